@@ -1,0 +1,78 @@
+"""What a person sees. stdout is data, stderr is talk; every value from outside is escaped."""
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+from mlship.errors import MlshipError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)))
+
+
+def clean(text: str) -> str:
+    """`text` without terminal control characters (newline and tab stay), safe to print raw."""
+    return text.translate(_CONTROL).replace("\r", "\n")
+
+
+@cache
+def talk() -> "Console":
+    """The console for people, on stderr. Honours NO_COLOR; no hard wraps, so CI logs stay greppable."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@cache
+def _data() -> "Console":
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+@cache
+def _problems() -> "Console":
+    """Errors and warnings have a console of their own, so that --quiet cannot silence them."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """One line of talk on stderr. `text` is taken literally: no markup."""
+    talk().print(clean(text), style=style, markup=False)
+
+
+def out(text: str = "", *, style: str | None = None) -> None:
+    """One line of a command's result on stdout, taken literally."""
+    _data().print(clean(text), style=style, markup=False)
+
+
+def emit(text: str) -> None:
+    """Machine data on stdout, byte for byte."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    sys.stdout.flush()
+
+
+def problem(error: MlshipError) -> None:
+    """An error and its remedy on stderr."""
+    _labelled("error:", "bold red", error.message)
+    _problems().print()
+    _labelled("hint:", "bold cyan", error.hint)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr."""
+    _labelled("warning:", "bold yellow", text)
+
+
+def _labelled(label: str, style: str, text: str) -> None:
+    _problems().print(label, style=style, end=" ")
+    _problems().print(clean(text), markup=False)
+
+
+def set_quiet() -> None:
+    """Silence talk, but neither errors nor warnings, for the rest of the run."""
+    talk().quiet = True

@@ -1,0 +1,217 @@
+"""What mlship asks of a container engine, and what it gets back: values of our own, never the SDK's.
+
+`mlship.engine.docker.DockerEngine` is the real one; tests have a fake, held to the same contract tests.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """The engine that answers.
+
+    Attributes:
+        platform: native platform, such as linux/amd64.
+    """
+
+    version: str
+    buildx: str
+    platform: str
+    rootless: bool
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """A local image.
+
+    Attributes:
+        id: what the engine knows it by (a digest).
+        size: bytes, as the engine counts them.
+        command: entrypoint and command together, as they run.
+    """
+
+    id: str
+    size: int
+    platform: str
+    user: str
+    working_dir: str
+    command: tuple[str, ...]
+    labels: Mapping[str, str]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A step of the build begins. `name` is BuildKit's: `[builder 3/5] RUN ...`."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """A step ended: cached, done, or with BuildKit's error text."""
+
+    id: str
+    name: str
+    seconds: float
+    cached: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """A line that a step printed."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """How far a transfer within a step is; `total` is 0 where nobody knows."""
+
+    id: str
+    what: str
+    current: int
+    total: int
+
+
+BuildEvent: TypeAlias = StepStarted | StepFinished | StepOutput | StepBytes
+BuildWatcher: TypeAlias = Callable[[BuildEvent], None]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One `docker buildx build`.
+
+    Attributes:
+        dockerfile: its text; `ignore` is the text of the .dockerignore that belongs to it.
+        context: the model repository.
+        platform: such as linux/amd64.
+        tag: name of the image in the engine; None for a build that only writes files (`export`).
+        target: the stage to build; None for the last.
+        export: folder that the target stage's files are written to, instead of an image.
+        secrets: BuildKit secrets by id; they reach a RUN that mounts them and no layer.
+        contexts: named contexts; each replaces the stage of the same name.
+        cache_from: as buildx takes them (type=registry,ref=...), or just a reference in a registry; cache_to likewise.
+        epoch: SOURCE_DATE_EPOCH, seconds; None leaves the times to the engine.
+    """
+
+    dockerfile: str
+    ignore: str
+    context: Path
+    platform: str
+    tag: str | None = None
+    target: str | None = None
+    export: Path | None = None
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    builder: str | None = None
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    epoch: int | None = None
+
+
+def _new_name() -> str:
+    return f"mlship-{uuid4().hex}"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One container, as strictly confined as mlship ever runs one.
+
+    Attributes:
+        command: replaces entrypoint and command; None runs the image's own.
+        network: "none", or "container:<id>" to share another container's.
+        memory: limit in bytes, swap included.
+        env: added to the image's.
+        name: the container's, unique; known before it starts, so that it can be removed even if starting is interrupted.
+    """
+
+    image: str
+    command: tuple[str, ...] | None = None
+    network: str = "none"
+    memory: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    name: str = field(default_factory=_new_name)
+
+
+@dataclass(frozen=True)
+class ExitState:
+    """How a container ended.
+
+    Attributes:
+        code: its exit code (137 after SIGKILL).
+        out_of_memory: the kernel killed it at its memory limit.
+    """
+
+    code: int
+    out_of_memory: bool
+
+
+class Engine(Protocol):
+    """The verbs that mlship needs. A container is known by its id or by its request's name.
+
+    Every verb raises EngineError where the engine cannot be used and TransientError for network and disk.
+    Containers that `start` makes are confined: read-only root, tmpfs /tmp, no capabilities,
+    no-new-privileges; they carry the label `dev.mlship.run`.
+    """
+
+    def info(self) -> EngineInfo:
+        """The engine, checked to be new enough and to have buildx."""
+        ...
+
+    def resolve(self, reference: str) -> str:
+        """Digest (`sha256:...`) of an image in its registry, without pulling it."""
+        ...
+
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
+        """Build; raises BuildError naming the step that failed, its last lines and the usual cause."""
+        ...
+
+    def image(self, reference: str) -> ImageInfo | None:
+        """A local image; None where there is none of that name."""
+        ...
+
+    def push(self, reference: str) -> str:
+        """Push a local image to its registry; returns the digest that it has there."""
+        ...
+
+    def start(self, request: RunRequest) -> str:
+        """Start a container and return its id; whoever starts it removes it."""
+        ...
+
+    def output(self, container: str) -> Iterator[str]:
+        """Lines of the container's stdout as they come, until it ends."""
+        ...
+
+    def errors(self, container: str) -> str:
+        """What the container has written to stderr so far."""
+        ...
+
+    def wait(self, container: str, seconds: float) -> ExitState | None:
+        """How the container ended; None if it still runs after `seconds`."""
+        ...
+
+    def signal(self, container: str, name: str) -> None:
+        """Send a signal such as SIGTERM to the container's first process; quiet if it has ended."""
+        ...
+
+    def remove(self, container: str) -> None:
+        """End and remove the container; quiet if it is gone."""
+        ...
+
+
+@contextmanager
+def started(engine: Engine, request: RunRequest) -> Iterator[str]:
+    """A started container, by id; removed at the end whatever happens, Ctrl-C while it starts included."""
+    try:
+        yield engine.start(request)
+    finally:
+        engine.remove(request.name)

@@ -1,0 +1,57 @@
+"""Every error a user can cause: one class an exit code, message and remedy apart."""
+
+
+class MlshipError(Exception):
+    """What happened and why (`message`), and the exact next step (`hint`)."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class CheckFailed(MlshipError):  # noqa: N818  the name says what the exit code says
+    """A check said no: the smoke test, or an audit."""
+
+    exit_code = 1
+
+
+class UsageError(MlshipError):
+    """The command line or `mlship.yaml` asks for something that cannot be, or that will hurt."""
+
+    exit_code = 2
+
+
+class LockError(MlshipError):
+    """The lock is missing, stale, unhashed, edited by hand or for another Python."""
+
+    exit_code = 3
+
+
+class EngineError(MlshipError):
+    """No Docker Engine, no permission to it, too old, or without buildx."""
+
+    exit_code = 5
+
+
+class BuildError(MlshipError):
+    """A step of the image build failed."""
+
+    exit_code = 6
+
+
+class TransientError(MlshipError):
+    """The network, a registry or the disk: the same command may work later."""
+
+    exit_code = 75
+
+
+class Interrupted(MlshipError):  # noqa: N818
+    """Ctrl-C or SIGTERM."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", hint="nothing was left behind; run the same command again")

@@ -1,0 +1,130 @@
+"""The one door for subprocesses: argv lists only, streamed, bounded in time, nothing left running."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, Literal
+
+Reason = Literal["missing", "timeout", "denied"]
+LineSink = Callable[[str], None]
+
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a program ended.
+
+    Attributes:
+        code: exit code; negative where a signal ended it, as subprocess has it.
+    """
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+
+class ProcessError(Exception):
+    """The program could not be run to its end; callers turn this into an error with a remedy."""
+
+    def __init__(self, argv: Sequence[str], reason: Reason) -> None:
+        super().__init__(f"{argv[0]}: {reason}")
+        self.program = argv[0]
+        self.reason: Reason = reason
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a program runs.
+
+    Attributes:
+        env: added to this process's environment.
+        timeout: seconds until the program and all its children are ended; None waits for ever.
+    """
+
+    cwd: Path | None = None
+    env: Mapping[str, str] | None = None
+    timeout: float | None = None
+    on_stdout: LineSink | None = None
+    on_stderr: LineSink | None = None
+
+
+def run(argv: Sequence[str], options: Options = Options()) -> Completed:
+    """Run a program to its end and return what it said, whatever its exit code.
+
+    The program gets a session of its own, so that an interruption ends its children too.
+
+    Raises:
+        ProcessError: the program is not there, may not be run, or did not end in time.
+    """
+    process = _start(argv, options)
+    captured: tuple[list[str], list[str]] = ([], [])
+    readers = [
+        Thread(target=_pump, args=(stream, kept, sink), daemon=True)
+        for stream, kept, sink in zip(
+            (process.stdout, process.stderr), captured, (options.on_stdout, options.on_stderr), strict=True
+        )
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        process.wait(options.timeout)
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(argv, "timeout") from error
+    finally:
+        # Also on Ctrl-C and on a sink that raises: the group ends before we go on.
+        _end_group(process)
+        for reader in readers:
+            reader.join(_GRACE_SECONDS)
+    return Completed(tuple(argv), process.returncode, "".join(captured[0]), "".join(captured[1]))
+
+
+def _start(argv: Sequence[str], options: Options) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            cwd=options.cwd,
+            env={**os.environ, **(options.env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProcessError(argv, "missing") from error
+    except PermissionError as error:
+        raise ProcessError(argv, "denied") from error
+
+
+def _pump(stream: IO[str], kept: list[str], sink: LineSink | None) -> None:
+    with stream:
+        for line in stream:
+            kept.append(line)
+            if sink is not None:
+                sink(line.rstrip("\n"))
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """Ask the program to stop, then make it; a program that has ended already is left alone."""
+    if process.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,235 @@
+"""`mlship.yaml` as a value: the keys, their defaults and what is refused.
+
+Reading the file and turning a refusal into file, line and key is `mlship.project.load`'s work.
+"""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+MUSL = ("alpine", "musl", "wolfi-musl", "void-musl")
+_SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
+
+
+def _relative(text: str) -> str:
+    """A path inside the repository, in POSIX form, that needs no quoting anywhere."""
+    path = PurePosixPath(text)
+    if not text or path.is_absolute() or ".." in path.parts or "~" in path.parts[:1]:
+        raise ValueError(f"{text!r} is not a path inside the repository")
+    if not re.fullmatch(r"[\w@%+=:,./ -]+", text) or text != text.strip() or text.startswith("-"):
+        raise ValueError(
+            f"{text!r} has characters that are not safe in a Dockerfile "
+            "(letters, digits, spaces and @%+=:,._/- are); rename the file"
+        )
+    return str(path)
+
+
+def _entry(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text):
+        raise ValueError(f"{text!r} is not of the form package.module:function")
+    return text
+
+
+def _route(text: str) -> str:
+    if not re.fullmatch(r"/[\w./~%:-]*", text):
+        raise ValueError(f"{text!r} is not the path of a URL, such as /health/ready")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*", text) or len(text) > 100:
+        raise ValueError(f"{text!r} is no image name: lower-case letters and digits, with single . _ - between them")
+    return text
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,100}", text):
+        raise ValueError(f"{text!r} cannot be an image tag: letters, digits, . _ - only")
+    return text
+
+
+def _bytes(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*(k|m|g)", text):
+        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+    return text
+
+
+def _mirror(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?", text):
+        raise ValueError(f"{text!r} is not a registry such as registry.example.com or 127.0.0.1:5000/docker.io")
+    return text.rstrip("/")
+
+
+def _package(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
+        raise ValueError(f"{text!r} is not the name of a Debian package")
+    return text
+
+
+def _printable(text: str) -> str:
+    if any(not c.isprintable() for c in text):
+        raise ValueError("control characters and newlines are not allowed here")
+    return text
+
+
+def _no_musl(value: object) -> object:
+    """Refuse Alpine wherever somebody would write it, with the reason."""
+    if any(word in str(value).lower() for word in MUSL):
+        raise ValueError(
+            "Alpine (musl) is refused: PyPI's ML wheels are built for glibc, so on musl they are compiled for "
+            "the better part of an hour or are missing altogether, and NVIDIA's libraries do not load. "
+            "Use bookworm or trixie"
+        )
+    return value
+
+
+def _unquoted(value: object) -> object:
+    """YAML reads an unquoted 3.11 as a number; nothing else than "3.11" can have been meant."""
+    return str(value) if isinstance(value, float) else value
+
+
+RepoPath = Annotated[str, AfterValidator(_relative)]
+PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # stands in a --mount option, where commas separate
+Entry = Annotated[str, AfterValidator(_entry)]
+Route = Annotated[str, AfterValidator(_route)]
+Size = Annotated[str, AfterValidator(_bytes)]
+DebianPackage = Annotated[str, AfterValidator(_package)]
+Argument = Annotated[str, AfterValidator(_printable), Field(min_length=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Section(BaseModel):
+    """Every part of mlship.yaml: frozen, and no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+
+class Requirements(Section):
+    """What pip-tools resolves, and the file that it writes."""
+
+    input: PlainPath = Field("requirements.in", description="What you ask for; yours to edit.")
+    lock: PlainPath = Field("requirements.txt", description="What `mlship lock` writes: every pin, with hashes.")
+
+    @model_validator(mode="after")
+    def _two_files(self) -> "Requirements":
+        if self.input == self.lock:
+            raise ValueError("input and lock are the same file; the lock would overwrite what it is made from")
+        return self
+
+
+class AllowedPickle(Section):
+    """One pickled file that somebody answers for."""
+
+    path: RepoPath
+    sha256: Sha256 = Field(description="Of the file; another file under the same name is refused again.")
+    reason: Annotated[str, AfterValidator(_printable), Field(min_length=10, max_length=300)]
+
+
+class Model(Section):
+    """How the model is loaded and what it is expected to say."""
+
+    load: Entry = Field(
+        description="package.module:function without arguments. It returns the predictor: a callable, or an object "
+        "with .predict, that takes the sample and returns numbers (nested lists, dicts, numpy arrays, torch tensors)."
+    )
+    weights: tuple[RepoPath, ...] = Field((), description="Weight files or folders; they get layers of their own.")
+    sample: RepoPath = Field(description="A JSON file: the body of one valid request.")
+    golden: RepoPath | None = Field(None, description="A JSON file: what the model must answer to the sample.")
+    rtol: Annotated[float, Field(ge=0, le=1)] = Field(1e-3, description="Relative tolerance against golden.")
+    atol: Annotated[float, Field(ge=0)] = Field(1e-5, description="Absolute tolerance against golden.")
+    output_shape: tuple[Annotated[int, Field(ge=0)] | None, ...] | None = Field(
+        None, description="Declared shape of the output, null where a dimension varies: [null, 10]."
+    )
+    allow_pickle: tuple[AllowedPickle, ...] = Field(
+        (), description="Pickle is code, and refused. Each exception: path, sha256 and a reason (kept in the labels)."
+    )
+
+
+class Serve(Section):
+    """The command that the container runs, and the routes that tell how it is."""
+
+    command: Annotated[tuple[Argument, ...], Field(min_length=1)] = Field(description="Exec form; no shell.")
+    port: Annotated[int, Field(ge=1025, le=65535)] = Field(8080, description="Above 1024: the user is not root.")
+    live: Route = Field("/health/live", description="200 as soon as the process answers.")
+    ready: Route = Field("/health/ready", description="200 only after the model is loaded and warm.")
+    predict: Route = Field("/predict", description="POST; takes the sample.")
+    startup_seconds: Seconds = Field(60.0, description="Longest time from start to ready.")
+    grace_seconds: Seconds = Field(10.0, description="Longest time from SIGTERM to exit.")
+
+    @model_validator(mode="after")
+    def _exec_form(self) -> "Serve":
+        if self.command[0] in {"sh", "bash", "/bin/sh", "/bin/bash"}:
+            raise ValueError("command runs a shell, which would keep SIGTERM to itself; name the server directly")
+        return self
+
+
+class Base(Section):
+    """The image underneath: always python:X.Y-slim of a Debian release, pinned by digest in mlship.lock."""
+
+    distro: Annotated[Literal["bookworm", "trixie"], BeforeValidator(_no_musl)] = Field(
+        "bookworm", description="Debian release of the image. Alpine is refused: musl has no ML wheels."
+    )
+    mirror: Annotated[str, AfterValidator(_mirror)] | None = Field(
+        None, description="Registry that holds library/python; MLSHIP_BASE_MIRROR overrides it. Default: Docker Hub."
+    )
+
+
+class System(Section):
+    """Debian packages that no wheel brings."""
+
+    build: tuple[DebianPackage, ...] = Field((), description="Only in the builder (compilers, headers).")
+    run: tuple[DebianPackage, ...] = Field((), description="In the final image (shared libraries).")
+
+
+class Smoke(Section):
+    """Limits of the smoke test."""
+
+    memory: Size = Field("2g", description="Memory limit of the container; beyond it the model is killed.")
+    timeout_seconds: Seconds = Field(120.0, description="Longest time for loading and warming the model.")
+
+
+def _environment(env: dict[str, str]) -> dict[str, str]:
+    for key, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", key):
+            raise ValueError(f"{key!r} is not the name of an environment variable")
+        if _SECRET.search(key):
+            raise ValueError(f"{key} looks like a secret; what stands in an image can be read by whoever pulls it")
+        _printable(value)
+    return env
+
+
+class Config(Section):
+    """mlship.yaml: what is shipped, and how it is known to work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="mlship.yaml")
+
+    name: Annotated[str, AfterValidator(_name)] = Field(description="Name of the image.")
+    version: Annotated[str, AfterValidator(_version)] | None = Field(
+        None, description="Tag of the image. Default: what `git describe` says."
+    )
+    python: Annotated[Literal["3.11", "3.12", "3.13", "3.14"], BeforeValidator(_unquoted)] = Field(
+        "3.11", description="Python of the image: major and minor."
+    )
+    platform: Literal["linux/amd64", "linux/arm64"] = Field(
+        "linux/amd64", description="What the lock is resolved for and the image is built for."
+    )
+    requirements: Requirements = Field(default_factory=Requirements)
+    model: Model
+    serve: Serve
+    source: Annotated[tuple[RepoPath, ...], Field(min_length=1)] = Field(
+        description="Files and folders of your code that go into the image; nothing else does."
+    )
+    env: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
+        default_factory=dict, description="Environment of the image. Never secrets."
+    )
+    base: Annotated[Base, BeforeValidator(_no_musl)] = Field(default_factory=Base)
+    system: System = Field(default_factory=System)
+    smoke: Smoke = Field(default_factory=Smoke)
+
+
+def json_schema() -> dict[str, JsonValue]:
+    """The JSON schema of mlship.yaml, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

@@ -1,0 +1,61 @@
+"""What git says of the repository: for labels and the default tag. Unknown where there is no git, never an error."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from mlship import process
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The commit that is built; None where it is not known.
+
+    Attributes:
+        describe: nearest tag, distance and "-dirty", as `git describe --always` says it.
+        commit: full hash. source: URL of the remote, without credentials.
+        epoch: seconds since 1970 of the commit, or SOURCE_DATE_EPOCH where that is set.
+    """
+
+    describe: str | None = None
+    commit: str | None = None
+    source: str | None = None
+    epoch: int | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Files that git tracks were changed since the commit."""
+        return self.describe is not None and self.describe.endswith("-dirty")
+
+
+def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Revision:
+    """Ask git; SOURCE_DATE_EPOCH in the environment overrides the commit's time."""
+    epoch = environment.get("SOURCE_DATE_EPOCH") or _git(repo, "log", "-1", "--format=%ct")
+    remote = _git(repo, "remote", "get-url", "origin")
+    return Revision(
+        describe=_git(repo, "describe", "--tags", "--always", "--dirty"),
+        commit=_git(repo, "rev-parse", "--verify", "HEAD"),
+        source=without_credentials(remote) if remote else None,
+        epoch=int(epoch) if epoch and epoch.isdecimal() else None,
+    )
+
+
+def without_credentials(remote: str) -> str:
+    """A remote's URL without user and password: the label can be read by whoever pulls the image."""
+    try:
+        parts = urlsplit(remote)
+    except ValueError:
+        return ""
+    if parts.scheme not in {"http", "https"}:
+        return remote
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def _git(repo: Path, *arguments: str) -> str | None:
+    try:
+        done = process.run(("git", "-C", str(repo), *arguments), process.Options(timeout=10))
+    except process.ProcessError:
+        return None
+    return done.stdout.strip() or None if done.ok else None

@@ -1,0 +1,197 @@
+"""Reading `mlship.yaml`: every refusal names the file, the line, the key, and what was probably meant."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from mlship.errors import UsageError
+from mlship.project.config import AllowedPickle, Config, Section
+
+FILE_NAME = "mlship.yaml"
+MIRROR_VARIABLE = "MLSHIP_BASE_MIRROR"
+_SIZE_LIMIT = 1_000_000
+_DEPTH_LIMIT = 20
+_KEY_LIMIT = 10_000  # aliases can make a small file expand without end
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+
+def load_config(repo: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read `mlship.yaml` of a repository.
+
+    Args:
+        environment: MLSHIP_BASE_MIRROR in it overrides `base.mirror`.
+
+    Raises:
+        UsageError: there is none, it cannot be read, or it asks for something that is refused.
+    """
+    config = parse_config(_read(repo / FILE_NAME))
+    mirror = environment.get(MIRROR_VARIABLE)
+    return _with_mirror(config, mirror) if mirror else config
+
+
+def parse_config(text: str) -> Config:
+    """The text of an `mlship.yaml` as a value.
+
+    Raises:
+        UsageError: see load_config.
+    """
+    lines: dict[KeyPath, int] = {}
+    document = _document(text, lines)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error, lines) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _SIZE_LIMIT:
+            raise _refuse("is larger than 1 MB, so it is no mlship.yaml")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no {FILE_NAME} in {path.parent}",
+            hint="run `mlship init` there, or change to your model repository",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise _refuse("is not UTF-8 text") from error
+    except OSError as error:
+        raise _refuse(f"cannot be read: {error.strerror}") from error
+
+
+def _refuse(what: str, hint: str = f"mend {FILE_NAME}; `mlship schema` shows every key") -> UsageError:
+    return UsageError(f"{FILE_NAME} {what}", hint=hint)
+
+
+def _with_mirror(config: Config, mirror: str) -> Config:
+    try:
+        base = type(config.base).model_validate({**config.base.model_dump(), "mirror": mirror})
+    except ValidationError as error:
+        reason = _message(error.errors()[0])
+        raise UsageError(f"{MIRROR_VARIABLE}: {reason}", hint="set it to a registry, or unset it") from error
+    return config.model_copy(update={"base": base})
+
+
+def _document(text: str, lines: dict[KeyPath, int]) -> object:
+    """Parse YAML, noting at which line each key stands; a key that stands twice is refused."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        raise _refuse(f"is not YAML:{where} {getattr(error, 'problem', None) or error}") from error
+    if root is None:
+        raise _refuse("is empty", hint="run `mlship init` in an empty copy to see what belongs there")
+    for path, node in _walk(root, ()):
+        if path in lines:
+            raise _refuse(f"line {node.start_mark.line + 1}: {_dotted(path)} stands twice")
+        lines[path] = node.start_mark.line + 1
+        if len(lines) > _KEY_LIMIT:
+            raise _refuse(f"has more than {_KEY_LIMIT} keys; are there aliases in it that hold each other?")
+    return _construct(text)
+
+
+def _construct(text: str) -> object:
+    try:
+        return yaml.safe_load(text)  # a second parse: compose() alone gives no values, and the file is small
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
+        raise _refuse(f"is not plain YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
+    if len(path) > _DEPTH_LIMIT:
+        raise _refuse(f"line {node.start_mark.line + 1}: is nested too deeply")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _refuse(f"line {key.start_mark.line + 1}: a key must be plain text")
+            yield (*path, key.value), key
+            yield from _walk(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, index), value
+            yield from _walk(value, (*path, index))
+
+
+def _explain(error: ValidationError, lines: Mapping[KeyPath, int]) -> UsageError:
+    """Everything that is wrong at once, in the order of the file."""
+    found = sorted(((_line(e["loc"], lines), _dotted(e["loc"]), e) for e in error.errors()), key=lambda f: f[:2])
+    rows = [f"{FILE_NAME}, line {line}: {f'{key}: ' if key else ''}{_message(e)}" for line, key, e in found]
+    return UsageError("\n".join(rows), hint=_remedy([e for _, _, e in found]))
+
+
+def _line(path: KeyPath, lines: Mapping[KeyPath, int]) -> int:
+    """The line of a key, or of the nearest thing around it that is in the file (a missing key has no line)."""
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path, 1)
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _message(error: ErrorDetails) -> str:
+    """What pydantic found, in words of the file, not of Python."""
+    kind, given = error["type"], _kind(error["input"])
+    said = {
+        "missing": "is missing",
+        "tuple_type": f"must be a list, and is {given}",
+        "model_type": f"must hold keys of its own, and is {given}",
+        "dict_type": f"must hold keys of its own, and is {given}",
+        "string_type": f"must be text, and is {given}; put it in quotes",
+    }.get(kind)
+    if kind == "extra_forbidden":
+        return f"unknown key{_guess(error['loc'])}"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    if kind == "literal_error":
+        return f"must be {error['ctx']['expected']}, and is {given}"
+    return said or f"{error['msg'][:1].lower()}{error['msg'][1:]}, and is {given}"
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "empty"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case _:
+            text = repr(value)
+            return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _guess(path: KeyPath) -> str:
+    near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(_known_keys(path[:-1]))}"
+
+
+def _known_keys(path: KeyPath) -> list[str]:
+    fields = Config.model_fields
+    for part in path:
+        if isinstance(part, int):
+            return list(AllowedPickle.model_fields)
+        section = fields[part].annotation
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            continue
+        fields = section.model_fields
+    return list(fields)
+
+
+def _remedy(errors: list[ErrorDetails]) -> str:
+    missing = [_dotted(e["loc"]) for e in errors if e["type"] == "missing"]
+    if missing:
+        return f"add {', '.join(missing)}; `mlship init --dry-run` shows what mlship would write"
+    return "`mlship schema` shows every key and what it takes"

@@ -1,0 +1,69 @@
+"""The result of a smoke test: checks with what was seen and what mends them, and the figures."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        id: stable, such as "model.load" or "serve.sigterm".
+        title: what is claimed, in a line a stranger understands.
+        seen: what was observed, with figures.
+        remedy: what to do; empty where it passed.
+    """
+
+    id: str
+    title: str
+    status: Status
+    seen: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured; None where it was not. Seconds and bytes.
+
+    Attributes:
+        private_over_weights: growth of private dirty memory over loading, divided by the weights' bytes: near 0
+            where they are mapped, near 1 where they are copied.
+        live_s: from container start to the first 200 of the live route; ready_s likewise.
+    """
+
+    import_s: float | None = None
+    load_s: float | None = None
+    first_s: float | None = None
+    p50_s: float | None = None
+    p99_s: float | None = None
+    runs: int | None = None
+    peak_memory: int | None = None
+    weights: int | None = None
+    private_over_weights: float | None = None
+    live_s: float | None = None
+    ready_s: float | None = None
+    answer_s: float | None = None
+    exit_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SmokeReport:
+    """What was proven of one image, and where.
+
+    Attributes:
+        device: what the model ran on, as far as was seen: "cpu" where the container was given no GPU.
+    """
+
+    image: str
+    image_id: str
+    device: str
+    checks: tuple[Check, ...]
+    figures: Figures
+
+    @property
+    def passed(self) -> bool:
+        """Nothing failed, and something was checked."""
+        return bool(self.checks) and all(check.status != "fail" for check in self.checks)

@@ -1,0 +1,152 @@
+"""mlship.yaml: every refusal names line, key and what was meant; no text whatever makes a traceback."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.errors import UsageError
+from mlship.project.config import Config, json_schema
+from mlship.project.load import load_config, parse_config
+
+GOOD = """\
+name: digits
+model:
+  load: serving.model:load
+  weights: [model.onnx]
+  sample: sample.json
+serve:
+  command: [uvicorn, "serving.app:app"]
+source: [serving]
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_config(text)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_defaults_are_the_one_good_way() -> None:
+    config = parse_config(GOOD)
+    assert (config.python, config.base.distro, config.platform) == ("3.11", "bookworm", "linux/amd64")
+    assert config.requirements.lock == "requirements.txt"
+
+
+def test_python_may_stand_without_quotes() -> None:
+    assert parse_config(GOOD + "python: 3.13\n").python == "3.13"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("name: digits", "name: Digits"), "line 1: name: 'Digits' is no image name"),
+        (("name: digits", 'name: "$(id)"'), "line 1: name: '$(id)' is no image name"),
+        (("name: digits", 'name: "{{x}}"'), "no image name"),
+        (("name: digits", 'name: "a\\nb"'), "no image name"),
+        (("weights:", "weigths:"), "line 4: model.weigths: unknown key; did you mean weights?"),
+        (("weights: [model.onnx]", "weights: model.onnx"), "line 4: model.weights: must be a list"),
+        (
+            ("weights: [model.onnx]", "weights: [../secret]"),
+            "line 4: model.weights[0]: '../secret' is not a path inside",
+        ),
+        (("weights: [model.onnx]", "weights: [/etc/passwd]"), "is not a path inside the repository"),
+        (("weights: [model.onnx]", "weights: ['a$b']"), "not safe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['a\"b']"), "not safe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['--from=x']"), "not safe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['*.onnx']"), "not safe in a Dockerfile"),
+        (("load: serving.model:load", "load: serving/model.py"), "package.module:function"),
+        (("  sample: sample.json\n", ""), "model.sample: is missing"),
+        (("source: [serving]", "source: []"), "line 8: source"),
+        (("source: [serving]", "source: [serving]\nsource: [x]"), "line 9: source stands twice"),
+        (("source: [serving]", "source: [serving]\nbase: {distro: alpine}"), "Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\nbase: python:3.11-alpine"), "Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\nbase: {distro: bullseye}"), "'bookworm' or 'trixie'"),
+        (("source: [serving]", "source: [serving]\npython: '3.8'"), "line 9: python: must be"),
+        (("source: [serving]", "source: [serving]\nenv: {API_KEY: x}"), "looks like a secret"),
+        (("source: [serving]", 'source: [serving]\nenv: {A: "x\\ny"}'), "control characters"),
+        (("source: [serving]", "source: [serving]\nrequirements: {input: a.txt, lock: a.txt}"), "the same file"),
+        (("source: [serving]", "source: [serving]\nrequirements: {lock: 'a,b'}"), "requirements.lock"),
+        (
+            ("source: [serving]", "source: [serving]\nsystem: {run: ['a; rm -rf /']}"),
+            "not the name of a Debian package",
+        ),
+        (("source: [serving]", "source: [serving]\nsmoke: {memory: lots}"), "is not a size such as 512m"),
+        (("command: [uvicorn", "command: [sh, -c, uvicorn"), "runs a shell"),
+        (("command: [uvicorn", "port: 80\n  command: [uvicorn"), "serve.port"),
+    ],
+)
+def test_refusals_name_line_key_and_reason(change: tuple[str, str], said: str) -> None:
+    assert said in refusal(GOOD.replace(*change))
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    message = refusal("nmae: x\nmodel: {load: 1}\n")
+    assert [part in message for part in ("did you mean name?", "model.load", "serve: is missing")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "[1, 2]", "a: &a [*a]", "a: [b", "? [x]\n: y", "a: !!python/object:os.system x"]
+)
+def test_what_is_no_mapping_is_refused(text: str) -> None:
+    refusal(text)
+
+
+def test_aliases_that_expand_without_end_are_refused() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    assert "aliases" in refusal(bomb)
+
+
+def test_missing_file_says_init(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no mlship\.yaml") as caught:
+        load_config(tmp_path, {})
+    assert "mlship init" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * 1_100_000])
+def test_unreadable_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mlship.yaml").write_bytes(content)
+    with pytest.raises(UsageError):
+        load_config(tmp_path, {})
+
+
+def test_environment_overrides_the_mirror(tmp_path: Path) -> None:
+    (tmp_path / "mlship.yaml").write_text(GOOD)
+    assert load_config(tmp_path, {"MLSHIP_BASE_MIRROR": "127.0.0.1:5000"}).base.mirror == "127.0.0.1:5000"
+    with pytest.raises(UsageError, match="MLSHIP_BASE_MIRROR"):
+        load_config(tmp_path, {"MLSHIP_BASE_MIRROR": "no registry"})
+
+
+def test_schema_knows_every_key() -> None:
+    schema = json_schema()
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    assert set(properties) == set(Config.model_fields)
+
+
+@given(st.text(max_size=300))
+def test_no_text_makes_a_traceback(text: str) -> None:
+    try:
+        parse_config(text)
+    except UsageError as error:
+        assert error.message
+
+
+_scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
+_values = st.recursive(
+    _scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=8), v, max_size=3), max_leaves=8
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)) | st.text(max_size=10), _values, max_size=6))
+def test_no_document_makes_a_traceback(document: dict[str, object]) -> None:
+    try:
+        parse_config(yaml.safe_dump({**yaml.safe_load(GOOD), **document}))
+    except UsageError as error:
+        assert error.message

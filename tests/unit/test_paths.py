@@ -1,0 +1,68 @@
+"""Paths of mlship.yaml: there, and inside the repository."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.errors import UsageError
+from mlship.project.config import Config
+from mlship.project.load import parse_config
+from mlship.project.paths import check_paths
+
+YAML = """\
+name: digits
+model: {load: "serving.model:load", sample: sample.json}
+serve: {command: [uvicorn]}
+source: [serving]
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    repo = tmp_path / "repo"
+    (repo / "serving").mkdir(parents=True)
+    (repo / "serving/app.py").write_text("")
+    (repo / "sample.json").write_text("{}")
+    return repo
+
+
+@pytest.fixture
+def config() -> Config:
+    return parse_config(YAML)
+
+
+def refusal(repo: Path, config: Config) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_paths(repo, config)
+    return caught.value.message
+
+
+def test_a_sound_repository_passes(repo: Path, config: Config) -> None:
+    (repo / "serving/link.py").symlink_to("app.py")
+    check_paths(repo, config)
+
+
+def test_missing_source(repo: Path, config: Config) -> None:
+    (repo / "serving/app.py").unlink()
+    (repo / "serving").rmdir()
+    assert "source[0]: serving does not exist" in refusal(repo, config)
+
+
+def test_a_sample_must_be_a_file(repo: Path, config: Config) -> None:
+    (repo / "sample.json").unlink()
+    (repo / "sample.json").mkdir()
+    assert "model.sample: sample.json is not a file" in refusal(repo, config)
+
+
+@pytest.mark.parametrize("name", ["serving/link.py", "sample.json"])
+def test_links_out_of_the_repository_are_refused(repo: Path, config: Config, name: str) -> None:
+    (repo.parent / "outside").write_text("secret")
+    (repo / name).unlink(missing_ok=True)
+    (repo / name).symlink_to(repo.parent / "outside")
+    assert "symbolic link out of the repository" in refusal(repo, config)
+
+
+def test_links_in_a_circle_are_refused(repo: Path, config: Config) -> None:
+    (repo / "sample.json").unlink()
+    (repo / "sample.json").symlink_to("sample.json")
+    assert "sample.json" in refusal(repo, config)
