@@ -42,7 +42,10 @@ def test_what_cannot_run_says_why(program: str, reason: str) -> None:
 
 def test_timeout_ends_the_grandchildren_too(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); open({str(pid)!r}, 'w').write(str(p.pid)); p.wait()"
+    code = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        f"open({str(pid)!r}, 'w').write(str(child.pid)); child.wait()"
+    )
     with pytest.raises(process.ProcessError, match="timeout"):
         process.run(python(code), process.Options(timeout=1.5))
     assert gone(int(pid.read_text()))

@@ -1,0 +1,83 @@
+"""`mlship lock`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Directory, Json
+
+if TYPE_CHECKING:
+    from mlship.project.config import Config
+
+
+def lock(
+    directory: Directory = HERE,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit 3 and say what changed.")] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Let every pin and the base image move.")] = False,
+    upgrade_package: Annotated[
+        list[str] | None,
+        typer.Option("--upgrade-package", "-P", metavar="NAME", help="Let this pin move. Repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Resolve the requirements for the image's Python and platform, every pin with hashes.
+
+    Pins that still fit stay as they are.
+    """
+    from mlship.errors import UsageError
+    from mlship.project.load import load_config
+
+    config = load_config(directory)
+    if check and (upgrade or upgrade_package):
+        raise UsageError("--check changes nothing, so nothing can be upgraded with it", hint="drop one of the two")
+    if check or not (upgrade or upgrade_package or _stale(directory, config)):
+        _check(directory, config, json=json)
+    else:
+        _resolve(directory, config, all_pins=upgrade, packages=tuple(upgrade_package or ()), json=json)
+
+
+def _stale(directory: Path, config: "Config") -> bool:
+    """The lock does not answer what is asked now; one that does would be resolved into itself."""
+    from mlship.errors import LockError
+    from mlship.lock.check import check_lock
+
+    try:
+        check_lock(directory, config)
+    except LockError:
+        return True
+    return False
+
+
+def _check(directory: Path, config: "Config", *, json: bool) -> None:
+    from json import dumps
+
+    from mlship.console import emit, say
+    from mlship.lock.check import check_lock
+
+    lock = check_lock(directory, config)
+    if json:
+        emit(dumps({"fresh": True, "pins": len(lock.pins), "base": lock.record.base, "digest": lock.record.digest}))
+    say(f"{config.requirements.lock} is up to date: {len(lock.pins)} pins, {lock.record.base}")
+
+
+def _resolve(directory: Path, config: "Config", *, all_pins: bool, packages: tuple[str, ...], json: bool) -> None:
+    import time
+
+    from mlship.console import emit, say
+    from mlship.engine.docker import DockerEngine
+    from mlship.lock.compile import Upgrade, choose_place
+    from mlship.lock.resolve import resolve
+    from mlship.pipeline import cache_folder
+    from mlship.report.lock import lock_json, lock_lines
+
+    place = choose_place(config)
+    where = "on this machine" if place.local else "in the base image"
+    say(f"resolving {config.requirements.input} {where}: {place.reason}")
+    started = time.monotonic()
+    resolved = resolve(directory, config, DockerEngine, Upgrade(all_pins, packages), cache_folder() / "wheelhouse")
+    seconds = time.monotonic() - started
+    for line in lock_lines(resolved, config.requirements.lock, seconds):
+        say(line)
+    if json:
+        emit(lock_json(resolved, seconds))

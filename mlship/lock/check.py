@@ -1,0 +1,79 @@
+"""Is the lock still what mlship wrote, and is it still an answer to what is asked? Instant: no network, no engine."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.errors import LockError
+from mlship.files import sha256_text
+from mlship.lock.inputs import collect_inputs
+from mlship.lock.pins import Pin, parse_lock
+from mlship.lock.record import FILE_NAME, HINT, LockRecord, read_record
+from mlship.project.config import Config
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock that was checked: what it was made from, what it pins, and its text."""
+
+    record: LockRecord
+    pins: tuple[Pin, ...]
+    text: str
+
+
+def check_lock(repo: Path, config: Config) -> Lock:
+    """Read the lock and compare it with what it was made from.
+
+    Raises:
+        LockError: it is missing, stale, unhashed or edited by hand; the message has everything that changed.
+        UsageError: a requirements file is missing or asks for what cannot be locked.
+    """
+    inputs = collect_inputs(repo, config)
+    name = config.requirements.lock
+    text = read_text(repo / name)
+    _refuse_foreign(repo, name, text)
+    record = read_record(repo)
+    changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
+    if text is None or changes:
+        listed = "".join(f"\n- {change}" for change in changes)
+        raise LockError(f"the lock is stale:{listed}", hint=HINT)
+    return Lock(record, parse_lock(text, name), text)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a lock; None where there is none.
+
+    Raises:
+        LockError: it is there and cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(f"{path.name} cannot be read as UTF-8 text", hint=HINT) from error
+
+
+def _refuse_foreign(repo: Path, name: str, text: str | None) -> None:
+    if text is not None and not (repo / FILE_NAME).exists():
+        hashed = "" if "--hash=" in text else " and has no hashes"
+        raise LockError(f"there is no {FILE_NAME}: {name} was not made by `mlship lock`{hashed}", hint=HINT)
+
+
+def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for key in dict.fromkeys((*new, *old)):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if not key.startswith("file "):
+            yield f"{key} {before or 'unknown'} -> {after or 'unknown'}"
+            continue
+        what = "is new" if before is None else "is no longer read" if after is None else "changed since the lock"
+        yield f"{key.removeprefix('file ')} {what}"
+
+
+def _changed_text(record: LockRecord, name: str, text: str | None) -> Iterator[str]:
+    if text is None:
+        yield f"{name} is missing"
+    elif sha256_text(text) != record.requirements:
+        yield f"{name} was edited by hand after `mlship lock` wrote it"

@@ -1,0 +1,211 @@
+"""Running pip-compile: on this machine where it is like the image, else in the base image; the same bytes come out."""
+
+import platform
+import shlex
+import sys
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mlship import process
+from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
+from mlship.errors import BuildError, UsageError
+from mlship.lock.failures import explain
+from mlship.lock.indexes import PipSettings, local_path
+from mlship.lock.inputs import InputFile
+from mlship.lock.localfiles import local_files
+from mlship.lock.pins import parse_lock
+from mlship.lock.secrets import build_secrets
+from mlship.lock.stubs import true_hashes, write_stubs
+from mlship.lock.wheelhouse import Hashes, stage
+from mlship.project.config import Config
+from mlship.render import render
+from mlship.resources import read_template
+
+_FLAGS = (
+    *("--no-config", "--verbose", "--resolver=backtracking", "--newline=lf"),
+    *("--generate-hashes", "--strip-extras", "--allow-unsafe", "--annotation-style=line"),
+    *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options"),
+)
+_ENVIRONMENT = {
+    "CUSTOM_COMPILE_COMMAND": "mlship lock",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "NO_COLOR": "1",
+    "COLUMNS": "200",
+}
+_LOCK = "requirements.txt"
+_CONSTRAINTS = "mlship-constraints.txt"
+_GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
+_MACHINES = {"linux/amd64": {"x86_64", "AMD64"}, "linux/arm64": {"aarch64", "arm64"}}
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Which pins may move; all others stay as they are where they still fit."""
+
+    all: bool = False
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of pip-compile.
+
+    Attributes:
+        previous: the lock so far, whose pins are kept; empty for none.
+    """
+
+    repo: Path
+    config: Config
+    files: tuple[InputFile, ...]
+    settings: PipSettings
+    upgrade: Upgrade
+    previous: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a lock is resolved, and why there."""
+
+    local: bool
+    reason: str
+
+
+def choose_place(config: Config) -> Place:
+    """This machine, where its Python, processor and C library are the image's; else the base image."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    libc, libc_version = platform.libc_ver()
+    if here != config.python or sys.implementation.name != "cpython":
+        return Place(local=False, reason=f"mlship runs on Python {here} and the image has {config.python}")
+    if sys.platform != "linux" or libc != "glibc":
+        return Place(local=False, reason="this machine is no Linux with glibc")
+    if platform.machine() not in _MACHINES[config.platform]:
+        return Place(local=False, reason=f"this machine is {platform.machine()} and the image {config.platform}")
+    if tuple(int(part) for part in libc_version.split(".")[:2]) > _GLIBC[config.base.distro]:
+        return Place(local=False, reason=f"this machine's glibc {libc_version} is newer than {config.base.distro}'s")
+    return Place(local=True, reason=f"this machine has Python {config.python} on {config.platform}, as the image")
+
+
+def compile_here(question: Question, work: Path) -> str:
+    """Resolve with this interpreter; `work` is an empty folder.
+
+    Raises:
+        UsageError, TransientError: see mlship.lock.failures.
+    """
+    output = work / _LOCK
+    output.write_text(question.previous, encoding="utf-8")
+    constraints = _write_constraints(question.settings, work / _CONSTRAINTS)
+    argv = [sys.executable, "-I", *_command(question, str(output), str(constraints) if constraints else None)]
+    env = dict(_ENVIRONMENT)
+    if question.settings.find_links:
+        env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
+    done = process.run(argv, process.Options(cwd=question.repo, env=env))
+    if not done.ok:
+        raise explain(done.stderr + done.stdout, question.config)
+    return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
+
+
+def compile_in_image(question: Question, engine: Engine, base: str, work: Path, cache: Path) -> str:
+    """Resolve in the base image `base` (name@digest).
+
+    Raises:
+        UsageError, TransientError: see mlship.lock.failures.
+        BuildError, EngineError: from the engine.
+    """
+    for folder in ("context/lock", "context/repo", "candidates", "out"):
+        (work / folder).mkdir(parents=True)
+    originals = write_stubs(local_files(question.settings), work / "candidates")
+    output: list[str] = []
+
+    def watch(event: BuildEvent) -> None:
+        if isinstance(event, StepOutput):
+            output.append(event.text)
+
+    request = _request(question, base, work, cache)
+    try:
+        engine.build(request, watch)
+    except BuildError as error:
+        raise explain("\n".join(output), question.config, otherwise=error) from error
+    text = (work / "out" / _LOCK).read_text(encoding="utf-8")
+    hashes = Hashes(cache / "hashes.json")
+    text = true_hashes(text, originals, hashes)
+    hashes.save()
+    return _without_places(text, question.settings, Path("/repo"))
+
+
+def resolver_version(place: Place) -> str:
+    """Of pip-tools, where it runs."""
+    pins = {pin.name: pin.version for pin in parse_lock(read_template("resolver.txt"), "resolver.txt")}
+    return version("pip-tools") if place.local else pins["pip-tools"]
+
+
+def _request(question: Question, base: str, work: Path, cache: Path) -> BuildRequest:
+    context, resolver = work / "context", read_template("resolver.txt")
+    if question.previous:
+        (context / "lock" / _LOCK).write_text(question.previous, encoding="utf-8")
+    for file in question.files:
+        target = context / "repo" / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file.text, encoding="utf-8", newline="")
+    constraints = _write_constraints(question.settings, context / "repo" / _CONSTRAINTS)
+    return BuildRequest(
+        dockerfile=render(
+            "lock.Dockerfile.j2",
+            base=base,
+            resolver=resolver,
+            nonce=uuid.uuid4().hex,
+            environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
+            command=shlex.join(
+                [
+                    "/resolver/bin/python",
+                    "-I",
+                    *_command(question, f"/lock/{_LOCK}", _CONSTRAINTS if constraints else None),
+                ]
+            ),
+        ),
+        ignore="",
+        context=context,
+        platform=question.config.platform,
+        export=work / "out",
+        secrets=build_secrets(question.settings),
+        contexts={
+            "wheelhouse": stage(question.settings, parse_lock(resolver, "resolver.txt"), cache),
+            "candidates": work / "candidates",
+        },
+    )
+
+
+def _command(question: Question, output: str, constraints: str | None) -> list[str]:
+    return [
+        *("-m", "piptools", "compile", *_FLAGS, "--output-file", output),
+        *(["--constraint", constraints] if constraints else []),
+        *(["--upgrade"] if question.upgrade.all else []),
+        *(part for name in question.upgrade.packages for part in ("--upgrade-package", name)),
+        *("--", question.config.requirements.input),
+    ]
+
+
+def _write_constraints(settings: PipSettings, target: Path) -> Path | None:
+    """Pip's own `constraint` setting as one file, since addresses in it may hold a password and argv is public."""
+    parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in settings.constraints]
+    if not parts:
+        return None
+    target.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return target
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "`pip config list` and PIP_CONSTRAINT say who names it; correct that"
+        raise UsageError(f"{path}, pip's own constraints file, cannot be read", hint=hint) from error
+
+
+def _without_places(text: str, settings: PipSettings, folder: Path) -> str:
+    """The comments name what limited a version; a path or address of this machine says nothing to others."""
+    for name in (str(folder / _CONSTRAINTS), _CONSTRAINTS, *settings.constraints):
+        text = text.replace(f"-c {name}", "-c pip.conf")
+    return text

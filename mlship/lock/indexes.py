@@ -1,0 +1,158 @@
+"""Where packages come from: what pip uses on this machine, and what requirements files add, is what the build uses."""
+
+import argparse
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mlship.lock.inputs import InputFile, read_inputs
+from mlship.lock.pip_config import pip_options
+from mlship.project.config import Config
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_SYSTEM_CA = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+_TRUE = {"y", "yes", "t", "true", "on", "1"}
+_CREDENTIALS = re.compile(r"(\w+://)[^/\s@'\"]+@")
+
+
+@dataclass(frozen=True)
+class PipSettings:
+    """What pip uses on this machine. Addresses may hold passwords: they are not in the repr.
+
+    Attributes:
+        index_url: None for PyPI.
+        find_links: local folders as absolute paths, and addresses.
+        cert: the bundle of certificates that pip trusts; None where nobody knows it.
+        proxies: environment variables in lower case, such as ("https_proxy", "http://...").
+        constraints: files or addresses that limit versions when the lock is made.
+    """
+
+    index_url: str | None = field(default=None, repr=False)
+    extra_index_urls: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)
+    no_index: bool = False
+    cert: Path | None = None
+    client_cert: Path | None = None
+    trusted_hosts: tuple[str, ...] = ()
+    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout: str | None = None
+    netrc: Path | None = None
+    constraints: tuple[str, ...] = field(default=(), repr=False)
+
+    def indexes(self) -> tuple[str, ...]:
+        """Every index, the main one first; none where only find-links are used."""
+        return () if self.no_index else (self.index_url or "https://pypi.org/simple", *self.extra_index_urls)
+
+
+def project_settings(repo: Path, config: Config) -> PipSettings:
+    """Pip's settings on this machine together with what the repository's requirements files say of indexes.
+
+    Raises:
+        UsageError: a pip configuration file is malformed, or see read_inputs.
+    """
+    return with_declared(read_pip_settings(), repo, read_inputs(repo, config))
+
+
+def read_pip_settings(environment: Mapping[str, str] = os.environ) -> PipSettings:
+    """What pip uses on this machine: its files, its environment, netrc, proxies and certificates.
+
+    Raises:
+        UsageError: a pip configuration file is malformed.
+    """
+    options = pip_options(environment)
+
+    def words(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(options.get(name, "").split()))
+
+    return PipSettings(
+        index_url=options.get("index-url") or options.get("pypi-url"),
+        extra_index_urls=words("extra-index-url"),
+        find_links=tuple(_absolute(link, Path.cwd()) for link in words("find-links")),
+        no_index=options.get("no-index", "").lower() in _TRUE,
+        cert=_certificates(options, environment),
+        client_cert=_file(options.get("client-cert")),
+        trusted_hosts=words("trusted-host"),
+        proxies=_proxies(options, environment),
+        timeout=options.get("default-timeout") or options.get("timeout"),
+        netrc=_netrc(environment),
+        constraints=words("constraint"),
+    )
+
+
+def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...]) -> PipSettings:
+    """`settings` with the index options of requirements files, which win over the machine's, as in pip."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-i", "--index-url", "--pypi-url")
+    parser.add_argument("--extra-index-url", action="append", default=[])
+    parser.add_argument("-f", "--find-links", action="append", default=[])
+    parser.add_argument("--trusted-host", action="append", default=[])
+    parser.add_argument("--no-index", action="store_true")
+    for file in files:
+        for line in (line for _, line in file.lines() if line.startswith("-")):
+            try:
+                said, _ = parser.parse_known_args(line.replace("=", " ", 1).split())
+            except argparse.ArgumentError:
+                continue  # pip-compile says what is wrong with it, with its own words
+            links = (_absolute(link, (repo / file.path).parent) for link in said.find_links)
+            settings = replace(
+                settings,
+                index_url=said.index_url or settings.index_url,
+                extra_index_urls=_more(settings.extra_index_urls, said.extra_index_url),
+                find_links=_more(settings.find_links, links),
+                trusted_hosts=_more(settings.trusted_hosts, said.trusted_host),
+                no_index=said.no_index or settings.no_index,
+            )
+    return settings
+
+
+def redact(text: str) -> str:
+    """`text` without user names and passwords in addresses."""
+    return _CREDENTIALS.sub(r"\1***@", text)
+
+
+def local_path(address: str) -> Path | None:
+    """The path behind a file: address or a plain path; None for an address elsewhere."""
+    if address.startswith("file:"):
+        return Path(unquote(urlsplit(address).path))
+    return None if "://" in address else Path(address).expanduser()
+
+
+def _more(known: tuple[str, ...], new: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*known, *new)))
+
+
+def _absolute(link: str, beside: Path) -> str:
+    path = local_path(link)
+    return link if path is None else str(beside / path)
+
+
+def _certificates(options: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:
+    """The bundle that counts: pip's `requests` lets its own variables win over pip's setting."""
+    requests = [environment.get(name) for name in _CA_VARIABLES]
+    named = [*requests, options.get("cert"), environment.get("SSL_CERT_FILE")]
+    system = [ssl.get_default_verify_paths().cafile, *_SYSTEM_CA]
+    return next((path for name in (*named, *system) if (path := _file(name))), None)
+
+
+def _file(name: str | None) -> Path | None:
+    path = Path(name).expanduser() if name else None
+    return path if path and path.is_file() else None
+
+
+def _proxies(options: Mapping[str, str], environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    found = {name: environment.get(name) or environment.get(name.upper()) for name in _PROXIES}
+    if proxy := options.get("proxy"):
+        found |= {"http_proxy": proxy, "https_proxy": proxy}
+    return tuple((name, value) for name, value in found.items() if value)
+
+
+def _netrc(environment: Mapping[str, str]) -> Path | None:
+    home = Path(environment.get("HOME") or Path.home())
+    if named := environment.get("NETRC"):
+        return _file(named)
+    return _file(str(home / ".netrc")) or _file(str(home / "_netrc"))

@@ -1,0 +1,94 @@
+"""Distributions in local folders: find-links, and indexes with file: addresses (PEP 503 pages)."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urljoin
+
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+from packaging.version import Version
+
+from mlship.lock.indexes import PipSettings, local_path
+
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A wheel or source archive on this machine."""
+
+    path: Path
+    name: NormalizedName
+    version: Version
+
+
+def local_files(settings: PipSettings, names: frozenset[str] | None = None) -> dict[str, LocalFile]:
+    """Local distributions by file name; where two folders hold the same name, the first wins.
+
+    Args:
+        names: canonical names of the only projects to look for; None for all.
+    """
+    found: dict[str, LocalFile] = {}
+    for path in _candidates(settings, names):
+        if path.name not in found and (file := _local_file(path)) and (names is None or file.name in names):
+            found[path.name] = file
+    return dict(sorted(found.items()))
+
+
+def _candidates(settings: PipSettings, names: frozenset[str] | None) -> Iterator[Path]:
+    for link in settings.find_links:
+        path = local_path(link)
+        if path and path.is_dir():
+            yield from sorted(path.iterdir())
+        elif path:
+            yield from _linked(path)
+    for index in settings.indexes():
+        root = local_path(index)
+        if root and root.is_dir():
+            projects = sorted(names) if names is not None else sorted(child.name for child in root.iterdir())
+            for project in projects:
+                yield from _linked(root / canonicalize_name(project) / "index.html")
+
+
+def _linked(page: Path) -> Iterator[Path]:
+    """Files that an index page links to and that are on this machine."""
+    try:
+        text = page.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return  # as pip: an index without this project, or a folder that is not there
+    links = _Links()
+    links.feed(text)
+    for link in links.found:
+        path = local_path(urljoin(page.absolute().as_uri(), link))
+        if path:
+            yield path
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for key, value in attrs if tag == "a" and key == "href" and value]
+
+
+def _local_file(path: Path) -> LocalFile | None:
+    if not path.name.endswith(_ARCHIVES) or not re.fullmatch(r"[\w.+!-]+", path.name) or not path.is_file():
+        return None
+    try:
+        name, version, *_ = (
+            parse_wheel_filename(path.name) if path.suffix == ".whl" else parse_sdist_filename(path.name)
+        )
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
+    return LocalFile(path, name, version)

@@ -1,0 +1,147 @@
+"""The requirements lock as a value: exact versions, each with its hashes, and nothing that would undo them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from mlship.errors import LockError
+from mlship.lock.record import HINT
+
+_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_HASH = re.compile(r"(?:^|\s)--hash(?:=|\s+)(\S+)")
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One locked distribution.
+
+    Attributes:
+        name: canonical, as PEP 503 has it.
+        hashes: as pip writes them, such as "sha256:<hex>"; any of them will do.
+        marker: when it is installed; None for always.
+        url: where the file lies, for a pin that names a wheel by its address instead of an index's version.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    marker: str | None = None
+    extras: tuple[str, ...] = ()
+    url: str | None = None
+
+
+def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
+    """Read a lock in pip's requirements format.
+
+    Args:
+        name: of the file, for messages.
+
+    Raises:
+        LockError: lines that are no pins, or pins that would be installed unchecked; with the number of each line.
+    """
+    pins: dict[str, Pin] = {}
+    problems: list[str] = []
+    for number, line in _logical_lines(text):
+        try:
+            pin = _pin(line)
+        except _RefusedError as refusal:
+            problems.append(f"{name}, line {number}: {refusal}")
+            continue
+        if pin.name in pins:
+            problems.append(f"{name}, line {number}: {pin.name} stands twice")
+        pins[pin.name] = pin
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise LockError("\n".join([*problems[:_SHOWN], *more]), hint=HINT)
+    return tuple(pins.values())
+
+
+class _RefusedError(Exception):
+    """Why one line is no pin."""
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines without comments, joined where a backslash ends them, with the number of the first."""
+    start, parts = 0, list[str]()
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = raw.rstrip("\r")
+        continued = line.endswith("\\") and not line.lstrip().startswith("#")
+        start = start or number
+        parts.append(_COMMENT.sub("", line.removesuffix("\\") if continued else line))
+        if continued:
+            continue
+        if joined := " ".join(parts).strip():
+            yield start, joined
+        start, parts = 0, []
+    if joined := " ".join(parts).strip():
+        yield start, joined
+
+
+def _pin(line: str) -> Pin:
+    if line.startswith("-"):
+        raise _RefusedError(_option(line.split(maxsplit=1)[0].split("=", maxsplit=1)[0]))
+    hashes = tuple(_hash(text) for text in _HASH.findall(line))
+    requirement = _requirement(_HASH.sub("", line).strip())
+    version = _wheel_version(requirement) if requirement.url else _exact_version(requirement)
+    if not hashes:
+        raise _RefusedError(f"{requirement.name} has no --hash, so anything could be installed in its place")
+    return Pin(
+        name=canonicalize_name(requirement.name),
+        version=version,
+        hashes=hashes,
+        marker=str(requirement.marker) if requirement.marker else None,
+        extras=tuple(sorted(requirement.extras)),
+        url=requirement.url,
+    )
+
+
+def _option(option: str) -> str:
+    """Never the whole line: an index address may hold a password."""
+    if option in {"-e", "--editable"}:
+        return "an editable install has no hash; list your own code under `source` in mlship.yaml"
+    return f"{option} does not belong into the lock; indexes come from pip's own configuration"
+
+
+def _hash(text: str) -> str:
+    algorithm, _, digest = text.partition(":")
+    if not re.fullmatch(r"[0-9a-f]+", digest) or len(digest) != _DIGITS.get(algorithm):
+        raise _RefusedError("a --hash is not sha256:, sha384: or sha512: and its hexadecimal digits")
+    return text
+
+
+def _requirement(text: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        shown = "an address without a name" if "://" in text else repr(text[:60])
+        raise _RefusedError(f"{shown} is not of the form name==version --hash=sha256:...") from error
+
+
+def _exact_version(requirement: Requirement) -> str:
+    specifiers = list(requirement.specifier)
+    if len(specifiers) != 1 or specifiers[0].operator != "==" or specifiers[0].version.endswith("*"):
+        raise _RefusedError(f"{requirement.name} is not pinned to one version with ==")
+    return specifiers[0].version
+
+
+def _wheel_version(requirement: Requirement) -> str:
+    """The version in the file name of a wheel's address; everything else cannot be checked before it is built."""
+    name = requirement.name
+    try:
+        url = urlsplit(requirement.url or "")
+        file = PurePosixPath(unquote(url.path)).name
+        wheel, version, *_ = parse_wheel_filename(file)
+    except (ValueError, InvalidWheelFilename) as error:
+        raise _RefusedError(f"{name} comes from an address that is no wheel, so it would be built unchecked") from error
+    if url.scheme != "https" or wheel != canonicalize_name(name):
+        raise _RefusedError(f"{name} is not taken from an https:// address of its own wheel")
+    if url.username or url.password:
+        raise _RefusedError(f"the address of {name} holds a password; put it into ~/.netrc")
+    return str(version)

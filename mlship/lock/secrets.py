@@ -1,0 +1,77 @@
+"""pip's settings as BuildKit secrets: they reach every installing step, and no layer, history or cache key.
+
+templates/secrets.j2 mounts them; the same Dockerfile works with all of them, some of them or none.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlship.errors import UsageError
+from mlship.lock.indexes import PipSettings, local_path
+
+_MOUNTED = "/run/secrets"
+_LIMIT = 500 * 1024  # BuildKit's, for one secret
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
+
+
+def build_secrets(settings: PipSettings) -> dict[str, bytes]:
+    """The secrets of a build by id; only those that there is something to say in.
+
+    Raises:
+        UsageError: a file that pip's settings name cannot be read, or is too large for BuildKit.
+    """
+    files = {"mlship-ca": settings.cert, "mlship-netrc": settings.netrc, "mlship-client-cert": settings.client_cert}
+    secrets = {name: _read(path) for name, path in files.items() if path}
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in _variables(settings)]
+    return {**secrets, "mlship-env": "".join(lines).encode()} if lines else secrets
+
+
+def _variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
+    yield from _index_variables(settings)
+    if settings.trusted_hosts:
+        hosts = " ".join(settings.trusted_hosts)
+        yield from (("PIP_TRUSTED_HOST", hosts), ("UV_INSECURE_HOST", hosts))
+    if settings.timeout:
+        yield from (("PIP_DEFAULT_TIMEOUT", settings.timeout), ("UV_HTTP_TIMEOUT", settings.timeout.split(".")[0]))
+    if settings.cert:
+        ca = f"{_MOUNTED}/mlship-ca"
+        yield from (("PIP_CERT", ca), ("SSL_CERT_FILE", ca))
+    if settings.client_cert:
+        certificate = f"{_MOUNTED}/mlship-client-cert"
+        yield from (("PIP_CLIENT_CERT", certificate), ("SSL_CLIENT_CERT", certificate))
+    if settings.netrc:
+        yield "NETRC", f"{_MOUNTED}/mlship-netrc"
+    for name, value in settings.proxies:
+        yield from ((name, value), (name.upper(), value))
+
+
+def _index_variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
+    """Local indexes and folders are not among them: their files come through the wheelhouse."""
+    remote = [index for index in settings.indexes() if local_path(index) is None]
+    if not remote:
+        yield from (("PIP_NO_INDEX", "1"), ("UV_NO_INDEX", "1"))
+    elif settings.index_url or len(remote) > 1:
+        main, *extra = remote
+        yield from (("PIP_INDEX_URL", main), ("UV_DEFAULT_INDEX", main))
+        if extra:
+            # pip takes the best version of any index. uv would stop at the first, which the hashes make needless.
+            both = " ".join(extra)
+            yield from (("PIP_EXTRA_INDEX_URL", both), ("UV_INDEX", both), ("UV_INDEX_STRATEGY", "unsafe-best-match"))
+    if links := [link for link in settings.find_links if local_path(link) is None]:
+        yield from (("PIP_FIND_LINKS", " ".join(links)), ("UV_FIND_LINKS", ",".join(links)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        hint = "`pip config list` and the environment say who names it; correct that, or make it readable"
+        raise UsageError(f"{path}, which pip is configured to use, cannot be read", hint=hint) from error
+    if len(content) > _LIMIT:
+        content = b"".join(match[0] for match in _PEM.finditer(content))
+    if not 0 < len(content) <= _LIMIT:
+        hint = "name a bundle with the certificates that are needed: `pip config set global.cert FILE`"
+        raise UsageError(f"{path} is larger than the 500 kB that a build secret may have", hint=hint)
+    return content

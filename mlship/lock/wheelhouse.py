@@ -1,0 +1,116 @@
+"""Local wheels that the lock names, in one folder: mounted into the build, never copied into a layer."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+from pydantic import TypeAdapter, ValidationError
+
+from mlship.errors import TransientError
+from mlship.files import sha256_file, sha256_text, write_atomic
+from mlship.lock.indexes import PipSettings
+from mlship.lock.localfiles import LocalFile, local_files
+from mlship.lock.pins import Pin
+
+
+def stage(settings: PipSettings, pins: Iterable[Pin], cache: Path) -> Path:
+    """A folder with exactly the local files that the pins name: name, version and hash.
+
+    The same files give the same folder, which is then used again; files are hard links where the disk allows it.
+
+    Args:
+        cache: a folder of mlship's own.
+
+    Raises:
+        TransientError: the disk is full or cannot be written.
+    """
+    try:
+        files = _named(settings, {pin.name: pin for pin in pins}, Hashes(cache / "hashes.json"))
+        return _folder(files, cache / "wheelhouse")
+    except OSError as error:
+        raise TransientError(
+            f"local wheels cannot be collected in {cache}: {error.strerror or error}",
+            hint="make room on that disk, or check the permissions of that folder; then run the same command again",
+        ) from error
+
+
+class Hashes:
+    """sha256 of files that were seen before: a file of the same size and time is not read again."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._known = _load(store)
+        self._new = False
+
+    def of(self, path: Path) -> str:
+        """`sha256:<hex>` of a file."""
+        stat = path.stat()
+        key = f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+        if key not in self._known:
+            self._known[key] = sha256_file(path)
+            self._new = True
+        return self._known[key]
+
+    def save(self) -> None:
+        """Keep what was learnt for the next run."""
+        if self._new:
+            write_atomic(self._store, json.dumps(self._known, indent=0, sort_keys=True))
+
+
+def _load(store: Path) -> dict[str, str]:
+    try:
+        return _adapter().validate_json(store.read_bytes())
+    except (OSError, ValidationError):
+        return {}
+
+
+@cache
+def _adapter() -> TypeAdapter[dict[str, str]]:
+    return TypeAdapter(dict[str, str])
+
+
+def _named(settings: PipSettings, pins: dict[str, Pin], hashes: Hashes) -> dict[str, Path]:
+    """Local files by name that are the very files the pins mean."""
+    candidates = local_files(settings, frozenset(pins))
+    named = {name: file.path for name, file in candidates.items() if _is_meant(file, pins[file.name], hashes)}
+    hashes.save()
+    return named
+
+
+def _is_meant(file: LocalFile, pin: Pin, hashes: Hashes) -> bool:
+    try:
+        return file.version == Version(pin.version) and hashes.of(file.path) in pin.hashes
+    except InvalidVersion:
+        return False
+
+
+def _folder(files: dict[str, Path], parent: Path) -> Path:
+    stats = {name: path.stat() for name, path in files.items()}
+    key = sha256_text("".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats.items()))
+    folder = parent / key.removeprefix("sha256:")[:16]
+    if folder.is_dir():
+        return folder
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
+    try:
+        for name, path in files.items():
+            _link(path.resolve(), temporary / name)
+        temporary.chmod(0o755)
+        with suppress(FileExistsError):  # another build was quicker, with the same files
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or files of somebody else
+        shutil.copy2(source, target)

@@ -1,0 +1,71 @@
+"""What `mlship lock` did: how many pins, how long, and what changed against the lock before."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from mlship.lock.pins import Pin
+from mlship.lock.resolve import Resolved
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class LockChange:
+    """One package that differs from the lock before; None where it is not in one of them."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        match self.before, self.after:
+            case None, after:
+                return f"+ {self.name} {after}"
+            case before, None:
+                return f"- {self.name} {before}"
+            case before, after:
+                return f"~ {self.name} {before} -> {after}"
+
+
+def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockChange, ...]:
+    """What was added, removed or moved to another version, by name."""
+    old = {pin.name: pin.version for pin in before}
+    new = {pin.name: pin.version for pin in after}
+    return tuple(
+        LockChange(name, old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    )
+
+
+def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
+    """For people."""
+    record = resolved.record
+    yield f"{name}: {len(resolved.pins)} pins with hashes, by {record.resolver} in {seconds:.1f} s"
+    yield f"base image: {record.base}@{record.digest}"
+    changes = lock_changes(resolved.previous, resolved.pins)
+    if not resolved.previous:
+        return
+    for change in changes[:_SHOWN]:
+        yield f"  {change}"
+    if len(changes) > _SHOWN:
+        yield f"  and {len(changes) - _SHOWN} more"
+    if not changes:
+        yield "no pin changed"
+
+
+def lock_json(resolved: Resolved, seconds: float) -> str:
+    """For machines."""
+    return json.dumps(
+        {
+            "pins": len(resolved.pins),
+            "resolver": resolved.record.resolver,
+            "base": resolved.record.base,
+            "digest": resolved.record.digest,
+            "where": "this machine" if resolved.place.local else "base image",
+            "why": resolved.place.reason,
+            "seconds": round(seconds, 3),
+            "changes": [asdict(change) for change in lock_changes(resolved.previous, resolved.pins)],
+        }
+    )

@@ -1,0 +1,215 @@
+"""Locking in the base image, and what reaches an installing step of a build: for real."""
+
+import base64
+import functools
+import http.server
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mlship import process
+from mlship.engine.base import BuildEvent, BuildRequest, StepOutput
+from mlship.engine.docker import DockerEngine
+from mlship.lock import compile as compiling
+from mlship.lock.compile import Place, Upgrade
+from mlship.lock.indexes import PipSettings, read_pip_settings
+from mlship.lock.pins import parse_lock
+from mlship.lock.resolve import resolve
+from mlship.lock.secrets import build_secrets
+from mlship.lock.wheelhouse import stage
+from mlship.project.base import base_reference
+from mlship.project.config import Config
+from mlship.project.load import load_config
+from mlship.resources import read_template
+from tests.wheels import pin_line, write_index, write_wheel
+
+YAML = """\
+name: demo
+python: "{python}"
+model: {{load: "a:b", sample: s.json}}
+serve: {{command: [python]}}
+source: [a.py]
+base: {{distro: {distro}}}
+"""
+CANARY = "c4n4ry-s3cret"
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    folder = tmp_path / "repo"
+    (folder / "more").mkdir(parents=True)
+    (folder / "requirements.in").write_text("mlshipalpha\n-r more/other.in\n")
+    (folder / "more/other.in").write_text("iniconfig\n")
+    return folder
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A find-links folder of this machine, beside whatever else pip uses here."""
+    folder = tmp_path / "wheels"
+    write_wheel(folder, "mlshipalpha", requires=("mlshipbeta",))
+    write_wheel(folder, "mlshipbeta", requires=("colorama",))
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{os.environ.get('PIP_FIND_LINKS', '')} {folder}")
+    return folder
+
+
+def configured(repo: Path, python: str, distro: str) -> Config:
+    (repo / "mlship.yaml").write_text(YAML.format(python=python, distro=distro))
+    return load_config(repo)
+
+
+def test_the_same_bytes_here_and_in_the_image(
+    repo: Path, wheels: Path, engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(repo, "3.11", "bookworm")
+    if not (place := compiling.choose_place(config)).local:
+        pytest.skip(f"nothing to compare with: {place.reason}")
+    resolve(repo, config, lambda: engine, Upgrade(), tmp_path / "cache")
+    here = (repo / "requirements.txt").read_bytes()
+    for name in ("requirements.txt", "mlship.lock"):
+        (repo / name).unlink()
+    monkeypatch.setattr("mlship.lock.resolve.choose_place", lambda _: Place(local=False, reason="test"))
+    resolved = resolve(repo, config, lambda: engine, Upgrade(), tmp_path / "cache")
+    assert (repo / "requirements.txt").read_bytes() == here
+    assert [pin.name for pin in resolved.pins] == ["colorama", "iniconfig", "mlshipalpha", "mlshipbeta"]
+    assert str(tmp_path).encode() not in here
+
+
+def test_another_python_in_its_own_image(repo: Path, wheels: Path, engine: DockerEngine, tmp_path: Path) -> None:
+    config = configured(repo, "3.13", "trixie")
+    (repo / "requirements.in").write_text(
+        "mlshipalpha ; python_version == '3.13'\niniconfig ; python_version < '3.13'\n"
+    )
+    resolved = resolve(repo, config, lambda: engine, Upgrade(), tmp_path / "cache")
+    assert not resolved.place.local
+    assert [pin.name for pin in resolved.pins] == ["colorama", "mlshipalpha", "mlshipbeta"]
+    text = (repo / "requirements.txt").read_text()
+    assert "with Python 3.13" in text
+    assert pin_line(wheels / "mlshipbeta-1.0-py3-none-any.whl").split("--hash=")[1].strip() in text
+
+
+class Guarded(http.server.SimpleHTTPRequestHandler):
+    """Files for those who know the password."""
+
+    password = b""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(self.password).decode():
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="private"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A private CA, and a server certificate of it for `host`."""
+
+    bundle: Path
+    server: Path
+    host: str
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """For the address under which a build's container reaches this machine."""
+    shown = process.run(["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"])
+    host = shown.stdout.strip()
+    folder = tmp_path / "ca"
+    folder.mkdir()
+    (folder / "ext").write_text(f"subjectAltName=IP:{host}\nauthorityKeyIdentifier=keyid\n")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=mlship-ca -keyout ca.key -out ca.pem",
+        "req -newkey rsa:2048 -nodes -subj /CN=mlship-test -keyout key.pem -out server.csr",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem",
+    ):
+        done = process.run(["openssl", *command.split()], process.Options(cwd=folder))
+        assert done.ok, done.stderr
+    (folder / "server.pem").write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    known = read_pip_settings().cert
+    (folder / "bundle.pem").write_text((known.read_text() if known else "") + (folder / "ca.pem").read_text())
+    return Authority(folder / "bundle.pem", folder / "server.pem", host)
+
+
+@pytest.fixture
+def private(tmp_path: Path, authority: Authority) -> Iterator[PipSettings]:
+    """This machine's settings, and two private indexes: one's password is in its address, the other's in netrc."""
+    servers = []
+    urls = []
+    for name, user in (("mlshipone", "alice"), ("mlshiptwo", "bob")):
+        root = tmp_path / name
+        write_index(root / "simple", [write_wheel(root / "files", name)])
+        password = f"{user}:{CANARY}".encode()
+        handler = type("Handler", (Guarded,), {"password": password})
+        server = http.server.ThreadingHTTPServer((authority.host, 0), functools.partial(handler, directory=str(root)))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.server)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        login = f"alice:{CANARY}@" if user == "alice" else ""
+        urls.append(f"https://{login}{authority.host}:{server.server_port}/simple")
+    (tmp_path / "netrc").write_text(f"machine {authority.host} login bob password {CANARY}\n")
+    write_wheel(tmp_path / "local", "mlshipthree")
+    mine = read_pip_settings()
+    yield replace(
+        mine,
+        extra_index_urls=(*mine.extra_index_urls, *urls),
+        find_links=(*mine.find_links, str(tmp_path / "local")),
+        cert=authority.bundle,
+        netrc=tmp_path / "netrc",
+    )
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def installing(base: str, lock: str) -> str:
+    """A Dockerfile that installs a lock as mlship's own does.
+
+    uv itself comes from elsewhere: Debian's pip 25.1 cannot do TLS with an index that has an address and no name.
+    """
+    secrets = read_template("secrets.j2")
+    mount = "--mount=type=bind,from=wheelhouse,target=/wheelhouse"
+    return (
+        f"FROM scratch AS wheelhouse\nFROM {base} AS uv\nCOPY <<'PINS' /uv.txt\n{read_template('uv.txt')}PINS\n"
+        f"RUN {mount} {secrets}    unset PIP_EXTRA_INDEX_URL; "
+        "python -m pip install -q --no-deps --require-hashes --target /opt/uv -r /uv.txt\n"
+        f"COPY <<'PINS' /requirements.txt\n{lock}PINS\n"
+        f"RUN {mount} {secrets}    /opt/uv/bin/uv pip install --no-config --no-cache --target /out --no-deps "
+        "--require-hashes -r /requirements.txt && env | grep -c ^PIP_\n"
+        "FROM scratch\nCOPY --from=uv /out /\n"
+    )
+
+
+def test_uv_installs_from_private_indexes_with_what_pip_has_here(
+    private: PipSettings, engine: DockerEngine, repo: Path, tmp_path: Path
+) -> None:
+    wheels = [next((tmp_path / folder).glob("**/*.whl")) for folder in ("mlshipone", "mlshiptwo", "local")]
+    lock = "".join(pin_line(wheel) for wheel in wheels)
+    pins = (*parse_lock(lock, "requirements.txt"), *parse_lock(read_template("uv.txt"), "uv.txt"))
+    (tmp_path / "empty").mkdir()
+    said: list[BuildEvent] = []
+    request = BuildRequest(
+        dockerfile=installing(base_reference(configured(repo, "3.13", "trixie")), lock),
+        ignore="",
+        context=tmp_path / "empty",
+        platform=engine.info().platform,
+        export=tmp_path / "out",
+        secrets=build_secrets(private),
+        contexts={"wheelhouse": stage(private, pins, tmp_path / "cache")},
+    )
+    engine.build(request, said.append)
+    installed = {path.name for path in (tmp_path / "out").glob("mlship*.py")}
+    assert installed == {"mlshipone.py", "mlshiptwo.py", "mlshipthree.py"}
+    assert CANARY not in "".join(event.text for event in said if isinstance(event, StepOutput))

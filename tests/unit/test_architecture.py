@@ -1,0 +1,126 @@
+"""Imports point one way, libraries of the outside world have one door each, and modules stay small."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2] / "mlship"
+
+# The first prefix that fits; a module may import its own layer or a lower one.
+LAYERS = (
+    ("__main__", 9),
+    ("cli", 8),
+    ("pipeline", 7),
+    ("report.build", 7),
+    ("report", 6),
+    ("image", 5),
+    ("smoke", 4),
+    ("lock", 3),
+    ("engine", 2),
+    ("project", 1),
+    ("", 0),
+)
+# Stages that do not know each other, although a layer number would allow it.
+APART = (("engine", "project"), ("engine", "lock"), ("smoke.run", "image"), ("smoke", "lock"), ("project", "engine"))
+DOORS = {
+    "typer": "cli",
+    "docker": "engine.docker",
+    "subprocess": "process",
+    "socket": "smoke.inside",
+    "jinja2": "render",
+}
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 50
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def below(name: str, prefix: str) -> bool:
+    return not prefix or name == prefix or name.startswith(f"{prefix}.")
+
+
+def layer(name: str) -> int:
+    return next(number for prefix, number in LAYERS if below(name, prefix))
+
+
+def test_imports_point_down_and_io_stays_at_the_edge() -> None:
+    wrong = []
+    for name, tree in modules().items():
+        for target in imports(tree):
+            top, _, rest = target.partition(".")
+            if top == "mlship" and rest and layer(rest) > layer(name):
+                wrong.append(f"{name} imports {rest}")
+            if top == "mlship" and any(below(name, a) and below(rest, b) for a, b in APART):
+                wrong.append(f"{name} must not know {rest}")
+            if top in DOORS and not below(name, DOORS[top]):
+                wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_there_are_no_cycles() -> None:
+    known = modules()
+    edges = {
+        name: {
+            rest
+            for target in imports(tree)
+            if target.startswith("mlship.") and (rest := target[7:]) in known and rest != name
+        }
+        for name, tree in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for target in sorted(edges[name]):
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in known:
+        visit(name, ())
+
+
+def test_modules_and_functions_stay_small() -> None:
+    found = modules()
+    long = [f"{name}: {end(tree)} lines" for name, tree in found.items() if end(tree) > LONGEST_MODULE]
+    long += [
+        f"{name}.{node.name}: {end(node) - node.lineno} lines"
+        for name, tree in found.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and end(node) - node.lineno > LONGEST_FUNCTION
+    ]
+    assert not long, "\n".join(long)
+
+
+def end(node: ast.Module | ast.FunctionDef) -> int:
+    return max((child.end_lineno or 0 for child in node.body), default=0)
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    """Libraries that cost start-up time are imported in functions only."""
+    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy"}
+    found = [
+        f"{name} imports {alias} at import"
+        for name, tree in modules().items()
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in imports(ast.Module([node], []))
+        if alias.partition(".")[0] in heavy
+    ]
+    assert not found, "\n".join(found)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from mlship.errors import LockError, UsageError
+from mlship.files import sha256_text
+from mlship.lock.check import check_lock
+from mlship.lock.inputs import collect_inputs
+from mlship.lock.record import LockRecord
+from mlship.project.config import Config
+from mlship.project.load import parse_config
+
+YAML = """\
+name: demo
+model: {load: "a:b", sample: s.json}
+serve: {command: [python]}
+source: [a.py]
+"""
+TEXT = f"numpy==2.0 --hash=sha256:{'a' * 64}\n"
+
+
+def config(extra: str = "") -> Config:
+    return parse_config(YAML + extra)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    (tmp_path / "requirements.in").write_text("numpy\n-r more/gpu.in\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/gpu.in").write_text("-c ../limits.txt\n")
+    (tmp_path / "limits.txt").write_text("numpy<3\n")
+    (tmp_path / "requirements.txt").write_text(TEXT)
+    write_record(tmp_path)
+    return tmp_path
+
+
+def write_record(repo: Path) -> None:
+    inputs = collect_inputs(repo, config())
+    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", "sha256:" + "0" * 64, "pip-tools 7").write(repo)
+
+
+def refusal(repo: Path, extra: str = "") -> str:
+    with pytest.raises(LockError) as caught:
+        check_lock(repo, config(extra))
+    return caught.value.message
+
+
+def test_inputs_are_every_file_that_is_read(repo: Path) -> None:
+    assert list(collect_inputs(repo, config())) == [
+        "python",
+        "platform",
+        "base",
+        "file limits.txt",
+        "file more/gpu.in",
+        "file requirements.in",
+    ]
+
+
+def test_a_fresh_lock_is_a_value(repo: Path) -> None:
+    lock = check_lock(repo, config())
+    assert [pin.name for pin in lock.pins] == ["numpy"]
+    assert lock.text == TEXT
+
+
+def test_everything_that_changed_is_said_at_once(repo: Path) -> None:
+    (repo / "limits.txt").write_text("numpy<4\n")
+    (repo / "requirements.in").write_text("numpy\n-c limits.txt\n-r new.in\n")
+    (repo / "new.in").write_text("")
+    (repo / "requirements.txt").write_text(TEXT + "# by hand\n")
+    message = refusal(repo, 'python: "3.13"\nplatform: linux/arm64\nbase: {distro: trixie}\n')
+    assert message.splitlines() == [
+        "the lock is stale:",
+        "- python 3.11 -> 3.13",
+        "- platform linux/amd64 -> linux/arm64",
+        "- base python:3.11-slim-bookworm -> python:3.13-slim-trixie",
+        "- limits.txt changed since the lock",
+        "- new.in is new",
+        "- requirements.in changed since the lock",
+        "- more/gpu.in is no longer read",
+        "- requirements.txt was edited by hand after `mlship lock` wrote it",
+    ]
+
+
+def test_a_missing_lock(repo: Path) -> None:
+    (repo / "requirements.txt").unlink()
+    assert "requirements.txt is missing" in refusal(repo)
+
+
+def test_a_lock_made_by_hand(repo: Path) -> None:
+    (repo / "mlship.lock").unlink()
+    (repo / "requirements.txt").write_text("numpy==2.0\n")
+    assert "requirements.txt was not made by `mlship lock` and has no hashes" in refusal(repo)
+
+
+def test_never_locked(repo: Path) -> None:
+    (repo / "mlship.lock").unlink()
+    (repo / "requirements.txt").unlink()
+    assert "never locked" in refusal(repo)
+
+
+@pytest.mark.parametrize("bad", [b"", b"{}", b"\xff", b'{"inputs": 1}'])
+def test_a_broken_record(repo: Path, bad: bytes) -> None:
+    (repo / "mlship.lock").write_bytes(bad)
+    assert "mlship.lock cannot be read" in refusal(repo)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("-r gone.in", "there is no gone.in (named by requirements.in, line 2)"),
+        ("-rgone.in", "there is no gone.in"),
+        ("--constraint=gone.in", "there is no gone.in"),
+        ("-r ../outside.in", "lies outside the repository"),
+        ("-r link.in", "lies outside the repository"),
+        ("-c /etc/passwd", "only files of this repository"),
+        ("-r https://host/r.in", "only files of this repository"),
+        ("-e .", "a package from a local folder"),
+        ("./wheels/x.whl", "a package from a local folder"),
+        ("x @ file:///x.whl", "a package from a local folder"),
+        ("--index-url https://u:hunter2@host/simple", "with a password in it"),
+    ],
+)
+def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) -> None:
+    (repo / "link.in").symlink_to("/etc/passwd")
+    (repo / "requirements.in").write_text(f"numpy\n{line}\n")
+    with pytest.raises(UsageError) as caught:
+        collect_inputs(repo, config())
+    assert said in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_files_that_include_each_other_are_read_once(repo: Path) -> None:
+    (repo / "limits.txt").write_text("-r requirements.in\n")
+    assert len(collect_inputs(repo, config())) == 6

@@ -1,0 +1,66 @@
+"""Templates are found from a wheel, an editable install and a plain checkout."""
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mlship.resources import read_template
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as a release is: sdist first, then the wheel from it."""
+    out = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    return next(out.glob("*.whl"))
+
+
+def test_checkout_finds_its_templates() -> None:
+    assert "FROM" in read_template("Dockerfile.j2")
+
+
+def test_wheel_holds_what_it_should(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    templates = {f"mlship/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mlship").rglob("*.py")}
+    assert templates | modules <= names
+    assert not [name for name in names if name.startswith(("tests", "examples", "scripts"))]
+
+
+def test_wheel_renders_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """The wheel alone, in a fresh environment; its dependencies come from this one, which spares a download."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv/bin/python"
+    site = next((tmp_path / "venv/lib").glob("python*/site-packages"))
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--quiet",
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(site),
+            str(wheel),
+        ],
+        check=True,
+        timeout=120,
+    )
+    here = next(path for path in sys.path if path.endswith("site-packages"))
+    script = "import mlship.resources as r; print(r.__file__); print(len(r.read_template('Dockerfile.j2')))"
+    code = f"import sys; sys.path.append({here!r}); {script}"
+    done = subprocess.run(
+        [python, "-I", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    where, length = done.stdout.split()
+    assert where.startswith(str(site))
+    assert int(length) == len(read_template("Dockerfile.j2"))

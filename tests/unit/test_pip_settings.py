@@ -1,0 +1,152 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlship import process
+from mlship.errors import UsageError
+from mlship.lock.indexes import PipSettings, read_pip_settings, redact, with_declared
+from mlship.lock.inputs import InputFile
+from mlship.lock.pip_config import pip_options
+from mlship.lock.secrets import build_secrets
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip/pip.conf").write_text("[global]\nindex-url = https://legacy/simple\ntimeout = 7\n")
+    (tmp_path / ".config/pip/pip.conf").write_text(
+        "[global]\nindex-url = https://user/simple\nextra-index-url =\n    https://a/simple\n    https://b/simple\n"
+        "[install]\ntrusted_host = h1 h2\nno-index = false\n[download]\nindex-url = https://not-this/simple\n"
+    )
+    return tmp_path
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    return {"HOME": str(home), "XDG_CONFIG_DIRS": str(home / "xdg"), **more}
+
+
+def test_later_levels_win_and_the_environment_over_all(home: Path) -> None:
+    (home / "explicit.conf").write_text("[global]\ntimeout = 9\n[install]\nindex-url = https://explicit/simple\n")
+    env = environment(home, PIP_CONFIG_FILE=str(home / "explicit.conf"), PIP_TRUSTED_HOST="h3", PIP_CERT="")
+    settings = read_pip_settings(env)
+    assert settings.index_url == "https://explicit/simple"
+    assert settings.extra_index_urls == ("https://a/simple", "https://b/simple")
+    assert (settings.timeout, settings.trusted_hosts, settings.no_index) == ("9", ("h3",), False)
+
+
+def test_says_what_pip_config_list_says(home: Path) -> None:
+    env = environment(home, PIP_DEFAULT_TIMEOUT="3")
+    clean = {key: "" for key in os.environ if key.startswith("PIP_")}
+    done = process.run([sys.executable, "-m", "pip", "config", "list"], process.Options(env={**clean, **env}))
+    listed = dict(re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", done.stdout, re.MULTILINE))
+    ours = pip_options(env)
+    assert {key: value.replace("\n", "\\n") for key, value in ours.items()} == {
+        key: value for key, value in listed.items() if value
+    }
+    assert ours["index-url"] == "https://user/simple"
+
+
+def test_no_files_at_all_with_dev_null(home: Path) -> None:
+    assert pip_options(environment(home, PIP_CONFIG_FILE=os.devnull), home) == {}
+
+
+def test_a_malformed_file_is_named_and_its_password_is_not(home: Path) -> None:
+    (home / ".config/pip/pip.conf").write_text("index-url = https://u:hunter2@host\n")
+    with pytest.raises(UsageError, match=r"pip\.conf is not") as caught:
+        read_pip_settings(environment(home))
+    assert "hunter2" not in caught.value.message
+
+
+def test_certificates_netrc_and_proxies(home: Path) -> None:
+    for name in ("pip.pem", "requests.pem", ".netrc", "client.pem"):
+        (home / name).write_text("x")
+    env = environment(
+        home, PIP_CERT=str(home / "pip.pem"), PIP_CLIENT_CERT=str(home / "client.pem"), HTTPS_PROXY="http://proxy:1"
+    )
+    settings = read_pip_settings(env)
+    assert (settings.cert, settings.client_cert) == (home / "pip.pem", home / "client.pem")
+    assert settings.netrc == home / ".netrc"
+    assert settings.proxies == (("https_proxy", "http://proxy:1"),)
+    # pip's requests prefers its own variable to pip's setting.
+    assert read_pip_settings({**env, "REQUESTS_CA_BUNDLE": str(home / "requests.pem")}).cert == home / "requests.pem"
+
+
+def test_requirements_files_add_indexes(tmp_path: Path) -> None:
+    text = (
+        "--index-url https://main/simple\n--extra-index-url=https://torch/whl/cpu?x=1 # why\n-f wheels\n"
+        "--trusted-host h\n--no-binary :all:\n-i\nnumpy\n"
+    )
+    found = with_declared(PipSettings(extra_index_urls=("https://a",)), tmp_path, (InputFile("sub/r.in", text),))
+    assert found.index_url == "https://main/simple"
+    assert found.extra_index_urls == ("https://a", "https://torch/whl/cpu?x=1")
+    assert found.find_links == (str(tmp_path / "sub/wheels"),)
+    assert found.trusted_hosts == ("h",)
+
+
+def shell(secret: bytes, tmp_path: Path) -> dict[str, str]:
+    """What a POSIX shell makes of the secret."""
+    (tmp_path / "env").write_bytes(secret)
+    shown = subprocess.check_output(
+        ["/bin/sh", "-c", '. ./env; env -0 | grep -zE "^(PIP|UV|SSL|NETRC|http)"'], cwd=tmp_path, env={}
+    )
+    return dict(line.split("=", 1) for line in shown.decode().split("\0") if line)
+
+
+def test_secrets_survive_a_shell(tmp_path: Path) -> None:
+    nasty = "https://u:it's$(touch pwned)`x`\\\"@host/simple"
+    settings = PipSettings(index_url=nasty, extra_index_urls=("https://b/simple", "file:///opt/simple"))
+    found = shell(build_secrets(settings)["mlship-env"], tmp_path)
+    assert found["PIP_INDEX_URL"] == found["UV_DEFAULT_INDEX"] == nasty
+    assert found["PIP_EXTRA_INDEX_URL"] == found["UV_INDEX"] == "https://b/simple"
+    assert found["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_local_indexes_are_left_to_the_wheelhouse(tmp_path: Path) -> None:
+    found = shell(build_secrets(PipSettings(index_url="file:///opt/simple"))["mlship-env"], tmp_path)
+    assert found == {"PIP_NO_INDEX": "1", "UV_NO_INDEX": "1"}
+    links = PipSettings(find_links=("/opt/wheels", "https://host/a", "https://host/b"))
+    found = shell(build_secrets(links)["mlship-env"], tmp_path)
+    assert found == {
+        "PIP_FIND_LINKS": "https://host/a https://host/b",
+        "UV_FIND_LINKS": "https://host/a,https://host/b",
+    }
+
+
+def test_files_become_secrets(tmp_path: Path) -> None:
+    for name in ("ca", "client", "netrc"):
+        (tmp_path / name).write_text(name)
+    settings = PipSettings(cert=tmp_path / "ca", client_cert=tmp_path / "client", netrc=tmp_path / "netrc")
+    secrets = build_secrets(settings)
+    assert {key: value for key, value in secrets.items() if key != "mlship-env"} == {
+        "mlship-ca": b"ca",
+        "mlship-client-cert": b"client",
+        "mlship-netrc": b"netrc",
+    }
+    found = shell(secrets["mlship-env"], tmp_path)
+    assert found["SSL_CERT_FILE"] == found["PIP_CERT"] == "/run/secrets/mlship-ca"
+    assert found["NETRC"] == "/run/secrets/mlship-netrc"
+
+
+def test_nothing_to_say_is_no_secret() -> None:
+    assert build_secrets(PipSettings()) == {}
+
+
+def test_a_large_bundle_is_cut_to_its_certificates(tmp_path: Path) -> None:
+    block = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
+    (tmp_path / "ca").write_text(("# a comment\n" * 1000 + block) * 60)
+    assert build_secrets(PipSettings(cert=tmp_path / "ca"))["mlship-ca"] == block.encode() * 60
+    (tmp_path / "ca").write_text("x" * 600_000)
+    with pytest.raises(UsageError, match="500 kB"):
+        build_secrets(PipSettings(cert=tmp_path / "ca"))
+
+
+def test_passwords_are_redacted_and_not_in_the_repr() -> None:
+    assert redact("at https://u:p@host/x and http://t@h") == "at https://***@host/x and http://***@h"
+    settings = PipSettings(index_url="https://u:hunter2@h", proxies=(("https_proxy", "http://u:hunter2@p"),))
+    assert "hunter2" not in repr(settings)

@@ -1,0 +1,42 @@
+"""Tiny real wheels, made here."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from mlship.files import sha256_file
+
+
+def write_wheel(folder: Path, name: str, version: str = "1.0", requires: tuple[str, ...] = ()) -> Path:
+    """A pure Python wheel that installs `name.py`; the same arguments give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    files = {
+        f"{name}.py": f"VERSION = {version!r}\n" + "#" * 5000,
+        f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {requirement}\n" for requirement in requires),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{file},,\n" for file in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in {**files, f"{info}/RECORD": record}.items():
+            archive.writestr(zipfile.ZipInfo(file, (1980, 1, 1, 0, 0, 0)), text)
+    return path
+
+
+def write_index(root: Path, wheels: list[Path], links: str = "../../files/") -> Path:
+    """A PEP 503 index of pages beside the folder that they link to."""
+    for wheel in wheels:
+        page = root / wheel.name.split("-")[0] / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        with page.open("a", encoding="utf-8") as file:
+            file.write(f'<a href="{links}{wheel.name}#sha256={digest}">{wheel.name}</a>\n')
+    return root
+
+
+def pin_line(wheel: Path) -> str:
+    """The line of a lock for a wheel."""
+    name, version, *_ = wheel.name.split("-")
+    return f"{name}=={version} --hash={sha256_file(wheel)}\n"
