@@ -1,0 +1,67 @@
+"""The plan as text: Dockerfile and .dockerignore. The plan has decided everything; this only prints."""
+
+import json
+from collections.abc import Sequence
+
+from mlship.image.plan import BuildPlan
+from mlship.project.paths import LEFT_OUT
+from mlship.render import render
+from mlship.resources import read_template
+
+
+_STEPS = {"RUN", "COPY", "WORKDIR"}
+
+
+def quote(text: str) -> str:
+    """A word for LABEL and ENV: double-quoted, and nothing in it is expanded."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
+
+
+def exec_form(words: Sequence[str]) -> str:
+    """The JSON form of CMD and COPY: no shell, no word splitting."""
+    return json.dumps(list(words), ensure_ascii=False)
+
+
+def dockerfile(plan: BuildPlan) -> str:
+    """The Dockerfile of a plan; the same plan gives the same bytes."""
+    return render(
+        "Dockerfile.j2",
+        plan=plan,
+        uv=read_template("uv.txt"),
+        copies=[exec_form((*w.files, f"{plan.workdir}/{w.folder}/".replace("//", "/"))) for w in plan.weights],
+        sources=[exec_form((path, f"./{path}")) for path in plan.source],
+        moved=exec_form(("rm", "-f", *moved)) if (moved := [f"./{f}" for w in plan.weights for f in w.files]) else "",
+        labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels],
+        environment=[f"{name}={quote(value)}" for name, value in plan.env],
+        command=exec_form(plan.command),
+        health=exec_form(("python", "-ISc", _health(plan))),
+    )
+
+
+def dockerignore(plan: BuildPlan) -> str:
+    """What the engine may see of the repository: nothing but what the Dockerfile copies."""
+    paths = [plan.lock, *plan.source, *(path for w in plan.weights for path in w.files)]
+    return render("dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT)
+
+
+def _health(plan: BuildPlan) -> str:
+    return f"import urllib.request as r; r.urlopen('{plan.health.url}', timeout=3)"
+
+
+def titles(text: str) -> dict[str, str]:
+    """What each step of a Dockerfile is called, by the start of BuildKit's name for it: `[builder 3/`.
+
+    BuildKit numbers, in each stage, FROM and the instructions that make a layer.
+    """
+    found: dict[str, str] = {}
+    stage, number, title = "", 0, ""
+    for line in text.splitlines():
+        word = line.partition(" ")[0]
+        if word == "FROM":
+            stage, number = line.rpartition(" AS ")[2], 1
+        elif word in _STEPS:
+            number += 1
+            if title:
+                found[f"[{stage} {number}/"] = title
+        title = line.removeprefix("#: ") if line.startswith("#: ") else ""
+    return found

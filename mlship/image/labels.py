@@ -1,0 +1,38 @@
+"""The image's labels: the OCI ones, and mlship's own."""
+
+from datetime import UTC, datetime
+
+from mlship import __version__
+from mlship.lock.check import Lock
+from mlship.project.base import base_name
+from mlship.project.config import Config
+from mlship.project.git import Revision
+from mlship.smoke.spec import LABEL as SMOKE
+
+OCI = "org.opencontainers.image"
+OWN = "dev.mlship"
+
+
+def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: str) -> dict[str, str]:
+    """Labels by name, sorted; what is not known is left out.
+
+    https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    found = {
+        f"{OCI}.title": config.name,
+        f"{OCI}.version": version,
+        f"{OCI}.revision": revision.commit,
+        f"{OCI}.source": revision.source,
+        f"{OCI}.created": _rfc3339(revision.epoch),
+        f"{OCI}.base.name": f"docker.io/library/{base_name(config)}",
+        f"{OCI}.base.digest": lock.record.digest,
+        f"{OWN}.version": __version__,
+        f"{OWN}.lock": lock.record.requirements,
+        f"{OWN}.allow-pickle": "; ".join(f"{p.path}: {p.reason}" for p in config.model.allow_pickle),
+        SMOKE: smoke,
+    }
+    return {name: value for name, value in sorted(found.items()) if value}
+
+
+def _rfc3339(epoch: int | None) -> str | None:
+    return None if epoch is None else datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,208 @@
+"""The plan: everything that is built and why, as one frozen value with JSON both ways. Pure; no engine, no network."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlship.errors import UsageError
+from mlship.image.labels import labels
+from mlship.image.serving import forks
+from mlship.lock.check import Lock
+from mlship.project.base import base_name, base_reference
+from mlship.project.config import Config, System
+from mlship.project.git import Revision
+from mlship.project.weights import WeightFile
+
+SCHEMA = 1
+USER = "1001:1001"
+WORKDIR = "/app"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The image underneath both stages."""
+
+    name: str
+    reference: str
+    digest: str
+
+    @property
+    def pinned(self) -> str:
+        """Name, tag and digest: what FROM says."""
+        return f"{self.reference}@{self.digest}"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weight files that lie in one folder: one layer.
+
+    Attributes:
+        folder: where they go, below the working directory.
+        size: bytes.
+    """
+
+    files: tuple[str, ...]
+    folder: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """The HEALTHCHECK: asks the ready route; seconds."""
+
+    url: str
+    start_period: int
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Debian packages: `build` only in the builder, `run` in the final image."""
+
+    build: tuple[str, ...]
+    run: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One choice that mlship made, and why."""
+
+    topic: str
+    choice: str
+    why: str
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What `mlship build` builds.
+
+    Attributes:
+        tag: name and version of the image.
+        lock: path of the requirements lock; `pins` counts what it installs.
+        source: files and folders of code, sample and golden outputs with them.
+        init: a tini is PID 1, because the server forks.
+        epoch: SOURCE_DATE_EPOCH of the build; None where no commit is known.
+    """
+
+    tag: str
+    platform: str
+    python: str
+    base: Base
+    lock: str
+    pins: int
+    weights: tuple[Weights, ...]
+    source: tuple[str, ...]
+    packages: Packages
+    env: tuple[tuple[str, str], ...]
+    command: tuple[str, ...]
+    init: bool
+    port: int
+    health: Health
+    labels: tuple[tuple[str, str], ...]
+    epoch: int | None
+    reasons: tuple[Reason, ...]
+    user: str = USER
+    workdir: str = WORKDIR
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The plan as JSON; the same plan gives the same bytes."""
+        return _adapter().dump_json(self, indent=2).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "BuildPlan":
+        """Read a plan back.
+
+        Raises:
+            UsageError: it is not a plan, or of another schema.
+        """
+        try:
+            plan = _adapter().validate_json(text)
+        except ValidationError as error:
+            raise UsageError("this is not a plan of mlship", hint="make one with `mlship plan --json`") from error
+        if plan.schema != SCHEMA:
+            raise UsageError(f"this plan has schema {plan.schema}; known is {SCHEMA}", hint="make it anew")
+        return plan
+
+
+@cache
+def _adapter() -> TypeAdapter[BuildPlan]:
+    return TypeAdapter(BuildPlan)
+
+
+def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revision: Revision, smoke: str) -> BuildPlan:
+    """Decide everything that the Dockerfile will say.
+
+    Args:
+        smoke: the smoke test's own description, for the image's labels.
+    """
+    base = Base(base_name(config), base_reference(config), lock.record.digest)
+    version = config.version or revision.describe or "dev"
+    return BuildPlan(
+        tag=f"{config.name}:{version}",
+        platform=config.platform,
+        python=config.python,
+        base=base,
+        lock=config.requirements.lock,
+        pins=len(lock.pins),
+        weights=_by_folder(weights),
+        source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
+        packages=_packages(config.system, init=forks(config.serve.command)),
+        env=tuple(sorted(config.env.items())),
+        command=config.serve.command,
+        init=forks(config.serve.command),
+        port=config.serve.port,
+        health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
+        labels=tuple(labels(config, version, lock, revision, smoke).items()),
+        epoch=revision.epoch,
+        reasons=tuple(_reasons(config, lock, weights, version, revision)),
+    )
+
+
+def _by_folder(weights: tuple[WeightFile, ...]) -> tuple[Weights, ...]:
+    """A COPY keeps file names but not folders, so each folder is a layer of its own."""
+    folders: dict[str, list[WeightFile]] = {}
+    for weight in sorted(weights, key=lambda w: w.path):
+        folders.setdefault(str(PurePosixPath(weight.path).parent), []).append(weight)
+    return tuple(
+        Weights(tuple(w.path for w in files), "" if folder == "." else folder, sum(w.size for w in files))
+        for folder, files in folders.items()
+    )
+
+
+def _packages(system: System, *, init: bool) -> Packages:
+    build = {*system.build, *(("tini",) if init else ())}
+    return Packages(tuple(sorted(build)), tuple(sorted(system.run)))
+
+
+def _reasons(
+    config: Config, lock: Lock, weights: tuple[WeightFile, ...], version: str, revision: Revision
+) -> Iterator[Reason]:
+    yield Reason("base", base_name(config), "glibc wheels install as they are; pinned by digest in mlship.lock")
+    yield Reason(
+        "lock",
+        config.requirements.lock,
+        f"{len(lock.pins)} pins, each with hashes, installed with --require-hashes --no-deps",
+    )
+    yield Reason("version", version, _why_version(config, revision))
+    size = sum(weight.size for weight in weights)
+    yield Reason(
+        "weights", f"{len(weights)} files, {size:,} bytes", "layers of their own: a source edit never moves them"
+    )
+    yield Reason(
+        "user", USER, "numeric, so that Kubernetes can check that it is not root; it can write nowhere but /tmp"
+    )
+    if forks(config.serve.command):
+        yield Reason("init", "tini", f"{config.serve.command[0]} forks, and PID 1 must reap what it leaves")
+    else:
+        yield Reason("init", "none", f"{config.serve.command[0]} is PID 1 itself, so SIGTERM reaches it")
+    for allowed in config.model.allow_pickle:
+        yield Reason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
+
+
+def _why_version(config: Config, revision: Revision) -> str:
+    if config.version:
+        return "set in mlship.yaml"
+    return "git describe" if revision.describe else "no git repository, and no version in mlship.yaml"

@@ -1,0 +1,205 @@
+"""The flow as named steps: lock -> plan -> render, all pure; then build -> smoke -> push, by the engine it is given.
+
+Nothing is pushed that the smoke test did not pass.
+"""
+
+import os
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlship.engine.base import BuildRequest, BuildWatcher, Engine
+from mlship.errors import EngineError, UsageError
+from mlship.image.dockerfile import dockerfile, dockerignore
+from mlship.image.plan import BuildPlan, make_plan
+from mlship.lock.check import Lock, check_lock
+from mlship.lock.indexes import project_settings
+from mlship.lock.pins import parse_lock
+from mlship.lock.secrets import build_secrets
+from mlship.lock.wheelhouse import stage
+from mlship.project.config import Config
+from mlship.project.git import read_revision
+from mlship.project.load import load_config
+from mlship.project.paths import check_paths
+from mlship.project.weights import check_weights
+from mlship.resources import read_template
+from mlship.smoke.result import SmokeReport
+from mlship.smoke.run import smoke
+from mlship.smoke.spec import SmokeSpec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before any engine is asked."""
+
+    repo: Path
+    config: Config
+    lock: Lock
+    plan: BuildPlan
+    dockerfile: str
+    dockerignore: str
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the command line adds to mlship.yaml.
+
+    Attributes:
+        tag: replaces the plan's name and version.
+        smoke: test the image; without it nothing is proven, and the report says so.
+    """
+
+    tag: str | None = None
+    push: bool = False
+    smoke: bool = True
+    builder: str | None = None
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What came of a build.
+
+    Attributes:
+        size: bytes of the image, as the engine counts them.
+        smoke: None where it was not asked for; then nothing is proven.
+        digest: of the pushed image in its registry.
+        build_s: seconds of the image build; smoke_s of the smoke test.
+    """
+
+    tag: str
+    image_id: str
+    platform: str
+    base: str
+    size: int
+    build_s: float
+    smoke_s: float | None
+    smoke: SmokeReport | None
+    digest: str | None
+
+
+class Reporter(Protocol):
+    """Who is told how far the pipeline is."""
+
+    def step(self, text: str) -> None:
+        """A named step begins."""
+        ...
+
+    def building(self) -> AbstractContextManager[BuildWatcher]:
+        """The image build begins; the watcher gets its events."""
+        ...
+
+
+def prepare(repo: Path, platform: str | None = None) -> Prepared:
+    """Everything up to the Dockerfile: pure but for reading the repository.
+
+    Args:
+        platform: instead of mlship.yaml's; the lock must have been made for it.
+
+    Raises:
+        UsageError, LockError: see mlship.project and mlship.lock.
+    """
+    config = _for_platform(load_config(repo), platform)
+    check_paths(repo, config)
+    weights = check_weights(repo, config.model)
+    lock = check_lock(repo, config)
+    plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
+    return Prepared(repo, config, lock, plan, dockerfile(plan), dockerignore(plan))
+
+
+def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
+    """Build the image, prove it, push it.
+
+    Raises:
+        EngineError, BuildError, TransientError: from the engine.
+        UsageError: the image cannot be tested here, as it is for another platform.
+    """
+    reporter.step("checking the engine")
+    _check_testable(prepared.plan, engine, options)
+    tag = options.tag or prepared.plan.tag
+    started = time.monotonic()
+    with reporter.building() as watch:
+        engine.build(request(prepared, tag, options), watch)
+    built = time.monotonic()
+    image = engine.image(tag)
+    if image is None:
+        raise EngineError(
+            f"the build ended well, but the engine has no image {tag}",
+            hint="a --builder of another engine keeps its images to itself; build without --builder",
+        )
+    report = _prove(prepared, engine, tag, options, reporter)
+    proven = time.monotonic()
+    digest = _push(engine, tag, report, options, reporter)
+    return BuildReport(
+        tag=tag,
+        image_id=image.id,
+        platform=image.platform,
+        base=prepared.plan.base.pinned,
+        size=image.size,
+        build_s=built - started,
+        smoke_s=proven - built if report else None,
+        smoke=report,
+        digest=digest,
+    )
+
+
+def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
+    """What the engine is asked to build, with what pip uses on this machine as secrets and local wheels."""
+    settings = project_settings(prepared.repo, prepared.config)
+    installer = parse_lock(read_template("uv.txt"), "uv.txt")
+    return BuildRequest(
+        dockerfile=prepared.dockerfile,
+        ignore=prepared.dockerignore,
+        context=prepared.repo,
+        platform=prepared.plan.platform,
+        tag=tag,
+        secrets=build_secrets(settings),
+        contexts={"wheelhouse": stage(settings, (*prepared.lock.pins, *installer), cache_folder())},
+        builder=options.builder,
+        cache_from=options.cache_from,
+        cache_to=options.cache_to,
+        epoch=prepared.plan.epoch,
+    )
+
+
+def cache_folder() -> Path:
+    """Where mlship keeps what it can make again: $XDG_CACHE_HOME/mlship, or ~/.cache/mlship."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship"
+
+
+def _for_platform(config: Config, platform: str | None) -> Config:
+    if platform is None or platform == config.platform:
+        return config
+    if platform not in ("linux/amd64", "linux/arm64"):
+        raise UsageError(f"--platform {platform} is not known", hint="use linux/amd64 or linux/arm64")
+    return config.model_copy(update={"platform": platform})
+
+
+def _check_testable(plan: BuildPlan, engine: Engine, options: BuildOptions) -> None:
+    native = engine.info().platform
+    if options.smoke and native != plan.platform:
+        raise UsageError(
+            f"the image is for {plan.platform} and this engine runs {native}, so it cannot be tested here",
+            hint="build on a machine of that kind, or add --no-smoke and test there with `mlship smoke`",
+        )
+
+
+def _prove(
+    prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter
+) -> SmokeReport | None:
+    if not options.smoke:
+        return None
+    reporter.step(f"smoke test of {tag}, as it will run")
+    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step)
+
+
+def _push(
+    engine: Engine, tag: str, report: SmokeReport | None, options: BuildOptions, reporter: Reporter
+) -> str | None:
+    if not options.push or (report is not None and not report.passed):
+        return None
+    reporter.step(f"pushing {tag}")
+    return engine.push(tag)

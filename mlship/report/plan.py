@@ -1,0 +1,20 @@
+"""The plan on the screen: what will be built, and why."""
+
+from mlship.console import out
+from mlship.image.plan import BuildPlan
+
+
+def show_plan(plan: BuildPlan) -> None:
+    """Print the plan as a person reads it."""
+    out(f"{plan.tag} for {plan.platform}, Python {plan.python}", style="bold")
+    out()
+    width = max(len(reason.topic) for reason in plan.reasons)
+    for reason in plan.reasons:
+        out(f"  {reason.topic:<{width}}  {reason.choice}")
+        out(f"  {'':<{width}}    {reason.why}", style="dim")
+    out()
+    out(f"  runs    {' '.join(plan.command)}")
+    out(f"  code    {', '.join(plan.source)}")
+    out(f"  probes  {plan.health.url} within {plan.health.start_period} s of the start")
+    out()
+    out("`mlship dockerfile` prints the Dockerfile, `mlship build` builds and proves the image.", style="dim")
