@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine
 from mlship.errors import EngineError, UsageError
-from mlship.image.dockerfile import dockerfile, dockerignore
+from mlship.image.dockerfile import dockerfile, dockerignore, titles
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.indexes import project_settings
@@ -24,6 +24,7 @@ from mlship.project.git import read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import check_paths
 from mlship.project.weights import check_weights
+from mlship.report.titles import retitled
 from mlship.resources import read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.run import smoke
@@ -122,7 +123,7 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     tag = options.tag or prepared.plan.tag
     started = time.monotonic()
     with reporter.building() as watch:
-        engine.build(request(prepared, tag, options), watch)
+        engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
     built = time.monotonic()
     image = engine.image(tag)
     if image is None:

@@ -131,7 +131,7 @@ class RunRequest:
         network: "none", or "container:<id>" to share another container's.
         memory: limit in bytes, swap included.
         env: added to the image's.
-        name: the container's, unique; known before it starts, so that it can be removed even if starting is interrupted.
+        name: the container's, unique; known before it starts, so that it is removed even if starting is interrupted.
     """
 
     image: str

@@ -193,7 +193,9 @@ def test_source_keeps_its_folders() -> None:
 
 
 def test_every_step_that_makes_a_layer_has_a_title() -> None:
-    found = plan(YAML.replace("uvicorn,", "gunicorn,") + "system: {build: [gcc], run: [libgomp1]}\n", weights=(weight("m"),))
+    found = plan(
+        YAML.replace("uvicorn,", "gunicorn,") + "system: {build: [gcc], run: [libgomp1]}\n", weights=(weight("m"),)
+    )
     text = dockerfile(found)
     steps = [line for line in text.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
     assert len(titles(text)) == len(steps)

@@ -1,0 +1,119 @@
+"""`docker buildx build`: the command line, its temporary files, and its end. The docker SDK cannot speak BuildKit."""
+
+import csv
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship import process
+from mlship.engine.base import BuildRequest, BuildWatcher
+from mlship.engine.failures import FailedBuild, build_failure, disk_failure, no_docker
+from mlship.engine.rawjson import Progress
+
+
+@dataclass(frozen=True)
+class BuildFiles:
+    """What a build reads beside its context, in a folder that only we can read.
+
+    Attributes:
+        secrets: files by secret id.
+    """
+
+    dockerfile: Path
+    secrets: Mapping[str, Path]
+
+
+def build(request: BuildRequest, watch: BuildWatcher) -> None:
+    """Build, reporting to `watch` (from another thread, in order).
+
+    Raises:
+        BuildError: a step failed.
+        TransientError: a registry, the network or the disk did.
+        EngineError: docker could not be run.
+    """
+    progress = Progress()
+
+    def read(line: str) -> None:
+        for event in progress.feed(line):
+            watch(event)
+
+    env = {} if request.epoch is None else {"SOURCE_DATE_EPOCH": str(request.epoch)}
+    try:
+        with _files(request) as files:
+            done = process.run(argv(request, files), process.Options(env=env, on_stderr=read))
+    except process.ProcessError as error:
+        raise no_docker() from error
+    except OSError as error:
+        raise disk_failure(error) from error
+    if not done.ok:
+        raise build_failure(_failed(progress))
+
+
+def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
+    """The command line of a build."""
+    return [
+        *("docker", "buildx", "build", "--progress=rawjson"),
+        # One plain manifest, the same for the same inputs: attestations carry times and make it an index.
+        *("--provenance=false", "--sbom=false"),
+        *("--file", str(files.dockerfile), "--platform", request.platform),
+        *(["--builder", request.builder] if request.builder else []),
+        *(["--target", request.target] if request.target else []),
+        *(["--tag", request.tag] if request.tag else []),
+        *_output(request),
+        *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
+        *_each("--build-context", [f"{name}={path}" for name, path in request.contexts.items()]),
+        *_each("--cache-from", [_cache(text) for text in request.cache_from]),
+        *_each("--cache-to", [_cache(text, mode="max") for text in request.cache_to]),
+        str(request.context),
+    ]
+
+
+def _output(request: BuildRequest) -> list[str]:
+    if request.export is not None:
+        return ["--output", _csv(type="local", dest=str(request.export))]
+    return ["--load"] if request.tag else ["--output", "type=cacheonly"]
+
+
+def _each(option: str, values: list[str]) -> list[str]:
+    return [part for value in values for part in (option, value)]
+
+
+def _cache(text: str, **options: str) -> str:
+    """A cache as buildx takes it; a bare reference means a registry, and to keep every stage there."""
+    return text if "=" in text else _csv(type="registry", ref=text, **options)
+
+
+def _csv(**fields: str) -> str:
+    """One line of CSV, as buildx reads these values: a path with a comma or a quote needs quoting."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([f"{key}={value}" for key, value in fields.items()])
+    return line.getvalue()
+
+
+@contextmanager
+def _files(request: BuildRequest) -> Iterator[BuildFiles]:
+    """The build's files, in a folder of mode 0700 that is gone afterwards, also when interrupted."""
+    with tempfile.TemporaryDirectory(prefix="mlship-build-") as name:
+        yield _write(request, Path(name))
+
+
+def _write(request: BuildRequest, folder: Path) -> BuildFiles:
+    dockerfile = folder / "Dockerfile"
+    dockerfile.write_text(request.dockerfile, encoding="utf-8", newline="\n")
+    (folder / "Dockerfile.dockerignore").write_text(request.ignore, encoding="utf-8", newline="\n")
+    secrets = {}
+    for number, (name, value) in enumerate(request.secrets.items()):
+        secrets[name] = folder / f"secret-{number}"
+        secrets[name].touch(mode=0o600)
+        secrets[name].write_bytes(value)
+    return BuildFiles(dockerfile, secrets)
+
+
+def _failed(progress: Progress) -> FailedBuild:
+    step = progress.failed
+    if step is None:
+        return FailedBuild(step="", output=(), error="\n".join(progress.text))
+    return FailedBuild(step=step.name, output=progress.last_lines(step.id), error=step.error or "")

@@ -1,0 +1,142 @@
+"""BuildKit's progress (`--progress=rawjson`) as BuildEvents. Pure; whatever is not progress is kept as text.
+
+buildx 0.13 indents its JSON over many lines, later ones write an object a line: both are read.
+"""
+
+import base64
+import binascii
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from datetime import datetime
+
+from pydantic import BaseModel, ValidationError
+
+from mlship.engine.base import BuildEvent, StepBytes, StepFinished, StepOutput, StepStarted
+
+LAST_LINES = 15
+_PASSWORD = re.compile(r"(?<=://)[^/\s@]*:[^/\s@]+(?=@)")
+
+
+class _Vertex(BaseModel):
+    digest: str
+    name: str = ""
+    started: datetime | None = None
+    completed: datetime | None = None
+    cached: bool = False
+    error: str = ""
+
+
+class _Transfer(BaseModel):
+    id: str
+    vertex: str
+    current: int = 0
+    total: int = 0
+
+
+class _Log(BaseModel):
+    vertex: str
+    data: str = ""
+
+
+class _Status(BaseModel):
+    vertexes: tuple[_Vertex, ...] | None = None
+    statuses: tuple[_Transfer, ...] | None = None
+    logs: tuple[_Log, ...] | None = None
+
+
+class Progress:
+    """Reads one build's progress, and remembers what a failure needs to be explained.
+
+    A step may run more than once (BuildKit resolves a base image, then pulls it): it then starts and finishes again.
+
+    Attributes:
+        failed: the step whose error stopped the build; None while all is well.
+        text: lines that were no progress, such as the final `ERROR:`.
+    """
+
+    def __init__(self) -> None:
+        self.failed: StepFinished | None = None
+        self.text: deque[str] = deque(maxlen=100)
+        self._pending: list[str] = []
+        self._seen: set[tuple[str, str, datetime]] = set()
+        self._transfers: dict[tuple[str, str], tuple[int, int]] = {}
+        self._partial: dict[str, bytes] = defaultdict(bytes)
+        self._printed: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
+
+    def last_lines(self, step: str) -> tuple[str, ...]:
+        """The last lines that a step printed, an unfinished one included."""
+        unfinished = self._partial[step]
+        return (*self._printed[step], *((_line(unfinished),) if unfinished else ()))[-LAST_LINES:]
+
+    def feed(self, line: str) -> list[BuildEvent]:
+        """The events that a line of buildx's stderr completes."""
+        if not self._pending and not line.startswith("{"):
+            self.text.append(_redact(line))
+            return []
+        self._pending.append(line)
+        whole = line == "}" or (len(self._pending) == 1 and line.endswith("}"))
+        return self._object() if whole else []
+
+    def _object(self) -> list[BuildEvent]:
+        lines, self._pending = self._pending, []
+        try:
+            status = _Status.model_validate_json("\n".join(lines))
+        except ValidationError:
+            self.text.extend(map(_redact, lines))
+            return []
+        return [*self._logs(status.logs or ()), *self._vertexes(status.vertexes or ()), *self._bytes(status)]
+
+    def _vertexes(self, vertexes: tuple[_Vertex, ...]) -> Iterator[BuildEvent]:
+        for vertex in vertexes:
+            if vertex.started is None:
+                continue
+            if self._is_new(vertex.digest, "started", vertex.started):
+                yield StepStarted(vertex.digest, vertex.name)
+            if vertex.completed is not None and self._is_new(vertex.digest, "completed", vertex.started):
+                yield self._finished(vertex, (vertex.completed - vertex.started).total_seconds())
+
+    def _finished(self, vertex: _Vertex, seconds: float) -> StepFinished:
+        error = _redact(vertex.error) or None
+        event = StepFinished(vertex.digest, vertex.name, seconds, vertex.cached, error)
+        # When one step fails, BuildKit cancels those beside it: they say so, and are not the reason.
+        if error and self.failed is None and "context canceled" not in error:
+            self.failed = event
+        return event
+
+    def _is_new(self, step: str, what: str, started: datetime) -> bool:
+        key = (step, what, started)
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
+
+    def _logs(self, logs: tuple[_Log, ...]) -> Iterator[BuildEvent]:
+        for log in logs:
+            try:
+                data = self._partial.pop(log.vertex, b"") + base64.b64decode(log.data)
+            except binascii.Error:
+                continue
+            *lines, rest = data.split(b"\n")
+            if rest:
+                self._partial[log.vertex] = rest
+            for text in map(_line, lines):
+                self._printed[log.vertex].append(text)
+                yield StepOutput(log.vertex, text)
+
+    def _bytes(self, status: _Status) -> Iterator[BuildEvent]:
+        for transfer in status.statuses or ():
+            state = (transfer.current, transfer.total)
+            key = (transfer.vertex, transfer.id)
+            if transfer.current and self._transfers.get(key) != state:
+                self._transfers[key] = state
+                yield StepBytes(transfer.vertex, transfer.id, *state)
+
+
+def _line(data: bytes) -> str:
+    """One printed line: of what a progress bar overwrote, only the last state."""
+    return _redact(data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1])
+
+
+def _redact(text: str) -> str:
+    """Passwords in URLs go into no log."""
+    return _PASSWORD.sub("****", text)

@@ -1,0 +1,36 @@
+"""BuildKit's names of steps, in words: what the Dockerfile's own titles say. Its bookkeeping is left to the background."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mlship.engine.base import BuildEvent, BuildWatcher, StepFinished, StepStarted
+
+_STEP = re.compile(r"(\[(\S+) \d+/)\d+\] ")
+_BOOKKEEPING = re.compile(r"\[context |\[\S+ \d+/\d+\] (FROM|LINK) ")
+
+
+def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
+    """A watcher that hears of steps by their titles.
+
+    Args:
+        titles: by the start of BuildKit's name, such as `[builder 3/`.
+    """
+
+    def hear(event: BuildEvent) -> None:
+        if isinstance(event, StepStarted | StepFinished):
+            event = replace(event, name=in_words(event.name, titles))
+        watch(event)
+
+    return hear
+
+
+def in_words(name: str, titles: Mapping[str, str]) -> str:
+    """The name of one step; `[internal]` in front marks what nobody needs to see unless it takes its time."""
+    if _BOOKKEEPING.match(name):
+        return f"[internal] {name}"
+    found = _STEP.match(name)
+    title = titles.get(found[1]) if found else None
+    if found is None or title is None:
+        return name
+    return f"{found[2]}: {title}"

@@ -1,0 +1,191 @@
+"""Real builds that fail or are interrupted: what is said, and that nothing stays behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from uuid import uuid4
+
+import pytest
+
+from mlship.engine.base import BuildRequest
+from mlship.engine.docker import DockerEngine
+from mlship.errors import BuildError, MlshipError, TransientError, UsageError
+from tests.engine_contract import request
+
+
+def fail(engine: DockerEngine, build: BuildRequest) -> MlshipError:
+    with pytest.raises(MlshipError) as caught:
+        engine.build(build, lambda _: None)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "why"),
+    [
+        ("COPY nothere.py /", BuildError, "nothere.py is not there"),
+        ("RUN sh -c 'kill -9 $$'; exit $?", BuildError, "memory"),
+        (
+            "RUN --mount=type=tmpfs,target=/t,size=100000 head -c 500000 /dev/zero > /t/x",
+            TransientError,
+            "disk is full",
+        ),
+        ("RUN no-such-command", BuildError, "exit code 127"),
+        ("RUN --bogus true", MlshipError, "does not read"),
+    ],
+)
+def test_steps(
+    engine: DockerEngine, tiny_base: str, tmp_path: Path, last: str, kind: type[MlshipError], why: str
+) -> None:
+    error = fail(engine, request(tiny_base, tmp_path, last))
+    assert type(error) is kind
+    assert why in error.message.splitlines()[0]
+
+
+def test_ignored_files_are_not_there(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").touch()
+    build = BuildRequest(f"FROM {tiny_base}\nCOPY secret.txt /\n", "secret.txt\n", tmp_path, "linux/amd64")
+    assert "secret.txt is not there" in fail(engine, build).message
+
+
+def test_unknown_builder(engine: DockerEngine, tmp_path: Path) -> None:
+    error = fail(engine, BuildRequest("FROM scratch\n", "", tmp_path, "linux/amd64", builder="no-such-builder"))
+    assert isinstance(error, UsageError)
+    assert "no-such-builder" in error.message
+
+
+# A registry that answers what its repositories are called ----------------------------------------------------------
+
+ANSWERS = {
+    "missing": (404, "MANIFEST_UNKNOWN"),
+    "busy": (429, "TOOMANYREQUESTS"),
+    "broken": (503, "UNAVAILABLE"),
+    "forbidden": (403, "DENIED"),
+}
+
+
+class Registry(BaseHTTPRequestHandler):
+    default_request_version = "HTTP/1.1"  # so that the engine sees HTTP where it tried TLS, and falls back
+
+    def do_GET(self) -> None:
+        ping = self.path.rstrip("/") == "/v2"
+        status, code = (200, "") if ping else ANSWERS[self.path.split("/")[3]]
+        body = json.dumps({"errors": [{"code": code, "message": code}]}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "why"),
+    [
+        ("missing", (BuildError, UsageError), "no such image"),
+        ("busy", (TransientError, TransientError), "busy"),
+        ("broken", (TransientError, TransientError), "busy or broken"),
+        ("forbidden", (BuildError, UsageError), "refuses access"),
+    ],
+)
+def test_registries(
+    engine: DockerEngine,
+    registry: str,
+    tmp_path: Path,
+    name: str,
+    kinds: tuple[type[MlshipError], type[MlshipError]],
+    why: str,
+) -> None:
+    """Seen by a build first, then asked for a digest."""
+    reference = f"{registry}/library/{name}:1"
+    error = fail(engine, BuildRequest(f"FROM {reference}\n", "", tmp_path, "linux/amd64"))
+    assert (type(error), why in error.message) == (kinds[0], True), error.message
+    with pytest.raises(kinds[1], match=why) as caught:
+        engine.resolve(reference)
+    assert registry in str(caught.value)
+
+
+# Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+BUILDER = """\
+import sys
+from pathlib import Path
+from mlship.engine.base import BuildRequest, StepOutput
+from mlship.engine.docker import DockerEngine
+
+def watch(event):
+    if isinstance(event, StepOutput):
+        print(event.text, flush=True)
+
+dockerfile = f"FROM {sys.argv[1]}\\nUSER 0\\nRUN echo {sys.argv[2]} && sleep 60\\n"
+request = BuildRequest(dockerfile, "", Path("."), "linux/amd64", secrets={"key": b"canary"})
+try:
+    DockerEngine().build(request, watch)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_ends_the_build_and_leaves_nothing(tiny_base: str, tmp_path: Path) -> None:
+    mark = uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, tiny_base, mark],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == mark  # the step runs
+        assert list(tmp_path.iterdir())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert not list(tmp_path.iterdir())
+    deadline = time.monotonic() + 20
+    while programs_with(mark) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not programs_with(mark)
+
+
+def programs_with(mark: str) -> list[str]:
+    """Command lines on this machine that name it: buildx's, and the step's where the engine is on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_text(errors="replace").replace("\0", " ")
+        except OSError:
+            continue
+        if mark in line:
+            found.append(line)
+    return found

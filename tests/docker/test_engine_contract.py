@@ -1,0 +1,149 @@
+"""DockerEngine keeps the contract, and confines what it starts."""
+
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlship.engine.base import BuildRequest, RunRequest, started
+from mlship.engine.docker import DockerEngine
+from mlship.errors import BuildError, EngineError, TransientError, UsageError
+from tests.engine_contract import CONTRACT, MEMORY, SLEEP, Check, request
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def say(engine: DockerEngine, run: RunRequest) -> list[str]:
+    with started(engine, run) as container:
+        return list(engine.output(container))
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_contract(check: Check, engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    check(engine, tiny_base, tmp_path)
+
+
+def test_container_is_confined(engine: DockerEngine, tiny_base: str) -> None:
+    script = (
+        "id -u; touch /x 2>&1; touch /tmp/x && echo tmp; grep -E 'Cap|NoNewPrivs' /proc/self/status; ls /sys/class/net"
+    )
+    lines = say(engine, RunRequest(tiny_base, command=("sh", "-c", script)))
+    assert lines[0] == "1001"
+    assert "Read-only file system" in lines[1]
+    assert lines[2] == "tmp"
+    capabilities = {line.split()[0]: line.split()[1] for line in lines[3:-1]}
+    assert capabilities.pop("NoNewPrivs:") == "1"
+    assert set(capabilities.values()) == {"0" * 16}
+    assert lines[-1] == "lo"
+
+
+def test_container_carries_its_label_and_limit(engine: DockerEngine, tiny_base: str) -> None:
+    run = RunRequest(tiny_base, command=SLEEP, memory=MEMORY, env={"A": "b c"})
+    with started(engine, run):
+        seen = docker("inspect", "--format", "{{.Config.Labels}} {{.HostConfig.MemorySwap}} {{.Config.Env}}", run.name)
+    assert f"dev.mlship.run:{run.name}" in seen
+    assert f" {MEMORY} " in seen
+    assert "A=b c" in seen
+
+
+def test_a_second_container_shares_the_network(engine: DockerEngine, tiny_base: str) -> None:
+    look = ("readlink", "/proc/self/ns/net")
+    with started(engine, RunRequest(tiny_base, command=("sh", "-c", "readlink /proc/self/ns/net; sleep 60"))) as first:
+        shared = say(engine, RunRequest(tiny_base, command=look, network=f"container:{first}"))
+        own = say(engine, RunRequest(tiny_base, command=look))
+        assert next(engine.output(first)) == shared[0]  # the generator is closed with the container still running
+    assert own != shared
+
+
+def test_a_program_that_is_not_there(engine: DockerEngine, tiny_base: str) -> None:
+    run = RunRequest(tiny_base, command=("no-such-program",))
+    with pytest.raises(UsageError, match="no-such-program"):
+        engine.start(run)
+    assert run.name not in docker("ps", "--all", "--format", "{{.Names}}")
+
+
+def test_secrets_reach_the_step_and_no_layer(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    tag, canary = f"mlship-test-{uuid4().hex[:12]}:1", f"canary-{uuid4().hex}"
+    step = f"RUN --mount=type=secret,id=key grep -c canary /run/secrets/key && echo {uuid4()}"
+    build = replace(request(tiny_base, tmp_path, step, tag=tag), secrets={"key": canary.encode()})
+    lines: list[str] = []
+    try:
+        engine.build(build, lambda event: lines.append(getattr(event, "text", "")))
+        saved = subprocess.run(("docker", "save", tag), capture_output=True, check=True, timeout=60).stdout
+        assert canary.encode() not in saved
+        assert canary not in docker("image", "inspect", tag)
+    finally:
+        docker("image", "rm", "--force", tag)
+    assert "1" in lines
+
+
+def test_named_context_replaces_a_stage(engine: DockerEngine, tmp_path: Path) -> None:
+    wheels, out = tmp_path / "my wheels", tmp_path / "out"
+    wheels.mkdir()
+    out.mkdir()
+    (wheels / "a.whl").write_text("wheel")
+    dockerfile = "FROM scratch AS wheelhouse\nFROM scratch\nCOPY --from=wheelhouse a.whl /\n"
+    engine.build(
+        BuildRequest(dockerfile, "", tmp_path, "linux/amd64", export=out, contexts={"wheelhouse": wheels}), print
+    )
+    assert (out / "a.whl").read_text() == "wheel"
+
+
+def test_build_times_follow_the_epoch(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    tag = f"mlship-test-{uuid4().hex[:12]}:1"
+    try:
+        engine.build(replace(request(tiny_base, tmp_path, "RUN true", tag=tag), epoch=1700000000), print)
+        assert docker("image", "inspect", "--format", "{{.Created}}", tag).startswith("2023-11-14T22:13:20")
+    finally:
+        docker("image", "rm", "--force", tag)
+
+
+def test_no_engine_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    engine = DockerEngine()
+    with pytest.raises(EngineError, match="no Docker Engine answers"):
+        engine.image("x")
+    with pytest.raises(EngineError, match="no Docker Engine answers"):
+        engine.info()
+    with pytest.raises(EngineError, match="no Docker Engine answers"):
+        engine.build(BuildRequest("FROM scratch\n", "", tmp_path, "linux/amd64"), print)
+
+
+def test_unknown_context_and_ssh_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://me@far")
+    with pytest.raises(EngineError) as caught:
+        DockerEngine().image("x")
+    assert "ssh -fNL" in caught.value.hint
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
+    with pytest.raises(EngineError, match="no-such-context"):
+        DockerEngine().image("x")
+
+
+def test_a_registry_that_does_not_answer_is_transient(engine: DockerEngine) -> None:
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:1"):
+        engine.resolve("127.0.0.1:1/library/python:3.11")
+
+
+def test_a_bad_name_is_usage(engine: DockerEngine) -> None:
+    with pytest.raises(UsageError, match="not the name of an image"):
+        engine.resolve("Not A Name")
+
+
+def test_waiting_is_prompt(engine: DockerEngine, tiny_base: str) -> None:
+    with started(engine, RunRequest(tiny_base, command=("sleep", "0.3"))) as container:
+        begun = time.monotonic()
+        assert engine.wait(container, 30) is not None
+        assert time.monotonic() - begun < 5
+
+
+def test_nothing_private_in_an_error(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    build = request(tiny_base, tmp_path, "RUN echo https://me:hunter2@index.example/ && exit 1")
+    with pytest.raises(BuildError) as caught:
+        engine.build(build, lambda _: None)
+    assert "| https://****@index.example/" in caught.value.message

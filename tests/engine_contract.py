@@ -1,0 +1,113 @@
+"""What every engine does. The same checks run on FakeEngine always and on DockerEngine behind --run-docker."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlship.engine.base import (
+    BuildEvent,
+    BuildRequest,
+    Engine,
+    ExitState,
+    RunRequest,
+    StepFinished,
+    StepOutput,
+    StepStarted,
+    started,
+)
+from mlship.errors import BuildError, UsageError
+
+SAY = ("sh", "-c", "echo one; echo two; echo beside >&2; exit 3")
+SLEEP = ("sleep", "60")
+HUNGRY = ("tail", "/dev/zero")
+MEMORY = 64 << 20
+
+Check = Callable[[Engine, str, Path], None]
+
+
+def request(image: str, folder: Path, last: str, *, tag: str | None = None, export: Path | None = None) -> BuildRequest:
+    """A build on the small image whose last instruction is given."""
+    dockerfile = f"FROM {image} AS work\nUSER 0\nRUN echo working\n{last}\n"
+    return BuildRequest(dockerfile, "", folder, "linux/amd64", tag=tag, export=export)
+
+
+def a_container_speaks_and_ends(engine: Engine, image: str, _: Path) -> None:
+    with started(engine, RunRequest(image, command=SAY)) as container:
+        assert list(engine.output(container)) == ["one", "two"]
+        assert engine.wait(container, 10) == ExitState(3, out_of_memory=False)
+        assert engine.errors(container) == "beside\n"
+
+
+def one_that_runs_is_waited_for_no_longer_than_asked(engine: Engine, image: str, _: Path) -> None:
+    with started(engine, RunRequest(image, command=SLEEP)) as container:
+        begun = time.monotonic()
+        assert engine.wait(container, 0.2) is None
+        assert time.monotonic() - begun < 5
+
+
+def a_signal_ends_it_and_is_quiet_afterwards(engine: Engine, image: str, _: Path) -> None:
+    with started(engine, RunRequest(image, command=SLEEP)) as container:
+        engine.signal(container, "SIGKILL")
+        assert engine.wait(container, 10) == ExitState(137, out_of_memory=False)
+        engine.signal(container, "SIGTERM")
+
+
+def removal_is_quiet_when_gone(engine: Engine, image: str, _: Path) -> None:
+    run = RunRequest(image, command=SLEEP)
+    container = engine.start(run)
+    engine.remove(container)
+    engine.remove(container)
+    engine.remove(run.name)
+    engine.signal(container, "SIGTERM")
+
+
+def death_by_memory_is_told(engine: Engine, image: str, _: Path) -> None:
+    with started(engine, RunRequest(image, command=HUNGRY, memory=MEMORY)) as container:
+        assert engine.wait(container, 30) == ExitState(137, out_of_memory=True)
+
+
+def an_unknown_image_is_none_and_cannot_start(engine: Engine, _: str, __: Path) -> None:
+    assert engine.image("mlship-test-nothing:0") is None
+    with pytest.raises(UsageError, match="no image"):
+        engine.start(RunRequest("mlship-test-nothing:0"))
+
+
+def an_image_is_known(engine: Engine, image: str, _: Path) -> None:
+    info = engine.image(image)
+    assert info is not None
+    assert (info.user, info.command) == ("1001:1001", ("sleep", "60"))
+    assert info.platform == engine.info().platform
+
+
+def a_build_tells_its_steps_in_order_and_exports(engine: Engine, image: str, folder: Path) -> None:
+    events: list[BuildEvent] = []
+    out = folder / "out, put"
+    out.mkdir()
+    engine.build(request(image, folder, "FROM scratch\nCOPY --from=work /etc/group /", export=out), events.append)
+    run = next(event.id for event in events if isinstance(event, StepStarted) and "RUN echo" in event.name)
+    kinds = [type(event) for event in events if event.id == run]
+    assert kinds in ([StepStarted, StepOutput, StepFinished], [StepStarted, StepFinished])
+    assert (out / "group").read_bytes() == b"root:x:0:\n"
+
+
+def a_failed_step_is_named_with_its_lines(engine: Engine, image: str, folder: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        engine.build(request(image, folder, "RUN echo last words >&2; exit 7"), lambda _: None)
+    assert "RUN echo last words" in caught.value.message
+    assert "| last words" in caught.value.message
+    assert caught.value.hint
+
+
+CONTRACT: tuple[Check, ...] = (
+    a_container_speaks_and_ends,
+    one_that_runs_is_waited_for_no_longer_than_asked,
+    a_signal_ends_it_and_is_quiet_afterwards,
+    removal_is_quiet_when_gone,
+    death_by_memory_is_told,
+    an_unknown_image_is_none_and_cannot_start,
+    an_image_is_known,
+    a_build_tells_its_steps_in_order_and_exports,
+    a_failed_step_is_named_with_its_lines,
+)

@@ -1,0 +1,111 @@
+"""An engine without Docker: it answers what a test wrote down. Held to tests/engine_contract.py like the real one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mlship.engine.base import (
+    BuildEvent,
+    BuildRequest,
+    BuildWatcher,
+    EngineInfo,
+    ExitState,
+    ImageInfo,
+    RunRequest,
+)
+from mlship.errors import MlshipError, UsageError
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a container does.
+
+    Attributes:
+        ends: how it ends by itself; None: it runs until a signal or its removal.
+    """
+
+    stdout: tuple[str, ...] = ()
+    stderr: str = ""
+    ends: ExitState | None = field(default_factory=lambda: ExitState(0, out_of_memory=False))
+
+
+@dataclass
+class FakeEngine:
+    """Scripted.
+
+    Attributes:
+        scripts: what a container with this command does; None is the image's own command.
+        events: what a build tells; `failure` is then raised, if there is one.
+        files: what a build with `export` writes.
+        calls: the verbs that were used, in order.
+        running: containers that were started and not removed, by id.
+    """
+
+    images: dict[str, ImageInfo] = field(default_factory=dict)
+    scripts: Mapping[tuple[str, ...] | None, Script] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    events: tuple[BuildEvent, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    built: ImageInfo | None = None
+    failure: MlshipError | None = None
+    calls: list[str] = field(default_factory=list)
+    requests: list[BuildRequest | RunRequest] = field(default_factory=list)
+    running: dict[str, tuple[Script, ExitState | None]] = field(default_factory=dict)
+
+    def info(self) -> EngineInfo:
+        self.calls.append("info")
+        return EngineInfo(version="26.1.5", buildx="0.13.1", platform="linux/amd64", rootless=False)
+
+    def resolve(self, reference: str) -> str:
+        self.calls.append("resolve")
+        if reference not in self.digests:
+            raise UsageError(f"{reference}: the registry has no such image", hint="check base.mirror")
+        return self.digests[reference]
+
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
+        self.calls.append("build")
+        self.requests.append(request)
+        for event in self.events:
+            watch(event)
+        if self.failure:
+            raise self.failure
+        if request.export:
+            for name, data in self.files.items():
+                (request.export / name).write_bytes(data)
+        if request.tag and self.built:
+            self.images[request.tag] = self.built
+
+    def image(self, reference: str) -> ImageInfo | None:
+        return self.images.get(reference)
+
+    def push(self, reference: str) -> str:
+        self.calls.append("push")
+        return self.digests[reference]
+
+    def start(self, request: RunRequest) -> str:
+        self.calls.append("start")
+        self.requests.append(request)
+        if request.image not in self.images:
+            raise UsageError(f"the engine has no image {request.image}", hint=f"docker pull {request.image}")
+        script = self.scripts[request.command]
+        self.running[request.name] = (script, script.ends)
+        return request.name
+
+    def output(self, container: str) -> Iterator[str]:
+        yield from self.running[container][0].stdout
+
+    def errors(self, container: str) -> str:
+        return self.running[container][0].stderr
+
+    def wait(self, container: str, seconds: float) -> ExitState | None:
+        return self.running[container][1]
+
+    def signal(self, container: str, name: str) -> None:
+        self.calls.append(f"signal {name}")
+        script, ended = self.running.get(container, (Script(), None))
+        if container in self.running and ended is None:
+            code = {"SIGKILL": 137, "SIGTERM": 143}[name]
+            self.running[container] = (script, ExitState(code, out_of_memory=False))
+
+    def remove(self, container: str) -> None:
+        self.calls.append("remove")
+        self.running.pop(container, None)

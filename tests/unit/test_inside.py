@@ -1,0 +1,320 @@
+"""What runs in the image: in processes of its own here, as `python -c` runs it there."""
+
+import ast
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mlship.resources import read_package_file
+from mlship.smoke import inside
+from mlship.smoke.events import (
+    Answer,
+    Begin,
+    Done,
+    Event,
+    Failed,
+    Latency,
+    Memory,
+    Output,
+    Probe,
+    Stage,
+    Stop,
+    Warm,
+    parse_event,
+)
+from mlship.smoke.observed import all_of, first_of
+
+MODEL = """\
+import json
+def load():
+    return lambda payload: {"scores": (payload["x"] * 2, float("nan"))}
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "sample.json").write_text('{"x": 3}')
+    (tmp_path / "weights.bin").write_bytes(b"x" * 100)
+    return tmp_path
+
+
+def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[str], tuple[Event, ...]]:
+    """The model's part in a folder; every line on stdout must be an event."""
+    asked = {"load": "model:load", "load_seconds": 20, "sample": "sample.json", "golden": None, "weights": []}
+    done = subprocess.run(
+        [sys.executable, "-c", read_package_file("smoke/inside.py"), "model", json.dumps({**asked, **options})],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    events = [parse_event(line) for line in done.stdout.splitlines()]
+    assert None not in events, done.stdout
+    return done, tuple(event for event in events if event is not None)
+
+
+def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> None:
+    source = read_package_file("smoke/inside.py")
+    tree = ast.parse(source, feature_version=(3, 8))
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in named} <= sys.stdlib_module_names
+    assert len(source) < 100_000  # Linux takes no argument beyond 128 KiB
+
+
+def test_a_good_model_tells_all(repo: Path) -> None:
+    (repo / "golden.json").write_text('{"scores": [6, 7]}')
+    done, events = model(repo, golden="golden.json", weights=["weights.bin"])
+    assert done.returncode == 0, done.stderr
+    assert isinstance(events[0], Begin)
+    assert [event.stage for event in all_of(Done, events)] == ["import", "load", "warm", "answer", "measure"]
+    output, warm, latency = first_of(Output, events), first_of(Warm, events), first_of(Latency, events)
+    assert output is not None
+    assert str(output.value) == "{'scores': [6, nan]}"
+    assert output.golden == ({"scores": [6, 7]},)
+    assert warm is not None
+    assert 3 <= warm.runs <= 20
+    assert latency is not None
+    assert latency.p50 <= latency.p99
+    memory = first_of(Memory, events)
+    assert memory is not None
+    assert memory.weights == 100
+    assert memory.peak is None or memory.peak > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("source", "stage", "kind", "message"),
+    [
+        ("import nothing_of_that_name", "import", "ModuleNotFoundError", "No module named 'nothing_of_that_name'"),
+        ("raise SystemExit('no')", "import", "SystemExit", "no"),
+        ("def load(:", "import", "SyntaxError", ""),
+        ("", "load", "AttributeError", "module 'model' has no attribute 'load'"),
+        ("def load(): raise ValueError('torn')", "load", "ValueError", "torn"),
+        ("def load(): pass", "load", "TypeError", "neither callable nor has a .predict"),
+        ("def load(): return lambda p: p['y']", "warm", "KeyError", "'y'"),
+        ("def load(): return lambda p: object()", "answer", "TypeError", "an object of type object"),
+        ("class E(Exception):\n  def __str__(self): 1/0\ndef load(): raise E", "load", "E", "cannot be printed"),
+    ],
+)
+def test_a_failure_names_its_stage(repo: Path, source: str, stage: str, kind: str, message: str) -> None:
+    (repo / "model.py").write_text(source)
+    done, events = model(repo)
+    assert done.returncode == 1
+    failed = events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.stage, failed.type) == (stage, kind)
+    assert message in failed.message
+
+
+def test_the_traceback_is_the_users(repo: Path) -> None:
+    (repo / "model.py").write_text("import json\ndef load():\n    return json.loads('{')\n")
+    _, events = model(repo)
+    failed = events[-1]
+    assert isinstance(failed, Failed)
+    assert failed.lines == (f"File {repo / 'model.py'}, line 3, in load", "    return json.loads('{')")
+
+
+def test_a_hang_is_ended_and_its_place_told(repo: Path) -> None:
+    (repo / "model.py").write_text("import time\ndef load():\n    time.sleep(60)\n")
+    done, events = model(repo, load_seconds=0.5)
+    assert done.returncode == 1
+    assert events[-1] == Stage("load")
+    assert "Timeout (" in done.stderr
+    assert 'model.py", line 3 in load' in done.stderr
+
+
+def test_threads_that_user_code_left_do_not_keep_it(repo: Path) -> None:
+    (repo / "model.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n1/0"
+    )
+    done, _ = model(repo)
+    assert done.returncode == 1
+
+
+def test_what_user_code_prints_is_no_event(repo: Path) -> None:
+    forged = '{"event": "output", "value": 1, "golden": []}'
+    (repo / "model.py").write_text(
+        f"import os, sys\nprint('{forged}')\nos.write(1, b'{forged}')\nos.system('echo hi')\nsys.stdout.write('x')\n"
+        + MODEL
+    )
+    done, events = model(repo)
+    assert done.returncode == 0
+    assert len(all_of(Output, events)) == 1
+    assert done.stderr.count("output") == 2
+
+
+def test_a_model_that_changes_its_sample_gets_a_new_one(repo: Path) -> None:
+    (repo / "model.py").write_text("def load(): return lambda payload: payload.pop('x')")
+    done, _ = model(repo)
+    assert done.returncode == 0, done.stdout
+
+
+class Tensor:
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def detach(self) -> "Tensor":
+        return self
+
+    def cpu(self) -> "Tensor":
+        return Tensor([1.5, 2.5])
+
+    def tolist(self) -> object:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Tensor(None), [1.5, 2.5]),
+        ({"a": (Tensor(None), None)}, {"a": [[1.5, 2.5], None]}),
+        ({1: True}, {"1": True}),
+        (signal.SIGTERM, 15),
+    ],
+)
+def test_plain(value: object, expected: object) -> None:
+    assert inside.plain(value) == expected
+    assert json.loads(json.dumps(inside.plain(value))) == expected
+
+
+def test_plain_refuses_what_never_ends() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="nested"):
+        inside.plain(endless)
+
+
+@pytest.mark.parametrize(
+    ("latencies", "expected"),
+    [([], False), ([1, 1], False), ([9, 1, 1.1, 1.2], True), ([1, 1.1, 1.3], False)],
+)
+def test_steady(latencies: list[float], expected: bool) -> None:
+    assert inside.steady(latencies) is expected
+
+
+def test_percentiles_of_one() -> None:
+    assert inside.percentiles([2.0]) == {"p50": 2.0, "p99": 2.0, "runs": 1}
+
+
+def test_folders_of_weights_are_counted(repo: Path) -> None:
+    (repo / "w" / "deep").mkdir(parents=True)
+    (repo / "w" / "deep" / "a").write_bytes(b"12345")
+    assert inside.size_of([str(repo / "w"), str(repo / "weights.bin")]) == 105
+
+
+# The client, against a server in this process
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.reply(200, b"{}")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            self.reply(200, json.dumps([json.loads(body)["x"]]).encode())
+        except (ValueError, KeyError, TypeError):
+            self.reply(422, b"not json")
+
+    def reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def client(repo: Path, port: int, seconds: float = 10) -> Iterator[subprocess.Popen[str]]:
+    options = {"sample": "sample.json", "port": port, "live": "/live", "ready": "/ready", "predict": "/predict"}
+    limits = {"startup_seconds": seconds, "grace_seconds": 0.4}
+    command = [sys.executable, "-c", read_package_file("smoke/inside.py"), "client", json.dumps({**options, **limits})]
+    with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def listen(process: subprocess.Popen[str], until: Callable[[Event], bool]) -> tuple[Event, ...]:
+    seen: list[Event] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = parse_event(line)
+        assert event is not None, line
+        seen.append(event)
+        if until(event):
+            break
+    return tuple(seen)
+
+
+def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
+    port = free_port()
+    with client(repo, port) as process:
+        events = listen(process, lambda event: isinstance(event, Probe))
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            events += listen(process, lambda event: isinstance(event, Stop))
+            time.sleep(0.2)
+            process.send_signal(signal.SIGUSR1)
+            told = time.monotonic()
+            events += listen(process, lambda event: isinstance(event, Answer))
+            waited = time.monotonic() - told
+            assert process.wait(10) == 0
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+    probes = [(event.probe, event.status) for event in all_of(Probe, events)]
+    assert probes[0] == ("ready", 0)
+    assert probes[-2:] == [("ready", 200), ("live", 200)]
+    answers = {event.what: event.status for event in all_of(Answer, events)}
+    assert answers == {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200, "inflight": 200}
+    assert waited >= 0.2  # half the grace time after the signal
+
+
+def test_the_client_gives_up(repo: Path) -> None:
+    with client(repo, free_port(), seconds=0.1) as process:
+        events = listen(process, lambda _event: False)
+        assert process.wait(10) == 0
+    assert events[-1] == Stop(inflight=False)
+
+
+def test_a_list_as_sample_gets_an_object_as_malformed() -> None:
+    assert [what for what, _ in inside.malformations(b"[1]")] == ["half", "kind"]
+    assert dict(inside.malformations(b"[1]"))["kind"].startswith(b"{")
+    for what, body in inside.malformations(b'{"a": 1}'):
+        if what == "half":
+            with pytest.raises(ValueError, match="delimiter"):
+                json.loads(body)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_is_read() -> None:
+    peak = inside.peak_memory()
+    assert peak is not None
+    assert peak > 1 << 20
