@@ -8,7 +8,6 @@ from mlship.project.paths import LEFT_OUT
 from mlship.render import render
 from mlship.resources import read_template
 
-
 _STEPS = {"RUN", "COPY", "WORKDIR"}
 
 

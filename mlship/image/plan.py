@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from mlship.errors import UsageError
 from mlship.image.labels import labels
 from mlship.image.serving import forks
+from mlship.image.telemetry import silenced
 from mlship.lock.check import Lock
 from mlship.project.base import base_name, base_reference
 from mlship.project.config import Config, System
@@ -150,7 +151,7 @@ def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revis
         weights=_by_folder(weights),
         source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
         packages=_packages(config.system, init=forks(config.serve.command)),
-        env=tuple(sorted(config.env.items())),
+        env=tuple(sorted({**{s.variable: s.value for s in silenced(lock.pins)}, **config.env}.items())),
         command=config.serve.command,
         init=forks(config.serve.command),
         port=config.serve.port,
@@ -198,6 +199,8 @@ def _reasons(
         yield Reason("init", "tini", f"{config.serve.command[0]} forks, and PID 1 must reap what it leaves")
     else:
         yield Reason("init", "none", f"{config.serve.command[0]} is PID 1 itself, so SIGTERM reaches it")
+    for silence in silenced(lock.pins):
+        yield Reason("telemetry", f"{silence.variable}={silence.value}", f"else it calls home: {silence.source}")
     for allowed in config.model.allow_pickle:
         yield Reason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
 

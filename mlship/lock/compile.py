@@ -98,7 +98,7 @@ def compile_here(question: Question, work: Path) -> str:
     output.write_text(question.previous, encoding="utf-8")
     constraints = _write_constraints(question.settings, work / _CONSTRAINTS)
     argv = [sys.executable, "-I", *_command(question, str(output), str(constraints) if constraints else None)]
-    env = dict(_ENVIRONMENT)
+    env = {**_ENVIRONMENT, "TMPDIR": str(work)}  # pip leaves its temporary folders behind when it is interrupted
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
     done = process.run(argv, process.Options(cwd=question.repo, env=env))
