@@ -1,0 +1,176 @@
+"""`mlship build` on the smallest repository: what it leaves in the engine, and what it does when it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import mlship
+from tests.toy import MODEL, SERVER, YAML, toy
+
+pytestmark = pytest.mark.docker
+TAG = "mlship-test-toy:latest"
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    repo = toy(tmp_path)
+    done = mlship("lock", cwd=repo)
+    assert done.code == 0, done.stderr
+    return repo
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither containers of the image under test nor temporary files, whatever the test did."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    yield
+    assert docker("ps", "--all", "--format", "{{.Image}} {{.Status}}", "--filter", f"ancestor={TAG}") == ""
+    assert list(temporary.iterdir()) == []
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_report_says_what_was_proven(locked: Path) -> None:
+    done = mlship("build", "--tag", TAG, cwd=locked)
+    assert done.code == 0, done.stderr
+    assert "PROVEN" in done.stdout.splitlines()[0]
+    assert "cpu" in done.stdout
+
+
+def test_labels_are_what_was_planned(locked: Path) -> None:
+    mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
+    planned = dict(json.loads(mlship("plan", "--json", cwd=locked).stdout)["labels"])
+    labels = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Labels"]
+    assert planned.items() <= labels.items()
+
+
+def test_without_smoke_nothing_is_called_proven(locked: Path) -> None:
+    done = mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
+    assert done.code == 0
+    assert "NOT PROVEN" in done.stdout
+    assert json.loads(mlship("build", "--tag", TAG, "--no-smoke", "--json", cwd=locked).stdout)["smoke"] is None
+
+
+def test_smoke_alone_needs_no_repository(locked: Path, tmp_path: Path) -> None:
+    mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
+    done = mlship("smoke", TAG, cwd=tmp_path)
+    assert done.code == 0, done.stdout + done.stderr
+
+
+def test_a_failing_model_fails_the_build_and_is_not_pushed(locked: Path) -> None:
+    (locked / "model.py").write_text(MODEL.replace("* w for", "* float('nan') for"))
+    done = mlship("build", "--tag", "127.0.0.1:9/never:pushed", "--push", cwd=locked)
+    assert done.code == 1
+    assert "NOT PROVEN" in done.stdout
+    assert "pushing" not in done.stderr
+
+
+def test_labels_and_env_survive_quoting(locked: Path) -> None:
+    odd = "a \"b\" $HOME $(id) {{x}} 'c' \\ \\n é"
+    (locked / "mlship.yaml").write_text(YAML + f"env:\n  ODD: {json.dumps(odd, ensure_ascii=False)}\n")
+    assert mlship("build", "--tag", TAG, "--no-smoke", cwd=locked).code == 0
+    environment = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Env"]
+    assert f"ODD={odd}" in environment
+
+
+def test_code_is_readable_whatever_its_modes_are(locked: Path) -> None:
+    (locked / "model.py").chmod(0o600)
+    assert mlship("build", "--tag", TAG, cwd=locked).code == 0
+
+
+def test_push_goes_to_a_real_registry(locked: Path) -> None:
+    registry = os.environ.get("MLSHIP_BASE_MIRROR")
+    if registry is None:
+        pytest.skip("no local registry: base images came from a real one")
+    done = mlship("build", "--tag", f"{registry}/mlship-test/toy:1", "--push", "--json", cwd=locked)
+    assert done.code == 0, done.stderr
+    digest = json.loads(done.stdout)["digest"]
+    assert digest.startswith("sha256:")
+    docker("buildx", "imagetools", "inspect", f"{registry}/mlship-test/toy@{digest}")
+
+
+def test_a_registry_that_does_not_answer_is_transient(locked: Path) -> None:
+    done = mlship("build", "--tag", "127.0.0.1:9/toy:1", "--push", cwd=locked)
+    assert done.code == 75, done.stderr
+
+
+def test_an_unknown_package_of_debian_fails_the_build(locked: Path) -> None:
+    (locked / "mlship.yaml").write_text(YAML + "system: {build: [no-such-package-anywhere]}\n")
+    done = mlship("build", "--tag", TAG, cwd=locked)
+    assert done.code == 6
+    assert "no-such-package-anywhere" in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_debian_packages_reach_the_final_image(locked: Path) -> None:
+    (locked / "mlship.yaml").write_text(YAML + "system: {run: [libgomp1]}\n")
+    done = mlship("build", "--tag", TAG, cwd=locked)
+    assert done.code == 0, done.stderr
+    listed = docker("run", "--rm", "--network=none", TAG, "ls", "/usr/lib/x86_64-linux-gnu", "/var/lib/apt/lists")
+    assert "libgomp.so.1" in listed
+    assert "_Packages" not in listed
+
+
+def interrupt(repo: Path, when: Callable[[str], bool], *arguments: str) -> tuple[int, str]:
+    """Start mlship and send SIGINT once its talk says that it is where we want it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlship", *arguments],
+        cwd=repo,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if when(said):
+            break
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    return process.returncode, said + rest
+
+
+def test_interrupted_while_building(locked: Path) -> None:
+    (locked / "requirements.in").write_text("iniconfig\npackaging\n")
+    mlship("lock", cwd=locked)
+    (locked / "mlship.yaml").write_text(YAML + "system: {build: [file, less, tree, unzip, bc]}\n")
+    code, said = interrupt(locked, lambda text: "engine" in text, "build", "--tag", TAG)
+    assert code == 130, said
+    assert "Traceback" not in said
+
+
+def test_interrupted_while_loading_the_model(locked: Path) -> None:
+    (locked / "model.py").write_text(
+        "import time\n" + MODEL.replace("    weights =", "    time.sleep(60)\n    weights =")
+    )
+    code, said = interrupt(locked, lambda text: "smoke test" in text, "build", "--tag", TAG)
+    assert code == 130, said
+
+
+def test_interrupted_while_serving(locked: Path) -> None:
+    (locked / "server.py").write_text(SERVER.replace("    predict = model.load()", "    import time; time.sleep(60)"))
+    mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
+    code, said = interrupt(locked, lambda text: "serv" in text, "smoke", TAG)
+    assert code == 130, said
+
+
+def test_interrupted_lock_keeps_the_old_one(locked: Path) -> None:
+    before = (locked / "requirements.txt").read_bytes(), (locked / "mlship.lock").read_bytes()
+    (locked / "requirements.in").write_text("iniconfig\nscikit-learn\n")
+    code, said = interrupt(locked, bool, "lock")
+    assert code == 130, said
+    assert ((locked / "requirements.txt").read_bytes(), (locked / "mlship.lock").read_bytes()) == before
+    assert not list(locked.glob(".*requirements*"))
