@@ -130,6 +130,13 @@ def test_forking_servers_get_tini() -> None:
     assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in dockerfile(found)
 
 
+def test_libraries_that_call_home_are_told_not_to() -> None:
+    text = f"onnxruntime-gpu==1.32.0 --hash=sha256:{'a' * 64}\n"
+    found = make_plan(parse_config(YAML), Lock(lock().record, parse_lock(text, "l"), text), (), REVISION, "{}")
+    assert found.env == (("ORT_DISABLE_TELEMETRY", "1"),)
+    assert plan().env == ()
+
+
 def test_labels_leave_out_what_is_not_known() -> None:
     known = labels(parse_config(YAML), "1", lock(), Revision(), "{}")
     assert "org.opencontainers.image.revision" not in known

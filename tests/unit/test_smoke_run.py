@@ -13,7 +13,7 @@ from mlship.smoke.run import inside, record_golden, smoke
 from tests.fakes import FakeEngine, Script
 from tests.unit.test_verdict import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
 
-QUICK = replace(SPEC, startup_seconds=0.2, grace_seconds=0.2)
+QUICK = replace(SPEC, grace_seconds=0.2)
 RUNS = None  # the image's own command
 
 

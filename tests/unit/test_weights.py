@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -14,17 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from numpy.typing import ArrayLike
 
 from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import Kind, identify
 from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.weights import check_weights
+from tests.repos import onnx_bytes, safetensors, write
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
@@ -34,39 +35,7 @@ class Attack:
         return os.system, ("false",)
 
 
-def safetensors(tensors: dict[str, list[float]] | None = None) -> bytes:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    data = b""
-    for name, values in (tensors or {"w": [1.0, 2.0]}).items():
-        packed = struct.pack(f"<{len(values)}f", *values)
-        offsets = [len(data), len(data) + len(packed)]
-        header[name] = {"dtype": "F32", "shape": [len(values)], "data_offsets": offsets}
-        data += packed
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def onnx_model(*, external: str | None = None) -> onnx.ModelProto:
-    """x float[N,4] @ w -> y float[N,2]; the weight also stands among the inputs, as old exporters have it."""
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 2], np.ones(8, np.float32).tobytes(), raw=True)
-    if external:
-        weight.ClearField("raw_data")
-        weight.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", external), ("offset", "0"), ("length", "32")):
-            entry = weight.external_data.add()
-            entry.key, entry.value = key, value
-    x, w = (
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4]),
-        helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 2]),
-    )
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2])
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x, w], [y], [weight])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-
-
 def zipped(**members: bytes) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
@@ -74,9 +43,7 @@ def zipped(**members: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def npy(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
-    import io
-
+def npy(array: ArrayLike) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
     return buffer.getvalue()
@@ -88,18 +55,14 @@ PICKLE = pickle.dumps({"weights": list(range(100))})
 TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
 
 
-def lfs_like(text: str) -> bytes:
-    return text.encode()
-
-
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
         (safetensors(), "safetensors"),
         (safetensors()[:-1], "unknown"),
         (safetensors() + b"\0", "unknown"),
-        (onnx_model().SerializeToString(), "onnx"),
-        (onnx_model().SerializeToString()[:-1], "unknown"),
+        (onnx_bytes(), "onnx"),
+        (onnx_bytes()[:-1], "unknown"),
         (b"GGUF\x03\0\0\0" + b"\0" * 64, "gguf"),
         (b"\x1c\0\0\0TFL3" + b"\0" * 64, "tflite"),
         (b"CBM1" + b"\0" * 64, "catboost"),
@@ -162,7 +125,7 @@ def test_no_content_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, con
 def test_a_damaged_onnx_file_never_makes_it_raise(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    content = bytearray(onnx_model(external="w.bin").SerializeToString())
+    content = bytearray(onnx_bytes(external="w.bin"))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("fuzz") / "m.onnx"
@@ -172,19 +135,13 @@ def test_a_damaged_onnx_file_never_makes_it_raise(
 
 def test_the_onnx_header_is_what_the_onnx_library_reads(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    path.write_bytes(onnx_model(external="w.bin").SerializeToString())
+    path.write_bytes(onnx_bytes(external="w.bin"))
     header = read_onnx(path)
     assert header is not None
     assert header.inputs == (Tensor("x", "float", (None, 4)),)  # not w: it has a value
     assert header.outputs == (Tensor("y", "float", (None, 2)),)
     assert header.external == ("w.bin",)
     assert str(header.inputs[0]) == "x float[N,4]"
-
-
-def write(repo: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        (repo / name).parent.mkdir(parents=True, exist_ok=True)
-        (repo / name).write_bytes(content)
 
 
 def model(*weights: str, allow: tuple[AllowedPickle, ...] = ()) -> Model:
@@ -198,7 +155,7 @@ def test_a_folder_is_expanded_in_order_and_text_beside_weights_is_fine(tmp_path:
             "w/b/m.safetensors": safetensors(),
             "w/a.json": b"{}",
             "w/.hidden": b"\0",
-            "m.onnx": onnx_model().SerializeToString(),
+            "m.onnx": onnx_bytes(),
         },
     )
     files = check_weights(tmp_path, model("w", "m.onnx", "w"))
@@ -212,7 +169,7 @@ def test_a_folder_is_expanded_in_order_and_text_beside_weights_is_fine(tmp_path:
 
 def test_the_data_file_of_an_onnx_model_is_known_through_it(tmp_path: Path) -> None:
     weights = bytes(range(128, 160))
-    write(tmp_path, {"w/m.onnx": onnx_model(external="m.bin").SerializeToString(), "w/m.bin": weights})
+    write(tmp_path, {"w/m.onnx": onnx_bytes(external="m.bin"), "w/m.bin": weights})
     assert [f.kind for f in check_weights(tmp_path, model("w"))] == ["onnx-data", "onnx"]
     (tmp_path / "w/m.bin").write_bytes(PICKLE)
     with pytest.raises(UsageError, match="pickle"):
@@ -242,7 +199,7 @@ def test_what_is_refused_says_why_and_what_to_do(tmp_path: Path, content: bytes,
 def test_a_missing_path_a_link_out_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     (repo / "none").mkdir(parents=True)
-    write(tmp_path, {"outside.onnx": onnx_model().SerializeToString()})
+    write(tmp_path, {"outside.onnx": onnx_bytes()})
     (repo / "w").mkdir()
     (repo / "w/m.onnx").symlink_to("../../outside.onnx")
     with pytest.raises(UsageError, match="does not exist"):

@@ -1,0 +1,125 @@
+"""The command `mlship`: its commands, and the one place where errors become exit codes."""
+
+import errno
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from mlship import __version__
+from mlship.cli.build import build
+from mlship.cli.dockerfile import dockerfile
+from mlship.cli.init import init
+from mlship.cli.lock import lock
+from mlship.cli.plan import plan
+from mlship.cli.schema import schema
+from mlship.cli.smoke import smoke
+from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
+
+
+if TYPE_CHECKING:
+    from typer._click import Context  # what TyperGroup.invoke really takes; typer.Context is a subclass of it
+
+
+class Boundary(TyperGroup):
+    """Known errors get their message, hint and code; Ctrl-C is 130; anything else is our bug, and says so."""
+
+    def invoke(self, ctx: "Context") -> object:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            result: object = super().invoke(ctx)
+        except MlshipError as error:
+            raise _exit(error) from error
+        except KeyboardInterrupt as error:
+            raise _exit(Interrupted()) from error
+        except BrokenPipeError as error:  # `mlship plan | head`
+            sys.stdout = None
+            raise typer.Exit(0) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except OSError as error:
+            raise _exit(_from_system(error)) from error
+        except Exception as error:
+            if type(error).__module__.startswith(("click", "typer")):
+                raise
+            raise _bug(error) from error
+        return result
+
+
+app = typer.Typer(
+    cls=Boundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 the lock, 5 the engine, 6 the build, "
+    "70 a bug of ours, 75 try again, 130 interrupted.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"mlship {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[  # noqa: ARG001  its callback does the work
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, warnings and results.")] = False,
+) -> None:
+    """From a model repository to a container image that is known to work.
+
+    In a model repository: mlship init, mlship lock, mlship build.
+    """
+    if quiet:
+        from mlship.console import set_quiet
+
+        set_quiet()
+
+
+for command in (init, lock, plan, dockerfile, build, smoke, schema):
+    app.command()(command)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM, as CI sends it, cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _exit(error: MlshipError) -> typer.Exit:
+    from mlship.console import problem
+
+    problem(error)
+    return typer.Exit(error.exit_code)
+
+
+def _from_system(error: OSError) -> MlshipError:
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TransientError(
+            f"the disk is full ({what})", hint="make room (`docker system df` shows where), then run it again"
+        )
+    return UsageError(what, hint="check the path and its permissions, then run the same command again")
+
+
+def _bug(error: Exception) -> typer.Exit:
+    """A report to paste: version, platform, command and the traceback."""
+    import platform
+    import traceback
+
+    trace = "".join(traceback.format_exception(error))
+    where = f"mlship {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    report = f"{where}\n{' '.join(sys.argv)}\n\n{trace}"
+    return _exit(
+        MlshipError(
+            f"a bug in mlship: {type(error).__name__}: {error}\n\n{report}",
+            hint="please open an issue with the text above (check it for private data first)",
+        )
+    )

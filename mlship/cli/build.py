@@ -1,0 +1,63 @@
+"""`mlship build`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Directory, Json, Platform
+
+if TYPE_CHECKING:
+    from mlship.pipeline import BuildReport
+
+Caches = Annotated[
+    list[str] | None,
+    typer.Option(metavar="REF", help="Registry reference, or BuildKit's own type=...,key=value. Repeatable."),
+]
+
+
+def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+    directory: Directory = HERE,
+    tag: Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")] = None,
+    push: Annotated[bool, typer.Option("--push", help="Push the image once the smoke test has passed.")] = False,
+    platform: Platform = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke/--no-smoke", help="Prove that the model loads, warms and serves.")
+    ] = True,
+    builder: Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")] = None,
+    cache_from: Caches = None,
+    cache_to: Caches = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")] = False,
+    json: Json = False,
+) -> None:
+    """Build the image from the lock, then prove in it that the model loads, warms and serves."""
+    from mlship import pipeline
+    from mlship.cli.reporter import ConsoleReporter
+    from mlship.engine.docker import DockerEngine
+    from mlship.image.reference import check_reference
+
+    reporter = ConsoleReporter(verbose=verbose)
+    reporter.step("checking mlship.yaml and the lock")
+    options = pipeline.BuildOptions(
+        tag=check_reference(tag) if tag is not None else None,
+        push=push,
+        smoke=smoke,
+        builder=builder,
+        cache_from=tuple(cache_from or ()),
+        cache_to=tuple(cache_to or ()),
+    )
+    prepared = pipeline.prepare(directory, platform)
+    _show(pipeline.build(prepared, DockerEngine(), options, reporter), json=json)
+
+
+def _show(report: "BuildReport", *, json: bool) -> None:
+    from mlship.cli.smoke import conclude
+    from mlship.console import emit
+    from mlship.report.build import show_build
+    from mlship.report.json import to_json
+
+    if json:
+        emit(to_json(report))
+    else:
+        show_build(report)
+    if report.smoke is not None:
+        conclude(report.smoke)

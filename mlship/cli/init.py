@@ -1,0 +1,48 @@
+"""`mlship init`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Json
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="The model repository.", show_default="this folder")] = HERE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Never ask; choose by the stated rules.")] = False,
+    json: Json = False,
+) -> None:
+    """Look at what is here, and write mlship.yaml and what is missing. Nothing that exists is changed."""
+    from mlship.console import emit
+    from mlship.project.detect import detect
+    from mlship.project.scaffold import scaffold, settle, write_new
+    from mlship.report.init import as_json, diff, show_found, show_written
+
+    found = detect(directory)
+    if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
+        found = detect(directory, _ask(found.weights.choices, found.weights.named[0]))
+    planned = settle(scaffold(found), directory)
+    written = () if dry_run else write_new(directory, planned.files)
+    show_found(found)
+    show_written(planned, dry_run=dry_run)
+    if json:
+        emit(as_json(found, planned, written))
+    elif dry_run:
+        emit(diff(planned.files))
+
+
+def _ask(choices: tuple[str, ...], default: str) -> str:
+    """Which model to serve; the default where nobody is there to ask."""
+    if not _is_terminal():
+        return default
+    for number, path in enumerate(choices, 1):
+        typer.echo(f"  {number}  {path}", err=True)
+    answer: int = typer.prompt("Which model is served?", type=int, default=choices.index(default) + 1, err=True)
+    return choices[answer - 1] if 1 <= answer <= len(choices) else default
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()

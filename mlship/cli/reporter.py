@@ -1,0 +1,26 @@
+"""How far the pipeline is, on the screen."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from mlship import console
+from mlship.engine.base import BuildWatcher
+
+
+@dataclass(frozen=True)
+class ConsoleReporter:
+    """Talks on stderr.
+
+    Attributes:
+        verbose: show what build steps print.
+    """
+
+    verbose: bool
+
+    def step(self, text: str) -> None:
+        console.say(f"• {text}")
+
+    def building(self) -> AbstractContextManager[BuildWatcher]:
+        from mlship.report.progress import progress
+
+        return progress(console.talk(), verbose=self.verbose)

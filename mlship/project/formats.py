@@ -1,0 +1,194 @@
+"""What a model file is, told from its content: a name proves nothing, and a pickle is code under any name."""
+
+import ast
+import bz2
+import io
+import json
+import lzma
+import mmap
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+from mlship.project.onnx_header import read_onnx
+from mlship.project.pickles import is_pickle
+
+Kind: TypeAlias = Literal[
+    "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
+    "sentencepiece", "onnx-data", "text",
+    "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
+]  # fmt: skip
+MODELS: frozenset[Kind] = frozenset(
+    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5"}
+)
+CODE: frozenset[Kind] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
+
+_HEAD = 1 << 16
+_HEADER_LIMIT = 100_000_000  # safetensors' own limit
+_MEMBERS = 10_000
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    struct.error,
+)
+_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+    (b"GGUF", "gguf"),
+    (b"CBM1", "catboost"),
+    (b"tree\nversion=v", "lightgbm"),
+    (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "xgboost"),
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "torch"),  # before 1.6: a pickled magic number first
+    (b"version https://git-lfs.github.com/spec/", "lfs-pointer"),
+)
+_SENTENCEPIECE = re.compile(rb"\n.\n\x05<unk>\x15", re.DOTALL)
+_XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
+_OBJECTS = re.compile(r"'[|<>=]?O\d*'")
+_BZ2_BLOCK = 1 << 20  # bz2 yields nothing before a whole block of up to 900 kB
+
+
+def identify(path: Path) -> Kind:
+    """What kind of file this is. Reads headers only, so it costs the same for kilobytes and for gigabytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if not size:
+            return "empty"
+        return _by_magic(path, head) or _by_archive(file, head) or _by_structure(path, head, size)
+
+
+def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
+    """What undoes the compression that a file begins with: takes data and the most bytes to return.
+
+    joblib knows gzip, zlib, bz2, xz and lzma; None for all else.
+    """
+    if head[:2] in (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda"):
+        return zlib.decompressobj(wbits=47).decompress  # 32 + 15: gzip or zlib
+    if head.startswith(b"BZh"):
+        return bz2.BZ2Decompressor().decompress
+    if head.startswith((b"\xfd7zXZ\x00", b"]\x00\x00")):
+        return lzma.LZMADecompressor().decompress
+    return None
+
+
+def _by_magic(path: Path, head: bytes) -> Kind | None:
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head.startswith(b"\x93NUMPY"):
+        return "numpy-objects" if _has_objects(head) else "npy"
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "keras-lambda" if _mentions_lambda(path) else "hdf5"
+    return "sentencepiece" if _SENTENCEPIECE.match(head) else None
+
+
+def _by_archive(file: IO[bytes], head: bytes) -> Kind | None:
+    """Zip archives, and compressed files by what is in them."""
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_kind(file)
+    decompress = decompressor(head)
+    if decompress is None:
+        return None
+    with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
+        inner = decompress(file.read(_BZ2_BLOCK), _HEAD)
+        return "pickle" if is_pickle(inner) else "text" if inner and _is_text(inner) else "unknown"
+    return None  # it only looked compressed
+
+
+def _by_structure(path: Path, head: bytes, size: int) -> Kind:
+    if _is_safetensors(path, size):
+        return "safetensors"
+    if is_pickle(head):
+        return "pickle"
+    if _is_text(head):
+        return "xgboost" if _XGBOOST_JSON.match(head) and b'"learner"' in head else "text"
+    return "onnx" if read_onnx(path) else "unknown"
+
+
+def _is_safetensors(path: Path, size: int) -> bool:
+    """Eight bytes of length, that many of JSON, and then exactly the tensors that the JSON speaks of."""
+    with path.open("rb") as file, suppress(ValueError, RecursionError, KeyError, TypeError, struct.error):
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(size - 8, _HEADER_LIMIT) or file.read(1) != b"{":
+            return False
+        header = json.loads(b"{" + file.read(length - 1))
+        ends = [int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__"]
+        return bool(8 + length + max(ends, default=0) == size)
+    return False
+
+
+def _zip_kind(file: IO[bytes]) -> Kind:
+    with suppress(*_ZIP_ERRORS), zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names):
+            return "torch"
+        if {"config.json", "metadata.json"} <= set(names):
+            return "keras-lambda" if b'"Lambda"' in _member(archive, "config.json") else "keras"
+        if names and len(names) <= _MEMBERS and all(name.endswith(".npy") for name in names):
+            return "numpy-objects" if any(_has_objects(head) for head in _heads(archive)) else "npz"
+    return "unknown"
+
+
+def _heads(archive: zipfile.ZipFile) -> Iterator[bytes]:
+    for name in archive.namelist():
+        with archive.open(name) as member:
+            yield member.read(_HEAD)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as member:
+        return member.read(_HEADER_LIMIT)
+
+
+def numpy_data(head: bytes) -> tuple[str, int]:
+    """The element type of an .npy file, as text, and where its data begins.
+
+    Raises:
+        ValueError: the header is damaged.
+    """
+    wide = head[6:7] >= b"\x02"
+    start = 12 if wide else 10
+    length = int.from_bytes(head[8:start], "little")
+    try:
+        header = ast.literal_eval(head[start : start + length].decode("latin-1"))
+        return repr(header["descr"]), start + length
+    except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError("the .npy header is damaged") from error
+
+
+def _has_objects(head: bytes) -> bool:
+    """An array of Python objects holds a pickle; a header that cannot be read is taken for the worst."""
+    try:
+        return bool(_OBJECTS.search(numpy_data(head)[0]))
+    except ValueError:
+        return True
+
+
+def _mentions_lambda(path: Path) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(b'"Lambda"') >= 0
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\x00" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return len(head) == _HEAD and error.start > len(head) - 4  # a character cut in two by our own limit
+    return True

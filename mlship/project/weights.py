@@ -1,0 +1,176 @@
+"""The weight files that mlship.yaml names: there, inside the repository, and nothing that runs code when loaded."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mlship.errors import UsageError
+from mlship.files import sha256_file
+from mlship.project.config import AllowedPickle, Model
+from mlship.project.formats import CODE, Kind, decompressor, identify, numpy_data
+from mlship.project.onnx_header import read_onnx
+from mlship.project.paths import LEFT_OUT, existing
+from mlship.project.pickles import dangerous_imports
+from mlship.project.recipes import recipe
+
+_CHUNK = 1 << 16
+_EXPANDED_LIMIT = 1 << 33
+_SUFFIXES: dict[str, Kind] = {
+    ".safetensors": "safetensors",
+    ".onnx": "onnx",
+    ".gguf": "gguf",
+    ".npy": "npy",
+    ".npz": "npz",
+    ".tflite": "tflite",
+    ".ubj": "xgboost",
+    ".cbm": "catboost",
+}
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of the model.
+
+    Attributes:
+        path: below the repository, in POSIX form.
+        kind: by content; "onnx-data" is what an ONNX model beside it names as its tensors.
+        size: bytes.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+
+
+def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
+    """Every file that `model.weights` names, folders expanded, each known to be data and not code.
+
+    Raises:
+        UsageError: a path is missing or leaves the repository, or a file is empty, pickled or of an unknown format,
+            and `model.allow_pickle` does not answer for it.
+    """
+    allowed = {entry.path: entry for entry in model.allow_pickle}
+    paths = dict.fromkeys(path for index, named in enumerate(model.weights) for path in _files(repo, named, index))
+    files = with_data_files(repo, [weight_file(repo, path) for path in paths])
+    for file in files:
+        _check(repo, file, allowed.get(file.path))
+    return files
+
+
+def weight_file(repo: Path, path: str) -> WeightFile:
+    """One file, identified by its content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    full = repo / path
+    return WeightFile(path, identify(full), full.stat().st_size)
+
+
+def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ...]:
+    """The same files, where those that hold the tensors of an ONNX model beside them are known as such."""
+    named = {path for file in files if file.kind == "onnx" for path in _external(repo, file.path)}
+    return tuple(
+        WeightFile(file.path, "onnx-data", file.size) if file.path in named and file.kind not in CODE else file
+        for file in files
+    )
+
+
+def _external(repo: Path, path: str) -> Iterator[str]:
+    header = read_onnx(repo / path)
+    for place in header.external if header else ():
+        yield os.path.normpath(PurePosixPath(path).parent / place)
+
+
+def _files(repo: Path, named: str, index: int) -> Iterator[str]:
+    """The regular files of one entry, sorted."""
+    key = f"model.weights[{index}]"
+    full = existing(repo, named, key)
+    if full.is_file():
+        yield named
+        return
+    found = 0
+    for root, folders, names in os.walk(full):
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+        for name in sorted([*names, *(f for f in folders if Path(root, f).is_symlink())]):
+            path = Path(root, name).relative_to(repo).as_posix()
+            if existing(repo, path, key).is_file() and not name.startswith("."):
+                found += 1
+                yield path
+    if not found:
+        raise UsageError(f"mlship.yaml, {key}: the folder {named} holds no files", hint=f"fetch the model into {named}")
+
+
+def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
+    expected = _SUFFIXES.get(PurePosixPath(file.path).suffix.lower())
+    if file.kind == "text" and expected:
+        raise UsageError(
+            f"{file.path} is named like {expected}, but it holds text",
+            hint="look at its first lines: a failed download often leaves an error page; fetch it again",
+        )
+    if file.kind in ("empty", "lfs-pointer"):
+        raise UsageError(f"{file.path} {_SAID[file.kind]}", hint=recipe(file.kind, file.path, ""))
+    if file.kind in CODE or file.kind == "unknown":
+        _check_allowed(repo, file, allowed, expected)
+
+
+_SAID: dict[Kind, str] = {
+    "empty": "is empty",
+    "lfs-pointer": "is a pointer of Git LFS, not the model itself",
+    "pickle": "is a pickle: loading it runs whatever code is in it",
+    "torch": "is a pickled torch file: loading it runs whatever code is in it",
+    "numpy-objects": "holds an array of Python objects, which is a pickle inside: loading it runs code",
+    "keras-lambda": "holds a Lambda layer, which is Python code inside the model",
+    "unknown": "is of no weight format that mlship knows, so nobody can say that loading it is safe",
+}
+
+
+def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: Kind | None) -> None:
+    digest = sha256_file(repo / file.path).removeprefix("sha256:")
+    if allowed is None:
+        damaged = f" (it is named like {expected}: damaged, or cut short?)" if expected else ""
+        raise UsageError(f"{file.path} {_SAID[file.kind]}{damaged}", hint=recipe(file.kind, file.path, digest))
+    if allowed.sha256 != digest:
+        raise UsageError(
+            f"{file.path} is not the file that model.allow_pickle allows: its sha256 is {digest}, "
+            f"and mlship.yaml says {allowed.sha256}",
+            hint="find out who changed it; when the new file is right, put its sha256 into mlship.yaml",
+        )
+    _scan(repo / file.path, file)
+
+
+def _scan(path: Path, file: WeightFile) -> None:
+    """A second opinion on a file that somebody answers for: known attacks are refused all the same."""
+    if file.kind == "unknown":
+        return
+    try:
+        with path.open("rb") as raw, _pickled(raw) as content:
+            dangerous = dangerous_imports(content)
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"{file.path}: {error}", hint="convert it, or write it again uncompressed") from error
+    if dangerous:
+        raise UsageError(
+            f"{file.path} is allowed in mlship.yaml, but loading it would call {', '.join(dangerous)}",
+            hint="do not load this file; find out where it came from",
+        )
+
+
+def _pickled(raw: IO[bytes]) -> IO[bytes]:
+    """The pickle in a file: the file itself, what its compression hides, or what follows a numpy header."""
+    head = raw.read(_CHUNK)
+    start = numpy_data(head)[1] if head.startswith(b"\x93NUMPY") else 0
+    raw.seek(start)
+    decompress = decompressor(head)
+    if not start and decompress is None:
+        return raw
+    plain = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    for chunk in iter(lambda: raw.read(_CHUNK), b""):
+        plain.write(decompress(chunk, _EXPANDED_LIMIT) if decompress else chunk)
+        if plain.tell() > _EXPANDED_LIMIT:
+            plain.close()
+            raise ValueError("it expands to more than 8 GB")
+    plain.seek(0)
+    return plain

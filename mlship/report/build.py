@@ -1,0 +1,34 @@
+"""What came of a build: the proof first, then the image."""
+
+from collections.abc import Iterator
+
+from mlship.pipeline import BuildReport
+from mlship.smoke.checks import duration, size
+
+
+def show_build(report: BuildReport) -> None:
+    """Print the report on stdout."""
+    from mlship.console import out
+    from mlship.report.human import show_smoke
+
+    if report.smoke is not None:
+        show_smoke(report.smoke)
+    else:
+        out(f"NOT PROVEN: {report.tag} was built and not tested (--no-smoke)", style="bold yellow")
+    out()
+    out("Image")
+    for name, value in _facts(report):
+        out(f"  {name:<18}{value}")
+
+
+def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:
+    yield "name", report.tag
+    yield "id", report.image_id
+    yield "platform", report.platform
+    yield "base", report.base
+    yield "size", f"{size(report.size)} as the engine counts it, the base included"
+    yield "built in", duration(report.build_s)
+    if report.smoke_s is not None:
+        yield "tested in", duration(report.smoke_s)
+    if report.digest is not None:
+        yield "pushed as", report.digest

@@ -1,0 +1,92 @@
+"""What `mlship init` found and wrote: on the screen, as JSON and as a diff."""
+
+import difflib
+import json
+from collections.abc import Sequence
+
+from mlship.console import say
+from mlship.project.found import Fact, Found
+from mlship.project.scaffold import NewFile, Scaffold
+
+
+def show_found(found: Found) -> None:
+    """What was found, each with why."""
+    say(f"Found in {found.name}", style="bold")
+    _row("framework", found.framework.value, "; ".join(found.evidence) or found.framework.why)
+    _row("python", found.python.value, found.python.why)
+    _row("weights", ", ".join(found.weights.named) or None, found.weights.why)
+    _fact("loader", found.loader)
+    server = found.server
+    _row("server", " ".join(server.command) if server else None, server.why if server else "no server of its own")
+    _fact("sample", found.sample)
+    _fact("golden", found.golden)
+    for note in found.notes:
+        say(f"  note: {note}", style="yellow")
+    say()
+
+
+def show_written(planned: Scaffold, *, dry_run: bool) -> None:
+    """What was written, what was kept, what is missing, and the next command."""
+    for file in planned.files:
+        say(f"  {'would write' if dry_run else 'wrote'}  {file.path}: {file.why}", style="green")
+    for kept in planned.kept:
+        say(f"  kept   {kept.path}: {kept.why}")
+    if planned.todo:
+        say()
+        say("Still missing", style="bold")
+        for number, step in enumerate(planned.todo, 1):
+            say(f"  {number}. {step}")
+    following = "`mlship init`" if dry_run else "`mlship lock`"
+    say()
+    say(f"Next: {'the steps above, then ' if planned.todo else ''}{following}")
+
+
+def diff(new: Sequence[NewFile]) -> str:
+    """What would be written, as a unified diff that `git apply` takes."""
+    lines = [
+        line
+        for file in new
+        for line in difflib.unified_diff([], file.text.splitlines(), "/dev/null", f"b/{file.path}", lineterm="")
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
+    """All of it for machines; null where something was not found."""
+    server = found.server
+    return json.dumps(
+        {
+            "found": {
+                "name": found.name,
+                "framework": found.framework.value,
+                "evidence": found.evidence,
+                "python": found.python.value,
+                "models": [{"path": f.path, "kind": f.kind, "bytes": f.size} for f in found.weights.models],
+                "refused": [{"path": f.path, "kind": f.kind} for f in found.weights.refused],
+                "absent": found.weights.absent,
+                "weights": found.weights.named,
+                "load": found.loader.value,
+                "server": {"kind": server.kind, "command": server.command, "why": server.why} if server else None,
+                "port": found.port,
+                "sample": found.sample.value,
+                "golden": found.golden.value,
+                "requirements": [declared.origin for declared in found.declared],
+                "source": found.source,
+                "notes": found.notes,
+            },
+            "written": written,
+            "kept": [kept.path for kept in planned.kept],
+            "todo": planned.todo,
+        },
+        indent=2,
+    )
+
+
+def _fact(what: str, fact: Fact) -> None:
+    _row(what, fact.value, fact.why)
+
+
+def _row(what: str, value: str | None, why: str) -> None:
+    say(f"  {what:<10} {value or 'none'}")
+    if why != value:
+        say(f"  {'':<10}   {why}", style="dim")

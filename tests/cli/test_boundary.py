@@ -1,0 +1,91 @@
+"""The one place where errors become exit codes: message, hint, code; never a traceback for what a user can cause."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mlship import __version__
+from mlship.cli.app import app
+from tests.command import mlship
+from tests.toy import YAML, toy
+
+runner = CliRunner()
+
+
+def test_version() -> None:
+    assert runner.invoke(app, ["--version"]).stdout == f"mlship {__version__}\n"
+
+
+def test_help_names_every_command_and_exit_code() -> None:
+    text = runner.invoke(app, ["--help"]).output
+    assert all(
+        name in text for name in ("init", "lock", "plan", "dockerfile", "build", "smoke", "schema", "130 interrupted")
+    )
+
+
+@pytest.mark.parametrize("command", ["plan", "build", "dockerfile", "lock"])
+def test_without_mlship_yaml(command: str, tmp_path: Path) -> None:
+    done = mlship(command, cwd=tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    assert "error: there is no mlship.yaml" in done.stderr
+    assert "hint: run `mlship init`" in done.stderr
+
+
+def test_without_a_lock(tmp_path: Path) -> None:
+    done = mlship("plan", cwd=toy(tmp_path))
+    assert done.code == 3
+    assert "hint: run `mlship lock`" in done.stderr
+
+
+def test_usage_errors_keep_exit_2(tmp_path: Path) -> None:
+    assert mlship("plan", "--no-such-option", cwd=tmp_path).code == 2
+    assert mlship("no-such-command", cwd=tmp_path).code == 2
+    assert mlship("plan", "-C", "no-such-folder", cwd=tmp_path).code == 2
+
+
+def test_bad_tags_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = mlship("build", "--tag", "$(id)", cwd=toy(tmp_path))
+    assert done.code == 2
+
+
+def test_markup_and_escapes_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
+    repo = toy(tmp_path, mlship_yaml=YAML.replace("name: toy", 'name: "[bold]x\\e[31m"'))
+    done = mlship("plan", cwd=repo)
+    assert done.code == 2
+    assert "[bold]x" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_bug_of_ours_is_70_with_a_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("made for this test")
+
+    monkeypatch.setattr("mlship.pipeline.prepare", broken)
+    done = runner.invoke(app, ["plan", "-C", str(tmp_path)])
+    assert done.exit_code == 70
+    assert "a bug in mlship: ZeroDivisionError" in done.stderr
+    assert "open an issue" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(28, 75), (13, 2)])
+def test_a_full_disk_is_transient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, code: int) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, "No space left on device", "/var/x")
+
+    monkeypatch.setattr("mlship.pipeline.prepare", full)
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == code
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlship.pipeline.prepare", interrupted)
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+
+
+def test_schema_is_json(tmp_path: Path) -> None:
+    import json
+
+    assert json.loads(mlship("schema", cwd=tmp_path).stdout)["title"] == "mlship.yaml"

@@ -1,0 +1,147 @@
+"""`mlship smoke`: where its specification comes from, its exit codes, and what it writes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import mlship.engine.docker
+from mlship.cli.app import app
+from mlship.engine.base import ExitState, RunRequest
+from mlship.smoke.spec import LABEL, SmokeSpec
+from tests.fakes import Script
+from tests.toy import toy
+from tests.unit.test_smoke_run import Served, told
+from tests.unit.test_verdict import IMAGE, MODEL, SERVE, SPEC, stages
+
+LABELLED = replace(IMAGE, labels={LABEL: SPEC.to_json()})
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+class Engine(Served):
+    """Says the same whatever is asked of its containers."""
+
+    model = Script(told(*MODEL.events))
+
+    def start(self, request: RunRequest) -> str:
+        part = request.command[3] if request.command else "server"
+        says = {"model": self.model, "client": Script(told(*SERVE.events)), "server": Script(ends=None)}
+        self.scripts = {**self.scripts, request.command: says[part]}
+        return super().start(request)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    found = Engine(images={"app:1": LABELLED, "foreign:1": IMAGE})
+    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return found
+
+
+@pytest.fixture
+def run(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["smoke", *arguments])
+
+    return invoke
+
+
+def options(engine: Engine) -> dict[str, object]:
+    """What the model's part was told."""
+    request = engine.requests[0]
+    assert isinstance(request, RunRequest)
+    assert request.command
+    told: dict[str, object] = json.loads(request.command[4])
+    return {**told, "memory": request.memory}
+
+
+def test_a_proven_image(run: Run) -> None:
+    done = run("app:1")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("PROVEN on cpu: app:1\n")
+
+
+def test_the_report_comes_first_and_the_error_after_it(run: Run, engine: Engine) -> None:
+    engine.model = Script(told(*stages("load")), ends=ExitState(137, out_of_memory=True))
+    done = run("app:1")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("NOT PROVEN: model.load: killed for memory")
+    assert "error: app:1 is not proven: model.load" in done.stderr
+
+
+def test_json_alone_is_on_stdout(run: Run, engine: Engine) -> None:
+    assert json.loads(run("app:1", "--json").stdout)["passed"] is True
+    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+    failed = run("app:1", "--json")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["passed"] is False
+
+
+def test_the_label_wins_over_mlship_yaml(run: Run, engine: Engine, tmp_path: Path) -> None:
+    repo = toy(tmp_path)
+    run("app:1", "-C", str(repo))
+    assert options(engine)["load"] == SPEC.load
+
+
+def test_without_label_mlship_yaml_says_what_to_test(run: Run, engine: Engine, tmp_path: Path) -> None:
+    repo = toy(tmp_path)
+    run("foreign:1", "-C", str(repo))
+    assert options(engine)["load"] == "model:load"
+
+
+def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
+    run("app:1", "--memory", "64m", "--timeout", "7")
+    told = options(engine)
+    assert (told["memory"], told["load_seconds"], told["startup_seconds"]) == (64 << 20, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing:1",), "there is no image nothing:1"),
+        (("foreign:1",), "there is no mlship.yaml"),
+        (("app:1", "--memory", "lots"), "--memory lots is not a size"),
+        (("app:1", "--timeout", "0"), "--timeout"),
+        ((), "IMAGE"),
+    ],
+)
+def test_usage_errors(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_label_of_somebody_else_is_refused(run: Run, engine: Engine) -> None:
+    engine.images["odd:1"] = replace(IMAGE, labels={LABEL: "{}"})
+    assert run("odd:1").exit_code == 2
+
+
+def test_golden_is_recorded_and_never_overwritten(run: Run, engine: Engine, tmp_path: Path) -> None:
+    done = run("app:1", "--record-golden", "golden.json")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "golden.json").read_text()) == {"scores": [[0.25, 0.75]]}
+    assert engine.calls.count("start") == 1
+    (tmp_path / "golden.json").write_text("mine")
+    again = run("app:1", "--record-golden", "golden.json")
+    assert again.exit_code == 2
+    assert (tmp_path / "golden.json").read_text() == "mine"
+    assert engine.calls.count("start") == 1
+
+
+def test_github_gets_a_summary(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    run("app:1", "--json")
+    assert "PROVEN on cpu" in (tmp_path / "summary").read_text()
+
+
+def test_the_specification_survives_its_label() -> None:
+    assert SmokeSpec.from_json(SPEC.to_json()) == SPEC
