@@ -7,6 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.repos import onnx_bytes, safetensors, write
+
 ROOT = Path(__file__).parents[1] / "examples"
 
 
@@ -48,3 +50,11 @@ def examples() -> list[Example]:
     return [
         Example(name=path.parent.name, **tomllib.loads(path.read_text())) for path in sorted(ROOT.glob("*/expect.toml"))
     ]
+
+
+def with_tiny_weights(example: Example, repo: Path) -> Path:
+    """Stand-ins of the right format for a model that is fetched."""
+    for path in example.weights if example.fetch else ():
+        content = onnx_bytes() if path.endswith(".onnx") else safetensors()
+        write(repo, {path: content, f"{Path(path).parent}/config.json": "{}"})
+    return repo

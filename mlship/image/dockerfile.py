@@ -30,8 +30,8 @@ def dockerfile(plan: BuildPlan) -> str:
         copies=[exec_form((*w.files, f"{plan.workdir}/{w.folder}/".replace("//", "/"))) for w in plan.weights],
         sources=[exec_form((path, f"./{path}")) for path in plan.source],
         moved=exec_form(("rm", "-f", *moved)) if (moved := [f"./{f}" for w in plan.weights for f in w.files]) else "",
-        labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels],
-        environment=[f"{name}={quote(value)}" for name, value in plan.env],
+        labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels.items()],
+        environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
         command=exec_form(plan.command),
         health=exec_form(("python", "-ISc", _health(plan))),
     )

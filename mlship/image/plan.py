@@ -96,12 +96,12 @@ class BuildPlan:
     weights: tuple[Weights, ...]
     source: tuple[str, ...]
     packages: Packages
-    env: tuple[tuple[str, str], ...]
+    env: dict[str, str]
     command: tuple[str, ...]
     init: bool
     port: int
     health: Health
-    labels: tuple[tuple[str, str], ...]
+    labels: dict[str, str]
     epoch: int | None
     reasons: tuple[Reason, ...]
     user: str = USER
@@ -151,12 +151,12 @@ def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revis
         weights=_by_folder(weights),
         source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
         packages=_packages(config.system, init=forks(config.serve.command)),
-        env=tuple(sorted({**{s.variable: s.value for s in silenced(lock.pins)}, **config.env}.items())),
+        env=dict(sorted({**{s.variable: s.value for s in silenced(lock.pins)}, **config.env}.items())),
         command=config.serve.command,
         init=forks(config.serve.command),
         port=config.serve.port,
         health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
-        labels=tuple(labels(config, version, lock, revision, smoke).items()),
+        labels=labels(config, version, lock, revision, smoke),
         epoch=revision.epoch,
         reasons=tuple(_reasons(config, lock, weights, version, revision)),
     )
@@ -185,12 +185,14 @@ def _reasons(
     yield Reason(
         "lock",
         config.requirements.lock,
-        f"{len(lock.pins)} pins, each with hashes, installed with --require-hashes --no-deps",
+        f"{len(lock.pins)} pins with hashes, installed with --require-hashes --no-deps",
     )
     yield Reason("version", version, _why_version(config, revision))
     size = sum(weight.size for weight in weights)
     yield Reason(
-        "weights", f"{len(weights)} files, {size:,} bytes", "layers of their own: a source edit never moves them"
+        "weights",
+        f"{len(weights)} {'file' if len(weights) == 1 else 'files'}, {size:,} bytes",
+        "layers of their own: a source edit never moves them",
     )
     yield Reason(
         "user", USER, "numeric, so that Kubernetes can check that it is not root; it can write nowhere but /tmp"

@@ -50,7 +50,7 @@ def test_report_says_what_was_proven(locked: Path) -> None:
 
 def test_labels_are_what_was_planned(locked: Path) -> None:
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
-    planned = dict(json.loads(mlship("plan", "--json", cwd=locked).stdout)["labels"])
+    planned = json.loads(mlship("plan", "--json", cwd=locked).stdout)["labels"]
     labels = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Labels"]
     assert planned.items() <= labels.items()
 

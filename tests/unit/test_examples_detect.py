@@ -8,22 +8,13 @@ from mlship.project.detect import detect
 from mlship.project.load import parse_config
 from mlship.project.scaffold import scaffold, settle, write_new
 from mlship.project.weights import check_weights
-from tests.examples import Example, examples
-from tests.repos import onnx_bytes, safetensors, write
+from tests.examples import Example, examples, with_tiny_weights
 
 
 @pytest.fixture(params=examples(), ids=lambda example: example.name)
 def example(request: pytest.FixtureRequest) -> Example:
     found: Example = request.param
     return found
-
-
-def with_tiny_weights(example: Example, repo: Path) -> Path:
-    """Stand-ins of the right format for a model that is fetched."""
-    for path in example.weights if example.fetch else ():
-        content = onnx_bytes() if path.endswith(".onnx") else safetensors()
-        write(repo, {path: content, f"{Path(path).parent}/config.json": "{}"})
-    return repo
 
 
 def test_it_is_detected(example: Example, tmp_path: Path) -> None:

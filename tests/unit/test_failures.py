@@ -1,7 +1,7 @@
 """Every pattern with a text that it must know.
 
-Captured and shortened: Engine 26.1.5, uv 0.13.9, pip 23.2, apt, docker SDK 7.2. Written from their documentation, as this
-needs engines that are not at hand: uv's UnknownIssuer, the socket without permission, credential helpers, x509 from a
+Captured and shortened: Engine 26.1.5, uv 0.13.9, pip 23.2, apt, docker SDK 7.2. Written from documentation, as they
+need engines that are not at hand: uv's UnknownIssuer, the socket without permission, credential helpers, x509 from a
 registry, and the client that does not know rawjson.
 """
 
