@@ -27,7 +27,6 @@ from mlship.project.weights import check_weights
 from mlship.report.titles import retitled
 from mlship.resources import read_template
 from mlship.smoke.result import SmokeReport
-from mlship.smoke.run import smoke
 from mlship.smoke.spec import SmokeSpec
 
 
@@ -193,6 +192,8 @@ def _prove(
 ) -> SmokeReport | None:
     if not options.smoke:
         return None
+    from mlship.smoke.run import smoke
+
     reporter.step(f"smoke test of {tag}, as it will run")
     return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step)
 

@@ -14,3 +14,8 @@ def template_root() -> Traversable:
 def read_template(name: str) -> str:
     """The text of one template, by its path below the template folder."""
     return template_root().joinpath(*name.split("/")).read_text(encoding="utf-8")
+
+
+def read_package_file(name: str) -> str:
+    """The text of one of mlship's own modules, by its path below the package."""
+    return files("mlship").joinpath(*name.split("/")).read_text(encoding="utf-8")

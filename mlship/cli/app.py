@@ -19,7 +19,6 @@ from mlship.cli.schema import schema
 from mlship.cli.smoke import smoke
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
-
 if TYPE_CHECKING:
     from typer._click import Context  # what TyperGroup.invoke really takes; typer.Context is a subclass of it
 

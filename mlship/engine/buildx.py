@@ -97,10 +97,11 @@ def _csv(**fields: str) -> str:
 def _files(request: BuildRequest) -> Iterator[BuildFiles]:
     """The build's files, in a folder of mode 0700 that is gone afterwards, also when interrupted."""
     with tempfile.TemporaryDirectory(prefix="mlship-build-") as name:
-        yield _write(request, Path(name))
+        yield write_files(request, Path(name))
 
 
-def _write(request: BuildRequest, folder: Path) -> BuildFiles:
+def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
+    """Write a build's Dockerfile, .dockerignore and secrets into a folder that nobody else can read."""
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(request.dockerfile, encoding="utf-8", newline="\n")
     (folder / "Dockerfile.dockerignore").write_text(request.ignore, encoding="utf-8", newline="\n")

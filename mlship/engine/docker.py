@@ -39,10 +39,16 @@ class DockerEngine:
 
     def info(self) -> EngineInfo:
         """The engine, checked to be new enough and to have buildx."""
-        buildx_version = _buildx_version()
-        with _connected() as client:
-            version = client.version()
-            rootless = any("rootless" in option for option in client.info().get("SecurityOptions") or ())
+        with ThreadPoolExecutor(1) as thread:  # asking the client takes as long as importing the SDK
+            buildx = thread.submit(_buildx_version)
+            try:
+                with _connected() as client:
+                    version = client.version()
+                    rootless = any("rootless" in option for option in client.info().get("SecurityOptions") or ())
+            except EngineError:
+                buildx.result()  # without a client, that is what has to be mended first
+                raise
+        buildx_version = buildx.result()
         names = [component["Name"] for component in version.get("Components") or ()]
         _check_engine("Podman" if any("Podman" in name for name in names) else "Docker Engine", version["Version"])
         return EngineInfo(version["Version"], buildx_version, f"{version['Os']}/{version['Arch']}", rootless)

@@ -50,14 +50,14 @@ def _health(plan: BuildPlan) -> str:
 def titles(text: str) -> dict[str, str]:
     """What each step of a Dockerfile is called, by the start of BuildKit's name for it: `[builder 3/`.
 
-    BuildKit numbers, in each stage, FROM and the instructions that make a layer.
+    BuildKit numbers, in each stage, the instructions that make a layer, and FROM where it names an image.
     """
     found: dict[str, str] = {}
     stage, number, title = "", 0, ""
     for line in text.splitlines():
         word = line.partition(" ")[0]
         if word == "FROM":
-            stage, number = line.rpartition(" AS ")[2], 1
+            stage, number = line.rpartition(" AS ")[2], int("@" in line)
         elif word in _STEPS:
             number += 1
             if title:

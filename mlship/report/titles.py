@@ -1,4 +1,4 @@
-"""BuildKit's names of steps, in words: what the Dockerfile's own titles say. Its bookkeeping stays in the background."""
+"""BuildKit's steps in words: what the Dockerfile's own titles say. Its bookkeeping stays in the background."""
 
 import re
 from collections.abc import Mapping

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from pydantic import computed_field
+
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
 
 
@@ -13,7 +15,7 @@ class Check:
     Attributes:
         id: stable, such as "model.load" or "serve.sigterm".
         title: what is claimed, in a line a stranger understands.
-        seen: what was observed, with figures.
+        seen: what was observed, with figures, in one line; lines after it quote the evidence (a traceback, a log).
         remedy: what to do; empty where it passed.
     """
 
@@ -63,6 +65,7 @@ class SmokeReport:
     checks: tuple[Check, ...]
     figures: Figures
 
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property; it stands in the JSON so
     @property
     def passed(self) -> bool:
         """Nothing failed, and something was checked."""

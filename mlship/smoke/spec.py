@@ -83,7 +83,7 @@ class SmokeSpec:
             startup_seconds=serve.startup_seconds,
             grace_seconds=serve.grace_seconds,
             load_seconds=config.smoke.timeout_seconds,
-            memory=_bytes(config.smoke.memory),
+            memory=bytes_of(config.smoke.memory),
         )
 
 
@@ -92,5 +92,6 @@ def _adapter() -> TypeAdapter[SmokeSpec]:
     return TypeAdapter(SmokeSpec)
 
 
-def _bytes(size: str) -> int:
+def bytes_of(size: str) -> int:
+    """A size as mlship.yaml has it (512m, 2g) in bytes."""
     return int(size[:-1]) * {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[size[-1]]

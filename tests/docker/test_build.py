@@ -45,6 +45,9 @@ def test_report_says_what_was_proven(locked: Path) -> None:
     done = mlship("build", "--tag", TAG, cwd=locked)
     assert done.code == 0, done.stderr
     assert "PROVEN" in done.stdout.splitlines()[0]
+    assert "RUN" not in done.stderr
+    assert "COPY" not in done.stderr
+    assert "builder: install 1 pins" in done.stderr
     assert "cpu" in done.stdout
 
 

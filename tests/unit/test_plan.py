@@ -207,4 +207,4 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
     text = dockerfile(found)
     steps = [line for line in text.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
     assert len(titles(text)) == len(steps)
-    assert titles(text)["[builder 4/"] == "install 1 pins from requirements.txt, by hash"
+    assert titles(text)["[builder 3/"] == "install 1 pins from requirements.txt, by hash"

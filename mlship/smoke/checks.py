@@ -1,0 +1,59 @@
+"""Making checks: one title an id, and how figures are written in them."""
+
+from collections.abc import Iterable
+
+from mlship.smoke.result import Check
+
+TITLES = {
+    "image.user": "runs as a user that is not root",
+    "image.command": "starts its server without a shell",
+    "model.import": "the model's code can be imported",
+    "model.load": "the model loads",
+    "model.warm": "the model answers its sample",
+    "model.finite": "every number in the answer is finite",
+    "model.shape": "the answer has the declared shape",
+    "model.golden": "the answer equals the recorded one",
+    "model.memory": "the model fits its memory limit",
+    "serve.live": "the server says that it is alive",
+    "serve.ready": "it says ready once it is warm",
+    "serve.predict": "it answers the sample",
+    "serve.malformed": "it refuses malformed requests",
+    "serve.inflight": "SIGTERM loses no request in flight",
+    "serve.sigterm": "SIGTERM ends it in time, exit code 0",
+}
+EVIDENCE_LINES = 12
+
+
+def passed(check: str, seen: str) -> Check:
+    return Check(check, TITLES[check], "pass", seen)
+
+
+def warned(check: str, seen: str, remedy: str) -> Check:
+    return Check(check, TITLES[check], "warn", seen, remedy)
+
+
+def failed(check: str, seen: str, remedy: str, evidence: Iterable[str] = ()) -> Check:
+    """A failure; the last lines of the evidence follow what was seen."""
+    return Check(check, TITLES[check], "fail", "\n".join((seen, *list(evidence)[-EVIDENCE_LINES:])), remedy)
+
+
+def skipped(check: str, why: str) -> Check:
+    return Check(check, TITLES[check], "skip", why)
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would choose: <0.1 ms, 0.31 ms, 12 ms, 1.2 s, 40 s."""
+    if 0 < seconds < 0.0001:
+        return "<0.1 ms"
+    return f"{_figures(seconds * 1000)} ms" if seconds < 0.9995 else f"{_figures(seconds)} s"
+
+
+def size(count: int) -> str:
+    """Bytes in binary units: 512 KiB, 91 MiB, 2 GiB."""
+    units = ("B", "KiB", "MiB", "GiB")
+    power = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
+    return f"{_figures(count / 1024**power)} {units[power]}"
+
+
+def _figures(value: float) -> str:
+    return f"{value:.2g}" if value < 9.95 else f"{value:.0f}"

@@ -1,0 +1,155 @@
+"""What `mlship.smoke.inside` tells, line by line, as values. Times in seconds, sizes in bytes."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+
+StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
+Question: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The model's part begins, as this user on this Python."""
+
+    uid: int
+    python: str
+    event: Literal["begin"] = "begin"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage begins; without a Done or Failed after it, it hung or was killed."""
+
+    stage: StageName
+    event: Literal["stage"] = "stage"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage ended well."""
+
+    stage: StageName
+    seconds: float
+    event: Literal["done"] = "done"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A stage raised.
+
+    Attributes:
+        missing: the module that could not be imported.
+        file: the path that an OSError names.
+        lines: last lines of the traceback.
+    """
+
+    stage: StageName
+    type: str
+    message: str
+    missing: str | None
+    file: str | None
+    lines: tuple[str, ...]
+    event: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True)
+class Warm:
+    """The model is warm: latency of its first run, and how many it took."""
+
+    first: float
+    runs: int
+    event: Literal["warm"] = "warm"
+
+
+@dataclass(frozen=True)
+class Output:
+    """The model's answer to the sample; `golden` holds the recorded one, or nothing where the image has none."""
+
+    value: JsonValue
+    golden: tuple[JsonValue, ...]
+    event: Literal["output"] = "output"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Steady latency."""
+
+    p50: float
+    p99: float
+    runs: int
+    event: Literal["latency"] = "latency"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak, private dirty memory before and after loading, and bytes of weights; None where it is not to be read."""
+
+    peak: int | None
+    before: int | None
+    after: int | None
+    weights: int
+    event: Literal["memory"] = "memory"
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The client has begun; its times count from here."""
+
+    event: Literal["hello"] = "hello"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A route answers otherwise than before; status 0 is no answer."""
+
+    probe: Literal["live", "ready"]
+    status: int
+    at: float
+    event: Literal["probe"] = "probe"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said to a request.
+
+    Attributes:
+        what: the sample ("first", "after" what is malformed, "inflight" during SIGTERM), or malformed: "half" a JSON
+            text, JSON of another "kind", an "empty" object.
+        status: 0 is no answer, and then `text` says why.
+        output: the answer's JSON, or nothing where it is none.
+    """
+
+    what: Question
+    status: int
+    seconds: float
+    output: tuple[JsonValue, ...]
+    text: str
+    event: Literal["answer"] = "answer"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The server may get SIGTERM now; with a request in flight or not."""
+
+    inflight: bool
+    event: Literal["stop"] = "stop"
+
+
+Event: TypeAlias = Begin | Stage | Done | Failed | Warm | Output | Latency | Memory | Hello | Probe | Answer | Stop
+
+
+def parse_event(line: str) -> Event | None:
+    """A line of the container's stdout; None where it is not one of ours."""
+    try:
+        return _adapter().validate_python(json.loads(line))
+    except (ValueError, ValidationError, RecursionError):
+        return None
+
+
+@cache
+def _adapter() -> TypeAdapter[Event]:
+    return TypeAdapter(Annotated[Event, Field(discriminator="event")])

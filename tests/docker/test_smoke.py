@@ -1,0 +1,254 @@
+"""The smoke test against real containers: an image whose faults can be chosen, and the Dockerfile of the blogs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mlship.engine.base import BuildRequest
+from mlship.engine.docker import DockerEngine
+from mlship.smoke.result import Check, SmokeReport
+from mlship.smoke.run import record_golden, smoke
+from mlship.smoke.spec import LABEL, SmokeSpec
+from tests.faulty import DOCKERFILE, FILES
+
+NAME = "mlship-test-smoke"
+MIB = 1 << 20
+SPEC = SmokeSpec(
+    load="model:load",
+    weights=("weights.json",),
+    sample="sample.json",
+    golden="golden.json",
+    rtol=1e-3,
+    atol=1e-5,
+    output_shape=(None, 2),
+    port=8080,
+    live="/health/live",
+    ready="/health/ready",
+    predict="/predict",
+    startup_seconds=20,
+    grace_seconds=3,
+    load_seconds=20,
+    memory=128 * MIB,
+)
+
+
+@contextmanager
+def built(engine: DockerEngine, context: Path, dockerfile: str) -> Iterator[str]:
+    """An image of this Dockerfile on the base that mlship uses, under a unique name; removed afterwards."""
+    mirror = os.environ.get("MLSHIP_BASE_MIRROR")
+    base = f"{mirror}/library/python:3.11-slim-bookworm" if mirror else "python:3.11-slim-bookworm"
+    tag = f"{NAME}-{uuid4().hex[:12]}:1"
+    text = dockerfile.replace("BASE", base)
+    engine.build(BuildRequest(text, "", context, engine.info().platform, tag=tag), lambda _event: None)
+    try:
+        yield tag
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def image(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("faulty")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    with built(engine, folder, DOCKERFILE) as tag:
+        yield tag
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    before = containers()
+    yield
+    assert containers() <= before
+
+
+def containers() -> set[str]:
+    """Those of this module's images: others may be tested at the same time."""
+    command = ["docker", "ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.run"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return {line for line in listed.splitlines() if line.startswith(NAME)}
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def run_smoke(engine: DockerEngine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:
+    return smoke(engine, image, spec, quiet, env={"FAULT": fault})
+
+
+def failures(report: SmokeReport) -> list[Check]:
+    return [check for check in report.checks if check.status == "fail"]
+
+
+def test_a_good_image_is_proven(engine: DockerEngine, image: str) -> None:
+    report = run_smoke(engine, image, "")
+    assert {check.status for check in report.checks} == {"pass"}, report.checks
+    figures = report.figures
+    assert figures.live_s is not None
+    assert figures.ready_s is not None
+    assert figures.live_s < figures.ready_s  # the model takes 0.3 s
+    assert figures.peak_memory is not None
+    assert figures.peak_memory > MIB
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "words", "remedy"),
+    [
+        ("import-missing", "model.import", "No module named 'sklearn'", "add scikit-learn to requirements.in"),
+        ("import-exits", "model.import", "SystemExit while importing model: no licence", "traceback"),
+        ("load-raises", "model.load", "RuntimeError in load(): the weights are truncated", "model.load()"),
+        ("load-hogs", "model.load", "killed for memory (limit 128 MiB) in load()", "smoke.memory"),
+        ("load-writes", "model.load", "Read-only file system", "/tmp"),
+        ("load-fetches", "model.load", "URLError", "model.weights"),
+        ("predict-raises", "model.warm", "KeyError while answering the sample", "sample.json"),
+        ("output-unknown", "model.finite", "an object of type object", "numpy arrays"),
+        ("server-dies", "serve.ready", "configuration is missing", "its last lines"),
+        ("server-cold", "serve.ready", "called ready before its model was warm", "/health/ready"),
+        ("server-500", "serve.malformed", "with 500", "422"),
+        ("server-200", "serve.malformed", "with 200", "422"),
+        ("server-drops", "serve.inflight", "answered nothing", "SIGTERM"),
+        ("server-ignores", "serve.sigterm", "still runs 3 s after SIGTERM", "tini"),
+        ("server-code", "serve.sigterm", "exit code 3", "exit with 0"),
+    ],
+)
+def test_a_fault_is_called_by_its_name(
+    engine: DockerEngine, image: str, fault: str, check: str, words: str, remedy: str
+) -> None:
+    found = failures(run_smoke(engine, image, fault))
+    assert [failed.id for failed in found] == [check]
+    assert words in found[0].seen
+    assert remedy in found[0].remedy
+
+
+def test_a_hang_is_located(engine: DockerEngine, image: str) -> None:
+    begun = time.monotonic()
+    found = failures(run_smoke(engine, image, "load-hangs", replace(SPEC, load_seconds=2)))
+    assert [check.id for check in found] == ["model.load"]
+    assert found[0].seen.startswith("hangs in load(): no end after 2 s")
+    assert "/app/model.py" in found[0].seen
+    assert time.monotonic() - begun < 15
+
+
+def test_a_crash_is_located(engine: DockerEngine, image: str) -> None:
+    found = failures(run_smoke(engine, image, "load-crashes"))
+    assert [check.id for check in found] == ["model.load"]
+    assert found[0].seen.startswith("died of SIG")
+
+
+def test_nan_fails_in_the_model_and_over_http(engine: DockerEngine, image: str) -> None:
+    found = {check.id: check.seen for check in failures(run_smoke(engine, image, "nan"))}
+    assert found.keys() == {"model.finite", "model.golden", "serve.predict"}
+    assert "nan at scores[0][1]" in found["model.finite"]
+
+
+def test_garbage_on_stdout_changes_nothing(engine: DockerEngine, image: str) -> None:
+    assert run_smoke(engine, image, "prints").passed
+
+
+def test_a_server_that_never_gets_ready(engine: DockerEngine, image: str) -> None:
+    found = failures(run_smoke(engine, image, "server-never-ready", replace(SPEC, startup_seconds=2)))
+    assert [check.id for check in found] == ["serve.ready"]
+    assert "not ready after 2 s: /health/ready answers 503, /health/live answered 200" in found[0].seen
+
+
+def test_a_server_that_is_dead_while_it_loads_is_a_warning(engine: DockerEngine, image: str) -> None:
+    report = run_smoke(engine, image, "server-blocks")
+    warned = [check for check in report.checks if check.status == "warn"]
+    assert [check.id for check in warned] == ["serve.live"]
+    assert report.passed
+
+
+def test_another_answer_than_recorded_and_another_shape(engine: DockerEngine, image: str) -> None:
+    spec = replace(SPEC, golden="other.json", output_shape=(None, 3))
+    found = {check.id: check.seen for check in failures(run_smoke(engine, image, "", spec))}
+    assert found.keys() == {"model.golden", "model.shape"}
+    assert "scores[0][1]" in found["model.golden"]
+
+
+def test_the_answer_can_be_recorded(engine: DockerEngine, image: str) -> None:
+    assert '"scores"' in record_golden(engine, image, replace(SPEC, golden=None), quiet)
+
+
+def test_root_is_refused(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+    with built(engine, tmp_path, f"FROM {image}\nUSER 0\n") as tag:
+        assert [check.id for check in failures(run_smoke(engine, tag, ""))] == ["image.user"]
+
+
+def test_a_command_that_is_not_there(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+    with built(engine, tmp_path, f'FROM {image}\nCMD ["uvicorn-that-is-not-there"]\n') as tag:
+        found = failures(run_smoke(engine, tag, ""))
+    assert [check.id for check in found] == ["serve.ready"]
+    assert "serve.command" in found[0].remedy
+
+
+def test_the_dockerfile_that_blogs_recommend_fails(engine: DockerEngine, tmp_path: Path) -> None:
+    """`pip install --user` as root, copied to /root/.local, then USER 1001: /root is 0700."""
+    package = tmp_path / "pkg" / "predictor"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("def load():\n    return lambda payload: [payload['x']]\n")
+    (tmp_path / "model.py").write_text("from predictor import load\n")
+    (tmp_path / "sample.json").write_text('{"x": 1.0}')
+    (tmp_path / "wheel.py").write_text(WHEEL)
+    spec = replace(SPEC, weights=(), golden=None, output_shape=(1,), startup_seconds=1)
+    with built(engine, tmp_path, BLOG) as tag:
+        found = failures(smoke(engine, tag, spec, quiet))
+        assert [check.id for check in found] == ["model.import"]
+        assert "No module named 'predictor'" in found[0].seen
+        assert "install into /opt/venv" in found[0].remedy
+        assert "user 1001" in found[0].remedy
+        # The control of the control: as root the same image finds the package, so nothing else is wrong with it.
+        with built(engine, tmp_path, f"FROM {tag}\nUSER 0\n") as as_root:
+            report = {check.id: check.status for check in smoke(engine, as_root, spec, quiet).checks}
+            assert report["model.import"] == "pass"
+
+
+# A package without a build backend to fetch: builds here have no network that they could trust.
+WHEEL = """\
+import zipfile
+name = "predictor-1.0-py3-none-any.whl"
+with zipfile.ZipFile(name, "w") as wheel:
+    wheel.write("pkg/predictor/__init__.py", "predictor/__init__.py")
+    info = "predictor-1.0.dist-info"
+    wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: predictor\\nVersion: 1.0\\n")
+    wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr(f"{info}/RECORD", "")
+"""
+BLOG = """\
+FROM BASE AS builder
+WORKDIR /build
+COPY . .
+RUN python wheel.py && pip install --user --no-index --no-cache-dir predictor-1.0-py3-none-any.whl
+
+FROM BASE
+WORKDIR /app
+COPY --from=builder /root/.local /root/.local
+COPY model.py sample.json ./
+ENV PATH=/root/.local/bin:$PATH
+USER 1001
+CMD ["python", "-m", "http.server"]
+"""
+
+
+def test_ctrl_c_leaves_no_container(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+    spec = replace(SPEC, load_seconds=60).to_json()
+    dockerfile = f"FROM {image}\nENV FAULT=load-hangs\nLABEL {LABEL}='{spec}'\n"
+    with built(engine, tmp_path, dockerfile) as tag:
+        before = containers()
+        command = [sys.executable, "-m", "mlship", "smoke", tag]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            until = time.monotonic() + 30
+            while containers() == before and time.monotonic() < until:
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        assert containers() == before
