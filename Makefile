@@ -12,10 +12,10 @@ demo: $(VENV)/ready       ## The main job on examples/digits-onnx: init, lock, b
 	@$(ENGINE) && PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
 test: $(VENV)/ready       ## All tests, those that need Docker included
-	@$(ENGINE) && MLSHIP_REQUIRE=docker $(BIN)/pytest --run-docker $(PYTEST_ARGS)
+	@$(ENGINE) && MLSHIP_REQUIRE=docker $(BIN)/pytest --run-docker --timeout=600 $(PYTEST_ARGS)
 
-test-fast: $(VENV)/ready  ## Tests that need neither Docker nor network
-	$(BIN)/pytest $(PYTEST_ARGS)
+test-fast: $(VENV)/ready  ## Tests of values and texts, on every save: no Docker, no network, no other programs
+	$(BIN)/pytest --numprocesses=2 --timeout=60 tests/unit tests/cli tests/golden $(PYTEST_ARGS)
 
 check: $(VENV)/ready      ## Lint, format and types
 	$(BIN)/ruff check .

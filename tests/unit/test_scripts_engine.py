@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -174,11 +175,15 @@ def test_a_reused_pid_is_not_taken_for_ours(engine: ModuleType, tmp_path: Path) 
     config = tmp_path / "config"
     service = engine.Background("sleep", ("sleep", "60", str(config)), config)
     with subprocess.Popen(["tail", "-f", "/dev/null", str(config)], stderr=subprocess.DEVNULL) as other:
-        assert not service.is_alive(other.pid)
-        assert not engine._stop(service, other.pid)
-        assert engine.is_stale(str(other.pid), "dockerd")
-        assert not engine.is_stale(str(other.pid), "tail")
-        other.kill()
+        try:
+            while b"tail" not in Path(f"/proc/{other.pid}/cmdline").read_bytes():
+                time.sleep(0.01)  # between fork and exec it still has our name
+            assert not service.is_alive(other.pid)
+            assert not engine._stop(service, other.pid)
+            assert engine.is_stale(str(other.pid), "dockerd")
+            assert not engine.is_stale(str(other.pid), "tail")
+        finally:
+            other.kill()
     assert not service.is_alive(other.pid)
     assert not service.is_alive(None)
     assert not service.is_alive(os.getpid())
