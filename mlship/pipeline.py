@@ -4,14 +4,16 @@ Nothing is pushed that the smoke test did not pass.
 """
 
 import os
+import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlship.engine.base import BuildRequest, BuildWatcher, Engine
-from mlship.errors import EngineError, UsageError
+from mlship.engine.base import BuildRequest, BuildWatcher, Engine, EngineInfo
+from mlship.errors import EngineError, MlshipError, UsageError
 from mlship.image.dockerfile import dockerfile, dockerignore, titles
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
@@ -28,6 +30,8 @@ from mlship.report.titles import retitled
 from mlship.resources import read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
+
+_MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,16 @@ class Reporter(Protocol):
         ...
 
 
-def prepare(repo: Path, platform: str | None = None) -> Prepared:
+def prepare(repo: Path, target: str | None = None) -> Prepared:
     """Everything up to the Dockerfile: pure but for reading the repository.
 
     Args:
-        platform: instead of mlship.yaml's; the lock must have been made for it.
+        target: the platform instead of mlship.yaml's; the lock must have been made for it.
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
     """
-    config = _for_platform(load_config(repo), platform)
+    config = _for_platform(load_config(repo), target)
     check_paths(repo, config)
     weights = check_weights(repo, config.model)
     lock = check_lock(repo, config)
@@ -117,12 +121,10 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         EngineError, BuildError, TransientError: from the engine.
         UsageError: the image cannot be tested here, as it is for another platform.
     """
-    reporter.step("checking the engine")
-    _check_testable(prepared.plan, engine, options)
     tag = options.tag or prepared.plan.tag
+    reporter.step(f"building {tag}")
     started = time.monotonic()
-    with reporter.building() as watch:
-        engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
+    _build(prepared, engine, tag, options, reporter)
     built = time.monotonic()
     image = engine.image(tag)
     if image is None:
@@ -170,19 +172,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship"
 
 
-def _for_platform(config: Config, platform: str | None) -> Config:
-    if platform is None or platform == config.platform:
+def _for_platform(config: Config, target: str | None) -> Config:
+    if target is None or target == config.platform:
         return config
-    if platform not in ("linux/amd64", "linux/arm64"):
-        raise UsageError(f"--platform {platform} is not known", hint="use linux/amd64 or linux/arm64")
-    return config.model_copy(update={"platform": platform})
+    if target not in _MACHINES.values():
+        raise UsageError(f"--platform {target} is not known", hint="use linux/amd64 or linux/arm64")
+    return config.model_copy(update={"platform": target})
 
 
-def _check_testable(plan: BuildPlan, engine: Engine, options: BuildOptions) -> None:
-    native = engine.info().platform
-    if options.smoke and native != plan.platform:
+def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> None:
+    """Build, and check the engine meanwhile: the check takes as long as a build in which nothing has changed."""
+    with ThreadPoolExecutor(1) as thread:
+        checked = thread.submit(engine.info)
+        if options.smoke and prepared.plan.platform != _MACHINES.get(platform.machine()):
+            _check_testable(prepared.plan, checked.result())  # before minutes of emulation, not after
+        try:
+            with reporter.building() as watch:
+                engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
+        except MlshipError:
+            checked.result()  # what ails the engine explains best why it does not build
+            raise
+        if options.smoke:
+            _check_testable(prepared.plan, checked.result())
+
+
+def _check_testable(plan: BuildPlan, engine: EngineInfo) -> None:
+    if engine.platform != plan.platform:
         raise UsageError(
-            f"the image is for {plan.platform} and this engine runs {native}, so it cannot be tested here",
+            f"the image is for {plan.platform} and this engine runs {engine.platform}, so it cannot be tested here",
             hint="build on a machine of that kind, or add --no-smoke and test there with `mlship smoke`",
         )
 

@@ -150,7 +150,7 @@ def test_interrupted_while_building(locked: Path) -> None:
     (locked / "requirements.in").write_text("iniconfig\npackaging\n")
     mlship("lock", cwd=locked)
     (locked / "mlship.yaml").write_text(YAML + "system: {build: [file, less, tree, unzip, bc]}\n")
-    code, said = interrupt(locked, lambda text: "engine" in text, "build", "--tag", TAG)
+    code, said = interrupt(locked, lambda text: "building" in text, "build", "--tag", TAG)
     assert code == 130, said
     assert "Traceback" not in said
 
