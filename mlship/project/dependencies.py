@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from mlship.project.found import Found
 from mlship.project.requirements import SERVING_INPUT, Declared, distribution
 
+FROM_IMPORTS = "the imports of the served code"
+
 
 @dataclass(frozen=True)
 class Dependencies:
@@ -52,7 +54,7 @@ def _written(found: Found, needs: tuple[str, ...]) -> Dependencies:
     """From pyproject.toml, setup.cfg or the conda environment; else from a lock; else from the imports."""
     source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
     lines = _pins(source) if source else tuple(name for name in found.imports if name not in needs)
-    origin = source.origin if source else "the imports of the served code" if lines else ""
+    origin = source.origin if source else FROM_IMPORTS if lines else ""
     named = {name for line in lines if (name := distribution(line))}
     lacking = tuple(name for name in needs if name not in named)
     return Dependencies(

@@ -53,7 +53,7 @@ def detect(repo: Path, model: str | None = None) -> Found:
         evidence=evidence,
         weights=weights,
         loader=loader,
-        onnx=_single_onnx(tree, weights, loader),
+        onnx=_single_onnx(tree, weights) if loader.value is None and server is None else None,
         server=server,
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
@@ -97,8 +97,8 @@ def _served(modules: Mapping[str, Module], loader: Fact, server: Server | None) 
     return tuple(module for module in modules.values() if is_served(module.path))
 
 
-def _single_onnx(tree: Tree, weights: Weights, loader: Fact) -> OnnxHeader | None:
-    return read_onnx(tree.root / weights.named[0]) if loader.value is None and _is_onnx(weights) else None
+def _single_onnx(tree: Tree, weights: Weights) -> OnnxHeader | None:
+    return read_onnx(tree.root / weights.named[0]) if _is_onnx(weights) else None
 
 
 def _details(tree: Tree, weights: Weights) -> dict[str, str]:

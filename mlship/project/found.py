@@ -73,7 +73,7 @@ class Found:
         framework: what the served code runs the model with.
         evidence: what speaks for the framework, line by line.
         loader: package.module:function in the repository.
-        onnx: the header of the one ONNX model, where there is no loader of its own.
+        onnx: the header of the one ONNX model, where there is neither a loader nor a server of its own.
         declared: dependencies by file, the most telling first.
         imports: distributions that the served code imports.
         source: files and folders of the served code.

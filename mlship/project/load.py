@@ -193,5 +193,5 @@ def _known_keys(path: KeyPath) -> list[str]:
 def _remedy(errors: list[ErrorDetails]) -> str:
     missing = [_dotted(e["loc"]) for e in errors if e["type"] == "missing"]
     if missing:
-        return f"add {', '.join(missing)}; `mlship init --dry-run` shows what mlship would write"
+        return f"add {', '.join(missing)}; `mlship schema` says what each takes"
     return "`mlship schema` shows every key and what it takes"

@@ -60,7 +60,8 @@ def find_weights(tree: Tree, asked: Asked) -> Weights:
     if asked.loader or not models:
         named = _grouped(tree, models or refused, files)
         folders = () if named else tuple(path for path in absent if "." not in path)
-        return Weights(models, refused, named or folders, absent, (), "the model files that the code can load")
+        why = "the model files that the code can load" if named or folders else "no model file was found, by content"
+        return Weights(models, refused, named or folders, absent, (), why)
     return _one_of(tree, models, refused, asked.model)
 
 

@@ -10,7 +10,7 @@ from mlship.errors import UsageError
 from mlship.files import write_atomic
 from mlship.project.commands import for_app
 from mlship.project.config import json_schema
-from mlship.project.dependencies import Dependencies, choose_dependencies
+from mlship.project.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
 from mlship.project.found import Fact, Found, Routes
 from mlship.project.paths import LEFT_OUT
 from mlship.project.samples import made_up_sample
@@ -71,13 +71,13 @@ def scaffold(found: Found) -> Scaffold:
     return Scaffold(
         files=(
             NewFile("mlship.yaml", _yaml(found, plan), "what is shipped, and how it is known to work"),
-            NewFile(
-                ".mlship/schema.json", json.dumps(json_schema(), indent=2) + "\n", "editors check mlship.yaml by it"
-            ),
             *_requirements(plan.dependencies),
             NewFile(".dockerignore", _dockerignore(found, plan), "nothing but what is shipped reaches the engine"),
             *(_server(found, plan) if plan.generated and plan.load else ()),
             *([NewFile(_SAMPLE, plan.made_up, "zeros in the shape of the model's inputs")] if plan.made_up else []),
+            NewFile(
+                ".mlship/schema.json", json.dumps(json_schema(), indent=2) + "\n", "editors check mlship.yaml by it"
+            ),
         ),
         kept=tuple(_kept(found, plan)),
         todo=tuple(_todo(found, plan)),
@@ -170,8 +170,10 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     if chosen.template is None:
         return ()
     text = render(chosen.template, origin=chosen.origin, lines=chosen.lines, needs=chosen.needs)
-    parts = [f"what {chosen.origin} names" if chosen.origin else "", f"for the server: {', '.join(chosen.needs)}"]
-    return (NewFile(chosen.input, text, "; ".join(part for part in parts[: 1 + bool(chosen.needs)] if part)),)
+    named = f"what {chosen.origin} name{'' if chosen.origin == FROM_IMPORTS else 's'}" if chosen.origin else ""
+    server = f"for the server: {', '.join(chosen.needs)}" if chosen.needs else ""
+    why = "; ".join(part for part in (named, server) if part)
+    return (NewFile(chosen.input, text, why or "empty, since nothing here says what the code needs"),)
 
 
 def _dockerignore(found: Found, plan: _Plan) -> str:
@@ -207,13 +209,24 @@ def _todo(found: Found, plan: _Plan) -> Iterator[str]:
     if absent:
         yield f"fetch the model: not here, but named by the code: {', '.join(absent)}"
     if plan.load is None:
-        yield (
-            "write a function load() that returns the predictor, remove mlship.yaml, and run `mlship init` again: "
-            "it then names the function and writes the server"
-        )
+        yield _write_loader(found)
     if plan.sample is None:
         yield "write one valid request to sample.json, and name it in model.sample"
     if plan.made_up:
         yield "put a real request into sample.json: zeros prove little"
+    if found.server and (unknown := [key for key in _MEANINGS if getattr(found.server.routes, key) is None]):
+        yield f"name the server's routes in mlship.yaml: {', '.join(f'serve.{key}' for key in unknown)}"
     if lacking:
         yield f"add {', '.join(lacking)} to {plan.dependencies.input}: the server needs it"
+
+
+def _write_loader(found: Found) -> str:
+    if found.server:
+        return (
+            "write a function load() that returns what the server asks for its predictions, as a callable or an "
+            "object with .predict that takes the sample, and name it in model.load"
+        )
+    return (
+        "write a function load() that returns the predictor, remove mlship.yaml (and .dockerignore, where "
+        "`mlship init` wrote it), and run `mlship init` again: it then names the function and writes the server"
+    )

@@ -75,6 +75,31 @@ def test_what_was_not_found_is_left_out_and_named_as_the_next_step(tmp_path: Pat
     assert [step.split()[0:2] for step in found.todo] == [["write", "a"], ["write", "one"]]
 
 
+def test_a_server_that_loads_its_own_model_gets_no_loader_that_nobody_wrote(tmp_path: Path) -> None:
+    server = (
+        "from fastapi import FastAPI\nimport onnxruntime\nS = onnxruntime.InferenceSession('m.onnx')\napp = FastAPI()"
+    )
+    found = planned(tmp_path, {"main.py": server, "m.onnx": onnx_bytes(), "requirements.txt": "fastapi\nuvicorn\n"})
+    assert [file.path for file in found.files] == ["mlship.yaml", ".dockerignore", ".mlship/schema.json"]
+    with pytest.raises(UsageError, match=r"model\.load: is missing"):
+        parse_config(found.files[0].text)
+    assert found.todo[0].startswith("write a function load()")
+    assert "init` again" not in found.todo[0]
+
+
+def test_an_empty_repository_is_told_what_was_not_found(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"train.ipynb": "{}"}))
+    why = {file.path: file.why for file in scaffold(found).files}
+    assert found.weights.why == "no model file was found, by content"
+    assert why["requirements.in"] == "empty, since nothing here says what the code needs"
+
+
+def test_requirements_from_imports_are_said_in_grammar(tmp_path: Path) -> None:
+    files = planned(tmp_path, {"score.py": LOADER}).files
+    why = next(file.why for file in files if file.path == "requirements.in")
+    assert why.startswith("what the imports of the served code name; for the server: fastapi")
+
+
 def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
     text = plan(tmp_path, {"model.safetensors": safetensors()})["mlship.yaml"]
     for key in ("load: ", "sample: ", "command: "):
@@ -90,7 +115,10 @@ def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Pa
     config = parse_config(files["mlship.yaml"])
     assert (config.requirements.input, config.requirements.lock) == ("requirements.txt", "requirements.lock")
     assert "requirements.in" not in files
-    assert found.todo == ("add gunicorn to requirements.txt: the server needs it",)
+    assert found.todo == (
+        "name the server's routes in mlship.yaml: serve.live, serve.ready, serve.predict",
+        "add gunicorn to requirements.txt: the server needs it",
+    )
     assert "requirements.txt" in [kept.path for kept in found.kept]
 
 
