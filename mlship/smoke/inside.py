@@ -128,7 +128,7 @@ def callable_of(model: object) -> Callable[[object], object]:
     """The predictor itself, or its .predict."""
     predict = getattr(model, "predict", model)
     if not callable(predict):
-        raise TypeError(f"load() returned a {type(model).__name__}, which is neither callable nor has a .predict")
+        raise TypeError(f"it returned {type(model).__name__}, which is neither callable nor has a .predict")
     return predict
 
 

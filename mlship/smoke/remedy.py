@@ -78,6 +78,10 @@ _ADVICE: dict[str, str] = {
     r"No such file or directory: '(?P<file>[^']+)'": (
         f"{{file}} is not in the image: name it under `source` or `model.weights` in mlship.yaml, {REBUILD}"
     ),
+    r"neither callable nor has a \.predict": (
+        "let {function}() return the predictor: a function, or an object with .predict, that takes the sample's JSON "
+        f"and returns numbers; {REBUILD}"
+    ),
     r"MemoryError|Cannot allocate memory": "raise `smoke.memory` in mlship.yaml (now {memory})",
 }
 
@@ -135,6 +139,7 @@ def _listed(text: str, situation: Situation) -> str | None:
                 platform=situation.image.platform,
                 user=situation.user,
                 port=situation.spec.port,
+                function=situation.spec.load.partition(":")[2],
                 memory=size(situation.spec.memory),
             )
     return None

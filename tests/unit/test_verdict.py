@@ -343,6 +343,7 @@ AT_ROOT = replace(IMAGE, env={"PATH": "/root/.local/bin:/usr/bin"})
         ("OSError: [Errno 98] Address already in use", IMAGE, "only one server"),
         ("x cannot start: uvicorn: executable file not found in $PATH", IMAGE, "serve.command"),
         ("MemoryError", IMAGE, "now 2 GiB"),
+        ("it returned Session, which is neither callable nor has a .predict", IMAGE, "let load() return the predictor"),
     ],
 )
 def test_remedies(text: str, image: ImageInfo, words: str) -> None:
