@@ -22,6 +22,7 @@ _BESIDE = 24  # columns for sign, time and size
 _BESIDE_BAR = 52
 _SMALL = 1_000_000  # a transfer below this many bytes is over before it is read
 _TICK = 0.5
+_CACHE_IMPORT = "importing cache manifest"  # BuildKit goes on where there is none, as before the first --cache-to
 
 
 @dataclass
@@ -102,7 +103,11 @@ class _View:
         return rows
 
     def _finished(self, event: StepFinished, moved: int) -> None:
-        if event.error:
+        if event.error and event.name.startswith(_CACHE_IMPORT):
+            self._print(
+                f"! {self._short(event.name)}: none is there, or it cannot be read; built without", style="yellow"
+            )
+        elif event.error:
             self._print(f"✗ {self._short(event.name)}  {_seconds(event.seconds)}", style="red")
         elif self._is_worth_saying(event):
             size = f"  {_size(moved, 0)}" if moved >= _SMALL else ""
@@ -138,6 +143,7 @@ def progress(console: "Console", *, verbose: bool) -> AbstractContextManager[Bui
 
 def shorten(name: str, width: int) -> str:
     """A step's name on one line: no mounts and options, no more than `width` characters, `…` where it is cut."""
+    name = name.removeprefix("[internal] ")
     text = re.sub(r"(?<=\s)--(?:mount|link|chown|chmod|network|security)(?:=\S+)?\s+", "", f"{clean(name)} ")
     text = re.sub(r"@sha256:([0-9a-f]{12})[0-9a-f]{52}", r"@\1", " ".join(text.split()))
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -8,6 +8,7 @@ from mlship.engine.base import BuildEvent, BuildWatcher, StepFinished, StepStart
 
 _STEP = re.compile(r"(\[(\S+) \d+/)\d+\] ")
 _BOOKKEEPING = re.compile(r"\[context |\[\S+ \d+/\d+\] (FROM|LINK) ")
+_LINK = re.compile(r"\[\S+ \d+/\d+\] LINK ")
 
 
 def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
@@ -27,10 +28,11 @@ def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
 
 def in_words(name: str, titles: Mapping[str, str]) -> str:
     """The name of one step; `[internal]` in front marks what nobody needs to see unless it takes its time."""
-    if _BOOKKEEPING.match(name):
-        return f"[internal] {name}"
     found = _STEP.match(name)
     title = titles.get(found[1]) if found else None
+    if _BOOKKEEPING.match(name):
+        linked = f"{found[2]}: {title}, linked" if found and title and _LINK.match(name) else name
+        return f"[internal] {linked}"
     if found is None or title is None:
         return name
     return f"{found[2]}: {title}"

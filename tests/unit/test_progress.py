@@ -70,6 +70,17 @@ def test_a_step_that_took_longer_again_is_said_with_its_size() -> None:
     ]
 
 
+def test_a_cache_that_is_not_there_yet_is_no_failure() -> None:
+    name = "importing cache manifest from registry/x:cache"
+    events = (StepFinished("m", name, 0.0, cached=False, error="registry/x:cache: not found"),)
+    assert show(events=events) == f"! {name}: none is there, or it cannot be read; built without\n"
+
+
+def test_bookkeeping_that_took_its_time_is_said_without_its_mark() -> None:
+    events = (StepFinished("i", "[internal] load build context", 3.0, cached=False),)
+    assert show(events=events) == "✓ load build context  3.0 s\n"
+
+
 def test_on_a_terminal_running_steps_move_and_finished_ones_stay() -> None:
     seen = show(terminal=True)
     assert "\x1b[" in seen

@@ -15,6 +15,7 @@ TITLES = {"[builder 3/": "install 19 pins"}
         ("[builder 2/4] RUN other", "[builder 2/4] RUN other"),
         ("[linux/amd64 builder 3/4] RUN uv", "[linux/amd64 builder 3/4] RUN uv"),
         ("[runtime 3/5] LINK COPY --from=builder", "[internal] [runtime 3/5] LINK COPY --from=builder"),
+        ("[builder 3/4] LINK COPY --from=source", "[internal] builder: install 19 pins, linked"),
         ("[uv 1/3] FROM python@sha256:1", "[internal] [uv 1/3] FROM python@sha256:1"),
         ("[context wheelhouse] load from client", "[internal] [context wheelhouse] load from client"),
         ("exporting to image", "exporting to image"),
