@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, EngineInfo
-from mlship.errors import EngineError, MlshipError, UsageError
+from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.dockerfile import dockerfile, dockerignore, titles
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
@@ -109,7 +109,7 @@ def prepare(repo: Path, target: str | None = None) -> Prepared:
     config = _for_platform(load_config(repo), target)
     check_paths(repo, config)
     weights = check_weights(repo, config.model)
-    lock = check_lock(repo, config)
+    lock = _checked_lock(repo, config, target)
     plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
     return Prepared(repo, config, lock, plan, dockerfile(plan), dockerignore(plan))
 
@@ -170,6 +170,18 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
 def cache_folder() -> Path:
     """Where mlship keeps what it can make again: $XDG_CACHE_HOME/mlship, or ~/.cache/mlship."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship"
+
+
+def _checked_lock(repo: Path, config: Config, target: str | None) -> Lock:
+    """`mlship lock` resolves for the platform of mlship.yaml, so that alone mends no lock for another one."""
+    try:
+        return check_lock(repo, config)
+    except LockError as error:
+        if target is None or "- platform " not in error.message:
+            raise
+        raise LockError(
+            error.message, hint=f"set `platform: {target}` in mlship.yaml, then run `mlship lock` and commit both"
+        ) from error
 
 
 def _for_platform(config: Config, target: str | None) -> Config:
