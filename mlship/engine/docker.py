@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlship import process
 from mlship.engine import buildx
 from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, RunRequest
-from mlship.engine.failures import engine_failure, no_docker, registry_failure, start_failure
+from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
 from mlship.errors import EngineError
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ class DockerEngine:
         with _connected() as client:
             for event in client.images.push(repository, tag=tag or "latest", stream=True, decode=True):
                 if "error" in event:
-                    raise registry_failure(reference, event["error"])
+                    raise push_failure(reference, event["error"])
                 # With the containerd image store there is no "aux", only the line for people.
                 found = re.search(r"digest: (sha256:[0-9a-f]{64})", event.get("status") or "")
                 digest = found[1] if found else (event.get("aux") or {}).get("Digest", digest)
         if not digest:
-            raise registry_failure(reference, "the registry confirmed no digest")
+            raise push_failure(reference, "the registry confirmed no digest")
         return digest
 
     def start(self, request: RunRequest) -> str:

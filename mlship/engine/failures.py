@@ -312,6 +312,16 @@ def registry_failure(reference: str, text: str) -> MlshipError:
     return kind(f"{where}: {known.message} ({_last_line(text)})", hint=known.hint)
 
 
+def push_failure(reference: str, text: str) -> MlshipError:
+    """Why a registry did not take an image: what it is called decides where it goes, not base.mirror."""
+    known = registry_failure(reference, text)
+    if "base.mirror" not in known.hint:
+        return known
+    where = registry_of(reference)
+    hint = f"check that {where} is the registry that --tag should name, and that it answers; then run the same command"
+    return type(known)(known.message, hint=hint)
+
+
 def engine_failure(text: str) -> MlshipError:
     """Why the engine did not do what it was asked."""
     known = _explain(text, (*_DISK, *_ENGINE, *_SDK))

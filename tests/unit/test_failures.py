@@ -15,6 +15,7 @@ from mlship.engine.failures import (
     FailedBuild,
     build_failure,
     engine_failure,
+    push_failure,
     registry_failure,
     registry_of,
     start_failure,
@@ -282,3 +283,11 @@ def test_any_text_gets_an_error_with_a_remedy(step: str, output: list[str], erro
     assert found.hint
     assert engine_failure(error).hint
     assert registry_failure("x", error).hint
+
+
+def test_a_push_that_fails_is_no_matter_of_the_base_mirror() -> None:
+    text = 'failed to do request: Head "https://reg.example/v2/": dial tcp 10.0.0.1:443: connect: connection refused'
+    assert "base.mirror" in registry_failure("reg.example/a:1", text).hint
+    error = push_failure("reg.example/a:1", text)
+    assert isinstance(error, TransientError)
+    assert "reg.example is the registry that --tag should name" in error.hint
