@@ -102,7 +102,7 @@ def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: 
 
 
 def compressed_by_joblib() -> list[bytes]:
-    return [zlib.compress(PICKLE, 3), gzip.compress(PICKLE), bz2.compress(PICKLE), lzma.compress(PICKLE)]
+    return [zlib.compress(PICKLE, 3), gzip.compress(PICKLE, mtime=0), bz2.compress(PICKLE), lzma.compress(PICKLE)]
 
 
 @pytest.mark.parametrize("content", [*(pickle.dumps([1, {"a": 2}], p) for p in range(6)), *compressed_by_joblib()])
@@ -233,7 +233,7 @@ ATTACK = pickle.dumps(Attack())
     [
         ATTACK,
         zlib.compress(ATTACK),
-        gzip.compress(ATTACK),
+        gzip.compress(ATTACK, mtime=0),
         zipped(**{"m__data.pkl": ATTACK}),
         npy(np.array([Attack()], dtype=object)),
         zipped(**{"a.npy": npy(np.array([Attack()], dtype=object))}),
