@@ -1,16 +1,15 @@
 """`mlship init`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Json
+from mlship.cli.options import HERE, Directory, Json
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(help="The model repository.", show_default="this folder")] = HERE,
+    directory: Directory = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Never ask; choose by the stated rules.")] = False,
     json: Json = False,

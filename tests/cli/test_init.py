@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from mlship.cli.init import init
 from mlship.errors import UsageError
+from mlship.project.tree import read_tree
 from tests.repos import onnx_bytes, write
 
 app = typer.Typer()
@@ -29,7 +30,7 @@ def contents(repo: Path) -> dict[str, bytes]:
 
 
 def test_it_says_what_it_found_and_why_and_what_comes_next(repo: Path) -> None:
-    result = run(str(repo))
+    result = run("-C", str(repo))
     assert result.exit_code == 0
     assert result.stdout == ""
     assert "model.onnx is ONNX (x float[N,4] -> y float[N,2])" in result.stderr
@@ -39,9 +40,9 @@ def test_it_says_what_it_found_and_why_and_what_comes_next(repo: Path) -> None:
 
 
 def test_running_twice_changes_nothing(repo: Path) -> None:
-    run(str(repo))
+    run("-C", str(repo))
     before = contents(repo)
-    result = run(str(repo))
+    result = run("-C", str(repo))
     assert result.exit_code == 0
     assert contents(repo) == before
     assert "wrote" not in result.stderr
@@ -56,14 +57,14 @@ def test_what_exists_is_kept_as_it_is(repo: Path) -> None:
         "serving/__init__.py": "mine",
     }
     write(repo, mine)
-    result = run(str(repo))
+    result = run("-C", str(repo))
     assert {name: (repo / name).read_text() for name in mine} == mine
     assert all(f"kept   {name}" in result.stderr for name in mine)
 
 
 def test_dry_run_writes_nothing_and_prints_a_diff(repo: Path) -> None:
     before = contents(repo)
-    result = run(str(repo), "--dry-run")
+    result = run("-C", str(repo), "--dry-run")
     assert contents(repo) == before
     assert "--- /dev/null\n+++ b/mlship.yaml\n" in result.stdout
     assert "\n+name: wine\n" in result.stdout
@@ -71,7 +72,7 @@ def test_dry_run_writes_nothing_and_prints_a_diff(repo: Path) -> None:
 
 
 def test_json_is_all_that_stands_on_stdout(repo: Path) -> None:
-    first, second = json.loads(run(str(repo), "--json").stdout), json.loads(run(str(repo), "--json").stdout)
+    first, second = json.loads(run("-C", str(repo), "--json").stdout), json.loads(run("-C", str(repo), "--json").stdout)
     assert first["found"]["framework"] == "onnxruntime"
     assert first["found"]["models"] == [
         {"path": "model.onnx", "kind": "onnx", "bytes": (repo / "model.onnx").stat().st_size}
@@ -82,16 +83,16 @@ def test_json_is_all_that_stands_on_stdout(repo: Path) -> None:
 
 
 def test_json_of_a_dry_run_says_that_nothing_was_written(repo: Path) -> None:
-    result = run(str(repo), "--json", "--dry-run")
+    result = run("-C", str(repo), "--json", "--dry-run")
     assert json.loads(result.stdout)["written"] == []
     assert not (repo / "mlship.yaml").exists()
 
 
 def test_what_is_no_folder_is_a_usage_error(repo: Path) -> None:
     for path in (repo / "absent", repo / "model.onnx"):
-        result = run(str(path))
-        assert isinstance(result.exception, UsageError)
-        assert result.exception.exit_code == 2
+        assert run("-C", str(path)).exit_code == 2
+        with pytest.raises(UsageError, match="cannot be read as a folder"):
+            read_tree(path)
 
 
 @pytest.fixture
@@ -108,13 +109,13 @@ def test_it_asks_only_where_nothing_decides(
     tmp_path: Path, arguments: tuple[str, ...], answer: str | None, chosen: str
 ) -> None:
     write(tmp_path, {"a.onnx": onnx_bytes(), "b.onnx": onnx_bytes()})
-    result = run(str(tmp_path), *arguments, answer=answer)
+    result = run("-C", str(tmp_path), *arguments, answer=answer)
     assert ("Which model" in result.output) == (answer is not None)
     assert f"weights: [{chosen}]" in (tmp_path / "mlship.yaml").read_text()
 
 
 def test_it_never_asks_without_a_terminal(tmp_path: Path) -> None:
     write(tmp_path, {"a.onnx": onnx_bytes(), "b.onnx": onnx_bytes()})
-    result = run(str(tmp_path), answer="2\n")
+    result = run("-C", str(tmp_path), answer="2\n")
     assert "Which model" not in result.output
     assert "weights: [a.onnx]" in (tmp_path / "mlship.yaml").read_text()

@@ -43,7 +43,7 @@ def test_example(example: Example, tmp_path: Path, golden: Golden, monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     repo = with_tiny_weights(example, example.copy(tmp_path))
-    said("init", "--yes", str(repo))
+    said("init", "--yes", "-C", str(repo))
     stand_in_lock(repo)
     golden(f"{example.name}/mlship.yaml", (repo / "mlship.yaml").read_text())
     golden(f"{example.name}/plan.txt", said("plan", "-C", str(repo)))
