@@ -5,7 +5,6 @@ buildx 0.13 indents its JSON over many lines, later ones write an object a line:
 
 import base64
 import binascii
-import re
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,9 +12,9 @@ from datetime import datetime
 from pydantic import BaseModel, ValidationError
 
 from mlship.engine.base import BuildEvent, StepBytes, StepFinished, StepOutput, StepStarted
+from mlship.redact import redact
 
 LAST_LINES = 15
-_PASSWORD = re.compile(r"(?<=://)[^/\s@]*:[^/\s@]+(?=@)")
 
 
 class _Vertex(BaseModel):
@@ -72,7 +71,7 @@ class Progress:
     def feed(self, line: str) -> list[BuildEvent]:
         """The events that a line of buildx's stderr completes."""
         if not self._pending and not line.startswith("{"):
-            self.text.append(_redact(line))
+            self.text.append(redact(line))
             return []
         self._pending.append(line)
         whole = line == "}" or (len(self._pending) == 1 and line.endswith("}"))
@@ -83,7 +82,7 @@ class Progress:
         try:
             status = _Status.model_validate_json("\n".join(lines))
         except ValidationError:
-            self.text.extend(map(_redact, lines))
+            self.text.extend(map(redact, lines))
             return []
         return [*self._logs(status.logs or ()), *self._vertexes(status.vertexes or ()), *self._bytes(status)]
 
@@ -97,7 +96,7 @@ class Progress:
                 yield self._finished(vertex, (vertex.completed - vertex.started).total_seconds())
 
     def _finished(self, vertex: _Vertex, seconds: float) -> StepFinished:
-        error = _redact(vertex.error) or None
+        error = redact(vertex.error) or None
         event = StepFinished(vertex.digest, vertex.name, seconds, vertex.cached, error)
         # When one step fails, BuildKit cancels those beside it: they say so, and are not the reason.
         if error and self.failed is None and "context canceled" not in error:
@@ -134,9 +133,4 @@ class Progress:
 
 def _line(data: bytes) -> str:
     """One printed line: of what a progress bar overwrote, only the last state."""
-    return _redact(data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1])
-
-
-def _redact(text: str) -> str:
-    """Passwords in URLs go into no log."""
-    return _PASSWORD.sub("****", text)
+    return redact(data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1])

@@ -3,8 +3,8 @@
 import re
 
 from mlship.errors import MlshipError, TransientError, UsageError
-from mlship.lock.indexes import redact
 from mlship.project.config import Config
+from mlship.redact import redact
 
 _CONFLICT = re.compile(r"ERROR: (Cannot install .+?) because these package versions have conflicting", re.DOTALL)
 _CAUSES = re.compile(r"The conflict is caused by:\n(.+?)\n\s*\n", re.DOTALL)

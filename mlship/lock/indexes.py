@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_CA = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
 _TRUE = {"y", "yes", "t", "true", "on", "1"}
-_CREDENTIALS = re.compile(r"(\w+://)[^/\s@'\"]+@")
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,6 @@ def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...
                 no_index=said.no_index or settings.no_index,
             )
     return settings
-
-
-def redact(text: str) -> str:
-    """`text` without user names and passwords in addresses."""
-    return _CREDENTIALS.sub(r"\1***@", text)
 
 
 def local_path(address: str) -> Path | None:

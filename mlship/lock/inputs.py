@@ -9,10 +9,10 @@ from mlship.errors import UsageError
 from mlship.files import sha256_text
 from mlship.project.base import base_name
 from mlship.project.config import Config
+from mlship.redact import has_credentials
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
 _LOCAL = re.compile(r"-e\b|--editable\b|\.{1,2}(/|$)|/|file:|\S+\s*@\s*file:")
-_PASSWORD = re.compile(r"://[^/\s@]+@")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 
 
@@ -75,7 +75,7 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
 def _included(file: InputFile) -> Iterator[tuple[str, str]]:
     for number, line in file.lines():
         where = f"{file.path}, line {number}"
-        if _PASSWORD.search(line):
+        if has_credentials(line):
             raise UsageError(
                 f"{where}: an address with a password in it, which everybody with the repository can read",
                 hint="put the index into pip's own configuration (`pip config set`) or the password into ~/.netrc",

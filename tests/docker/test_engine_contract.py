@@ -146,4 +146,4 @@ def test_nothing_private_in_an_error(engine: DockerEngine, tiny_base: str, tmp_p
     build = request(tiny_base, tmp_path, "RUN echo https://me:hunter2@index.example/ && exit 1")
     with pytest.raises(BuildError) as caught:
         engine.build(build, lambda _: None)
-    assert "| https://****@index.example/" in caught.value.message
+    assert "| https://***@index.example/" in caught.value.message

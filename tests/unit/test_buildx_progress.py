@@ -107,7 +107,7 @@ def test_only_the_last_lines_are_kept() -> None:
 
 def test_passwords_in_urls_are_not_told() -> None:
     (event,) = feed(Progress(), logs=[log(b"GET https://me:hunter2@index.example/simple\n")])
-    assert event == StepOutput("v", "GET https://****@index.example/simple")
+    assert event == StepOutput("v", "GET https://***@index.example/simple")
 
 
 @pytest.mark.parametrize("line", ["", "WARN: x", "{", "}", "{}", '{"vertexes": 3}', '{"logs": [{}]}', "[1]", "null"])

@@ -8,7 +8,7 @@ import pytest
 
 from mlship import process
 from mlship.errors import UsageError
-from mlship.lock.indexes import PipSettings, read_pip_settings, redact, with_declared
+from mlship.lock.indexes import PipSettings, read_pip_settings, with_declared
 from mlship.lock.inputs import InputFile
 from mlship.lock.pip_config import pip_options
 from mlship.lock.secrets import build_secrets
@@ -147,7 +147,6 @@ def test_a_large_bundle_is_cut_to_its_certificates(tmp_path: Path) -> None:
         build_secrets(PipSettings(cert=tmp_path / "ca"))
 
 
-def test_passwords_are_redacted_and_not_in_the_repr() -> None:
-    assert redact("at https://u:p@host/x and http://t@h") == "at https://***@host/x and http://***@h"
+def test_passwords_are_not_in_the_repr() -> None:
     settings = PipSettings(index_url="https://u:hunter2@h", proxies=(("https_proxy", "http://u:hunter2@p"),))
     assert "hunter2" not in repr(settings)
