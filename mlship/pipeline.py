@@ -3,7 +3,6 @@
 Nothing is pushed that the smoke test did not pass.
 """
 
-import os
 import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from mlship.project.load import load_config
 from mlship.project.paths import check_paths
 from mlship.project.weights import check_weights
 from mlship.report.titles import retitled
-from mlship.resources import read_template
+from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 
@@ -165,11 +164,6 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         cache_to=options.cache_to,
         epoch=prepared.plan.epoch,
     )
-
-
-def cache_folder() -> Path:
-    """Where mlship keeps what it can make again: $XDG_CACHE_HOME/mlship, or ~/.cache/mlship."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship"
 
 
 def _checked_lock(repo: Path, config: Config, target: str | None) -> Lock:

@@ -68,14 +68,14 @@ def _resolve(directory: Path, config: "Config", *, all_pins: bool, packages: tup
     from mlship.engine.docker import DockerEngine
     from mlship.lock.compile import Upgrade, choose_place
     from mlship.lock.resolve import resolve
-    from mlship.pipeline import cache_folder
     from mlship.report.lock import lock_json, lock_lines
+    from mlship.resources import cache_folder
 
     place = choose_place(config)
     where = "on this machine" if place.local else "in the base image"
     say(f"resolving {config.requirements.input} {where}: {place.reason}")
     started = time.monotonic()
-    resolved = resolve(directory, config, DockerEngine, Upgrade(all_pins, packages), cache_folder() / "wheelhouse")
+    resolved = resolve(directory, config, DockerEngine, Upgrade(all_pins, packages), cache_folder())
     seconds = time.monotonic() - started
     for line in lock_lines(resolved, config.requirements.lock, seconds):
         say(line)

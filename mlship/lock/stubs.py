@@ -4,12 +4,12 @@ A local index may be many gigabytes, and BuildKit would copy all of it. A stand-
 and a few kilobytes; pip-compile hashes it as if it were the wheel, and `true_hashes` puts the wheel's own hash there.
 """
 
-import hashlib
 import re
 import shutil
 import zipfile
 from pathlib import Path
 
+from mlship.files import sha256_file
 from mlship.lock.localfiles import LocalFile
 from mlship.lock.wheelhouse import Hashes
 
@@ -30,7 +30,7 @@ def write_stubs(files: dict[str, LocalFile], folder: Path) -> dict[str, Path]:
         if file.path.suffix != ".whl":
             shutil.copyfile(file.path, target)
         elif _write_stub(file.path, target):
-            originals[f"sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}"] = file.path
+            originals[sha256_file(target)] = file.path
     return originals
 
 
