@@ -1,6 +1,5 @@
 """`mlship smoke`."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,7 +72,7 @@ def conclude(report: "SmokeReport") -> None:
     from mlship.report.github import add_step_summary
 
     add_step_summary(report)
-    bad = next((check for check in report.checks if check.status == "fail"), None)
+    bad = report.failure
     if bad is not None:
         raise CheckFailed(f"{report.image} is not proven: {bad.id}", hint=bad.remedy)
 
@@ -115,12 +114,13 @@ def _spec(engine: "Engine", image: str, directory: Path) -> "SmokeSpec":
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
     """The limits of the command line instead of the image's."""
     from mlship.errors import UsageError
-    from mlship.smoke.spec import bytes_of
+    from mlship.units import bytes_of
 
     if memory is not None:
-        if not re.fullmatch(r"[1-9]\d*[kmg]", memory):
-            raise UsageError(f"--memory {memory} is not a size", hint="write it as 512m or 2g")
-        spec = replace(spec, memory=bytes_of(memory))
+        try:
+            spec = replace(spec, memory=bytes_of(memory))
+        except ValueError as error:
+            raise UsageError(f"--memory: {error}", hint="write it as 512m or 2g") from error
     if timeout is not None:
         spec = replace(spec, load_seconds=timeout, startup_seconds=timeout)
     return spec

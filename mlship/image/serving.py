@@ -1,7 +1,8 @@
 """What a server command tells about the processes that it makes. Pure."""
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+
+from mlship.project.commands import program
 
 _FORKING = {"gunicorn", "uwsgi", "supervisord", "honcho"}
 _WORKER_FLAGS = ("--workers", "-w")
@@ -9,7 +10,7 @@ _WORKER_FLAGS = ("--workers", "-w")
 
 def forks(command: Sequence[str]) -> bool:
     """The server runs its workers as child processes, so somebody must reap what they leave."""
-    return PurePosixPath(command[0]).name in _FORKING or _workers(command) > 1
+    return program(command) in _FORKING or _workers(command) > 1
 
 
 def _workers(command: Sequence[str]) -> int:

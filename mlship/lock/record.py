@@ -13,7 +13,7 @@ from mlship.files import write_atomic
 FILE_NAME = "mlship.lock"
 SCHEMA = 1
 # These reach FROM, so a lock edited by hand must not be able to say anything else there.
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 BaseName = Annotated[str, Field(pattern=r"^python:3\.\d+-slim-[a-z]+$")]
 
 HINT = "run `mlship lock` and commit what it writes"
@@ -33,9 +33,9 @@ class LockRecord:
     """
 
     inputs: dict[str, str]
-    requirements: Sha256
+    requirements: Digest
     base: BaseName
-    digest: Sha256
+    digest: Digest
     resolver: str
     schema: int = SCHEMA
 

@@ -10,6 +10,7 @@ PORT = 8080
 GRACE = 8  # seconds; mlship.yaml's grace_seconds leaves two more
 _SERVERS = {"uvicorn", "gunicorn", "hypercorn", "daphne", "waitress-serve", "flask", "fastapi", "uwsgi", "granian"}
 _RUNNERS = (("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",))
+_SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _OPERATORS = set("();<>|&")
 _EXPANDED = re.compile(r"[`$*?~]")
 _PORT_VARIABLE = re.compile(r"\$\{PORT(?::?-(\d+))?\}|\$PORT\b")
@@ -72,13 +73,23 @@ def exec_form(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | None:
         port: stands in for $PORT, which platforms set and an image must not depend on.
     """
     words = [word for part in parts for word in (_json(part) or _split(part, port))]
-    if _is_shell(words) and words[1:2] == ["-c"] and len(words) == 3:
+    if is_shell(words) and words[1:2] == ["-c"] and len(words) == 3:
         words = _split(words[2], port)
     for runner in _RUNNERS:
         if tuple(words[: len(runner)]) == runner:
             words = words[len(runner) :]
-    usable = words and "=" not in words[0] and not _is_shell(words) and all(w and w.isprintable() for w in words)
+    usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
+
+
+def program(command: Sequence[str]) -> str:
+    """The name of the program that a command runs, without its folder; empty for an empty command."""
+    return command[0].rpartition("/")[2] if command else ""
+
+
+def is_shell(command: Sequence[str]) -> bool:
+    """Whether a command runs a shell, which as the first process would keep SIGTERM to itself."""
+    return program(command) in _SHELLS
 
 
 def is_server(command: Sequence[str]) -> bool:
@@ -93,7 +104,7 @@ def for_app(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[st
             "gunicorn",
             f"{app}()" if factory else app,
             "--bind",
-            f"0.0.0.0:{port}",
+            f"{_EVERYWHERE}:{port}",
             "--graceful-timeout",
             str(GRACE),
         )
@@ -121,12 +132,13 @@ def listening(command: Sequence[str], port: int) -> tuple[str, ...]:
     addresses = _values(words, _PORT_FLAGS)
     for index in addresses:
         words[index] = re.sub(r"\d{1,5}$", str(port), words[index])
-    program = words[0].rpartition("/")[2]
-    if program == "uvicorn":
+    if program(words) == "uvicorn":
         words += [] if any(word.startswith(("--host", "--uds")) for word in words) else ["--host", _EVERYWHERE]
         words += [] if addresses else ["--port", str(port)]
-    elif program == "gunicorn" and not addresses and not {"-c", "--config"} & {w.partition("=")[0] for w in words}:
-        words += ["--bind", f"0.0.0.0:{port}"]
+    elif (
+        program(words) == "gunicorn" and not addresses and not {"-c", "--config"} & {w.partition("=")[0] for w in words}
+    ):
+        words += ["--bind", f"{_EVERYWHERE}:{port}"]
     return tuple(words)
 
 
@@ -161,7 +173,3 @@ def _split(text: str, port: int) -> list[str]:
     except ValueError:
         return []
     return [] if any(_EXPANDED.search(word) or set(word) <= _OPERATORS for word in words) else words
-
-
-def _is_shell(words: Sequence[str]) -> bool:
-    return bool(words) and words[0].rpartition("/")[2] in ("sh", "bash")

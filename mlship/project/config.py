@@ -9,7 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-MUSL = ("alpine", "musl", "wolfi-musl", "void-musl")
+from mlship.project.commands import PORT, is_shell
+from mlship.units import bytes_of
+
+MUSL = ("alpine", "musl")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
 
 
@@ -50,9 +53,8 @@ def _version(text: str) -> str:
     return text
 
 
-def _bytes(text: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*(k|m|g)", text):
-        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+def _size(text: str) -> str:
+    bytes_of(text)
     return text
 
 
@@ -94,7 +96,7 @@ RepoPath = Annotated[str, AfterValidator(_relative)]
 PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # stands in a --mount option, where commas separate
 Entry = Annotated[str, AfterValidator(_entry)]
 Route = Annotated[str, AfterValidator(_route)]
-Size = Annotated[str, AfterValidator(_bytes)]
+Size = Annotated[str, AfterValidator(_size)]
 DebianPackage = Annotated[str, AfterValidator(_package)]
 Argument = Annotated[str, AfterValidator(_printable), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -152,7 +154,7 @@ class Serve(Section):
     """The command that the container runs, and the routes that tell how it is."""
 
     command: Annotated[tuple[Argument, ...], Field(min_length=1)] = Field(description="Exec form; no shell.")
-    port: Annotated[int, Field(ge=1025, le=65535)] = Field(8080, description="Above 1024: the user is not root.")
+    port: Annotated[int, Field(ge=1025, le=65535)] = Field(PORT, description="Above 1024: the user is not root.")
     live: Route = Field("/health/live", description="200 as soon as the process answers.")
     ready: Route = Field("/health/ready", description="200 only after the model is loaded and warm.")
     predict: Route = Field("/predict", description="POST; takes the sample.")
@@ -161,7 +163,7 @@ class Serve(Section):
 
     @model_validator(mode="after")
     def _exec_form(self) -> "Serve":
-        if self.command[0] in {"sh", "bash", "/bin/sh", "/bin/bash"}:
+        if is_shell(self.command):
             raise ValueError("command runs a shell, which would keep SIGTERM to itself; name the server directly")
         return self
 

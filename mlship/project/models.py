@@ -1,6 +1,5 @@
 """The model files of a repository, by content; and those that its code names but that are not there."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,10 +7,9 @@ from pathlib import PurePosixPath
 
 from mlship.project.formats import CODE, MODELS
 from mlship.project.found import Weights
-from mlship.project.onnx_header import read_onnx
 from mlship.project.sources import Module
 from mlship.project.tree import Tree
-from mlship.project.weights import WeightFile, weight_file, with_data_files
+from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 
 _NOT_MODELS = {"tests", "test", "docs", "doc", "data", "dataset", "datasets", "notebooks", "examples", "serving"}
 _TEXT_SUFFIXES = {
@@ -93,9 +91,7 @@ def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile,
     if not onnx:
         named = tuple(f.path for f in models)
         return Weights(tuple(models), refused, named, (), (), "the model files; nothing in the repository loads them")
-    header = read_onnx(tree.root / onnx[0].path)
-    folder = PurePosixPath(onnx[0].path).parent
-    data = [os.path.normpath(folder / place) for place in (header.external if header else ())]
+    data = tuple(external_files(tree.root, onnx[0].path))
     named = (onnx[0].path, *(path for path in data if path in tree))
     absent = tuple(path for path in data if path not in tree)
     choices = tuple(f.path for f in onnx) if len(onnx) > 1 else ()

@@ -11,28 +11,11 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.project.distributions import provider
 from mlship.project.tree import Tree
 
 SERVING_INPUT = "serving/requirements.in"  # written by scaffold where requirements.in lacks what the server needs
 
-# Import name -> distribution, where the two differ.
-DISTRIBUTIONS = {
-    "bs4": "beautifulsoup4",
-    "catboost": "catboost",
-    "cv2": "opencv-python-headless",
-    "dateutil": "python-dateutil",
-    "dotenv": "python-dotenv",
-    "fitz": "pymupdf",
-    "google.protobuf": "protobuf",
-    "jwt": "pyjwt",
-    "llama_cpp": "llama-cpp-python",
-    "multipart": "python-multipart",
-    "PIL": "pillow",
-    "sentence_transformers": "sentence-transformers",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-}
 _CONDA_NAMES = {
     "pytorch": "torch",
     "pytorch-cpu": "torch",
@@ -106,9 +89,9 @@ def declared(tree: Tree) -> tuple[Declared, ...]:
 def from_imports(imports: Iterable[str], local: Iterable[str]) -> tuple[str, ...]:
     """Distributions that provide imported modules, those of the standard library and of the repository left out."""
     own = {name.split(".")[0] for name in local}
-    tops = {name.split(".")[0] for name in imports} - {""}
-    foreign = sorted(top for top in tops if top not in sys.stdlib_module_names and top not in own)
-    return tuple(sorted({canonicalize_name(DISTRIBUTIONS.get(top, top)) for top in foreign}))
+    known = {*own, *sys.stdlib_module_names, ""}
+    foreign = {name for name in imports if name.split(".")[0] not in known}
+    return tuple(sorted({found for name in foreign if (found := provider(name))}))
 
 
 def _requirements_file(tree: Tree, path: str) -> Declared | None:

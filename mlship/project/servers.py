@@ -13,7 +13,9 @@ from mlship.project.commands import (
     listening,
     port_of,
     procfile_web,
+    program,
 )
+from mlship.project.config import MUSL
 from mlship.project.found import Routes, Server
 from mlship.project.sources import App, Module, Route, is_served, reachable
 from mlship.project.tree import Tree
@@ -108,7 +110,7 @@ def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
         yield f"the Procfile's web line needs a shell, so it was not taken over: {web[:200]}"
     if dockerfile and dockerfile.command and not exec_form(dockerfile.command):
         yield "the Dockerfile's command needs a shell, so it was not taken over"
-    if dockerfile and "alpine" in dockerfile.base:
+    if dockerfile and any(word in dockerfile.base for word in MUSL):
         yield f"the Dockerfile builds on {dockerfile.base}; mlship on Debian slim, where ML wheels install as they are"
     if dockerfile:
         yield "the Dockerfile stays as it is; mlship renders its own and does not use it"
@@ -127,8 +129,8 @@ def _named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> lis
 
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[str, ...]:
-    program = command[0].rpartition("/")[2]
-    started = [command[2]] if program.startswith("python") and "-m" in command[1:2] and len(command) > 2 else [program]
+    name = program(command)
+    started = [command[2]] if name.startswith("python") and "-m" in command[1:2] and len(command) > 2 else [name]
     programs = [name for name in started if is_server([name]) and name not in _FOUNDATIONS]
     names = ["waitress" if name == "waitress-serve" else name for name in programs]
     return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))

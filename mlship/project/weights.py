@@ -72,14 +72,15 @@ def weight_file(repo: Path, path: str) -> WeightFile:
 
 def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ...]:
     """The same files, where those that hold the tensors of an ONNX model beside them are known as such."""
-    named = {path for file in files if file.kind == "onnx" for path in _external(repo, file.path)}
+    named = {path for file in files if file.kind == "onnx" for path in external_files(repo, file.path)}
     return tuple(
         WeightFile(file.path, "onnx-data", file.size) if file.path in named and file.kind not in CODE else file
         for file in files
     )
 
 
-def _external(repo: Path, path: str) -> Iterator[str]:
+def external_files(repo: Path, path: str) -> Iterator[str]:
+    """The files that an ONNX model beside them names as its tensors, below the repository, there or not."""
     header = read_onnx(repo / path)
     for place in header.external if header else ():
         yield os.path.normpath(PurePosixPath(path).parent / place)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mlship.pipeline import BuildReport
-from mlship.smoke.checks import duration, size
+from mlship.units import duration, size
 
 
 def show_build(report: BuildReport) -> None:

@@ -4,8 +4,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from mlship.smoke.checks import duration, size
 from mlship.smoke.result import Check, Figures, SmokeReport, Status
+from mlship.units import duration, size
 
 SIGNS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001  an en dash is meant
 STYLES: dict[str, str] = {"PROVEN": "bold green", "NOT PROVEN": "bold red", "  ✗": "red", "  !": "yellow"}
@@ -32,7 +32,7 @@ def verdict(report: SmokeReport) -> str:
     """One line: what is proven, or the first thing that is not."""
     if report.passed:
         return f"PROVEN on {report.device}: {report.image}{_warnings(report)}"
-    bad = next((check for check in report.checks if check.status == "fail"), None)
+    bad = report.failure
     return f"NOT PROVEN: {bad.id}: {finding(bad)}" if bad else "NOT PROVEN: nothing was checked"
 
 

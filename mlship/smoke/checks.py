@@ -1,4 +1,4 @@
-"""Making checks: one title an id, and how figures are written in them."""
+"""Making checks: one title an id."""
 
 from collections.abc import Iterable
 
@@ -39,21 +39,3 @@ def failed(check: str, seen: str, remedy: str, evidence: Iterable[str] = ()) -> 
 
 def skipped(check: str, why: str) -> Check:
     return Check(check, TITLES[check], "skip", why)
-
-
-def duration(seconds: float) -> str:
-    """In the unit that people would choose: <0.1 ms, 0.31 ms, 12 ms, 1.2 s, 40 s."""
-    if 0 < seconds < 0.0001:
-        return "<0.1 ms"
-    return f"{_figures(seconds * 1000)} ms" if seconds < 0.9995 else f"{_figures(seconds)} s"
-
-
-def size(count: int) -> str:
-    """Bytes in binary units: 512 KiB, 91 MiB, 2 GiB."""
-    units = ("B", "KiB", "MiB", "GiB")
-    power = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
-    return f"{_figures(count / 1024**power)} {units[power]}"
-
-
-def _figures(value: float) -> str:
-    return f"{value:.2g}" if value < 9.95 else f"{value:.0f}"

@@ -3,8 +3,8 @@
 import signal
 
 from mlship.engine.base import ExitState
-from mlship.smoke.checks import size
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import size
 
 
 def how_ended(state: ExitState, spec: SmokeSpec) -> str:

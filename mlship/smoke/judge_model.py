@@ -1,6 +1,6 @@
 """What the model's part proves. Pure: observations in, checks out."""
 
-from mlship.smoke.checks import duration, failed, passed, size, skipped, warned
+from mlship.smoke.checks import failed, passed, skipped, warned
 from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Output, Stage, StageName, Warm
 from mlship.smoke.judge_answer import answer_checks, unanswered
@@ -8,6 +8,7 @@ from mlship.smoke.observed import ModelRun, Observed, all_of, first_of
 from mlship.smoke.remedy import Situation, advise
 from mlship.smoke.result import Check
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import duration, size
 
 _WHERE: dict[StageName, str] = {
     "import": "while importing {module}",
@@ -123,7 +124,7 @@ def _where(stage: StageName, spec: SmokeSpec) -> str:
 
 
 def _dumped(log: tuple[str, ...]) -> bool:
-    """The program ended itself the program since it took too long, and faulthandler said where."""
+    """The program ended itself since it took too long, and faulthandler said where."""
     return any(line.startswith("Timeout (") for line in log)
 
 

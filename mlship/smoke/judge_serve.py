@@ -1,8 +1,9 @@
 """What the server's part proves. Pure: observations in, checks out."""
 
 from mlship.engine.base import ExitState
+from mlship.project.commands import is_shell
 from mlship.smoke import output
-from mlship.smoke.checks import duration, failed, passed, skipped, warned
+from mlship.smoke.checks import failed, passed, skipped, warned
 from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import Answer, Latency, Probe, Question, Stop
 from mlship.smoke.judge_model import situation
@@ -10,6 +11,7 @@ from mlship.smoke.observed import Observed, ServeRun, all_of, first_of
 from mlship.smoke.remedy import advise
 from mlship.smoke.result import Check
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import duration
 
 IDS = ("serve.live", "serve.ready", "serve.predict", "serve.malformed", "serve.inflight", "serve.sigterm")
 SLOW_START = 5.0  # kubelet's usual patience with a server that is not alive is a few probes, seconds apart
@@ -231,7 +233,7 @@ def _sigterm(run: ServeRun, observed: Observed) -> Check:
 
 def _ignored(spec: SmokeSpec, command: tuple[str, ...]) -> tuple[str, str]:
     seen = f"still runs {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
-    if command[:1] and command[0].rpartition("/")[2] in {"sh", "bash", "dash"}:
+    if is_shell(command):
         return seen, "a shell is the first process and keeps SIGTERM to itself: use the exec form, CMD [...]"
     return seen, (
         "let the first process handle SIGTERM (process 1 gets no default handler; "

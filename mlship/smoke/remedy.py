@@ -4,23 +4,14 @@ import re
 from dataclasses import dataclass
 
 from mlship.engine.base import ImageInfo
-from mlship.smoke.checks import size
+from mlship.project.distributions import provider
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import size
 
 REBUILD = "then `mlship build`"
 RELOCK = "then `mlship lock` and `mlship build`"
 
 _MODULE = re.compile(r"No module named '?([\w.]+)")
-_DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python-headless",
-    "dotenv": "python-dotenv",
-    "google.protobuf": "protobuf",
-    "sklearn": "scikit-learn",
-    "skimage": "scikit-image",
-    "yaml": "pyyaml",
-}
 _LIBRARIES = {
     "libGL.so.1": "libgl1",
     "libglib-2.0.so.0": "libglib2.0-0",
@@ -114,9 +105,8 @@ def _module(text: str, situation: Situation) -> str | None:
         return (
             f"your module {top} is not in the image: name its file or folder under `source` in mlship.yaml, {REBUILD}"
         )
-    distribution = _DISTRIBUTIONS.get(module) or _DISTRIBUTIONS.get(top) or top
     return (
-        f"add {distribution} to requirements.in, {RELOCK}"
+        f"add {provider(module) or f'the distribution that has {module}'} to requirements.in, {RELOCK}"
         f" (where {top} is your own module, name it under `source` in mlship.yaml instead)"
     )
 

@@ -69,4 +69,9 @@ class SmokeReport:
     @property
     def passed(self) -> bool:
         """Nothing failed, and something was checked."""
-        return bool(self.checks) and all(check.status != "fail" for check in self.checks)
+        return bool(self.checks) and self.failure is None
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed; None where none did."""
+        return next((check for check in self.checks if check.status == "fail"), None)

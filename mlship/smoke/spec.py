@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
 from mlship.project.config import Config
+from mlship.units import bytes_of
 
 LABEL = "dev.mlship.smoke"
 SCHEMA = 1
@@ -90,8 +91,3 @@ class SmokeSpec:
 @cache
 def _adapter() -> TypeAdapter[SmokeSpec]:
     return TypeAdapter(SmokeSpec)
-
-
-def bytes_of(size: str) -> int:
-    """A size as mlship.yaml has it (512m, 2g) in bytes."""
-    return int(size[:-1]) * {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[size[-1]]

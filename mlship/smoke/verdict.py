@@ -1,13 +1,12 @@
 """From what was observed to what is proven. Pure."""
 
+from mlship.project.commands import is_shell
 from mlship.smoke.checks import failed, passed, warned
 from mlship.smoke.events import Begin, Done, Latency, Memory, StageName, Warm
 from mlship.smoke.judge_model import model_checks
 from mlship.smoke.judge_serve import first_ok, serve_checks
 from mlship.smoke.observed import ModelRun, Observed, ServeRun, all_of, first_of
 from mlship.smoke.result import Check, Figures
-
-_SHELLS = {"sh", "bash", "dash", "ash"}
 
 
 def judge(observed: Observed) -> tuple[tuple[Check, ...], Figures]:
@@ -62,7 +61,7 @@ def _command(observed: Observed) -> Check:
     command = observed.image.command
     if not command:
         return failed("image.command", "the image has no command", "end the Dockerfile with CMD [...]: your server")
-    if command[0].rpartition("/")[2] in _SHELLS and "-c" in command[1:2]:
+    if is_shell(command) and "-c" in command[1:2]:
         return warned(
             "image.command",
             f"{command[0]} -c starts it",

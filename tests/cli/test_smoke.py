@@ -108,7 +108,7 @@ def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
     [
         (("nothing:1",), "there is no image nothing:1"),
         (("foreign:1",), "there is no mlship.yaml"),
-        (("app:1", "--memory", "lots"), "--memory lots is not a size"),
+        (("app:1", "--memory", "lots"), "--memory: 'lots' is not a size"),
         (("app:1", "--timeout", "0"), "--timeout"),
         ((), "IMAGE"),
     ],

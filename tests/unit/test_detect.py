@@ -82,12 +82,15 @@ def test_names_and_imports_become_distributions() -> None:
     assert distribution("Scikit_Learn[x]>=1; python_version>'3' # c") == "scikit-learn"
     assert distribution("-r other.txt") is None
     imports = {"sklearn.svm", "PIL", "cv2", "yaml", "os.path", "mine.sub", "numpy.typing", ""}
+    imports |= {"google", "google.protobuf.message", "google.cloud.storage", "sentence_transformers"}
     assert from_imports(imports, {"mine", "other"}) == (
         "numpy",
         "opencv-python-headless",
         "pillow",
+        "protobuf",
         "pyyaml",
         "scikit-learn",
+        "sentence-transformers",
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from mlship.engine.base import ExitState, ImageInfo
-from mlship.smoke.checks import TITLES, duration, size
+from mlship.smoke.checks import TITLES
 from mlship.smoke.events import (
     Answer,
     Begin,
@@ -352,18 +352,3 @@ def test_remedies(text: str, image: ImageInfo, words: str) -> None:
 
 def test_what_is_not_known_gets_no_advice() -> None:
     assert advise("the weights are {torn}", Situation(SPEC, IMAGE, 1001)) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0 ms"), (1e-6, "<0.1 ms"), (0.00031, "0.31 ms"), (0.0123, "12 ms"), (0.9996, "1 s"), (40, "40 s")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (95 * MIB, "95 MiB"), (2048 * MIB, "2 GiB")]
-)
-def test_sizes(count: int, text: str) -> None:
-    assert size(count) == text

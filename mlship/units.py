@@ -1,0 +1,34 @@
+"""Durations and sizes as people read and write them. Pure."""
+
+import re
+
+_FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would choose: <0.1 ms, 0.31 ms, 12 ms, 1.2 s, 40 s."""
+    if 0 < seconds < 0.0001:
+        return "<0.1 ms"
+    return f"{_figures(seconds * 1000)} ms" if seconds < 0.9995 else f"{_figures(seconds)} s"
+
+
+def size(count: int) -> str:
+    """Bytes in binary units: 512 KiB, 91 MiB, 2 GiB."""
+    units = ("B", "KiB", "MiB", "GiB")
+    power = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
+    return f"{_figures(count / 1024**power)} {units[power]}"
+
+
+def bytes_of(text: str) -> int:
+    """A size as mlship.yaml and the command line have it (512m, 2g), in bytes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"[1-9][0-9]*[kmg]", text):
+        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+    return int(text[:-1]) * _FACTORS[text[-1]]
+
+
+def _figures(value: float) -> str:
+    return f"{value:.2g}" if value < 9.95 else f"{value:.0f}"
