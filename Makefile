@@ -37,6 +37,9 @@ lock-dev: $(VENV)/ready   ## Resolve requirements-dev.in anew
 $(VENV)/ready: requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: there is no python3 on PATH; mlship needs Python 3.11 or newer" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: mlship needs Python 3.11 or newer; run make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "error: $(PYTHON) cannot make virtual environments: it lacks venv or ensurepip" >&2; \
+	  echo "hint: on Debian and Ubuntu run \`apt-get install python$$v-venv\`, then run make again" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
