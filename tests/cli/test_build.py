@@ -1,0 +1,199 @@
+"""`mlship build` as a user meets it, with a scripted engine: what it asks, what it says, and what it never pushes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import mlship.engine.docker
+from mlship.cli.app import app
+from mlship.engine.base import BuildRequest, ExitState, StepFinished, StepOutput, StepStarted
+from mlship.files import sha256_text
+from mlship.lock.inputs import collect_inputs
+from mlship.lock.record import LockRecord
+from mlship.project.load import load_config
+from tests.cli.test_smoke import Engine
+from tests.fakes import Script
+from tests.toy import YAML, toy
+from tests.unit.test_smoke_run import told
+from tests.unit.test_verdict import IMAGE, stages
+
+DIGEST = f"sha256:{'d' * 64}"
+TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
+TAG = "toy:dev"
+STEP = "[builder 3/9] RUN --mount=type=secret,id=mlship-env uv pip install"
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+def locked(repo: Path) -> Path:
+    """The repository with a lock that answers what its mlship.yaml asks."""
+    (repo / "requirements.txt").write_text(TEXT)
+    inputs = collect_inputs(repo, load_config(repo, {}))
+    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    return repo
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return locked(toy(tmp_path))
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    events = (
+        StepStarted("1", STEP),
+        StepOutput("1", "Installed 1 package"),
+        StepFinished("1", STEP, 2.0, cached=False),
+    )
+    found = Engine(built=IMAGE, events=events, digests={TAG: DIGEST, "reg.example/x:1": DIGEST})
+    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    return found
+
+
+@pytest.fixture
+def run(engine: Engine, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    for name in ("GITHUB_STEP_SUMMARY", "MLSHIP_BASE_MIRROR", "SOURCE_DATE_EPOCH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield lambda *arguments: CliRunner().invoke(app, ["build", "-C", str(repo), *arguments])
+    assert engine.running == {}
+
+
+def request(engine: Engine) -> BuildRequest:
+    found = engine.requests[0]
+    assert isinstance(found, BuildRequest)
+    return found
+
+
+def broken(engine: Engine) -> None:
+    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+
+
+def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"PROVEN on cpu: {TAG}\n")
+    for words in (
+        f"name              {TAG}",
+        "id                sha256:1",
+        "linux/amd64",
+        DIGEST,
+        "built in",
+        "tested in",
+    ):
+        assert words in done.stdout
+    assert "pushed" not in done.stdout
+    assert "smoke test of toy:dev, as it will run" in done.stderr
+    assert "✓ builder: compile byte code" in done.stderr
+    assert "Installed 1 package" not in done.stderr
+    assert engine.calls[:2] == ["info", "build"]
+    assert "push" not in engine.calls
+
+
+def test_verbose_shows_what_steps_print(run: Run) -> None:
+    assert "| Installed 1 package" in run("--verbose").stderr
+
+
+def test_what_was_proven_is_pushed_and_nothing_else(run: Run, engine: Engine) -> None:
+    done = run("--push", "--tag", "reg.example/x:1")
+    assert done.exit_code == 0, done.output
+    assert f"pushed as         {DIGEST}" in done.stdout
+    assert engine.calls.count("start") == 3
+    assert engine.calls[-1] == "push"
+
+
+def test_what_fails_its_test_is_not_pushed(run: Run, engine: Engine) -> None:
+    broken(engine)
+    done = run("--push")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("NOT PROVEN: model.load")
+    assert "error: toy:dev is not proven: model.load" in done.stderr
+    assert "push" not in engine.calls
+
+
+def test_without_the_test_nothing_is_called_proven(run: Run, engine: Engine) -> None:
+    done = run("--no-smoke", "--push")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("NOT PROVEN: toy:dev was built and not tested (--no-smoke)")
+    assert "tested in" not in done.stdout
+    assert "start" not in engine.calls
+    assert "push" in engine.calls
+
+
+def test_json_is_alone_on_stdout_and_keeps_the_exit_code(run: Run, engine: Engine) -> None:
+    report = json.loads(run("--json").stdout)
+    assert (report["tag"], report["image_id"], report["digest"]) == (TAG, "sha256:1", None)
+    assert report["smoke"]["passed"] is True
+    assert report["base"] == f"python:3.11-slim-bookworm@{DIGEST}"
+    broken(engine)
+    failed = run("--json")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["smoke"]["passed"] is False
+
+
+def test_what_the_engine_is_asked(run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://u:hunter2@pypi.example/simple")
+    run("--builder", "mine", "--cache-from", "a", "--cache-from", "b", "--cache-to", "c")
+    asked = request(engine)
+    assert (asked.tag, asked.platform, asked.epoch, asked.builder) == (TAG, "linux/amd64", 1_700_000_000, "mine")
+    assert (asked.cache_from, asked.cache_to) == (("a", "b"), ("c",))
+    assert f"FROM python:3.11-slim-bookworm@{DIGEST}" in asked.dockerfile
+    assert asked.ignore.startswith("#")
+    assert b"hunter2" in asked.secrets["mlship-env"]
+    assert "hunter2" not in asked.dockerfile
+    assert asked.contexts["wheelhouse"].is_dir()
+
+
+def test_another_platform_is_built_but_not_tested_here(run: Run, engine: Engine, repo: Path) -> None:
+    (repo / "mlship.yaml").write_text(YAML + "platform: linux/arm64\n")
+    locked(repo)
+    done = run()
+    assert done.exit_code == 2
+    assert "cannot be tested here" in done.stderr
+    assert "build" not in engine.calls
+    assert run("--no-smoke").exit_code == 0
+    assert request(engine).platform == "linux/arm64"
+
+
+def test_a_lock_for_another_platform_is_stale(run: Run, engine: Engine) -> None:
+    done = run("--platform", "linux/arm64")
+    assert done.exit_code == 3
+    assert "platform linux/amd64 -> linux/arm64" in done.stderr
+    assert engine.calls == []
+
+
+def test_the_platform_of_mlship_yaml_may_be_repeated(run: Run) -> None:
+    assert run("--platform", "linux/amd64").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--platform", "windows/amd64"), "--platform windows/amd64 is not known"), (("-t", "$(id)"), "is no name")],
+)
+def test_usage_errors_reach_no_engine(run: Run, engine: Engine, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert engine.calls == []
+
+
+def test_an_image_that_another_engine_keeps(run: Run, engine: Engine) -> None:
+    engine.built = None
+    done = run("--builder", "remote")
+    assert done.exit_code == 5
+    assert "the engine has no image toy:dev" in done.stderr
+
+
+def test_the_image_that_was_built_is_the_one_that_is_tested(run: Run, engine: Engine) -> None:
+    engine.built = replace(IMAGE, user="root")
+    done = run()
+    assert done.exit_code == 1
+    assert "image.user: it runs as root" in done.stdout
