@@ -24,11 +24,6 @@ class Revision:
     source: str | None = None
     epoch: int | None = None
 
-    @property
-    def dirty(self) -> bool:
-        """Files that git tracks were changed since the commit."""
-        return self.describe is not None and self.describe.endswith("-dirty")
-
 
 def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Revision:
     """Ask git; SOURCE_DATE_EPOCH in the environment overrides the commit's time."""

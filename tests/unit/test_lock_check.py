@@ -98,6 +98,17 @@ def test_never_locked(repo: Path) -> None:
     assert "never locked" in refusal(repo)
 
 
+def test_a_record_of_a_newer_mlship(repo: Path) -> None:
+    record = repo / "mlship.lock"
+    record.write_text(record.read_text().replace('"schema": 1', '"schema": 2'))
+    assert "written by a newer mlship" in refusal(repo)
+
+
+def test_a_lock_that_is_no_text(repo: Path) -> None:
+    (repo / "requirements.txt").write_bytes(b"\xff")
+    assert "requirements.txt cannot be read as UTF-8 text" in refusal(repo)
+
+
 @pytest.mark.parametrize("bad", [b"", b"{}", b"\xff", b'{"inputs": 1}'])
 def test_a_broken_record(repo: Path, bad: bytes) -> None:
     (repo / "mlship.lock").write_bytes(bad)
@@ -110,6 +121,8 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
         ("-r gone.in", "there is no gone.in (named by requirements.in, line 2)"),
         ("-rgone.in", "there is no gone.in"),
         ("--constraint=gone.in", "there is no gone.in"),
+        ("-r binary.in", "binary.in cannot be read"),
+        ("-r pyproject.toml", "locks requirements files only"),
         ("-r ../outside.in", "lies outside the repository"),
         ("-r link.in", "lies outside the repository"),
         ("-c /etc/passwd", "only files of this repository"),
@@ -122,6 +135,7 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
 )
 def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) -> None:
     (repo / "link.in").symlink_to("/etc/passwd")
+    (repo / "binary.in").write_bytes(b"\xff")
     (repo / "requirements.in").write_text(f"numpy\n{line}\n")
     with pytest.raises(UsageError) as caught:
         collect_inputs(repo, config())

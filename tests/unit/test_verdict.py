@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.smoke.checks import TITLES
+from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import (
     Answer,
     Begin,
@@ -195,6 +196,51 @@ def test_a_hang_shows_the_users_frames_only() -> None:
     assert found.seen.splitlines()[1:] == ["Thread 1:", '  File "m.py", line 3 in load']
 
 
+@pytest.mark.parametrize(
+    ("stage", "kind", "message", "file", "words"),
+    [
+        ("warm", "FileNotFoundError", "[Errno 2] sample.json", "sample.json", "add sample.json to the image"),
+        ("warm", "KeyError", "'x'", None, "let the predictor take what sample.json holds"),
+        ("load", "AttributeError", "module 'app.model' has no attribute 'load'", None, "app.model has no load"),
+        ("answer", "TypeError", "the answer holds a Tree", None, "let the predictor return numbers"),
+        ("load", "ValueError", "odd", None, "import app.model; app.model.load()"),
+    ],
+)
+def test_an_error_of_the_users_code_gets_its_remedy(
+    stage: StageName, kind: str, message: str, file: str | None, words: str
+) -> None:
+    error = Failed(stage, kind, message, None, file, ())
+    found = next(
+        c for c in judge(model(*stages(stage), error, ended=ExitState(1, out_of_memory=False)))[0] if c.status == "fail"
+    )
+    assert words in found.remedy
+
+
+def test_a_server_behind_a_shell_is_told_of_the_exec_form() -> None:
+    shell = replace(IMAGE, command=("/usr/bin/dash", "run.sh"))
+    found = checks(replace(GOOD, image=shell, serve=served(ended=None, exit_s=None)))["serve.sigterm"]
+    assert "use the exec form" in found.remedy
+    found = checks(replace(GOOD, serve=served(ended=None, exit_s=None)))["serve.sigterm"]
+    assert "tini" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "remedy"),
+    [
+        (137, "killed (SIGKILL), probably for memory (limit 2 GiB)", "smoke.memory"),
+        (132, "died of SIGILL", "older processors"),
+        (139, "died of SIGSEGV", "PYTHONFAULTHANDLER"),
+        (134, "died of SIGABRT", "PYTHONFAULTHANDLER"),
+        (160, "died of signal 32", "its last lines say why"),
+        (3, "ended with exit code 3", "its last lines say why"),
+    ],
+)
+def test_how_a_process_ended(code: int, words: str, remedy: str) -> None:
+    state = ExitState(code, out_of_memory=False)
+    assert how_ended(state, SPEC) == words
+    assert remedy in for_end(state, SPEC)
+
+
 def test_python_that_cannot_start_is_the_import() -> None:
     log = ("app:1 cannot start: python: executable file not found in $PATH",)
     found = only_failure(model(ended=ExitState(127, out_of_memory=False), log=log))
@@ -209,6 +255,7 @@ def test_python_that_cannot_start_is_the_import() -> None:
         (Output({"scores": [1.0, 2.0]}, ({"scores": [1.0, 2.0]},)), "model.shape", "declared any x 2, found scores 2"),
         (Output({"scores": [[0.25, 0.7]]}, (VALUE,)), "model.golden", "1 of 2 numbers differ"),
         (Output(VALUE, ()), "model.golden", "golden.json is not in the image"),
+        (Output({"scores": [[1.0], [1.0, 2.0]]}, (VALUE,)), "model.shape", "declared any x 2, found scores ragged"),
     ],
 )
 def test_a_wrong_answer(output: Output, check: str, words: str) -> None:
@@ -271,6 +318,13 @@ def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> N
     found = only_failure(serving(*events))
     assert found.id == check
     assert words in found.seen
+
+
+def test_an_answer_over_http_that_is_no_json_fails_and_one_without_numbers_warns() -> None:
+    page = Answer("first", 200, 0.02, (), "<html>")
+    found = only_failure(serving(*UP, page))
+    assert (found.id, found.seen.splitlines()[0]) == ("serve.predict", "the answer is not JSON: <html>")
+    assert checks(serving(*UP, Answer("first", 200, 0.02, ("cat",), "")))["serve.predict"].status == "warn"
 
 
 def test_nan_in_an_answer_over_http_fails() -> None:
