@@ -78,6 +78,17 @@ def test_python_may_stand_without_quotes() -> None:
         ),
         (("source: [serving]", "source: [serving]\nsmoke: {memory: lots}"), "is not a size such as 512m"),
         (("command: [uvicorn", "command: [sh, -c, uvicorn"), "runs a shell"),
+        (("command: [uvicorn", "command: [/usr/bin/dash, -c, uvicorn"), "runs a shell"),
+        (("command: [uvicorn", "ready: health ready\n  command: [uvicorn"), "is not the path of a URL"),
+        (
+            ("source: [serving]", "source: [serving]\nenv: {'A-B': x}"),
+            "'A-B' is not the name of an environment variable",
+        ),
+        (
+            ("weights: [model.onnx]", "allow_pickle: [{path: a.pkl, sha255: x}]"),
+            "line 4: model.allow_pickle[0].sha255: unknown key; did you mean sha256?",
+        ),
+        (("source: [serving]", "source: [serving]\nenv: 3"), "env: must hold keys of its own, and is 3"),
         (("command: [uvicorn", "port: 80\n  command: [uvicorn"), "serve.port"),
     ],
 )

@@ -93,7 +93,7 @@ def shell(secret: bytes, tmp_path: Path) -> dict[str, str]:
     """What a POSIX shell makes of the secret."""
     (tmp_path / "env").write_bytes(secret)
     shown = subprocess.check_output(
-        ["/bin/sh", "-c", '. ./env; env -0 | grep -zE "^(PIP|UV|SSL|NETRC|http)"'], cwd=tmp_path, env={}
+        ["/bin/sh", "-c", '. ./env; env -0 | grep -zE "^(PIP|UV|SSL|NETRC|https?_|HTTPS?_)"'], cwd=tmp_path, env={}
     )
     return dict(line.split("=", 1) for line in shown.decode().split("\0") if line)
 
@@ -117,6 +117,24 @@ def test_local_indexes_are_left_to_the_wheelhouse(tmp_path: Path) -> None:
         "PIP_FIND_LINKS": "https://host/a https://host/b",
         "UV_FIND_LINKS": "https://host/a,https://host/b",
     }
+
+
+def test_proxies_hosts_and_patience_reach_pip_and_uv(tmp_path: Path) -> None:
+    proxy = ("https_proxy", "http://u:p@proxy:3128")
+    settings = PipSettings(trusted_hosts=("a", "b:8443"), timeout="7.5", proxies=(proxy,))
+    assert shell(build_secrets(settings)["mlship-env"], tmp_path) == {
+        "PIP_TRUSTED_HOST": "a b:8443",
+        "UV_INSECURE_HOST": "a b:8443",
+        "PIP_DEFAULT_TIMEOUT": "7.5",
+        "UV_HTTP_TIMEOUT": "7",
+        "https_proxy": proxy[1],
+        "HTTPS_PROXY": proxy[1],
+    }
+
+
+def test_a_file_of_pips_settings_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="which pip is configured to use, cannot be read"):
+        build_secrets(PipSettings(netrc=tmp_path / "gone"))
 
 
 def test_files_become_secrets(tmp_path: Path) -> None:

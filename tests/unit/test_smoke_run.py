@@ -1,6 +1,7 @@
 """The smoke test's orchestration against a scripted engine: what is started, what is removed, what is told."""
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
@@ -103,6 +104,34 @@ def test_a_command_that_cannot_start_is_a_failed_check() -> None:
     assert [check.id for check in failed] == ["serve.ready"]
     assert "serve.command" in failed[0].remedy
     assert found.running == {}
+
+
+def test_an_image_without_python_is_a_failed_check() -> None:
+    class NoPython(Served):
+        def start(self, request: RunRequest) -> str:
+            raise UsageError(f"{request.image} cannot start: python: executable file not found in $PATH", hint="")
+
+    found = NoPython(**vars(good()))
+    report = smoke(found, "app:1", QUICK, quiet)
+    assert [check.id for check in report.checks if check.status == "fail"] == ["model.import"]
+    assert found.running == {}
+
+
+def test_a_server_that_dies_while_the_client_is_silent_is_noticed() -> None:
+    class Silent(Served):
+        def output(self, container: str) -> Iterator[str]:
+            yield from super().output(container)
+            if len(self.running) > 1 and self.running[container][0].stdout:
+                over.wait(10)
+
+    over = threading.Event()
+    dead = Script(stderr="gone\n", ends=ExitState(4, out_of_memory=False))
+    found = Silent(**vars(engine(Script(told(*MODEL.events)), Script(told(Hello(), Probe("live", 200, 0.1))), dead)))
+    report = smoke(found, "app:1", QUICK, quiet)
+    over.set()
+    bad = report.failure
+    assert bad is not None
+    assert bad.seen.startswith("the server ended with exit code 4 before it was ready")
 
 
 def test_there_is_no_such_image() -> None:
