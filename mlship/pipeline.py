@@ -3,7 +3,6 @@
 Nothing is pushed that the smoke test did not pass.
 """
 
-import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from mlship.lock.indexes import project_settings
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
 from mlship.lock.wheelhouse import stage
+from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
 from mlship.project.load import load_config
@@ -29,8 +29,6 @@ from mlship.report.titles import retitled
 from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
-
-_MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 
 
 @dataclass(frozen=True)
@@ -181,8 +179,8 @@ def _checked_lock(repo: Path, config: Config, target: str | None) -> Lock:
 def _for_platform(config: Config, target: str | None) -> Config:
     if target is None or target == config.platform:
         return config
-    if target not in _MACHINES.values():
-        raise UsageError(f"--platform {target} is not known", hint="use linux/amd64 or linux/arm64")
+    if target not in PLATFORMS:
+        raise UsageError(f"--platform {target} is not known", hint=f"use {' or '.join(PLATFORMS)}")
     return config.model_copy(update={"platform": target})
 
 
@@ -190,7 +188,7 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
     """Build, and check the engine meanwhile: the check takes as long as a build in which nothing has changed."""
     with ThreadPoolExecutor(1) as thread:
         checked = thread.submit(engine.info)
-        if options.smoke and prepared.plan.platform != _MACHINES.get(platform.machine()):
+        if options.smoke and prepared.plan.platform != this_platform():
             _check_testable(prepared.plan, checked.result())  # before minutes of emulation, not after
         try:
             with reporter.building() as watch:

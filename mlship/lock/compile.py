@@ -19,6 +19,7 @@ from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
 from mlship.lock.stubs import true_hashes, write_stubs
 from mlship.lock.wheelhouse import Hashes, stage
+from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
 from mlship.resources import read_template
@@ -38,7 +39,6 @@ _ENVIRONMENT = {
 _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
-_MACHINES = {"linux/amd64": {"x86_64", "AMD64"}, "linux/arm64": {"aarch64", "arm64"}}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def choose_place(config: Config) -> Place:
         return Place(local=False, reason=f"mlship runs on Python {here} and the image has {config.python}")
     if sys.platform != "linux" or libc != "glibc":
         return Place(local=False, reason="this machine is no Linux with glibc")
-    if platform.machine() not in _MACHINES[config.platform]:
+    if this_platform() != config.platform:
         return Place(local=False, reason=f"this machine is {platform.machine()} and the image {config.platform}")
     if tuple(int(part) for part in libc_version.split(".")[:2]) > _GLIBC[config.base.distro]:
         return Place(local=False, reason=f"this machine's glibc {libc_version} is newer than {config.base.distro}'s")

@@ -1,6 +1,12 @@
-"""The base image's name: always `python:X.Y-slim-<Debian release>`, where no registry is named from Docker Hub."""
+"""The base image: always `python:X.Y-slim-<Debian release>`, from Docker Hub where no registry is named."""
+
+import platform
+from typing import get_args
 
 from mlship.project.config import Config
+
+PLATFORMS: tuple[str, ...] = get_args(Config.model_fields["platform"].annotation)
+_PROCESSORS = {"x86_64": "linux/amd64", "AMD64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
 
 
 def base_name(config: Config) -> str:
@@ -11,3 +17,8 @@ def base_name(config: Config) -> str:
 def base_reference(config: Config) -> str:
     """Name and tag as the engine pulls it, from the mirror where there is one."""
     return f"{config.base.mirror}/library/{base_name(config)}" if config.base.mirror else base_name(config)
+
+
+def this_platform() -> str | None:
+    """The platform whose images this machine's processor runs; None for one that no image is built for."""
+    return _PROCESSORS.get(platform.machine())

@@ -18,7 +18,7 @@ from mlship.lock.record import LockRecord
 from mlship.project.load import load_config
 from tests.cli.test_smoke import Engine
 from tests.fakes import Script
-from tests.toy import YAML, toy
+from tests.toy import toy
 from tests.unit.test_smoke_run import told
 from tests.unit.test_verdict import IMAGE, stages
 
@@ -152,24 +152,6 @@ def test_what_the_engine_is_asked(run: Run, engine: Engine, monkeypatch: pytest.
     assert asked.contexts["wheelhouse"].is_dir()
 
 
-def test_another_platform_is_built_but_not_tested_here(run: Run, engine: Engine, repo: Path) -> None:
-    (repo / "mlship.yaml").write_text(YAML + "platform: linux/arm64\n")
-    locked(repo)
-    done = run()
-    assert done.exit_code == 2
-    assert "cannot be tested here" in done.stderr
-    assert "build" not in engine.calls
-    assert run("--no-smoke").exit_code == 0
-    assert request(engine).platform == "linux/arm64"
-
-
-def test_a_lock_for_another_platform_is_stale(run: Run, engine: Engine) -> None:
-    done = run("--platform", "linux/arm64")
-    assert done.exit_code == 3
-    assert "platform linux/amd64 -> linux/arm64" in done.stderr
-    assert engine.calls == []
-
-
 def test_the_platform_of_mlship_yaml_may_be_repeated(run: Run) -> None:
     assert run("--platform", "linux/amd64").exit_code == 0
 
@@ -183,13 +165,6 @@ def test_usage_errors_reach_no_engine(run: Run, engine: Engine, arguments: tuple
     assert done.exit_code == 2
     assert words in done.stderr
     assert engine.calls == []
-
-
-def test_an_image_that_another_engine_keeps(run: Run, engine: Engine) -> None:
-    engine.built = None
-    done = run("--builder", "remote")
-    assert done.exit_code == 5
-    assert "the engine has no image toy:dev" in done.stderr
 
 
 def test_the_image_that_was_built_is_the_one_that_is_tested(run: Run, engine: Engine) -> None:
