@@ -29,6 +29,14 @@ DOORS = {
     "socket": "smoke.inside",
     "jinja2": "render",
 }
+# What only `mlship init` needs of mlship.project; no other command pays for it, or depends on what it guesses.
+FOR_INIT = {
+    f"project.{name}"
+    for name in (
+        *("dependencies", "detect", "found", "frameworks", "models", "python_version", "requirements", "samples"),
+        *("scaffold", "servers", "sources", "tree"),
+    )
+}
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 50
 
@@ -70,6 +78,19 @@ def test_imports_point_down_and_io_stays_at_the_edge() -> None:
                 wrong.append(f"{name} must not know {rest}")
             if top in DOORS and not below(name, DOORS[top]):
                 wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_init_knows_what_detects() -> None:
+    known = modules()
+    assert set(known) >= FOR_INIT
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in known.items()
+        if name not in {*FOR_INIT, "cli.init", "report.init"}
+        for target in imports(tree)
+        if target.removeprefix("mlship.") in FOR_INIT
+    ]
     assert not wrong, "\n".join(wrong)
 
 

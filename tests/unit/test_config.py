@@ -96,6 +96,12 @@ def test_refusals_name_line_key_and_reason(change: tuple[str, str], said: str) -
     assert said in refusal(GOOD.replace(*change))
 
 
+def test_a_file_that_is_no_mlship_yaml_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "mlship.yaml").write_text(GOOD + "#" * 1_000_000)
+    with pytest.raises(UsageError, match="is larger than 1 MB"):
+        load_config(tmp_path, {})
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     message = refusal("nmae: x\nmodel: {load: 1}\n")
     assert [part in message for part in ("did you mean name?", "model.load", "serve: is missing")] == [True] * 3

@@ -216,6 +216,26 @@ def test_an_error_of_the_users_code_gets_its_remedy(
     assert words in found.remedy
 
 
+def test_a_model_near_its_limit_is_a_warning() -> None:
+    events = tuple(e for e in MODEL.events if not isinstance(e, Memory))
+    near = replace(MODEL, events=(*events, Memory(1900 * MIB, 30 * MIB, 20 * MIB, 10 * MIB)))
+    found = replace(GOOD, model=near)
+    assert checks(found)["model.memory"].status == "warn"
+    assert judge(found)[1].private_over_weights == 0  # it shrank
+
+
+def test_a_model_that_fails_after_its_first_answers_is_not_warm() -> None:
+    events = (
+        *stages("measure"),
+        Warm(0.1, 5),
+        Output(VALUE, (VALUE,)),
+        Failed("measure", "ValueError", "torn", None, None, ()),
+    )
+    found = next(c for c in judge(model(*events, ended=ExitState(1, out_of_memory=False)))[0] if c.status == "fail")
+    assert found.id == "model.warm"
+    assert "while answering the sample again and again" in found.seen
+
+
 def test_a_server_behind_a_shell_is_told_of_the_exec_form() -> None:
     shell = replace(IMAGE, command=("/usr/bin/dash", "run.sh"))
     found = checks(replace(GOOD, image=shell, serve=served(ended=None, exit_s=None)))["serve.sigterm"]

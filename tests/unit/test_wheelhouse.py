@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,22 @@ def test_a_changed_file_is_hashed_again(settings: PipSettings, tmp_path: Path) -
     after = stage(settings, pins, tmp_path / "cache")
     assert after != before
     assert list(after.iterdir()) == []
+
+
+def test_a_file_changed_in_place_is_hashed_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.whl"
+    file.write_bytes(b"one")
+    hashes = Hashes(tmp_path / "hashes.json")
+    before = hashes.of(file)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(0, 0))
+    assert hashes.of(file) == sha256_file(file) != before
+
+
+def test_of_two_folders_with_the_same_wheel_the_first_wins(tmp_path: Path) -> None:
+    first, second = (write_wheel(tmp_path / name, "alpha") for name in ("z", "a"))
+    found = local_files(PipSettings(find_links=(str(first.parent), str(second.parent))))
+    assert found[first.name].path == first
 
 
 def test_hashes_are_kept_and_a_broken_store_is_forgotten(tmp_path: Path) -> None:
