@@ -1,5 +1,6 @@
 """Templates are found from a wheel, an editable install and a plain checkout."""
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -64,3 +65,11 @@ def test_wheel_renders_outside_the_checkout(wheel: Path, tmp_path: Path) -> None
     where, length = done.stdout.split()
     assert where.startswith(str(site))
     assert int(length) == len(read_template("Dockerfile.j2"))
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    shutil.copy(ROOT / "examples/digits-onnx/repo/model.onnx", repo)
+    command = f"import sys; sys.path.append({here!r}); from mlship.__main__ import main; main()"
+    init = [str(python), "-I", "-c", command, "init", "--yes", "-C", str(repo)]
+    subprocess.run(init, check=True, capture_output=True, cwd=tmp_path, timeout=60)
+    assert "serving.model:load" in (repo / "mlship.yaml").read_text()
+    assert (repo / "serving/app.py").is_file()

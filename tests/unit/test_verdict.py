@@ -347,6 +347,19 @@ def test_an_answer_over_http_that_is_no_json_fails_and_one_without_numbers_warns
     assert checks(serving(*UP, Answer("first", 200, 0.02, ("cat",), "")))["serve.predict"].status == "warn"
 
 
+def test_a_server_that_is_no_longer_alive_when_it_is_ready_fails() -> None:
+    flaps = (Hello(), Probe("live", 200, 1.4), Probe("live", 500, 2.0), Probe("ready", 200, 3.0))
+    found = only_failure(serving(*flaps, *answers()))
+    assert (found.id, found.seen) == ("serve.live", "/health/live answers 500 when /health/ready answers 200")
+
+
+def test_a_quick_server_may_be_alive_and_ready_at_once() -> None:
+    quick = (Hello(), Probe("live", 200, 1.4), Probe("ready", 200, 1.5))
+    assert checks(serving(*quick, *answers()))["serve.live"].status == "pass"
+    slow = (Hello(), Probe("live", 200, 9.4), Probe("ready", 200, 9.5))
+    assert checks(serving(*slow, *answers()))["serve.live"].status == "warn"
+
+
 def test_nan_in_an_answer_over_http_fails() -> None:
     bad = Answer("first", 200, 0.02, ({"scores": [float("nan")]},), "")
     assert only_failure(serving(*UP, bad)).id == "serve.predict"
