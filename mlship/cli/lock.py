@@ -50,14 +50,13 @@ def _stale(directory: Path, config: "Config") -> bool:
 
 
 def _check(directory: Path, config: "Config", *, json: bool) -> None:
-    from json import dumps
-
     from mlship.console import emit, say
     from mlship.lock.check import check_lock
+    from mlship.report.json import to_json
 
     lock = check_lock(directory, config)
     if json:
-        emit(dumps({"fresh": True, "pins": len(lock.pins), "base": lock.record.base, "digest": lock.record.digest}))
+        emit(to_json({"fresh": True, "pins": len(lock.pins), "base": lock.record.base, "digest": lock.record.digest}))
     say(f"{config.requirements.lock} is up to date: {len(lock.pins)} pins, {lock.record.base}")
 
 

@@ -1,12 +1,12 @@
 """What `mlship init` found and wrote: on the screen, as JSON and as a diff."""
 
 import difflib
-import json
 from collections.abc import Sequence
 
 from mlship.console import say
 from mlship.project.found import Fact, Found
 from mlship.project.scaffold import NewFile, Scaffold
+from mlship.report.json import to_json
 
 
 def show_found(found: Found) -> None:
@@ -54,7 +54,7 @@ def diff(new: Sequence[NewFile]) -> str:
 def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
     """All of it for machines; null where something was not found."""
     server = found.server
-    return json.dumps(
+    return to_json(
         {
             "found": {
                 "name": found.name,
@@ -78,7 +78,6 @@ def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
             "kept": [kept.path for kept in planned.kept],
             "todo": planned.todo,
         },
-        indent=2,
     )
 
 

@@ -1,11 +1,11 @@
 """What `mlship lock` did: how many pins, how long, and what changed against the lock before."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mlship.lock.pins import Pin
 from mlship.lock.resolve import Resolved
+from mlship.report.json import to_json
 
 _SHOWN = 20
 
@@ -57,7 +57,7 @@ def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
 
 def lock_json(resolved: Resolved, seconds: float) -> str:
     """For machines."""
-    return json.dumps(
+    return to_json(
         {
             "pins": len(resolved.pins),
             "resolver": resolved.record.resolver,
@@ -66,6 +66,6 @@ def lock_json(resolved: Resolved, seconds: float) -> str:
             "where": "this machine" if resolved.place.local else "base image",
             "why": resolved.place.reason,
             "seconds": round(seconds, 3),
-            "changes": [asdict(change) for change in lock_changes(resolved.previous, resolved.pins)],
+            "changes": lock_changes(resolved.previous, resolved.pins),
         }
     )
