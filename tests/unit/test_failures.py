@@ -291,6 +291,8 @@ def test_a_push_that_fails_is_no_matter_of_the_base_mirror() -> None:
     error = push_failure("reg.example/a:1", text)
     assert isinstance(error, TransientError)
     assert "reg.example is the registry that --tag should name" in error.hint
+
+
 def test_a_step_that_printed_nothing_is_explained_by_buildkit() -> None:
     error = 'process "/bin/sh -c false" did not complete successfully: exit code: 1'
     found = build_failure(FailedBuild(step="[builder 2/9] RUN false", output=(), error=error))
