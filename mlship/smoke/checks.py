@@ -15,7 +15,7 @@ TITLES = {
     "model.golden": "the answer equals the recorded one",
     "model.memory": "the model fits its memory limit",
     "serve.live": "the server says that it is alive",
-    "serve.ready": "it says ready once it is warm",
+    "serve.ready": "it is ready in time, and then quick",
     "serve.predict": "it answers the sample",
     "serve.malformed": "it refuses malformed requests",
     "serve.inflight": "SIGTERM loses no request in flight",

@@ -1,11 +1,11 @@
 """`mlship build` on the smallest repository: what it leaves in the engine, and what it does when it fails."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.command import mlship
 from tests.toy import MODEL, SERVER, YAML, toy
 
 pytestmark = pytest.mark.docker
-TAG = "mlship-test-toy:latest"
+TAG = f"mlship-test-toy:{uuid.uuid4().hex[:8]}"  # other sessions may share the engine
 
 
 @pytest.fixture
@@ -24,6 +24,12 @@ def locked(tmp_path: Path) -> Path:
     done = mlship("lock", cwd=repo)
     assert done.code == 0, done.stderr
     return repo
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _images_go() -> Iterator[None]:
+    yield
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
 
 
 @pytest.fixture(autouse=True)
@@ -92,10 +98,7 @@ def test_code_is_readable_whatever_its_modes_are(locked: Path) -> None:
     assert mlship("build", "--tag", TAG, cwd=locked).code == 0
 
 
-def test_push_goes_to_a_real_registry(locked: Path) -> None:
-    registry = os.environ.get("MLSHIP_BASE_MIRROR")
-    if registry is None:
-        pytest.skip("no local registry: base images came from a real one")
+def test_push_goes_to_a_real_registry(locked: Path, registry: str) -> None:
     done = mlship("build", "--tag", f"{registry}/mlship-test/toy:1", "--push", "--json", cwd=locked)
     assert done.code == 0, done.stderr
     digest = json.loads(done.stdout)["digest"]
