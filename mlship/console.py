@@ -22,14 +22,14 @@ def talk() -> "Console":
     """The console for people, on stderr. Honours NO_COLOR; no hard wraps, so CI logs stay greppable."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 @cache
 def _data() -> "Console":
     from rich.console import Console
 
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, emoji=False)
 
 
 @cache
@@ -37,7 +37,7 @@ def _problems() -> "Console":
     """Errors and warnings have a console of their own, so that --quiet cannot silence them."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, EngineInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
-from mlship.image.dockerfile import dockerfile, dockerignore, titles
+from mlship.image.dockerfile import copied, dockerfile, dockerignore, titles
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.indexes import project_settings
@@ -23,7 +23,7 @@ from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
 from mlship.project.load import load_config
-from mlship.project.paths import check_paths
+from mlship.project.paths import behind_links, check_paths
 from mlship.project.weights import check_weights
 from mlship.report.titles import retitled
 from mlship.resources import cache_folder, read_template
@@ -108,7 +108,8 @@ def prepare(repo: Path, target: str | None = None) -> Prepared:
     weights = check_weights(repo, config.model)
     lock = _checked_lock(repo, config, target)
     plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
-    return Prepared(repo, config, lock, plan, dockerfile(plan), dockerignore(plan))
+    ignore = dockerignore(plan, behind_links(repo, copied(plan)))
+    return Prepared(repo, config, lock, plan, dockerfile(plan), ignore)
 
 
 def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:

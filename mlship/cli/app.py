@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,21 +24,32 @@ if TYPE_CHECKING:
     from typer._click import Context  # what TyperGroup.invoke really takes; typer.Context is a subclass of it
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 3.0  # seconds
+
+
 class Boundary(TyperGroup):
     """Known errors get their message, hint and code; Ctrl-C is 130; anything else is our bug, and says so."""
 
     def invoke(self, ctx: "Context") -> object:
-        signal.signal(signal.SIGTERM, _interrupt)
+        before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+        try:
+            return self._guarded(ctx)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _guarded(self, ctx: "Context") -> object:
         try:
             result: object = super().invoke(ctx)
         except MlshipError as error:
             raise _exit(error) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, typer.Abort) as error:  # Abort: Ctrl-C or Ctrl-D at a question
             raise _exit(Interrupted()) from error
         except BrokenPipeError as error:  # `mlship plan | head`
             sys.stdout = None
             raise typer.Exit(0) from error
-        except (typer.Exit, typer.Abort):
+        except typer.Exit:
             raise
         except OSError as error:
             raise _exit(_from_system(error)) from error
@@ -88,7 +100,15 @@ for command in (init, lock, plan, dockerfile, build, smoke, schema):
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM, as CI sends it, cleans up as Ctrl-C does."""
+    """SIGTERM, as CI sends it, cleans up as Ctrl-C does; pressing it twice does not stop the cleaning."""
+    until = time.monotonic() + _PATIENCE
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= until:  # where Python lost the first one (in a __del__), the next one counts
+            _interrupt(number, frame)
+
+    for number in _SIGNALS:
+        signal.signal(number, again)
     raise KeyboardInterrupt
 
 

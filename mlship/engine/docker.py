@@ -28,6 +28,7 @@ LABEL = "dev.mlship.run"
 _TMPFS = {"/tmp": "rw,nosuid,nodev,noexec,size=512m,mode=1777"}  # noqa: S108  a mount point in the container
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
+_WHICH = "`docker version` must answer; `docker context ls` and DOCKER_HOST say which engine is meant"
 _UPGRADE = "install Docker Engine 23 or newer with buildx: https://docs.docker.com/engine/install/"
 
 
@@ -170,12 +171,19 @@ def _connected() -> Iterator["DockerClient"]:
     from docker.errors import APIError, DockerException
 
     try:
-        with closing(_client()) as client:
+        with closing(_found_client()) as client:
             yield client
     except APIError as error:
         raise engine_failure(_said(error)) from error
     except (DockerException, OSError) as error:  # OSError: requests' own are of that kind
         raise engine_failure(str(error)) from error
+
+
+def _found_client() -> "DockerClient":
+    try:
+        return _client()
+    except ValueError as error:  # a port that is none, an answer that is no JSON
+        raise EngineError(f"the Docker Engine cannot be asked: {error}", hint=_WHICH) from error
 
 
 def _client() -> "DockerClient":
@@ -228,13 +236,13 @@ def _buildx_version() -> str:
         done = process.run(["docker", "buildx", "version"], process.Options(timeout=60))
     except process.ProcessError as error:
         raise no_docker() from error
-    found = re.search(r"\bv?(\d+)\.(\d+)\S*", done.stdout)
+    found = re.search(r"buildx v?((\d+)\.(\d+)\S*)", done.stdout)  # Podman's docker says "buildah 1.33"
     hint = "install buildx 0.13 or newer: package docker-buildx-plugin (Docker's) or docker-buildx (Debian, Ubuntu)"
     if not done.ok or not found:
         raise EngineError("docker has no buildx", hint=hint)
-    if (int(found[1]), int(found[2])) < OLDEST_BUILDX:
-        raise EngineError(f"buildx {found[0]} is too old", hint=hint)
-    return found[0].removeprefix("v")
+    if (int(found[2]), int(found[3])) < OLDEST_BUILDX:
+        raise EngineError(f"buildx {found[1]} is too old", hint=hint)
+    return found[1]
 
 
 def _check_engine(name: str, version: str) -> None:

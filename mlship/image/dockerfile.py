@@ -37,10 +37,14 @@ def dockerfile(plan: BuildPlan) -> str:
     )
 
 
-def dockerignore(plan: BuildPlan) -> str:
-    """What the engine may see of the repository: nothing but what the Dockerfile copies."""
-    paths = [plan.lock, *plan.source, *(path for w in plan.weights for path in w.files)]
-    return render("dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT)
+def copied(plan: BuildPlan) -> tuple[str, ...]:
+    """The paths of the repository that the Dockerfile names."""
+    return tuple(dict.fromkeys((plan.lock, *plan.source, *(path for w in plan.weights for path in w.files))))
+
+
+def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
+    """What the engine may see of the repository: nothing but what the Dockerfile copies, and what its links lead to."""
+    return render("dockerignore.j2", paths=list(dict.fromkeys((*copied(plan), *linked))), left_out=LEFT_OUT)
 
 
 def _health(plan: BuildPlan) -> str:

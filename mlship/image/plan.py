@@ -140,7 +140,7 @@ def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revis
         smoke: the smoke test's own description, for the image's labels.
     """
     base = Base(base_name(config), base_reference(config), lock.record.digest)
-    version = config.version or revision.describe or "dev"
+    version = config.version or revision.image_tag or "dev"
     return BuildPlan(
         tag=f"{config.name}:{version}",
         platform=config.platform,

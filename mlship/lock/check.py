@@ -34,6 +34,8 @@ def check_lock(repo: Path, config: Config) -> Lock:
     _refuse_foreign(repo, name, text)
     record = read_record(repo)
     changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
+    if not changes and record.base != inputs["base"]:
+        changes.append(f"{FILE_NAME} was edited by hand: its digest is of {record.base}")
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", hint=HINT)

@@ -9,6 +9,7 @@ from mlship.errors import UsageError
 from mlship.files import sha256_text
 from mlship.project.base import base_name
 from mlship.project.config import Config
+from mlship.project.paths import leaves
 from mlship.redact import has_credentials
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
@@ -60,7 +61,7 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
     if PurePosixPath(path).suffix in {".toml", ".py", ".cfg"}:
         raise UsageError(f"{path}: mlship locks requirements files only", hint="list what you need in requirements.in")
     where = repo / path
-    if not where.resolve().is_relative_to(repo.resolve()):
+    if leaves(repo, where):
         raise UsageError(f"{path} lies outside the repository (named by {named_by})", hint="copy it here")
     try:
         return InputFile(path, where.read_text(encoding="utf-8"))

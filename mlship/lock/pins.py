@@ -119,7 +119,7 @@ def _hash(text: str) -> str:
 def _requirement(text: str) -> Requirement:
     try:
         return Requirement(text)
-    except InvalidRequirement as error:
+    except (InvalidRequirement, RecursionError) as error:
         shown = "an address without a name" if "://" in text else repr(text[:60])
         raise _RefusedError(f"{shown} is not of the form name==version --hash=sha256:...") from error
 

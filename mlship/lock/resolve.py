@@ -25,6 +25,7 @@ from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, read_record
 from mlship.project.base import base_name, base_reference
 from mlship.project.config import Config
+from mlship.project.paths import leaves
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?")
 
@@ -87,7 +88,7 @@ def _check_packages(upgrade: Upgrade) -> None:
 def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
     """The lock so far, as text and as pins; a file that no `mlship lock` or pip-compile wrote is never overwritten."""
     name = config.requirements.lock
-    if not (repo / name).resolve().is_relative_to(repo.resolve()):
+    if leaves(repo, repo / name):
         raise UsageError(f"{name} lies outside the repository", hint="set requirements.lock in mlship.yaml")
     text = read_text(repo / name) or ""
     if not text.strip():

@@ -12,7 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mlship.project.commands import PORT, is_shell
 from mlship.units import bytes_of
 
-MUSL = ("alpine", "musl")
+MUSL_REFUSED = (
+    "Alpine (musl) is refused: PyPI's ML wheels are built for glibc, so on musl they are compiled for "
+    "the better part of an hour or are missing altogether, and NVIDIA's libraries do not load. "
+    "Use bookworm or trixie"
+)
+_PLAIN = re.compile(r"[\w@%+=:,./ -]+")
+_MUSL = re.compile(r"(?i)alpine|musl")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
 
 
@@ -21,12 +27,17 @@ def _relative(text: str) -> str:
     path = PurePosixPath(text)
     if not text or path.is_absolute() or ".." in path.parts or "~" in path.parts[:1]:
         raise ValueError(f"{text!r} is not a path inside the repository")
-    if not re.fullmatch(r"[\w@%+=:,./ -]+", text) or text != text.strip() or text.startswith("-"):
+    if not needs_no_quoting(text):
         raise ValueError(
             f"{text!r} has characters that are not safe in a Dockerfile "
             "(letters, digits, spaces and @%+=:,._/- are); rename the file"
         )
     return str(path)
+
+
+def needs_no_quoting(path: str) -> bool:
+    """The path stands for itself in a Dockerfile and a .dockerignore: no pattern, no variable, no second line."""
+    return bool(_PLAIN.fullmatch(path)) and path == path.strip() and not path.startswith("-")
 
 
 def _entry(text: str) -> str:
@@ -76,20 +87,21 @@ def _printable(text: str) -> str:
     return text
 
 
+def names_musl(value: object) -> bool:
+    """Alpine, or another system on musl, is asked for here."""
+    return isinstance(value, str) and bool(_MUSL.search(value))
+
+
 def _no_musl(value: object) -> object:
-    """Refuse Alpine wherever somebody would write it, with the reason."""
-    if any(word in str(value).lower() for word in MUSL):
-        raise ValueError(
-            "Alpine (musl) is refused: PyPI's ML wheels are built for glibc, so on musl they are compiled for "
-            "the better part of an hour or are missing altogether, and NVIDIA's libraries do not load. "
-            "Use bookworm or trixie"
-        )
+    """Refuse Alpine wherever somebody would write it, with the reason; load.py does so under unknown keys."""
+    if names_musl(value):
+        raise ValueError(MUSL_REFUSED)
     return value
 
 
 def _unquoted(value: object) -> object:
     """YAML reads an unquoted 3.11 as a number; nothing else than "3.11" can have been meant."""
-    return str(value) if isinstance(value, float) else value
+    return str(value) if isinstance(value, float) else _no_musl(value)
 
 
 RepoPath = Annotated[str, AfterValidator(_relative)]
@@ -117,6 +129,8 @@ class Requirements(Section):
 
     @model_validator(mode="after")
     def _two_files(self) -> "Requirements":
+        if self.lock in {"mlship.lock", "mlship.yaml"}:
+            raise ValueError(f"lock is {self.lock}, which is a file of mlship's own; give it another name")
         if self.input == self.lock:
             raise ValueError("input and lock are the same file; the lock would overwrite what it is made from")
         return self

@@ -1,12 +1,15 @@
 """What git says of the repository: for labels and the default tag. Unknown where there is no git, never an error."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from mlship import process
+
+_LONGEST_TAG = 100
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,14 @@ class Revision:
     source: str | None = None
     epoch: int | None = None
 
+    @property
+    def image_tag(self) -> str | None:
+        """`describe` as the tag of an image: a git tag such as v1.0+cu121 or release/2 is none as it stands."""
+        if self.describe is None:
+            return None
+        tag = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.describe).lstrip(".-")
+        return tag[-_LONGEST_TAG:].lstrip(".-") or None
+
 
 def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Revision:
     """Ask git; SOURCE_DATE_EPOCH in the environment overrides the commit's time."""
@@ -38,13 +49,17 @@ def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Re
 
 
 def without_credentials(remote: str) -> str:
-    """A remote's URL without user and password: the label can be read by whoever pulls the image."""
+    """A remote's URL on one line, without user and password: whoever pulls the image can read the label."""
+    remote = "".join(c for c in remote if c.isprintable())
     try:
         parts = urlsplit(remote)
     except ValueError:
         return ""
-    if parts.scheme not in {"http", "https"}:
+    if not parts.netloc:
         return remote
+    if parts.scheme == "ssh":  # its user is part of the address; a password has no business there
+        user = f"{parts.username}@" if parts.username else ""
+        return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2]))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 

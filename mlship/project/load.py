@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mlship.errors import UsageError
-from mlship.project.config import AllowedPickle, Config, Section
+from mlship.project.config import MUSL_REFUSED, AllowedPickle, Config, Section, names_musl
 
 FILE_NAME = "mlship.yaml"
 MIRROR_VARIABLE = "MLSHIP_BASE_MIRROR"
 _SIZE_LIMIT = 1_000_000
 _DEPTH_LIMIT = 20
+_TEXT_KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 _KEY_LIMIT = 10_000  # aliases can make a small file expand without end
 
 KeyPath: TypeAlias = tuple[str | int, ...]
@@ -112,6 +113,8 @@ def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refuse(f"line {key.start_mark.line + 1}: a key must be plain text")
+            if key.tag not in _TEXT_KEYS:
+                raise _refuse(f"line {key.start_mark.line + 1}: YAML does not take {key.value!r} for text; quote it")
             yield (*path, key.value), key
             yield from _walk(value, (*path, key.value))
     elif isinstance(node, yaml.SequenceNode):
@@ -151,6 +154,8 @@ def _message(error: ErrorDetails) -> str:
         "dict_type": f"must hold keys of its own, and is {given}",
         "string_type": f"must be text, and is {given}; put it in quotes",
     }.get(kind)
+    if kind == "extra_forbidden" and names_musl(error["input"]):
+        return MUSL_REFUSED
     if kind == "extra_forbidden":
         return f"unknown key{_guess(error['loc'])}"
     if kind == "value_error":

@@ -1,8 +1,8 @@
 """Are the files that mlship.yaml names there, and inside the repository?"""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.project.config import Config
@@ -33,6 +33,49 @@ def check_paths(repo: Path, config: Config) -> None:
     _file(repo, config.model.sample, "model.sample")
     if config.model.golden is not None:
         _file(repo, config.model.golden, "model.golden")
+
+
+def leaves(repo: Path, path: Path) -> bool:
+    """The path leads out of the repository, or round in a circle."""
+    try:
+        return not path.resolve().is_relative_to(repo.resolve())
+    except (OSError, RuntimeError):
+        return True
+
+
+def behind_links(repo: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """What symbolic links among the paths lead to, step by step: the image build follows them to files it must see.
+
+    Raises:
+        UsageError: a link leads out of the repository, or by an absolute path, which means nothing to the engine.
+    """
+    root = repo.resolve()
+    return tuple(dict.fromkeys(step for path in paths for step in _steps(root, path) if step != path))
+
+
+def _steps(root: Path, path: str) -> Iterator[str]:
+    """Every link on the way, and the end of the way."""
+    here, rest = root, [*PurePosixPath(path).parts]
+    while rest:
+        name = rest.pop(0)
+        here = here.parent if name == ".." else here / name
+        if not here.is_relative_to(root):
+            raise UsageError(f"{path} is a symbolic link out of the repository", hint=f"copy the file to {path}")
+        if here.is_symlink():
+            yield here.relative_to(root).as_posix()
+            rest[:0] = _relative_target(path, here)
+            here = here.parent
+    yield here.relative_to(root).as_posix()
+
+
+def _relative_target(path: str, link: Path) -> tuple[str, ...]:
+    target = link.readlink()
+    if target.is_absolute():
+        raise UsageError(
+            f"{path} is a symbolic link by an absolute path, {target}, which the image build cannot follow",
+            hint=f"make it a relative one: `ln -sfr {target} {link.name}` in its folder",
+        )
+    return target.parts
 
 
 def existing(repo: Path, path: str, key: str) -> Path:

@@ -66,7 +66,7 @@ def distribution(line: str) -> str | None:
     text = re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip()
     try:
         return canonicalize_name(Requirement(text).name)
-    except InvalidRequirement:
+    except (InvalidRequirement, RecursionError):
         return None
 
 

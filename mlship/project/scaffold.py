@@ -12,7 +12,7 @@ from mlship.project.commands import for_app
 from mlship.project.config import json_schema
 from mlship.project.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
 from mlship.project.found import Fact, Found, Routes
-from mlship.project.paths import LEFT_OUT
+from mlship.project.paths import LEFT_OUT, leaves
 from mlship.project.samples import made_up_sample
 from mlship.render import render
 
@@ -102,7 +102,7 @@ def write_new(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
         OSError: the repository cannot be written, or the disk is full.
     """
     for file in files:
-        if not (repo / file.path).parent.resolve().is_relative_to(repo.resolve()):
+        if leaves(repo, (repo / file.path).parent):
             raise UsageError(
                 f"{file.path} would be written outside of {repo}: its folder is a symbolic link",
                 hint="remove the link, then run `mlship init` again",

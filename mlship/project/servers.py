@@ -15,7 +15,7 @@ from mlship.project.commands import (
     procfile_web,
     program,
 )
-from mlship.project.config import MUSL
+from mlship.project.config import names_musl
 from mlship.project.found import Routes, Server
 from mlship.project.sources import App, Module, Route, is_served, reachable
 from mlship.project.tree import Tree
@@ -110,7 +110,7 @@ def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
         yield f"the Procfile's web line needs a shell, so it was not taken over: {web[:200]}"
     if dockerfile and dockerfile.command and not exec_form(dockerfile.command):
         yield "the Dockerfile's command needs a shell, so it was not taken over"
-    if dockerfile and any(word in dockerfile.base for word in MUSL):
+    if dockerfile and names_musl(dockerfile.base):
         yield f"the Dockerfile builds on {dockerfile.base}; mlship on Debian slim, where ML wheels install as they are"
     if dockerfile:
         yield "the Dockerfile stays as it is; mlship renders its own and does not use it"

@@ -9,7 +9,7 @@ from typing import IO
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file
-from mlship.project.config import AllowedPickle, Model
+from mlship.project.config import AllowedPickle, Model, needs_no_quoting
 from mlship.project.formats import CODE, Kind, decompressor, identify, numpy_data
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing
@@ -98,11 +98,28 @@ def _files(repo: Path, named: str, index: int) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
         for name in sorted([*names, *(f for f in folders if Path(root, f).is_symlink())]):
             path = Path(root, name).relative_to(repo).as_posix()
-            if existing(repo, path, key).is_file() and not name.startswith("."):
+            if _is_weight(existing(repo, path, key), path, key):
                 found += 1
                 yield path
     if not found:
         raise UsageError(f"mlship.yaml, {key}: the folder {named} holds no files", hint=f"fetch the model into {named}")
+
+
+def _is_weight(full: Path, path: str, key: str) -> bool:
+    if full.is_dir():
+        raise UsageError(
+            f"mlship.yaml, {key}: {path} is a symbolic link to a folder, which would be left out of the image",
+            hint=f"name the folder itself in {key}, or copy it here",
+        )
+    if not full.is_file() or full.name.startswith("."):
+        return False
+    if not needs_no_quoting(path):
+        raise UsageError(
+            f"mlship.yaml, {key}: {path!r} has characters that are not safe in a Dockerfile "
+            "(letters, digits, spaces and @%+=:,._/- are)",
+            hint="rename the file",
+        )
+    return True
 
 
 def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:

@@ -1,8 +1,10 @@
 """The one place where errors become exit codes: message, hint, code; never a traceback for what a user can cause."""
 
+import signal
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from mlship import __version__
@@ -83,6 +85,37 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr("mlship.pipeline.prepare", interrupted)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+
+
+def test_a_second_ctrl_c_does_not_stop_the_cleaning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cleaned: list[bool] = []
+
+    def interrupted_twice(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("mlship.pipeline.prepare", interrupted_twice)
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+    assert cleaned
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_at_a_question_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def asked(*_: object) -> None:
+        raise typer.Abort
+
+    monkeypatch.setattr("mlship.pipeline.prepare", asked)
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+
+
+def test_no_word_between_colons_becomes_a_picture(tmp_path: Path) -> None:
+    repo = toy(tmp_path, mlship_yaml=YAML.replace("name: toy", 'name: "a:x:b"'))
+    assert "'a:x:b'" in mlship("plan", cwd=repo).stderr
 
 
 def test_schema_is_json(tmp_path: Path) -> None:

@@ -143,5 +143,14 @@ def test_github_gets_a_summary(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "PROVEN on cpu" in (tmp_path / "summary").read_text()
 
 
+def test_a_summary_that_cannot_be_written_changes_no_verdict(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none/summary"))
+    done = run("app:1")
+    assert done.exit_code == 0
+    assert "warning: no step summary" in done.stderr
+
+
 def test_the_specification_survives_its_label() -> None:
     assert SmokeSpec.from_json(SPEC.to_json()) == SPEC

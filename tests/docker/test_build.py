@@ -119,6 +119,15 @@ def test_an_unknown_package_of_debian_fails_the_build(locked: Path) -> None:
     assert "hint:" in done.stderr
 
 
+def test_links_inside_the_repository_are_followed(locked: Path) -> None:
+    (locked / "data").mkdir()
+    for name in ("model.py", "sample.json", "golden.json", "requirements.txt", "weights.txt"):
+        (locked / name).rename(locked / "data" / name)
+        (locked / name).symlink_to(f"data/{name}")
+    done = mlship("build", "--tag", TAG, cwd=locked)
+    assert done.code == 0, done.stderr
+
+
 def test_debian_packages_reach_the_final_image(locked: Path) -> None:
     (locked / "mlship.yaml").write_text(YAML + "system: {run: [libgomp1]}\n")
     done = mlship("build", "--tag", TAG, cwd=locked)

@@ -66,6 +66,12 @@ def test_python_may_stand_without_quotes() -> None:
         (("source: [serving]", "source: [serving]\nsource: [x]"), "line 9: source stands twice"),
         (("source: [serving]", "source: [serving]\nbase: {distro: alpine}"), "Alpine (musl) is refused"),
         (("source: [serving]", "source: [serving]\nbase: python:3.11-alpine"), "Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\nbase: {image: 'python:3.11-alpine'}"), "base.image: Alpine (musl)"),
+        (("source: [serving]", "source: [serving]\nimage: python:3.11-alpine"), "image: Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\npython: 3.11-alpine"), "python: Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\n1: x"), "line 9: YAML does not take '1' for text"),
+        (("source: [serving]", "source: [serving]\nenv: {ON: x}"), "line 9: YAML does not take 'ON' for text"),
+        (("source: [serving]", "source: [serving]\nrequirements: {lock: mlship.lock}"), "a file of mlship's own"),
         (("source: [serving]", "source: [serving]\nbase: {distro: bullseye}"), "'bookworm' or 'trixie'"),
         (("source: [serving]", "source: [serving]\npython: '3.8'"), "line 9: python: must be"),
         (("source: [serving]", "source: [serving]\nenv: {API_KEY: x}"), "looks like a secret"),
@@ -114,6 +120,10 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
     refusal(text)
 
 
+def test_a_mirror_may_be_called_so() -> None:
+    assert parse_config(GOOD + "base: {mirror: alpine.example.com}\n").base.mirror == "alpine.example.com"
+
+
 def test_aliases_that_expand_without_end_are_refused() -> None:
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
@@ -146,6 +156,35 @@ def test_schema_knows_every_key() -> None:
     properties = schema["properties"]
     assert isinstance(properties, dict)
     assert set(properties) == set(Config.model_fields)
+
+
+_MARKS = [
+    "\n",
+    "  ",
+    "- ",
+    ": ",
+    "? ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "<<",
+    "!!set ",
+    "!!binary ",
+    "|\n",
+    "# ",
+    "~",
+    "\0",
+]
+
+
+@given(st.lists(st.sampled_from([*_MARKS, "1", "2020-01-01", "name", "serve", "base", "alpine", ".inf"])).map("".join))
+def test_no_yaml_makes_a_traceback(text: str) -> None:
+    for document in (text, GOOD + text):
+        with suppress(UsageError):
+            parse_config(document)
 
 
 @given(st.text(max_size=300))

@@ -1,12 +1,17 @@
+import json
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.check import check_lock
 from mlship.lock.inputs import collect_inputs
-from mlship.lock.record import LockRecord
+from mlship.lock.record import LockRecord, read_record
 from mlship.project.config import Config
 from mlship.project.load import parse_config
 
@@ -16,6 +21,7 @@ model: {load: "a:b", sample: s.json}
 serve: {command: [python]}
 source: [a.py]
 """
+FIELDS = sorted(field.name for field in fields(LockRecord))
 TEXT = f"numpy==2.0 --hash=sha256:{'a' * 64}\n"
 
 
@@ -109,6 +115,35 @@ def test_a_lock_that_is_no_text(repo: Path) -> None:
     assert "requirements.txt cannot be read as UTF-8 text" in refusal(repo)
 
 
+def test_a_record_whose_digest_is_of_another_base(repo: Path) -> None:
+    record = (repo / "mlship.lock").read_text()
+    edited = record.replace(
+        '"base": "python:3.11-slim-bookworm",\n  "digest"', '"base": "python:3.13-slim-trixie",\n  "digest"'
+    )
+    assert edited != record
+    (repo / "mlship.lock").write_text(edited)
+    assert "its digest is of python:3.13-slim-trixie" in refusal(repo)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda v: st.lists(v) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), v),
+    max_leaves=10,
+)
+
+
+@given(
+    _json.map(json.dumps).map(str.encode)
+    | st.binary()
+    | st.dictionaries(st.sampled_from(FIELDS), _json).map(json.dumps).map(str.encode)
+)
+def test_no_record_makes_a_traceback(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    repo = tmp_path_factory.getbasetemp()
+    (repo / "mlship.lock").write_bytes(content)
+    with suppress(LockError):
+        read_record(repo)
+
+
 @pytest.mark.parametrize("bad", [b"", b"{}", b"\xff", b'{"inputs": 1}'])
 def test_a_broken_record(repo: Path, bad: bytes) -> None:
     (repo / "mlship.lock").write_bytes(bad)
@@ -125,6 +160,7 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
         ("-r pyproject.toml", "locks requirements files only"),
         ("-r ../outside.in", "lies outside the repository"),
         ("-r link.in", "lies outside the repository"),
+        ("-r circle.in", "lies outside the repository"),
         ("-c /etc/passwd", "only files of this repository"),
         ("-r https://host/r.in", "only files of this repository"),
         ("-e .", "a package from a local folder"),
@@ -136,6 +172,7 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
 def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) -> None:
     (repo / "link.in").symlink_to("/etc/passwd")
     (repo / "binary.in").write_bytes(b"\xff")
+    (repo / "circle.in").symlink_to("circle.in")
     (repo / "requirements.in").write_text(f"numpy\n{line}\n")
     with pytest.raises(UsageError) as caught:
         collect_inputs(repo, config())

@@ -7,7 +7,7 @@ import pytest
 from mlship.errors import UsageError
 from mlship.project.config import Config
 from mlship.project.load import parse_config
-from mlship.project.paths import check_paths
+from mlship.project.paths import behind_links, check_paths
 
 YAML = """\
 name: digits
@@ -60,6 +60,22 @@ def test_links_out_of_the_repository_are_refused(repo: Path, config: Config, nam
     (repo / name).unlink(missing_ok=True)
     (repo / name).symlink_to(repo.parent / "outside")
     assert "symbolic link out of the repository" in refusal(repo, config)
+
+
+def test_links_inside_are_followed_step_by_step(repo: Path) -> None:
+    (repo / "data").mkdir()
+    (repo / "data/b.json").touch()
+    (repo / "hop").symlink_to("data")
+    (repo / "hop/a.json").symlink_to("../data/b.json")
+    (repo / "link.json").symlink_to("hop/a.json")
+    assert behind_links(repo, ["link.json", "sample.json"]) == ("hop", "data/a.json", "data/b.json")
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside"])
+def test_links_that_the_engine_cannot_follow(repo: Path, target: str) -> None:
+    (repo / "link.json").symlink_to(target)
+    with pytest.raises(UsageError, match=r"link\.json is a symbolic link"):
+        behind_links(repo, ["link.json"])
 
 
 def test_links_in_a_circle_are_refused(repo: Path, config: Config) -> None:

@@ -89,6 +89,11 @@ PIECES = st.sampled_from(
 )
 
 
+def test_brackets_without_end_are_no_pin() -> None:
+    with pytest.raises(LockError, match="not of the form"):
+        parse_lock(f"x==1 ; {'(' * 5000} --hash={A}", "r")
+
+
 @given(st.one_of(st.text(), st.lists(PIECES).map("".join)))
 def test_nothing_but_a_lock_error(text: str) -> None:
     try:

@@ -70,6 +70,23 @@ def test_version_comes_from_the_config_then_from_git() -> None:
     assert plan(revision=Revision()).tag == "digits:dev"
 
 
+@pytest.mark.parametrize(
+    ("described", "tag"),
+    [
+        ("v1.0-2-gabc-dirty", "v1.0-2-gabc-dirty"),
+        ("v1+cu121", "v1-cu121"),
+        ("release/2", "release-2"),
+        ("a$(id){{x}}'", "a-id-x-"),
+        ("é", "dev"),
+        ("v" * 200, "v" * 100),
+    ],
+)
+def test_any_git_tag_becomes_the_tag_of_an_image(described: str, tag: str) -> None:
+    made = f"{plan(revision=Revision(describe=described)).tag}"
+    assert made.partition(":")[2] == tag
+    assert check_reference(made) == made
+
+
 def test_weights_are_grouped_by_folder() -> None:
     found = plan(weights=(weight("weights/b.onnx"), weight("weights/a.onnx"), weight("top.onnx", 7)))
     assert [(w.folder, w.files, w.size) for w in found.weights] == [
@@ -155,6 +172,8 @@ def test_created_is_the_commits_time() -> None:
         ("https://user:pass@example.com/a.git", "https://example.com/a.git"),
         ("https://token@example.com/a.git?x=1#y", "https://example.com/a.git"),
         ("git@example.com:team/a.git", "git@example.com:team/a.git"),
+        ("ssh://git:pass@example.com/a.git", "ssh://git@example.com/a.git"),
+        ("git@example.com:a\nRUN id", "git@example.com:aRUN id"),
         ("/srv/git/a.git", "/srv/git/a.git"),
     ],
 )
