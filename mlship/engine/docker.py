@@ -112,6 +112,7 @@ class DockerEngine:
         # In a thread, so that Ctrl-C waits for the engine's answer: a container that is half made
         # when we look for it would be found by nobody.
         with _connected() as client, ThreadPoolExecutor(1) as thread:
+            thread.submit(bool).result()  # interrupted while its thread starts, the pool would not wait for it
             return thread.submit(_start, client, request).result()
 
     def output(self, container: str) -> Iterator[str]:

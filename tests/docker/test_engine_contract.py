@@ -4,6 +4,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -40,6 +41,26 @@ def test_container_is_confined(engine: DockerEngine, tiny_base: str) -> None:
     assert capabilities.pop("NoNewPrivs:") == "1"
     assert set(capabilities.values()) == {"0" * 16}
     assert lines[-1] == "lo"
+
+
+def test_interrupted_as_the_thread_that_starts_it_starts(
+    engine: DockerEngine, tiny_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Thread.start
+
+    def interrupted(self: Thread) -> None:
+        begin(self)
+        raise KeyboardInterrupt
+
+    run = RunRequest(tiny_base, SLEEP)
+    monkeypatch.setattr(Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), started(engine, run):
+        pytest.fail("it was not interrupted")
+    monkeypatch.undo()
+    time.sleep(1)
+    left = docker("ps", "--all", "--quiet", "--filter", f"name={run.name}")
+    engine.remove(run.name)
+    assert left == ""
 
 
 def test_container_carries_its_label_and_limit(engine: DockerEngine, tiny_base: str) -> None:
