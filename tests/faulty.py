@@ -127,7 +127,7 @@ if FAULT == "server-dies":
 if FAULT == "server-blocks":
     time.sleep(6)
     prepare()
-server = Server(("0.0.0.0", 8080), Handler)
+server = Server(("127.0.0.1" if FAULT == "server-local" else "0.0.0.0", 8080), Handler)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if FAULT == "server-ignores" else stop)
 if FAULT != "server-blocks":
     threading.Thread(target=prepare, daemon=True).start()

@@ -113,6 +113,7 @@ def test_a_good_image_is_proven(engine: DockerEngine, image: str) -> None:
         ("predict-raises", "model.warm", "KeyError while answering the sample", "sample.json"),
         ("output-unknown", "model.finite", "an object of type object", "numpy arrays"),
         ("server-dies", "serve.ready", "configuration is missing", "its last lines"),
+        ("server-local", "serve.ready", "answers nothing", "0.0.0.0"),
         ("server-cold", "serve.ready", "called ready before its model was warm", "/health/ready"),
         ("server-500", "serve.malformed", "with 500", "422"),
         ("server-200", "serve.malformed", "with 200", "422"),

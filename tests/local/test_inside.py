@@ -274,7 +274,7 @@ def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
     port = free_port()
     with client(repo, port) as process:
         events = listen(process, lambda event: isinstance(event, Probe))
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
