@@ -1,5 +1,6 @@
 """Are the files that mlship.yaml names there, and inside the repository?"""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,9 @@ LEFT_OUT = (
 )
 
 
+_JSON_LIMIT = 5_000_000  # a larger one would be felt; the smoke test reads it
+
+
 def check_paths(repo: Path, config: Config) -> None:
     """Check every file that goes into the image, weights apart.
 
@@ -30,9 +34,9 @@ def check_paths(repo: Path, config: Config) -> None:
         existing(repo, path, f"source[{index}]")
         for link in _links(repo / path):
             _inside(repo, link, f"source[{index}]")
-    _file(repo, config.model.sample, "model.sample")
+    _json(repo, config.model.sample, "model.sample")
     if config.model.golden is not None:
-        _file(repo, config.model.golden, "model.golden")
+        _json(repo, config.model.golden, "model.golden")
 
 
 def leaves(repo: Path, path: Path) -> bool:
@@ -96,9 +100,18 @@ def existing(repo: Path, path: str, key: str) -> Path:
     return full
 
 
-def _file(repo: Path, path: str, key: str) -> None:
-    if not existing(repo, path, key).is_file():
+def _json(repo: Path, path: str, key: str) -> None:
+    full = existing(repo, path, key)
+    if not full.is_file():
         raise UsageError(f"mlship.yaml, {key}: {path} is not a file", hint=f"name a JSON file in {key}")
+    if full.stat().st_size > _JSON_LIMIT:
+        return
+    try:
+        json.loads(full.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"mlship.yaml, {key}: {path} is not JSON: {error}", hint=f"name a JSON file in {key}"
+        ) from error
 
 
 def _inside(repo: Path, path: Path, key: str) -> None:

@@ -62,6 +62,12 @@ def test_links_out_of_the_repository_are_refused(repo: Path, config: Config, nam
     assert "symbolic link out of the repository" in refusal(repo, config)
 
 
+@pytest.mark.parametrize("content", [b"", b"{x}", b"\xff\xfe\0", b"[" * 100_000])
+def test_a_sample_must_be_json(repo: Path, config: Config, content: bytes) -> None:
+    (repo / "sample.json").write_bytes(content)
+    assert "model.sample: sample.json is not JSON" in refusal(repo, config)
+
+
 def test_links_inside_are_followed_step_by_step(repo: Path) -> None:
     (repo / "data").mkdir()
     (repo / "data/b.json").touch()
