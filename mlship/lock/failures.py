@@ -14,6 +14,7 @@ _BROKEN = re.compile(r"metadata-generation-failed|subprocess-exited-with-error|F
 _UNREACHABLE = re.compile(r"connection broken by|Read timed out|Could not resolve host|ProxyError|HTTP error 5\d\d")
 _REFUSED = re.compile(r"(?:WARNING: )?(40[137] (?:Error|Client Error)[^\n]*)")
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED|invalid path: .*CA|SSLError")
+_RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
 _OTHER_PYTHON = "require a different python version"
 _SHOWN = 6
 
@@ -112,7 +113,9 @@ def _invalid(text: str, config: Config) -> MlshipError | None:
 def _broken(text: str, config: Config) -> MlshipError | None:
     if not _BROKEN.search(text):
         return None
-    lines = [line.strip() for line in text.splitlines() if re.search(r"(?i)\berror\b", line)]
+    stripped = [line.strip() for line in text.splitlines()]
+    raised = [line for line in stripped if _RAISED.match(line)]
+    lines = raised or [line for line in stripped if re.search(r"(?i)\berror\b", line)]
     said = "".join(f"\n- {line[:200]}" for line in lines[-3:])
     return UsageError(
         f"a package has no wheel for Python {config.python}, and its source does not build:{said}",

@@ -291,7 +291,7 @@ def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
             thread.join()
     probes = [(event.probe, event.status) for event in all_of(Probe, events)]
     assert probes[0] == ("ready", 0)
-    assert probes[-2:] == [("ready", 200), ("live", 200)]
+    assert set(probes[-2:]) == {("ready", 200), ("live", 200)}  # it may come between the two questions
     answers = {event.what: event.status for event in all_of(Answer, events)}
     assert answers == {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200, "inflight": 200}
     assert waited >= 0.2  # half the grace time after the signal

@@ -32,6 +32,15 @@ CERTIFICATE = """\
 """  # noqa: E501
 REFUSED = "  WARNING: 401 Error, Credentials not correct for https://user:hunter2@host/simple/nosuch/\n"
 INVALID = "pip._internal.exceptions.InstallationError: Invalid requirement: '!!bad' (from line 1 of requirements.in)\n"
+PKG_CONFIG = """\
+  Getting requirements to build wheel: finished with status 'error'
+  error: subprocess-exited-with-error
+      raise Exception("Can not find valid pkg-config name.")
+      Exception: Can not find valid pkg-config name.
+      Specify MYSQLCLIENT_CFLAGS and MYSQLCLIENT_LDFLAGS env vars manually
+  note: This error originates from a subprocess, and is likely not a problem with pip.
+  raise error
+"""
 SOURCE = """\
     error: subprocess-exited-with-error
     x Getting requirements to build wheel did not run successfully.
@@ -51,6 +60,7 @@ FULL = "OSError: [Errno 28] No space left on device\n"
         (REFUSED + NOWHERE, UsageError, "401 Error", "netrc"),
         (INVALID, UsageError, "'!!bad' (from line 1 of requirements.in)", "requirements.in"),
         (SOURCE, UsageError, "command 'gcc' failed", "wheels"),
+        (PKG_CONFIG, UsageError, "does not build:\n- Exception: Can not find valid pkg-config name.", "wheels"),
         (FULL, TransientError, "disk is full", "make room"),
         ("what\nis this https://u:hunter2@h\n", UsageError, "is this https://***@h", "requirements.in"),
         ("", UsageError, "said nothing", "requirements.in"),
