@@ -3,6 +3,7 @@
 import re
 
 _FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LEAST, _MOST = 6 << 20, 16384 << 30
 
 
 def duration(seconds: float) -> str:
@@ -20,14 +21,17 @@ def size(count: int) -> str:
 
 
 def bytes_of(text: str) -> int:
-    """A size as mlship.yaml and the command line have it (512m, 2g), in bytes.
+    """A memory limit as mlship.yaml and the command line have it (512m, 2g), in bytes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or one that no container can have.
     """
-    if not re.fullmatch(r"[1-9][0-9]*[kmg]", text):
+    if not re.fullmatch(r"[1-9][0-9]{0,11}[kmg]", text):
         raise ValueError(f"{text!r} is not a size such as 512m or 2g")
-    return int(text[:-1]) * _FACTORS[text[-1]]
+    count = int(text[:-1]) * _FACTORS[text[-1]]
+    if not _LEAST <= count <= _MOST:
+        raise ValueError(f"{text!r} is no memory limit: from 6m, the least that Docker takes, to 16384g")
+    return count
 
 
 def _figures(value: float) -> str:

@@ -83,6 +83,8 @@ def test_python_may_stand_without_quotes() -> None:
             "not the name of a Debian package",
         ),
         (("source: [serving]", "source: [serving]\nsmoke: {memory: lots}"), "is not a size such as 512m"),
+        (("source: [serving]", "source: [serving]\nsmoke: {memory: 1k}"), "is no memory limit: from 6m"),
+        (("source: [serving]", "source: [serving]\nsmoke: {memory: 99999999g}"), "is no memory limit: from 6m"),
         (("command: [uvicorn", "command: [sh, -c, uvicorn"), "runs a shell"),
         (("command: [uvicorn", "command: [/usr/bin/dash, -c, uvicorn"), "runs a shell"),
         (("command: [uvicorn", "ready: health ready\n  command: [uvicorn"), "is not the path of a URL"),

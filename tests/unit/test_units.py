@@ -20,7 +20,7 @@ def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
 
 
-@pytest.mark.parametrize(("text", "count"), [("1k", 1024), ("512m", 512 * MIB), ("2g", 2048 * MIB)])
+@pytest.mark.parametrize(("text", "count"), [("8192k", 8 * MIB), ("512m", 512 * MIB), ("2g", 2048 * MIB)])
 def test_what_people_write(text: str, count: int) -> None:
     assert bytes_of(text) == count
 
@@ -30,4 +30,10 @@ def test_what_people_write(text: str, count: int) -> None:
 )
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size such as 512m or 2g"):
+        bytes_of(text)
+
+
+@pytest.mark.parametrize("text", ["1k", "5m", "16385g", "999999999999g"])
+def test_what_no_container_can_have(text: str) -> None:
+    with pytest.raises(ValueError, match="is no memory limit: from 6m"):
         bytes_of(text)
