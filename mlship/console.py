@@ -42,7 +42,10 @@ def _problems() -> "Console":
 
 def say(text: str = "", *, style: str | None = None) -> None:
     """One line of talk on stderr. `text` is taken literally: no markup."""
-    talk().print(clean(text), style=style, markup=False)
+    if style is None and not talk.cache_info().currsize:  # until there is something to colour, rich is not imported
+        print(clean(text), file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        talk().print(clean(text), style=style, markup=False)
 
 
 def out(text: str = "", *, style: str | None = None) -> None:

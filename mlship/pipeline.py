@@ -4,21 +4,17 @@ Nothing is pushed that the smoke test did not pass.
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from mlship.engine.base import BuildRequest, BuildWatcher, Engine, EngineInfo
+from mlship.engine.base import BuildRequest, BuildWatcher, Engine
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, titles
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
-from mlship.lock.indexes import project_settings
-from mlship.lock.pins import parse_lock
-from mlship.lock.secrets import build_secrets
-from mlship.lock.wheelhouse import stage
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
@@ -33,14 +29,27 @@ from mlship.smoke.spec import SmokeSpec
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before any engine is asked."""
+    """What is known before any engine is asked.
+
+    Attributes:
+        linked: files that symbolic links among the plan's lead to; the engine must see them too.
+    """
 
     repo: Path
     config: Config
     lock: Lock
     plan: BuildPlan
-    dockerfile: str
-    dockerignore: str
+    linked: tuple[str, ...]
+
+    @cached_property
+    def dockerfile(self) -> str:
+        """Its text; rendered when it is asked for, which `mlship plan` does not."""
+        return dockerfile(self.plan)
+
+    @cached_property
+    def dockerignore(self) -> str:
+        """The text of the .dockerignore that belongs to it."""
+        return dockerignore(self.plan, self.linked)
 
 
 @dataclass(frozen=True)
@@ -108,8 +117,7 @@ def prepare(repo: Path, target: str | None = None) -> Prepared:
     weights = check_weights(repo, config.model)
     lock = _checked_lock(repo, config, target)
     plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
-    ignore = dockerignore(plan, behind_links(repo, copied(plan)))
-    return Prepared(repo, config, lock, plan, dockerfile(plan), ignore)
+    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)))
 
 
 def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
@@ -148,6 +156,12 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
 
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
     """What the engine is asked to build, with what pip uses on this machine as secrets and local wheels."""
+    # Imported here, as a plan needs none of them.
+    from mlship.lock.indexes import project_settings
+    from mlship.lock.pins import parse_lock
+    from mlship.lock.secrets import build_secrets
+    from mlship.lock.wheelhouse import stage
+
     settings = project_settings(prepared.repo, prepared.config)
     installer = parse_lock(read_template("uv.txt"), "uv.txt")
     return BuildRequest(
@@ -186,25 +200,24 @@ def _for_platform(config: Config, target: str | None) -> Config:
 
 
 def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> None:
-    """Build, and check the engine meanwhile: the check takes as long as a build in which nothing has changed."""
-    with ThreadPoolExecutor(1) as thread:
-        checked = thread.submit(engine.info)
-        if options.smoke and prepared.plan.platform != this_platform():
-            _check_testable(prepared.plan, checked.result())  # before minutes of emulation, not after
-        try:
-            with reporter.building() as watch:
-                engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
-        except MlshipError:
-            checked.result()  # what ails the engine explains best why it does not build
-            raise
-        if options.smoke:
-            _check_testable(prepared.plan, checked.result())
+    """Build. What the engine is, is asked where it matters only: that takes a third of a build with nothing changed."""
+    if options.smoke and prepared.plan.platform != this_platform():
+        _check_testable(prepared.plan, engine)  # before minutes of emulation, not after
+    try:
+        with reporter.building() as watch:
+            engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
+    except MlshipError:
+        engine.info()  # what ails the engine explains best why it does not build
+        raise
+    if options.smoke:
+        _check_testable(prepared.plan, engine)
 
 
-def _check_testable(plan: BuildPlan, engine: EngineInfo) -> None:
-    if engine.platform != plan.platform:
+def _check_testable(plan: BuildPlan, engine: Engine) -> None:
+    native = engine.info().platform
+    if native != plan.platform:
         raise UsageError(
-            f"the image is for {plan.platform} and this engine runs {engine.platform}, so it cannot be tested here",
+            f"the image is for {plan.platform} and this engine runs {native}, so it cannot be tested here",
             hint="build on a machine of that kind, or add --no-smoke and test there with `mlship smoke`",
         )
 

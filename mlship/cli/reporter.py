@@ -1,5 +1,6 @@
 """How far the pipeline is, on the screen."""
 
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class ConsoleReporter:
         console.say(f"• {text}")
 
     def building(self) -> AbstractContextManager[BuildWatcher]:
-        from mlship.report.progress import progress
+        from mlship.report.progress import progress, progress_lines
 
-        return progress(console.talk(), verbose=self.verbose)
+        if sys.stderr.isatty():
+            return progress(console.talk(), verbose=self.verbose)
+        return progress_lines(console.talk, verbose=self.verbose)

@@ -1,13 +1,14 @@
 """The real engine: Docker, through its SDK for everything but builds, which only `docker buildx` can do."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from mlship import process
 from mlship.engine import buildx
@@ -30,6 +31,28 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
 _WHICH = "`docker version` must answer; `docker context ls` and DOCKER_HOST say which engine is meant"
 _UPGRADE = "install Docker Engine 23 or newer with buildx: https://docs.docker.com/engine/install/"
+
+
+class _Config(TypedDict, total=False):
+    """The part of an image's configuration that is read; the engine writes null for what is empty."""
+
+    User: str | None
+    WorkingDir: str | None
+    Entrypoint: list[str] | None
+    Cmd: list[str] | None
+    Labels: dict[str, str] | None
+    Env: list[str] | None
+
+
+class _Inspected(TypedDict):
+    """The part of `docker image inspect` that is read."""
+
+    Id: str
+    Size: int
+    Os: str
+    Architecture: str
+    Variant: NotRequired[str]
+    Config: _Config | None
 
 
 class DockerEngine:
@@ -70,25 +93,13 @@ class DockerEngine:
         buildx.build(request, watch)
 
     def image(self, reference: str) -> ImageInfo | None:
-        """A local image; None where there is none of that name."""
-        from docker.errors import ImageNotFound
-
-        with _connected() as client:
-            try:
-                found = client.images.get(reference).attrs
-            except ImageNotFound:
+        """A local image; None where there is none of that name. By the client: importing the SDK takes longer."""
+        done = _run_docker(["docker", "image", "inspect", reference])
+        if not done.ok:
+            if "no such image" in done.stderr.lower():
                 return None
-        config = found.get("Config") or {}
-        return ImageInfo(
-            id=found["Id"],
-            size=found["Size"],
-            platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
-            user=config.get("User") or "",
-            working_dir=config.get("WorkingDir") or "/",
-            command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
-            labels=config.get("Labels") or {},
-            env=dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry),
-        )
+            raise engine_failure(done.stderr)
+        return _image_info(json.loads(done.stdout)[0])
 
     def push(self, reference: str) -> str:
         """Push a local image to its registry; returns the digest that it has there."""
@@ -232,11 +243,29 @@ def _check_host(host: str) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
-def _buildx_version() -> str:
+def _run_docker(argv: list[str]) -> process.Completed:
     try:
-        done = process.run(["docker", "buildx", "version"], process.Options(timeout=60))
+        return process.run(argv, process.Options(timeout=60))
     except process.ProcessError as error:
         raise no_docker() from error
+
+
+def _image_info(found: _Inspected) -> ImageInfo:
+    config = found.get("Config") or {}
+    return ImageInfo(
+        id=found["Id"],
+        size=found["Size"],
+        platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
+        user=config.get("User") or "",
+        working_dir=config.get("WorkingDir") or "/",
+        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        labels=config.get("Labels") or {},
+        env=dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry),
+    )
+
+
+def _buildx_version() -> str:
+    done = _run_docker(["docker", "buildx", "version"])
     found = re.search(r"buildx v?((\d+)\.(\d+)\S*)", done.stdout)  # Podman's docker says "buildah 1.33"
     hint = "install buildx 0.13 or newer: package docker-buildx-plugin (Docker's) or docker-buildx (Debian, Ubuntu)"
     if not done.ok or not found:

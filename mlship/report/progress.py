@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event as Flag
@@ -49,7 +49,7 @@ class _Step:
 class _View:
     """What is known of the build, and the lines that stay. The engine's thread writes, the screen's reads."""
 
-    def __init__(self, console: "Console", *, verbose: bool) -> None:
+    def __init__(self, console: "Callable[[], Console]", *, verbose: bool) -> None:
         self._console = console
         self._verbose = verbose
         self._running: dict[str, _Step] = {}
@@ -123,11 +123,11 @@ class _View:
 
     def _short(self, name: str, beside: int = _BESIDE) -> str:
         """A step's name, cut so that what stands beside it fits on the line."""
-        width = self._console.width if self._console.is_terminal else _WIDEST
+        width = self._console().width if self._console().is_terminal else _WIDEST
         return shorten(name, max(_NARROWEST, min(width, _WIDEST) - beside))
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(clean(text), style=style, markup=False, highlight=False)
+        self._console().print(clean(text), style=style, markup=False, highlight=False)
 
 
 def progress(console: "Console", *, verbose: bool) -> AbstractContextManager[BuildWatcher]:
@@ -136,9 +136,14 @@ def progress(console: "Console", *, verbose: bool) -> AbstractContextManager[Bui
     Args:
         verbose: show what the steps print, too.
     """
-    view = _View(console, verbose=verbose)
+    view = _View(lambda: console, verbose=verbose)
     moving = console.is_terminal and not console.is_dumb_terminal and not console.quiet
     return _live(view, console) if moving else _plain(view)
+
+
+def progress_lines(console: "Callable[[], Console]", *, verbose: bool) -> AbstractContextManager[BuildWatcher]:
+    """The same where there is no terminal: the console is made when the first step ends, while the build runs."""
+    return _plain(_View(console, verbose=verbose))
 
 
 def shorten(name: str, width: int) -> str:

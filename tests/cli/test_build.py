@@ -93,7 +93,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
     assert "smoke test of toy:dev, as it will run" in done.stderr
     assert "✓ builder: compile byte code" in done.stderr
     assert "Installed 1 package" not in done.stderr
-    assert engine.calls[:2] == ["info", "build"]
+    assert engine.calls[:2] == ["build", "info"]
     assert "push" not in engine.calls
 
 

@@ -31,4 +31,4 @@ def test_what_the_docker_program_says(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_is_no_address_of_an_engine(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
     with pytest.raises(EngineError):
-        DockerEngine().image("app:1")
+        DockerEngine().remove("app")

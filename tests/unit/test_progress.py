@@ -89,7 +89,7 @@ def test_on_a_terminal_running_steps_move_and_finished_ones_stay() -> None:
 
 def test_the_terminal_table_has_a_bar_where_bytes_are_counted() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    view = module._View(console, verbose=False)
+    view = module._View(lambda: console, verbose=False)
     view.watch(StepStarted("b", "[builder 1/4] FROM python:3.11"))
     view.watch(StepBytes("b", "sha256:aa", 2_000_000, 4_000_000))
     view.watch(StepStarted("r", RUN))
@@ -105,7 +105,8 @@ def test_the_terminal_table_has_a_bar_where_bytes_are_counted() -> None:
 def test_a_slow_step_is_announced_once_where_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SLOW_SECONDS", -1.0)
     screen = io.StringIO()
-    view = module._View(Console(file=screen, width=100), verbose=False)
+    console = Console(file=screen, width=100)
+    view = module._View(lambda: console, verbose=False)
     view.watch(StepStarted("r", RUN))
     view.slow_steps()
     view.slow_steps()
