@@ -1,4 +1,4 @@
-"""The real engine: Docker, through its SDK for everything but builds, which only `docker buildx` can do."""
+"""The real engine: Docker, through its SDK but for builds, which only buildx can do, and a look at an image."""
 
 import errno
 import json
