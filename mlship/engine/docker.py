@@ -98,7 +98,8 @@ class DockerEngine:
         if not done.ok:
             if "no such image" in done.stderr.lower():
                 return None
-            raise engine_failure(done.stderr)
+            with _connected():  # it knows more exactly what ails the engine
+                raise engine_failure(done.stderr)
         return _image_info(json.loads(done.stdout)[0])
 
     def push(self, reference: str) -> str:
