@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
+from mlship.image.gpu import GpuPlan
 from mlship.image.labels import labels
 from mlship.image.serving import forks
 from mlship.image.telemetry import silenced
@@ -85,6 +86,7 @@ class BuildPlan:
         source: files and folders of code, sample and golden outputs with them.
         init: a tini is PID 1, because the server forks.
         epoch: SOURCE_DATE_EPOCH of the build; None where no commit is known.
+        gpu: None for an image that is for the CPU.
     """
 
     tag: str
@@ -104,6 +106,7 @@ class BuildPlan:
     labels: dict[str, str]
     epoch: int | None
     reasons: tuple[Reason, ...]
+    gpu: GpuPlan | None = None
     user: str = USER
     workdir: str = WORKDIR
     schema: int = SCHEMA
