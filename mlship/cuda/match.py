@@ -242,6 +242,12 @@ def first_driver(cuda: Cuda) -> Driver | None:
     return min((t.driver for t in tables().drivers.toolkits if t.cuda == cuda and t.driver), default=None)
 
 
+def offered_by(host: HostProfile) -> Cuda | None:
+    """The CUDA that a host's driver offers, by its branch; None where that is not known."""
+    driver = Driver.parse(host.driver)
+    return cuda_of(driver).cuda if driver else None
+
+
 def _compat_possible(stack: Stack, host: HostProfile, driver: Driver) -> bool:
     """Forward compatibility: data-center GPUs only, from the branches that NVIDIA lists."""
     package = compat_of(stack.cuda)

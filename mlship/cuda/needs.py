@@ -43,6 +43,7 @@ class Needs:
         cuda: of the libraries that the lock brings; None where it brings none.
         way: how CUDA's libraries reach the image; None where nothing in the lock is known to need any.
         lacking: packages whose libraries no wheel brings; only for the way `image`.
+        takes: the CUDA of an image that these take: from, and below; None where no image is needed.
         cudnn: the major of cuDNN that these need; None for none.
         compiled: locked distributions that nvcc compiles.
         variant: of the wheel index that the lock took wheels from, such as "cu126"; None for PyPI's.
@@ -52,6 +53,7 @@ class Needs:
     cuda: Cuda | None
     way: Way | None
     lacking: tuple[str, ...]
+    takes: tuple[Cuda, Cuda] | None
     cudnn: int | None
     compiled: tuple[str, ...]
     variant: str | None
@@ -100,6 +102,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
         lacking=tuple(package.named for package in lacking),
+        takes=_takes(lacking),
         cudnn=max((n for package in lacking if (n := _cudnn(package))), default=None),
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
@@ -145,11 +148,22 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
         unknown = release.reason if isinstance(release, Unknown) else f"the tables do not know this {package.named}"
         source = "" if isinstance(release, Unknown) else release.source
         return Stack(package.named, known, known, platform, source, unknown=unknown) if known else None
+    named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
+    own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
+    return stack_of(named, variant, own, platform)
+
+
+def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
+    """The stack of one build of a package.
+
+    Args:
+        cuda: of the libraries that it runs with.
+    """
     arm = platform == "linux/arm64"
     return Stack(
-        name=f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})",
-        cuda=(cuda if cuda and cuda.major == variant.cuda.major else None) or variant.cuda,
-        built=variant.cuda,
+        name=name,
+        cuda=cuda,
+        built=variant.cuda or cuda,
         platform=platform,
         source=variant.source,
         exact=variant.cuda_below is None,
@@ -164,6 +178,13 @@ def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
     """Its CUDA libraries come neither with it nor with other pins of its CUDA."""
     needs = package.variant is not None and package.variant.libraries == "system"
     return needs and not any(pin.library.name == "nvidia-cublas" for pin in libraries if pin.major == package.major)
+
+
+def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
+    variants = [package.variant for package in lacking if package.variant]
+    least = max((v.cuda for v in variants if v.cuda), default=None)
+    below = min((v.cuda_below or Cuda(v.cuda.major + 1, 0) for v in variants if v.cuda), default=None)
+    return (least, below) if least and below else None
 
 
 def _cudnn(package: _Package) -> int | None:
