@@ -1,9 +1,10 @@
 """After the lock: do its pins run on every host, and which of NVIDIA's images does the build take from? Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlship.cuda.hosts import Fleet
-from mlship.cuda.match import Outcome, Verdict, judge, offered_by, worst
+from mlship.cuda.hosts import Fleet, HostProfile
+from mlship.cuda.match import Outcome, Reason, Verdict, judge, offered_by, worst
 from mlship.cuda.needs import Needs
 from mlship.cuda.tables import image_tag, tables
 from mlship.cuda.versions import Cuda, Driver
@@ -39,7 +40,8 @@ class Match:
         """Refused, where a host refuses, the lock itself is at fault, or an image is missing."""
         if self.needs.problems or self.missing:
             return "refused"
-        return worst(verdict.outcome for verdict in self.verdicts)
+        unknown: tuple[Outcome, ...] = ("unknown",) if self.needs.way is None else ()
+        return worst((*unknown, *(verdict.outcome for verdict in self.verdicts)))
 
     @property
     def blocked(self) -> tuple[Verdict, ...]:
@@ -66,8 +68,14 @@ def check(needs: Needs, fleet: Fleet, distro: str, *, compat: bool = False) -> M
         built = _image(around, "devel", None, fleet, distro)
         devel = built[1] if built else None
         missing = missing or ("" if built else _none(needs, "devel", distro))
-    verdicts = tuple(judge(stack, host, compat=compat) for host in fleet.hosts for stack in needs.stacks)
+    verdicts = tuple(verdict for host in fleet.hosts for verdict in _verdicts(needs, host, compat=compat))
     return Match(needs, needs.cuda, runtime, devel, verdicts, missing, _require(needs, fleet, verdicts))
+
+
+def _verdicts(needs: Needs, host: HostProfile, *, compat: bool) -> Iterator[Verdict]:
+    yield from (judge(stack, host, compat=compat) for stack in needs.stacks)
+    for name, why in needs.unjudged:
+        yield Verdict(host.name, name, (Reason("unknown-release", why, "mlship's tables"),))
 
 
 def _image(

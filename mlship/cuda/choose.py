@@ -128,13 +128,13 @@ def _with_torch(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
 def _candidates(ask: Ask, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:
     """Bands that the specifier allows, newest first.
 
-    In each, what the hosts' drivers offer outright comes before what runs by minor-version compatibility; then the
-    newest CUDA.
+    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs by minor-version
+    compatibility, and then the newest.
     """
     for release in reversed(tables().packages.releases.get(ask.name, ())):
         if release.variants and _allows(ask.specifier, release):
             picks = [_pick(ask, release, item, fleet, platform, compat=compat) for item in _asked(release, ask)]
-            yield from sorted(picks, key=lambda pick: (pick.outright, pick.built), reverse=True)
+            yield from sorted(picks, key=lambda pick: (pick.built.major, pick.outright, pick.built), reverse=True)
 
 
 def _asked(release: Release, ask: Ask) -> Iterator[tuple[Variant, Cuda]]:

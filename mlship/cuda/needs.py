@@ -40,6 +40,7 @@ class Needs:
 
     Attributes:
         stacks: what has to run on the hosts.
+        unjudged: packages that cannot be judged at all, each with why.
         cuda: of the libraries that the lock brings; None where it brings none.
         way: how CUDA's libraries reach the image; None where nothing in the lock is known to need any.
         lacking: packages whose libraries no wheel brings; only for the way `image`.
@@ -50,6 +51,7 @@ class Needs:
     """
 
     stacks: tuple[Stack, ...]
+    unjudged: tuple[tuple[str, str], ...]
     cuda: Cuda | None
     way: Way | None
     lacking: tuple[str, ...]
@@ -78,6 +80,13 @@ class _Package:
         return f"{self.pin.name} {self.pin.version}"
 
     @property
+    def unknown(self) -> str:
+        """Why the tables cannot tell."""
+        if isinstance(self.release, Unknown):
+            return self.release.reason
+        return f"the tables do not know this build of {self.named}"
+
+    @property
     def major(self) -> int | None:
         return self.variant.cuda.major if self.variant and self.variant.cuda else None
 
@@ -99,6 +108,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     useless = not packages and not libraries
     return Needs(
         stacks=tuple(stack for package in packages if (stack := _stack(package, cuda, platform))),
+        unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
         lacking=tuple(package.named for package in lacking),
@@ -145,9 +155,8 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     variant, release = package.variant, package.release
     if variant is None or variant.cuda is None:
         known = cuda or _named(_local(package.pin))
-        unknown = release.reason if isinstance(release, Unknown) else f"the tables do not know this {package.named}"
         source = "" if isinstance(release, Unknown) else release.source
-        return Stack(package.named, known, known, platform, source, unknown=unknown) if known else None
+        return Stack(package.named, known, known, platform, source, unknown=package.unknown) if known else None
     named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
     return stack_of(named, variant, own, platform)

@@ -26,7 +26,7 @@ Keyword: TypeAlias = Literal[
     "two-majors",
     "two-distributions",
     "cuda-in-cpu-project",
-    "no-libraries",
+    "nothing-known",
     "unknown-release",
     "unknown-gpu",
     "jetson",
