@@ -373,7 +373,7 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
     [
         ("torch", "2.15.0", "torch 2.15.0 is newer than what the tables know, which ends before 2.15"),
         ("torch", "2.15.0.dev20261101", "is newer than what the tables know"),
-        ("torch", "1.13.1", "torch 1.13.1 is older than what the tables know, which begins with 2.0"),
+        ("torch", "1.12.1", "torch 1.12.1 is older than what the tables know, which begins with 1.13"),
         ("torch", "newest", "'newest' is not a version of torch"),
         ("vllm", "0.27.0", "the tables know older and newer releases than vllm 0.27.0, but not this one"),
         ("numpy", "2.0", "the tables do not know numpy"),
