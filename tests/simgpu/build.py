@@ -23,7 +23,7 @@ def built_libraries() -> Path:
         with tempfile.TemporaryDirectory(prefix="mlship-simgpu-") as draft:
             for library, source in LIBRARIES.items():
                 _compile(source, Path(draft, library))
-            _put(Path(draft), folder)
+            put_whole(Path(draft), folder)
     return folder
 
 
@@ -44,8 +44,8 @@ def _compile(source: str, library: Path) -> None:
         raise AssertionError(f"{' '.join(argv)}\n{done.stderr}")
 
 
-def _put(draft: Path, folder: Path) -> None:
-    """Whole or not at all: another test process may build the same."""
+def put_whole(draft: Path, folder: Path) -> None:
+    """Copy a folder to its place, whole or not at all: another test process may do the same."""
     with tempfile.TemporaryDirectory(prefix="mlship-simgpu-", dir=folder.parent) as beside:
         whole = Path(shutil.copytree(draft, Path(beside, "whole")))
         try:

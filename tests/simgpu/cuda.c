@@ -1,6 +1,7 @@
 /* A simulated libcuda.so.1: the calls of the CUDA driver API that mlship makes, with the signatures of cuda.h. */
 #include "scenario.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ enum {
     NOT_FOUND = 500,
 };
 enum { COMPUTE_MODE = 20, CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76 };
+#define CREATE_V4_SINCE 12050
 #define MOST_ALLOCATIONS 1024
 #define FIRST_ADDRESS 0x7f0000000000ull
 #define ALIGNMENT 512ull /* of what cuMemAlloc returns */
@@ -288,6 +290,13 @@ EXPORT int cuCtxCreate_v3(Context *context, void *affinity, int count, unsigned 
     return context ? create_context(context, device) : INVALID_VALUE;
 }
 
+EXPORT int cuCtxCreate_v4(Context *context, void *parameters, unsigned flags, int device) {
+    (void)parameters, (void)flags;
+    CHECK_DEVICE(device);
+    RETURN_IF(host.cuda < CREATE_V4_SINCE, NOT_FOUND); /* such a driver has no such function */
+    return context ? create_context(context, device) : INVALID_VALUE;
+}
+
 EXPORT int cuCtxDestroy_v2(Context context) {
     CHECK_CALL(context ? context->device : NULL);
     RETURN_IF(context < created || context >= created + MOST_DEVICES || !context->users, INVALID_CONTEXT);
@@ -361,7 +370,8 @@ EXPORT int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
 EXPORT int cuGetProcAddress(const char *name, void **function, int cuda, uint64_t flags);
 EXPORT int cuGetProcAddress_v2(const char *name, void **function, int cuda, uint64_t flags, int *status);
 
-/* The name that is asked for has no version; the CUDA version that is asked for picks the newest it knew. */
+/* The name that is asked for has no version; the CUDA version asked for picks the newest that it knew.
+ * Asked for a newer CUDA than its own, a driver gives the newest that it has. */
 #define SINCE(cuda, name, symbol) {name, (void *)symbol, cuda}
 static const struct {
     const char *name;
@@ -381,6 +391,7 @@ static const struct {
     SINCE(11000, "cuDevicePrimaryCtxRelease", cuDevicePrimaryCtxRelease_v2),
     SINCE(3020, "cuCtxCreate", cuCtxCreate_v2),
     SINCE(11040, "cuCtxCreate", cuCtxCreate_v3),
+    SINCE(CREATE_V4_SINCE, "cuCtxCreate", cuCtxCreate_v4),
     SINCE(4000, "cuCtxDestroy", cuCtxDestroy_v2),
     SINCE(4000, "cuCtxSetCurrent", cuCtxSetCurrent),
     SINCE(2000, "cuCtxSynchronize", cuCtxSynchronize),
@@ -390,14 +401,15 @@ static const struct {
     SINCE(11030, "cuGetProcAddress", cuGetProcAddress),
     SINCE(12000, "cuGetProcAddress", cuGetProcAddress_v2),
 };
+enum { LEGACY_STREAM = 1, PER_THREAD_STREAM = 2 }; /* flags */
 enum { FOUND = 0, NO_SUCH_NAME = 1, VERSION_TOO_OLD = 2 };
 
 static int look_up(const char *name, int cuda, void **function) {
-    int status = NO_SUCH_NAME;
+    int status = NO_SUCH_NAME, known = host.present ? host.cuda : INT_MAX;
     for (size_t i = 0; i < sizeof entry / sizeof *entry; i++) {
         if (strcmp(entry[i].name, name))
             continue;
-        if (entry[i].since <= cuda) {
+        if (entry[i].since <= cuda && entry[i].since <= known) {
             *function = entry[i].function;
             status = FOUND;
         } else if (status == NO_SUCH_NAME) {
@@ -408,18 +420,16 @@ static int look_up(const char *name, int cuda, void **function) {
 }
 
 int cuGetProcAddress(const char *name, void **function, int cuda, uint64_t flags) {
-    (void)flags;
     int code = fault_of(__func__, NULL);
     RETURN_IF(code >= 0, code);
-    RETURN_IF(!name || !function, INVALID_VALUE);
+    RETURN_IF(!name || !function || flags > PER_THREAD_STREAM, INVALID_VALUE);
     return look_up(name, cuda, function) == FOUND ? SUCCESS : NOT_FOUND;
 }
 
 int cuGetProcAddress_v2(const char *name, void **function, int cuda, uint64_t flags, int *status) {
-    (void)flags;
     int code = fault_of(__func__, NULL);
     RETURN_IF(code >= 0, code);
-    RETURN_IF(!name || !function, INVALID_VALUE);
+    RETURN_IF(!name || !function || flags > PER_THREAD_STREAM, INVALID_VALUE);
     *function = NULL;
     int found = look_up(name, cuda, function);
     if (status)

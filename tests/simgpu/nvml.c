@@ -15,7 +15,7 @@ enum {
     FUNCTION_NOT_FOUND = 13,
     VERSION_MISMATCH = 25,
 };
-#define FABRIC_INFO_V_SINCE 545 /* driver */
+#define FABRIC_INFO_V_SINCE 550 /* driver; 535 has no such call */
 #define NOT_A_NUMBER 0xFFFFFFFFu /* the instance of a process on a GPU without MIG */
 
 /* The version of a struct is its size and its number. */
@@ -102,9 +102,11 @@ EXPORT int nvmlInitWithFlags(unsigned flags) {
 
 EXPORT int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 
+/* As the real one: it does not mind that there was no init. */
 EXPORT int nvmlShutdown(void) {
-    CHECK_SYSTEM();
-    initialized--;
+    int code = fault_of(__func__, NULL);
+    RETURN_IF(code >= 0, code);
+    initialized -= initialized > 0;
     return SUCCESS;
 }
 
@@ -136,7 +138,8 @@ EXPORT int nvmlSystemGetDriverBranch(BranchInfo *info, unsigned length) {
 
 EXPORT int nvmlSystemGetNVMLVersion(char *version, unsigned length) {
     char text[96];
-    CHECK_SYSTEM();
+    int code = fault_of(__func__, NULL);
+    RETURN_IF(code >= 0, code); /* it needs no init */
     snprintf(text, sizeof text, "%d.%s", host.cuda / 1000, host.driver);
     return give_text(text, version, length);
 }
@@ -325,7 +328,7 @@ EXPORT int nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pend
 
 EXPORT int nvmlDeviceGetMaxMigDeviceCount(Device device, unsigned *count) {
     CHECK_DEVICE();
-    return give_number(device->mig == 1 ? device->most_instances : 0, count);
+    return give_number(device->mig == 1 && !device->parent ? device->most_instances : 0, count);
 }
 
 EXPORT int nvmlDeviceGetMigDeviceHandleByIndex(Device device, unsigned index, Device *instance) {

@@ -86,6 +86,7 @@ static void add_device(const char *line, int is_instance) {
     if (is_instance) { /* it is what its GPU is, but for the lines that follow */
         gpu = gpu->parent ? gpu->parent : gpu;
         *next = *gpu;
+        next->reserved = 0;
     }
     next->parent = is_instance ? gpu : NULL;
     host.devices++;
