@@ -76,7 +76,7 @@ def _apt(work: Path, source: str) -> list[str]:
         "Dir::Cache": f"{work}/cache",
         # Its user _apt may not write here.
         "APT::Sandbox::User": "root",
-        "Acquire::Retries": "3",
+        "Acquire::Retries": "1",
         "APT::Update::Error-Mode": "any",
     }
     return ["apt-get", "--quiet", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
@@ -85,5 +85,5 @@ def _apt(work: Path, source: str) -> list[str]:
 def _run(argv: list[str], work: Path) -> None:
     done = subprocess.run(argv, cwd=work, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        unavailable(f"NVIDIA's libraries cannot be had from Debian: {last}", "docker")
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        unavailable(f"NVIDIA's libraries cannot be had from Debian: {said}", "docker")

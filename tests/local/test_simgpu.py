@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -310,6 +311,21 @@ def test_the_libraries_lie_as_the_driver_has_them_and_say_that_they_are_simulate
     for name in LIBRARIES:
         library = ctypes.CDLL(str(built_libraries() / name))
         assert ctypes.c_int.in_dll(library, "mlship_simulated_gpu").value == 1
+
+
+@pytest.mark.parametrize(
+    ("required", "outcome"),
+    [("", pytest.skip.Exception), ("gpu", pytest.skip.Exception)]
+    + [(layers, pytest.fail.Exception) for layers in ("simgpu", "docker", "gpu,docker")],
+)
+def test_without_gcc_a_test_skips_unless_the_host_is_required(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, required: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MLSHIP_REQUIRE", required)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(outcome, match="needs Linux and gcc"):
+        built_libraries()
 
 
 CONTEXTS = """

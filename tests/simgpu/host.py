@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,13 +81,17 @@ class SimHost:
         return json.dumps({"cdiVersion": "0.5.0", "kind": KIND, "devices": devices, "containerEdits": edits}, indent=2)
 
     @contextmanager
-    def in_containers(self) -> Iterator[None]:
+    def in_containers(self) -> Iterator[Path]:
         """Meanwhile `docker run --device nvidia.com/gpu=all` gives a container this host's GPUs.
 
         One test process at a time: the engine takes one vendor's devices from all files together.
+
+        Yields:
+            the CDI specification's file.
         """
         if os.geteuid() != 0:
             unavailable(f"only root can write a CDI specification to {CDI_FOLDER}", "simgpu")
+        _need_cdi()
         with _LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _remove_leftovers()
@@ -96,7 +101,7 @@ class SimHost:
             spec = CDI_FOLDER / f"{_OURS}{uuid4().hex}.json"
             try:
                 _write_whole(spec, self.cdi_spec())
-                yield
+                yield spec
             finally:
                 spec.unlink(missing_ok=True)
                 if made:
@@ -123,6 +128,13 @@ def _remove_leftovers() -> None:
     """Of a test process that was killed: who has the lock knows that nobody uses them."""
     for path in CDI_FOLDER.glob(f"{_OURS}*"):
         path.unlink()
+
+
+def _need_cdi() -> None:
+    argv = ["docker", "info", "--format", "{{json .CDISpecDirs}}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    if str(CDI_FOLDERS[0]) not in done.stdout:
+        unavailable(f"the engine reads no CDI specifications from {CDI_FOLDERS[0]}", "simgpu")
 
 
 def _refuse_real_ones() -> None:
