@@ -16,6 +16,7 @@ LAYERS = (
     ("image", 5),
     ("smoke", 4),
     ("lock", 3),
+    ("cuda", 3),
     ("engine", 2),
     ("project", 1),
     ("", 0),
@@ -25,6 +26,7 @@ APART = (("engine", "project"), ("engine", "lock"), ("smoke.run", "image"), ("sm
 DOORS = {
     "typer": "cli",
     "docker": "engine.docker",
+    "pynvml": "cuda.nvml",
     "subprocess": "process",
     "socket": "smoke.inside",
     "jinja2": "render",
