@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from mlship.cuda.driver import branch, split_driver
 from mlship.cuda.hosts import Gpu, HostProfile
+from mlship.cuda.versions import Driver, driver_in
 from mlship.errors import UsageError
 from mlship.project.base import PLATFORMS
 
@@ -87,7 +87,7 @@ class _Kinship:
 
     product: str
     mig: str
-    driver: str
+    driver: Driver
     capability: str
     platform: str
 
@@ -169,7 +169,10 @@ def _describe(node: str, labels: Labels) -> _Described:
     if product is None:
         said = f"its label {_GPU}.product is no label's value" if raw else f"it has no label {_GPU}.product"
         raise ValueError(said)
-    driver, suffix = split_driver(_driver(labels))
+    said = _driver(labels)
+    driver, suffix = driver_in(said)
+    if driver is None:
+        raise ValueError(f"its label says {said[:60]!r}, which is not a driver version such as 550.54.15")
     memory = _number(labels.get(f"{_GPU}.memory"))
     kin = _Kinship(product["name"], product["mig"] or "", driver, _capability(labels), _platform(labels))
     return _Described(
@@ -248,7 +251,7 @@ def _profile(name: str, kin: _Kinship, family: list[_Described]) -> HostProfile:
     said = {each.cuda for each in family}
     return HostProfile(
         name=name,
-        driver=kin.driver,
+        driver=str(kin.driver),
         gpus=(gpu,),
         platform=kin.platform,
         cuda=said.pop() if len(said) == 1 else None,
@@ -300,7 +303,7 @@ def _names(kinships: list[_Kinship]) -> dict[_Kinship, str]:
 
 def _short(kin: _Kinship) -> str:
     mig = f"-mig-{kin.mig}" if kin.mig else ""
-    return f"{_slug(f'{kin.product}{mig}')}-r{branch(kin.driver)}"
+    return f"{_slug(f'{kin.product}{mig}')}-r{kin.driver.branch}"
 
 
 def _with_driver(kin: _Kinship) -> str:

@@ -4,13 +4,15 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlship import process
 from mlship.cuda.answer import CUDA, Device, NvmlAnswer, read_answer
-from mlship.cuda.driver import split_driver
 from mlship.cuda.hosts import Fleet, Gpu, HostProfile, read_fleet
 from mlship.cuda.refusal import refuse
+from mlship.cuda.tables import cuda_of
+from mlship.cuda.versions import Cuda, Driver, driver_in
 from mlship.errors import MatchError
 from mlship.project.base import this_platform
 
@@ -76,16 +78,18 @@ def describe(answer: NvmlAnswer, name: str, platform: str, toolkit: str | None, 
     Raises:
         MatchError: the driver's version is none.
     """
-    try:
-        driver, suffix = split_driver(answer.driver or "")
-    except ValueError as error:
-        raise MatchError(f"NVML's driver version {error}", hint="`mlship doctor` looks for the cause") from error
+    driver, suffix = driver_in(answer.driver or "")
+    if driver is None:
+        raise MatchError(
+            f"NVML says {answer.driver!r}, which is not a driver version such as 550.54.15",
+            hint="`mlship doctor` looks for the cause",
+        )
     return HostProfile(
         name=name,
-        driver=driver,
+        driver=str(driver),
         gpus=gather(answer.devices),
         platform=platform,
-        cuda=None if answer.cuda is None else cuda_text(answer.cuda),
+        cuda=None if answer.cuda is None else str(_cuda(answer.cuda)),
         toolkit=toolkit,
         engine=engine,
         source="nvml",
@@ -103,21 +107,29 @@ def gather(devices: tuple[Device, ...]) -> tuple[Gpu, ...]:
     return tuple(Gpu(name, capability, count, memory, mig) for (name, capability, memory, mig), count in kinds.items())
 
 
-def cuda_text(number: int) -> str:
-    """CUDA's number as people write it: 12.4 of 12040."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+def _cuda(number: int) -> Cuda:
+    """CUDA's number as a version: 12.4 of 12040."""
+    return Cuda(number // 1000, number % 1000 // 10)
 
 
-def _notes(answer: NvmlAnswer, driver: str, suffix: str) -> list[str]:
-    notes = []
+def _notes(answer: NvmlAnswer, driver: Driver, suffix: str) -> Iterator[str]:
     if suffix:
-        notes.append(f"NVML calls the driver {answer.driver}; matched as {driver}")
+        yield f"NVML calls the driver {answer.driver}; matched as {driver}"
     failed = answer.call(CUDA)
     if failed is not None and failed.code == 12:
-        notes.append("NVML finds no libcuda.so.1 (code 12): programs that compute on the GPU will not find it either")
+        yield "NVML finds no libcuda.so.1 (code 12): programs that compute on the GPU will not find it either"
     elif failed is not None and failed.code:
-        notes.append(f"NVML does not say which CUDA it can: {failed.error} ({failed.code})")
-    return notes
+        yield f"NVML does not say which CUDA it can: {failed.error} ({failed.code})"
+    offered = cuda_of(driver)
+    if offered.cuda is None or answer.cuda is None:
+        return
+    said = _cuda(answer.cuda)
+    if said < offered.cuda or (said > offered.cuda and not offered.at_least):
+        yield (
+            f"NVML says CUDA {said}, but driver {driver} offers {offered.cuda}: NVML asks the first libcuda.so.1 that "
+            f"the loader finds ({answer.libcuda or 'not found again'}), and that one is not the driver's, but of a "
+            "cuda-compat or stubs folder, or left over from another driver"
+        )
 
 
 def toolkit_version() -> str | None:

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlship.console import clean, out, warn
-from mlship.cuda.fleet import FleetCuda
+from mlship.cuda.fleet import Bound, FleetCuda
 from mlship.cuda.host_files import Planned
 from mlship.cuda.hosts import Fleet, Gpu, HostProfile
 from mlship.cuda.nodes import Nodes
 from mlship.report.json import to_json
 from mlship.units import size
 
-_NAMED = 5  # nodes in a warning
+_NAMED = 5  # nodes or hosts in one line
 
 
 def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
@@ -39,20 +39,48 @@ def _lines(fleet: Fleet, cuda: FleetCuda) -> Iterator[str]:
     yield f"{len(fleet.hosts)} {_plural('kind', len(fleet.hosts))} of host, from {fleet.origin}"
     yield ""
     rows = [("host", "driver", "CUDA", "GPUs")]
-    for host in fleet.hosts:
+    for host, offered in zip(fleet.hosts, cuda.hosts, strict=True):
         first, *more = [_gpu(gpu) for gpu in host.gpus]
-        rows.append((clean(host.name), clean(host.driver), cuda.by_host.get(host.name) or "?", first))
+        rows.append((clean(host.name), clean(host.driver), offered.cuda or "unknown", first))
         rows.extend(("", "", "", line) for line in more)
     yield from _table(rows)
     yield ""
-    yield from (line for host in fleet.hosts for line in _remarks(host))
-    yield from cuda.sentences()
+    yield from (f"  {line}" for host in fleet.hosts for line in _remarks(host))
+    yield from (f"  {each.host}: {each.why}" for each in cuda.unknown)
+    yield from _excluded(cuda)
+    yield from _together(cuda)
 
 
 def _remarks(host: HostProfile) -> Iterator[str]:
     if host.simulated:
         yield f"{host.name}: simulated; no such GPU was there"
     yield from (f"{host.name}: {note}" for note in host.notes)
+
+
+def _excluded(cuda: FleetCuda) -> Iterator[str]:
+    """GPUs that newer CUDA versions leave out, whatever the driver says."""
+    for bound in cuda.bounds:
+        if bound.side == "most" and bound.by == "gpu":
+            yield f"  {bound.host}: CUDA {bound.cuda} is the last for {bound.because}, whatever the driver says"
+
+
+def _together(cuda: FleetCuda) -> Iterator[str]:
+    if cuda.most is None:
+        yield "Which CUDA all of them can run is not known."
+        return
+    if cuda.fits:
+        span = f"{cuda.least} to {cuda.most}" if cuda.least else f"up to {cuda.most}"
+        yield f"CUDA that all of them can run: {span}"
+    else:
+        yield "No CUDA fits all of them, so they need more than one image:"
+    yield f"  {cuda.most} is the newest for {_hosts(cuda.deciding('most'))}"
+    if cuda.least:
+        yield f"  {cuda.least} is the oldest for {_hosts(cuda.deciding('least'))}"
+
+
+def _hosts(bounds: Sequence[Bound]) -> str:
+    named = [f"{bound.host} ({bound.because})" for bound in bounds[:_NAMED]]
+    return ", ".join(named) + (f" and {len(bounds) - _NAMED} more" if len(bounds) > _NAMED else "")
 
 
 def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -> None:

@@ -193,7 +193,7 @@ def test_cuda_on_which_nodes_differ_is_noted_and_not_taken() -> None:
         ({"feature.node.kubernetes.io/pci-10de.present": "true"}, "gpu.product"),
         ({"feature.node.kubernetes.io/pci-0302_10de.present": "true"}, "gpu.product"),
         (without(labels(), "driver"), "cuda.driver-version.full"),
-        (labels(driver="open.0"), "'open.0' is not a driver version"),
+        (labels(driver="open.0"), "'open.0', which is not a driver version"),
         (labels(arch="ppc64le"), "'ppc64le'"),
         (without(labels(), "/arch"), "kubernetes.io/arch"),
         (labels("../../etc/passwd"), "is no label's value"),
