@@ -8,13 +8,14 @@ ROOT = Path(__file__).parents[2] / "mlship"
 
 # The first prefix that fits; a module may import its own layer or a lower one.
 LAYERS = (
-    ("__main__", 9),
-    ("cli", 8),
-    ("pipeline", 7),
-    ("report.build", 7),
-    ("report", 6),
-    ("image", 5),
-    ("smoke", 4),
+    ("__main__", 10),
+    ("cli", 9),
+    ("pipeline", 8),
+    ("report.build", 8),
+    ("report", 7),
+    ("image", 6),
+    ("smoke", 5),
+    ("cuda", 4),
     ("lock", 3),
     ("cuda", 3),
     ("engine", 2),
@@ -22,7 +23,14 @@ LAYERS = (
     ("", 0),
 )
 # Stages that do not know each other, although a layer number would allow it.
-APART = (("engine", "project"), ("engine", "lock"), ("smoke.run", "image"), ("smoke", "lock"), ("project", "engine"))
+APART = (
+    ("engine", "project"),
+    ("engine", "lock"),
+    ("smoke.run", "image"),
+    ("smoke", "lock"),
+    ("project", "engine"),
+    ("cuda", "engine"),
+)
 DOORS = {
     "typer": "cli",
     "docker": "engine.docker",
