@@ -17,7 +17,6 @@ LAYERS = (
     ("smoke", 5),
     ("cuda", 4),
     ("lock", 3),
-    ("cuda", 3),
     ("engine", 2),
     ("project", 1),
     ("", 0),

@@ -179,6 +179,11 @@ def test_a_suffix_of_the_driver_is_noted() -> None:
     assert host.notes == ("the labels call the driver 550.54.15-grid; matched as 550.54.15",)
 
 
+def test_cuda_that_does_not_fit_the_driver_is_noted() -> None:
+    host = only(read_nodes(cluster(node("a", labels(driver="535.161.07"))))).host
+    assert host.notes == ("the labels say CUDA 12.4, but driver 535.161.07 offers 12.2",)
+
+
 def test_cuda_on_which_nodes_differ_is_noted_and_not_taken() -> None:
     nodes = [node("a", labels()), node("b", {**labels(), "nvidia.com/cuda.runtime-version.full": "12.8"})]
     host = only(read_nodes(cluster(*nodes))).host

@@ -1,6 +1,5 @@
 """What NVML's own process told, and what becomes of it: the answer as a value, the refusal, the profile."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,65 +11,7 @@ from mlship.cuda.answer import CUDA, HANDLE, INIT, NvmlAnswer, read_answer
 from mlship.cuda.hosts import Gpu
 from mlship.cuda.refusal import refuse
 from mlship.errors import MatchError
-
-LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.54.15"
-NAMES = {
-    4: "NVML_ERROR_NO_PERMISSION",
-    9: "NVML_ERROR_DRIVER_NOT_LOADED",
-    12: "NVML_ERROR_LIBRARY_NOT_FOUND",
-    15: "NVML_ERROR_GPU_IS_LOST",
-    16: "NVML_ERROR_RESET_REQUIRED",
-    17: "NVML_ERROR_OPERATING_SYSTEM",
-    18: "NVML_ERROR_LIB_RM_VERSION_MISMATCH",
-    23: "NVML_ERROR_INSUFFICIENT_RESOURCES",
-    999: "NVML_ERROR_UNKNOWN",
-}
-
-
-def event(kind: str, **fields: object) -> str:
-    return json.dumps({"event": kind, **fields}) + "\n"
-
-
-def loaded(name: str = "libnvidia-ml.so.1", path: str | None = LIBRARY, **fields: object) -> list[str]:
-    told = {"simulated": False, "error": "", **fields}
-    return [
-        event("call", name=f"dlopen {name}", device=None),
-        event("library", name=name, path=path, **told),
-    ]
-
-
-def asked(name: str, value: object = None, device: int | None = None, code: int = 0) -> list[str]:
-    answer: dict[str, object] = {"code": code, "error": NAMES.get(code, "")} if code else {"code": 0, "value": value}
-    return [event("call", name=name, device=device), event("answer", name=name, device=device, **answer)]
-
-
-def gpu(
-    index: int, name: str = "NVIDIA A100-SXM4-80GB", capability: str = "8.0", mig: bool | None = False
-) -> list[str]:
-    return [
-        *asked(HANDLE, None, index),
-        *asked("nvmlDeviceGetName", name, index),
-        *asked("nvmlDeviceGetUUID", f"GPU-{index}", index),
-        *asked("nvmlDeviceGetCudaComputeCapability", capability, index),
-        *asked("nvmlDeviceGetMemoryInfo", 80 << 30, index),
-        *asked("nvmlDeviceGetMigMode", mig, index, code=3 if mig is None else 0),
-        *asked("nvmlDeviceGetBrand", 14, index),
-        *asked("nvmlDeviceGetArchitecture", 7, index),
-    ]
-
-
-def whole(*gpus: list[str], driver: str = "550.54.15", cuda: list[str] | None = None) -> list[str]:
-    return [
-        *loaded(),
-        *asked(INIT),
-        *asked("nvmlSystemGetDriverVersion", driver),
-        *asked("nvmlSystemGetNVMLVersion", "12.550.54.15"),
-        *asked("nvmlDeviceGetCount_v2", len(gpus)),
-        *(line for each in gpus for line in each),
-        *(asked(CUDA, 12040) if cuda is None else cuda),
-        *loaded("libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"),
-        event("done"),
-    ]
+from tests.nvml_lines import LIBRARY, NAMES, asked, event, gpu, loaded, whole
 
 
 def refused(answer: NvmlAnswer) -> MatchError:
@@ -198,6 +139,27 @@ def test_driver_versions(said: str, driver: str, notes: int) -> None:
 def test_what_is_no_driver_version_is_refused(said: str) -> None:
     with pytest.raises(MatchError, match="a driver version such as 550"):
         probe.describe(read_answer(whole(gpu(0), driver=said)), "a", "linux/amd64", None, None)
+
+
+def test_cuda_that_does_not_fit_the_driver_is_noted_with_both_and_why() -> None:
+    host = probe.describe(read_answer(whole(gpu(0), cuda=asked(CUDA, 12080))), "a", "linux/amd64", None, None)
+    assert host.cuda == "12.8"
+    (note,) = host.notes
+    assert "NVML says CUDA 12.8, but driver 550.54.15 offers 12.4" in note
+    assert "(/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15)" in note
+    assert "cuda-compat" in note
+
+
+@pytest.mark.parametrize(("code", "words"), [(12, "no libcuda.so.1 (code 12)"), (13, "which CUDA it can")])
+def test_cuda_that_nvml_does_not_say_is_noted(code: int, words: str) -> None:
+    host = probe.describe(read_answer(whole(gpu(0), cuda=asked(CUDA, code=code))), "a", "linux/amd64", None, None)
+    assert host.cuda is None
+    assert words in host.notes[0]
+
+
+def test_a_branch_that_no_table_knows_is_not_contradicted() -> None:
+    lines = whole(gpu(0), driver="999.10", cuda=asked(CUDA, 15000))
+    assert probe.describe(read_answer(lines), "a", "linux/amd64", None, None).notes == ()
 
 
 # With a real process: how it ends is not told by it
