@@ -33,6 +33,7 @@ APART = (
 DOORS = {
     "typer": "cli",
     "docker": "engine.docker",
+    "pynvml": "cuda.nvml",
     "subprocess": "process",
     "socket": "smoke.inside",
     "jinja2": "render",
