@@ -1,9 +1,13 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mlship.cuda.hosts import Fleet
+    from mlship.project.config import Config
 
 Directory = Annotated[
     Path,
@@ -16,4 +20,40 @@ Platform = Annotated[
     str | None,
     typer.Option("--platform", help="Instead of mlship.yaml's; the lock must be made for it.", metavar="OS/ARCH"),
 ]
+Driver = Annotated[
+    str | None,
+    typer.Option("--driver", metavar="VERSION", help="Match CUDA to a host with this NVIDIA driver, not to hosts/."),
+]
+Capabilities = Annotated[
+    list[str] | None,
+    typer.Option("--compute-capability", metavar="X.Y", help="A GPU of that host, such as 8.0. Repeatable."),
+]
 HERE = Path()
+
+
+def find_fleet(directory: Path, config: "Config", driver: str | None, capabilities: list[str] | None) -> "Fleet | None":
+    """The hosts that CUDA is matched to: the command line's, else the repository's, else this machine.
+
+    None for a project on the CPU.
+
+    Raises:
+        UsageError: options that do not fit together, or a host file that is none.
+        MatchError: no host is named anywhere, and this machine is no GPU host.
+    """
+    from mlship.errors import UsageError
+
+    if (driver is None) != (not capabilities):
+        raise UsageError(
+            "--driver and --compute-capability describe one host together",
+            hint="give both: `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints them",
+        )
+    if config.gpu is None:
+        if driver is not None:
+            raise UsageError("this project asks for no GPU", hint="add `gpu:` to mlship.yaml, or leave --driver out")
+        return None
+    from mlship.cuda.hosts import named_fleet
+    from mlship.cuda.probe import fleet_of
+
+    if driver is not None:
+        return named_fleet(driver, tuple(capabilities or ()), config.platform)
+    return fleet_of(directory, config.gpu.hosts)

@@ -128,8 +128,8 @@ def _with_torch(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
 def _candidates(ask: Ask, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:
     """Bands that the specifier allows, newest first.
 
-    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs by minor-version
-    compatibility, and then the newest.
+    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs there by
+    minor-version compatibility, and then the newest.
     """
     for release in reversed(tables().packages.releases.get(ask.name, ())):
         if release.variants and _allows(ask.specifier, release):
