@@ -126,6 +126,12 @@ def _reasons(stack: Stack, host: HostProfile, *, compat: bool) -> Iterator[Reaso
     if driver is None:
         yield Reason("unknown-driver", f"{host.driver!r} is no driver version such as 550.54.15", _HOST_FILE)
         return
+    boards = [gpu for gpu in host.gpus if _is_board(gpu)]
+    for gpu in boards:
+        text = f"{gpu.name} (compute capability {gpu.capability}) is a Jetson, which PyPI's wheels are not built for"
+        yield Reason("jetson", text, _HOST_FILE)
+    if boards:
+        return  # a Jetson's driver has numbers of its own
     if stack.unknown:
         yield Reason("unknown-release", stack.unknown, stack.source)
     possible = _compat_possible(stack, host, driver)
@@ -182,9 +188,7 @@ def _gpu_reasons(stack: Stack, gpu: Gpu, driver: Driver, *, translates: bool) ->
         yield Reason("unknown-gpu", f"{gpu.name}: {said} is not known to mlship", _HOST_FILE)
         return
     named = f"{gpu.name} (compute capability {capability})"
-    if capability in architecture.tegra:
-        yield Reason("jetson", f"{named} is a Jetson, which PyPI's wheels are not built for", architecture.source)
-    elif architecture.last_branch and driver.branch > architecture.last_branch:
+    if architecture.last_branch and driver.branch > architecture.last_branch:
         text = f"R{architecture.last_branch} is the last driver for {named}: {driver} does not drive it"
         yield Reason("driver-lacks-gpu", text, architecture.source)
     elif architecture.first_branch and driver.branch < architecture.first_branch:
@@ -242,11 +246,23 @@ def first_driver(cuda: Cuda) -> Driver | None:
     return min((t.driver for t in tables().drivers.toolkits if t.cuda == cuda and t.driver), default=None)
 
 
+def offered_by(host: HostProfile) -> Cuda | None:
+    """The CUDA that a host's driver offers, by its branch; None where that is not known."""
+    driver = Driver.parse(host.driver)
+    return cuda_of(driver).cuda if driver else None
+
+
 def _compat_possible(stack: Stack, host: HostProfile, driver: Driver) -> bool:
     """Forward compatibility: data-center GPUs only, from the branches that NVIDIA lists."""
     package = compat_of(stack.cuda)
     served = all(gpu_class(gpu.name) == "data-center" for gpu in host.gpus)
     return package is not None and served and package.on(driver.branch) == "ok"
+
+
+def _is_board(gpu: Gpu) -> bool:
+    capability = _capability(gpu)
+    architecture = architecture_of(capability) if capability else None
+    return architecture is not None and capability in architecture.tegra
 
 
 def _capability(gpu: Gpu) -> Capability | None:

@@ -40,18 +40,22 @@ class Needs:
 
     Attributes:
         stacks: what has to run on the hosts.
+        unjudged: packages that cannot be judged at all, each with why.
         cuda: of the libraries that the lock brings; None where it brings none.
         way: how CUDA's libraries reach the image; None where nothing in the lock is known to need any.
         lacking: packages whose libraries no wheel brings; only for the way `image`.
+        takes: the CUDA of an image that these take: from, and below; None where no image is needed.
         cudnn: the major of cuDNN that these need; None for none.
         compiled: locked distributions that nvcc compiles.
         variant: of the wheel index that the lock took wheels from, such as "cu126"; None for PyPI's.
     """
 
     stacks: tuple[Stack, ...]
+    unjudged: tuple[tuple[str, str], ...]
     cuda: Cuda | None
     way: Way | None
     lacking: tuple[str, ...]
+    takes: tuple[Cuda, Cuda] | None
     cudnn: int | None
     compiled: tuple[str, ...]
     variant: str | None
@@ -76,6 +80,13 @@ class _Package:
         return f"{self.pin.name} {self.pin.version}"
 
     @property
+    def unknown(self) -> str:
+        """Why the tables cannot tell."""
+        if isinstance(self.release, Unknown):
+            return self.release.reason
+        return f"the tables do not know this build of {self.named}"
+
+    @property
     def major(self) -> int | None:
         return self.variant.cuda.major if self.variant and self.variant.cuda else None
 
@@ -97,9 +108,11 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     useless = not packages and not libraries
     return Needs(
         stacks=tuple(stack for package in packages if (stack := _stack(package, cuda, platform))),
+        unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
         lacking=tuple(package.named for package in lacking),
+        takes=_takes(lacking),
         cudnn=max((n for package in lacking if (n := _cudnn(package))), default=None),
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
@@ -142,14 +155,24 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     variant, release = package.variant, package.release
     if variant is None or variant.cuda is None:
         known = cuda or _named(_local(package.pin))
-        unknown = release.reason if isinstance(release, Unknown) else f"the tables do not know this {package.named}"
         source = "" if isinstance(release, Unknown) else release.source
-        return Stack(package.named, known, known, platform, source, unknown=unknown) if known else None
+        return Stack(package.named, known, known, platform, source, unknown=package.unknown) if known else None
+    named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
+    own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
+    return stack_of(named, variant, own, platform)
+
+
+def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
+    """The stack of one build of a package.
+
+    Args:
+        cuda: of the libraries that it runs with.
+    """
     arm = platform == "linux/arm64"
     return Stack(
-        name=f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})",
-        cuda=(cuda if cuda and cuda.major == variant.cuda.major else None) or variant.cuda,
-        built=variant.cuda,
+        name=name,
+        cuda=cuda,
+        built=variant.cuda or cuda,
         platform=platform,
         source=variant.source,
         exact=variant.cuda_below is None,
@@ -164,6 +187,13 @@ def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
     """Its CUDA libraries come neither with it nor with other pins of its CUDA."""
     needs = package.variant is not None and package.variant.libraries == "system"
     return needs and not any(pin.library.name == "nvidia-cublas" for pin in libraries if pin.major == package.major)
+
+
+def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
+    variants = [package.variant for package in lacking if package.variant]
+    least = max((v.cuda for v in variants if v.cuda), default=None)
+    below = min((v.cuda_below or Cuda(v.cuda.major + 1, 0) for v in variants if v.cuda), default=None)
+    return (least, below) if least and below else None
 
 
 def _cudnn(package: _Package) -> int | None:

@@ -289,6 +289,16 @@ class Config(Section):
     system: System = Field(default_factory=System)
     smoke: Smoke = Field(default_factory=Smoke)
 
+    @model_validator(mode="after")
+    def _loader_is_left_alone(self) -> "Config":
+        if self.gpu and "LD_LIBRARY_PATH" in self.env:
+            raise ValueError(
+                "env.LD_LIBRARY_PATH is refused where the model runs on GPUs: "
+                "it would win over the wheels' own libraries and the host's driver; "
+                "the image's loader finds CUDA without it"
+            )
+        return self
+
 
 def json_schema() -> dict[str, JsonValue]:
     """The JSON schema of mlship.yaml, for editors."""

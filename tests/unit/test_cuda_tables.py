@@ -4,11 +4,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from mlship.cuda import tables_drivers, tables_gpus, tables_images, tables_libraries, tables_packages
 from mlship.cuda.tables import (
@@ -368,7 +373,7 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
     [
         ("torch", "2.15.0", "torch 2.15.0 is newer than what the tables know, which ends before 2.15"),
         ("torch", "2.15.0.dev20261101", "is newer than what the tables know"),
-        ("torch", "1.13.1", "torch 1.13.1 is older than what the tables know, which begins with 2.0"),
+        ("torch", "1.12.1", "torch 1.12.1 is older than what the tables know, which begins with 1.13"),
         ("torch", "newest", "'newest' is not a version of torch"),
         ("vllm", "0.27.0", "the tables know older and newer releases than vllm 0.27.0, but not this one"),
         ("numpy", "2.0", "the tables do not know numpy"),
@@ -542,3 +547,65 @@ def test_nothing_is_read_before_it_is_asked_for() -> None:
     code = "import sys, mlship.cuda.tables as t; print(t.tables.cache_info().currsize, 'pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0", "False"]
+
+
+@pytest.fixture(name="refresh")
+def _refresh(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader = SourceFileLoader("scripts_refresh_tables", str(Path(__file__).parents[2] / "scripts" / "refresh-tables"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, loader.name, module)  # dataclasses look their module up
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "requires", "extras", "said"),
+    [
+        (
+            "torch",
+            "2.14.1",
+            ['cuda-toolkit[cudart]==13.0.3; platform_system == "Linux"', "nvidia-cudnn-cu13==9.24.0.43"],
+            [],
+            [],
+        ),
+        (
+            "torch",
+            "2.14.2",
+            ["cuda-toolkit[cudart]==13.2.1", 'nvidia-cudnn-cu13==9.25.0.1; platform_system == "Linux"'],
+            [],
+            [
+                "the row says CUDA 13.0, the metadata cuda-toolkit 13.2.1",
+                "the row says cuDNN 9.24, the metadata nvidia-cudnn-cu13 9.25.0.1",
+            ],
+        ),
+        ("torch", "2.14.1", ['cuda-toolkit==12.8.1; sys_platform == "win32"'], [], []),
+        (
+            "tensorflow",
+            "2.21.0",
+            ['nvidia-cuda-runtime-cu12<13.0,>=12.5.82; extra == "and-cuda"'],
+            ["and-cuda"],
+            [],
+        ),
+        (
+            "tensorflow",
+            "2.21.1",
+            ['nvidia-cuda-runtime<14.0,>=13.0.48; extra == "and-cuda"'],
+            ["cuda"],
+            [
+                "the row says that there are the extras ['and-cuda'], the metadata has ['cuda']",
+                "the row says CUDA 12.5, the metadata nvidia-cuda-runtime 13.0.48",
+            ],
+        ),
+        ("vllm", "0.33.0", ["torch==2.14.0"], [], []),
+        ("vllm", "0.33.0", ["torch==2.15.0"], [], ["the row says torch 2.14.0, the metadata torch 2.15.0"]),
+    ],
+)
+def test_what_the_refresher_calls_a_difference(
+    refresh: ModuleType, package: str, version: str, requires: list[str], extras: list[str], said: list[str]
+) -> None:
+    found = refresh.Metadata(version, tuple(Requirement(text) for text in requires), frozenset(extras))
+    row = release(package, version)
+    assert list(refresh.differences(row, row.variant(), found)) == said
