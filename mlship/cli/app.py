@@ -68,8 +68,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 lock, 4 no CUDA match, 5 engine, 6 build, "
-    "70 a bug of ours, 75 try again, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 the lock, 4 no CUDA match, 5 the engine, "
+    "6 the build, 70 a bug of ours, 75 try again, 130 interrupted.",
 )
 
 

@@ -18,9 +18,10 @@ hosts = typer.Typer(
 
 @hosts.callback(invoke_without_command=True)
 def show(context: typer.Context, directory: Directory = HERE, json: Json = False) -> None:
-    """Show the GPU hosts that an image is matched to, and the CUDA that all of them can run.
+    """Show the GPU hosts that images are matched to.
 
-    They are the files in hosts/; without such a folder, this machine.
+    Each with the CUDA that it offers, and then the CUDA that all of them can run. They are the files in hosts/;
+    without such a folder, this machine.
     """
     from mlship.console import emit
     from mlship.cuda.fleet import fleet_cuda
