@@ -4,17 +4,24 @@ Nothing is pushed that the smoke test did not pass.
 """
 
 import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
+from mlship.cuda.check import Match
+from mlship.cuda.hosts import Fleet
+from mlship.cuda.needs import read_needs
+from mlship.cuda.target import lock_target, match_lock
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, titles
+from mlship.image.gpu import gpu_reasons, plan_gpu
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
+from mlship.lock.inputs import read_inputs
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
@@ -26,6 +33,9 @@ from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 
+FindFleet: TypeAlias = Callable[[Config], Fleet | None]
+Device: TypeAlias = Literal["cpu", "gpu"]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -33,6 +43,7 @@ class Prepared:
 
     Attributes:
         linked: files that symbolic links among the plan's lead to; the engine must see them too.
+        warnings: what is worth knowing before the build and stops nobody.
     """
 
     repo: Path
@@ -40,6 +51,7 @@ class Prepared:
     lock: Lock
     plan: BuildPlan
     linked: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def dockerfile(self) -> str:
@@ -58,12 +70,12 @@ class BuildOptions:
 
     Attributes:
         tag: replaces the plan's name and version.
-        smoke: test the image; without it nothing is proven, and the report says so.
+        smoke: what to test the image on; None tests nothing, so that nothing is proven, and the report says so.
     """
 
     tag: str | None = None
     push: bool = False
-    smoke: bool = True
+    smoke: Device | None = "cpu"
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
@@ -103,21 +115,52 @@ class Reporter(Protocol):
         ...
 
 
-def prepare(repo: Path, target: str | None = None) -> Prepared:
-    """Everything up to the Dockerfile: pure but for reading the repository.
+def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambda _config: None) -> Prepared:
+    """Everything up to the Dockerfile: pure but for reading the repository, and the host where no file names one.
 
     Args:
         target: the platform instead of mlship.yaml's; the lock must have been made for it.
+        find_fleet: the hosts that CUDA is matched to, for a project on GPUs.
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
+        MatchError: what is asked for or locked does not run on the hosts.
     """
     config = _for_platform(load_config(repo), target)
     check_paths(repo, config)
     weights = check_weights(repo, config.model)
-    lock = _checked_lock(repo, config, target)
-    plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
-    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)))
+    fleet = find_fleet(config)
+    lock = _checked_lock(repo, config, target, _chosen(repo, config, fleet))
+    match = match_lock(config, lock.pins, fleet) if fleet else None
+    gpu = plan_gpu(config, lock, match, fleet) if match and fleet else None
+    smoke = SmokeSpec.from_config(config).to_json()
+    plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=gpu)
+    if gpu and match and fleet:
+        plan = replace(plan, reasons=(*plan.reasons, *gpu_reasons(gpu, match, fleet)))
+    warnings = tuple(_warnings(match, fleet) if match and fleet else _unmatched(config, lock))
+    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings)
+
+
+def _chosen(repo: Path, config: Config, fleet: Fleet | None) -> str | None:
+    """What would be chosen now; only for hosts that the repository names, since the lock is made for those."""
+    if fleet is None or not fleet.committed:
+        return None
+    return lock_target(config, read_inputs(repo, config), fleet).key
+
+
+def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
+    """What is not certain of a match."""
+    yield from (f"{warning.text}: {warning.mend}" for warning in match.needs.warnings)
+    for verdict in match.verdicts:
+        if verdict.outcome == "unknown":
+            yield f"not known to run: {verdict.stack} on {verdict.host}: {verdict.reasons[0].text}"
+    yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
+
+
+def _unmatched(config: Config, lock: Lock) -> Iterator[str]:
+    """What a project on the CPU should know of its lock."""
+    needs = read_needs(lock.pins, config.platform, gpu=False)
+    yield from (f"{warning.text}: {warning.mend}" for warning in needs.warnings)
 
 
 def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
@@ -157,12 +200,13 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
     """What the engine is asked to build, with what pip uses on this machine as secrets and local wheels."""
     # Imported here, as a plan needs none of them.
+    from mlship.lock.gpu import with_pages
     from mlship.lock.indexes import project_settings
     from mlship.lock.pins import parse_lock
     from mlship.lock.secrets import build_secrets
     from mlship.lock.wheelhouse import stage
 
-    settings = project_settings(prepared.repo, prepared.config)
+    settings = with_pages(project_settings(prepared.repo, prepared.config), _pages(prepared))
     installer = parse_lock(read_template("uv.txt"), "uv.txt")
     return BuildRequest(
         dockerfile=prepared.dockerfile,
@@ -179,10 +223,19 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
     )
 
 
-def _checked_lock(repo: Path, config: Config, target: str | None) -> Lock:
+def _pages(prepared: Prepared) -> tuple[str, ...]:
+    """Where the locked wheels of a CUDA lie, one page a package."""
+    gpu = prepared.plan.gpu
+    if gpu is None or gpu.index is None:
+        return ()
+    variant = gpu.index.rpartition("/")[2]
+    return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
+
+
+def _checked_lock(repo: Path, config: Config, target: str | None, cuda: str | None) -> Lock:
     """`mlship lock` resolves for the platform of mlship.yaml, so that alone mends no lock for another one."""
     try:
-        return check_lock(repo, config)
+        return check_lock(repo, config, cuda)
     except LockError as error:
         if target is None or "- platform " not in error.message:
             raise

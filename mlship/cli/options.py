@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
+    from mlship.pipeline import FindFleet
     from mlship.project.config import Config
 
 Directory = Annotated[
@@ -31,14 +32,14 @@ Capabilities = Annotated[
 HERE = Path()
 
 
-def find_fleet(directory: Path, config: "Config", driver: str | None, capabilities: list[str] | None) -> "Fleet | None":
+def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | None) -> "FindFleet":
     """The hosts that CUDA is matched to: the command line's, else the repository's, else this machine.
 
-    None for a project on the CPU.
+    What is returned gives None for a project on the CPU, and raises UsageError for a host file that is none, MatchError
+    where no host is named anywhere and this machine is no GPU host.
 
     Raises:
-        UsageError: options that do not fit together, or a host file that is none.
-        MatchError: no host is named anywhere, and this machine is no GPU host.
+        UsageError: options that do not fit together.
     """
     from mlship.errors import UsageError
 
@@ -47,13 +48,17 @@ def find_fleet(directory: Path, config: "Config", driver: str | None, capabiliti
             "--driver and --compute-capability describe one host together",
             hint="give both: `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints them",
         )
-    if config.gpu is None:
-        if driver is not None:
-            raise UsageError("this project asks for no GPU", hint="add `gpu:` to mlship.yaml, or leave --driver out")
-        return None
-    from mlship.cuda.hosts import named_fleet
-    from mlship.cuda.probe import fleet_of
 
-    if driver is not None:
-        return named_fleet(driver, tuple(capabilities or ()), config.platform)
-    return fleet_of(directory, config.gpu.hosts)
+    def find(config: "Config") -> "Fleet | None":
+        if config.gpu is None and driver is not None:
+            raise UsageError("this project asks for no GPU", hint="add `gpu:` to mlship.yaml, or leave --driver out")
+        if config.gpu is None:
+            return None
+        from mlship.cuda.hosts import named_fleet
+        from mlship.cuda.probe import fleet_of
+
+        if driver is not None:
+            return named_fleet(driver, tuple(capabilities or ()), config.platform)
+        return fleet_of(directory, config.gpu.hosts)
+
+    return find

@@ -64,8 +64,8 @@ def check(needs: Needs, fleet: Fleet, distro: str, *, compat: bool = False) -> M
         if found:
             runtime, needs = found[1], needs.on(found[0])
     if needs.compiled and needs.cuda:
-        around = (Cuda(needs.cuda.major, 0), Cuda(needs.cuda.major, needs.cuda.minor + 1))
-        built = _image(around, "devel", None, fleet, distro)
+        same = (needs.cuda, Cuda(needs.cuda.major, needs.cuda.minor + 1))
+        built = _image(same, "devel", None, fleet, distro)
         devel = built[1] if built else None
         missing = missing or ("" if built else _none(needs, "devel", distro))
     verdicts = tuple(verdict for host in fleet.hosts for verdict in _verdicts(needs, host, compat=compat))
