@@ -132,6 +132,17 @@ def test_what_an_installing_step_printed(printed: str, kind: type[MlshipError], 
     assert f"| {printed.splitlines()[-1]}" in error.message
 
 
+def test_what_a_check_of_our_own_printed_is_the_cause_with_its_remedy() -> None:
+    lines = ("note: b.so is not looked at", "mlship: a.so needs {x}", "mlship: c.so does too", "hint: add {y}")
+    error = build_failure(FailedBuild(STEP, lines, EXIT_1))
+    assert type(error) is BuildError
+    assert error.message.splitlines()[0] == "the image build failed: a.so needs {x}"
+    assert error.hint == "add {y}"
+    without = build_failure(FailedBuild(STEP, ("mlship: the base image has Python 3.9 on glibc",), EXIT_1))
+    assert without.message.splitlines()[0] == "the image build failed: the base image has Python 3.9 on glibc"
+    assert "mlship dockerfile" in without.hint
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "why", "hint"),
     [
