@@ -181,7 +181,7 @@ def test_plug_ins_that_could_not_load_anyway_are_left_out(site: Path) -> None:
     write_elf(site / "pkg/arm.so", ("libcudart.so.12",), machine=183)
     assert wrong(site) == []
     assert list(left_out(look([site], "", X86_64))) == [
-        "onnxruntime/capi/libtensorrt.so is not looked at: it needs libnvinfer.so.10, which is no part of CUDA"
+        "onnxruntime/capi/libtensorrt.so is not looked at: it also needs libnvinfer.so.10, which the image lacks"
     ]
 
 
