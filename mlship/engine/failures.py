@@ -152,6 +152,20 @@ _INSTALL = (
         "then `mlship lock`",
     ),
     _Cause(
+        rf"Because {_PACKAGE}==(?P<version>\S+) has no source distribution",
+        BuildError,
+        "{package} is to be compiled, and what is locked of {package} {version} is wheels only",
+        "remove {package} from gpu.compile in mlship.yaml, or ask for a version with sources in requirements.in; "
+        "then `mlship lock`",
+    ),
+    _Cause(
+        r"--no-build-isolation[\s\S]*ModuleNotFoundError: No module named '(?P<module>\w+)",
+        BuildError,
+        "what is compiled needs the module {module} for it, and the lock has none",
+        "add the package that has {module} to requirements.in, as is done with what it is compiled against "
+        "(setuptools, wheel and ninja are the usual ones); then `mlship lock`",
+    ),
+    _Cause(
         r"lack of valid authentication credentials|returned a 403 Forbidden",
         BuildError,
         "the package index refused the credentials that it was given",

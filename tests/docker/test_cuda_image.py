@@ -238,3 +238,15 @@ def test_what_is_compiled_needs_nothing_of_the_compiler(build: Build, registry: 
     assert image.run("python", "-c", f"import mlshipkernel as k; print(k.ARCHITECTURES); {ask}") == "7.5 9.0\n13000\n"
     assert image.files("nvcc", "ptxas", "cicc", "g++*", "cc1plus", "stubs", "libcuda.so*", "compiled.txt") == []
     assert image.run("ls", "/usr/local") == "bin\netc\ngames\ninclude\nlib\nman\nsbin\nshare\nsrc\n"
+
+
+def test_a_real_package_without_its_cuda_fails_the_build(build: Build, tmp_path: Path) -> None:
+    """Of 290 MB, downloaded once. What it needs of Python are stand-ins, as nothing is run."""
+    needs = ("coloredlogs", "flatbuffers", "numpy", "packaging", "protobuf", "sympy")
+    others = [write_wheel(tmp_path / "others", name, "2.0") for name in needs]
+    error = fail(build, [wheel("onnxruntime-gpu==1.22.0"), *others], WHEELS)
+    first = error.message.splitlines()[0]
+    assert "onnxruntime/capi/libonnxruntime_providers_cuda.so needs libcublasLt.so.12, " in first
+    assert "libcudnn.so.9" in first
+    assert "onnxruntime-gpu[cuda,cudnn]" in error.hint
+    assert "libonnxruntime_providers_tensorrt.so is not looked at: it also needs libnvinfer.so.10" in error.message
