@@ -142,10 +142,11 @@ def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambd
 
 
 def _chosen(repo: Path, config: Config, fleet: Fleet | None) -> str | None:
-    """What would be chosen now; only for hosts that the repository names, since the lock is made for those."""
-    if fleet is None or not fleet.committed:
+    """What would be chosen now; None for hosts that the repository does not name: the lock was not made for those."""
+    if fleet is None:
         return None
-    return lock_target(config, read_inputs(repo, config), fleet).key
+    key = lock_target(config, read_inputs(repo, config), fleet).key
+    return key if fleet.committed else None
 
 
 def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:

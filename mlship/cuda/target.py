@@ -31,7 +31,7 @@ def lock_target(config: Config, files: tuple[InputFile, ...], fleet: Fleet) -> G
     def judge(pins: tuple[Pin, ...]) -> tuple[str, ...]:
         _refuse_strays(choice, pins, gpu)
         match = match_lock(config, pins, fleet)
-        return tuple(image for image in (match.runtime, match.devel) if image)
+        return tuple(image for image in (match.runtime, match.devel, match.compat) if image)
 
     return GpuTarget(
         key=choice.key,

@@ -42,7 +42,8 @@ class GpuPlan:
         runtime: NVIDIA's image that the libraries are copied from; None for `wheels`.
         devel: NVIDIA's image that the builder mounts for nvcc, and that is not shipped; None where nothing is compiled.
         compiled: locked distributions that are compiled with it.
-        compat: the forward-compatibility folder is copied too, for hosts whose driver is older than the image's CUDA.
+        compat: NVIDIA's image whose forward-compatibility libraries are shipped, for hosts whose driver is older than
+            the image's CUDA; None where there are none.
         require: NVIDIA_REQUIRE_CUDA, such as "cuda>=12.4": what the oldest of the matched hosts offers; or empty.
         index: wheel index of the chosen CUDA; None where the project's own indexes have it.
         hosts: names of the hosts that the image is matched to.
@@ -55,7 +56,7 @@ class GpuPlan:
     runtime: CudaImage | None = None
     devel: CudaImage | None = None
     compiled: tuple[str, ...] = ()
-    compat: bool = False
+    compat: CudaImage | None = None
     index: str | None = None
     hosts: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
         runtime=_image(config, lock, match.runtime),
         devel=_image(config, lock, match.devel),
         compiled=match.needs.compiled,
-        compat=gpu.forward_compat,
+        compat=_image(config, lock, match.compat),
         index=f"{gpu.wheel_index or wheel_index().address}/{match.needs.variant}" if match.needs.variant else None,
         hosts=tuple(host.name for host in fleet.hosts),
         devices=tuple(sorted({f"{each.name} ({each.capability})" for host in fleet.hosts for each in host.gpus})),
@@ -116,6 +117,10 @@ def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
         yield Reason("cuda image", plan.runtime.reference, f"no locked wheel brings the CUDA libraries of {lacking}")
     if plan.devel:
         yield Reason("nvcc", plan.devel.reference, f"compiles {', '.join(plan.compiled)}; mounted, not shipped")
+    if plan.compat:
+        yield Reason(
+            "compat", plan.compat.reference, "gpu.forward_compat: its libraries let an older driver run this CUDA"
+        )
     if plan.require:
         yield Reason(
             "requires", plan.require, "NVIDIA_REQUIRE_CUDA: the oldest of these hosts offers it, none older is"

@@ -167,7 +167,13 @@ def test_a_driver_of_its_own_fails_the_build(build: Build, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("compat", [False, True])
 def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str, tmp_path: Path, compat: bool) -> None:
-    gpu = GpuPlan("12.9", "image", "cuda>=12.9", runtime=nvidia_images.runtime(registry), compat=compat)
+    gpu = GpuPlan(
+        "12.9",
+        "image",
+        "cuda>=12.9",
+        runtime=nvidia_images.runtime(registry),
+        compat=nvidia_images.runtime(registry) if compat else None,
+    )
     image = build([kernel(tmp_path, cudart(tmp_path), cudnn(tmp_path))], gpu)
     folder = "/usr/local/cuda-12.9/lib64"
     names = ("libcudart.so.12", "libcudnn.so.9", "libnccl.so.2")

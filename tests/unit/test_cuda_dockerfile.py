@@ -26,7 +26,7 @@ RUNTIME = CudaImage("nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04", DIGEST)
 DEVEL = CudaImage("nvidia/cuda:12.6.3-devel-ubuntu22.04", DIGEST)
 WHEELS = GpuPlan("12.6", "wheels", "cuda>=12.0")
 IMAGE = GpuPlan("12.6", "image", "cuda>=12.6", runtime=RUNTIME)
-COMPAT = replace(IMAGE, compat=True)
+COMPAT = replace(IMAGE, compat=IMAGE.runtime)
 COMPILED = replace(WHEELS, devel=DEVEL, compiled=("flash-attn",), devices=("A100 (8.0)", "T4 (7.5)", "A100 (8.0)"))
 EVERY = pytest.mark.parametrize("gpu", [WHEELS, IMAGE, COMPAT, COMPILED], ids=["wheels", "image", "compat", "compiled"])
 
@@ -74,7 +74,7 @@ def test_what_is_copied_comes_before_what_changes_more_often(gpu: GpuPlan) -> No
 
 def test_compat_is_copied_where_it_is_asked_for() -> None:
     assert "compat" not in text(IMAGE).partition("FROM nvidia")[2].partition("AS builder")[0]
-    assert "/cuda/usr/local/cuda-12.6/compat" in text(COMPAT)
+    assert "COPY --link --from=cuda-compat /usr/local/cuda-12.6/compat /usr/local/cuda-12.6/compat" in text(COMPAT)
 
 
 def test_nvidias_settings_are_there_and_mlship_yaml_wins() -> None:
