@@ -3,6 +3,7 @@
 Nothing is pushed that the smoke test did not pass.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +16,11 @@ from mlship.cuda.check import Match
 from mlship.cuda.hosts import Fleet
 from mlship.cuda.needs import read_needs
 from mlship.cuda.target import lock_target, match_lock
-from mlship.engine.base import BuildRequest, BuildWatcher, Engine
+from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
-from mlship.image.dockerfile import copied, dockerfile, dockerignore, titles
+from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
 from mlship.image.gpu import gpu_reasons, plan_gpu
+from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.inputs import read_inputs
@@ -87,6 +89,7 @@ class BuildReport:
 
     Attributes:
         size: bytes of the image, as the engine counts them.
+        image_id: of the image as it is tagged: the tested one (`smoke.image_id`), for GPUs with a label more.
         smoke: None where it was not asked for; then nothing is proven.
         digest: of the pushed image in its registry.
         build_s: seconds of the image build; smoke_s of the smoke test.
@@ -184,10 +187,11 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         )
     report = _prove(prepared, engine, tag, options, reporter)
     proven = time.monotonic()
+    labelled = _labelled(prepared, engine, tag, report) or image
     digest = _push(engine, tag, report, options, reporter)
     return BuildReport(
         tag=tag,
-        image_id=image.id,
+        image_id=labelled.id,
         platform=image.platform,
         base=prepared.plan.base.pinned,
         size=image.size,
@@ -196,6 +200,21 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         smoke=report,
         digest=digest,
     )
+
+
+def smoke_device(prepared: Prepared, asked: Device | None, *, skip: bool) -> Device | None:
+    """What to test on: what is asked for, else what the image is made for.
+
+    Raises:
+        UsageError: the options exclude each other, or the image is not made for a GPU.
+    """
+    if skip and asked:
+        raise UsageError(f"--smoke {asked} and --no-smoke exclude each other", hint="drop one of the two")
+    if skip:
+        return None
+    if asked == "gpu" and prepared.plan.gpu is None:
+        raise UsageError("--smoke gpu: this image is not made for a GPU", hint="add `gpu:` to mlship.yaml")
+    return asked or ("gpu" if prepared.plan.gpu else "cpu")
 
 
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
@@ -284,7 +303,21 @@ def _prove(
     from mlship.smoke.run import smoke
 
     reporter.step(f"smoke test of {tag}, as it will run")
-    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step)
+    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step, device=options.smoke)
+
+
+def _labelled(prepared: Prepared, engine: Engine, tag: str, report: SmokeReport | None) -> ImageInfo | None:
+    """An image for GPUs says what it was proven on: the tested image with a label more, the same in every layer.
+
+    Only afterwards, since what it was proven on is not known before; None where there is nothing to say.
+    """
+    if prepared.plan.gpu is None or report is None or not report.passed:
+        return None
+    with tempfile.TemporaryDirectory(prefix="mlship-label-") as empty:
+        text = f"FROM {tag}\nLABEL {PROOF}={quote(report.device)}\n"
+        request = BuildRequest(text, "", Path(empty), prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
+        engine.build(request, lambda _event: None)
+    return engine.image(tag)
 
 
 def _push(

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,13 @@ Capabilities = Annotated[
     typer.Option("--compute-capability", metavar="X.Y", help="A GPU of that host, such as 8.0. Repeatable."),
 ]
 HERE = Path()
+
+
+class On(StrEnum):
+    """What to test on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
 
 
 def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | None) -> "FindFleet":
