@@ -56,7 +56,7 @@ class Bench:
         return self.device == "gpu"
 
 
-def smoke(  # noqa: PLR0913  the last three have what nearly all want as their default
+def smoke(  # noqa: PLR0913  the last three are for few
     engine: Engine,
     image: str,
     spec: SmokeSpec,
