@@ -68,7 +68,7 @@ class SmokeSpec:
         return spec
 
     @staticmethod
-    def from_config(config: Config, *, gpu: bool = False) -> "SmokeSpec":
+    def from_config(config: Config) -> "SmokeSpec":
         """What mlship.yaml says of it."""
         model, serve = config.model, config.serve
         return SmokeSpec(
@@ -87,7 +87,7 @@ class SmokeSpec:
             grace_seconds=serve.grace_seconds,
             load_seconds=config.smoke.timeout_seconds,
             memory=bytes_of(config.smoke.memory),
-            gpu=gpu,
+            gpu=config.gpu is not None,
         )
 
 
