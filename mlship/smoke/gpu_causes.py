@@ -73,7 +73,7 @@ _PACKAGES = {"cudart": "cuda-runtime", "cublasLt": "cublas", "nvrtc": "cuda-nvrt
 _SUFFIXED = {"cudnn", "nccl"}  # the others dropped their -cu13
 _CUDA_OF = {("cufft", 10): 11, ("cufft", 11): 12, ("cufft", 12): 13}  # by soname, where it is not CUDA's own
 _LIKE_CUDA = {"cudart", "cublasLt", "cublas", "nvrtc", "nvJitLink"}
-_WANTS = re.compile(r"Require cuDNN (?P<cudnn>[\d.*]+) and CUDA (?P<cuda>[\d.*]+\w|[\d.]+\*?)")
+_WANTS = re.compile(r"Require cuDNN (?P<cudnn>\d[\d.]*\*?) and CUDA (?P<cuda>\d[\d.]*\*?)")
 
 _TEXTS = (
     (
@@ -178,14 +178,14 @@ def _wants(text: str, driver: int | None) -> GpuCause | None:
     why = f"onnxruntime could not start CUDA: it wants cuDNN {found['cudnn']} and CUDA {found['cuda']}"
     remedy = (
         "write onnxruntime-gpu[cuda,cudnn] in requirements.in and call onnxruntime.preload_dlls() before the session "
-        f"is made; onnxruntime-gpu<1.27 is the last for CUDA 12, {RELOCK}"
+        f"is made; onnxruntime-gpu before 1.27 is for CUDA 12, {RELOCK}"
     )
     return GpuCause(why + _offered(driver), remedy)
 
 
 def _error(text: str) -> GpuCause | None:
     """The words of torch and of CUDA's samples: `Error 804: forward compatibility was attempted ...`."""
-    found = re.search(r"(?:Error |\(error |CUDA error )(?P<code>34|35|46|10[01]|80[234]|999)\b", text)
+    found = re.search(r"(?i)(?:cuda|nvidia)[^\n]*\berror:? (?P<code>34|35|46|10[01]|80[234]|999)\b", text)
     return of_code(int(found["code"])) if found else None
 
 

@@ -250,7 +250,7 @@ def read_onnxruntime(onnxruntime: ModuleType) -> dict[str, object]:
     """The providers of each live session, which are what it runs on; the available ones are only what was built in."""
     sessions = live(onnxruntime.InferenceSession)
     return {
-        "uses": count_of(", ".join(session.get_providers()) for session in sessions),
+        "uses": count_of(" + ".join(session.get_providers()) for session in sessions),
         "offers": list(onnxruntime.get_available_providers()),
     }
 
