@@ -29,6 +29,10 @@ CUDA_CODES = {
         "the driver is too old for the CUDA that the image brings",
         f"update the host's driver, or lock a build for an older CUDA, {RELOCK}",
     ),
+    36: GpuCause(
+        "the driver lacks a call that the image's CUDA needs",
+        f"update the host's driver, or lock a build for an older CUDA, {RELOCK}",
+    ),
     46: GpuCause("another process has the GPU for itself", "end it (`nvidia-smi` names it), or free another GPU"),
     100: GpuCause(
         "no CUDA-capable device is detected",
@@ -185,7 +189,7 @@ def _wants(text: str, driver: int | None) -> GpuCause | None:
 
 def _error(text: str) -> GpuCause | None:
     """The words of torch and of CUDA's samples: `Error 804: forward compatibility was attempted ...`."""
-    found = re.search(r"(?i)(?:cuda|nvidia)[^\n]*\berror:? (?P<code>34|35|46|10[01]|80[234]|999)\b", text)
+    found = re.search(r"(?i)(?:cuda|nvidia)[^\n]*\berror:? (?P<code>3[456]|46|10[01]|80[234]|999)\b", text)
     return of_code(int(found["code"])) if found else None
 
 

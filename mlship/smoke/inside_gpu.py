@@ -29,8 +29,8 @@ INSUFFICIENT_SIZE = 7
 NOT_AVAILABLE = 2**64 - 1
 MARK = "mlship_simulated_gpu"
 LIBRARIES = re.compile(r"/lib(?:cuda|cudart|cublas|cudnn)[^/]*\.so[^/]*$")
-# They use GPUs, and cannot be asked whether they do.
-SILENT = ("ctranslate2", "cuda", "llama_cpp", "mxnet", "numba.cuda", "paddle", "pycuda", "tensorrt", "vllm")
+# They use GPUs, and cannot be asked whether they do. What others import for themselves (`cuda`, of torch) is not here.
+SILENT = ("ctranslate2", "llama_cpp", "mxnet", "numba.cuda", "paddle", "pycuda", "tensorrt")
 
 
 class Process(ctypes.Structure):

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from mlship.engine.base import ImageInfo
 from mlship.smoke.checks import failed, passed, skipped, warned
-from mlship.smoke.events import GpuAfter, GpuBefore
+from mlship.smoke.events import GpuAfter, GpuBefore, Output
 from mlship.smoke.gpu_causes import NVML_CODES, REBUILD, RELOCK, GpuCause, cuda_name, of_code, of_text
 from mlship.smoke.gpu_seen import GpuDevice, GpuProcess, NvmlSeen, Word, is_gpu
 from mlship.smoke.observed import Observed, first_of
@@ -23,7 +24,7 @@ def gpu_visible(observed: Observed) -> tuple[Check, ...]:
     if observed.device == "cpu":
         return (skipped("gpu.visible", _NOT_ASKED),) if observed.spec.gpu else ()
     before = first_of(GpuBefore, observed.model.events)
-    return (skipped("gpu.visible", "not reached") if before is None else _visible(before, observed.image),)
+    return (skipped("gpu.visible", "not reached") if before is None else _marked(_visible(before, observed), observed),)
 
 
 def gpu_used(observed: Observed) -> tuple[Check, ...]:
@@ -32,10 +33,10 @@ def gpu_used(observed: Observed) -> tuple[Check, ...]:
         return (skipped("gpu.used", _NOT_ASKED),) if observed.spec.gpu else ()
     before, after = first_of(GpuBefore, observed.model.events), first_of(GpuAfter, observed.model.events)
     if before is None or after is None:
-        return (skipped("gpu.used", "not reached"),)
-    if _visible(before, observed.image).status == "fail":
+        return (_unheard(observed),)
+    if _visible(before, observed).status == "fail":
         return (skipped("gpu.used", "there is none that can be used"),)
-    return (_used(before, after, observed),)
+    return (_marked(_used(before, after, observed), observed),)
 
 
 def is_simulated(observed: Observed) -> bool:
@@ -43,6 +44,22 @@ def is_simulated(observed: Observed) -> bool:
     before, after = first_of(GpuBefore, observed.model.events), first_of(GpuAfter, observed.model.events)
     seen = (before.cuda.simulated or before.nvml.simulated) if before else False
     return seen or (after is not None and (after.simulated or after.nvml.simulated))
+
+
+def _marked(check: Check, observed: Observed) -> Check:
+    """What was seen of a simulated GPU is called so in every line."""
+    return replace(check, seen=f"simulated: {check.seen}") if is_simulated(observed) else check
+
+
+def _unheard(observed: Observed) -> Check:
+    """A model that answers and of which nothing is known of a GPU must not pass for one that ran there."""
+    if first_of(Output, observed.model.events) is None:
+        return skipped("gpu.used", "not reached")
+    return failed(
+        "gpu.used",
+        "the model answered, and nothing was heard of a GPU",
+        "add --verbose: what its process prints says more; where nothing does, it is mlship's fault",
+    )
 
 
 def gpu_names(nvml: NvmlSeen) -> tuple[str, ...]:
@@ -53,10 +70,10 @@ def gpu_names(nvml: NvmlSeen) -> tuple[str, ...]:
 # What the container can do
 
 
-def _visible(before: GpuBefore, image: ImageInfo) -> Check:
+def _visible(before: GpuBefore, observed: Observed) -> Check:
     cuda, nvml = before.cuda, before.nvml
     if cuda.init != 0 or not cuda.count:
-        cause = _hidden(image) or _no_gpu(before)
+        cause = _hidden(observed.image) or _no_gpu(before)
         return failed("gpu.visible", f"{cause.why}{_nvml_trouble(nvml)}", cause.remedy)
     version = f", CUDA {cuda_name(cuda.version)}" if cuda.version else ""
     if nvml.code != 0:

@@ -1,7 +1,7 @@
 """From what was seen of a GPU to whether the model ran there, and why not.
 
-The texts are quoted from reports of users and from the frameworks' sources: onnxruntime 1.22 (microsoft/onnxruntime
-25609, 21684), torch 2.6, tensorflow 2.21, jax 0.10; shortened.
+Captured: onnxruntime-gpu 1.26 on a machine without CUDA's libraries, and torch 2.14's error 36. The other texts are
+quoted from the sources of torch 2.6, tensorflow 2.21 and jax 0.10 and from reports of their users; shortened.
 """
 
 from dataclasses import replace
@@ -123,12 +123,21 @@ def test_codes_that_nvml_answers_with_are_shown() -> None:
 
 # It ran on the CPU
 
-ORT = "2025-07-31 15:09:16.647314988 [E:onnxruntime:Default, provider_bridge_ort.cc:2195 TryGetProviderInfo_CUDA] "
-ORT_LOAD = ORT + "[ONNXRuntimeError] : 1 : FAIL : Failed to load library libonnxruntime_providers_cuda.so with error: "
+ORT_LOAD = (
+    "\x1b[1;31m2026-11-24 18:33:19.645522267 [E:onnxruntime:Default, provider_bridge_ort.cc:2369 "
+    "TryGetProviderInfo_CUDA] /onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:1962 "
+    "onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library "
+    "/opt/venv/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so with error: "
+)
 ORT_REQUIRE = (
-    "2025-07-31 15:09:16.647341662 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1055 "
-    "CreateExecutionProviderInstance] Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 12.*. "
+    "\x1b[0;93m2026-11-24 18:33:19.645569555 [W:onnxruntime:Default, onnxruntime_pybind_state.cc:1094 "
+    "CreateExecutionProviderFactoryInstance] Failed to create CUDAExecutionProvider. Require cuDNN 9.* and CUDA 12.*. "
     "Please install all dependencies as mentioned in the GPU requirements page"
+)
+TORCH_36 = (
+    "UserWarning: CUDA initialization: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "
+    "before calling NumCudaDevices() that might have already set an error? Error 36: API call is not supported in the "
+    "installed CUDA driver (Triggered internally at /__w/pytorch/pytorch/c10/cuda/CUDAFunctions.cpp:119.)"
 )
 TORCH_804 = (
     "UserWarning: CUDA initialization: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "
@@ -171,6 +180,12 @@ FELL_BACK = replace(ONNX, uses={"CPUExecutionProvider": 1})
             (replace(ON_CPU, offers=()),),
             ("UserWarning: CUDA initialization: The NVIDIA driver on your system is too old (found version 12040).",),
             "the driver is too old for this torch: it offers CUDA 12.4",
+            "update the host's driver",
+        ),
+        (
+            (replace(ON_CPU, offers=()),),
+            (TORCH_36,),
+            "the driver lacks a call that the image's CUDA needs (36)",
             "update the host's driver",
         ),
         (
@@ -286,7 +301,13 @@ def test_a_gpu_image_on_the_cpu_is_not_called_proven_on_a_gpu() -> None:
 
 
 def test_what_was_not_reached_is_skipped() -> None:
-    assert (visible(observed(None, None)).status, used(observed(after=None)).status) == ("skip", "skip")
+    loading = replace(observed(None, None), model=ModelRun(stages("load"), None))
+    assert (visible(loading).status, used(loading).status) == ("skip", "skip")
+
+
+@pytest.mark.parametrize("found", [observed(None, None), observed(after=None)])
+def test_a_model_that_answers_without_a_word_of_a_gpu_is_not_proven_on_one(found: Observed) -> None:
+    assert used(found).status == "fail"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +319,10 @@ def test_what_was_not_reached_is_skipped() -> None:
     ],
 )
 def test_who_simulates_is_believed(before: GpuBefore, after: GpuAfter | None) -> None:
+    found = observed(before, after or AFTER)
     assert is_simulated(observed(before, after))
+    assert visible(found).seen.startswith("simulated: NVIDIA A100")
+    assert used(found).seen.startswith("simulated: torch")
     assert not is_simulated(observed())
 
 
