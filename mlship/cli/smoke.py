@@ -1,13 +1,12 @@
 """`mlship smoke`."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Directory, Json, On
 
 if TYPE_CHECKING:
     from mlship.cli.reporter import ConsoleReporter
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
     from mlship.smoke.observed import Device
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.spec import SmokeSpec
-
-
-class On(StrEnum):
-    """What to test on."""
-
-    CPU = "cpu"
-    GPU = "gpu"
 
 
 def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
