@@ -5,6 +5,7 @@ a torch that does nothing but hold memory on them.
 """
 
 import json
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from mlship.image.labels import PROOF
+from tests import nvidia_images
 from tests.command import Command, mlship
 from tests.docker.gpus import no_gpus
+from tests.docker.test_cuda_image import VERSION, cudart, cudnn
 from tests.gpu_toy import gpu_toy
+from tests.nvidia_images import shared_object
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
+from tests.toy import YAML, toy
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-gpu-toy:{uuid.uuid4().hex[:8]}"
@@ -144,3 +150,29 @@ def test_a_changed_fleet_makes_the_lock_stale(repo: Path, tmp_path: Path) -> Non
             path.write_text(json.dumps({**profile, "driver": driver}))
     assert done.code == 3
     assert "cuda 12.6: torch<2.15 cu126 from the wheel index -> 13.0: torch<2.15 cu130" in done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc, to make a library that needs CUDA")
+def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, registry: str) -> None:
+    """A stand-in for a bare onnxruntime-gpu: it needs CUDA 12 and cuDNN 9, and its wheel brings neither."""
+    image = nvidia_images.runtime(registry)
+    library = shared_object(tmp_path / "k.so", VERSION, needed=(cudart(tmp_path), cudnn(tmp_path)))
+    write_wheel(tmp_path / "w", "onnxruntime_gpu", "1.22.0.post1", more={"onnxruntime_libs/k.so": library.read_bytes()})
+    wanted = f"--find-links file://{tmp_path}/w\nonnxruntime-gpu==1.22.0.post1\n"
+    repo = toy(tmp_path, requirements_in=wanted, mlship_yaml=f"{YAML}gpu: {{}}\nbase: {{mirror: '{registry}'}}\n")
+    host = ("--driver", "580.95.05", "--compute-capability", "9.0")
+    locked = mlship("lock", *host, cwd=repo)
+    assert locked.code == 0, locked.stderr
+    images = json.loads((repo / "mlship.lock").read_text())["images"]
+    assert images == {"nvidia/cuda:12.9.2-cudnn-runtime-ubuntu22.04": image.digest}
+    plan = json.loads(mlship("plan", "--json", *host, cwd=repo).stdout)["gpu"]
+    assert (plan["way"], plan["cuda"], plan["runtime"]["digest"]) == ("image", "12.9", image.digest)
+    done = mlship("build", "--tag", TAG, "--no-smoke", *host, cwd=repo)
+    assert done.code == 0, done.stderr
+    cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", TAG, "-p")
+    found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=60).stdout
+    for name in ("libcudart.so.12", "libcudnn.so.9"):
+        assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found
+    older = mlship("plan", "--driver", "535.183.01", "--compute-capability", "7.5", cwd=repo)
+    assert older.code == 3  # another CUDA, whose image was never pinned
+    assert "pins no digest of nvidia/cuda:12.3.2-cudnn9-runtime-ubuntu22.04" in older.stderr
