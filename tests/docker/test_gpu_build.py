@@ -4,15 +4,20 @@ What is real: pip-tools, uv, the engine, CDI, NVIDIA's CUDA runtime wheel. What 
 a torch that does nothing but hold memory on them.
 """
 
+import functools
+import http.server
 import json
 import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mlship.files import sha256_file
 from mlship.image.labels import PROOF
 from tests import nvidia_images
 from tests.command import Command, mlship
@@ -150,6 +155,46 @@ def test_a_changed_fleet_makes_the_lock_stale(repo: Path, tmp_path: Path) -> Non
             path.write_text(json.dumps({**profile, "driver": driver}))
     assert done.code == 3
     assert "cuda 12.6: torch<2.15 cu126 from the wheel index -> 13.0: torch<2.15 cu130" in done.stderr
+
+
+def test_the_build_takes_the_wheel_from_the_index_too(tmp_path: Path) -> None:
+    """An index behind HTTP, as PyTorch's is; only the pages of what is locked are asked for in the build."""
+    repo = gpu_toy(tmp_path)
+    wheel = next((tmp_path / "whl/cu126/torch").glob("*.whl"))
+    link = f"{wheel.name.replace('+', '%2B')}#{sha256_file(wheel).replace(':', '=')}"
+    (wheel.parent / "index.html").write_text(f'<a href="{link}">{wheel.name}</a>\n')
+    with served(tmp_path) as (address, host, asked):
+        settings = repo / "mlship.yaml"
+        settings.write_text(settings.read_text().replace(f"file://{tmp_path}/whl", f"{address}/whl"))
+        env = {"PIP_TRUSTED_HOST": host, "no_proxy": host, "NO_PROXY": host}
+        gpu = ("--driver", "550.54.15", "--compute-capability", "8.0")
+        locked = mlship("lock", *gpu, cwd=repo, env=env)
+        assert locked.code == 0, locked.stderr
+        asked.clear()
+        done = mlship("build", "--tag", TAG, "--no-smoke", *gpu, cwd=repo, env=env)
+    assert done.code == 0, done.stderr
+    assert set(asked) <= {"/whl/cu126/torch/", f"/whl/cu126/torch/{link.partition('#')[0]}"}
+
+
+@contextmanager
+def served(root: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """A folder over HTTP, where a build's container reaches it: address, host, and the paths that are asked for."""
+    gateway = ("docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    host = subprocess.run(gateway, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((host, 0), functools.partial(Handler, directory=root)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{host}:{server.server_port}", host, asked
+        server.shutdown()
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc, to make a library that needs CUDA")
