@@ -35,6 +35,7 @@ from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 
+_PROVE = "prove the image on such a host: `mlship smoke IMAGE --on gpu`"
 FindFleet: TypeAlias = Callable[[Config], Fleet | None]
 Device: TypeAlias = Literal["cpu", "gpu"]
 
@@ -156,8 +157,7 @@ def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
     """What is not certain of a match."""
     yield from (f"{warning.text}: {warning.mend}" for warning in match.needs.warnings)
     for verdict in match.verdicts:
-        if verdict.outcome == "unknown":
-            yield f"not known to run: {verdict.stack} on {verdict.host}: {verdict.reasons[0].text}"
+        yield from (f"{verdict.host}: {reason.text}; {_PROVE}" for reason in verdict.reasons if reason.doubtful)
     yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlship.cuda.check import Match
-from mlship.cuda.hosts import Fleet
+from mlship.cuda.hosts import Fleet, HostProfile
 from mlship.cuda.hosts import Gpu as HostGpu
+from mlship.cuda.match import Verdict
 from mlship.cuda.needs import Way
 from mlship.cuda.tables import wheel_index
 from mlship.errors import LockError
@@ -73,11 +74,17 @@ class GpuPlan:
 
 @dataclass(frozen=True)
 class Reason:
-    """One choice that mlship made, and why."""
+    """One choice that mlship made, and why.
+
+    Attributes:
+        why: one line, or a line for each host.
+        sources: where the facts are from, where mlship's tables say.
+    """
 
     topic: str
     choice: str
     why: str
+    sources: tuple[str, ...] = ()
 
 
 def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
@@ -103,13 +110,10 @@ def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
 
 def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
     """Each choice of the GPU part, and why."""
-    hosts = "; ".join(f"{host.name}: driver {host.driver}, {_gpus(host.gpus)}" for host in fleet.hosts)
-    yield Reason("hosts", f"{len(fleet.hosts)} from {fleet.origin}", hosts)
+    kinds = "1 kind" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} kinds"
+    yield Reason("hosts", f"{kinds}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts)))
     yield Reason("cuda", plan.cuda or "none that is known", _why(plan, match))
-    for verdict in match.verdicts:
-        for reason in verdict.reasons:
-            topic = "match" if reason.outcome == "runs" else "unknown"
-            yield Reason(topic, f"{verdict.stack} on {verdict.host}", f"{reason.text} ({reason.source})")
+    yield from _matches(match.verdicts)
     if plan.index:
         yield Reason("wheel index", plan.index, "for the packages of this CUDA alone; the others keep their index")
     if plan.runtime:
@@ -122,9 +126,31 @@ def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
             "compat", plan.compat.reference, "gpu.forward_compat: its libraries let an older driver run this CUDA"
         )
     if plan.require:
+        yield Reason("requires", plan.require, f"NVIDIA_REQUIRE_CUDA: {_why_required(plan, match)}")
+
+
+def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
+    """One a stack, with a line for each thing that is to be known of it on a host."""
+    for stack in dict.fromkeys(verdict.stack for verdict in verdicts):
+        own = [verdict for verdict in verdicts if verdict.stack == stack]
+        unknown = ", ".join(verdict.host for verdict in own if verdict.outcome == "unknown")
+        pairs = [(verdict.host, reason) for verdict in own for reason in verdict.reasons]
         yield Reason(
-            "requires", plan.require, "NVIDIA_REQUIRE_CUDA: the oldest of these hosts offers it, none older is"
+            topic="match",
+            choice=f"{stack}{f': not known to run on {unknown}' if unknown else ''}",
+            why="\n".join(f"{host}: {reason.text}" for host, reason in pairs),
+            sources=tuple(dict.fromkeys(reason.source for _, reason in pairs if reason.source)),
         )
+
+
+def _why_required(plan: GpuPlan, match: Match) -> str:
+    """A host with an older driver refuses to start the container, with a message that says why."""
+    refuses = "NVIDIA's container toolkit refuses hosts with an older driver"
+    if plan.compat:
+        return f"what the matched hosts offer, those of forward compatibility by their branch; {refuses}"
+    if plan.require == f"cuda>={match.needs.cuda}":
+        return f"every host offers the image's CUDA; {refuses}"
+    return f"what the oldest driver among these hosts offers; {refuses}, as none was matched"
 
 
 def _why(plan: GpuPlan, match: Match) -> str:
@@ -135,8 +161,13 @@ def _why(plan: GpuPlan, match: Match) -> str:
     return f"{how}, for {names}"
 
 
-def _gpus(gpus: tuple[HostGpu, ...]) -> str:
-    return ", ".join(f"{gpu.count if gpu.count > 1 else ''} {gpu.name}".strip() for gpu in gpus)
+def _host(host: HostProfile) -> str:
+    return f"{host.name}: driver {host.driver}, {', '.join(map(_gpu, host.gpus))}{' (simulated)' * host.simulated}"
+
+
+def _gpu(gpu: HostGpu) -> str:
+    count = f"{gpu.count} x " if gpu.count > 1 else ""
+    return f"{count}{gpu.name} ({gpu.capability or 'compute capability unknown'})"
 
 
 def _image(config: Config, lock: Lock, name: str | None) -> CudaImage | None:

@@ -54,7 +54,7 @@ class Module:
     routes: tuple[Route, ...]
     loaders: tuple[str, ...]
     strings: frozenset[str]
-    cuda: CudaUse = CudaUse()
+    cuda: CudaUse
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:

@@ -1,4 +1,4 @@
-"""Each example but those for GPUs, from its bare repository to a proven image, by the command line, as its user would."""
+"""Each example but those for GPUs, from its bare repository to a proven image, as its user would do it."""
 
 import json
 import subprocess

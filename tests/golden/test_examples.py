@@ -71,7 +71,7 @@ def stand_in_lock(repo: Path) -> None:
         base=base_name(config),
         digest=f"sha256:{'1' * 64}",
         resolver="pip-tools 7",
-        images={image: f"sha256:{'2' * 64}" for image in images},
+        images=dict.fromkeys(images, f"sha256:{'2' * 64}"),
     ).write(repo)
 
 
