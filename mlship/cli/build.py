@@ -46,11 +46,12 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
+    name = check_reference(tag) if tag is not None else None
     prepared = pipeline.prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     for warning in prepared.warnings:
         warn(warning)
     options = pipeline.BuildOptions(
-        tag=check_reference(tag) if tag is not None else None,
+        tag=name,
         push=push,
         smoke=pipeline.smoke_device(prepared, smoke.value if smoke else None, skip=no_smoke),
         builder=builder,
