@@ -141,7 +141,7 @@ def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambd
     plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=gpu)
     if gpu and match and fleet:
         plan = replace(plan, reasons=(*plan.reasons, *gpu_reasons(gpu, match, fleet)))
-    warnings = tuple(_warnings(match, fleet) if match and fleet else _unmatched(config, lock))
+    warnings = tuple(dict.fromkeys(_warnings(match, fleet) if match and fleet else _unmatched(config, lock)))
     return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings)
 
 

@@ -130,27 +130,27 @@ def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
 
 
 def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
-    """One a stack, with a line for each thing that is to be known of it on a host."""
+    """A line for each thing that is to be known of a host; stacks of which the same is to be known share a row."""
+    rows: dict[str, list[Verdict]] = {}
     for stack in dict.fromkeys(verdict.stack for verdict in verdicts):
         own = [verdict for verdict in verdicts if verdict.stack == stack]
-        unknown = ", ".join(verdict.host for verdict in own if verdict.outcome == "unknown")
-        pairs = [(verdict.host, reason) for verdict in own for reason in verdict.reasons]
-        yield Reason(
-            topic="match",
-            choice=f"{stack}{f': not known to run on {unknown}' if unknown else ''}",
-            why="\n".join(f"{host}: {reason.text}" for host, reason in pairs),
-            sources=tuple(dict.fromkeys(reason.source for _, reason in pairs if reason.source)),
-        )
+        lines = "\n".join(f"{verdict.host}: {reason.text}" for verdict in own for reason in verdict.reasons)
+        rows.setdefault(lines, []).extend(own)
+    for lines, own in rows.items():
+        stacks = ", ".join(dict.fromkeys(verdict.stack for verdict in own))
+        unknown = ", ".join(dict.fromkeys(verdict.host for verdict in own if verdict.outcome == "unknown"))
+        sources = dict.fromkeys(reason.source for verdict in own for reason in verdict.reasons if reason.source)
+        yield Reason("match", f"{stacks}{f': not known to run on {unknown}' * bool(unknown)}", lines, tuple(sources))
 
 
 def _why_required(plan: GpuPlan, match: Match) -> str:
     """A host with an older driver refuses to start the container, with a message that says why."""
-    refuses = "NVIDIA's container toolkit refuses hosts with an older driver"
+    refuses = "NVIDIA's container toolkit refuses to start it where the driver is older"
     if plan.compat:
         return f"what the matched hosts offer, those of forward compatibility by their branch; {refuses}"
     if plan.require == f"cuda>={match.needs.cuda}":
         return f"every host offers the image's CUDA; {refuses}"
-    return f"what the oldest driver among these hosts offers; {refuses}, as none was matched"
+    return f"what the oldest of these drivers offers; {refuses}"
 
 
 def _why(plan: GpuPlan, match: Match) -> str:
