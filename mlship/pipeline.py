@@ -5,25 +5,20 @@ Nothing is pushed that the smoke test did not pass.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from mlship.cuda.check import Match
-from mlship.cuda.hosts import Fleet
-from mlship.cuda.needs import read_needs
-from mlship.cuda.target import lock_target, match_lock
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
-from mlship.image.gpu import gpu_reasons, plan_gpu
 from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
-from mlship.lock.inputs import read_inputs
+from mlship.lock.cuda_names import brings_cuda
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
@@ -35,8 +30,11 @@ from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 
-_PROVE = "prove the image on such a host: `mlship smoke IMAGE --on gpu`"
-FindFleet: TypeAlias = Callable[[Config], Fleet | None]
+if TYPE_CHECKING:
+    from mlship.cuda.hosts import Fleet
+    from mlship.image.gpu_plan import Matched
+
+FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
 Device: TypeAlias = Literal["cpu", "gpu"]
 
 
@@ -135,36 +133,40 @@ def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambd
     weights = check_weights(repo, config.model)
     fleet = find_fleet(config)
     lock = _checked_lock(repo, config, target, _chosen(repo, config, fleet))
-    match = match_lock(config, lock.pins, fleet) if fleet else None
-    gpu = plan_gpu(config, lock, match, fleet) if match and fleet else None
+    matched = _matched(config, lock, fleet)
     smoke = SmokeSpec.from_config(config).to_json()
-    plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=gpu)
-    if gpu and match and fleet:
-        plan = replace(plan, reasons=(*plan.reasons, *gpu_reasons(gpu, match, fleet)))
-    warnings = tuple(dict.fromkeys(_warnings(match, fleet) if match and fleet else _unmatched(config, lock)))
+    plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=matched.plan if matched else None)
+    if matched:
+        plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
+    warnings = matched.warnings if matched else _unwanted(config, lock)
     return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings)
 
 
-def _chosen(repo: Path, config: Config, fleet: Fleet | None) -> str | None:
-    """What would be chosen now; None for hosts that the repository does not name: the lock was not made for those."""
+# What matches CUDA is imported where a project has to do with GPUs: no other one waits for it.
+
+
+def _chosen(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:
     if fleet is None:
         return None
-    key = lock_target(config, read_inputs(repo, config), fleet).key
-    return key if fleet.committed else None
+    from mlship.image.gpu_plan import chosen
+
+    return chosen(repo, config, fleet)
 
 
-def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
-    """What is not certain of a match."""
-    yield from (f"{warning.text}: {warning.mend}" for warning in match.needs.warnings)
-    for verdict in match.verdicts:
-        yield from (f"{verdict.host}: {reason.text}; {_PROVE}" for reason in verdict.reasons if reason.doubtful)
-    yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
+def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | None":
+    if fleet is None:
+        return None
+    from mlship.image.gpu_plan import match_to
+
+    return match_to(config, lock, fleet)
 
 
-def _unmatched(config: Config, lock: Lock) -> Iterator[str]:
-    """What a project on the CPU should know of its lock."""
-    needs = read_needs(lock.pins, config.platform, gpu=False)
-    yield from (f"{warning.text}: {warning.mend}" for warning in needs.warnings)
+def _unwanted(config: Config, lock: Lock) -> tuple[str, ...]:
+    if not brings_cuda(lock.pins):
+        return ()
+    from mlship.image.gpu_plan import unwanted_cuda
+
+    return unwanted_cuda(config, lock)
 
 
 def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:

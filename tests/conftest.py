@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from mlship import process
 from tests.required import is_required
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlship.engine.docker import DockerEngine
 
 ROOT = Path(__file__).parent
+settings.register_profile("mlship", deadline=None)  # how long a machine takes says nothing about what is right
+settings.load_profile("mlship")
 NOWHERE = "unix:///nonexistent/no-engine-in-this-test.sock"
 Golden = Callable[[str, str], None]
 Address = tuple[str, int] | str | bytes

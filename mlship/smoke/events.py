@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from mlship.smoke.gpu_seen import CudaSeen, NvmlSeen, Word
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
 Question: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
@@ -139,36 +139,6 @@ class Stop:
 
     inflight: bool
     event: Literal["stop"] = "stop"
-
-
-@dataclass(frozen=True)
-class GpuBefore:
-    """What the container can do with a GPU, before anything of the model is imported."""
-
-    cuda: CudaSeen
-    nvml: NvmlSeen
-    event: Literal["gpu_before"] = "gpu_before"
-
-
-@dataclass(frozen=True)
-class GpuAfter:
-    """What the model's process has of a GPU once the model is warm.
-
-    Attributes:
-        pid: its own, as the container counts.
-        libraries: CUDA's libraries that are mapped, by file.
-        cuda_version: what the mapped libcuda says, such as 12040; None where it is not mapped.
-        silent: modules that are loaded and use GPUs, and cannot be asked whether they do.
-    """
-
-    pid: int
-    libraries: tuple[str, ...]
-    cuda_version: int | None
-    nvml: NvmlSeen
-    simulated: bool
-    silent: tuple[str, ...]
-    words: tuple[Word, ...]
-    event: Literal["gpu_after"] = "gpu_after"
 
 
 Event: TypeAlias = (

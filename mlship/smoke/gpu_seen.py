@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 _GPU = re.compile(r"(?i)cuda|gpu|tensorrt")
 
@@ -95,3 +96,33 @@ class Word:
 def is_gpu(place: str) -> bool:
     """A device or a provider that is a GPU's: cuda:0, GPU:0, CUDAExecutionProvider."""
     return bool(_GPU.search(place))
+
+
+@dataclass(frozen=True)
+class GpuBefore:
+    """What the container can do with a GPU, before anything of the model is imported."""
+
+    cuda: CudaSeen
+    nvml: NvmlSeen
+    event: Literal["gpu_before"] = "gpu_before"
+
+
+@dataclass(frozen=True)
+class GpuAfter:
+    """What the model's process has of a GPU once the model is warm.
+
+    Attributes:
+        pid: its own, as the container counts.
+        libraries: CUDA's libraries that are mapped, by file.
+        cuda_version: what the mapped libcuda says, such as 12040; None where it is not mapped.
+        silent: modules that are loaded and use GPUs, and cannot be asked whether they do.
+    """
+
+    pid: int
+    libraries: tuple[str, ...]
+    cuda_version: int | None
+    nvml: NvmlSeen
+    simulated: bool
+    silent: tuple[str, ...]
+    words: tuple[Word, ...]
+    event: Literal["gpu_after"] = "gpu_after"

@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from mlship.engine.base import ImageInfo
 from mlship.smoke.checks import failed, passed, skipped, warned
-from mlship.smoke.events import GpuAfter, GpuBefore, Output
+from mlship.smoke.events import Output
 from mlship.smoke.gpu_causes import NVML_CODES, REBUILD, RELOCK, GpuCause, cuda_name, of_code, of_text
-from mlship.smoke.gpu_seen import GpuDevice, GpuProcess, NvmlSeen, Word, is_gpu
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen, Word, is_gpu
 from mlship.smoke.observed import Observed, first_of
 from mlship.smoke.result import Check
 from mlship.smoke.spec import SmokeSpec

@@ -2,7 +2,8 @@
 
 from mlship.smoke.checks import failed, passed, skipped, warned
 from mlship.smoke.ending import for_end, how_ended
-from mlship.smoke.events import Begin, Done, Failed, GpuBefore, Latency, Memory, Output, Stage, StageName, Warm
+from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Output, Stage, StageName, Warm
+from mlship.smoke.gpu_seen import GpuBefore
 from mlship.smoke.judge_answer import answer_checks, unanswered
 from mlship.smoke.observed import ModelRun, Observed, all_of, first_of
 from mlship.smoke.remedy import Situation, advise

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import computed_field
 
-from mlship.smoke.events import GpuAfter, GpuBefore
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]

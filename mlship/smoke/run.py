@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
 from mlship.errors import CheckFailed, EngineError, UsageError
 from mlship.resources import read_package_file
-from mlship.smoke.events import Event, GpuAfter, GpuBefore, Hello, Output, Stop
+from mlship.smoke.events import Event, Hello, Output, Stop
 from mlship.smoke.gpu_causes import tells
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.smoke.judge_gpu import gpu_names, is_simulated
 from mlship.smoke.judge_model import answered
 from mlship.smoke.observed import Device, ModelRun, Observed, ServeRun, first_of

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,9 @@ def kernel(folder: Path, *needed: Path, code: str = VERSION) -> Path:
 
 def cudart(folder: Path) -> Path:
     """The real library, to link with."""
-    subprocess.run(("unzip", "-qoj", str(wheel(CUDART)), "*/libcudart.so.12", "-d", str(folder)), check=True)
+    with zipfile.ZipFile(wheel(CUDART)) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/libcudart.so.12"))
+        (folder / "libcudart.so.12").write_bytes(archive.read(name))
     return folder / "libcudart.so.12"
 
 

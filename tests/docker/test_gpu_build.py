@@ -4,20 +4,31 @@ What is real: pip-tools, uv, the engine, CDI, NVIDIA's CUDA runtime wheel. What 
 a torch that does nothing but hold memory on them.
 """
 
+import functools
+import http.server
 import json
+import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mlship.files import sha256_file
 from mlship.image.labels import PROOF
+from tests import nvidia_images
 from tests.command import Command, mlship
 from tests.docker.gpus import no_gpus
+from tests.docker.test_cuda_image import VERSION, cudart, cudnn
 from tests.gpu_toy import gpu_toy
+from tests.nvidia_images import shared_object
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
+from tests.toy import YAML, toy
+from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-gpu-toy:{uuid.uuid4().hex[:8]}"
@@ -144,3 +155,69 @@ def test_a_changed_fleet_makes_the_lock_stale(repo: Path, tmp_path: Path) -> Non
             path.write_text(json.dumps({**profile, "driver": driver}))
     assert done.code == 3
     assert "cuda 12.6: torch<2.15 cu126 from the wheel index -> 13.0: torch<2.15 cu130" in done.stderr
+
+
+def test_the_build_takes_the_wheel_from_the_index_too(tmp_path: Path) -> None:
+    """An index behind HTTP, as PyTorch's is; only the pages of what is locked are asked for in the build."""
+    repo = gpu_toy(tmp_path)
+    wheel = next((tmp_path / "whl/cu126/torch").glob("*.whl"))
+    link = f"{wheel.name.replace('+', '%2B')}#{sha256_file(wheel).replace(':', '=')}"
+    (wheel.parent / "index.html").write_text(f'<a href="{link}">{wheel.name}</a>\n')
+    with served(tmp_path) as (address, host, asked):
+        settings = repo / "mlship.yaml"
+        settings.write_text(settings.read_text().replace(f"file://{tmp_path}/whl", f"{address}/whl"))
+        env = {"PIP_TRUSTED_HOST": host, "no_proxy": host, "NO_PROXY": host}
+        gpu = ("--driver", "550.54.15", "--compute-capability", "8.0")
+        locked = mlship("lock", *gpu, cwd=repo, env=env)
+        assert locked.code == 0, locked.stderr
+        asked.clear()
+        done = mlship("build", "--tag", TAG, "--no-smoke", *gpu, cwd=repo, env=env)
+    assert done.code == 0, done.stderr
+    assert set(asked) <= {"/whl/cu126/torch/", f"/whl/cu126/torch/{link.partition('#')[0]}"}
+
+
+@contextmanager
+def served(root: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """A folder over HTTP, where a build's container reaches it: address, host, and the paths that are asked for."""
+    gateway = ("docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    host = subprocess.run(gateway, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((host, 0), functools.partial(Handler, directory=root)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{host}:{server.server_port}", host, asked
+        server.shutdown()
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc, to make a library that needs CUDA")
+def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, registry: str) -> None:
+    """A stand-in for a bare onnxruntime-gpu: it needs CUDA 12 and cuDNN 9, and its wheel brings neither."""
+    image = nvidia_images.runtime(registry)
+    library = shared_object(tmp_path / "k.so", VERSION, needed=(cudart(tmp_path), cudnn(tmp_path)))
+    write_wheel(tmp_path / "w", "onnxruntime_gpu", "1.22.0.post1", more={"onnxruntime_libs/k.so": library.read_bytes()})
+    wanted = f"--find-links file://{tmp_path}/w\nonnxruntime-gpu==1.22.0.post1\n"
+    repo = toy(tmp_path, requirements_in=wanted, mlship_yaml=f"{YAML}gpu: {{}}\nbase: {{mirror: '{registry}'}}\n")
+    host = ("--driver", "580.95.05", "--compute-capability", "9.0")
+    locked = mlship("lock", *host, cwd=repo)
+    assert locked.code == 0, locked.stderr
+    images = json.loads((repo / "mlship.lock").read_text())["images"]
+    assert images == {"nvidia/cuda:12.9.2-cudnn-runtime-ubuntu22.04": image.digest}
+    plan = json.loads(mlship("plan", "--json", *host, cwd=repo).stdout)["gpu"]
+    assert (plan["way"], plan["cuda"], plan["runtime"]["digest"]) == ("image", "12.9", image.digest)
+    done = mlship("build", "--tag", TAG, "--no-smoke", *host, cwd=repo)
+    assert done.code == 0, done.stderr
+    cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", TAG, "-p")
+    found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=60).stdout
+    for name in ("libcudart.so.12", "libcudnn.so.9"):
+        assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found
+    older = mlship("plan", "--driver", "535.183.01", "--compute-capability", "7.5", cwd=repo)
+    assert older.code == 3  # another CUDA, whose image was never pinned
+    assert "pins no digest of nvidia/cuda:12.3.2-cudnn9-runtime-ubuntu22.04" in older.stderr

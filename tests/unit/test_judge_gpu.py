@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mlship.engine.base import ExitState
-from mlship.smoke.events import Event, Failed, GpuAfter, GpuBefore
+from mlship.smoke.events import Event, Failed
 from mlship.smoke.gpu_causes import CUDA_CODES, NVML_CODES, of_code, of_text, tells
-from mlship.smoke.gpu_seen import CudaSeen, GpuDevice, GpuProcess, NvmlSeen, Word
+from mlship.smoke.gpu_seen import CudaSeen, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen, Word
 from mlship.smoke.judge_gpu import gpu_used, gpu_visible, is_simulated
 from mlship.smoke.observed import ModelRun, Observed
 from mlship.smoke.result import Check

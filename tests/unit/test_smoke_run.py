@@ -9,7 +9,8 @@ import pytest
 
 from mlship.engine.base import ExitState, RunRequest
 from mlship.errors import CheckFailed, EngineError, TransientError, UsageError
-from mlship.smoke.events import Event, GpuAfter, Hello, Output, Probe, Stop
+from mlship.smoke.events import Event, Hello, Output, Probe, Stop
+from mlship.smoke.gpu_seen import GpuAfter
 from mlship.smoke.run import inside, record_golden, smoke
 from tests.fakes import FakeEngine, Script
 from tests.unit.test_judge_gpu import AFTER, BEFORE, FELL_BACK, IDLE, ORT_REQUIRE
