@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "mlship"
@@ -50,6 +51,7 @@ LONGEST_MODULE = 400
 LONGEST_FUNCTION = 50
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
