@@ -1,0 +1,6 @@
+"""Every rule, lowest layer first. A rule stands in the module of its layer, and its module's RULES names it."""
+
+from mlship.doctor.rules import devices, driver, image, kernel, toolkit
+from mlship.doctor.rules.base import Rule
+
+RULES: tuple[Rule, ...] = (*kernel.RULES, *driver.RULES, *devices.RULES, *toolkit.RULES, *image.RULES)
