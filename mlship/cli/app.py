@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from mlship import __version__
 from mlship.cli.build import build
 from mlship.cli.dockerfile import dockerfile
+from mlship.cli.doctor import doctor
 from mlship.cli.init import init
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
@@ -97,6 +98,7 @@ def main(
 
 for command in (init, lock, plan, dockerfile, build, smoke, schema):
     app.command()(command)
+app.add_typer(doctor, name="doctor")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What is well: the other half of a report. Each check says what it saw, or nothing where that is not known or not so."""
+"""What is well: the other half of a report. A check says what it saw, or nothing where that is not so."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

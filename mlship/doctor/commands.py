@@ -1,5 +1,9 @@
-"""Commands to copy, in the words of this distribution and this engine. Where it is not known, Debian's and Docker's."""
+"""Commands to copy, in the words of this distribution and this engine. Where it is not known, Debian's and Docker's.
 
+What comes from the facts is quoted: a file that somebody sent must not put commands of its own on the clipboard.
+"""
+
+from shlex import quote
 from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.fact import known
@@ -96,12 +100,12 @@ def restart_engine(facts: Facts) -> str:
 
 def restart_container(facts: Facts) -> str:
     """Restart the container in question."""
-    return f"{engine(facts)} restart {known(facts.container.name) or 'CONTAINER'}"
+    return f"{engine(facts)} restart {quote(known(facts.container.name) or 'CONTAINER')}"
 
 
 def run(facts: Facts, *options: str) -> str:
     """Start a container with options."""
-    image = known(facts.image.reference) or "IMAGE"
+    image = quote(known(facts.image.reference) or "IMAGE")
     return " ".join((engine(facts), "run", *options, image))
 
 

@@ -157,7 +157,9 @@ def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
 
 
 def _has(facts: Facts, path: str) -> bool:
-    """The fact is known, be it absent. "place." stands for the host or the container."""
+    """The fact is known, be it absent. "place." stands for the host or the container, " | " for either."""
+    if " | " in path:
+        return any(_has(facts, one) for one in path.split(" | "))
     if path.startswith("place."):
         return any(_has(facts, f"{where}{path[5:]}") for where in ("host", "container"))
     return is_known(fact_at(facts, path))

@@ -14,6 +14,7 @@ LAYERS = (
     ("report.build", 7),
     ("report", 6),
     ("image", 5),
+    ("doctor", 4),
     ("smoke", 4),
     ("lock", 3),
     ("engine", 2),
@@ -21,7 +22,24 @@ LAYERS = (
     ("", 0),
 )
 # Stages that do not know each other, although a layer number would allow it.
-APART = (("engine", "project"), ("engine", "lock"), ("smoke.run", "image"), ("smoke", "lock"), ("project", "engine"))
+APART = (
+    ("engine", "project"),
+    ("engine", "lock"),
+    ("smoke.run", "image"),
+    ("smoke", "lock"),
+    ("project", "engine"),
+    ("doctor", "engine.docker"),
+    ("doctor", "lock"),
+    ("doctor", "project"),
+    ("doctor", "smoke"),
+    ("doctor.facts", "doctor.rules"),
+    ("doctor.facts", "doctor.probes"),
+    ("doctor.rules", "doctor.probes"),
+    ("doctor.rules", "doctor.diagnose"),
+    ("doctor.diagnose", "doctor.probes"),
+    ("doctor.probes", "doctor.rules"),
+    ("report", "doctor.probes"),
+)
 DOORS = {
     "typer": "cli",
     "docker": "engine.docker",
@@ -78,6 +96,19 @@ def test_imports_point_down_and_io_stays_at_the_edge() -> None:
                 wrong.append(f"{name} must not know {rest}")
             if top in DOORS and not below(name, DOORS[top]):
                 wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_probes_of_doctor_touch_the_world() -> None:
+    """Facts, rules and diagnosis are pure; a facts file is read by one module."""
+    world = {"os", "pathlib", "ctypes", "subprocess", "socket", "mlship.process", "mlship.files", "mlship.engine"}
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules().items()
+        if below(name, "doctor") and not below(name, "doctor.probes") and name != "doctor.facts.replay"
+        for target in imports(tree)
+        if target in world or any(target.startswith(f"{one}.") for one in world)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -17,6 +17,7 @@ class Rule(ABC):
         story: how it comes about and what shows it, for `mlship doctor explain`; a few sentences.
         needs: facts without which it has nothing to say, by path: "kernel.pci". Where it looks at the host and at the
             container alike, "place.nvml.init": known in one of them is enough.
+            "kernel.pci | kernel.log": either is enough.
         explains: what follows from this failure and is listed under it: ids of rules, and of symptoms such as
             "nvml.init=18" (see mlship/doctor/symptoms.py); "cuda.*" fits all that begin so.
         rivals: ids of rules that cannot hold at the same time; a test sees to it that they never do.

@@ -161,7 +161,7 @@ class NodePermission(Rule):
         params = known(facts.kernel.nvidia.params) or {}
         return self.found(
             where=where,
-            cause=f"{_CONTROL} is for root and the group {group}, and this user ({known(place.user.uid)}) is not in it.",
+            cause=f"{_CONTROL} is for the group {group} only, and this user ({known(place.user.uid)}) is not in it.",
             fix=(
                 *self._join(facts, where, group),
                 Step(

@@ -4,7 +4,7 @@ from mlship.doctor import codes, commands
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
 from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_line, places
@@ -39,13 +39,14 @@ def _upgrades(facts: Facts) -> tuple[Evidence, ...]:
     return tuple(Evidence("host.packages.history", line) for line in changes[-2:])
 
 
-def _libcuda_is_ahead(place: Place, module: str) -> bool:
+def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
     """CuInit takes a libcuda of another version for forward compatibility, and the GPU does not allow it."""
     library = known(place.cuda.library)
     version = known(library.version) if library else None
     if known(place.cuda.init) != 804 or library is None or is_compat(library.path) or version is None:
         return False
-    return known(library.mounted) is not False and not same(version, module)
+    is_the_hosts = where == "host" or known(library.mounted) is not False  # else the image brought it
+    return is_the_hosts and not same(version, module)
 
 
 class LibraryModuleMismatch(Rule):
@@ -68,7 +69,7 @@ class LibraryModuleMismatch(Rule):
         module, library = kernel_driver(facts), known(facts.host.nvml.library)
         if known(facts.host.nvml.init) != 18 or is_wsl(facts):
             return None
-        if module and any(_libcuda_is_ahead(place, module) for _, place in places(facts)):
+        if module and any(_libcuda_is_ahead(where, place, module) for where, place in places(facts)):
             return None
         version = known(library.version) if library else None
         line = log_line(facts, "NVRM: API mismatch")
@@ -113,7 +114,7 @@ class NewLibcudaOldModule(Rule):
     )
     story = (
         "cuInit returns 804 where libcuda and the module differ and the GPU is a GeForce. That is also what "
-        "a cuda-compat library gives (compat-on-geforce-804), but here the libcuda is the host's own: compare versions and path."
+        "a cuda-compat library gives (compat-on-geforce-804), but here the libcuda is the host's own."
     )
     needs = ("place.cuda.init", "place.cuda.library")
     explains = (*_EVERYTHING, "cdi-spec-stale-after-driver-upgrade")
@@ -125,7 +126,7 @@ class NewLibcudaOldModule(Rule):
             return None
         for where, place in places(facts):
             library = known(place.cuda.library)
-            if library is not None and _libcuda_is_ahead(place, module):
+            if library is not None and _libcuda_is_ahead(where, place, module):
                 return self.found(
                     cause=f"libcuda is {known(library.version)}, the module in memory is still {module}.",
                     fix=_reload(facts),

@@ -1,5 +1,7 @@
 """Rules of the image: what it brings that it should not, and what it lacks."""
 
+from shlex import quote
+
 from mlship.doctor import codes, commands
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
@@ -24,7 +26,7 @@ class DriverInImage(Rule):
         "(nvidia-utils-*, libnvidia-compute-*) brought its own, of another version, and the loader takes those. "
         "The host is well, so restarting it does nothing."
     )
-    needs = ("kernel.nvidia.version",)
+    needs = ("kernel.nvidia.version | kernel.modules",)
     explains = ("nvml.*", *_FOLLOWS, "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
@@ -35,7 +37,6 @@ class DriverInImage(Rule):
         if found is None:
             return None
         library, certainty = found
-        package = known(library.package)
         code = known(facts.container.nvml.init)
         return self.found(
             where="container",
@@ -43,12 +44,9 @@ class DriverInImage(Rule):
             cause=f"{library.path} is a file of the image, of driver {known(library.version)}; the host's is {module}.",
             fix=(
                 Step(
-                    "Remove the driver's packages in the Dockerfile, and build the image anew:",
-                    (f"RUN apt-get purge -y {package or ''} 'libnvidia-*' 'nvidia-utils-*'".replace("  ", " "),),
+                    "Remove the driver's packages in the Dockerfile, and build the image anew:", (self._purge(library),)
                 ),
-                Step(
-                    "Install only CUDA's packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."
-                ),
+                Step("Install CUDA's packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."),
             ),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(code)) if code else None,
@@ -57,6 +55,13 @@ class DriverInImage(Rule):
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
             decides=() if code else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+        )
+
+    @staticmethod
+    def _purge(library: Library) -> str:
+        package = known(library.package)
+        return " ".join(
+            ("RUN apt-get purge -y", *((quote(package),) if package else ("'libnvidia-*' 'nvidia-utils-*'",)))
         )
 
     @staticmethod
@@ -89,7 +94,7 @@ class CompatOlderThanDriver(Rule):
     )
     story = (
         "A cuda-compat libcuda works on kernel drivers that are older than itself. An image that puts its "
-        "compat folder first on the loader's path, always, fails with 803 as soon as the host's driver is the newer one. "
+        "compat folder first on the loader's path, always, fails with 803 as soon as the host's driver is newer. "
         "Updating the driver makes it no better: it is newer already."
     )
     needs = ("place.cuda.init", "place.cuda.library")
@@ -258,7 +263,7 @@ def _compat_on_path(where: Where, place: Place) -> tuple[Evidence | None, ...]:
 def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
     path = known(variable(place, "LD_LIBRARY_PATH")) or ""
     kept = ":".join(part for part in path.split(":") if part and "/compat" not in part)
-    option = f"-e LD_LIBRARY_PATH={kept or '/usr/lib/x86_64-linux-gnu'}"
+    option = f"-e LD_LIBRARY_PATH={quote(kept or '/usr/lib/x86_64-linux-gnu')}"
     return (
         Step("Start it without the compat folder:", (commands.run(facts, commands.gpu_options(facts), option),)),
         Step(

@@ -40,6 +40,7 @@ class NotBuiltForThisKernel(Rule):
     )
     needs = ("kernel.pci", "kernel.module_files")
     explains = (*_FOLLOWS_FROM_NO_DRIVER, "nouveau-owns-gpu")
+    rivals = ("secure-boot-unsigned-module",)
 
     def look(self, facts: Facts) -> Finding | None:
         here = looked_up(facts.kernel.module_files, "nvidia")
@@ -205,7 +206,7 @@ class OpenModuleOnOldGpu(Rule):
         "NVIDIA's open kernel module needs the GPU System Processor, which Turing and newer have. On Maxwell, Pascal "
         "and Volta it loads and finds no device. Their last branch is 580, in the proprietary flavour."
     )
-    needs = ("kernel.pci",)
+    needs = ("kernel.pci | kernel.log",)
     explains = ("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
