@@ -6,6 +6,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import branch
 from mlship.doctor.views import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
 
 _REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
@@ -71,7 +72,13 @@ class NotBuiltForThisKernel(Rule):
     def _prebuilt(facts: Facts) -> tuple[Step, ...]:
         if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
             return ()
-        package = "linux-modules-nvidia-BRANCH-generic"
+        library = known(facts.host.nvml.library)
+        version = (known(library.version) if library else None) or next(
+            (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")), None
+        )
+        if not version or not branch(version):
+            return ()
+        package = f"linux-modules-nvidia-{branch(version)}-generic"
         return (Step("Or take Ubuntu's prebuilt modules:", (commands.install(facts, package),), instead=True),)
 
     @staticmethod
