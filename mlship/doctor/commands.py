@@ -41,7 +41,7 @@ _INITRAMFS: dict[Manager, str] = {
     "apk": "sudo mkinitfs",
 }
 _HOLD: dict[Manager, str] = {
-    "apt": "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' 'nvidia-driver-*' 'libnvidia-compute-*' 'nvidia-utils-*')",
+    "apt": "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' 'nvidia-driver-*' 'libnvidia-compute-*')",
     "dnf": "sudo dnf versionlock add 'nvidia-driver*' 'kmod-nvidia*'",
     "zypper": "sudo zypper addlock 'nvidia-*'",
     "pacman": "# in /etc/pacman.conf: IgnorePkg = nvidia nvidia-utils",
