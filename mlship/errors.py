@@ -30,6 +30,12 @@ class LockError(MlshipError):
     exit_code = 3
 
 
+class MatchError(MlshipError):
+    """No CUDA match, or no host to match to."""
+
+    exit_code = 4
+
+
 class EngineError(MlshipError):
     """No Docker Engine, no permission to it, too old, or without buildx."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlship import process
+from tests.required import is_required
 
 if TYPE_CHECKING:
     from mlship.engine.docker import DockerEngine
@@ -38,12 +39,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where docker is required (MLSHIP_REQUIRE=docker), a docker test that skips has failed."""
+    """Where docker is required (MLSHIP_REQUIRE has it), a docker test that skips has failed."""
     report = yield
-    required = "docker" in os.environ.get("MLSHIP_REQUIRE", "").split(",")
-    if report.skipped and required and needs_docker(item) and not hasattr(report, "wasxfail"):
+    if report.skipped and is_required("docker") and needs_docker(item) and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, but MLSHIP_REQUIRE=docker: {report.longrepr}"
+        report.longrepr = f"skipped, but MLSHIP_REQUIRE={os.environ['MLSHIP_REQUIRE']}: {report.longrepr}"
     return report
 
 

@@ -14,6 +14,7 @@ from mlship import __version__
 from mlship.cli.build import build
 from mlship.cli.dockerfile import dockerfile
 from mlship.cli.doctor import doctor
+from mlship.cli.hosts import hosts
 from mlship.cli.init import init
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
@@ -68,8 +69,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 the lock, 5 the engine, 6 the build, "
-    "70 a bug of ours, 75 try again, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 the lock, 4 no CUDA match, 5 the engine, "
+    "6 the build, 70 a bug of ours, 75 try again, 130 interrupted.",
 )
 
 
@@ -99,6 +100,7 @@ def main(
 for command in (init, lock, plan, dockerfile, build, smoke, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
+app.add_typer(hosts, name="hosts")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

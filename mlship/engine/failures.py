@@ -286,8 +286,14 @@ _STEP = (
     ),
 )
 
+# What a check of mlship's own has found in the image: it names the remedy itself.
+_OWN = (
+    _Cause(r"^mlship: (?P<why>.+)\n(?:.*\n)*?hint: (?P<hint>.+)", BuildError, "{why}", "{hint}"),
+    _Cause(r"^mlship: (?P<why>.+)", BuildError, "{why}", _SHOW_DOCKERFILE),
+)
+
 # What pip says of a certificate or a full disk is followed by "no matching distribution": the cause comes first.
-_BUILD = (*_ENGINE, *_DISK, *_CERTIFICATES, *_INSTALL, *_STEP[:1], *_REGISTRY, *_STEP[1:])
+_BUILD = (*_OWN, *_ENGINE, *_DISK, *_CERTIFICATES, *_INSTALL, *_STEP[:1], *_REGISTRY, *_STEP[1:])
 
 
 def build_failure(failed: FailedBuild) -> MlshipError:

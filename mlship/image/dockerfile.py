@@ -1,12 +1,14 @@
 """The plan as text: Dockerfile and .dockerignore. The plan has decided everything; this only prints."""
 
 import json
+import re
 from collections.abc import Sequence
 
+from mlship.image.gpu import GpuPlan
 from mlship.image.plan import BuildPlan
 from mlship.project.paths import LEFT_OUT
 from mlship.render import render
-from mlship.resources import read_template
+from mlship.resources import read_package_file, read_template
 
 _STEPS = {"RUN", "COPY", "WORKDIR"}
 
@@ -34,6 +36,8 @@ def dockerfile(plan: BuildPlan) -> str:
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
         command=exec_form(plan.command),
         health=exec_form(("python", "-ISc", _health(plan))),
+        libraries=read_package_file("image/libraries.py") if plan.gpu else "",
+        architectures=_architectures(plan.gpu) if plan.gpu else (),
     )
 
 
@@ -49,6 +53,13 @@ def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
 
 def _health(plan: BuildPlan) -> str:
     return f"import urllib.request as r; r.urlopen('{plan.health.url}', timeout=3)"
+
+
+def _architectures(gpu: GpuPlan) -> tuple[str, ...]:
+    """Compute capabilities of the hosts, each once, in order; none where one of them is not known."""
+    told = [re.search(r"\((\d+)\.(\d+)\)$", device) for device in gpu.devices]
+    known = {(int(found[1]), int(found[2])) for found in told if found}
+    return tuple(f"{major}.{minor}" for major, minor in sorted(known)) if all(told) else ()
 
 
 def titles(text: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
+from mlship.image.gpu import GpuPlan
 from mlship.image.labels import labels
 from mlship.image.serving import forks
 from mlship.image.telemetry import silenced
@@ -85,6 +86,7 @@ class BuildPlan:
         source: files and folders of code, sample and golden outputs with them.
         init: a tini is PID 1, because the server forks.
         epoch: SOURCE_DATE_EPOCH of the build; None where no commit is known.
+        gpu: None for an image that is for the CPU.
     """
 
     tag: str
@@ -104,6 +106,7 @@ class BuildPlan:
     labels: dict[str, str]
     epoch: int | None
     reasons: tuple[Reason, ...]
+    gpu: GpuPlan | None = None
     user: str = USER
     workdir: str = WORKDIR
     schema: int = SCHEMA
@@ -133,11 +136,20 @@ def _adapter() -> TypeAdapter[BuildPlan]:
     return TypeAdapter(BuildPlan)
 
 
-def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revision: Revision, smoke: str) -> BuildPlan:
+def make_plan(
+    config: Config,
+    lock: Lock,
+    weights: tuple[WeightFile, ...],
+    revision: Revision,
+    smoke: str,
+    *,
+    gpu: GpuPlan | None = None,
+) -> BuildPlan:
     """Decide everything that the Dockerfile will say.
 
     Args:
         smoke: the smoke test's own description, for the image's labels.
+        gpu: what the match of lock and hosts has decided; None for an image that is for the CPU.
     """
     base = Base(base_name(config), base_reference(config), lock.record.digest)
     version = config.version or revision.image_tag or "dev"
@@ -150,8 +162,8 @@ def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revis
         pins=len(lock.pins),
         weights=_by_folder(weights),
         source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
-        packages=_packages(config.system, init=forks(config.serve.command)),
-        env=dict(sorted({**{s.variable: s.value for s in silenced(lock.pins)}, **config.env}.items())),
+        packages=_packages(config.system, gpu, init=forks(config.serve.command)),
+        env=_environment(config, lock, gpu),
         command=config.serve.command,
         init=forks(config.serve.command),
         port=config.serve.port,
@@ -159,6 +171,7 @@ def make_plan(config: Config, lock: Lock, weights: tuple[WeightFile, ...], revis
         labels=labels(config, version, lock, revision, smoke),
         epoch=revision.epoch,
         reasons=tuple(_reasons(config, lock, weights, version, revision)),
+        gpu=gpu,
     )
 
 
@@ -173,8 +186,16 @@ def _by_folder(weights: tuple[WeightFile, ...]) -> tuple[Weights, ...]:
     )
 
 
-def _packages(system: System, *, init: bool) -> Packages:
-    build = {*system.build, *(("tini",) if init else ())}
+def _environment(config: Config, lock: Lock, gpu: GpuPlan | None) -> dict[str, str]:
+    """What mlship sets and what mlship.yaml sets, which wins."""
+    silent = {silence.variable: silence.value for silence in silenced(lock.pins)}
+    return dict(sorted({**silent, **(gpu.env if gpu else {}), **config.env}.items()))
+
+
+def _packages(system: System, gpu: GpuPlan | None, *, init: bool) -> Packages:
+    """What nvcc leaves to a C++ compiler needs one, which the builder has from Debian."""
+    compiler = ("g++",) if gpu and gpu.devel else ()
+    build = {*system.build, *compiler, *(("tini",) if init else ())}
     return Packages(tuple(sorted(build)), tuple(sorted(system.run)))
 
 

@@ -21,18 +21,23 @@ class Lock:
     text: str
 
 
-def check_lock(repo: Path, config: Config) -> Lock:
+def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
     """Read the lock and compare it with what it was made from.
+
+    Args:
+        cuda: what is chosen now for the hosts that the repository names; None where it names none, and the lock's own
+            choice stands.
 
     Raises:
         LockError: it is missing, stale, unhashed or edited by hand; the message has everything that changed.
         UsageError: a requirements file is missing or asks for what cannot be locked.
     """
-    inputs = collect_inputs(repo, config)
     name = config.requirements.lock
+    collect_inputs(repo, config)  # what is wrong with them comes first
     text = read_text(repo / name)
     _refuse_foreign(repo, name, text)
     record = read_record(repo)
+    inputs = collect_inputs(repo, config, _chosen(record, config, cuda))
     changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
     if not changes and record.base != inputs["base"]:
         changes.append(f"{FILE_NAME} was edited by hand: its digest is of {record.base}")
@@ -40,6 +45,12 @@ def check_lock(repo: Path, config: Config) -> Lock:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", hint=HINT)
     return Lock(record, parse_lock(text, name), text)
+
+
+def _chosen(record: LockRecord, config: Config, cuda: str | None) -> str | None:
+    if config.gpu is None:
+        return None
+    return cuda or record.inputs.get("cuda") or "to be chosen"
 
 
 def read_text(path: Path) -> str | None:
@@ -68,7 +79,7 @@ def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[
         if before == after:
             continue
         if not key.startswith("file "):
-            yield f"{key} {before or 'unknown'} -> {after or 'unknown'}"
+            yield f"{key} {before or 'none'} -> {after or 'none'}"
             continue
         what = "is new" if before is None else "is no longer read" if after is None else "changed since the lock"
         yield f"{key.removeprefix('file ')} {what}"

@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from mlship.lock.wheelhouse import Hashes, stage
 from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
-from mlship.resources import read_template
+from mlship.resources import read_package_file, read_template
 
 _FLAGS = (
     *("--no-config", "--verbose", "--resolver=backtracking", "--newline=lf"),
@@ -38,6 +39,7 @@ _ENVIRONMENT = {
 }
 _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
+_LIMITS = "mlship-limits.txt"
 _GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 
 
@@ -55,6 +57,7 @@ class Question:
 
     Attributes:
         previous: the lock so far, whose pins are kept; empty for none.
+        limits: requirements that keep to versions with the chosen CUDA.
     """
 
     repo: Path
@@ -63,6 +66,7 @@ class Question:
     settings: PipSettings
     upgrade: Upgrade
     previous: str
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def compile_here(question: Question, work: Path) -> str:
     """
     output = work / _LOCK
     output.write_text(question.previous, encoding="utf-8")
-    constraints = _write_constraints(question.settings, work / _CONSTRAINTS)
-    argv = [sys.executable, "-I", *_command(question, str(output), str(constraints) if constraints else None)]
+    constraints = [str(path) for path in _write_constraints(question, work)]
+    argv = [sys.executable, "-I", *_command(question, str(output), constraints)]
     env = {**_ENVIRONMENT, "TMPDIR": str(work)}  # pip leaves its temporary folders behind when it is interrupted
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
@@ -149,7 +153,7 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
         target = context / "repo" / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(file.text, encoding="utf-8", newline="")
-    constraints = _write_constraints(question.settings, context / "repo" / _CONSTRAINTS)
+    constraints = [path.name for path in _write_constraints(question, context / "repo")]
     return BuildRequest(
         dockerfile=render(
             "lock.Dockerfile.j2",
@@ -157,13 +161,7 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
             resolver=resolver,
             nonce=uuid.uuid4().hex,
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
-            command=shlex.join(
-                [
-                    "/resolver/bin/python",
-                    "-I",
-                    *_command(question, f"/lock/{_LOCK}", _CONSTRAINTS if constraints else None),
-                ]
-            ),
+            command=shlex.join(["/resolver/bin/python", "-I", *_command(question, f"/lock/{_LOCK}", constraints)]),
         ),
         ignore="",
         context=context,
@@ -177,23 +175,27 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
     )
 
 
-def _command(question: Question, output: str, constraints: str | None) -> list[str]:
+def _command(question: Question, output: str, constraints: list[str]) -> list[str]:
     return [
-        *("-m", "piptools", "compile", *_FLAGS, "--output-file", output),
-        *(["--constraint", constraints] if constraints else []),
+        *("-c", read_package_file("lock/pip_compile.py"), "compile", *_FLAGS, "--output-file", output),
+        *(part for name in constraints for part in ("--constraint", name)),
         *(["--upgrade"] if question.upgrade.all else []),
         *(part for name in question.upgrade.packages for part in ("--upgrade-package", name)),
         *("--", question.config.requirements.input),
     ]
 
 
-def _write_constraints(settings: PipSettings, target: Path) -> Path | None:
-    """Pip's own `constraint` setting as one file, since addresses in it may hold a password and argv is public."""
-    parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in settings.constraints]
-    if not parts:
-        return None
-    target.write_text("\n".join(parts) + "\n", encoding="utf-8")
-    return target
+def _write_constraints(question: Question, folder: Path) -> Iterator[Path]:
+    """Files of what limits versions: pip's own `constraint` setting, and what the chosen CUDA needs.
+
+    As files, since addresses in the setting may hold a password and argv is public.
+    """
+    named = question.settings.constraints
+    parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in named]
+    for name, lines in ((_CONSTRAINTS, parts), (_LIMITS, question.limits)):
+        if lines:
+            (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            yield folder / name
 
 
 def _text(path: Path) -> str:
@@ -208,4 +210,6 @@ def _without_places(text: str, settings: PipSettings, folder: Path) -> str:
     """The comments name what limited a version; a path or address of this machine says nothing to others."""
     for name in (str(folder / _CONSTRAINTS), _CONSTRAINTS, *settings.constraints):
         text = text.replace(f"-c {name}", "-c pip.conf")
+    for name in (str(folder / _LIMITS), _LIMITS):
+        text = text.replace(f"-c {name}", "-c mlship.lock")
     return text

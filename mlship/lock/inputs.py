@@ -31,14 +31,18 @@ class InputFile:
                 yield number, stripped
 
 
-def collect_inputs(repo: Path, config: Config) -> dict[str, str]:
+def collect_inputs(repo: Path, config: Config, cuda: str | None = None) -> dict[str, str]:
     """Everything that decides what the lock says, by name, as `LockRecord.inputs` keeps it.
+
+    Args:
+        cuda: the CUDA that was chosen for the hosts, in a line; None for the CPU.
 
     Raises:
         UsageError: see read_inputs.
     """
     files = {f"file {file.path}": sha256_text(file.text) for file in read_inputs(repo, config)}
-    return {"python": config.python, "platform": config.platform, "base": base_name(config), **files}
+    chosen = {"cuda": cuda} if cuda else {}
+    return {"python": config.python, "platform": config.platform, "base": base_name(config), **chosen, **files}
 
 
 def read_inputs(repo: Path, config: Config) -> tuple[InputFile, ...]:

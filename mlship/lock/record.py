@@ -1,6 +1,6 @@
 """`mlship.lock`: what the requirements lock was made from; a changed input makes it stale, never silently wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ SCHEMA = 1
 # These reach FROM, so a lock edited by hand must not be able to say anything else there.
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 BaseName = Annotated[str, Field(pattern=r"^python:3\.\d+-slim-[a-z]+$")]
+CudaName = Annotated[str, Field(pattern=r"^nvidia/cuda:[0-9.]+-[a-z0-9-]+-ubuntu[0-9.]+$")]
 
 HINT = "run `mlship lock` and commit what it writes"
 
@@ -25,11 +26,12 @@ class LockRecord:
 
     Attributes:
         inputs: what was resolved, by name: "python", "platform", "base", and one entry "file <path>" for each
-            requirements or constraints file read, as sha256 of its text.
+            requirements or constraints file read, as sha256 of its text; for GPUs "cuda", the choice in a line.
         requirements: sha256 of the requirements lock as mlship wrote it; another one was edited by hand.
         base: the base image without registry, such as python:3.11-slim-bookworm.
         digest: the base image's digest (sha256:...).
         resolver: for people: "pip-tools 7.6.2".
+        images: digests of NVIDIA's images that something is taken from, by name and tag without registry.
     """
 
     inputs: dict[str, str]
@@ -37,6 +39,7 @@ class LockRecord:
     base: BaseName
     digest: Digest
     resolver: str
+    images: dict[CudaName, Digest] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def write(self, repo: Path) -> None:

@@ -19,11 +19,12 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
+from mlship.lock.gpu import GpuTarget, with_pages, without_cuda
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, read_record
-from mlship.project.base import base_name, base_reference
+from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
 from mlship.project.paths import leaves
 
@@ -45,25 +46,34 @@ class Resolved:
 
 
 def resolve(
-    repo: Path, config: Config, engine_factory: Callable[[], Engine], upgrade: Upgrade, cache: Path
+    repo: Path,
+    config: Config,
+    engine_factory: Callable[[], Engine],
+    upgrade: Upgrade,
+    cache: Path,
+    gpu: GpuTarget | None = None,
 ) -> Resolved:
     """Resolve, then write the requirements lock and `mlship.lock`; whatever fails before leaves both as they were.
 
     Args:
         cache: a folder of mlship's own, for hashes of local wheels.
+        gpu: the CUDA that is resolved for, and who judges the pins that came out; None for the CPU.
 
     Raises:
         UsageError: the requirements conflict, cannot be found, or cannot be locked; or the file to write is not ours.
         TransientError: an index, a registry or the disk.
         EngineError, BuildError: from the engine.
+        MatchError: what was resolved does not run on the hosts.
     """
     _check_packages(upgrade)
-    inputs, files = collect_inputs(repo, config), read_inputs(repo, config)
+    inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
     previous, before = _previous(repo, config)
+    if gpu and _cuda_moved(repo, gpu):
+        previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
     digest = _digest(repo, config, engine, upgrade)
-    settings = with_declared(read_pip_settings(), repo, files)
-    question = Question(repo, config, files, settings, upgrade, previous)
+    settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
+    question = Question(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     place = choose_place(config)
     with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
         work = Path(name)
@@ -72,8 +82,9 @@ def resolve(
         else:
             text = compile_in_image(question, engine, f"{base_reference(config)}@{digest}", work, cache)
     pins = _checked(text, config)
+    images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver)
+    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
     return Resolved(record, pins, before, place)
@@ -103,6 +114,13 @@ def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
         return text, parse_lock(text, name)
     except LockError:
         return text, ()  # it only says what to keep; pip-compile makes of it what it can
+
+
+def _cuda_moved(repo: Path, gpu: GpuTarget) -> bool:
+    try:
+        return read_record(repo).inputs.get("cuda") != gpu.key
+    except LockError:
+        return False  # the first lock
 
 
 def _engine(engine_factory: Callable[[], Engine], config: Config) -> Engine:

@@ -19,6 +19,11 @@ def base_reference(config: Config) -> str:
     return f"{config.base.mirror}/library/{base_name(config)}" if config.base.mirror else base_name(config)
 
 
+def cuda_reference(config: Config, name: str) -> str:
+    """One of NVIDIA's images, such as nvidia/cuda:12.6.3-runtime-ubuntu22.04, from the mirror where there is one."""
+    return f"{config.base.mirror}/{name}" if config.base.mirror else name
+
+
 def this_platform() -> str | None:
     """The platform whose images this machine's processor runs; None for one that no image is built for."""
     return _PROCESSORS.get(platform.machine())

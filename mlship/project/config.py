@@ -7,6 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
+from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mlship.project.commands import PORT, is_shell
@@ -75,6 +76,18 @@ def _mirror(text: str) -> str:
     return text.rstrip("/")
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(https?|file)://[^\s@?#]+", text):
+        raise ValueError(f"{text!r} is not an address such as https://mirror.example.com/whl (without a password)")
+    return text.rstrip("/")
+
+
+def _distribution(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text):
+        raise ValueError(f"{text!r} is not the name of a package")
+    return str(canonicalize_name(text))
+
+
 def _package(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
         raise ValueError(f"{text!r} is not the name of a Debian package")
@@ -109,6 +122,7 @@ PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # stands in a --m
 Entry = Annotated[str, AfterValidator(_entry)]
 Route = Annotated[str, AfterValidator(_route)]
 Size = Annotated[str, AfterValidator(_size)]
+Distribution = Annotated[str, AfterValidator(_distribution)]
 DebianPackage = Annotated[str, AfterValidator(_package)]
 Argument = Annotated[str, AfterValidator(_printable), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -194,6 +208,26 @@ class Base(Section):
     )
 
 
+class Gpu(Section):
+    """What a model on NVIDIA GPUs needs; without this section the image is for the CPU."""
+
+    hosts: RepoPath = Field(
+        "hosts", description="Folder of host files (`mlship hosts record`): CUDA is matched to them."
+    )
+    wheel_index: Annotated[str, AfterValidator(_address)] | None = Field(
+        None,
+        description="Mirror of https://download.pytorch.org/whl, which has a folder for each CUDA (cu126, ...); "
+        "MLSHIP_WHEEL_INDEX overrides it.",
+    )
+    compile: tuple[Distribution, ...] = Field(
+        (), description="Locked packages without a wheel that nvcc has to compile. Well-known ones need no mention."
+    )
+    forward_compat: bool = Field(
+        False,
+        description="Ship NVIDIA's forward-compatibility libraries, for data-center GPUs with an older driver.",
+    )
+
+
 class System(Section):
     """Debian packages that no wheel brings."""
 
@@ -206,6 +240,11 @@ class Smoke(Section):
 
     memory: Size = Field("2g", description="Memory limit of the container; beyond it the model is killed.")
     timeout_seconds: Seconds = Field(120.0, description="Longest time for loading and warming the model.")
+
+
+def _given(value: object) -> object:
+    """`gpu:` with nothing behind it asks for a GPU too."""
+    return {} if value is None else value
 
 
 def _environment(env: dict[str, str]) -> dict[str, str]:
@@ -243,8 +282,22 @@ class Config(Section):
         default_factory=dict, description="Environment of the image. Never secrets."
     )
     base: Annotated[Base, BeforeValidator(_no_musl)] = Field(default_factory=Base)
+    gpu: Annotated[Gpu | None, BeforeValidator(_given)] = Field(
+        None,
+        description="Present, even if empty: the model runs on NVIDIA GPUs, and the smoke test proves that it does.",
+    )
     system: System = Field(default_factory=System)
     smoke: Smoke = Field(default_factory=Smoke)
+
+    @model_validator(mode="after")
+    def _loader_is_left_alone(self) -> "Config":
+        if self.gpu and "LD_LIBRARY_PATH" in self.env:
+            raise ValueError(
+                "env.LD_LIBRARY_PATH is refused where the model runs on GPUs: "
+                "it would win over the wheels' own libraries and the host's driver; "
+                "the image's loader finds CUDA without it"
+            )
+        return self
 
 
 def json_schema() -> dict[str, JsonValue]:

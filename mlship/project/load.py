@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -15,26 +15,33 @@ from mlship.project.config import MUSL_REFUSED, AllowedPickle, Config, Section, 
 
 FILE_NAME = "mlship.yaml"
 MIRROR_VARIABLE = "MLSHIP_BASE_MIRROR"
+WHEEL_INDEX_VARIABLE = "MLSHIP_WHEEL_INDEX"
 _SIZE_LIMIT = 1_000_000
 _DEPTH_LIMIT = 20
 _TEXT_KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 _KEY_LIMIT = 10_000  # aliases can make a small file expand without end
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+S = TypeVar("S", bound=Section)
 
 
 def load_config(repo: Path, environment: Mapping[str, str] = os.environ) -> Config:
     """Read `mlship.yaml` of a repository.
 
     Args:
-        environment: MLSHIP_BASE_MIRROR in it overrides `base.mirror`.
+        environment: MLSHIP_BASE_MIRROR in it overrides `base.mirror`, MLSHIP_WHEEL_INDEX `gpu.wheel_index`.
 
     Raises:
         UsageError: there is none, it cannot be read, or it asks for something that is refused.
     """
     config = parse_config(_read(repo / FILE_NAME))
-    mirror = environment.get(MIRROR_VARIABLE)
-    return _with_mirror(config, mirror) if mirror else config
+    if mirror := environment.get(MIRROR_VARIABLE):
+        base = _overridden(config.base, "mirror", MIRROR_VARIABLE, mirror)
+        config = config.model_copy(update={"base": base})
+    if config.gpu and (index := environment.get(WHEEL_INDEX_VARIABLE)):
+        gpu = _overridden(config.gpu, "wheel_index", WHEEL_INDEX_VARIABLE, index)
+        config = config.model_copy(update={"gpu": gpu})
+    return config
 
 
 def parse_config(text: str) -> Config:
@@ -71,13 +78,13 @@ def _refuse(what: str, hint: str = f"mend {FILE_NAME}; `mlship schema` shows eve
     return UsageError(f"{FILE_NAME} {what}", hint=hint)
 
 
-def _with_mirror(config: Config, mirror: str) -> Config:
+def _overridden(section: S, key: str, variable: str, value: str) -> S:
+    """A section of mlship.yaml with one key from the environment."""
     try:
-        base = type(config.base).model_validate({**config.base.model_dump(), "mirror": mirror})
+        return type(section).model_validate({**section.model_dump(), key: value})
     except ValidationError as error:
         reason = _message(error.errors()[0])
-        raise UsageError(f"{MIRROR_VARIABLE}: {reason}", hint="set it to a registry, or unset it") from error
-    return config.model_copy(update={"base": base})
+        raise UsageError(f"{variable}: {reason}", hint="set it to a registry or an address, or unset it") from error
 
 
 def _document(text: str, lines: dict[KeyPath, int]) -> object:

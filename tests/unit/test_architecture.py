@@ -8,14 +8,15 @@ ROOT = Path(__file__).parents[2] / "mlship"
 
 # The first prefix that fits; a module may import its own layer or a lower one.
 LAYERS = (
-    ("__main__", 9),
-    ("cli", 8),
-    ("pipeline", 7),
-    ("report.build", 7),
-    ("report", 6),
-    ("image", 5),
-    ("doctor", 4),
-    ("smoke", 4),
+    ("__main__", 10),
+    ("cli", 9),
+    ("pipeline", 8),
+    ("report.build", 8),
+    ("report", 7),
+    ("image", 6),
+    ("doctor", 5),
+    ("smoke", 5),
+    ("cuda", 4),
     ("lock", 3),
     ("engine", 2),
     ("project", 1),
@@ -39,10 +40,12 @@ APART = (
     ("doctor.diagnose", "doctor.probes"),
     ("doctor.probes", "doctor.rules"),
     ("report", "doctor.probes"),
+    ("cuda", "engine"),
 )
 DOORS = {
     "typer": "cli",
     "docker": "engine.docker",
+    "pynvml": "cuda.nvml",
     "subprocess": "process",
     "socket": "smoke.inside",
     "jinja2": "render",

@@ -1,0 +1,88 @@
+"""Version numbers of CUDA, of NVIDIA drivers and of GPUs, each as a value that sorts as its numbers do."""
+
+import re
+from typing import NamedTuple
+
+_TWO = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}", re.ASCII)
+_DRIVER = re.compile(r"[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
+_DRIVER_IN = re.compile(r"(?<![0-9.])[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?(?![0-9.])", re.ASCII)
+
+
+class Cuda(NamedTuple):
+    """A CUDA version, such as 12.6."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Cuda":
+        """Read "12.6".
+
+        Raises:
+            ValueError: it is anything else, "12.6.3" included.
+        """
+        return cls(*_two(text, "a CUDA version such as 12.6"))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+class Capability(NamedTuple):
+    """A compute capability, such as 8.0: what code a GPU can run."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Capability":
+        """Read "8.0".
+
+        Raises:
+            ValueError: it is anything else, "sm_80" included.
+        """
+        return cls(*_two(text, "a compute capability such as 8.0"))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+class Driver(NamedTuple):
+    """A driver version; the patch is 0 where NVIDIA gives none ("570.26")."""
+
+    major: int
+    minor: int
+    patch: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Driver | None":
+        """Read a plain version such as "550.54.15" or "570.26"; None for anything else, such as "550.54.15-grid"."""
+        return cls(*(int(part) for part in text.split("."))) if _DRIVER.fullmatch(text) else None
+
+    @property
+    def branch(self) -> int:
+        """The driver branch: NVIDIA calls 550.54.15 a driver of R550."""
+        return self.major
+
+    def __str__(self) -> str:
+        """As NVIDIA writes it: two digits at least behind each dot."""
+        patch = f".{self.patch:02}" if self.patch else ""
+        return f"{self.major}.{self.minor:02}{patch}"
+
+
+def driver_in(text: str) -> tuple[Driver | None, str]:
+    """The plain driver version inside a text, and what is left when it is taken out.
+
+    "550.54.15-grid" gives the driver and "-grid": the caller says that a suffix was passed over. None with the whole
+    text where there is no version, or more than one.
+    """
+    found = list(_DRIVER_IN.finditer(text))
+    if len(found) != 1:
+        return None, text
+    return Driver.parse(found[0].group()), text[: found[0].start()] + text[found[0].end() :]
+
+
+def _two(text: str, what: str) -> tuple[int, int]:
+    if not _TWO.fullmatch(text):
+        raise ValueError(f"{text!r} is not {what}")
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)

@@ -1,0 +1,44 @@
+"""What the chosen CUDA asks of a lock: pages of wheels, limits of versions, images to pin.
+
+How it was chosen is `mlship.cuda`'s business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mlship.lock.indexes import PipSettings
+from mlship.lock.pins import Pin
+
+_PREFIXES = ("nvidia-", "cuda-")
+
+
+@dataclass(frozen=True)
+class GpuTarget:
+    """The CUDA that a lock is made for.
+
+    Attributes:
+        key: all of the choice in a line, such as "12.6 (cu126), torch<2.15": an input of the lock.
+        pages: addresses of the pages that list one package's wheels for this CUDA, each for find-links. Not an index:
+            the project's other packages must not come from there.
+        limits: requirements that keep to the versions with this CUDA, such as "torch<2.15".
+        packages: names of what is chosen by its CUDA.
+        judge: raises MatchError where the pins that came out do not run on the hosts; returns the images of NVIDIA's
+            that the build takes from, such as nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04.
+    """
+
+    key: str
+    pages: tuple[str, ...]
+    limits: tuple[str, ...]
+    packages: frozenset[str]
+    judge: Callable[[tuple[Pin, ...]], tuple[str, ...]]
+
+
+def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
+    """Pip's settings, with the wheels of the chosen CUDA beside the project's own indexes."""
+    return replace(settings, find_links=(*settings.find_links, *pages)) if pages else settings
+
+
+def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
+    """A lock of another CUDA, as pins to keep: all but CUDA's libraries and what is built for one CUDA."""
+    kept = (pin for pin in pins if pin.name not in target.packages and not pin.name.startswith(_PREFIXES))
+    return "".join(f"{pin.name}=={pin.version}\n" for pin in kept if pin.url is None)

@@ -1,0 +1,135 @@
+"""What hosts offer, for people and machines."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlship.console import clean, out, warn
+from mlship.cuda.fleet import Bound, FleetCuda
+from mlship.cuda.host_files import Planned
+from mlship.cuda.hosts import Fleet, Gpu, HostProfile
+from mlship.cuda.nodes import Nodes
+from mlship.report.json import to_json
+from mlship.units import size
+
+_NAMED = 5  # nodes or hosts in one line
+
+
+def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
+    """Print the hosts as a table, and the CUDA that all of them can run."""
+    for line in fleet_text(fleet, cuda).splitlines():
+        out(line)
+
+
+def fleet_text(fleet: Fleet, cuda: FleetCuda) -> str:
+    """The whole table."""
+    return "\n".join(_lines(fleet, cuda)) + "\n"
+
+
+def fleet_json(fleet: Fleet, cuda: FleetCuda) -> str:
+    """The same for machines."""
+    return to_json({"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda})
+
+
+def host_line(host: HostProfile) -> str:
+    """One host in one line."""
+    return f"driver {host.driver}, {', '.join(map(_gpu, host.gpus))}"
+
+
+def _lines(fleet: Fleet, cuda: FleetCuda) -> Iterator[str]:
+    yield f"{len(fleet.hosts)} {_plural('kind', len(fleet.hosts))} of host, from {fleet.origin}"
+    yield ""
+    rows = [("host", "driver", "CUDA", "GPUs")]
+    for host, offered in zip(fleet.hosts, cuda.hosts, strict=True):
+        first, *more = [_gpu(gpu) for gpu in host.gpus]
+        rows.append((clean(host.name), clean(host.driver), offered.cuda or "unknown", first))
+        rows.extend(("", "", "", line) for line in more)
+    yield from _table(rows)
+    yield ""
+    yield from (f"  {line}" for host in fleet.hosts for line in _remarks(host))
+    yield from (f"  {each.host}: {each.why}" for each in cuda.unknown)
+    yield from _excluded(cuda)
+    yield from _together(cuda)
+
+
+def _remarks(host: HostProfile) -> Iterator[str]:
+    if host.simulated:
+        yield f"{host.name}: simulated; no such GPU was there"
+    yield from (f"{host.name}: {note}" for note in host.notes)
+
+
+def _excluded(cuda: FleetCuda) -> Iterator[str]:
+    """GPUs that newer CUDA versions leave out, whatever the driver says."""
+    for bound in cuda.bounds:
+        if bound.side == "most" and bound.by == "gpu":
+            yield f"  {bound.host}: CUDA {bound.cuda} is the last for {bound.because}, whatever the driver says"
+
+
+def _together(cuda: FleetCuda) -> Iterator[str]:
+    if cuda.most is None:
+        yield "Which CUDA all of them can run is not known."
+        return
+    if cuda.fits:
+        span = f"{cuda.least} to {cuda.most}" if cuda.least else f"up to {cuda.most}"
+        yield f"CUDA that all of them can run: {span}"
+    else:
+        yield "No CUDA fits all of them, so they need more than one image:"
+    yield f"  {cuda.most} is the newest for {_hosts(cuda.deciding('most'))}"
+    if cuda.least:
+        yield f"  {cuda.least} is the oldest for {_hosts(cuda.deciding('least'))}"
+
+
+def _hosts(bounds: Sequence[Bound]) -> str:
+    named = [f"{bound.host} ({bound.because})" for bound in bounds[:_NAMED]]
+    return ", ".join(named) + (f" and {len(bounds) - _NAMED} more" if len(bounds) > _NAMED else "")
+
+
+def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -> None:
+    """Print which file stands for which nodes; warn of files that stand for none any more."""
+    rows = [("file", "", "nodes", "driver", "GPUs of a node")]
+    rows.extend(
+        (str(each.path), each.state, str(len(pool.nodes)), pool.host.driver, _gpu(pool.host.gpus[0]))
+        for each, pool in zip(planned, nodes.pools, strict=True)
+    )
+    for line in _table(rows):
+        out(line)
+    for pool in nodes.pools:
+        for note in pool.host.notes:
+            out(f"{pool.host.name}: {note}")
+    if nodes.without_gpu:
+        out(f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without NVIDIA GPU")
+    for path in old:
+        warn(f"{path} is of an earlier import, and no node is like it any more: `rm {path}`")
+
+
+def warn_of_nodes(nodes: Nodes) -> None:
+    """Name the nodes that have a GPU and do not say which, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for each in nodes.unlabelled:
+        reasons.setdefault(each.why, []).append(each.node)
+    for why, named in reasons.items():
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        warn(f"{', '.join(named[:_NAMED])}{more}: an NVIDIA GPU that is not described: {why}")
+    if reasons:
+        warn(
+            "those nodes are left out; install GPU Feature Discovery (in the device plugin's Helm chart: "
+            "`--set gfd.enabled=true`), or on such a node `mlship hosts record hosts/NAME.json`"
+        )
+
+
+def _gpu(gpu: Gpu) -> str:
+    known = [gpu.capability or "compute capability unknown"]
+    if gpu.memory is not None:
+        known.append(size(gpu.memory))
+    if gpu.mig:
+        known.append("MIG")
+    return clean(f"{gpu.count} x {gpu.name} ({', '.join(known)})")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
