@@ -161,7 +161,7 @@ class RequiresReset(Rule):
         "A memory error that ECC cannot correct ends the program with CUDA error 214. The row is remapped (or the page "
         "retired) at the next reset, and until then NVML reports it as pending, or returns 16 for the GPU."
     )
-    needs = ("place.nvml.devices | place.nvml.init | place.cuda.init | kernel.log | messages",)
+    needs = ("place.nvml.devices | place.nvml.init | place.cuda.init | place.cuda.devices | kernel.log | messages",)
     explains = (*_EVERYTHING, "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:

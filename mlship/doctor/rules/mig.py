@@ -133,7 +133,7 @@ class PassedWithoutInstances(Rule):
         "The container got the whole GPU, which is in MIG mode; CUDA can use instances only. Either the host has none, "
         "or the container was not given one, and lacks its node in /dev/nvidia-caps. nvidia-smi works."
     )
-    needs = ("container.engine | container.lxc", "container.nvml.devices | host.nvml.devices")
+    needs = ("container.nvml.devices | host.nvml.devices",)
     explains = _FOLLOWS
     rivals = ("mig-enabled-no-instances",)
 

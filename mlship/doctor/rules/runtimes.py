@@ -25,13 +25,15 @@ _RUNTIME_TYPE_MENDED = (1, 20)
 
 def node_engine(facts: Facts) -> Containerd | None:
     """The container runtime of the node."""
-    containerd, crio = known(facts.host.containerd), known(facts.host.crio)
-    return crio if containerd is None else containerd
+    containerd = known(facts.host.containerd)
+    if containerd is not None:
+        return containerd
+    return known(facts.host.crio)
 
 
 def engine_name(facts: Facts) -> str:
-    engine = known(facts.host.containerd)
-    return "crio" if engine is None and known(facts.host.crio) else "containerd"
+    crio = known(facts.host.crio)
+    return "crio" if crio is not None and known(facts.host.containerd) is None else "containerd"
 
 
 def configure(facts: Facts, *, default: bool = False) -> Step:
@@ -70,7 +72,7 @@ class NoRuntimeHandler(Rule):
         "configuration of each node. The toolkit's pod writes it, after the driver's pod is ready: so the cause is "
         "often the step before. Deleting the pod that waits mends nothing."
     )
-    needs = ("kubernetes | messages", "host.containerd | host.crio | messages")
+    needs = ("kubernetes | messages",)
     explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
 
     def look(self, facts: Facts) -> Finding | None:
@@ -155,10 +157,7 @@ class LdconfigKilled(Rule):
         "The legacy hook runs the host's ldconfig under a seccomp filter. A newer glibc makes calls that the filter "
         "before 1.18.0 does not know, and the kernel kills it. It is no lack of memory."
     )
-    needs = (
-        "messages | kubernetes | container.error | host.toolkit.log",
-        "host.toolkit.version | host.toolkit.cli_version | messages",
-    )
+    needs = ("messages | kubernetes | container.error | host.toolkit.log",)
     explains = ("message.*", "cuda.*")
 
     def look(self, facts: Facts) -> Finding | None:
@@ -209,7 +208,7 @@ class NoRuntimeType(Rule):
         "The drop-in file that nvidia-ctk before 1.20.0 writes leaves runtime_type out where containerd's own "
         "configuration has none to copy. containerd then refuses: container.Runtime.Name must be set."
     )
-    needs = ("host.containerd",)
+    needs = ("host.containerd | kubernetes | messages",)
     explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
 
     def look(self, facts: Facts) -> Finding | None:

@@ -37,7 +37,7 @@ class NoAdapters(Rule):
         "/dev/dxg is there, and no adapter behind it is NVIDIA's: /usr/lib/wsl/drivers holds no folder of NVIDIA's "
         "driver, or /usr/lib/wsl/lib no libcuda. The machine has no NVIDIA GPU, or Windows or WSL is too old for it."
     )
-    needs = ("host.wsl | host.device_nodes", "host.wsl | host.paths")
+    needs = ("host.wsl | host.device_nodes",)
     explains = _EVERYTHING
     rivals = ("wsl-linux-driver-installed",)
 
