@@ -43,7 +43,7 @@ _MESSAGES = (
     (r"strategy detected|invalid device discovery strategy", "message.device-plugin-strategy"),
     (r"Runtime\.Name must be set", "message.runtime-name"),
     (r"Insufficient nvidia\.com", "message.insufficient-gpu"),
-    (r"device_count\(\)|device >= 0 && device < num_gpus", "message.device-count"),
+    (r"device_count\(\) shows only|device >= 0 && device < num_gpus", "message.device-count"),
     (r"could not select device driver", "message.could-not-select-device-driver"),
     (r"unknown or invalid runtime name", "message.unknown-runtime"),
     (r"unresolvable CDI devices", "message.unresolvable-cdi"),

@@ -147,7 +147,7 @@ def wsl_lacks_nvidia(facts: Facts) -> bool:
     """WSL2 whose Windows shows it adapters, none of them NVIDIA's."""
     wsl = known(facts.host.wsl)
     folders = known(wsl.drivers) if wsl else None
-    return folders is not None and not any(folder.startswith("nv") for folder in folders)
+    return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
 def fact_at(facts: Facts, path: str) -> object:

@@ -15,6 +15,8 @@ from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 
 _EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+# Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
+_SAYS_NOTHING = {4, 9, 12, 18}
 _NVML_DEVICES = Decider("nvml.devices", "nvidia-smi -q")
 _LOG = Decider("kernel.log", "sudo dmesg | grep -iE 'nvrm|xid'")
 
@@ -40,10 +42,11 @@ def _all_answer(facts: Facts) -> bool | None:
     """NVML on the host counts every GPU of the bus, and none returns an error; None where it is not known."""
     nvml = facts.host.nvml
     count, on_bus = known(nvml.device_count), [gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci"]
-    if known(nvml.init):
-        return False
-    if count is None:
+    code = known(nvml.init)
+    if code in _SAYS_NOTHING or (count is None and not code):
         return None
+    if count is None or code:
+        return False
     ill = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
     return not ill and count >= len(on_bus)
 

@@ -10,7 +10,7 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
 from mlship.doctor.texts import recorded, said
-from mlship.doctor.views import cuda_codes, kernel_driver, places
+from mlship.doctor.views import cuda_codes, driver_is_contained, kernel_driver, places
 
 _NVIDIA = "nvidia"
 _NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
@@ -52,6 +52,8 @@ class PluginWithoutRuntime(Rule):
         bare = pod is not None and is_absent(pod.runtime_class)
         if not heard and not (bare and default and self._offers_none(facts)):
             return None
+        if self._offers_none(facts) is False:  # the line is of an earlier start
+            return None
         certain = bare and default is not None
         return self.found(
             certainty="certain" if certain else "likely",
@@ -70,15 +72,16 @@ class PluginWithoutRuntime(Rule):
 
     @staticmethod
     def _host_is_well(facts: Facts) -> bool:
-        return known(facts.host.nvml.init) == 0 or (
-            kernel_driver(facts) is not None and not known(facts.host.nvml.init)
-        )
+        if known(facts.host.nvml.init) == 0:
+            return True
+        loaded = kernel_driver(facts) is not None
+        return loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init))
 
     @staticmethod
-    def _offers_none(facts: Facts) -> bool:
+    def _offers_none(facts: Facts) -> bool | None:
         node = known(facts.kubernetes)
         offered = known(node.allocatable) if node else None
-        return offered is not None and not any(n for name, n in offered.items() if name.startswith("nvidia.com/"))
+        return None if offered is None else not any(n for name, n in offered.items() if name.startswith("nvidia.com/"))
 
     @staticmethod
     def _decides() -> tuple[Decider, ...]:

@@ -45,6 +45,17 @@ def _nothing_usable(place: Place) -> bool:
     return bool(devices) and all(_is_empty(device) for device in devices) and not works
 
 
+def _on_host(facts: Facts) -> list[str]:
+    """MIG instances that the host has of the GPUs that the container sees."""
+    inside = {uuid for device in each(facts.container.nvml.devices) if (uuid := known(device.uuid))}
+    return [
+        instance
+        for device in each(facts.host.nvml.devices)
+        if not inside or known(device.uuid) in {*inside, None}
+        for instance in each(device.mig_devices)
+    ]
+
+
 def _is_lxc(facts: Facts) -> bool:
     return known(facts.container.lxc) is not None or known(facts.container.engine) == "lxc"
 
@@ -81,18 +92,18 @@ class NoInstances(Rule):
         if _lacks_instances_in_lxc(facts):
             return None
         for where, place in places(facts):
-            host_is_unknown = not is_known(facts.host.nvml.devices)
-            if _nothing_usable(place) and (where == "host" or host_is_unknown):
-                return self._finding(where, place)
+            asked_host = where == "host" or is_known(facts.host.nvml.devices)
+            if _nothing_usable(place) and (where == "host" or not _on_host(facts)):
+                return self._finding(where, place, certain=asked_host)
         return None
 
-    def _finding(self, where: Where, place: Place) -> Finding:
+    def _finding(self, where: Where, place: Place, *, certain: bool) -> Finding:
         first = next((known(device.index) for device in each(place.nvml.devices)), 0)
-        here = "on the host" if where == "host" else "that this container can see"
+        here = "of it" if certain else "that this container can see"
         return self.found(
             where=where,
-            certainty="certain" if where == "host" else "likely",
-            decides=() if where == "host" else (Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
             cause=f"MIG mode is on, and there is no MIG instance {here}.",
             fix=(
                 Step(
@@ -140,7 +151,7 @@ class PassedWithoutInstances(Rule):
     def look(self, facts: Facts) -> Finding | None:
         if not self._passed_without(facts):
             return None
-        on_host = [uuid for device in each(facts.host.nvml.devices) for uuid in each(device.mig_devices)]
+        on_host = _on_host(facts)
         caps = self._caps(facts)
         return self.found(
             where="container",
@@ -162,8 +173,7 @@ class PassedWithoutInstances(Rule):
         """Under LXC, or under another engine where the host is known to have instances."""
         if _is_lxc(facts):
             return _lacks_instances_in_lxc(facts)
-        on_host = any(known(device.mig_devices) for device in each(facts.host.nvml.devices))
-        return on_host and _nothing_usable(facts.container)
+        return bool(_on_host(facts)) and _nothing_usable(facts.container)
 
     @staticmethod
     def _caps(facts: Facts) -> Evidence | None:

@@ -81,6 +81,8 @@ class NoRuntimeHandler(Rule):
         pod = self._asking(facts)
         if not (heard or (lacks and pod and gpus(facts))):
             return None
+        if lacks is False and heard and heard.fact != "messages" and pod and known(pod.ready):
+            return None  # it was so once, and the event is still listed
         certain = lacks is True
         before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
         return self.found(

@@ -1,7 +1,7 @@
 """Rules of WSL2, where the driver lives in Windows and Linux gets its libraries from /usr/lib/wsl."""
 
 from mlship.doctor import codes, commands
-from mlship.doctor.facts.fact import is_absent, known, looked_up
+from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
@@ -101,18 +101,26 @@ class LinuxDriverInWsl(Rule):
         "In WSL libcuda and NVML come from Windows, in /usr/lib/wsl/lib. A package (nvidia-driver-*, cuda, "
         "libnvidia-compute-*) brought others, for a kernel module that WSL never has, and the loader takes those."
     )
-    needs = ("host.wsl | host.device_nodes", "host.cuda.library | host.nvml.library | host.loader.cache")
+    needs = (
+        "host.wsl | host.device_nodes",
+        "host.cuda.library | host.nvml.library | host.loader.cache | host.packages",
+    )
     explains = _EVERYTHING
     rivals = ("wsl-no-adapters",)
 
     def look(self, facts: Facts) -> Finding | None:
         foreign = self._foreign(facts)
-        if not is_wsl(facts) or not foreign or known(facts.host.cuda.init) == 0 or wsl_lacks_nvidia(facts):
+        if not is_wsl(facts) or known(facts.host.cuda.init) == 0 or wsl_lacks_nvidia(facts):
             return None
-        packages = self._packages(facts)
+        packages, asked = self._packages(facts), is_known(facts.host.cuda.library)
+        if not foreign and (asked or not packages):
+            return None
         code = known(facts.host.nvml.init)
+        taken = foreign[0].value if foreign else "what they brought"
         return self.found(
-            cause=f"The loader takes {foreign[0].value}, a Linux driver's library, and WSL needs that of Windows.",
+            certainty="certain" if foreign else "likely",
+            decides=() if foreign else (Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
+            cause=f"A Linux driver is installed, and the loader takes {taken}; WSL needs the libraries of Windows.",
             fix=self._fix(facts, packages),
             evidence=(
                 *foreign,
@@ -128,9 +136,8 @@ class LinuxDriverInWsl(Rule):
         for name, fact in (("cuda", facts.host.cuda.library), ("nvml", facts.host.nvml.library)):
             if library := known(fact):
                 found.append((f"host.{name}.library", library.path))
-        if not found:
-            cache = known(facts.host.loader.cache) or {}
-            found = [("host.loader.cache", paths[0]) for so in ("libcuda.so.1",) if (paths := cache.get(so))]
+        cached = (known(facts.host.loader.cache) or {}).get("libcuda.so.1") or ()
+        found += [("host.loader.cache", path) for path in cached[:1]]
         return tuple(
             Evidence(fact, path)
             for fact, path in found
