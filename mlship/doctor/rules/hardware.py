@@ -15,6 +15,8 @@ from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 
 _EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+# Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
+_ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
 # Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
 _SAYS_NOTHING = {4, 9, 12, 18}
 _NVML_DEVICES = Decider("nvml.devices", "nvidia-smi -q")
@@ -260,8 +262,13 @@ class NoFabricManager(Rule):
         if not is_known(service):
             return None
         shown = self._shown(facts, service)
-        bare = bool(self._switches(facts)) or known(facts.host.virtualization) == "none"  # a guest's may run outside
-        certain = bare and bool(shown) and not driver_is_contained(facts) and trouble[0].fact != "messages"
+        bare = self._waits(facts) and known(facts.host.virtualization) == "none"  # a guest's may run outside
+        certain = (
+            (bare or bool(self._switches(facts)))
+            and bool(shown)
+            and not driver_is_contained(facts)
+            and trouble[0].fact != "messages"
+        )
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
@@ -295,8 +302,15 @@ class NoFabricManager(Rule):
         return () if works and not refused else found
 
     def _has_fabric(self, facts: Facts) -> bool:
-        states = {known(device.fabric_state) for device in each(facts.host.nvml.devices)}
-        return bool(self._switches(facts) or states & {1, 2, 3})
+        devices = each(facts.host.nvml.devices)
+        named = any(
+            _ON_BOARD.search(known(device.name) or "") and not is_known(device.fabric_state) for device in devices
+        )
+        return bool(self._switches(facts)) or self._waits(facts) or named
+
+    @staticmethod
+    def _waits(facts: Facts) -> bool:
+        return any(known(device.fabric_state) in {1, 2, 3} for device in each(facts.host.nvml.devices))
 
     @staticmethod
     def _switches(facts: Facts) -> tuple[Evidence, ...]:

@@ -53,7 +53,7 @@ class NotInstalled(Rule):
     needs = (
         "kernel.pci",
         "kernel.module_files",
-        "host.nvml.library | host.nvml.init",
+        "host.nvml.library | host.nvml.init | host.packages",
         "kernel.modules | kernel.nvidia.version",
     )
     explains = FOLLOWS_FROM_NO_DRIVER
@@ -63,15 +63,18 @@ class NotInstalled(Rule):
         nvml = facts.host.nvml
         no_library = is_absent(nvml.library) or (known(nvml.library) is None and known(nvml.init) == _NO_LIBRARY)
         no_module = is_absent(looked_up(facts.kernel.module_files, "nvidia"))
-        if not _lies_idle(facts) or not no_library or not no_module or self._traces(facts):
+        no_package = not is_known(nvml.library) and known(facts.host.packages.installed) is not None
+        if not _lies_idle(facts) or not (no_library or no_package) or not no_module or self._traces(facts):
             return None
         return self.found(
+            certainty="certain" if no_library else "likely",
+            decides=() if no_library else (Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
             cause=f"{describe(free_gpus(facts)[0])} is there, and this system has no NVIDIA driver.",
             fix=self._fix(facts),
             evidence=(
                 *(Evidence("kernel.pci", describe(gpu)) for gpu in free_gpus(facts)[:4]),
                 Evidence("kernel.module_files.nvidia", "none for the running kernel"),
-                Evidence("host.nvml.library", "libnvidia-ml.so.1 is not found"),
+                Evidence("host.nvml.library", "libnvidia-ml.so.1 is not found") if no_library else None,
                 Evidence("host.packages.installed", "no package of the driver")
                 if known(facts.host.packages.installed) is not None
                 else None,

@@ -9,7 +9,7 @@ from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
-from mlship.doctor.texts import recorded, said
+from mlship.doctor.texts import said
 from mlship.doctor.views import cuda_codes, driver_is_contained, kernel_driver, places
 
 _NVIDIA = "nvidia"
@@ -126,12 +126,12 @@ class MarkedUnhealthy(Rule):
     explains = ("message.insufficient-gpu",)
 
     def look(self, facts: Facts) -> Finding | None:
-        heard, line, fewer = recorded(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
+        heard, line, fewer = said(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
         if not fewer:
             return None
-        certain = bool(heard or line)
-        if not certain and not fewer[0].fact.endswith("capacity"):
+        if not heard and not line and not fewer[0].fact.endswith("capacity"):
             return None
+        certain = bool(line or (heard and heard.fact != "messages"))
         plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
             certainty="certain" if certain else "likely",
