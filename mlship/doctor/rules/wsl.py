@@ -48,7 +48,7 @@ class NoAdapters(Rule):
             return None
         drivers = known(wsl.drivers) if (wsl := known(facts.host.wsl)) else None
         heard = said(facts, _NO_ADAPTER)
-        if not no_folder and not (drivers is None and (no_library or heard)):
+        if not no_folder and (drivers is not None or not (no_library or heard) or LinuxDriverInWsl().look(facts)):
             return None
         return self.found(
             certainty="certain" if no_folder else "likely",
