@@ -39,6 +39,13 @@ def works(facts: Facts) -> bool:
     return known(facts.container.cuda.init) == 0
 
 
+def has_started(facts: Facts) -> bool:
+    """The container runs, or something was called in it."""
+    box = facts.container
+    called = (known(box.nvml.init), known(box.cuda.init), known(box.cuda.runtime_code))
+    return known(box.status) == "running" or any(code is not None for code in called)
+
+
 def is_ok(code: Fact[int]) -> bool:
     """A call returned 0, or nobody called."""
     return known(code) in (0, None)

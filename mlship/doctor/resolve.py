@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from itertools import combinations
-from pathlib import PurePosixPath
 from shlex import quote
 from typing import TypeAlias
 
@@ -23,7 +22,7 @@ _MAKE = Step(
 
 def folder(path: str) -> str:
     """The folder of a specification, or a folder itself, without /run, which is the same as /var/run."""
-    found = str(PurePosixPath(path).parent) if path.endswith((".yaml", ".yml", ".json")) else path.rstrip("/")
+    found = path.rpartition("/")[0] if path.endswith((".yaml", ".yml", ".json")) else path.rstrip("/")
     return f"/var{found}" if found.startswith("/run/") else found
 
 
@@ -79,7 +78,7 @@ def _elsewhere(facts: Facts, ours: list[CdiSpec]) -> Why | None:
     if not folders or any(folder(spec.path) in folders for spec in ours):
         return None
     path = ours[0].path
-    option = f"podman --cdi-spec-dir={quote(str(PurePosixPath(path).parent))} run …"
+    option = f"podman --cdi-spec-dir={quote(path.rpartition('/')[0])} run …"
     point = (Step(f"Or tell podman where it lies: {option}", instead=True),) if podman else ()
     return f"{path} lies outside {', '.join(sorted(folders))}, where the engine looks", (_MAKE, *point)
 

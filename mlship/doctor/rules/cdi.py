@@ -3,7 +3,7 @@
 from shlex import quote
 
 from mlship.doctor import codes, commands
-from mlship.doctor.asked import CDI, at_least, host_driver, injection, is_ok, said, works
+from mlship.doctor.asked import CDI, at_least, has_started, host_driver, injection, is_ok, said, works
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
@@ -125,11 +125,7 @@ class UnresolvableDevice(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _UNRESOLVABLE)
-        if (
-            works(facts)
-            or not is_ok(facts.host.nvml.init)
-            or (known(facts.container.status) == "running" and line is None)
-        ):
+        if works(facts) or not is_ok(facts.host.nvml.init) or (has_started(facts) and line is None):
             return None
         specs = known(facts.host.cdi.specs)
         wanted = self._wanted(facts, line)

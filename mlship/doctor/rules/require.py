@@ -6,7 +6,7 @@ from shlex import quote
 from mlship.cuda.tables import cuda_of, toolkit_of
 from mlship.cuda.versions import Cuda, Driver
 from mlship.doctor import codes, commands
-from mlship.doctor.asked import CDI, environment, host_driver, injection, said, works
+from mlship.doctor.asked import CDI, environment, has_started, host_driver, injection, said, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
@@ -100,7 +100,7 @@ class RequireUnsatisfied(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         line, unmet = said(facts, _SAID_UNSATISFIED), _unmet(facts)
-        if works(facts) or (injection(facts) != "legacy" and line is None) or self._is_off(facts):
+        if works(facts) or (line is None and not self._is_ahead(facts)) or self._is_off(facts):
             return None
         if unmet is None:
             return self._only_said(facts, line) if line else None
@@ -119,6 +119,11 @@ class RequireUnsatisfied(Rule):
             ),
             evidence=(*_evidence(facts, unmet), line),
         )
+
+    @staticmethod
+    def _is_ahead(facts: Facts) -> bool:
+        """The legacy hook will refuse it; what runs was not refused."""
+        return injection(facts) == "legacy" and not has_started(facts)
 
     @staticmethod
     def _is_off(facts: Facts) -> bool:

@@ -168,9 +168,10 @@ class PersistencedSocket(Rule):
         line = said(facts, r"nvidia-persistenced/socket.*no such device or address")
         if line is None or works(facts):
             return None
-        service = looked_up(facts.host.services, "nvidia-persistenced")
-        active = known(service.active) if service is not None and (service := known(service)) else None
-        stopped = service is None or (active is not None and active != "active")
+        unit = looked_up(facts.host.services, "nvidia-persistenced")
+        service = known(unit)
+        active = known(service.active) if service else None
+        stopped = is_absent(unit) or (active is not None and active != "active")
         in_image = self._has_socket(facts)
         fix = (
             Step(
