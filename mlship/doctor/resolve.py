@@ -95,7 +95,8 @@ def _other_names(facts: Facts, ours: list[CdiSpec], device: str) -> Why | None:
 
 def _conflict(ours: list[CdiSpec], device: str) -> Why | None:
     """Two files of one folder that define the same name cancel each other."""
-    named = sorted((spec for spec in ours if device in each(spec.devices)), key=lambda spec: spec.path)
+    named = [spec for spec in ours if device in each(spec.devices)]
+    named.sort(key=lambda spec: (not spec.path.endswith("/nvidia.yaml"), spec.path))  # nvidia-ctk's own stays
     for one, other in combinations(named, 2):
         if folder(one.path) == folder(other.path):
             keep = Step("Keep one of them:", (f"sudo rm {quote(other.path)}",))

@@ -1,10 +1,11 @@
 """Rules of NVIDIA_REQUIRE_*: what an image asks of the driver, and who sees to it."""
 
+import re
 from dataclasses import dataclass
 from shlex import quote
 
-from mlship.cuda.tables import cuda_of, toolkit_of
-from mlship.cuda.versions import Cuda, Driver
+from mlship.cuda.tables import architecture_of, cuda_of, toolkit_of
+from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor import codes, commands
 from mlship.doctor.asked import CDI, environment, has_started, host_driver, injection, said, works
 from mlship.doctor.facts.fact import each, is_absent, known
@@ -64,13 +65,22 @@ def _evidence(facts: Facts, unmet: Unmet) -> tuple[Evidence, ...]:
     )
 
 
-def _ways_out(unmet: Unmet) -> tuple[Step, ...]:
-    """A newer driver only where the requirement is about that."""
+def _newest_branch(facts: Facts) -> int | None:
+    """The newest driver branch that still drives every GPU of the host; None where no branch is too new."""
+    told = {known(gpu.compute_capability) or "" for gpu in each(facts.host.nvml.devices)}
+    kinds = (architecture_of(Capability.parse(one)) for one in told if re.fullmatch(r"[0-9]{1,2}\.[0-9]", one))
+    return min((kind.last_branch for kind in kinds if kind and kind.last_branch), default=None)
+
+
+def _ways_out(facts: Facts, unmet: Unmet) -> tuple[Step, ...]:
+    """A newer driver only where the requirement is about that, and there is one that drives this GPU."""
     wanted, has = unmet.requirement.cuda, unmet.cuda
     older = Step(f"Or take an image made for CUDA {has} or older." if has else "Or take an older image.", instead=True)
     if wanted is None or (has and has >= wanted):
         return (Step("Take an image that allows this driver and this GPU."),)
-    toolkit = toolkit_of(str(wanted))
+    toolkit, newest = toolkit_of(str(wanted)), _newest_branch(facts)
+    if newest and toolkit and toolkit.driver and toolkit.driver.branch > newest:
+        return (Step(f"Take an image made for CUDA {has} or older: R{newest} is the last driver for this GPU."),)
     floor = f" ({toolkit.driver} or newer)" if toolkit and toolkit.driver else ""
     return (Step(f"Update the host's driver to one that offers CUDA {wanted}{floor}."), older)
 
@@ -110,7 +120,7 @@ class RequireUnsatisfied(Rule):
             cause=f"The image requires {unmet.requirement.alternatives[0][0]}, and this host's driver {unmet.driver} "
             f"offers {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; no other alternative of it fits.",
             fix=(
-                *_ways_out(unmet),
+                *_ways_out(facts, unmet),
                 *(
                     (Step("Or, as the CUDA major is the same, start it without the check:", (ignore,), instead=True),)
                     if _is_minor(unmet)
@@ -191,7 +201,7 @@ class RequireNotEnforced(Rule):
             certainty="certain" if failed else "likely",
             cause=f"The image requires {unmet.requirement}, the driver {unmet.driver} offers "
             f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and with CDI nothing checks that at the start.",
-            fix=_ways_out(unmet),
+            fix=_ways_out(facts, unmet),
             evidence=(
                 *_evidence(facts, unmet),
                 Evidence("container.injection", injection(facts) or ""),

@@ -98,7 +98,8 @@ class LdconfigPath(Rule):
         for path in ("/sbin/ldconfig.real", "/sbin/ldconfig"):
             if known(there.get(path)):
                 return f"@{path}"
-        return "@/sbin/ldconfig.real" if LdconfigPath._is_ubuntu(facts) else "@/sbin/ldconfig"
+        usual = "/sbin/ldconfig.real" if LdconfigPath._is_ubuntu(facts) else "/sbin/ldconfig"
+        return "@$(command -v ldconfig)" if usual in there else f"@{usual}"
 
 
 class VersionSkew(Rule):
@@ -236,9 +237,10 @@ class AptSignedBy(Rule):
             "repository of NVIDIA's with different keys.",
             fix=(
                 Step(f"Keep {keep}, remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
-                Step(
-                    "Then install what was meant to be installed:",
-                    (commands.install(facts, "nvidia-container-toolkit"),),
+                *(
+                    (Step("Then install the toolkit:", (commands.install(facts, "nvidia-container-toolkit"),)),)
+                    if is_absent(facts.host.toolkit.version)
+                    else ()
                 ),
             ),
             evidence=(
