@@ -1,7 +1,11 @@
 """Every rule, lowest layer first. A rule stands in the module of its layer, and its module's RULES names it."""
 
 from mlship.doctor.rules import (
+    capabilities,
+    cdi,
+    container,
     devices,
+    docker,
     driver,
     hardware,
     image,
@@ -10,8 +14,10 @@ from mlship.doctor.rules import (
     kubernetes,
     mig,
     modes,
+    require,
     runtimes,
     toolkit,
+    toolkit_config,
     wsl,
 )
 from mlship.doctor.rules.base import Rule
@@ -20,7 +26,8 @@ RULES: tuple[Rule, ...] = (
     *(*hardware.RULES, *mig.RULES, *modes.RULES),
     *(*kernel.RULES, *kernel_install.RULES),
     *(*driver.RULES, *devices.RULES, *wsl.RULES),
-    *(*toolkit.RULES, *runtimes.RULES),
-    *image.RULES,
+    *(*toolkit.RULES, *toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
+    *(*docker.RULES, *capabilities.RULES, *container.RULES),
+    *(*image.RULES, *require.RULES),
     *kubernetes.RULES,
 )
