@@ -107,7 +107,8 @@ def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
         return False
     if where == "container":
         return known(place.cuda.init) == 0
-    return driver_is_contained(facts) or not gpus(facts)
+    reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
+    return reached or driver_is_contained(facts) or not gpus(facts)
 
 
 def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
