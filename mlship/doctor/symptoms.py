@@ -19,6 +19,7 @@ from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, 
 # Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
 _DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _CONTAINER_LACKS_NVML = 12
+_NOT_FOUND = 404
 # What a user saw, and the symptom that it is; the first that fits.
 _MESSAGES = (
     (r"[Dd]river/library version mismatch", "nvml.init=18"),
@@ -58,6 +59,14 @@ _MESSAGES = (
     (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),
     (r"Conflicting values set for option Signed-By.*nvidia", "message.signed-by"),
     (r"does not match the detected host platform|exec format error", "message.platform"),
+    (r"not compatible with the current PyTorch installation|architectural feature absent", "cuda.kernel=209"),
+    (r"not compiled with CUDA enabled|undefined symbol: _*nvJitLink", "torch"),
+    (r"libcuda\.so cannot found|cannot find -lcuda", "triton"),
+    (r"CUDA-enabled jaxlib is not installed|Loaded runtime CuDNN library", "jax"),
+    (r"[Cc]annot dlopen some GPU libraries|Skipping registering GPU", "tensorflow"),
+    (r"libonnxruntime_providers_cuda\.so|Failed to create CUDAExecutionProvider", "onnxruntime"),
+    (r"manifest (for|unknown)|nvidia/[\w-]+:\S+: not found", "message.image-not-found"),
+    (r"Error loading shared library lib(cuda|nvidia)", "message.library-not-loaded"),
 )
 
 
@@ -80,7 +89,8 @@ def symptoms(facts: Facts) -> tuple[Symptom, ...]:
     """Every symptom, once each. None where there is no NVIDIA GPU: nothing is wrong with what is not there."""
     if gpu_is_known_absent(facts):
         return ()
-    found = chain(*(_of_place(facts, where, place) for where, place in places(facts)), _of_messages(facts))
+    of_places = (_of_place(facts, where, place) for where, place in places(facts))
+    found = chain(*of_places, _of_image(facts), _of_messages(facts))
     return tuple({(symptom.id, symptom.where): symptom for symptom in found}.values())
 
 
@@ -89,6 +99,8 @@ def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     yield from _cuda(where, place)
     for environment in each(place.pythons):
         yield from _frameworks(where, environment)
+        if known(place.cuda.init) == 0:
+            yield from _compilers(where, environment)
 
 
 def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
@@ -112,7 +124,8 @@ def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
         return False
     if where == "container":
         return known(place.cuda.init) == 0
-    return driver_is_contained(facts) or not gpus(facts)
+    reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
+    return reached or driver_is_contained(facts) or not gpus(facts)
 
 
 def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
@@ -135,12 +148,28 @@ def _frameworks(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
     flow, jax = known(environment.tensorflow), known(environment.jax)
     if torch and known(torch.is_available) is False:
         yield Symptom("torch", where, "torch.cuda.is_available() is False")
+    elif torch and (error := known(torch.error)):
+        yield Symptom("torch", where, f"torch raises {error}")
     if onnx and (used := known(onnx.session_providers)) and set(used) == {"CPUExecutionProvider"}:
         yield Symptom("onnxruntime", where, "an onnxruntime session runs on the CPU")
     if flow and known(flow.gpus) == 0:
         yield Symptom("tensorflow", where, "TensorFlow lists no GPU")
     if jax and known(jax.backend) == "cpu":
         yield Symptom("jax", where, "jax runs on the CPU")
+
+
+def _of_image(facts: Facts) -> Iterator[Symptom]:
+    if known(facts.image.registry_status) == _NOT_FOUND:
+        yield Symptom("image.registry=404", "container", "the registry has no such image")
+
+
+def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
+    """What fails although CUDA starts; without CUDA its own symptoms say enough."""
+    cupy, triton = known(environment.cupy), known(environment.triton)
+    if cupy and (error := known(cupy.error)):
+        yield Symptom("cupy", where, f"cupy raises {error}")
+    if triton and (error := known(triton.error)):
+        yield Symptom("triton", where, f"triton raises {error}")
 
 
 def _of_messages(facts: Facts) -> Iterator[Symptom]:

@@ -12,6 +12,8 @@ from mlship.doctor.finding import Where
 Places: TypeAlias = tuple[tuple[Where, Place], ...]
 
 NVIDIA = "10de"
+_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
+_PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
 # First PCI device id of each range of chips, from the public list of PCI ids; a GPU belongs to the last one below it.
 _CHIPS = (
     (0x0000, "Kepler or older"),
@@ -48,7 +50,16 @@ def module_is_loaded(facts: Facts) -> bool | None:
 
 
 def gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """NVIDIA's GPUs on the PCI bus (not its NVSwitches or audio devices)."""
+    """NVIDIA's GPUs on the PCI bus that are this host's (not its NVSwitches or audio devices, nor what it passes on)."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
+
+
+def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
+    """NVIDIA's GPUs that this host keeps for virtual machines: by intent, so that nothing is wrong with it."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) in _PASSES_ON)
+
+
+def _nvidia(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(
         device
         for device in each(facts.kernel.pci)
@@ -75,10 +86,10 @@ def is_tegra(facts: Facts) -> bool:
 
 
 def driver_is_contained(facts: Facts) -> bool:
-    """The GPU Operator keeps the driver's user space in a container: the host has none, and that is well."""
+    """The driver's user space is kept off the host's loader path (GPU Operator, GKE, NixOS): that is well."""
     config = known(facts.host.toolkit.config)
     root = known(config.root) if config else None
-    return root == "/run/nvidia/driver" or known(looked_up(facts.host.paths, "/run/nvidia/driver")) is not None
+    return root == "/run/nvidia/driver" or any(known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
 
 
 def gpu_is_known_absent(facts: Facts) -> bool:
