@@ -1,5 +1,6 @@
 """What does run on this host, as steps: chosen as the build chooses, so that the two never disagree. Pure."""
 
+from dataclasses import replace
 from shlex import quote
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -79,8 +80,14 @@ def driver(facts: Facts, host: HostProfile, needs: Driver | None) -> Step | None
     current = Driver.parse(host.driver)
     if needs is None or current is None or current >= needs or not _drives(host, needs):
         return None
-    what = "Update NVIDIA's driver in Windows to" if is_wsl(facts) else "Update the host's driver to"
-    return Step(f"{what} {needs} or newer.", instead=True)
+    what = "NVIDIA's driver in Windows" if is_wsl(facts) else "the host's driver"
+    return Step(f"Or update {what} to {needs} or newer.", instead=True)
+
+
+def first(step: Step) -> Step:
+    """The same step where nothing stands before it."""
+    said = step.say.removeprefix("Or ").removeprefix("Or, ")
+    return replace(step, say=f"{said[0].upper()}{said[1:]}", instead=False)
 
 
 def _drives(host: HostProfile, needs: Driver) -> bool:

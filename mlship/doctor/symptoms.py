@@ -91,7 +91,10 @@ def symptoms(facts: Facts) -> tuple[Symptom, ...]:
         return ()
     of_places = (_of_place(facts, where, place) for where, place in places(facts))
     found = chain(*of_places, _of_image(facts), _of_messages(facts))
-    return tuple({(symptom.id, symptom.where): symptom for symptom in found}.values())
+    first: dict[tuple[str, Where], Symptom] = {}
+    for symptom in found:  # what was measured comes before what somebody saw
+        first.setdefault((symptom.id, symptom.where), symptom)
+    return tuple(first.values())
 
 
 def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:

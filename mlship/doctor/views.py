@@ -50,7 +50,7 @@ def module_is_loaded(facts: Facts) -> bool | None:
 
 
 def gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """NVIDIA's GPUs on the PCI bus that are this host's (not its NVSwitches or audio devices, nor what it passes on)."""
+    """NVIDIA's GPUs on the PCI bus that this host uses (not NVSwitches, audio devices, or what it passes on)."""
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 

@@ -1,7 +1,7 @@
 """Rules of frameworks against the driver and the GPUs: judged as the build judges a lock."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from shlex import quote
 from typing import ClassVar
 
 from mlship.cuda.match import Kind, Reason, first_driver, offered_by
@@ -37,7 +37,7 @@ def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -
     update = advice.driver(facts, item.host, needs.needs if needs else None)
     steps = tuple(step for step in (first, update, *more) if step)
     if steps and first is None:
-        steps = (replace(steps[0], instead=False), *steps[1:])
+        steps = (advice.first(steps[0]), *steps[1:])
     return steps or (Step("Install a build that holds code for this GPU, or build it from source for it."),)
 
 
@@ -103,7 +103,7 @@ class DriverTooOld(Rule):
                         "Take libraries or an image whose CUDA is not newer than the driver's"
                         + (f", such as {image}." if image else ".")
                     ),
-                    Step("Update the host's driver to one of that CUDA or newer.", instead=True),
+                    Step("Or update the host's driver to one of that CUDA or newer.", instead=True),
                 ),
                 evidence=(
                     *self._codes(where, place),
@@ -185,6 +185,14 @@ def _newest(item: Judged) -> Cuda:
     return max(item.stack.built, item.stack.cuda)
 
 
+def _build_for(item: Judged) -> str:
+    """What tells the compilers to write machine code for the GPUs here."""
+    capabilities = sorted({gpu.capability for gpu in item.host.gpus if gpu.capability})
+    if not capabilities:
+        return "nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST"
+    return f"nvcc -arch=sm_{capabilities[0].replace('.', '')}, TORCH_CUDA_ARCH_LIST='{' '.join(capabilities)}'"
+
+
 class UnsupportedPtx(Rule):
     id = "unsupported-ptx-version-222"
     layer = "framework"
@@ -232,11 +240,8 @@ class UnsupportedPtx(Rule):
         update = advice.driver(facts, item.host, needs)
         here = installed(item.environment) if item.environment else {}
         other = self._other(item, here)
-        build = Step(
-            "Build it with machine code for this GPU: nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST.",
-            instead=other is not None,
-        )
-        steps = (other, build, update, advice.forward(item.host, _newest(item)))
+        build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
+        steps = (other, build if other else advice.first(build), update, advice.forward(item.host, _newest(item)))
         return self.found(
             where=item.where,
             certainty=certainty,
@@ -256,7 +261,7 @@ class UnsupportedPtx(Rule):
             cuda = as_cuda(version) if name.startswith("nvidia-cuda-nvrtc") else None
             if cuda and offered and cuda > offered and cuda.major == offered.major:
                 say = "Take the run-time compiler of the driver's CUDA:"
-                return Step(say, (f"pip install '{name}=={offered}.*'",))
+                return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
         step = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
         return None if step and f"CUDA {item.stack.built}," in step.say else step
 
@@ -266,7 +271,7 @@ class UnsupportedPtx(Rule):
             cause=f"A kernel came as PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
             fix=(
                 Step("Build it with machine code for this GPU: nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST."),
-                Step("Update the host's driver to that of the CUDA it was built with.", instead=True),
+                Step("Or update the host's driver to that of the CUDA it was built with.", instead=True),
             ),
             evidence=_kernel_codes(where, place, _BAD_PTX),
         )

@@ -3,9 +3,9 @@
 import re
 from shlex import quote
 
-from mlship.cuda.tables import Variant
+from mlship.cuda.tables import Variant, wheel_index
 from mlship.cuda.versions import Cuda
-from mlship.doctor.advice import brackets
+from mlship.doctor.advice import brackets, first
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
@@ -79,7 +79,8 @@ class _Missing(Rule):
         wheels = Step(
             "Install CUDA's libraries with it:", (f"pip install {quote(f'{package}{brackets(extras)}{band}')}",)
         )
-        base = Step(f"Build the image on one that has them, such as {image}.", instead=bool(extras)) if image else None
+        base = Step(f"Or build the image on one that has them, such as {image}.", instead=True) if image else None
+        base = first(base) if base and not extras else base
         return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step) or (
             Step("Install the CUDA and cuDNN that this release asks for, on the loader's path."),
         )
@@ -256,6 +257,16 @@ def _jitlink(facts: Facts) -> tuple[Where, Place, PythonEnvironment, str] | None
     return None
 
 
+def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
+    """The same version of the same build: a newer one may be for another CUDA."""
+    version, _, variant = installed(environment).get("torch", "").partition("+")
+    if not version or not variant.startswith("cu"):
+        return ()
+    return (
+        f"pip install --force-reinstall {quote(f'torch=={version}')} --index-url {wheel_index().of(quote(variant))}",
+    )
+
+
 class JitLinkConflict(Rule):
     id = "nvjitlink-symbol-conflict"
     layer = "framework"
@@ -283,15 +294,15 @@ class JitLinkConflict(Rule):
         source = next(iter(loaded.values()), None) or (folders[0] if folders else wheel) or "another CUDA"
         sure = raised or bool(folders or wheel)
         again = Step(
-            "Install the wheels' own libraries again, with the index that torch came from:",
-            ("pip install --force-reinstall torch",),
-            instead=bool(folders),
+            "Or install torch and its libraries again, from the index that it came from:",
+            _torch_again(environment),
+            instead=True,
         )
         return self.found(
             where=where,
             certainty="certain" if sure else "likely",
             cause=f"libcusparse looks for {symbol} in libnvJitLink, and the one from {source} does not have it.",
-            fix=(*((_unset(where, place),) if folders else ()), again),
+            fix=(_unset(where, place), again) if folders else (first(again),),
             evidence=(
                 Evidence(f"{where}.pythons.error", f"undefined symbol: {symbol}"),
                 Evidence(f"{where}.env.{_PATH}", known(variable(place, _PATH)) or "") if folders else None,

@@ -137,7 +137,7 @@ class MuslImage(Rule):
         update = " and update the toolkit to 1.18.2 or newer" if _old_toolkit(facts) else ""
         return (
             Step("Build the image on a glibc distribution:", ("FROM python:3.12-slim-bookworm",)),
-            Step(f"For nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
+            Step(f"Or, for nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
         )
 
 
