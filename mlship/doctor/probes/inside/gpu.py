@@ -323,7 +323,7 @@ def file_of(library: ctypes.CDLL, name: str) -> str | None:
         if ctypes.CDLL(None).dlinfo(handle, 2, ctypes.byref(found)) == 0 and found.value:
             # struct link_map: where it lies, then its name.
             path = ctypes.cast(found.value + ctypes.sizeof(POINTER), ctypes.POINTER(ctypes.c_char_p)).contents.value
-            if path and os.path.exists(path):  # noqa: PTH110  bytes
+            if path and os.path.exists(path):
                 return os.path.realpath(os.fsdecode(path))
     except (AttributeError, OSError, ValueError):
         pass
@@ -348,7 +348,7 @@ def is_mounted(path: str) -> bool | None:
 
 def lines_of(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  no pathlib: it starts faster
+        with open(path, encoding="utf-8", errors="replace") as file:
             return list(file)
     except OSError:
         return []
