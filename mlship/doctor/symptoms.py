@@ -36,12 +36,29 @@ _MESSAGES = (
     (r"busy or unavailable", "cuda.context=46"),
     (r"no kernel image", "cuda.kernel=209"),
     (r"unsupported toolchain", "cuda.kernel=222"),
+    (r"GPU is lost|fallen off the bus", "nvml.device=15"),
+    (r"GPU requires reset", "nvml.device=16"),
+    (r"necessary power cables", "nvml.device=8"),
+    (r"uncorrectable ECC error", "cuda.init=214"),
+    (r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError", "message.out-of-memory"),
+    (r"strategy detected|invalid device discovery strategy", "message.device-plugin-strategy"),
+    (r"Runtime\.Name must be set", "message.runtime-name"),
+    (r"Insufficient nvidia\.com", "message.insufficient-gpu"),
+    (r"device_count\(\) shows only|device >= 0 && device < num_gpus", "message.device-count"),
+    (r"couldn't find libnvidia-ml|libnvidia-ml.so.1: cannot open", "nvml.init=12"),
+    (r"libcuda.so.1: cannot open", "cuda.library"),
     (r"could not select device driver", "message.could-not-select-device-driver"),
     (r"unknown or invalid runtime name", "message.unknown-runtime"),
     (r"unresolvable CDI devices", "message.unresolvable-cdi"),
     (r"unsatisfied condition", "message.unsatisfied-condition"),
+    (r"unsupported capabilities found", "message.unsupported-capabilities"),
     (r"nvidia-container-cli", "message.nvidia-container-cli"),
     (r"no runtime for .nvidia.", "message.no-runtime-nvidia"),
+    (r"nvidia-smi.*(not found|No such file)", "message.no-nvidia-smi"),
+    (r"(stat|mount|crun|runc).*(nvidia|cuda).*[Nn]o such file", "message.missing-file"),
+    (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),
+    (r"Conflicting values set for option Signed-By.*nvidia", "message.signed-by"),
+    (r"does not match the detected host platform|exec format error", "message.platform"),
 )
 
 
@@ -140,7 +157,8 @@ def _frameworks(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
 def _of_messages(facts: Facts) -> Iterator[Symptom]:
     """What somebody saw, in the place where the same was measured; else in the container."""
     measured = {symptom.id: symptom.where for where, place in places(facts) for symptom in _measured(where, place)}
-    for line in each(facts.messages):
+    error = known(facts.container.error)
+    for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((name for pattern, name in _MESSAGES if re.search(pattern, line)), None)
         if name is not None and name not in measured:
             yield Symptom(name, "container", f"somebody saw: {line.strip()}")

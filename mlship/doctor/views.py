@@ -83,7 +83,9 @@ def driver_is_contained(facts: Facts) -> bool:
 
 def gpu_is_known_absent(facts: Facts) -> bool:
     """Somebody looked at the bus, and nothing else speaks of an NVIDIA GPU either."""
-    if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_wsl(facts) or is_tegra(facts):
+    if is_wsl(facts):
+        return wsl_lacks_nvidia(facts) and known(facts.host.cuda.init) != 0
+    if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_tegra(facts):
         return False
     answers = (place.nvml.init for _, place in places(facts))
     return module_is_loaded(facts) is not True and all(known(answer) != 0 for answer in answers)
@@ -129,6 +131,23 @@ def brands(facts: Facts) -> frozenset[str]:
         for device in each(place.nvml.devices)
         if (brand := known(device.brand)) is not None
     )
+
+
+def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
+    """Every return code of CUDA that is not 0, with the fact that it is."""
+    found: list[tuple[str, Fact[int]]] = []
+    for where, place in places(facts):
+        found += [(f"{where}.cuda.init", place.cuda.init), (f"{where}.cuda.runtime_code", place.cuda.runtime_code)]
+        for device in each(place.cuda.devices):
+            found += [(f"{where}.cuda.devices", device.context_code), (f"{where}.cuda.devices", device.kernel_code)]
+    return tuple((name, code) for name, fact in found if (code := known(fact)))
+
+
+def wsl_lacks_nvidia(facts: Facts) -> bool:
+    """WSL2 whose Windows shows it adapters, none of them NVIDIA's."""
+    wsl = known(facts.host.wsl)
+    folders = known(wsl.drivers) if wsl else None
+    return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
 def fact_at(facts: Facts, path: str) -> object:
