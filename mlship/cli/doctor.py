@@ -15,11 +15,32 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def diagnose(
+def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
     ctx: typer.Context,
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
+            "there is never overwritten.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
+            "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
+            exists=True,
+            file_okay=False,
+            resolve_path=True,
+        ),
+    ] = Path("/"),
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
@@ -32,7 +53,8 @@ def diagnose(
     if facts_schema:
         _schema()
         return
-    _conclude(_seen(replay), verbose=verbose, json=json)
+    facts = _seen(replay, root, record)
+    _conclude(facts, verbose=verbose, json=json)
 
 
 @doctor.command()
@@ -55,12 +77,27 @@ def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as
     emit(story_text(rules[diagnosis]))
 
 
-def _seen(replay: Path | None) -> "Facts":
+def _seen(replay: Path | None, root: Path, record: Path | None) -> "Facts":
     from mlship.doctor.facts.replay import read_facts
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
+    from mlship.doctor.probes.save import check_new
 
-    return look(Look()) if replay is None else read_facts(replay)
+    if record is not None:
+        check_new(record)
+    facts = look(Look(root)) if replay is None else read_facts(replay)
+    if record is not None:
+        _record(facts, record)
+    return facts
+
+
+def _record(facts: "Facts", path: Path) -> None:
+    from mlship.console import say
+    from mlship.doctor.mask import mask
+    from mlship.doctor.probes.save import private_names, save_new
+
+    save_new(path, mask(facts, private_names()).to_json())
+    say(f"wrote {path}; private data is masked, but read it before you send it")
 
 
 def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:

@@ -9,8 +9,31 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.cuda_driver import CudaProbe
+from mlship.doctor.probes.devices import DevicesProbe
+from mlship.doctor.probes.kernel import KernelProbe
+from mlship.doctor.probes.kernel_log import KernelLogProbe
+from mlship.doctor.probes.loader import LoaderProbe
+from mlship.doctor.probes.module_files import ModuleFilesProbe
+from mlship.doctor.probes.nvml import NvmlProbe
+from mlship.doctor.probes.packages import PackagesProbe
+from mlship.doctor.probes.python_env import PythonProbe
+from mlship.doctor.probes.services import ServicesProbe
+from mlship.doctor.probes.system import SystemProbe
 
-PROBES: tuple[Probe, ...] = ()  # where a probe is registered; earlier ones count where two know the same fact
+PROBES: tuple[Probe, ...] = (
+    NvmlProbe(),
+    CudaProbe(),
+    DevicesProbe(),
+    LoaderProbe(),
+    KernelProbe(),
+    KernelLogProbe(),
+    ModuleFilesProbe(),
+    SystemProbe(),
+    PackagesProbe(),
+    ServicesProbe(),
+    PythonProbe(),
+)  # where a probe is registered; earlier ones count where two know the same fact
 
 
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
