@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1] / "examples"
 
 @dataclass(frozen=True)
 class Example:
-    """`examples/<name>/expect.toml`; a key that is not known makes the constructor fail."""
+    """`examples/<name>/expect.toml`; a key that is not known makes the constructor fail.
+
+    Attributes:
+        gpu: it is for GPUs, so its image has gigabytes of CUDA: its plans are tested, and no test builds it.
+    """
 
     name: str
     summary: str
@@ -27,6 +31,7 @@ class Example:
     sample: str
     max_seconds: int
     fetch: str | None = None
+    gpu: bool = False
 
     def copy(self, target: Path) -> Path:
         """The bare repository, without weights that are not committed."""

@@ -12,7 +12,7 @@ from mlship.cuda.hosts import Fleet
 from mlship.cuda.match import Outcome, Stack, Verdict, judge, offered_by, worst
 from mlship.cuda.needs import stack_of
 from mlship.cuda.tables import Release, Variant, release_of, tables, wheel_index
-from mlship.cuda.versions import Cuda
+from mlship.cuda.versions import Cuda, Driver
 
 # What asks for torch by itself; naming torch's index for others would let their packages come from there.
 _BRING_TORCH = frozenset(
@@ -64,7 +64,7 @@ class Choice:
 
     Attributes:
         picks: none where nothing that is asked for has CUDA to choose, or where nothing runs.
-        refused: for each package the candidate that fewest hosts refuse, where no combination runs; else none.
+        refused: for each package the candidate that is nearest to running, where no combination runs; else none.
     """
 
     picks: tuple[Pick, ...]
@@ -110,7 +110,13 @@ def choose(asks: tuple[Ask, ...], fleet: Fleet, platform: str, *, compat: bool =
         picks = tuple(pick for _, pick in combination)
         if len({pick.built.major for pick in picks}) <= 1:
             return Choice(picks)
-    return Choice((), tuple(min(picks, key=lambda pick: len(pick.blocked)) for picks in wanted))
+    return Choice((), tuple(min(picks, key=_distance) for picks in wanted))
+
+
+def _distance(pick: Pick) -> tuple[int, bool, Driver]:
+    """How far it is from running: fewest hosts that refuse it, then a driver that mends them, then the oldest such."""
+    mended = [max((r.needs for r in verdict.reasons if r.needs), default=None) for verdict in pick.blocked]
+    return len(mended), None in mended, max((driver for driver in mended if driver), default=Driver(0, 0))
 
 
 def _rank(combination: tuple[tuple[int, Pick], ...]) -> tuple[bool, int, tuple[int, ...]]:

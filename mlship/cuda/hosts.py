@@ -144,7 +144,7 @@ def named_fleet(driver: str, capabilities: tuple[str, ...], platform: str) -> Fl
             f"--driver {driver} is no driver version", hint="write it as nvidia-smi does: 550.54.15 (without a suffix)"
         )
     try:
-        gpus = tuple(Gpu(f"compute capability {Capability.parse(text)}", text) for text in capabilities)
+        gpus = tuple(Gpu("a GPU", str(Capability.parse(text))) for text in capabilities)
     except ValueError as error:
         raise UsageError(f"--compute-capability: {error}", hint="write it as 8.0 (an A100), 8.9, 9.0, ...") from error
     host = HostProfile("the named host", driver, gpus, platform, source="command line")

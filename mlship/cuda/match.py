@@ -60,6 +60,11 @@ class Reason:
     def outcome(self) -> Outcome:
         return _OUTCOMES.get(self.kind, "refused")
 
+    @property
+    def doubtful(self) -> bool:
+        """It refuses nothing, and only a run on such a host tells."""
+        return self.outcome == "unknown" or self.kind == "compressed-fatbin"
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -237,7 +242,7 @@ def _toolkit_reasons(stack: Stack, named: str, capability: Capability) -> Iterat
             "arch-too-new", f"CUDA {stack.cuda} does not know {named}; CUDA {first} is the first", architecture.source
         )
     elif first and stack.built < first:
-        text = f"whether {stack.name} has kernels for {named} is not known: that takes a build with CUDA {first}"
+        text = f"whether {stack.name} has kernels for {named} is not known; only a build with CUDA {first} or newer can"
         yield Reason("unknown-gpu", text, architecture.source)
 
 

@@ -12,7 +12,7 @@ from mlship.cuda.hosts import Fleet
 from mlship.cuda.match import Verdict
 from mlship.errors import MatchError
 
-_SPLIT = "build an image for each of these kinds of host, from a folder of hosts of its own (`gpu: {hosts: ...}`)"
+_NAMED = "the command line"
 
 
 def refuse_choice(choice: Choice, asks: tuple[Ask, ...], fleet: Fleet, platform: str) -> MatchError:
@@ -25,7 +25,7 @@ def refuse_choice(choice: Choice, asks: tuple[Ask, ...], fleet: Fleet, platform:
         hint = "ask for releases of one CUDA major; `mlship hosts` shows which the hosts can run"
         return MatchError(f"what is asked for needs different CUDA majors, and an image has one ({majors})", hint=hint)
     listed = ", ".join(str(ask) for ask in asked) or ", ".join(sorted(named))
-    message = f"no CUDA of {listed} runs on every host of {fleet.origin}:{_rows(blocked)}"
+    message = f"no CUDA of {listed} runs on {_everywhere(fleet)}:{_rows(blocked)}"
     return MatchError(message, hint=_hint(_mends(blocked, asked, fleet, platform)))
 
 
@@ -37,8 +37,12 @@ def refuse_match(match: Match, asks: tuple[Ask, ...], fleet: Fleet, platform: st
     if match.missing:
         hint = "ask for the wheels that bring the libraries (such as onnxruntime-gpu[cuda,cudnn]), then `mlship lock`"
         return MatchError(f"{', '.join(match.needs.lacking)}: {match.missing}", hint=hint)
-    message = f"what is locked does not run on every host of {fleet.origin}:{_rows(match.blocked)}"
+    message = f"what is locked does not run on {_everywhere(fleet)}:{_rows(match.blocked)}"
     return MatchError(message, hint=_hint(_mends(match.blocked, asks, fleet, platform)))
+
+
+def _everywhere(fleet: Fleet) -> str:
+    return f"every host of {fleet.origin}" if len(fleet.hosts) > 1 else f"the host of {fleet.origin}"
 
 
 def _rows(blocked: Iterable[Verdict]) -> str:
@@ -59,19 +63,35 @@ def _mends(blocked: tuple[Verdict, ...], asks: tuple[Ask, ...], fleet: Fleet, pl
     if all(any(reason.kind == "forward-compat-possible" for reason in verdict.reasons) for verdict in blocked):
         yield "ship NVIDIA's forward-compatibility libraries: `gpu: {forward_compat: true}` in mlship.yaml"
     if len(fleet.hosts) > 1:
-        alone = (choose(asks, replace(fleet, hosts=(host,)), platform) for host in fleet.hosts)
-        names = ", ".join(sorted({verdict.host for verdict in blocked}))
-        yield _SPLIT if all(not choice.refused for choice in alone) else f"leave {names} out of {fleet.origin}"
+        yield _two_images(blocked, asks, fleet, platform)
     elif not fleet.committed:
         yield "match it to other hosts: record them into hosts/, or name one by --driver and --compute-capability"
+
+
+def _two_images(blocked: tuple[Verdict, ...], asks: tuple[Ask, ...], fleet: Fleet, platform: str) -> str:
+    """One image for the hosts that block and one for the others, where each of the two has a CUDA."""
+    names = {verdict.host for verdict in blocked}
+    parts = [replace(fleet, hosts=tuple(host for host in fleet.hosts if (host.name in names) == blocks))
+             for blocks in (False, True)]  # fmt: skip
+    choices = [choose(asks, part, platform) for part in parts]
+    if any(choice.refused for choice in choices) or not all(part.hosts for part in parts):
+        return f"leave {', '.join(sorted(names))} out of {fleet.origin}"
+    images = (f"for {', '.join(host.name for host in part.hosts)} ({_picked(choice)})"
+              for part, choice in zip(parts, choices, strict=True))  # fmt: skip
+    return f"build two images, each from a folder of hosts of its own (`gpu: {{hosts: ...}}`): {'; '.join(images)}"
+
+
+def _picked(choice: Choice) -> str:
+    return ", ".join(f"{pick.limit or pick.package} {pick.variant}" for pick in choice.picks)
 
 
 def _other_release(asks: tuple[Ask, ...], fleet: Fleet, platform: str) -> Iterator[str]:
     """What would be chosen if any release would do."""
     free = choose(tuple(replace(ask, specifier=SpecifierSet()) for ask in asks), fleet, platform)
+    same = " with the same --driver and --compute-capability" if fleet.origin == _NAMED else ""
     for pick in free.picks:
-        where = f" from the wheel index {pick.variant}" if pick.indexed else ""
-        yield f"let {pick.limit or pick.package}{where} in: requirements.in must allow it, then `mlship lock` takes it"
+        where = f" from the wheel index {pick.variant}" if pick.indexed else f" ({pick.variant})"
+        yield f"`mlship lock`{same} takes {pick.limit or pick.package}{where}, where requirements.in allows it"
 
 
 def _driver(blocked: tuple[Verdict, ...]) -> Iterator[str]:

@@ -64,8 +64,14 @@ class GpuPlan:
 
 @dataclass(frozen=True)
 class Reason:
-    """One choice that mlship made, and why."""
+    """One choice that mlship made, and why.
+
+    Attributes:
+        why: one line, or a line for each host.
+        sources: where the facts are from, where mlship's tables say.
+    """
 
     topic: str
     choice: str
     why: str
+    sources: tuple[str, ...] = ()

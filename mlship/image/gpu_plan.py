@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.cuda.check import Match
-from mlship.cuda.hosts import Fleet
+from mlship.cuda.hosts import Fleet, HostProfile
 from mlship.cuda.hosts import Gpu as HostGpu
+from mlship.cuda.match import Verdict
 from mlship.cuda.needs import Problem, read_needs
 from mlship.cuda.tables import wheel_index
 from mlship.cuda.target import lock_target, match_lock
@@ -17,6 +18,8 @@ from mlship.lock.inputs import read_inputs
 from mlship.lock.record import HINT
 from mlship.project.base import cuda_reference
 from mlship.project.config import Config, Gpu
+
+_PROVE = "prove the image on such a host: `mlship smoke IMAGE --on gpu`"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def match_to(config: Config, lock: Lock, fleet: Fleet) -> Matched:
     """
     match = match_lock(config, lock.pins, fleet)
     plan = plan_gpu(config, lock, match, fleet)
-    return Matched(plan, tuple(gpu_reasons(plan, match, fleet)), tuple(_warnings(match, fleet)))
+    return Matched(plan, tuple(gpu_reasons(plan, match, fleet)), tuple(dict.fromkeys(_warnings(match, fleet))))
 
 
 def unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
@@ -66,8 +69,7 @@ def _said(problem: Problem) -> str:
 def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
     yield from (_said(warning) for warning in match.needs.warnings)
     for verdict in match.verdicts:
-        if verdict.outcome == "unknown":
-            yield f"not known to run: {verdict.stack} on {verdict.host}: {verdict.reasons[0].text}"
+        yield from (f"{verdict.host}: {reason.text}; {_PROVE}" for reason in verdict.reasons if reason.doubtful)
     yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
 
 
@@ -94,13 +96,10 @@ def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
 
 def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
     """Each choice of the GPU part, and why."""
-    hosts = "; ".join(f"{host.name}: driver {host.driver}, {_gpus(host.gpus)}" for host in fleet.hosts)
-    yield Reason("hosts", f"{len(fleet.hosts)} from {fleet.origin}", hosts)
+    kinds = "1 kind" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} kinds"
+    yield Reason("hosts", f"{kinds}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts)))
     yield Reason("cuda", plan.cuda or "none that is known", _why(plan, match))
-    for verdict in match.verdicts:
-        for reason in verdict.reasons:
-            topic = "match" if reason.outcome == "runs" else "unknown"
-            yield Reason(topic, f"{verdict.stack} on {verdict.host}", f"{reason.text} ({reason.source})")
+    yield from _matches(match.verdicts)
     if plan.index:
         yield Reason("wheel index", plan.index, "for the packages of this CUDA alone; the others keep their index")
     if plan.runtime:
@@ -113,9 +112,31 @@ def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
             "compat", plan.compat.reference, "gpu.forward_compat: its libraries let an older driver run this CUDA"
         )
     if plan.require:
-        yield Reason(
-            "requires", plan.require, "NVIDIA_REQUIRE_CUDA: the oldest of these hosts offers it, none older is"
-        )
+        yield Reason("requires", plan.require, f"NVIDIA_REQUIRE_CUDA: {_why_required(plan, match)}")
+
+
+def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
+    """A line for each thing that is to be known of a host; stacks of which the same is to be known share a row."""
+    rows: dict[str, list[Verdict]] = {}
+    for stack in dict.fromkeys(verdict.stack for verdict in verdicts):
+        own = [verdict for verdict in verdicts if verdict.stack == stack]
+        lines = "\n".join(f"{verdict.host}: {reason.text}" for verdict in own for reason in verdict.reasons)
+        rows.setdefault(lines, []).extend(own)
+    for lines, own in rows.items():
+        stacks = ", ".join(dict.fromkeys(verdict.stack for verdict in own))
+        unknown = ", ".join(dict.fromkeys(verdict.host for verdict in own if verdict.outcome == "unknown"))
+        sources = dict.fromkeys(reason.source for verdict in own for reason in verdict.reasons if reason.source)
+        yield Reason("match", f"{stacks}{f': not known to run on {unknown}' * bool(unknown)}", lines, tuple(sources))
+
+
+def _why_required(plan: GpuPlan, match: Match) -> str:
+    """A host with an older driver refuses to start the container, with a message that says why."""
+    refuses = "NVIDIA's container toolkit refuses to start it where the driver is older"
+    if plan.compat:
+        return f"what the matched hosts offer, those of forward compatibility by their branch; {refuses}"
+    if plan.require == f"cuda>={match.needs.cuda}":
+        return f"every host offers the image's CUDA; {refuses}"
+    return f"what the oldest of these drivers offers; {refuses}"
 
 
 def _why(plan: GpuPlan, match: Match) -> str:
@@ -126,8 +147,13 @@ def _why(plan: GpuPlan, match: Match) -> str:
     return f"{how}, for {names}"
 
 
-def _gpus(gpus: tuple[HostGpu, ...]) -> str:
-    return ", ".join(f"{gpu.count if gpu.count > 1 else ''} {gpu.name}".strip() for gpu in gpus)
+def _host(host: HostProfile) -> str:
+    return f"{host.name}: driver {host.driver}, {', '.join(map(_gpu, host.gpus))}{' (simulated)' * host.simulated}"
+
+
+def _gpu(gpu: HostGpu) -> str:
+    count = f"{gpu.count} x " if gpu.count > 1 else ""
+    return f"{count}{gpu.name} ({gpu.capability or 'compute capability unknown'})"
 
 
 def _image(config: Config, lock: Lock, name: str | None) -> CudaImage | None:

@@ -37,13 +37,13 @@ def choose_dependencies(found: Found, needs: tuple[str, ...], *, generated: bool
     """An existing requirements file is used as it is; else one is written from what the repository says.
 
     Args:
-        needs: distributions that the server needs.
+        needs: what the server needs, as requirements.
         generated: the server is written by mlship, so that its folder can hold a requirements file of its own.
     """
     usable = next((d for d in found.declared if d.usable and not d.compiled), None)
     if usable is None:
         return _written(found, needs)
-    lacking = tuple(name for name in needs if name not in usable.names)
+    lacking = tuple(need for need in needs if distribution(need) not in usable.names)
     lock = _lock(found.declared, usable)
     if lacking and generated:
         return Dependencies(SERVING_INPUT, lock, "init/serving_requirements.in.j2", usable.origin, (), lacking)
@@ -53,10 +53,14 @@ def choose_dependencies(found: Found, needs: tuple[str, ...], *, generated: bool
 def _written(found: Found, needs: tuple[str, ...]) -> Dependencies:
     """From pyproject.toml, setup.cfg or the conda environment; else from a lock; else from the imports."""
     source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
-    lines = _pins(source) if source else tuple(name for name in found.imports if name not in needs)
+    lines = (
+        _pins(source)
+        if source
+        else tuple(name for name in found.imports if name not in {distribution(need) for need in needs})
+    )
     origin = source.origin if source else FROM_IMPORTS if lines else ""
     named = {name for line in lines if (name := distribution(line))}
-    lacking = tuple(name for name in needs if name not in named)
+    lacking = tuple(need for need in needs if distribution(need) not in named)
     return Dependencies(
         "requirements.in", _lock(found.declared, None), "init/requirements.in.j2", origin, lines, lacking
     )

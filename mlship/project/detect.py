@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from mlship.project.commands import read_dockerfile
 from mlship.project.found import Fact, Found, Server, Weights
 from mlship.project.frameworks import FRAMEWORKS, Clues, find_framework, tops
+from mlship.project.gpus import find_gpus
 from mlship.project.models import Asked, find_weights, served_strings
 from mlship.project.onnx_header import OnnxHeader, read_onnx
 from mlship.project.python_version import find_python
@@ -46,6 +47,7 @@ def detect(repo: Path, model: str | None = None) -> Found:
     needs = declared(tree)
     sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
+    gpus = find_gpus(tree, served, needs, dockerfile)
     return Found(
         name=_name(tree),
         python=find_python(tree, dockerfile),
@@ -62,6 +64,7 @@ def detect(repo: Path, model: str | None = None) -> Found:
         source=_source(tree, served, weights, server),
         python_path=root if root and any(m.path.startswith(f"{root}/") for m in served) else None,
         notes=(*notes, *_notes(tree, weights)),
+        gpus=gpus,
     )
 
 

@@ -65,6 +65,25 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Gpus:
+    """Whether the model is meant for NVIDIA GPUs.
+
+    Attributes:
+        evidence: what speaks for it, line by line; none: the image is for the CPU.
+        hosts: host files that the repository has.
+        note: what may speak for it and does not decide.
+    """
+
+    evidence: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    note: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.evidence)
+
+
+@dataclass(frozen=True)
 class Found:
     """All of it.
 
@@ -96,6 +115,7 @@ class Found:
     source: tuple[str, ...]
     python_path: str | None
     notes: tuple[str, ...]
+    gpus: Gpus = Gpus()
 
     @property
     def port(self) -> int:

@@ -127,7 +127,7 @@ def _decide(found: Found) -> _Plan:
     load = found.loader.value or ("serving.model:load" if found.onnx else None)
     generated = found.server is None and load is not None
     made_up = made_up_sample(found.onnx) if found.onnx and found.sample.value is None else None
-    needs = ["fastapi", "uvicorn", *(["numpy", "onnxruntime"] if found.onnx else [])] if generated else []
+    needs = ["fastapi", "uvicorn", *(["numpy", _onnxruntime(found)] if found.onnx else [])] if generated else []
     if found.server:
         needs = [*found.server.needs]
     own = for_app("fastapi", "serving.app:app", factory=False) if generated else ()
@@ -140,6 +140,12 @@ def _decide(found: Found) -> _Plan:
         dependencies=choose_dependencies(found, tuple(sorted(needs)), generated=generated),
         source=tuple(sorted({*found.source, *(["serving"] if generated else [])})),
     )
+
+
+def _onnxruntime(found: Found) -> str:
+    """For GPUs with the wheels of CUDA's libraries; but not beside an onnxruntime that is asked for already."""
+    named = any("onnxruntime" in declared.names for declared in found.declared)
+    return "onnxruntime-gpu[cuda,cudnn]" if found.gpus.wanted and not named else "onnxruntime"
 
 
 def _yaml(found: Found, plan: _Plan) -> str:
@@ -159,6 +165,7 @@ def _yaml(found: Found, plan: _Plan) -> str:
         routes=[(key, getattr(routes, key), meaning) for key, meaning in _MEANINGS.items()],
         source=plan.source,
         python_path=found.python_path,
+        gpus=_one_line("; ".join(found.gpus.evidence)),
     )
 
 
@@ -192,7 +199,7 @@ def _server(found: Found, plan: _Plan) -> tuple[NewFile, ...]:
     )
     if found.onnx is None:
         return files
-    model = render("init/model.py.j2", model=found.weights.named[0])
+    model = render("init/model.py.j2", model=found.weights.named[0], gpu=found.gpus.wanted)
     return (*files, NewFile("serving/model.py", model, f"loads {found.weights.named[0]}"))
 
 
@@ -216,8 +223,22 @@ def _todo(found: Found, plan: _Plan) -> Iterator[str]:
         yield "put a real request into sample.json: zeros prove little"
     if found.server and (unknown := [key for key in _MEANINGS if getattr(found.server.routes, key) is None]):
         yield f"name the server's routes in mlship.yaml: {', '.join(f'serve.{key}' for key in unknown)}"
+    yield from _gpu_todo(found)
     if lacking:
         yield f"add {', '.join(lacking)} to {plan.dependencies.input}: the server needs it"
+
+
+def _gpu_todo(found: Found) -> Iterator[str]:
+    """What an image for GPUs needs that no file of a repository can tell."""
+    if not found.gpus.wanted:
+        return
+    if any("onnxruntime" in declared.names for declared in found.declared):
+        yield "ask for onnxruntime-gpu[cuda,cudnn] instead of onnxruntime, which runs on the CPU alone"
+    if not found.gpus.hosts:
+        yield (
+            "record the hosts that it will run on: `mlship hosts record hosts/NAME.json` on each kind of GPU host "
+            "(a cluster: `kubectl get nodes -o json | mlship hosts import -`)"
+        )
 
 
 def _write_loader(found: Found) -> str:

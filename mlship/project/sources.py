@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
+from mlship.project.cuda_code import CudaUse, read_cuda
+
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
@@ -42,6 +44,7 @@ class Module:
         name: dotted, as seen from the folder that `python` starts in; None where no import could name it.
         imports: absolute dotted names, `from a import b` as both a and a.b.
         strings: the string constants in it.
+        cuda: whether it asks for a GPU.
     """
 
     path: str
@@ -51,6 +54,7 @@ class Module:
     routes: tuple[Route, ...]
     loaders: tuple[str, ...]
     strings: frozenset[str]
+    cuda: CudaUse
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -75,6 +79,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         routes=tuple(_routes(nodes)),
         loaders=tuple(_loaders(tree.body)),
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
+        cuda=read_cuda(nodes),
     )
 
 

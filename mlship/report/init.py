@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from mlship.console import say
-from mlship.project.found import Fact, Found
+from mlship.project.found import Fact, Found, Gpus
 from mlship.project.scaffold import NewFile, Scaffold
 from mlship.report.json import to_json
 
@@ -20,6 +20,7 @@ def show_found(found: Found) -> None:
     _row("server", " ".join(server.command) if server else None, server.why if server else "no server of its own")
     _fact("sample", found.sample)
     _fact("golden", found.golden)
+    _gpus(found.gpus)
     for note in found.notes:
         say(f"  note: {note}", style="yellow")
     say()
@@ -72,6 +73,7 @@ def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
                 "golden": found.golden.value,
                 "requirements": [declared.origin for declared in found.declared],
                 "source": found.source,
+                "gpu": {"wanted": found.gpus.wanted, "evidence": found.gpus.evidence, "hosts": found.gpus.hosts},
                 "notes": found.notes,
             },
             "written": written,
@@ -83,6 +85,14 @@ def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
 
 def _fact(what: str, fact: Fact) -> None:
     _row(what, fact.value, fact.why)
+
+
+def _gpus(gpus: Gpus) -> None:
+    """Nothing where nothing speaks of GPUs: most models run on the CPU, and need no line that says so."""
+    if gpus.wanted:
+        _row("gpu", "NVIDIA", "; ".join(gpus.evidence))
+    elif gpus.note:
+        _row("gpu", None, gpus.note)
 
 
 def _row(what: str, value: str | None, why: str) -> None:

@@ -11,7 +11,8 @@ def show_plan(plan: BuildPlan) -> None:
     width = max(len(reason.topic) for reason in plan.reasons)
     for reason in plan.reasons:
         out(f"  {reason.topic:<{width}}  {reason.choice}")
-        out(f"  {'':<{width}}    {reason.why}", style="dim")
+        for line in reason.why.splitlines():
+            out(f"  {'':<{width}}    {line}", style="dim")
     out()
     out(f"  runs    {' '.join(plan.command)}")
     out(f"  code    {', '.join(plan.source)}")

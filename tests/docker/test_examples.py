@@ -1,4 +1,4 @@
-"""Each example, from its bare repository to a proven image, by the command line, as its user would."""
+"""Each example but those for GPUs, from its bare repository to a proven image, as its user would do it."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ from tests.command import Command, mlship
 from tests.examples import Example, examples
 
 pytestmark = pytest.mark.docker
+BUILT = [example for example in examples() if not example.gpu]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Built:
     build: Command
 
 
-@pytest.fixture(scope="module", params=examples(), ids=lambda example: example.name)
+@pytest.fixture(scope="module", params=BUILT, ids=lambda example: example.name)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """init, lock, build; the image stays as cache for the next run, under a name of its own."""
     example: Example = request.param

@@ -14,6 +14,7 @@ from mlship import errors
 from mlship.cli.app import app
 from mlship.cuda.hosts import Gpu, HostProfile
 from mlship.project.config import AllowedPickle, Config
+from mlship.project.config import Gpu as GpuSection
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
 COMMANDS = ("init", "lock", "plan", "dockerfile", "build", "smoke", "hosts", "hosts record", "hosts import", "schema")
@@ -96,6 +97,12 @@ Each entry of `model.allow_pickle`:
 | --- | --- | --- |
 {pickles}
 
+What may stand in `gpu`:
+
+| key | default | meaning |
+| --- | --- | --- |
+{section}
+
 ## Host files
 
 One JSON file for each kind of GPU host, in `hosts/`: `mlship hosts record` and `mlship hosts import` write them, and
@@ -124,6 +131,7 @@ Each entry of `gpus`:
 | variable | meaning |
 | --- | --- |
 | `MLSHIP_BASE_MIRROR` | Registry that holds `library/python`; overrides `base.mirror`. |
+| `MLSHIP_WHEEL_INDEX` | Mirror of PyTorch's wheel index; overrides `gpu.wheel_index`. |
 | `SOURCE_DATE_EPOCH` | Time of the build, instead of the commit's. |
 | `DOCKER_HOST`, docker contexts | Which engine is used. |
 | `NO_COLOR` | No colours. |
@@ -138,6 +146,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         helps="\n".join(helps(monkeypatch)),
         keys="\n".join(keys(Config)),
         pickles="\n".join(keys(AllowedPickle)),
+        section="\n".join(keys(GpuSection, "gpu.")),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(Gpu, GPU)),
         codes="\n".join(codes()),

@@ -54,8 +54,8 @@ DOORS = {
 FOR_INIT = {
     f"project.{name}"
     for name in (
-        *("dependencies", "detect", "found", "frameworks", "models", "python_version", "requirements", "samples"),
-        *("scaffold", "servers", "sources", "tree"),
+        *("cuda_code", "dependencies", "detect", "found", "frameworks", "gpus", "models", "python_version"),
+        *("requirements", "samples", "scaffold", "servers", "sources", "tree"),
     )
 }
 LONGEST_MODULE = 400

@@ -1,0 +1,124 @@
+"""What a source file says of CUDA: does it insist on a GPU, or use one only where there is one? Read, never run."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+PROVIDER = "CUDAExecutionProvider"
+_PROVIDERS = {PROVIDER, "TensorrtExecutionProvider"}
+# What asks whether there is a GPU: torch, onnxruntime, tensorflow, jax, transformers.
+_QUESTIONS = {
+    "is_available",
+    "device_count",
+    "get_available_providers",
+    "list_physical_devices",
+    "default_backend",
+    "is_torch_cuda_available",
+    "is_cuda_available",
+}
+_DEVICE_WORDS = {"device", "device_map", "map_location", "device_type"}
+
+
+@dataclass(frozen=True)
+class CudaUse:
+    """How a source file uses CUDA.
+
+    Attributes:
+        named: how it asks for a GPU, as it stands there: `device="cuda"`, `.cuda()`, CUDAExecutionProvider.
+        asks: it asks whether there is a GPU, or takes another way for "cuda" than for "cpu".
+        insists: it stops where there is none.
+    """
+
+    named: tuple[str, ...] = ()
+    asks: bool = False
+    insists: bool = False
+
+
+def read_cuda(nodes: Iterable[ast.AST]) -> CudaUse:
+    """Read the nodes of one file, as `ast.walk` gives them."""
+    found, asks, insists = set[str](), False, False
+    for node in nodes:
+        found.update(_named(node))
+        asks = asks or _asks(node)
+        insists = insists or _insists(node)
+    return CudaUse(tuple(sorted(found)), asks, insists)
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """Where "cuda" is given to something. One among several choices, or compared, it is not."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="cuda"), args=[]):
+            yield ".cuda()"
+        case ast.Call(func=called, args=[ast.Constant(value=str(device)), *_]) if _is_cuda(device):
+            yield f'{_last(called)}("{device}")'
+        case ast.keyword(arg=str(name), value=ast.Constant(value=str(device))) if _is_cuda(device):
+            if name in _DEVICE_WORDS:
+                yield f'{name}="{device}"'
+        case ast.Assign(targets=[target], value=ast.Constant(value=str(device))) if _is_cuda(device):
+            yield f'{_last(target)} = "{device}"'
+        case ast.arguments():
+            yield from _defaults(node)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            yield from (text for text in map(_provider, elements) if text)
+        case ast.IfExp(body=body, orelse=otherwise):
+            yield from (f'"{device}"' for device in map(_text, (body, otherwise)) if _is_cuda(device))
+        case _:
+            return
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[str]:
+    """`def load(device="cuda")`."""
+    positional = (*arguments.posonlyargs, *arguments.args)
+    defaults = positional[len(positional) - len(arguments.defaults) :]
+    pairs = chain(zip(defaults, arguments.defaults, strict=True),
+                  zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))  # fmt: skip
+    for argument, default in pairs:
+        if default is not None and _is_cuda(device := _text(default)):
+            yield f'{argument.arg}="{device}"'
+
+
+def _provider(element: ast.expr) -> str:
+    """A provider of onnxruntime, alone or with its options."""
+    first = element.elts[0] if isinstance(element, ast.Tuple) and element.elts else element
+    text = _text(first)
+    return text if text in _PROVIDERS else ""
+
+
+def _asks(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name in _QUESTIONS
+        case ast.Compare(left=left, comparators=others):
+            return any(_is_cuda(text) or text in _PROVIDERS for text in map(_text, (left, *others)))
+        case ast.IfExp(body=body, orelse=otherwise):
+            return {True, False} == {_is_cuda(_text(body)), _is_cuda(_text(otherwise))}
+        case _:
+            return False
+
+
+def _insists(node: ast.AST) -> bool:
+    """`assert torch.cuda.is_available()`, or an error where it is false."""
+    match node:
+        case ast.Assert(test=test):
+            return any(_asks(part) for part in ast.walk(test))
+        case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=test), body=[ast.Raise(), *_]):
+            return any(_asks(part) for part in ast.walk(test))
+        case _:
+            return False
+
+
+def _text(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _is_cuda(text: str) -> bool:
+    return text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal())
+
+
+def _last(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return "..."
