@@ -11,8 +11,9 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Cdi, CdiSpec
-from mlship.doctor.probes import below, plain
+from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
@@ -37,8 +38,8 @@ def specs(root: Path) -> Iterator[CdiSpec]:
     """NVIDIA's specifications, and files that cannot be read or parsed: engines stumble over those."""
     seen: set[Path] = set()
     for folder in FOLDERS:
-        for path in below.files(root, folder, ".yaml", ".json"):
-            real = below.below(root, path)
+        for path in system.files(root, folder, ".yaml", ".json"):
+            real = below(root, path)
             if real not in seen:
                 seen.add(real)
                 spec = _spec(root, path, real)
@@ -52,7 +53,7 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     with suppress(OSError):
         status = real.stat()
         mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
-    text = below.read(root, path)
+    text = system.read(root, path)
     if not isinstance(text, str):
         why = text or Unreadable("it is gone")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
@@ -171,7 +172,7 @@ def _versions(edit: object) -> Iterator[str]:
 def _is_missing(root: Path, path: str) -> bool:
     """What may not be seen is not missing."""
     try:
-        below.below(root, path).stat()
+        below(root, path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
@@ -180,9 +181,9 @@ def _is_missing(root: Path, path: str) -> bool:
 
 
 def _listed(root: Path) -> Fact[tuple[str, ...]]:
-    if below.program(root, "nvidia-ctk") is None:
+    if system.program(root, "nvidia-ctk") is None:
         return UNKNOWN
-    done = below.say(root, ["nvidia-ctk", "cdi", "list"], 2)
+    done = system.say(root, ["nvidia-ctk", "cdi", "list"], 2)
     if done is None or not done.ok:
         return UNKNOWN
     return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

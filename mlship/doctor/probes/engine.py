@@ -8,8 +8,9 @@ from mlship.doctor.facts.engine import Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
-from mlship.doctor.probes import below, dockerd, plain
+from mlship.doctor.probes import dockerd, plain, system
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
 from mlship.doctor.versions import numbers
 from mlship.engine.look import Answer, DockerLook, EngineLook
 
@@ -42,9 +43,9 @@ class PodmanProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        if below.program(look.root, "podman") is None:
+        if system.program(look.root, "podman") is None:
             return Facts(host=Host(podman=None))
-        done = below.say(look.root, ["podman", "info", "--format", "json"], 3)
+        done = system.say(look.root, ["podman", "info", "--format", "json"], 3)
         if done is None:
             return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
         return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
@@ -110,11 +111,11 @@ def endpoint_of(context: Answer) -> Fact[str]:
 
 def binary(root: Path) -> str | None:
     """The docker program, links followed; /snap/bin/docker links to snap itself, and so stays as it is."""
-    found = below.program(root, "docker")
+    found = system.program(root, "docker")
     for _ in range(10):
         if found is None or found.startswith("/snap/"):
             break
-        path = below.below(root, str(Path(found).parent)) / Path(found).name
+        path = below(root, str(Path(found).parent)) / Path(found).name
         if not path.is_symlink():
             break
         found = str(Path(found).parent / path.readlink())

@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
-from mlship.doctor.probes import below, plain
+from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
 
 Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]
 
@@ -47,10 +48,10 @@ class KubernetesProbe:
 
 def _node(root: Path) -> Kubernetes | Unreadable | None:
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    if not in_pod and not any(below.below(root, folder).exists() for folder in _KUBELET):
+    if not in_pod and not any(below(root, folder).exists() for folder in _KUBELET):
         return None
-    argv = next((argv for argv in _KUBECTL if below.program(root, argv[0])), None)
-    if argv is None or root != below.HERE:
+    argv = next((argv for argv in _KUBECTL if system.program(root, argv[0])), None)
+    if argv is None or root != system.HERE:
         return Unreadable("there is no kubectl here")
     kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
     return _asked(root, kubectl)
@@ -60,7 +61,7 @@ def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
     """Nothing where kubectl finds what the user set up, or a pod's own account; else the node's own."""
     if in_pod or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
         return ()
-    found = next((path for path in _CONFIGS if os.access(below.below(root, path), os.R_OK)), None)
+    found = next((path for path in _CONFIGS if os.access(below(root, path), os.R_OK)), None)
     return ("--kubeconfig", found) if found else ()
 
 
@@ -77,7 +78,7 @@ class Kubectl:
         if left <= 0.05:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
-        done = below.say(below.HERE, argv, left)
+        done = system.say(system.HERE, argv, left)
         if done is None:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         if not done.ok:
@@ -106,7 +107,7 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
 
 def _is_this(root: Path, node: object) -> bool:
     """By the boot's own id where that can be read: another cluster may have a node of this name."""
-    boot = below.read(root, "/proc/sys/kernel/random/boot_id")
+    boot = system.read(root, "/proc/sys/kernel/random/boot_id")
     told = plain.text(node, "status", "nodeInfo", "bootID")
     return not told or not isinstance(boot, str) or told == boot.strip()
 

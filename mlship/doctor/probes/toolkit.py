@@ -11,9 +11,10 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
-from mlship.doctor.probes import below, plain
+from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
+from mlship.doctor.probes.files import below
 
 PROGRAMS = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime", *HOOKS)
 _CONFIG = "nvidia-container-runtime/config.toml"
@@ -30,7 +31,7 @@ class ToolkitProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        binaries = {name: below.program(look.root, name) for name in PROGRAMS}
+        binaries = {name: system.program(look.root, name) for name in PROGRAMS}
         found = config(look.root)
         toolkit = Toolkit(
             version=_version(look.root, binaries["nvidia-ctk"]),
@@ -46,9 +47,9 @@ class ToolkitProbe:
 def _version(root: Path, program: str | None) -> Fact[str]:
     if program is None:
         return None
-    done = below.say(root, [program, "--version"], 1.5)
+    done = system.say(root, [program, "--version"], 1.5)
     if done is None:
-        return UNKNOWN if root != below.HERE else Unreadable(f"{program} --version does not answer")
+        return UNKNOWN if root != system.HERE else Unreadable(f"{program} --version does not answer")
     return version_of(done.stdout) or Unreadable(f"{program} --version says {done.stdout.strip()[:80]!r}")
 
 
@@ -63,14 +64,14 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
     times = []
     for hook in hooks:
         with suppress(OSError):
-            times.append(below.below(root, hook).stat().st_ctime)
+            times.append(below(root, hook).stat().st_ctime)
     return plain.moment(max(times)) if times else None
 
 
 def config(root: Path) -> Fact[ToolkitConfig]:
     """The configuration that the toolkit reads; None where there is no file."""
     for path in _config_paths():
-        found = below.read(root, path)
+        found = system.read(root, path)
         if isinstance(found, str):
             return config_of(path, found)
         if found is not None:
@@ -122,10 +123,10 @@ def log(root: Path, found: ToolkitConfig | None) -> Fact[tuple[str, ...]]:
     """The last lines that matter of the log, where one is kept (nvidia-container-runtime.debug names it)."""
     if found is None:
         return UNKNOWN
-    text = below.read(root, known(found.path) or "")
+    text = system.read(root, known(found.path) or "")
     tree: object = tomllib.loads(text) if isinstance(text, str) else {}
     path = plain.text(tree, "nvidia-container-runtime", "debug")
-    lines = below.read(root, path) if path else None
+    lines = system.read(root, path) if path else None
     if not isinstance(lines, str):
         return lines
     return tuple(line for line in lines.splitlines()[-500:] if _LOG_MATTERS.search(line))[-_LOG_LINES:]

@@ -15,10 +15,11 @@ import json
 import os
 import re
 import sys
-from typing import Callable, Dict, List, Optional, Tuple, Union
+from collections.abc import Callable
+from typing import Union
 
-Value = Union[None, int, str, List[int]]
-Shape = Callable[..., Tuple[int, Value]]
+Value = Union[None, int, str, list[int]]
+Shape = Callable[..., tuple[int, Value]]
 
 NVML, CUDA = "libnvidia-ml.so.1", "libcuda.so.1"
 RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
