@@ -11,7 +11,7 @@ from itertools import chain
 from mlship.doctor import codes
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.place import Cuda, Nvml, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Where
 from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
@@ -19,6 +19,7 @@ from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, 
 # Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
 _DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _CONTAINER_LACKS_NVML = 12
+_NO_PERMISSION = 4  # in MIG mode the whole GPU's figures are for root alone
 # What a user saw, and the symptom that it is; the first that fits.
 _MESSAGES = (
     (r"[Dd]river/library version mismatch", "nvml.init=18"),
@@ -75,6 +76,7 @@ def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
 
 
 def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
+    yield from _silence("nvml", where, place.nvml)
     code = known(place.nvml.init)
     if code and not _is_ordinary(facts, where, place, code):
         yield Symptom(f"nvml.init={code}", where, f"nvmlInit returns {codes.nvml(code)}")
@@ -82,9 +84,17 @@ def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
         yield Symptom("nvml.count=0", where, f"NVML counts no GPU, and the PCI bus has {len(gpus(facts))}")
     for device in each(place.nvml.devices):
         for call, answer in sorted((known(device.codes) or {}).items()):
-            if answer in _DEVICE_IS_ILL:
+            if answer in _DEVICE_IS_ILL and not (answer == _NO_PERMISSION and device.mig_current == 1):
                 name = known(device.pci_bus_id) or known(device.index)
                 yield Symptom(f"nvml.device={answer}", where, f"{call} of GPU {name} returns {codes.nvml(answer)}")
+
+
+def _silence(library: str, where: Where, asked: Nvml | Cuda) -> Iterator[Symptom]:
+    """A call that never returned."""
+    if call := known(asked.hangs_at):
+        yield Symptom(f"{library}.hangs", where, f"{call} gives no answer")
+    if call := known(asked.crashes_at):
+        yield Symptom(f"{library}.crashes", where, f"{call} ends the program that calls it")
 
 
 def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
@@ -100,6 +110,7 @@ def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
 
 def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
     cuda = place.cuda
+    yield from _silence("cuda", where, cuda)
     if where == "container" and is_absent(cuda.library):
         yield Symptom("cuda.library", where, "libcuda.so.1 is not found")
     if code := known(cuda.init):

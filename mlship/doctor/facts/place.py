@@ -98,6 +98,8 @@ class Nvml(Group):
         cuda_driver_version: nvmlSystemGetCudaDriverVersion_v2, such as 12040.
         device_count: nvmlDeviceGetCount_v2.
         codes: return code by function, for system calls other than nvmlInit that did not return 0.
+        hangs_at: the call that gave no answer in time; absent where none hung.
+        crashes_at: the call in which the process was ended, and by what: "nvmlInit_v2 (SIGABRT)"; absent where none.
     """
 
     init: Fact[int] = UNKNOWN
@@ -108,6 +110,8 @@ class Nvml(Group):
     device_count: Fact[int] = UNKNOWN
     devices: Fact[tuple[NvmlDevice, ...]] = UNKNOWN
     codes: Fact[dict[str, int]] = UNKNOWN
+    hangs_at: Fact[str] = UNKNOWN
+    crashes_at: Fact[str] = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class Cuda(Group):
         driver_version: cuDriverGetVersion, such as 12040; 0 where there is no libcuda.
         device_count: cuDeviceGetCount.
         runtime_code: return code of cudaGetDeviceCount (libcudart), such as 35.
+        hangs_at: the call that gave no answer in time; absent where none hung.
+        crashes_at: the call in which the process was ended, and by what: "cuInit (SIGABRT)"; absent where none.
     """
 
     library: Fact[Library] = UNKNOWN
@@ -147,6 +153,8 @@ class Cuda(Group):
     device_count: Fact[int] = UNKNOWN
     devices: Fact[tuple[CudaDevice, ...]] = UNKNOWN
     runtime_code: Fact[int] = UNKNOWN
+    hangs_at: Fact[str] = UNKNOWN
+    crashes_at: Fact[str] = UNKNOWN
 
 
 @dataclass(frozen=True)

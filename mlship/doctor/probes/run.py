@@ -9,8 +9,17 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.cuda_driver import CudaProbe
+from mlship.doctor.probes.devices import DevicesProbe
+from mlship.doctor.probes.loader import LoaderProbe
+from mlship.doctor.probes.nvml import NvmlProbe
 
-PROBES: tuple[Probe, ...] = ()  # where a probe is registered; earlier ones count where two know the same fact
+PROBES: tuple[Probe, ...] = (
+    NvmlProbe(),
+    CudaProbe(),
+    DevicesProbe(),
+    LoaderProbe(),
+)  # where a probe is registered; earlier ones count where two know the same fact
 
 
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:

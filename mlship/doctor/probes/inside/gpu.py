@@ -1,6 +1,9 @@
 """Asks NVML or the CUDA driver API, in a process of its own: a sick driver hangs or ends whoever asks it.
 
-    gpu.py nvml|cuda [--simulated-only] [--runtime] [SONAME...]
+    gpu.py nvml|cuda [--simulated-only] [--all-devices] [--runtime] [SONAME...]
+
+--simulated-only asks no library but a simulation; --all-devices unsets CUDA_VISIBLE_DEVICES; --runtime asks the CUDA
+runtime too; each SONAME is loaded, to see which file it is.
 
 It tells what it sees as JSON lines on stdout, each as soon as it is known, and names each call before it is made, so
 that whoever reads knows where a hang or an abort happened. Every return code is told as it is. It judges nothing.
@@ -15,11 +18,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import Union
+from typing import TYPE_CHECKING, Protocol
 
-Value = Union[None, int, str, list[int]]
-Shape = Callable[..., tuple[int, Value]]
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Value: TypeAlias = str | list[int] | None
 
 NVML, CUDA = "libnvidia-ml.so.1", "libcuda.so.1"
 RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
@@ -31,6 +35,18 @@ VGPU = 2
 U32, U64, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 
 
+class Function(Protocol):
+    """A function of a library."""
+
+    def __call__(self, *given: object) -> int: ...
+
+
+class Shape(Protocol):
+    """Calls a function with what is given and with room for its answer: code and answer."""
+
+    def __call__(self, function: Function, *given: object) -> tuple[int, Value]: ...
+
+
 class Asking:
     """One library: makes calls of it, and tells their codes."""
 
@@ -38,7 +54,7 @@ class Asking:
         # Libraries that print would spoil the lines: what is said on stdout goes to stderr.
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-        self.library = None  # type: Optional[ctypes.CDLL]
+        self.library: ctypes.CDLL | None = None
         self._name = ""
 
     def send(self, event: str, **fields: object) -> None:
@@ -84,6 +100,8 @@ class Asking:
 
 def main(arguments: list[str]) -> None:
     asking = Asking()
+    if "--all-devices" in arguments:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     program = {"nvml": nvml, "cuda": cuda}[arguments[0]]
     if asking.load(NVML if program is nvml else CUDA):
         if "--simulated-only" in arguments and not asking.simulated:
@@ -131,7 +149,7 @@ def nvml_device(asking: Asking, handle: ctypes.c_void_p, index: int) -> None:
     for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"):
         asking.ask(name, text, handle, device=index)
     asking.ask("nvmlDeviceGetPciInfo_v3", bus_id, handle, device=index)
-    found = {}  # type: Dict[str, Value]
+    found: dict[str, Value] = {}
     for name, kinds in NVML_CALLS:
         found[name] = asking.ask(name, numbers(*kinds), handle, device=index)
     asking.ask("nvmlDeviceGetTotalEccErrors", ecc_errors, handle, device=index)
@@ -191,11 +209,11 @@ def first(value: Value) -> int:
     return value[0] if isinstance(value, list) and value else 0
 
 
-def plain(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def plain(function: Function, *given: object) -> tuple[int, Value]:
     return function(*given), ""
 
 
-def text(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def text(function: Function, *given: object) -> tuple[int, Value]:
     room = ctypes.create_string_buffer(128)
     return function(*given, room, 128), said(room.value)
 
@@ -207,12 +225,12 @@ def said(data: bytes) -> str:
 def numbers(*kinds: type) -> Shape:
     """Room for one number a kind; an array's numbers are all told."""
 
-    def shape(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
         room = [kind() for kind in kinds]
         code = function(*given, *[ctypes.byref(place) for place in room])
-        found = []  # type: List[int]
+        found: list[int] = []
         for place in room:
-            found.extend(place if isinstance(place, ctypes.Array) else [place.value or 0])
+            found.extend(place if hasattr(place, "__len__") else [place.value or 0])
         return code, found
 
     return shape
@@ -221,20 +239,20 @@ def numbers(*kinds: type) -> Shape:
 def number_first(kind: type) -> Shape:
     """As CUDA has it: room for the answer comes before what is given."""
 
-    def shape(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
         room = kind()
         return function(ctypes.byref(room), *given), [room.value or 0]
 
     return shape
 
 
-def bus_id(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def bus_id(function: Function, *given: object) -> tuple[int, Value]:
     room = ctypes.create_string_buffer(256)
     code = function(*given, room)
     return code, said(room.raw[36:68].partition(b"\0")[0])
 
 
-def ecc_errors(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def ecc_errors(function: Function, *given: object) -> tuple[int, Value]:
     """Uncorrected, since the driver was loaded."""
     count = U64()
     return function(*given, 1, 0, ctypes.byref(count)), [count.value]
@@ -243,11 +261,11 @@ def ecc_errors(function: Callable[..., int], *given: object) -> tuple[int, Value
 def fabric(size: int, version: int) -> Shape:
     """State and status; the structure of later drivers starts with its size and version."""
 
-    def shape(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
         room = ctypes.create_string_buffer(256)
         start = 4 if version else 0
         if version:
-            room[0:4] = (size | version << 24).to_bytes(4, sys.byteorder)
+            ctypes.memmove(room, (size | version << 24).to_bytes(4, sys.byteorder), 4)
         code = function(*given, room)
         status = int.from_bytes(room.raw[start + 16 : start + 20], sys.byteorder)
         return code, [room.raw[start + 24], status]
@@ -255,45 +273,45 @@ def fabric(size: int, version: int) -> Shape:
     return shape
 
 
-def processes(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def processes(function: Function, *given: object) -> tuple[int, Value]:
     """How many; more than there is room for (code 7) is an answer too."""
     count, room = U32(MOST_PROCESSES), ctypes.create_string_buffer(24 * MOST_PROCESSES)
     code = function(*given, ctypes.byref(count), room)
     return (0 if code == 7 else code), [count.value]
 
 
-def gsp_version(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def gsp_version(function: Function, *given: object) -> tuple[int, Value]:
     room = ctypes.create_string_buffer(128)
     return function(*given, room), said(room.value)
 
 
-def addressing(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def addressing(function: Function, *given: object) -> tuple[int, Value]:
     room = (U32 * 2)(0x1000008, 0)
     return function(*given, room), [room[1]]
 
 
-def licence(function: Callable[..., int], *given: object) -> tuple[int, Value]:
+def licence(function: Function, *given: object) -> tuple[int, Value]:
     """Whether licensing is supported, and whether the first feature is licensed."""
     room = ctypes.create_string_buffer(8192)
     code = function(*given, room)
     return code, [int.from_bytes(room.raw[at : at + 4], sys.byteorder) for at in (0, 12)]
 
 
-def cuda_name(function: Callable[..., int], device: int) -> tuple[int, Value]:
+def cuda_name(function: Function, *device: object) -> tuple[int, Value]:
     room = ctypes.create_string_buffer(128)
-    return function(room, 128, device), said(room.value)
+    return function(room, 128, *device), said(room.value)
 
 
-def cuda_uuid(function: Callable[..., int], device: int) -> tuple[int, Value]:
+def cuda_uuid(function: Function, *device: object) -> tuple[int, Value]:
     room = ctypes.create_string_buffer(16)
-    code = function(room, device)
+    code = function(room, *device)
     found = room.raw.hex()
     return code, "GPU-" + "-".join((found[:8], found[8:12], found[12:16], found[16:20], found[20:]))
 
 
-def capability(function: Callable[..., int], device: int) -> tuple[int, Value]:
+def capability(function: Function, *device: object) -> tuple[int, Value]:
     major, minor = ctypes.c_int(), ctypes.c_int()
-    code = function(ctypes.byref(major), CC_MAJOR, device) or function(ctypes.byref(minor), CC_MINOR, device)
+    code = function(ctypes.byref(major), CC_MAJOR, *device) or function(ctypes.byref(minor), CC_MINOR, *device)
     return code, [major.value, minor.value]
 
 
@@ -305,7 +323,7 @@ def file_of(library: ctypes.CDLL, name: str) -> str | None:
         if ctypes.CDLL(None).dlinfo(handle, 2, ctypes.byref(found)) == 0 and found.value:
             # struct link_map: where it lies, then its name.
             path = ctypes.cast(found.value + ctypes.sizeof(POINTER), ctypes.POINTER(ctypes.c_char_p)).contents.value
-            if path and os.path.exists(path):  # noqa: PTH110  bytes
+            if path and os.path.exists(path):
                 return os.path.realpath(os.fsdecode(path))
     except (AttributeError, OSError, ValueError):
         pass
@@ -330,7 +348,7 @@ def is_mounted(path: str) -> bool | None:
 
 def lines_of(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  no pathlib: it starts faster
+        with open(path, encoding="utf-8", errors="replace") as file:
             return list(file)
     except OSError:
         return []
