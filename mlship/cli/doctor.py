@@ -20,6 +20,12 @@ def diagnose(
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
     ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
+    ] = None,
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
@@ -32,7 +38,7 @@ def diagnose(
     if facts_schema:
         _schema()
         return
-    _conclude(_seen(replay), verbose=verbose, json=json)
+    _conclude(_seen(replay, image, container), verbose=verbose, json=json)
 
 
 @doctor.command()
@@ -55,12 +61,21 @@ def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as
     emit(story_text(rules[diagnosis]))
 
 
-def _seen(replay: Path | None) -> "Facts":
+def _seen(replay: Path | None, image: str | None, container: str | None) -> "Facts":
     from mlship.doctor.facts.replay import read_facts
+    from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
+    from mlship.engine.look import DockerLook
+    from mlship.errors import UsageError
 
-    return look(Look()) if replay is None else read_facts(replay)
+    if (replay, image, container).count(None) < 2:
+        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    if replay is not None:
+        return read_facts(replay)
+    what = Look(image=image, container=container)
+    check(DockerLook(), what)
+    return look(what)
 
 
 def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:

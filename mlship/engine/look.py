@@ -5,6 +5,7 @@ prints is handed on as it is, as JSON: it differs by version, and who asks is in
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ _NO_ENGINE = (
     "dial unix",
     "dial tcp",
 )
+_NO_MANIFEST = re.compile(r"no such manifest|manifest unknown|manifest for \S+ not found", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class EngineLook(Protocol):
         """`docker image inspect`: of a local image; nothing is pulled."""
         ...
 
+    def registry(self, reference: str) -> Answer:
+        """`docker manifest inspect`: whether the image's registry has it."""
+        ...
+
     def execute(self, container: str, argv: tuple[str, ...], seconds: float) -> Ran:
         """Run a program in a running container."""
         ...
@@ -123,6 +129,15 @@ class DockerLook:
 
     def image(self, reference: str) -> Answer:
         return _inspected(("image", "inspect", "--format", "{{json .}}", "--", reference), 3)
+
+    def registry(self, reference: str) -> Answer:
+        done = _docker(("manifest", "inspect", "--", reference), 4)
+        if not isinstance(done, process.Completed):
+            return done
+        if done.ok:
+            return Answer(_json(done.stdout))
+        said = done.stderr.strip()
+        return Answer({}, "not there" if _NO_MANIFEST.search(said) else "no answer", said)
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float) -> Ran:
         return _ran(_docker(("exec", container, *argv), seconds))

@@ -14,6 +14,7 @@ from mlship.doctor.facts.toolkit import Cdi, CdiSpec
 from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import here
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
@@ -31,6 +32,8 @@ class CdiProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":  # its files are not the host's
+            return Facts()
         return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
 
 

@@ -29,8 +29,6 @@ _LACKS = re.compile(
     r"|invoking the NVIDIA Container Runtime Hook directly"
 )
 _NO_PROGRAM = re.compile(r"executable file not found|exec: \"[^\"]+\": ")
-    r"executable file not found|no such file or directory.*(?:exec|unknown)|exec: \"", re.IGNORECASE
-)
 _NOT_THE_IMAGES = re.compile(r"/(?:compat|stubs)\w*/")
 _FIRST_GPUS_BY_CDI = (29, 2)
 
@@ -81,7 +79,7 @@ class ImageProbe:
             return Facts()
         answer = self.engine.image(look.image)
         if answer.lack:
-            return Facts(image=Image(reference=look.image))
+            return _gone(self.engine, look.image)
         image = image_of(answer.found, look.image)
         tried = _tried(self.engine, look)
         box = Container(
@@ -97,6 +95,15 @@ class ImageProbe:
             image=with_files(image, tried.seen.place),
             messages=(tried.error,) if tried.error else UNKNOWN,
         )
+
+
+def _gone(engine: EngineLook, reference: str) -> Facts:
+    """An image that is not here: whether its registry has it."""
+    image = Image(reference=reference)
+    answer = engine.registry(reference)
+    if answer.lack != "not there":
+        return Facts(image=image)
+    return Facts(image=replace(image, registry_status=404, error=answer.said), messages=(answer.said,))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.where import here
 
 # Whose it is, its configuration, its program.
 _CONTAINERD = (
@@ -40,6 +41,8 @@ class ContainerdProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":  # its files are not the host's
+            return Facts()
         return Facts(host=Host(containerd=containerd(look.root), crio=crio(look.root)))
 
 

@@ -11,6 +11,7 @@ from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import dockerd, plain, system
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import here
 from mlship.doctor.versions import numbers
 from mlship.engine.look import Answer, DockerLook, EngineLook
 
@@ -29,8 +30,8 @@ class DockerProbe:
     def read(self, look: Look) -> Facts:
         info = self.engine.about()
         docker = docker_of(info)
-        if docker.binary is None:
-            return Facts(host=Host(docker=docker))
+        if docker.binary is None:  # in a container that says nothing of the host
+            return Facts() if here(look.root) == "container" else Facts(host=Host(docker=docker))
         docker = replace(docker, binary=binary(look.root), endpoint=endpoint_of(self.engine.endpoint()))
         return Facts(host=Host(docker=with_daemon(look.root, docker)))
 
@@ -43,6 +44,8 @@ class PodmanProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":
+            return Facts()
         if system.program(look.root, "podman") is None:
             return Facts(host=Host(podman=None))
         done = system.say(look.root, ["podman", "info", "--format", "json"], 3)

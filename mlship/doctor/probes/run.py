@@ -9,16 +9,30 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.cdi import CdiProbe
+from mlship.doctor.probes.container import ContainerProbe, ImageProbe
+from mlship.doctor.probes.containerd import ContainerdProbe
 from mlship.doctor.probes.cuda_driver import CudaProbe
 from mlship.doctor.probes.devices import DevicesProbe
+from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
+from mlship.doctor.probes.kubernetes import KubernetesProbe
 from mlship.doctor.probes.loader import LoaderProbe
 from mlship.doctor.probes.nvml import NvmlProbe
+from mlship.doctor.probes.toolkit import ToolkitProbe
 
 PROBES: tuple[Probe, ...] = (
     NvmlProbe(),
     CudaProbe(),
     DevicesProbe(),
     LoaderProbe(),
+    DockerProbe(),
+    PodmanProbe(),
+    ContainerdProbe(),
+    ToolkitProbe(),
+    CdiProbe(),
+    KubernetesProbe(),
+    ContainerProbe(),
+    ImageProbe(),
 )  # where a probe is registered; earlier ones count where two know the same fact
 
 

@@ -17,7 +17,8 @@ _SECTIONS = {
     "open": 'for n in /dev/nvidiactl /dev/nvidia0 /dev/nvidia-uvm; do [ -e $n ] && (: <>$n) 2>&1 && echo "ok $n"; done',
     "mounts": "cat /proc/self/mountinfo",
     "libraries": "for f in /usr/lib/libcuda.so* /usr/lib/libnvidia-ml.so* /usr/lib/*/libcuda.so*"
-    " /usr/lib/*/libnvidia-ml.so* /usr/lib64/libcuda.so* /usr/lib64/libnvidia-ml.so* /usr/local/cuda*/compat/libcuda.so*"
+    " /usr/lib/*/libnvidia-ml.so* /usr/lib64/libcuda.so* /usr/lib64/libnvidia-ml.so*"
+    " /usr/local/cuda*/compat/libcuda.so*"
     " /usr/local/cuda*/lib64/stubs/libcuda.so* /usr/local/cuda*/targets/*/lib/stubs/libcuda.so*;"
     ' do [ -e "$f" ] && { readlink -f "$f" || echo "$f"; }; done',
     # The loader's own trace, and not a word of the program.
@@ -87,8 +88,7 @@ def _system(told: dict[str, list[str]]) -> System:
     arch = told["arch"][0] if told["arch"] else UNKNOWN
     if not pairs:
         return System(arch=arch)
-    names = [pairs.get(key) for key in ("ID", "VERSION_ID", "ID_LIKE", "PRETTY_NAME")]
-    return System(*names, arch=arch)
+    return System(pairs.get("ID"), pairs.get("VERSION_ID"), pairs.get("ID_LIKE"), pairs.get("PRETTY_NAME"), arch)
 
 
 def _libc(paths: list[str]) -> Libc:

@@ -15,6 +15,7 @@ from mlship.doctor.probes import plain, system
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
 from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import here
 
 PROGRAMS = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime", *HOOKS)
 _CONFIG = "nvidia-container-runtime/config.toml"
@@ -31,6 +32,8 @@ class ToolkitProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":  # its files are not the host's
+            return Facts()
         binaries = {name: system.program(look.root, name) for name in PROGRAMS}
         found = config(look.root)
         toolkit = Toolkit(

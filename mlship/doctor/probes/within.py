@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mlship.doctor.facts.fact import entry, known
+from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.probes import shell
@@ -13,6 +13,7 @@ from mlship.doctor.probes.cuda_driver import SONAMES, read_cuda
 from mlship.doctor.probes.nvml import read_nvml
 from mlship.doctor.probes.parts import read_place
 from mlship.doctor.probes.told import told
+from mlship.doctor.views import variable
 from mlship.engine.look import EngineLook, Ran
 
 PYTHONS = ("python3", "python", "/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/bin/python3")
@@ -81,7 +82,7 @@ def _by_python(engine: EngineLook, container: str, python: str, seconds: float) 
 
 def _with_all_devices(engine: EngineLook, container: str, python: str, place: Place) -> Place:
     """Where CUDA sees no device and somebody hides some: asked again with nothing hidden."""
-    if not known(place.cuda.init) or known(entry(place.env, "CUDA_VISIBLE_DEVICES")) is None:
+    if not known(place.cuda.init) or known(variable(place, "CUDA_VISIBLE_DEVICES")) is None:
         return place
     again = told(execute(engine, container, python, ("gpu", "cuda", "--all-devices"), 2))
     return replace(place, cuda=replace(place.cuda, init_without_visible_devices=again.code("cuInit")))
