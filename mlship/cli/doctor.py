@@ -15,7 +15,7 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def diagnose(
+def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")

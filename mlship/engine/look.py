@@ -17,6 +17,7 @@ from mlship import process
 Json: TypeAlias = Mapping[str, object]
 Lack: TypeAlias = Literal["no client", "no engine", "not there", "no answer"]
 
+_NOTHING: Mapping[str, str] = {}
 _LABEL = "dev.mlship.run"
 _START_SECONDS = 5.0
 _REMOVAL_SECONDS = 3.0
@@ -95,8 +96,8 @@ class EngineLook(Protocol):
         """`docker manifest inspect`: whether the image's registry has it."""
         ...
 
-    def execute(self, container: str, argv: tuple[str, ...], seconds: float) -> Ran:
-        """Run a program in a running container."""
+    def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
+        """Run a program in a running container, with `env` added to what its configuration sets."""
         ...
 
     def start(self, trial: Trial) -> Ran:
@@ -139,8 +140,9 @@ class DockerLook:
         said = done.stderr.strip()
         return Answer({}, "not there" if _NO_MANIFEST.search(said) else "no answer", said)
 
-    def execute(self, container: str, argv: tuple[str, ...], seconds: float) -> Ran:
-        return _ran(_docker(("exec", container, *argv), seconds))
+    def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
+        added = tuple(part for key, value in env.items() for part in ("--env", f"{key}={value}"))
+        return _ran(_docker(("exec", *added, container, *argv), seconds))
 
     def start(self, trial: Trial) -> Ran:
         argv = ("run", "--detach", "--rm", "--name", trial.name, "--label", f"{_LABEL}={trial.name}", "--pull", "never")

@@ -21,9 +21,7 @@ def check(engine: EngineLook, look: Look) -> None:
     # Of NVIDIA's own images a tag that is gone is a diagnosis.
     if answer.lack == "not there" and is_nvidias(look.image) and engine.registry(look.image).lack == "not there":
         return
-    _refuse(
-        answer, f"image {look.image}", f"`docker pull {look.image}`, then the same again; nothing is pulled for you"
-    )
+    _refuse(answer, f"image {look.image}", f"`docker pull {look.image}`, then again; nothing is pulled for you")
 
 
 def is_nvidias(reference: str) -> bool:

@@ -5,6 +5,7 @@ import re
 from mlship.doctor.facts.container import Container, HostConfig, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.probes import plain
+from mlship.doctor.probes.inside.nodes import VARIABLES
 from mlship.redact import redact
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
@@ -23,7 +24,7 @@ def container_of(found: object) -> Container:
         started_at=plain.moment_of(plain.text(found, "State", "StartedAt")),
         status=plain.text(found, "State", "Status") or UNKNOWN,
         error=plain.text(found, "State", "Error"),
-        env=env_of(found),
+        env=mattering(env_of(found)),
         host_config=host_config(plain.at(found, "HostConfig")),
     )
 
@@ -75,6 +76,13 @@ def env_of(found: object) -> Fact[dict[str, str]]:
     if plain.at(found, "Config") is None:
         return UNKNOWN
     return {key: masked(key, value) for key, _, value in (line.partition("=") for line in lines or ())}
+
+
+def mattering(env: Fact[dict[str, str]]) -> Fact[dict[str, str]]:
+    """Those variables that matter."""
+    if not isinstance(env, dict):
+        return env
+    return {key: value for key, value in env.items() if VARIABLES.fullmatch(key)}
 
 
 def masked(key: str, value: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.place import Cuda, DeviceNode, Libc, Library, Loader, Mount, Nvml, Place, System, User
+from mlship.doctor.probes.inside.nodes import VARIABLES
 
 _MARK = "@@"
 _SECTIONS = {
@@ -12,7 +13,7 @@ _SECTIONS = {
     "arch": "uname -m",
     "loaders": "ls -d /lib/ld-musl-*.so.1 /lib64/ld-linux*.so.* /lib/ld-linux*.so.* /lib/*/libc.so.6 /lib64/libc.so.6",
     "id": "id -u; id -g; id -G",
-    "env": "env",
+    "env": "tr '\\000' '\\n' </proc/1/environ || env",
     "nodes": "ls -lnd /dev/nvidia* /dev/nvidia-caps/* /dev/dxg",
     "open": 'for n in /dev/nvidiactl /dev/nvidia0 /dev/nvidia-uvm; do [ -e $n ] && (: <>$n) 2>&1 && echo "ok $n"; done',
     "mounts": "cat /proc/self/mountinfo",
@@ -35,7 +36,6 @@ _SMI = (
     (r"GPU access blocked", 17),
 )
 _MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/")
-_VARIABLES = re.compile(r"(?:NVIDIA|CUDA|NCCL|PYTORCH|TF|XLA|JAX|LD)_\w+$")
 _VERSION = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
 _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
@@ -66,7 +66,7 @@ def read(text: str) -> Place:
         cuda=Cuda(library=cuda),
         loader=Loader(libraries=libraries, stubs=tuple(sorted(_folders(libraries, "/stubs")))),
         device_nodes=_nodes(told["nodes"], told["open"]),
-        env={key: value for key, _, value in (line.partition("=") for line in told["env"]) if _VARIABLES.match(key)},
+        env={key: value for key, _, value in (line.partition("=") for line in told["env"]) if VARIABLES.fullmatch(key)},
         user=_user(told["id"]),
         mounts=tuple(mount for mount in mounts if _MOUNTS.search(mount.target)),
     )

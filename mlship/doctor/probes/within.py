@@ -1,8 +1,10 @@
 """A look from within a running container: the programs of `inside`, given to its own Python; else a shell."""
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.merge import merged
@@ -10,6 +12,7 @@ from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.probes import shell
 from mlship.doctor.probes.child import INSIDE, Ended
 from mlship.doctor.probes.cuda_driver import SONAMES, read_cuda
+from mlship.doctor.probes.inside.nodes import VARIABLES
 from mlship.doctor.probes.nvml import read_nvml
 from mlship.doctor.probes.parts import read_place
 from mlship.doctor.probes.told import told
@@ -24,6 +27,13 @@ _WATCHED = (
     "program = sys.argv[2]\n"
     "sys.argv[1:3] = []\n"
     "exec(compile(program, 'mlship-doctor', 'exec'), {'__name__': '__main__'})\n"
+)
+_FIRST = (
+    "import json, sys\n"
+    "if sys.version_info < (3, 8): sys.exit(1)\n"
+    "try: lines = open('/proc/1/environ', errors='replace').read().split(chr(0))\n"
+    "except OSError: lines = []\n"
+    "print(json.dumps(lines))\n"
 )
 _LATE = "Timeout ("
 _NO_SUCH_PROGRAM = {126, 127}
@@ -45,55 +55,75 @@ class Seen:
     how: str | None = None
 
 
+@dataclass(frozen=True)
+class Python:
+    """A container's Python, and where it runs.
+
+    Attributes:
+        env: of the container's first process: what CDI and the runtimes add there, `docker exec` does not.
+    """
+
+    engine: EngineLook
+    container: str
+    program: str
+    env: Mapping[str, str]
+
+    def run(self, program: tuple[str, ...], seconds: float) -> Ended:
+        """One program of `inside`."""
+        name, *arguments = program
+        source = (INSIDE / f"{name}.py").read_text(encoding="utf-8")
+        flags = ("-I",) if name == "python" else ("-I", "-S")
+        argv = (self.program, *flags, "-c", _WATCHED, f"{seconds:g}", source, *arguments)
+        return ended_of(self.engine.execute(self.container, argv, seconds + _EXTRA_SECONDS, self.env))
+
+
 def within(engine: EngineLook, container: str, seconds: float) -> Seen:
     """Everything that can be seen from within a running container, in about that time."""
     python = python_of(engine, container)
     if python is not None:
-        return _by_python(engine, container, python, seconds - 1)
+        return _by_python(python, seconds - 1)
     ran = engine.execute(container, shell.argv(), seconds)
     return Seen(shell.read(ran.stdout), how="shell") if shell.spoke(ran.stdout) else Seen(Place())
 
 
-def python_of(engine: EngineLook, container: str) -> str | None:
+def python_of(engine: EngineLook, container: str) -> Python | None:
     """The container's Python, the first that runs and is no older than 3.8."""
-    check = "import sys; sys.exit(sys.version_info < (3, 8))"
     for name in PYTHONS:
-        if engine.execute(container, (name, "-I", "-S", "-c", check), 3).code == 0:
-            return name
+        ran = engine.execute(container, (name, "-I", "-S", "-c", _FIRST), 3)
+        if ran.code == 0:
+            return Python(engine, container, name, first_env(ran.stdout))
     return None
 
 
-def _by_python(engine: EngineLook, container: str, python: str, seconds: float) -> Seen:
-    def run(program: str, *arguments: str) -> Callable[[], Ended]:
-        return lambda: execute(engine, container, python, (program, *arguments), seconds)
+def first_env(text: str) -> dict[str, str]:
+    """The variables that matter of the container's first process; none where it is somebody else's."""
+    try:
+        plain: object = json.loads(text)
+    except ValueError:
+        return {}
+    pairs = [str(entry).partition("=") for entry in plain] if isinstance(plain, list) else []
+    return {key: value for key, _, value in pairs if VARIABLES.fullmatch(key)}
 
+
+def _by_python(python: Python, seconds: float) -> Seen:
     names = [name for name in _PLACES if (INSIDE / f"{name}.py").exists()]
-    nvml, cuda, *rest = side_by_side(
-        (run("gpu", "nvml"), run("gpu", "cuda", "--runtime", *SONAMES), *(run(name) for name in names)), seconds + 2
-    )
+    programs = (("gpu", "nvml"), ("gpu", "cuda", "--runtime", *SONAMES), *((name,) for name in names))
+    nvml, cuda, *rest = side_by_side(tuple(partial(python.run, program, seconds) for program in programs), seconds + 2)
     place = Place()
     for part in rest:
         place = merged(place, _part(part))
     asked, resolves = read_cuda(cuda)
     simulated = any(library.simulated for ended in (nvml, cuda) for library in told(ended).libraries.values())
     place = merged(place, Place(nvml=read_nvml(nvml), cuda=asked, loader=Loader(resolves=resolves)))
-    return Seen(_with_all_devices(engine, container, python, place), simulated, "python")
+    return Seen(_with_all_devices(python, place), simulated, "python")
 
 
-def _with_all_devices(engine: EngineLook, container: str, python: str, place: Place) -> Place:
+def _with_all_devices(python: Python, place: Place) -> Place:
     """Where CUDA sees no device and somebody hides some: asked again with nothing hidden."""
     if not known(place.cuda.init) or known(variable(place, "CUDA_VISIBLE_DEVICES")) is None:
         return place
-    again = told(execute(engine, container, python, ("gpu", "cuda", "--all-devices"), 2))
+    again = told(python.run(("gpu", "cuda", "--all-devices"), 2))
     return replace(place, cuda=replace(place.cuda, init_without_visible_devices=again.code("cuInit")))
-
-
-def execute(engine: EngineLook, container: str, python: str, program: tuple[str, ...], seconds: float) -> Ended:
-    """One program of `inside`, by the container's Python."""
-    name, *arguments = program
-    source = (INSIDE / f"{name}.py").read_text(encoding="utf-8")
-    argv = (python, "-I", *(("-S",) if name != "python" else ()), "-c", _WATCHED, f"{seconds:g}", source, *arguments)
-    return ended_of(engine.execute(container, argv, seconds + _EXTRA_SECONDS))
 
 
 def ended_of(ran: Ran) -> Ended:
