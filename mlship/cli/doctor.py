@@ -1,5 +1,6 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,27 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
+            "there is never overwritten.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
+            "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
+            exists=True,
+            file_okay=False,
+            resolve_path=True,
+        ),
+    ] = Path("/"),
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
@@ -38,7 +60,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     if facts_schema:
         _schema()
         return
-    _conclude(_seen(replay, image, container), verbose=verbose, json=json)
+    _conclude(_seen(_Asked(replay, record, root, image, container)), verbose=verbose, json=json)
 
 
 @doctor.command()
@@ -61,21 +83,50 @@ def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as
     emit(story_text(rules[diagnosis]))
 
 
-def _seen(replay: Path | None, image: str | None, container: str | None) -> "Facts":
+@dataclass(frozen=True)
+class _Asked:
+    """Where the facts come from, and where they are to be kept."""
+
+    replay: Path | None
+    record: Path | None
+    root: Path
+    image: str | None
+    container: str | None
+
+
+def _seen(asked: _Asked) -> "Facts":
     from mlship.doctor.facts.replay import read_facts
+    from mlship.doctor.probes.save import check_new
+    from mlship.errors import UsageError
+
+    if (asked.replay, asked.image, asked.container).count(None) < 2:
+        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    if asked.record is not None:
+        check_new(asked.record)
+    facts = _looked(asked) if asked.replay is None else read_facts(asked.replay)
+    if asked.record is not None:
+        _record(facts, asked.record)
+    return facts
+
+
+def _looked(asked: _Asked) -> "Facts":
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
     from mlship.engine.look import DockerLook
-    from mlship.errors import UsageError
 
-    if (replay, image, container).count(None) < 2:
-        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
-    if replay is not None:
-        return read_facts(replay)
-    what = Look(image=image, container=container)
+    what = Look(asked.root, asked.image, asked.container)
     check(DockerLook(), what)
     return look(what)
+
+
+def _record(facts: "Facts", path: Path) -> None:
+    from mlship.console import say
+    from mlship.doctor.mask import mask
+    from mlship.doctor.probes.save import private_names, save_new
+
+    save_new(path, mask(facts, private_names()).to_json())
+    say(f"wrote {path}; private data is masked, but read it before you send it")
 
 
 def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:

@@ -112,6 +112,12 @@ def seen(*, image: str | None = None, container: str | None = None) -> Facts:
     return facts
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pulled() -> None:
+    if docker("image", "inspect", base(), check=False).returncode:
+        docker("pull", base())
+
+
 def ours() -> list[str]:
     names = docker("ps", "--all", "--filter", "label=dev.mlship.run", "--format", "{{.Names}}").stdout
     return names.split()
@@ -335,5 +341,5 @@ def test_a_forgotten_container_ends_by_itself() -> None:
 )
 def test_what_is_not_there_is_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = mlship("doctor", *arguments, cwd=tmp_path)
-    assert (done.code, said in done.stderr) == (2, True)
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert said in " ".join(done.stderr.split())

@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Cdi, CdiSpec
-from mlship.doctor.probes import plain, system
+from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here
@@ -41,7 +41,7 @@ def specs(root: Path) -> Iterator[CdiSpec]:
     """NVIDIA's specifications, and files that cannot be read or parsed: engines stumble over those."""
     seen: set[Path] = set()
     for folder in FOLDERS:
-        for path in system.files(root, folder, ".yaml", ".json"):
+        for path in programs.files(root, folder, ".yaml", ".json"):
             real = below(root, path)
             if real not in seen:
                 seen.add(real)
@@ -56,7 +56,7 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     with suppress(OSError):
         status = real.stat()
         mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
-    text = system.read(root, path)
+    text = programs.read(root, path)
     if not isinstance(text, str):
         why = text or Unreadable("it is gone")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
@@ -184,9 +184,9 @@ def _is_missing(root: Path, path: str) -> bool:
 
 
 def _listed(root: Path) -> Fact[tuple[str, ...]]:
-    if system.program(root, "nvidia-ctk") is None:
+    if programs.program(root, "nvidia-ctk") is None:
         return UNKNOWN
-    done = system.say(root, ["nvidia-ctk", "cdi", "list"], 2)
+    done = programs.say(root, ["nvidia-ctk", "cdi", "list"], 2)
     if done is None or not done.ok:
         return UNKNOWN
     return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

@@ -11,7 +11,7 @@ from mlship.doctor.facts.engine import Containerd, RuntimeHandler
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
-from mlship.doctor.probes import plain, system
+from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.where import here
 
@@ -49,7 +49,7 @@ class ContainerdProbe:
 def containerd(root: Path) -> Fact[Containerd]:
     """The first one that serves Kubernetes; None where there is none, such as Docker's own, whose CRI is off."""
     for distribution, path, program in _CONTAINERD:
-        text = system.read(root, path)
+        text = programs.read(root, path)
         if isinstance(text, Unreadable):
             return Containerd(distribution=distribution, config_path=path, runtimes=text, error=UNKNOWN)
         if text is not None and not _cri_is_off(text):
@@ -78,7 +78,7 @@ def _containerd(root: Path, path: str, text: str) -> Containerd:
     whole = Containerd(config_path=path, imports=imports, runtimes={}, error=None)
     # Later files win, and the main file is read first.
     for source in (path, *_imported(root, path, imports)):
-        found = system.read(root, source)
+        found = programs.read(root, source)
         part = _parsed(found) if isinstance(found, str) else {}
         if isinstance(part, str):
             return replace(whole, error=f"{source}: {part}")
@@ -90,7 +90,7 @@ def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]
     for pattern in patterns:
         whole = pattern if pattern.startswith("/") else f"{path.rpartition('/')[0]}/{pattern}"
         folder, _, name = whole.rpartition("/")
-        yield from (file for file in system.files(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
+        yield from (file for file in programs.files(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
 
 
 def _with_part(whole: Containerd, tree: dict[str, object], source: str) -> Containerd:
@@ -119,8 +119,8 @@ def _either(new: bool | None, old: Fact[bool]) -> Fact[bool]:
 
 
 def _version(root: Path, program: str) -> Fact[str]:
-    path = system.program(root, program) if "/" not in program else program
-    done = system.say(root, [path, "--version"], 1.5) if path else None
+    path = programs.program(root, program) if "/" not in program else program
+    done = programs.say(root, [path, "--version"], 1.5) if path else None
     found = _VERSION.search(done.stdout) if done else None
     return found[1] if found else UNKNOWN
 
@@ -128,9 +128,9 @@ def _version(root: Path, program: str) -> Fact[str]:
 def crio(root: Path) -> Fact[Containerd]:
     """CRI-O; None where it has neither a configuration nor a program."""
     main, *folders = _CRIO
-    sources = (main, *(file for folder in folders for file in system.files(root, folder, ".conf", ".toml")))
-    texts = {source: text for source in sources if isinstance(text := system.read(root, source), str)}
-    if not texts and system.program(root, "crio") is None:
+    sources = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
+    texts = {source: text for source in sources if isinstance(text := programs.read(root, source), str)}
+    if not texts and programs.program(root, "crio") is None:
         return None
     whole = Containerd(
         version=_version(root, "crio"), config_path=main if main in texts else None, runtimes={}, error=None

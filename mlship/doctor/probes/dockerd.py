@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlship.doctor.facts.engine import DaemonJson
 from mlship.doctor.facts.fact import UNKNOWN, Fact
-from mlship.doctor.probes import plain, system
+from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.files import below
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -50,8 +50,8 @@ def _daemons(root: Path) -> list[Daemon]:
 
 def started_at(root: Path, daemon: Daemon) -> Fact[str]:
     """When it started: boot time and the ticks since."""
-    stat = system.read(root, f"/proc/{daemon.pid}/stat")
-    boot = system.read(root, "/proc/stat")
+    stat = programs.read(root, f"/proc/{daemon.pid}/stat")
+    boot = programs.read(root, "/proc/stat")
     if not isinstance(stat, str) or not isinstance(boot, str):
         return UNKNOWN
     ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may hold spaces
@@ -71,11 +71,11 @@ def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
     with suppress(OSError):  # a snap's or a rootless daemon's own view of the files, where that can be had
         seen = its_root if any(its_root.iterdir()) else root
     folders = tuple(filter(None, path.split(":")))
-    return {name: system.program(seen, name, folders) if folders else None for name in HOOKS}
+    return {name: programs.program(seen, name, folders) if folders else None for name in HOOKS}
 
 
 def _path(root: Path, daemon: Daemon) -> Fact[str]:
-    environ = system.read(root, f"/proc/{daemon.pid}/environ")
+    environ = programs.read(root, f"/proc/{daemon.pid}/environ")
     if isinstance(environ, str):
         return next((entry[5:] for entry in environ.split("\0") if entry.startswith("PATH=")), "")
     return _unit_path(root, daemon) or environ or UNKNOWN
@@ -84,13 +84,13 @@ def _path(root: Path, daemon: Daemon) -> Fact[str]:
 def _unit_path(root: Path, daemon: Daemon) -> str | None:
     """The PATH that systemd gives docker.service, which every user may ask for."""
     argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
-    unit = system.say(root, argv, 1)
+    unit = programs.say(root, argv, 1)
     if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
         return None
     own = re.search(r"^Environment=.*?\bPATH=(\S+)", unit.stdout, re.MULTILINE)
     if own:
         return own[1]
-    manager = system.say(root, ["systemctl", "show-environment"], 1)
+    manager = programs.say(root, ["systemctl", "show-environment"], 1)
     found = re.search(r"^PATH=(\S+)", manager.stdout, re.MULTILINE) if manager else None
     return found[1] if found else None
 
@@ -114,7 +114,7 @@ def _user_config() -> str:
 
 def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
     """daemon.json; None where there is no such file."""
-    found = system.read(root, path)
+    found = programs.read(root, path)
     if not isinstance(found, str):
         return found
     modified = plain.moment(below(root, path).stat().st_mtime)

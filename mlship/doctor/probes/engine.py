@@ -8,10 +8,10 @@ from mlship.doctor.facts.engine import Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
-from mlship.doctor.probes import dockerd, plain, system
+from mlship.doctor.probes import dockerd, plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
-from mlship.doctor.probes.where import here
+from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import numbers
 from mlship.engine.look import Answer, DockerLook, EngineLook
 
@@ -28,6 +28,8 @@ class DockerProbe:
     seconds: float = 6.0
 
     def read(self, look: Look) -> Facts:
+        if not live(look.root) and (look.image or look.container) is None:
+            return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
         info = self.engine.about()
         docker = docker_of(info)
         if docker.binary is None:  # in a container that says nothing of the host
@@ -46,9 +48,9 @@ class PodmanProbe:
     def read(self, look: Look) -> Facts:
         if here(look.root) == "container":
             return Facts()
-        if system.program(look.root, "podman") is None:
+        if programs.program(look.root, "podman") is None:
             return Facts(host=Host(podman=None))
-        done = system.say(look.root, ["podman", "info", "--format", "json"], 3)
+        done = programs.say(look.root, ["podman", "info", "--format", "json"], 3)
         if done is None:
             return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
         return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
@@ -114,7 +116,7 @@ def endpoint_of(context: Answer) -> Fact[str]:
 
 def binary(root: Path) -> str | None:
     """The docker program, links followed; /snap/bin/docker links to snap itself, and so stays as it is."""
-    found = system.program(root, "docker")
+    found = programs.program(root, "docker")
     for _ in range(10):
         if found is None or found.startswith("/snap/"):
             break
@@ -130,7 +132,9 @@ def with_daemon(root: Path, docker: Docker) -> Docker:
     endpoint = known(docker.endpoint) or ""
     rootless = known(docker.rootless) is True or "/run/user/" in endpoint
     snap = "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
-    elsewhere = not endpoint.startswith("unix://") or known(docker.operating_system) == "Docker Desktop"
+    elsewhere = (not endpoint.startswith("unix://") and endpoint != "") or known(
+        docker.operating_system
+    ) == "Docker Desktop"
     daemon = None if elsewhere else dockerd.find(root, rootless=rootless)
     if not elsewhere:
         path = dockerd.config_path(daemon, rootless=rootless, snap=snap)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
-from mlship.doctor.probes import plain, system
+from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 
@@ -50,8 +50,8 @@ def _node(root: Path) -> Kubernetes | Unreadable | None:
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
     if not in_pod and not any(below(root, folder).exists() for folder in _KUBELET):
         return None
-    argv = next((argv for argv in _KUBECTL if system.program(root, argv[0])), None)
-    if argv is None or root != system.HERE:
+    argv = next((argv for argv in _KUBECTL if programs.program(root, argv[0])), None)
+    if argv is None or root != programs.HERE:
         return Unreadable("there is no kubectl here")
     kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
     return _asked(root, kubectl)
@@ -78,7 +78,7 @@ class Kubectl:
         if left <= 0.05:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
-        done = system.say(system.HERE, argv, left)
+        done = programs.say(programs.HERE, argv, left)
         if done is None:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         if not done.ok:
@@ -107,7 +107,7 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
 
 def _is_this(root: Path, node: object) -> bool:
     """By the boot's own id where that can be read: another cluster may have a node of this name."""
-    boot = system.read(root, "/proc/sys/kernel/random/boot_id")
+    boot = programs.read(root, "/proc/sys/kernel/random/boot_id")
     told = plain.text(node, "status", "nodeInfo", "bootID")
     return not told or not isinstance(boot, str) or told == boot.strip()
 

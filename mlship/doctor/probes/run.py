@@ -15,9 +15,16 @@ from mlship.doctor.probes.containerd import ContainerdProbe
 from mlship.doctor.probes.cuda_driver import CudaProbe
 from mlship.doctor.probes.devices import DevicesProbe
 from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
+from mlship.doctor.probes.kernel import KernelProbe
+from mlship.doctor.probes.kernel_log import KernelLogProbe
 from mlship.doctor.probes.kubernetes import KubernetesProbe
 from mlship.doctor.probes.loader import LoaderProbe
+from mlship.doctor.probes.module_files import ModuleFilesProbe
 from mlship.doctor.probes.nvml import NvmlProbe
+from mlship.doctor.probes.packages import PackagesProbe
+from mlship.doctor.probes.python_env import PythonProbe
+from mlship.doctor.probes.services import ServicesProbe
+from mlship.doctor.probes.system import SystemProbe
 from mlship.doctor.probes.toolkit import ToolkitProbe
 
 PROBES: tuple[Probe, ...] = (
@@ -25,6 +32,13 @@ PROBES: tuple[Probe, ...] = (
     CudaProbe(),
     DevicesProbe(),
     LoaderProbe(),
+    KernelProbe(),
+    KernelLogProbe(),
+    ModuleFilesProbe(),
+    SystemProbe(),
+    PackagesProbe(),
+    ServicesProbe(),
+    PythonProbe(),
     DockerProbe(),
     PodmanProbe(),
     ContainerdProbe(),

@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
-from mlship.doctor.probes import plain, system
+from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
 from mlship.doctor.probes.files import below
@@ -34,7 +34,7 @@ class ToolkitProbe:
     def read(self, look: Look) -> Facts:
         if here(look.root) == "container":  # its files are not the host's
             return Facts()
-        binaries = {name: system.program(look.root, name) for name in PROGRAMS}
+        binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
         found = config(look.root)
         toolkit = Toolkit(
             version=_version(look.root, binaries["nvidia-ctk"]),
@@ -50,9 +50,9 @@ class ToolkitProbe:
 def _version(root: Path, program: str | None) -> Fact[str]:
     if program is None:
         return None
-    done = system.say(root, [program, "--version"], 1.5)
+    done = programs.say(root, [program, "--version"], 1.5)
     if done is None:
-        return UNKNOWN if root != system.HERE else Unreadable(f"{program} --version does not answer")
+        return UNKNOWN if root != programs.HERE else Unreadable(f"{program} --version does not answer")
     return version_of(done.stdout) or Unreadable(f"{program} --version says {done.stdout.strip()[:80]!r}")
 
 
@@ -74,7 +74,7 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
 def config(root: Path) -> Fact[ToolkitConfig]:
     """The configuration that the toolkit reads; None where there is no file."""
     for path in _config_paths():
-        found = system.read(root, path)
+        found = programs.read(root, path)
         if isinstance(found, str):
             return config_of(path, found)
         if found is not None:
@@ -126,10 +126,10 @@ def log(root: Path, found: ToolkitConfig | None) -> Fact[tuple[str, ...]]:
     """The last lines that matter of the log, where one is kept (nvidia-container-runtime.debug names it)."""
     if found is None:
         return UNKNOWN
-    text = system.read(root, known(found.path) or "")
+    text = programs.read(root, known(found.path) or "")
     tree: object = tomllib.loads(text) if isinstance(text, str) else {}
     path = plain.text(tree, "nvidia-container-runtime", "debug")
-    lines = system.read(root, path) if path else None
+    lines = programs.read(root, path) if path else None
     if not isinstance(lines, str):
         return lines
     return tuple(line for line in lines.splitlines()[-500:] if _LOG_MATTERS.search(line))[-_LOG_LINES:]

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from mlship.doctor.facts.fact import known
+from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Loader, Place
+from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
 from mlship.doctor.probes.child import INSIDE, Ended
 from mlship.doctor.probes.cuda_driver import SONAMES, read_cuda
 from mlship.doctor.probes.inside.nodes import VARIABLES
 from mlship.doctor.probes.nvml import read_nvml
 from mlship.doctor.probes.parts import read_place
+from mlship.doctor.probes.python_env import read_environment
 from mlship.doctor.probes.told import told
 from mlship.doctor.views import variable
 from mlship.engine.look import EngineLook, Ran
@@ -38,7 +40,6 @@ _FIRST = (
 _LATE = "Timeout ("
 _NO_SUCH_PROGRAM = {126, 127}
 _EXTRA_SECONDS = 1.0
-_PLACES = ("loader", "nodes", "python")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Python:
         """One program of `inside`."""
         name, *arguments = program
         source = (INSIDE / f"{name}.py").read_text(encoding="utf-8")
-        flags = ("-I",) if name == "python" else ("-I", "-S")
+        flags = ("-I",) if name == "python_env" else ("-I", "-S")
         argv = (self.program, *flags, "-c", _WATCHED, f"{seconds:g}", source, *arguments)
         return ended_of(self.engine.execute(self.container, argv, seconds + _EXTRA_SECONDS, self.env))
 
@@ -106,12 +107,10 @@ def first_env(text: str) -> dict[str, str]:
 
 
 def _by_python(python: Python, seconds: float) -> Seen:
-    names = [name for name in _PLACES if (INSIDE / f"{name}.py").exists()]
-    programs = (("gpu", "nvml"), ("gpu", "cuda", "--runtime", *SONAMES), *((name,) for name in names))
-    nvml, cuda, *rest = side_by_side(tuple(partial(python.run, program, seconds) for program in programs), seconds + 2)
-    place = Place()
-    for part in rest:
-        place = merged(place, _part(part))
+    programs = (("gpu", "nvml"), ("gpu", "cuda", "--runtime", *SONAMES), ("loader",), ("nodes",), ("python_env",))
+    calls = tuple(partial(python.run, program, seconds) for program in programs)
+    nvml, cuda, loader, nodes, packages = side_by_side(calls, seconds + 2)
+    place = merged(merged(_part(loader), _part(nodes)), Place(pythons=_environment(packages)))
     asked, resolves = read_cuda(cuda)
     simulated = any(library.simulated for ended in (nvml, cuda) for library in told(ended).libraries.values())
     place = merged(place, Place(nvml=read_nvml(nvml), cuda=asked, loader=Loader(resolves=resolves)))
@@ -156,3 +155,11 @@ def _part(ended: Ended) -> Place:
         return read_place(ended)
     except Exception:  # noqa: BLE001  whatever a foreign container's Python printed
         return Place()
+
+
+def _environment(ended: Ended) -> Fact[tuple[PythonEnvironment, ...]]:
+    try:
+        found = read_environment(ended)
+    except Exception:  # noqa: BLE001  likewise
+        return UNKNOWN
+    return (found,) if known(found.distributions) else ()
