@@ -192,7 +192,7 @@ def test_a_call_that_hangs_ends_in_time(start: Start, tmp_path: Path) -> None:
         box = seen(container=name).container
         assert (box.nvml.init, box.cuda.hangs_at) == (0, "cuInit")
         assert isinstance(box.cuda.init, Unreadable)
-        left = docker("top", name, "-eo", "args").stdout
+        left = docker("top", name, "-eo", "pid,args").stdout
         assert left.count("python") == 1  # the container's own: nothing of ours hangs on in it
 
 

@@ -23,8 +23,8 @@ class CudaProbe:
     """Asks libcuda as this user does; where it sees no device, again without CUDA_VISIBLE_DEVICES."""
 
     name: str = "cuda"
-    seconds: float = 9.0
-    limit: float = 6.0
+    seconds: float = 8.0
+    limit: float = 5.0
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)

@@ -66,8 +66,8 @@ class NvmlProbe:
     """Asks NVML as this user does."""
 
     name: str = "nvml"
-    seconds: float = 7.0
-    limit: float = 5.0
+    seconds: float = 6.5
+    limit: float = 4.5
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)
@@ -104,11 +104,11 @@ def nvml_of(found: Told) -> Nvml:
 
 
 def _codes(found: Told, device: int | None) -> Fact[dict[str, int]]:
-    """Codes that are not 0; what a driver does not know (13) is no answer of the GPU's."""
+    """Codes that are not 0; what it does not know (13), or not before it has started (1), is no answer."""
     return {
         answer.name: answer.code
         for answer in found.answers
-        if answer.device == device and answer.code not in {0, 13} and answer.name not in _ORDINARY
+        if answer.device == device and answer.code not in {0, 1, 13} and answer.name not in _ORDINARY
     }
 
 

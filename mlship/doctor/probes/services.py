@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
@@ -63,8 +64,6 @@ def _service(fields: dict[str, str], booted: Fact[str]) -> Service:
 
 
 def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
-    from datetime import datetime
-
     if not isinstance(booted, str):
         return UNKNOWN
     return iso(datetime.fromisoformat(booted).timestamp() + microseconds / 1_000_000)

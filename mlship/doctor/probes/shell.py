@@ -23,7 +23,9 @@ _SECTIONS = {
     " /usr/local/cuda*/lib64/stubs/libcuda.so* /usr/local/cuda*/targets/*/lib/stubs/libcuda.so*;"
     ' do [ -e "$f" ] && { readlink -f "$f" || echo "$f"; }; done',
     # The loader's own trace, and not a word of the program.
-    "trace": "LD_PRELOAD='libcuda.so.1 libnvidia-ml.so.1' LD_TRACE_LOADED_OBJECTS=1 /bin/true 2>&1",
+    "trace": "LD_PRELOAD='libcuda.so.1 libnvidia-ml.so.1' LD_TRACE_LOADED_OBJECTS=1 /bin/true 2>&1"
+    ' | while read -r line; do echo "$line"; for word in $line; do case $word in'
+    ' /*libcuda.so*|/*libnvidia-ml.so*) echo "real $word $(readlink -f "$word")";; esac; done; done',
     "smi": "nvidia-smi -L 2>&1",
 }
 _SMI = (
@@ -130,14 +132,14 @@ def _traced(told: dict[str, list[str]], name: str, targets: set[str]) -> Fact[Li
             return None
         found = re.match(rf"{re.escape(name)} => (/\S+)|(/\S*/{re.escape(name)}) ", line)
         if found:
-            return _library(_real(told["libraries"], found[1] or found[2]), targets)
+            return _library(_real(told["trace"], found[1] or found[2]), targets)
     return UNKNOWN
 
 
-def _real(libraries: list[str], path: str) -> str:
-    """The file that a soname links to, where it was told: in the same folder, with the same beginning."""
-    stem = path.removesuffix(".1")
-    return next((one for one in libraries if one.startswith(f"{stem}.") and one != path), path)
+def _real(lines: list[str], path: str) -> str:
+    """The file itself, as the script told it."""
+    told = next((line.split() for line in lines if line.startswith(f"real {path} ")), [])
+    return told[2] if len(told) > 2 else path
 
 
 def _smi(lines: list[str]) -> Fact[int]:

@@ -11,6 +11,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Selinux, Tegra, Wsl
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
+from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.where import here, lxc
 
 _MACHINES = (

@@ -28,6 +28,7 @@ class Loaded:
     path: str | None
     mounted: bool | None
     simulated: bool
+    version: str | None
     error: str
 
 
@@ -125,7 +126,11 @@ def library_fact(loaded: Loaded | None, version: str | None = None) -> Fact[Libr
     if loaded is None:
         return UNKNOWN
     if not loaded.error:
-        return _library(loaded.path, loaded.mounted, version) if loaded.path else Unreadable("its file was not found")
+        return (
+            _library(loaded.path, loaded.mounted, loaded.version or version)
+            if loaded.path
+            else Unreadable("its file was not found")
+        )
     # The loader names the file that it found and could not use: a broken one, or one for another processor.
     found = re.match(r"(/[^:]+): (?!cannot open shared object file: No such file)", loaded.error)
     return _library(found[1], None, None) if found else None
@@ -155,11 +160,12 @@ def _answer(event: Mapping[str, object]) -> Answer:
 
 
 def _loaded(event: Mapping[str, object]) -> Loaded:
-    path, mounted = event.get("path"), event.get("mounted")
+    path, mounted, version = event.get("path"), event.get("mounted"), event.get("version")
     return Loaded(
         path if isinstance(path, str) else None,
         mounted if isinstance(mounted, bool) else None,
         event.get("simulated") is True,
+        version if isinstance(version, str) else None,
         str(event.get("error") or ""),
     )
 

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
@@ -152,9 +152,10 @@ def side_by_side(calls: tuple[Callable[[], Ended], ...], seconds: float) -> tupl
 def _part(ended: Ended) -> Place:
     """Part of a place; a program that failed leaves its part unknown."""
     try:
-        return read_place(ended)
+        found = read_place(ended)
     except Exception:  # noqa: BLE001  whatever a foreign container's Python printed
         return Place()
+    return Place(**{field.name: getattr(found, field.name) for field in fields(Place)})
 
 
 def _environment(ended: Ended) -> Fact[tuple[PythonEnvironment, ...]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import re
 import sys
@@ -30,6 +31,8 @@ RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 SIMULATED = "mlship_simulated_gpu"
 NO_SUCH_FUNCTION = {NVML: 13, CUDA: 500}
 CC_MAJOR, CC_MINOR = 75, 76
+# Names of other files of the same driver, which its libcuda has.
+VERSION = re.compile(rb"(?:nvidia-application-profiles-|libnvidia-pkcs11\.so\.)(\d{3,}\.\d+(?:\.\d+)?)")
 MOST_PROCESSES = 1024
 VGPU = 2
 U32, U64, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
@@ -67,12 +70,13 @@ class Asking:
         try:
             library = ctypes.CDLL(name)
         except OSError as error:
-            self.send("library", name=name, path=None, mounted=None, simulated=False, error=str(error))
+            self.send("library", name=name, path=None, mounted=None, simulated=False, version=None, error=str(error))
             return False
         path = file_of(library, name)
         simulated = hasattr(library, SIMULATED)
         mounted = None if path is None else is_mounted(path)
-        self.send("library", name=name, path=path, mounted=mounted, simulated=simulated, error="")
+        told = {"path": path, "mounted": mounted, "simulated": simulated, "version": version_in(path), "error": ""}
+        self.send("library", name=name, **told)
         self.library, self._name = library, name
         return True
 
@@ -117,10 +121,11 @@ def main(arguments: list[str]) -> None:
 
 
 def nvml(asking: Asking) -> None:
-    if asking.ask("nvmlInitWithFlags", plain, 0) is None:
+    started = asking.ask("nvmlInitWithFlags", plain, 0)
+    asking.ask("nvmlSystemGetNVMLVersion", text)  # also without a driver
+    if started is None:
         return
     asking.ask("nvmlSystemGetDriverVersion", text)
-    asking.ask("nvmlSystemGetNVMLVersion", text)
     count = asking.ask("nvmlDeviceGetCount_v2", numbers(U32))
     for index in range(first(count)):
         handle = asking.ask("nvmlDeviceGetHandleByIndex_v2", numbers(POINTER), index, device=index)
@@ -337,6 +342,18 @@ def mapped(name: str) -> str | None:
         if path.rpartition("/")[2].startswith(stem):
             return "/" + path
     return None
+
+
+def version_in(path: str | None) -> str | None:
+    """The driver's version inside a libcuda whose file's name does not have it (a copy named libcuda.so.1)."""
+    if path is None or re.search(r"\.so\.\d{3,}\.", path) or "libcuda" not in path:
+        return None
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = VERSION.search(data)
+            return found[1].decode() if found else None
+    except (OSError, ValueError):
+        return None
 
 
 def is_mounted(path: str) -> bool | None:

@@ -53,7 +53,9 @@ GLIBC = (
 )
 LIBC = ("/lib/*-linux-gnu/libc.so.6", "/usr/lib/*-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6")
 NOTE = ".note.cuda.fwd_compatibility"
-MOST = 64_000_000
+# Names of other files of the same driver, which its libcuda has.
+VERSION = re.compile(rb"(?:nvidia-application-profiles-|libnvidia-pkcs11\.so\.)(\d{3,}\.\d+(?:\.\d+)?)")
+MOST = 200_000_000
 
 
 def main(root: str) -> None:
@@ -104,14 +106,14 @@ def libraries(root: str, folders: list[str]) -> list[dict[str, object]]:
         for name in names(root, folder):
             if any(fnmatch.fnmatch(name, pattern) for pattern in DRIVER):
                 path = real(root, f"{folder}/{name}")
-                if os.path.isfile(under(root, path)):
-                    found[path] = library(path, mounted)
+                if os.path.isfile(under(root, path)) and path not in found:
+                    found[path] = library(root, path, mounted)
     return [found[path] for path in sorted(found)]
 
 
-def library(path: str, mounted: set[str] | None) -> dict[str, object]:
+def library(root: str, path: str, mounted: set[str] | None) -> dict[str, object]:
     made: dict[str, object] = {"path": path}
-    version = version_of(path)
+    version = version_of(root, path)
     if version:
         made["version"] = version
     if mounted is not None:
@@ -119,10 +121,13 @@ def library(path: str, mounted: set[str] | None) -> dict[str, object]:
     return made
 
 
-def version_of(path: str) -> str | None:
-    """The driver's version in the name of its file: 550.54.15 of libcuda.so.550.54.15."""
-    found = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
-    return found[1] if found else None
+def version_of(root: str, path: str) -> str | None:
+    """The driver's version: in the name of its file, 550.54.15 of libcuda.so.550.54.15; else inside a libcuda."""
+    named = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
+    if named or "libcuda" not in path:
+        return named[1] if named else None
+    inside = VERSION.search(data(root, path) or b"")
+    return inside[1].decode() if inside else None
 
 
 def mount_targets(root: str) -> set[str] | None:
@@ -140,7 +145,7 @@ def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
         files = [real(root, f"{path}/{name}") for name in names(root, path) if fnmatch.fnmatch(name, "libcuda.so*")]
         if files and path not in found:
             found[path] = {"path": path}
-            version = next((version for file in files if (version := version_of(file))), None)
+            version = next((version for file in files if (version := version_of(root, file))), None)
             if version:
                 found[path]["version"] = version
             note = compat_note(under(root, files[0]))
