@@ -98,9 +98,9 @@ def _unit_path(root: Path, daemon: Daemon) -> str | None:
 def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
     """Where the daemon reads its configuration."""
     argv = daemon.argv if daemon else ()
-    for option, value in zip(argv, (*argv[1:], ""), strict=True):
+    for option, value in zip(argv, (*argv[1:], ""), strict=False):
         if option == "--config-file":
-            return value
+            return value or _CONFIG
         if option.startswith("--config-file="):
             return option.partition("=")[2]
     if snap:
