@@ -3,18 +3,22 @@
 Nothing is pushed that the smoke test did not pass.
 """
 
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from mlship.engine.base import BuildRequest, BuildWatcher, Engine
+from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
-from mlship.image.dockerfile import copied, dockerfile, dockerignore, titles
+from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
+from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
+from mlship.lock.cuda_names import brings_cuda
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
@@ -26,6 +30,13 @@ from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 
+if TYPE_CHECKING:
+    from mlship.cuda.hosts import Fleet
+    from mlship.image.gpu_plan import Matched
+
+FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
+Device: TypeAlias = Literal["cpu", "gpu"]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -33,6 +44,7 @@ class Prepared:
 
     Attributes:
         linked: files that symbolic links among the plan's lead to; the engine must see them too.
+        warnings: what is worth knowing before the build and stops nobody.
     """
 
     repo: Path
@@ -40,6 +52,7 @@ class Prepared:
     lock: Lock
     plan: BuildPlan
     linked: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def dockerfile(self) -> str:
@@ -58,12 +71,12 @@ class BuildOptions:
 
     Attributes:
         tag: replaces the plan's name and version.
-        smoke: test the image; without it nothing is proven, and the report says so.
+        smoke: what to test the image on; None tests nothing, so that nothing is proven, and the report says so.
     """
 
     tag: str | None = None
     push: bool = False
-    smoke: bool = True
+    smoke: Device | None = "cpu"
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
@@ -75,6 +88,7 @@ class BuildReport:
 
     Attributes:
         size: bytes of the image, as the engine counts them.
+        image_id: of the image as it is tagged: the tested one (`smoke.image_id`), for GPUs with a label more.
         smoke: None where it was not asked for; then nothing is proven.
         digest: of the pushed image in its registry.
         build_s: seconds of the image build; smoke_s of the smoke test.
@@ -103,21 +117,56 @@ class Reporter(Protocol):
         ...
 
 
-def prepare(repo: Path, target: str | None = None) -> Prepared:
-    """Everything up to the Dockerfile: pure but for reading the repository.
+def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambda _config: None) -> Prepared:
+    """Everything up to the Dockerfile: pure but for reading the repository, and the host where no file names one.
 
     Args:
         target: the platform instead of mlship.yaml's; the lock must have been made for it.
+        find_fleet: the hosts that CUDA is matched to, for a project on GPUs.
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
+        MatchError: what is asked for or locked does not run on the hosts.
     """
     config = _for_platform(load_config(repo), target)
     check_paths(repo, config)
     weights = check_weights(repo, config.model)
-    lock = _checked_lock(repo, config, target)
-    plan = make_plan(config, lock, weights, read_revision(repo), SmokeSpec.from_config(config).to_json())
-    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)))
+    fleet = find_fleet(config)
+    lock = _checked_lock(repo, config, target, _chosen(repo, config, fleet))
+    matched = _matched(config, lock, fleet)
+    smoke = SmokeSpec.from_config(config).to_json()
+    plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=matched.plan if matched else None)
+    if matched:
+        plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
+    warnings = matched.warnings if matched else _unwanted(config, lock)
+    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings)
+
+
+# What matches CUDA is imported where a project has to do with GPUs: no other one waits for it.
+
+
+def _chosen(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:
+    if fleet is None:
+        return None
+    from mlship.image.gpu_plan import chosen
+
+    return chosen(repo, config, fleet)
+
+
+def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | None":
+    if fleet is None:
+        return None
+    from mlship.image.gpu_plan import match_to
+
+    return match_to(config, lock, fleet)
+
+
+def _unwanted(config: Config, lock: Lock) -> tuple[str, ...]:
+    if not brings_cuda(lock.pins):
+        return ()
+    from mlship.image.gpu_plan import unwanted_cuda
+
+    return unwanted_cuda(config, lock)
 
 
 def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
@@ -140,10 +189,11 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         )
     report = _prove(prepared, engine, tag, options, reporter)
     proven = time.monotonic()
+    labelled = _labelled(prepared, engine, tag, report) or image
     digest = _push(engine, tag, report, options, reporter)
     return BuildReport(
         tag=tag,
-        image_id=image.id,
+        image_id=labelled.id,
         platform=image.platform,
         base=prepared.plan.base.pinned,
         size=image.size,
@@ -154,15 +204,31 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     )
 
 
+def smoke_device(prepared: Prepared, asked: Device | None, *, skip: bool) -> Device | None:
+    """What to test on: what is asked for, else what the image is made for.
+
+    Raises:
+        UsageError: the options exclude each other, or the image is not made for a GPU.
+    """
+    if skip and asked:
+        raise UsageError(f"--smoke {asked} and --no-smoke exclude each other", hint="drop one of the two")
+    if skip:
+        return None
+    if asked == "gpu" and prepared.plan.gpu is None:
+        raise UsageError("--smoke gpu: this image is not made for a GPU", hint="add `gpu:` to mlship.yaml")
+    return asked or ("gpu" if prepared.plan.gpu else "cpu")
+
+
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
     """What the engine is asked to build, with what pip uses on this machine as secrets and local wheels."""
     # Imported here, as a plan needs none of them.
+    from mlship.lock.gpu import with_pages
     from mlship.lock.indexes import project_settings
     from mlship.lock.pins import parse_lock
     from mlship.lock.secrets import build_secrets
     from mlship.lock.wheelhouse import stage
 
-    settings = project_settings(prepared.repo, prepared.config)
+    settings = with_pages(project_settings(prepared.repo, prepared.config), _pages(prepared))
     installer = parse_lock(read_template("uv.txt"), "uv.txt")
     return BuildRequest(
         dockerfile=prepared.dockerfile,
@@ -179,10 +245,19 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
     )
 
 
-def _checked_lock(repo: Path, config: Config, target: str | None) -> Lock:
+def _pages(prepared: Prepared) -> tuple[str, ...]:
+    """Where the locked wheels of a CUDA lie, one page a package."""
+    gpu = prepared.plan.gpu
+    if gpu is None or gpu.index is None:
+        return ()
+    variant = gpu.index.rpartition("/")[2]
+    return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
+
+
+def _checked_lock(repo: Path, config: Config, target: str | None, cuda: str | None) -> Lock:
     """`mlship lock` resolves for the platform of mlship.yaml, so that alone mends no lock for another one."""
     try:
-        return check_lock(repo, config)
+        return check_lock(repo, config, cuda)
     except LockError as error:
         if target is None or "- platform " not in error.message:
             raise
@@ -230,7 +305,21 @@ def _prove(
     from mlship.smoke.run import smoke
 
     reporter.step(f"smoke test of {tag}, as it will run")
-    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step)
+    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step, device=options.smoke)
+
+
+def _labelled(prepared: Prepared, engine: Engine, tag: str, report: SmokeReport | None) -> ImageInfo | None:
+    """An image for GPUs says what it was proven on: the tested image with a label more, the same in every layer.
+
+    Only afterwards, since what it was proven on is not known before; None where there is nothing to say.
+    """
+    if prepared.plan.gpu is None or report is None or not report.passed:
+        return None
+    with tempfile.TemporaryDirectory(prefix="mlship-label-") as empty:
+        text = f"FROM {tag}\nLABEL {PROOF}={quote(report.device)}\n"
+        request = BuildRequest(text, "", Path(empty), prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
+        engine.build(request, lambda _event: None)
+    return engine.image(tag)
 
 
 def _push(

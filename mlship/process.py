@@ -127,4 +127,6 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        # Inside a call of a sick kernel driver not even that ends it; we do not wait for such a one.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)

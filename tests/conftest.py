@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from mlship import process
 from tests.required import is_required
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlship.engine.docker import DockerEngine
 
 ROOT = Path(__file__).parent
+settings.register_profile("mlship", deadline=None)  # how long a machine takes says nothing about what is right
+settings.load_profile("mlship")
 NOWHERE = "unix:///nonexistent/no-engine-in-this-test.sock"
 Golden = Callable[[str, str], None]
 Address = tuple[str, int] | str | bytes
@@ -23,6 +26,7 @@ Address = tuple[str, int] | str | bytes
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-docker", action="store_true", help="run the tests that need a Docker Engine")
+    parser.addoption("--run-gpu", action="store_true", help="run the tests that need a real NVIDIA GPU")
     parser.addoption("--update-golden", action="store_true", help="write the files under tests/golden anew")
 
 
@@ -30,21 +34,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (ROOT / "docker") in item.path.parents:
             item.add_marker(pytest.mark.docker)
+        if (ROOT / "gpu") in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if needs_gpu(item) and not item.config.getoption("--run-gpu"):
+        pytest.skip("needs a real NVIDIA GPU: add --run-gpu where there is one")
     if needs_docker(item) and not item.config.getoption("--run-docker"):
         pytest.skip("needs a Docker Engine: add --run-docker")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where docker is required (MLSHIP_REQUIRE has it), a docker test that skips has failed."""
+    """Where a layer is required (MLSHIP_REQUIRE has docker, or gpu), a test of it that skips has failed."""
     report = yield
-    if report.skipped and is_required("docker") and needs_docker(item) and not hasattr(report, "wasxfail"):
+    layer = "gpu" if needs_gpu(item) else "docker" if needs_docker(item) else ""
+    if report.skipped and is_required(layer) and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but MLSHIP_REQUIRE={os.environ['MLSHIP_REQUIRE']}: {report.longrepr}"
     return report
+
+
+def needs_gpu(item: pytest.Item) -> bool:
+    return item.get_closest_marker("gpu") is not None
 
 
 def needs_docker(item: pytest.Item) -> bool:

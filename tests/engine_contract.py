@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mlship.engine.base import (
     StepStarted,
     started,
 )
-from mlship.errors import BuildError, UsageError
+from mlship.errors import BuildError, EngineError, UsageError
 
 SAY = ("sh", "-c", "echo one; echo two; echo beside >&2; exit 3")
 SLEEP = ("sleep", "60")
@@ -74,6 +75,16 @@ def an_unknown_image_is_none_and_cannot_start(engine: Engine, _: str, __: Path) 
         engine.start(RunRequest("mlship-test-nothing:0"))
 
 
+def a_gpu_that_there_is_none_of_is_told_and_leaves_no_container(engine: Engine, image: str, _: Path) -> None:
+    run = RunRequest(image, command=SLEEP, gpu=True)
+    with pytest.raises(EngineError, match="can give a container no GPU") as caught:
+        engine.start(run)
+    assert "--gpus all: " in caught.value.message
+    assert "nvidia-ctk" in caught.value.hint
+    with started(engine, replace(run, gpu=False)) as container:  # nothing is left that has its name
+        assert engine.wait(container, 0) is None
+
+
 def an_image_is_known(engine: Engine, image: str, _: Path) -> None:
     info = engine.image(image)
     assert info is not None
@@ -107,6 +118,7 @@ CONTRACT: tuple[Check, ...] = (
     removal_is_quiet_when_gone,
     death_by_memory_is_told,
     an_unknown_image_is_none_and_cannot_start,
+    a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
     an_image_is_known,
     a_build_tells_its_steps_in_order_and_exports,
     a_failed_step_is_named_with_its_lines,

@@ -12,6 +12,7 @@ from mlship.engine.base import (
     ImageInfo,
     RunRequest,
 )
+from mlship.engine.gpu import no_gpu
 from mlship.errors import MlshipError, UsageError
 
 
@@ -38,6 +39,7 @@ class FakeEngine:
         files: what a build with `export` writes.
         calls: the verbs that were used, in order.
         running: containers that were started and not removed, by id.
+        gpus: it can give a container a GPU.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class FakeEngine:
     calls: list[str] = field(default_factory=list)
     requests: list[BuildRequest | RunRequest] = field(default_factory=list)
     running: dict[str, tuple[Script, ExitState | None]] = field(default_factory=dict)
+    gpus: bool = True
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
@@ -86,6 +89,8 @@ class FakeEngine:
         self.requests.append(request)
         if request.image not in self.images:
             raise UsageError(f"the engine has no image {request.image}", hint=f"docker pull {request.image}")
+        if request.gpu and not self.gpus:
+            raise no_gpu({"--gpus all": 'could not select device driver "" with capabilities: [[gpu]]'})
         script = self.scripts[request.command]
         self.running[request.name] = (script, script.ends)
         return request.name

@@ -76,7 +76,7 @@ def run(*command: str, given: str = "") -> str:
 
 def runtime(registry: str) -> CudaImage:
     """CUDA 12.9 with cuDNN and NCCL, as a server would take it."""
-    kind = Kind("12.9.1-cudnn-runtime-ubuntu22.04", "12.9", ("nvidia-cuda-runtime-cu12==12.9.79",), _runtime)
+    kind = Kind("12.9.2-cudnn-runtime-ubuntu22.04", "12.9", ("nvidia-cuda-runtime-cu12==12.9.79",), _runtime)
     return _published(kind, registry)
 
 

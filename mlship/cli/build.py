@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json, Platform
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, On, Platform
 
 if TYPE_CHECKING:
     from mlship.pipeline import BuildReport
@@ -20,32 +20,44 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     tag: Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")] = None,
     push: Annotated[bool, typer.Option("--push", help="Push the image once the smoke test has passed.")] = False,
     platform: Platform = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke/--no-smoke", help="Prove that the model loads, warms and serves.")
-    ] = True,
+        On | None, typer.Option("--smoke", help="Test on the CPU or the GPU. Default: what the image is made for.")
+    ] = None,
+    no_smoke: Annotated[bool, typer.Option("--no-smoke", help="Test nothing; then nothing is proven.")] = False,
     builder: Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")] = None,
     cache_from: Caches = None,
     cache_to: Caches = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")] = False,
     json: Json = False,
 ) -> None:
-    """Build the image from the lock, then prove in it that the model loads, warms and serves."""
+    """Build the image from the lock, then prove in it that the model loads, warms and serves.
+
+    A model on GPUs is matched to its hosts first, and proven on a GPU; where the build machine has none, --smoke cpu
+    proves what can be proven, and the image's label says so.
+    """
     from mlship import pipeline
+    from mlship.cli.options import fleet_finder
     from mlship.cli.reporter import ConsoleReporter
+    from mlship.console import warn
     from mlship.engine.docker import DockerEngine
     from mlship.image.reference import check_reference
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
+    name = check_reference(tag) if tag is not None else None
+    prepared = pipeline.prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
+    for warning in prepared.warnings:
+        warn(warning)
     options = pipeline.BuildOptions(
-        tag=check_reference(tag) if tag is not None else None,
+        tag=name,
         push=push,
-        smoke=smoke,
+        smoke=pipeline.smoke_device(prepared, smoke.value if smoke else None, skip=no_smoke),
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
     )
-    prepared = pipeline.prepare(directory, platform)
     _show(pipeline.build(prepared, DockerEngine(), options, reporter), json=json)
 
 

@@ -1,11 +1,17 @@
 """`mlship dockerfile`."""
 
-from mlship.cli.options import HERE, Directory, Platform
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Platform
 
 
-def dockerfile(directory: Directory = HERE, platform: Platform = None) -> None:
+def dockerfile(
+    directory: Directory = HERE,
+    platform: Platform = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
+) -> None:
     """Print the Dockerfile that `mlship build` builds."""
+    from mlship.cli.options import fleet_finder
     from mlship.console import emit
     from mlship.pipeline import prepare
 
-    emit(prepare(directory, platform).dockerfile)
+    emit(prepare(directory, platform, fleet_finder(directory, driver, compute_capability)).dockerfile)

@@ -11,7 +11,6 @@ from mlship.cli.options import HERE, Directory, Json
 _MOST = 50_000_000  # bytes; a node is some 10 to 20 kB of JSON
 
 hosts = typer.Typer(
-    help="Show what the GPU hosts offer that an image is matched to.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -19,9 +18,10 @@ hosts = typer.Typer(
 
 @hosts.callback(invoke_without_command=True)
 def show(context: typer.Context, directory: Directory = HERE, json: Json = False) -> None:
-    """Show what the GPU hosts offer that an image is matched to, and the CUDA that all of them can run.
+    """Show the GPU hosts that images are matched to.
 
-    They are the files in hosts/; without such a folder, this machine.
+    Each with the CUDA that it offers, and then the CUDA that all of them can run. They are the files in hosts/;
+    without such a folder, this machine.
     """
     from mlship.console import emit
     from mlship.cuda.fleet import fleet_cuda
@@ -48,9 +48,9 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
 def record(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as hosts/a100.json; - prints it instead.")],
 ) -> None:
-    """Look at this GPU host and write what it offers into a file, to be committed.
+    """Write what this GPU host offers into a file.
 
-    A file that is there is never overwritten.
+    Commit the file: images are matched to all hosts in hosts/. A file that is there is never overwritten.
     """
     from mlship.console import emit, say, warn
     from mlship.cuda.host_files import check_name, save_new
@@ -79,10 +79,11 @@ def import_nodes(
         Path("hosts")
     ),
 ) -> None:
-    """Write a host file for each kind of GPU node of a cluster, by the labels of GPU Feature Discovery.
+    """Write files for a cluster's kinds of GPU nodes.
 
-    Nodes with the same driver, GPU and processor are one kind. A file that an earlier import wrote is brought up to
-    date; one that was recorded or written by hand is never overwritten.
+    They are told apart by the labels of GPU Feature Discovery: nodes with the same driver, GPU and processor
+    are one kind. A file that an earlier import wrote is brought up to date; one that was recorded or written by hand
+    is never overwritten.
     """
     from mlship.cuda.host_files import outdated, plan_import
     from mlship.cuda.nodes import read_nodes

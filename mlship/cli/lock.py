@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json
 
 if TYPE_CHECKING:
+    from mlship.cuda.hosts import Fleet
+    from mlship.lock.compile import Upgrade
+    from mlship.lock.gpu import GpuTarget
     from mlship.project.config import Config
 
 
-def lock(
+def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit 3 and say what changed.")] = False,
     upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Let every pin and the base image move.")] = False,
@@ -19,53 +22,71 @@ def lock(
         list[str] | None,
         typer.Option("--upgrade-package", "-P", metavar="NAME", help="Let this pin move. Repeatable."),
     ] = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
     json: Json = False,
 ) -> None:
     """Resolve the requirements for the image's Python and platform, every pin with hashes.
 
-    Pins that still fit stay as they are.
+    Pins that still fit stay as they are. For a model on GPUs, CUDA is chosen first: the newest that every host runs.
     """
+    from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
+    from mlship.lock.compile import Upgrade
     from mlship.project.load import load_config
 
     config = load_config(directory)
     if check and (upgrade or upgrade_package):
         raise UsageError("--check changes nothing, so nothing can be upgraded with it", hint="drop one of the two")
-    if check or not (upgrade or upgrade_package or _stale(directory, config)):
-        _check(directory, config, json=json)
+    fleet = fleet_finder(directory, driver, compute_capability)(config)
+    gpu = _target(directory, config, fleet) if fleet else None
+    now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
+    if check or not (upgrade or upgrade_package or _stale(directory, config, now)):
+        _check(directory, config, now, json=json)
     else:
-        _resolve(directory, config, all_pins=upgrade, packages=tuple(upgrade_package or ()), json=json)
+        _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
 
 
-def _stale(directory: Path, config: "Config") -> bool:
+def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
+    from mlship.console import say
+    from mlship.cuda.target import lock_target
+    from mlship.lock.inputs import read_inputs
+
+    target = lock_target(config, read_inputs(directory, config), fleet)
+    names = ", ".join(host.name for host in fleet.hosts)
+    say(f"CUDA for {names} ({fleet.origin}): {target.key}")
+    return target
+
+
+def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
     """The lock does not answer what is asked now; one that does would be resolved into itself."""
     from mlship.errors import LockError
     from mlship.lock.check import check_lock
 
     try:
-        check_lock(directory, config)
+        check_lock(directory, config, cuda)
     except LockError:
         return True
     return False
 
 
-def _check(directory: Path, config: "Config", *, json: bool) -> None:
+def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -> None:
     from mlship.console import emit, say
     from mlship.lock.check import check_lock
     from mlship.report.json import to_json
 
-    lock = check_lock(directory, config)
+    lock = check_lock(directory, config, cuda)
     if json:
         emit(to_json({"fresh": True, "pins": len(lock.pins), "base": lock.record.base, "digest": lock.record.digest}))
     say(f"{config.requirements.lock} is up to date: {len(lock.pins)} pins, {lock.record.base}")
 
 
-def _resolve(directory: Path, config: "Config", *, all_pins: bool, packages: tuple[str, ...], json: bool) -> None:
+def _resolve(directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTarget | None", *, json: bool) -> None:
     import time
 
     from mlship.console import emit, say
     from mlship.engine.docker import DockerEngine
-    from mlship.lock.compile import Upgrade, choose_place
+    from mlship.lock.compile import choose_place
     from mlship.lock.resolve import resolve
     from mlship.report.lock import lock_json, lock_lines
     from mlship.resources import cache_folder
@@ -74,7 +95,7 @@ def _resolve(directory: Path, config: "Config", *, all_pins: bool, packages: tup
     where = "on this machine" if place.local else "in the base image"
     say(f"resolving {config.requirements.input} {where}: {place.reason}")
     started = time.monotonic()
-    resolved = resolve(directory, config, DockerEngine, Upgrade(all_pins, packages), cache_folder())
+    resolved = resolve(directory, config, DockerEngine, upgrade, cache_folder(), gpu)
     seconds = time.monotonic() - started
     for line in lock_lines(resolved, config.requirements.lock, seconds):
         say(line)

@@ -1,15 +1,24 @@
 """`mlship plan`."""
 
-from mlship.cli.options import HERE, Directory, Json, Platform
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform
 
 
-def plan(directory: Directory = HERE, platform: Platform = None, json: Json = False) -> None:
+def plan(
+    directory: Directory = HERE,
+    platform: Platform = None,
+    driver: Driver = None,
+    compute_capability: Capabilities = None,
+    json: Json = False,
+) -> None:
     """Show what will be built, and why. Needs no engine and no network."""
-    from mlship.console import emit
+    from mlship.cli.options import fleet_finder
+    from mlship.console import emit, warn
     from mlship.pipeline import prepare
     from mlship.report.plan import show_plan
 
-    prepared = prepare(directory, platform)
+    prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
+    for warning in prepared.warnings:
+        warn(warning)
     if json:
         emit(prepared.plan.to_json())
     else:

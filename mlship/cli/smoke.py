@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Directory, Json, On
 
 if TYPE_CHECKING:
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.base import Engine
+    from mlship.smoke.observed import Device
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.spec import SmokeSpec
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
     directory: Directory = HERE,
+    on: Annotated[
+        On | None,
+        typer.Option("--on", help="Test on the CPU or on the host's GPUs. Default: what the image is made for."),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 512m or 2g.")
     ] = None,
@@ -43,10 +48,12 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
     engine, reporter = DockerEngine(), ConsoleReporter(verbose=verbose)
     spec = _limited(_spec(engine, image, directory), memory, timeout)
+    device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
     if record_golden is not None:
-        _record(engine, image, spec, record_golden, reporter)
+        _record(engine, image, spec, record_golden, reporter, device)
         return
-    report = run_smoke(engine, image, spec, reporter.step, listen=say if verbose else lambda _line: None)
+    listen = say if verbose else lambda _line: None
+    report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen)
     _show(report, json=json)
 
 
@@ -81,7 +88,9 @@ def conclude(report: "SmokeReport") -> None:
         raise CheckFailed(f"{report.image} is not proven: {bad.id}", hint=bad.remedy)
 
 
-def _record(engine: "Engine", image: str, spec: "SmokeSpec", file: Path, reporter: "ConsoleReporter") -> None:
+def _record(
+    engine: "Engine", image: str, spec: "SmokeSpec", file: Path, reporter: "ConsoleReporter", device: "Device"
+) -> None:
     from mlship.console import say
     from mlship.errors import UsageError
     from mlship.files import write_atomic
@@ -92,7 +101,7 @@ def _record(engine: "Engine", image: str, spec: "SmokeSpec", file: Path, reporte
             f"{file} exists, and a recorded answer is never overwritten",
             hint="remove it first, or record to another file and compare the two",
         )
-    write_atomic(file, record_golden(engine, image, spec, reporter.step))
+    write_atomic(file, record_golden(engine, image, spec, reporter.step, device=device))
     say(f"wrote {file}; name it in mlship.yaml: `model: {{golden: {file}}}`")
 
 

@@ -21,6 +21,7 @@ class Match:
         cuda: of the libraries in the image; None where nothing needs any.
         runtime: name and tag of NVIDIA's image that they are copied from; None where wheels bring them.
         devel: the one that is mounted for nvcc; None where nothing is compiled.
+        compat: the one whose forward-compatibility libraries are shipped; None where no host needs them.
         verdicts: of every stack on every host.
         missing: why there is no such image; empty where there is one or none is needed.
         require: NVIDIA_REQUIRE_CUDA: no more than what the oldest of the hosts offers, since that was matched; empty
@@ -31,6 +32,7 @@ class Match:
     cuda: Cuda | None
     runtime: str | None
     devel: str | None
+    compat: str | None
     verdicts: tuple[Verdict, ...]
     missing: str
     require: str
@@ -56,26 +58,38 @@ def check(needs: Needs, fleet: Fleet, distro: str, *, compat: bool = False) -> M
         distro: Debian release of the image: NVIDIA's libraries must not need a newer glibc.
         compat: NVIDIA's forward-compatibility libraries are in the image.
     """
-    runtime, devel, missing = None, None, ""
+    runtime, devel, shipped, missing = None, None, None, ""
     if needs.takes:
         flavour = "cudnn-runtime" if needs.cudnn else "runtime"
         found = _image(needs.takes, flavour, needs.cudnn, fleet, distro)
         missing = "" if found else _none(needs, flavour, distro)
         if found:
             runtime, needs = found[1], needs.on(found[0])
-    if needs.compiled and needs.cuda:
-        around = (Cuda(needs.cuda.major, 0), Cuda(needs.cuda.major, needs.cuda.minor + 1))
-        built = _image(around, "devel", None, fleet, distro)
-        devel = built[1] if built else None
-        missing = missing or ("" if built else _none(needs, "devel", distro))
     verdicts = tuple(verdict for host in fleet.hosts for verdict in _verdicts(needs, host, compat=compat))
-    return Match(needs, needs.cuda, runtime, devel, verdicts, missing, _require(needs, fleet, verdicts))
+    if needs.compiled and needs.cuda:
+        devel = _same(needs.cuda, "devel", distro)
+        missing = missing or ("" if devel else _none(needs, "devel", distro))
+    if needs.cuda and _helped(verdicts):
+        shipped = _same(needs.cuda, "runtime", distro)
+        missing = missing or ("" if shipped else _none(needs, "runtime", distro))
+    return Match(needs, needs.cuda, runtime, devel, shipped, verdicts, missing, _require(needs, fleet, verdicts))
 
 
 def _verdicts(needs: Needs, host: HostProfile, *, compat: bool) -> Iterator[Verdict]:
     yield from (judge(stack, host, compat=compat) for stack in needs.stacks)
     for name, why in needs.unjudged:
         yield Verdict(host.name, name, (Reason("unknown-release", why, "mlship's tables"),))
+
+
+def _helped(verdicts: tuple[Verdict, ...]) -> set[str]:
+    """Hosts that run it by forward compatibility alone."""
+    return {verdict.host for verdict in verdicts for reason in verdict.reasons if reason.kind == "forward-compat"}
+
+
+def _same(cuda: Cuda, flavour: str, distro: str) -> str | None:
+    """The image of exactly this CUDA."""
+    found = (image_tag(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro])
+    return next((f"nvidia/cuda:{image.tag(flavour)}" for image in found if image), None)
 
 
 def _image(
@@ -104,7 +118,7 @@ def _require(needs: Needs, fleet: Fleet, verdicts: tuple[Verdict, ...]) -> str:
     """The larger of what the libraries need and no host lacks, so that a host older than any matched one is refused."""
     if needs.cuda is None:
         return ""
-    helped = {verdict.host for verdict in verdicts for r in verdict.reasons if r.kind == "forward-compat"}
+    helped = _helped(verdicts)
     offered = [cuda for host in fleet.hosts if host.name not in helped and (cuda := offered_by(host))]
     branches = sorted({d.branch for host in fleet.hosts if host.name in helped and (d := Driver.parse(host.driver))})
     least = f"cuda>={min([needs.cuda, *offered])}"

@@ -21,7 +21,6 @@ _BRING_TORCH = frozenset(
         *("torchaudio", "torchmetrics", "torchvision", "transformers", "ultralytics", "openai-whisper"),
     }
 )
-_MINORS, _PATCHES = 40, 12
 _INDEXED = " from the wheel index"
 
 
@@ -128,8 +127,8 @@ def _with_torch(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
 def _candidates(ask: Ask, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:
     """Bands that the specifier allows, newest first.
 
-    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs by minor-version
-    compatibility, and then the newest.
+    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs there by
+    minor-version compatibility, and then the newest.
     """
     for release in reversed(tables().packages.releases.get(ask.name, ())):
         if release.variants and _allows(ask.specifier, release):
@@ -181,13 +180,12 @@ def _libraries(variant: Variant, cuda: Cuda, fleet: Fleet) -> Cuda:
 
 
 def _allows(specifier: SpecifierSet, release: Release) -> bool:
-    """Whether some version of the band may fit; bands are minor releases, so a few patch releases are tried."""
+    """Whether some version of the band may fit: its first, one that the specifier names, or one just above that."""
     if release.versions is None:
         return True
     low, high = (Version(part.lstrip(">=<")) for part in release.versions.split(","))
-    tried = {low, *(Version(f"{low.major}.{minor}.{patch}") for minor in range(low.minor, low.minor + _MINORS)
-                    for patch in range(_PATCHES))}  # fmt: skip
-    tried |= {Version(v) for spec in specifier if (v := spec.version.rstrip(".*"))}
+    named = [spec.version.removesuffix(".*").partition("+")[0] for spec in specifier]
+    tried = {low, *map(Version, named), *(Version(f"{text}.1") for text in named if text.replace(".", "").isdecimal())}
     return any(low <= version < high and _fits(specifier, version) for version in tried)
 
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts import Fleet, HostProfile
 from mlship.cuda.tables import architecture_of, cuda_of
-from mlship.cuda.versions import Capability, Cuda, driver_in
+from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.errors import UsageError
 
 Side: TypeAlias = Literal["most", "least"]
@@ -112,11 +112,9 @@ def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Unknown]]:
 
 
 def _of_driver(host: HostProfile) -> Iterator[Bound | Unknown]:
-    driver, suffix = driver_in(host.driver)
+    driver = Driver.parse(host.driver)
     if driver is None:
         raise _bad(host, f"{host.driver!r} is not a driver version such as 550.54.15, as `nvidia-smi` prints it")
-    if suffix:
-        yield Unknown(host.name, f"what {suffix!r} means in driver {host.driver}; it is taken for {driver}")
     offered = cuda_of(driver)
     if offered.cuda is not None:
         yield Bound(host.name, "most", str(offered.cuda), "driver", f"driver {driver}")

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlship.cuda.versions import Capability, Driver
 from mlship.errors import UsageError
 
 SCHEMA = 1
@@ -101,6 +102,11 @@ def parse_host(text: str, name: str) -> HostProfile:
             f"{name} was written by another mlship (host schema {host.schema}, known: {SCHEMA})",
             hint="update mlship, or record the host again with this one: `mlship hosts record`",
         )
+    if Driver.parse(host.driver) is None:
+        raise UsageError(
+            f"{name}: driver {host.driver!r} is no driver version such as 550.54.15",
+            hint="write it as nvidia-smi prints it, without a suffix, or record the host again: `mlship hosts record`",
+        )
     if not host.gpus:
         raise UsageError(
             f"{name} describes a host without a GPU, and nothing can be matched to it",
@@ -125,6 +131,24 @@ def read_fleet(folder: Path, shown: str) -> Fleet:
     if not paths:
         raise _empty(f"{shown} holds no host files")
     return Fleet(tuple(_read(path, f"{shown}{path.name}") for path in paths), shown, committed=True)
+
+
+def named_fleet(driver: str, capabilities: tuple[str, ...], platform: str) -> Fleet:
+    """The one host that the command line describes.
+
+    Raises:
+        UsageError: no driver version, or no compute capability.
+    """
+    if Driver.parse(driver) is None:
+        raise UsageError(
+            f"--driver {driver} is no driver version", hint="write it as nvidia-smi does: 550.54.15 (without a suffix)"
+        )
+    try:
+        gpus = tuple(Gpu(f"compute capability {Capability.parse(text)}", text) for text in capabilities)
+    except ValueError as error:
+        raise UsageError(f"--compute-capability: {error}", hint="write it as 8.0 (an A100), 8.9, 9.0, ...") from error
+    host = HostProfile("the named host", driver, gpus, platform, source="command line")
+    return Fleet((host,), "the command line", committed=False)
 
 
 def _empty(what: str) -> UsageError:

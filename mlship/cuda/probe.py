@@ -53,22 +53,24 @@ def this_host(name: str, seconds: float = SECONDS) -> HostProfile:
     return describe(answer, name, platform, toolkit_version(), engine_version())
 
 
-def fleet_of(directory: Path) -> Fleet:
-    """The hosts of a repository: its folder hosts/, or this machine where it has none.
+def fleet_of(directory: Path, name: str = FOLDER) -> Fleet:
+    """The hosts of a repository: those in its folder of that name, or this machine where it has none.
 
     Raises:
         UsageError: the folder holds no host files, or a bad one.
         MatchError: no folder, and nothing to match to here.
     """
-    folder = directory / FOLDER
+    folder = directory / name
     if folder.exists():
-        return read_fleet(folder, f"{FOLDER}/")
+        return read_fleet(folder, f"{name}/")
     try:
         return Fleet((this_host("this-machine"),), "this machine", committed=False)
     except MatchError as error:
         raise MatchError(
-            f"there is no folder {FOLDER}/, and {error.message}",
-            hint=f"{error.hint}; for a cluster: `kubectl get nodes -o json | mlship hosts import -`",
+            f"CUDA is matched to hosts, and none is named: there is no folder {name}/, and here {error.message}",
+            hint=f"on each kind of GPU host run `mlship hosts record {name}/NAME.json` and commit the files (for a "
+            f"cluster: `kubectl get nodes -o json | mlship hosts import -`), or name one by --driver and "
+            f"--compute-capability; to use this machine: {error.hint}",
         ) from error
 
 

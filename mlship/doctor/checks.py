@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Layer
-from mlship.doctor.views import gpus, kernel_driver, places
+from mlship.doctor.views import gpus, kernel_driver, passed_on, places
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ def _hardware(facts: Facts) -> Iterator[Check]:
     if answering:
         names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in answering})
         yield Check("hardware", f"{len(answering)} on the PCI bus: {', '.join(names)}")
+    for gpu in passed_on(facts):
+        name, driver = known(gpu.name) or "an NVIDIA GPU", known(gpu.driver)
+        yield Check("hardware", f"{name} is bound to {driver}: kept for virtual machines, not for this host")
 
 
 def _module(facts: Facts) -> Iterator[Check]:

@@ -10,6 +10,7 @@ _NODES = Decider("device_nodes", "ls -l /dev/nvidia*")
 _LOG = Decider("kernel.log", "sudo dmesg | grep -iE 'nvrm|nvidia|xid|nouveau'")
 _ENV = Decider("env", "env | grep -E '^(NVIDIA|CUDA|LD)_'")
 _DEVICES = Decider("nvml.devices", "nvidia-smi -q")
+_PYTHONS = Decider("pythons", "pip list | grep -iE 'torch|onnxruntime|tensorflow|jax|cupy|nvidia'")
 _BY_SYMPTOM: tuple[tuple[str, tuple[Decider, ...]], ...] = (
     ("nvml.init=18", (_MODULE, Decider("nvml.library", "ldconfig -p | grep libnvidia-ml"))),
     ("nvml.init=4", (_NODES, Decider("user.groups", "id"))),
@@ -35,8 +36,12 @@ _BY_SYMPTOM: tuple[tuple[str, tuple[Decider, ...]], ...] = (
     ("cuda.library", (_NODES, _ENV, Decider("container.host_config", "docker inspect CONTAINER"))),
     ("cuda.runtime=35", (_LIBCUDA, _MODULE)),
     ("cuda.context=46", (_DEVICES, Decider("host.services.nvidia-gridd", "systemctl status nvidia-gridd"))),
+    ("cuda.kernel=*", (_PYTHONS, _DEVICES)),
     ("cuda.*", (_DEVICES, _LOG)),
     ("torch", (Decider("pythons", "python -c 'import torch; print(torch.__version__, torch.version.cuda)'"), _ENV)),
+    ("image.registry=404", (Decider("image.base", "grep FROM Dockerfile"),)),
+    ("message.image-not-found", (Decider("image.registry_status", "docker manifest inspect IMAGE"),)),
+    *((name, (_PYTHONS, _ENV, _LIBCUDA)) for name in ("onnxruntime", "tensorflow", "jax", "cupy", "triton")),
     ("message.*", (Decider("host.docker", "docker info"), Decider("host.toolkit.version", "nvidia-ctk --version"))),
     ("*", (_ENV, _LIBCUDA)),
 )

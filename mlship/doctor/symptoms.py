@@ -20,6 +20,7 @@ from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, 
 _DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _CONTAINER_LACKS_NVML = 12
 _NO_PERMISSION = 4  # in MIG mode the whole GPU's figures are for root alone
+_NOT_FOUND = 404
 # What a user saw, and the symptom that it is; the first that fits.
 _MESSAGES = (
     (r"[Dd]river/library version mismatch", "nvml.init=18"),
@@ -36,12 +37,37 @@ _MESSAGES = (
     (r"busy or unavailable", "cuda.context=46"),
     (r"no kernel image", "cuda.kernel=209"),
     (r"unsupported toolchain", "cuda.kernel=222"),
+    (r"GPU is lost|fallen off the bus", "nvml.device=15"),
+    (r"GPU requires reset", "nvml.device=16"),
+    (r"necessary power cables", "nvml.device=8"),
+    (r"uncorrectable ECC error", "cuda.init=214"),
+    (r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError", "message.out-of-memory"),
+    (r"strategy detected|invalid device discovery strategy", "message.device-plugin-strategy"),
+    (r"Runtime\.Name must be set", "message.runtime-name"),
+    (r"Insufficient nvidia\.com", "message.insufficient-gpu"),
+    (r"device_count\(\) shows only|device >= 0 && device < num_gpus", "message.device-count"),
+    (r"couldn't find libnvidia-ml|libnvidia-ml.so.1: cannot open", "nvml.init=12"),
+    (r"libcuda.so.1: cannot open", "cuda.library"),
     (r"could not select device driver", "message.could-not-select-device-driver"),
     (r"unknown or invalid runtime name", "message.unknown-runtime"),
     (r"unresolvable CDI devices", "message.unresolvable-cdi"),
     (r"unsatisfied condition", "message.unsatisfied-condition"),
+    (r"unsupported capabilities found", "message.unsupported-capabilities"),
     (r"nvidia-container-cli", "message.nvidia-container-cli"),
     (r"no runtime for .nvidia.", "message.no-runtime-nvidia"),
+    (r"nvidia-smi.*(not found|No such file)", "message.no-nvidia-smi"),
+    (r"(stat|mount|crun|runc).*(nvidia|cuda).*[Nn]o such file", "message.missing-file"),
+    (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),
+    (r"Conflicting values set for option Signed-By.*nvidia", "message.signed-by"),
+    (r"does not match the detected host platform|exec format error", "message.platform"),
+    (r"not compatible with the current PyTorch installation|architectural feature absent", "cuda.kernel=209"),
+    (r"not compiled with CUDA enabled|undefined symbol: _*nvJitLink", "torch"),
+    (r"libcuda\.so cannot found|cannot find -lcuda", "triton"),
+    (r"CUDA-enabled jaxlib is not installed|Loaded runtime CuDNN library", "jax"),
+    (r"[Cc]annot dlopen some GPU libraries|Skipping registering GPU", "tensorflow"),
+    (r"libonnxruntime_providers_cuda\.so|Failed to create CUDAExecutionProvider", "onnxruntime"),
+    (r"manifest (for|unknown)|nvidia/[\w-]+:\S+: not found", "message.image-not-found"),
+    (r"Error loading shared library lib(cuda|nvidia)", "message.library-not-loaded"),
 )
 
 
@@ -64,8 +90,12 @@ def symptoms(facts: Facts) -> tuple[Symptom, ...]:
     """Every symptom, once each. None where there is no NVIDIA GPU: nothing is wrong with what is not there."""
     if gpu_is_known_absent(facts):
         return ()
-    found = chain(*(_of_place(facts, where, place) for where, place in places(facts)), _of_messages(facts))
-    return tuple({(symptom.id, symptom.where): symptom for symptom in found}.values())
+    of_places = (_of_place(facts, where, place) for where, place in places(facts))
+    found = chain(*of_places, _of_image(facts), _of_messages(facts))
+    first: dict[tuple[str, Where], Symptom] = {}
+    for symptom in found:  # what was measured comes before what somebody saw
+        first.setdefault((symptom.id, symptom.where), symptom)
+    return tuple(first.values())
 
 
 def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
@@ -73,6 +103,8 @@ def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     yield from _cuda(where, place)
     for environment in each(place.pythons):
         yield from _frameworks(where, environment)
+        if known(place.cuda.init) == 0:
+            yield from _compilers(where, environment)
 
 
 def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
@@ -105,7 +137,8 @@ def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
         return False
     if where == "container":
         return known(place.cuda.init) == 0
-    return driver_is_contained(facts) or not gpus(facts)
+    reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
+    return reached or driver_is_contained(facts) or not gpus(facts)
 
 
 def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
@@ -129,6 +162,8 @@ def _frameworks(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
     flow, jax = known(environment.tensorflow), known(environment.jax)
     if torch and known(torch.is_available) is False:
         yield Symptom("torch", where, "torch.cuda.is_available() is False")
+    elif torch and (error := known(torch.error)):
+        yield Symptom("torch", where, f"torch raises {error}")
     if onnx and (used := known(onnx.session_providers)) and set(used) == {"CPUExecutionProvider"}:
         yield Symptom("onnxruntime", where, "an onnxruntime session runs on the CPU")
     if flow and known(flow.gpus) == 0:
@@ -137,10 +172,25 @@ def _frameworks(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
         yield Symptom("jax", where, "jax runs on the CPU")
 
 
+def _of_image(facts: Facts) -> Iterator[Symptom]:
+    if known(facts.image.registry_status) == _NOT_FOUND:
+        yield Symptom("image.registry=404", "container", "the registry has no such image")
+
+
+def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
+    """What fails although CUDA starts; without CUDA its own symptoms say enough."""
+    cupy, triton = known(environment.cupy), known(environment.triton)
+    if cupy and (error := known(cupy.error)):
+        yield Symptom("cupy", where, f"cupy raises {error}")
+    if triton and (error := known(triton.error)):
+        yield Symptom("triton", where, f"triton raises {error}")
+
+
 def _of_messages(facts: Facts) -> Iterator[Symptom]:
     """What somebody saw, in the place where the same was measured; else in the container."""
     measured = {symptom.id: symptom.where for where, place in places(facts) for symptom in _measured(where, place)}
-    for line in each(facts.messages):
+    error = known(facts.container.error)
+    for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((name for pattern, name in _MESSAGES if re.search(pattern, line)), None)
         if name is not None and name not in measured:
             yield Symptom(name, "container", f"somebody saw: {line.strip()}")

@@ -12,6 +12,8 @@ from mlship.doctor.finding import Where
 Places: TypeAlias = tuple[tuple[Where, Place], ...]
 
 NVIDIA = "10de"
+_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
+_PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
 # First PCI device id of each range of chips, from the public list of PCI ids; a GPU belongs to the last one below it.
 _CHIPS = (
     (0x0000, "Kepler or older"),
@@ -48,7 +50,16 @@ def module_is_loaded(facts: Facts) -> bool | None:
 
 
 def gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """NVIDIA's GPUs on the PCI bus (not its NVSwitches or audio devices)."""
+    """NVIDIA's GPUs on the PCI bus that this host uses (not NVSwitches, audio devices, or what it passes on)."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
+
+
+def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
+    """NVIDIA's GPUs that this host keeps for virtual machines: by intent, so that nothing is wrong with it."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) in _PASSES_ON)
+
+
+def _nvidia(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(
         device
         for device in each(facts.kernel.pci)
@@ -75,15 +86,17 @@ def is_tegra(facts: Facts) -> bool:
 
 
 def driver_is_contained(facts: Facts) -> bool:
-    """The GPU Operator keeps the driver's user space in a container: the host has none, and that is well."""
+    """The driver's user space is kept off the host's loader path (GPU Operator, GKE, NixOS): that is well."""
     config = known(facts.host.toolkit.config)
     root = known(config.root) if config else None
-    return root == "/run/nvidia/driver" or known(looked_up(facts.host.paths, "/run/nvidia/driver")) is not None
+    return root == "/run/nvidia/driver" or any(known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
 
 
 def gpu_is_known_absent(facts: Facts) -> bool:
     """Somebody looked at the bus, and nothing else speaks of an NVIDIA GPU either."""
-    if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_wsl(facts) or is_tegra(facts):
+    if is_wsl(facts):
+        return wsl_lacks_nvidia(facts) and known(facts.host.cuda.init) != 0
+    if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_tegra(facts):
         return False
     answers = (place.nvml.init for _, place in places(facts))
     return module_is_loaded(facts) is not True and all(known(answer) != 0 for answer in answers)
@@ -129,6 +142,23 @@ def brands(facts: Facts) -> frozenset[str]:
         for device in each(place.nvml.devices)
         if (brand := known(device.brand)) is not None
     )
+
+
+def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
+    """Every return code of CUDA that is not 0, with the fact that it is."""
+    found: list[tuple[str, Fact[int]]] = []
+    for where, place in places(facts):
+        found += [(f"{where}.cuda.init", place.cuda.init), (f"{where}.cuda.runtime_code", place.cuda.runtime_code)]
+        for device in each(place.cuda.devices):
+            found += [(f"{where}.cuda.devices", device.context_code), (f"{where}.cuda.devices", device.kernel_code)]
+    return tuple((name, code) for name, fact in found if (code := known(fact)))
+
+
+def wsl_lacks_nvidia(facts: Facts) -> bool:
+    """WSL2 whose Windows shows it adapters, none of them NVIDIA's."""
+    wsl = known(facts.host.wsl)
+    folders = known(wsl.drivers) if wsl else None
+    return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
 def fact_at(facts: Facts, path: str) -> object:

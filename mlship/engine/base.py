@@ -131,6 +131,7 @@ class RunRequest:
         network: "none", or "container:<id>" to share another container's.
         memory: limit in bytes, swap included.
         env: added to the image's.
+        gpu: all GPUs of the engine's host, in the way that this engine can.
         name: the container's, unique; known before it starts, so that it is removed even if starting is interrupted.
     """
 
@@ -139,6 +140,7 @@ class RunRequest:
     network: str = "none"
     memory: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    gpu: bool = False
     name: str = field(default_factory=_new_name)
 
 
@@ -184,7 +186,10 @@ class Engine(Protocol):
         ...
 
     def start(self, request: RunRequest) -> str:
-        """Start a container and return its id; whoever starts it removes it."""
+        """Start a container and return its id; whoever starts it removes it.
+
+        Where it cannot be given the GPUs that it asks for, that is an EngineError, and no container is left.
+        """
         ...
 
     def output(self, container: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from mlship import process
 from mlship.engine import buildx
 from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, RunRequest
 from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
+from mlship.engine.gpu import WAYS, Way, gpu_failure, lacks, no_gpu
 from mlship.errors import EngineError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from docker.context import Context
     from docker.models.containers import Container
     from docker.tls import TLSConfig
+    from docker.types import DeviceRequest
 
 OLDEST_ENGINE = 23  # the first whose own front end knows every Dockerfile feature that mlship uses
 OLDEST_BUILDX = (0, 13)  # the first with --progress=rawjson
@@ -283,22 +285,35 @@ def _check_engine(name: str, version: str) -> None:
 
 
 def _start(client: "DockerClient", request: RunRequest) -> str:
+    """Start, with a GPU in the first way that this engine knows."""
     from docker.errors import APIError
 
-    try:
-        container = _create(client, request)
+    refused: dict[str, str] = {}
+    for way in WAYS if request.gpu else (None,):
         try:
-            container.start()
-        except APIError:
-            container.remove(force=True, v=True)
-            raise
-    except APIError as error:
-        text = _said(error)
-        raise start_failure(request.image, text) or engine_failure(text) from error
+            return _start_one(client, request, way)
+        except APIError as error:
+            text = _said(error)
+            if way is None or not lacks(text):
+                gpu = gpu_failure(text) if request.gpu else None
+                raise gpu or start_failure(request.image, text) or engine_failure(text) from error
+            refused[way.name] = text
+    raise no_gpu(refused)
+
+
+def _start_one(client: "DockerClient", request: RunRequest, way: Way | None) -> str:
+    from docker.errors import APIError
+
+    container = _create(client, request, way)
+    try:
+        container.start()
+    except APIError:
+        container.remove(force=True, v=True)
+        raise
     return str(container.id)
 
 
-def _create(client: "DockerClient", request: RunRequest) -> "Container":
+def _create(client: "DockerClient", request: RunRequest, way: Way | None) -> "Container":
     from docker.types import LogConfig
 
     return client.containers.create(
@@ -315,9 +330,17 @@ def _create(client: "DockerClient", request: RunRequest) -> "Container":
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         pids_limit=_MOST_PROCESSES,
+        device_requests=[_device_request(way)] if way else None,
         # Whatever the engine's default is: not every log driver can be read back.
         log_config=LogConfig(type=LogConfig.types.JSON),
     )
+
+
+def _device_request(way: Way) -> "DeviceRequest":
+    from docker.types import DeviceRequest
+
+    capabilities = [list(group) for group in way.capabilities]
+    return DeviceRequest(driver=way.driver, count=way.count, device_ids=list(way.ids), capabilities=capabilities)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

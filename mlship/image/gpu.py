@@ -28,25 +28,26 @@ class GpuPlan:
     """What an image for NVIDIA GPUs has beside.
 
     Attributes:
-        cuda: version of CUDA's libraries in the image, such as "12.6".
+        cuda: version of CUDA's libraries in the image, such as "12.6"; None where nothing is known to need any.
         way: `wheels`: the lock brings them; `image`: they are copied from `runtime`.
         runtime: NVIDIA's image that the libraries are copied from; None for `wheels`.
         devel: NVIDIA's image that the builder mounts for nvcc, and that is not shipped; None where nothing is compiled.
         compiled: locked distributions that are compiled with it.
-        compat: the forward-compatibility folder is copied too, for hosts whose driver is older than the image's CUDA.
-        require: NVIDIA_REQUIRE_CUDA, such as "cuda>=12.4": what the matched hosts have shown to be enough.
+        compat: NVIDIA's image whose forward-compatibility libraries are shipped, for hosts whose driver is older than
+            the image's CUDA; None where there are none.
+        require: NVIDIA_REQUIRE_CUDA, such as "cuda>=12.4": what the oldest of the matched hosts offers; or empty.
         index: wheel index of the chosen CUDA; None where the project's own indexes have it.
         hosts: names of the hosts that the image is matched to.
         devices: what these have, for people: "T4 (7.5)".
     """
 
-    cuda: str
+    cuda: str | None
     way: Way
     require: str
     runtime: CudaImage | None = None
     devel: CudaImage | None = None
     compiled: tuple[str, ...] = ()
-    compat: bool = False
+    compat: CudaImage | None = None
     index: str | None = None
     hosts: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -57,5 +58,14 @@ class GpuPlan:
         return {
             "NVIDIA_VISIBLE_DEVICES": "all",
             "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-            "NVIDIA_REQUIRE_CUDA": self.require,
+            **({"NVIDIA_REQUIRE_CUDA": self.require} if self.require else {}),
         }
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One choice that mlship made, and why."""
+
+    topic: str
+    choice: str
+    why: str

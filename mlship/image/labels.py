@@ -11,6 +11,7 @@ from mlship.smoke.spec import LABEL as SMOKE
 
 OCI = "org.opencontainers.image"
 OWN = "dev.mlship"
+PROOF = f"{OWN}.proof.smoke"  # what an image for GPUs was proven on: "gpu", "cpu", "simulated gpu"
 
 
 def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: str) -> dict[str, str]:

@@ -243,7 +243,7 @@ def left_out(image: Image) -> Iterator[str]:
     for library in image.libraries:
         others = [name for name in _absent(image, library) if not is_cuda(name)]
         if others and any(is_cuda(name) for name in library.needed):
-            yield f"{_shown(library.path)} is not looked at: it needs {', '.join(others)}, which is no part of CUDA"
+            yield f"{_shown(library.path)} is not looked at: it also needs {', '.join(others)}, which the image lacks"
 
 
 def _absent(image: Image, library: Library) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
-from mlship.image.gpu import GpuPlan
+from mlship.image.gpu import GpuPlan, Reason
 from mlship.image.labels import labels
 from mlship.image.serving import forks
 from mlship.image.telemetry import silenced
@@ -65,15 +65,6 @@ class Packages:
 
     build: tuple[str, ...]
     run: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One choice that mlship made, and why."""
-
-    topic: str
-    choice: str
-    why: str
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ How it was chosen is `mlship.cuda`'s business.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mlship.lock.cuda_names import LIBRARIES
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
-
-_PREFIXES = ("nvidia-", "cuda-")
 
 
 @dataclass(frozen=True)
@@ -40,5 +39,5 @@ def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
 
 def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
     """A lock of another CUDA, as pins to keep: all but CUDA's libraries and what is built for one CUDA."""
-    kept = (pin for pin in pins if pin.name not in target.packages and not pin.name.startswith(_PREFIXES))
+    kept = (pin for pin in pins if pin.name not in target.packages and not pin.name.startswith(LIBRARIES))
     return "".join(f"{pin.name}=={pin.version}\n" for pin in kept if pin.url is None)

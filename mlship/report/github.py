@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlship.console import clean
-from mlship.report.human import SIGNS, evidence, finding, measured, verdict
+from mlship.report.human import SIGNS, evidence, finding, measured, verdict, where
 from mlship.smoke.result import Check, SmokeReport
 
 VARIABLE = "GITHUB_STEP_SUMMARY"
@@ -32,7 +32,7 @@ def markdown(report: SmokeReport) -> str:
 def _lines(report: SmokeReport) -> Iterator[str]:
     yield f"### {SIGNS['pass' if report.passed else 'fail']} {_text(verdict(report))}"
     yield ""
-    yield f"Image {_text(report.image)}, tested on {_text(report.device)}."
+    yield f"Image {_text(report.image)}, tested on {_text(where(report))}."
     yield ""
     yield "| | check | seen |"
     yield "| --- | --- | --- |"

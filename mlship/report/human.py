@@ -31,9 +31,19 @@ def smoke_text(report: SmokeReport) -> str:
 def verdict(report: SmokeReport) -> str:
     """One line: what is proven, or the first thing that is not."""
     if report.passed:
-        return f"PROVEN on {report.device}: {report.image}{_warnings(report)}"
+        return f"PROVEN on {where(report)}: {report.image}{_warnings(report)}"
     bad = report.failure
     return f"NOT PROVEN: {bad.id}: {finding(bad)}" if bad else "NOT PROVEN: nothing was checked"
+
+
+def where(report: SmokeReport) -> str:
+    """What it was tested on, and never a simulated GPU without the word."""
+    if report.device == "cpu":
+        return "cpu"
+    which = f"{' + '.join(report.gpus) or 'unnamed'}, driver {report.driver or 'unknown'}"
+    if report.simulated:
+        return f"a simulated gpu, which proves nothing about a real one ({which})"
+    return f"gpu ({which})"
 
 
 def finding(check: Check) -> str:
@@ -83,7 +93,7 @@ def _loaded(figures: Figures) -> str:
 def _lines(report: SmokeReport) -> Iterator[str]:
     yield verdict(report)
     if not report.passed:
-        yield f"image {report.image}, tested on {report.device}"
+        yield from textwrap.wrap(f"image {report.image}, tested on {where(report)}", WIDTH, break_on_hyphens=False)
     yield ""
     for check in report.checks:
         yield from _row(check)

@@ -7,6 +7,7 @@ from mlship.smoke.result import Check
 TITLES = {
     "image.user": "runs as a user that is not root",
     "image.command": "starts its server without a shell",
+    "gpu.visible": "the container can use a GPU",
     "model.import": "the model's code can be imported",
     "model.load": "the model loads",
     "model.warm": "the model answers its sample",
@@ -14,6 +15,7 @@ TITLES = {
     "model.shape": "the answer has the declared shape",
     "model.golden": "the answer equals the recorded one",
     "model.memory": "the model fits its memory limit",
+    "gpu.used": "the model ran on the GPU",
     "serve.live": "the server says that it is alive",
     "serve.ready": "it is ready in time, and then quick",
     "serve.predict": "it answers the sample",

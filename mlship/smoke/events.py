@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
 Question: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
 
@@ -139,7 +141,22 @@ class Stop:
     event: Literal["stop"] = "stop"
 
 
-Event: TypeAlias = Begin | Stage | Done | Failed | Warm | Output | Latency | Memory | Hello | Probe | Answer | Stop
+Event: TypeAlias = (
+    Begin
+    | Stage
+    | Done
+    | Failed
+    | Warm
+    | Output
+    | Latency
+    | Memory
+    | Hello
+    | Probe
+    | Answer
+    | Stop
+    | GpuBefore
+    | GpuAfter
+)
 
 
 def parse_event(line: str) -> Event | None:

@@ -1,6 +1,7 @@
 """What runs inside the image under test, given to its `python -c`; it has nothing but the standard library.
 
 Two parts: `model` loads, warms and asks the model; `client` asks the server of another container in the same network.
+A third argument, the text of `mlship.smoke.inside_gpu`, is what looks at GPUs; without it nothing does.
 Both tell what they see as JSON lines on stdout, each an event of `mlship.smoke.events`, each as soon as it is known,
 so that whoever reads knows where a hang or a kill happened. They judge nothing: that is the verdict's work.
 
@@ -18,6 +19,7 @@ import signal
 import sys
 import time
 import traceback
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -114,16 +116,30 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     faulthandler.dump_traceback_later(limit, exit=True)
     sys.path.insert(0, str(Path.cwd()))
     events.send("begin", uid=os.getuid(), python=sys.version.split()[0])
+    gpu = witness()
+    if gpu:
+        events.send("gpu_before", **gpu.before())
     module_name, _, function = str(options["load"]).partition(":")
     module = events.stage("import", lambda: importlib.import_module(module_name))
     before = private_dirty()
     predictor = events.stage("load", lambda: callable_of(getattr(module, function)()))
     after = private_dirty()
     run = events.stage("warm", lambda: warm_up(predictor, str(options["sample"]), events))
+    if gpu:
+        events.send("gpu_after", **gpu.after())
     faulthandler.dump_traceback_later(limit, exit=True)
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))
     events.send("memory", peak=peak_memory(), before=before, after=after, weights=size_of(options["weights"]))
+
+
+def witness() -> types.ModuleType | None:
+    """What looks at GPUs, as a module of its own; None where no GPU is asked for."""
+    if len(sys.argv) < 4:
+        return None
+    module = types.ModuleType("inside_gpu")
+    exec(sys.argv[3], vars(module))  # noqa: S102  `python -c` takes one program, and this is a part of it
+    return module
 
 
 def callable_of(model: object) -> Callable[[object], object]:
@@ -210,17 +226,17 @@ def read_golden(path: object) -> object:
 
 
 def private_dirty() -> int | None:
-    return _kilobytes("/proc/self/smaps_rollup", "Private_Dirty:")
+    return _kilobytes("smaps_rollup", "Private_Dirty:")
 
 
 def peak_memory() -> int | None:
-    return _kilobytes("/proc/self/status", "VmHWM:")
+    return _kilobytes("status", "VmHWM:")
 
 
-def _kilobytes(path: str, key: str) -> int | None:
+def _kilobytes(file: str, key: str) -> int | None:
     """A line of /proc in bytes; None where it is not to be read here."""
     try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
+        lines = Path("/proc/self", file).read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)
@@ -228,16 +244,9 @@ def _kilobytes(path: str, key: str) -> int | None:
 
 def size_of(paths: object) -> int:
     """Bytes of files and of whole folders."""
-    return sum(file.stat().st_size for path in _list(paths) for file in _files(Path(str(path))))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    found = path.rglob("*") if path.is_dir() else iter([path])
-    return (file for file in found if file.is_file())
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+    named = [Path(str(path)) for path in (paths if isinstance(paths, list) else [])]
+    found = (file for path in named for file in (path.rglob("*") if path.is_dir() else [path]))
+    return sum(file.stat().st_size for file in found if file.is_file())
 
 
 # The client's part
@@ -292,12 +301,10 @@ class Server:
             connection.putheader("Content-Type", "application/json")
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders()
-        if pause is None:
-            connection.send(body)
-            return
-        connection.send(body[:-1])
-        pause()
-        connection.send(body[-1:])
+        if pause:
+            connection.send(body[:-1])
+            pause()
+        connection.send(body[-1:] if pause else body)
 
 
 def ask_server(events: Events, options: dict[str, object]) -> None:
@@ -339,14 +346,8 @@ def answer(events: Events, what: str, reply: Reply) -> bool:
         output: list[object] = [json.loads(reply.text)]
     except ValueError:
         output = []
-    events.send(
-        "answer",
-        what=what,
-        status=reply.status,
-        seconds=reply.seconds,
-        output=output,
-        text="" if output and reply.status == 200 else reply.text[:TEXT_LIMIT],
-    )
+    text = "" if output and reply.status == 200 else reply.text[:TEXT_LIMIT]
+    events.send("answer", what=what, status=reply.status, seconds=reply.seconds, output=output, text=text)
     return reply.status == 200
 
 

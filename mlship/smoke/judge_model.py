@@ -3,6 +3,7 @@
 from mlship.smoke.checks import failed, passed, skipped, warned
 from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Output, Stage, StageName, Warm
+from mlship.smoke.gpu_seen import GpuBefore
 from mlship.smoke.judge_answer import answer_checks, unanswered
 from mlship.smoke.observed import ModelRun, Observed, all_of, first_of
 from mlship.smoke.remedy import Situation, advise
@@ -114,8 +115,14 @@ def _for_error(error: Failed, observed: Observed) -> str:
 
 def situation(observed: Observed) -> Situation:
     """Who and where, for the remedy."""
-    begin = first_of(Begin, observed.model.events)
-    return Situation(observed.spec, observed.image, begin.uid if begin else None)
+    begin, gpu = first_of(Begin, observed.model.events), first_of(GpuBefore, observed.model.events)
+    return Situation(
+        observed.spec,
+        observed.image,
+        begin.uid if begin else None,
+        observed.device == "gpu",
+        gpu.cuda.version if gpu else None,
+    )
 
 
 def _where(stage: StageName, spec: SmokeSpec) -> str:

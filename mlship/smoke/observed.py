@@ -1,13 +1,14 @@
 """What was observed of an image: the events of both parts and how their containers ended. Values only."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.smoke.events import Answer, Event, Probe, Question
 from mlship.smoke.spec import SmokeSpec
 
 E = TypeVar("E", bound=Event)
+Device: TypeAlias = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ class Observed:
 
     Attributes:
         serve: None where the server was not started, since the model does not answer.
+        device: what the containers were given.
     """
 
     spec: SmokeSpec
     image: ImageInfo
     model: ModelRun
     serve: ServeRun | None
+    device: Device = "cpu"
 
 
 def all_of(kind: type[E], events: tuple[Event, ...]) -> list[E]:

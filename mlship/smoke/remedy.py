@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from mlship.engine.base import ImageInfo
 from mlship.project.distributions import provider
+from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
-
-REBUILD = "then `mlship build`"
-RELOCK = "then `mlship lock` and `mlship build`"
 
 _MODULE = re.compile(r"No module named '?([\w.]+)")
 _LIBRARIES = {
@@ -27,11 +25,14 @@ class Situation:
 
     Attributes:
         uid: who the code ran as; None where nothing ran.
+        gpu: it was given the host's GPUs; `driver` is the CUDA version that they offer, such as 12040.
     """
 
     spec: SmokeSpec
     image: ImageInfo
     uid: int | None = None
+    gpu: bool = False
+    driver: int | None = None
 
     @property
     def user(self) -> str:
@@ -53,8 +54,9 @@ _ADVICE: dict[str, str] = {
         "the container's file system is read-only but for /tmp: let what is written go there "
         "(under `env` in mlship.yaml, such as HF_HOME, MPLCONFIGDIR or NUMBA_CACHE_DIR: /tmp)"
     ),
-    r"libcuda\.so|libcudart|libcublas|CUDA driver|NVIDIA driver": (
-        "the model asks for a GPU, and this test gives it none: load it on the CPU where there is no GPU"
+    r"libcuda\.so|libcudart|libcublas|CUDA driver|NVIDIA driver|CUDA-capable device|CUDA GPUs": (
+        "the model asks for a GPU, and this test gives it none: load it on the CPU where there is no GPU, "
+        "or test it where there is one: `mlship smoke IMAGE --on gpu`"
     ),
     r"Name or service not known|name resolution|Network is unreachable|Max retries exceeded|"
     r"We couldn't connect to|LocalEntryNotFound|URLError": (
@@ -79,7 +81,13 @@ _ADVICE: dict[str, str] = {
 
 def advise(text: str, situation: Situation) -> str | None:
     """What mends a failure of which `text` is left; None where nothing is known of it."""
-    return _home_of_root(text, situation) or _module(text, situation) or _library(text) or _listed(text, situation)
+    return (
+        _home_of_root(text, situation)
+        or _module(text, situation)
+        or _gpu(text, situation)
+        or _library(text)
+        or _listed(text, situation)
+    )
 
 
 def _home_of_root(text: str, situation: Situation) -> str | None:
@@ -109,6 +117,12 @@ def _module(text: str, situation: Situation) -> str | None:
         f"add {provider(module) or f'the distribution that has {module}'} to requirements.in, {RELOCK}"
         f" (where {top} is your own module, name it under `source` in mlship.yaml instead)"
     )
+
+
+def _gpu(text: str, situation: Situation) -> str | None:
+    """A CUDA library is missing with or without a GPU; all else is told where there is one."""
+    known = of_text(text, situation.driver) if situation.gpu else missing_library(text)
+    return known.remedy if known else None
 
 
 def _library(text: str) -> str | None:

@@ -5,6 +5,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import computed_field
 
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+
+TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
 
 
@@ -56,20 +59,31 @@ class SmokeReport:
     """What was proven of one image, and where.
 
     Attributes:
-        device: what the model ran on, as far as was seen: "cpu" where the container was given no GPU.
+        device: what the containers were given: no GPU ("cpu"), GPUs, or what says itself that it simulates them.
+        gpus: their names, as NVML has them; `driver` is theirs.
+        gpu_seen: all that was seen of them, the driver's codes included.
     """
 
     image: str
     image_id: str
-    device: str
+    device: TestedOn
     checks: tuple[Check, ...]
     figures: Figures
+    gpus: tuple[str, ...] = ()
+    driver: str | None = None
+    gpu_seen: tuple[GpuBefore | GpuAfter, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property; it stands in the JSON so
     @property
     def passed(self) -> bool:
         """Nothing failed, and something was checked."""
         return bool(self.checks) and self.failure is None
+
+    @computed_field  # type: ignore[prop-decorator]  # likewise
+    @property
+    def simulated(self) -> bool:
+        """It proves nothing about a real GPU."""
+        return self.device == "simulated gpu"
 
     @property
     def failure(self) -> Check | None:

@@ -4,14 +4,17 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
 from mlship.errors import CheckFailed, EngineError, UsageError
 from mlship.resources import read_package_file
 from mlship.smoke.events import Event, Hello, Output, Stop
+from mlship.smoke.gpu_causes import tells
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+from mlship.smoke.judge_gpu import gpu_names, is_simulated
 from mlship.smoke.judge_model import answered
-from mlship.smoke.observed import ModelRun, Observed, ServeRun, first_of
+from mlship.smoke.observed import Device, ModelRun, Observed, ServeRun, first_of
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 from mlship.smoke.tail import Tail
@@ -20,6 +23,7 @@ from mlship.smoke.verdict import judge
 Watch = Callable[[str], None]
 
 _LOG_LINES = 40
+_EARLY_LINES = 5
 _ENGINE_SECONDS = 15.0  # what the engine itself may take beside what it runs
 _SERVER_START_SECONDS = 60.0  # longest time between the client's first word and the server's start
 _EXIT_SLACK_SECONDS = 0.5  # the engine's way of telling that a container has ended takes time too
@@ -33,6 +37,7 @@ class Bench:
     Attributes:
         watch: is told each step as it begins.
         listen: is given each line that the containers printed, as each ends.
+        device: what the model and the server are given; the client needs no GPU.
         env: added to the image's own; for tests of the smoke test only.
     """
 
@@ -41,18 +46,24 @@ class Bench:
     spec: SmokeSpec
     watch: Watch
     listen: Watch
-    env: Mapping[str, str]
+    device: Device = "cpu"
+    env: Mapping[str, str] = field(default_factory=dict)
 
-    def request(self, command: tuple[str, ...] | None, network: str = "none") -> RunRequest:
-        return RunRequest(self.image, command, network, self.spec.memory, self.env)
+    def request(self, command: tuple[str, ...] | None, network: str = "none", *, gpu: bool = False) -> RunRequest:
+        return RunRequest(self.image, command, network, self.spec.memory, self.env, gpu)
+
+    @property
+    def gpu(self) -> bool:
+        return self.device == "gpu"
 
 
-def smoke(
+def smoke(  # noqa: PLR0913  the last three are for few
     engine: Engine,
     image: str,
     spec: SmokeSpec,
     watch: Watch,
     *,
+    device: Device = "cpu",
     listen: Watch = lambda _line: None,
     env: Mapping[str, str] | None = None,
 ) -> SmokeReport:
@@ -60,22 +71,38 @@ def smoke(
 
     Args:
         watch: is told each step as it begins.
+        device: "gpu" gives the model and the server all GPUs, and proves that the model ran on one.
         listen: is given each line that the containers printed, as each ends.
         env: added to the image's environment; for tests of the smoke test only.
 
     Raises:
         UsageError: there is no such image.
-        EngineError, TransientError: from the engine.
+        EngineError, TransientError: from the engine, which may have no GPU to give.
     """
     info = find_image(engine, image)
-    bench = Bench(engine, image, spec, watch, listen, env or {})
+    bench = Bench(engine, image, spec, watch, listen, device, env or {})
     model = _run_model(bench)
     serve = _run_server(bench) if answered(model) and info.command else None
-    checks, figures = judge(Observed(spec, info, model, serve))
-    return SmokeReport(image, info.id, "cpu", checks, figures)
+    return report_of(image, Observed(spec, info, model, serve, device))
 
 
-def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch) -> str:
+def report_of(image: str, observed: Observed) -> SmokeReport:
+    """What was observed, judged. A GPU that says itself that it is simulated is never called one."""
+    checks, figures = judge(observed)
+    before = first_of(GpuBefore, observed.model.events)
+    return SmokeReport(
+        image,
+        observed.image.id,
+        "simulated gpu" if is_simulated(observed) else observed.device,
+        checks,
+        figures,
+        gpu_names(before.nvml) if before else (),
+        before.nvml.driver if before else None,
+        tuple(event for event in observed.model.events if isinstance(event, GpuBefore | GpuAfter)),
+    )
+
+
+def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch, *, device: Device = "cpu") -> str:
     """The model's answer to the sample, as the JSON text of a golden file.
 
     Raises:
@@ -83,9 +110,9 @@ def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch) -> 
         CheckFailed: the model does not answer, or not with finite numbers.
     """
     info = find_image(engine, image)
-    model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, {}))
+    model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device))
     output = first_of(Output, model.events)
-    checks, _ = judge(Observed(spec, info, model, None))
+    checks, _ = judge(Observed(spec, info, model, None, device))
     wanted = {"model.import", "model.load", "model.warm", "model.finite"}
     bad = next((check for check in checks if check.id in wanted and check.status == "fail"), None)
     if bad or output is None:
@@ -112,9 +139,9 @@ def find_image(engine: Engine, image: str) -> ImageInfo:
 def _run_model(bench: Bench) -> ModelRun:
     spec = bench.spec
     bench.watch("loading and warming the model")
-    command = inside("model", spec)
+    command = inside("model", spec, gpu=bench.gpu)
     try:
-        with started(bench.engine, bench.request(command)) as container:
+        with started(bench.engine, bench.request(command, gpu=bench.gpu)) as container:
             # Twice, as the measurement after the warm-up has the same limit again. The container ends itself
             # sooner, telling where it hung; this is for one that cannot.
             events = tuple(Tail(bench.engine, container).rest(2 * spec.load_seconds + _ENGINE_SECONDS))
@@ -132,7 +159,7 @@ def _run_server(bench: Bench) -> ServeRun:
         hello = _hello(bench, events, client)
         said_at = time.monotonic()
         try:
-            with started(bench.engine, bench.request(None, f"container:{client}")) as server:
+            with started(bench.engine, bench.request(None, f"container:{client}", gpu=bench.gpu)) as server:
                 return _watch_server(bench, events, hello, time.monotonic() - said_at, (client, server))
         except UsageError as error:
             return ServeRun((), 0.0, ExitState(_NOT_STARTED, out_of_memory=False), None, None, (error.message,))
@@ -191,9 +218,12 @@ def _server_log(bench: Bench, server: str) -> tuple[str, ...]:
 
 
 def _last_lines(bench: Bench, lines: list[str]) -> tuple[str, ...]:
+    """The last lines; before them, what says why a GPU is not used: it is printed when the model loads."""
     for line in lines:
         bench.listen(line)
-    return tuple(line.rstrip() for line in lines if line.strip())[-_LOG_LINES:]
+    said = [line.rstrip() for line in lines if line.strip()]
+    early = [line for line in said[:-_LOG_LINES] if bench.gpu and tells(line)]
+    return (*early[:_EARLY_LINES], *said[-_LOG_LINES:])
 
 
 def _hello(bench: Bench, tail: Tail, client: str) -> tuple[Event, ...]:
@@ -208,7 +238,7 @@ def _hello(bench: Bench, tail: Tail, client: str) -> tuple[Event, ...]:
     )
 
 
-def inside(part: str, spec: SmokeSpec) -> tuple[str, ...]:
+def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
     """The command that runs one part of `mlship.smoke.inside` in an image, with nothing mounted."""
     options = {
         "load": spec.load,
@@ -223,4 +253,5 @@ def inside(part: str, spec: SmokeSpec) -> tuple[str, ...]:
         "startup_seconds": spec.startup_seconds,
         "grace_seconds": spec.grace_seconds,
     }
-    return ("python", "-c", read_package_file("smoke/inside.py"), part, json.dumps(options))
+    witness = (read_package_file("smoke/inside_gpu.py"),) if gpu else ()
+    return ("python", "-c", read_package_file("smoke/inside.py"), part, json.dumps(options), *witness)

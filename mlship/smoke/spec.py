@@ -21,6 +21,7 @@ class SmokeSpec:
         memory: limit of the container, bytes.
         load_seconds: limit for import, load and warm-up together.
         output_shape: declared shape, None for a dimension that varies; None as a whole: nothing declared.
+        gpu: the image is made to run on a GPU; labels without it are of images that are not.
     """
 
     load: str
@@ -38,6 +39,7 @@ class SmokeSpec:
     grace_seconds: float
     load_seconds: float
     memory: int
+    gpu: bool = False
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -85,6 +87,7 @@ class SmokeSpec:
             grace_seconds=serve.grace_seconds,
             load_seconds=config.smoke.timeout_seconds,
             memory=bytes_of(config.smoke.memory),
+            gpu=config.gpu is not None,
         )
 
 

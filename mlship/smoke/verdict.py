@@ -3,6 +3,7 @@
 from mlship.project.commands import is_shell
 from mlship.smoke.checks import failed, passed, warned
 from mlship.smoke.events import Begin, Done, Latency, Memory, StageName, Warm
+from mlship.smoke.judge_gpu import gpu_used, gpu_visible
 from mlship.smoke.judge_model import model_checks
 from mlship.smoke.judge_serve import first_ok, serve_checks
 from mlship.smoke.observed import ModelRun, Observed, ServeRun, all_of, first_of
@@ -11,7 +12,14 @@ from mlship.smoke.result import Check, Figures
 
 def judge(observed: Observed) -> tuple[tuple[Check, ...], Figures]:
     """All checks, in the order in which things happen, and the figures."""
-    checks = (_user(observed), _command(observed), *model_checks(observed), *serve_checks(observed))
+    checks = (
+        _user(observed),
+        _command(observed),
+        *gpu_visible(observed),
+        *model_checks(observed),
+        *gpu_used(observed),
+        *serve_checks(observed),
+    )
     return checks, figures(observed)
 
 

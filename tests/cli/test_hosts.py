@@ -91,7 +91,6 @@ def test_hosts_that_no_cuda_serves_together(tmp_path: Path) -> None:
     [
         ("390.157", ["Which CUDA all of them can run is not known.", "driver 390.157 is older than R450"]),
         ("999.10", ["R999 is newer than", "at least"]),
-        ("550.54.15-grid", ["'-grid'", "taken for 550.54.15"]),
     ],
 )
 def test_drivers_that_are_not_plainly_known(tmp_path: Path, driver: str, words: list[str]) -> None:
@@ -111,7 +110,8 @@ def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        (replace(A100, driver="open"), "host a100: 'open' is not a driver version such as 550.54.15"),
+        (replace(A100, driver="open"), "hosts/a100.json: driver 'open' is no driver version such as 550.54.15"),
+        (replace(A100, driver="550.54.15-grid"), "driver '550.54.15-grid' is no driver version such as 550.54.15"),
         (replace(A100, gpus=(Gpu("T4", "sm_75"),)), "'sm_75' is not a compute capability"),
         (replace(A100, gpus=()), "a host without a GPU"),
     ],
@@ -141,7 +141,7 @@ def test_without_a_folder_it_is_this_machine() -> None:
 def test_no_host_at_all() -> None:
     result = run()
     assert (result.exit_code, result.stdout) == (4, "")
-    assert "there is no folder hosts/, and this machine has no NVIDIA driver's user-space library" in result.stderr
+    assert "there is no folder hosts/, and here this machine has no NVIDIA driver's user-space" in result.stderr
     assert "mlship hosts import -" in result.stderr
 
 

@@ -97,6 +97,40 @@ def test_without_label_mlship_yaml_says_what_to_test(run: Run, engine: Engine, t
     assert options(engine)["load"] == "model:load"
 
 
+@pytest.mark.parametrize(
+    ("made_for", "arguments", "asked"),
+    [
+        (False, (), False),
+        (True, (), True),
+        (True, ("--on", "cpu"), False),
+        (False, ("--on", "gpu"), True),
+        (True, ("--record-golden", "golden.json"), True),
+    ],
+)
+def test_a_gpu_is_asked_for_where_the_image_is_made_for_one_or_the_option_says_so(
+    run: Run, engine: Engine, made_for: bool, arguments: tuple[str, ...], asked: bool
+) -> None:
+    engine.images["app:1"] = replace(IMAGE, labels={LABEL: replace(SPEC, gpu=made_for).to_json()})
+    run("app:1", *arguments)
+    assert engine.requests
+    first = engine.requests[0]
+    assert isinstance(first, RunRequest)
+    assert first.gpu is asked
+
+
+def test_an_engine_without_a_gpu_ends_with_5_and_says_what_to_do(run: Run, engine: Engine) -> None:
+    engine.gpus = False
+    done = run("app:1", "--on", "gpu")
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "nvidia-ctk" in done.stderr
+
+
+def test_a_label_from_before_there_were_gpus_is_of_an_image_for_the_cpu() -> None:
+    label = json.loads(SPEC.to_json())
+    del label["gpu"]
+    assert SmokeSpec.from_json(json.dumps(label)) == SPEC
+
+
 def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
     run("app:1", "--memory", "64m", "--timeout", "7")
     told = options(engine)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,9 @@ def kernel(folder: Path, *needed: Path, code: str = VERSION) -> Path:
 
 def cudart(folder: Path) -> Path:
     """The real library, to link with."""
-    subprocess.run(("unzip", "-qoj", str(wheel(CUDART)), "*/libcudart.so.12", "-d", str(folder)), check=True)
+    with zipfile.ZipFile(wheel(CUDART)) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/libcudart.so.12"))
+        (folder / "libcudart.so.12").write_bytes(archive.read(name))
     return folder / "libcudart.so.12"
 
 
@@ -167,7 +170,13 @@ def test_a_driver_of_its_own_fails_the_build(build: Build, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("compat", [False, True])
 def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str, tmp_path: Path, compat: bool) -> None:
-    gpu = GpuPlan("12.9", "image", "cuda>=12.9", runtime=nvidia_images.runtime(registry), compat=compat)
+    gpu = GpuPlan(
+        "12.9",
+        "image",
+        "cuda>=12.9",
+        runtime=nvidia_images.runtime(registry),
+        compat=nvidia_images.runtime(registry) if compat else None,
+    )
     image = build([kernel(tmp_path, cudart(tmp_path), cudnn(tmp_path))], gpu)
     folder = "/usr/local/cuda-12.9/lib64"
     names = ("libcudart.so.12", "libcudnn.so.9", "libnccl.so.2")
@@ -238,3 +247,15 @@ def test_what_is_compiled_needs_nothing_of_the_compiler(build: Build, registry: 
     assert image.run("python", "-c", f"import mlshipkernel as k; print(k.ARCHITECTURES); {ask}") == "7.5 9.0\n13000\n"
     assert image.files("nvcc", "ptxas", "cicc", "g++*", "cc1plus", "stubs", "libcuda.so*", "compiled.txt") == []
     assert image.run("ls", "/usr/local") == "bin\netc\ngames\ninclude\nlib\nman\nsbin\nshare\nsrc\n"
+
+
+def test_a_real_package_without_its_cuda_fails_the_build(build: Build, tmp_path: Path) -> None:
+    """Of 290 MB, downloaded once. What it needs of Python are stand-ins, as nothing is run."""
+    needs = ("coloredlogs", "flatbuffers", "numpy", "packaging", "protobuf", "sympy")
+    others = [write_wheel(tmp_path / "others", name, "2.0") for name in needs]
+    error = fail(build, [wheel("onnxruntime-gpu==1.22.0"), *others], WHEELS)
+    first = error.message.splitlines()[0]
+    assert "onnxruntime/capi/libonnxruntime_providers_cuda.so needs libcublasLt.so.12, " in first
+    assert "libcudnn.so.9" in first
+    assert "onnxruntime-gpu[cuda,cudnn]" in error.hint
+    assert "libonnxruntime_providers_tensorrt.so is not looked at: it also needs libnvinfer.so.10" in error.message

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -12,7 +13,17 @@ import pytest
 from mlship.engine.base import BuildRequest, RunRequest, started
 from mlship.engine.docker import DockerEngine
 from mlship.errors import BuildError, EngineError, TransientError, UsageError
-from tests.engine_contract import CONTRACT, MEMORY, SLEEP, Check, request
+from tests.docker.gpus import no_gpus
+from tests.engine_contract import (
+    CONTRACT,
+    MEMORY,
+    SLEEP,
+    Check,
+    a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
+    request,
+)
+from tests.simgpu.host import SimHost
+from tests.simgpu.scenario import T4_HOST
 
 
 def docker(*arguments: str) -> str:
@@ -26,7 +37,22 @@ def say(engine: DockerEngine, run: RunRequest) -> list[str]:
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract(check: Check, engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
-    check(engine, tiny_base, tmp_path)
+    with no_gpus() if check is a_gpu_that_there_is_none_of_is_told_and_leaves_no_container else nullcontext():
+        check(engine, tiny_base, tmp_path)
+
+
+def test_a_container_is_given_gpus_and_stays_confined(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+    look = (
+        "ls /usr/lib/*/libcuda.so.1; id -u; touch /x 2>&1; grep -E 'CapEff|NoNew' /proc/self/status; ls /sys/class/net"
+    )
+    with SimHost.make(T4_HOST, tmp_path / "host").in_containers():
+        lines = say(engine, RunRequest(tiny_base, command=("sh", "-c", look), gpu=True))
+        plain = say(engine, RunRequest(tiny_base, command=("sh", "-c", look)))
+    assert lines[0].endswith("/libcuda.so.1")
+    assert lines[1] == "1001"
+    assert "Read-only file system" in lines[2]
+    assert [line.split() for line in lines[3:]] == [["CapEff:", "0000000000000000"], ["NoNewPrivs:", "1"], ["lo"]]
+    assert plain[0] == "1001"
 
 
 def test_container_is_confined(engine: DockerEngine, tiny_base: str) -> None:

@@ -1,5 +1,7 @@
 """docs/reference.md is made from the program, so it cannot go stale: `make golden` writes it anew."""
 
+import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from typer.testing import CliRunner
 
 from mlship import errors
 from mlship.cli.app import app
+from mlship.cuda.hosts import Gpu, HostProfile
 from mlship.project.config import AllowedPickle, Config
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
-COMMANDS = ("init", "lock", "plan", "dockerfile", "build", "smoke", "schema")
+COMMANDS = ("init", "lock", "plan", "dockerfile", "build", "smoke", "hosts", "hosts record", "hosts import", "schema")
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -35,9 +38,37 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("COLUMNS", "100")
     for command in COMMANDS:
-        text = CliRunner().invoke(app, [command, "--help"], prog_name="mlship").output
+        text = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="mlship").output
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
         yield f"### mlship {command}\n\n```\n{lines}\n```\n"
+
+
+HOST = {
+    "name": "what people call this kind of host: the file's name",
+    "driver": "the driver's version, as `nvidia-smi` prints it: `550.54.15`",
+    "gpus": "list; one entry for each kind of GPU in it",
+    "platform": "`linux/amd64` or `linux/arm64`",
+    "cuda": "what NVML says of CUDA, such as `12.4`; only compared, as it follows whatever libcuda is found",
+    "toolkit": "version of the NVIDIA Container Toolkit",
+    "engine": "such as `Docker Engine 26.1.5`",
+    "source": "where it comes from: `nvml`, `labels`, `command line` or `hand`",
+    "simulated": "the libraries that answered say that they are a simulation",
+    "notes": "list of what is worth knowing, such as a disagreement between sources",
+    "schema": "of this format",
+}
+GPU = {
+    "name": "as NVML or a node's label has it",
+    "capability": "compute capability, such as `8.0`; null where nobody could tell",
+    "count": "how many",
+    "memory": "bytes of one",
+    "mig": "Multi-Instance GPU is on",
+}
+
+
+def members(kind: type[HostProfile | Gpu], meanings: dict[str, str]) -> Iterator[str]:
+    for field in dataclasses.fields(kind):
+        default = "required" if field.default is dataclasses.MISSING else f"`{json.dumps(field.default)}`"
+        yield f"| `{field.name}` | {default} | {meanings[field.name]} |"
 
 
 def codes() -> Iterator[str]:
@@ -64,6 +95,21 @@ Each entry of `model.allow_pickle`:
 | key | default | meaning |
 | --- | --- | --- |
 {pickles}
+
+## Host files
+
+One JSON file for each kind of GPU host, in `hosts/`: `mlship hosts record` and `mlship hosts import` write them, and
+`mlship hosts` reads them. They hold no serial number and no host name. Unknown is null.
+
+| key | default | meaning |
+| --- | --- | --- |
+{host}
+
+Each entry of `gpus`:
+
+| key | default | meaning |
+| --- | --- | --- |
+{gpu}
 
 ## Exit codes
 
@@ -92,6 +138,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         helps="\n".join(helps(monkeypatch)),
         keys="\n".join(keys(Config)),
         pickles="\n".join(keys(AllowedPickle)),
+        host="\n".join(members(HostProfile, HOST)),
+        gpu="\n".join(members(Gpu, GPU)),
         codes="\n".join(codes()),
     )
 

@@ -110,6 +110,14 @@ def test_a_file_that_is_no_mlship_yaml_is_not_read(tmp_path: Path) -> None:
         load_config(tmp_path, {})
 
 
+def test_the_loaders_path_is_refused_for_gpus_only() -> None:
+    env = "env: {LD_LIBRARY_PATH: /usr/local/cuda/lib64}\n"
+    assert parse_config(GOOD + env).env
+    said = refusal(GOOD + env + "gpu: {}\n")
+    assert "env.LD_LIBRARY_PATH is refused" in said
+    assert "it would win over the wheels' own libraries" in said
+
+
 def test_everything_wrong_is_said_at_once() -> None:
     message = refusal("nmae: x\nmodel: {load: 1}\n")
     assert [part in message for part in ("did you mean name?", "model.load", "serve: is missing")] == [True] * 3

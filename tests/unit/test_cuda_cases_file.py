@@ -37,7 +37,7 @@ Warn: TypeAlias = Literal["minor-version", "compressed-fatbin"]
 Capability: TypeAlias = Annotated[str, Field(pattern=r"^\d+\.\d$")]
 Variant: TypeAlias = Annotated[str, Field(pattern=r"^cu\d{3}$")]
 RUNS: set[Keyword] = {"native", "minor-version", "ptx-jit", "cpu-only", "cuda-in-cpu-project"}
-UNKNOWN: set[Keyword] = {"unknown-release", "unknown-gpu", "jetson"}
+UNKNOWN: set[Keyword] = {"unknown-release", "unknown-gpu", "jetson", "nothing-known"}
 
 
 class Entry(BaseModel):

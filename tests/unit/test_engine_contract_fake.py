@@ -43,6 +43,7 @@ def test_contract(check: Check, tmp_path: Path) -> None:
         },
         events=(StepStarted("r", RUN), StepOutput("r", "working"), StepFinished("r", RUN, 0.1, cached=False)),
         files={"group": b"root:x:0:\n"},
+        gpus=False,
     )
     check(engine, "tiny:1", tmp_path)
     assert not engine.running

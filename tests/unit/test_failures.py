@@ -49,6 +49,9 @@ UV_NO_WHEEL = """\
 error: No solution found when resolving dependencies
   cause: Because onlymac==1.0 has no wheels with a matching platform tag (e.g., `manylinux_2_36_x86_64`) and you \
 require onlymac==1.0, we can conclude that your requirements are unsatisfiable."""
+UV_NO_SOURCE = """\
+  cause: Because iniconfig==2.3.1 has no source distribution and you require iniconfig==2.3.1, we can conclude that \
+your requirements are unsatisfiable."""
 UV_NO_PACKAGE = (
     "  cause: Because nosuchpackage was not found in the package registry and you require nosuchpackage==1, "
     "we can conclude that your requirements are unsatisfiable."
@@ -104,6 +107,7 @@ HEADER = "src/x.c:3:10: fatal error: openssl/ssl.h: No such file or directory"
         pytest.param(PIP_HASH, BuildError, "packaging 26.3", "mlship lock --upgrade-package packaging", id="pip-hash"),
         pytest.param(UV_UNHASHED, BuildError, "no hash for packaging", "mlship lock", id="uv-unhashed"),
         pytest.param(UV_NO_WHEEL, BuildError, "onlymac 1.0 has no wheel", "requirements.in", id="uv-no-wheel"),
+        pytest.param(UV_NO_SOURCE, BuildError, "iniconfig 2.3.1 is wheels only", "gpu.compile", id="uv-no-source"),
         pytest.param(UV_NO_PACKAGE, BuildError, "nosuchpackage", "pip config list", id="uv-no-package"),
         pytest.param(UV_NO_VERSION, BuildError, "packaging", "mlship lock", id="uv-no-version"),
         pytest.param(UV_401, BuildError, "refused the credentials", "~/.netrc", id="uv-401"),
@@ -130,6 +134,34 @@ def test_what_an_installing_step_printed(printed: str, kind: type[MlshipError], 
     assert hint in error.hint
     assert f"step: {STEP}" in error.message
     assert f"| {printed.splitlines()[-1]}" in error.message
+
+
+def test_what_compiling_lacks_is_named() -> None:
+    said = """\
+error: Failed to build `mlshipkernel==1.0`
+  cause: Call to `setuptools.build_meta:__legacy__.build_wheel` failed (exit status: 1)
+
+         [stderr]
+         Traceback (most recent call last):
+           File "<string>", line 8, in <module>
+         ModuleNotFoundError: No module named 'setuptools'"""
+    compiling = EXIT_1.replace("install", "install --no-build-isolation --no-binary mlshipkernel")
+    error = build_failure(FailedBuild(STEP, tuple(said.splitlines()), compiling))
+    assert "needs the module setuptools" in error.message.splitlines()[0]
+    assert "add the package that has setuptools to requirements.in" in error.hint
+    elsewhere = build_failure(FailedBuild(STEP, tuple(said.splitlines()), EXIT_1))
+    assert "needs the module" not in elsewhere.message  # its own build environment lacks it: the lock cannot help
+
+
+def test_what_a_check_of_our_own_printed_is_the_cause_with_its_remedy() -> None:
+    lines = ("note: b.so is not looked at", "mlship: a.so needs {x}", "mlship: c.so does too", "hint: add {y}")
+    error = build_failure(FailedBuild(STEP, lines, EXIT_1))
+    assert type(error) is BuildError
+    assert error.message.splitlines()[0] == "the image build failed: a.so needs {x}"
+    assert error.hint == "add {y}"
+    without = build_failure(FailedBuild(STEP, ("mlship: the base image has Python 3.9 on glibc",), EXIT_1))
+    assert without.message.splitlines()[0] == "the image build failed: the base image has Python 3.9 on glibc"
+    assert "mlship dockerfile" in without.hint
 
 
 @pytest.mark.parametrize(

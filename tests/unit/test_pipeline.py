@@ -62,7 +62,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
     """The smoke test says so."""
     check = Check("model.load", "the model loads", "pass" if status == "pass" else "fail", "seen", "remedy")
     report = SmokeReport("toy:dev", IMAGE.id, "cpu", (check,), Figures())
-    monkeypatch.setattr("mlship.smoke.run.smoke", lambda *_: report)
+    monkeypatch.setattr("mlship.smoke.run.smoke", lambda *_, **__: report)
 
 
 def test_what_is_asked_of_the_engine(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_an_image_that_fails_is_not_pushed(prepared: Prepared, monkeypatch: pyte
 
 
 def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.CaptureFixture[str]) -> None:
-    report = build(prepared, FakeEngine(built=IMAGE), BuildOptions(smoke=False), Silent())
+    report = build(prepared, FakeEngine(built=IMAGE), BuildOptions(smoke=None), Silent())
     assert (report.smoke, report.smoke_s) == (None, None)
     show_build(report)
     assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built and not tested")
@@ -110,7 +110,7 @@ def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
     with pytest.raises(UsageError, match="cannot be tested here"):
         build(prepare(repo, "linux/arm64"), engine, BuildOptions(), Silent())
     assert "build" not in engine.calls
-    build(prepare(repo, "linux/arm64"), engine, BuildOptions(smoke=False), Silent())
+    build(prepare(repo, "linux/arm64"), engine, BuildOptions(smoke=None), Silent())
     assert "build" in engine.calls
 
 
@@ -135,7 +135,7 @@ class Old(FakeEngine):
 def test_what_ails_the_engine_explains_a_failed_build(prepared: Prepared) -> None:
     engine = Old(failure=BuildError("unknown flag", hint="?"))
     with pytest.raises(EngineError, match="too old"):
-        build(prepared, engine, BuildOptions(smoke=False), Silent())
+        build(prepared, engine, BuildOptions(smoke=None), Silent())
 
 
 def test_a_failed_build_of_a_sound_engine_is_its_own_error(prepared: Prepared) -> None:

@@ -13,15 +13,17 @@ from mlship.report.json import to_json
 from mlship.smoke.events import Failed, Output
 from mlship.smoke.observed import ModelRun, Observed
 from mlship.smoke.result import Check, Figures, SmokeReport
-from mlship.smoke.verdict import judge
+from mlship.smoke.run import report_of
 from tests.conftest import Golden
+from tests.unit.test_judge_gpu import BEFORE, FELL_BACK, IDLE, ORT_LOAD
+from tests.unit.test_judge_gpu import observed as on_gpu
 from tests.unit.test_verdict import GOOD, IMAGE, MODEL, SPEC, served, stages
 
 TRACE = ("File /app/model.py, line 12, in <module>", "    import sklearn")
 
 
 def report(observed: Observed) -> SmokeReport:
-    return SmokeReport("digits-onnx:1a2b3c4", "sha256:1", "cpu", *judge(observed))
+    return report_of("digits-onnx:1a2b3c4", observed)
 
 
 def broken() -> SmokeReport:
@@ -38,13 +40,32 @@ def faulty() -> SmokeReport:
     return report(Observed(spec, replace(IMAGE, user="app"), replace(MODEL, events=events), run))
 
 
-@pytest.mark.parametrize(("name", "made"), [("proven", report(GOOD)), ("broken", broken()), ("faulty", faulty())])
+def simulated() -> SmokeReport:
+    return report(on_gpu(replace(BEFORE, cuda=replace(BEFORE.cuda, simulated=True))))
+
+
+def fallen_back() -> SmokeReport:
+    cudnn = ORT_LOAD + "libcudnn.so.9: cannot open shared object file: No such file or directory"
+    return report(on_gpu(after=replace(IDLE, words=(FELL_BACK,), libraries=()), log=(cudnn,)))
+
+
+ALL = {
+    "proven": report(GOOD),
+    "broken": broken(),
+    "faulty": faulty(),
+    "gpu": report(on_gpu()),
+    "gpu-simulated": simulated(),
+    "gpu-fallen-back": fallen_back(),
+}
+
+
+@pytest.mark.parametrize(("name", "made"), ALL.items())
 def test_reports(name: str, made: SmokeReport, golden: Golden) -> None:
     golden(f"smoke/{name}.txt", smoke_text(made))
     golden(f"smoke/{name}.md", markdown(made))
 
 
-@pytest.mark.parametrize("made", [report(GOOD), broken(), faulty()])
+@pytest.mark.parametrize("made", ALL.values(), ids=ALL)
 def test_nothing_is_wider_than_80_columns_but_the_verdict(made: SmokeReport) -> None:
     assert max(len(line) for line in smoke_text(made).splitlines()[1:]) <= 80
 
@@ -53,6 +74,17 @@ def test_the_verdict_is_the_first_line() -> None:
     assert smoke_text(report(GOOD)).startswith("PROVEN on cpu: digits-onnx:1a2b3c4\n")
     assert smoke_text(broken()).startswith("NOT PROVEN: model.import: ModuleNotFoundError")
     assert smoke_text(SmokeReport("a", "b", "cpu", (), Figures())).startswith("NOT PROVEN: nothing was checked")
+
+
+def test_a_simulated_gpu_is_called_so_wherever_it_is_named() -> None:
+    made = simulated()
+    assert smoke_text(made).startswith("PROVEN on a simulated gpu, which proves nothing about a real one (NVIDIA A100")
+    assert "PROVEN on a simulated gpu" in markdown(made)
+    told = json.loads(to_json(made))
+    assert (told["device"], told["simulated"], told["driver"]) == ("simulated gpu", True, "550.54.15")
+    real = json.loads(to_json(report(on_gpu())))
+    assert (real["device"], real["simulated"], real["gpus"]) == ("gpu", False, ["NVIDIA A100-SXM4-80GB"])
+    assert real["gpu_seen"][1]["nvml"]["devices"][0]["processes"] == [{"memory": 600 << 20, "pid": 4711}]
 
 
 def test_what_comes_from_the_image_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

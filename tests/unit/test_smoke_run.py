@@ -10,8 +10,10 @@ import pytest
 from mlship.engine.base import ExitState, RunRequest
 from mlship.errors import CheckFailed, EngineError, TransientError, UsageError
 from mlship.smoke.events import Event, Hello, Output, Probe, Stop
+from mlship.smoke.gpu_seen import GpuAfter
 from mlship.smoke.run import inside, record_golden, smoke
 from tests.fakes import FakeEngine, Script
+from tests.unit.test_judge_gpu import AFTER, BEFORE, FELL_BACK, IDLE, ORT_REQUIRE
 from tests.unit.test_verdict import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
 
 QUICK = replace(SPEC, grace_seconds=0.2)
@@ -41,6 +43,14 @@ def good() -> Served:
     return engine(Script(("garbage", *told(*MODEL.events))), Script(told(*SERVE.events)), Script(ends=None))
 
 
+def on_gpu(after: GpuAfter = AFTER, stderr: str = "") -> Served:
+    """The same, where a GPU is looked for."""
+    model = Script(told(*MODEL.events, BEFORE, after), stderr)
+    found = good()
+    found.scripts = {**found.scripts, inside("model", QUICK, gpu=True): model}
+    return found
+
+
 def quiet(_: str) -> None:
     pass
 
@@ -62,6 +72,36 @@ def test_the_server_joins_the_clients_network_and_nothing_else() -> None:
     assert server.network == f"container:{client.name}"
     assert server.command is None
     assert {request.memory for request in (model, client, server)} == {QUICK.memory}
+
+
+def test_the_model_and_the_server_get_the_gpu_and_the_client_does_not() -> None:
+    found = on_gpu()
+    report = smoke(found, "app:1", QUICK, quiet, device="gpu")
+    assert [request.gpu for request in found.requests if isinstance(request, RunRequest)] == [True, False, True]
+    assert (report.passed, report.device, report.driver) == (True, "gpu", "550.54.15")
+    assert report.gpu_seen == (BEFORE, AFTER)
+
+
+def test_without_one_no_gpu_is_asked_for() -> None:
+    found = good()
+    smoke(found, "app:1", replace(QUICK, gpu=True), quiet)
+    assert not any(request.gpu for request in found.requests if isinstance(request, RunRequest))
+
+
+def test_an_engine_without_a_gpu_is_no_failed_check() -> None:
+    found = on_gpu()
+    found.gpus = False
+    with pytest.raises(EngineError, match="can give a container no GPU"):
+        smoke(found, "app:1", QUICK, quiet, device="gpu")
+    assert found.running == {}
+
+
+def test_what_says_why_a_gpu_is_not_used_is_kept_among_all_that_is_printed() -> None:
+    stderr = f"{ORT_REQUIRE}\n" + "chatter\n" * 100
+    found = on_gpu(replace(IDLE, words=(FELL_BACK,)), stderr)
+    bad = smoke(found, "app:1", QUICK, quiet, device="gpu").failure
+    assert bad is not None
+    assert (bad.id, "wants cuDNN 9.* and CUDA 12.*" in bad.seen) == ("gpu.used", True)
 
 
 def test_sigterm_reaches_the_server_before_the_client_is_told() -> None:

@@ -212,7 +212,7 @@ class NoDriverInContainer(Rule):
         "'driver version is insufficient' (35), which is no word about the host's driver: do not update it."
     )
     needs = ("container.cuda.library", "container.device_nodes")
-    explains = ("nvml.*", *_FOLLOWS)
+    explains = ("nvml.*", *_FOLLOWS, "message.no-nvidia-smi")
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container

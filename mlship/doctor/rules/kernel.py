@@ -14,19 +14,19 @@ _NOT_OPEN = r"not supported by open|does not include the required GPU"
 _BLACKLIST = (
     r"printf 'blacklist nouveau\noptions nouveau modeset=0\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf"
 )
-_FOLLOWS_FROM_NO_DRIVER = (
+FOLLOWS_FROM_NO_DRIVER = (
     *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
     *("runtime-35-no-libcuda", "nvidia-uvm-node-missing", "cdi-spec-without-uvm", "k8s-no-runtime-nvidia"),
     *("k8s-device-plugin-incompatible-strategy", "cdi-device-unresolvable"),
 )
 
 
-def _free(facts: Facts) -> tuple[PciDevice, ...]:
+def free_gpus(facts: Facts) -> tuple[PciDevice, ...]:
     """GPUs that are not handed to virtual machines."""
     return tuple(gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci")
 
 
-def _name(gpu: PciDevice) -> str:
+def describe(gpu: PciDevice) -> str:
     return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
 
 
@@ -40,12 +40,12 @@ class NotBuiltForThisKernel(Rule):
         "The driver's packages are installed, the GPU is on the bus, and /lib/modules/$(uname -r) has no nvidia.ko."
     )
     needs = ("kernel.pci", "kernel.module_files")
-    explains = (*_FOLLOWS_FROM_NO_DRIVER, "nouveau-owns-gpu")
-    rivals = ("secure-boot-unsigned-module",)
+    explains = (*FOLLOWS_FROM_NO_DRIVER, "nouveau-owns-gpu")
+    rivals = ("secure-boot-unsigned-module", "driver-not-installed", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         here = looked_up(facts.kernel.module_files, "nvidia")
-        if not _free(facts) or not is_absent(here) or module_is_loaded(facts) is not False or is_wsl(facts):
+        if not free_gpus(facts) or not is_absent(here) or module_is_loaded(facts) is not False or is_wsl(facts):
             return None
         traces = self._driver_is_installed(facts)
         if not traces:
@@ -61,7 +61,7 @@ class NotBuiltForThisKernel(Rule):
                 *self._prebuilt(facts),
             ),
             evidence=(
-                Evidence("kernel.pci", _name(_free(facts)[0])),
+                Evidence("kernel.pci", describe(free_gpus(facts)[0])),
                 Evidence("kernel.modules.nvidia", "not loaded"),
                 Evidence("kernel.module_files.nvidia", f"none below /lib/modules/{release}"),
                 *traces,
@@ -109,8 +109,8 @@ class SecureBoot(Rule):
         "built is signed by a key of this machine (or not at all), which must be enrolled once, at the console."
     )
     needs = ("kernel.secure_boot", "kernel.module_files")
-    explains = _FOLLOWS_FROM_NO_DRIVER
-    rivals = ("driver-not-loaded-after-kernel-update",)
+    explains = FOLLOWS_FROM_NO_DRIVER
+    rivals = ("driver-not-loaded-after-kernel-update", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
@@ -171,7 +171,7 @@ class Nouveau(Rule):
         "CUDA needs NVIDIA's. `modprobe nvidia` fails with ENODEV while nouveau holds the only GPU."
     )
     needs = ("kernel.pci",)
-    explains = (*_FOLLOWS_FROM_NO_DRIVER, "driver-not-installed", "driver-module-not-loaded")
+    explains = (*FOLLOWS_FROM_NO_DRIVER, "driver-not-installed", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
@@ -179,7 +179,7 @@ class Nouveau(Rule):
             return None
         line = log_line(facts, "another driver was loaded|probe routine was not called")
         return self.found(
-            cause=f"nouveau is bound to {_name(held[0])}, so NVIDIA's driver cannot take it.",
+            cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot take it.",
             fix=(
                 *self._install_first(facts),
                 Step(
@@ -217,11 +217,11 @@ class OpenModuleOnOldGpu(Rule):
     explains = ("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
-        old = [gpu for gpu in _free(facts) if architecture(gpu) in PRE_TURING]
+        old = [gpu for gpu in free_gpus(facts) if architecture(gpu) in PRE_TURING]
         line = log_line(facts, _NOT_OPEN)
         if not self._is_open(facts, refused=line is not None) or not (old or line):
             return None
-        model = f"{_name(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
+        model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
         return self.found(
             cause=f"The open flavour of the kernel module is loaded, and {model}, which it does not support.",
             fix=(
@@ -233,7 +233,7 @@ class OpenModuleOnOldGpu(Rule):
             ),
             evidence=(
                 Evidence("kernel.nvidia.flavour", "open"),
-                *(Evidence("kernel.pci", f"{_name(gpu)}: {architecture(gpu)}") for gpu in old),
+                *(Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu)}") for gpu in old),
                 Evidence("kernel.log", line) if line else None,
             ),
         )

@@ -1,0 +1,139 @@
+"""From a match to the GPU part of a plan, and why it is so. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.cuda.check import Match
+from mlship.cuda.hosts import Fleet
+from mlship.cuda.hosts import Gpu as HostGpu
+from mlship.cuda.needs import Problem, read_needs
+from mlship.cuda.tables import wheel_index
+from mlship.cuda.target import lock_target, match_lock
+from mlship.errors import LockError
+from mlship.image.gpu import CudaImage, GpuPlan, Reason
+from mlship.lock.check import Lock
+from mlship.lock.inputs import read_inputs
+from mlship.lock.record import HINT
+from mlship.project.base import cuda_reference
+from mlship.project.config import Config, Gpu
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A lock matched to hosts.
+
+    Attributes:
+        warnings: what is not certain, or is worth knowing before the build; it stops nobody.
+    """
+
+    plan: GpuPlan
+    reasons: tuple[Reason, ...]
+    warnings: tuple[str, ...]
+
+
+def chosen(repo: Path, config: Config, fleet: Fleet) -> str | None:
+    """What would be chosen now; None for hosts that the repository does not name: the lock was not made for those.
+
+    Raises:
+        MatchError: nothing that is asked for runs on every host.
+    """
+    key = lock_target(config, read_inputs(repo, config), fleet).key
+    return key if fleet.committed else None
+
+
+def match_to(config: Config, lock: Lock, fleet: Fleet) -> Matched:
+    """Match a lock to hosts.
+
+    Raises:
+        MatchError: some host does not run it, or it is at fault itself.
+        LockError: it pins no digest of an image that is needed now.
+    """
+    match = match_lock(config, lock.pins, fleet)
+    plan = plan_gpu(config, lock, match, fleet)
+    return Matched(plan, tuple(gpu_reasons(plan, match, fleet)), tuple(_warnings(match, fleet)))
+
+
+def unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
+    """Warnings of CUDA in a lock for the CPU."""
+    return tuple(_said(warning) for warning in read_needs(lock.pins, config.platform, gpu=False).warnings)
+
+
+def _said(problem: Problem) -> str:
+    return f"{problem.text}: {problem.mend}"
+
+
+def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
+    yield from (_said(warning) for warning in match.needs.warnings)
+    for verdict in match.verdicts:
+        if verdict.outcome == "unknown":
+            yield f"not known to run: {verdict.stack} on {verdict.host}: {verdict.reasons[0].text}"
+    yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
+
+
+def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
+    """The GPU part of a plan.
+
+    Raises:
+        LockError: the lock pins no digest of an image that is needed now.
+    """
+    gpu = config.gpu or Gpu.model_validate({})
+    return GpuPlan(
+        cuda=str(match.cuda) if match.cuda else None,
+        way=match.needs.way or "wheels",
+        require=match.require,
+        runtime=_image(config, lock, match.runtime),
+        devel=_image(config, lock, match.devel),
+        compiled=match.needs.compiled,
+        compat=_image(config, lock, match.compat),
+        index=f"{gpu.wheel_index or wheel_index().address}/{match.needs.variant}" if match.needs.variant else None,
+        hosts=tuple(host.name for host in fleet.hosts),
+        devices=tuple(sorted({f"{each.name} ({each.capability})" for host in fleet.hosts for each in host.gpus})),
+    )
+
+
+def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
+    """Each choice of the GPU part, and why."""
+    hosts = "; ".join(f"{host.name}: driver {host.driver}, {_gpus(host.gpus)}" for host in fleet.hosts)
+    yield Reason("hosts", f"{len(fleet.hosts)} from {fleet.origin}", hosts)
+    yield Reason("cuda", plan.cuda or "none that is known", _why(plan, match))
+    for verdict in match.verdicts:
+        for reason in verdict.reasons:
+            topic = "match" if reason.outcome == "runs" else "unknown"
+            yield Reason(topic, f"{verdict.stack} on {verdict.host}", f"{reason.text} ({reason.source})")
+    if plan.index:
+        yield Reason("wheel index", plan.index, "for the packages of this CUDA alone; the others keep their index")
+    if plan.runtime:
+        lacking = ", ".join(match.needs.lacking)
+        yield Reason("cuda image", plan.runtime.reference, f"no locked wheel brings the CUDA libraries of {lacking}")
+    if plan.devel:
+        yield Reason("nvcc", plan.devel.reference, f"compiles {', '.join(plan.compiled)}; mounted, not shipped")
+    if plan.compat:
+        yield Reason(
+            "compat", plan.compat.reference, "gpu.forward_compat: its libraries let an older driver run this CUDA"
+        )
+    if plan.require:
+        yield Reason(
+            "requires", plan.require, "NVIDIA_REQUIRE_CUDA: the oldest of these hosts offers it, none older is"
+        )
+
+
+def _why(plan: GpuPlan, match: Match) -> str:
+    if plan.cuda is None:
+        return "nothing in the lock is known to use CUDA"
+    names = ", ".join(stack.name for stack in match.needs.stacks) or "the lock"
+    how = "copied from NVIDIA's image" if plan.runtime else "brought by the locked wheels"
+    return f"{how}, for {names}"
+
+
+def _gpus(gpus: tuple[HostGpu, ...]) -> str:
+    return ", ".join(f"{gpu.count if gpu.count > 1 else ''} {gpu.name}".strip() for gpu in gpus)
+
+
+def _image(config: Config, lock: Lock, name: str | None) -> CudaImage | None:
+    if name is None:
+        return None
+    digest = lock.record.images.get(name)
+    if digest is None:
+        raise LockError(f"the lock is stale: it pins no digest of {name}, which these hosts need", hint=HINT)
+    return CudaImage(cuda_reference(config, name), digest)

@@ -1,0 +1,21 @@
+"""Which GPUs containers of this engine can have while a test runs: simulated ones, or none."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.required import unavailable
+from tests.simgpu import host
+
+
+@contextmanager
+def no_gpus() -> Iterator[None]:
+    """Meanwhile no test gives this engine's containers simulated GPUs; the test skips where it has real ones."""
+    if shutil.which("nvidia-container-runtime-hook"):
+        unavailable("this engine gives containers real GPUs")
+    with host._LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        host._remove_leftovers()
+        host._refuse_real_ones()
+        yield

@@ -1,0 +1,107 @@
+"""The Dockerfile of an image for GPUs: what each way adds, and that an image for the CPU has none of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlship.image.dockerfile import dockerfile, titles
+from mlship.image.gpu import CudaImage, GpuPlan
+from mlship.image.plan import BuildPlan, make_plan
+from mlship.lock.check import Lock
+from mlship.lock.pins import parse_lock
+from mlship.lock.record import LockRecord
+from mlship.project.git import Revision
+from mlship.project.load import parse_config
+
+YAML = """\
+name: digits
+model: {load: "serving.model:load", sample: sample.json}
+serve: {command: [uvicorn, "serving.app:app"]}
+source: [serving]
+gpu: {}
+"""
+PINS = f"flash-attn==2.8.3 --hash=sha256:{'a' * 64}\ntorch==2.9.0 --hash=sha256:{'b' * 64}\n"
+DIGEST = f"sha256:{'1' * 64}"
+RUNTIME = CudaImage("nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04", DIGEST)
+DEVEL = CudaImage("nvidia/cuda:12.6.3-devel-ubuntu22.04", DIGEST)
+WHEELS = GpuPlan("12.6", "wheels", "cuda>=12.0")
+IMAGE = GpuPlan("12.6", "image", "cuda>=12.6", runtime=RUNTIME)
+COMPAT = replace(IMAGE, compat=IMAGE.runtime)
+COMPILED = replace(WHEELS, devel=DEVEL, compiled=("flash-attn",), devices=("A100 (8.0)", "T4 (7.5)", "A100 (8.0)"))
+EVERY = pytest.mark.parametrize("gpu", [WHEELS, IMAGE, COMPAT, COMPILED], ids=["wheels", "image", "compat", "compiled"])
+
+
+def plan(gpu: GpuPlan | None, more: str = "") -> BuildPlan:
+    record = LockRecord({}, f"sha256:{'2' * 64}", "python:3.11-slim-bookworm", DIGEST, "pip-tools 7")
+    lock = Lock(record, parse_lock(PINS, "requirements.txt"), PINS)
+    return make_plan(parse_config(YAML + more), lock, (), Revision(), "{}", gpu=gpu)
+
+
+def text(gpu: GpuPlan | None) -> str:
+    return dockerfile(plan(gpu))
+
+
+def test_an_image_for_the_cpu_has_none_of_it() -> None:
+    assert "cuda" not in text(None).lower()
+    assert "NVIDIA" not in text(None)
+
+
+@EVERY
+def test_the_plan_is_json_both_ways_and_every_step_has_a_title(gpu: GpuPlan) -> None:
+    found = plan(gpu)
+    assert BuildPlan.from_json(found.to_json()) == found
+    written = dockerfile(found)
+    steps = [line for line in written.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
+    assert len(titles(written)) == len(steps)
+    froms = [line.split()[1] for line in written.splitlines() if line.startswith("FROM ")]
+    assert {name for name in froms if "@sha256:" not in name} == {"scratch", "base"}
+
+
+@EVERY
+def test_the_loader_is_told_and_checked_before_anything_is_copied(gpu: GpuPlan) -> None:
+    shipped = text(gpu).partition("AS runtime")[2]
+    assert shipped.index("ldconfig -p |") < shipped.index("COPY --link")
+    assert "LD_LIBRARY_PATH" not in shipped
+
+
+@EVERY
+def test_what_is_copied_comes_before_what_changes_more_often(gpu: GpuPlan) -> None:
+    shipped = text(gpu).partition("AS runtime")[2]
+    assert ("--from=cuda-libraries /out/ /" in shipped) is (gpu.way == "image")
+    assert shipped.find("/out/ /") < shipped.index("/opt/venv /opt/venv")
+    assert not any(f"COPY --link --from={stage}" in shipped for stage in ("cuda ", "cuda-devel", "libraries "))
+
+
+def test_compat_is_copied_where_it_is_asked_for() -> None:
+    assert "compat" not in text(IMAGE).partition("FROM nvidia")[2].partition("AS builder")[0]
+    assert "COPY --link --from=cuda-compat /usr/local/cuda-12.6/compat /usr/local/cuda-12.6/compat" in text(COMPAT)
+
+
+def test_nvidias_settings_are_there_and_mlship_yaml_wins() -> None:
+    assert plan(WHEELS).env == {
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        "NVIDIA_REQUIRE_CUDA": "cuda>=12.0",
+        "NVIDIA_VISIBLE_DEVICES": "all",
+    }
+    assert plan(WHEELS, "env: {NVIDIA_DRIVER_CAPABILITIES: all}\n").env["NVIDIA_DRIVER_CAPABILITIES"] == "all"
+
+
+def test_the_builder_gets_a_compiler_only_where_something_is_compiled() -> None:
+    assert plan(COMPILED).packages.build == ("g++",)
+    assert plan(COMPILED).packages.run == ()
+    assert plan(WHEELS).packages.build == ()
+
+
+def test_what_is_compiled_is_installed_last_and_for_the_hosts() -> None:
+    written = text(COMPILED)
+    assert "#: install 1 pins from requirements.txt, by hash" in written
+    assert "--requirement /requirements.txt --excludes /compiled.txt && \\" in written
+    assert "--no-build-isolation --no-binary flash-attn && \\" in written
+    assert 'export TORCH_CUDA_ARCH_LIST="7.5 8.0" CUDAARCHS="75;80"' in written
+    assert written.count("uv pip check") == 1
+    assert written.count("--require-hashes --requirement /requirements.txt") == 2
+
+
+@pytest.mark.parametrize("devices", [(), ("A100 (8.0)", "a GPU that nobody knows")])
+def test_nothing_is_said_of_hosts_that_are_not_known(devices: tuple[str, ...]) -> None:
+    assert "CUDAARCHS" not in text(replace(COMPILED, devices=devices))
