@@ -223,7 +223,7 @@ def cache_entries(found: bytes) -> list[tuple[str, str]]:
     except struct.error:
         pass
     wide = any(kind for kind, _, _ in entries)
-    return [(name, path) for kind, name, path in entries if kind or not wide]
+    return [(name, path) for kind, name, path in entries if name and path and (kind or not wide)]
 
 
 def string_at(found: bytes, start: int) -> str:
