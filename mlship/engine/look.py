@@ -61,7 +61,7 @@ class Trial:
     image: str
     command: tuple[str, ...]
     options: tuple[str, ...] = ()
-    name: str = field(default_factory=lambda: f"mlship-{uuid4().hex}")
+    name: str = field(default_factory=lambda: f"mlship-doctor-{uuid4().hex}")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def pulled() -> None:
 
 
 def ours() -> list[str]:
-    names = docker("ps", "--all", "--filter", "label=dev.mlship.run", "--format", "{{.Names}}").stdout
+    names = docker("ps", "--all", "--filter", "name=^mlship-doctor-[0-9a-f]{32}$", "--format", "{{.Names}}").stdout
     return names.split()
 
 
@@ -331,6 +331,40 @@ def test_a_forgotten_container_ends_by_itself() -> None:
         assert engine.container(trial.name).lack == "not there"
     finally:
         engine.remove(trial.name)
+
+
+def causes(host: SimHost, tmp_path: Path, *arguments: str) -> list[str]:
+    """The diagnosis where the host's own NVML is the simulated one."""
+    done = mlship("doctor", *arguments, "--json", cwd=tmp_path, env=host.env())
+    assert done.code == 1, done.stdout + done.stderr
+    return [cause["finding"]["id"] for cause in json.loads(done.stdout)["causes"]]
+
+
+def test_no_toolkit_is_named(tmp_path: Path) -> None:
+    host = SimHost.make(A100_HOST, tmp_path / "host")
+    assert causes(host, tmp_path, "--image", base()) == ["docker-no-nvidia-driver-registered"]
+
+
+def test_a_stale_specification_is_named(host: SimHost, tmp_path: Path) -> None:
+    spec = next(path for path in Path("/etc/cdi").glob("mlship-simgpu-*.json"))
+    tree = json.loads(spec.read_text())
+    gone = "/usr/lib/x86_64-linux-gnu/libnvidia-gone.so.535.161.07"
+    tree["containerEdits"]["mounts"].append({"hostPath": gone, "containerPath": gone, "options": ["ro", "bind"]})
+    spec.write_text(json.dumps(tree))
+    assert causes(host, tmp_path, "--image", base()) == ["cdi-spec-stale-after-driver-upgrade"]
+
+
+def test_a_stub_is_named(host: SimHost, build: Build, tmp_path: Path) -> None:
+    image = build(
+        f"FROM {base()}\nCOPY stub /usr/local/cuda/lib64/stubs/libcuda.so.1\n"
+        "ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64/stubs\n",
+        stub=library(STUB, tmp_path / "stub.so"),
+    )
+    assert causes(host, tmp_path, "--image", image) == ["stub-libcuda-on-path"]
+
+
+def test_a_container_started_without_the_gpu_is_named(host: SimHost, start: Start, tmp_path: Path) -> None:
+    assert causes(host, tmp_path, "--container", start()) == ["runtime-35-no-libcuda"]
 
 
 @pytest.mark.parametrize(
