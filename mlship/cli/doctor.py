@@ -1,5 +1,6 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,16 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
+def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
     record: Annotated[
         Path | None,
@@ -53,8 +60,7 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
     if facts_schema:
         _schema()
         return
-    facts = _seen(replay, root, record)
-    _conclude(facts, verbose=verbose, json=json)
+    _conclude(_seen(_Asked(replay, record, root, image, container)), verbose=verbose, json=json)
 
 
 @doctor.command()
@@ -77,18 +83,41 @@ def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as
     emit(story_text(rules[diagnosis]))
 
 
-def _seen(replay: Path | None, root: Path, record: Path | None) -> "Facts":
+@dataclass(frozen=True)
+class _Asked:
+    """Where the facts come from, and where they are to be kept."""
+
+    replay: Path | None
+    record: Path | None
+    root: Path
+    image: str | None
+    container: str | None
+
+
+def _seen(asked: _Asked) -> "Facts":
     from mlship.doctor.facts.replay import read_facts
+    from mlship.doctor.probes.save import check_new
+    from mlship.errors import UsageError
+
+    if (asked.replay, asked.image, asked.container).count(None) < 2:
+        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    if asked.record is not None:
+        check_new(asked.record)
+    facts = _looked(asked) if asked.replay is None else read_facts(asked.replay)
+    if asked.record is not None:
+        _record(facts, asked.record)
+    return facts
+
+
+def _looked(asked: _Asked) -> "Facts":
+    from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
-    from mlship.doctor.probes.save import check_new
+    from mlship.engine.look import DockerLook
 
-    if record is not None:
-        check_new(record)
-    facts = look(Look(root)) if replay is None else read_facts(replay)
-    if record is not None:
-        _record(facts, record)
-    return facts
+    what = Look(asked.root, asked.image, asked.container)
+    check(DockerLook(), what)
+    return look(what)
 
 
 def _record(facts: "Facts", path: Path) -> None:
