@@ -1,6 +1,7 @@
 """The container in question, and the image in question: as the engine tells of them, and seen from within."""
 
 import re
+import time
 from dataclasses import dataclass, fields, replace
 
 from mlship.doctor.facts.container import Container, Image, Injection
@@ -18,6 +19,8 @@ from mlship.engine.look import DockerLook, EngineLook, Ran, Trial
 
 _LIFE = 12  # seconds: a container that is forgotten ends by itself
 _WITHIN_SECONDS = 5.0
+_LEAST_SECONDS = 1.5
+_SPARE_SECONDS = 0.7  # to remove the container, and to say what was seen
 _WAIT = f"import time; time.sleep({_LIFE})"
 _IDLE = (("sh", "-c", f"sleep {_LIFE}"), ("python3", "-c", _WAIT), ("python", "-c", _WAIT))
 _CPU: tuple[str, ...] = ()
@@ -39,7 +42,7 @@ class ContainerProbe:
 
     engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
     name: str = "container"
-    seconds: float = 9.0
+    seconds: float = 7.5
 
     def read(self, look: Look) -> Facts:
         if look.container is None:
@@ -72,7 +75,7 @@ class ImageProbe:
 
     engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
     name: str = "image"
-    seconds: float = 9.5
+    seconds: float = 7.5
 
     def read(self, look: Look) -> Facts:
         if look.image is None:
@@ -81,7 +84,7 @@ class ImageProbe:
         if answer.lack:
             return _gone(self.engine, look.image)
         image = image_of(answer.found, look.image)
-        tried = _tried(self.engine, look)
+        tried = _tried(self.engine, look, time.monotonic() + self.seconds - _SPARE_SECONDS)
         box = Container(
             engine="docker",
             platform=image_platform(image),
@@ -115,31 +118,32 @@ class _Tried:
     injection: Fact[Injection]
 
 
-def _tried(engine: EngineLook, look: Look) -> _Tried:
+def _tried(engine: EngineLook, look: Look, until: float) -> _Tried:
     """With a GPU; where the engine refuses that, without one, to look at the image's files at least."""
     assert look.image is not None  # noqa: S101  for mypy: whoever calls has looked
     error = None
     for options in (_TEGRA,) if below(look.root, "/etc/nv_tegra_release").exists() else _GPUS:
-        seen, said = _trial(engine, look.image, options)
+        seen, said = _trial(engine, look.image, options, until)
         if said is None:
             return _Tried(seen, None, "cdi" if options[0] == "--device" else UNKNOWN)
         # That an engine knows no CDI devices either says nothing new.
         error = said if error is None or not _LACKS.search(said) else error
         if not _LACKS.search(said):
             break
-    seen, _ = _trial(engine, look.image, _CPU)
+    seen, _ = _trial(engine, look.image, _CPU, until)
     return _Tried(seen, error, UNKNOWN)
 
 
-def _trial(engine: EngineLook, image: str, options: tuple[str, ...]) -> tuple[Seen, str | None]:
-    """What is seen within, or the engine's words."""
+def _trial(engine: EngineLook, image: str, options: tuple[str, ...], until: float) -> tuple[Seen, str | None]:
+    """What is seen within until then, or the engine's words."""
     said = "it has no program that could be run: neither a shell nor Python"
     for command in _IDLE:
         trial = Trial(image, command, options)
         try:
             started = engine.start(trial)
             if started.code == 0:
-                return within(engine, trial.name, _WITHIN_SECONDS), None
+                left = max(_LEAST_SECONDS, min(_WITHIN_SECONDS, until - time.monotonic()))
+                return within(engine, trial.name, left), None
         finally:
             engine.remove(trial.name)
         said = refusal(started)

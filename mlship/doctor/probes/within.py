@@ -109,7 +109,7 @@ def first_env(text: str) -> dict[str, str]:
 def _by_python(python: Python, seconds: float) -> Seen:
     programs = (("gpu", "nvml"), ("gpu", "cuda", "--runtime", *SONAMES), ("loader",), ("nodes",), ("python_env",))
     calls = tuple(partial(python.run, program, seconds) for program in programs)
-    nvml, cuda, loader, nodes, packages = side_by_side(calls, seconds + 2)
+    nvml, cuda, loader, nodes, packages = side_by_side(calls, seconds + _EXTRA_SECONDS / 2)
     place = merged(merged(_part(loader), _part(nodes)), Place(pythons=_environment(packages)))
     asked, resolves = read_cuda(cuda)
     simulated = any(library.simulated for ended in (nvml, cuda) for library in told(ended).libraries.values())
