@@ -3,7 +3,7 @@
 pip-tools downloads every file of a version to hash it where the index has no JSON API: for one torch of
 download.pytorch.org that is twenty files of 800 MB. pip checks the same hashes when it downloads.
 
-Given to the resolver's `python -c`, which may be another Python than mlship's: standard library and pip-tools only.
+Run by the resolver's Python, which may be another than mlship's: standard library and pip-tools only.
 """
 
 import sys
