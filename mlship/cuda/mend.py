@@ -26,7 +26,8 @@ def refuse_choice(choice: Choice, asks: tuple[Ask, ...], fleet: Fleet, platform:
         hint = "ask for releases of one CUDA major; `mlship hosts` shows which the hosts can run"
         return MatchError(f"what is asked for needs different CUDA majors, and an image has one ({majors})", hint=hint)
     listed = ", ".join(str(ask) for ask in asked) or ", ".join(sorted(named))
-    message = f"no CUDA of {listed} runs on {_everywhere(fleet)}:{_rows(blocked)}{_others(choice)}"
+    others = "" if _strangers(fleet, platform) else _others(choice)
+    message = f"no CUDA of {listed} runs on {_everywhere(fleet)}:{_rows(blocked)}{others}"
     return MatchError(message, hint=_hint(_mends(blocked, asked, fleet, platform)))
 
 
@@ -75,8 +76,7 @@ def _hint(mends: Iterable[str]) -> str:
 
 def _mends(blocked: tuple[Verdict, ...], asks: tuple[Ask, ...], fleet: Fleet, platform: str) -> Iterator[str]:
     """The smallest change first: another release, then a driver, then forward compatibility, then two images."""
-    strangers = [host for host in fleet.hosts if host.platform != platform]
-    if strangers:
+    if strangers := _strangers(fleet, platform):
         yield from _for_platform(strangers, fleet, platform)
         return
     yield from _other_release(asks, fleet, platform)
@@ -100,6 +100,10 @@ def _two_images(blocked: tuple[Verdict, ...], asks: tuple[Ask, ...], fleet: Flee
     images = (f"for {_listed([host.name for host in part.hosts])} ({', '.join(map(str, choice.picks))})"
               for part, choice in zip(parts, choices, strict=True))  # fmt: skip
     return f"build two images, each from a folder of hosts of its own (`gpu: {{hosts: ...}}`): {'; '.join(images)}"
+
+
+def _strangers(fleet: Fleet, platform: str) -> list[HostProfile]:
+    return [host for host in fleet.hosts if host.platform != platform]
 
 
 def _for_platform(strangers: Sequence[HostProfile], fleet: Fleet, platform: str) -> Iterator[str]:
