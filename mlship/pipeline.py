@@ -132,8 +132,12 @@ def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambd
     check_paths(repo, config)
     weights = check_weights(repo, config.model)
     fleet = find_fleet(config)
-    lock = _checked_lock(repo, config, target, _chosen(repo, config, fleet))
-    matched = _matched(config, lock, fleet)
+    try:
+        lock = _checked_lock(repo, config, target, _chosen(repo, config, fleet))
+        matched = _matched(config, lock, fleet)
+    except LockError as error:  # a lock for the host of the command line is made for it by the same options
+        options = fleet.options if fleet else ""
+        raise LockError(error.message, hint=error.hint.replace("`mlship lock`", f"`mlship lock{options}`")) from error
     smoke = SmokeSpec.from_config(config).to_json()
     plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=matched.plan if matched else None)
     if matched:

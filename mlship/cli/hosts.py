@@ -20,8 +20,8 @@ hosts = typer.Typer(
 def show(context: typer.Context, directory: Directory = HERE, json: Json = False) -> None:
     """Show the GPU hosts that images are matched to.
 
-    Each with the CUDA that it offers, and then the CUDA that all of them can run. They are the files in hosts/;
-    without such a folder, this machine.
+    Each with the CUDA that it offers, and then the CUDA that all of them can run. They are the files in hosts/, or in
+    the folder that mlship.yaml names; without such a folder, this machine.
     """
     from mlship.console import emit
     from mlship.cuda.fleet import fleet_cuda
@@ -36,12 +36,20 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
                 hint=f"`mlship hosts {context.invoked_subcommand} --help`",
             )
         return
-    fleet = fleet_of(directory)
+    fleet = fleet_of(directory, *_named(directory))
     found = fleet_cuda(fleet)
     if json:
         emit(fleet_json(fleet, found))
     else:
         show_fleet(fleet, found)
+
+
+def _named(directory: Path) -> tuple[str, ...]:
+    """The folder that mlship.yaml names; none where there is no such file, or it asks for no GPU."""
+    from mlship.project.load import FILE_NAME, load_config
+
+    gpu = load_config(directory).gpu if (directory / FILE_NAME).exists() else None
+    return (gpu.hosts,) if gpu else ()
 
 
 @hosts.command()

@@ -31,6 +31,7 @@ class Pick:
     Attributes:
         cuda: of its libraries: its own, or what the hosts offer where an image has to bring them.
         built: the CUDA that it was built with, or the oldest that it takes.
+        open: wheels bring the libraries, and the lock decides which minor version of CUDA's major they are.
         indexed: the variant lies on the wheel index and not on PyPI.
         limit: the requirement that keeps to this band; None where the tables know no end of it.
     """
@@ -39,9 +40,14 @@ class Pick:
     variant: str
     cuda: Cuda
     built: Cuda
+    open: bool
     indexed: bool
     limit: str | None
     verdicts: tuple[Verdict, ...]
+
+    def __str__(self) -> str:
+        """For people: "torch<2.15 cu126"."""
+        return f"{self.limit or self.package} {self.variant}"
 
     @property
     def outcome(self) -> Outcome:
@@ -65,15 +71,18 @@ class Choice:
     Attributes:
         picks: none where nothing that is asked for has CUDA to choose, or where nothing runs.
         refused: for each package the candidate that is nearest to running, where no combination runs; else none.
+        others: the other candidates that some host refuses then, in the order of choice.
     """
 
     picks: tuple[Pick, ...]
     refused: tuple[Pick, ...] = ()
+    others: tuple[Pick, ...] = ()
 
     @property
-    def cuda(self) -> Cuda | None:
-        """The newest CUDA among the picks, which are all of one major."""
-        return max((pick.cuda for pick in self.picks), default=None)
+    def cuda(self) -> str:
+        """The newest CUDA among the picks, which are all of one major; the major alone where the lock decides more."""
+        told = [pick.cuda for pick in self.picks if not pick.open]
+        return str(max(told)) if told else ", ".join(sorted({str(pick.built.major) for pick in self.picks}))
 
     @property
     def variant(self) -> str | None:
@@ -87,9 +96,7 @@ class Choice:
     @property
     def key(self) -> str:
         """All of it in a line, as mlship.lock keeps it: "12.6: torch<2.15 cu126 from the wheel index"."""
-        parts = (
-            f"{pick.limit or pick.package} {pick.variant}{_INDEXED if pick.indexed else ''}" for pick in self.picks
-        )
+        parts = (f"{pick}{_INDEXED if pick.indexed else ''}" for pick in self.picks)
         return f"{self.cuda}: {', '.join(parts)}" if self.picks else "nothing to choose"
 
 
@@ -110,7 +117,9 @@ def choose(asks: tuple[Ask, ...], fleet: Fleet, platform: str, *, compat: bool =
         picks = tuple(pick for _, pick in combination)
         if len({pick.built.major for pick in picks}) <= 1:
             return Choice(picks)
-    return Choice((), tuple(min(picks, key=_distance) for picks in wanted))
+    nearest = tuple(min(picks, key=_distance) for picks in wanted)
+    others = (pick for picks in wanted for pick in picks if pick.blocked and pick not in nearest)
+    return Choice((), nearest, tuple(others))
 
 
 def _distance(pick: Pick) -> tuple[int, bool, Driver]:
@@ -162,6 +171,7 @@ def _pick(ask: Ask, release: Release, item: tuple[Variant, Cuda], fleet: Fleet, 
         variant=variant.name,
         cuda=built if brought else cuda,
         built=built,
+        open=brought and variant.cuda_below is not None,
         indexed=ask.name in wheel_index().packages and variant.name != release.default,
         limit=_limit(ask, release),
         verdicts=tuple(judge(stack, host, compat=compat) for host in fleet.hosts),

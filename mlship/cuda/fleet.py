@@ -1,11 +1,12 @@
-"""The CUDA that every host of a fleet can run: by its driver's branch and its GPUs' architectures. Pure."""
+"""The CUDA that every host of a fleet can run: what `match` says of each toolkit there, and what limits it. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts import Fleet, HostProfile
-from mlship.cuda.tables import architecture_of, cuda_of
+from mlship.cuda.match import Stack, Verdict, judge
+from mlship.cuda.tables import architecture_of, cuda_of, tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.errors import UsageError
 
@@ -30,8 +31,8 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Unknown:
-    """What could not be told of a host, and why."""
+class Remark:
+    """What is to be known of a host, or is not known, and why."""
 
     host: str
     why: str
@@ -50,25 +51,33 @@ class FleetCuda:
     """What all hosts can run.
 
     Attributes:
-        most: the newest CUDA that all of them can run; None where a host's is not known.
+        most: the newest CUDA that all of their drivers offer, and none of their GPUs is too old for; None where a
+            host's is not known.
         least: the oldest CUDA that knows all their GPUs; None where nothing sets one.
+        outright: CUDA versions that every driver offers and that know every GPU, oldest first.
+        by_minor_version: those that run on all of them beside: newer than some driver's, by minor-version
+            compatibility.
         hosts: what each driver offers, in the fleet's order.
         bounds: everything that limits a host, in the fleet's order.
+        blocked: hosts on which no CUDA runs, and why.
+        doubtful: hosts on which only a run tells whether `by_minor_version` holds, and why.
         unknown: what keeps the answer from being whole.
     """
 
     most: str | None
     least: str | None
+    outright: tuple[str, ...]
+    by_minor_version: tuple[str, ...]
     hosts: tuple[HostCuda, ...]
     bounds: tuple[Bound, ...]
-    unknown: tuple[Unknown, ...]
+    blocked: tuple[Remark, ...]
+    doubtful: tuple[Remark, ...]
+    unknown: tuple[Remark, ...]
 
     @property
-    def fits(self) -> bool | None:
-        """One CUDA can serve all hosts; None where that is not known."""
-        if self.most is None:
-            return None
-        return self.least is None or Cuda.parse(self.least) <= Cuda.parse(self.most)
+    def known(self) -> bool:
+        """What each host's driver offers is known."""
+        return all(host.cuda is not None for host in self.hosts)
 
     def deciding(self, side: Side) -> tuple[Bound, ...]:
         """The bounds that set `most` or `least`."""
@@ -84,16 +93,53 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
     """
     found = [_host(host) for host in fleet.hosts]
     bounds = tuple(bound for _, host_bounds, _ in found for bound in host_bounds)
-    unknown = tuple(each for _, _, unknowns in found for each in unknowns)
     hosts = tuple(host for host, _, _ in found)
     known = all(host.cuda is not None for host in hosts)
+    judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in _toolkits()} if known else {}
+    running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
+    by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _rests_on_minor(verdicts)}
     return FleetCuda(
         most=_edge(bounds, "most") if known else None,
         least=_edge(bounds, "least"),
+        outright=tuple(str(cuda) for cuda in running if cuda not in by_minor),
+        by_minor_version=tuple(map(str, by_minor)),
         hosts=hosts,
         bounds=bounds,
-        unknown=unknown,
+        blocked=tuple(_blocked(judged.values())),
+        doubtful=tuple(dict.fromkeys(remark for verdicts in by_minor.values() for remark in _doubts(verdicts))),
+        unknown=(*(each for _, _, unknowns in found for each in unknowns), *_boards(judged.values())),
     )
+
+
+def _toolkits() -> list[Cuda]:
+    return sorted({toolkit.cuda for toolkit in tables().drivers.toolkits})
+
+
+def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
+    """A program that was built with this CUDA for whatever GPUs its toolkit knows."""
+    return judge(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
+
+
+def _rests_on_minor(verdicts: Iterable[Verdict]) -> bool:
+    return any(reason.kind == "minor-version" for verdict in verdicts for reason in verdict.reasons)
+
+
+def _doubts(verdicts: Iterable[Verdict]) -> Iterator[Remark]:
+    for verdict in verdicts:
+        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "compressed-fatbin")
+
+
+def _boards(judged: Iterable[Iterable[Verdict]]) -> Iterator[Remark]:
+    """Jetsons, whose drivers have numbers of their own: whichever CUDA is asked about, the answer is the same."""
+    for verdict in next(iter(judged), ()):
+        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "jetson")
+
+
+def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:
+    """Hosts that refuse every CUDA, such as one whose driver does not drive its GPU."""
+    for verdicts in zip(*judged, strict=True):
+        if all(verdict.outcome == "refused" for verdict in verdicts):
+            yield Remark(verdicts[0].host, verdicts[0].reasons[0].text)
 
 
 def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
@@ -103,15 +149,15 @@ def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
     return str(values[0] if side == "most" else values[-1])
 
 
-def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Unknown]]:
+def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Remark]]:
     said = list(dict.fromkeys([*_of_driver(host), *_of_gpus(host)]))
     driver = next((each for each in said if isinstance(each, Bound) and each.by == "driver"), None)
     bounds = [each for each in said if isinstance(each, Bound)]
-    unknown = [each for each in said if isinstance(each, Unknown)]
+    unknown = [each for each in said if isinstance(each, Remark)]
     return HostCuda(host.name, driver.cuda if driver else None), bounds, unknown
 
 
-def _of_driver(host: HostProfile) -> Iterator[Bound | Unknown]:
+def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
     driver = Driver.parse(host.driver)
     if driver is None:
         raise _bad(host, f"{host.driver!r} is not a driver version such as 550.54.15, as `nvidia-smi` prints it")
@@ -119,17 +165,17 @@ def _of_driver(host: HostProfile) -> Iterator[Bound | Unknown]:
     if offered.cuda is not None:
         yield Bound(host.name, "most", str(offered.cuda), "driver", f"driver {driver}")
     if offered.reason is not None:
-        yield Unknown(host.name, offered.reason)
+        yield Remark(host.name, offered.reason)
 
 
-def _of_gpus(host: HostProfile) -> Iterator[Bound | Unknown]:
+def _of_gpus(host: HostProfile) -> Iterator[Bound | Remark]:
     for gpu in host.gpus:
         if gpu.capability is None:
-            yield Unknown(host.name, f"the compute capability of {gpu.name} is not known")
+            yield Remark(host.name, f"the compute capability of {gpu.name} is not known")
             continue
         known = architecture_of(_capability(host, gpu.capability))
         if known is None:
-            yield Unknown(host.name, f"no table knows compute capability {gpu.capability}, which {gpu.name} has")
+            yield Remark(host.name, f"no table knows compute capability {gpu.capability}, which {gpu.name} has")
             continue
         because = f"compute capability {gpu.capability} ({known.name})"
         if known.last is not None:

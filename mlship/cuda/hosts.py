@@ -7,10 +7,12 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlship.cuda.versions import Capability, Driver
+from mlship.cuda.versions import Capability, Driver, driver_in
 from mlship.errors import UsageError
+from mlship.project.base import PLATFORMS
 
 SCHEMA = 1
+COMMAND_LINE = "the command line"
 _SIZE_LIMIT = 1_000_000
 
 Source: TypeAlias = Literal["nvml", "labels", "command line", "hand"]
@@ -78,6 +80,14 @@ class Fleet:
     origin: str
     committed: bool
 
+    @property
+    def options(self) -> str:
+        """What names the same host to another command, with a space before it; empty where files or this machine do."""
+        if self.origin != COMMAND_LINE:
+            return ""
+        capabilities = (f" --compute-capability {gpu.capability}" for host in self.hosts for gpu in host.gpus)
+        return f" --driver {self.hosts[0].driver}{''.join(capabilities)}"
+
 
 def parse_host(text: str, name: str) -> HostProfile:
     """Read a host file.
@@ -107,12 +117,30 @@ def parse_host(text: str, name: str) -> HostProfile:
             f"{name}: driver {host.driver!r} is no driver version such as 550.54.15",
             hint="write it as nvidia-smi prints it, without a suffix, or record the host again: `mlship hosts record`",
         )
+    for gpu in host.gpus:
+        _check_gpu(gpu, name)
+    if host.platform not in PLATFORMS:
+        raise UsageError(
+            f"{name}: no image is built for platform {host.platform!r}", hint=f"write {' or '.join(PLATFORMS)}"
+        )
     if not host.gpus:
         raise UsageError(
             f"{name} describes a host without a GPU, and nothing can be matched to it",
             hint="remove the file, or record it again on a host with a GPU",
         )
     return host
+
+
+def _check_gpu(gpu: Gpu, name: str) -> None:
+    if gpu.capability is None:
+        return
+    try:
+        Capability.parse(gpu.capability)
+    except ValueError as error:
+        raise UsageError(
+            f"{name}: {error}",
+            hint="`nvidia-smi --query-gpu=compute_cap --format=csv` on that host prints it; null where it is not known",
+        ) from error
 
 
 def read_fleet(folder: Path, shown: str) -> Fleet:
@@ -126,10 +154,12 @@ def read_fleet(folder: Path, shown: str) -> Fleet:
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except NotADirectoryError as error:
+        raise _empty(f"{folder.name} is a file, and host files lie in a folder of that name", shown) from error
     except OSError as error:
-        raise _empty(f"{shown} cannot be read: {error.strerror}") from error
+        raise _empty(f"{shown} cannot be read: {error.strerror}", shown) from error
     if not paths:
-        raise _empty(f"{shown} holds no host files")
+        raise _empty(f"{shown} holds no host files", shown)
     return Fleet(tuple(_read(path, f"{shown}{path.name}") for path in paths), shown, committed=True)
 
 
@@ -140,21 +170,25 @@ def named_fleet(driver: str, capabilities: tuple[str, ...], platform: str) -> Fl
         UsageError: no driver version, or no compute capability.
     """
     if Driver.parse(driver) is None:
+        plain, _ = driver_in(driver)
         raise UsageError(
-            f"--driver {driver} is no driver version", hint="write it as nvidia-smi does: 550.54.15 (without a suffix)"
+            f"--driver {driver!r} is no driver version such as 550.54.15",
+            hint=f"leave the suffix out: `--driver {plain}`"
+            if plain
+            else "`nvidia-smi --query-gpu=driver_version --format=csv` prints it",
         )
     try:
         gpus = tuple(Gpu("a GPU", str(Capability.parse(text))) for text in capabilities)
     except ValueError as error:
         raise UsageError(f"--compute-capability: {error}", hint="write it as 8.0 (an A100), 8.9, 9.0, ...") from error
     host = HostProfile("the named host", driver, gpus, platform, source="command line")
-    return Fleet((host,), "the command line", committed=False)
+    return Fleet((host,), COMMAND_LINE, committed=False)
 
 
-def _empty(what: str) -> UsageError:
+def _empty(what: str, shown: str) -> UsageError:
     return UsageError(
         what,
-        hint="on each kind of GPU host run `mlship hosts record NAME.json` and commit the files; "
+        hint=f"on each kind of GPU host run `mlship hosts record {shown}NAME.json` and commit the files; "
         "for a cluster: `kubectl get nodes -o json | mlship hosts import -`",
     )
 

@@ -74,15 +74,26 @@ def _refuse_foreign(repo: Path, name: str, text: str | None) -> None:
 
 
 def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    for key in dict.fromkeys((*new, *old)):
+    changed = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
+    for key in changed:
         before, after = old.get(key), new.get(key)
-        if before == after:
-            continue
-        if not key.startswith("file "):
+        if key == "cuda":
+            yield _changed_cuda(before, after, alone=changed == ["cuda"])
+        elif not key.startswith("file "):
             yield f"{key} {before or 'none'} -> {after or 'none'}"
-            continue
-        what = "is new" if before is None else "is no longer read" if after is None else "changed since the lock"
-        yield f"{key.removeprefix('file ')} {what}"
+        else:
+            what = "is new" if before is None else "is no longer read" if after is None else "changed since the lock"
+            yield f"{key.removeprefix('file ')} {what}"
+
+
+def _changed_cuda(before: str | None, after: str | None, *, alone: bool) -> str:
+    """Why the lock is of another CUDA; `alone`: nothing else that it was made from has changed."""
+    if before is None:
+        return "mlship.yaml asks for a GPU now, and the lock was made for the CPU"
+    if after is None:
+        return f"mlship.yaml asks for no GPU now, and the lock was made for CUDA {before}"
+    why = "the hosts changed, or what mlship knows of them" if alone else "so another CUDA is chosen"
+    return f"{why}: CUDA {before} -> {after}"
 
 
 def _changed_text(record: LockRecord, name: str, text: str | None) -> Iterator[str]:

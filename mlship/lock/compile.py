@@ -106,6 +106,8 @@ def compile_here(question: Question, work: Path) -> str:
     env = {**_ENVIRONMENT, "TMPDIR": str(work)}  # pip leaves its temporary folders behind when it is interrupted
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
+    if question.settings.retries:
+        env["PIP_RETRIES"] = question.settings.retries
     done = process.run(argv, process.Options(cwd=question.repo, env=env))
     if not done.ok:
         raise explain(done.stderr + done.stdout, question.config)

@@ -12,6 +12,7 @@ _MISSING = re.compile(r"Could not find a version that satisfies the requirement 
 _INVALID = re.compile(r"Invalid requirement: (.+)")
 _BROKEN = re.compile(r"metadata-generation-failed|subprocess-exited-with-error|Failed to build|BackendUnavailable")
 _UNREACHABLE = re.compile(r"connection broken by|Read timed out|Could not resolve host|ProxyError|HTTP error 5\d\d")
+_WHEEL_INDEX = re.compile(r"no connection to the wheel index (\S+): (.*)")
 _REFUSED = re.compile(r"(?:WARNING: )?(40[137] (?:Error|Client Error)[^\n]*)")
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED|invalid path: .*CA|SSLError")
 _RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
@@ -26,7 +27,7 @@ def explain(output: str, config: Config, otherwise: MlshipError | None = None) -
         otherwise: returned where the output says nothing known.
     """
     text = redact(output)
-    for reason in (_disk, _certificate, _refused, _unreachable, _conflict, _missing, _invalid, _broken):
+    for reason in (_disk, _certificate, _refused, _wheel_index, _unreachable, _conflict, _missing, _invalid, _broken):
         if error := reason(text, config):
             return error
     if otherwise:
@@ -59,6 +60,17 @@ def _refused(text: str, _config: Config) -> MlshipError | None:
     return UsageError(
         f"an index refused us: {match[1][:200]}",
         hint="correct name and password in ~/.netrc or in the index's address (`pip config list`)",
+    )
+
+
+def _wheel_index(text: str, _config: Config) -> MlshipError | None:
+    match = _WHEEL_INDEX.search(text)
+    if match is None:
+        return None
+    return TransientError(
+        f"the wheel index of the chosen CUDA cannot be reached: {match[1]} ({match[2][:200]})",
+        hint="check the network and `pip config list`, or name a mirror of it as gpu.wheel_index in mlship.yaml "
+        "(or MLSHIP_WHEEL_INDEX); then run `mlship lock` again",
     )
 
 

@@ -10,6 +10,8 @@ from mlship.lock.cuda_names import LIBRARIES
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
 
+_RETRIES = "2"  # pip's own 5 take minutes where nothing answers
+
 
 @dataclass(frozen=True)
 class GpuTarget:
@@ -35,6 +37,11 @@ class GpuTarget:
 def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
     """Pip's settings, with the wheels of the chosen CUDA beside the project's own indexes."""
     return replace(settings, find_links=(*settings.find_links, *pages)) if pages else settings
+
+
+def impatient(settings: PipSettings) -> PipSettings:
+    """Pip's settings for pages that may not answer: fewer tries, where the user's settings do not say how many."""
+    return replace(settings, retries=settings.retries or _RETRIES)
 
 
 def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:

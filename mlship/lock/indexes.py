@@ -39,6 +39,7 @@ class PipSettings:
     trusted_hosts: tuple[str, ...] = ()
     proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     timeout: str | None = None
+    retries: str | None = None
     netrc: Path | None = None
     constraints: tuple[str, ...] = field(default=(), repr=False)
 
@@ -77,6 +78,7 @@ def read_pip_settings(environment: Mapping[str, str] = os.environ) -> PipSetting
         trusted_hosts=words("trusted-host"),
         proxies=_proxies(options, environment),
         timeout=options.get("default-timeout") or options.get("timeout"),
+        retries=options.get("retries"),
         netrc=_netrc(environment),
         constraints=words("constraint"),
     )

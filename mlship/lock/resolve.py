@@ -19,7 +19,7 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.gpu import GpuTarget, with_pages, without_cuda
+from mlship.lock.gpu import GpuTarget, impatient, with_pages, without_cuda
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
@@ -73,6 +73,8 @@ def resolve(
     engine = _engine(engine_factory, config)
     digest = _digest(repo, config, engine, upgrade)
     settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
+    if gpu and gpu.pages:
+        settings = impatient(settings)
     question = Question(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     place = choose_place(config)
     with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:

@@ -35,6 +35,8 @@ def _variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
         yield from (("PIP_TRUSTED_HOST", hosts), ("UV_INSECURE_HOST", hosts))
     if settings.timeout:
         yield from (("PIP_DEFAULT_TIMEOUT", settings.timeout), ("UV_HTTP_TIMEOUT", settings.timeout.split(".")[0]))
+    if settings.retries:
+        yield from (("PIP_RETRIES", settings.retries), ("UV_HTTP_RETRIES", settings.retries))
     if settings.cert:
         ca = f"{_MOUNTED}/mlship-ca"
         yield from (("PIP_CERT", ca), ("SSL_CERT_FILE", ca))

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -195,10 +195,11 @@ def _known_keys(path: KeyPath) -> list[str]:
     for part in path:
         if isinstance(part, int):
             return list(AllowedPickle.model_fields)
-        section = fields[part].annotation
-        if not (isinstance(section, type) and issubclass(section, Section)):
-            continue
-        fields = section.model_fields
+        named = fields[part].annotation
+        kinds = (named, *get_args(named))  # `Gpu | None` is one too
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+        if section is not None:
+            fields = section.model_fields
     return list(fields)
 
 

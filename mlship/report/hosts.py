@@ -65,17 +65,34 @@ def _excluded(cuda: FleetCuda) -> Iterator[str]:
 
 
 def _together(cuda: FleetCuda) -> Iterator[str]:
-    if cuda.most is None:
+    yield from (f"  {each.host}: no CUDA runs: {each.why}" for each in cuda.blocked)
+    if not cuda.known:
         yield "Which CUDA all of them can run is not known."
         return
-    if cuda.fits:
-        span = f"{cuda.least} to {cuda.most}" if cuda.least else f"up to {cuda.most}"
-        yield f"CUDA that all of them can run: {span}"
-    else:
+    if not cuda.outright and not cuda.by_minor_version:
         yield "No CUDA fits all of them, so they need more than one image:"
-    yield f"  {cuda.most} is the newest for {_hosts(cuda.deciding('most'))}"
+    elif cuda.outright:
+        yield f"CUDA that all of their drivers offer: {_span(cuda.outright)}"
+    else:
+        yield "There is no CUDA that all of their drivers offer and that knows all of their GPUs:"
+    if cuda.most:
+        yield f"  {cuda.most} is the newest for {_hosts(cuda.deciding('most'))}"
     if cuda.least:
         yield f"  {cuda.least} is the oldest for {_hosts(cuda.deciding('least'))}"
+    yield from _by_minor(cuda)
+
+
+def _by_minor(cuda: FleetCuda) -> Iterator[str]:
+    if not cuda.by_minor_version:
+        return
+    also = "also " * bool(cuda.outright)
+    yield f"By minor-version compatibility all of them {also}run: {_span(cuda.by_minor_version)}"
+    yield "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated"
+    yield from (f"  {each.host}: {each.why}" for each in cuda.doubtful)
+
+
+def _span(versions: Sequence[str]) -> str:
+    return versions[0] if len(versions) == 1 else f"{versions[0]} to {versions[-1]}"
 
 
 def _hosts(bounds: Sequence[Bound]) -> str:

@@ -11,6 +11,7 @@ from mlship.cli.app import app
 from mlship.cuda import probe
 from mlship.cuda.hosts import Gpu, HostProfile, parse_host
 from tests.nvml_lines import asked, gpu, loaded, teller, whole
+from tests.toy import YAML, toy
 from tests.unit.test_import_nodes import cluster, labels, node
 
 A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
@@ -64,9 +65,11 @@ def test_the_table_names_hosts_and_the_cuda_of_all(tmp_path: Path) -> None:
         "  gtx1080ti  580.65.06  13.0  1 x NVIDIA GeForce GTX 1080 Ti (6.1, 11 GiB)",
         "",
         "  gtx1080ti: CUDA 12.9 is the last for compute capability 6.1 (Pascal), whatever the driver says",
-        "CUDA that all of them can run: 11.0 to 12.4",
+        "CUDA that all of their drivers offer: 11.0 to 12.4",
         "  12.4 is the newest for a100 (driver 550.54.15)",
         "  11.0 is the oldest for a100 (compute capability 8.0 (Ampere))",
+        "By minor-version compatibility all of them also run: 12.5 to 12.9",
+        "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated",
     ]
 
 
@@ -76,14 +79,53 @@ def test_json_says_the_same(tmp_path: Path) -> None:
     assert (result.exit_code, said["origin"], said["committed"]) == (0, "hosts/", True)
     assert [host["name"] for host in said["hosts"]] == ["a100", "gtx1080ti"]
     assert (said["cuda"]["most"], said["cuda"]["least"]) == ("12.4", "11.0")
+    assert (said["cuda"]["outright"][0], said["cuda"]["outright"][-1]) == ("11.0", "12.4")
+    assert said["cuda"]["by_minor_version"] == ["12.5", "12.6", "12.8", "12.9"]  # there is no toolkit 12.7
     assert said["cuda"]["hosts"] == [{"host": "a100", "cuda": "12.4"}, {"host": "gtx1080ti", "cuda": "13.0"}]
 
 
-def test_hosts_that_no_cuda_serves_together(tmp_path: Path) -> None:
-    result = run("-C", fleet(tmp_path, A100, B200))
+def test_what_runs_by_minor_version_compatibility_alone(tmp_path: Path) -> None:
+    """A T4 on 535 knows CUDA 12.2, a B200 needs 12.8: torch's cu128 runs on both."""
+    result = run("-C", fleet(tmp_path, replace(A100, name="t4", driver="535.183.01"), B200))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-6:] == [
+        "There is no CUDA that all of their drivers offer and that knows all of their GPUs:",
+        "  12.2 is the newest for t4 (driver 535.183.01)",
+        "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))",
+        "By minor-version compatibility all of them run: 12.8 to 12.9",
+        "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated",
+        "  t4: drivers before R550 cannot read the compressed kernels that CUDA 12.4 and newer can make",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (replace(A100, name="old", driver="470.82.01"), ["  11.4 is the newest for old (driver 470.82.01)"]),
+        (replace(GTX, driver="590.48.01"), ["gtx1080ti: no CUDA runs: R580 is the last driver for"]),
+    ],
+    ids=["another major", "a driver that does not drive its GPU"],
+)
+def test_hosts_that_no_cuda_serves_together(tmp_path: Path, other: HostProfile, words: list[str]) -> None:
+    result = run("-C", fleet(tmp_path, other, B200))
     assert result.exit_code == 0
     assert "No CUDA fits all of them, so they need more than one image:" in result.stdout
-    assert "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))" in result.stdout
+    assert "By minor-version" not in result.stdout
+    for word in [*words, "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))"]:
+        assert word in result.stdout
+
+
+def test_a_jetson_is_not_known_to_run_anything(tmp_path: Path) -> None:
+    orin = HostProfile("orin", "540.3.0", (Gpu("Orin", "8.7"),), "linux/arm64")
+    assert "orin: Orin (compute capability 8.7) is a Jetson" in run("-C", fleet(tmp_path, orin)).stdout
+
+
+def test_the_folder_that_the_project_names(tmp_path: Path) -> None:
+    place = toy(tmp_path, mlship_yaml=f"{YAML}gpu: {{hosts: hosts/pascal}}\n")
+    (place / "hosts/pascal").mkdir(parents=True)
+    (place / "hosts/a100.json").write_text(A100.to_json())
+    (place / "hosts/pascal/gtx.json").write_text(GTX.to_json())
+    assert "1 kind of host, from hosts/pascal/" in run("-C", str(place)).stdout
 
 
 @pytest.mark.parametrize(
@@ -114,6 +156,7 @@ def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
         (replace(A100, driver="550.54.15-grid"), "driver '550.54.15-grid' is no driver version such as 550.54.15"),
         (replace(A100, gpus=(Gpu("T4", "sm_75"),)), "'sm_75' is not a compute capability"),
         (replace(A100, gpus=()), "a host without a GPU"),
+        (replace(A100, platform="linux/sparc"), "hosts/a100.json: no image is built for platform 'linux/sparc'"),
     ],
 )
 def test_bad_files_are_usage_errors(tmp_path: Path, host: HostProfile, words: str) -> None:
