@@ -1,5 +1,6 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +45,16 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
+            "overwritten.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
     json: Json = False,
 ) -> None:
     """Say why containers cannot use the GPU here, and what mends it. Exit 1 where something is wrong."""
@@ -53,42 +63,71 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
     if facts_schema:
         _schema()
         return
-    facts = _seen(replay, root, record)
-    _conclude(facts, verbose=verbose, json=json)
+    _check_new(record, html)
+    facts = _seen(replay, root)
+    if record is not None:
+        _record(facts, record)
+    _conclude(facts, html, verbose=verbose, json=json)
 
 
 @doctor.command()
-def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as nouveau-owns-gpu.")]) -> None:
+def explain(
+    diagnosis: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Such as nouveau-owns-gpu. Without it, all are listed.")
+    ] = None,
+) -> None:
     """Tell the long story of one diagnosis, with its source."""
     from difflib import get_close_matches
 
     from mlship.console import emit
     from mlship.doctor.rules import RULES
     from mlship.errors import UsageError
-    from mlship.report.doctor import story_text
+    from mlship.report.doctor import stories_text, story_text
 
+    if diagnosis is None:
+        emit(stories_text(RULES))
+        return
     rules = {rule.id: rule for rule in RULES}
     if diagnosis not in rules:
         close = get_close_matches(diagnosis, rules, n=1)
         raise UsageError(
             f"there is no diagnosis {diagnosis}{f'; did you mean {close[0]}?' if close else ''}",
-            hint=f"one of: {', '.join(sorted(rules))}",
+            hint="mlship doctor explain, without an ID, lists them all",
         )
     emit(story_text(rules[diagnosis]))
 
 
-def _seen(replay: Path | None, root: Path, record: Path | None) -> "Facts":
-    from mlship.doctor.facts.replay import read_facts
-    from mlship.doctor.probes.base import Look
-    from mlship.doctor.probes.run import look
+def _check_new(*paths: Path | None) -> None:
+    """Before anything is looked at."""
     from mlship.doctor.probes.save import check_new
 
-    if record is not None:
-        check_new(record)
-    facts = look(Look(root)) if replay is None else read_facts(replay)
-    if record is not None:
-        _record(facts, record)
-    return facts
+    for path in paths:
+        if path is not None:
+            check_new(path)
+
+
+def _seen(replay: Path | None, root: Path) -> "Facts":
+    if replay is not None:
+        from mlship.doctor.facts.replay import read_facts
+
+        return read_facts(replay)
+    from threading import Thread
+
+    from mlship.doctor.probes.base import Look
+    from mlship.doctor.probes.run import look
+
+    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
+    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
+    return look(Look(root))
+
+
+def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
+    from mlship.console import say
+    from mlship.doctor.probes.save import save_new
+    from mlship.report.doctor_html import diagnosis_page
+
+    save_new(path, diagnosis_page(diagnosis))
+    say(f"wrote {path}")
 
 
 def _record(facts: "Facts", path: Path) -> None:
@@ -100,7 +139,7 @@ def _record(facts: "Facts", path: Path) -> None:
     say(f"wrote {path}; private data is masked, but read it before you send it")
 
 
-def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:
+def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor import show_diagnosis
@@ -111,6 +150,8 @@ def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:
         emit(to_json(diagnosis))
     else:
         show_diagnosis(diagnosis, verbose=verbose)
+    if html is not None:
+        _write_page(diagnosis, html)
     if diagnosis.verdict == "problem":
         raise typer.Exit(1)
 

@@ -112,4 +112,4 @@ def test_what_the_facts_say_is_never_obeyed(tmp_path: Path) -> None:
         assert "\x9b" not in done.stdout
     text = mlship("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
     assert "docker run --gpus all 'x; rm -rf ~ [2J31m sudo reboot'" in text
-    assert "host.nvml.init: [31mred; root could: run it with sudo" in text
+    assert "host.nvml.init: [31mred (root could)" in text

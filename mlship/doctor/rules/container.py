@@ -98,7 +98,11 @@ class WrongArchitecture(Rule):
             cause=f"The image is for {image}, and this host is {host} ({machine}).",
             fix=(
                 pull,
-                Step(f"Or build it for this processor: docker buildx build --platform linux/{host} …", instead=True),
+                Step(
+                    "Or build it for this processor, in the folder of its Dockerfile:",
+                    (f"docker buildx build --load --platform linux/{host} --tag IMAGE .",),
+                    instead=True,
+                ),
             ),
             evidence=(
                 Evidence("image.architecture", image),

@@ -156,7 +156,7 @@ class NoPowerCable(Rule):
 class RequiresReset(Rule):
     id = "gpu-requires-reset"
     layer = "hardware"
-    title = "A GPU needs a reset (uncorrectable memory errors, or a pending row remap)"
+    title = "A GPU had memory errors, and works again only after a reset"
     source = (
         "leptonai/gpud components ecc and remapped-rows; pkg/nvidia/errors",
         "NVIDIA GPU memory error management: row remapping",

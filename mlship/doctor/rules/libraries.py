@@ -124,10 +124,10 @@ class OnnxRuntimeLibraries(_Missing):
         own = brought(environment)
         lies = sorted({own[name] for name in missing if name in own})
         load = Step(
-            "The wheels are there; load their libraries before the first session (or import torch first):",
-            ("onnxruntime.preload_dlls()",),
+            "The wheels are there; in the Python program, load their libraries before the first session:",
+            ("import onnxruntime; onnxruntime.preload_dlls()",),
         )
-        after = Step("Then, before the first session:", load.commands)
+        after = Step("Then, in the Python program, before the first session:", load.commands)
         return self.found(
             where=where,
             cause=f"libonnxruntime_providers_cuda.so needs {', '.join(missing)}, which the loader does not find.",
