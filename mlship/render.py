@@ -44,7 +44,7 @@ def _environment() -> "Environment":
     environment = Environment(
         loader=FunctionLoader(read_template),
         undefined=StrictUndefined,
-        autoescape=_is_html,
+        autoescape=_is_html,  # noqa: S701  what is not HTML has rules of its own
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

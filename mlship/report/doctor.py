@@ -26,6 +26,7 @@ from mlship.report.doctor_words import (
 )
 
 WIDTH = 80
+_COMMAND = " " * 8  # nothing else stands on the line of a command, so that it can be copied
 _STYLES = {"PROBLEM": "bold red", "HEALTHY": "bold green", "NO NVIDIA GPU": "bold", "CANNOT TELL": "bold yellow"}
 
 
@@ -113,7 +114,7 @@ def _cause(cause: Cause) -> Iterator[str]:
         yield from _deciders("What would make it certain", finding.decides)
     yield ""
     yield "  To read more"
-    yield f"      mlship doctor explain {finding.id}"
+    yield f"{_COMMAND}mlship doctor explain {finding.id}"
 
 
 def _fix(finding: Finding) -> Iterator[str]:
@@ -127,14 +128,14 @@ def _fix(finding: Finding) -> Iterator[str]:
 
 def _step(item: Numbered) -> Iterator[str]:
     yield from _hanging("    ", f"{item.number}{item.step.say}")
-    yield from (f"      {command}" for command in command_lines(item.step))
+    yield from (f"{_COMMAND}{command}" for command in command_lines(item.step))
 
 
 def _deciders(head: str, deciders: tuple[Decider, ...]) -> Iterator[str]:
     yield f"  {head}"
     for item in deciders:
         yield from _hanging("    ", item.fact)
-        yield f"      {item.command}"
+        yield f"{_COMMAND}{item.command}"
 
 
 def _unexplained(unexplained: Unexplained) -> Iterator[str]:
@@ -160,7 +161,7 @@ def _not_read(diagnosis: Diagnosis) -> Iterator[str]:
             yield from _hanging("  ", line)
     if root_would_add(diagnosis):
         yield "  Root could read some of it; on that machine:"
-        yield f"      {AS_ROOT}"
+        yield f"{_COMMAND}{AS_ROOT}"
 
 
 def _bugs(diagnosis: Diagnosis) -> Iterator[str]:
@@ -189,8 +190,8 @@ def _examined(examined: Examined) -> Iterator[str]:
 
 
 def _probed(probe: Probed) -> str:
-    took = "no answer" if probe.seconds is None else f"{probe.seconds:.3f} s"
-    return f"{probe.name}: {took}{f', {probe.problem}' if probe.problem else ''}"
+    took = None if probe.seconds is None else f"{probe.seconds:.3f} s"
+    return f"{probe.name}: {', '.join(filter(None, (took, probe.problem))) or 'no answer'}"
 
 
 def _hanging(start: str, text: str) -> Iterator[str]:

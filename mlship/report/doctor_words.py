@@ -27,7 +27,7 @@ _STANDS_FOR = {
     "MODEL": "your model",
     "N": "the GPU's number",
 }
-_WORD = re.compile(rf"(?<![\w$])({'|'.join(_STANDS_FOR)})(?![\w=])")
+_WORD = re.compile(rf"(?<![\w$-])({'|'.join(_STANDS_FOR)})(?![\w=])")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
 class LibraryModuleMismatch(Rule):
     id = "nvml-lib-kmod-mismatch-after-upgrade"
     layer = "driver user space"
-    title = "The driver's libraries and the loaded module differ in version"
+    title = "The driver's libraries and the module differ in version"
     source = (
         *("NVIDIA/nvidia-container-toolkit#394", "NVIDIA/nvidia-container-toolkit#171", "lyulyul/shine-cluster#30"),
         "psalias2006/gpu-hot#48",

@@ -240,7 +240,7 @@ class RequiresReset(Rule):
 class NoFabricManager(Rule):
     id = "fabric-manager-not-running"
     layer = "driver user space"
-    title = "The GPUs are joined by NVSwitch, and Fabric Manager does not run"
+    title = "NVSwitch joins the GPUs, and Fabric Manager does not run"
     source = (
         "NVIDIA GPU Operator troubleshooting: validator pods crash with 'system not yet initialized'",
         "NVIDIA Fabric Manager user guide",

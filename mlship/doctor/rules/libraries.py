@@ -197,7 +197,7 @@ class TensorFlowLibraries(_Missing):
 class ShadowedWheels(Rule):
     id = "ld-library-path-shadows-wheel-libs"
     layer = "framework"
-    title = "LD_LIBRARY_PATH puts another CUDA before the one that the wheels bring"
+    title = "LD_LIBRARY_PATH puts another CUDA before that of the wheels"
     source = ("jax docs/installation.md: make sure that LD_LIBRARY_PATH is not set", "jax-ml/jax#29068")
     story = (
         "The loader prefers LD_LIBRARY_PATH to the path that is written into the wheels, so a CUDA or cuDNN of the "

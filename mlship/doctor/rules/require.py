@@ -173,7 +173,7 @@ class RequireUnsatisfied(Rule):
 class RequireNotEnforced(Rule):
     id = "require-not-enforced-cdi"
     layer = "image"
-    title = "The image is too new for the driver, and CDI started it all the same"
+    title = "The image is too new for the driver, and CDI started it"
     source = (
         "nvidia-container-toolkit v1.20.0: requirements are read by the legacy hook and internal/modifier/csv.go only",
         "moby/moby commit 86f122af27 (Docker 29.2 maps --gpus to CDI)",

@@ -155,7 +155,7 @@ class VersionSkew(Rule):
 class PersistencedSocket(Rule):
     id = "persistence-daemon-socket-mount"
     layer = "toolkit"
-    title = "The socket of nvidia-persistenced keeps the container from starting"
+    title = "The container's start fails at nvidia-persistenced's socket"
     source = ("NVIDIA/k8s-device-plugin#107", "NVIDIA Container Toolkit 1.16.2 release notes")
     story = (
         "The legacy hook makes /run/nvidia-persistenced/socket in the container, to mount the host's there. "
