@@ -50,6 +50,9 @@ def say(text: str = "", *, style: str | None = None) -> None:
 
 def out(text: str = "", *, style: str | None = None) -> None:
     """One line of a command's result on stdout, taken literally."""
+    if style is None and not _data.cache_info().currsize:  # as in say()
+        print(clean(text))  # noqa: T201
+        return
     _data().print(clean(text), style=style, markup=False)
 
 

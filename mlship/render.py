@@ -1,4 +1,4 @@
-"""Templates as text. A value that is missing is an error, and YAML values are quoted; nothing else happens here."""
+"""Templates as text. A value that is missing is an error, YAML values are quoted, and values in HTML are escaped."""
 
 import json
 import re
@@ -32,6 +32,11 @@ def yaml_scalar(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
+def _is_html(template_name: str | None) -> bool:
+    """Its values are escaped; Dockerfiles and YAML have rules of their own."""
+    return template_name is not None and template_name.endswith(".html.j2")
+
+
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -39,7 +44,7 @@ def _environment() -> "Environment":
     environment = Environment(
         loader=FunctionLoader(read_template),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701  Dockerfiles and YAML, no HTML
+        autoescape=_is_html,  # noqa: S701  what is not HTML has rules of its own
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

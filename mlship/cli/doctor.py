@@ -1,6 +1,7 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,16 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
+            "overwritten.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
     json: Json = False,
 ) -> None:
     """Say why containers cannot use the GPU here, and what mends it. Exit 1 where something is wrong."""
@@ -60,56 +70,71 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     if facts_schema:
         _schema()
         return
-    _conclude(_seen(_Asked(replay, record, root, image, container)), verbose=verbose, json=json)
+    _check_new(record, html)
+    facts = _seen(_Asked(replay, root, image, container))
+    if record is not None:
+        _record(facts, record)
+    _conclude(facts, html, verbose=verbose, json=json)
 
 
 @doctor.command()
-def explain(diagnosis: Annotated[str, typer.Argument(metavar="ID", help="Such as nouveau-owns-gpu.")]) -> None:
+def explain(
+    diagnosis: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Such as nouveau-owns-gpu. Without it, all are listed.")
+    ] = None,
+) -> None:
     """Tell the long story of one diagnosis, with its source."""
     from difflib import get_close_matches
 
     from mlship.console import emit
     from mlship.doctor.rules import RULES
     from mlship.errors import UsageError
-    from mlship.report.doctor import story_text
+    from mlship.report.doctor import stories_text, story_text
 
+    if diagnosis is None:
+        emit(stories_text(RULES))
+        return
     rules = {rule.id: rule for rule in RULES}
     if diagnosis not in rules:
         close = get_close_matches(diagnosis, rules, n=1)
         raise UsageError(
             f"there is no diagnosis {diagnosis}{f'; did you mean {close[0]}?' if close else ''}",
-            hint=f"one of: {', '.join(sorted(rules))}",
+            hint="mlship doctor explain, without an ID, lists them all",
         )
     emit(story_text(rules[diagnosis]))
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """Where the facts come from, and where they are to be kept."""
+    """Where the facts come from."""
 
     replay: Path | None
-    record: Path | None
     root: Path
     image: str | None
     container: str | None
 
 
+def _check_new(*paths: Path | None) -> None:
+    """Before anything is looked at."""
+    from mlship.doctor.probes.save import check_new
+
+    for path in paths:
+        if path is not None:
+            check_new(path)
+
+
 def _seen(asked: _Asked) -> "Facts":
     from mlship.doctor.facts.replay import read_facts
-    from mlship.doctor.probes.save import check_new
     from mlship.errors import UsageError
 
     if (asked.replay, asked.image, asked.container).count(None) < 2:
         raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
-    if asked.record is not None:
-        check_new(asked.record)
-    facts = _looked(asked) if asked.replay is None else read_facts(asked.replay)
-    if asked.record is not None:
-        _record(facts, asked.record)
-    return facts
+    return _looked(asked) if asked.replay is None else read_facts(asked.replay)
 
 
 def _looked(asked: _Asked) -> "Facts":
+    from threading import Thread
+
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
@@ -117,7 +142,18 @@ def _looked(asked: _Asked) -> "Facts":
 
     what = Look(asked.root, asked.image, asked.container)
     check(DockerLook(), what)
+    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
+    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
     return look(what)
+
+
+def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
+    from mlship.console import say
+    from mlship.doctor.probes.save import save_new
+    from mlship.report.doctor_html import diagnosis_page
+
+    save_new(path, diagnosis_page(diagnosis))
+    say(f"wrote {path}")
 
 
 def _record(facts: "Facts", path: Path) -> None:
@@ -129,7 +165,7 @@ def _record(facts: "Facts", path: Path) -> None:
     say(f"wrote {path}; private data is masked, but read it before you send it")
 
 
-def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:
+def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor import show_diagnosis
@@ -140,6 +176,8 @@ def _conclude(facts: "Facts", *, verbose: bool, json: bool) -> None:
         emit(to_json(diagnosis))
     else:
         show_diagnosis(diagnosis, verbose=verbose)
+    if html is not None:
+        _write_page(diagnosis, html)
     if diagnosis.verdict == "problem":
         raise typer.Exit(1)
 

@@ -26,7 +26,7 @@ def _hardware(facts: Facts) -> Iterator[Check]:
     answering = [gpu for gpu in gpus(facts) if known(gpu.revision) != "ff"]
     if answering:
         names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in answering})
-        yield Check("hardware", f"{len(answering)} on the PCI bus: {', '.join(names)}")
+        yield Check("hardware", f"{_many(len(answering), 'NVIDIA GPU')} on the PCI bus: {', '.join(names)}")
     for gpu in passed_on(facts):
         name, driver = known(gpu.name) or "an NVIDIA GPU", known(gpu.driver)
         yield Check("hardware", f"{name} is bound to {driver}: kept for virtual machines, not for this host")
@@ -41,12 +41,18 @@ def _module(facts: Facts) -> Iterator[Check]:
 def _user_space(facts: Facts) -> Iterator[Check]:
     for where, place in places(facts):
         nvml, cuda = place.nvml, place.cuda
-        if known(nvml.init) == 0:
+        if known(nvml.init) == 0 and known(nvml.device_count) != 0:
             count = known(nvml.device_count)
-            yield Check("driver user space", f"{where}: NVML answers{'' if count is None else f', {count} GPUs'}")
-        if known(cuda.init) == 0:
+            sees = "" if count is None else f", and sees {_many(count, 'GPU')}"
+            yield Check("driver user space", f"{where}: NVML answers{sees}")
+        if known(cuda.init) == 0 and known(cuda.device_count) != 0:
             count = known(cuda.device_count)
-            yield Check("driver user space", f"{where}: CUDA starts{'' if count is None else f', {count} devices'}")
+            sees = "" if count is None else f", and sees {_many(count, 'device')}"
+            yield Check("driver user space", f"{where}: CUDA starts{sees}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _toolkit(facts: Facts) -> Iterator[Check]:

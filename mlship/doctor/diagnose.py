@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from mlship.doctor.checks import Check, checks
 from mlship.doctor.deciders import deciders
-from mlship.doctor.facts.fact import is_known
+from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, Where
 from mlship.doctor.rules import RULES
@@ -48,6 +48,15 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """How a probe went; without `seconds` it gave no answer in time."""
+
+    name: str
+    seconds: float | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """The answer.
 
@@ -55,6 +64,7 @@ class Diagnosis:
         causes: root causes, lowest layer first; several are independent of each other.
         healthy: what was looked at and is well.
         limits: what could not be read.
+        probes: how they went, on the machine that the facts are of.
         bugs: rules that crashed: bugs of mlship, never the end of a diagnosis.
         simulated: the facts come from simulated libraries.
     """
@@ -65,6 +75,7 @@ class Diagnosis:
     healthy: tuple[Check, ...]
     examined: tuple[Examined, ...]
     limits: tuple[Limit, ...]
+    probes: tuple[Probed, ...]
     bugs: tuple[str, ...]
     simulated: bool
 
@@ -84,6 +95,7 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
         healthy=healthy,
         examined=tuple(_examined(rule, facts, found) for rule in rules),
         limits=limits(facts),
+        probes=tuple(Probed(run.name, known(run.seconds), known(run.problem)) for run in each(facts.probes)),
         bugs=bugs,
         simulated=facts.simulated is True,
     )

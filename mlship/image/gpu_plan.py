@@ -131,7 +131,7 @@ def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
 
 def _why_required(plan: GpuPlan, match: Match) -> str:
     """A host with an older driver refuses to start the container, with a message that says why."""
-    refuses = "NVIDIA's container toolkit refuses to start it where the driver is older"
+    refuses = "NVIDIA's container toolkit (not in CDI mode) refuses to start it where the driver is older"
     if plan.compat:
         return f"what the matched hosts offer, those of forward compatibility by their branch; {refuses}"
     if plan.require == f"cuda>={match.needs.cuda}":

@@ -1,4 +1,4 @@
-"""Writing the facts to a file that is not there yet."""
+"""Writing facts, or a report, to a file that is not there yet."""
 
 import getpass
 import os
@@ -27,7 +27,7 @@ def check_new(path: Path) -> None:
         UsageError: there is such a file, or no such folder.
     """
     if os.path.lexists(path):
-        raise UsageError(f"{path} is there already", hint="name another file; what was recorded is never overwritten")
+        raise UsageError(f"{path} is there already", hint="name another file; nothing is ever overwritten")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
 

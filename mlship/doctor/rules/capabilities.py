@@ -114,7 +114,7 @@ class VisibleDevicesNone(Rule):
 class WithoutCompute(Rule):
     id = "driver-capabilities-without-compute"
     layer = "engine"
-    title = "NVIDIA_DRIVER_CAPABILITIES lacks compute, so libcuda is not in the container"
+    title = "NVIDIA_DRIVER_CAPABILITIES lacks compute, so there is no libcuda"
     source = (_DOCS, "NVIDIA/nvidia-container-toolkit#155")
     story = (
         "Only the groups of libraries that are named are mounted. NVML belongs to `utility`, libcuda to `compute`: "
@@ -156,7 +156,7 @@ class WithoutCompute(Rule):
 class UnsupportedCapability(Rule):
     id = "unsupported-capability-in-env"
     layer = "toolkit"
-    title = "NVIDIA_DRIVER_CAPABILITIES names what the toolkit does not know or does not allow"
+    title = "NVIDIA_DRIVER_CAPABILITIES names what the toolkit does not take"
     source = ("nvidia-container-toolkit cmd/nvidia-container-runtime-hook/container_config.go",)
     story = (
         "The legacy hook refuses a name outside supported-driver-capabilities of its config.toml: a slip such as "

@@ -157,7 +157,7 @@ class UnresolvableDevice(Rule):
 class LegacyToCdi(Rule):
     id = "ctk-1-18-legacy-to-cdi-regression"
     layer = "toolkit"
-    title = "CUDA fails with 999 in containers that get the GPU by CDI, and not by the legacy hook"
+    title = "CUDA fails in containers that get the GPU by CDI (999)"
     source = (
         *("NVIDIA/nvidia-container-toolkit#1456", "NVIDIA/nvidia-container-toolkit#1743"),
         "NVIDIA/nvidia-container-toolkit#1967 (its cause is not confirmed)",

@@ -98,7 +98,11 @@ class WrongArchitecture(Rule):
             cause=f"The image is for {image}, and this host is {host} ({machine}).",
             fix=(
                 pull,
-                Step(f"Or build it for this processor: docker buildx build --platform linux/{host} …", instead=True),
+                Step(
+                    "Or build it for this processor, in the folder of its Dockerfile:",
+                    (f"docker buildx build --load --platform linux/{host} --tag IMAGE .",),
+                    instead=True,
+                ),
             ),
             evidence=(
                 Evidence("image.architecture", image),
@@ -138,7 +142,7 @@ class SmallShm(Rule):
             certainty="certain" if sure else "likely",
             cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
             fix=(
-                Step("Give it more, or the host's:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
+                Step("Give it more:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
                 Step("Or with the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
                 Step(
                     "In Kubernetes: mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",

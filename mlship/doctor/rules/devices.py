@@ -74,7 +74,7 @@ class NoUvmNode(Rule):
             ("sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c 0"),
         )
         if where == "host":
-            return (make, Step("Then restart the containers that use the GPU.", (commands.restart_container(facts),)))
+            return (make, Step("Then restart the containers that use the GPU:", (commands.restart_container(facts),)))
         return (
             make,
             Step("Where CDI is in use, write its specification anew:", (commands.refresh_cdi(facts),)),
@@ -165,8 +165,11 @@ class NodePermission(Rule):
             fix=(
                 *self._join(facts, where, group),
                 Step(
-                    "Or open the nodes to everybody, and load the module again:",
-                    ("echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee /etc/modprobe.d/nvidia-nodes.conf",),
+                    "Or open the nodes to everybody, for good from the next start on:",
+                    (
+                        "echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee /etc/modprobe.d/nvidia-nodes.conf",
+                        "sudo reboot",
+                    ),
                     instead=True,
                 ),
             ),

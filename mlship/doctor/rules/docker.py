@@ -297,7 +297,7 @@ class LostAfterReload(Rule):
         if known(facts.kubernetes) is not None:
             link = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"
             return (
-                Step("Now: delete the pod, so that it is made anew."),
+                Step("Now: delete the pod, so that it is made anew:", ("kubectl delete pod POD",)),
                 Step(
                     "For good: CDI in the device plugin (deviceListStrategy: cdi-cri), and the links of the nodes:",
                     (link,),
@@ -306,7 +306,7 @@ class LostAfterReload(Rule):
         service = looked_up(facts.host.services, "nvidia-cdi-refresh")
         spec = () if known(service) else (commands.refresh_cdi(facts),)
         return (
-            Step("Now: restart the container.", (commands.restart_container(facts),)),
+            Step("Now: restart the container:", (commands.restart_container(facts),)),
             Step(
                 "For good: give it the GPU by CDI, which tells runc of the nodes:",
                 (*spec, commands.run(facts, "--device nvidia.com/gpu=all")),
@@ -323,7 +323,7 @@ class LostAfterReload(Rule):
 class NoCgroupsAsRoot(Rule):
     id = "no-cgroups-denies-device-nodes"
     layer = "engine"
-    title = "no-cgroups is set, and the engine is not rootless: the GPU's nodes may not be opened"
+    title = "no-cgroups is set, and the engine is not rootless"
     source = ("NVIDIA Container Toolkit install guide, rootless mode: no-cgroups",)
     story = (
         "no-cgroups keeps the legacy hook from allowing the device nodes in the container's cgroup. That is for "

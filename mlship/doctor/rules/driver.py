@@ -52,7 +52,7 @@ def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
 class LibraryModuleMismatch(Rule):
     id = "nvml-lib-kmod-mismatch-after-upgrade"
     layer = "driver user space"
-    title = "The driver's libraries and the loaded kernel module are of different versions"
+    title = "The driver's libraries and the module differ in version"
     source = (
         *("NVIDIA/nvidia-container-toolkit#394", "NVIDIA/nvidia-container-toolkit#171", "lyulyul/shine-cluster#30"),
         "psalias2006/gpu-hot#48",
@@ -107,7 +107,7 @@ class LibraryModuleMismatch(Rule):
 class NewLibcudaOldModule(Rule):
     id = "api-mismatch-804-on-geforce-after-upgrade"
     layer = "driver user space"
-    title = "libcuda was upgraded, the loaded module was not, and CUDA takes it for forward compatibility"
+    title = "libcuda was upgraded, and the loaded kernel module was not"
     source = (
         "TensorFlow's log: libcuda reported version is: 560.35.5, kernel reported version is: 550.120.0",
         "kernel version 470.182.3 does not match DSO version 470.223.2 (mended by a restart)",

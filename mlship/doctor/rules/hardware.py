@@ -156,7 +156,7 @@ class NoPowerCable(Rule):
 class RequiresReset(Rule):
     id = "gpu-requires-reset"
     layer = "hardware"
-    title = "A GPU needs a reset (uncorrectable memory errors, or a pending row remap)"
+    title = "A GPU had memory errors, and works again only after a reset"
     source = (
         "leptonai/gpud components ecc and remapped-rows; pkg/nvidia/errors",
         "NVIDIA GPU memory error management: row remapping",
@@ -240,7 +240,7 @@ class RequiresReset(Rule):
 class NoFabricManager(Rule):
     id = "fabric-manager-not-running"
     layer = "driver user space"
-    title = "The GPUs are joined by NVSwitch, and Fabric Manager does not run"
+    title = "NVSwitch joins the GPUs, and Fabric Manager does not run"
     source = (
         "NVIDIA GPU Operator troubleshooting: validator pods crash with 'system not yet initialized'",
         "NVIDIA Fabric Manager user guide",

@@ -195,7 +195,8 @@ class CompatOnGeForce(Rule):
             Step(f"Or take an image whose CUDA is not newer than the driver's{newest}.", instead=True),
         )
         if image and driver and numbers(image)[:1] == numbers(driver)[:1]:
-            return (*_without_compat(facts, place), *(Step(s.say, s.commands, instead=True) for s in steps))
+            update = Step(f"Or update the host's driver to {needed}.", instead=True)
+            return (*_without_compat(facts, place), update, steps[1])
         return steps
 
 

@@ -30,7 +30,7 @@ def _delete(pod: Pod | None) -> str:
 class PluginWithoutRuntime(Rule):
     id = "k8s-device-plugin-incompatible-strategy"
     layer = "kubernetes"
-    title = "The device plugin's pod runs without the nvidia runtime, and finds no GPU"
+    title = "The device plugin's pod runs without the nvidia runtime"
     source = (
         *("NVIDIA/k8s-device-plugin#1220", "NVIDIA/k8s-device-plugin#1574", "NVIDIA/k8s-device-plugin#406"),
         *("NVIDIA/k8s-device-plugin#1470", "NVIDIA/k8s-device-plugin#788", "NVIDIA/k8s-device-plugin#826"),
@@ -200,11 +200,12 @@ class TimeSlicing(Rule):
             cause="Several pods share this GPU by time-slicing, which does not divide its memory.",
             fix=(
                 Step(
-                    "Cap what each program takes, so that all fit:",
-                    (
-                        "vllm serve MODEL --gpu-memory-utilization 0.3",
-                        "# PyTorch: torch.cuda.set_per_process_memory_fraction(0.3)",
-                    ),
+                    "Cap what each program takes, so that all fit; vLLM:",
+                    ("vllm serve MODEL --gpu-memory-utilization 0.3",),
+                ),
+                Step(
+                    "The same in a program that uses PyTorch:",
+                    ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",),
                 ),
                 Step("Or divide the GPU with MIG, or share it through MPS with memory limits.", instead=True),
             ),

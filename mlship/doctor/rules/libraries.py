@@ -124,10 +124,10 @@ class OnnxRuntimeLibraries(_Missing):
         own = brought(environment)
         lies = sorted({own[name] for name in missing if name in own})
         load = Step(
-            "The wheels are there; load their libraries before the first session (or import torch first):",
-            ("onnxruntime.preload_dlls()",),
+            "The wheels are there; in the Python program, load their libraries before the first session:",
+            ("import onnxruntime; onnxruntime.preload_dlls()",),
         )
-        after = Step("Then, before the first session:", load.commands)
+        after = Step("Then, in the Python program, before the first session:", load.commands)
         return self.found(
             where=where,
             cause=f"libonnxruntime_providers_cuda.so needs {', '.join(missing)}, which the loader does not find.",
@@ -197,7 +197,7 @@ class TensorFlowLibraries(_Missing):
 class ShadowedWheels(Rule):
     id = "ld-library-path-shadows-wheel-libs"
     layer = "framework"
-    title = "LD_LIBRARY_PATH puts another CUDA before the one that the wheels bring"
+    title = "LD_LIBRARY_PATH puts another CUDA before that of the wheels"
     source = ("jax docs/installation.md: make sure that LD_LIBRARY_PATH is not set", "jax-ml/jax#29068")
     story = (
         "The loader prefers LD_LIBRARY_PATH to the path that is written into the wheels, so a CUDA or cuDNN of the "

@@ -136,7 +136,7 @@ class MuslImage(Rule):
     def _fix(facts: Facts) -> tuple[Step, ...]:
         update = " and update the toolkit to 1.18.2 or newer" if _old_toolkit(facts) else ""
         return (
-            Step("Build the image on a glibc distribution:", ("FROM python:3.12-slim-bookworm",)),
+            Step("In the Dockerfile, build on a distribution with glibc:", ("FROM python:3.12-slim-bookworm",)),
             Step(f"Or, for nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
         )
 

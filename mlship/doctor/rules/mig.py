@@ -266,7 +266,7 @@ class OneInstanceAProcess(Rule):
 class MixedMigRegression(Rule):
     id = "vgpu-driver-regression-570-mig-mixed"
     layer = "driver user space"
-    title = "This driver miscounts GPUs where some are in MIG mode and others are not"
+    title = "This driver miscounts GPUs of which only some are in MIG mode"
     source = ("NVIDIA GPU Operator: known issues and troubleshooting", "NVIDIA/gpu-operator#1361")
     story = (
         "NVML has a regression from 570.124.06 to 570.158.01: on a node where some GPUs are in MIG mode and others are "

@@ -94,7 +94,7 @@ def _is_minor(unmet: Unmet) -> bool:
 class RequireUnsatisfied(Rule):
     id = "require-cuda-unsatisfied"
     layer = "image"
-    title = "The image asks for a newer driver than this host has (NVIDIA_REQUIRE_CUDA)"
+    title = "The image requires a newer driver (NVIDIA_REQUIRE_CUDA)"
     source = (
         *("NVIDIA/nvidia-container-toolkit#152", "theroyallab/tabbyAPI#324", "ggml-org/llama.cpp#9665"),
         *("MauriceNino/dashdot#1226", "SyneRBI/PETRIC2#27", "NVIDIA/libnvidia-container src/cli/dsl.c"),
@@ -150,7 +150,10 @@ class RequireUnsatisfied(Rule):
             where="container",
             certainty="likely",
             cause=f"The image requires {text or 'another driver'}, and the engine found that this host has less.",
-            fix=(Step(f"Take a driver or an image for which {text or 'the requirement'} holds."),),
+            fix=(
+                Step(f"Update the host's driver to one for which {text or 'the requirement'} holds."),
+                Step("Or take an image that was made for an older CUDA.", instead=True),
+            ),
             evidence=(line, Evidence("kernel.nvidia.version", driver) if driver else None),
             decides=(
                 Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version"),
@@ -170,7 +173,7 @@ class RequireUnsatisfied(Rule):
 class RequireNotEnforced(Rule):
     id = "require-not-enforced-cdi"
     layer = "image"
-    title = "The image is too new for the driver, and CDI started it all the same"
+    title = "The image is too new for the driver, and CDI started it"
     source = (
         "nvidia-container-toolkit v1.20.0: requirements are read by the legacy hook and internal/modifier/csv.go only",
         "moby/moby commit 86f122af27 (Docker 29.2 maps --gpus to CDI)",

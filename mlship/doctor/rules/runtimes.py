@@ -42,10 +42,10 @@ def configure(facts: Facts, *, default: bool = False) -> Step:
     distribution = (known(engine.distribution) if engine else None) or ""
     if distribution in {"k3s", "rke2"}:
         service = "k3s" if distribution == "k3s" else "rke2-server"
-        more = " (with --default-runtime=nvidia, if it is to be the default)" if default else ""
+        config = f"echo 'default-runtime: nvidia' | sudo tee -a /etc/rancher/{distribution}/config.yaml"
         return Step(
-            f"{distribution} finds nvidia-container-runtime when it starts{more}:",
-            (f"sudo systemctl restart {service}",),
+            f"{distribution} finds nvidia-container-runtime when it starts:",
+            (*((config,) if default else ()), f"sudo systemctl restart {service}"),
         )
     if distribution == "microk8s":
         return Step("Turn its GPU add-on on:", ("sudo microk8s enable nvidia",))

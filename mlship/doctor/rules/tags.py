@@ -102,7 +102,7 @@ def _fix(facts: Facts, tag: _Tag) -> tuple[Step, ...]:
         return (Step("Take a tag that NVIDIA still publishes: https://hub.docker.com/r/nvidia/cuda/tags"), pin)
     flavour = "base" if tag.flavour == "base" else re.sub(r"cudnn\d*", "cudnn", tag.flavour)
     name = f"{image.version}-base-{image.distro}" if flavour == "base" else image.tag(flavour)
-    return (Step("Take the point release that is kept:", (f"FROM nvidia/cuda:{name}",)), pin)
+    return (Step("In the Dockerfile, take a release that is there:", (f"FROM nvidia/cuda:{name}",)), pin)
 
 
 def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
@@ -182,7 +182,7 @@ class NeverPublished(Rule):
             fix=(
                 *_fix(facts, tag),
                 Step(
-                    "Or stay on Debian, with CUDA from nvidia-* wheels, and say what the toolkit shall bring:",
+                    "Or stay on Debian, with CUDA from nvidia-* wheels; in the Dockerfile, ask for the GPU:",
                     ("ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",),
                     instead=True,
                 ),

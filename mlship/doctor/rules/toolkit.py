@@ -11,7 +11,7 @@ from mlship.doctor.views import node, spec_without_uvm
 class CdiWithoutUvm(Rule):
     id = "cdi-spec-without-uvm"
     layer = "toolkit"
-    title = "The CDI specification was written before /dev/nvidia-uvm existed"
+    title = "The CDI specification is older than /dev/nvidia-uvm"
     source = (
         *("NVIDIA/nvidia-container-toolkit#50", "NVIDIA/nvidia-container-toolkit#856"),
         *("NVIDIA/nvidia-container-toolkit#1982", "nvidia-container-toolkit nvidia-cdi-refresh.service"),

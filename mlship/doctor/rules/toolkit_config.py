@@ -23,7 +23,7 @@ _MUST_MATCH = (1, 18)
 class LdconfigPath(Rule):
     id = "ldcache-not-updated-debian-ldconfig"
     layer = "toolkit"
-    title = "The toolkit runs an ldconfig that is not there, so the container's loader does not find the driver"
+    title = "The ldconfig that the toolkit runs is not there"
     source = ("NVIDIA/nvidia-docker#1399", "nvidia-container-toolkit api/config/v1/cli.go")
     story = (
         "After mounting the driver's libraries the hook runs the host's ldconfig in the container. Its path is in "
@@ -155,7 +155,7 @@ class VersionSkew(Rule):
 class PersistencedSocket(Rule):
     id = "persistence-daemon-socket-mount"
     layer = "toolkit"
-    title = "The container does not start: the socket of nvidia-persistenced is in the way"
+    title = "The container's start fails at nvidia-persistenced's socket"
     source = ("NVIDIA/k8s-device-plugin#107", "NVIDIA Container Toolkit 1.16.2 release notes")
     story = (
         "The legacy hook makes /run/nvidia-persistenced/socket in the container, to mount the host's there. "
@@ -185,13 +185,15 @@ class PersistencedSocket(Rule):
                 instead=True,
             ),
         )
-        remove = Step("Remove it from the image:", ("RUN rm -rf /run/nvidia-persistenced",))
+        remove = Step(
+            "In the Dockerfile, remove it, and build the image anew:", ("RUN rm -rf /run/nvidia-persistenced",)
+        )
         return self.found(
             where="container",
             certainty="certain" if in_image or stopped else "likely",
             cause="A socket lies where the hook makes the mount point for that of nvidia-persistenced"
             + (": the image brings it." if in_image else "."),
-            fix=(remove, *(Step(s.say, s.commands, instead=True) for s in fix)) if in_image else fix,
+            fix=(remove, fix[1]) if in_image else fix,
             evidence=(
                 line,
                 Evidence("host.services", f"nvidia-persistenced: {active or 'not there'}") if stopped else None,

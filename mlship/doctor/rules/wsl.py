@@ -91,7 +91,7 @@ class NoAdapters(Rule):
 class LinuxDriverInWsl(Rule):
     id = "wsl-linux-driver-installed"
     layer = "driver user space"
-    title = "A Linux NVIDIA driver was installed in WSL, in place of the one of Windows"
+    title = "A Linux NVIDIA driver was installed in WSL"
     source = (
         "NVIDIA/nvidia-docker#1508",
         "NVIDIA/k8s-device-plugin#207",

@@ -1,0 +1,74 @@
+"""Reports of doctor as people read them: written anew with --update-golden, and then to be read."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from mlship.doctor.diagnose import diagnose
+from mlship.doctor.facts.fact import Unreadable
+from mlship.doctor.facts.facts import Facts, ProbeRun
+from mlship.report.doctor import diagnosis_text
+from mlship.report.doctor_html import diagnosis_page
+from tests.conftest import Golden
+from tests.doctor_hosts import hosts
+
+PROBES = (ProbeRun("kernel", 0.071, None), ProbeRun("nvml", problem="no answer within 5 s"))
+
+
+def two_causes() -> Facts:
+    torch = hosts()["cpu-only-torch"]
+    return replace(hosts()["device-node-permission-denied"], container=torch.container, image=torch.image)
+
+
+def unexplained() -> Facts:
+    host = Facts().host
+    return Facts(host=replace(host, nvml=replace(host.nvml, init=999)))
+
+
+def little_could_be_read() -> Facts:
+    facts = hosts("healthy")["bare-metal-closed"]
+    kernel = replace(facts.kernel, log=Unreadable("permission denied", root=True), dkms=Unreadable("no such program"))
+    return replace(facts, kernel=kernel, probes=PROBES)
+
+
+MADE: dict[str, Callable[[], Facts]] = {
+    "two-causes": two_causes,
+    "unexplained": unexplained,
+    "little-could-be-read": little_could_be_read,
+    "nothing-known": Facts,
+}
+RECORDED = (
+    "nouveau-owns-gpu",
+    "nvml-lib-kmod-mismatch-after-upgrade",
+    "docker-no-nvidia-driver-registered",
+    "cdi-spec-stale-after-driver-upgrade",
+    "compat-on-geforce-804",
+    "nvml-unknown-error-after-daemon-reload",
+    "require-cuda-unsatisfied--only-the-message",
+    "driver-module-not-loaded--as-a-user",
+    "k8s-xid-marks-gpu-unhealthy--log-not-read",
+    "wsl-linux-driver-installed",
+    "persistence-daemon-socket-mount--of-the-image",
+)
+HEALTHY = ("bare-metal-open-with-container", "laptop-without-nvidia-gpu")
+
+
+def facts_of(name: str) -> Facts:
+    if name in MADE:
+        return MADE[name]()
+    return hosts("healthy" if name in HEALTHY else "hosts")[name]
+
+
+@pytest.mark.parametrize("name", [*RECORDED, *HEALTHY, *MADE])
+def test_report(name: str, golden: Golden) -> None:
+    golden(f"doctor/{name}.txt", diagnosis_text(diagnose(facts_of(name))))
+
+
+def test_verbose(golden: Golden) -> None:
+    golden("doctor/verbose.txt", diagnosis_text(diagnose(little_could_be_read()), verbose=True))
+
+
+def test_page(golden: Golden) -> None:
+    facts = replace(facts_of("nouveau-owns-gpu"), probes=PROBES)
+    golden("doctor/nouveau-owns-gpu.html", diagnosis_page(diagnose(facts)))
