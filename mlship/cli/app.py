@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from mlship import __version__
 from mlship.cli.build import build
 from mlship.cli.dockerfile import dockerfile
+from mlship.cli.doctor import doctor
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init
 from mlship.cli.lock import lock
@@ -98,6 +99,7 @@ def main(
 
 for command in (init, lock, plan, dockerfile, build, smoke, schema):
     app.command()(command)
+app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
 
 

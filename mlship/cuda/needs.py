@@ -1,9 +1,10 @@
 """What a lock needs of CUDA, read from its pins; the tables answer only for packages that pin nothing. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.match import Stack
@@ -119,6 +120,16 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
         warnings=_warnings(idle, packages, useless=useless) if gpu else tuple(_unwanted(libraries, packages)),
     )
+
+
+def read_installed(distributions: Mapping[str, str], platform: str) -> Needs:
+    """The same of what is installed somewhere, instead of locked.
+
+    Args:
+        distributions: name to version.
+    """
+    pins = tuple(Pin(canonicalize_name(name), version, ()) for name, version in sorted(distributions.items()))
+    return read_needs(pins, platform, gpu=True)
 
 
 def _runtime(libraries: tuple[LibraryPin, ...]) -> Cuda | None:

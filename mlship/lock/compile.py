@@ -40,6 +40,7 @@ _ENVIRONMENT = {
 _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
+_PROGRAM = "lock/pip_compile.py"
 _GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 
 
@@ -101,7 +102,7 @@ def compile_here(question: Question, work: Path) -> str:
     output = work / _LOCK
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
-    argv = [sys.executable, "-I", *_command(question, str(output), constraints)]
+    argv = [sys.executable, "-I", "-c", read_package_file(_PROGRAM), *_command(question, str(output), constraints)]
     env = {**_ENVIRONMENT, "TMPDIR": str(work)}  # pip leaves its temporary folders behind when it is interrupted
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
@@ -163,7 +164,10 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
             resolver=resolver,
             nonce=uuid.uuid4().hex,
             environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
-            command=shlex.join(["/resolver/bin/python", "-I", *_command(question, f"/lock/{_LOCK}", constraints)]),
+            program=read_package_file(_PROGRAM),
+            command=shlex.join(
+                ["/resolver/bin/python", "-I", "/pip_compile.py", *_command(question, f"/lock/{_LOCK}", constraints)]
+            ),
         ),
         ignore="",
         context=context,
@@ -179,7 +183,7 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
 
 def _command(question: Question, output: str, constraints: list[str]) -> list[str]:
     return [
-        *("-c", read_package_file("lock/pip_compile.py"), "compile", *_FLAGS, "--output-file", output),
+        *("compile", *_FLAGS, "--output-file", output),
         *(part for name in constraints for part in ("--constraint", name)),
         *(["--upgrade"] if question.upgrade.all else []),
         *(part for name in question.upgrade.packages for part in ("--upgrade-package", name)),

@@ -7,7 +7,7 @@ the same hashes when it downloads.
 A page of one CUDA's wheels that cannot be reached ends it at once: pip would ask again for each package, for minutes,
 and then take a build of another CUDA from PyPI.
 
-Given to the resolver's `python -c`, which may be another Python than mlship's: standard library and pip-tools only.
+Run by the resolver's Python, which may be another than mlship's: standard library and pip-tools only.
 """
 
 import re

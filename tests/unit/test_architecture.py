@@ -15,6 +15,7 @@ LAYERS = (
     ("report.build", 8),
     ("report", 7),
     ("image", 6),
+    ("doctor", 5),
     ("smoke", 5),
     ("cuda", 4),
     ("lock", 3),
@@ -29,6 +30,17 @@ APART = (
     ("smoke.run", "image"),
     ("smoke", "lock"),
     ("project", "engine"),
+    ("doctor", "engine.docker"),
+    ("doctor", "lock"),
+    ("doctor", "project"),
+    ("doctor", "smoke"),
+    ("doctor.facts", "doctor.rules"),
+    ("doctor.facts", "doctor.probes"),
+    ("doctor.rules", "doctor.probes"),
+    ("doctor.rules", "doctor.diagnose"),
+    ("doctor.diagnose", "doctor.probes"),
+    ("doctor.probes", "doctor.rules"),
+    ("report", "doctor.probes"),
     ("cuda", "engine"),
 )
 DOORS = {
@@ -89,6 +101,19 @@ def test_imports_point_down_and_io_stays_at_the_edge() -> None:
                 wrong.append(f"{name} must not know {rest}")
             if top in DOORS and not below(name, DOORS[top]):
                 wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_probes_of_doctor_touch_the_world() -> None:
+    """Facts, rules and diagnosis are pure; a facts file is read by one module."""
+    world = {"os", "pathlib", "ctypes", "subprocess", "socket", "mlship.process", "mlship.files", "mlship.engine"}
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules().items()
+        if below(name, "doctor") and not below(name, "doctor.probes") and name != "doctor.facts.replay"
+        for target in imports(tree)
+        if target in world or any(target.startswith(f"{one}.") for one in world)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

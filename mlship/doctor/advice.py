@@ -1,0 +1,120 @@
+"""What does run on this host, as steps: chosen as the build chooses, so that the two never disagree. Pure."""
+
+from dataclasses import replace
+from shlex import quote
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from mlship.cuda.asks import Ask
+from mlship.cuda.choose import Pick, choose
+from mlship.cuda.hosts import Fleet, HostProfile
+from mlship.cuda.match import Stack, judge, offered_by
+from mlship.cuda.tables import architecture_of, compat_of, gpu_class, image_tag, tables, wheel_index
+from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Step, Where
+from mlship.doctor.views import is_wsl
+
+_WITH_TORCH = ("torchvision", "torchaudio")
+_JAX = ("cuda12", "cuda13")
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")
+_EXTRAS = {"onnxruntime-gpu": ("cuda", "cudnn"), "tensorflow": ("and-cuda",), "jax": _JAX}
+
+
+def install(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
+    """Install the build of a package that runs on this host: of the same version where there is one, else the newest.
+
+    Args:
+        here: what is installed beside it.
+    """
+    for ask in _asks(package, version):
+        picks = choose((ask,), Fleet((host,), "this host", committed=False), host.platform).picks
+        if picks and picks[0].outcome == "runs":
+            return Step(
+                _say(where, f"install the build for CUDA {picks[0].built}, which runs here"),
+                (_pip(picks[0], ask, here),),
+            )
+    return None
+
+
+def _say(where: Where, what: str) -> str:
+    return (
+        f"In the image, {what}, and build the image anew:" if where == "container" else f"{what[0].upper()}{what[1:]}:"
+    )
+
+
+def _asks(package: str, version: str) -> tuple[Ask, ...]:
+    """The same version first, then any."""
+    if package.startswith("cupy"):
+        return tuple(Ask(name, SpecifierSet()) for name in _CUPY)
+    name = "jax" if package.startswith("jax") else package
+    extras, same = _EXTRAS.get(name, ()), _same(version)
+    return (*((Ask(name, same, extras),) if same else ()), Ask(name, SpecifierSet(), extras))
+
+
+def _same(version: str) -> SpecifierSet | None:
+    try:
+        return SpecifierSet(f"=={Version(version).public}")
+    except (InvalidVersion, InvalidSpecifier):
+        return None
+
+
+def _pip(pick: Pick, ask: Ask, here: dict[str, str]) -> str:
+    """The command; torch is reinstalled, since pip takes an installed 2.11.0+cu130 for the 2.11.0 it is asked for."""
+    band = str(ask.specifier) or (pick.limit or "").removeprefix(pick.package)
+    if pick.package in wheel_index().packages:
+        wanted = " ".join((quote(f"{pick.package}{band}"), *(name for name in _WITH_TORCH if name in here)))
+        return f"pip install --force-reinstall {wanted} --index-url {wheel_index().of(pick.variant)}"
+    extras = (pick.variant,) if pick.package == "jax" else _EXTRAS.get(pick.package, ())
+    return f"pip install {quote(f'{pick.package}{brackets(extras)}{band}')}"
+
+
+def brackets(extras: tuple[str, ...]) -> str:
+    """Such as "[cuda,cudnn]"."""
+    return f"[{','.join(extras)}]" if extras else ""
+
+
+def driver(facts: Facts, host: HostProfile, needs: Driver | None) -> Step | None:
+    """Update the driver; None where that is no way: it is new enough, or no such driver drives these GPUs."""
+    current = Driver.parse(host.driver)
+    if needs is None or current is None or current >= needs or not _drives(host, needs):
+        return None
+    what = "NVIDIA's driver in Windows" if is_wsl(facts) else "the host's driver"
+    return Step(f"Or update {what} to {needs} or newer.", instead=True)
+
+
+def first(step: Step) -> Step:
+    """The same step where nothing stands before it."""
+    said = step.say.removeprefix("Or ").removeprefix("Or, ")
+    return replace(step, say=f"{said[0].upper()}{said[1:]}", instead=False)
+
+
+def _drives(host: HostProfile, needs: Driver) -> bool:
+    """A driver branch that has dropped one of the GPUs helps nobody."""
+    for gpu in host.gpus:
+        capability = Capability.parse(gpu.capability) if gpu.capability else None
+        known = architecture_of(capability) if capability else None
+        if known and known.last_branch and known.last_branch < needs.branch:
+            return False
+    return True
+
+
+def forward(host: HostProfile, cuda: Cuda) -> Step | None:
+    """NVIDIA's forward-compatibility libraries, on the GPUs and drivers that NVIDIA allows them on."""
+    package, current = compat_of(cuda), Driver.parse(host.driver)
+    served = host.gpus and all(gpu_class(gpu.name) == "data-center" for gpu in host.gpus)
+    if package is None or current is None or not served or package.on(current.branch) != "ok":
+        return None
+    name = f"cuda-compat-{cuda.major}-{cuda.minor}"
+    return Step(f"Or, as this is a data-center GPU, install NVIDIA's {name} in the image.", instead=True)
+
+
+def base_image(host: HostProfile) -> str | None:
+    """The newest nvidia/cuda image whose CUDA this host's driver offers outright, and whose libraries know its GPUs."""
+    offered = offered_by(host)
+    for cuda in sorted({image.cuda for image in tables().images}, reverse=True):
+        found = image_tag(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None
+        if found and judge(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, found.source), host).outcome == "runs":
+            return f"nvidia/cuda:{found.tag('runtime')}"
+    return None

@@ -1,0 +1,124 @@
+"""What the container in question was asked for, how the GPU gets into it, and what was said of it. Pure."""
+
+import re
+
+from mlship.doctor.facts.container import Injection
+from mlship.doctor.facts.fact import Fact, each, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Evidence
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import is_tegra, kernel_driver
+
+_JIT_CDI = (1, 18)  # since then nvidia-container-runtime makes a CDI specification of its own, in memory
+_GPUS_BY_CDI = (29, 2)  # since then Docker turns --gpus into CDI devices, where it finds nvidia-cdi-hook
+_MODES: dict[str, Injection] = {"legacy": "legacy", "cdi": "cdi", "jit-cdi": "jit-cdi", "csv": "csv"}
+CDI = frozenset({"cdi", "jit-cdi"})
+
+
+def said(facts: Facts, pattern: str) -> Evidence | None:
+    """The line that fits: of the engine, of a framework, of a pod."""
+    error = known(facts.container.error)
+    if error and re.search(pattern, error):
+        return Evidence("container.error", error)
+    lines = (line for line in each(facts.messages) if re.search(pattern, line))
+    return next((Evidence("messages", line) for line in lines), None)
+
+
+def environment(facts: Facts) -> dict[str, str]:
+    """Of the container; of the image where no container was looked at. Empty where neither is known."""
+    return known(facts.container.env) or known(facts.image.env) or {}
+
+
+def runtime(facts: Facts) -> str | None:
+    """The OCI runtime that makes the container: its own, or the engine's default."""
+    return known(facts.container.host_config.runtime) or known(facts.host.docker.default_runtime)
+
+
+def works(facts: Facts) -> bool:
+    """CUDA starts in the container."""
+    return known(facts.container.cuda.init) == 0
+
+
+def has_started(facts: Facts) -> bool:
+    """The container runs, or something was called in it."""
+    box = facts.container
+    called = (known(box.nvml.init), known(box.cuda.init), known(box.cuda.runtime_code))
+    return known(box.status) == "running" or any(code is not None for code in called)
+
+
+def is_ok(code: Fact[int]) -> bool:
+    """A call returned 0, or nobody called."""
+    return known(code) in (0, None)
+
+
+def host_is_well(facts: Facts) -> bool:
+    """NVML answers on the host, and CUDA starts there unless nobody tried."""
+    return known(facts.host.nvml.init) == 0 and is_ok(facts.host.cuda.init)
+
+
+def host_driver(facts: Facts) -> str | None:
+    """The driver's version: of the module, or where there is none to be seen (WSL2), by NVML's word."""
+    return kernel_driver(facts) or known(facts.host.nvml.driver_version) or known(facts.container.nvml.driver_version)
+
+
+def at_least(version: Fact[str], wanted: tuple[int, ...]) -> bool | None:
+    """The version is that or newer; None where it is not known."""
+    text = known(version)
+    return numbers(text) >= wanted if text and numbers(text) else None
+
+
+def injection(facts: Facts) -> Injection | None:
+    """How the GPU gets into the container: as was seen, else as this engine and this toolkit do it."""
+    config = facts.container.host_config
+    told: Injection | None = known(facts.container.injection)
+    if told is not None:
+        return told
+    if is_tegra(facts):
+        return "csv"
+    if said(facts, r"nvidia-container-cli|Auto-detected mode as .legacy"):
+        return "legacy"
+    if each(config.cdi_devices) or known(facts.container.engine) == "podman":
+        return "cdi"
+    if known(config.runtime) == "nvidia":
+        return runtime_mode(facts)
+    return gpus_mode(facts) if each(config.gpus) or not is_known(config.gpus) else None
+
+
+def runtime_mode(facts: Facts) -> Injection | None:
+    """What nvidia-container-runtime does here."""
+    config = known(facts.host.toolkit.config)
+    mode = known(config.mode) if config else None
+    if mode in _MODES:
+        return _MODES[mode]
+    newer = at_least(facts.host.toolkit.version, _JIT_CDI)
+    if newer is None:
+        return None
+    return "jit-cdi" if newer else "legacy"
+
+
+def gpus_mode(facts: Facts) -> Injection | None:
+    """What Docker does with --gpus here."""
+    newer = at_least(facts.host.docker.version, _GPUS_BY_CDI)
+    hook = looked_up(facts.host.docker.daemon_hooks, "nvidia-cdi-hook")
+    if newer is None or (newer and not is_known(hook)):
+        return None
+    return "cdi" if newer and hook is not None else "legacy"
+
+
+def is_snap(facts: Facts) -> bool:
+    """Docker is the snap, which is confined and brings a toolkit of its own."""
+    docker = facts.host.docker
+    return (known(docker.binary) or "").startswith("/snap/") or (known(docker.root_dir) or "").startswith("/var/snap/")
+
+
+def is_rootless(facts: Facts) -> bool:
+    """Docker runs as an ordinary user."""
+    docker = facts.host.docker
+    return known(docker.rootless) is True or any("rootless" in option for option in each(docker.security_options))
+
+
+def is_elsewhere(facts: Facts) -> bool:
+    """Docker runs in another machine: Docker Desktop's, or one behind a context."""
+    docker = facts.host.docker
+    endpoint = known(docker.endpoint) or "unix://"
+    return "Docker Desktop" in (known(docker.operating_system) or "") or not endpoint.startswith("unix://")

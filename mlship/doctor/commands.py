@@ -1,0 +1,129 @@
+"""Commands to copy, in the words of this distribution and this engine. Where it is not known, Debian's and Docker's.
+
+What comes from the facts is quoted: a file that somebody sent must not put commands of its own on the clipboard.
+"""
+
+from shlex import quote
+from typing import Literal, TypeAlias
+
+from mlship.doctor.facts.fact import known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Step
+
+Manager: TypeAlias = Literal["apt", "dnf", "zypper", "pacman", "apk"]
+
+_BY_ID: dict[str, Manager] = {
+    **dict.fromkeys(("debian", "ubuntu", "linuxmint", "pop"), "apt"),
+    **dict.fromkeys(("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf"),
+    **dict.fromkeys(("opensuse-leap", "opensuse-tumbleweed", "sles", "suse", "opensuse"), "zypper"),
+    **dict.fromkeys(("arch", "manjaro"), "pacman"),
+    "alpine": "apk",
+}
+_INSTALL: dict[Manager, str] = {
+    "apt": "sudo apt-get install -y",
+    "dnf": "sudo dnf install -y",
+    "zypper": "sudo zypper install -y",
+    "pacman": "sudo pacman -S --needed",
+    "apk": "sudo apk add",
+}
+_HEADERS: dict[Manager, str] = {
+    "apt": "linux-headers-$(uname -r)",
+    "dnf": "kernel-devel-$(uname -r) kernel-headers",
+    "zypper": "kernel-default-devel",
+    "pacman": "linux-headers",
+    "apk": "linux-lts-dev",
+}
+_INITRAMFS: dict[Manager, str] = {
+    "apt": "sudo update-initramfs -u",
+    "dnf": "sudo dracut --force",
+    "zypper": "sudo dracut --force",
+    "pacman": "sudo mkinitcpio -P",
+    "apk": "sudo mkinitfs",
+}
+_HOLD: dict[Manager, str] = {
+    "apt": "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' 'nvidia-driver-*' 'libnvidia-compute-*')",
+    "dnf": "sudo dnf versionlock add 'nvidia-driver*' 'kmod-nvidia*'",
+    "zypper": "sudo zypper addlock 'nvidia-*'",
+    "pacman": "# in /etc/pacman.conf: IgnorePkg = nvidia nvidia-utils",
+    "apk": "# pin the packages in /etc/apk/world",
+}
+
+
+def manager(facts: Facts) -> Manager:
+    """The host's package manager."""
+    said = known(facts.host.packages.manager)
+    for name in _INSTALL:
+        if said == name:
+            return name
+    system = facts.host.os
+    names = ((known(system.id) or "").split(), (known(system.like) or "").split())
+    return next((_BY_ID[name] for group in names for name in group if name in _BY_ID), "apt")
+
+
+def install(facts: Facts, *packages: str) -> str:
+    """Install packages on the host."""
+    return f"{_INSTALL[manager(facts)]} {' '.join(packages)}"
+
+
+def headers(facts: Facts) -> str:
+    """Install the headers of the running kernel."""
+    return install(facts, _HEADERS[manager(facts)])
+
+
+def initramfs(facts: Facts) -> str:
+    """Write the initial RAM disk anew."""
+    return _INITRAMFS[manager(facts)]
+
+
+def hold_driver(facts: Facts) -> str:
+    """Keep the driver's packages at their version."""
+    return _HOLD[manager(facts)]
+
+
+def engine(facts: Facts) -> Literal["docker", "podman"]:
+    """The engine of the container in question; Docker where it is not known."""
+    if known(facts.container.engine) == "podman":
+        return "podman"
+    only_podman = known(facts.host.podman) is not None and known(facts.host.docker.binary) is None
+    return "podman" if only_podman and known(facts.container.engine) is None else "docker"
+
+
+def restart_engine(facts: Facts) -> str:
+    """Restart the engine so that it reads its configuration; podman has none that runs."""
+    if engine(facts) == "podman":
+        return "# podman has no daemon: nothing to restart"
+    if known(facts.host.docker.rootless):
+        return "systemctl --user restart docker"
+    binary, root = known(facts.host.docker.binary) or "", known(facts.host.docker.root_dir) or ""
+    return "sudo snap restart docker" if "/snap/" in f"{binary}{root}" else "sudo systemctl restart docker"
+
+
+def restart_container(facts: Facts) -> str:
+    """Restart the container in question."""
+    return f"{engine(facts)} restart {quote(known(facts.container.name) or 'CONTAINER')}"
+
+
+def run(facts: Facts, *options: str) -> str:
+    """Start a container with options."""
+    image = quote(known(facts.image.reference) or "IMAGE")
+    return " ".join((engine(facts), "run", *options, image))
+
+
+def gpu_options(facts: Facts) -> str:
+    """The option that gives a container the GPUs, as this engine takes it."""
+    if known(facts.host.tegra):
+        return "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"
+    return "--device nvidia.com/gpu=all" if engine(facts) == "podman" else "--gpus all"
+
+
+def refresh_cdi(facts: Facts) -> str:
+    """Write the CDI specification anew."""
+    services = known(facts.host.services) or {}
+    if known(services.get("nvidia-cdi-refresh")):
+        return "sudo systemctl restart nvidia-cdi-refresh.service"
+    return "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+
+
+def reboot(why: str) -> Step:
+    """Reboot the host."""
+    return Step(why, ("sudo reboot",))

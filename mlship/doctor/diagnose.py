@@ -1,0 +1,165 @@
+"""From facts to a diagnosis: run every rule, put what follows under its cause, name what nothing explains. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from mlship.doctor.checks import Check, checks
+from mlship.doctor.deciders import deciders
+from mlship.doctor.facts.fact import is_known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import LAYERS, Decider, Finding, Where
+from mlship.doctor.rules import RULES
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.symptoms import Symptom, symptoms
+from mlship.doctor.unreadable import Limit, limits
+from mlship.doctor.views import fact_at, gpu_is_known_absent
+
+Verdict: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
+Outcome: TypeAlias = Literal["found", "fine", "not looked"]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A root cause, and what follows from it: findings, then symptoms."""
+
+    finding: Finding
+    findings: tuple[Finding, ...]
+    symptoms: tuple[Symptom, ...]
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """A symptom without a known cause, and the facts that would tell its causes apart."""
+
+    symptom: Symptom
+    decides: tuple[Decider, ...]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What became of one rule; `why` names the facts that it lacked."""
+
+    id: str
+    title: str
+    outcome: Outcome
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer.
+
+    Attributes:
+        causes: root causes, lowest layer first; several are independent of each other.
+        healthy: what was looked at and is well.
+        limits: what could not be read.
+        bugs: rules that crashed: bugs of mlship, never the end of a diagnosis.
+        simulated: the facts come from simulated libraries.
+    """
+
+    verdict: Verdict
+    causes: tuple[Cause, ...]
+    unexplained: tuple[Unexplained, ...]
+    healthy: tuple[Check, ...]
+    examined: tuple[Examined, ...]
+    limits: tuple[Limit, ...]
+    bugs: tuple[str, ...]
+    simulated: bool
+
+
+def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
+    """What ails this host, this container, or this image on this host."""
+    found, bugs = _look(facts, rules)
+    seen = symptoms(facts)
+    causes = _causes(found, seen, {rule.id: rule for rule in rules})
+    explained = {symptom for cause in causes for symptom in cause.symptoms}
+    unexplained = tuple(Unexplained(symptom, deciders(symptom.id)) for symptom in seen if symptom not in explained)
+    healthy = checks(facts)
+    return Diagnosis(
+        verdict=_verdict(facts, problem=bool(causes or unexplained), looked=bool(healthy)),
+        causes=causes,
+        unexplained=unexplained,
+        healthy=healthy,
+        examined=tuple(_examined(rule, facts, found) for rule in rules),
+        limits=limits(facts),
+        bugs=bugs,
+        simulated=facts.simulated is True,
+    )
+
+
+def _look(facts: Facts, rules: tuple[Rule, ...]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    found: list[Finding] = []
+    bugs: list[str] = []
+    for rule in rules:
+        try:
+            finding = rule.look(facts)
+        except Exception as error:  # noqa: BLE001  one rule's bug must not take the other rules' answer away
+            bugs.append(f"a bug in mlship's rule {rule.id}: {type(error).__name__}: {error}")
+        else:
+            found += [finding] if finding else []
+    return tuple(sorted(found, key=lambda item: (LAYERS.index(item.layer), item.id))), tuple(bugs)
+
+
+def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> tuple[Cause, ...]:
+    """The findings that no other one explains, each with all that follows from it, directly or not."""
+    roots = [
+        finding
+        for position, finding in enumerate(found)
+        if not any(
+            _explains(rules, other, finding) and (not _explains(rules, finding, other) or before < position)
+            for before, other in enumerate(found)
+            if other is not finding
+        )
+    ]
+    return tuple(_cause(root, found, seen, rules) for root in roots)
+
+
+def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> Cause:
+    below = [root]
+    for finding in below:  # grows as it goes: what follows from what follows
+        below += [other for other in found if other not in below and _explains(rules, finding, other)]
+    explained = tuple(
+        symptom
+        for symptom in seen
+        if any(_covers(cause.where, symptom.where) and _fits(rules[cause.id].explains, symptom.id) for cause in below)
+    )
+    return Cause(root, tuple(below[1:]), explained)
+
+
+def _explains(rules: dict[str, Rule], cause: Finding, other: Finding) -> bool:
+    return _covers(cause.where, other.where) and _fits(rules[cause.id].explains, other.id)
+
+
+def _covers(cause: Where, other: Where) -> bool:
+    """What ails the host ails its containers, and never the other way round."""
+    return cause in {"host", other}
+
+
+def _fits(patterns: Iterable[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _verdict(facts: Facts, *, problem: bool, looked: bool) -> Verdict:
+    if gpu_is_known_absent(facts) and not problem:
+        return "no-gpu"
+    if problem:
+        return "problem"
+    return "healthy" if looked else "unknown"
+
+
+def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
+    if any(finding.id == rule.id for finding in found):
+        return Examined(rule.id, rule.title, "found")
+    lacking = [path for path in rule.needs if not _has(facts, path)]
+    return Examined(rule.id, rule.title, "not looked" if lacking else "fine", ", ".join(lacking))
+
+
+def _has(facts: Facts, path: str) -> bool:
+    """The fact is known, be it absent. "place." stands for the host or the container, " | " for either."""
+    if " | " in path:
+        return any(_has(facts, one) for one in path.split(" | "))
+    if path.startswith("place."):
+        return any(_has(facts, f"{where}{path[5:]}") for where in ("host", "container"))
+    return is_known(fact_at(facts, path))

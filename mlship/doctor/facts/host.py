@@ -1,0 +1,147 @@
+"""The host: a place, and what only the host can show."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mlship.doctor.facts.engine import Containerd, Docker, Podman
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.toolkit import Cdi, Toolkit
+
+
+@dataclass(frozen=True)
+class PackageChange(Group):
+    """One line of the package manager's history.
+
+    Attributes:
+        at: ISO 8601, UTC.
+        action: "install", "upgrade", "downgrade" or "remove".
+        old: version before; absent for an install. new: version after; absent for a removal.
+        by: what did it, such as "unattended-upgrade".
+    """
+
+    at: Fact[str] = UNKNOWN
+    action: Fact[Literal["install", "upgrade", "downgrade", "remove"]] = UNKNOWN
+    package: Fact[str] = UNKNOWN
+    old: Fact[str] = UNKNOWN
+    new: Fact[str] = UNKNOWN
+    by: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class PackageSource(Group):
+    """An entry of the package manager's sources that names NVIDIA's repositories; `signed_by` is its key file."""
+
+    file: Fact[str] = UNKNOWN
+    uri: Fact[str] = UNKNOWN
+    signed_by: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Packages(Group):
+    """The distribution's packages.
+
+    Attributes:
+        manager: "apt", "dnf", "zypper", "pacman" or "apk".
+        installed: name to version, of NVIDIA's, CUDA's, Docker's and the kernel's; what is not in it is not installed.
+        history: changes of such packages, oldest first.
+    """
+
+    manager: Fact[str] = UNKNOWN
+    installed: Fact[dict[str, str]] = UNKNOWN
+    history: Fact[tuple[PackageChange, ...]] = UNKNOWN
+    sources: Fact[tuple[PackageSource, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Service(Group):
+    """A systemd unit.
+
+    Attributes:
+        active: as `systemctl is-active` says: "active", "inactive", "failed".
+        enabled: as `systemctl is-enabled` says.
+        version: of the program, where it says one.
+        started_at: ISO 8601, UTC.
+        log: its last lines that matter.
+    """
+
+    active: Fact[str] = UNKNOWN
+    enabled: Fact[str] = UNKNOWN
+    version: Fact[str] = UNKNOWN
+    started_at: Fact[str] = UNKNOWN
+    log: Fact[tuple[str, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Wsl(Group):
+    """WSL2.
+
+    Attributes:
+        drivers: folders of /usr/lib/wsl/drivers, such as ["nv_dispi.inf_amd64_0a1b"].
+        windows_nvidia_smi: nvidia-smi works on the Windows side.
+    """
+
+    version: Fact[str] = UNKNOWN
+    drivers: Fact[tuple[str, ...]] = UNKNOWN
+    windows_nvidia_smi: Fact[bool] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Tegra(Group):
+    """Jetson.
+
+    Attributes:
+        release: of /etc/nv_tegra_release, such as "R36.4.0".
+        csv: files of /etc/nvidia-container-runtime/host-files-for-container.d.
+    """
+
+    release: Fact[str] = UNKNOWN
+    model: Fact[str] = UNKNOWN
+    csv: Fact[tuple[str, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Selinux(Group):
+    """SELinux.
+
+    Attributes:
+        mode: "Enforcing", "Permissive" or "Disabled".
+        booleans: such as {"container_use_devices": false}.
+        denials: lines of the audit log that name NVIDIA devices.
+    """
+
+    mode: Fact[str] = UNKNOWN
+    booleans: Fact[dict[str, bool]] = UNKNOWN
+    denials: Fact[tuple[str, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Host(Place):
+    """The host.
+
+    Attributes:
+        virtualization: as systemd-detect-virt says: "none", "kvm", "wsl", "lxc", …
+        wsl: absent where this is no WSL. tegra, selinux likewise.
+        services: units by name without ".service"; null where there is no such unit: {"nvidia-fabricmanager": null}.
+        systemd_reloaded_at: the last `systemctl daemon-reload`; ISO 8601, UTC.
+        binfmt: registered interpreters, such as ["qemu-aarch64"].
+        docker: all of it is unknown where nobody looked; `binary` null where there is none.
+        podman, containerd, crio: null where there is none.
+        mps: the MPS control daemon runs.
+    """
+
+    virtualization: Fact[str] = UNKNOWN
+    wsl: Fact[Wsl] = UNKNOWN
+    tegra: Fact[Tegra] = UNKNOWN
+    selinux: Fact[Selinux] = UNKNOWN
+    packages: Packages = Packages()
+    services: Fact[dict[str, Fact[Service]]] = UNKNOWN
+    systemd_reloaded_at: Fact[str] = UNKNOWN
+    binfmt: Fact[tuple[str, ...]] = UNKNOWN
+    mps: Fact[bool] = UNKNOWN
+    toolkit: Toolkit = Toolkit()
+    cdi: Cdi = Cdi()
+    docker: Docker = Docker()
+    podman: Fact[Podman] = UNKNOWN
+    containerd: Fact[Containerd] = UNKNOWN
+    crio: Fact[Containerd] = UNKNOWN

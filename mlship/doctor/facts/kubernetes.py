@@ -1,0 +1,55 @@
+"""The Kubernetes node that this host is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+
+
+@dataclass(frozen=True)
+class Pod(Group):
+    """A pod of this node that matters: NVIDIA's own, and the one in question.
+
+    Attributes:
+        role: what it is for; "workload" for the one in question.
+        runtime_class: spec.runtimeClassName; absent where it names none.
+        reason: of its waiting, such as "CrashLoopBackOff".
+        log: lines that matter.
+        requests: GPU resources it asks for: {"nvidia.com/gpu": 1}.
+    """
+
+    name: Fact[str] = UNKNOWN
+    namespace: Fact[str] = UNKNOWN
+    role: Fact[Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]] = UNKNOWN
+    phase: Fact[str] = UNKNOWN
+    ready: Fact[bool] = UNKNOWN
+    reason: Fact[str] = UNKNOWN
+    runtime_class: Fact[str] = UNKNOWN
+    image: Fact[str] = UNKNOWN
+    requests: Fact[dict[str, int]] = UNKNOWN
+    log: Fact[tuple[str, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Kubernetes(Group):
+    """The node.
+
+    Attributes:
+        labels: nvidia.com/*, feature.node.kubernetes.io/pci-10de* and the architecture.
+        allocatable: GPU resources: {"nvidia.com/gpu": 7}; what is not in it the node does not offer. capacity likewise.
+        runtime_classes: name to handler.
+        events: messages of events on this node and on the pods below.
+        operator_version: of the GPU Operator; absent where it is not installed.
+        container_runtime: such as "containerd://1.7.27".
+    """
+
+    node: Fact[str] = UNKNOWN
+    labels: Fact[dict[str, str]] = UNKNOWN
+    allocatable: Fact[dict[str, int]] = UNKNOWN
+    capacity: Fact[dict[str, int]] = UNKNOWN
+    runtime_classes: Fact[dict[str, str]] = UNKNOWN
+    pods: Fact[tuple[Pod, ...]] = UNKNOWN
+    events: Fact[tuple[str, ...]] = UNKNOWN
+    operator_version: Fact[str] = UNKNOWN
+    container_runtime: Fact[str] = UNKNOWN
+    kubelet_version: Fact[str] = UNKNOWN

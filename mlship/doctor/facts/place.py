@@ -1,0 +1,287 @@
+"""What can be seen of the driver's user space from one place: the host, or the inside of a container."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.python import PythonEnvironment
+
+Virtualization: TypeAlias = Literal["none", "passthrough", "vgpu", "host-vgpu", "host-vsga"]
+ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process"]
+
+
+@dataclass(frozen=True)
+class Library(Group):
+    """A shared library on disk: which file a name resolved to, and where that file comes from.
+
+    Attributes:
+        path: of the file itself, links followed where they could be.
+        version: of the driver it belongs to, such as "550.54.15": from the file's name.
+        mounted: a mount put it there (the toolkit's injection); false: it is a file of the image, or of the host.
+        package: the distribution's package that owns it, such as "libnvidia-compute-565".
+    """
+
+    path: str
+    version: Fact[str] = UNKNOWN
+    mounted: Fact[bool] = UNKNOWN
+    package: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class RemappedRows(Group):
+    """nvmlDeviceGetRemappedRows."""
+
+    correctable: Fact[int] = UNKNOWN
+    uncorrectable: Fact[int] = UNKNOWN
+    pending: Fact[bool] = UNKNOWN
+    failure: Fact[bool] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class NvmlDevice(Group):
+    """One GPU as NVML describes it.
+
+    Attributes:
+        codes: return code by function, for calls that did not return 0: {"nvmlDeviceGetHandleByIndex_v2": 15}.
+        compute_capability: such as "8.0".
+        brand: as nvidia-smi prints it: "GeForce", "Titan", "Tesla", "NVIDIA", "NVIDIA RTX", "Quadro RTX", "GRID".
+        architecture: such as "Pascal" or "Ampere".
+        memory_total: bytes; memory_used likewise.
+        mig_current: 0 or 1, as nvmlDeviceGetMigMode; absent where the GPU has no MIG. mig_pending likewise.
+        mig_devices: UUIDs of the MIG instances.
+        compute_processes: how many nvmlDeviceGetComputeRunningProcesses lists.
+        fabric_state: nvmlDeviceGetGpuFabricInfoV: 0 not supported, 1 not started, 2 in progress, 3 completed.
+        fabric_status: the status of the same call, once completed; 0 is success.
+        license_status: as `nvidia-smi -q` prints it, such as "Licensed" or "Unlicensed (Restricted)".
+        uncorrected_ecc: volatile uncorrected errors, since the driver was loaded.
+        retired_pages_pending: nvmlDeviceGetRetiredPagesPendingStatus.
+        addressing_mode: "HMM", "ATS" or "None".
+    """
+
+    index: Fact[int] = UNKNOWN
+    name: Fact[str] = UNKNOWN
+    uuid: Fact[str] = UNKNOWN
+    pci_bus_id: Fact[str] = UNKNOWN
+    minor: Fact[int] = UNKNOWN
+    codes: Fact[dict[str, int]] = UNKNOWN
+    compute_capability: Fact[str] = UNKNOWN
+    brand: Fact[str] = UNKNOWN
+    architecture: Fact[str] = UNKNOWN
+    memory_total: Fact[int] = UNKNOWN
+    memory_used: Fact[int] = UNKNOWN
+    mig_current: Fact[int] = UNKNOWN
+    mig_pending: Fact[int] = UNKNOWN
+    mig_devices: Fact[tuple[str, ...]] = UNKNOWN
+    compute_mode: Fact[ComputeMode] = UNKNOWN
+    compute_processes: Fact[int] = UNKNOWN
+    persistence_mode: Fact[bool] = UNKNOWN
+    ecc_mode: Fact[bool] = UNKNOWN
+    uncorrected_ecc: Fact[int] = UNKNOWN
+    remapped_rows: Fact[RemappedRows] = UNKNOWN
+    retired_pages_pending: Fact[bool] = UNKNOWN
+    fabric_state: Fact[int] = UNKNOWN
+    fabric_status: Fact[int] = UNKNOWN
+    virtualization_mode: Fact[Virtualization] = UNKNOWN
+    license_status: Fact[str] = UNKNOWN
+    gsp_firmware_version: Fact[str] = UNKNOWN
+    addressing_mode: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Nvml(Group):
+    """NVML as called in this place, every return code as it was.
+
+    Attributes:
+        init: return code of nvmlInit_v2. 12 where libnvidia-ml.so.1 cannot be loaded.
+        init_as_root: the same as root, where somebody tried.
+        library: the file that libnvidia-ml.so.1 resolved to; absent where the loader finds none.
+        cuda_driver_version: nvmlSystemGetCudaDriverVersion_v2, such as 12040.
+        device_count: nvmlDeviceGetCount_v2.
+        codes: return code by function, for system calls other than nvmlInit that did not return 0.
+        hangs_at: the call that gave no answer in time; absent where none hung.
+        crashes_at: the call in which the process was ended, and by what: "nvmlInit_v2 (SIGABRT)"; absent where none.
+    """
+
+    init: Fact[int] = UNKNOWN
+    init_as_root: Fact[int] = UNKNOWN
+    library: Fact[Library] = UNKNOWN
+    driver_version: Fact[str] = UNKNOWN
+    cuda_driver_version: Fact[int] = UNKNOWN
+    device_count: Fact[int] = UNKNOWN
+    devices: Fact[tuple[NvmlDevice, ...]] = UNKNOWN
+    codes: Fact[dict[str, int]] = UNKNOWN
+    hangs_at: Fact[str] = UNKNOWN
+    crashes_at: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class CudaDevice(Group):
+    """One device as CUDA counts them (which need not be NVML's order).
+
+    Attributes:
+        context_code: return code of making a context on it; 46 is "busy or unavailable".
+        kernel_code: return code of the first kernel launched on it; 209 is "no kernel image".
+    """
+
+    ordinal: Fact[int] = UNKNOWN
+    name: Fact[str] = UNKNOWN
+    uuid: Fact[str] = UNKNOWN
+    compute_capability: Fact[str] = UNKNOWN
+    context_code: Fact[int] = UNKNOWN
+    kernel_code: Fact[int] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Cuda(Group):
+    """The CUDA driver API, and what the CUDA runtime says, as called in this place.
+
+    Attributes:
+        library: the file that libcuda.so.1 resolved to; absent where dlopen fails.
+        init: return code of cuInit(0).
+        init_without_visible_devices: the same with CUDA_VISIBLE_DEVICES unset, where somebody tried.
+        driver_version: cuDriverGetVersion, such as 12040; 0 where there is no libcuda.
+        device_count: cuDeviceGetCount.
+        runtime_code: return code of cudaGetDeviceCount (libcudart), such as 35.
+        hangs_at: the call that gave no answer in time; absent where none hung.
+        crashes_at: the call in which the process was ended, and by what: "cuInit (SIGABRT)"; absent where none.
+    """
+
+    library: Fact[Library] = UNKNOWN
+    init: Fact[int] = UNKNOWN
+    init_without_visible_devices: Fact[int] = UNKNOWN
+    driver_version: Fact[int] = UNKNOWN
+    device_count: Fact[int] = UNKNOWN
+    devices: Fact[tuple[CudaDevice, ...]] = UNKNOWN
+    runtime_code: Fact[int] = UNKNOWN
+    hangs_at: Fact[str] = UNKNOWN
+    crashes_at: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class CompatFolder(Group):
+    """A cuda-compat folder: libraries for forward compatibility.
+
+    Attributes:
+        path: such as "/usr/local/cuda-12.4/compat".
+        version: of the libcuda in it, such as "550.54.15".
+        driver_branches: branches of the kernel driver that its ELF note says it works on, such as ["535", "525"].
+    """
+
+    path: str
+    version: Fact[str] = UNKNOWN
+    driver_branches: Fact[tuple[str, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Loader(Group):
+    """Where the dynamic loader looks. LD_LIBRARY_PATH stands in `env`.
+
+    Attributes:
+        cache: `ldconfig -p`: soname to paths, in order; only names of NVIDIA's and CUDA's libraries.
+        conf: the files of /etc/ld.so.conf.d that name such folders, and the folders they name.
+        libraries: every libcuda and libnvidia-ml that was found on disk, on the loader's path or not.
+        compat: cuda-compat folders on disk.
+        stubs: stub folders on disk, such as "/usr/local/cuda/lib64/stubs".
+        resolves: soname to the path that dlopen takes, null where it fails: {"libcudnn.so.9": null}.
+        ldconfig_helps: after running ldconfig in a copy of this place, the driver's libraries were in the cache.
+    """
+
+    cache: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
+    conf: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
+    libraries: Fact[tuple[Library, ...]] = UNKNOWN
+    compat: Fact[tuple[CompatFolder, ...]] = UNKNOWN
+    stubs: Fact[tuple[str, ...]] = UNKNOWN
+    resolves: Fact[dict[str, Fact[str]]] = UNKNOWN
+    ldconfig_helps: Fact[bool] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Libc(Group):
+    """The C library.
+
+    Attributes:
+        glibc_loader: path of ld-linux*.so (in a musl image: gcompat brings one); absent where there is none.
+        musl_loader: path of ld-musl-*.so.1; absent where there is none.
+    """
+
+    family: Fact[Literal["glibc", "musl"]] = UNKNOWN
+    version: Fact[str] = UNKNOWN
+    glibc_loader: Fact[str] = UNKNOWN
+    musl_loader: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class DeviceNode(Group):
+    """A node in /dev.
+
+    Attributes:
+        mode: octal, such as "0666".
+        group: name of the gid, such as "video".
+        open: what open(O_RDWR) said: "ok", or the error's name such as "EPERM" (cgroup) or "EACCES" (mode).
+    """
+
+    major: Fact[int] = UNKNOWN
+    minor: Fact[int] = UNKNOWN
+    mode: Fact[str] = UNKNOWN
+    uid: Fact[int] = UNKNOWN
+    gid: Fact[int] = UNKNOWN
+    group: Fact[str] = UNKNOWN
+    open: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class User(Group):
+    """Who runs the programs here; `groups` are gids, the primary one with them."""
+
+    uid: Fact[int] = UNKNOWN
+    gid: Fact[int] = UNKNOWN
+    groups: Fact[tuple[int, ...]] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class System(Group):
+    """/etc/os-release and the processor: id "ubuntu", version_id "22.04", like "debian", arch "x86_64"."""
+
+    id: Fact[str] = UNKNOWN
+    version_id: Fact[str] = UNKNOWN
+    like: Fact[str] = UNKNOWN
+    name: Fact[str] = UNKNOWN
+    arch: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Mount(Group):
+    """A line of /proc/self/mountinfo that matters here."""
+
+    target: str
+    source: Fact[str] = UNKNOWN
+    fstype: Fact[str] = UNKNOWN
+    read_only: Fact[bool] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Place(Group):
+    """What is seen from one place.
+
+    Attributes:
+        device_nodes: by path; null where it was looked for and is not there: {"/dev/nvidia-uvm": null}.
+        env: the environment variables that matter (NVIDIA_*, CUDA_*, LD_*, and a few more). What is not in it is unset.
+        paths: what lies at a path that was looked for ("file", "folder", "socket", "-> target"), null for nothing.
+        shm: size of /dev/shm in bytes.
+        cgroup_device_rules: as cgroup v1 lists them ("c 195:* rw"), or what is known of the eBPF program.
+        pythons: Python environments that hold GPU frameworks.
+    """
+
+    os: System = System()
+    libc: Libc = Libc()
+    nvml: Nvml = Nvml()
+    cuda: Cuda = Cuda()
+    loader: Loader = Loader()
+    device_nodes: Fact[dict[str, Fact[DeviceNode]]] = UNKNOWN
+    env: Fact[dict[str, str]] = UNKNOWN
+    user: User = User()
+    paths: Fact[dict[str, Fact[str]]] = UNKNOWN
+    mounts: Fact[tuple[Mount, ...]] = UNKNOWN
+    shm: Fact[int] = UNKNOWN
+    cgroup_device_rules: Fact[tuple[str, ...]] = UNKNOWN
+    pythons: Fact[tuple[PythonEnvironment, ...]] = UNKNOWN

@@ -1,0 +1,117 @@
+"""Python environments: what is installed, and what each framework says of the GPU."""
+
+from dataclasses import dataclass
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+
+
+@dataclass(frozen=True)
+class Torch(Group):
+    """PyTorch.
+
+    Attributes:
+        version: torch.__version__, such as "2.11.0+cu130".
+        cuda: torch.version.cuda; absent in a CPU build.
+        arch_list: torch.cuda.get_arch_list(), such as ["sm_80", "compute_90"].
+        cudnn_version: torch.backends.cudnn.version(), such as 90100.
+        error: the exception that importing it or asking for CUDA raised; absent where none was.
+    """
+
+    version: Fact[str] = UNKNOWN
+    cuda: Fact[str] = UNKNOWN
+    arch_list: Fact[tuple[str, ...]] = UNKNOWN
+    is_available: Fact[bool] = UNKNOWN
+    device_count: Fact[int] = UNKNOWN
+    cudnn_version: Fact[int] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class OnnxRuntime(Group):
+    """onnxruntime.
+
+    Attributes:
+        available_providers: get_available_providers(): what was built in, not what works.
+        session_providers: session.get_providers() of a real session.
+        missing_libraries: sonames that libonnxruntime_providers_cuda.so needs and the loader does not find.
+    """
+
+    version: Fact[str] = UNKNOWN
+    available_providers: Fact[tuple[str, ...]] = UNKNOWN
+    session_providers: Fact[tuple[str, ...]] = UNKNOWN
+    missing_libraries: Fact[tuple[str, ...]] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class TensorFlow(Group):
+    """TensorFlow.
+
+    Attributes:
+        cuda_version: tf.sysconfig.get_build_info(); absent in a CPU build. cudnn_version likewise.
+        gpus: how many tf.config.list_physical_devices("GPU") lists.
+        missing_libraries: sonames that it cannot dlopen.
+    """
+
+    version: Fact[str] = UNKNOWN
+    cuda_version: Fact[str] = UNKNOWN
+    cudnn_version: Fact[str] = UNKNOWN
+    gpus: Fact[int] = UNKNOWN
+    missing_libraries: Fact[tuple[str, ...]] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Jax(Group):
+    """jax; its plug-ins stand in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin).
+
+    Attributes:
+        backend: jax.default_backend(): "cpu" or "gpu".
+    """
+
+    version: Fact[str] = UNKNOWN
+    jaxlib_version: Fact[str] = UNKNOWN
+    backend: Fact[str] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Cupy(Group):
+    """cupy; `cuda` is the CUDA that it was built with, such as "12.8"."""
+
+    version: Fact[str] = UNKNOWN
+    cuda: Fact[str] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Triton(Group):
+    """triton; `error` is what compiling a first kernel raised; absent where it worked."""
+
+    version: Fact[str] = UNKNOWN
+    error: Fact[str] = UNKNOWN
+
+
+@dataclass(frozen=True)
+class PythonEnvironment(Group):
+    """One environment. A framework that is not installed is null.
+
+    Attributes:
+        prefix: sys.prefix, such as "/opt/venv".
+        distributions: name to version, of the frameworks and of everything named nvidia-* or jax-*: those that
+            matter; what is not in it is not installed.
+        missing: libraries of wheels that do not resolve: {"libcusparse.so.12": ["libnvJitLink.so.12"]}.
+        loaded: CUDA libraries by soname, with the file that a process which imported the framework mapped.
+    """
+
+    prefix: Fact[str] = UNKNOWN
+    version: Fact[str] = UNKNOWN
+    distributions: Fact[dict[str, str]] = UNKNOWN
+    missing: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
+    loaded: Fact[dict[str, str]] = UNKNOWN
+    torch: Fact[Torch] = UNKNOWN
+    onnxruntime: Fact[OnnxRuntime] = UNKNOWN
+    tensorflow: Fact[TensorFlow] = UNKNOWN
+    jax: Fact[Jax] = UNKNOWN
+    cupy: Fact[Cupy] = UNKNOWN
+    triton: Fact[Triton] = UNKNOWN

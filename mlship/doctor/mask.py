@@ -1,0 +1,129 @@
+"""Facts to send to somebody: what names a person, a machine or a network is masked, what a diagnosis needs stays. Pure.
+
+The same name gets the same mask all over the file, so that it can still be seen that two things are one.
+"""
+
+import json
+import re
+from collections.abc import Callable
+
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.replay import parse_facts
+from mlship.redact import redact
+
+_UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
+_MAC = re.compile(r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b")
+_IPV4 = re.compile(r"(?<![\w.-])(?!127\.|0\.0\.0\.0)(?:\d{1,3}\.){3}\d{1,3}(?![\w.-]*\w)")
+_IPV6 = re.compile(
+    r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}(?![\w:])|(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]*::[0-9a-fA-F:]*"
+)
+_HOME = re.compile(r"(?<=/home/)[^/\s:'\"]+|(?<=/Users/)[^/\s:'\"]+")
+_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_URL = re.compile(r"(?<=://)(?:[^/\s@]+@)?([\w.-]+)")
+_ASSIGNED = re.compile(
+    r"(?i)\b([\w-]*(?:token|secret|password|passwd|api_?key|serial(?:_?number)?))([=:]\s*)(?!\*\*\*)\S+"
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+_PUBLIC = re.compile(
+    r"(?:^|\.)(?:nvidia\.com|nvidia\.github\.io|nvcr\.io|docker\.com|docker\.io|ghcr\.io|quay\.io|gcr\.io|k8s\.io"
+    r"|ubuntu\.com|debian\.org|fedoraproject\.org|redhat\.com|github\.com|pypi\.org|pytorch\.org)$"
+)
+# Whose values are versions: four numbers with dots between them are no address there.
+_VERSIONS = re.compile(r"(?:^|_)version$|^(?:distributions|installed|old|new)$")
+# Names that a diagnosis is made from: a machine that is called so keeps its name.
+_WORDS = frozenset(
+    [
+        "ubuntu",
+        "debian",
+        "fedora",
+        "centos",
+        "rhel",
+        "rocky",
+        "alma",
+        "suse",
+        "arch",
+        "nvidia",
+        "cuda",
+        "gpu",
+        "docker",
+        "podman",
+        "containerd",
+        "kernel",
+        "host",
+        "linux",
+        "localhost",
+        "container",
+        "default",
+        "root",
+        "none",
+        "active",
+        "kubernetes",
+        "node",
+        "master",
+        "worker",
+        "jetson",
+        "tegra",
+        "wsl",
+        "server",
+    ]
+)
+
+
+def mask(facts: Facts, names: tuple[str, ...] = ()) -> Facts:
+    """The facts with everything private masked.
+
+    Args:
+        names: of this machine and of the user who runs mlship.
+    """
+    masking = _Masking(tuple(name for name in names if len(name) > 2 and name.lower() not in _WORDS))
+    plain: object = json.loads(facts.to_json())
+    return parse_facts(json.dumps(masking.value(plain, "")), "masked facts")
+
+
+class _Masking:
+    """Masks of one file."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = [re.compile(rf"(?<![\w.-]){re.escape(name)}(?:\.[\w.-]*\w)?(?![\w-])") for name in names]
+        self._given: dict[tuple[str, str], str] = {}
+
+    def value(self, value: object, key: str) -> object:
+        """Strings, wherever they are; keys of tables are names of our own, of files or of variables."""
+        if isinstance(value, dict):
+            return {self.text(name, "") if "/" in name else name: self._entry(value[name], name, key) for name in value}
+        if isinstance(value, list):
+            return [self.value(item, key) for item in value]
+        return self.text(value, key) if isinstance(value, str) else value
+
+    def _entry(self, value: object, name: str, table: str) -> object:
+        if table == "env" and _SECRET.search(name):
+            return "***"
+        if name == "node" and isinstance(value, str):
+            return "node"
+        return self.value(value, table if _VERSIONS.search(table) else name)
+
+    def text(self, text: str, key: str) -> str:
+        if _VERSIONS.search(key):
+            return text
+        text = _ASSIGNED.sub(r"\1\2***", redact(text))
+        text = _UUID.sub(self._numbered("uuid", "00000000-0000-4000-8000-{:012d}"), text)
+        text = _MAC.sub("00:00:00:00:00:00", text)
+        text = _URL.sub(_public_host, text)
+        text = _MAIL.sub("user@example.com", text)
+        text = _IPV4.sub(self._numbered("address", "192.0.2.{}"), _IPV6.sub("2001:db8::1", text))
+        text = _HOME.sub(self._numbered("home", "user{}"), text)
+        for name in self._names:
+            text = name.sub("masked", text)
+        return text
+
+    def _numbered(self, kind: str, pattern: str) -> Callable[[re.Match[str]], str]:
+        def given(found: re.Match[str]) -> str:
+            already = sum(one == kind for one, _ in self._given)
+            return self._given.setdefault((kind, found[0]), pattern.format(already + 1))
+
+        return given
+
+
+def _public_host(found: re.Match[str]) -> str:
+    host = found[1]
+    return host if _PUBLIC.search(host) or host in {"localhost", "127.0.0.1"} else "masked.example"

@@ -1,0 +1,336 @@
+"""Looks at where the dynamic loader looks, and at the C library and the distribution; prints one JSON object.
+
+    loader.py [ROOT]
+
+ROOT is a folder that stands for /. It only reads files: the loader's cache itself instead of `ldconfig -p`, the note of
+a cuda-compat library instead of `readelf`. The keys are those of a place in a facts file.
+
+It is also given to `python -c` in containers: the standard library only, valid for Python 3.8.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import json
+import os
+import re
+import struct
+import sys
+
+OURS = re.compile(
+    r"lib(cuda|cudnn|cublas|cufft|curand|cusolver|cusparse|cupti|cufile|nvidia|nv|nccl|npp|nvjpeg|tegra)[\w.+-]*\.so"
+)
+FOLDERS_OF_OURS = re.compile(r"nvidia|cuda|compat|stubs|wsl|tegra", re.IGNORECASE)
+DRIVER = ("libcuda.so*", "libnvidia-ml.so*")
+SYSTEM = (
+    "/usr/lib/*-linux-gnu",
+    "/usr/lib/*-linux-gnu/nvidia",
+    "/usr/lib/*-linux-gnu/nvidia/*",
+    "/usr/lib/*-linux-gnu/tegra",
+    "/usr/lib64",
+    "/usr/lib64/nvidia",
+    "/usr/lib",
+    "/usr/lib/nvidia*",
+    "/lib/*-linux-gnu",
+    "/lib64",
+    "/usr/local/lib",
+    "/usr/lib/wsl/lib",
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/home/kubernetes/bin/nvidia/lib64",
+    "/opt/nvidia/lib64",
+    "/run/opengl-driver/lib",
+)
+COMPAT = ("/usr/local/cuda*/compat", "/usr/local/cuda*/compat_orin", "/usr/lib/*-linux-gnu/cuda-compat")
+STUBS = ("/usr/local/cuda*/lib64/stubs", "/usr/local/cuda*/targets/*/lib/stubs", "/usr/lib/*-linux-gnu/stubs")
+GLIBC = (
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib64/ld64.so.2",
+    "/lib/ld-linux-armhf.so.3",
+    "/lib/ld-linux-riscv64-lp64d.so.1",
+)
+LIBC = ("/lib/*-linux-gnu/libc.so.6", "/usr/lib/*-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6")
+NOTE = ".note.cuda.fwd_compatibility"
+# Names of other files of the same driver, which its libcuda has.
+VERSION = re.compile(rb"(?:nvidia-application-profiles-|libnvidia-pkcs11\.so\.)(\d{3,}\.\d+(?:\.\d+)?)")
+MOST = 200_000_000
+
+
+def main(root: str) -> None:
+    found = {"loader": loader(root, search_path(root)), "libc": libc(root), "os": system(root)}
+    print(json.dumps(found))  # noqa: T201
+
+
+def loader(root: str, path: list[str]) -> dict[str, object]:
+    conf = conf_folders(root)
+    named = [*path, *[folder for folders in conf.values() for folder in folders]]
+    everywhere = sorted({*here(root, SYSTEM), *named, *here(root, COMPAT), *here(root, STUBS)})
+    return {
+        "cache": cache(root),
+        "conf": conf,
+        "libraries": libraries(root, everywhere),
+        "compat": compat_folders(root, [*here(root, COMPAT), *[f for f in named if "compat" in f]]),
+        "stubs": sorted(
+            {real(root, f) for f in [*here(root, STUBS), *[f for f in named if "stubs" in f]] if holds(root, f)}
+        ),
+    }
+
+
+def search_path(root: str) -> list[str]:
+    """The folders of LD_LIBRARY_PATH."""
+    if root == "/":
+        told = os.environ.get("LD_LIBRARY_PATH", "")
+    else:
+        lines = (data(root, "/proc/self/environ") or b"").decode("utf-8", "replace").split("\0")
+        told = next((line.partition("=")[2] for line in lines if line.startswith("LD_LIBRARY_PATH=")), "")
+    return [folder for folder in re.split("[:;]", told) if folder.startswith("/")]
+
+
+def here(root: str, patterns: tuple[str, ...]) -> list[str]:
+    skip = len(root.rstrip("/"))
+    return sorted({path[skip:] for pattern in patterns for path in glob.glob(under(root, pattern))})
+
+
+def holds(root: str, folder: str) -> bool:
+    """The folder has a libcuda or an NVML."""
+    return any(fnmatch.fnmatch(name, pattern) for name in names(root, folder) for pattern in DRIVER)
+
+
+def libraries(root: str, folders: list[str]) -> list[dict[str, object]]:
+    """Every libcuda and NVML, each file once."""
+    found: dict[str, dict[str, object]] = {}
+    mounted = mount_targets(root)
+    for folder in folders:
+        for name in names(root, folder):
+            if any(fnmatch.fnmatch(name, pattern) for pattern in DRIVER):
+                path = real(root, f"{folder}/{name}")
+                if os.path.isfile(under(root, path)) and path not in found:
+                    found[path] = library(root, path, mounted)
+    return [found[path] for path in sorted(found)]
+
+
+def library(root: str, path: str, mounted: set[str] | None) -> dict[str, object]:
+    made: dict[str, object] = {"path": path}
+    version = version_of(root, path)
+    if version:
+        made["version"] = version
+    if mounted is not None:
+        made["mounted"] = path in mounted
+    return made
+
+
+def version_of(root: str, path: str) -> str | None:
+    """The driver's version: in the name of its file, 550.54.15 of libcuda.so.550.54.15; else inside a libcuda."""
+    named = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
+    if named or "libcuda" not in path:
+        return named[1] if named else None
+    inside = VERSION.search(data(root, path) or b"")
+    return inside[1].decode() if inside else None
+
+
+def mount_targets(root: str) -> set[str] | None:
+    told = data(root, "/proc/self/mountinfo")
+    if told is None:
+        return None
+    return {line.split()[4] for line in told.decode("utf-8", "replace").splitlines() if len(line.split()) > 4}
+
+
+def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
+    """Folders of forward compatibility: the driver's version in each, and what its note says."""
+    found: dict[str, dict[str, object]] = {}
+    for folder in folders:
+        path = real(root, folder)
+        files = [real(root, f"{path}/{name}") for name in names(root, path) if fnmatch.fnmatch(name, "libcuda.so*")]
+        if files and path not in found:
+            found[path] = {"path": path}
+            version = next((version for file in files if (version := version_of(root, file))), None)
+            if version:
+                found[path]["version"] = version
+            note = compat_note(under(root, files[0]))
+            if note is not None:
+                found[path]["driver_branches"] = note
+    return [found[path] for path in sorted(found)]
+
+
+def compat_note(path: str) -> list[str] | None:
+    """Branches of the kernel driver that a compat library says it works on; None where it does not say."""
+    desc = note_text(section(path, NOTE))
+    try:
+        told = json.loads(desc[desc.index("{") : desc.rindex("}") + 1])
+        return [str(branch) for branch in told["Driver"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def note_text(found: bytes | None) -> str:
+    """The description of an ELF note."""
+    if found is None or len(found) < 12:
+        return ""
+    name, size, _ = struct.unpack("<III", found[:12])
+    start = 12 + (name + 3) // 4 * 4
+    return found[start : start + size].decode("utf-8", "replace")
+
+
+def section(path: str, wanted: str) -> bytes | None:
+    """The bytes of a section of a little-endian 64-bit ELF file; None where there is none, or it is no such file."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+            if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+                return None
+            (table,) = struct.unpack_from("<Q", head, 40)
+            size, count, strings = struct.unpack_from("<HHH", head, 58)
+            if size != 64 or strings >= count:
+                return None
+            file.seek(table)
+            rows = [struct.unpack_from("<IIQQQQ", file.read(64)) for _ in range(count)]
+            file.seek(rows[strings][4])
+            names = file.read(min(rows[strings][5], MOST))
+            for row in rows:
+                if names[row[0] :].partition(b"\0")[0] == wanted.encode():
+                    file.seek(row[4])
+                    return file.read(min(row[5], MOST))
+    except (OSError, struct.error, ValueError, OverflowError):
+        pass
+    return None
+
+
+def cache(root: str) -> dict[str, list[str]] | None:
+    """The loader's cache, of NVIDIA's and CUDA's names; None where there is none (musl has none)."""
+    found = data(root, "/etc/ld.so.cache")
+    if found is None:
+        return None
+    made: dict[str, list[str]] = {}
+    for name, path in cache_entries(found):
+        if OURS.match(name) and path not in made.setdefault(name, []):
+            made[name].append(path)
+    return dict(sorted(made.items()))
+
+
+def cache_entries(found: bytes) -> list[tuple[str, str]]:
+    """Name and path of every entry of this processor's width, in order; glibc's format since 2.2."""
+    start = found.find(b"glibc-ld.so.cache1.1")
+    if start < 0:
+        return []
+    entries = []
+    try:
+        (count,) = struct.unpack_from("<I", found, start + 20)
+        for index in range(count):
+            flags, key, value = struct.unpack_from("<iII", found, start + 48 + 24 * index)
+            entries.append((flags & 0xFF00, string_at(found, start + key), string_at(found, start + value)))
+    except struct.error:
+        pass
+    wide = any(kind for kind, _, _ in entries)
+    return [(name, path) for kind, name, path in entries if name and path and (kind or not wide)]
+
+
+def string_at(found: bytes, start: int) -> str:
+    end = found.find(b"\0", start)
+    return found[start : end if end >= 0 else None].decode("utf-8", "replace")
+
+
+def conf_folders(root: str) -> dict[str, list[str]]:
+    """Files of ld.so.conf.d that name NVIDIA's or CUDA's folders, and those folders."""
+    found = {}
+    for file in ["/etc/ld.so.conf", *here(root, ("/etc/ld.so.conf.d/*.conf",))]:
+        lines = [
+            line.partition("#")[0].strip() for line in (data(root, file) or b"").decode("utf-8", "replace").split("\n")
+        ]
+        ours = [line for line in lines if line.startswith("/") and FOLDERS_OF_OURS.search(line)]
+        if ours:
+            found[file] = ours
+    return found
+
+
+def libc(root: str) -> dict[str, object]:
+    glibc = next((path for path in GLIBC if os.path.exists(under(root, real(root, path)))), None)
+    musl = next(iter(here(root, ("/lib/ld-musl-*.so.1",))), None)
+    if not os.path.isdir(under(root, "/lib")) and not os.path.isdir(under(root, "/usr/lib")):
+        return {}
+    alpine = os.path.exists(under(root, "/etc/alpine-release"))
+    family = "musl" if musl and (alpine or not glibc) else "glibc" if glibc else None
+    made: dict[str, object] = {"glibc_loader": glibc, "musl_loader": musl}
+    if family:
+        made["family"] = family
+    version = libc_version(root, musl if family == "musl" else None)
+    if version:
+        made["version"] = version
+    return made
+
+
+def libc_version(root: str, musl: str | None) -> str | None:
+    """As the library itself says it."""
+    if musl:
+        found = re.search(rb"\0(1\.\d+\.\d+)\0", data(root, real(root, musl)) or b"")
+        return found[1].decode() if found else None
+    for path in here(root, LIBC):
+        found = re.search(rb"stable release version (\d+\.\d+)", data(root, real(root, path)) or b"")
+        if found:
+            return found[1].decode()
+    return None
+
+
+def system(root: str) -> dict[str, object]:
+    """/etc/os-release, and the processor."""
+    told = data(root, "/etc/os-release") or data(root, "/usr/lib/os-release") or b""
+    pairs = dict(line.partition("=")[::2] for line in told.decode("utf-8", "replace").splitlines())
+    keys = (("id", "ID"), ("version_id", "VERSION_ID"), ("like", "ID_LIKE"), ("name", "PRETTY_NAME"))
+    made: dict[str, object] = {key: pairs[name].strip().strip("\"'") for key, name in keys if name in pairs}
+    arch = os.uname().machine if root == "/" else processor(root)
+    return dict(made, arch=arch) if arch else made
+
+
+def processor(root: str) -> str | None:
+    """Of a folder: what its programs are built for."""
+    for name, arch in (("x86-64", "x86_64"), ("x86_64", "x86_64"), ("aarch64", "aarch64")):
+        if any(
+            name in path for path in [*GLIBC, *here(root, ("/lib/ld-musl-*",))] if os.path.lexists(under(root, path))
+        ):
+            return arch
+    return None
+
+
+def names(root: str, folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(under(root, real(root, folder))))
+    except OSError:
+        return []
+
+
+def real(root: str, path: str) -> str:
+    """A path with its links followed as if ROOT were /."""
+    if root == "/":
+        return os.path.realpath(path)
+    done, rest, steps = "", path.strip("/").split("/"), 0
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            done = done.rpartition("/")[0]
+        elif part not in ("", "."):
+            place = f"{done}/{part}"
+            if steps < 40 and os.path.islink(under(root, place)):
+                steps += 1
+                target = os.readlink(under(root, place))
+                done = "" if target.startswith("/") else done
+                rest = target.strip("/").split("/") + rest
+            else:
+                done = place
+    return done or "/"
+
+
+def data(root: str, path: str) -> bytes | None:
+    try:
+        with open(under(root, real(root, path)) if root != "/" else path, "rb") as file:
+            return file.read(MOST)
+    except OSError:
+        return None
+
+
+def under(root: str, path: str) -> str:
+    return path if root == "/" else root.rstrip("/") + path
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "/")

@@ -1,0 +1,237 @@
+"""Looks at what a process is given here: device nodes, mounts, environment, user, shared memory; one JSON object.
+
+    nodes.py [ROOT]
+
+ROOT is a folder that stands for /; nodes are opened only in the real one. The keys are those of a place in a facts
+file. It is also given to `python -c` in containers: the standard library only, valid for Python 3.8.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import os
+import re
+import stat
+import sys
+
+LOOKED_FOR = (
+    "/dev/nvidiactl",
+    "/dev/nvidia0",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    "/dev/nvidia-modeset",
+    "/dev/dxg",
+)
+PATTERNS = (
+    "/dev/nvidia[0-9]*",
+    "/dev/nvidia-caps/*",
+    "/dev/nvidia-caps-imex-channels/*",
+    "/dev/nvidia-nvswitch*",
+    "/dev/nvidia-fs*",
+    "/dev/dri/*",
+    "/dev/nvmap",
+    "/dev/nvhost-*",
+)
+OPENED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap")
+PATHS = (
+    "/run/nvidia/driver",
+    "/run/nvidia/validations",
+    "/run/nvidia-persistenced/socket",
+    "/run/nvidia-fabricmanager/socket",
+    "/usr/bin/nvidia-smi",
+    "/usr/bin/nvidia-modprobe",
+    "/usr/lib/wsl/lib",
+    "/usr/lib/wsl/drivers",
+    "/usr/lib/wsl/lib/libcuda.so.1",
+    "/etc/nv_tegra_release",
+    "/proc/driver/nvidia",
+    "/dev/shm",  # noqa: S108  looked for, not written
+    "/tmp/nvidia-mps",  # noqa: S108
+)
+VARIABLES = re.compile(
+    r"(NVIDIA|CUDA|NCCL|PYTORCH|TORCH|XLA|JAX|CUPY|TRITON|ORT|TF_(CPP|CUDA|GPU|FORCE|XLA|ENABLE))_\w+|LD_(LIBRARY_PATH|PRELOAD)|DOCKER_(HOST|CONTEXT)"
+    r"|CONDA_PREFIX|VIRTUAL_ENV|PYTHONPATH|KUBERNETES_SERVICE_HOST|MLSHIP_\w+"
+)
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/|^/etc/ld\.so|tegra|nvvm|ptxjit", re.IGNORECASE)
+MOST_MOUNTS = 100
+
+
+def main(root: str) -> None:
+    found: dict[str, object] = {
+        "device_nodes": device_nodes(root),
+        "env": environment(root),
+        "user": user(root),
+        "paths": {path: kind_of(root, path) for path in PATHS},
+        "mounts": mounts(root),
+        "shm": shared_memory(root),
+        "cgroup_device_rules": cgroup_rules(root),
+    }
+    print(json.dumps({key: value for key, value in found.items() if value != "unknown"}))  # noqa: T201
+
+
+def device_nodes(root: str) -> object:
+    """Nodes by path; null for one that was looked for in vain. Without a /dev nothing is known."""
+    if not os.path.isdir(under(root, "/dev")):
+        return "unknown"
+    skip = len(root.rstrip("/"))
+    listed = {path[skip:] for pattern in PATTERNS for path in glob.glob(under(root, pattern))}
+    wanted = {f"/dev/nvidia{index}" for index in range(gpus(root))}
+    return {path: node(root, path) for path in sorted({*LOOKED_FOR, *listed, *wanted})}
+
+
+def gpus(root: str) -> int:
+    """How many GPUs the driver has, each with a node of its own."""
+    try:
+        return len(os.listdir(under(root, "/proc/driver/nvidia/gpus")))
+    except OSError:
+        return 0
+
+
+def node(root: str, path: str) -> object:
+    place = under(root, path)
+    try:
+        status = os.stat(place)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return unreadable(error)
+    found: dict[str, object] = {
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
+    name = group(root, status.st_gid)
+    if name:
+        found["group"] = name
+    if stat.S_ISCHR(status.st_mode):
+        found["major"], found["minor"] = os.major(status.st_rdev), os.minor(status.st_rdev)
+    elif root == "/":
+        found["major"] = found["minor"] = None  # a file or a folder that stands in a node's place
+    if root == "/" and (path in OPENED or re.match(r"/dev/nvidia\d+$", path)):
+        found["open"] = opened(place)
+    return found
+
+
+def opened(path: str) -> str:
+    """Without O_NONBLOCK the driver would first start the GPU, which takes a second or two."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
+    return "ok"
+
+
+def group(root: str, gid: int) -> str | None:
+    for line in (text(root, "/etc/group") or "").splitlines():
+        parts = line.split(":")
+        if len(parts) > 2 and parts[2] == str(gid):
+            return parts[0]
+    return None
+
+
+def environment(root: str) -> object:
+    """The variables that matter; what may be a secret is masked here already."""
+    if root == "/":
+        pairs = list(os.environ.items())
+    else:
+        told = text(root, "/proc/self/environ")
+        if told is None:
+            return "unknown"
+        pairs = [(name, value) for name, equals, value in (line.partition("=") for line in told.split("\0")) if equals]
+    found = {name: value for name, value in pairs if VARIABLES.fullmatch(name)}
+    return {name: "***" if SECRET.search(name) else value for name, value in sorted(found.items())}
+
+
+def user(root: str) -> dict[str, object]:
+    if root == "/":
+        return {"uid": os.geteuid(), "gid": os.getegid(), "groups": sorted({os.getegid(), *os.getgroups()})}
+    lines = dict(line.partition(":")[::2] for line in (text(root, "/proc/self/status") or "").splitlines())
+    numbers = {key: [int(word) for word in lines.get(key, "").split()] for key in ("Uid", "Gid", "Groups")}
+    if not numbers["Uid"] or not numbers["Gid"]:
+        return {}
+    uid, gid = numbers["Uid"][-1], numbers["Gid"][-1]
+    return {"uid": uid, "gid": gid, "groups": sorted({gid, *numbers["Groups"]})}
+
+
+def kind_of(root: str, path: str) -> object:
+    """What lies there: "file", "folder", "socket", "-> target", null for nothing."""
+    try:
+        mode = os.lstat(under(root, path)).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return unreadable(error)
+    if stat.S_ISLNK(mode):
+        return f"-> {os.readlink(under(root, path))}"
+    return "folder" if stat.S_ISDIR(mode) else "socket" if stat.S_ISSOCK(mode) else "file"
+
+
+def mounts(root: str) -> object:
+    """Lines of mountinfo that matter: where, what, how."""
+    told = text(root, "/proc/self/mountinfo")
+    if told is None:
+        return "unknown"
+    found = []
+    for line in told.splitlines():
+        before, _, after = line.partition(" - ")
+        parts, rest = before.split(), after.split()
+        if len(parts) > 5 and len(rest) > 1 and MOUNTS.search(plain(parts[4])):
+            source = plain(parts[3]) if rest[0] not in ("tmpfs", "proc", "devtmpfs", "sysfs") else rest[1]
+            found.append(
+                {
+                    "target": plain(parts[4]),
+                    "source": source,
+                    "fstype": rest[0],
+                    "read_only": "ro" in parts[5].split(","),
+                }
+            )
+    return found[:MOST_MOUNTS]
+
+
+def plain(word: str) -> str:
+    """A name as it is; in mountinfo a blank stands as its octal code."""
+    return re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), word)
+
+
+def shared_memory(root: str) -> object:
+    if root != "/":
+        return "unknown"
+    try:
+        found = os.statvfs("/dev/shm")  # noqa: S108  its size alone
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return unreadable(error)
+    return found.f_frsize * found.f_blocks
+
+
+def cgroup_rules(root: str) -> object:
+    """As cgroup v1 lists them; v2 keeps them in a program of the kernel's, which cannot be read."""
+    told = text(root, "/sys/fs/cgroup/devices/devices.list")
+    return "unknown" if told is None else told.split("\n")[:-1]
+
+
+def under(root: str, path: str) -> str:
+    return path if root == "/" else root.rstrip("/") + path
+
+
+def text(root: str, path: str) -> str | None:
+    try:
+        with open(under(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read(4_000_000)
+    except OSError:
+        return None
+
+
+def unreadable(error: OSError) -> dict[str, object]:
+    why: dict[str, object] = {"unreadable": (error.strerror or str(error)).lower()}
+    if isinstance(error, PermissionError) and os.geteuid():
+        why["root"] = True
+    return why
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "/")

@@ -1,0 +1,93 @@
+"""The kernel's log, the lines that matter: from /dev/kmsg, else dmesg, else the journal."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.fact import Fact, Unreadable
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import Kernel
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import run
+from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import live
+
+_MATTERS = re.compile(
+    r"NVRM|nvidia|nouveau|\bXid\b|module verification|module .*signature|Lockdown: |unsigned module|PKCS"
+    r"|pcieport|\bAER\b|ldconfig|request_free_mem_region|BAR \d.*(?:assign|space)|vfio-pci|Unknown symbol"
+    r"|disagrees about version",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(r"audit: type=|apparmor=|docker0: |veth|systemd\[1\]: (?:Starting|Stopping)", re.IGNORECASE)
+_MOST = 300
+_LONGEST = 500
+_COMMANDS = (("dmesg",), ("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"))
+
+
+@dataclass(frozen=True)
+class KernelLogProbe:
+    """Other users than root may be refused all three."""
+
+    name: str = "kernel log"
+    seconds: float = 5.0
+
+    def read(self, look: Look) -> Facts:
+        if not live(look.root):
+            return _facts(_from_folder(look.root))
+        found = _records(Path("/dev/kmsg"))
+        if isinstance(found, str):
+            return _facts(matter(found.splitlines()))
+        for command in _COMMANDS:
+            ended = run(command, 1.8)
+            if ended.ok and ended.lines:
+                return _facts(matter(ended.lines))
+        root = found is PermissionError and os.geteuid() != 0
+        return _facts(Unreadable("permission denied" if found is PermissionError else "there is no /dev/kmsg", root))
+
+
+def _facts(log: Fact[tuple[str, ...]]) -> Facts:
+    return Facts(kernel=Kernel(log=log))
+
+
+def _from_folder(root: Path) -> Fact[tuple[str, ...]]:
+    for name in ("/dev/kmsg", "/var/log/dmesg"):
+        path = below(root, name)
+        if path.is_file():
+            return matter(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return Unreadable("there is no /dev/kmsg or /var/log/dmesg")
+
+
+def _records(path: Path) -> str | type[OSError]:
+    """All that /dev/kmsg holds now; each read gives one record."""
+    parts: list[bytes] = []
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        return type(error)
+    try:
+        while True:
+            try:
+                parts.append(os.read(handle, 8192))
+            except BrokenPipeError:  # overwritten meanwhile: go on with the next
+                continue
+            except BlockingIOError:
+                break
+            if not parts[-1]:
+                break
+    except OSError as error:
+        return type(error)
+    finally:
+        os.close(handle)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def matter(lines: Iterable[str]) -> tuple[str, ...]:
+    """The last lines that matter, without time stamps; a line that repeats itself at once stands there once. Pure."""
+    found: list[str] = []
+    for line in lines:
+        text = re.sub(r"^(?:\d+,\d+,\d+,[^;]*;|(?:<\d+>)?\[\s*\d+\.\d+\]\s*)", "", line).rstrip()
+        if line[:1] != " " and _MATTERS.search(text) and not _NOISE.search(text) and text[:_LONGEST] not in found[-1:]:
+            found.append(text[:_LONGEST])
+    return tuple(found[-_MOST:])

@@ -1,0 +1,20 @@
+"""Where the dynamic loader looks, the C library and the distribution."""
+
+from dataclasses import dataclass
+
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import run_inside
+from mlship.doctor.probes.parts import read_place
+from mlship.doctor.probes.where import placed
+
+
+@dataclass(frozen=True)
+class LoaderProbe:
+    """Only files are read; in a process of its own, since a folder may lie on a network that does not answer."""
+
+    name: str = "loader"
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        return placed(look.root, read_place(run_inside("loader", (str(look.root),), self.seconds - 1)))

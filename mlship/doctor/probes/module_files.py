@@ -1,0 +1,106 @@
+"""The driver's module files for the running kernel, and what they say of themselves."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import Kernel, ModuleFile
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import run
+from mlship.doctor.probes.files import below, names_in
+from mlship.doctor.probes.inside.loader import section
+from mlship.doctor.probes.kernel import release
+from mlship.doctor.probes.where import live
+
+NAMES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nouveau")
+# Debian names the file for the driver's series: nvidia-current.ko, nvidia-tesla-535-uvm.ko, nvidia-legacy-390xx.ko.
+_SERIES = re.compile(r"^nvidia-(?:current(?:-open)?|open|tesla(?:-\d+)?|legacy-\w+)(?=-|$)")
+_FOLDERS = ("/lib/modules", "/usr/lib/modules")
+_SIGNED = b"~Module signature appended~\n"
+
+
+@dataclass(frozen=True)
+class ModuleFilesProbe:
+    """/lib/modules/$(uname -r); a container has none, which says nothing."""
+
+    name: str = "module files"
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        kernel = known(release(look.root))
+        folder = next((path for name in _FOLDERS if names_in(path := below(look.root, name))), None)
+        if kernel is None or folder is None:
+            return Facts()
+        found = find(folder / kernel)
+        files: dict[str, Fact[ModuleFile]] = {
+            name: _file(look.root, found[name]) if name in found else None for name in NAMES
+        }
+        return Facts(kernel=Kernel(module_files=files))
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """Module files by the module's name; where there are several, the one that modprobe prefers."""
+    found: dict[str, Path] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            module = module_of(name)
+            if module in NAMES and (module not in found or _rank(Path(place), folder) < _rank(found[module], folder)):
+                found[module] = Path(place, name)
+    return found
+
+
+def module_of(name: str) -> str | None:
+    """Name of the module in a file of that name. Pure."""
+    stem, ko, rest = name.partition(".ko")
+    if not ko or rest not in {"", ".xz", ".zst", ".gz"}:
+        return None
+    return _SERIES.sub("nvidia", stem).replace("-", "_")
+
+
+def _rank(path: Path, folder: Path) -> int:
+    """The usual order of depmod: updates, extra, weak-updates, then the kernel's own."""
+    first = path.relative_to(folder).parts[:1]
+    order = ("updates", "extra", "weak-updates", "misc")
+    return order.index(first[0]) if first and first[0] in order else len(order)
+
+
+def _file(root: Path, path: Path) -> ModuleFile:
+    shown = str(path) if live(root) else f"/{path.relative_to(root)}"
+    told: dict[str, str] | None = None
+    if live(root):
+        ended = run(("modinfo", str(path)), 1.0)
+        told = parse_modinfo(ended.stdout) if ended.ok else None
+    if told is None:
+        return _read(path, shown)
+    return ModuleFile(shown, told.get("version") or UNKNOWN, told.get("license") or UNKNOWN, told.get("signer"))
+
+
+def parse_modinfo(text: str) -> dict[str, str]:
+    """The first value of each key. Pure."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon and not line.startswith((" ", "\t")):
+            found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def _read(path: Path, shown: str) -> ModuleFile:
+    """Without modinfo: from an uncompressed file itself. Who signed it is told by modinfo only."""
+    info = section(str(path), ".modinfo")
+    if info is None:
+        return ModuleFile(shown)
+    pairs = [entry.decode("utf-8", "replace").partition("=") for entry in info.split(b"\0") if entry]
+    told = {key: value for key, _, value in reversed(pairs)}
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_SIGNED), os.SEEK_END)
+            signed = file.read() == _SIGNED
+    except OSError:
+        signed = True
+    return ModuleFile(
+        shown, told.get("version") or UNKNOWN, told.get("license") or UNKNOWN, UNKNOWN if signed else None
+    )

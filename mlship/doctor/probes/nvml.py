@@ -1,0 +1,198 @@
+"""NVML, asked in a process of its own: every code, and which file the library is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import (
+    ComputeMode,
+    Nvml,
+    NvmlDevice,
+    Place,
+    RemappedRows,
+    Virtualization,
+)
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import Ended, run_inside
+from mlship.doctor.probes.told import Told, library_fact, told
+from mlship.doctor.probes.where import live, placed
+
+T = TypeVar("T")
+
+LIBRARY = "libnvidia-ml.so.1"
+INIT, COUNT = "nvmlInitWithFlags", "nvmlDeviceGetCount_v2"
+_NOT_FOUND = 12
+_INSTANCE = "uuid of a MIG instance"
+_ORDINARY = frozenset({INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
+_BRANDS = {
+    1: "Quadro",
+    2: "Tesla",
+    3: "NVS",
+    4: "GRID",
+    5: "GeForce",
+    6: "Titan",
+    7: "NVIDIA Virtual Applications",
+    8: "NVIDIA Virtual PC",
+    9: "NVIDIA Virtual Compute Server",
+    10: "NVIDIA RTX Virtual Workstation",
+    11: "NVIDIA Cloud Gaming",
+    12: "Quadro RTX",
+    13: "NVIDIA RTX",
+    14: "NVIDIA",
+    15: "GeForce RTX",
+    16: "Titan RTX",
+}
+_ARCHITECTURES = {
+    2: "Kepler",
+    3: "Maxwell",
+    4: "Pascal",
+    5: "Volta",
+    6: "Turing",
+    7: "Ampere",
+    8: "Ada",
+    9: "Hopper",
+    10: "Blackwell",
+    13: "Rubin",
+}
+_COMPUTE_MODES: dict[int, ComputeMode] = {0: "Default", 1: "Exclusive_Thread", 2: "Prohibited", 3: "Exclusive_Process"}
+_VIRTUAL: dict[int, Virtualization] = {0: "none", 1: "passthrough", 2: "vgpu", 3: "host-vgpu", 4: "host-vsga"}
+_ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
+
+
+@dataclass(frozen=True)
+class NvmlProbe:
+    """Asks NVML as this user does."""
+
+    name: str = "nvml"
+    seconds: float = 6.5
+    limit: float = 4.5
+
+    def read(self, look: Look) -> Facts:
+        only = () if live(look.root) else ("--simulated-only",)
+        found = told(run_inside("gpu", ("nvml", *only), self.limit))
+        if found.refused or (only and LIBRARY in found.libraries and not found.libraries[LIBRARY].simulated):
+            return Facts()
+        simulated = any(library.simulated for library in found.libraries.values())
+        facts = placed(look.root, Place(nvml=nvml_of(found)))
+        return Facts(simulated=True if simulated else UNKNOWN, host=facts.host, container=facts.container)
+
+
+def read_nvml(ended: Ended) -> Nvml:
+    """NVML, from the program `inside.gpu nvml` wherever it ran."""
+    return nvml_of(told(ended))
+
+
+def nvml_of(found: Told) -> Nvml:
+    """What NVML said. Pure."""
+    loaded = found.libraries.get(LIBRARY)
+    missing = loaded is not None and bool(loaded.error)
+    version = known(found.text("nvmlSystemGetNVMLVersion"))
+    count = found.number(COUNT)
+    return Nvml(
+        init=_NOT_FOUND if missing else found.code(INIT),
+        library=library_fact(loaded, version.partition(".")[2] if version else None),
+        driver_version=found.text("nvmlSystemGetDriverVersion"),
+        cuda_driver_version=found.number("nvmlSystemGetCudaDriverVersion_v2"),
+        device_count=count,
+        devices=UNKNOWN if known(count) is None else tuple(_device(found, index) for index in range(known(count) or 0)),
+        codes=_codes(found, None),
+        hangs_at=found.hangs_at,
+        crashes_at=found.crashes_at,
+    )
+
+
+def _codes(found: Told, device: int | None) -> Fact[dict[str, int]]:
+    """Codes that are not 0; what it does not know (13), or not before it has started (1), is no answer."""
+    return {
+        answer.name: answer.code
+        for answer in found.answers
+        if answer.device == device and answer.code not in {0, 1, 13} and answer.name not in _ORDINARY
+    }
+
+
+def _device(found: Told, index: int) -> NvmlDevice:
+    def number(name: str, place: int = 0) -> Fact[int]:
+        return found.number(f"nvmlDeviceGet{name}", index, place)
+
+    def text(name: str) -> Fact[str]:
+        return found.text(f"nvmlDeviceGet{name}", index)
+
+    handle = found.answer("nvmlDeviceGetHandleByIndex_v2", index)
+    if handle is None:
+        return NvmlDevice(index=index, name=found.gap("nvmlDeviceGetHandleByIndex_v2", index), codes={})
+    return NvmlDevice(
+        index=index,
+        name=text("Name"),
+        uuid=text("UUID"),
+        pci_bus_id=text("PciInfo_v3"),
+        minor=number("MinorNumber"),
+        codes=_codes(found, index),
+        compute_capability=_capability(found, index),
+        brand=_named(number("Brand"), _BRANDS),
+        architecture=_named(number("Architecture"), _ARCHITECTURES),
+        memory_total=number("MemoryInfo"),
+        memory_used=number("MemoryInfo", 2),
+        mig_current=number("MigMode"),
+        mig_pending=number("MigMode", 1),
+        mig_devices=tuple(
+            answer.value
+            for answer in found.answers
+            if (answer.name, answer.device) == (_INSTANCE, index) and isinstance(answer.value, str)
+        )
+        if known(number("MigMode")) is not None
+        else UNKNOWN,
+        compute_mode=_named(number("ComputeMode"), _COMPUTE_MODES),
+        compute_processes=number("ComputeRunningProcesses_v3"),
+        persistence_mode=_yes(number("PersistenceMode")),
+        ecc_mode=_yes(number("EccMode")),
+        uncorrected_ecc=number("TotalEccErrors"),
+        remapped_rows=_rows(found, index),
+        retired_pages_pending=_yes(number("RetiredPagesPendingStatus")),
+        fabric_state=_fabric(found, index, 0),
+        fabric_status=_fabric(found, index, 1),
+        virtualization_mode=_named(number("VirtualizationMode"), _VIRTUAL),
+        license_status=_licence(found, index),
+        gsp_firmware_version=text("GspFirmwareVersion"),
+        addressing_mode=_named(number("AddressingMode"), _ADDRESSING),
+    )
+
+
+def _named(fact: Fact[int], names: Mapping[int, T]) -> Fact[T]:
+    """A number by its name; one without a name is unknown."""
+    return names.get(fact, UNKNOWN) if isinstance(fact, int) else fact
+
+
+def _yes(fact: Fact[int]) -> Fact[bool]:
+    return bool(fact) if isinstance(fact, int) else fact
+
+
+def _capability(found: Told, index: int) -> Fact[str]:
+    call = "nvmlDeviceGetCudaComputeCapability"
+    major, minor = found.number(call, index), found.number(call, index, 1)
+    return f"{major}.{minor}" if isinstance(major, int) else major
+
+
+def _rows(found: Told, index: int) -> Fact[RemappedRows]:
+    numbers = [found.number("nvmlDeviceGetRemappedRows", index, place) for place in range(4)]
+    first = numbers[0]
+    if first is None or not isinstance(first, int):
+        return first
+    return RemappedRows(numbers[0], numbers[1], _yes(numbers[2]), _yes(numbers[3]))
+
+
+def _fabric(found: Told, index: int, place: int) -> Fact[int]:
+    later = found.number("nvmlDeviceGetGpuFabricInfoV", index, place)
+    return later if isinstance(later, int) else found.number("nvmlDeviceGetGpuFabricInfo", index, place)
+
+
+def _licence(found: Told, index: int) -> Fact[str]:
+    """Only a virtual GPU is licensed."""
+    call = "nvmlDeviceGetGridLicensableFeatures_v4"
+    supported, state = found.number(call, index), found.number(call, index, 1)
+    if isinstance(supported, Unreadable) or not isinstance(state, int):
+        return state if not isinstance(state, int) else UNKNOWN
+    if not supported:
+        return None
+    return "Licensed" if state else "Unlicensed"

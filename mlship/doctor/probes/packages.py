@@ -1,0 +1,211 @@
+"""The distribution's packages that matter: what is installed, what changed, and where it comes from."""
+
+import gzip
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import run
+from mlship.doctor.probes.files import below, names_in, text_of
+from mlship.doctor.probes.where import here, live
+
+Action = Literal["install", "upgrade", "downgrade", "remove"]
+
+_MATTERS = re.compile(
+    r".*nvidia|libcuda|cuda|libcud|libnccl|libnv|docker|moby|containerd|podman|cri-o|crun$|runc$|linux-(image|modules|headers)"
+    r"|kernel($|-core|-devel|-modules)|kmod-|xserver-xorg-video-nvidia|datacenter-gpu|akmod|dkms|snapd$|mokutil"
+)
+_NVIDIA_SOURCE = re.compile(r"nvidia", re.IGNORECASE)
+_ACTIONS: dict[str, Action] = {
+    "Install": "install",
+    "Reinstall": "install",
+    "Upgrade": "upgrade",
+    "Downgrade": "downgrade",
+    "Remove": "remove",
+    "Purge": "remove",
+}
+_DNF: dict[str, Action] = {
+    "Installed": "install",
+    "Upgraded": "upgrade",
+    "Upgrade": "upgrade",
+    "Downgraded": "downgrade",
+    "Erase": "remove",
+    "Erased": "remove",
+}
+_MOST = 200
+
+
+@dataclass(frozen=True)
+class PackagesProbe:
+    """dpkg's, pacman's and apk's own files; rpm is asked, where programs may be run."""
+
+    name: str = "packages"
+    seconds: float = 5.0
+
+    def read(self, look: Look) -> Facts:
+        root = look.root
+        if here(root) == "container":
+            return Facts()
+        kind = manager(root)
+        return Facts(
+            host=Host(
+                packages=Packages(
+                    manager=kind or UNKNOWN,
+                    installed=installed(root, kind),
+                    history=history(root, kind),
+                    sources=sources(root),
+                )
+            )
+        )
+
+
+def manager(root: Path) -> str | None:
+    """By the manager's own files; what the distribution uses of those that share rpm."""
+    if below(root, "/var/lib/dpkg/status").exists():
+        return "apt"
+    if below(root, "/var/lib/pacman/local").is_dir():
+        return "pacman"
+    if below(root, "/lib/apk/db/installed").exists():
+        return "apk"
+    if any(below(root, f"{folder}/rpm").is_dir() for folder in ("/var/lib", "/usr/lib/sysimage")):
+        return "zypper" if below(root, "/etc/zypp").is_dir() else "dnf"
+    return None
+
+
+def installed(root: Path, kind: str | None) -> Fact[dict[str, str]]:
+    if kind == "apt":
+        return dpkg_status(text_of(below(root, "/var/lib/dpkg/status")) or "")
+    if kind == "apk":
+        pairs = re.findall(r"^P:(.+)\nV:(.+)$", text_of(below(root, "/lib/apk/db/installed")) or "", re.MULTILINE)
+        return _ours(pairs)
+    if kind == "pacman":
+        names = names_in(below(root, "/var/lib/pacman/local")) or ()
+        return _ours(tuple(found.groups()) for name in names if (found := re.match(r"(.+)-([^-]+-[^-]+)$", name)))
+    if kind in {"dnf", "zypper"} and live(root):
+        ended = run(("rpm", "-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\\n"), 3.5)
+        return _ours(tuple(line.split(" ", 1)) for line in ended.lines if " " in line) if ended.ok else UNKNOWN
+    return UNKNOWN
+
+
+def dpkg_status(text: str) -> dict[str, str]:
+    """Installed packages that matter, of /var/lib/dpkg/status. Pure."""
+    pairs = []
+    for entry in text.split("\n\n"):
+        name, version = (re.search(rf"^{key}: (.+)$", entry, re.MULTILINE) for key in ("Package", "Version"))
+        if name and version and re.search(r"^Status: \S+ \S+ installed$", entry, re.MULTILINE):
+            pairs.append((name[1], version[1]))
+    return _ours(pairs)
+
+
+def _ours(pairs: Iterable[tuple[str, ...] | list[str]]) -> dict[str, str]:
+    return dict(sorted((pair[0], pair[1]) for pair in pairs if len(pair) > 1 and _MATTERS.match(pair[0])))
+
+
+def history(root: Path, kind: str | None) -> Fact[tuple[PackageChange, ...]]:
+    if kind == "apt":
+        folder = below(root, "/var/log/apt")
+        texts = [_log(folder / name) for name in ("history.log.2.gz", "history.log.1.gz", "history.log")]
+        return UNKNOWN if texts[-1] is None else apt_history("\n\n".join(text or "" for text in texts))
+    if kind == "dnf":
+        text = text_of(below(root, "/var/log/dnf.rpm.log"))
+        return UNKNOWN if text is None else dnf_history(text)
+    return UNKNOWN
+
+
+def _log(path: Path) -> str | None:
+    if path.suffix != ".gz":
+        return text_of(path)
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
+            return file.read(4_000_000)
+    except (OSError, EOFError):
+        return None
+
+
+def apt_history(text: str) -> tuple[PackageChange, ...]:
+    """Of /var/log/apt/history.log; its times are local. Pure but for the time zone."""
+    found: list[PackageChange] = []
+    for entry in re.split(r"\n\s*\n", text):
+        fields = dict(line.partition(": ")[::2] for line in entry.strip().splitlines())
+        command = fields.get("Commandline", "")
+        by = "unattended-upgrade" if "unattended-upgrade" in command else command.split(" ")[0] or UNKNOWN
+        at = _utc(fields.get("Start-Date", ""))
+        for key, action in _ACTIONS.items():
+            for package, versions in re.findall(r"([^\s:,]+)(?::\w+)? \(([^)]*)\)", fields.get(key, "")):
+                if _MATTERS.match(package):
+                    found.append(_change(at, action, package, versions, by))
+    return tuple(found[-_MOST:])
+
+
+def _change(at: Fact[str], action: Action, package: str, versions: str, by: Fact[str]) -> PackageChange:
+    words = [word for word in versions.split(", ") if word != "automatic"] or [""]
+    old = None if action == "install" else words[0] or UNKNOWN
+    new = None if action == "remove" else words[-1] or UNKNOWN
+    return PackageChange(at=at, action=action, package=package, old=old, new=new, by=by)
+
+
+def _utc(local: str) -> Fact[str]:
+    try:
+        when = datetime.strptime(" ".join(local.split()), "%Y-%m-%d %H:%M:%S").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return UNKNOWN
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def dnf_history(text: str) -> tuple[PackageChange, ...]:
+    """Of /var/log/dnf.rpm.log, best effort: it names new and old packages in lines of their own. Pure."""
+    pattern = r"^(\S+) \S+ (\w+): (.+)-(?:\d+:)?([^-\s]+-[^-\s]+)\.\w+$"
+    found = []
+    for at, verb, package, version in re.findall(pattern, text, re.MULTILINE):
+        if verb in _DNF and _MATTERS.match(package):
+            new = None if _DNF[verb] == "remove" else version
+            old = version if new is None else UNKNOWN
+            found.append(PackageChange(_zoned(at), _DNF[verb], package, old, new))
+    return tuple(found[-_MOST:])
+
+
+def _zoned(text: str) -> Fact[str]:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return UNKNOWN
+
+
+def sources(root: Path) -> Fact[tuple[PackageSource, ...]]:
+    """Entries of apt's, dnf's and zypper's sources that name NVIDIA."""
+    found: list[PackageSource] = []
+    folders = ("/etc/apt/sources.list.d", "/etc/yum.repos.d", "/etc/zypp/repos.d")
+    listed = [f"{folder}/{name}" for folder in folders for name in names_in(below(root, folder)) or ()]
+    paths = ["/etc/apt/sources.list", *listed]
+    for path in paths:
+        text = text_of(below(root, path))
+        if text and path.endswith((".list", ".sources", ".repo")):
+            found += [PackageSource(path, uri, key) for uri, key in entries(path, text) if _NVIDIA_SOURCE.search(uri)]
+    return tuple(found)
+
+
+def entries(path: str, text: str) -> Iterator[tuple[str, str | None]]:
+    """Address and key file of each entry that is on. Pure."""
+    if path.endswith(".list"):
+        for options, uri in re.findall(r"^\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)", text, re.MULTILINE):
+            key = re.search(r"signed-by=(\S+)", options)
+            yield uri, key[1] if key else None
+    elif path.endswith(".sources"):
+        for entry in re.split(r"\n\s*\n", text):
+            fields = {
+                key.lower(): value.strip() for key, _, value in (row.partition(":") for row in entry.splitlines())
+            }
+            if fields.get("enabled", "yes").lower() != "no":
+                yield from ((uri, fields.get("signed-by") or None) for uri in fields.get("uris", "").split())
+    else:
+        for entry in re.split(r"^\[", text, flags=re.MULTILINE):
+            uri, key = (re.search(rf"^{name}\s*=\s*(\S+)", entry, re.MULTILINE) for name in ("baseurl", "gpgkey"))
+            if uri and not re.search(r"^enabled\s*=\s*0", entry, re.MULTILINE):
+                yield uri[1], key[1] if key else None

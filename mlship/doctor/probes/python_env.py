@@ -1,0 +1,67 @@
+"""The Python environments that a user of this machine runs: each `python3` on PATH that holds a GPU framework.
+
+Where mlship's own environment is on PATH too, it counts only if it holds one: then it is the project's as well.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.facts import Facts, adapter
+from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.python import PythonEnvironment
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import INSIDE, Ended, run
+from mlship.doctor.probes.parts import NoAnswerError, read_object
+from mlship.doctor.probes.where import live, placed
+
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class PythonProbe:
+    """Asks each Python by its metadata; nothing is imported."""
+
+    name: str = "python"
+    seconds: float = 6.0
+
+    def read(self, look: Look) -> Facts:
+        if not live(look.root):
+            return Facts()
+        found: dict[object, PythonEnvironment] = {}
+        for program in pythons(os.environ.get("PATH", "")):
+            # -I: no PYTHONPATH and no current folder; the environment's own packages all the same.
+            ended = run((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
+            try:
+                environment = read_environment(ended)
+            except (NoAnswerError, ValueError):
+                continue
+            found.setdefault(environment.prefix, environment)
+        return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
+
+
+def read_environment(ended: Ended) -> PythonEnvironment:
+    """One environment, from the program `inside.python_env` wherever it ran.
+
+    Raises:
+        NoAnswerError: it did not come to its end.
+        ValueError: it answered something else.
+    """
+    text = json.dumps({"host": {"pythons": [read_object(ended)]}, "schema": 1})
+    facts: Facts = adapter().validate_json(text, strict=True)
+    pythons = facts.host.pythons
+    if not isinstance(pythons, tuple):
+        raise NoAnswerError("an answer that is no environment")
+    return pythons[0]
+
+
+def pythons(path: str) -> list[Path]:
+    """The first few python3 on PATH, each file once."""
+    found: dict[str, Path] = {}
+    for folder in path.split(os.pathsep):
+        program = Path(folder, "python3")
+        if folder.startswith("/") and os.access(program, os.X_OK):
+            # By its folder too: the python3 of a virtual environment links to the one that made it.
+            found.setdefault(os.path.realpath(folder), program)
+    return list(found.values())[:_MOST]

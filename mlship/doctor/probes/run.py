@@ -1,0 +1,88 @@
+"""Run every probe side by side, each with its own limit; whatever happens, there are facts."""
+
+import threading
+import time
+from dataclasses import replace
+
+from mlship import __version__
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.facts import Facts, ProbeRun
+from mlship.doctor.facts.merge import merge
+from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.cdi import CdiProbe
+from mlship.doctor.probes.container import ContainerProbe, ImageProbe
+from mlship.doctor.probes.containerd import ContainerdProbe
+from mlship.doctor.probes.cuda_driver import CudaProbe
+from mlship.doctor.probes.devices import DevicesProbe
+from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
+from mlship.doctor.probes.kernel import KernelProbe
+from mlship.doctor.probes.kernel_log import KernelLogProbe
+from mlship.doctor.probes.kubernetes import KubernetesProbe
+from mlship.doctor.probes.loader import LoaderProbe
+from mlship.doctor.probes.module_files import ModuleFilesProbe
+from mlship.doctor.probes.nvml import NvmlProbe
+from mlship.doctor.probes.packages import PackagesProbe
+from mlship.doctor.probes.python_env import PythonProbe
+from mlship.doctor.probes.services import ServicesProbe
+from mlship.doctor.probes.system import SystemProbe
+from mlship.doctor.probes.toolkit import ToolkitProbe
+
+PROBES: tuple[Probe, ...] = (
+    NvmlProbe(),
+    CudaProbe(),
+    DevicesProbe(),
+    LoaderProbe(),
+    KernelProbe(),
+    KernelLogProbe(),
+    ModuleFilesProbe(),
+    SystemProbe(),
+    PackagesProbe(),
+    ServicesProbe(),
+    PythonProbe(),
+    DockerProbe(),
+    PodmanProbe(),
+    ContainerdProbe(),
+    ToolkitProbe(),
+    CdiProbe(),
+    KubernetesProbe(),
+    ContainerProbe(),
+    ImageProbe(),
+)  # where a probe is registered; earlier ones count where two know the same fact
+
+
+def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
+    """Everything that the probes see. Takes as long as the slowest, or as its limit."""
+    runs = [_Run(probe, what) for probe in probes]
+    for run in runs:
+        run.start()
+    started = time.monotonic()
+    for run in runs:
+        run.join(max(0.0, started + run.probe.seconds - time.monotonic()))
+    parts = tuple(run.facts for run in runs if run.facts is not None)
+    return replace(merge(parts), mlship=__version__, probes=tuple(run.told() for run in runs))
+
+
+class _Run(threading.Thread):
+    """One probe in a thread that nobody waits for longer than its limit."""
+
+    def __init__(self, probe: Probe, what: Look) -> None:
+        super().__init__(name=f"probe {probe.name}", daemon=True)
+        self.probe = probe
+        self.what = what
+        self.facts: Facts | None = None
+        self.problem: str | None = None
+        self.seconds: Fact[float] = UNKNOWN
+
+    def run(self) -> None:
+        started = time.monotonic()
+        try:
+            facts = self.probe.read(self.what)
+        except Exception as error:  # noqa: BLE001  a probe that fails is a fact with a reason
+            self.problem = f"{type(error).__name__}: {error}"
+        else:
+            self.facts = facts
+        self.seconds = round(time.monotonic() - started, 3)
+
+    def told(self) -> ProbeRun:
+        late = f"no answer within {self.probe.seconds:g} s" if self.seconds == UNKNOWN else None
+        return ProbeRun(self.probe.name, self.seconds, self.problem or late)

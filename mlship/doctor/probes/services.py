@@ -1,0 +1,97 @@
+"""systemd's units that matter to a GPU host."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Host, Service
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.child import run
+from mlship.doctor.probes.files import below, names_in, text_of
+from mlship.doctor.probes.kernel import boot_time, iso
+from mlship.doctor.probes.where import here, live
+
+UNITS = (
+    *("nvidia-persistenced", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-cdi-refresh", "nvidia-imex"),
+    *("nvidia-dcgm", "nvidia-mps", "docker", "containerd", "crio", "kubelet", "k3s"),
+)
+_UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+_LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidia-imex")
+_SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
+
+
+@dataclass(frozen=True)
+class ServicesProbe:
+    """One question to systemd for all units; their logs only of those that failed."""
+
+    name: str = "services"
+    seconds: float = 6.0
+
+    def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":
+            return Facts()
+        if not live(look.root):
+            return Facts(host=Host(services=_of_folder(look)))
+        units = [f"{unit}.service" for unit in UNITS]
+        ended = run(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
+        if not ended.ok:
+            return Facts()  # no systemd: nothing is known of services
+        booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
+        services = parse_show(ended.stdout, booted)
+        return Facts(host=Host(services={unit: _told(unit, service) for unit, service in services.items()}))
+
+
+def parse_show(text: str, booted: Fact[str]) -> dict[str, Fact[Service]]:
+    """Units by name; null for one that systemd does not know. Pure."""
+    found: dict[str, Fact[Service]] = {}
+    for entry in re.split(r"\n\s*\n", text):
+        fields = dict(line.partition("=")[::2] for line in entry.strip().splitlines())
+        name = fields.get("Id", "").removesuffix(".service")
+        if name:
+            found[name] = None if fields.get("LoadState") == "not-found" else _service(fields, booted)
+    return found
+
+
+def _service(fields: dict[str, str], booted: Fact[str]) -> Service:
+    entered = fields.get("ActiveEnterTimestampMonotonic", "0")
+    return Service(
+        active=fields.get("ActiveState") or UNKNOWN,
+        enabled=fields.get("UnitFileState") or UNKNOWN,
+        started_at=_after(booted, int(entered)) if entered.isdigit() and int(entered) else UNKNOWN,
+    )
+
+
+def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
+    if not isinstance(booted, str):
+        return UNKNOWN
+    return iso(datetime.fromisoformat(booted).timestamp() + microseconds / 1_000_000)
+
+
+def _told(unit: str, service: Fact[Service]) -> Fact[Service]:
+    """With its version and, where it is not active, its last lines."""
+    if not isinstance(service, Service) or unit not in _LOGGED:
+        return service
+    version = _version(unit)
+    log: Fact[tuple[str, ...]] = UNKNOWN
+    if service.active != "active":
+        ended = run(("journalctl", f"--unit={unit}", "--lines=15", "--no-pager", "--quiet", "--output=cat"), 1.0)
+        log = tuple(line[:300] for line in ended.lines) if ended.ok else UNKNOWN
+    return Service(service.active, service.enabled, version, service.started_at, log)
+
+
+def _version(unit: str) -> Fact[str]:
+    if unit != "nvidia-fabricmanager":
+        return UNKNOWN
+    ended = run(("nv-fabricmanager", "--version"), 1.0)
+    found = re.search(r"\d{3}\.\d+(?:\.\d+)?", ended.stdout)
+    return found[0] if ended.ok and found else UNKNOWN
+
+
+def _of_folder(look: Look) -> Fact[dict[str, Fact[Service]]]:
+    """What can be told without systemd: which units there are."""
+    files = {name for folder in _UNIT_FOLDERS for name in names_in(below(look.root, folder)) or ()}
+    if not files:
+        return UNKNOWN
+    return {unit: Service() if f"{unit}.service" in files else None for unit in UNITS}

@@ -1,0 +1,176 @@
+"""NVIDIA_REQUIRE_*: what an image asks of the host, as NVIDIA's own evaluator reads it. Pure.
+
+Alternatives stand between spaces, and one of them must hold; the conditions of an alternative stand between commas,
+and all of them must: "cuda>=12.4 brand=tesla,driver>=535,driver<536".
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal, TypeAlias, cast
+
+from mlship.cuda.versions import Cuda
+from mlship.doctor.versions import numbers
+
+Name: TypeAlias = Literal["cuda", "driver", "arch", "brand"]
+Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
+
+_CONDITION = re.compile(r"(?P<name>[a-zA-Z]+)(?P<operator>>=|<=|!=|=|<|>)(?P<value>[^<>=!,\s]+)")
+_NAMES = ("cuda", "driver", "arch", "brand")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_TRUE = {"1", "t", "T", "true", "TRUE", "True"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One comparison, such as cuda>=12.4."""
+
+    name: Name
+    operator: Operator
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{self.value}"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One of the alternatives must hold. Without any, nothing is asked."""
+
+    alternatives: tuple[tuple[Condition, ...], ...]
+
+    def __str__(self) -> str:
+        return " ".join(",".join(map(str, alternative)) for alternative in self.alternatives)
+
+    @property
+    def cuda(self) -> Cuda | None:
+        """The CUDA that it asks for first, whatever the GPU's brand; None where it asks for none."""
+        for alternative in self.alternatives:
+            for condition in alternative:
+                if (condition.name, condition.operator) == ("cuda", ">=") and len(alternative) == 1:
+                    major, minor, *_ = (*numbers(condition.value), 0)
+                    return Cuda(major, minor)
+        return None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a host offers with one of its GPUs; None is not known.
+
+    Attributes:
+        cuda: of the driver; at_least: or newer.
+        driver: such as "550.54.15".
+        arch: the GPU's compute capability, such as "8.0".
+        brand: as nvidia-smi prints it, such as "GeForce" or "Quadro RTX".
+    """
+
+    cuda: Cuda | None = None
+    at_least: bool = False
+    driver: str | None = None
+    arch: str | None = None
+    brand: str | None = None
+
+
+def parse(text: str) -> Requirement:
+    """Read a requirement.
+
+    Raises:
+        ValueError: NVIDIA's evaluator would refuse it as an invalid expression.
+    """
+    return Requirement(tuple(_alternative(part) for part in text.split(" ") if part))
+
+
+def _alternative(text: str) -> tuple[Condition, ...]:
+    return tuple(_condition(part) for part in text.split(",") if part)
+
+
+def _condition(text: str) -> Condition:
+    found = _CONDITION.fullmatch(text)
+    name = found["name"].lower() if found else ""
+    if found is None or name not in _NAMES:
+        raise ValueError(f"{text!r} is no condition such as cuda>=12.4")
+    operator, value = cast("Operator", found["operator"]), found["value"]
+    fits = operator in {"=", "!="} if name == "brand" else _NUMBER.fullmatch(value)
+    if not fits:
+        raise ValueError(f"{text!r} compares what cannot be compared so")
+    return Condition(cast("Name", name), operator, value)
+
+
+def holds(requirement: Requirement, offer: Offer) -> bool | None:
+    """The host meets it; None where that depends on what is not known."""
+    answers = [_all(_holds(condition, offer) for condition in one) for one in requirement.alternatives]
+    if not answers or True in answers:
+        return True
+    return None if None in answers else False
+
+
+def _all(answers: Iterable[bool | None]) -> bool | None:
+    found = set(answers)
+    return False if False in found else (None if None in found else True)
+
+
+def _holds(condition: Condition, offer: Offer) -> bool | None:
+    if condition.name == "brand":
+        wanted = condition.operator == "="
+        return None if offer.brand is None else (_plain(offer.brand) == _plain(condition.value)) is wanted
+    if condition.name == "cuda":
+        return _cuda_holds(condition, offer)
+    has = offer.driver if condition.name == "driver" else offer.arch
+    if has is None or not _NUMBER.fullmatch(has):
+        return None
+    return _compare(numbers(has), condition)
+
+
+def _plain(brand: str) -> str:
+    """NVML's "Quadro RTX" is "quadrortx" in a requirement."""
+    return re.sub(r"[^a-z0-9]", "", brand.lower())
+
+
+def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
+    """Of a driver that offers "12.4 or newer", only what a newer one could not change is certain."""
+    if offer.cuda is None:
+        return None
+    answer = _compare(offer.cuda, condition)
+    if not offer.at_least:
+        return answer
+    ahead = _order(offer.cuda, numbers(condition.value)) > 0
+    grows = condition.operator in {">", ">="} or (condition.operator == "!=" and ahead)
+    falls = condition.operator in {"<", "<="} or (condition.operator == "=" and ahead)
+    if (answer and grows) or (not answer and falls):
+        return answer
+    return None
+
+
+def _compare(has: tuple[int, ...], condition: Condition) -> bool:
+    order = _order(has, numbers(condition.value))
+    return {
+        "=": order == 0,
+        "!=": order != 0,
+        "<": order < 0,
+        "<=": order <= 0,
+        ">": order > 0,
+        ">=": order >= 0,
+    }[condition.operator]
+
+
+def _order(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Less than, equal to or more than 0; what is not written is 0: 470 is 470.0."""
+    return next((a - b for a, b in zip_longest(one, other, fillvalue=0) if a != b), 0)
+
+
+def requirements(env: Mapping[str, str]) -> tuple[str, ...]:
+    """What an image's environment requires, each of which must hold.
+
+    An image of the old kind, with CUDA_VERSION and no NVIDIA_REQUIRE_CUDA, asks for the CUDA that it has.
+    """
+    asked = tuple(env[name] for name in sorted(env) if name.startswith("NVIDIA_REQUIRE_"))
+    version = numbers(env.get("CUDA_VERSION", ""))
+    if not env.get("NVIDIA_REQUIRE_CUDA") and len(version) > 1:
+        return (*asked, f"cuda>={version[0]}.{version[1]}")
+    return asked
+
+
+def is_disabled(env: Mapping[str, str]) -> bool:
+    """NVIDIA_DISABLE_REQUIRE is set to what the toolkit takes for true."""
+    return env.get("NVIDIA_DISABLE_REQUIRE") in _TRUE

@@ -1,0 +1,39 @@
+"""Every rule, lowest layer first. A rule stands in the module of its layer, and its module's RULES names it."""
+
+from mlship.doctor.rules import (
+    builds,
+    capabilities,
+    cdi,
+    container,
+    devices,
+    docker,
+    driver,
+    framework,
+    hardware,
+    image,
+    kernel,
+    kernel_install,
+    kubernetes,
+    libraries,
+    loading,
+    mig,
+    modes,
+    require,
+    runtimes,
+    tags,
+    toolkit,
+    toolkit_config,
+    wsl,
+)
+from mlship.doctor.rules.base import Rule
+
+RULES: tuple[Rule, ...] = (
+    *(*hardware.RULES, *mig.RULES, *modes.RULES),
+    *(*kernel.RULES, *kernel_install.RULES),
+    *(*driver.RULES, *devices.RULES, *wsl.RULES),
+    *(*toolkit.RULES, *toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
+    *(*docker.RULES, *capabilities.RULES, *container.RULES),
+    *(*image.RULES, *loading.RULES, *tags.RULES, *require.RULES),
+    *(*framework.RULES, *libraries.RULES, *builds.RULES),
+    *kubernetes.RULES,
+)

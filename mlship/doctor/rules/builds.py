@@ -1,0 +1,163 @@
+"""Rules of frameworks that were installed without their CUDA half."""
+
+from mlship.doctor import advice, codes
+from mlship.doctor.facts.fact import is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.python import PythonEnvironment
+from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.stacks import environments, installed, profile, works_on_gpu
+from mlship.doctor.views import gpu_is_known_absent, gpus
+from mlship.doctor.wheels import at_odds
+
+_PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
+
+
+def _has_gpu(facts: Facts, place: Place) -> bool:
+    """Somebody saw an NVIDIA GPU here, or its driver answering."""
+    answers = (place.nvml.init, place.cuda.init, facts.host.nvml.init, facts.host.cuda.init)
+    return not gpu_is_known_absent(facts) and (bool(gpus(facts)) or any(known(answer) == 0 for answer in answers))
+
+
+def _healthy(where: Where, place: Place) -> tuple[Evidence, ...]:
+    """The GPU is there: it is the build that does not look for it."""
+    told = (("nvml.init", known(place.nvml.init), codes.nvml), ("cuda.init", known(place.cuda.init), codes.cuda))
+    return tuple(Evidence(f"{where}.{name}", say(code)) for name, code, say in told if code == 0)
+
+
+class CpuTorch(Rule):
+    id = "cpu-only-torch"
+    layer = "framework"
+    title = "torch was installed as a build without CUDA"
+    source = (
+        "pytorch/test-infra, the cpu index of its build matrix",
+        "'Torch not compiled with CUDA enabled' after pip install --upgrade",
+    )
+    story = (
+        "The resolver took a build for the CPU: from the cpu index, from a second index in uv or pip, from a lock, or "
+        "since PyPI has none with CUDA for this platform. The GPU may be well, and torch never looks for it."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = ("torch", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            torch = known(environment.torch)
+            version = installed(environment).get("torch", "")
+            local = version.partition("+")[2]
+            without = torch is not None and is_absent(torch.cuda)
+            fails = torch is None or known(torch.is_available) is not True
+            told = (known(torch.version) if torch else None) or version
+            if (without or local == "cpu" or local.startswith(("rocm", "xpu"))) and fails and _has_gpu(facts, place):
+                return self.found(
+                    where=where,
+                    cause=f"torch {told or 'here'} is a build {self._of(local)}, not for CUDA.",
+                    fix=self._fix(facts, where, place, environment, version),
+                    evidence=(
+                        Evidence(f"{where}.pythons.torch.version", told) if told else None,
+                        Evidence(f"{where}.pythons.torch.cuda", "None") if without else None,
+                        *_healthy(where, place),
+                    ),
+                )
+        return None
+
+    @staticmethod
+    def _of(local: str) -> str:
+        return "for AMD's ROCm" if local.startswith("rocm") else "for Intel" if local == "xpu" else "for the CPU"
+
+    @staticmethod
+    def _fix(
+        facts: Facts, where: Where, place: Place, environment: PythonEnvironment, version: str
+    ) -> tuple[Step, ...]:
+        host = profile(facts, place)
+        step = advice.install("torch", version, host, where, installed(environment)) if host else None
+        return (
+            step or Step("Install torch again from an index with CUDA: https://download.pytorch.org/whl/cuXYZ."),
+            Step("So that it stays: name that index in the requirements or the lock, and no second one for torch."),
+        )
+
+
+class CpuOnnxRuntime(Rule):
+    id = "cpu-only-onnxruntime"
+    layer = "framework"
+    title = "The onnxruntime in use is the one for the CPU"
+    source = ("onnxruntime.ai, installation: onnxruntime and onnxruntime-gpu, one of them only",)
+    story = (
+        "onnxruntime and onnxruntime-gpu install the same files. Where a dependency brings the first beside the "
+        "second, the one that was installed last wins, and the CUDA provider may be gone."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = ("onnxruntime", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            onnx, here = known(environment.onnxruntime), installed(environment)
+            providers = known(onnx.available_providers) if onnx else None
+            built_in = providers is not None and "CUDAExecutionProvider" in providers
+            fails = works_on_gpu(environment, "onnxruntime") is False or providers is not None
+            if "onnxruntime" in here and not built_in and fails and _has_gpu(facts, place):
+                both = "onnxruntime-gpu" in here
+                gone = ("pip uninstall -y onnxruntime onnxruntime-gpu",)
+                host = profile(facts, place)
+                version = here.get("onnxruntime-gpu", here["onnxruntime"])
+                step = advice.install("onnxruntime-gpu", version, host, where, here) if host else None
+                return self.found(
+                    where=where,
+                    cause="onnxruntime lies over onnxruntime-gpu, and has no CUDA provider."
+                    if both
+                    else f"onnxruntime {here['onnxruntime']} is the package for the CPU; CUDA's is onnxruntime-gpu.",
+                    fix=(
+                        Step("Remove what is there, and keep dependencies from bringing onnxruntime again:", gone),
+                        step or Step("Install the package with CUDA:", ("pip install 'onnxruntime-gpu[cuda,cudnn]'",)),
+                    ),
+                    evidence=(
+                        Evidence(f"{where}.pythons.distributions", ", ".join(n for n in sorted(here) if "onnx" in n)),
+                        Evidence(f"{where}.pythons.onnxruntime.available_providers", ", ".join(providers))
+                        if providers
+                        else None,
+                        *_healthy(where, place),
+                    ),
+                )
+        return None
+
+
+class JaxWithoutPlugin(Rule):
+    id = "jax-cpu-only-jaxlib"
+    layer = "framework"
+    title = "jax has no CUDA plug-in that fits it"
+    source = ("jax docs/installation.md", "jax-ml/jax#29068")
+    story = (
+        "jaxlib holds no CUDA code. It comes with the plug-in that jax[cuda12] or jax[cuda13] installs; where that is "
+        "missing or of another release than jaxlib, jax runs on the CPU and says that a CUDA-enabled jaxlib is missing."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = ("jax", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            jax, here = known(environment.jax), known(environment.distributions)
+            if jax is None or here is None or known(jax.backend) != "cpu" or not _has_gpu(facts, place):
+                continue
+            plugins, odd = [name for name in _PLUGINS if name in here], at_odds(environment)
+            if plugins and not odd:
+                continue
+            version = known(jax.version) or here.get("jax", "")
+            host = profile(facts, place)
+            step = advice.install("jax", version, host, where, here) if host else None
+            return self.found(
+                where=where,
+                cause=f"The plug-in is of another release: {odd}." if odd else f"jax {version} has no CUDA plug-in.",
+                fix=(step or Step("Install jax with its plug-in:", ("pip install --upgrade 'jax[cuda12]'",)),),
+                evidence=(
+                    Evidence(f"{where}.pythons.jax.backend", "cpu"),
+                    Evidence(
+                        f"{where}.pythons.distributions", odd or "neither jax-cuda12-plugin nor jax-cuda13-plugin"
+                    ),
+                    *_healthy(where, place),
+                ),
+            )
+        return None
+
+
+RULES: tuple[Rule, ...] = (CpuTorch(), CpuOnnxRuntime(), JaxWithoutPlugin())

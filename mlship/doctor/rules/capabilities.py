@@ -1,0 +1,294 @@
+"""Rules of the variables that say which GPUs, and which parts of the driver, a container gets."""
+
+import re
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.asked import environment, injection, runtime, said, works
+from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Place
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import is_tegra, is_wsl, node, places
+
+_NO_GPU = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
+_DOCS = "NVIDIA Container Toolkit, specialized configurations with Docker"
+_SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
+_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
+_VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+_CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class VisibleDevicesUnset(Rule):
+    id = "visible-devices-unset-plain-image"
+    layer = "engine"
+    title = "The nvidia runtime was used, and NVIDIA_VISIBLE_DEVICES names no GPU"
+    source = (
+        *(_DOCS, "nvidia-container-toolkit internal/config/image/cuda_image.go", "NVIDIA/nvidia-container-toolkit#718"),
+    )
+    story = (
+        "Without NVIDIA_VISIBLE_DEVICES, or with it empty or `void`, the nvidia runtime does what runc does. Images "
+        "made from nvidia/cuda set the variable; python:*-slim and other plain images do not."
+    )
+    needs = ("container.env | image.env", "container.host_config.runtime | host.docker.default_runtime")
+    explains = ("nvml.*", *_NO_GPU, "message.no-nvidia-smi")
+    rivals = ("visible-devices-none",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        box, env = facts.container, environment(facts)
+        asked_otherwise = each(box.host_config.gpus) or each(box.host_config.cdi_devices) or "CUDA_VERSION" in env
+        absent = is_absent(node(box, "/dev/nvidiactl")) and not is_wsl(facts) and not is_tegra(facts)
+        value = env.get(_VISIBLE, "")
+        if runtime(facts) != "nvidia" or asked_otherwise or not absent or value not in {"", "void"} or works(facts):
+            return None
+        if not is_known(box.env) and not is_known(facts.image.env):
+            return None
+        options = f"-e {_VISIBLE}=all -e {_CAPABILITIES}=compute,utility"
+        return self.found(
+            where="container",
+            cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the nvidia runtime gave no GPU.",
+            fix=(
+                Step("Set it when the container is started:", (commands.run(facts, "--runtime=nvidia", options),)),
+                Step(
+                    "Or for good, in the Dockerfile:",
+                    (f"ENV {_VISIBLE}=all {_CAPABILITIES}=compute,utility",),
+                    instead=True,
+                ),
+                *(
+                    (
+                        Step(
+                            "In Kubernetes: a limit nvidia.com/gpu in the pod; the device plugin sets it.", instead=True
+                        ),
+                    )
+                    if known(facts.kubernetes) or known(box.engine) in {"containerd", "crio"}
+                    else ()
+                ),
+            ),
+            evidence=(
+                Evidence("container.host_config.runtime", runtime(facts) or ""),
+                Evidence("container.env", f"{_VISIBLE}: {repr(value) if _VISIBLE in env else 'not set'}"),
+                Evidence("container.device_nodes", "/dev/nvidiactl: not there"),
+            ),
+        )
+
+
+class VisibleDevicesNone(Rule):
+    id = "visible-devices-none"
+    layer = "engine"
+    title = "NVIDIA_VISIBLE_DEVICES=none: the driver's libraries, and no GPU"
+    source = (_DOCS, "NVIDIA Container Toolkit 1.18.2 release notes")
+    story = (
+        "`none` mounts the driver's libraries and gives no device. NVML starts and counts no GPU, CUDA returns 100. "
+        "The hardware is well."
+    )
+    needs = ("container.env", "container.cuda.init | container.nvml.device_count | container.device_nodes")
+    explains = ("nvml.*", *_NO_GPU, "message.no-nvidia-smi")
+    rivals = ("visible-devices-unset-plain-image",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        box = facts.container
+        env = known(box.env) or {}
+        code, count = known(box.cuda.init), known(box.nvml.device_count)
+        absent = is_absent(node(box, "/dev/nvidia0"))
+        if env.get(_VISIBLE) != "none" or works(facts) or not (code == 100 or count == 0 or absent):
+            return None
+        option = f"-e {_VISIBLE}=all"
+        return self.found(
+            where="container",
+            cause=f"{_VISIBLE} is 'none', which gives the container the driver's libraries and no GPU.",
+            fix=(Step("Name the GPUs: all, an index, or a UUID:", (commands.run(facts, "--runtime=nvidia", option),)),),
+            evidence=(
+                Evidence("container.env", f"{_VISIBLE}: none"),
+                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
+                Evidence("container.nvml.device_count", "0") if count == 0 else None,
+                Evidence("container.device_nodes", "/dev/nvidia0: not there") if absent else None,
+            ),
+        )
+
+
+class WithoutCompute(Rule):
+    id = "driver-capabilities-without-compute"
+    layer = "engine"
+    title = "NVIDIA_DRIVER_CAPABILITIES lacks compute, so libcuda is not in the container"
+    source = (_DOCS, "NVIDIA/nvidia-container-toolkit#155")
+    story = (
+        "Only the groups of libraries that are named are mounted. NVML belongs to `utility`, libcuda to `compute`: "
+        "nvidia-smi works and shows CUDA Version: N/A, and CUDA programs find no libcuda.so.1."
+    )
+    needs = ("container.env", "container.cuda.library")
+    explains = ("nvml.init=12", *_NO_GPU)
+
+    def look(self, facts: Facts) -> Finding | None:
+        box = facts.container
+        value = (known(box.env) or {}).get(_CAPABILITIES, "")
+        has = _tokens(value)
+        nothing = is_absent(node(box, "/dev/nvidiactl")) and is_absent(box.nvml.library)
+        if not is_absent(box.cuda.library) or not has or {"compute", "all"} & set(has) or nothing or works(facts):
+            return None
+        more = ",".join(dict.fromkeys(("compute", *has)))
+        v2 = (known(box.nvml.codes) or {}).get("nvmlSystemGetCudaDriverVersion_v2")
+        return self.found(
+            where="container",
+            cause=f"{_CAPABILITIES} is {value!r}: without compute, libcuda.so.1 is not given to the container.",
+            fix=(
+                Step(
+                    "Add it when the container is started, or in the image (ENV):",
+                    (commands.run(facts, commands.gpu_options(facts), f"-e {_CAPABILITIES}={quote(more)}"),),
+                ),
+                Step("In a Compose file: capabilities: [gpu, compute, utility].", instead=True),
+            ),
+            evidence=(
+                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
+                Evidence("container.cuda.library", "libcuda.so.1 is not found"),
+                Evidence("container.nvml.init", codes.nvml(0)) if known(box.nvml.init) == 0 else None,
+                Evidence("container.nvml.codes", f"nvmlSystemGetCudaDriverVersion_v2: {codes.nvml(v2)}")
+                if v2
+                else None,
+            ),
+        )
+
+
+class UnsupportedCapability(Rule):
+    id = "unsupported-capability-in-env"
+    layer = "toolkit"
+    title = "NVIDIA_DRIVER_CAPABILITIES names what the toolkit does not know or does not allow"
+    source = ("nvidia-container-toolkit cmd/nvidia-container-runtime-hook/container_config.go",)
+    story = (
+        "The legacy hook refuses a name outside supported-driver-capabilities of its config.toml: a slip such as "
+        "`gpu`, or a list that the administrator made shorter. With CDI the variable is not checked."
+    )
+    needs = ("container.env | image.env",)
+    explains = ("message.unsupported-capabilities", "message.nvidia-container-cli", "cuda.library", "nvml.init=12")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, "unsupported capabilities found")
+        if works(facts) or (line is None and injection(facts) != "legacy"):
+            return None
+        value, allowed = environment(facts).get(_CAPABILITIES, ""), self._allowed(facts)
+        has = _tokens(value)
+        wrong = [name for name in has if name not in {*allowed, "all"}]
+        mixed = line is not None and "all" in has and len(has) > 1
+        if (not wrong or "all" in has) and not mixed:
+            return None
+        kept = "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility"
+        option = f"-e {_CAPABILITIES}={quote(kept)}"
+        named = ", ".join(wrong) or "all beside other names"
+        return self.found(
+            where="container",
+            cause=f"{_CAPABILITIES} is {value!r}; the toolkit does not take {named}.",
+            fix=(
+                Step(
+                    f"Use names among {', '.join(sorted(allowed))}, or all:",
+                    (commands.run(facts, commands.gpu_options(facts), option),),
+                ),
+                *(
+                    (Step("Or allow it: supported-driver-capabilities in config.toml of the toolkit.", instead=True),)
+                    if set(wrong) & _SUPPORTED
+                    else ()
+                ),
+            ),
+            evidence=(
+                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
+                Evidence("host.toolkit.config", f"allowed: {', '.join(sorted(allowed))}"),
+                line,
+            ),
+        )
+
+    @staticmethod
+    def _allowed(facts: Facts) -> frozenset[str]:
+        config = known(facts.host.toolkit.config)
+        named = known(config.supported_driver_capabilities) if config else None
+        return frozenset(_tokens(named)) if named and "all" not in _tokens(named) else _SUPPORTED
+
+
+class CudaVisibleDevices(Rule):
+    id = "cuda-visible-devices-empty-or-invalid"
+    layer = "framework"
+    title = "CUDA_VISIBLE_DEVICES hides the GPUs"
+    source = (
+        *("ray-project/ray#3265", "Ollama docs/gpu.mdx", "pytorch/pytorch#1040"),
+        "CUDA C++ Programming Guide, environment variables",
+    )
+    story = (
+        "CUDA, and not NVML, filters devices by this variable, and the list ends at the first entry that names no "
+        "device: empty or -1 hides all of them. nvidia-smi shows the GPUs all the same. Indices are those of the "
+        "container, in CUDA's order, which is not that of nvidia-smi."
+    )
+    needs = ("place.env", "place.cuda.init | place.cuda.device_count")
+    explains = ("cuda.init=100", "cuda.init=101", "cuda.runtime=100", "torch", "onnxruntime", "tensorflow", "jax")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            value = (known(place.env) or {}).get(_CUDA_VISIBLE)
+            if value is not None and (bad := self._bad(place, value)) is not None:
+                return self._finding(facts, where, place, (value, bad))
+        return None
+
+    @classmethod
+    def _bad(cls, place: Place, value: str) -> str | None:
+        """The entry that names no device; None where all do, where CUDA took them all, or where it is not known."""
+        code, count = known(place.cuda.init), known(place.cuda.device_count)
+        if known(place.nvml.device_count) == 0 or (code and code not in {100, 101}) or (code is None and count is None):
+            return None
+        tokens = [part.strip() for part in value.split(",")]
+        for position, token in enumerate(tokens):
+            named = cls._names_a_device(place, token)
+            if named is None and not (code and known(place.cuda.init_without_visible_devices) == 0):
+                return None
+            if not named:
+                hidden = code if position == 0 else (code == 0 and count == position and len(tokens) > position + 1)
+                return token if hidden else None
+        return None
+
+    @staticmethod
+    def _names_a_device(place: Place, token: str) -> bool | None:
+        count, devices = known(place.nvml.device_count), each(place.nvml.devices)
+        if re.fullmatch(r"[0-9]{1,6}", token):
+            return None if count is None else int(token) < count
+        if token.startswith(("GPU-", "MIG-")):
+            every: tuple[Fact[str], ...] = tuple(device.uuid for device in devices)
+            names = [name for name in map(known, every) if name]
+            parts = [mig for device in devices for mig in each(device.mig_devices)]
+            if count is None or len(names) < count or (token.startswith("MIG-") and not parts):
+                return None
+            return any(name.startswith(token) for name in (*names, *parts))
+        return False
+
+    def _finding(self, facts: Facts, where: Where, place: Place, found: tuple[str, str]) -> Finding:
+        value, bad = found
+        code, count = known(place.cuda.init), known(place.nvml.device_count)
+        without = known(place.cuda.init_without_visible_devices) == 0
+        sure = count is not None or without
+        option = f"-e {_CUDA_VISIBLE}=0"
+        return self.found(
+            where=where,
+            certainty="certain" if sure else "likely",
+            cause=f"{_CUDA_VISIBLE} is {value!r}, and {repr(bad) if bad else 'an empty entry'} names no GPU here.",
+            fix=(
+                Step("Unset it where it is set (the image, the scheduler, a shell):", (f"unset {_CUDA_VISIBLE}",)),
+                Step(
+                    "Or name GPUs as they are counted here, or by UUID, in the order of the PCI bus:",
+                    (commands.run(facts, commands.gpu_options(facts), option, "-e CUDA_DEVICE_ORDER=PCI_BUS_ID"),)
+                    if where == "container"
+                    else (f"export {_CUDA_VISIBLE}=0 CUDA_DEVICE_ORDER=PCI_BUS_ID",),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence(f"{where}.env", f"{_CUDA_VISIBLE}: {value!r}"),
+                Evidence(f"{where}.nvml.device_count", str(count)) if count is not None else None,
+                Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
+                Evidence(f"{where}.cuda.init_without_visible_devices", codes.cuda(0)) if without else None,
+            ),
+            decides=() if sure else (Decider(f"{where}.nvml.device_count", "nvidia-smi -L"),),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    *(VisibleDevicesUnset(), VisibleDevicesNone(), WithoutCompute(), UnsupportedCapability(), CudaVisibleDevices()),
+)

@@ -1,0 +1,153 @@
+"""Rules of how a container was started: its runtime on Jetson, its platform, its shared memory."""
+
+from shlex import quote
+
+from mlship.doctor import commands
+from mlship.doctor.asked import runtime, said, works
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import node
+
+_NO_GPU = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.no-nvidia-smi")
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
+_SHM_SAID = r"(?i)out of shared memory|insufficient shared memory|bus error.*worker|/dev/shm/nccl|shared memory.*limit"
+_SHM_DEFAULT = 64 * 1024**2
+_TEGRA_NODES = ("/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvmap", "/dev/nvgpu/igpu0/ctrl", "/dev/nvidia0")
+
+
+class JetsonRuntime(Rule):
+    id = "jetson-gpus-flag-without-runtime"
+    layer = "engine"
+    title = "On Jetson, the container was started without the nvidia runtime"
+    source = (*("flashrt-project/FlashRT#7", "NVIDIA-ISAAC-ROS/isaac_ros_common#29", "dusty-nv/jetson-containers#125"),)
+    story = (
+        "On Jetson, devices and libraries come from the lists in host-files-for-container.d, which only the nvidia "
+        "runtime reads. --gpus all with runc gives nothing. Older Jetsons have neither nvidia-smi nor NVML: that they "
+        "are missing says nothing about the driver."
+    )
+    needs = ("host.tegra", "container.host_config.runtime | host.docker.default_runtime")
+    explains = _NO_GPU
+
+    def look(self, facts: Facts) -> Finding | None:
+        box, tegra, used = facts.container, known(facts.host.tegra), runtime(facts)
+        if tegra is None or used in {None, "nvidia"} or works(facts) or each(box.host_config.cdi_devices):
+            return None
+        absent = [path for path in _TEGRA_NODES if is_absent(node(box, path))]
+        lacks = is_absent(box.cuda.library) or (absent and not any(known(node(box, path)) for path in _TEGRA_NODES))
+        if not lacks or known(box.injection) in {"csv", "cdi"}:
+            return None
+        return self.found(
+            where="container",
+            cause=f"The container's runtime is {used}; on Jetson only the nvidia runtime brings the GPU.",
+            fix=(
+                Step("Start it with the nvidia runtime:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step(
+                    "Or make it Docker's default:",
+                    (
+                        "sudo nvidia-ctk runtime configure --runtime=docker --set-as-default",
+                        commands.restart_engine(facts),
+                    ),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("host.tegra.release", known(tegra.release) or "not known"),
+                Evidence("container.host_config.runtime", used or ""),
+                Evidence("container.cuda.library", "libcuda.so.1 is not found")
+                if is_absent(box.cuda.library)
+                else None,
+                *(Evidence("container.device_nodes", f"{path}: not there") for path in absent[:2]),
+            ),
+        )
+
+
+class WrongArchitecture(Rule):
+    id = "wrong-arch-image"
+    layer = "image"
+    title = "The image is for another processor"
+    source = ("dusty-nv/jetson-containers#125",)
+    story = (
+        "With qemu registered, an image for another processor starts and is emulated; the host's driver libraries "
+        "cannot be used in it. Without qemu it ends with 'exec format error'. Images for Jetson (l4t) are arm64 only."
+    )
+    needs = ("host.os.arch", "image.architecture | container.platform")
+    explains = (*_NO_GPU, "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        platform = known(facts.container.platform) or ""
+        image = known(facts.image.architecture) or (platform.split("/")[1] if platform.count("/") else None)
+        machine = known(facts.host.os.arch)
+        host = _MACHINES.get(machine or "")
+        if image is None or host is None or _MACHINES.get(image, image) == host or works(facts):
+            return None
+        qemu = [name for name in each(facts.host.binfmt) if name.startswith("qemu-")]
+        reference = quote(known(facts.image.reference) or "IMAGE")
+        is_l4t = "l4t" in reference or "jetson" in reference or "jetpack" in reference
+        pull = (
+            Step(f"Images for Jetson exist for arm64 only; take another one that is made for {host}.")
+            if is_l4t and host != "arm64"
+            else Step(
+                "Take the image for this processor, if there is one:",
+                (f"docker pull --platform linux/{host} {reference}",),
+            )
+        )
+        return self.found(
+            where="container",
+            cause=f"The image is for {image}, and this host is {host} ({machine}).",
+            fix=(
+                pull,
+                Step(f"Or build it for this processor: docker buildx build --platform linux/{host} …", instead=True),
+            ),
+            evidence=(
+                Evidence("image.architecture", image),
+                Evidence("host.os.arch", machine or ""),
+                Evidence("host.binfmt", ", ".join(qemu)) if qemu else None,
+                said(facts, "does not match the detected host platform|exec format error"),
+            ),
+        )
+
+
+class SmallShm(Rule):
+    id = "shm-exhausted"
+    layer = "engine"
+    title = "The container has too little shared memory"
+    source = (
+        *("pytorch/pytorch#5040", "nianticlabs/simplerecon#3", "bytedance/Protenix#2", "open-mmlab/mmdetection#1997"),
+    )
+    story = (
+        "Docker gives a container 64 MiB of shared memory. The workers of a DataLoader, and NCCL, pass data through "
+        "it; when it is full they end with a bus error. Neither the GPU's memory nor the host's is short."
+    )
+    needs = ("messages | container.error",)
+    explains = ("message.shared-memory",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line, box = said(facts, _SHM_SAID), facts.container
+        size = known(box.shm)
+        size = known(box.host_config.shm_size) if size is None else size
+        if line is None or known(box.host_config.ipc_mode) == "host":
+            return None
+        sure = size is not None and size <= _SHM_DEFAULT
+        larger = "8g" if not size or size < 4 * 1024**3 else "32g"
+        gpu = commands.gpu_options(facts)
+        has = f"{size // 1024**2} MiB" if size is not None else "of a size that is not known"
+        return self.found(
+            where="container",
+            certainty="certain" if sure else "likely",
+            cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
+            fix=(
+                Step("Give it more, or the host's:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
+                Step("Or with the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
+                Step(
+                    "In Kubernetes: mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
+                    instead=True,
+                ),
+            ),
+            evidence=(line, Evidence("container.shm", has) if size is not None else None),
+            decides=() if sure else (Decider("container.shm", "df -h /dev/shm"),),
+        )
+
+
+RULES: tuple[Rule, ...] = (JetsonRuntime(), WrongArchitecture(), SmallShm())

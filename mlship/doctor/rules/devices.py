@@ -1,0 +1,195 @@
+"""Rules of the device nodes, and of the UVM module behind one of them."""
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import DeviceNode, Place
+from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import is_wsl, log_line, node, places, spec_without_uvm
+
+_UVM = "/dev/nvidia-uvm"
+_CONTROL = "/dev/nvidiactl"
+_UPDATE_GRUB = {
+    "dnf": "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
+    "zypper": "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
+    "pacman": "sudo grub-mkconfig -o /boot/grub/grub.cfg",
+}
+_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+
+
+class NoUvmNode(Rule):
+    id = "nvidia-uvm-node-missing"
+    layer = "driver user space"
+    title = "/dev/nvidia-uvm is missing"
+    source = ("Ollama docs/troubleshooting.mdx", "NVIDIA/nvidia-container-toolkit#50")
+    story = (
+        "CUDA needs the UVM module and its node; NVML and nvidia-smi do not, so they work and CUDA fails with 999. "
+        "Nodes are made on demand by user space: loading the module does not make them."
+    )
+    needs = ("place.cuda.init", "place.device_nodes")
+    explains = ("cuda.init=*", "cuda.runtime=*", "cuda.context=*", "torch", "onnxruntime", "tensorflow", "jax")
+    rivals = ("cdi-spec-without-uvm",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            if self._fits(facts, where, place):
+                return self.found(
+                    where=where,
+                    cause=f"/dev/nvidia-uvm does not exist {'on the host' if where == 'host' else 'in the container'}, "
+                    "and CUDA cannot start without it.",
+                    fix=self._fix(facts, where),
+                    evidence=(
+                        Evidence(f"{where}.nvml.init", codes.nvml(0)),
+                        Evidence(f"{where}.cuda.init", codes.cuda(known(place.cuda.init) or 0)),
+                        Evidence(f"{where}.device_nodes", f"{_UVM}: not there"),
+                        *self._module(facts),
+                    ),
+                )
+        return None
+
+    @staticmethod
+    def _fits(facts: Facts, where: Where, place: Place) -> bool:
+        if not is_absent(node(place, _UVM)) or known(place.nvml.init) != 0 or known(place.cuda.init) != 999:
+            return False
+        if where == "container" and spec_without_uvm(facts):
+            return False
+        return not is_wsl(facts)
+
+    @staticmethod
+    def _module(facts: Facts) -> tuple[Evidence, ...]:
+        majors = known(facts.kernel.proc_devices)
+        if is_absent(looked_up(facts.kernel.modules, "nvidia_uvm")):
+            return (Evidence("kernel.modules.nvidia_uvm", "not loaded"),)
+        return (
+            (Evidence("kernel.proc_devices", "no nvidia-uvm"),)
+            if majors is not None and "nvidia-uvm" not in majors
+            else ()
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, where: Where) -> tuple[Step, ...]:
+        make = Step(
+            "Load the module and make its nodes, on the host:",
+            ("sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c 0"),
+        )
+        if where == "host":
+            return (make, Step("Then restart the containers that use the GPU.", (commands.restart_container(facts),)))
+        return (
+            make,
+            Step("Where CDI is in use, write its specification anew:", (commands.refresh_cdi(facts),)),
+            Step("Make the container anew; nodes are given to it when it is made."),
+        )
+
+
+class HmmWithKaslr(Rule):
+    id = "uvm-hmm-kaslr"
+    layer = "kernel module"
+    title = "A kernel bug keeps UVM from starting while KASLR is on"
+    source = ("CUDA Toolkit 13.2 Update 2 release notes, known issues",)
+    story = (
+        "Heterogeneous memory management asks the kernel for a range of addresses; with address randomisation some "
+        "kernels have none left, and say so in the log: request_free_mem_region() err -34."
+    )
+    needs = ("kernel.log", "place.cuda.init")
+    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "nvidia-uvm-node-missing")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, r"request_free_mem_region\(\) err -34")
+        where = next((where for where, place in places(facts) if known(place.cuda.init)), None)
+        cmdline = known(facts.kernel.cmdline)
+        if line is None or where is None or (cmdline and "nokaslr" in cmdline.split()):
+            return None
+        code = known((facts.host if where == "host" else facts.container).cuda.init) or 0
+        return self.found(
+            cause="The kernel has no free address range for heterogeneous memory management, because of KASLR.",
+            fix=(
+                Step(
+                    "Turn HMM off in the UVM module, and load it again (no process may use the GPU):",
+                    (
+                        "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/uvm.conf",
+                        "sudo modprobe -r nvidia_uvm",
+                        "sudo modprobe nvidia_uvm",
+                    ),
+                ),
+                Step(
+                    "Or add nokaslr to GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, and restart:",
+                    (_UPDATE_GRUB.get(commands.manager(facts), "sudo update-grub"), "sudo reboot"),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("kernel.log", line),
+                Evidence(f"{where}.cuda.init", codes.cuda(code)),
+                Evidence("kernel.cmdline", "without nokaslr") if cmdline else None,
+            ),
+        )
+
+
+class NodePermission(Rule):
+    id = "device-node-permission-denied"
+    layer = "driver user space"
+    title = "This user may not open the GPU's device nodes"
+    source = (
+        "NVIDIA/open-gpu-kernel-modules nv-reg.h: DeviceFileUID, DeviceFileGID, DeviceFileMode",
+        "NVIDIA Container Toolkit: user = root:video is the default on SUSE",
+    )
+    story = (
+        "The nodes are 0666 unless the module's parameters or the distribution restrict them to a group. "
+        "A user outside it gets code 4 from NVML and 100 from CUDA, while root sees the GPU."
+    )
+    needs = ("place.nvml.init", "place.device_nodes", "place.user.uid")
+    explains = _EVERYTHING
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            control = known(node(place, _CONTROL))
+            if control is not None and known(place.nvml.init) == 4 and self._is_shut_out(control, place):
+                return self._finding(facts, where, place, control)
+        return None
+
+    @staticmethod
+    def _is_shut_out(control: DeviceNode, place: Place) -> bool:
+        mode, gid, uid = known(control.mode), known(control.gid), known(place.user.uid)
+        if mode is None or gid is None or not uid or uid == known(control.uid) or not set(mode) <= set("01234567"):
+            return False
+        groups = {known(place.user.gid), *each(place.user.groups)}
+        return int(mode, 8) & 0o006 != 0o006 and gid not in groups
+
+    def _finding(self, facts: Facts, where: Where, place: Place, control: DeviceNode) -> Finding:
+        group = known(control.group) or str(known(control.gid))
+        params = known(facts.kernel.nvidia.params) or {}
+        return self.found(
+            where=where,
+            cause=f"{_CONTROL} is for the group {group} only, and this user ({known(place.user.uid)}) is not in it.",
+            fix=(
+                *self._join(facts, where, group),
+                Step(
+                    "Or open the nodes to everybody, and load the module again:",
+                    ("echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee /etc/modprobe.d/nvidia-nodes.conf",),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence(f"{where}.nvml.init", codes.nvml(4)),
+                Evidence(f"{where}.device_nodes", f"{_CONTROL}: mode {known(control.mode)}, group {group}"),
+                Evidence(f"{where}.user.groups", ", ".join(map(str, each(place.user.groups))) or "not known"),
+                *(
+                    Evidence("kernel.nvidia.params", f"{k}: {params[k]}")
+                    for k in sorted(params)
+                    if k.startswith("DeviceFile")
+                ),
+            ),
+        )
+
+    @staticmethod
+    def _join(facts: Facts, where: Where, group: str) -> tuple[Step, ...]:
+        if where == "host":
+            return (Step("Join the group, and log in anew:", (f"sudo usermod -aG {group} $USER",)),)
+        option = f"--group-add $(stat -c %g {_CONTROL})"
+        return (
+            Step("Start the container with the group:", (commands.run(facts, commands.gpu_options(facts), option),)),
+        )
+
+
+RULES: tuple[Rule, ...] = (NoUvmNode(), HmmWithKaslr(), NodePermission())

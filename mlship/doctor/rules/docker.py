@@ -1,0 +1,361 @@
+"""Rules of the Docker engine: which one it is, what it registered, and what its cgroups allow."""
+
+from mlship.doctor import codes, commands
+from mlship.doctor.asked import (
+    CDI,
+    host_is_well,
+    injection,
+    is_elsewhere,
+    is_rootless,
+    is_snap,
+    runtime,
+    runtime_mode,
+    said,
+    works,
+)
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import is_tegra, is_wsl, node
+
+_HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
+_NO_DRIVER = (
+    r"could not select device driver (\"\"|\\\"\\\"|\"nvidia\"|.*\[\[?gpu)|unknown or invalid runtime name: nvidia"
+)
+_SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such file)"
+_DENIED = r"bpf_prog_query\(BPF_CGROUP_DEVICE\)|devices\.allow: permission denied|failed to add device rules"
+_STARTS_WITH = ("message.could-not-select-device-driver", "message.unknown-runtime", "message.no-nvidia-smi")
+_NO_GPU = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
+
+
+class DockerSnap(Rule):
+    id = "docker-snap-no-nvidia"
+    layer = "engine"
+    title = "Docker is the snap, which does not see the host's toolkit"
+    source = (
+        *("canonical/docker-snap#148", "canonical/docker-snap#180", "canonical/docker-snap#184"),
+        *("canonical/docker-snap PR#161", "NVIDIA/nvidia-docker#1637", "NVIDIA/nvidia-docker#1243"),
+    )
+    story = (
+        "The snap is confined: it brings a toolkit of its own, and reads /var/snap/docker/current/config/daemon.json. "
+        "The host's toolkit, driver libraries and /etc/docker/daemon.json are not used, whatever they say."
+    )
+    needs = ("host.docker.binary | host.docker.root_dir",)
+    explains = (*_STARTS_WITH, "message.nvidia-container-cli", *_NO_GPU, "docker-no-nvidia-driver-registered")
+    rivals = ("docker-no-nvidia-driver-registered",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        docker = facts.host.docker
+        line, runtimes = said(facts, _SNAP_FAILS), known(docker.runtimes)
+        lacks = runtimes is not None and "nvidia" not in runtimes and not each(docker.discovered_devices)
+        if not is_snap(facts) or not host_is_well(facts) or works(facts) or not (line or lacks):
+            return None
+        install = "sudo apt-get install -y docker-ce docker-ce-cli containerd.io"
+        return self.found(
+            cause="Docker is a snap, confined, and has no nvidia runtime that works; the host's toolkit is not used.",
+            fix=(
+                Step(
+                    "Replace it by Docker's own packages (https://docs.docker.com/engine/install; images and volumes "
+                    "of the snap are left behind), and configure the toolkit:",
+                    (
+                        "sudo snap remove docker",
+                        install if commands.manager(facts) == "apt" else commands.install(facts, "docker-ce"),
+                        "sudo nvidia-ctk runtime configure --runtime=docker",
+                        "sudo systemctl restart docker",
+                    ),
+                ),
+                Step(
+                    "Or keep the snap, at revision 2932 or newer, and use its own runtime:",
+                    (
+                        "sudo snap refresh docker",
+                        "snap logs docker.nvidia-container-toolkit",
+                        commands.run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"),
+                    ),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("host.docker.binary", known(docker.binary) or "") if known(docker.binary) else None,
+                Evidence("host.docker.root_dir", known(docker.root_dir) or "") if known(docker.root_dir) else None,
+                Evidence("host.docker.runtimes", ", ".join(runtimes or ())) if lacks else None,
+                Evidence("host.nvml.init", codes.nvml(0)),
+                line,
+            ),
+        )
+
+
+class NoDriverRegistered(Rule):
+    id = "docker-no-nvidia-driver-registered"
+    layer = "engine"
+    title = "Docker does not know of the NVIDIA toolkit"
+    source = (
+        *("NVIDIA/nvidia-docker#1243", "NVIDIA/nvidia-docker#1352", "OpenBMB/XAgent#273", "infiniflow/ragflow#9573"),
+        "moby/moby daemon/devices_nvidia_linux.go",
+    )
+    story = (
+        "When it starts, dockerd looks for the toolkit's hooks on its PATH, and registers the GPU driver only if it "
+        "finds one. Without the toolkit, or where it was installed after that, --gpus all is refused. "
+        "The NVIDIA driver of the host is well, and CUDA is not needed on the host."
+    )
+    needs = ("host.docker.version", "host.docker.daemon_hooks | host.toolkit.version | host.toolkit.installed_at")
+    explains = (*_STARTS_WITH, *_NO_GPU)
+    rivals = ("docker-snap-no-nvidia",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        docker, line = facts.host.docker, said(facts, _NO_DRIVER)
+        if is_snap(facts) or is_elsewhere(facts) or not host_is_well(facts) or works(facts):
+            return None
+        if known(docker.version) is None or commands.engine(facts) != "docker" or self._by_cdi(facts):
+            return None
+        lacking, late = self._lacks(facts), self._is_late(facts)
+        if not (lacking and (line or self._is_the_way(facts))) and not (late and line):
+            return None
+        installed = known(facts.host.toolkit.version)
+        started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
+        return self.found(
+            cause=(
+                f"The toolkit was installed ({written}) after dockerd started ({started}), which has not seen it."
+                if late
+                else "dockerd finds none of the toolkit's hooks: the NVIDIA Container Toolkit is not "
+                + ("on its PATH." if installed else "installed.")
+            ),
+            fix=self._fix(facts, is_there=late or installed is not None),
+            evidence=(
+                *(Evidence("host.docker.daemon_hooks", f"{name}: not on dockerd's PATH") for name in lacking),
+                Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
+                Evidence("host.toolkit.installed_at", f"{written}, dockerd started {started}") if late else None,
+                Evidence("host.nvml.init", codes.nvml(0)),
+                line,
+            ),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, *, is_there: bool) -> tuple[Step, ...]:
+        rootless = is_rootless(facts)
+        configure = (
+            "nvidia-ctk runtime configure --runtime=docker --config=$HOME/.config/docker/daemon.json"
+            if rootless
+            else "sudo nvidia-ctk runtime configure --runtime=docker"
+        )
+        install = () if is_there else (commands.install(facts, "nvidia-container-toolkit"),)
+        say = "Have Docker see it:" if is_there else "Install it (from NVIDIA's repository), and have Docker see it:"
+        return (
+            Step(say, (*install, configure, commands.restart_engine(facts))),
+            Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
+        )
+
+    @staticmethod
+    def _lacks(facts: Facts) -> tuple[str, ...]:
+        """The hooks, where dockerd has none of them; empty where it has one, or nobody could tell."""
+        hooks = known(facts.host.docker.daemon_hooks)
+        if hooks is None:
+            return _HOOKS[:1] if is_absent(facts.host.toolkit.version) else ()
+        absent = tuple(name for name in _HOOKS if name in hooks and hooks[name] is None)
+        return absent if absent and not any(known(hook) for hook in hooks.values()) else ()
+
+    @staticmethod
+    def _is_late(facts: Facts) -> bool:
+        started, written = known(facts.host.docker.daemon_started_at), known(facts.host.toolkit.installed_at)
+        return bool(started and written and written > started)
+
+    @staticmethod
+    def _is_the_way(facts: Facts) -> bool:
+        """Nobody complained yet: it matters where Docker, and nothing else, is what gives the GPU here."""
+        others = (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
+        if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
+            return False
+        return not each(facts.host.cdi.specs) and "nvidia" not in each(facts.host.docker.runtimes)
+
+    @staticmethod
+    def _by_cdi(facts: Facts) -> bool:
+        """The container asks for CDI devices, which need no registered driver."""
+        return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
+
+
+class RootlessCgroups(Rule):
+    id = "rootless-docker-no-cgroups"
+    layer = "engine"
+    title = "Rootless Docker may not set device rules, and the legacy hook tries"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#1487", "NVIDIA/nvidia-container-toolkit#139", "moby/moby#38729"),
+        *("NVIDIA/libnvidia-container#154", "NVIDIA Container Toolkit install guide, rootless mode"),
+    )
+    story = (
+        "An ordinary user may not attach a device program to a cgroup. The legacy hook does so unless no-cgroups is "
+        "set in config.toml; rootless containers need no such rules. sudo does not help: the daemon is the user's."
+    )
+    needs = ("host.docker.rootless | host.docker.security_options", "host.toolkit.config")
+    explains = ("message.nvidia-container-cli", *_NO_GPU)
+
+    def look(self, facts: Facts) -> Finding | None:
+        config, line = known(facts.host.toolkit.config), said(facts, _DENIED)
+        if config is None or known(config.no_cgroups) is True or not is_rootless(facts) or works(facts):
+            return None
+        asked = each(facts.container.host_config.gpus) or runtime(facts) == "nvidia"
+        if injection(facts) != "legacy" or not (line or (asked and known(facts.container.status) != "running")):
+            return None
+        return self.found(
+            where="container",
+            cause="Docker is rootless, and no-cgroups is not set in the toolkit's config.toml.",
+            fix=(
+                Step(
+                    "Set it, and have the user's Docker know the runtime:",
+                    (
+                        "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place",
+                        "nvidia-ctk runtime configure --runtime=docker --config=$HOME/.config/docker/daemon.json",
+                        "systemctl --user restart docker",
+                    ),
+                ),
+                Step(
+                    "Or take the GPU by CDI:",
+                    (commands.run(facts, "--device nvidia.com/gpu=all"),),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("host.docker.rootless", "yes"),
+                Evidence("host.toolkit.config.no_cgroups", "false" if known(config.no_cgroups) is False else "not set"),
+                line,
+            ),
+        )
+
+
+class LostAfterReload(Rule):
+    id = "nvml-unknown-error-after-daemon-reload"
+    layer = "engine"
+    title = "The running container lost the GPU when systemd reloaded"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#48", "NVIDIA/nvidia-container-toolkit#251", "NVIDIA/nvidia-docker#1730"),
+        *("NVIDIA/nvidia-container-toolkit#1227", "NVIDIA/gpu-operator#485", "NVIDIA/gpu-operator#430"),
+        "NVIDIA Container Toolkit troubleshooting page",
+    )
+    story = (
+        "The legacy hook allows the device nodes in the container's cgroup behind runc's back. systemd does not know "
+        "of it, and writes the rules anew on `systemctl daemon-reload` (Kubernetes: on an update of the container's "
+        "resources). The nodes are there, and opening them is denied. The driver is well: no restart of the host."
+    )
+    needs = ("container.nvml.init", "host.nvml.init")
+    explains = _NO_GPU
+
+    def look(self, facts: Facts) -> Finding | None:
+        box, how = facts.container, injection(facts)
+        if known(box.nvml.init) != 999 or not host_is_well(facts) or how in CDI or is_rootless(facts):
+            return None
+        config = known(facts.host.toolkit.config)
+        if (config and known(config.no_cgroups)) or not self._is_systemd(facts) or self._is_older(facts):
+            return None
+        denied = self._is_denied(facts)
+        if denied is False:
+            return None
+        reloaded, started = known(facts.host.systemd_reloaded_at), known(box.started_at)
+        after = bool(reloaded and started and reloaded > started)
+        sure = after or (denied is True and how == "legacy")
+        return self.found(
+            where="container",
+            certainty="certain" if sure else "likely",
+            cause="The container's cgroup no longer allows the GPU's nodes"
+            + (f": systemd reloaded at {reloaded}, after the container started." if after else "."),
+            fix=self._fix(facts),
+            evidence=(
+                Evidence("container.nvml.init", codes.nvml(999)),
+                Evidence("host.nvml.init", codes.nvml(0)),
+                Evidence("container.device_nodes", "/dev/nvidiactl: opening it is denied (EPERM)") if denied else None,
+                Evidence("host.systemd_reloaded_at", f"{reloaded}, container started {started}") if after else None,
+                Evidence("host.docker.cgroup_driver", known(facts.host.docker.cgroup_driver) or "systemd"),
+                Evidence("container.injection", how) if how else None,
+            ),
+            decides=()
+            if sure
+            else (
+                Decider("host.systemd_reloaded_at", "journalctl -b _PID=1 | grep Reloading"),
+                Decider("container.device_nodes", "docker exec CONTAINER sh -c ': <> /dev/nvidiactl'"),
+            ),
+        )
+
+    @staticmethod
+    def _is_systemd(facts: Facts) -> bool:
+        """With cgroupfs systemd has no say, but the kubelet has."""
+        return known(facts.host.docker.cgroup_driver) != "cgroupfs" or known(facts.kubernetes) is not None
+
+    @staticmethod
+    def _is_older(facts: Facts) -> bool:
+        """The last reload was before the container started."""
+        reloaded, started = known(facts.host.systemd_reloaded_at), known(facts.container.started_at)
+        return bool(reloaded and started and reloaded <= started) and known(facts.kubernetes) is None
+
+    @staticmethod
+    def _is_denied(facts: Facts) -> bool | None:
+        control = known(node(facts.container, "/dev/nvidiactl"))
+        answer = known(control.open) if control else None
+        if is_absent(node(facts.container, "/dev/nvidiactl")):
+            return False
+        return None if answer is None else answer == "EPERM"
+
+    @staticmethod
+    def _fix(facts: Facts) -> tuple[Step, ...]:
+        if known(facts.kubernetes) is not None:
+            link = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"
+            return (
+                Step("Now: delete the pod, so that it is made anew."),
+                Step(
+                    "For good: CDI in the device plugin (deviceListStrategy: cdi-cri), and the links of the nodes:",
+                    (link,),
+                ),
+            )
+        service = looked_up(facts.host.services, "nvidia-cdi-refresh")
+        spec = () if known(service) else (commands.refresh_cdi(facts),)
+        return (
+            Step("Now: restart the container.", (commands.restart_container(facts),)),
+            Step(
+                "For good: give it the GPU by CDI, which tells runc of the nodes:",
+                (*spec, commands.run(facts, "--device nvidia.com/gpu=all")),
+            ),
+            Step(
+                'Or take the cgroup driver cgroupfs: "exec-opts": ["native.cgroupdriver=cgroupfs"] in '
+                "/etc/docker/daemon.json, then:",
+                ("sudo systemctl restart docker",),
+                instead=True,
+            ),
+        )
+
+
+class NoCgroupsAsRoot(Rule):
+    id = "no-cgroups-denies-device-nodes"
+    layer = "engine"
+    title = "no-cgroups is set, and the engine is not rootless: the GPU's nodes may not be opened"
+    source = ("NVIDIA Container Toolkit install guide, rootless mode: no-cgroups",)
+    story = (
+        "no-cgroups keeps the legacy hook from allowing the device nodes in the container's cgroup. That is for "
+        "rootless engines, which have no such rules. With an ordinary one the nodes are mounted and opening them is "
+        "denied, from the start: NVML returns 999."
+    )
+    needs = ("container.nvml.init", "host.toolkit.config")
+    explains = _NO_GPU
+
+    def look(self, facts: Facts) -> Finding | None:
+        box, config = facts.container, known(facts.host.toolkit.config)
+        if config is None or known(config.no_cgroups) is not True or is_rootless(facts) or not host_is_well(facts):
+            return None
+        if known(box.nvml.init) != 999 or known(box.host_config.privileged) or runtime_mode(facts) in CDI:
+            return None
+        return self.found(
+            where="container",
+            cause="no-cgroups = true in the toolkit's config.toml, and Docker runs as root: nothing allows the nodes.",
+            fix=(
+                Step(
+                    "Unset it, and make the container anew:",
+                    ("sudo nvidia-ctk config --in-place --set nvidia-container-cli.no-cgroups=false",),
+                ),
+            ),
+            evidence=(
+                Evidence("container.nvml.init", codes.nvml(999)),
+                Evidence("host.nvml.init", codes.nvml(0)),
+                Evidence("host.toolkit.config.no_cgroups", "true"),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    *(DockerSnap(), NoDriverRegistered(), RootlessCgroups(), LostAfterReload(), NoCgroupsAsRoot()),
+)

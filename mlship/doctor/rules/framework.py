@@ -1,0 +1,280 @@
+"""Rules of frameworks against the driver and the GPUs: judged as the build judges a lock."""
+
+from collections.abc import Iterator
+from shlex import quote
+from typing import ClassVar
+
+from mlship.cuda.match import Kind, Reason, first_driver, offered_by
+from mlship.cuda.versions import Cuda
+from mlship.doctor import advice, codes
+from mlship.doctor.facts.fact import Fact, each, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import CudaDevice, Place
+from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.stacks import Judged, as_cuda, driver_version, installed, judged, profile
+from mlship.doctor.views import places
+
+_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
+_DRIVER = "kernel.nvidia.version | kernel.modules | place.nvml.driver_version | place.cuda.driver_version"
+_INSTALLED = "place.pythons | image.pythons | image.cuda_version | place.env"
+_OLD, _NO_KERNEL, _BAD_PTX = 35, 209, 222
+_PTX = "unsupported toolchain"
+
+
+def _starts(place: Place) -> bool:
+    """Nothing below the framework is known to be ill."""
+    return known(place.cuda.init) in {0, None}
+
+
+def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -> tuple[Step, ...]:
+    """What runs here; then the driver, where that is a way."""
+    here = installed(item.environment) if item.environment else {}
+    image = advice.base_image(item.host)
+    first = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
+    if first is None and not item.package and image:
+        first = Step(f"Build the image on one whose CUDA this driver and this GPU run, such as {image}.")
+    update = advice.driver(facts, item.host, needs.needs if needs else None)
+    steps = tuple(step for step in (first, update, *more) if step)
+    if steps and first is None:
+        steps = (advice.first(steps[0]), *steps[1:])
+    return steps or (Step("Install a build that holds code for this GPU, or build it from source for it."),)
+
+
+def _evidence(item: Judged) -> tuple[Evidence, ...]:
+    """The versions on both sides."""
+    offered = offered_by(item.host)
+    said = f" (CUDA {offered})" if offered else ""
+    where = f"{item.where}.pythons" if item.environment else "image.cuda_version"
+    torch = known(item.environment.torch) if item.environment and item.package == "torch" else None
+    code = each(torch.arch_list) if torch else ()
+    return (
+        Evidence(where, f"{item.package} {item.version}".strip()),
+        *((Evidence(f"{where}.torch.arch_list", " ".join(code)),) if code else ()),
+        Evidence("kernel.nvidia.version", f"{item.host.driver}{said}"),
+        *(Evidence("nvml.devices", f"{gpu.name}, compute capability {gpu.capability}") for gpu in item.host.gpus),
+    )
+
+
+class DriverTooOld(Rule):
+    id = "runtime-35-driver-too-old"
+    layer = "framework"
+    title = "What is installed needs a newer driver than this host has"
+    source = ("PyTorch RELEASE.md, release compatibility matrix", "CUDA Toolkit release notes, table 2")
+    story = (
+        "A CUDA library starts on drivers of its own major or newer: CUDA 13 needs R580, CUDA 12 R525. A plain install "
+        "brings the newest CUDA, and the runtime returns 35 where the driver is older. Installing a CUDA toolkit on "
+        "the host changes nothing: wheels and images bring their own."
+    )
+    needs = (_DRIVER, f"{_INSTALLED} | place.cuda.runtime_code")
+    explains = ("cuda.runtime=35", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for item in judged(facts):
+            reason = item.reason("driver-floor")
+            if reason and self._fits(item):
+                return self.found(
+                    where=item.where,
+                    cause=f"{item.stack.name} needs driver {reason.needs} or newer; this host has {item.host.driver}.",
+                    fix=_fix(facts, item, reason, advice.forward(item.host, item.stack.cuda)),
+                    evidence=(*_evidence(item), *self._codes(item.where, item.place)),
+                )
+        return self._unnamed(facts)
+
+    @staticmethod
+    def _fits(item: Judged) -> bool:
+        code = known(item.place.cuda.runtime_code)
+        if item.works or not _starts(item.place):
+            return False
+        return code == _OLD or (bool(item.package) and (item.works is False or code is None))
+
+    def _unnamed(self, facts: Facts) -> Finding | None:
+        """Nobody knows which CUDA it is, but its runtime says that it is newer than the driver's."""
+        for where, place in places(facts):
+            host, said = profile(facts, place), known(place.cuda.driver_version)
+            if known(place.cuda.runtime_code) != _OLD or known(place.cuda.init) != 0 or not said or host is None:
+                continue
+            image = advice.base_image(host)
+            return self.found(
+                where=where,
+                cause=f"The CUDA runtime in use is of a newer major than this host's driver, {host.driver}.",
+                fix=(
+                    Step(
+                        "Take libraries or an image whose CUDA is not newer than the driver's"
+                        + (f", such as {image}." if image else ".")
+                    ),
+                    Step("Or update the host's driver to one of that CUDA or newer.", instead=True),
+                ),
+                evidence=(
+                    *self._codes(where, place),
+                    Evidence(f"{where}.cuda.init", codes.cuda(0)),
+                    Evidence(f"{where}.cuda.driver_version", str(said)),
+                ),
+            )
+        return None
+
+    @staticmethod
+    def _codes(where: Where, place: Place) -> tuple[Evidence, ...]:
+        code = known(place.cuda.runtime_code)
+        return (Evidence(f"{where}.cuda.runtime_code", codes.cuda(code)),) if code else ()
+
+
+class _NoKernels(Rule):
+    """What is installed holds no code for a GPU."""
+
+    kind: ClassVar[Kind]
+    layer = "framework"
+    needs = ("place.cuda.devices | place.nvml.devices", _DRIVER, _INSTALLED)
+    explains = ("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for item in judged(facts):
+            reason = item.reason(self.kind)
+            if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
+                return self.found(
+                    where=item.where,
+                    cause=f"{reason.text}.",
+                    fix=_fix(facts, item, None),
+                    evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _NO_KERNEL)),
+                )
+        return None
+
+
+def _no_kernel_was_seen(facts: Facts, place: Place) -> bool:
+    said = any("no kernel image" in line for line in each(facts.messages))
+    return said or any(known(device.kernel_code) == _NO_KERNEL for device in each(place.cuda.devices))
+
+
+def _kernel_codes(where: Where, place: Place, code: int) -> tuple[Evidence, ...]:
+    devices: Fact[tuple[CudaDevice, ...]] = place.cuda.devices
+    seen = any(known(device.kernel_code) == code for device in each(devices))
+    return (Evidence(f"{where}.cuda.devices", f"the first kernel returns {codes.cuda(code)}"),) if seen else ()
+
+
+class TooNewGpu(_NoKernels):
+    id = "blackwell-sm120-old-torch"
+    kind = "arch-too-new"
+    title = "What is installed was built before this GPU existed"
+    source = (
+        *("pytorch/pytorch#150733", "pytorch/pytorch#167244", "xorbitsai/inference#3603", "pBFSLab/DeepPrep#233"),
+        "DreamTechAI/Direct3D-S2#32",
+    )
+    story = (
+        "Wheels hold machine code for some GPUs. Without code of the GPU's own generation, and without PTX that the "
+        "driver could translate, nothing runs; torch.cuda.is_available() is True all the same. Another driver does "
+        "not help."
+    )
+
+
+class DroppedGpu(_NoKernels):
+    id = "pascal-volta-cuda13-wheel"
+    kind = "arch-dropped"
+    title = "What is installed no longer supports this GPU"
+    source = (
+        *("PyTorch RELEASE.md, CUDA support matrix", "pytorch/pytorch#157517", "NVIDIA CUDA 13.0 release notes"),
+        "onnxruntime 1.30 on a GTX 1080 Ti: CUBLAS failure 8",
+    )
+    story = (
+        "CUDA 13 dropped Maxwell, Pascal and Volta, and builds for CUDA 12.8 and newer left some of them out before "
+        "that. The driver R580 still drives those GPUs and reports CUDA 13.0, which says nothing about the libraries."
+    )
+
+
+def _newest(item: Judged) -> Cuda:
+    """Of what it was built with, and of the libraries that compile for it at run time."""
+    return max(item.stack.built, item.stack.cuda)
+
+
+def _build_for(item: Judged) -> str:
+    """What tells the compilers to write machine code for the GPUs here."""
+    capabilities = sorted({gpu.capability for gpu in item.host.gpus if gpu.capability})
+    if not capabilities:
+        return "nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST"
+    return f"nvcc -arch=sm_{capabilities[0].replace('.', '')}, TORCH_CUDA_ARCH_LIST='{' '.join(capabilities)}'"
+
+
+class UnsupportedPtx(Rule):
+    id = "unsupported-ptx-version-222"
+    layer = "framework"
+    title = "PTX of a CUDA that is newer than the driver's"
+    source = (
+        *("CUDA driver_types.h: cudaErrorUnsupportedPtxVersion", "ollama/ollama discover/cuda_compat.go"),
+        "NVIDIA CUDA Compatibility: minor-version compatibility leaves PTX out",
+    )
+    story = (
+        "Within a CUDA major, programs run on older drivers, but only by machine code for the GPU. PTX is compiled by "
+        "the driver, which cannot read that of a newer CUDA. What is compiled at run time (NVRTC, Triton, Numba, "
+        "CuPy) is of the CUDA it was installed with."
+    )
+    needs = (_DRIVER, f"{_INSTALLED} | place.cuda.devices")
+    explains = ("cuda.kernel=222", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        return next(self._looks(facts), None)
+
+    def _looks(self, facts: Facts) -> Iterator[Finding]:
+        everything = judged(facts)
+        for item in everything:
+            if (reason := item.reason("ptx-jit")) and _starts(item.place):
+                yield self._finding(facts, item, f"{reason.text}.", measured=True)
+        for where, place in places(facts):
+            seen = bool(_kernel_codes(where, place, _BAD_PTX))
+            said = any(_PTX in line for line in each(facts.messages))
+            newer = [item for item in everything if item.where == where and self._is_newer(item)]
+            if newer and (seen or said):
+                item = newer[0]
+                named = f"PTX of CUDA {_newest(item)}{f' ({item.stack.name})' if item.package else ' (the image)'}"
+                cause = f"{named} is newer than driver {item.host.driver}, which is of CUDA {offered_by(item.host)}."
+                yield self._finding(facts, item, cause, measured=seen)
+            elif seen and driver_version(facts, place):
+                yield self._unnamed(facts, where, place)
+
+    @staticmethod
+    def _is_newer(item: Judged) -> bool:
+        offered = offered_by(item.host)
+        return offered is not None and _newest(item) > offered
+
+    def _finding(self, facts: Facts, item: Judged, cause: str, *, measured: bool) -> Finding:
+        certainty: Certainty = "certain" if measured else "likely"
+        needs = first_driver(_newest(item))
+        update = advice.driver(facts, item.host, needs)
+        here = installed(item.environment) if item.environment else {}
+        other = self._other(item, here)
+        build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
+        steps = (other, build if other else advice.first(build), update, advice.forward(item.host, _newest(item)))
+        return self.found(
+            where=item.where,
+            certainty=certainty,
+            cause=cause,
+            fix=tuple(step for step in steps if step),
+            evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _BAD_PTX)),
+            decides=()
+            if measured
+            else (Decider("cuda.devices", "run the program that fails, with CUDA_LAUNCH_BLOCKING=1"),),
+        )
+
+    @staticmethod
+    def _other(item: Judged, here: dict[str, str]) -> Step | None:
+        """The compiler of the driver's CUDA, where a wheel brings a newer one; else another build of the package."""
+        offered = offered_by(item.host)
+        for name, version in sorted(here.items()):
+            cuda = as_cuda(version) if name.startswith("nvidia-cuda-nvrtc") else None
+            if cuda and offered and cuda > offered and cuda.major == offered.major:
+                say = "Take the run-time compiler of the driver's CUDA:"
+                return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
+        step = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
+        return None if step and f"CUDA {item.stack.built}," in step.say else step
+
+    def _unnamed(self, facts: Facts, where: Where, place: Place) -> Finding:
+        return self.found(
+            where=where,
+            cause=f"A kernel came as PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
+            fix=(
+                Step("Build it with machine code for this GPU: nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST."),
+                Step("Or update the host's driver to that of the CUDA it was built with.", instead=True),
+            ),
+            evidence=_kernel_codes(where, place, _BAD_PTX),
+        )
+
+
+RULES: tuple[Rule, ...] = (DriverTooOld(), TooNewGpu(), DroppedGpu(), UnsupportedPtx())

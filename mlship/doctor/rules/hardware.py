@@ -1,0 +1,380 @@
+"""Rules of the GPU itself: does it answer, has it power, is its memory well, is its fabric up."""
+
+import re
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Service
+from mlship.doctor.facts.place import NvmlDevice
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import told
+from mlship.doctor.versions import branch, same
+from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
+
+_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+# Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
+_ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
+# Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
+_SAYS_NOTHING = {4, 9, 12, 18}
+_NVML_DEVICES = Decider("nvml.devices", "nvidia-smi -q")
+_LOG = Decider("kernel.log", "sudo dmesg | grep -iE 'nvrm|xid'")
+
+
+def _answers_with(facts: Facts, code: int) -> tuple[Evidence, ...]:
+    """Where NVML gives this code, for a device or for all."""
+    found = []
+    for where, place in places(facts):
+        if known(place.nvml.init) == code:
+            found.append(Evidence(f"{where}.nvml.init", codes.nvml(code)))
+        for device in each(place.nvml.devices):
+            calls = sorted(call for call, answer in (known(device.codes) or {}).items() if answer == code)
+            if calls:
+                found.append(Evidence(f"{where}.nvml.devices", f"{_label(device)}: {calls[0]} = {codes.nvml(code)}"))
+    return tuple(found)
+
+
+def _label(device: NvmlDevice) -> str:
+    return f"GPU {known(device.pci_bus_id) or known(device.uuid) or known(device.index)}"
+
+
+def _all_answer(facts: Facts) -> bool | None:
+    """NVML on the host counts every GPU of the bus, and none returns an error; None where it is not known."""
+    nvml = facts.host.nvml
+    count, on_bus = known(nvml.device_count), [gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci"]
+    code = known(nvml.init)
+    if code in _SAYS_NOTHING or (count is None and not code):
+        return None
+    if count is None or code:
+        return False
+    ill = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
+    return not ill and count >= len(on_bus)
+
+
+class FallenOffTheBus(Rule):
+    id = "gpu-fallen-off-the-bus"
+    layer = "hardware"
+    title = "A GPU has fallen off the bus (Xid 79)"
+    source = (
+        "NVIDIA GPU Operator troubleshooting: GFD in CrashLoopBackOff, Xid 79",
+        "leptonai/gpud pkg/nvidia/errors/error.go (gpud#604)",
+        "NVIDIA Xid errors: 79",
+    )
+    story = (
+        "The PCIe link or the GPU's power failed, and the GPU no longer answers: its configuration space reads as ff, "
+        "NVML returns 15, the kernel log has Xid 79. Container tools that ask it run into their time limit. "
+        "Software cannot bring it back; a power cycle may."
+    )
+    needs = ("place.nvml.devices | place.nvml.init | kernel.pci | kernel.log | messages",)
+    explains = (*_EVERYTHING, "gpu-requires-reset", "k8s-xid-marks-gpu-unhealthy")
+
+    def look(self, facts: Facts) -> Finding | None:
+        dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
+        lost = _answers_with(facts, 15)
+        line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
+        heard = told(facts, r"GPU is lost|fallen off the bus")
+        answering = _all_answer(facts)
+        if not (dead or lost) and (answering is True or not (line or heard)):
+            return None
+        certain = bool(dead or lost or (line and answering is False))
+        where = self._address(line) or next((known(gpu.address) for gpu in dead), None)
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (_NVML_DEVICES, Decider("kernel.pci", "lspci -d 10de:")),
+            cause=f"The GPU{f' at {where}' if where else ''} no longer answers: its PCIe link or its power failed.",
+            fix=self._fix(facts),
+            evidence=(
+                *lost,
+                *(Evidence("kernel.pci", f"{known(gpu.address)}: revision ff, it does not answer") for gpu in dead),
+                Evidence("kernel.log", line) if line else None,
+                self._count(facts),
+                heard,
+            ),
+        )
+
+    @staticmethod
+    def _address(line: str | None) -> str | None:
+        found = re.search(r"PCI:([0-9a-fA-F:.]+)\)", line or "")
+        return found.group(1) if found else None
+
+    @staticmethod
+    def _count(facts: Facts) -> Evidence | None:
+        count, on_bus = known(facts.host.nvml.device_count), len(gpus(facts))
+        if count is None or count >= on_bus:
+            return None
+        return Evidence("host.nvml.device_count", f"{count}, and the PCI bus has {on_bus}")
+
+    @staticmethod
+    def _fix(facts: Facts) -> tuple[Step, ...]:
+        node_facts = known(facts.kubernetes)
+        name = quote((known(node_facts.node) if node_facts else None) or "NODE")
+        drain = f"kubectl drain {name} --ignore-daemonsets --delete-emptydir-data"
+        return (
+            *((Step("Move the pods away:", (drain,)),) if node_facts else ()),
+            Step("Switch the machine off and on (a virtual machine: stop and start it):", ("sudo poweroff",)),
+            Step("If it happens again: reseat the card and its power cables, look at power and heat, return the card."),
+        )
+
+
+class NoPowerCable(Rule):
+    id = "power-cable-missing"
+    layer = "hardware"
+    title = "A GPU has no external power"
+    source = (
+        "NVML API reference, nvmlReturn_t: NVML_ERROR_INSUFFICIENT_POWER",
+        "NVIDIA/open-gpu-kernel-modules osinit.c (the message)",
+        "NVIDIA GPU Operator troubleshooting: nvidia-smi return code 8",
+    )
+    story = (
+        "The card's auxiliary power connector is empty or badly seated. The module loads, refuses the GPU, and says "
+        "so in the kernel log; NVML returns 8. No software mends it."
+    )
+    needs = ("place.nvml.devices | place.nvml.init | kernel.log | messages",)
+    explains = _EVERYTHING
+
+    def look(self, facts: Facts) -> Finding | None:
+        answers = _answers_with(facts, 8)
+        line = log_line(facts, r"(?i)necessary power cables|external power cables")
+        heard = told(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
+        if not answers and (_all_answer(facts) is True or not (line or heard)):
+            return None
+        certain = bool(answers or line)
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (_LOG,),
+            cause="The external power cables of a GPU are not connected.",
+            fix=(
+                Step("Switch the machine off:", ("sudo poweroff",)),
+                Step("Connect every power connector of the card, each with its own cable, and switch it on again."),
+            ),
+            evidence=(*answers, Evidence("kernel.log", line) if line else None, heard),
+        )
+
+
+class RequiresReset(Rule):
+    id = "gpu-requires-reset"
+    layer = "hardware"
+    title = "A GPU needs a reset (uncorrectable memory errors, or a pending row remap)"
+    source = (
+        "leptonai/gpud components ecc and remapped-rows; pkg/nvidia/errors",
+        "NVIDIA GPU memory error management: row remapping",
+        "NVIDIA Xid errors: 48, 63, 64, 94, 95",
+    )
+    story = (
+        "A memory error that ECC cannot correct ends the program with CUDA error 214. The row is remapped (or the page "
+        "retired) at the next reset, and until then NVML reports it as pending, or returns 16 for the GPU."
+    )
+    needs = ("place.nvml.devices | place.nvml.init | place.cuda.init | place.cuda.devices | kernel.log | messages",)
+    explains = (*_EVERYTHING, "k8s-xid-marks-gpu-unhealthy")
+
+    def look(self, facts: Facts) -> Finding | None:
+        pending, failed = self._pending(facts), self._failed(facts)
+        measured = (*_answers_with(facts, 16), *pending, *failed)
+        signs = self._signs(facts)
+        if not measured and (not signs or self._is_clean(facts)):
+            return None
+        return self.found(
+            certainty="certain" if measured else "likely",
+            decides=() if measured else (_NVML_DEVICES,),
+            cause="A GPU had memory errors that cannot be corrected, and works again only after a reset."
+            if pending or signs
+            else "A GPU's memory has failed: no row is left to remap."
+            if failed
+            else "A GPU is in a state that only a reset ends.",
+            fix=self._fix(facts, failed=bool(failed)),
+            evidence=(*measured, *signs),
+        )
+
+    @staticmethod
+    def _pending(facts: Facts) -> tuple[Evidence, ...]:
+        return tuple(
+            Evidence(f"{where}.nvml.devices", f"{_label(device)}: a row remap or page retirement is pending")
+            for where, place in places(facts)
+            for device in each(place.nvml.devices)
+            if ((rows := known(device.remapped_rows)) and known(rows.pending)) or known(device.retired_pages_pending)
+        )
+
+    @staticmethod
+    def _failed(facts: Facts) -> tuple[Evidence, ...]:
+        return tuple(
+            Evidence(f"{where}.nvml.devices", f"{_label(device)}: row remapping failed")
+            for where, place in places(facts)
+            for device in each(place.nvml.devices)
+            if (rows := known(device.remapped_rows)) and known(rows.failure)
+        )
+
+    @staticmethod
+    def _signs(facts: Facts) -> tuple[Evidence, ...]:
+        line = log_line(facts, r"Xid.*: (48|63|64|95)\b|GPU Reset Required")
+        heard = told(facts, r"(?i)uncorrectable ECC error|requires reset")
+        refused = tuple(Evidence(fact, codes.cuda(214)) for fact, code in cuda_codes(facts) if code == 214)
+        return (*refused, *((Evidence("kernel.log", line),) if line else ()), *((heard,) if heard else ()))
+
+    @staticmethod
+    def _is_clean(facts: Facts) -> bool:
+        """NVML was asked about every GPU, and nothing is pending: the log tells of what a reset has mended."""
+        devices = each(facts.host.nvml.devices)
+        asked = [is_known(device.retired_pages_pending) and is_known(device.remapped_rows) for device in devices]
+        refused = any(code == 214 for _, code in cuda_codes(facts))
+        return bool(devices) and all(asked) and not refused
+
+    @staticmethod
+    def _fix(facts: Facts, *, failed: bool) -> tuple[Step, ...]:
+        ill = [
+            known(device.index)
+            for device in each(facts.host.nvml.devices)
+            if 16 in (known(device.codes) or {}).values()
+            or known(device.retired_pages_pending)
+            or ((rows := known(device.remapped_rows)) and known(rows.pending))
+        ]
+        number = next((str(index) for index in ill if index is not None), "N")
+        return (
+            Step("Stop all programs that use the GPU, and reset it:", (f"sudo nvidia-smi --gpu-reset -i {number}",)),
+            Step("Or, where it cannot be reset alone (NVLink, a virtual machine), restart:", ("sudo reboot",), True),
+            *((Step("Return the card: its memory has no spare rows left."),) if failed else ()),
+        )
+
+
+class NoFabricManager(Rule):
+    id = "fabric-manager-not-running"
+    layer = "driver user space"
+    title = "The GPUs are joined by NVSwitch, and Fabric Manager does not run"
+    source = (
+        "NVIDIA GPU Operator troubleshooting: validator pods crash with 'system not yet initialized'",
+        "NVIDIA Fabric Manager user guide",
+        "leptonai/gpud components/accelerator/nvidia/fabric-manager",
+    )
+    story = (
+        "On HGX and DGX boards nvidia-fabricmanager, of exactly the driver's version, must register the GPUs in the "
+        "NVLink fabric before CUDA starts; until then nvidia-smi works and cuInit returns 802. On GB200 racks it runs "
+        "on the switch trays, and is not meant to run on the compute node."
+    )
+    needs = ("host.services", "place.cuda.init | place.cuda.runtime_code | place.nvml.devices | messages")
+    explains = _EVERYTHING
+
+    def look(self, facts: Facts) -> Finding | None:
+        trouble = self._trouble(facts)
+        if not trouble or not self._has_fabric(facts) or self._is_grace(facts):
+            return None
+        service = looked_up(facts.host.services, "nvidia-fabricmanager")
+        if not is_known(service):
+            return None
+        shown = self._shown(facts, service)
+        bare = self._waits(facts) and known(facts.host.virtualization) == "none"  # a guest's may run outside
+        certain = (
+            (bare or bool(self._switches(facts)))
+            and bool(shown)
+            and not driver_is_contained(facts)
+            and trouble[0].fact != "messages"
+        )
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
+            cause="The GPUs wait to be registered in the NVLink fabric, "
+            + (
+                f"and nvidia-fabricmanager is {shown}."
+                if shown
+                else "and nvidia-fabricmanager runs and has not done it."
+            ),
+            fix=self._fix(facts, service),
+            evidence=(
+                *trouble,
+                *self._switches(facts),
+                Evidence("host.services.nvidia-fabricmanager", shown or "active"),
+                self._log(service),
+            ),
+        )
+
+    @staticmethod
+    def _trouble(facts: Facts) -> tuple[Evidence, ...]:
+        refused = tuple(Evidence(fact, codes.cuda(802)) for fact, code in cuda_codes(facts) if code == 802)
+        states = {1: "not started", 2: "in progress"}
+        waiting = tuple(
+            Evidence("host.nvml.devices", f"{_label(device)}: fabric state {states[state]}")
+            for device in each(facts.host.nvml.devices)
+            if (state := known(device.fabric_state)) in states
+        )
+        heard = told(facts, "system not yet initialized")
+        works = any(known(place.cuda.init) == 0 for _, place in places(facts))
+        found = (*refused, *waiting[:1], *((heard,) if heard else ()))
+        return () if works and not refused else found
+
+    def _has_fabric(self, facts: Facts) -> bool:
+        devices = each(facts.host.nvml.devices)
+        named = any(
+            _ON_BOARD.search(known(device.name) or "") and not is_known(device.fabric_state) for device in devices
+        )
+        return bool(self._switches(facts)) or self._waits(facts) or named
+
+    @staticmethod
+    def _waits(facts: Facts) -> bool:
+        return any(known(device.fabric_state) in {1, 2, 3} for device in each(facts.host.nvml.devices))
+
+    @staticmethod
+    def _switches(facts: Facts) -> tuple[Evidence, ...]:
+        on_bus = [
+            device
+            for device in each(facts.kernel.pci)
+            if known(device.vendor) == NVIDIA and (known(device.class_code) or "").startswith("0680")
+        ]
+        if on_bus:
+            return (Evidence("kernel.pci", f"{len(on_bus)} NVSwitch"),)
+        control = "/dev/nvidia-nvswitchctl"
+        there = known(node(facts.host, control)) is not None
+        return (Evidence("host.device_nodes", f"{control}: there"),) if there else ()
+
+    @staticmethod
+    def _is_grace(facts: Facts) -> bool:
+        names = [known(gpu.name) or "" for gpu in gpus(facts)]
+        names += [known(device.name) or "" for device in each(facts.host.nvml.devices)]
+        return known(facts.host.os.arch) in {"aarch64", "arm64"} or any(re.search(r"\bG[BH]\d", n) for n in names)
+
+    @staticmethod
+    def _shown(facts: Facts, fact: Fact[Service]) -> str:
+        """What is wrong with the unit; empty where it runs and is of the driver's version."""
+        service, driver = known(fact), kernel_driver(facts)
+        if service is None:
+            return "not installed"
+        version, active = known(service.version), known(service.active)
+        if version and driver and not same(version, driver):
+            return f"of version {version}, and the driver is {driver}"
+        return "" if active in {"active", None} else f"{active}"
+
+    @staticmethod
+    def _log(fact: Fact[Service]) -> Evidence | None:
+        service = known(fact)
+        lines = each(service.log) if service else ()
+        return Evidence("host.services.nvidia-fabricmanager", lines[-1]) if lines else None
+
+    def _fix(self, facts: Facts, service: Fact[Service]) -> tuple[Step, ...]:
+        if driver_is_contained(facts):
+            driver = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
+            return (Step("Fabric Manager runs in the driver's container; see what it says there:", (driver,)),)
+        start = "sudo systemctl enable --now nvidia-fabricmanager"
+        shown = self._shown(facts, service)
+        if not is_absent(service) and not shown.startswith("of version"):
+            journal = "journalctl -u nvidia-fabricmanager -b --no-pager | tail -n 50"
+            again = "sudo systemctl restart nvidia-fabricmanager"
+            return (Step("Start it; if it does not stay, its log says why:", (start if shown else again, journal)),)
+        new = any(re.search(r"\bB\d", known(device.name) or "") for device in each(facts.host.nvml.devices))
+        return (
+            Step(
+                "Install Fabric Manager of exactly the driver's version, and start it:",
+                (self._install(facts), start, "sudo systemctl restart nvidia-fabricmanager"),
+            ),
+            *((Step("HGX B200 and newer need NVIDIA's nvlsm as well, from the same repository."),) if new else ()),
+        )
+
+    @staticmethod
+    def _install(facts: Facts) -> str:
+        version = kernel_driver(facts)
+        if version is None:
+            return commands.install(facts, "nvidia-fabricmanager-$(modinfo -F version nvidia | cut -d. -f1)")
+        if commands.manager(facts) == "apt":
+            return commands.install(facts, quote(f"nvidia-fabricmanager-{branch(version)}={version}*"))
+        return commands.install(facts, quote(f"nvidia-fabric-manager-{version}"))
+
+
+RULES: tuple[Rule, ...] = (FallenOffTheBus(), NoPowerCable(), RequiresReset(), NoFabricManager())

@@ -1,0 +1,276 @@
+"""Rules of the image: what it brings that it should not, and what it lacks."""
+
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Library, Place
+from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import branch, newer, numbers, same
+from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, node, places, variable
+
+_FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
+_CONSUMER = frozenset({"GeForce", "Titan"})
+_MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version")
+
+
+class DriverInImage(Rule):
+    id = "nvml-mismatch-only-inside-container"
+    layer = "image"
+    title = "The image ships driver libraries of its own"
+    source = ("k4yt3x/video2x#1226", "NVIDIA/nvidia-docker#1168")
+    story = (
+        "Driver libraries belong to the host and are mounted into the container. A package in the image "
+        "(nvidia-utils-*, libnvidia-compute-*) brought its own, of another version, and the loader takes those. "
+        "The host is well, so restarting it does nothing."
+    )
+    needs = ("kernel.nvidia.version | kernel.modules",)
+    explains = ("nvml.*", *_FOLLOWS, "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        module = kernel_driver(facts)
+        if module is None or known(facts.host.nvml.init) not in {0, None}:
+            return None
+        found = self._loaded(facts, module) or self._on_disk(facts, module)
+        if found is None:
+            return None
+        library, certainty = found
+        code = known(facts.container.nvml.init)
+        return self.found(
+            where="container",
+            certainty=certainty,
+            cause=f"{library.path} is a file of the image, of driver {known(library.version)}; the host's is {module}.",
+            fix=(
+                Step(
+                    "Remove the driver's packages in the Dockerfile, and build the image anew:", (self._purge(library),)
+                ),
+                Step("Install CUDA's packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."),
+            ),
+            evidence=(
+                Evidence("container.nvml.init", codes.nvml(code)) if code else None,
+                Evidence("container.nvml.library" if code else "image.driver_libraries", library.path),
+                Evidence("kernel.nvidia.version", module),
+                Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
+            ),
+            decides=() if code else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+        )
+
+    @staticmethod
+    def _purge(library: Library) -> str:
+        package = known(library.package)
+        return " ".join(
+            ("RUN apt-get purge -y", *((quote(package),) if package else ("'libnvidia-*' 'nvidia-utils-*'",)))
+        )
+
+    @staticmethod
+    def _loaded(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
+        library = known(facts.container.nvml.library)
+        version = known(library.version) if library else None
+        if library is None or version is None or same(version, module) or known(library.mounted) is not False:
+            return None
+        return (library, "certain") if known(facts.container.nvml.init) == 18 else None
+
+    @staticmethod
+    def _on_disk(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
+        """Before a container was looked at: it will depend on which of the two the loader takes."""
+        if known(facts.container.nvml.init) is not None:
+            return None
+        for library in each(facts.image.driver_libraries):
+            version = known(library.version)
+            if version and not same(version, module) and not is_compat(library.path):
+                return library, "likely"
+        return None
+
+
+class CompatOlderThanDriver(Rule):
+    id = "compat-older-than-host-driver-803"
+    layer = "image"
+    title = "The image's cuda-compat library hides the host's newer driver"
+    source = (
+        *("vllm-project/vllm#32373", "vllm-project/vllm#34821", "vllm-project/vllm#33992", "ai-dynamo/nixl#441"),
+        "NVIDIA forward compatibility guide",
+    )
+    story = (
+        "A cuda-compat libcuda works on kernel drivers that are older than itself. An image that puts its "
+        "compat folder first on the loader's path, always, fails with 803 as soon as the host's driver is newer. "
+        "Updating the driver makes it no better: it is newer already."
+    )
+    needs = ("place.cuda.init", "place.cuda.library")
+    explains = (*_FOLLOWS, "require-not-enforced-cdi")
+    rivals = ("compat-on-geforce-804",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        module = kernel_driver(facts)
+        for where, place in places(facts):
+            library = known(place.cuda.library)
+            if library is None or known(place.cuda.init) != 803 or not is_compat(library.path):
+                continue
+            version = known(library.version)
+            if module and version and not newer(module, version):
+                continue
+            return self._finding(facts, where, place, library)
+        return None
+
+    def _finding(self, facts: Facts, where: Where, place: Place, library: Library) -> Finding:
+        module, version = kernel_driver(facts), known(library.version)
+        sure = bool(module and version)
+        return self.found(
+            where=where,
+            certainty="certain" if sure else "likely",
+            cause=f"libcuda comes from {library.path}"
+            + (
+                f", made for drivers older than {version}; this host has {module}."
+                if sure
+                else ", a cuda-compat folder."
+            ),
+            fix=_without_compat(facts, place),
+            evidence=(
+                Evidence(f"{where}.cuda.init", codes.cuda(803)),
+                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'not known'}"),
+                Evidence("kernel.nvidia.version", module) if module else None,
+                *_compat_on_path(where, place),
+            ),
+            decides=() if sure else (_MODULE_VERSION,),
+        )
+
+
+class CompatOnGeForce(Rule):
+    id = "compat-on-geforce-804"
+    layer = "image"
+    title = "Forward compatibility was tried on a GPU that has none"
+    source = (
+        *("vllm-project/vllm#5283", "vllm-project/vllm#5510", "vllm-project/vllm#4940", "gpustack/gpustack#1540"),
+        *("abetlen/llama-cpp-python#234", "NVIDIA forward compatibility guide"),
+    )
+    story = (
+        "The image is newer than the host's driver and brings a cuda-compat libcuda to bridge that. NVIDIA allows it "
+        "on data-center GPUs (and a few RTX professional ones); on GeForce and Titan cuInit returns 804."
+    )
+    needs = ("place.cuda.init", "place.cuda.library")
+    explains = (*_FOLLOWS, "require-not-enforced-cdi")
+    rivals = ("compat-older-than-host-driver-803", "api-mismatch-804-on-geforce-after-upgrade")
+
+    def look(self, facts: Facts) -> Finding | None:
+        module = kernel_driver(facts)
+        for where, place in places(facts):
+            library = known(place.cuda.library)
+            if library is None or known(place.cuda.init) != 804 or not is_compat(library.path):
+                continue
+            version, brand = known(library.version), brands(facts)
+            if (module and version and not newer(version, module)) or (brand and not brand & _CONSUMER):
+                continue
+            return self._finding(facts, where, place, library)
+        return None
+
+    def _finding(self, facts: Facts, where: Where, place: Place, library: Library) -> Finding:
+        module, version = kernel_driver(facts), known(library.version)
+        sure = bool(module and version)
+        return self.found(
+            where=where,
+            certainty="certain" if sure else "likely",
+            cause=f"libcuda comes from {library.path}"
+            + (f" (driver {version}), newer than this host's driver {module}," if sure else ",")
+            + " and this GPU allows no forward compatibility.",
+            fix=self._fix(facts, place, version),
+            evidence=(
+                Evidence(f"{where}.cuda.init", codes.cuda(804)),
+                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'not known'}"),
+                Evidence("kernel.nvidia.version", module) if module else None,
+                *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
+                *_compat_on_path(where, place),
+            ),
+            decides=() if sure else (_MODULE_VERSION,),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, place: Place, version: str | None) -> tuple[Step, ...]:
+        """Within one CUDA major the host's own libcuda usually does: minor-version compatibility."""
+        image, driver = known(facts.image.cuda_version), _driver_cuda(facts)
+        needed = f"{branch(version)} or newer" if version else "what the image's CUDA needs"
+        newest = f" (this driver runs CUDA {driver})" if driver else ""
+        steps = (
+            Step(f"Update the host's driver to {needed}."),
+            Step(f"Or take an image whose CUDA is not newer than the driver's{newest}.", instead=True),
+        )
+        if image and driver and numbers(image)[:1] == numbers(driver)[:1]:
+            return (*_without_compat(facts, place), *(Step(s.say, s.commands, instead=True) for s in steps))
+        return steps
+
+
+class NoDriverInContainer(Rule):
+    id = "runtime-35-no-libcuda"
+    layer = "engine"
+    title = "The container was started without the GPU"
+    source = (
+        "measured: libcudart without libcuda answers cudaDriverGetVersion = 0, cudaGetDeviceCount = 35",
+        "NVIDIA/k8s-test-infra docs/cuda-mock.md",
+    )
+    story = (
+        "Nothing gave the container the driver's libraries and nodes. The CUDA runtime reports the missing driver as "
+        "'driver version is insufficient' (35), which is no word about the host's driver: do not update it."
+    )
+    needs = ("container.cuda.library", "container.device_nodes")
+    explains = ("nvml.*", *_FOLLOWS, "message.no-nvidia-smi")
+
+    def look(self, facts: Facts) -> Finding | None:
+        box = facts.container
+        if not is_absent(box.cuda.library) or not is_absent(node(box, "/dev/nvidiactl")) or self._other(facts):
+            return None
+        code = known(box.cuda.runtime_code)
+        return self.found(
+            where="container",
+            cause="The container has neither libcuda nor the GPU's device nodes: it was started without a GPU.",
+            fix=(
+                Step("Start it with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step("In Kubernetes: a limit nvidia.com/gpu in the pod, and runtimeClassName: nvidia.", instead=True),
+            ),
+            evidence=(
+                Evidence("container.cuda.library", "libcuda.so.1 is not found"),
+                Evidence("container.device_nodes", "/dev/nvidiactl: not there"),
+                Evidence("container.cuda.runtime_code", codes.cuda(code)) if code else None,
+            ),
+        )
+
+    @staticmethod
+    def _other(facts: Facts) -> bool:
+        """The GPU was asked for and did not come, or it comes in another way: rules of their own."""
+        config = facts.container.host_config
+        asked = each(config.gpus) or each(config.cdi_devices) or known(config.runtime) not in {None, "runc", "crun"}
+        inherited = known(config.runtime) is None and known(facts.host.docker.default_runtime) == "nvidia"
+        elsewhere = is_wsl(facts) or known(facts.host.tegra) is not None or known(facts.container.libc.family) == "musl"
+        return bool(asked or inherited or elsewhere)
+
+
+def _driver_cuda(facts: Facts) -> str | None:
+    """The CUDA of the host's driver by its own word, such as "12.2"."""
+    said = known(facts.host.cuda.driver_version) or known(facts.host.nvml.cuda_driver_version)
+    return f"{said // 1000}.{said % 1000 // 10}" if said else None
+
+
+def _compat_on_path(where: Where, place: Place) -> tuple[Evidence | None, ...]:
+    """How the compat folder got onto the loader's path."""
+    path = known(variable(place, "LD_LIBRARY_PATH")) or ""
+    files = sorted(known(place.loader.conf) or {})
+    named = [file for file in files if any("/compat" in folder for folder in (known(place.loader.conf) or {})[file])]
+    return (
+        Evidence(f"{where}.env.LD_LIBRARY_PATH", path) if "/compat" in path else None,
+        *(Evidence(f"{where}.loader.conf", file) for file in named),
+    )
+
+
+def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
+    path = known(variable(place, "LD_LIBRARY_PATH")) or ""
+    kept = ":".join(part for part in path.split(":") if part and "/compat" not in part)
+    option = f"-e LD_LIBRARY_PATH={quote(kept or '/usr/lib/x86_64-linux-gnu')}"
+    return (
+        Step("Start it without the compat folder:", (commands.run(facts, commands.gpu_options(facts), option),)),
+        Step(
+            "For good: take the compat folder off the loader's path in the image "
+            "(ENV LD_LIBRARY_PATH, /etc/ld.so.conf.d). The toolkit's enable-cuda-compat hook adds it where it helps."
+        ),
+    )
+
+
+RULES: tuple[Rule, ...] = (DriverInImage(), CompatOlderThanDriver(), CompatOnGeForce(), NoDriverInContainer())

@@ -1,0 +1,256 @@
+"""Rules of the kernel module: is it there, may it load, does it own the GPU, does it fit the GPU."""
+
+from mlship.doctor import commands
+from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import branch
+from mlship.doctor.views import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
+
+_REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
+_NOT_OPEN = r"not supported by open|does not include the required GPU"
+_BLACKLIST = (
+    r"printf 'blacklist nouveau\noptions nouveau modeset=0\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf"
+)
+FOLLOWS_FROM_NO_DRIVER = (
+    *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
+    *("runtime-35-no-libcuda", "nvidia-uvm-node-missing", "cdi-spec-without-uvm", "k8s-no-runtime-nvidia"),
+    *("k8s-device-plugin-incompatible-strategy", "cdi-device-unresolvable"),
+)
+
+
+def free_gpus(facts: Facts) -> tuple[PciDevice, ...]:
+    """GPUs that are not handed to virtual machines."""
+    return tuple(gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci")
+
+
+def describe(gpu: PciDevice) -> str:
+    return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
+
+
+class NotBuiltForThisKernel(Rule):
+    id = "driver-not-loaded-after-kernel-update"
+    layer = "kernel module"
+    title = "There is no nvidia module for the running kernel"
+    source = ("NVIDIA/nvidia-container-toolkit#1611", "NVML API reference, nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED")
+    story = (
+        "A new kernel was booted and the module was not built for it, because its headers were missing or DKMS failed. "
+        "The driver's packages are installed, the GPU is on the bus, and /lib/modules/$(uname -r) has no nvidia.ko."
+    )
+    needs = ("kernel.pci", "kernel.module_files")
+    explains = (*FOLLOWS_FROM_NO_DRIVER, "nouveau-owns-gpu")
+    rivals = ("secure-boot-unsigned-module", "driver-not-installed", "driver-module-not-loaded")
+
+    def look(self, facts: Facts) -> Finding | None:
+        here = looked_up(facts.kernel.module_files, "nvidia")
+        if not free_gpus(facts) or not is_absent(here) or module_is_loaded(facts) is not False or is_wsl(facts):
+            return None
+        traces = self._driver_is_installed(facts)
+        if not traces:
+            return None
+        release = known(facts.kernel.release) or "$(uname -r)"
+        return self.found(
+            cause=f"The NVIDIA driver is installed, but not its kernel module for the running kernel {release}.",
+            fix=(
+                Step(
+                    "Install the kernel's headers, build the module and load it:",
+                    (commands.headers(facts), "sudo dkms autoinstall", "sudo modprobe nvidia"),
+                ),
+                *self._prebuilt(facts),
+            ),
+            evidence=(
+                Evidence("kernel.pci", describe(free_gpus(facts)[0])),
+                Evidence("kernel.modules.nvidia", "not loaded"),
+                Evidence("kernel.module_files.nvidia", f"none below /lib/modules/{release}"),
+                *traces,
+            ),
+        )
+
+    @staticmethod
+    def _prebuilt(facts: Facts) -> tuple[Step, ...]:
+        if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
+            return ()
+        library = known(facts.host.nvml.library)
+        version = (known(library.version) if library else None) or next(
+            (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")), None
+        )
+        if not version or not branch(version):
+            return ()
+        package = f"linux-modules-nvidia-{branch(version)}-generic"
+        return (Step("Or take Ubuntu's prebuilt modules:", (commands.install(facts, package),), instead=True),)
+
+    @staticmethod
+    def _driver_is_installed(facts: Facts) -> tuple[Evidence, ...]:
+        """What tells it from a host where no driver was ever installed."""
+        built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
+        if built:
+            kernels = ", ".join(known(line.kernel) or f"none ({known(line.state)})" for line in built)
+            return (Evidence("kernel.dkms", f"nvidia is built for: {kernels}"),)
+        library = known(facts.host.nvml.library)
+        if library or known(facts.host.nvml.init) == 9:
+            return (Evidence("host.nvml.library", library.path if library else "answers: driver not loaded"),)
+        packages = sorted(
+            name
+            for name in known(facts.host.packages.installed) or {}
+            if name.startswith(("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute"))
+        )
+        return (Evidence("host.packages.installed", ", ".join(packages)),) if packages else ()
+
+
+class SecureBoot(Rule):
+    id = "secure-boot-unsigned-module"
+    layer = "kernel module"
+    title = "Secure Boot rejects the nvidia module"
+    source = ("NVIDIA/gpu-driver-container#44", "secureblue/secureblue#1043")
+    story = (
+        "With Secure Boot on, the kernel loads only modules that are signed by a key it knows. A module that DKMS "
+        "built is signed by a key of this machine (or not at all), which must be enrolled once, at the console."
+    )
+    needs = ("kernel.secure_boot", "kernel.module_files")
+    explains = FOLLOWS_FROM_NO_DRIVER
+    rivals = ("driver-not-loaded-after-kernel-update", "driver-module-not-loaded")
+
+    def look(self, facts: Facts) -> Finding | None:
+        module = known(looked_up(facts.kernel.module_files, "nvidia"))
+        if not known(facts.kernel.secure_boot) or module is None or module_is_loaded(facts) is not False:
+            return None
+        shown = self._rejection(facts)
+        if not shown:
+            return None
+        return self.found(
+            cause="Secure Boot is on, and the nvidia module is not signed by a key that this machine has enrolled.",
+            fix=(
+                Step(
+                    "Enroll the key that DKMS signs with; the machine asks for the password at the next start:",
+                    (f"sudo mokutil --import {self._key(facts)}", "sudo reboot"),
+                ),
+                Step("Or install the modules that the distribution signs, instead of those of DKMS.", instead=True),
+                Step("Or turn Secure Boot off in the firmware.", instead=True),
+            ),
+            evidence=(Evidence("kernel.secure_boot", "on"), *shown),
+        )
+
+    @staticmethod
+    def _key(facts: Facts) -> str:
+        if commands.manager(facts) == "dnf":
+            return "/etc/pki/akmods/certs/public_key.der"
+        ubuntu = "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
+        return "/var/lib/shim-signed/mok/MOK.der" if ubuntu else "/var/lib/dkms/mok.pub"
+
+    @staticmethod
+    def _rejection(facts: Facts) -> tuple[Evidence, ...]:
+        line = log_line(facts, _REJECTED)
+        if line:
+            return (Evidence("kernel.log", line),)
+        module = known(looked_up(facts.kernel.module_files, "nvidia"))
+        if module is None or not is_known(module.signer):
+            return ()
+        signer, enrolled = known(module.signer), known(facts.kernel.enrolled_signers)
+        if signer is None:
+            return (Evidence("kernel.module_files.nvidia.signer", "not signed"),)
+        if enrolled is not None and signer not in enrolled:
+            return (
+                Evidence("kernel.module_files.nvidia.signer", signer),
+                Evidence("kernel.enrolled_signers", ", ".join(enrolled) or "none"),
+            )
+        return ()
+
+
+class Nouveau(Rule):
+    id = "nouveau-owns-gpu"
+    layer = "kernel module"
+    title = "nouveau holds the GPU"
+    source = (
+        "NVIDIA GPU Operator troubleshooting: the nouveau driver fails to initialize the GPU",
+        "NVIDIA/open-gpu-kernel-modules nv.c: The NVIDIA probe routine was not called",
+    )
+    story = (
+        "The kernel's own driver for NVIDIA GPUs took the device at the start, and a device has one driver. "
+        "CUDA needs NVIDIA's. `modprobe nvidia` fails with ENODEV while nouveau holds the only GPU."
+    )
+    needs = ("kernel.pci",)
+    explains = (*FOLLOWS_FROM_NO_DRIVER, "driver-not-installed", "driver-module-not-loaded")
+
+    def look(self, facts: Facts) -> Finding | None:
+        held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
+        if not held:
+            return None
+        line = log_line(facts, "another driver was loaded|probe routine was not called")
+        return self.found(
+            cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot take it.",
+            fix=(
+                *self._install_first(facts),
+                Step(
+                    "Keep nouveau from loading, and restart:",
+                    (
+                        _BLACKLIST,
+                        commands.initramfs(facts),
+                        "sudo reboot",
+                    ),
+                ),
+            ),
+            evidence=(
+                *(Evidence("kernel.pci", f"{known(gpu.address)}: driver nouveau") for gpu in held),
+                Evidence("kernel.log", line) if line else None,
+            ),
+        )
+
+    @staticmethod
+    def _install_first(facts: Facts) -> tuple[Step, ...]:
+        if not is_absent(looked_up(facts.kernel.module_files, "nvidia")):
+            return ()
+        return (Step("Install NVIDIA's driver; this host has none for its kernel."),)
+
+
+class OpenModuleOnOldGpu(Rule):
+    id = "open-module-on-pre-turing"
+    layer = "kernel module"
+    title = "The open kernel module does not drive GPUs before Turing"
+    source = ("NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c (the message)",)
+    story = (
+        "NVIDIA's open kernel module needs the GPU System Processor, which Turing and newer have. On Maxwell, Pascal "
+        "and Volta it loads and finds no device. Their last branch is 580, in the proprietary flavour."
+    )
+    needs = ("kernel.pci | kernel.log",)
+    explains = ("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        old = [gpu for gpu in free_gpus(facts) if architecture(gpu) in PRE_TURING]
+        line = log_line(facts, _NOT_OPEN)
+        if not self._is_open(facts, refused=line is not None) or not (old or line):
+            return None
+        model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
+        return self.found(
+            cause=f"The open flavour of the kernel module is loaded, and {model}, which it does not support.",
+            fix=(
+                Step(
+                    "Install the proprietary flavour, of branch 580 or older:",
+                    (*self._packages(facts), "sudo reboot"),
+                ),
+                Step("Under the GPU Operator: set driver.kernelModuleType=proprietary.", instead=True),
+            ),
+            evidence=(
+                Evidence("kernel.nvidia.flavour", "open"),
+                *(Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu)}") for gpu in old),
+                Evidence("kernel.log", line) if line else None,
+            ),
+        )
+
+    @staticmethod
+    def _is_open(facts: Facts, *, refused: bool) -> bool:
+        flavour = known(facts.kernel.nvidia.flavour)
+        if flavour is not None or refused:
+            return flavour != "proprietary"
+        module = known(looked_up(facts.kernel.module_files, "nvidia"))
+        return module_is_loaded(facts) is True and module is not None and known(module.license) == "Dual MIT/GPL"
+
+    @staticmethod
+    def _packages(facts: Facts) -> tuple[str, ...]:
+        if commands.manager(facts) == "apt":
+            return ("sudo apt-get purge 'nvidia-*-open'", commands.install(facts, "nvidia-driver-580"))
+        return (commands.install(facts, "nvidia-driver-580xx"),)
+
+
+RULES: tuple[Rule, ...] = (NotBuiltForThisKernel(), SecureBoot(), Nouveau(), OpenModuleOnOldGpu())

@@ -1,0 +1,205 @@
+"""Rules of a driver that nobody installed, and of a module that nobody loaded."""
+
+import re
+from shlex import quote
+
+from mlship.doctor import commands
+from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.kernel import FOLLOWS_FROM_NO_DRIVER, SecureBoot, describe, free_gpus
+from mlship.doctor.views import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
+
+_NO_LIBRARY = 12
+_DRIVER_PACKAGE = re.compile(
+    r"nvidia-(driver|dkms|kernel|open|headless|utils|compute|gfx|lts|drivers)|libnvidia-(compute|ml)|libcuda1$|"
+    r"(akmod|kmod|xorg-x11-drv)-nvidia|cuda-drivers|linux-modules-nvidia|nvidia$"
+)
+_BLOCKS = r"module_blacklist|blacklisted|NVRM: (No NVIDIA|The NVIDIA (probe|GPU)|.*(fail|error|not supported))|rejected"
+
+_REPOSITORY = "# add NVIDIA's repository: https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
+_FUSION = "https://mirrors.rpmfusion.org/nonfree/fedora/rpmfusion-nonfree-release-$(rpm -E %fedora).noarch.rpm"
+_COMPONENTS = "# add contrib non-free non-free-firmware to the components in /etc/apt/sources.list.d/debian.sources"
+# What to do first, the packages, and those for a GPU before Turing.
+_PACKAGES = {
+    "apt": ((_COMPONENTS, "sudo apt-get update"), "nvidia-driver", "nvidia-driver"),
+    "fedora": (
+        (f"sudo dnf install -y {_FUSION}",),
+        "akmod-nvidia xorg-x11-drv-nvidia-cuda",
+        "akmod-nvidia-580xx xorg-x11-drv-nvidia-580xx-cuda",
+    ),
+    "dnf": ((_REPOSITORY,), "nvidia-open", "cuda-drivers-580"),
+    "zypper": ((_REPOSITORY,), "nvidia-open", "cuda-drivers-580"),
+    "pacman": ((), "nvidia-open-dkms nvidia-utils", "nvidia-580xx-dkms nvidia-580xx-utils"),
+    "apk": (("# NVIDIA has no driver for musl: this host needs a distribution with glibc",), "", ""),
+}
+
+
+def _lies_idle(facts: Facts) -> bool:
+    """A GPU is there for this host, and the module is known not to be in memory."""
+    return bool(free_gpus(facts)) and module_is_loaded(facts) is False and not is_wsl(facts) and not is_tegra(facts)
+
+
+class NotInstalled(Rule):
+    id = "driver-not-installed"
+    layer = "kernel module"
+    title = "No NVIDIA driver is installed"
+    source = ("NVIDIA Driver Installation Guide", "Debian wiki: NvidiaGraphicsDrivers", "Ubuntu Server: NVIDIA drivers")
+    story = (
+        "The GPU is on the bus, and this system has neither a module for its kernel nor the driver's libraries nor its "
+        "packages. Nothing is broken; the driver was never installed, or was removed."
+    )
+    needs = (
+        "kernel.pci",
+        "kernel.module_files",
+        "host.nvml.library | host.nvml.init | host.packages",
+        "kernel.modules | kernel.nvidia.version",
+    )
+    explains = FOLLOWS_FROM_NO_DRIVER
+    rivals = ("driver-not-loaded-after-kernel-update", "driver-module-not-loaded")
+
+    def look(self, facts: Facts) -> Finding | None:
+        nvml = facts.host.nvml
+        no_library = is_absent(nvml.library) or (known(nvml.library) is None and known(nvml.init) == _NO_LIBRARY)
+        no_module = is_absent(looked_up(facts.kernel.module_files, "nvidia"))
+        no_package = not is_known(nvml.library) and known(facts.host.packages.installed) is not None
+        if not _lies_idle(facts) or not (no_library or no_package) or not no_module or self._traces(facts):
+            return None
+        return self.found(
+            certainty="certain" if no_library else "likely",
+            decides=() if no_library else (Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
+            cause=f"{describe(free_gpus(facts)[0])} is there, and this system has no NVIDIA driver.",
+            fix=self._fix(facts),
+            evidence=(
+                *(Evidence("kernel.pci", describe(gpu)) for gpu in free_gpus(facts)[:4]),
+                Evidence("kernel.module_files.nvidia", "none for the running kernel"),
+                Evidence("host.nvml.library", "libnvidia-ml.so.1 is not found") if no_library else None,
+                Evidence("host.packages.installed", "no package of the driver")
+                if known(facts.host.packages.installed) is not None
+                else None,
+            ),
+        )
+
+    @staticmethod
+    def _traces(facts: Facts) -> bool:
+        """Of a driver that is installed and not whole, which is another fault."""
+        names = known(facts.host.packages.installed) or {}
+        built = any("nvidia" in (known(line.module) or "") for line in each(facts.kernel.dkms))
+        return built or any(_DRIVER_PACKAGE.match(name) for name in names) or known(facts.host.nvml.init) in {0, 9, 18}
+
+    def _fix(self, facts: Facts) -> tuple[Step, ...]:
+        kubernetes = known(facts.kubernetes)
+        if kubernetes and known(kubernetes.operator_version):
+            logs = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
+            return (
+                Step("The GPU Operator brings the driver, and has not yet: see what its driver pod says:", (logs,)),
+            )
+        old = any(architecture(gpu) in PRE_TURING for gpu in free_gpus(facts))
+        return (
+            Step("Install the driver, and restart:", (*self._install(facts, old=old), "sudo reboot")),
+            *((Step("This GPU is older than Turing: take the proprietary flavour, of 580 or older."),) if old else ()),
+        )
+
+    @staticmethod
+    def _install(facts: Facts, *, old: bool) -> tuple[str, ...]:
+        """As the distribution documents it, from its own packages where it has them."""
+        name, like = known(facts.host.os.id) or "", (known(facts.host.os.like) or "").split()
+        if name == "ubuntu" or "ubuntu" in like:
+            return (
+                commands.headers(facts),
+                commands.install(facts, "ubuntu-drivers-common"),
+                "sudo ubuntu-drivers install",
+            )
+        family = "fedora" if name == "fedora" else commands.manager(facts)
+        before, packages, packages_of_old = _PACKAGES[family]
+        chosen = packages_of_old if old else packages
+        headers = (commands.headers(facts),) if family != "apk" else ()
+        return (*before, *headers, *((commands.install(facts, chosen),) if chosen else ()))
+
+
+class NotLoaded(Rule):
+    id = "driver-module-not-loaded"
+    layer = "kernel module"
+    title = "The nvidia module is there and is not loaded"
+    source = ("NVML API reference, nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED", "modprobe.d(5)")
+    story = (
+        "The module for the running kernel is on disk and nothing rejects it, yet it is not in memory: it was unloaded "
+        "or is on a blacklist, or nothing asked for it since the start. NVML returns 9."
+    )
+    needs = ("kernel.pci", "kernel.module_files", "kernel.modules | kernel.nvidia.version")
+    explains = FOLLOWS_FROM_NO_DRIVER
+    rivals = ("driver-not-installed", "driver-not-loaded-after-kernel-update", "secure-boot-unsigned-module")
+
+    def look(self, facts: Facts) -> Finding | None:
+        module = known(looked_up(facts.kernel.module_files, "nvidia"))
+        held = any(known(gpu.driver) == "nouveau" for gpu in free_gpus(facts))
+        if not _lies_idle(facts) or module is None or held or SecureBoot().look(facts):
+            return None
+        listed = self._on_blacklist(facts)
+        if log_line(facts, _BLOCKS) and not listed:
+            return None
+        doubts = self._doubts(facts)
+        path = known(module.path)
+        return self.found(
+            certainty="likely" if doubts else "certain",
+            decides=doubts,
+            cause="The nvidia module for the running kernel is on disk, and it is not loaded"
+            + (f": the kernel's command line keeps it out ({listed})." if listed else "."),
+            fix=self._fix(facts, listed),
+            evidence=(
+                Evidence("kernel.pci", describe(free_gpus(facts)[0])),
+                Evidence("kernel.modules.nvidia", "not loaded"),
+                Evidence("kernel.module_files.nvidia", path or "there"),
+                Evidence("kernel.cmdline", listed) if listed else None,
+                Evidence("kernel.secure_boot", "off") if known(facts.kernel.secure_boot) is False else None,
+            ),
+        )
+
+    @staticmethod
+    def _doubts(facts: Facts) -> tuple[Decider, ...]:
+        """What could still keep it from loading, where that is not known."""
+        drivers_known = all(is_known(gpu.driver) for gpu in free_gpus(facts))
+        signature = Decider("kernel.secure_boot", "mokutil --sb-state; sudo modprobe nvidia")
+        held = Decider("kernel.pci", "lspci -k -d 10de:")
+        log = Decider("kernel.log", "sudo modprobe nvidia; sudo dmesg | tail")
+        log_is_known, off = known(facts.kernel.log) is not None, known(facts.kernel.secure_boot) is False
+        return (
+            *(() if off or (log_is_known and is_known(facts.kernel.secure_boot)) else (signature,)),
+            *(() if drivers_known else (held,)),
+            *(() if log_is_known else (log,)),
+        )
+
+    @staticmethod
+    def _on_blacklist(facts: Facts) -> str | None:
+        for word in (known(facts.kernel.cmdline) or "").split():
+            key, _, value = word.partition("=")
+            if key in {"modprobe.blacklist", "module_blacklist", "rd.driver.blacklist"} and "nvidia" in value.split(
+                ","
+            ):
+                return word
+        return None
+
+    @staticmethod
+    def _fix(facts: Facts, listed: str | None) -> tuple[Step, ...]:
+        load = Step("Load it:", ("sudo modprobe nvidia", "sudo modprobe nvidia_uvm"))
+        if listed:
+            took = f"sudo grubby --update-kernel=ALL --remove-args={quote(listed)}"
+            edit = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove {listed}"
+            remove = took if commands.manager(facts) == "dnf" else edit
+            update = () if commands.manager(facts) == "dnf" else ("sudo update-grub",)
+            return (Step("Take it off the kernel's command line, and restart:", (remove, *update, "sudo reboot")),)
+        return (
+            load,
+            Step(
+                "If it is on a blacklist of modprobe, take it off:",
+                ("grep -rn nvidia /etc/modprobe.d /lib/modprobe.d",),
+            ),
+            Step(
+                "So that it is loaded at each start:",
+                (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (NotInstalled(), NotLoaded())

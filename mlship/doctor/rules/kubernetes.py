@@ -1,0 +1,250 @@
+"""Rules of a Kubernetes node: its device plugin, and what it offers."""
+
+import re
+from shlex import quote
+
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kubernetes import Pod
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
+from mlship.doctor.texts import said
+from mlship.doctor.views import cuda_codes, driver_is_contained, kernel_driver, places
+
+_NVIDIA = "nvidia"
+_NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
+_OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
+# Xid that a program causes by itself: the device plugin does not count them against the GPU.
+_OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
+_UNHEALTHY = r"XidCriticalError|marking device as unhealthy"
+
+
+def _delete(pod: Pod | None) -> str:
+    """Its DaemonSet makes it anew."""
+    if pod is None or not known(pod.name):
+        return "kubectl delete pod -n NAMESPACE DEVICE-PLUGIN-POD"
+    return f"kubectl delete pod -n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or '')}"
+
+
+class PluginWithoutRuntime(Rule):
+    id = "k8s-device-plugin-incompatible-strategy"
+    layer = "kubernetes"
+    title = "The device plugin's pod runs without the nvidia runtime, and finds no GPU"
+    source = (
+        *("NVIDIA/k8s-device-plugin#1220", "NVIDIA/k8s-device-plugin#1574", "NVIDIA/k8s-device-plugin#406"),
+        *("NVIDIA/k8s-device-plugin#1470", "NVIDIA/k8s-device-plugin#788", "NVIDIA/k8s-device-plugin#826"),
+    )
+    story = (
+        "The device plugin needs NVML, so its pod must run with the nvidia runtime: by its RuntimeClass, or because "
+        "it is the default. Under runc it has neither libraries nor nodes, and says: Incompatible strategy detected."
+    )
+    needs = ("kubernetes",)
+    explains = ("message.*",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        plugins = pods_of(facts, "device-plugin")
+        pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
+        heard, engine = said(facts, _NO_STRATEGY), node_engine(facts)
+        default = known(engine.default_runtime_name) if engine else None
+        if (plugins and pod is None) or default == _NVIDIA or not self._host_is_well(facts):
+            return None
+        bare = pod is not None and is_absent(pod.runtime_class)
+        if not heard and not (bare and default and self._offers_none(facts)):
+            return None
+        if self._offers_none(facts) is False:  # the line is of an earlier start
+            return None
+        certain = bare and default is not None
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else self._decides(),
+            cause="The device plugin's pod has no runtimeClassName nvidia"
+            + (f", and the default runtime is {default}: it finds no driver." if default else ": it finds no driver."),
+            fix=self._fix(facts),
+            evidence=(
+                heard,
+                Evidence("kubernetes.pods", f"{known(pod.name)}: no runtimeClassName") if bare and pod else None,
+                Evidence(f"host.{engine_name(facts)}.default_runtime_name", default) if default else None,
+                Evidence("kubernetes.allocatable", "no nvidia.com/*") if self._offers_none(facts) else None,
+                Evidence("kernel.nvidia.version", kernel_driver(facts) or "loaded"),
+            ),
+        )
+
+    @staticmethod
+    def _host_is_well(facts: Facts) -> bool:
+        if known(facts.host.nvml.init) == 0:
+            return True
+        loaded = kernel_driver(facts) is not None
+        return loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init))
+
+    @staticmethod
+    def _offers_none(facts: Facts) -> bool | None:
+        node = known(facts.kubernetes)
+        offered = known(node.allocatable) if node else None
+        return None if offered is None else not any(n for name, n in offered.items() if name.startswith("nvidia.com/"))
+
+    @staticmethod
+    def _decides() -> tuple[Decider, ...]:
+        return (
+            Decider(
+                "kubernetes.pods", "kubectl get pods -A -o custom-columns=N:.metadata.name,R:.spec.runtimeClassName"
+            ),
+            Decider("host.containerd.default_runtime_name", "sudo containerd config dump | grep default_runtime_name"),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts) -> tuple[Step, ...]:
+        node, engine = known(facts.kubernetes), node_engine(facts)
+        classes = known(node.runtime_classes) if node else None
+        handlers = known(engine.runtimes) if engine else None
+        create = (
+            "printf 'apiVersion: node.k8s.io/v1\\nkind: RuntimeClass\\nmetadata: {name: nvidia}\\nhandler: nvidia\\n'"
+            " | kubectl apply -f -"
+        )
+        helm = "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values"
+        return (
+            *((configure(facts),) if handlers is not None and _NVIDIA not in handlers else ()),
+            *((Step("Make the RuntimeClass:", (create,)),) if classes is not None and _NVIDIA not in classes else ()),
+            Step("Run the device plugin with the nvidia runtime:", (f"{helm} --set runtimeClassName=nvidia",)),
+            Step("Or make nvidia the node's default runtime:", configure(facts, default=True).commands, instead=True),
+        )
+
+
+class MarkedUnhealthy(Rule):
+    id = "k8s-xid-marks-gpu-unhealthy"
+    layer = "kubernetes"
+    title = "The device plugin took a GPU out of service after an Xid"
+    source = (
+        "NVIDIA GPU Operator troubleshooting: GPU node does not have the expected number of GPUs",
+        "NVIDIA/k8s-device-plugin internal/rm/health.go",
+    )
+    story = (
+        "After a critical Xid the device plugin marks the GPU as unhealthy; the node then offers one less. It does not "
+        "take it back by itself. The scheduler is not at fault."
+    )
+    needs = ("kubernetes",)
+    explains = ("message.insufficient-gpu",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        heard, line, fewer = said(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
+        if not fewer:
+            return None
+        if not heard and not line and not fewer[0].fact.endswith("capacity"):
+            return None
+        certain = bool(line or (heard and heard.fact != "messages"))
+        plugin = next(iter(pods_of(facts, "device-plugin")), None)
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("kubernetes.pods", "kubectl logs -n NAMESPACE DEVICE-PLUGIN-POD"),),
+            cause="A GPU had an error that the device plugin counts as critical, and this node no longer offers it.",
+            fix=(
+                Step(
+                    "Mend the GPU: see which Xid it was, stop its programs, reset it or restart the node:",
+                    self._reset(),
+                ),
+                Step("Then restart the device plugin, which does not take a GPU back by itself:", (_delete(plugin),)),
+            ),
+            evidence=(*fewer, heard, Evidence("kernel.log", line) if line else None),
+        )
+
+    @staticmethod
+    def _reset() -> tuple[str, ...]:
+        return ("sudo dmesg | grep -i xid", "sudo nvidia-smi --gpu-reset -i N")
+
+    @staticmethod
+    def _critical(facts: Facts) -> str | None:
+        lines = [
+            line
+            for line in each(facts.kernel.log)
+            if (found := re.search(r"Xid.*?\): (\d+)", line)) and found.group(1) not in _OF_PROGRAMS
+        ]
+        return lines[-1] if lines else None
+
+    @staticmethod
+    def _fewer(facts: Facts) -> tuple[Evidence, ...]:
+        """The node offers less than it has; NVML's count says so only where no GPU is divided."""
+        node = known(facts.kubernetes)
+        offered, has = (known(node.allocatable), known(node.capacity)) if node else (None, None)
+        if node is None or offered is None:
+            return ()
+        for name, number in sorted((has or {}).items()):
+            if name.startswith("nvidia.com/") and offered.get(name, 0) < number:
+                return (Evidence("kubernetes.capacity", f"{name}: {number}, allocatable {offered.get(name, 0)}"),)
+        count, plain = known(facts.host.nvml.device_count), offered.get("nvidia.com/gpu")
+        whole = all(known(device.mig_current) != 1 for device in each(facts.host.nvml.devices))
+        if count is None or plain is None or plain >= count or not whole:
+            return ()
+        return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
+
+
+class TimeSlicing(Rule):
+    id = "time-slicing-no-memory-isolation"
+    layer = "kubernetes"
+    title = "The GPU is time-sliced, and others hold its memory"
+    source = ("NVIDIA GPU Operator: time-slicing GPUs", "NVIDIA/k8s-device-plugin GFD labels: gpu.replicas, -SHARED")
+    story = (
+        "Time-slicing shares the processor, not the memory: a pod can take all of it, and the next one runs out of "
+        "memory on a GPU that shows no process, since that one runs in another pod."
+    )
+    needs = ("kubernetes",)
+    explains = ("cuda.*=2", "message.out-of-memory")
+
+    def look(self, facts: Facts) -> Finding | None:
+        shared, ran_out = self._shared(facts), self._ran_out(facts)
+        if not shared or not ran_out:
+            return None
+        held = self._held(facts)
+        return self.found(
+            certainty="certain" if held else "likely",
+            decides=() if held else (Decider("nvml.devices", "nvidia-smi  # on the node, during the failure"),),
+            cause="Several pods share this GPU by time-slicing, which does not divide its memory.",
+            fix=(
+                Step(
+                    "Cap what each program takes, so that all fit:",
+                    (
+                        "vllm serve MODEL --gpu-memory-utilization 0.3",
+                        "# PyTorch: torch.cuda.set_per_process_memory_fraction(0.3)",
+                    ),
+                ),
+                Step("Or divide the GPU with MIG, or share it through MPS with memory limits.", instead=True),
+            ),
+            evidence=(*shared, ran_out, held),
+        )
+
+    @staticmethod
+    def _shared(facts: Facts) -> tuple[Evidence, ...]:
+        node = known(facts.kubernetes)
+        labels = (known(node.labels) if node else None) or {}
+        strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
+        replicas = labels.get("nvidia.com/gpu.replicas", "1")
+        sliced = strategy == "time-slicing" or (
+            strategy is None and (product.endswith("-SHARED") or (replicas.isdigit() and int(replicas) > 1))
+        )
+        names = ("nvidia.com/gpu.product", "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
+        return tuple(Evidence("kubernetes.labels", f"{n}={labels[n]}") for n in names if n in labels) if sliced else ()
+
+    @staticmethod
+    def _ran_out(facts: Facts) -> Evidence | None:
+        measured = next((fact for fact, code in cuda_codes(facts) if code == 2), None)
+        if measured:
+            return Evidence(measured, "2 (out of memory)")
+        for where, place in places(facts):
+            for environment in each(place.pythons):
+                error = known(torch.error) if (torch := known(environment.torch)) else None
+                if error and re.search(_OUT_OF_MEMORY, error):
+                    return Evidence(f"{where}.pythons", error)
+        return said(facts, _OUT_OF_MEMORY)
+
+    @staticmethod
+    def _held(facts: Facts) -> Evidence | None:
+        """The memory is taken, and the container in question has no process that took it."""
+        for device in each(facts.container.nvml.devices):
+            used, total = known(device.memory_used), known(device.memory_total)
+            if used and total and used > total // 4 and known(device.compute_processes) == 0:
+                return Evidence(
+                    "container.nvml.devices", f"{used * 100 // total} % of the memory is used, by no process here"
+                )
+        return None
+
+
+RULES: tuple[Rule, ...] = (PluginWithoutRuntime(), MarkedUnhealthy(), TimeSlicing())

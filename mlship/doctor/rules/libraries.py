@@ -1,0 +1,388 @@
+"""Rules of frameworks that do not find CUDA's libraries, or find the wrong ones."""
+
+import re
+from shlex import quote
+
+from mlship.cuda.tables import Variant, wheel_index
+from mlship.cuda.versions import Cuda
+from mlship.doctor.advice import brackets, first
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.python import PythonEnvironment
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.stacks import as_cuda, environments, installed, profile, works_on_gpu
+from mlship.doctor.views import variable
+from mlship.doctor.wheels import (
+    at_odds,
+    brought,
+    cuda_folders,
+    errors,
+    foreign,
+    image_with,
+    unopened,
+    unresolved,
+    variant_of,
+    wanted,
+)
+
+_JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
+_AT_ODDS = re.compile(r"undefined symbol|Loaded runtime CuDNN library|version mismatch", re.IGNORECASE)
+_TRITON = re.compile(r"libcuda\.so cannot found|cannot find -lcuda")
+_PATH = "LD_LIBRARY_PATH"
+_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
+
+
+def _starts(place: Place) -> bool:
+    return known(place.cuda.init) in {0, None}
+
+
+def _fails(environment: PythonEnvironment) -> tuple[str, ...]:
+    """Frameworks that say that they do not use the GPU."""
+    return tuple(name for name in _FRAMEWORKS if works_on_gpu(environment, name) is False)
+
+
+def _unset(where: Where, place: Place) -> Step:
+    """What is left of the path is the driver's own folder, where an image needs that."""
+    folders = (known(variable(place, _PATH)) or "").split(":")
+    kept = ":".join(item for item in folders if item and item not in cuda_folders(place))
+    command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
+    rest = "in the image's ENV, or where it is started" if where == "container" else "and in what sets it (~/.bashrc)"
+    return Step(f"Take CUDA's folders off {_PATH}, {rest}:", (command,))
+
+
+class _Missing(Rule):
+    """A framework whose CUDA libraries lie nowhere on the loader's path."""
+
+    layer = "framework"
+
+    def _of(
+        self, facts: Facts, place: Place, environment: PythonEnvironment, package: str, told: tuple[str, ...]
+    ) -> tuple[Variant | None, str | None, tuple[str, ...]]:
+        """What the tables know of the installed release, its version, and the libraries that are not found."""
+        here = installed(environment)
+        variant = variant_of(package, here.get(package))
+        asked = wanted(variant) if variant else ()
+        said = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
+        fits = tuple(name for name in said if name in asked or name.startswith(("libcu", "libnv")))
+        return variant, here.get(package), told or fits or unresolved(place, asked)
+
+    @staticmethod
+    def _install(
+        facts: Facts, place: Place, package: str, version: str | None, variant: Variant | None, *then: Step
+    ) -> tuple[Step, ...]:
+        """By wheels, and by an image that has them."""
+        extras = variant.extras if variant else ()
+        band = f"=={version.partition('+')[0]}" if version else ""
+        image = image_with(variant, profile(facts, place)) if variant else None
+        wheels = Step(
+            "Install CUDA's libraries with it:", (f"pip install {quote(f'{package}{brackets(extras)}{band}')}",)
+        )
+        base = Step(f"Or build the image on one that has them, such as {image}.", instead=True) if image else None
+        base = first(base) if base and not extras else base
+        return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step) or (
+            Step("Install the CUDA and cuDNN that this release asks for, on the loader's path."),
+        )
+
+
+class OnnxRuntimeLibraries(_Missing):
+    id = "ort-cudnn9-missing"
+    title = "onnxruntime-gpu does not find CUDA's libraries, and runs on the CPU"
+    source = (
+        *("microsoft/onnxruntime#25609", "microsoft/onnxruntime#21769", "microsoft/onnxruntime#21264"),
+        "C0untFloyd/roop-unleashed#941",
+    )
+    story = (
+        "The CUDA provider is a plug-in whose CUDA and cuDNN come from the system or from wheels. Where one is not "
+        "found, the session quietly runs on the CPU; get_available_providers() lists what was built in, not what works."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = ("onnxruntime", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            onnx = known(environment.onnxruntime)
+            here = installed(environment)
+            built_in = onnx is not None and "CUDAExecutionProvider" in each(onnx.available_providers)
+            if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not _starts(place):
+                continue
+            told = self._of(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
+            if (built_in or "onnxruntime-gpu" in here) and told[2]:
+                return self._finding(facts, where, place, environment, told)
+        return None
+
+    def _finding(
+        self,
+        facts: Facts,
+        where: Where,
+        place: Place,
+        environment: PythonEnvironment,
+        told: tuple[Variant | None, str | None, tuple[str, ...]],
+    ) -> Finding:
+        variant, version, missing = told
+        own = brought(environment)
+        lies = sorted({own[name] for name in missing if name in own})
+        load = Step(
+            "The wheels are there; load their libraries before the first session (or import torch first):",
+            ("onnxruntime.preload_dlls()",),
+        )
+        after = Step("Then, before the first session:", load.commands)
+        return self.found(
+            where=where,
+            cause=f"libonnxruntime_providers_cuda.so needs {', '.join(missing)}, which the loader does not find.",
+            fix=(load,)
+            if len(lies) == len(missing)
+            else self._install(facts, place, "onnxruntime-gpu", version, variant, after),
+            evidence=(
+                Evidence(f"{where}.pythons.onnxruntime.missing_libraries", ", ".join(missing)),
+                Evidence(f"{where}.pythons.onnxruntime.session_providers", "CPUExecutionProvider"),
+                *(Evidence(f"{where}.pythons.distributions", f"{name}, not on the loader's path") for name in lies),
+            ),
+        )
+
+
+class TensorFlowLibraries(_Missing):
+    id = "tf-cannot-dlopen"
+    title = "TensorFlow does not find CUDA's libraries, and skips the GPU"
+    source = (
+        *("tensorflow/tensorflow#85689", "tensorflow/tensorflow#81344", "tensorflow/tensorflow#60646"),
+        "NVIDIA/tensorflow#110",
+    )
+    story = (
+        "TensorFlow from PyPI brings no CUDA library unless [and-cuda] is asked for, and some images lost them. It "
+        "says 'Cannot dlopen some GPU libraries' once, and goes on without the GPU."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = ("tensorflow", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            flow = known(environment.tensorflow)
+            if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not _starts(place):
+                continue
+            variant, version, missing = self._of(facts, place, environment, "tensorflow", each(flow.missing_libraries))
+            version = version or known(flow.version)
+            bare = not missing and self._is_bare(place, environment, variant)
+            if not missing and not bare:
+                continue
+            named = ", ".join(missing) if missing else "CUDA's libraries"
+            return self.found(
+                where=where,
+                certainty="likely" if bare else "certain",
+                cause=f"TensorFlow {version or ''} looks for {named}, which the loader does not find.",
+                fix=self._install(facts, place, "tensorflow", version, variant or variant_of("tensorflow", version)),
+                evidence=(
+                    Evidence(f"{where}.pythons.tensorflow.gpus", "0"),
+                    Evidence(f"{where}.pythons.tensorflow.missing_libraries", named) if missing else None,
+                    Evidence(f"{where}.pythons.distributions", "no nvidia-* wheels") if bare else None,
+                ),
+                decides=(
+                    Decider("pythons.tensorflow.missing_libraries", "python -c 'import tensorflow' 2>&1 | grep dlopen"),
+                )
+                if bare
+                else (),
+            )
+        return None
+
+    @staticmethod
+    def _is_bare(place: Place, environment: PythonEnvironment, variant: Variant | None) -> bool:
+        """No wheel brings CUDA's libraries, and the loader's cache does not know them."""
+        cache = known(place.loader.cache)
+        listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
+        missing = variant is not None and cache is not None and not set(wanted(variant)) & set(cache)
+        return listed and missing and not brought(environment) and not cuda_folders(place)
+
+
+class ShadowedWheels(Rule):
+    id = "ld-library-path-shadows-wheel-libs"
+    layer = "framework"
+    title = "LD_LIBRARY_PATH puts another CUDA before the one that the wheels bring"
+    source = ("jax docs/installation.md: make sure that LD_LIBRARY_PATH is not set", "jax-ml/jax#29068")
+    story = (
+        "The loader prefers LD_LIBRARY_PATH to the path that is written into the wheels, so a CUDA or cuDNN of the "
+        "system, often of another version, is loaded in place of theirs. Installing the wheels again changes nothing."
+    )
+    needs = ("place.pythons | image.pythons", "place.env")
+    explains = (*_FRAMEWORKS, "cupy", "message.*", "ort-cudnn9-missing", "tf-cannot-dlopen")
+    rivals = ("nvjitlink-symbol-conflict",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        if _jitlink(facts):
+            return None
+        for where, place, environment in environments(facts):
+            failing, folders = _fails(environment), cuda_folders(place)
+            if not failing or not folders or not _starts(place):
+                continue
+            loaded = foreign(place, environment)
+            if loaded or self._is_likely(facts, environment):
+                return self._finding(where, place, loaded)
+        return None
+
+    @staticmethod
+    def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
+        """Which files were loaded is not known: jax has its plug-in, or the words speak of two versions."""
+        if known(environment.loaded) is not None or not brought(environment):
+            return False
+        said = (*errors(environment), *each(facts.messages))
+        plugin = any(name.startswith("jax-cuda") for name in installed(environment))
+        jax = known(environment.jax)
+        on_cpu = jax is not None and known(jax.backend) == "cpu"
+        return any(_AT_ODDS.search(line) for line in said) or (plugin and on_cpu and not at_odds(environment))
+
+    def _finding(self, where: Where, place: Place, loaded: dict[str, str]) -> Finding:
+        path = known(variable(place, _PATH)) or ""
+        shown = ", ".join(sorted(loaded.values())[:3])
+        return self.found(
+            where=where,
+            certainty="certain" if loaded else "likely",
+            cause=f"{_PATH} makes the loader take {shown or 'a CUDA of the system'} before the wheels' own libraries.",
+            fix=(_unset(where, place),),
+            evidence=(
+                Evidence(f"{where}.env.{_PATH}", path),
+                *(Evidence(f"{where}.pythons.loaded", f"{name}: {file}") for name, file in list(loaded.items())[:4]),
+            ),
+            decides=()
+            if loaded
+            else (Decider("pythons.loaded", "LD_DEBUG=libs python -c 'import jax; jax.devices()'"),),
+        )
+
+
+def _jitlink(facts: Facts) -> tuple[Where, Place, PythonEnvironment, str] | None:
+    """The place and the symbol that libcusparse did not find in the nvJitLink that was loaded."""
+    for where, place, environment in environments(facts):
+        for line in (*errors(environment), *each(facts.messages)):
+            if found := _JITLINK.search(line):
+                return where, place, environment, found[1]
+    return None
+
+
+def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
+    """The same version of the same build: a newer one may be for another CUDA."""
+    version, _, variant = installed(environment).get("torch", "").partition("+")
+    if not version or not variant.startswith("cu"):
+        return ()
+    return (
+        f"pip install --force-reinstall {quote(f'torch=={version}')} --index-url {wheel_index().of(quote(variant))}",
+    )
+
+
+class JitLinkConflict(Rule):
+    id = "nvjitlink-symbol-conflict"
+    layer = "framework"
+    title = "cuSPARSE of the wheels meets the nvJitLink of another CUDA"
+    source = (
+        *("pytorch/pytorch#111469", "pytorch/pytorch#131312", "pytorch/pytorch#134929", "pytorch/pytorch#140797"),
+        *("pytorch/pytorch#152783", "pytorch/pytorch PR#141063", "infiniflow/ragflow#4466"),
+    )
+    story = (
+        "Importing torch fails with an undefined symbol __nvJitLink... because an older libnvJitLink.so of the same "
+        "major was found first: from LD_LIBRARY_PATH, or from a wheel that is older than torch asks for."
+    )
+    needs = ("place.pythons | image.pythons",)
+    explains = (*_FRAMEWORKS, "cupy", "message.*")
+    rivals = ("ld-library-path-shadows-wheel-libs",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        found = _jitlink(facts)
+        if found is None:
+            return None
+        where, place, environment, symbol = found
+        loaded = {n: p for n, p in (known(environment.loaded) or {}).items() if n.startswith("libnvJitLink")}
+        folders, wheel = cuda_folders(place), self._old_wheel(environment, symbol)
+        raised = any(_JITLINK.search(line) for line in errors(environment))
+        source = next(iter(loaded.values()), None) or (folders[0] if folders else wheel) or "another CUDA"
+        sure = raised or bool(folders or wheel)
+        again = Step(
+            "Or install torch and its libraries again, from the index that it came from:",
+            _torch_again(environment),
+            instead=True,
+        )
+        return self.found(
+            where=where,
+            certainty="certain" if sure else "likely",
+            cause=f"libcusparse looks for {symbol} in libnvJitLink, and the one from {source} does not have it.",
+            fix=(_unset(where, place), again) if folders else (first(again),),
+            evidence=(
+                Evidence(f"{where}.pythons.error", f"undefined symbol: {symbol}"),
+                Evidence(f"{where}.env.{_PATH}", known(variable(place, _PATH)) or "") if folders else None,
+                *(Evidence(f"{where}.pythons.loaded", f"{name}: {path}") for name, path in sorted(loaded.items())),
+                Evidence(f"{where}.pythons.distributions", wheel) if wheel else None,
+            ),
+            decides=() if sure else (Decider("env", f"echo ${_PATH}; pip list | grep nvjitlink"),),
+        )
+
+    @staticmethod
+    def _old_wheel(environment: PythonEnvironment, symbol: str) -> str | None:
+        """The distribution that is older than the symbol: __nvJitLinkComplete_12_4 is of CUDA 12.4."""
+        asked = re.search(r"_(\d+)_(\d+)$", symbol)
+        for name, version in sorted(installed(environment).items()):
+            cuda = as_cuda(version)
+            if asked and cuda and name.startswith("nvidia-nvjitlink") and cuda < Cuda(int(asked[1]), int(asked[2])):
+                return f"{name} {version}"
+        return None
+
+
+class TritonLibcuda(Rule):
+    id = "triton-libcuda-so-cannot-found"
+    layer = "framework"
+    title = "Triton does not find libcuda to link with"
+    source = (
+        *("triton-lang/triton PR#1981", "triton-lang/triton PR#2883", "huggingface/text-generation-inference#1330"),
+        *("Project-HAMi/HAMi#975", "MAGICS-LAB/DNABERT_2#56"),
+    )
+    story = (
+        "Triton links a launcher with -lcuda and looks for libcuda in the loader's cache only. The driver's library "
+        "was injected without writing the cache anew, or only as libcuda.so.1; CUDA itself works."
+    )
+    needs = ("place.cuda.init",)
+    explains = ("triton", "torch", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place, environment in environments(facts):
+            triton = known(environment.triton)
+            error = known(triton.error) if triton else None
+            line = next((text for text in (error, *each(facts.messages)) if text and _TRITON.search(text)), None)
+            there = triton is not None or "triton" in installed(environment)
+            if line is None or not there or known(place.cuda.init) != 0 or (triton and is_absent(triton.error)):
+                continue
+            names = self._cached(place)
+            if names is not None and "libcuda.so" in names and "libcuda.so.1" in names:
+                continue
+            return self._finding(where, place, line, names, measured=bool(error) or names is not None)
+        return None
+
+    @staticmethod
+    def _cached(place: Place) -> list[str] | None:
+        """Names of libcuda that the loader's cache has; None where nobody looked."""
+        cache = known(place.loader.cache)
+        return None if cache is None else sorted(name for name in cache if name.startswith("libcuda.so"))
+
+    def _finding(self, where: Where, place: Place, line: str, names: list[str] | None, *, measured: bool) -> Finding:
+        library = known(place.cuda.library)
+        folder = quote(library.path.rpartition("/")[0]) if library else "/usr/local/nvidia/lib64"
+        linked = bool(names and "libcuda.so.1" in names)
+        return self.found(
+            where=where,
+            certainty="certain" if measured else "likely",
+            cause="libcuda is loaded, but the loader's cache has "
+            + ("libcuda.so.1 only, not the libcuda.so that -lcuda means." if linked else "no libcuda."),
+            fix=(
+                Step("Tell Triton where it lies:", (f"export TRITON_LIBCUDA_PATH={folder}",)),
+                Step("Or write the cache anew as root when the container starts:", ("ldconfig",), instead=True),
+                Step(
+                    "Or give it the name that -lcuda means:", (f"ln -s libcuda.so.1 {folder}/libcuda.so",), instead=True
+                ),
+            ),
+            evidence=(
+                Evidence(f"{where}.pythons.triton.error", line.strip()),
+                Evidence(f"{where}.cuda.library", library.path) if library else None,
+                Evidence(f"{where}.loader.cache", ", ".join(names) or "no libcuda") if names is not None else None,
+            ),
+            decides=() if measured else (Decider("loader.cache", "ldconfig -p | grep libcuda.so"),),
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    *(OnnxRuntimeLibraries(), TensorFlowLibraries(), ShadowedWheels(), JitLinkConflict(), TritonLibcuda()),
+)

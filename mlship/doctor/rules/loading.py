@@ -1,0 +1,149 @@
+"""Rules of what the loader takes, or cannot take, inside an image: link-time stubs, and musl."""
+
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import each, is_absent, is_known, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Place
+from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import gpu_is_known_absent, node, places, variable
+
+_FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
+_STUB, _STUBS = 34, "/stubs"
+_LOCATES_MUSL = (1, 18, 2)
+
+
+class StubLibcuda(Rule):
+    id = "stub-libcuda-on-path"
+    layer = "image"
+    title = "The loader takes the stub of libcuda, which is for linking only"
+    source = (
+        *("tensorflow/tensorflow#36974", "fboulnois/stable-diffusion-docker#13", "rigelminer/rigel#153"),
+        *("fboulnois/stable-diffusion-docker PR#23", "NVIDIA/nvidia-container-toolkit#185"),
+    )
+    story = (
+        "The CUDA toolkit brings a libcuda without content, so that programs can be linked where there is no driver. "
+        "A build stage put its folder on the loader's path, and it stayed there: the stub hides the driver's library."
+    )
+    needs = ("place.cuda.init",)
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            library = known(place.cuda.library)
+            if known(place.cuda.init) == _STUB:
+                return self.found(
+                    where=where,
+                    cause=f"libcuda comes from {library.path if library else 'a stub'}, which holds no driver.",
+                    fix=self._fix(facts, where, place),
+                    evidence=(
+                        Evidence(f"{where}.cuda.init", codes.cuda(_STUB)),
+                        Evidence(f"{where}.cuda.library", library.path) if library else None,
+                        *self._named(where, place),
+                    ),
+                )
+        return None
+
+    @staticmethod
+    def _named(where: Where, place: Place) -> tuple[Evidence, ...]:
+        """How the stub's folder got onto the path, and the real library beside it."""
+        path, conf = known(variable(place, "LD_LIBRARY_PATH")) or "", known(place.loader.conf) or {}
+        real = [lib.path for lib in each(place.loader.libraries) if "libcuda" in lib.path and _STUBS not in lib.path]
+        return (
+            *((Evidence(f"{where}.env.LD_LIBRARY_PATH", path),) if _STUBS in path else ()),
+            *(Evidence(f"{where}.loader.conf", file) for file in sorted(conf) if any(_STUBS in f for f in conf[file])),
+            *(Evidence(f"{where}.loader.libraries", f"{file}: the driver's own") for file in real[:1]),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, where: Where, place: Place) -> tuple[Step, ...]:
+        path, conf = known(variable(place, "LD_LIBRARY_PATH")) or "", known(place.loader.conf) or {}
+        files = sorted(file for file in conf if any(_STUBS in folder for folder in conf[file]))
+        kept = ":".join(part for part in path.split(":") if part and _STUBS not in part)
+        steps: list[Step] = []
+        if files:
+            delete = tuple(f"sed -i '\\|/stubs|d' {quote(file)}" for file in files)
+            steps.append(Step("Take the stubs off the loader's path, and write its cache anew:", (*delete, "ldconfig")))
+        if _STUBS in path or not files:
+            setting = f"LD_LIBRARY_PATH={quote(kept)}"
+            command = f"ENV {setting}" if where == "container" else f"export {setting}"
+            say = "In the Dockerfile's last stage, set" if where == "container" else "Set"
+            steps.append(Step(f"{say} the path without the stubs:", (command,)))
+        steps.append(Step("For linking, name the stubs in LIBRARY_PATH, in the build stage only."))
+        if where == "container" and is_absent(node(place, "/dev/nvidiactl")):
+            steps.append(Step("And start it with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)))
+        return tuple(steps)
+
+
+class MuslImage(Rule):
+    id = "alpine-musl-no-driver-libs"
+    layer = "image"
+    title = "A musl image (Alpine) cannot load the driver's libraries"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#1526", "NVIDIA/nvidia-container-runtime#53"),
+        "NVIDIA Container Toolkit 1.18.2 release notes: driver libraries in musl-based containers",
+    )
+    story = (
+        "The driver's libraries and nvidia-smi are built for glibc. They are mounted into a musl image all right, and "
+        "cannot be loaded there: 'nvidia-smi: not found' means that its loader is missing, not the file."
+    )
+    needs = ("container.libc.family | container.libc.musl_loader | image.libc.family | image.libc.musl_loader",)
+    explains = ("nvml.*", *_FOLLOWS, "message.*", "runtime-35-no-libcuda", "ldcache-not-updated-debian-ldconfig")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for named, libc in (("container", facts.container.libc), ("image", facts.image.libc)):
+            musl = known(libc.family) == "musl" or (
+                known(libc.musl_loader) is not None and is_absent(libc.glibc_loader)
+            )
+            if musl and not known(libc.glibc_loader) and self._wants_gpu(facts):
+                return self.found(
+                    where="container",
+                    cause="The image has musl instead of glibc, which the driver's libraries are made for.",
+                    fix=self._fix(facts),
+                    evidence=(
+                        Evidence(f"{named}.libc", known(libc.musl_loader) or "musl"),
+                        *self._mounted(facts),
+                        *(Evidence("host.toolkit.version", version) for version in (_old_toolkit(facts),) if version),
+                    ),
+                )
+        return None
+
+    @staticmethod
+    def _wants_gpu(facts: Facts) -> bool:
+        """The GPU was asked for and does not come, or nobody has looked inside yet."""
+        box = facts.container
+        if gpu_is_known_absent(facts) or known(box.cuda.init) == 0 or known(box.nvml.init) == 0:
+            return False
+        asks = known(variable(box, "NVIDIA_VISIBLE_DEVICES")) or (known(facts.image.env) or {}).get(
+            "NVIDIA_VISIBLE_DEVICES"
+        )
+        config = box.host_config
+        asked = each(config.gpus) or each(config.cdi_devices) or known(config.runtime) == "nvidia"
+        not_seen = not is_known(box.libc.family) and not is_known(box.libc.musl_loader)
+        mounted = any(known(library.mounted) for library in each(box.loader.libraries))
+        given = bool(asked) or mounted or asks not in {None, "", "none", "void"}
+        return given or not_seen or is_absent(box.cuda.library)
+
+    @staticmethod
+    def _mounted(facts: Facts) -> tuple[Evidence, ...]:
+        there = [lib.path for lib in each(facts.container.loader.libraries) if known(lib.mounted)]
+        return tuple(Evidence("container.loader.libraries", f"{path}: mounted, not loadable") for path in there[:1])
+
+    @staticmethod
+    def _fix(facts: Facts) -> tuple[Step, ...]:
+        update = " and update the toolkit to 1.18.2 or newer" if _old_toolkit(facts) else ""
+        return (
+            Step("Build the image on a glibc distribution:", ("FROM python:3.12-slim-bookworm",)),
+            Step(f"Or, for nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
+        )
+
+
+def _old_toolkit(facts: Facts) -> str | None:
+    version = known(facts.host.toolkit.version)
+    return version if version and numbers(version) < _LOCATES_MUSL else None
+
+
+RULES: tuple[Rule, ...] = (StubLibcuda(), MuslImage())

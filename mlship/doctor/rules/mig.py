@@ -1,0 +1,311 @@
+"""Rules of MIG: a GPU that is divided, or is meant to be."""
+
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import each, is_known, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import NvmlDevice, Place
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import said, told
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import kernel_driver, places, variable
+
+_FOLLOWS = ("nvml.count=0", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_NOT_FOUND = 6
+_ONE_SEEN = (
+    r"device_count\(\).*\b(one|1)\b|device >= 0 && device < num_gpus|[Ii]nvalid device ordinal|"
+    r"\bonly (shows |sees |see |finds )?(one|1) (gpu|GPU|device)"
+)
+_PATCH = (
+    "kubectl patch clusterpolicies.nvidia.com/cluster-policy --type merge "
+    """-p '{"spec": {"driver": {"version": "570.172.08"}}}'"""
+)
+_FIRST_BROKEN, _LAST_BROKEN = (570, 124, 6), (570, 158, 1)
+
+
+def _is_on(device: NvmlDevice) -> bool:
+    return known(device.mig_current) == 1
+
+
+def _is_empty(device: NvmlDevice) -> bool:
+    """MIG is on, and NVML shows no instance here."""
+    codes_of = known(device.codes) or {}
+    return _is_on(device) and (
+        device.mig_devices == ()
+        or (not known(device.mig_devices) and codes_of.get("nvmlDeviceGetMigDeviceHandleByIndex") == _NOT_FOUND)
+    )
+
+
+def _nothing_usable(place: Place) -> bool:
+    """Every GPU of this place is in MIG mode without an instance, and CUDA does not say otherwise."""
+    devices = each(place.nvml.devices)
+    works = known(place.cuda.init) == 0 and (known(place.cuda.device_count) or 0) > 0
+    return bool(devices) and all(_is_empty(device) for device in devices) and not works
+
+
+def _on_host(facts: Facts) -> list[str]:
+    """MIG instances that the host has of the GPUs that the container sees."""
+    inside = {uuid for device in each(facts.container.nvml.devices) if (uuid := known(device.uuid))}
+    return [
+        instance
+        for device in each(facts.host.nvml.devices)
+        if not inside or known(device.uuid) in {*inside, None}
+        for instance in each(device.mig_devices)
+    ]
+
+
+def _is_lxc(facts: Facts) -> bool:
+    return known(facts.container.lxc) is not None or known(facts.container.engine) == "lxc"
+
+
+def _evidence(where: Where, place: Place) -> tuple[Evidence | None, ...]:
+    code = known(place.cuda.init)
+    return (
+        *(
+            Evidence(f"{where}.nvml.devices", f"GPU {known(device.index)}: MIG is on, 0 instances")
+            for device in each(place.nvml.devices)
+            if _is_empty(device)
+        ),
+        Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
+    )
+
+
+class NoInstances(Rule):
+    id = "mig-enabled-no-instances"
+    layer = "hardware"
+    title = "MIG mode is on, and there are no MIG instances"
+    source = (
+        "NVIDIA MIG user guide: creating GPU and compute instances",
+        "NVIDIA Container Toolkit, CDI: MIG reconfiguration is not handled by the refresh",
+    )
+    story = (
+        "With MIG mode on CUDA can use MIG instances only. Instances do not survive a restart, the mode does. "
+        "nvidia-smi lists the GPU, and CUDA finds no device (100)."
+    )
+    needs = ("place.nvml.devices",)
+    explains = _FOLLOWS
+    rivals = ("gpu-passed-lxd-mig-on",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        if _lacks_instances_in_lxc(facts):
+            return None
+        for where, place in places(facts):
+            asked_host = where == "host" or is_known(facts.host.nvml.devices)
+            if _nothing_usable(place) and (where == "host" or not _on_host(facts)):
+                return self._finding(where, place, certain=asked_host)
+        return None
+
+    def _finding(self, where: Where, place: Place, *, certain: bool) -> Finding:
+        first = next((known(device.index) for device in each(place.nvml.devices)), 0)
+        here = "of it" if certain else "that this container can see"
+        return self.found(
+            where=where,
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
+            cause=f"MIG mode is on, and there is no MIG instance {here}.",
+            fix=(
+                Step(
+                    "Create instances: list the profiles, then create those that you need (here the smallest, twice):",
+                    (
+                        f"sudo nvidia-smi mig -i {first} -lgip",
+                        f"sudo nvidia-smi mig -i {first} -cgi 19,19 -C",
+                    ),
+                ),
+                Step("Or turn MIG mode off:", (f"sudo nvidia-smi -i {first} -mig 0",), instead=True),
+                Step(
+                    "Where CDI is in use, write its specification anew:",
+                    ("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",),
+                ),
+            ),
+            evidence=_evidence(where, place),
+        )
+
+
+def _lacks_instances_in_lxc(facts: Facts) -> bool:
+    """An LXC container with a GPU in MIG mode, and no instance of it inside."""
+    if not _is_lxc(facts):
+        return False
+    if each(facts.container.nvml.devices):
+        return _nothing_usable(facts.container)
+    lxc = known(facts.container.lxc)
+    whole = lxc is not None and known(lxc.gpu_type) == "physical"
+    devices = each(facts.host.nvml.devices)
+    return whole and bool(devices) and all(map(_is_on, devices)) and bool(known(facts.container.cuda.init))
+
+
+class PassedWithoutInstances(Rule):
+    id = "gpu-passed-lxd-mig-on"
+    layer = "engine"
+    title = "A GPU in MIG mode was passed to the container without a MIG instance"
+    source = ("canonical/lxd#11804", "LXD and Incus: GPU devices, gputype=mig")
+    story = (
+        "The container got the whole GPU, which is in MIG mode; CUDA can use instances only. Either the host has none, "
+        "or the container was not given one, and lacks its node in /dev/nvidia-caps. nvidia-smi works."
+    )
+    needs = ("container.nvml.devices | host.nvml.devices",)
+    explains = _FOLLOWS
+    rivals = ("mig-enabled-no-instances",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        if not self._passed_without(facts):
+            return None
+        on_host = _on_host(facts)
+        caps = self._caps(facts)
+        return self.found(
+            where="container",
+            cause="The container has a GPU in MIG mode, and no MIG instance of it"
+            + (f"; the host has {len(on_host)}." if on_host else "."),
+            fix=(*self._create(on_host), *self._give(facts, on_host[0] if on_host else "MIG-UUID")),
+            evidence=(
+                *_evidence("container", facts.container),
+                caps,
+                Evidence("host.nvml.devices", f"{len(on_host)} MIG instances")
+                if each(facts.host.nvml.devices)
+                else None,
+                Evidence("container.engine", known(facts.container.engine) or "lxc"),
+            ),
+        )
+
+    @staticmethod
+    def _passed_without(facts: Facts) -> bool:
+        """Under LXC, or under another engine where the host is known to have instances."""
+        if _is_lxc(facts):
+            return _lacks_instances_in_lxc(facts)
+        return bool(_on_host(facts)) and _nothing_usable(facts.container)
+
+    @staticmethod
+    def _caps(facts: Facts) -> Evidence | None:
+        looked = known(facts.container.device_nodes) or {}
+        lacks = any(path.startswith("/dev/nvidia-caps") and known(n) is None for path, n in looked.items())
+        return Evidence("container.device_nodes", "/dev/nvidia-caps: not there") if lacks else None
+
+    @staticmethod
+    def _create(on_host: list[str]) -> tuple[Step, ...]:
+        if on_host:
+            return ()
+        return (
+            Step(
+                "See whether the host has instances, and create them if not:",
+                ("nvidia-smi -L", "sudo nvidia-smi mig -cgi 19,19 -C"),
+            ),
+            Step("Or turn MIG mode off on the host:", ("sudo nvidia-smi -mig 0",), instead=True),
+        )
+
+    @staticmethod
+    def _give(facts: Facts, uuid: str) -> tuple[Step, ...]:
+        name = quote(known(facts.container.name) or "CONTAINER")
+        if not _is_lxc(facts):
+            docker = commands.engine(facts) == "docker"
+            option = f"--gpus {quote(f'device={uuid}')}" if docker else f"--device {quote(f'nvidia.com/gpu={uuid}')}"
+            return (Step("Give the container an instance:", (commands.run(facts, option),)),)
+        lxc = known(facts.container.lxc)
+        tool = "incus" if lxc and known(lxc.manager) == "incus" else "lxc"
+        return (
+            Step(
+                "Pass the container an instance instead of the GPU:",
+                (
+                    f"{tool} config device remove {name} gpu0",
+                    f"{tool} config device add {name} gpu0 gpu gputype=mig mig.uuid={quote(uuid)} pci=PCI_ADDRESS",
+                    f"{tool} restart {name}",
+                ),
+            ),
+        )
+
+
+class OneInstanceAProcess(Rule):
+    id = "mig-single-instance-per-process"
+    layer = "framework"
+    title = "Several MIG instances are there, and a process sees one"
+    source = (
+        *("pytorch/pytorch#102715", "pytorch/pytorch#130181", "pytorch/pytorch#95784", "pytorch/pytorch#110000"),
+        "NVIDIA MIG user guide: CUDA device enumeration",
+    )
+    story = (
+        "CUDA enumerates one MIG compute instance in a process, whatever nvidia-smi and NVML count. A program that "
+        "takes the count of NVML for its world size asks for devices that it does not have."
+    )
+    needs = ("place.nvml.devices", "place.cuda.device_count")
+    explains = ("torch", "cuda.init=101", "cuda.context=101", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in reversed(places(facts)):
+            devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
+            instances = [uuid for device in devices if _is_on(device) for uuid in each(device.mig_devices)]
+            wants = self._wants_several(facts, place, where)
+            if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
+                return self.found(
+                    where=where,
+                    cause=f"There are {len(instances)} MIG instances, and CUDA gives a process one of them.",
+                    fix=(
+                        Step(
+                            "Start one process for each instance, each with its own:",
+                            tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2]),
+                        ),
+                        Step("Or take one larger instance, or turn MIG mode off, where one process needs it all."),
+                    ),
+                    evidence=(
+                        Evidence(f"{where}.nvml.devices", f"{len(instances)} MIG instances"),
+                        Evidence(f"{where}.cuda.device_count", "1"),
+                        wants,
+                    ),
+                )
+        return None
+
+    @staticmethod
+    def _wants_several(facts: Facts, place: Place, where: Where) -> Evidence | None:
+        """One instance a process is well where nobody wants more."""
+        for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+            value = known(variable(place, name)) or ""
+            if value.count("MIG-") > 1:
+                return Evidence(f"{where}.env", f"{name}={value}")
+        return told(facts, _ONE_SEEN)
+
+
+class MixedMigRegression(Rule):
+    id = "vgpu-driver-regression-570-mig-mixed"
+    layer = "driver user space"
+    title = "This driver miscounts GPUs where some are in MIG mode and others are not"
+    source = ("NVIDIA GPU Operator: known issues and troubleshooting", "NVIDIA/gpu-operator#1361")
+    story = (
+        "NVML has a regression from 570.124.06 to 570.158.01: on a node where some GPUs are in MIG mode and others are "
+        "not, the device plugin offers too few, and pods stay Pending although GPUs are free."
+    )
+    needs = ("kernel.nvidia.version | kernel.modules", "place.nvml.devices", "kubernetes")
+    explains = ("message.*", "k8s-xid-marks-gpu-unhealthy")
+
+    def look(self, facts: Facts) -> Finding | None:
+        version, kubernetes = kernel_driver(facts), known(facts.kubernetes)
+        if version is None or kubernetes is None or not _FIRST_BROKEN <= numbers(version) <= _LAST_BROKEN:
+            return None
+        modes = {known(device.mig_current) == 1 for _, place in places(facts) for device in each(place.nvml.devices)}
+        if modes != {True, False}:
+            return None
+        seen = said(facts, r"Insufficient nvidia\.com|Pending|FailedScheduling")
+        waiting = [pod for pod in each(kubernetes.pods) if known(pod.phase) == "Pending"]
+        certain = bool(waiting) or (seen is not None and seen.fact != "messages")
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("kubernetes.pods", "kubectl describe pod POD"),),
+            cause=f"Driver {version} has a fault in NVML: with GPUs in MIG mode beside others, some are not offered.",
+            fix=(
+                Step(
+                    "Install a branch in which it is mended (570.172.08, or 580), or 570.86.15, which has not got it."
+                ),
+                Step(
+                    "Under the GPU Operator:",
+                    (_PATCH,),
+                ),
+                Step("Or put all GPUs of a node in the same mode.", instead=True),
+            ),
+            evidence=(
+                Evidence("kernel.nvidia.version", version),
+                Evidence("nvml.devices", "some in MIG mode, others not"),
+                *(Evidence("kubernetes.pods", f"{known(pod.name)}: Pending") for pod in waiting[:1]),
+                seen,
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (NoInstances(), PassedWithoutInstances(), OneInstanceAProcess(), MixedMigRegression())

@@ -1,0 +1,263 @@
+"""Rules of how a GPU is lent: its compute mode, its licence, its number."""
+
+import re
+from collections.abc import Iterator
+from shlex import quote
+
+from mlship.doctor import codes
+from mlship.doctor.facts.fact import Unknown, each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import NvmlDevice, Place
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import told
+from mlship.doctor.views import cuda_codes, places, variable
+
+_FOLLOWS = ("cuda.context=*", "cuda.init=46", "cuda.init=100", "cuda.runtime=*", "cuda.kernel=*")
+_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_BUSY = 46
+_IS_BUSY = r"busy or unavailable"
+
+
+def _devices(facts: Facts) -> Iterator[NvmlDevice]:
+    for _, place in places(facts):
+        yield from each(place.nvml.devices)
+
+
+def _refused(facts: Facts) -> tuple[Evidence, ...]:
+    """CUDA was refused a context, as measured, or else as somebody saw it."""
+    measured = tuple(Evidence(fact, codes.cuda(code)) for fact, code in cuda_codes(facts) if code in {_BUSY, 102})
+    heard = told(facts, _IS_BUSY)
+    return measured or ((heard,) if heard else ())
+
+
+class ComputeMode(Rule):
+    id = "compute-mode-prohibited-or-exclusive"
+    layer = "hardware"
+    title = "The GPU's compute mode allows no further context"
+    source = (
+        "CUDA runtime driver_types.h: cudaErrorDevicesUnavailable",
+        "NVML API reference, nvmlComputeMode_t",
+    )
+    story = (
+        "In the mode EXCLUSIVE_PROCESS one process at a time may have a context on the GPU, in PROHIBITED none may. "
+        "The next one gets 46, which says busy or unavailable; an unlicensed vGPU gives the same code."
+    )
+    needs = ("place.nvml.devices", "place.cuda.init | place.cuda.devices | place.cuda.runtime_code | messages")
+    explains = (*_FOLLOWS, *_FRAMEWORKS)
+
+    def look(self, facts: Facts) -> Finding | None:
+        refused = _refused(facts)
+        devices = [device for device in _devices(facts) if self._is_closed(device, mps=bool(known(facts.host.mps)))]
+        if not refused or not devices:
+            return None
+        device = next((device for device in devices if self._is_full(device)), devices[0])
+        mode, full = known(device.compute_mode) or "", self._is_full(device)
+        number = known(device.index)
+        named = "N" if number is None else str(number)
+        return self.found(
+            certainty="certain" if full else "likely",
+            decides=() if full else (Decider("nvml.devices", "nvidia-smi --query-compute-apps=pid,name --format=csv"),),
+            cause=f"GPU {named} is in the compute mode {mode}, "
+            + ("which allows no context." if mode == "Prohibited" else "and another process has its only context."),
+            fix=(
+                Step("Allow several processes on the GPU:", (f"sudo nvidia-smi -i {named} -c DEFAULT",)),
+                *self._others(mode),
+            ),
+            evidence=(
+                *refused,
+                Evidence("nvml.devices", f"GPU {named}: compute mode {mode}"),
+                Evidence("nvml.devices", f"GPU {named}: {known(device.compute_processes)} compute processes")
+                if known(device.compute_processes)
+                else None,
+            ),
+        )
+
+    @staticmethod
+    def _is_closed(device: NvmlDevice, *, mps: bool) -> bool:
+        """The MPS server holds an exclusive GPU, and lends it: that mode is then as it should be."""
+        mode = known(device.compute_mode)
+        return mode == "Prohibited" or (mode in {"Exclusive_Process", "Exclusive_Thread"} and not mps)
+
+    @staticmethod
+    def _is_full(device: NvmlDevice) -> bool:
+        return known(device.compute_mode) == "Prohibited" or bool(known(device.compute_processes))
+
+    @staticmethod
+    def _others(mode: str) -> tuple[Step, ...]:
+        if mode == "Prohibited":
+            return ()
+        return (
+            Step(
+                "Or stop the other process:", ("nvidia-smi --query-compute-apps=pid,name --format=csv",), instead=True
+            ),
+            Step("Or let the processes share it through MPS:", ("sudo nvidia-cuda-mps-control -d",), instead=True),
+        )
+
+
+class UnlicensedVgpu(Rule):
+    id = "vgpu-unlicensed-46"
+    layer = "hardware"
+    title = "This virtual GPU has no licence"
+    source = (
+        *("Azure/AKS#4870", "Azure/AKS#4869", "Azure/aks-gpu#90", "DDMAL/Rodan#1332"),
+        *("NVIDIA/gpu-operator#628", "NVIDIA/gpu-operator#220", "NVIDIA vGPU client licensing user guide"),
+    )
+    story = (
+        "A vGPU guest without a licence runs slower and slower, and after a while is refused contexts: 46, busy or "
+        "unavailable. The service nvidia-gridd fetches the licence with a client token."
+    )
+    needs = ("place.nvml.devices",)
+    explains = (*_FOLLOWS, *_FRAMEWORKS)
+
+    def look(self, facts: Facts) -> Finding | None:
+        device = next((device for device in _devices(facts) if self._is_vgpu(device)), None)
+        if device is None or (known(device.license_status) or "").startswith("Licensed"):
+            return None
+        refused, log, stopped = _refused(facts), self._log(facts), self._stopped(facts)
+        status = known(device.license_status) or ""
+        unlicensed = status.startswith(("Unlicensed", "Expired"))
+        if not unlicensed and not (refused and self._may_be(device)):
+            return None
+        certain = (unlicensed and (bool(refused) or "Unrestricted" not in status)) or bool(log and refused)
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("nvml.devices", "nvidia-smi -q | grep -i 'license status'"),),
+            cause=f"{known(device.name) or 'The vGPU'} has no licence{f': {status}' if status else ''}.",
+            fix=self._fix(facts),
+            evidence=(
+                Evidence("nvml.devices", f"license status {status}") if status else None,
+                Evidence(
+                    "nvml.devices", f"virtualization mode {known(device.virtualization_mode) or 'vGPU by its name'}"
+                ),
+                *refused,
+                stopped,
+                log,
+            ),
+        )
+
+    @staticmethod
+    def _is_vgpu(device: NvmlDevice) -> bool:
+        mode = device.virtualization_mode
+        named = re.search(r"^GRID |-\d+[QCAB]$", known(device.name) or "") is not None
+        return mode == "vgpu" or (isinstance(mode, Unknown) and named)
+
+    @staticmethod
+    def _may_be(device: NvmlDevice) -> bool:
+        """Where the licence is not known: the other cause of the same code is ruled out."""
+        return not isinstance(device.license_status, str) and known(device.compute_mode) == "Default"
+
+    @staticmethod
+    def _log(facts: Facts) -> Evidence | None:
+        service = known(looked_up(facts.host.services, "nvidia-gridd"))
+        lines = [line for line in each(service.log) if re.search("(?i)licen[cs]e", line)] if service else []
+        failed = [line for line in lines if re.search("(?i)fail|unable|error|expired", line)]
+        return Evidence("host.services.nvidia-gridd", failed[-1]) if failed and lines[-1] in failed else None
+
+    @staticmethod
+    def _stopped(facts: Facts) -> Evidence | None:
+        service = looked_up(facts.host.services, "nvidia-gridd")
+        if is_absent(service):
+            return Evidence("host.services.nvidia-gridd", "there is no such service")
+        active = known(service.active) if (service := known(service)) else None
+        return Evidence("host.services.nvidia-gridd", active) if active not in {"active", None} else None
+
+    @staticmethod
+    def _fix(facts: Facts) -> tuple[Step, ...]:
+        if is_absent(looked_up(facts.host.services, "nvidia-gridd")):
+            return (
+                Step(
+                    "The driver here came without nvidia-gridd: install NVIDIA's vGPU guest driver, which has it "
+                    "(in a cloud: another version of the node image)."
+                ),
+                Step("Then install the client token, and see the licence:", ("nvidia-smi -q | grep -i license",)),
+            )
+        return (
+            Step(
+                "Install the client token of the licence server, and restart the service:",
+                (
+                    "sudo install -m 744 client_configuration_token_*.tok /etc/nvidia/ClientConfigToken/",
+                    "sudo systemctl enable nvidia-gridd",
+                    "sudo systemctl restart nvidia-gridd",
+                ),
+            ),
+            Step(
+                "If it stays unlicensed: the clock must be right, and the licence server reachable:",
+                ("timedatectl", "journalctl -u nvidia-gridd -b --no-pager | tail -n 20"),
+            ),
+        )
+
+
+class DeviceOrder(Rule):
+    id = "default-device-order-mismatch"
+    layer = "framework"
+    title = "CUDA numbers the GPUs in another order than nvidia-smi"
+    source = ("pytorch/pytorch#1040", "Ollama docs/gpu.mdx", "CUDA C programming guide: CUDA_DEVICE_ORDER")
+    story = (
+        "CUDA puts the fastest GPU first, nvidia-smi goes by PCI address. With unequal GPUs the number in "
+        "CUDA_VISIBLE_DEVICES then picks another GPU than the one that was meant."
+    )
+    needs = ("place.nvml.devices", "place.env")
+    explains = ("cuda.kernel=*", "cuda.context=2", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in reversed(places(facts)):
+            chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) or ""
+            devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
+            if not self._is_ambiguous(place, chosen, devices):
+                continue
+            measured = self._mismatch(place, chosen, devices)
+            if measured is None and known(place.cuda.devices) is not None:
+                continue
+            uuids = self._uuids(chosen, devices)
+            return self.found(
+                where=where,
+                certainty="certain" if measured else "likely",
+                decides=()
+                if measured
+                else (Decider(f"{where}.cuda.devices", "deviceQuery, or torch.cuda.get_device_name(0)"),),
+                cause=f"CUDA_VISIBLE_DEVICES={chosen} counts from the fastest GPU, not as nvidia-smi does, "
+                "and the GPUs here are not alike.",
+                fix=(
+                    Step("Let CUDA count as nvidia-smi does:", ("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)),
+                    Step("Or name the GPU:", (f"export CUDA_VISIBLE_DEVICES={quote(uuids)}",), instead=True),
+                ),
+                evidence=(
+                    Evidence(f"{where}.env", f"CUDA_VISIBLE_DEVICES={chosen}, CUDA_DEVICE_ORDER is not set"),
+                    Evidence(
+                        f"{where}.nvml.devices",
+                        ", ".join(f"{known(device.index)}: {known(device.name)}" for device in devices),
+                    ),
+                    measured,
+                ),
+            )
+        return None
+
+    @staticmethod
+    def _is_ambiguous(place: Place, chosen: str, devices: tuple[NvmlDevice, ...]) -> bool:
+        models = {known(device.name) for device in devices} - {None}
+        numeric = re.fullmatch(r"\d+(,\d+)*", chosen.replace(" ", "")) is not None
+        return len(models) > 1 and numeric and is_absent(variable(place, "CUDA_DEVICE_ORDER"))
+
+    @staticmethod
+    def _mismatch(place: Place, chosen: str, devices: tuple[NvmlDevice, ...]) -> Evidence | None:
+        """The first device that CUDA gives, against the one of that number in nvidia-smi."""
+        by_index = {known(device.index): device for device in devices}
+        given = {known(device.ordinal): device for device in each(place.cuda.devices)}
+        for ordinal, number in enumerate(re.findall(r"\d+", chosen)):
+            meant, got = by_index.get(int(number)), given.get(ordinal)
+            if meant is None or got is None:
+                continue
+            by_uuid = known(meant.uuid) and known(got.uuid) and known(meant.uuid) != known(got.uuid)
+            by_name = known(meant.name) and known(got.name) and known(meant.name) != known(got.name)
+            if by_uuid or by_name:
+                return Evidence("cuda.devices", f"{number} is {known(got.name)}; nvidia-smi's is {known(meant.name)}")
+        return None
+
+    @staticmethod
+    def _uuids(chosen: str, devices: tuple[NvmlDevice, ...]) -> str:
+        by_index = {str(known(device.index)): known(device.uuid) for device in devices}
+        return ",".join(by_index.get(number) or "GPU-UUID" for number in re.findall(r"\d+", chosen))
+
+
+RULES: tuple[Rule, ...] = (ComputeMode(), UnlicensedVgpu(), DeviceOrder())

@@ -1,0 +1,229 @@
+"""Rules of NVIDIA_REQUIRE_*: what an image asks of the driver, and who sees to it."""
+
+import re
+from dataclasses import dataclass
+from shlex import quote
+
+from mlship.cuda.tables import architecture_of, cuda_of, toolkit_of
+from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.doctor import codes, commands
+from mlship.doctor.asked import CDI, environment, has_started, host_driver, injection, said, works
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.require import Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import is_tegra
+
+_SAID_UNSATISFIED = r"unsatisfied condition"
+_SAID_TOO_OLD = r"driver version is insufficient|NVIDIA driver on your system is too old"
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A requirement that this host does not meet."""
+
+    requirement: Requirement
+    driver: str
+    cuda: Cuda | None
+
+
+def _offers(facts: Facts, driver: str) -> tuple[Offer, ...]:
+    """With each GPU, as all of them must do; with one of which nothing is known, where nobody looked at them."""
+    version = Driver.parse(driver)
+    answer = cuda_of(version) if version else None
+    cuda, loose = (answer.cuda, answer.at_least) if answer else (None, False)
+    seen = {(known(gpu.compute_capability), known(gpu.brand)) for gpu in each(facts.host.nvml.devices)}
+    return tuple(Offer(cuda, loose, driver, arch, brand) for arch, brand in seen or {(None, None)})
+
+
+def _unmet(facts: Facts) -> Unmet | None:
+    """The first requirement of the image that fails for certain."""
+    driver = host_driver(facts)
+    if driver is None or is_tegra(facts):
+        return None
+    offers = _offers(facts, driver)
+    for text in requirements(environment(facts)):
+        try:
+            requirement = parse(text)
+        except ValueError:
+            continue
+        if any(holds(requirement, offer) is False for offer in offers):
+            return Unmet(requirement, driver, offers[0].cuda)
+    return None
+
+
+def _evidence(facts: Facts, unmet: Unmet) -> tuple[Evidence, ...]:
+    brands = sorted({known(gpu.brand) or "" for gpu in each(facts.host.nvml.devices)} - {""})
+    place = "container" if known(facts.container.env) else "image"
+    offers = f" (CUDA {unmet.cuda})" if unmet.cuda else ""
+    return (
+        Evidence(f"{place}.env", f"requires: {unmet.requirement}"),
+        Evidence("kernel.nvidia.version", f"{unmet.driver}{offers}"),
+        *(Evidence("host.nvml.devices", f"brand {brand}") for brand in brands),
+    )
+
+
+def _newest_branch(facts: Facts) -> int | None:
+    """The newest driver branch that still drives every GPU of the host; None where no branch is too new."""
+    told = {known(gpu.compute_capability) or "" for gpu in each(facts.host.nvml.devices)}
+    kinds = (architecture_of(Capability.parse(one)) for one in told if re.fullmatch(r"[0-9]{1,2}\.[0-9]", one))
+    return min((kind.last_branch for kind in kinds if kind and kind.last_branch), default=None)
+
+
+def _ways_out(facts: Facts, unmet: Unmet) -> tuple[Step, ...]:
+    """A newer driver only where the requirement is about that, and there is one that drives this GPU."""
+    wanted, has = unmet.requirement.cuda, unmet.cuda
+    older = Step(f"Or take an image made for CUDA {has} or older." if has else "Or take an older image.", instead=True)
+    if wanted is None or (has and has >= wanted):
+        return (Step("Take an image that allows this driver and this GPU."),)
+    toolkit, newest = toolkit_of(str(wanted)), _newest_branch(facts)
+    if newest and toolkit and toolkit.driver and toolkit.driver.branch > newest:
+        return (Step(f"Take an image made for CUDA {has} or older: R{newest} is the last driver for this GPU."),)
+    floor = f" ({toolkit.driver} or newer)" if toolkit and toolkit.driver else ""
+    return (Step(f"Update the host's driver to one that offers CUDA {wanted}{floor}."), older)
+
+
+def _is_minor(unmet: Unmet) -> bool:
+    """Only the minor version is newer: most programs run all the same."""
+    wanted = unmet.requirement.cuda
+    return bool(wanted and unmet.cuda and wanted.major == unmet.cuda.major)
+
+
+class RequireUnsatisfied(Rule):
+    id = "require-cuda-unsatisfied"
+    layer = "image"
+    title = "The image asks for a newer driver than this host has (NVIDIA_REQUIRE_CUDA)"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#152", "theroyallab/tabbyAPI#324", "ggml-org/llama.cpp#9665"),
+        *("MauriceNino/dashdot#1226", "SyneRBI/PETRIC2#27", "NVIDIA/libnvidia-container src/cli/dsl.c"),
+    )
+    story = (
+        "Images made from nvidia/cuda carry a requirement: a CUDA version, or certain drivers on certain brands of "
+        "GPUs. nvidia-container-cli refuses to start a container whose requirement no alternative meets. Since 12.6 "
+        "the list names no GeForce: there, only the CUDA version counts. CUDA on the host has nothing to do with it."
+    )
+    needs = ("image.env | container.env | messages | container.error",)
+    explains = ("message.unsatisfied-condition", "message.nvidia-container-cli", "cuda.*", "torch")
+    rivals = ("require-not-enforced-cdi",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line, unmet = said(facts, _SAID_UNSATISFIED), _unmet(facts)
+        if works(facts) or (line is None and not self._is_ahead(facts)) or self._is_off(facts):
+            return None
+        if unmet is None:
+            return self._only_said(facts, line) if line else None
+        ignore = commands.run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
+        return self.found(
+            where="container",
+            cause=f"The image requires {unmet.requirement.alternatives[0][0]}, and this host's driver {unmet.driver} "
+            f"offers {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; no other alternative of it fits.",
+            fix=(
+                *_ways_out(facts, unmet),
+                *(
+                    (Step("Or, as the CUDA major is the same, start it without the check:", (ignore,), instead=True),)
+                    if _is_minor(unmet)
+                    else ()
+                ),
+            ),
+            evidence=(*_evidence(facts, unmet), line),
+        )
+
+    @staticmethod
+    def _is_ahead(facts: Facts) -> bool:
+        """The legacy hook will refuse it; what runs was not refused."""
+        return injection(facts) == "legacy" and not has_started(facts)
+
+    @staticmethod
+    def _is_off(facts: Facts) -> bool:
+        config = known(facts.host.toolkit.config)
+        return is_disabled(environment(facts)) or (config is not None and known(config.disable_require) is True)
+
+    def _only_said(self, facts: Facts, line: Evidence) -> Finding | None:
+        """The engine said so; the driver or the requirement is not known, or by now it fits."""
+        text = line.value.partition("unsatisfied condition:")[2].strip().partition(" ")[0].strip(",.: ")
+        driver = host_driver(facts)
+        if driver is not None and self._fits_by_now(facts, text, driver):
+            return None
+        return self.found(
+            where="container",
+            certainty="likely",
+            cause=f"The image requires {text or 'another driver'}, and the engine found that this host has less.",
+            fix=(Step(f"Take a driver or an image for which {text or 'the requirement'} holds."),),
+            evidence=(line, Evidence("kernel.nvidia.version", driver) if driver else None),
+            decides=(
+                Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version"),
+                Decider("image.env", f"docker image inspect {quote(known(facts.image.reference) or 'IMAGE')}"),
+            ),
+        )
+
+    @staticmethod
+    def _fits_by_now(facts: Facts, text: str, driver: str) -> bool:
+        try:
+            requirement = parse(text)
+        except ValueError:
+            return False
+        return all(holds(requirement, offer) for offer in _offers(facts, driver))
+
+
+class RequireNotEnforced(Rule):
+    id = "require-not-enforced-cdi"
+    layer = "image"
+    title = "The image is too new for the driver, and CDI started it all the same"
+    source = (
+        "nvidia-container-toolkit v1.20.0: requirements are read by the legacy hook and internal/modifier/csv.go only",
+        "moby/moby commit 86f122af27 (Docker 29.2 maps --gpus to CDI)",
+        "NVIDIA Container Toolkit 1.18.0 release notes (just-in-time CDI is the default)",
+    )
+    story = (
+        "NVIDIA_REQUIRE_CUDA is checked by the legacy hook (and in CSV mode on Jetson). With CDI nobody checks it: "
+        "the container starts, and CUDA fails in it with 35, or a framework falls back to the CPU."
+    )
+    needs = ("image.env | container.env", "kernel.nvidia.version | kernel.modules | place.nvml.driver_version")
+    explains = (
+        *("cuda.runtime=35", "cuda.kernel=*", "torch", "onnxruntime", "tensorflow", "jax"),
+        "runtime-35-driver-too-old",
+    )
+    rivals = ("require-cuda-unsatisfied",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        unmet, box = _unmet(facts), facts.container
+        if unmet is None or injection(facts) not in CDI or said(facts, _SAID_UNSATISFIED):
+            return None
+        if is_absent(box.cuda.library) or known(box.cuda.driver_version) == 0 or (known(box.cuda.init) or 0) > 0:
+            return None
+        failed = self._failure(facts, unmet)
+        if failed is None and (works(facts) or _is_minor(unmet)):
+            return None
+        return self.found(
+            where="container",
+            certainty="certain" if failed else "likely",
+            cause=f"The image requires {unmet.requirement}, the driver {unmet.driver} offers "
+            f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and with CDI nothing checks that at the start.",
+            fix=_ways_out(facts, unmet),
+            evidence=(
+                *_evidence(facts, unmet),
+                Evidence("container.injection", injection(facts) or ""),
+                failed,
+            ),
+            decides=()
+            if failed
+            else (
+                Decider("container.cuda.runtime_code", commands.run(facts, commands.gpu_options(facts)) + " PROGRAM"),
+            ),
+        )
+
+    @staticmethod
+    def _failure(facts: Facts, unmet: Unmet) -> Evidence | None:
+        box = facts.container
+        if known(box.cuda.runtime_code) == 35:
+            return Evidence("container.cuda.runtime_code", codes.cuda(35))
+        for torch in (known(python.torch) for python in each(box.pythons)):
+            built = numbers(known(torch.cuda) or "") if torch else ()
+            if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
+                return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
+        return said(facts, _SAID_TOO_OLD)
+
+
+RULES: tuple[Rule, ...] = (RequireUnsatisfied(), RequireNotEnforced())

@@ -1,0 +1,259 @@
+"""Rules of containerd and CRI-O: their handler for nvidia, and what its hook runs."""
+
+from shlex import quote
+
+from mlship.doctor import commands
+from mlship.doctor.facts.engine import Containerd
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kubernetes import Pod
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import said
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import gpus, kernel_driver, log_line
+
+_NVIDIA = "nvidia"
+_NO_HANDLER = (
+    r"no runtime for .{0,2}nvidia|RuntimeHandler .{0,2}nvidia.{0,2} not supported|runtime handler .*nvidia.* not found"
+)
+_NO_NAME = r"Runtime\.Name must be set"
+_LDCONFIG_KILLED = r"ldconfig.* (terminated with|killed by) signal:? 9|ldconfig.*signal: killed"
+_LDCONFIG_MENDED = (1, 18)
+_RUNTIME_TYPE_MENDED = (1, 20)
+
+
+def node_engine(facts: Facts) -> Containerd | None:
+    """The container runtime of the node."""
+    containerd = known(facts.host.containerd)
+    if containerd is not None:
+        return containerd
+    return known(facts.host.crio)
+
+
+def engine_name(facts: Facts) -> str:
+    crio = known(facts.host.crio)
+    return "crio" if crio is not None and known(facts.host.containerd) is None else "containerd"
+
+
+def configure(facts: Facts, *, default: bool = False) -> Step:
+    """Write the handler into the runtime's configuration, as this distribution does it."""
+    engine = node_engine(facts)
+    distribution = (known(engine.distribution) if engine else None) or ""
+    if distribution in {"k3s", "rke2"}:
+        service = "k3s" if distribution == "k3s" else "rke2-server"
+        more = " (with --default-runtime=nvidia, if it is to be the default)" if default else ""
+        return Step(
+            f"{distribution} finds nvidia-container-runtime when it starts{more}:",
+            (f"sudo systemctl restart {service}",),
+        )
+    if distribution == "microk8s":
+        return Step("Turn its GPU add-on on:", ("sudo microk8s enable nvidia",))
+    name = engine_name(facts)
+    option = " --set-as-default" if default else ""
+    return Step(
+        "On the node, write the runtime handler and restart:",
+        (f"sudo nvidia-ctk runtime configure --runtime={name}{option}", f"sudo systemctl restart {name}"),
+    )
+
+
+def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
+    node = known(facts.kubernetes)
+    return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
+
+
+class NoRuntimeHandler(Rule):
+    id = "k8s-no-runtime-nvidia"
+    layer = "engine"
+    title = "A pod asks for the runtime nvidia, and the node has no such handler"
+    source = ('NVIDIA GPU Operator troubleshooting: no runtime for "nvidia" is configured',)
+    story = (
+        "The RuntimeClass nvidia is the cluster's; the handler that it names must stand in containerd's or CRI-O's "
+        "configuration of each node. The toolkit's pod writes it, after the driver's pod is ready: so the cause is "
+        "often the step before. Deleting the pod that waits mends nothing."
+    )
+    needs = ("kubernetes | messages",)
+    explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
+
+    def look(self, facts: Facts) -> Finding | None:
+        heard = said(facts, _NO_HANDLER)
+        lacks = self._lacks_handler(facts)
+        pod = self._asking(facts)
+        if not (heard or (lacks and pod and gpus(facts))):
+            return None
+        if lacks is False and heard and heard.fact != "messages" and pod and known(pod.ready):
+            return None  # it was so once, and the event is still listed
+        certain = lacks is True
+        before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=()
+            if certain
+            else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A3 nvidia"),),
+            cause=f"{engine_name(facts)} on this node has no runtime handler nvidia"
+            + (f", since {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
+            fix=(*self._before(facts, before), *self._here(facts, lacks)),
+            evidence=(
+                heard,
+                Evidence(f"host.{engine_name(facts)}.runtimes", self._handlers(facts)) if certain else None,
+                Evidence("kubernetes.pods", f"{known(pod.name)}: runtimeClassName {known(pod.runtime_class)}")
+                if pod
+                else None,
+                *(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
+            ),
+        )
+
+    @staticmethod
+    def _lacks_handler(facts: Facts) -> bool | None:
+        engine = node_engine(facts)
+        handlers = known(engine.runtimes) if engine else None
+        node = known(facts.kubernetes)
+        name = (known(node.runtime_classes) or {}).get(_NVIDIA) if node else None
+        return None if handlers is None else (name or _NVIDIA) not in handlers
+
+    @staticmethod
+    def _handlers(facts: Facts) -> str:
+        engine = node_engine(facts)
+        return ", ".join(sorted((known(engine.runtimes) if engine else None) or {})) or "none"
+
+    @staticmethod
+    def _asking(facts: Facts) -> Pod | None:
+        node = known(facts.kubernetes)
+        pods = each(node.pods) if node else ()
+        return next((pod for pod in pods if known(pod.runtime_class) == _NVIDIA), None)
+
+    @staticmethod
+    def _before(facts: Facts, before: list[Pod]) -> tuple[Step, ...]:
+        logs = tuple(
+            f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
+            for pod in before
+        )
+        kernel = () if kernel_driver(facts) else ("sudo dmesg | grep -i nvrm",)
+        return (
+            (Step("First mend what comes before it, and see why it is not ready:", (*logs, *kernel)),) if logs else ()
+        )
+
+    @staticmethod
+    def _here(facts: Facts, lacks: bool | None) -> tuple[Step, ...]:
+        if lacks is False:
+            name = engine_name(facts)
+            return (
+                Step("The handler is configured: restart, so that it is read:", (f"sudo systemctl restart {name}",)),
+            )
+        node = known(facts.kubernetes)
+        if node and known(node.operator_version):
+            logs = "kubectl logs -n gpu-operator -l app=nvidia-container-toolkit-daemonset --tail=50"
+            return (Step("Then the operator's toolkit pod writes the handler; its log says whether it did:", (logs,)),)
+        return (configure(facts),)
+
+
+class LdconfigKilled(Rule):
+    id = "k8s-ldconfig-killed-signal-9"
+    layer = "toolkit"
+    title = "The toolkit's ldconfig is killed with signal 9, by a seccomp filter"
+    source = (
+        "NVIDIA/k8s-device-plugin#1400",
+        "NVIDIA Container Toolkit 1.18.0 release notes: clock_gettime is allowed",
+    )
+    story = (
+        "The legacy hook runs the host's ldconfig under a seccomp filter. A newer glibc makes calls that the filter "
+        "before 1.18.0 does not know, and the kernel kills it. It is no lack of memory."
+    )
+    needs = ("messages | kubernetes | container.error | host.toolkit.log",)
+    explains = ("message.*", "cuda.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        heard = said(facts, _LDCONFIG_KILLED)
+        toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
+        version = known(toolkit.cli_version) or known(toolkit.version)
+        mended = version is not None and numbers(version) >= _LDCONFIG_MENDED
+        if heard is None or mended or log_line(facts, r"(?i)(oom-kill|out of memory).*ldconfig"):
+            return None
+        if config and known(config.mode) in {"cdi", "jit-cdi"}:
+            return None
+        line = log_line(facts, r"(?i)(seccomp|audit).*ldconfig")
+        certain = version is not None
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version"),),
+            cause=f"The toolkit's seccomp filter{f' (toolkit {version})' if version else ''} does not know a call that "
+            "this host's ldconfig makes, and the kernel kills it.",
+            fix=(
+                Step("Upgrade the toolkit and libnvidia-container to 1.18.0 or newer:", (self._upgrade(facts),)),
+                Step(
+                    "Or use CDI, which does not run ldconfig in this way:",
+                    (
+                        "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+                        "sudo nvidia-ctk config --in-place --set nvidia-container-runtime.mode=cdi",
+                    ),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                heard,
+                Evidence("host.toolkit.version", version) if version else None,
+                Evidence("kernel.log", line) if line else None,
+            ),
+        )
+
+    @staticmethod
+    def _upgrade(facts: Facts) -> str:
+        return commands.install(facts, "nvidia-container-toolkit", "libnvidia-container-tools")
+
+
+class NoRuntimeType(Rule):
+    id = "containerd-runtime-name-must-be-set"
+    layer = "engine"
+    title = "containerd's handler for nvidia has no runtime_type"
+    source = ("NVIDIA/nvidia-container-toolkit#1956", "NVIDIA Container Toolkit 1.20.0 release notes")
+    story = (
+        "The drop-in file that nvidia-ctk before 1.20.0 writes leaves runtime_type out where containerd's own "
+        "configuration has none to copy. containerd then refuses: container.Runtime.Name must be set."
+    )
+    needs = ("host.containerd | kubernetes | messages",)
+    explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
+
+    def look(self, facts: Facts) -> Finding | None:
+        containerd = known(facts.host.containerd)
+        handlers = (known(containerd.runtimes) if containerd else None) or {}
+        broken = sorted(
+            name
+            for name, one in handlers.items()
+            if is_absent(one.runtime_type) and _NVIDIA in (known(one.binary) or name)
+        )
+        heard, version = said(facts, _NO_NAME), known(facts.host.toolkit.version)
+        typed = bool(handlers) and all(known(one.runtime_type) for one in handlers.values())
+        mended = version is not None and numbers(version) >= _RUNTIME_TYPE_MENDED
+        if not broken and (heard is None or typed or mended):
+            return None
+        source = (
+            next((known(handlers[name].source) for name in broken), None) or "/etc/containerd/conf.d/99-nvidia.toml"
+        )
+        return self.found(
+            certainty="certain" if broken else "likely",
+            decides=()
+            if broken
+            else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A5 nvidia"),),
+            cause=f"{source} defines the handler {broken[0] if broken else _NVIDIA} without runtime_type.",
+            fix=self._fix(source, mended=mended),
+            evidence=(
+                *(Evidence("host.containerd.runtimes", f"{name}: no runtime_type, in {source}") for name in broken),
+                heard,
+                Evidence("host.toolkit.version", version) if version else None,
+            ),
+        )
+
+    @staticmethod
+    def _fix(source: str, *, mended: bool) -> tuple[Step, ...]:
+        write = "sudo nvidia-ctk runtime configure --runtime=containerd"
+        newest = "" if mended else "Upgrade nvidia-container-toolkit to 1.20.0 or newer, and "
+        add = r'sudo sed -i "/runtimes\.nvidia\]/a runtime_type = \"io.containerd.runc.v2\""'
+        restart = "sudo systemctl restart containerd"
+        say = f"{newest}write the file anew:"
+        return (
+            Step(say[0].upper() + say[1:], (write, restart)),
+            Step("Or add the type by hand:", (f"{add} {quote(source)}", restart), instead=True),
+        )
+
+
+RULES: tuple[Rule, ...] = (NoRuntimeHandler(), LdconfigKilled(), NoRuntimeType())

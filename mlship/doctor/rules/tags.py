@@ -1,0 +1,194 @@
+"""Rules of the base image's name: tags of nvidia/cuda that are gone, or that never were."""
+
+import re
+from dataclasses import dataclass
+
+from mlship.cuda.match import offered_by
+from mlship.cuda.tables import FLAVOURS, Image, tables
+from mlship.cuda.versions import Cuda
+from mlship.doctor.facts.fact import each, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.stacks import as_cuda, profile
+
+_NOT_FOUND = 404
+_NAME = re.compile(r"(?:^|[\s/'\"])nvidia/(?P<image>cuda[\w-]*):(?P<tag>[\w.-]+)")
+_MISSING = re.compile(r"not found|manifest unknown|no such manifest", re.IGNORECASE)
+_DISTRO = re.compile(r"(ubuntu|debian|alpine|fedora|arch)[-a-z]*(\d+(?:\.\d+)?)?|(bookworm|bullseye|trixie|buster)")
+_FLAVOUR = re.compile(r"(?:cudnn\d*-)?(?:runtime|devel)|base")
+_NEVER = frozenset({"debian", "alpine", "fedora", "arch", "bookworm", "bullseye", "trixie", "buster"})
+_SINCE = "20.04"  # what there was for older Ubuntus, nobody lists any more
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """A tag of nvidia/cuda that is not there.
+
+    Attributes:
+        cuda: None for "latest" and other names without a version.
+        distro: such as "ubuntu20.04"; empty where the tag names none.
+        seen: the registry said so, or an engine that asked it.
+    """
+
+    image: str
+    tag: str
+    cuda: Cuda | None
+    distro: str
+    flavour: str
+    seen: str
+
+
+def _missing(facts: Facts) -> _Tag | None:
+    """The tag that was not found: by the registry's answer, or by an engine's message."""
+    if known(facts.image.registry_status) == _NOT_FOUND:
+        for name in (known(facts.image.base), known(facts.image.reference)):
+            if name and (found := _NAME.search(name)):
+                return _tag(found, "404")
+    for line in each(facts.messages):
+        found = _NAME.search(line)
+        if found and _MISSING.search(line):
+            return _tag(found, line.strip())
+    return None
+
+
+def _tag(found: re.Match[str], seen: str) -> _Tag:
+    tag = found["tag"].rstrip(".-")
+    distro, flavour = _DISTRO.search(tag), _FLAVOUR.search(tag)
+    return _Tag(
+        image=found["image"],
+        tag=tag,
+        cuda=as_cuda(tag) if tag[:1].isdigit() else None,
+        distro=distro[0] if distro else "",
+        flavour=flavour[0] if flavour else "base",
+        seen=seen,
+    )
+
+
+def _never_was(tag: _Tag) -> bool:
+    """NVIDIA publishes none for that distribution, or none of that CUDA."""
+    family = _DISTRO.fullmatch(tag.distro)
+    if tag.image != "cuda" or family is None:
+        return False
+    if (family[1] or family[3]) in _NEVER:
+        return True
+    there = {image.distro for image in tables().images if image.cuda == tag.cuda}
+    return bool(there) and tag.distro not in there and (family[2] or "") >= _SINCE
+
+
+def _instead(facts: Facts, tag: _Tag) -> Image | None:
+    """The tag to take: of the same CUDA, else a newer minor of its major, else the newest that this driver offers."""
+    flavour = tag.flavour if tag.flavour in FLAVOURS else "cudnn-runtime" if "cudnn" in tag.flavour else "runtime"
+    kept = [image for image in tables().images if not image.gone and flavour in image.flavours]
+    host = profile(facts, facts.host)
+    offered = offered_by(host) if host else None
+    cuda = tag.cuda
+    same = [image for image in kept if image.cuda == cuda]
+    major = [image for image in kept if cuda and image.cuda.major == cuda.major and image.cuda > cuda]
+    runs = [image for image in reversed(kept) if offered is None or image.cuda <= offered]
+    for fitting in (same, major, runs):
+        on = [image for image in fitting if image.distro == tag.distro] or [
+            image for image in fitting if image.distro == "ubuntu22.04"
+        ]
+        if on or fitting:
+            return (on or fitting)[0]
+    return None
+
+
+def _fix(facts: Facts, tag: _Tag) -> tuple[Step, ...]:
+    image = _instead(facts, tag)
+    pin = Step("So that it stays: copy the image to a registry of your own, and name it there by its digest.")
+    if image is None:
+        return (Step("Take a tag that NVIDIA still publishes: https://hub.docker.com/r/nvidia/cuda/tags"), pin)
+    flavour = "base" if tag.flavour == "base" else re.sub(r"cudnn\d*", "cudnn", tag.flavour)
+    name = f"{image.version}-base-{image.distro}" if flavour == "base" else image.tag(flavour)
+    return (Step("Take the point release that is kept:", (f"FROM nvidia/cuda:{name}",)), pin)
+
+
+def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
+    status = known(facts.image.registry_status)
+    return (
+        Evidence("image.base", f"nvidia/{tag.image}:{tag.tag}"),
+        *((Evidence("image.registry_status", str(status)),) if status == _NOT_FOUND else ()),
+        *((Evidence("messages", tag.seen),) if tag.seen != "404" else ()),
+    )
+
+
+class TagDeleted(Rule):
+    id = "nvidia-image-tag-deleted"
+    layer = "image"
+    title = "The nvidia/cuda tag is no longer there"
+    source = (
+        "NVIDIA container-images/cuda, doc/support-policy.md",
+        "real-stanford/cloth-funnels#5",
+        "nvidia/cuda on Docker Hub, README: the latest tag",
+    )
+    story = (
+        "NVIDIA deletes tags six months after a CUDA's end of life, keeps the newest point release of a minor, and "
+        "publishes no latest. The registry then says 'not found', which has nothing to do with network or login."
+    )
+    needs = ("image.registry_status | messages",)
+    explains = ("image.registry=404", "message.image-not-found", "message.*")
+    rivals = ("ubuntu2004-cuda13-image-missing",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        tag = _missing(facts)
+        if tag is None or _never_was(tag):
+            return None
+        sure = tag.seen == "404" or _told(tag)
+        why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never was"
+        return self.found(
+            where="container",
+            certainty="certain" if sure else "likely",
+            cause=f"nvidia/{tag.image}:{tag.tag} is not in the registry: {why}.",
+            fix=_fix(facts, tag),
+            evidence=_evidence(facts, tag),
+            decides=()
+            if sure
+            else (Decider("image.registry_status", f"docker manifest inspect nvidia/{tag.image}:{tag.tag}"),),
+        )
+
+
+def _told(tag: _Tag) -> bool:
+    """The tables say so too: no version, a CUDA older than any that is kept, or a point release that was replaced."""
+    kept = [image for image in tables().images if not image.gone]
+    version = re.match(r"\d+\.\d+\.\d+", tag.tag)
+    replaced = version is None or version[0] not in {image.version for image in kept}
+    return tag.cuda is None or tag.cuda < min(image.cuda for image in kept) or replaced
+
+
+class NeverPublished(Rule):
+    id = "ubuntu2004-cuda13-image-missing"
+    layer = "image"
+    title = "NVIDIA publishes no such CUDA image for that distribution"
+    source = ("NVIDIA container-images/cuda, dist/ at 13.0.2 and 13.1.0",)
+    story = (
+        "Not every CUDA comes for every Ubuntu: 13 has none for 20.04, and there never was one for Debian or Alpine. "
+        "A tag put together from its parts need not exist."
+    )
+    needs = ("image.registry_status | messages",)
+    explains = ("image.registry=404", "message.image-not-found", "message.*")
+    rivals = ("nvidia-image-tag-deleted",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        tag = _missing(facts)
+        if tag is None or not _never_was(tag):
+            return None
+        there = sorted({image.distro for image in tables().images if image.cuda == tag.cuda})
+        listed = f"; that CUDA comes for {', '.join(there)}" if there else ""
+        return self.found(
+            where="container",
+            cause=f"nvidia/cuda:{tag.tag}: NVIDIA publishes none for {tag.distro}{listed}.",
+            fix=(
+                *_fix(facts, tag),
+                Step(
+                    "Or stay on Debian, with CUDA from nvidia-* wheels, and say what the toolkit shall bring:",
+                    ("ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",),
+                    instead=True,
+                ),
+            ),
+            evidence=_evidence(facts, tag),
+        )
+
+
+RULES: tuple[Rule, ...] = (TagDeleted(), NeverPublished())

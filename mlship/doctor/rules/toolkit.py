@@ -1,0 +1,58 @@
+"""Rules of the NVIDIA Container Toolkit and of CDI."""
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import node, spec_without_uvm
+
+
+class CdiWithoutUvm(Rule):
+    id = "cdi-spec-without-uvm"
+    layer = "toolkit"
+    title = "The CDI specification was written before /dev/nvidia-uvm existed"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#50", "NVIDIA/nvidia-container-toolkit#856"),
+        *("NVIDIA/nvidia-container-toolkit#1982", "nvidia-container-toolkit nvidia-cdi-refresh.service"),
+    )
+    story = (
+        "`nvidia-ctk cdi generate` lists the nodes that exist at that moment. After a start the control nodes may not "
+        "exist yet; the specification then lacks them for good, and CUDA fails in every container that it makes."
+    )
+    needs = ("host.device_nodes", "host.cdi.specs")
+    explains = (
+        *("cuda.init=*", "cuda.runtime=*", "cuda.context=*", "torch", "onnxruntime", "tensorflow", "jax"),
+        *("nvidia-uvm-node-missing", "ctk-1-18-legacy-to-cdi-regression"),
+    )
+    rivals = ("nvidia-uvm-node-missing",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        spec = spec_without_uvm(facts)
+        if spec is None or known(facts.container.cuda.init) == 0:
+            return None
+        code = known(facts.container.cuda.init)
+        absent = is_absent(node(facts.container, "/dev/nvidia-uvm"))
+        return self.found(
+            where="container",
+            cause=f"{spec} gives containers the GPU without /dev/nvidia-uvm, which the host has by now.",
+            fix=(
+                Step(
+                    "Make the control nodes, write the specification anew:",
+                    (
+                        "sudo nvidia-ctk system create-device-nodes --control-devices --load-kernel-modules",
+                        commands.refresh_cdi(facts),
+                    ),
+                ),
+                Step("Make the container anew; nodes are given to it when it is made."),
+            ),
+            evidence=(
+                Evidence("host.device_nodes", "/dev/nvidia-uvm: there"),
+                Evidence("host.cdi.specs", f"{spec}: no /dev/nvidia-uvm among its device nodes"),
+                Evidence("container.device_nodes", "/dev/nvidia-uvm: not there") if absent else None,
+                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (CdiWithoutUvm(),)

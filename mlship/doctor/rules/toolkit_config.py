@@ -1,0 +1,282 @@
+"""Rules of the toolkit's installation: its sources, its versions, its config.toml, and the sockets that it mounts."""
+
+import re
+from itertools import combinations
+from shlex import quote
+
+from mlship.doctor import commands
+from mlship.doctor.asked import CDI, injection, said, works
+from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import PackageSource
+from mlship.doctor.facts.place import Library, Place
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import numbers
+
+_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
+_SONAMES = ("libnvidia-ml.so.1", "libcuda.so.1")
+_DROPS_FLAGS = (1, 17, 7)
+_MUST_MATCH = (1, 18)
+
+
+class LdconfigPath(Rule):
+    id = "ldcache-not-updated-debian-ldconfig"
+    layer = "toolkit"
+    title = "The toolkit runs an ldconfig that is not there, so the container's loader does not find the driver"
+    source = ("NVIDIA/nvidia-docker#1399", "nvidia-container-toolkit api/config/v1/cli.go")
+    story = (
+        "After mounting the driver's libraries the hook runs the host's ldconfig in the container. Its path is in "
+        "config.toml: @/sbin/ldconfig.real on Ubuntu, @/sbin/ldconfig elsewhere; @ says that the host's is meant. "
+        "With a wrong path the libraries are there, and the loader's cache does not list them."
+    )
+    needs = ("container.loader.cache", "container.loader.libraries")
+    explains = ("nvml.*", "cuda.*", *_FRAMEWORKS)
+
+    def look(self, facts: Facts) -> Finding | None:
+        library = self._mounted_not_cached(facts.container)
+        if library is None or works(facts) or known(facts.container.libc.family) == "musl":
+            return None
+        config = known(facts.host.toolkit.config)
+        path = known(config.ldconfig) if config else None
+        wrong = self._is_wrong(facts, path) if path else None
+        helps = known(facts.container.loader.ldconfig_helps) is True
+        if wrong is False or (wrong is None and (path or not helps)):
+            return None
+        right = self._right(facts)
+        return self.found(
+            where="container",
+            certainty="certain" if wrong else "likely",
+            cause=f"{library.path} is mounted and the loader's cache lacks it: the hook "
+            + (f"could not run {path}." if path else "did not run ldconfig."),
+            fix=(
+                Step(
+                    "Name the host's ldconfig in config.toml, and make the container anew:",
+                    (f"sudo nvidia-ctk config --in-place --set nvidia-container-cli.ldconfig={right}",),
+                ),
+                Step("Or upgrade the toolkit to 1.17 or newer, which finds it by itself.", instead=True),
+            ),
+            evidence=(
+                Evidence("container.loader.libraries", library.path),
+                Evidence("container.loader.cache", "does not list it"),
+                Evidence("host.toolkit.config.ldconfig", path) if path else None,
+                Evidence("container.loader.ldconfig_helps", "yes") if helps else None,
+            ),
+            decides=()
+            if wrong
+            else (Decider("host.toolkit.config.ldconfig", "grep ldconfig /etc/nvidia-container-runtime/config.toml"),),
+        )
+
+    @staticmethod
+    def _mounted_not_cached(place: Place) -> Library | None:
+        cache = known(place.loader.cache)
+        if cache is None or any(name in cache for name in _SONAMES):
+            return None
+        mounted = (library for library in each(place.loader.libraries) if known(library.mounted))
+        return next((one for one in mounted if "/compat/" not in one.path and "/stubs/" not in one.path), None)
+
+    @staticmethod
+    def _is_wrong(facts: Facts, path: str) -> bool | None:
+        """Not of the host, or not there; None where nobody looked and the distribution does not tell."""
+        if not path.startswith("@"):
+            return True
+        there = looked_up(facts.host.paths, path[1:])
+        if is_known(there):
+            return there is None
+        if known(facts.host.os.id) is None:
+            return None
+        return path == "@/sbin/ldconfig.real" and not LdconfigPath._is_ubuntu(facts)
+
+    @staticmethod
+    def _is_ubuntu(facts: Facts) -> bool:
+        names = f"{known(facts.host.os.id) or ''} {known(facts.host.os.like) or ''}"
+        return "ubuntu" in names.split()
+
+    @staticmethod
+    def _right(facts: Facts) -> str:
+        there = known(facts.host.paths) or {}
+        for path in ("/sbin/ldconfig.real", "/sbin/ldconfig"):
+            if known(there.get(path)):
+                return f"@{path}"
+        usual = "/sbin/ldconfig.real" if LdconfigPath._is_ubuntu(facts) else "/sbin/ldconfig"
+        return "@$(command -v ldconfig)" if usual in there else f"@{usual}"
+
+
+class VersionSkew(Rule):
+    id = "toolkit-libnvidia-container-version-skew"
+    layer = "toolkit"
+    title = "The toolkit and libnvidia-container are of different versions"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#1093", "NVIDIA Container Toolkit 1.17.7 release notes, known issue"),
+        "NVIDIA Container Toolkit 1.18.0 release notes: the versions must be the same",
+    )
+    story = (
+        "nvidia-container-cli 1.17.7 drops the other flags of its caller where that caller does not name "
+        "--cuda-compat-mode: an older toolkit, or Enroot. GPUs or libraries are then missing in the container. "
+        "Since 1.18 NVIDIA asks for packages of one version."
+    )
+    needs = ("host.toolkit.version", "host.toolkit.cli_version")
+    explains = (
+        *("cuda.library", "cuda.init=100", "cuda.runtime=35", "cuda.runtime=100", "nvml.init=12", "nvml.count=0"),
+        *("message.nvidia-container-cli", *_FRAMEWORKS),
+    )
+
+    def look(self, facts: Facts) -> Finding | None:
+        toolkit, cli = known(facts.host.toolkit.version), known(facts.host.toolkit.cli_version)
+        if not toolkit or not cli or not numbers(toolkit) or not numbers(cli) or works(facts):
+            return None
+        if numbers(toolkit)[:3] == numbers(cli)[:3] or injection(facts) in CDI:
+            return None
+        drops = numbers(cli)[:3] == _DROPS_FLAGS
+        if not drops and max(numbers(toolkit), numbers(cli)) < _MUST_MATCH:
+            return None
+        wanted = max((toolkit, cli, "1.17.8"), key=numbers)
+        return self.found(
+            certainty="certain" if drops else "likely",
+            cause=f"nvidia-ctk is {toolkit}, nvidia-container-cli {cli}"
+            f"{', which drops flags of a caller of another version' if drops else ''}.",
+            fix=(Step(f"Bring all four packages to one version, {wanted} or newer:", (self._install(facts),)),),
+            evidence=(
+                Evidence("host.toolkit.version", toolkit),
+                Evidence("host.toolkit.cli_version", cli),
+                said(facts, "nvidia-container-cli"),
+            ),
+            decides=()
+            if drops
+            else (Decider("container.cuda.init", commands.run(facts, commands.gpu_options(facts)) + " nvidia-smi"),),
+        )
+
+    @staticmethod
+    def _install(facts: Facts) -> str:
+        base = "nvidia-container-toolkit nvidia-container-toolkit-base"
+        return commands.install(facts, f"{base} libnvidia-container-tools libnvidia-container1")
+
+
+class PersistencedSocket(Rule):
+    id = "persistence-daemon-socket-mount"
+    layer = "toolkit"
+    title = "The container does not start: the socket of nvidia-persistenced is in the way"
+    source = ("NVIDIA/k8s-device-plugin#107", "NVIDIA Container Toolkit 1.16.2 release notes")
+    story = (
+        "The legacy hook makes /run/nvidia-persistenced/socket in the container, to mount the host's there. "
+        "Where a socket lies there already, of the image or of a daemon that no longer runs, opening it fails with "
+        "'no such device or address'."
+    )
+    needs = ("messages | container.error",)
+    explains = ("message.nvidia-container-cli",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, r"nvidia-persistenced/socket.*no such device or address")
+        if line is None or works(facts):
+            return None
+        unit = looked_up(facts.host.services, "nvidia-persistenced")
+        service = known(unit)
+        active = known(service.active) if service else None
+        stopped = is_absent(unit) or (active is not None and active != "active")
+        in_image = self._has_socket(facts)
+        fix = (
+            Step(
+                "Start the daemon anew, so that a socket that answers lies there:",
+                ("sudo systemctl restart nvidia-persistenced",),
+            ),
+            Step(
+                "Or give the GPU by CDI, which needs no such file:",
+                (commands.run(facts, "--device nvidia.com/gpu=all"),),
+                instead=True,
+            ),
+        )
+        remove = Step("Remove it from the image:", ("RUN rm -rf /run/nvidia-persistenced",))
+        return self.found(
+            where="container",
+            certainty="certain" if in_image or stopped else "likely",
+            cause="A socket lies where the hook makes the mount point for that of nvidia-persistenced"
+            + (": the image brings it." if in_image else "."),
+            fix=(remove, *(Step(s.say, s.commands, instead=True) for s in fix)) if in_image else fix,
+            evidence=(
+                line,
+                Evidence("host.services", f"nvidia-persistenced: {active or 'not there'}") if stopped else None,
+                Evidence("image.paths", "/run/nvidia-persistenced/socket") if in_image else None,
+            ),
+            decides=()
+            if in_image or stopped
+            else (Decider("host.services.nvidia-persistenced", "systemctl is-active nvidia-persistenced"),),
+        )
+
+    @staticmethod
+    def _has_socket(facts: Facts) -> bool:
+        paths = ("/run/nvidia-persistenced/socket", "/var/run/nvidia-persistenced/socket")
+        return any(known(looked_up(facts.image.paths, path)) for path in paths)
+
+
+class AptSignedBy(Rule):
+    id = "apt-signed-by-conflict"
+    layer = "toolkit"
+    title = "apt refuses NVIDIA's repository: two files name it with different keys"
+    source = ("NVIDIA Container Toolkit troubleshooting page, conflicting values set for option Signed-By",)
+    story = (
+        "An older guide left its own file in /etc/apt/sources.list.d beside the new one. The two name the same "
+        "repository with different keys, and apt then refuses everything, so the toolkit cannot be installed."
+    )
+    needs = ("host.packages.sources | messages",)
+    explains = ("message.signed-by", "docker-no-nvidia-driver-registered")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, "Conflicting values set for option Signed-By.*nvidia")
+        pair = self._conflict(facts)
+        if pair is None and (line is None or is_known(facts.host.packages.sources)):
+            return None
+        one, other = pair or (None, None)
+        files = [quote(known(source.file) or "") for source in (one, other) if source]
+        keep = self._keep(files) if files else "nvidia-container-toolkit.list"
+        remove = " ".join(file for file in files if file != keep) or (
+            "$(grep -l nvidia.github.io /etc/apt/sources.list.d/* | grep -v /nvidia-container-toolkit.list$)"
+        )
+        return self.found(
+            certainty="certain" if pair else "likely",
+            cause=f"{' and '.join(files) or 'Two files in /etc/apt/sources.list.d'} name the same "
+            "repository of NVIDIA's with different keys.",
+            fix=(
+                Step(f"Keep {keep}, remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
+                *(
+                    (Step("Then install the toolkit:", (commands.install(facts, "nvidia-container-toolkit"),)),)
+                    if is_absent(facts.host.toolkit.version)
+                    else ()
+                ),
+            ),
+            evidence=(
+                *(self._shown(source) for source in (one, other) if source),
+                Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
+                line,
+            ),
+            decides=() if pair else (Decider("host.packages.sources", "grep -r nvidia /etc/apt/sources.list.d"),),
+        )
+
+    @classmethod
+    def _conflict(cls, facts: Facts) -> tuple[PackageSource, PackageSource] | None:
+        if commands.manager(facts) != "apt":
+            return None
+        sources = [one for one in each(facts.host.packages.sources) if known(one.uri) and is_known(one.signed_by)]
+        for one, other in combinations(sources, 2):
+            if cls._where(facts, one) == cls._where(facts, other) and one.signed_by != other.signed_by:
+                return one, other
+        return None
+
+    @staticmethod
+    def _where(facts: Facts, source: PackageSource) -> str:
+        """The repository, as apt compares it."""
+        arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(known(facts.host.os.arch) or "", "")
+        return re.sub(r"[/ ]+$", "", (known(source.uri) or "").replace("$(ARCH)", arch))
+
+    @staticmethod
+    def _keep(files: list[str]) -> str:
+        """The file that today's guides and packages write; else the last."""
+        ours = ("nvidia-container-toolkit", "cuda-")
+        return next((file for name in ours for file in files if file.rpartition("/")[2].startswith(name)), files[-1])
+
+    @staticmethod
+    def _shown(source: PackageSource) -> Evidence:
+        key = known(source.signed_by) or "no key"
+        return Evidence("host.packages.sources", f"{known(source.file)}: {known(source.uri)} ({key})")
+
+
+RULES: tuple[Rule, ...] = (LdconfigPath(), VersionSkew(), PersistencedSocket(), AptSignedBy())

@@ -1,0 +1,162 @@
+"""Rules of WSL2, where the driver lives in Windows and Linux gets its libraries from /usr/lib/wsl."""
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import said
+from mlship.doctor.views import is_compat, is_wsl, wsl_lacks_nvidia
+
+_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_LIBCUDA = "/usr/lib/wsl/lib/libcuda.so.1"
+_NO_ADAPTER = "no adapters were found"
+_WANTS_GPU = rf"{_NO_ADAPTER}|nvidia-container-cli|NVIDIA-SMI|NVML|CUDA|could not select device driver"
+_PURGE = {
+    "apt": "sudo apt-get purge 'nvidia-driver-*' 'nvidia-utils-*' 'nvidia-dkms-*' 'libnvidia-*' 'cuda-drivers*'",
+    "dnf": "sudo dnf remove 'nvidia-driver*' 'kmod-nvidia*' 'libnvidia-*' 'cuda-drivers*'",
+    "zypper": "sudo zypper remove 'nvidia-driver*' 'nvidia-compute*' 'cuda-drivers*'",
+    "pacman": "sudo pacman -Rns nvidia-utils",
+    "apk": "sudo apk del nvidia-utils",
+}
+_DRIVER_PACKAGES = (
+    *("libnvidia-compute", "nvidia-utils", "nvidia-driver", "nvidia-dkms", "nvidia-kernel", "cuda-drivers"),
+    *("libcuda1", "libnvidia-ml1", "kmod-nvidia", "nvidia-compute-utils"),
+)
+
+
+class NoAdapters(Rule):
+    id = "wsl-no-adapters"
+    layer = "hardware"
+    title = "Windows shows WSL no NVIDIA adapter"
+    source = (
+        *("NVIDIA/nvidia-container-toolkit#155", "NVIDIA/nvidia-docker#1786"),
+        *("AbdBarho/stable-diffusion-webui-docker#117", "IDEA-Research/Grounded-Segment-Anything#506"),
+    )
+    story = (
+        "/dev/dxg is there, and no adapter behind it is NVIDIA's: /usr/lib/wsl/drivers holds no folder of NVIDIA's "
+        "driver, or /usr/lib/wsl/lib no libcuda. The machine has no NVIDIA GPU, or Windows or WSL is too old for it."
+    )
+    needs = ("host.wsl | host.device_nodes",)
+    explains = _EVERYTHING
+    rivals = ("wsl-linux-driver-installed",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        wanted = self._wanted(facts)
+        no_folder, no_library = wsl_lacks_nvidia(facts), self._no_library(facts)
+        if not is_wsl(facts) or not wanted or known(facts.host.cuda.init) == 0:
+            return None
+        drivers = known(wsl.drivers) if (wsl := known(facts.host.wsl)) else None
+        heard = said(facts, _NO_ADAPTER)
+        if not no_folder and (drivers is not None or not (no_library or heard) or LinuxDriverInWsl().look(facts)):
+            return None
+        return self.found(
+            certainty="certain" if no_folder else "likely",
+            decides=() if no_folder else (Decider("host.wsl.drivers", "ls /usr/lib/wsl/drivers"),),
+            cause="Windows gives WSL no NVIDIA GPU"
+            + (", although nvidia-smi works on the Windows side." if self._works_in_windows(facts) else "."),
+            fix=self._fix(facts),
+            evidence=(
+                Evidence("host.wsl.drivers", ", ".join(drivers) or "none") if drivers is not None else None,
+                Evidence("host.paths", f"{_LIBCUDA}: not there") if no_library else None,
+                wanted,
+            ),
+        )
+
+    @staticmethod
+    def _works_in_windows(facts: Facts) -> bool:
+        wsl = known(facts.host.wsl)
+        return bool(wsl and known(wsl.windows_nvidia_smi))
+
+    def _wanted(self, facts: Facts) -> Evidence | None:
+        """Somebody expects a GPU: a machine without one is well by itself."""
+        heard = said(facts, _WANTS_GPU)
+        if heard or not self._works_in_windows(facts):
+            asked = known(facts.container.host_config.gpus)
+            return heard or (Evidence("container.host_config.gpus", ", ".join(asked)) if asked else None)
+        return Evidence("host.wsl.windows_nvidia_smi", "nvidia-smi works in Windows")
+
+    @staticmethod
+    def _no_library(facts: Facts) -> bool:
+        return is_absent(looked_up(facts.host.paths, _LIBCUDA))
+
+    def _fix(self, facts: Facts) -> tuple[Step, ...]:
+        update = Step("In PowerShell, update WSL and start it anew:", ("wsl --update", "wsl --shutdown"))
+        driver = Step("Install the current NVIDIA driver in Windows; none in WSL, where it would do harm.")
+        if self._works_in_windows(facts):
+            return (update, driver)
+        return (driver, update, Step("Without an NVIDIA GPU: use the image for the CPU, without --gpus.", instead=True))
+
+
+class LinuxDriverInWsl(Rule):
+    id = "wsl-linux-driver-installed"
+    layer = "driver user space"
+    title = "A Linux NVIDIA driver was installed in WSL, in place of the one of Windows"
+    source = (
+        "NVIDIA/nvidia-docker#1508",
+        "NVIDIA/k8s-device-plugin#207",
+        "NVIDIA CUDA on WSL user guide: do not install any NVIDIA Linux driver",
+    )
+    story = (
+        "In WSL libcuda and NVML come from Windows, in /usr/lib/wsl/lib. A package (nvidia-driver-*, cuda, "
+        "libnvidia-compute-*) brought others, for a kernel module that WSL never has, and the loader takes those."
+    )
+    needs = (
+        "host.wsl | host.device_nodes",
+        "host.cuda.library | host.nvml.library | host.loader.cache | host.packages",
+    )
+    explains = _EVERYTHING
+    rivals = ("wsl-no-adapters",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        foreign = self._foreign(facts)
+        if not is_wsl(facts) or known(facts.host.cuda.init) == 0 or wsl_lacks_nvidia(facts):
+            return None
+        packages, asked = self._packages(facts), is_known(facts.host.cuda.library)
+        if not foreign and (asked or not packages):
+            return None
+        code = known(facts.host.nvml.init)
+        taken = foreign[0].value if foreign else "what they brought"
+        return self.found(
+            certainty="certain" if foreign else "likely",
+            decides=() if foreign else (Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
+            cause=f"A Linux driver is installed, and the loader takes {taken}; WSL needs the libraries of Windows.",
+            fix=self._fix(facts, packages),
+            evidence=(
+                *foreign,
+                Evidence("host.nvml.init", codes.nvml(code)) if code else None,
+                Evidence("host.packages.installed", ", ".join(packages)) if packages else None,
+            ),
+        )
+
+    @staticmethod
+    def _foreign(facts: Facts) -> tuple[Evidence, ...]:
+        """Libraries of a driver that the loader takes from elsewhere; compat and stub folders are other faults."""
+        found: list[tuple[str, str]] = []
+        for name, fact in (("cuda", facts.host.cuda.library), ("nvml", facts.host.nvml.library)):
+            if library := known(fact):
+                found.append((f"host.{name}.library", library.path))
+        cached = (known(facts.host.loader.cache) or {}).get("libcuda.so.1") or ()
+        found += [("host.loader.cache", path) for path in cached[:1]]
+        return tuple(
+            Evidence(fact, path)
+            for fact, path in found
+            if "/wsl/" not in path and "/stubs/" not in path and not is_compat(path)
+        )
+
+    @staticmethod
+    def _packages(facts: Facts) -> tuple[str, ...]:
+        names = known(facts.host.packages.installed) or {}
+        return tuple(sorted(name for name in names if name.startswith(_DRIVER_PACKAGES)))
+
+    @staticmethod
+    def _fix(facts: Facts, packages: tuple[str, ...]) -> tuple[Step, ...]:
+        by_hand = known(facts.host.packages.installed) is not None and not packages
+        purge = "sudo nvidia-uninstall" if by_hand else _PURGE[commands.manager(facts)]
+        return (
+            Step("Remove the Linux driver; CUDA's own packages (cuda-toolkit-*) may stay:", (purge, "sudo ldconfig")),
+            Step("In PowerShell, start WSL anew, so that it puts its libraries in place:", ("wsl --shutdown",)),
+        )
+
+
+RULES: tuple[Rule, ...] = (NoAdapters(), LinuxDriverInWsl())

@@ -1,0 +1,219 @@
+"""What is installed, against the driver and the GPUs of this host: the same judgement as the build's. Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from mlship.cuda.hosts import Gpu, HostProfile
+from mlship.cuda.match import Kind, Reason, Stack, Verdict, first_driver, judge
+from mlship.cuda.needs import read_installed
+from mlship.cuda.versions import Capability, Cuda, driver_in
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
+from mlship.doctor.facts.python import PythonEnvironment, Torch
+from mlship.doctor.finding import Where
+from mlship.doctor.versions import numbers
+from mlship.doctor.views import is_compat, kernel_driver, places
+
+Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
+_CODE = re.compile(r"(sm|compute)_([0-9]+)([0-9])[a-z]?")
+_MEASURED = "measured here"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A framework in one place, judged.
+
+    Attributes:
+        package: the distribution, such as "torch"; empty for the CUDA of an image, of whose programs nothing is known.
+        version: of the distribution, with what is behind "+".
+        works: the framework itself uses the GPU, or does not; None where nobody asked it.
+        environment: where it is installed; None for the CUDA of an image.
+    """
+
+    where: Where
+    place: Place
+    package: str
+    version: str
+    host: HostProfile
+    stack: Stack
+    verdict: Verdict
+    works: bool | None
+    environment: PythonEnvironment | None = None
+
+    def reason(self, *kinds: Kind) -> Reason | None:
+        """The first reason of such a kind."""
+        return next((reason for reason in self.verdict.reasons if reason.kind in kinds), None)
+
+
+def environments(facts: Facts) -> Environments:
+    """Python environments of the host and of the container; before it runs, those of its image."""
+    inside = each(facts.container.pythons) or each(facts.image.pythons)
+    return (
+        *(("host", facts.host, environment) for environment in each(facts.host.pythons)),
+        *(("container", facts.container, environment) for environment in inside),
+    )
+
+
+def judged(facts: Facts) -> tuple[Judged, ...]:
+    """Every framework whose CUDA is known, in every place whose driver is known."""
+    found = [
+        item for where, place, environment in environments(facts) for item in _of(facts, where, place, environment)
+    ]
+    taken = {item.where for item in found}
+    bare = (_of_image(facts, where, place) for where, place in places(facts) if where not in taken)
+    return (*found, *(item for item in bare if item))
+
+
+def _of(facts: Facts, where: Where, place: Place, environment: PythonEnvironment) -> Iterator[Judged]:
+    host = profile(facts, place)
+    if host is None:
+        return
+    for package, version, stack in stacks(environment, host.platform):
+        works = works_on_gpu(environment, package)
+        verdict = judge(stack, host, compat=_by_compat(place))
+        yield Judged(where, place, package, version, host, stack, verdict, works, environment)
+
+
+def _of_image(facts: Facts, where: Where, place: Place) -> Judged | None:
+    """The CUDA that an image was made with, where it holds no framework that says more."""
+    said = known(facts.image.cuda_version) or (known(place.env) or {}).get("CUDA_VERSION")
+    cuda, host = as_cuda(said), profile(facts, place)
+    if where == "host" or cuda is None or host is None:
+        return None
+    stack = Stack(f"CUDA {cuda}", cuda, cuda, host.platform, "the image")
+    return Judged(where, place, "", str(cuda), host, stack, judge(stack, host, compat=_by_compat(place)), None)
+
+
+def profile(facts: Facts, place: Place) -> HostProfile | None:
+    """This host as the build knows hosts; None where its driver is not known."""
+    driver = driver_version(facts, place)
+    if driver is None:
+        return None
+    return HostProfile(name="this host", driver=driver, gpus=_gpus(facts, place), platform=_platform(facts, place))
+
+
+def driver_version(facts: Facts, place: Place) -> str | None:
+    """Of the module, as NVML says it, or else the oldest that reports the CUDA that libcuda reports."""
+    answers = (place.nvml, facts.host.nvml, facts.container.nvml)
+    told = kernel_driver(facts) or next((v for nvml in answers if (v := known(nvml.driver_version))), None)
+    if told:
+        driver, _ = driver_in(told)
+        return str(driver) if driver else None
+    offered = None if _by_compat(place) else known(place.cuda.driver_version)
+    oldest = first_driver(Cuda(offered // 1000, offered % 1000 // 10)) if offered else None
+    return str(oldest) if oldest else None
+
+
+def _gpus(facts: Facts, place: Place) -> tuple[Gpu, ...]:
+    """Those that CUDA sees here come first: what a container is not given does not matter to it."""
+    for devices in (place.cuda.devices, place.nvml.devices, facts.host.cuda.devices, facts.host.nvml.devices):
+        listed: tuple[CudaDevice | NvmlDevice, ...] = each(devices)
+        found = {
+            Gpu(known(device.name) or "the GPU", capability): None
+            for device in listed
+            if (capability := known(device.compute_capability))
+        }
+        if found:
+            return tuple(found)
+    return ()
+
+
+def _platform(facts: Facts, place: Place) -> str:
+    machine = known(place.os.arch) or known(facts.host.os.arch) or ""
+    return "linux/arm64" if machine in {"aarch64", "arm64"} else "linux/amd64"
+
+
+def _by_compat(place: Place) -> bool:
+    """CUDA starts here by NVIDIA's forward-compatibility libraries."""
+    library = known(place.cuda.library)
+    return library is not None and is_compat(library.path) and known(place.cuda.init) == 0
+
+
+def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str, str, Stack]]:
+    """Package, version and stack of what is installed: by the tables, and first by what it says itself."""
+    here = installed(environment)
+    found = {stack.name.split()[0]: stack for stack in read_installed(here, platform).stacks}
+    for package, said in _said(environment, here).items():
+        if said and package in here:
+            found.setdefault(package, Stack(f"{package} {here[package]}", said, said, platform, _MEASURED))
+    torch = known(environment.torch)
+    for package, stack in found.items():
+        measured = _measured(stack, torch) if package == "torch" and torch else stack
+        yield package, here[package], measured
+
+
+def installed(environment: PythonEnvironment) -> dict[str, str]:
+    """Distributions by name, as read from disk and, where that is not known, as the frameworks tell it."""
+    here = dict(known(environment.distributions) or {})
+    torch, onnx = known(environment.torch), known(environment.onnxruntime)
+    flow, cupy = known(environment.tensorflow), known(environment.cupy)
+    if torch and (version := known(torch.version)):
+        here["torch"] = _with_variant(version, torch)
+    if known(environment.distributions) is not None:
+        return here
+    if onnx and (version := known(onnx.version)):
+        cuda = "CUDAExecutionProvider" in each(onnx.available_providers)
+        here["onnxruntime-gpu" if cuda else "onnxruntime"] = version
+    if flow and (version := known(flow.version)):
+        here["tensorflow-cpu" if is_absent(flow.cuda_version) else "tensorflow"] = version
+    if cupy and (version := known(cupy.version)) and (built := as_cuda(known(cupy.cuda))):
+        here[f"cupy-cuda{built.major}x"] = version
+    return here
+
+
+def _with_variant(version: str, torch: Torch) -> str:
+    """A wheel from PyPI does not name its CUDA in its version; torch.version.cuda does."""
+    if "+" in version:
+        return version
+    cuda = as_cuda(known(torch.cuda))
+    if cuda:
+        return f"{version}+cu{cuda.major}{cuda.minor}"
+    return f"{version}+cpu" if is_absent(torch.cuda) else version
+
+
+def _said(environment: PythonEnvironment, here: dict[str, str]) -> dict[str, Cuda | None]:
+    """The CUDA that frameworks say they were built with."""
+    torch, flow, cupy = known(environment.torch), known(environment.tensorflow), known(environment.cupy)
+    return {
+        "torch": as_cuda(known(torch.cuda)) if torch else None,
+        "tensorflow": as_cuda(known(flow.cuda_version)) if flow else None,
+        **{name: as_cuda(known(cupy.cuda)) for name in here if name.startswith("cupy") and cupy},
+    }
+
+
+def _measured(stack: Stack, torch: Torch) -> Stack:
+    """What torch says of its own kernels counts more than what the tables say of its release."""
+    built = as_cuda(known(torch.cuda)) or stack.built
+    code = [match.groups() for item in each(torch.arch_list) if (match := _CODE.fullmatch(item))]
+    cubins = sorted({Capability(int(major), int(minor)) for kind, major, minor in code if kind == "sm"})
+    ptx = [Capability(int(major), int(minor)) for kind, major, minor in code if kind == "compute"]
+    stack = replace(stack, built=built, exact=True, unknown="")
+    if not cubins:
+        return stack
+    return replace(stack, architectures=tuple(cubins), ptx=max(ptx, default=None), source=_MEASURED)
+
+
+def works_on_gpu(environment: PythonEnvironment, package: str) -> bool | None:
+    """What the framework says itself; None where nobody asked."""
+    torch, onnx = known(environment.torch), known(environment.onnxruntime)
+    flow, jax, cupy = known(environment.tensorflow), known(environment.jax), known(environment.cupy)
+    if package == "torch" and torch:
+        return False if known(torch.error) else known(torch.is_available)
+    if package.startswith("onnxruntime") and onnx and (used := known(onnx.session_providers)) is not None:
+        return set(used) != {"CPUExecutionProvider"}
+    if package.startswith("tensorflow") and flow and (count := known(flow.gpus)) is not None:
+        return count > 0
+    if package.startswith("jax") and jax and (backend := known(jax.backend)):
+        return backend != "cpu"
+    if package.startswith("cupy") and cupy and (known(cupy.error) or is_absent(cupy.error)):
+        return is_absent(cupy.error)
+    return None
+
+
+def as_cuda(text: str | None) -> Cuda | None:
+    """The first two numbers of a version such as "12.8.1"."""
+    parts = numbers(text or "")
+    return Cuda(*parts[:2]) if len(parts) > 1 else None

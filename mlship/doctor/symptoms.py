@@ -1,0 +1,202 @@
+"""What is plainly not as it should be, before anybody asks why: codes, missing GPUs, frameworks that run on the CPU.
+
+A rule's `explains` names these ids. A symptom that no finding explains is listed as unexplained, and still a problem.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from mlship.doctor import codes
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Cuda, Nvml, Place
+from mlship.doctor.facts.python import PythonEnvironment
+from mlship.doctor.finding import Where
+from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
+
+# Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
+_DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
+_CONTAINER_LACKS_NVML = 12
+_NOT_FOUND = 404
+_NO_PERMISSION = 4  # in MIG mode the whole GPU's figures are for root alone
+# What a user saw, and the symptom that it is; the first that fits.
+_MESSAGES = (
+    (r"[Dd]river/library version mismatch", "nvml.init=18"),
+    (r"NVML: Unknown Error", "nvml.init=999"),
+    (r"NVML: Insufficient Permissions", "nvml.init=4"),
+    (r"couldn't communicate with the NVIDIA driver|Driver Not Loaded", "nvml.init=9"),
+    (r"forward compatibility was attempted|does not match DSO version", "cuda.init=804"),
+    (r"unsupported display driver / cuda driver combination", "cuda.init=803"),
+    (r"system not yet initialized", "cuda.init=802"),
+    (r"stub library", "cuda.init=34"),
+    (r"cuInit.*UNKNOWN|CUDA unknown error", "cuda.init=999"),
+    (r"no CUDA-capable device|No CUDA GPUs are available", "cuda.init=100"),
+    (r"driver version is insufficient|NVIDIA driver on your system is too old", "cuda.runtime=35"),
+    (r"busy or unavailable", "cuda.context=46"),
+    (r"no kernel image", "cuda.kernel=209"),
+    (r"unsupported toolchain", "cuda.kernel=222"),
+    (r"GPU is lost|fallen off the bus", "nvml.device=15"),
+    (r"GPU requires reset", "nvml.device=16"),
+    (r"necessary power cables", "nvml.device=8"),
+    (r"uncorrectable ECC error", "cuda.init=214"),
+    (r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError", "message.out-of-memory"),
+    (r"strategy detected|invalid device discovery strategy", "message.device-plugin-strategy"),
+    (r"Runtime\.Name must be set", "message.runtime-name"),
+    (r"Insufficient nvidia\.com", "message.insufficient-gpu"),
+    (r"device_count\(\) shows only|device >= 0 && device < num_gpus", "message.device-count"),
+    (r"couldn't find libnvidia-ml|libnvidia-ml.so.1: cannot open", "nvml.init=12"),
+    (r"libcuda.so.1: cannot open", "cuda.library"),
+    (r"could not select device driver", "message.could-not-select-device-driver"),
+    (r"unknown or invalid runtime name", "message.unknown-runtime"),
+    (r"unresolvable CDI devices", "message.unresolvable-cdi"),
+    (r"unsatisfied condition", "message.unsatisfied-condition"),
+    (r"unsupported capabilities found", "message.unsupported-capabilities"),
+    (r"nvidia-container-cli", "message.nvidia-container-cli"),
+    (r"no runtime for .nvidia.", "message.no-runtime-nvidia"),
+    (r"nvidia-smi.*(not found|No such file)", "message.no-nvidia-smi"),
+    (r"(stat|mount|crun|runc).*(nvidia|cuda).*[Nn]o such file", "message.missing-file"),
+    (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),
+    (r"Conflicting values set for option Signed-By.*nvidia", "message.signed-by"),
+    (r"does not match the detected host platform|exec format error", "message.platform"),
+    (r"not compatible with the current PyTorch installation|architectural feature absent", "cuda.kernel=209"),
+    (r"not compiled with CUDA enabled|undefined symbol: _*nvJitLink", "torch"),
+    (r"libcuda\.so cannot found|cannot find -lcuda", "triton"),
+    (r"CUDA-enabled jaxlib is not installed|Loaded runtime CuDNN library", "jax"),
+    (r"[Cc]annot dlopen some GPU libraries|Skipping registering GPU", "tensorflow"),
+    (r"libonnxruntime_providers_cuda\.so|Failed to create CUDAExecutionProvider", "onnxruntime"),
+    (r"manifest (for|unknown)|nvidia/[\w-]+:\S+: not found", "message.image-not-found"),
+    (r"Error loading shared library lib(cuda|nvidia)", "message.library-not-loaded"),
+)
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One thing that is not as it should be.
+
+    Attributes:
+        id: such as "cuda.init=999".
+        where: the place where it was seen; a finding of the host explains those of the container too.
+        seen: in words.
+    """
+
+    id: str
+    where: Where
+    seen: str
+
+
+def symptoms(facts: Facts) -> tuple[Symptom, ...]:
+    """Every symptom, once each. None where there is no NVIDIA GPU: nothing is wrong with what is not there."""
+    if gpu_is_known_absent(facts):
+        return ()
+    of_places = (_of_place(facts, where, place) for where, place in places(facts))
+    found = chain(*of_places, _of_image(facts), _of_messages(facts))
+    first: dict[tuple[str, Where], Symptom] = {}
+    for symptom in found:  # what was measured comes before what somebody saw
+        first.setdefault((symptom.id, symptom.where), symptom)
+    return tuple(first.values())
+
+
+def _of_place(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
+    yield from _nvml(facts, where, place)
+    yield from _cuda(where, place)
+    for environment in each(place.pythons):
+        yield from _frameworks(where, environment)
+        if known(place.cuda.init) == 0:
+            yield from _compilers(where, environment)
+
+
+def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
+    yield from _silence("nvml", where, place.nvml)
+    code = known(place.nvml.init)
+    if code and not _is_ordinary(facts, where, place, code):
+        yield Symptom(f"nvml.init={code}", where, f"nvmlInit returns {codes.nvml(code)}")
+    if where == "host" and code == 0 and known(place.nvml.device_count) == 0 and gpus(facts):
+        yield Symptom("nvml.count=0", where, f"NVML counts no GPU, and the PCI bus has {len(gpus(facts))}")
+    for device in each(place.nvml.devices):
+        for call, answer in sorted((known(device.codes) or {}).items()):
+            if answer in _DEVICE_IS_ILL and not (answer == _NO_PERMISSION and device.mig_current == 1):
+                name = known(device.pci_bus_id) or known(device.index)
+                yield Symptom(f"nvml.device={answer}", where, f"{call} of GPU {name} returns {codes.nvml(answer)}")
+
+
+def _silence(library: str, where: Where, asked: Nvml | Cuda) -> Iterator[Symptom]:
+    """A call that never returned."""
+    if call := known(asked.hangs_at):
+        yield Symptom(f"{library}.hangs", where, f"{call} gives no answer")
+    if call := known(asked.crashes_at):
+        yield Symptom(f"{library}.crashes", where, f"{call} ends the program that calls it")
+
+
+def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
+    """No NVML where none is meant to be: Jetson, a host whose driver is in a container, a compute-only container."""
+    if is_tegra(facts):
+        return True
+    if code != _CONTAINER_LACKS_NVML:
+        return False
+    if where == "container":
+        return known(place.cuda.init) == 0
+    reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
+    return reached or driver_is_contained(facts) or not gpus(facts)
+
+
+def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
+    cuda = place.cuda
+    yield from _silence("cuda", where, cuda)
+    if where == "container" and is_absent(cuda.library):
+        yield Symptom("cuda.library", where, "libcuda.so.1 is not found")
+    if code := known(cuda.init):
+        yield Symptom(f"cuda.init={code}", where, f"cuInit returns {codes.cuda(code)}")
+    if code := known(cuda.runtime_code):
+        yield Symptom(f"cuda.runtime={code}", where, f"cudaGetDeviceCount returns {codes.cuda(code)}")
+    for device in each(cuda.devices):
+        if code := known(device.context_code):
+            yield Symptom(f"cuda.context={code}", where, f"making a context returns {codes.cuda(code)}")
+        if code := known(device.kernel_code):
+            yield Symptom(f"cuda.kernel={code}", where, f"the first kernel returns {codes.cuda(code)}")
+
+
+def _frameworks(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
+    torch, onnx = known(environment.torch), known(environment.onnxruntime)
+    flow, jax = known(environment.tensorflow), known(environment.jax)
+    if torch and known(torch.is_available) is False:
+        yield Symptom("torch", where, "torch.cuda.is_available() is False")
+    elif torch and (error := known(torch.error)):
+        yield Symptom("torch", where, f"torch raises {error}")
+    if onnx and (used := known(onnx.session_providers)) and set(used) == {"CPUExecutionProvider"}:
+        yield Symptom("onnxruntime", where, "an onnxruntime session runs on the CPU")
+    if flow and known(flow.gpus) == 0:
+        yield Symptom("tensorflow", where, "TensorFlow lists no GPU")
+    if jax and known(jax.backend) == "cpu":
+        yield Symptom("jax", where, "jax runs on the CPU")
+
+
+def _of_image(facts: Facts) -> Iterator[Symptom]:
+    if known(facts.image.registry_status) == _NOT_FOUND:
+        yield Symptom("image.registry=404", "container", "the registry has no such image")
+
+
+def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
+    """What fails although CUDA starts; without CUDA its own symptoms say enough."""
+    cupy, triton = known(environment.cupy), known(environment.triton)
+    if cupy and (error := known(cupy.error)):
+        yield Symptom("cupy", where, f"cupy raises {error}")
+    if triton and (error := known(triton.error)):
+        yield Symptom("triton", where, f"triton raises {error}")
+
+
+def _of_messages(facts: Facts) -> Iterator[Symptom]:
+    """What somebody saw, in the place where the same was measured; else in the container."""
+    measured = {symptom.id: symptom.where for where, place in places(facts) for symptom in _measured(where, place)}
+    error = known(facts.container.error)
+    for line in (*each(facts.messages), *((error,) if error else ())):
+        name = next((name for pattern, name in _MESSAGES if re.search(pattern, line)), None)
+        if name is not None and name not in measured:
+            yield Symptom(name, "container", f"somebody saw: {line.strip()}")
+
+
+def _measured(where: Where, place: Place) -> Iterator[Symptom]:
+    if code := known(place.nvml.init):
+        yield Symptom(f"nvml.init={code}", where, "")
+    yield from _cuda(where, place)

@@ -1,0 +1,169 @@
+"""What several rules ask of the facts. Pure; each answer is None, False or empty where the facts do not say."""
+
+import re
+from typing import TypeAlias
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.facts.place import DeviceNode, Place
+from mlship.doctor.finding import Where
+
+Places: TypeAlias = tuple[tuple[Where, Place], ...]
+
+NVIDIA = "10de"
+_DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
+_PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
+# First PCI device id of each range of chips, from the public list of PCI ids; a GPU belongs to the last one below it.
+_CHIPS = (
+    (0x0000, "Kepler or older"),
+    (0x1340, "Maxwell"),
+    (0x15F0, "Pascal"),
+    (0x1600, "Maxwell"),
+    (0x1B00, "Pascal"),
+    (0x1D80, "Volta"),
+    (0x1E00, "Turing"),
+    (0x2080, "Ampere"),
+    (0x2180, "Turing"),
+    (0x2200, "Ampere or newer"),
+)
+PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
+
+
+def places(facts: Facts) -> Places:
+    """The host and the container, to ask the same question of both."""
+    return (("host", facts.host), ("container", facts.container))
+
+
+def kernel_driver(facts: Facts) -> str | None:
+    """Version of the nvidia module in memory."""
+    module = known(looked_up(facts.kernel.modules, "nvidia"))
+    return known(facts.kernel.nvidia.version) or (known(module.version) if module else None)
+
+
+def module_is_loaded(facts: Facts) -> bool | None:
+    """The nvidia module is in memory; None where nobody could tell."""
+    module = looked_up(facts.kernel.modules, "nvidia")
+    if known(module) or known(facts.kernel.nvidia.version):
+        return True
+    return False if is_absent(module) or is_absent(facts.kernel.nvidia.version) else None
+
+
+def gpus(facts: Facts) -> tuple[PciDevice, ...]:
+    """NVIDIA's GPUs on the PCI bus that this host uses (not NVSwitches, audio devices, or what it passes on)."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
+
+
+def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
+    """NVIDIA's GPUs that this host keeps for virtual machines: by intent, so that nothing is wrong with it."""
+    return tuple(device for device in _nvidia(facts) if known(device.driver) in _PASSES_ON)
+
+
+def _nvidia(facts: Facts) -> tuple[PciDevice, ...]:
+    return tuple(
+        device
+        for device in each(facts.kernel.pci)
+        if known(device.vendor) == NVIDIA and (known(device.class_code) or "03").startswith("03")
+    )
+
+
+def architecture(device: PciDevice) -> str | None:
+    """Of a GPU on the bus, from the facts or from its device id."""
+    told, device_id = known(device.architecture), known(device.device)
+    if told or device_id is None or not re.fullmatch("[0-9a-fA-F]{4}", device_id):
+        return told
+    return [name for first, name in _CHIPS if first <= int(device_id, 16)][-1]
+
+
+def is_wsl(facts: Facts) -> bool:
+    """This is WSL2, where the driver lives in Windows."""
+    return known(facts.host.wsl) is not None or known(node(facts.host, "/dev/dxg")) is not None
+
+
+def is_tegra(facts: Facts) -> bool:
+    """This is a Jetson, which has neither PCI GPUs nor, on older releases, NVML."""
+    return known(facts.host.tegra) is not None
+
+
+def driver_is_contained(facts: Facts) -> bool:
+    """The driver's user space is kept off the host's loader path (GPU Operator, GKE, NixOS): that is well."""
+    config = known(facts.host.toolkit.config)
+    root = known(config.root) if config else None
+    return root == "/run/nvidia/driver" or any(known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
+
+
+def gpu_is_known_absent(facts: Facts) -> bool:
+    """Somebody looked at the bus, and nothing else speaks of an NVIDIA GPU either."""
+    if is_wsl(facts):
+        return wsl_lacks_nvidia(facts) and known(facts.host.cuda.init) != 0
+    if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_tegra(facts):
+        return False
+    answers = (place.nvml.init for _, place in places(facts))
+    return module_is_loaded(facts) is not True and all(known(answer) != 0 for answer in answers)
+
+
+def node(place: Place, path: str) -> Fact[DeviceNode]:
+    """A node in /dev."""
+    return looked_up(place.device_nodes, path)
+
+
+def spec_without_uvm(facts: Facts) -> str | None:
+    """Path of a CDI specification that gives GPUs, but not the UVM node that the host has."""
+    uvm = "/dev/nvidia-uvm"
+    if known(node(facts.host, uvm)) is None or known(node(facts.container, uvm)) is not None:
+        return None
+    for spec in each(facts.host.cdi.specs):
+        nodes = known(spec.device_nodes) or ()
+        if known(spec.kind) == "nvidia.com/gpu" and "/dev/nvidiactl" in nodes and uvm not in nodes:
+            return spec.path
+    return None
+
+
+def variable(place: Place, name: str) -> Fact[str]:
+    """An environment variable; absent where it is unset."""
+    return entry(place.env, name)
+
+
+def log_line(facts: Facts, pattern: str) -> str | None:
+    """The last line of the kernel log that fits."""
+    return next((line for line in reversed(each(facts.kernel.log)) if re.search(pattern, line)), None)
+
+
+def is_compat(path: str) -> bool:
+    """The library lies in a cuda-compat folder."""
+    return re.search(r"/compat/", path) is not None
+
+
+def brands(facts: Facts) -> frozenset[str]:
+    """Brands of the GPUs as NVML names them, from either place."""
+    return frozenset(
+        brand
+        for _, place in places(facts)
+        for device in each(place.nvml.devices)
+        if (brand := known(device.brand)) is not None
+    )
+
+
+def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
+    """Every return code of CUDA that is not 0, with the fact that it is."""
+    found: list[tuple[str, Fact[int]]] = []
+    for where, place in places(facts):
+        found += [(f"{where}.cuda.init", place.cuda.init), (f"{where}.cuda.runtime_code", place.cuda.runtime_code)]
+        for device in each(place.cuda.devices):
+            found += [(f"{where}.cuda.devices", device.context_code), (f"{where}.cuda.devices", device.kernel_code)]
+    return tuple((name, code) for name, fact in found if (code := known(fact)))
+
+
+def wsl_lacks_nvidia(facts: Facts) -> bool:
+    """WSL2 whose Windows shows it adapters, none of them NVIDIA's."""
+    wsl = known(facts.host.wsl)
+    folders = known(wsl.drivers) if wsl else None
+    return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
+
+
+def fact_at(facts: Facts, path: str) -> object:
+    """What stands at a path such as "host.nvml.init"; UNKNOWN where a group on the way is not known."""
+    value: object = facts
+    for part in path.split("."):
+        value = getattr(value, part, UNKNOWN)
+    return value

@@ -1,0 +1,115 @@
+"""`mlship doctor` from a facts file: verdict, exit code, JSON, and whatever somebody may send as a facts file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlship.doctor.facts.replay import SIZE_LIMIT
+from tests.command import mlship
+from tests.doctor_hosts import FOLDER
+
+NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
+
+
+def test_verdict_first_then_cause_fix_evidence_and_what_is_well(tmp_path: Path) -> None:
+    done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path)
+    assert (done.code, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "PROBLEM: nouveau holds the GPU"
+    at = [lines.index(head) for head in ("  Fix", "  Evidence", "  What follows from it", "What is well")]
+    assert at == sorted(at)
+    assert "      sudo update-initramfs -u" in lines
+
+
+def test_json_has_the_same_verdict_and_code(tmp_path: Path) -> None:
+    done = mlship("doctor", "--replay", NOUVEAU, "--json", cwd=tmp_path)
+    plain = json.loads(done.stdout)
+    assert (done.code, plain["verdict"]) == (1, "problem")
+    assert [cause["finding"]["id"] for cause in plain["causes"]] == ["nouveau-owns-gpu"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU here")]
+)
+def test_a_healthy_host_is_exit_0(name: str, start: str, tmp_path: Path) -> None:
+    done = mlship("doctor", "--replay", str(FOLDER / "healthy" / f"{name}.json"), cwd=tmp_path)
+    assert done.code == 0
+    assert done.stdout.startswith(start)
+
+
+def test_verbose_lists_every_check(tmp_path: Path) -> None:
+    text = mlship("doctor", "--replay", NOUVEAU, "--verbose", cwd=tmp_path).stdout
+    assert "✗ nouveau-owns-gpu" in text
+    assert "✓ open-module-on-pre-turing" in text
+
+
+def test_explain(tmp_path: Path) -> None:
+    assert "Sources" in mlship("doctor", "explain", "nouveau-owns-gpu", cwd=tmp_path).stdout
+    done = mlship("doctor", "explain", "nouveau-owns-gp", cwd=tmp_path)
+    assert done.code == 2
+    assert "did you mean nouveau-owns-gpu?" in done.stderr
+
+
+def test_facts_schema_is_json(tmp_path: Path) -> None:
+    assert json.loads(mlship("doctor", "--facts-schema", cwd=tmp_path).stdout)["title"] == "Facts of mlship doctor"
+
+
+BAD = {
+    "empty": ("", "is not JSON"),
+    "cut off": ('{"schema": 1, "host": {"nvml": {"in', "is not JSON"),
+    "no schema": ("{}", 'has no "schema"'),
+    "a list": ("[]", 'has no "schema"'),
+    "newer": ('{"schema": 2, "gpus": []}', "facts schema 2, known: 1"),
+    "schema of a wrong type": ('{"schema": [["x"]]}', "known: 1"),
+    "wrong type": (
+        '{"schema": 1, "host": {"nvml": {"init": "18"}}}',
+        "host.nvml.init: input should be a valid integer",
+    ),
+    "slip": ('{"schema": 1, "kernel": {"pci": [{"vendro": "10de"}]}}', "kernel.pci.0.vendro: there is no such key"),
+    "table for a list": ('{"schema": 1, "messages": {"a": 1}}', "messages"),
+    "deep": ('{"schema": 1, "host": ' + "[" * 100_000, "nested too deeply"),
+    "deep and whole": ('{"schema": 1, "host": ' + "[" * 300 + "]" * 300 + "}", "recursion limit"),
+    "long number": ('{"schema": 1, "host": {"shm": ' + "9" * 5000 + "}}", "is not JSON"),
+    "half a character": ('{"schema": 1, "messages": ["\\ud800"]}', "is not a facts file"),
+    "escape as a key": ('{"schema": 1, "\\u001b]0;x\\u0007\\u001b[31m": 1}', "there is no such key"),
+    "large": (" " * (SIZE_LIMIT + 1), "larger than 20 MB"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_error(case: str, tmp_path: Path) -> None:
+    text, said = BAD[case]
+    (tmp_path / "facts.json").write_text(text, encoding="utf-8")
+    done = mlship("doctor", "--replay", "facts.json", cwd=tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+    assert len(done.stderr) < 1500
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for name, said in (("none.json", "cannot be read"), (".", "cannot be read"), ("binary.json", "is not UTF-8")):
+        done = mlship("doctor", "--replay", name, cwd=tmp_path)
+        assert done.code == 2
+        assert said in done.stderr
+
+
+def test_what_the_facts_say_is_never_obeyed(tmp_path: Path) -> None:
+    """Neither by the terminal, nor by the shell that a command is pasted into."""
+    facts = json.loads((FOLDER / "hosts" / "runtime-35-no-libcuda.json").read_text(encoding="utf-8"))
+    facts["image"]["reference"] = "x; rm -rf ~ \x1b[2J\x9b31m\nsudo reboot"
+    facts["kernel"]["pci"][0]["name"] = "\x1b]0;title\x07"
+    facts["host"]["nvml"]["init"] = {"unreadable": "\x1b[31mred\x9b", "root": True}
+    (tmp_path / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    for options in ((), ("--verbose",), ("--json",)):
+        done = mlship("doctor", "--replay", "facts.json", *options, cwd=tmp_path)
+        assert done.code == 1
+        assert "\x1b" not in done.stdout
+        assert "\x9b" not in done.stdout
+    text = mlship("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
+    assert "docker run --gpus all 'x; rm -rf ~ [2J31m sudo reboot'" in text
+    assert "host.nvml.init: [31mred; root could: run it with sudo" in text

@@ -1,0 +1,53 @@
+"""Doctor where less is known, fact by fact, and on hosts made up of several: nothing breaks, nothing false is named.
+
+Thousands of diagnoses, so it is not among the fast tests.
+"""
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from mlship.doctor.diagnose import diagnose
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.rules import RULES
+from mlship.doctor.rules.base import Rule
+from mlship.report.doctor import diagnosis_text
+from mlship.report.json import to_json
+from tests.doctor_hosts import expected, hosts, leaves, mixed, without
+
+BY_ID = {rule.id: rule for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_silent_without_each_fact_that_it_needs(rule: Rule) -> None:
+    fired = [name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)]
+    for name, path in itertools.product(fired, rule.needs):
+        facts = hosts()[name]
+        for one, where in itertools.product(path.split(" | "), ("host", "container")):
+            facts = without(facts, one.replace("place.", f"{where}.", 1))
+        assert rule.look(facts) is None, f"{rule.id} fires on {name} without {path}"
+
+
+@pytest.mark.parametrize("name", hosts())
+def test_whatever_is_unknown_nothing_breaks_and_nothing_new_is_named(name: str) -> None:
+    """Less is known: then the same is found, or less, or with less certainty; never something else for certain."""
+    want = {*expected()[name].causes, *expected()[name].follows, *expected()[name].less}
+    for path in leaves(hosts()[name]):
+        diagnosis = diagnose(without(hosts()[name], path))
+        assert not diagnosis.bugs, path
+        new = {c.finding.id for c in diagnosis.causes if c.finding.certainty == "certain"} - want
+        assert not new, f"without {path}: {new}"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(mixed())
+def test_no_host_breaks_it_or_gets_two_causes_that_cannot_both_be(facts: Facts) -> None:
+    diagnosis = diagnose(facts)
+    assert not diagnosis.bugs
+    found = {finding.id for cause in diagnosis.causes for finding in (cause.finding, *cause.findings)}
+    for name in found:
+        assert not found & set(BY_ID[name].rivals), f"{name} beside its rival"
+    assert (diagnosis.verdict == "problem") is bool(diagnosis.causes or diagnosis.unexplained)
+    assert diagnosis_text(diagnosis, verbose=True)
+    assert to_json(diagnosis)
