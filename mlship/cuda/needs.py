@@ -227,7 +227,10 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
     for pin in pins:
         named = f"{pin.name} {pin.version}"
         if pin.name == "torch" and _is_cpu(pin, libraries):
-            mend = "run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
+            mend = (
+                "leave `+cpu` and the index of CPU wheels out of the requirements (`pip config list` may name it too), "
+                "then run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
+            )
             yield Problem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
         elif pin.name in _CPU_ONLY:
             mend = f"ask for {_CPU_ONLY[pin.name]} instead, then run `mlship lock`"

@@ -69,6 +69,8 @@ def _refuse_strays(choice: Choice, pins: tuple[Pin, ...], gpu: Gpu) -> None:
     by_name = {pin.name: pin.version for pin in pins}
     for pick in choice.picks:
         version = by_name.get(pick.package, "")
+        if pick.indexed and version.endswith("+cpu"):
+            continue  # it is asked for as such, and what it needs says so
         if pick.indexed and version and not version.endswith(f"+{pick.variant}"):
             (page,) = wheel_pages(gpu, pick.variant, (pick.package,))
             raise MatchError(

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from mlship import errors
 from mlship.cli.app import app
+from mlship.cuda.fleet import FleetCuda
 from mlship.cuda.hosts import Gpu, HostProfile
+from mlship.image.gpu import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 
@@ -72,6 +74,35 @@ def members(kind: type[HostProfile | Gpu], meanings: dict[str, str]) -> Iterator
         yield f"| `{field.name}` | {default} | {meanings[field.name]} |"
 
 
+FLEET_CUDA = {
+    "most": "newest CUDA that every driver offers and no GPU is too old for; null where a driver's is not known",
+    "least": "oldest CUDA that knows every GPU; null where nothing sets one",
+    "outright": "list of CUDA versions that every driver offers and that know every GPU, oldest first",
+    "by_minor_version": "list of those that run on all beside, by minor-version compatibility",
+    "hosts": "list of `host` and `cuda`: what its driver offers, or null",
+    "bounds": "list of what limits a host: `host`, `side` (`most`, `least`), `cuda`, `by` (`driver`, `gpu`), `because`",
+    "blocked": "list of `host` and `why`: no CUDA runs there",
+    "doubtful": "list of `host` and `why`: only a run tells whether `by_minor_version` holds",
+    "unknown": "list of `host` and `why`: what keeps the answer from being whole",
+}
+GPU_PLAN = {
+    "cuda": "of CUDA's libraries in the image, such as `12.6`; null where nothing is known to need any",
+    "way": "`wheels`: the lock brings them; `image`: they are copied from `runtime`",
+    "require": "NVIDIA_REQUIRE_CUDA, or empty",
+    "runtime": "NVIDIA's image that the libraries are copied from: `reference` and `digest`",
+    "devel": "the one that the builder mounts for nvcc, and that is not shipped",
+    "compiled": "list of locked distributions that are compiled with it",
+    "compat": "the one whose forward-compatibility libraries are shipped",
+    "index": "wheel index of the chosen CUDA; null where the project's own indexes have it",
+    "hosts": "list of the names of the hosts that the image is matched to",
+    "devices": "list of what these have, for people: `T4 (7.5)`",
+}
+
+
+def meanings_of(kind: type[FleetCuda | GpuPlan], meanings: dict[str, str]) -> Iterator[str]:
+    yield from (f"| `{field.name}` | {meanings[field.name]} |" for field in dataclasses.fields(kind))
+
+
 def codes() -> Iterator[str]:
     for kind in sorted(errors.MlshipError.__subclasses__(), key=lambda kind: kind.exit_code):
         yield f"| {kind.exit_code} | {(kind.__doc__ or '').strip()} |"
@@ -118,6 +149,21 @@ Each entry of `gpus`:
 | --- | --- | --- |
 {gpu}
 
+## JSON of `mlship hosts` and `mlship plan`
+
+`mlship hosts --json` prints `origin` (where the hosts come from), `committed` (they stand in the repository), `hosts`
+(as in the host files) and `cuda`, which has:
+
+| key | meaning |
+| --- | --- |
+{fleet}
+
+`mlship plan --json` prints the plan, with `schema` as its version. Its `gpu` is null for an image for the CPU; else:
+
+| key | meaning |
+| --- | --- |
+{plan}
+
 ## Exit codes
 
 | code | meaning |
@@ -149,6 +195,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         section="\n".join(keys(GpuSection, "gpu.")),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(Gpu, GPU)),
+        fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),
+        plan="\n".join(meanings_of(GpuPlan, GPU_PLAN)),
         codes="\n".join(codes()),
     )
 

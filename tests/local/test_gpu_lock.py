@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 
 from mlship.cuda.hosts import Fleet, Gpu, HostProfile
 from mlship.cuda.target import lock_target
-from mlship.errors import MatchError
+from mlship.errors import MatchError, TransientError
 from mlship.files import sha256_file
 from mlship.lock.compile import Upgrade
 from mlship.lock.inputs import read_inputs
@@ -157,3 +158,20 @@ def test_a_newer_wheel_of_another_index_does_not_slip_in(repo: Path, shop: Shop)
     assert "torch<2.14.2" in caught.value.hint
     assert not (repo / "requirements.txt").exists()
     assert not (repo / "mlship.lock").exists()
+
+
+def test_a_wheel_index_that_does_not_answer_is_named_at_once(repo: Path, shop: Shop) -> None:
+    """Else pip asks for each package again, and takes PyPI's torch, of another CUDA."""
+    stock(shop)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/whl"
+    gpu = f"gpu: {{wheel_index: {json.dumps(address)}}}\n"
+    elsewhere = config_of(f'python: "{HERE}"\nbase: {{distro: trixie}}\n{gpu}')
+    target = lock_target(elsewhere, read_inputs(repo, elsewhere), Fleet((T4,), "hosts/", committed=True))
+    engine = cast("Engine", DigestEngine())
+    with pytest.raises(TransientError, match=f"cannot be reached: {address}/cu126/torch/") as caught:
+        resolve(repo, elsewhere, lambda: engine, Upgrade(), repo.parent / "cache", target)
+    assert "gpu.wheel_index" in caught.value.hint
+    assert not [path for path in shop.asked if "torch" in path]
+    assert not (repo / "requirements.txt").exists()

@@ -68,7 +68,7 @@ def test_a_recorded_host_is_a_fleet(tmp_path: Path) -> None:
     assert done.code == 0
     assert "NVIDIA H100 80GB HBM3 (9.0, 80 GiB, MIG)" in done.stdout
     assert "sim: simulated; no such GPU was there" in done.stdout
-    assert "CUDA that all of them can run: 11.8 to 13.0" in done.stdout
+    assert "CUDA that all of their drivers offer: 11.8 to 13.0" in done.stdout
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -98,6 +98,12 @@ def test_python_may_stand_without_quotes() -> None:
         ),
         (("source: [serving]", "source: [serving]\nenv: 3"), "env: must hold keys of its own, and is 3"),
         (("command: [uvicorn", "port: 80\n  command: [uvicorn"), "serve.port"),
+        (("source: [serving]", "source: [serving]\ngpu: {host: h}"), "gpu.host: unknown key; did you mean hosts?"),
+        (
+            ("source: [serving]", "source: [serving]\ngpu: {zzz: 1}"),
+            "gpu.zzz: unknown key; known here: hosts, wheel_index, compile, forward_compat",
+        ),
+        (("source: [serving]", "source: [serving]\ngpu: true"), "gpu: must hold keys of its own, and is True"),
     ],
 )
 def test_refusals_name_line_key_and_reason(change: tuple[str, str], said: str) -> None:

@@ -183,3 +183,31 @@ def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) 
 def test_files_that_include_each_other_are_read_once(repo: Path) -> None:
     (repo / "limits.txt").write_text("-r requirements.in\n")
     assert len(collect_inputs(repo, config())) == 6
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "more", "said"),
+    [
+        (
+            "12.6: torch",
+            "13.0: torch",
+            "",
+            "- the hosts changed, or what mlship knows of them: CUDA 12.6: torch -> 13.0",
+        ),
+        ("12.6: torch", "13.0: torch", "scipy\n", "- so another CUDA is chosen: CUDA 12.6: torch -> 13.0: torch"),
+        (None, "13.0: torch", "", "- mlship.yaml asks for a GPU now, and the lock was made for the CPU"),
+    ],
+)
+def test_why_the_lock_is_of_another_cuda(repo: Path, before: str | None, now: str, more: str, said: str) -> None:
+    inputs = collect_inputs(repo, config(), before)
+    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", "sha256:" + "0" * 64, "pip-tools 7").write(repo)
+    (repo / "requirements.in").write_text(f"numpy\n-r more/gpu.in\n{more}")
+    with pytest.raises(LockError) as caught:
+        check_lock(repo, config("gpu: {}\n"), now)
+    assert said in caught.value.message
+
+
+def test_a_project_that_asks_for_no_gpu_any_more(repo: Path) -> None:
+    inputs = collect_inputs(repo, config(), "12.6: torch")
+    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", "sha256:" + "0" * 64, "pip-tools 7").write(repo)
+    assert "- mlship.yaml asks for no GPU now, and the lock was made for CUDA 12.6: torch" in refusal(repo)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
+from mlship.image.gpu import CudaImage, GpuPlan, Reason
 from mlship.image.labels import labels
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.image.reference import check_reference
@@ -51,6 +52,16 @@ def test_same_inputs_same_bytes_and_json_both_ways() -> None:
     assert one.to_json() == two.to_json()
     assert BuildPlan.from_json(one.to_json()) == one
     assert dockerfile(one) == dockerfile(BuildPlan.from_json(one.to_json()))
+
+
+def test_the_gpu_part_goes_both_ways_too() -> None:
+    image = CudaImage("nvidia/cuda:12.6.3-runtime-ubuntu22.04", DIGEST)
+    gpu = GpuPlan(
+        "12.6", "image", "cuda>=12.4", image, image, ("flash-attn",), image, "https://x/cu126", ("a",), ("b",)
+    )
+    whole = replace(plan(), gpu=gpu, reasons=(Reason("cuda", "12.6", "why", ("source",)),))
+    assert all(getattr(gpu, field.name) for field in fields(GpuPlan))
+    assert BuildPlan.from_json(whole.to_json()) == whole
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": 2}'])
