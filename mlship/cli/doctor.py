@@ -16,6 +16,38 @@ if TYPE_CHECKING:
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="FILE",
+        help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
+        "there is never overwritten.",
+    ),
+]
+Root = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
+        "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
+        exists=True,
+        file_okay=False,
+        resolve_path=True,
+    ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
+        "overwritten.",
+    ),
+]
+
+
 @doctor.callback()
 def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
@@ -28,39 +60,12 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record",
-            metavar="FILE",
-            help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
-            "there is never overwritten.",
-        ),
-    ] = None,
-    root: Annotated[
-        Path,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
-            "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
-            exists=True,
-            file_okay=False,
-            resolve_path=True,
-        ),
-    ] = Path("/"),
+    record: Record = None,
+    root: Root = Path("/"),
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
-            "overwritten.",
-        ),
-    ] = None,
+    html: Page = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
     json: Json = False,
 ) -> None:

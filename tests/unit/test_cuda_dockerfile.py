@@ -60,7 +60,7 @@ def test_the_plan_is_json_both_ways_and_every_step_has_a_title(gpu: GpuPlan) -> 
 @EVERY
 def test_the_loader_is_told_and_checked_before_anything_is_copied(gpu: GpuPlan) -> None:
     shipped = text(gpu).partition("AS runtime")[2]
-    assert shipped.index("ldconfig -p |") < shipped.index("COPY --link")
+    assert shipped.index("ldconfig -p >") < shipped.index("COPY --link")
     assert "LD_LIBRARY_PATH" not in shipped
 
 
