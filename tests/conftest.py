@@ -50,7 +50,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Where a layer is required (MLSHIP_REQUIRE has docker, or gpu), a test of it that skips has failed."""
     report = yield
     layer = "gpu" if needs_gpu(item) else "docker" if needs_docker(item) else ""
-    if report.skipped and is_required(layer) and not hasattr(report, "wasxfail"):
+    if report.skipped and layer and is_required(layer) and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but MLSHIP_REQUIRE={os.environ['MLSHIP_REQUIRE']}: {report.longrepr}"
     return report

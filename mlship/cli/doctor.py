@@ -1,5 +1,6 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +17,16 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
+def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
     record: Annotated[
         Path | None,
@@ -63,8 +70,9 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option
     if facts_schema:
         _schema()
         return
-    _check_new(record, html)
-    facts = _seen(replay, root)
+    asked = _Asked(replay, root, image, container)
+    _check(asked, record, html)
+    facts = _seen(asked)
     if record is not None:
         _record(facts, record)
     _conclude(facts, html, verbose=verbose, json=json)
@@ -97,28 +105,49 @@ def explain(
     emit(story_text(rules[diagnosis]))
 
 
-def _check_new(*paths: Path | None) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """Where the facts come from."""
+
+    replay: Path | None
+    root: Path
+    image: str | None
+    container: str | None
+
+
+def _check(asked: _Asked, *new: Path | None) -> None:
     """Before anything is looked at."""
     from mlship.doctor.probes.save import check_new
+    from mlship.errors import UsageError
 
-    for path in paths:
+    if (asked.replay, asked.image, asked.container).count(None) < 2:
+        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    for path in new:
         if path is not None:
             check_new(path)
 
 
-def _seen(replay: Path | None, root: Path) -> "Facts":
-    if replay is not None:
-        from mlship.doctor.facts.replay import read_facts
+def _seen(asked: _Asked) -> "Facts":
+    if asked.replay is None:
+        return _looked(asked)
+    from mlship.doctor.facts.replay import read_facts
 
-        return read_facts(replay)
+    return read_facts(asked.replay)
+
+
+def _looked(asked: _Asked) -> "Facts":
     from threading import Thread
 
+    from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
+    from mlship.engine.look import DockerLook
 
+    what = Look(asked.root, asked.image, asked.container)
+    check(DockerLook(), what)
     # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
     Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
-    return look(Look(root))
+    return look(what)
 
 
 def _write_page(diagnosis: "Diagnosis", path: Path) -> None:

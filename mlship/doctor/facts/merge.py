@@ -13,11 +13,11 @@ def merge(parts: tuple[Facts, ...]) -> Facts:
     """What any part knows. Where two know the same fact, the earlier one counts; tables are put together."""
     whole = Facts()
     for part in parts:
-        whole = _merged(whole, part)
+        whole = merged(whole, part)
     return whole
 
 
-def _merged(one: T, other: T) -> T:
+def merged(one: T, other: T) -> T:
     """Two groups of the same kind, field by field."""
     if not is_dataclass(one) or isinstance(one, type):
         return one
@@ -35,5 +35,5 @@ def _either(left: object, right: object) -> object:
     if isinstance(left, dict) and isinstance(right, dict):
         return {**right, **left, **{key: _either(left[key], right[key]) for key in left.keys() & right.keys()}}
     if is_dataclass(left) and type(left) is type(right):
-        return _merged(left, right)
+        return merged(left, right)
     return left

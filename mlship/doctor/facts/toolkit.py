@@ -68,7 +68,7 @@ class CdiSpec(Group):
         devices: names it defines, such as ["0", "all"].
         driver_versions: that its mounts and hooks name, such as ["550.54.15"].
         device_nodes: paths of containerEdits.deviceNodes, of the whole file.
-        missing: host paths it names (nodes and mounts) that do not exist.
+        missing: host paths it names (nodes, mounts, programs of hooks) that do not exist.
         mode: of the file, octal such as "0600".
         readable: the user who starts containers can read it.
         written_at: ISO 8601, UTC.

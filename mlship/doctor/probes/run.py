@@ -9,10 +9,15 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.cdi import CdiProbe
+from mlship.doctor.probes.container import ContainerProbe, ImageProbe
+from mlship.doctor.probes.containerd import ContainerdProbe
 from mlship.doctor.probes.cuda_driver import CudaProbe
 from mlship.doctor.probes.devices import DevicesProbe
+from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
 from mlship.doctor.probes.kernel import KernelProbe
 from mlship.doctor.probes.kernel_log import KernelLogProbe
+from mlship.doctor.probes.kubernetes import KubernetesProbe
 from mlship.doctor.probes.loader import LoaderProbe
 from mlship.doctor.probes.module_files import ModuleFilesProbe
 from mlship.doctor.probes.nvml import NvmlProbe
@@ -20,6 +25,7 @@ from mlship.doctor.probes.packages import PackagesProbe
 from mlship.doctor.probes.python_env import PythonProbe
 from mlship.doctor.probes.services import ServicesProbe
 from mlship.doctor.probes.system import SystemProbe
+from mlship.doctor.probes.toolkit import ToolkitProbe
 
 PROBES: tuple[Probe, ...] = (
     NvmlProbe(),
@@ -33,6 +39,14 @@ PROBES: tuple[Probe, ...] = (
     PackagesProbe(),
     ServicesProbe(),
     PythonProbe(),
+    DockerProbe(),
+    PodmanProbe(),
+    ContainerdProbe(),
+    ToolkitProbe(),
+    CdiProbe(),
+    KubernetesProbe(),
+    ContainerProbe(),
+    ImageProbe(),
 )  # where a probe is registered; earlier ones count where two know the same fact
 
 

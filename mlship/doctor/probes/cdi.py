@@ -1,0 +1,192 @@
+"""CDI specifications on this host, and what of them no longer exists."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Host
+from mlship.doctor.facts.toolkit import Cdi, CdiSpec
+from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import here
+
+FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
+_LARGEST = 2_000_000
+# Three digits: libnvidia-egl-wayland.so.1.1.13 has a version of its own.
+_IN_FILE_NAME = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
+_IN_FOLDER = re.compile(r"/lib/firmware/nvidia/(\d{3,}\.\d+(?:\.\d+)?)/")
+_IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
+
+
+@dataclass(frozen=True)
+class CdiProbe:
+    """CDI."""
+
+    name: str = "cdi"
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":  # its files are not the host's
+            return Facts()
+        return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
+
+
+def specs(root: Path) -> Iterator[CdiSpec]:
+    """NVIDIA's specifications, and files that cannot be read or parsed: engines stumble over those."""
+    seen: set[Path] = set()
+    for folder in FOLDERS:
+        for path in programs.files(root, folder, ".yaml", ".json"):
+            real = below(root, path)
+            if real not in seen:
+                seen.add(real)
+                spec = _spec(root, path, real)
+                if not isinstance(spec.kind, str) or "nvidia" in spec.kind:
+                    yield spec
+
+
+def _spec(root: Path, path: str, real: Path) -> CdiSpec:
+    mode: Fact[str] = UNKNOWN
+    written: Fact[str] = UNKNOWN
+    with suppress(OSError):
+        status = real.stat()
+        mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
+    text = programs.read(root, path)
+    if not isinstance(text, str):
+        why = text or Unreadable("it is gone")
+        return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
+    return spec_of(path, text, root, Found(mode, written))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the file system says of a specification."""
+
+    mode: Fact[str] = UNKNOWN
+    written_at: Fact[str] = UNKNOWN
+
+
+def spec_of(path: str, text: str, root: Path, found: Found = Found()) -> CdiSpec:
+    """One specification, from its text."""
+    try:
+        tree = _parsed(path, text)
+    except ValueError as error:
+        lines = str(error).split("\n")
+        return CdiSpec(
+            path, mode=found.mode, readable=True, written_at=found.written_at, error=" ".join(lines[0:3])[:300]
+        )
+    edits = tuple(_edits(tree))
+    nodes = tuple(dict.fromkeys(path for edit in edits for path in _nodes(edit)))
+    return CdiSpec(
+        path=path,
+        kind=plain.text(tree, "kind"),
+        cdi_version=plain.text(tree, "cdiVersion"),
+        devices=tuple(name for one in plain.items(tree, "devices") if (name := plain.text(one, "name"))),
+        driver_versions=tuple(sorted({version for edit in edits for version in _versions(edit)})),
+        device_nodes=tuple(plain.text(node, "path") or "" for node in _unique_nodes(edits)),
+        missing=tuple(path for path in (*nodes, *_others(edits)) if _is_missing(root, path)),
+        mode=found.mode,
+        readable=True,
+        written_at=found.written_at,
+        error=None,
+    )
+
+
+def _parsed(path: str, text: str) -> object:
+    """The tree.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(text) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST // 1_000_000} MB")
+    try:
+        tree: object = json.loads(text) if path.endswith(".json") else _yaml(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no CDI specification")  # noqa: TRY004  the file is wrong, not a type of ours
+    return tree
+
+
+def _yaml(text: str) -> object:
+    import yaml
+
+    # libyaml's where there is one: a specification for eight GPUs takes Python's own parser most of a second.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        found: object = yaml.load(text, loader)  # noqa: S506  both are safe loaders
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _edits(tree: object) -> Iterator[object]:
+    yield plain.at(tree, "containerEdits")
+    for device in plain.items(tree, "devices"):
+        yield plain.at(device, "containerEdits")
+
+
+def _unique_nodes(edits: tuple[object, ...]) -> Iterator[object]:
+    seen = set()
+    for edit in edits:
+        for node in plain.items(edit, "deviceNodes"):
+            if (path := plain.text(node, "path")) and path not in seen:
+                seen.add(path)
+                yield node
+
+
+def _nodes(edit: object) -> Iterator[str]:
+    """The nodes' paths on the host."""
+    for node in plain.items(edit, "deviceNodes"):
+        if path := plain.text(node, "hostPath") or plain.text(node, "path"):
+            yield path
+
+
+def _others(edits: tuple[object, ...]) -> tuple[str, ...]:
+    """Host paths of mounts, and the hooks' programs."""
+    found: dict[str, None] = {}
+    for edit in edits:
+        for mount in plain.items(edit, "mounts"):
+            if path := plain.text(mount, "hostPath"):
+                found[path] = None
+        for hook in plain.items(edit, "hooks"):
+            if path := plain.text(hook, "path"):
+                found[path] = None
+    return tuple(found)
+
+
+def _versions(edit: object) -> Iterator[str]:
+    for mount in plain.items(edit, "mounts"):
+        path = plain.text(mount, "hostPath") or ""
+        if found := _IN_FILE_NAME.search(path) or _IN_FOLDER.search(path):
+            yield found[1]
+    for hook in plain.items(edit, "hooks"):
+        for argument in plain.texts(hook, "args") or ():
+            if found := _IN_ARGUMENT.match(argument):
+                yield found[1]
+
+
+def _is_missing(root: Path, path: str) -> bool:
+    """What may not be seen is not missing."""
+    try:
+        below(root, path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _listed(root: Path) -> Fact[tuple[str, ...]]:
+    if programs.program(root, "nvidia-ctk") is None:
+        return UNKNOWN
+    done = programs.say(root, ["nvidia-ctk", "cdi", "list"], 2)
+    if done is None or not done.ok:
+        return UNKNOWN
+    return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

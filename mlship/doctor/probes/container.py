@@ -1,0 +1,205 @@
+"""The container in question, and the image in question: as the engine tells of them, and seen from within."""
+
+import re
+import time
+from dataclasses import dataclass, fields, replace
+
+from mlship.doctor.facts.container import Container, Image, Injection
+from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.merge import merged
+from mlship.doctor.facts.place import Library, Place
+from mlship.doctor.probes import plain
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
+from mlship.doctor.probes.inspected import container_of, image_of
+from mlship.doctor.probes.within import Seen, within
+from mlship.doctor.versions import numbers
+from mlship.engine.look import DockerLook, EngineLook, Ran, Trial
+
+_LIFE = 12  # seconds: a container that is forgotten ends by itself
+_WITHIN_SECONDS = 5.0
+_LEAST_SECONDS = 1.5
+_SPARE_SECONDS = 0.7  # to remove the container, and to say what was seen
+_WAIT = f"import time; time.sleep({_LIFE})"
+_IDLE = (("sh", "-c", f"sleep {_LIFE}"), ("python3", "-c", _WAIT), ("python", "-c", _WAIT))
+_CPU: tuple[str, ...] = ()
+# As mlship.engine.gpu has it: first what asks the host itself, then what is a file and may be of another driver.
+_GPUS = (("--gpus", "all"), ("--device", "nvidia.com/gpu=all"))
+_TEGRA = ("--runtime", "nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=all")
+_LACKS = re.compile(
+    r"could not select device driver|unresolvable CDI devices|unknown or invalid runtime name"
+    r"|invoking the NVIDIA Container Runtime Hook directly"
+)
+_NO_PROGRAM = re.compile(r"executable file not found|exec: \"[^\"]+\": ")
+_NOT_THE_IMAGES = re.compile(r"/(?:compat|stubs)\w*/")
+_FIRST_GPUS_BY_CDI = (29, 2)
+
+
+@dataclass(frozen=True)
+class ContainerProbe:
+    """A running container."""
+
+    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    name: str = "container"
+    seconds: float = 7.5
+
+    def read(self, look: Look) -> Facts:
+        if look.container is None:
+            return Facts()
+        answer = self.engine.container(look.container)
+        if answer.lack:
+            return Facts()
+        box = container_of(answer.found)
+        image = self._image(answer.found)
+        error = known(box.error)
+        seen = within(self.engine, look.container, _WITHIN_SECONDS) if box.status == "running" else Seen(Place())
+        box = replace(with_place(box, seen.place), platform=image_platform(image))
+        return Facts(
+            simulated=True if seen.simulated else UNKNOWN,
+            container=replace(box, injection=injection(self.engine, box)),
+            image=with_files(image, seen.place),
+            messages=(error,) if error else UNKNOWN,
+        )
+
+    def _image(self, container: object) -> Image:
+        """What the container was made of; its tag may be another image's by now."""
+        reference = plain.text(container, "Config", "Image") or ""
+        answer = self.engine.image(plain.text(container, "Image") or reference)
+        return Image(reference=reference) if answer.lack else image_of(answer.found, reference)
+
+
+@dataclass(frozen=True)
+class ImageProbe:
+    """An image, by a short-lived container of it: with the GPU where the engine can give one."""
+
+    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    name: str = "image"
+    seconds: float = 7.5
+
+    def read(self, look: Look) -> Facts:
+        if look.image is None:
+            return Facts()
+        answer = self.engine.image(look.image)
+        if answer.lack:
+            return _gone(self.engine, look.image)
+        image = image_of(answer.found, look.image)
+        tried = _tried(self.engine, look, time.monotonic() + self.seconds - _SPARE_SECONDS)
+        box = Container(
+            engine="docker",
+            platform=image_platform(image),
+            status="running" if tried.error is None else "created",
+            error=tried.error,
+            injection=tried.injection,
+        )
+        return Facts(
+            simulated=True if tried.seen.simulated else UNKNOWN,
+            container=box if tried.error else with_place(box, tried.seen.place),
+            image=with_files(image, tried.seen.place),
+            messages=(tried.error,) if tried.error else UNKNOWN,
+        )
+
+
+def _gone(engine: EngineLook, reference: str) -> Facts:
+    """An image that is not here: whether its registry has it."""
+    image = Image(reference=reference)
+    answer = engine.registry(reference)
+    if answer.lack != "not there":
+        return Facts(image=image)
+    return Facts(image=replace(image, registry_status=404, error=answer.said), messages=(answer.said,))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """How a trial went; `error` is the engine's where it started no container with a GPU."""
+
+    seen: Seen
+    error: str | None
+    injection: Fact[Injection]
+
+
+def _tried(engine: EngineLook, look: Look, until: float) -> _Tried:
+    """With a GPU; where the engine refuses that, without one, to look at the image's files at least."""
+    assert look.image is not None  # noqa: S101  for mypy: whoever calls has looked
+    error = None
+    for options in (_TEGRA,) if below(look.root, "/etc/nv_tegra_release").exists() else _GPUS:
+        seen, said = _trial(engine, look.image, options, until)
+        if said is None:
+            return _Tried(seen, None, "cdi" if options[0] == "--device" else UNKNOWN)
+        # That an engine knows no CDI devices either says nothing new.
+        error = said if error is None or not _LACKS.search(said) else error
+        if not _LACKS.search(said):
+            break
+    seen, _ = _trial(engine, look.image, _CPU, until)
+    return _Tried(seen, error, UNKNOWN)
+
+
+def _trial(engine: EngineLook, image: str, options: tuple[str, ...], until: float) -> tuple[Seen, str | None]:
+    """What is seen within until then, or the engine's words."""
+    said = "it has no program that could be run: neither a shell nor Python"
+    for command in _IDLE:
+        trial = Trial(image, command, options)
+        try:
+            started = engine.start(trial)
+            if started.code == 0:
+                left = max(_LEAST_SECONDS, min(_WITHIN_SECONDS, until - time.monotonic()))
+                return within(engine, trial.name, left), None
+        finally:
+            engine.remove(trial.name)
+        said = refusal(started)
+        if not _NO_PROGRAM.search(said):
+            break
+    return Seen(Place()), said
+
+
+def refusal(ran: Ran) -> str:
+    """The engine's words, without the client's around them."""
+    lines = [line.strip() for line in ran.stderr.splitlines() if line.strip() and "docker run --help" not in line]
+    text = " ".join(lines) or "the engine did not answer in time"
+    return text.removeprefix("docker: ").removeprefix("Error response from daemon: ")[:600]
+
+
+def with_place(box: Container, place: Place) -> Container:
+    """A container, with what was seen from within."""
+    seen = {field.name: getattr(place, field.name) for field in fields(Place)}
+    return merged(box, Container(**seen))
+
+
+def with_files(image: Image, place: Place) -> Image:
+    """An image, with those of a container's files that no mount put there."""
+    return replace(
+        image,
+        os=place.os,
+        libc=place.libc,
+        loader=replace(place.loader, cache=UNKNOWN, resolves=UNKNOWN, libraries=UNKNOWN),
+        driver_libraries=driver_libraries(place),
+        pythons=place.pythons,
+    )
+
+
+def driver_libraries(place: Place) -> Fact[tuple[Library, ...]]:
+    """Libcuda and libnvidia-ml that are files of the image; compat and stub folders are named elsewhere."""
+    libraries = known(place.loader.libraries)
+    if libraries is None:
+        return UNKNOWN
+    return tuple(one for one in libraries if known(one.mounted) is False and not _NOT_THE_IMAGES.search(one.path))
+
+
+def image_platform(image: Image) -> Fact[str]:
+    """The image's."""
+    architecture = known(image.architecture)
+    return f"linux/{architecture}" if architecture else UNKNOWN
+
+
+def injection(engine: EngineLook, box: Container) -> Fact[Injection]:
+    """How the GPU got into it, where that can be told."""
+    config = box.host_config
+    if each(config.cdi_devices):
+        return "cdi"
+    if each(config.gpus):
+        version = plain.text(engine.about().found, "ServerVersion") or ""
+        return "legacy" if numbers(version) and numbers(version) < _FIRST_GPUS_BY_CDI else UNKNOWN
+    ordinary = known(config.runtime) in {"runc", "crun", "io.containerd.runc.v2"}
+    nodes = known(box.device_nodes) or {}
+    nothing = bool(nodes) and all(is_absent(node) for node in nodes.values())
+    return "none" if ordinary and nothing and not each(config.devices) else UNKNOWN

@@ -1,0 +1,135 @@
+"""The Docker daemon as a process of this host: when it started, its PATH, its configuration file."""
+
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.engine import DaemonJson
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes.files import below
+
+HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
+_SNAP_CONFIG = "/var/snap/docker/current/config/daemon.json"
+_CONFIG = "/etc/docker/daemon.json"
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running dockerd.
+
+    Attributes:
+        pid: as this host counts.
+        uid: who runs it; 0 unless it is rootless.
+        argv: its command line.
+    """
+
+    pid: int
+    uid: int
+    argv: tuple[str, ...]
+
+
+def find(root: Path, *, rootless: bool) -> Daemon | None:
+    """The daemon that runs as root, or the first that does not; None where this host's /proc shows none."""
+    return next((one for one in _daemons(root) if (one.uid != 0) == rootless), None)
+
+
+def _daemons(root: Path) -> list[Daemon]:
+    found = []
+    with suppress(OSError):
+        for folder in below(root, "/proc").iterdir():
+            with suppress(OSError):
+                if folder.name.isdigit() and (folder / "comm").read_text().strip() == "dockerd":
+                    argv = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                    found.append(Daemon(int(folder.name), folder.stat().st_uid, tuple(filter(None, argv))))
+    return sorted(found, key=lambda one: one.pid)
+
+
+def started_at(root: Path, daemon: Daemon) -> Fact[str]:
+    """When it started: boot time and the ticks since."""
+    stat = programs.read(root, f"/proc/{daemon.pid}/stat")
+    boot = programs.read(root, "/proc/stat")
+    if not isinstance(stat, str) or not isinstance(boot, str):
+        return UNKNOWN
+    ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may hold spaces
+    booted = re.search(r"^btime (\d+)", boot, re.MULTILINE)
+    if not ticks or booted is None:
+        return UNKNOWN
+    return plain.moment(int(booted[1]) + int(ticks[0]) / os.sysconf("SC_CLK_TCK"))
+
+
+def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
+    """The toolkit's hooks on its PATH: it looks there, once, when it starts."""
+    path = _path(root, daemon)
+    if not isinstance(path, str):
+        return path
+    its_root = below(root, f"/proc/{daemon.pid}/root")
+    seen = root
+    with suppress(OSError):  # a snap's or a rootless daemon's own view of the files, where that can be had
+        seen = its_root if any(its_root.iterdir()) else root
+    folders = tuple(filter(None, path.split(":")))
+    return {name: programs.program(seen, name, folders) if folders else None for name in HOOKS}
+
+
+def _path(root: Path, daemon: Daemon) -> Fact[str]:
+    environ = programs.read(root, f"/proc/{daemon.pid}/environ")
+    if isinstance(environ, str):
+        return next((entry[5:] for entry in environ.split("\0") if entry.startswith("PATH=")), "")
+    return _unit_path(root, daemon) or environ or UNKNOWN
+
+
+def _unit_path(root: Path, daemon: Daemon) -> str | None:
+    """The PATH that systemd gives docker.service, which every user may ask for."""
+    argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
+    unit = programs.say(root, argv, 1)
+    if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
+        return None
+    own = re.search(r"^Environment=.*?\bPATH=(\S+)", unit.stdout, re.MULTILINE)
+    if own:
+        return own[1]
+    manager = programs.say(root, ["systemctl", "show-environment"], 1)
+    found = re.search(r"^PATH=(\S+)", manager.stdout, re.MULTILINE) if manager else None
+    return found[1] if found else None
+
+
+def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
+    """Where the daemon reads its configuration."""
+    argv = daemon.argv if daemon else ()
+    for option, value in zip(argv, (*argv[1:], ""), strict=False):
+        if option == "--config-file":
+            return value or _CONFIG
+        if option.startswith("--config-file="):
+            return option.partition("=")[2]
+    if snap:
+        return _SNAP_CONFIG
+    return f"{_user_config()}/docker/daemon.json" if rootless else _CONFIG
+
+
+def _user_config() -> str:
+    return os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+
+
+def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
+    """daemon.json; None where there is no such file."""
+    found = programs.read(root, path)
+    if not isinstance(found, str):
+        return found
+    modified = plain.moment(below(root, path).stat().st_mtime)
+    try:
+        tree: object = json.loads(found)
+    except (ValueError, RecursionError) as error:
+        return DaemonJson(path=path, modified_at=modified, error=str(error))
+    if not isinstance(tree, dict):
+        return DaemonJson(path=path, modified_at=modified, error="it is no JSON object")
+    return DaemonJson(
+        path=path,
+        runtimes={name: plain.text(one, "path") or "" for name, one in plain.table(tree, "runtimes").items()},
+        default_runtime=plain.text(tree, "default-runtime"),
+        cdi=plain.flag(tree, "features", "cdi"),
+        exec_opts=plain.texts(tree, "exec-opts"),
+        modified_at=modified,
+        error=None,
+    )

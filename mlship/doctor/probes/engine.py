@@ -1,0 +1,159 @@
+"""Docker as its client and `docker info` describe it; podman as `podman info` does."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlship.doctor.facts.engine import Docker, Podman
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Host
+from mlship.doctor.probes import dockerd, plain, programs
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
+from mlship.doctor.probes.where import here, live
+from mlship.doctor.versions import numbers
+from mlship.engine.look import Answer, DockerLook, EngineLook
+
+_FIRST_CDI = (25,)
+_FIRST_DISCOVERED = (28, 2)
+
+
+@dataclass(frozen=True)
+class DockerProbe:
+    """Docker."""
+
+    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    name: str = "docker"
+    seconds: float = 6.0
+
+    def read(self, look: Look) -> Facts:
+        if not live(look.root) and (look.image or look.container) is None:
+            return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
+        info = self.engine.about()
+        docker = docker_of(info)
+        if docker.binary is None:  # in a container that says nothing of the host
+            return Facts() if here(look.root) == "container" else Facts(host=Host(docker=docker))
+        docker = replace(docker, binary=binary(look.root), endpoint=endpoint_of(self.engine.endpoint()))
+        return Facts(host=Host(docker=with_daemon(look.root, docker)))
+
+
+@dataclass(frozen=True)
+class PodmanProbe:
+    """podman."""
+
+    name: str = "podman"
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        if here(look.root) == "container":
+            return Facts()
+        if programs.program(look.root, "podman") is None:
+            return Facts(host=Host(podman=None))
+        done = programs.say(look.root, ["podman", "info", "--format", "json"], 3)
+        if done is None:
+            return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
+        return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
+
+
+def docker_of(info: Answer) -> Docker:
+    """What `docker info` says. Podman's own answer (its docker program, or its socket) says nothing of Docker."""
+    found = info.found
+    if info.lack == "no client" or _is_podman(found):
+        return Docker(binary=None)
+    docker = Docker(
+        client_version=plain.text(found, "ClientInfo", "Version") or UNKNOWN,
+        context=plain.text(found, "ClientInfo", "Context") or UNKNOWN,
+    )
+    version = plain.text(found, "ServerVersion")
+    if info.lack or version is None:
+        return replace(docker, version=Unreadable(info.said or "it does not answer", root=_forbidden(info.said)))
+    security = plain.texts(found, "SecurityOptions") or ()
+    return replace(
+        docker,
+        version=version,
+        operating_system=plain.text(found, "OperatingSystem"),
+        root_dir=plain.text(found, "DockerRootDir"),
+        runtimes=tuple(sorted(plain.table(found, "Runtimes"))),
+        default_runtime=plain.text(found, "DefaultRuntime"),
+        cdi=_cdi(found, version),
+        cdi_spec_dirs=plain.texts(found, "CDISpecDirs") or (),
+        discovered_devices=_discovered(found, version),
+        cgroup_driver=plain.text(found, "CgroupDriver"),
+        security_options=security,
+        rootless=any("rootless" in option for option in security),
+    )
+
+
+def _forbidden(said: str) -> bool:
+    return "permission denied" in said.lower()
+
+
+def _is_podman(found: object) -> bool:
+    """Podman in docker's place: its docker program prints another format, its socket tells of its own fields."""
+    return bool(plain.table(found, "host")) or plain.at(found, "BuildahVersion") is not None
+
+
+def _cdi(found: object, version: str) -> bool | None:
+    """On where there are folders to look in; Docker 25 to 28.2 have it and it is off at first."""
+    return bool(plain.texts(found, "CDISpecDirs")) if numbers(version) >= _FIRST_CDI else None
+
+
+def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
+    """Engines before 28.2 do not tell; later ones leave the key out where there are none."""
+    if numbers(version) < _FIRST_DISCOVERED:
+        return UNKNOWN
+    devices = plain.items(found, "DiscoveredDevices")
+    return tuple(f"{plain.text(one, 'Source') or '?'}: {plain.text(one, 'ID') or '?'}" for one in devices)
+
+
+def endpoint_of(context: Answer) -> Fact[str]:
+    """Where the context in use points."""
+    if context.lack:
+        return Unreadable(context.said or "docker context did not answer")
+    return plain.text(context.found, "Endpoints", "docker", "Host")
+
+
+def binary(root: Path) -> str | None:
+    """The docker program, links followed; /snap/bin/docker links to snap itself, and so stays as it is."""
+    found = programs.program(root, "docker")
+    for _ in range(10):
+        if found is None or found.startswith("/snap/"):
+            break
+        path = below(root, str(Path(found).parent)) / Path(found).name
+        if not path.is_symlink():
+            break
+        found = str(Path(found).parent / path.readlink())
+    return found
+
+
+def with_daemon(root: Path, docker: Docker) -> Docker:
+    """With what this host shows of the daemon itself; nothing where the engine is elsewhere or in a VM."""
+    endpoint = known(docker.endpoint) or ""
+    rootless = known(docker.rootless) is True or "/run/user/" in endpoint
+    snap = "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
+    elsewhere = (not endpoint.startswith("unix://") and endpoint != "") or known(
+        docker.operating_system
+    ) == "Docker Desktop"
+    daemon = None if elsewhere else dockerd.find(root, rootless=rootless)
+    if not elsewhere:
+        path = dockerd.config_path(daemon, rootless=rootless, snap=snap)
+        docker = replace(docker, daemon_json=dockerd.daemon_json(root, path))
+    if daemon is None:
+        return docker
+    return replace(docker, daemon_started_at=dockerd.started_at(root, daemon), daemon_hooks=dockerd.hooks(root, daemon))
+
+
+def podman_of(stdout: str, stderr: str = "") -> Podman:
+    """What `podman info --format json` says."""
+    try:
+        found: object = json.loads(stdout)
+    except ValueError:
+        return Podman(version=Unreadable(stderr.strip()[-300:] or "podman info printed no JSON"))
+    runtime = plain.text(found, "host", "ociRuntime", "version")
+    return Podman(
+        version=plain.text(found, "version", "Version"),
+        rootless=plain.flag(found, "host", "security", "rootless"),
+        runtime=plain.text(found, "host", "ociRuntime", "name"),
+        runtime_version=runtime.split("\n")[0].rpartition(" ")[2] if runtime else None,
+    )

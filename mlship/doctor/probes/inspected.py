@@ -1,0 +1,113 @@
+"""What `docker inspect` says of a container and of an image, as facts. Pure."""
+
+import re
+
+from mlship.doctor.facts.container import Container, HostConfig, Image
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.probes import plain
+from mlship.doctor.probes.inside.nodes import VARIABLES
+from mlship.redact import redact
+
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+_ORDINARY = re.compile(r"(?:NVIDIA|CUDA|GPG)_?\w*$")
+_GPU = "gpu"
+
+
+def container_of(found: object) -> Container:
+    """A container, but for what is seen from within."""
+    image = plain.text(found, "ImageManifestDescriptor", "platform", "architecture")
+    system = plain.text(found, "Platform") or "linux"
+    return Container(
+        name=(plain.text(found, "Name") or "").lstrip("/") or UNKNOWN,
+        engine="podman" if plain.at(found, "OCIRuntime") is not None else "docker",
+        platform=f"{system}/{image}" if image else UNKNOWN,
+        started_at=plain.moment_of(plain.text(found, "State", "StartedAt")),
+        status=plain.text(found, "State", "Status") or UNKNOWN,
+        error=plain.text(found, "State", "Error"),
+        env=mattering(env_of(found)),
+        host_config=host_config(plain.at(found, "HostConfig")),
+    )
+
+
+def host_config(found: object) -> HostConfig:
+    """How it was started."""
+    requests = list(plain.items(found, "DeviceRequests"))
+    devices = tuple(plain.text(one, "PathOnHost") or "" for one in plain.items(found, "Devices"))
+    return HostConfig(
+        runtime=plain.text(found, "Runtime"),
+        gpus=tuple(name for one in requests if not _is_cdi(one) for name in _gpus(one)),
+        cdi_devices=(
+            *(
+                name
+                for one in requests
+                if plain.text(one, "Driver") == "cdi"
+                for name in plain.texts(one, "DeviceIDs") or ()
+            ),
+            *(name for name in devices if "=" in name),
+        ),
+        devices=tuple(name for name in devices if "=" not in name),
+        binds=plain.texts(found, "Binds") or (),
+        shm_size=plain.number(found, "ShmSize"),
+        ipc_mode=plain.text(found, "IpcMode"),
+        privileged=plain.flag(found, "Privileged"),
+        read_only=plain.flag(found, "ReadonlyRootfs"),
+        group_add=plain.texts(found, "GroupAdd") or (),
+        security_opt=plain.texts(found, "SecurityOpt") or (),
+    )
+
+
+def _is_cdi(request: object) -> bool:
+    return plain.text(request, "Driver") == "cdi"
+
+
+def _gpus(request: object) -> tuple[str, ...]:
+    """What one --gpus asked for."""
+    wanted = [name for group in plain.items(request, "Capabilities") if isinstance(group, list) for name in group]
+    if _GPU not in wanted and plain.text(request, "Driver") != "nvidia":
+        return ()
+    names = plain.texts(request, "DeviceIDs")
+    count = plain.number(request, "Count") or 0
+    return names or (("all",) if count < 0 else (str(count),))
+
+
+def env_of(found: object) -> Fact[dict[str, str]]:
+    """Config.Env, private values masked."""
+    lines = plain.texts(found, "Config", "Env")
+    if plain.at(found, "Config") is None:
+        return UNKNOWN
+    return {key: masked(key, value) for key, _, value in (line.partition("=") for line in lines or ())}
+
+
+def mattering(env: Fact[dict[str, str]]) -> Fact[dict[str, str]]:
+    """Those variables that matter."""
+    if not isinstance(env, dict):
+        return env
+    return {key: value for key, value in env.items() if VARIABLES.fullmatch(key)}
+
+
+def masked(key: str, value: str) -> str:
+    """A value that somebody else may read."""
+    return "***" if _SECRET.search(key) and not _ORDINARY.match(key) else redact(value)
+
+
+def image_of(found: object, reference: str) -> Image:
+    """An image, but for its files."""
+    env = env_of(found)
+    labels = {key: redact(str(value)) for key, value in plain.table(found, "Config", "Labels").items()}
+    return Image(
+        reference=reference,
+        id=plain.text(found, "Id") or UNKNOWN,
+        architecture=plain.text(found, "Architecture"),
+        labels=dict(sorted(labels.items())),
+        env=env,
+        cuda_version=cuda_version(env if isinstance(env, dict) else {}),
+        base=labels.get("org.opencontainers.image.base.name") or UNKNOWN,
+        registry_status=None,
+        error=None,
+    )
+
+
+def cuda_version(env: dict[str, str]) -> Fact[str]:
+    """CUDA's version as NVIDIA's images tell it; what brings its CUDA as wheels does not."""
+    found = re.match(r"\d+\.\d+", env.get("CUDA_VERSION", ""))
+    return found[0] if found else UNKNOWN

@@ -1,0 +1,219 @@
+"""The Kubernetes node that this host is, by kubectl; bounded in time, whatever the cluster does."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mlship.doctor.facts.fact import UNKNOWN, Unreadable
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kubernetes import Kubernetes, Pod
+from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.files import below
+
+Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]
+
+SECONDS = 2.0
+_KUBECTL = (("kubectl",), ("k3s", "kubectl"), ("microk8s", "kubectl"), ("k0s", "kubectl"))
+_CONFIGS = ("/etc/rancher/k3s/k3s.yaml", "/etc/rancher/rke2/rke2.yaml", "/etc/kubernetes/admin.conf")
+_KUBELET = ("/var/lib/kubelet", "/var/lib/rancher/k3s/agent", "/var/snap/microk8s/current", "/var/lib/k0s/kubelet")
+_LABELS = re.compile(r"nvidia\.com/|feature\.node\.kubernetes\.io/pci-(?:\d+_)?10de|kubernetes\.io/arch$")
+_RESOURCES = re.compile(r"nvidia\.com/")
+_ROLES: tuple[tuple[str, Role], ...] = (
+    (r"device-plugin", "device-plugin"),
+    (r"nvidia-driver|vgpu-manager|driver-daemonset", "driver"),
+    (r"container-toolkit", "toolkit"),
+    (r"feature-discovery", "gfd"),
+    (r"validator", "validator"),
+    (r"dcgm", "dcgm"),
+)
+_EVENTS, _LOG_LINES = 20, 20
+
+
+@dataclass(frozen=True)
+class KubernetesProbe:
+    """Kubernetes."""
+
+    name: str = "kubernetes"
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        return Facts(kubernetes=_node(look.root))
+
+
+def _node(root: Path) -> Kubernetes | Unreadable | None:
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    if not in_pod and not any(below(root, folder).exists() for folder in _KUBELET):
+        return None
+    argv = next((argv for argv in _KUBECTL if programs.program(root, argv[0])), None)
+    if argv is None or root != programs.HERE:
+        return Unreadable("there is no kubectl here")
+    kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
+    return _asked(root, kubectl)
+
+
+def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
+    """Nothing where kubectl finds what the user set up, or a pod's own account; else the node's own."""
+    if in_pod or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
+        return ()
+    found = next((path for path in _CONFIGS if os.access(below(root, path), os.R_OK)), None)
+    return ("--kubeconfig", found) if found else ()
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with what is left of its time."""
+
+    argv: tuple[str, ...]
+    until: float
+
+    def get(self, *arguments: str) -> object:
+        """The object as kubectl prints it; Unreadable where it does not."""
+        left = self.until - time.monotonic()
+        if left <= 0.05:
+            return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
+        argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
+        done = programs.say(programs.HERE, argv, left)
+        if done is None:
+            return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
+        if not done.ok:
+            return Unreadable(done.stderr.strip().rpartition("\n")[2][:300] or "kubectl failed")
+        if "json" not in arguments:
+            return done.stdout
+        try:
+            found: object = json.loads(done.stdout)
+        except ValueError:
+            return Unreadable("kubectl printed no JSON")
+        return found
+
+
+def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
+    name = os.environ.get("NODE_NAME") or os.uname().nodename
+    selector = (name.lower(),) if "NODE_NAME" in os.environ else ("-l", f"kubernetes.io/hostname={name.lower()}")
+    found = kubectl.get("get", "nodes", *selector, "-o", "json")
+    if isinstance(found, Unreadable):
+        return found
+    nodes = [found] if plain.text(found, "kind") == "Node" else list(plain.items(found, "items"))
+    node = next((one for one in nodes if _is_this(root, one)), None)
+    if node is None:
+        return Unreadable(f"the cluster that kubectl speaks to has no node {name}")
+    return _with_pods(kubectl, node_of(node))
+
+
+def _is_this(root: Path, node: object) -> bool:
+    """By the boot's own id where that can be read: another cluster may have a node of this name."""
+    boot = programs.read(root, "/proc/sys/kernel/random/boot_id")
+    told = plain.text(node, "status", "nodeInfo", "bootID")
+    return not told or not isinstance(boot, str) or told == boot.strip()
+
+
+def node_of(node: object) -> Kubernetes:
+    """A node, as `kubectl get node -o json` has it."""
+    labels = {key: value for key, value in plain.table(node, "metadata", "labels").items() if _LABELS.match(key)}
+    info = plain.at(node, "status", "nodeInfo")
+    return Kubernetes(
+        node=plain.text(node, "metadata", "name"),
+        labels={key: str(value) for key, value in sorted(labels.items())},
+        allocatable=_resources(node, "status", "allocatable"),
+        capacity=_resources(node, "status", "capacity"),
+        container_runtime=plain.text(info, "containerRuntimeVersion"),
+        kubelet_version=plain.text(info, "kubeletVersion"),
+    )
+
+
+def _resources(tree: object, *keys: str) -> dict[str, int]:
+    found = plain.table(tree, *keys).items()
+    return {key: int(str(count)) for key, count in sorted(found) if _RESOURCES.match(key) and str(count).isdigit()}
+
+
+def _with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
+    """The rest, as far as time and the account's rights go."""
+    classes = kubectl.get("get", "runtimeclasses", "-o", "json")
+    pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
+    events = kubectl.get("get", "events", "-A", "--field-selector", "type=Warning", "-o", "json")
+    found = pods if isinstance(pods, Unreadable) else tuple(pods_of(pods))
+    if isinstance(found, tuple):
+        found = tuple(_with_log(kubectl, pod) for pod in found)
+    return replace(
+        node,
+        runtime_classes=classes if isinstance(classes, Unreadable) else classes_of(classes),
+        pods=found,
+        events=events if isinstance(events, Unreadable) else tuple(events_of(events, node, found)),
+        operator_version=pods if isinstance(pods, Unreadable) else operator_of(pods) or UNKNOWN,
+    )
+
+
+def classes_of(found: object) -> dict[str, str]:
+    """RuntimeClasses: name to handler."""
+    classes = plain.items(found, "items")
+    return {plain.text(one, "metadata", "name") or "": plain.text(one, "handler") or "" for one in classes}
+
+
+def pods_of(found: object) -> Iterator[Pod]:
+    """NVIDIA's own pods, and those that ask for GPUs."""
+    for pod in plain.items(found, "items"):
+        name = plain.text(pod, "metadata", "name") or ""
+        requests = _requests(pod)
+        role = next((role for pattern, role in _ROLES if re.search(pattern, name)), None)
+        if role is not None or requests:
+            yield _pod(pod, name, role or "workload", requests)
+
+
+def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:
+    states = [*plain.items(pod, "status", "initContainerStatuses"), *plain.items(pod, "status", "containerStatuses")]
+    reasons = (plain.text(one, "state", "waiting", "reason") for one in states)
+    conditions = plain.items(pod, "status", "conditions")
+    images = (plain.text(one, "image") for one in plain.items(pod, "spec", "containers"))
+    return Pod(
+        name=name,
+        namespace=plain.text(pod, "metadata", "namespace"),
+        role=role,
+        phase=plain.text(pod, "status", "phase"),
+        ready=any(plain.text(c, "type") == "Ready" and plain.text(c, "status") == "True" for c in conditions),
+        reason=next(filter(None, reasons), None),
+        runtime_class=plain.text(pod, "spec", "runtimeClassName"),
+        image=next(filter(None, images), None),
+        requests=requests,
+    )
+
+
+def _requests(pod: object) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for container in plain.items(pod, "spec", "containers"):
+        for name, count in _resources(container, "resources", "limits").items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _with_log(kubectl: Kubectl, pod: Pod) -> Pod:
+    """Of a pod of NVIDIA's that is not well: its last lines."""
+    if pod.role == "workload" or pod.ready is True or pod.phase == "Succeeded":
+        return pod
+    argv = ("logs", "-n", str(pod.namespace), str(pod.name), "--all-containers", f"--tail={_LOG_LINES}")
+    said = kubectl.get(*argv)
+    return replace(pod, log=tuple(said.splitlines()) if isinstance(said, str) else UNKNOWN)
+
+
+def events_of(found: object, node: Kubernetes, pods: tuple[Pod, ...] | Unreadable) -> Iterator[str]:
+    """Messages about this node and those pods, the last ones."""
+    names = {node.node, *(pod.name for pod in (pods if isinstance(pods, tuple) else ()))}
+    events = [one for one in plain.items(found, "items") if plain.text(one, "involvedObject", "name") in names]
+    messages = (plain.text(one, "message") for one in events[-_EVENTS:])
+    yield from dict.fromkeys(" ".join(message.split()) for message in messages if message)
+
+
+def operator_of(found: object) -> str | None:
+    """The GPU Operator's version, from the label of what it made."""
+    for pod in plain.items(found, "items"):
+        labels = plain.table(pod, "metadata", "labels")
+        if labels.get("app.kubernetes.io/managed-by") == "gpu-operator" or "nvidia-operator" in str(
+            labels.get("app", "")
+        ):
+            chart = str(labels.get("helm.sh/chart", ""))
+            return chart.removeprefix("gpu-operator-") or None
+    return None

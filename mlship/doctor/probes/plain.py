@@ -1,0 +1,61 @@
+"""Trees that JSON, YAML or TOML gave, whatever is in them: each answer is of the type asked for, or None."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+
+def at(tree: object, *keys: str) -> object:
+    """What stands below the keys; None where there is no such place."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def text(tree: object, *keys: str) -> str | None:
+    """A string there that says something."""
+    found = at(tree, *keys)
+    return found if isinstance(found, str) and found else None
+
+
+def flag(tree: object, *keys: str) -> bool | None:
+    found = at(tree, *keys)
+    return found if isinstance(found, bool) else None
+
+
+def number(tree: object, *keys: str) -> int | None:
+    found = at(tree, *keys)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def texts(tree: object, *keys: str) -> tuple[str, ...] | None:
+    """The strings of a list there."""
+    found = at(tree, *keys)
+    return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else None
+
+
+def table(tree: object, *keys: str) -> dict[str, object]:
+    """A table there; empty where there is none."""
+    found = at(tree, *keys)
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def items(tree: object, *keys: str) -> Iterator[object]:
+    """The items of a list there, whatever they are."""
+    found = at(tree, *keys)
+    yield from found if isinstance(found, list) else ()
+
+
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601, UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment_of(said: str | None) -> str | None:
+    """Docker's and Kubernetes' times (nanoseconds, any offset) to the second, UTC; None for year 1, their "never"."""
+    if not said or said.startswith("0001-"):
+        return None
+    try:
+        when = datetime.fromisoformat(said)
+    except ValueError:
+        return None
+    return moment(when.timestamp())

@@ -1,0 +1,175 @@
+"""What a POSIX shell can tell of a container that has no Python: less, and no calls of the libraries themselves."""
+
+import re
+from collections.abc import Iterator
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.place import Cuda, DeviceNode, Libc, Library, Loader, Mount, Nvml, Place, System, User
+from mlship.doctor.probes.inside.nodes import VARIABLES
+
+_MARK = "@@"
+_SECTIONS = {
+    "os": "cat /etc/os-release",
+    "arch": "uname -m",
+    "loaders": "ls -d /lib/ld-musl-*.so.1 /lib64/ld-linux*.so.* /lib/ld-linux*.so.* /lib/*/libc.so.6 /lib64/libc.so.6",
+    "id": "id -u; id -g; id -G",
+    "env": "tr '\\000' '\\n' </proc/1/environ || env",
+    "nodes": "ls -lnd /dev/nvidia* /dev/nvidia-caps/* /dev/dxg",
+    "open": 'for n in /dev/nvidiactl /dev/nvidia0 /dev/nvidia-uvm; do [ -e $n ] && (: <>$n) 2>&1 && echo "ok $n"; done',
+    "mounts": "cat /proc/self/mountinfo",
+    "libraries": "for f in /usr/lib/libcuda.so* /usr/lib/libnvidia-ml.so* /usr/lib/*/libcuda.so*"
+    " /usr/lib/*/libnvidia-ml.so* /usr/lib64/libcuda.so* /usr/lib64/libnvidia-ml.so*"
+    " /usr/local/cuda*/compat/libcuda.so*"
+    " /usr/local/cuda*/lib64/stubs/libcuda.so* /usr/local/cuda*/targets/*/lib/stubs/libcuda.so*;"
+    ' do [ -e "$f" ] && { readlink -f "$f" || echo "$f"; }; done',
+    # The loader's own trace, and not a word of the program.
+    "trace": "LD_PRELOAD='libcuda.so.1 libnvidia-ml.so.1' LD_TRACE_LOADED_OBJECTS=1 /bin/true 2>&1"
+    ' | while read -r line; do echo "$line"; for word in $line; do case $word in'
+    ' /*libcuda.so*|/*libnvidia-ml.so*) echo "real $word $(readlink -f "$word")";; esac; done; done',
+    "smi": "nvidia-smi -L 2>&1",
+}
+_SMI = (
+    (r"^GPU \d+:", 0),
+    (r"Driver/library version mismatch", 18),
+    (r"Unknown Error", 999),
+    (r"Insufficient Permissions", 4),
+    (r"couldn't communicate with the NVIDIA driver|Driver Not Loaded", 9),
+    (r"couldn't find libnvidia-ml\.so|NVML Shared Library Not Found", 12),
+    (r"GPU access blocked", 17),
+)
+_MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/")
+_VERSION = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
+_LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
+_ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
+
+
+def argv() -> tuple[str, ...]:
+    """The shell, and a script that tells everything section by section."""
+    script = "\n".join(f"echo {_MARK}{name}; {{ {command}\n}} 2>/dev/null" for name, command in _SECTIONS.items())
+    return ("sh", "-c", f"{script}\necho {_MARK}end")
+
+
+def spoke(text: str) -> bool:
+    """The script came to its end."""
+    return text.rstrip().endswith(f"{_MARK}end")
+
+
+def read(text: str) -> Place:
+    """What the script told. Pure."""
+    told = _sections(text)
+    mounts = tuple(_mounts(told["mounts"]))
+    targets = {mount.target for mount in mounts}
+    libraries = tuple(_library(path, targets) for path in dict.fromkeys(told["libraries"]))
+    nvml, cuda = _traced(told, "libnvidia-ml.so.1", targets), _traced(told, "libcuda.so.1", targets)
+    return Place(
+        os=_system(told),
+        libc=_libc(told["loaders"]),
+        nvml=Nvml(init=12 if nvml is None else _smi(told["smi"]), library=nvml),
+        cuda=Cuda(library=cuda),
+        loader=Loader(libraries=libraries, stubs=tuple(sorted(_folders(libraries, "/stubs")))),
+        device_nodes=_nodes(told["nodes"], told["open"]),
+        env={key: value for key, _, value in (line.partition("=") for line in told["env"]) if VARIABLES.fullmatch(key)},
+        user=_user(told["id"]),
+        mounts=tuple(mount for mount in mounts if _MOUNTS.search(mount.target)),
+    )
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {name: [] for name in (*_SECTIONS, "end")}
+    lines = found["end"]
+    for line in text.splitlines():
+        if line.startswith(_MARK) and line[2:] in found:
+            lines = found[line[2:]]
+        elif line.strip():
+            lines.append(line.strip())
+    return found
+
+
+def _system(told: dict[str, list[str]]) -> System:
+    pairs = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in told["os"])}
+    arch = told["arch"][0] if told["arch"] else UNKNOWN
+    if not pairs:
+        return System(arch=arch)
+    return System(pairs.get("ID"), pairs.get("VERSION_ID"), pairs.get("ID_LIKE"), pairs.get("PRETTY_NAME"), arch)
+
+
+def _libc(paths: list[str]) -> Libc:
+    musl = next((path for path in paths if "/ld-musl-" in path), None)
+    glibc = next((path for path in paths if "/ld-linux" in path), None)
+    if any(path.endswith("libc.so.6") for path in paths):
+        return Libc("glibc", UNKNOWN, glibc, musl)
+    return Libc("musl" if musl else UNKNOWN, UNKNOWN, glibc, musl)
+
+
+def _user(lines: list[str]) -> User:
+    if len(lines) < 3 or not all(part.isdigit() for line in lines for part in line.split()):
+        return User()
+    return User(int(lines[0]), int(lines[1]), tuple(sorted(int(part) for part in lines[2].split())))
+
+
+def _mounts(lines: list[str]) -> Iterator[Mount]:
+    for line in lines:
+        head, _, tail = line.partition(" - ")
+        parts = head.split()
+        if len(parts) > 5:
+            yield Mount(parts[4], parts[3], (tail.split() or [""])[0], "ro" in parts[5].split(","))
+
+
+def _library(path: str, targets: set[str]) -> Library:
+    version = _VERSION.search(path)
+    return Library(path, version[1] if version else UNKNOWN, path in targets)
+
+
+def _folders(libraries: tuple[Library, ...], ending: str) -> set[str]:
+    folders = {library.path.rpartition("/")[0] for library in libraries}
+    return {folder for folder in folders if folder.endswith(ending)}
+
+
+def _traced(told: dict[str, list[str]], name: str, targets: set[str]) -> Fact[Library]:
+    """The file that the loader takes; a static shell, and musl's loader, tell nothing."""
+    for line in told["trace"]:
+        if f"'{name}'" in line and "cannot be preloaded" in line:
+            return None
+        found = re.match(rf"{re.escape(name)} => (/\S+)|(/\S*/{re.escape(name)}) ", line)
+        if found:
+            return _library(_real(told["trace"], found[1] or found[2]), targets)
+    return UNKNOWN
+
+
+def _real(lines: list[str], path: str) -> str:
+    """The file itself, as the script told it."""
+    told = next((line.split() for line in lines if line.startswith(f"real {path} ")), [])
+    return told[2] if len(told) > 2 else path
+
+
+def _smi(lines: list[str]) -> Fact[int]:
+    text = "\n".join(lines)
+    return next((code for pattern, code in _SMI if re.search(pattern, text, re.MULTILINE)), UNKNOWN)
+
+
+def _nodes(listed: list[str], opened: list[str]) -> dict[str, Fact[DeviceNode]]:
+    found: dict[str, Fact[DeviceNode]] = dict.fromkeys(_LOOKED_FOR)
+    for line in listed:
+        parts = line.split()
+        if line.startswith("c") and len(parts) > 6:
+            found[parts[-1]] = DeviceNode(
+                major=int(parts[4].rstrip(",")),
+                minor=int(parts[5]),
+                mode=_mode(parts[0]),
+                uid=int(parts[2]),
+                gid=int(parts[3]),
+                open=_opened(parts[-1], opened),
+            )
+    return found
+
+
+def _mode(letters: str) -> str:
+    bits = "".join("0" if letter == "-" else "1" for letter in letters[1:10])
+    return f"0{int(bits, 2):03o}"
+
+
+def _opened(path: str, lines: list[str]) -> Fact[str]:
+    if f"ok {path}" in lines:
+        return "ok"
+    said = next((line for line in lines if f"{path}:" in line), "")
+    return next((name for words, name in _ERRORS.items() if words.lower() in said.lower()), UNKNOWN)
