@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -13,54 +13,58 @@ if TYPE_CHECKING:
     from mlship.doctor.diagnose import Diagnosis
     from mlship.doctor.facts.facts import Facts
 
+_Replay: TypeAlias = Annotated[
+    Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
+]
+_Record: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="FILE",
+        help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
+        "there is never overwritten.",
+    ),
+]
+_Root: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
+        "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
+        exists=True,
+        file_okay=False,
+        resolve_path=True,
+    ),
+]
+_Html: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
+        "overwritten.",
+    ),
+]
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
 def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
-    replay: Annotated[
-        Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
-    ] = None,
+    replay: _Replay = None,
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
     ] = None,
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record",
-            metavar="FILE",
-            help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
-            "there is never overwritten.",
-        ),
-    ] = None,
-    root: Annotated[
-        Path,
-        typer.Option(
-            "--root",
-            metavar="DIR",
-            help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
-            "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
-            exists=True,
-            file_okay=False,
-            resolve_path=True,
-        ),
-    ] = Path("/"),
+    record: _Record = None,
+    root: _Root = Path("/"),
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
-            "overwritten.",
-        ),
-    ] = None,
+    html: _Html = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
     json: Json = False,
 ) -> None:
@@ -138,6 +142,8 @@ def _seen(asked: _Asked) -> "Facts":
 def _looked(asked: _Asked) -> "Facts":
     from threading import Thread
 
+    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
+    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
@@ -145,8 +151,6 @@ def _looked(asked: _Asked) -> "Facts":
 
     what = Look(asked.root, asked.image, asked.container)
     check(DockerLook(), what)
-    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
-    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
     return look(what)
 
 
