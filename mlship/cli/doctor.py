@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from mlship.doctor.diagnose import Diagnosis
     from mlship.doctor.facts.facts import Facts
 
-doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
-
-
-Record = Annotated[
+_Replay: TypeAlias = Annotated[
+    Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
+]
+_Record: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--record",
@@ -25,7 +25,7 @@ Record = Annotated[
         "there is never overwritten.",
     ),
 ]
-Root = Annotated[
+_Root: TypeAlias = Annotated[
     Path,
     typer.Option(
         "--root",
@@ -37,7 +37,7 @@ Root = Annotated[
         resolve_path=True,
     ),
 ]
-Page = Annotated[
+_Html: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--html",
@@ -46,26 +46,25 @@ Page = Annotated[
         "overwritten.",
     ),
 ]
+doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
 def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
-    replay: Annotated[
-        Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
-    ] = None,
+    replay: _Replay = None,
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
     ] = None,
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
     ] = None,
-    record: Record = None,
-    root: Root = Path("/"),
+    record: _Record = None,
+    root: _Root = Path("/"),
     facts_schema: Annotated[
         bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
     ] = False,
-    html: Page = None,
+    html: _Html = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
     json: Json = False,
 ) -> None:
@@ -75,8 +74,9 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     if facts_schema:
         _schema()
         return
-    _check_new(record, html)
-    facts = _seen(_Asked(replay, root, image, container))
+    asked = _Asked(replay, root, image, container)
+    _check(asked, record, html)
+    facts = _seen(asked)
     if record is not None:
         _record(facts, record)
     _conclude(facts, html, verbose=verbose, json=json)
@@ -119,27 +119,31 @@ class _Asked:
     container: str | None
 
 
-def _check_new(*paths: Path | None) -> None:
+def _check(asked: _Asked, *new: Path | None) -> None:
     """Before anything is looked at."""
     from mlship.doctor.probes.save import check_new
+    from mlship.errors import UsageError
 
-    for path in paths:
+    if (asked.replay, asked.image, asked.container).count(None) < 2:
+        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    for path in new:
         if path is not None:
             check_new(path)
 
 
 def _seen(asked: _Asked) -> "Facts":
+    if asked.replay is None:
+        return _looked(asked)
     from mlship.doctor.facts.replay import read_facts
-    from mlship.errors import UsageError
 
-    if (asked.replay, asked.image, asked.container).count(None) < 2:
-        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
-    return _looked(asked) if asked.replay is None else read_facts(asked.replay)
+    return read_facts(asked.replay)
 
 
 def _looked(asked: _Asked) -> "Facts":
     from threading import Thread
 
+    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
+    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
@@ -147,8 +151,6 @@ def _looked(asked: _Asked) -> "Facts":
 
     what = Look(asked.root, asked.image, asked.container)
     check(DockerLook(), what)
-    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
-    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
     return look(what)
 
 

@@ -142,10 +142,12 @@ def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
 
 
 def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
-    cuda = place.cuda
+    cuda, nvml = place.cuda, place.nvml
     yield from _silence("cuda", where, cuda)
     if where == "container" and is_absent(cuda.library):
         yield Symptom("cuda.library", where, "libcuda.so.1 is not found")
+    if where == "host" and is_absent(cuda.library) and known(nvml.init) == 0 and known(nvml.device_count) != 0:
+        yield Symptom("cuda.library", where, "NVML answers, and libcuda.so.1 is not found")
     if code := known(cuda.init):
         yield Symptom(f"cuda.init={code}", where, f"cuInit returns {codes.cuda(code)}")
     if code := known(cuda.runtime_code):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from mlship.report.doctor_html import diagnosis_page
 from tests.conftest import Golden
 from tests.doctor_hosts import hosts
 
+ROOT = Path(__file__).parents[2]
 PROBES = (ProbeRun("kernel", 0.071, None), ProbeRun("nvml", problem="no answer within 5 s"))
 
 
@@ -72,3 +74,10 @@ def test_verbose(golden: Golden) -> None:
 def test_page(golden: Golden) -> None:
     facts = replace(facts_of("nouveau-owns-gpu"), probes=PROBES)
     golden("doctor/nouveau-owns-gpu.html", diagnosis_page(diagnose(facts)))
+
+
+def test_the_documents_show_a_report_as_it_is() -> None:
+    text = diagnosis_text(diagnose(facts_of("nvml-lib-kmod-mismatch-after-upgrade")))
+    assert f"$ mlship doctor\n{text}```" in (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    begin = text.partition("  Evidence")[0].rstrip()
+    assert f".json\n{begin}\n  ...\n```" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,7 +19,20 @@ from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
-COMMANDS = ("init", "lock", "plan", "dockerfile", "build", "smoke", "hosts", "hosts record", "hosts import", "schema")
+COMMANDS = (
+    "init",
+    "lock",
+    "plan",
+    "dockerfile",
+    "build",
+    "smoke",
+    "hosts",
+    "hosts record",
+    "hosts import",
+    "doctor",
+    "doctor explain",
+    "schema",
+)
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -56,7 +56,7 @@ class CpuTorch(Rule):
                     fix=self._fix(facts, where, place, environment, version),
                     evidence=(
                         Evidence(f"{where}.pythons.torch.version", told) if told else None,
-                        Evidence(f"{where}.pythons.torch.cuda", "None") if without else None,
+                        Evidence(f"{where}.pythons.torch.cuda", "none") if without else None,
                         *_healthy(where, place),
                     ),
                 )

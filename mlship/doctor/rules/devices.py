@@ -178,7 +178,7 @@ class NodePermission(Rule):
                 Evidence(f"{where}.device_nodes", f"{_CONTROL}: mode {known(control.mode)}, group {group}"),
                 Evidence(f"{where}.user.groups", ", ".join(map(str, each(place.user.groups))) or "not known"),
                 *(
-                    Evidence("kernel.nvidia.params", f"{k}: {params[k]}")
+                    Evidence("kernel.nvidia.params", _param(k, params[k]))
                     for k in sorted(params)
                     if k.startswith("DeviceFile")
                 ),
@@ -193,6 +193,12 @@ class NodePermission(Rule):
         return (
             Step("Start the container with the group:", (commands.run(facts, commands.gpu_options(facts), option),)),
         )
+
+
+def _param(name: str, value: str) -> str:
+    """A mode as /proc has it, and as everybody writes it: "DeviceFileMode: 432 (0660)"."""
+    octal = f" (0{int(value):03o})" if name == "DeviceFileMode" and value.isdecimal() else ""
+    return f"{name}: {value}{octal}"
 
 
 RULES: tuple[Rule, ...] = (NoUvmNode(), HmmWithKaslr(), NodePermission())

@@ -1,6 +1,8 @@
 """`mlship doctor` from a facts file: verdict, exit code, JSON, and whatever somebody may send as a facts file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,9 @@ def test_explain(tmp_path: Path) -> None:
     done = mlship("doctor", "explain", "nouveau-owns-gp", cwd=tmp_path)
     assert done.code == 2
     assert "did you mean nouveau-owns-gpu?" in done.stderr
+    listed = mlship("doctor", "explain", cwd=tmp_path)
+    assert listed.code == 0
+    assert "\nkernel module\n  driver-module-not-loaded\n" in listed.stdout
 
 
 def test_facts_schema_is_json(tmp_path: Path) -> None:
@@ -113,3 +118,40 @@ def test_what_the_facts_say_is_never_obeyed(tmp_path: Path) -> None:
     text = mlship("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
     assert "docker run --gpus all 'x; rm -rf ~ [2J31m sudo reboot'" in text
     assert "host.nvml.init: [31mred (root could)" in text
+
+
+def test_a_page_is_written_once_and_changes_neither_report_nor_code(tmp_path: Path) -> None:
+    done = mlship("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
+    assert (done.code, done.stderr) == (1, "wrote page.html\n")
+    assert done.stdout == mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path).stdout
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    again = mlship("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
+    assert (again.code, again.stdout) == (2, "")
+    assert "page.html is there already" in again.stderr
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
+    lost = mlship("doctor", "--replay", NOUVEAU, "--html", "none/page.html", cwd=tmp_path)
+    assert (lost.code, lost.stdout) == (2, "")
+
+
+def test_colour_only_where_somebody_looks(tmp_path: Path) -> None:
+    for env, coloured in (({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
+        done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path, env=env)
+        assert ("\x1b[1;31m" in done.stdout) == coloured
+        assert "PROBLEM: nouveau holds the GPU" in done.stdout
+
+
+def test_a_terminal_that_cannot_show_the_signs(tmp_path: Path) -> None:
+    done = mlship("doctor", "--replay", NOUVEAU, "--verbose", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert done.code == 1
+    assert "nouveau-owns-gpu" in done.stdout
+
+
+def test_a_replay_asks_no_engine_and_no_library(tmp_path: Path) -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "mlship", "doctor", "--replay", NOUVEAU]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "mlship.doctor.rules" in imported
+    assert not imported & {"docker", "pynvml", "rich.console", "jinja2", "mlship.doctor.probes.run"}
+    assert not any(name.startswith("mlship.engine") for name in imported)
