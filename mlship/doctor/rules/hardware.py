@@ -68,7 +68,7 @@ class FallenOffTheBus(Rule):
         "Software cannot bring it back; a power cycle may."
     )
     needs = ("place.nvml.devices | place.nvml.init | kernel.pci | kernel.log | messages",)
-    explains = (*_EVERYTHING, "gpu-requires-reset", "k8s-xid-marks-gpu-unhealthy")
+    explains = (*_EVERYTHING, "gpu-requires-reset", "gpu-does-not-initialise", "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
