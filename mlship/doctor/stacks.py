@@ -60,19 +60,27 @@ def environments(facts: Facts) -> Environments:
     )
 
 
-def judged(facts: Facts) -> tuple[Judged, ...]:
-    """Every framework whose CUDA is known, in every place whose driver is known."""
+def judged(facts: Facts, *, by_torch: bool = False) -> tuple[Judged, ...]:
+    """Every framework whose CUDA is known, in every place whose driver is known.
+
+    Args:
+        by_torch: or where torch uses the GPU, so that the driver is at least what that asks for.
+    """
     found = [
-        item for where, place, environment in environments(facts) for item in _of(facts, where, place, environment)
+        item
+        for where, place, environment in environments(facts)
+        for item in _of(facts, where, place, environment, by_torch=by_torch)
     ]
     taken = {item.where for item in found}
     bare = (_of_image(facts, where, place) for where, place in places(facts) if where not in taken)
     return (*found, *(item for item in bare if item))
 
 
-def _of(facts: Facts, where: Where, place: Place, environment: PythonEnvironment) -> Iterator[Judged]:
+def _of(
+    facts: Facts, where: Where, place: Place, environment: PythonEnvironment, *, by_torch: bool
+) -> Iterator[Judged]:
     host, told = profile(facts, place), driver_told(facts, place) is not None
-    host = host or _profile_by_torch(facts, place, environment)
+    host = host or (_profile_by_torch(facts, place, environment) if by_torch else None)
     if host is None:
         return
     for package, version, stack in stacks(environment, host.platform):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from mlship.doctor.facts.engine import Docker
-from mlship.doctor.facts.fact import Group
 from mlship.doctor.facts.facts import SCHEMA, Facts, adapter
 from mlship.doctor.facts.host import Packages
 from mlship.doctor.facts.kernel import ProcDriver
@@ -23,13 +22,13 @@ _HINT = "docs/doctor-facts.md describes the format, `mlship doctor --facts-schem
 _NOT_ABOUT_THE_VALUE = {"dataclass_type", "needs_python_object", "none_required"}
 _SHOWN = 3
 # Groups that a writer may call absent as a whole. Without a container or an image in question, nothing is known of it.
-_CAN_BE_ABSENT: dict[str, type[Group] | None] = {
-    "kernel.nvidia": ProcDriver,
-    "host.packages": Packages,
-    "host.toolkit": Toolkit,
-    "host.cdi": Cdi,
-    "host.docker": Docker,
-    **dict.fromkeys(("container", "image", "container.host_config")),
+_CAN_BE_ABSENT: dict[str, tuple[str, ...]] = {
+    "kernel.nvidia": tuple(field.name for field in fields(ProcDriver)),
+    "host.packages": tuple(field.name for field in fields(Packages)),
+    "host.toolkit": tuple(field.name for field in fields(Toolkit)),
+    "host.cdi": tuple(field.name for field in fields(Cdi)),
+    "host.docker": tuple(field.name for field in fields(Docker)),
+    **dict.fromkeys(("container", "image", "container.host_config"), ()),
 }
 
 
@@ -68,21 +67,21 @@ def parse_facts(text: str, name: str) -> Facts:
     """
     plain = _check_schema(text, name)
     try:
-        return adapter().validate_json(json.dumps(plain) if absent_groups(plain) else text, strict=True)
+        return adapter().validate_json(json.dumps(plain) if _absent_groups(plain) else text, strict=True)
     except ValidationError as error:
         raise UsageError(f"{name} is not a facts file: {_first_slips(error, text)}", hint=_HINT) from error
 
 
-def absent_groups(plain: dict[str, object]) -> bool:
+def _absent_groups(plain: dict[str, object]) -> bool:
     """Null for a whole group says that none of it is there; True where there was one, and it was written out."""
     found = False
-    for path, group in _CAN_BE_ABSENT.items():
+    for path, names in _CAN_BE_ABSENT.items():
         *parents, last = path.split(".")
         inside: object = plain
         for part in parents:
             inside = inside.get(part) if isinstance(inside, dict) else None
         if isinstance(inside, dict) and last in inside and inside[last] is None:
-            inside[last] = {field.name: None for field in fields(group)} if group else {}
+            inside[last] = dict.fromkeys(names)
             found = True
     return found
 

@@ -10,7 +10,10 @@ from mlship.doctor.rules import (
     docker,
     driver,
     driver_fit,
+    engine_start,
+    faults,
     framework,
+    given,
     hardware,
     image,
     kernel,
@@ -31,11 +34,11 @@ from mlship.doctor.rules import (
 from mlship.doctor.rules.base import Rule
 
 RULES: tuple[Rule, ...] = (
-    *(*hardware.RULES, *startup.RULES, *mig.RULES, *modes.RULES),
+    *(*hardware.RULES, *startup.RULES, *faults.RULES, *mig.RULES, *modes.RULES),
     *(*kernel.RULES, *kernel_install.RULES, *driver_fit.RULES),
     *(*driver.RULES, *devices.RULES, *wsl.RULES),
     *(*toolkit.RULES, *toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
-    *(*docker.RULES, *access.RULES, *capabilities.RULES, *container.RULES),
+    *(*docker.RULES, *engine_start.RULES, *access.RULES, *given.RULES, *capabilities.RULES, *container.RULES),
     *(*image.RULES, *loading.RULES, *tags.RULES, *require.RULES),
     *(*framework.RULES, *libraries.RULES, *builds.RULES),
     *kubernetes.RULES,

@@ -1,5 +1,7 @@
 """Rules of device nodes that are there and do not answer: denied by a cgroup or by SELinux, or of another number."""
 
+from shlex import quote
+
 from mlship.doctor import codes, commands
 from mlship.doctor.asked import works
 from mlship.doctor.facts.fact import each, known
@@ -63,13 +65,16 @@ class DeniedByCgroup(Rule):
     def look(self, facts: Facts) -> Finding | None:
         box, failing = facts.container, _fails(facts.container)
         denied = [(path, one) for path, one in _nodes(box) if known(one.open) == "EPERM"]
-        if not denied or failing is None or works(facts) or known(facts.host.nvml.init) not in {0, None}:
+        if not denied or failing is None or works(facts) or known(facts.host.nvml.init) != 0:
             return None
         if LostAfterReload().look(facts) or NoCgroupsAsRoot().look(facts):
             return None
         name, code = failing
+        by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
         return self.found(
             where="container",
+            certainty="certain" if by_hand else "likely",
+            decides=() if by_hand else (Decider("container.injection", "docker inspect CONTAINER"),),
             cause=f"Opening {', '.join(path for path, _ in denied)} in the container is denied by its device cgroup.",
             fix=self._fix(facts, denied),
             evidence=(
@@ -98,7 +103,7 @@ class DeniedByCgroup(Rule):
             ),
             Step(
                 "Or name each node:",
-                (commands.run(facts, *(f"--device {path}" for path, _ in denied)),),
+                (commands.run(facts, *(f"--device {quote(path)}" for path, _ in denied)),),
                 instead=True,
             ),
         )
@@ -125,9 +130,11 @@ class OtherMajor(Rule):
                 continue
             return self.found(
                 where=where,
-                cause="; ".join(f"{path} has the major number {has}, the driver has {wants}" for path, has, wants in wrong)
+                cause="; ".join(
+                    f"{path} has the major number {has}, the driver has {wants}" for path, has, wants in wrong
+                )
                 + ".",
-                fix=self._fix(facts, where, wrong[0][0]),
+                fix=self._fix(facts, where, quote(wrong[0][0])),
                 evidence=(
                     Evidence(f"{where}.{failing[0]}", failing[1]),
                     *(Evidence(f"{where}.device_nodes", f"{path}: major {has}") for path, has, _ in wrong),
@@ -156,7 +163,10 @@ class OtherMajor(Rule):
             return (
                 Step(
                     "Mount the host's node instead of making one, and allow its number of today:",
-                    ("grep nvidia /proc/devices", f"# lxc.mount.entry: {path} {path[1:]} none bind,optional,create=file"),
+                    (
+                        "grep nvidia /proc/devices",
+                        f"# lxc.mount.entry: {path} {path[1:]} none bind,optional,create=file",
+                    ),
                 ),
             )
         return (
@@ -192,7 +202,9 @@ class SelinuxDenies(Rule):
         if disabled or known(box.host_config.privileged) or known(facts.host.nvml.init) not in {0, None}:
             return None
         denials = [line for line in each(selinux.denials) if "nvidia" in line and "denied" in line]
-        refused = [path for path, one in _nodes(box) if known(one.open) == "EACCES" and (known(one.mode) or "")[-1:] == "6"]
+        refused = [
+            path for path, one in _nodes(box) if known(one.open) == "EACCES" and (known(one.mode) or "")[-1:] == "6"
+        ]
         off = (known(selinux.booleans) or {}).get("container_use_devices") is False
         if not denials and not (refused and off):
             return None
@@ -200,7 +212,9 @@ class SelinuxDenies(Rule):
         return self.found(
             where="container",
             certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
+            decides=()
+            if certain
+            else (Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
             cause="SELinux is enforcing, and denies the container's processes the GPU's device nodes.",
             fix=(
                 Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),

@@ -214,7 +214,10 @@ class StrayLibrary(Rule):
         package = known(library.package)
         remove = f"# remove the package {package}" if package else f"sudo mv {quote(library.path)} /root/"
         return (
-            Step("See which copies there are, and remove the one that does not fit:", ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig")),
+            Step(
+                "See which copies there are, and remove the one that does not fit:",
+                ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig"),
+            ),
         )
 
 

@@ -57,9 +57,9 @@ class DriverDoesNotKnowGpu(Rule):
         "NVIDIA CUDA 13.0 release notes: R580 is the last branch for Maxwell, Pascal and Volta",
     )
     story = (
-        "Each branch knows a range of GPUs. One that is older than the GPU has never heard of it; from R590 on Maxwell, "
-        "Pascal and Volta are gone (Kepler: from R495 on). The module loads, takes no device, and says in the kernel "
-        "log which branch would. For a GPU that was dropped, a newer driver is no help: it takes an older one."
+        "Each branch knows a range of GPUs. One that is older than the GPU has never heard of it; from R590 on "
+        "Maxwell, Pascal and Volta are gone (Kepler: from R495 on). The module loads, takes no device, and says in the "
+        "kernel log which branch would. For a GPU that was dropped, a newer driver is no help: it takes an older one."
     )
     needs = ("kernel.pci | kernel.log", "kernel.nvidia.version | kernel.modules | kernel.module_files")
     explains = _EXPLAINS
@@ -160,7 +160,7 @@ class OpenModuleRequired(Rule):
             return None
         version = _version(facts) or ""
         old = any((_branches(architecture(gpu))[0] or 0) > int(branch(version) or 9999) for gpu in closed)
-        if not waiting or not (line or closed) or (old and not line):
+        if not waiting or not (line or closed) or ((old or not version) and not line):
             return None
         gpu = (closed or waiting)[0]
         return self.found(

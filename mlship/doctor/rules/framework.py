@@ -127,10 +127,12 @@ class _NoKernels(Rule):
     kind: ClassVar[Kind]
     layer = "framework"
     needs = ("place.cuda.devices | place.nvml.devices", f"{_DRIVER} | place.pythons", _INSTALLED)
-    explains = ("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
+    explains: ClassVar[tuple[str, ...]] = (
+        *("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*"),
+    )
 
     def look(self, facts: Facts) -> Finding | None:
-        for item in judged(facts):
+        for item in judged(facts, by_torch=True):
             reason = item.reason(self.kind)
             if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
                 return self.found(

@@ -14,7 +14,10 @@ from mlship.doctor.texts import told
 from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 
-_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_EVERYTHING = (
+    *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
+    "gpu-does-not-initialise",
+)
 # Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
 _ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
 # Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
@@ -68,7 +71,7 @@ class FallenOffTheBus(Rule):
         "Software cannot bring it back; a power cycle may."
     )
     needs = ("place.nvml.devices | place.nvml.init | kernel.pci | kernel.log | messages",)
-    explains = (*_EVERYTHING, "gpu-requires-reset", "gpu-does-not-initialise", "k8s-xid-marks-gpu-unhealthy")
+    explains = (*_EVERYTHING, "gpu-requires-reset", "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]

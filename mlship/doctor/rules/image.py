@@ -57,7 +57,9 @@ class DriverInImage(Rule):
                 Evidence("kernel.nvidia.version", module),
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
-            decides=() if called else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+            decides=()
+            if called
+            else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
         )
 
     @staticmethod
@@ -113,7 +115,7 @@ class CompatOlderThanDriver(Rule):
     )
     needs = ("place.cuda.init", "place.cuda.library")
     explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = ("compat-on-geforce-804", "compat-not-for-this-driver")
+    rivals = ("compat-on-geforce-804",)
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
@@ -228,7 +230,7 @@ class CompatForOtherBranches(Rule):
     )
     needs = ("place.cuda.init", "place.cuda.library", "kernel.nvidia.version | kernel.modules", "place.nvml.devices")
     explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = ("compat-on-geforce-804", "compat-older-than-host-driver-803")
+    rivals = ("compat-on-geforce-804",)
 
     def look(self, facts: Facts) -> Finding | None:
         module, brand = kernel_driver(facts), brands(facts)
@@ -250,9 +252,7 @@ class CompatForOtherBranches(Rule):
         folders = (known(one.driver_branches) for one in each(place.loader.compat) if known(one.version) == version)
         return next((branches for branches in folders if branches), ())
 
-    def _finding(
-        self, facts: Facts, where: Where, place: Place, library: Library, listed: tuple[str, ...]
-    ) -> Finding:
+    def _finding(self, facts: Facts, where: Where, place: Place, library: Library, listed: tuple[str, ...]) -> Finding:
         module, version = kernel_driver(facts) or "", known(library.version)
         named = ", ".join(f"R{one}" for one in listed)
         return self.found(
@@ -263,8 +263,11 @@ class CompatForOtherBranches(Rule):
             + f"; this host has {module}.",
             fix=(
                 *_without_compat(facts, place),
-                Step(f"Or update the host's driver to a branch that it supports{f' ({named})' if named else ''}, or to "
-                     f"{branch(version or '')} or newer, which needs no compat.", instead=True),
+                Step(
+                    f"Or update the host's driver to a branch that it supports{f' ({named})' if named else ''}, or to "
+                    f"{branch(version or '')} or newer, which needs no compat.",
+                    instead=True,
+                ),
             ),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(804)),
@@ -275,7 +278,9 @@ class CompatForOtherBranches(Rule):
             ),
             decides=()
             if listed
-            else (Decider("container.loader.compat", f"readelf -p .note.cuda.fwd_compatibility {quote(library.path)}"),),
+            else (
+                Decider("container.loader.compat", f"readelf -p .note.cuda.fwd_compatibility {quote(library.path)}"),
+            ),
         )
 
 

@@ -12,8 +12,13 @@ from mlship.doctor.views import cuda_codes, gpus, is_wsl, kernel_driver, log_lin
 _FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _NO_START = r"(?i)RmInitAdapter failed|rm_init_adapter failed|probe with driver nvidia failed with error -1\b"
 _NO_FIRMWARE = r"(?i)(firmware|gsp)[^ ]*.*(not found|failed to load|error -2|mismatch|no such file)|gsp_.*\.bin.*fail"
+_VGPU_DIFFERS = r"(?i)vgpu.*(version|mismatch|incompatible|not supported)"
 _NO_WINDOW = r"BAR ?\d[^:]* is 0M|BAR \d.*(no space|can't assign|failed to assign)|I/O region assigned .* is invalid"
 _SLEPT = r"PM: (suspend|hibernation|resume)|suspend exit|Waking up from system sleep"
+_KEEP_MEMORY = (
+    "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | sudo tee /etc/modprobe.d/nvidia-sleep.conf"
+)
+_PIPES = "/tmp/nvidia-mps"  # noqa: S108  where the daemon has them unless it is told otherwise
 _MPS = {805, 806, 807, 808, 809, 810}
 
 
@@ -30,10 +35,12 @@ class NoAddressWindow(Rule):
     id = "pci-window-not-assigned"
     layer = "hardware"
     title = "The firmware gave the GPU no address window large enough"
-    source = ("NVIDIA/open-gpu-kernel-modules nv-pci.c: 'This PCI I/O region assigned to your NVIDIA device is invalid'",)
+    source = (
+        "NVIDIA/open-gpu-kernel-modules nv-pci.c: 'This PCI I/O region assigned to your NVIDIA device is invalid'",
+    )
     story = (
-        "A GPU's memory is reached through a window of addresses (BAR) that the firmware assigns. Data-center GPUs want "
-        "tens of GiB, which lie above 4 GiB; where the firmware, or a virtual machine, has that switched off, the "
+        "A GPU's memory is reached through a window of addresses (BAR) that the firmware assigns. Data-center GPUs "
+        "want tens of GiB, which lie above 4 GiB; where the firmware, or a virtual machine, has that switched off, the "
         "window is missing and the driver refuses the GPU. Installing the driver again changes nothing."
     )
     needs = ("kernel.log", "host.nvml.device_count | host.nvml.init")
@@ -46,8 +53,12 @@ class NoAddressWindow(Rule):
         return self.found(
             cause="A PCI window of the GPU was not assigned, so the driver cannot reach it.",
             fix=(
-                Step("In the firmware's settings: switch on Above 4G Decoding (and Resizable BAR), update the firmware."),
-                Step("In a virtual machine: give it UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."),
+                Step(
+                    "In the firmware's settings: switch on Above 4G Decoding (and Resizable BAR), update the firmware."
+                ),
+                Step(
+                    "In a virtual machine: give it UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."
+                ),
                 Step("Or have the kernel assign it: add pci=realloc to the kernel's command line.", instead=True),
             ),
             evidence=(Evidence("kernel.log", line),),
@@ -74,12 +85,25 @@ class DoesNotInitialise(Rule):
         line = log_line(facts, _NO_START)
         if line is None or _counts_all(facts) is not False or not gpus(facts):
             return None
-        firmware = log_line(facts, _NO_FIRMWARE)
+        firmware, virtual = log_line(facts, _NO_FIRMWARE), log_line(facts, _VGPU_DIFFERS)
+        if virtual:
+            return self._as_vgpu(facts, line, virtual)
         return self.found(
             cause="The kernel module found the GPU and could not start it"
             + (": its firmware file is missing, or of another version." if firmware else "."),
             fix=(*(self._firmware(facts) if firmware else ()), *self._otherwise(again=firmware is not None)),
             evidence=(Evidence("kernel.log", line), Evidence("kernel.log", firmware) if firmware else None),
+        )
+
+    def _as_vgpu(self, facts: Facts, line: str, virtual: str) -> Finding:
+        version = kernel_driver(facts) or "in this guest"
+        return self.found(
+            cause=f"The driver {version} of this virtual machine and the vGPU manager of its host do not fit.",
+            fix=(
+                Step("Install the guest driver of the same vGPU release as the host's manager; ask who runs the host."),
+                Step("Or have the host's vGPU manager updated.", instead=True),
+            ),
+            evidence=(Evidence("kernel.log", virtual), Evidence("kernel.log", line)),
         )
 
     @staticmethod
@@ -97,7 +121,9 @@ class DoesNotInitialise(Rule):
         first = "If that does not help: switch" if again else "Switch"
         return (
             Step(f"{first} the machine off and on; a restart does not always reset a GPU:", ("sudo poweroff",)),
-            Step("If it stays: try the GPU in another slot or machine; the lines before it in the log say what failed."),
+            Step(
+                "If it stays: try the GPU in another slot or machine; the lines before it in the log say what failed."
+            ),
         )
 
 
@@ -105,7 +131,10 @@ class LostInSleep(Rule):
     id = "uvm-lost-after-suspend"
     layer = "kernel module"
     title = "CUDA stopped working when the machine slept"
-    source = ("NVIDIA driver README: power management, NVreg_PreserveVideoMemoryAllocations", "ollama docs/troubleshooting")
+    source = (
+        "NVIDIA driver README: power management, NVreg_PreserveVideoMemoryAllocations",
+        "ollama docs/troubleshooting",
+    )
     story = (
         "After suspend the UVM module can be left in a state in which cuInit returns 999, while nvidia-smi works and "
         "every node is there. Loading the module anew mends it; keeping video memory over sleep prevents it."
@@ -129,8 +158,7 @@ class LostInSleep(Rule):
                 Step(
                     "So that it survives sleep:",
                     (
-                        "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | "
-                        "sudo tee /etc/modprobe.d/nvidia-sleep.conf",
+                        _KEEP_MEMORY,
                         "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume",
                     ),
                 ),
@@ -178,13 +206,19 @@ class MpsNotReached(Rule):
 
     @staticmethod
     def _fix(facts: Facts, folder: str | None, *, inside: bool, runs: bool) -> tuple[Step, ...]:
-        start = Step("Start the daemon on the host, as the user whose programs use it:", ("nvidia-cuda-mps-control -d",))
-        pipe = folder or "/tmp/nvidia-mps"
-        mount = commands.run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"/tmp/nvidia-mps:{pipe}"))
+        start = Step(
+            "Start the daemon on the host, as the user whose programs use it:", ("nvidia-cuda-mps-control -d",)
+        )
+        pipe = folder or _PIPES
+        mount = commands.run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
         return (
             *(() if runs else (start,)),
             *((Step("Give the container the daemon's folder and the host's IPC:", (mount,)),) if inside else ()),
-            *((Step("End clients that are left over: the server takes 48 on a GPU.", ("nvidia-smi",)),) if runs else ()),
+            *(
+                (Step("End clients that are left over: the server takes 48 on a GPU.", ("nvidia-smi",)),)
+                if runs
+                else ()
+            ),
             Step("Or do without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
         )
 
