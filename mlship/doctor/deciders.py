@@ -29,7 +29,12 @@ _BY_SYMPTOM: tuple[tuple[str, tuple[Decider, ...]], ...] = (
     ("cuda.init=100", (_ENV, _NODES, _DEVICES)),
     (
         "cuda.init=802",
-        (Decider("host.services.nvidia-fabricmanager", "systemctl status nvidia-fabricmanager"), _DEVICES, _LOG),
+        (
+            Decider("host.services.nvidia-fabricmanager", "systemctl status nvidia-fabricmanager"),
+            _DEVICES,
+            _LOG,
+            Decider("messages", "nvidia-smi conf-compute -grs  # in a confidential VM: are the GPUs set ready?"),
+        ),
     ),
     ("cuda.init=80[34]", (_LIBCUDA, _MODULE, _DEVICES)),
     ("cuda.init=*", (_NODES, _LOG, _LIBCUDA)),

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from mlship.cuda.hosts import Gpu, HostProfile
 from mlship.cuda.match import Kind, Reason, Stack, Verdict, first_driver, judge
 from mlship.cuda.needs import read_installed
-from mlship.cuda.versions import Capability, Cuda, driver_in
+from mlship.cuda.tables import architecture_of, floor_of
+from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
@@ -31,6 +32,7 @@ class Judged:
         version: of the distribution, with what is behind "+".
         works: the framework itself uses the GPU, or does not; None where nobody asked it.
         environment: where it is installed; None for the CUDA of an image.
+        driver_is_told: False where the host's driver is only known to be that or newer.
     """
 
     where: Where
@@ -42,6 +44,7 @@ class Judged:
     verdict: Verdict
     works: bool | None
     environment: PythonEnvironment | None = None
+    driver_is_told: bool = True
 
     def reason(self, *kinds: Kind) -> Reason | None:
         """The first reason of such a kind."""
@@ -57,24 +60,33 @@ def environments(facts: Facts) -> Environments:
     )
 
 
-def judged(facts: Facts) -> tuple[Judged, ...]:
-    """Every framework whose CUDA is known, in every place whose driver is known."""
+def judged(facts: Facts, *, by_torch: bool = False) -> tuple[Judged, ...]:
+    """Every framework whose CUDA is known, in every place whose driver is known.
+
+    Args:
+        by_torch: or where torch uses the GPU, so that the driver is at least what that asks for.
+    """
     found = [
-        item for where, place, environment in environments(facts) for item in _of(facts, where, place, environment)
+        item
+        for where, place, environment in environments(facts)
+        for item in _of(facts, where, place, environment, by_torch=by_torch)
     ]
     taken = {item.where for item in found}
     bare = (_of_image(facts, where, place) for where, place in places(facts) if where not in taken)
     return (*found, *(item for item in bare if item))
 
 
-def _of(facts: Facts, where: Where, place: Place, environment: PythonEnvironment) -> Iterator[Judged]:
-    host = profile(facts, place)
+def _of(
+    facts: Facts, where: Where, place: Place, environment: PythonEnvironment, *, by_torch: bool
+) -> Iterator[Judged]:
+    host, told = profile(facts, place), driver_told(facts, place) is not None
+    host = host or (_profile_by_torch(facts, place, environment) if by_torch else None)
     if host is None:
         return
     for package, version, stack in stacks(environment, host.platform):
         works = works_on_gpu(environment, package)
         verdict = judge(stack, host, compat=_by_compat(place))
-        yield Judged(where, place, package, version, host, stack, verdict, works, environment)
+        yield Judged(where, place, package, version, host, stack, verdict, works, environment, told)
 
 
 def _of_image(facts: Facts, where: Where, place: Place) -> Judged | None:
@@ -95,10 +107,28 @@ def profile(facts: Facts, place: Place) -> HostProfile | None:
     return HostProfile(name="this host", driver=driver, gpus=_gpus(facts, place), platform=_platform(facts, place))
 
 
+def _profile_by_torch(facts: Facts, place: Place, environment: PythonEnvironment) -> HostProfile | None:
+    """Where torch uses the GPU, the driver is at least what its CUDA and these GPUs ask for."""
+    torch, listed = known(environment.torch), _gpus(facts, place)
+    cuda = as_cuda(known(torch.cuda)) if torch and known(torch.is_available) else None
+    floor = floor_of(cuda.major) if cuda else None
+    if floor is None:
+        return None
+    kinds = (architecture_of(Capability.parse(gpu.capability)) for gpu in listed if gpu.capability)
+    branches = [kind.first_branch for kind in kinds if kind and kind.first_branch]
+    driver = max((floor.driver, *(first for one in branches if (first := Driver.parse(f"{one}.0")))))
+    return HostProfile(name="this host", driver=str(driver), gpus=listed, platform=_platform(facts, place))
+
+
+def driver_told(facts: Facts, place: Place) -> str | None:
+    """The driver's version as the module or NVML says it."""
+    answers = (place.nvml, facts.host.nvml, facts.container.nvml)
+    return kernel_driver(facts) or next((v for nvml in answers if (v := known(nvml.driver_version))), None)
+
+
 def driver_version(facts: Facts, place: Place) -> str | None:
     """Of the module, as NVML says it, or else the oldest that reports the CUDA that libcuda reports."""
-    answers = (place.nvml, facts.host.nvml, facts.container.nvml)
-    told = kernel_driver(facts) or next((v for nvml in answers if (v := known(nvml.driver_version))), None)
+    told = driver_told(facts, place)
     if told:
         driver, _ = driver_in(told)
         return str(driver) if driver else None

@@ -55,6 +55,8 @@ _MESSAGES = (
     (r"unsupported capabilities found", "message.unsupported-capabilities"),
     (r"nvidia-container-cli", "message.nvidia-container-cli"),
     (r"no runtime for .nvidia.", "message.no-runtime-nvidia"),
+    (r"permission denied while trying to connect to the Docker", "message.docker-socket"),
+    (r"unable to configure the Docker daemon with file", "message.daemon-json"),
     (r"nvidia-smi.*(not found|No such file)", "message.no-nvidia-smi"),
     (r"(stat|mount|crun|runc).*(nvidia|cuda).*[Nn]o such file", "message.missing-file"),
     (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),

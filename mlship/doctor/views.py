@@ -25,7 +25,12 @@ _CHIPS = (
     (0x1E00, "Turing"),
     (0x2080, "Ampere"),
     (0x2180, "Turing"),
-    (0x2200, "Ampere or newer"),
+    (0x2200, "Ampere"),
+    (0x2300, "Hopper"),
+    (0x2400, "Ampere"),
+    (0x2680, "Ada"),
+    (0x2900, "Blackwell"),
+    (0x3000, "Blackwell or newer"),
 )
 PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
 

@@ -1,12 +1,17 @@
 """Reading a facts file that somebody recorded or wrote by hand: whatever is in it, the answer is facts or one error."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from mlship.doctor.facts.engine import Docker
 from mlship.doctor.facts.facts import SCHEMA, Facts, adapter
+from mlship.doctor.facts.host import Packages
+from mlship.doctor.facts.kernel import ProcDriver
+from mlship.doctor.facts.toolkit import Cdi, Toolkit
 from mlship.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +21,15 @@ SIZE_LIMIT = 20_000_000
 _HINT = "docs/doctor-facts.md describes the format, `mlship doctor --facts-schema` prints its JSON schema"
 _NOT_ABOUT_THE_VALUE = {"dataclass_type", "needs_python_object", "none_required"}
 _SHOWN = 3
+# Groups that a writer may call absent as a whole. Without a container or an image in question, nothing is known of it.
+_CAN_BE_ABSENT: dict[str, tuple[str, ...]] = {
+    "kernel.nvidia": tuple(field.name for field in fields(ProcDriver)),
+    "host.packages": tuple(field.name for field in fields(Packages)),
+    "host.toolkit": tuple(field.name for field in fields(Toolkit)),
+    "host.cdi": tuple(field.name for field in fields(Cdi)),
+    "host.docker": tuple(field.name for field in fields(Docker)),
+    **dict.fromkeys(("container", "image", "container.host_config"), ()),
+}
 
 
 def read_facts(path: Path) -> Facts:
@@ -51,14 +65,28 @@ def parse_facts(text: str, name: str) -> Facts:
     Raises:
         UsageError: as `read_facts`.
     """
-    _check_schema(text, name)
+    plain = _check_schema(text, name)
     try:
-        return adapter().validate_json(text, strict=True)
+        return adapter().validate_json(json.dumps(plain) if _absent_groups(plain) else text, strict=True)
     except ValidationError as error:
         raise UsageError(f"{name} is not a facts file: {_first_slips(error, text)}", hint=_HINT) from error
 
 
-def _check_schema(text: str, name: str) -> None:
+def _absent_groups(plain: dict[str, object]) -> bool:
+    """Null for a whole group says that none of it is there; True where there was one, and it was written out."""
+    found = False
+    for path, names in _CAN_BE_ABSENT.items():
+        *parents, last = path.split(".")
+        inside: object = plain
+        for part in parents:
+            inside = inside.get(part) if isinstance(inside, dict) else None
+        if isinstance(inside, dict) and last in inside and inside[last] is None:
+            inside[last] = dict.fromkeys(names)
+            found = True
+    return found
+
+
+def _check_schema(text: str, name: str) -> dict[str, object]:
     """The number comes first: a newer file has keys that this mlship does not know."""
     try:
         plain: object = json.loads(text)
@@ -74,6 +102,7 @@ def _check_schema(text: str, name: str) -> None:
             f"{name} was written by another mlship (facts schema {str(schema)[:40]}, known: {SCHEMA})",
             hint="update mlship, or record the facts again with this one",
         )
+    return plain
 
 
 def _first_slips(error: ValidationError, text: str) -> str:

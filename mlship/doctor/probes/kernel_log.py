@@ -17,7 +17,7 @@ from mlship.doctor.probes.where import live
 _MATTERS = re.compile(
     r"NVRM|nvidia|nouveau|\bXid\b|module verification|module .*signature|Lockdown: |unsigned module|PKCS"
     r"|pcieport|\bAER\b|ldconfig|request_free_mem_region|BAR \d.*(?:assign|space)|vfio-pci|Unknown symbol"
-    r"|disagrees about version",
+    r"|disagrees about version|PM: (?:suspend|hibernation|resume)|suspend exit",
     re.IGNORECASE,
 )
 _NOISE = re.compile(r"audit: type=|apparmor=|docker0: |veth|systemd\[1\]: (?:Starting|Stopping)", re.IGNORECASE)

@@ -1,6 +1,7 @@
 """Every rule, lowest layer first. A rule stands in the module of its layer, and its module's RULES names it."""
 
 from mlship.doctor.rules import (
+    access,
     builds,
     capabilities,
     cdi,
@@ -8,7 +9,11 @@ from mlship.doctor.rules import (
     devices,
     docker,
     driver,
+    driver_fit,
+    engine_start,
+    faults,
     framework,
+    given,
     hardware,
     image,
     kernel,
@@ -20,6 +25,7 @@ from mlship.doctor.rules import (
     modes,
     require,
     runtimes,
+    startup,
     tags,
     toolkit,
     toolkit_config,
@@ -28,11 +34,11 @@ from mlship.doctor.rules import (
 from mlship.doctor.rules.base import Rule
 
 RULES: tuple[Rule, ...] = (
-    *(*hardware.RULES, *mig.RULES, *modes.RULES),
-    *(*kernel.RULES, *kernel_install.RULES),
+    *(*hardware.RULES, *startup.RULES, *faults.RULES, *mig.RULES, *modes.RULES),
+    *(*kernel.RULES, *kernel_install.RULES, *driver_fit.RULES),
     *(*driver.RULES, *devices.RULES, *wsl.RULES),
     *(*toolkit.RULES, *toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
-    *(*docker.RULES, *capabilities.RULES, *container.RULES),
+    *(*docker.RULES, *engine_start.RULES, *access.RULES, *given.RULES, *capabilities.RULES, *container.RULES),
     *(*image.RULES, *loading.RULES, *tags.RULES, *require.RULES),
     *(*framework.RULES, *libraries.RULES, *builds.RULES),
     *kubernetes.RULES,

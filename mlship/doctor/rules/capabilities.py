@@ -254,7 +254,9 @@ class CudaVisibleDevices(Rule):
             every: tuple[Fact[str], ...] = tuple(device.uuid for device in devices)
             names = [name for name in map(known, every) if name]
             parts = [mig for device in devices for mig in each(device.mig_devices)]
-            if count is None or len(names) < count or (token.startswith("MIG-") and not parts):
+            if token.startswith("MIG-") and parts:
+                return any(part.startswith(token) for part in parts)
+            if count is None or len(names) < count or token.startswith("MIG-"):
                 return None
             return any(name.startswith(token) for name in (*names, *parts))
         return False

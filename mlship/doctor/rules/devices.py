@@ -1,5 +1,7 @@
 """Rules of the device nodes, and of the UVM module behind one of them."""
 
+from shlex import quote
+
 from mlship.doctor import codes, commands
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -188,7 +190,7 @@ class NodePermission(Rule):
     @staticmethod
     def _join(facts: Facts, where: Where, group: str) -> tuple[Step, ...]:
         if where == "host":
-            return (Step("Join the group, and log in anew:", (f"sudo usermod -aG {group} $USER",)),)
+            return (Step("Join the group, and log in anew:", (f"sudo usermod -aG {quote(group)} $USER",)),)
         option = f"--group-add $(stat -c %g {_CONTROL})"
         return (
             Step("Start the container with the group:", (commands.run(facts, commands.gpu_options(facts), option),)),

@@ -49,7 +49,8 @@ class DockerSnap(Rule):
         docker = facts.host.docker
         line, runtimes = said(facts, _SNAP_FAILS), known(docker.runtimes)
         lacks = runtimes is not None and "nvidia" not in runtimes and not each(docker.discovered_devices)
-        if not is_snap(facts) or not host_is_well(facts) or works(facts) or not (line or lacks):
+        well = host_is_well(facts) or (lacks and said(facts, _NO_DRIVER) and known(facts.host.nvml.init) is not None)
+        if not is_snap(facts) or not well or works(facts) or not (line or lacks):
             return None
         install = "sudo apt-get install -y docker-ce docker-ce-cli containerd.io"
         return self.found(
@@ -79,7 +80,7 @@ class DockerSnap(Rule):
                 Evidence("host.docker.binary", known(docker.binary) or "") if known(docker.binary) else None,
                 Evidence("host.docker.root_dir", known(docker.root_dir) or "") if known(docker.root_dir) else None,
                 Evidence("host.docker.runtimes", ", ".join(runtimes or ())) if lacks else None,
-                Evidence("host.nvml.init", codes.nvml(0)),
+                Evidence("host.nvml.init", codes.nvml(0)) if host_is_well(facts) else None,
                 line,
             ),
         )

@@ -1,14 +1,17 @@
 """Rules of the driver's libraries against the module that is loaded."""
 
+from shlex import quote
+
 from mlship.doctor import codes, commands
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
-from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_line, places
+from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_line, places, variable
 
+_PATH = "LD_LIBRARY_PATH"
 _EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
 
@@ -49,6 +52,32 @@ def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
     return is_the_hosts and not same(version, module)
 
 
+def _stray(facts: Facts) -> Library | None:
+    """A library of another version that hides the one of the module's version, which is there too."""
+    module, host = kernel_driver(facts), facts.host
+    loaded = ((known(host.nvml.library), known(host.nvml.init) == 18), (known(host.cuda.library), _cuda_differs(host)))
+    for library, fails in loaded:
+        version = known(library.version) if library else None
+        if not (fails and module and library and version) or same(version, module) or is_compat(library.path):
+            continue
+        name = library.path.rpartition("/")[2].partition(".so")[0]
+        fitting = [one.path for one in each(host.loader.libraries) if same(known(one.version) or "x", module)]
+        if any(path.rpartition("/")[2].startswith(name) for path in fitting) or _is_on_path(host, library):
+            return library
+    return None
+
+
+def _cuda_differs(place: Place) -> bool:
+    return known(place.cuda.init) in {803, 804}
+
+
+def _is_on_path(place: Place, library: Library) -> bool:
+    """LD_LIBRARY_PATH names its folder, which is none of the system's."""
+    folder = library.path.rpartition("/")[0]
+    own = folder.startswith(("/usr/lib", "/lib"))
+    return not own and folder in [part.rstrip("/") for part in (known(variable(place, _PATH)) or "").split(":")]
+
+
 class LibraryModuleMismatch(Rule):
     id = "nvml-lib-kmod-mismatch-after-upgrade"
     layer = "driver user space"
@@ -63,11 +92,11 @@ class LibraryModuleMismatch(Rule):
     )
     needs = ("host.nvml.init",)
     explains = (*_EVERYTHING, "cdi-spec-stale-after-driver-upgrade")
-    rivals = ("api-mismatch-804-on-geforce-after-upgrade",)
+    rivals = ("api-mismatch-804-on-geforce-after-upgrade", "stray-driver-library")
 
     def look(self, facts: Facts) -> Finding | None:
         module, library = kernel_driver(facts), known(facts.host.nvml.library)
-        if known(facts.host.nvml.init) != 18 or is_wsl(facts):
+        if known(facts.host.nvml.init) != 18 or is_wsl(facts) or _stray(facts):
             return None
         if module and any(_libcuda_is_ahead(where, place, module) for where, place in places(facts)):
             return None
@@ -118,11 +147,11 @@ class NewLibcudaOldModule(Rule):
     )
     needs = ("place.cuda.init", "place.cuda.library")
     explains = (*_EVERYTHING, "cdi-spec-stale-after-driver-upgrade")
-    rivals = ("compat-on-geforce-804", "nvml-lib-kmod-mismatch-after-upgrade")
+    rivals = ("compat-on-geforce-804", "nvml-lib-kmod-mismatch-after-upgrade", "stray-driver-library")
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
-        if module is None:
+        if module is None or _stray(facts):
             return None
         for where, place in places(facts):
             library = known(place.cuda.library)
@@ -141,4 +170,55 @@ class NewLibcudaOldModule(Rule):
         return None
 
 
-RULES: tuple[Rule, ...] = (LibraryModuleMismatch(), NewLibcudaOldModule())
+class StrayLibrary(Rule):
+    id = "stray-driver-library"
+    layer = "driver user space"
+    title = "The loader takes a driver library of another version, though the right one is there"
+    source = ("ld.so(8): LD_LIBRARY_PATH", "NVML API reference, nvmlReturn_t: NVML_ERROR_LIB_RM_VERSION_MISMATCH")
+    story = (
+        "The driver that is installed and the module fit each other, and the loader finds another copy first: from a "
+        "folder of LD_LIBRARY_PATH, of an older install by NVIDIA's .run file, or of an environment. The code is the "
+        "same as after an upgrade (18, 803, 804), but a restart does not help: the copy is still found first."
+    )
+    needs = ("host.nvml.library | host.cuda.library", "kernel.nvidia.version | kernel.modules")
+    explains = _EVERYTHING
+    rivals = ("nvml-lib-kmod-mismatch-after-upgrade", "api-mismatch-804-on-geforce-after-upgrade")
+
+    def look(self, facts: Facts) -> Finding | None:
+        library, module = _stray(facts), kernel_driver(facts)
+        if library is None or module is None or is_wsl(facts):
+            return None
+        nvml, cuda = known(facts.host.nvml.init), known(facts.host.cuda.init)
+        path = known(variable(facts.host, _PATH)) or ""
+        return self.found(
+            cause=f"{library.path} is of driver {known(library.version)}, and is found before the one of {module}, "
+            "which fits the module.",
+            fix=self._fix(facts, library),
+            evidence=(
+                Evidence("host.nvml.init", codes.nvml(nvml)) if nvml else None,
+                Evidence("host.cuda.init", codes.cuda(cuda)) if cuda else None,
+                Evidence("host.nvml.library" if nvml else "host.cuda.library", library.path),
+                Evidence("kernel.nvidia.version", module),
+                Evidence(f"host.env.{_PATH}", path) if path else None,
+            ),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, library: Library) -> tuple[Step, ...]:
+        folder, path = library.path.rpartition("/")[0], known(variable(facts.host, _PATH)) or ""
+        parts = [part for part in path.split(":") if part]
+        kept = ":".join(part for part in parts if part.rstrip("/") != folder)
+        if len(kept) < len(":".join(parts)):
+            command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
+            return (Step(f"Take {folder} off {_PATH}, and out of what sets it (~/.bashrc):", (command,)),)
+        package = known(library.package)
+        remove = f"# remove the package {package}" if package else f"sudo mv {quote(library.path)} /root/"
+        return (
+            Step(
+                "See which copies there are, and remove the one that does not fit:",
+                ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig"),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (StrayLibrary(), LibraryModuleMismatch(), NewLibcudaOldModule())

@@ -51,7 +51,9 @@ def _evidence(item: Judged) -> tuple[Evidence, ...]:
     return (
         Evidence(where, f"{item.package} {item.version}".strip()),
         *((Evidence(f"{where}.torch.arch_list", " ".join(code)),) if code else ()),
-        Evidence("kernel.nvidia.version", f"{item.host.driver}{said}"),
+        Evidence("kernel.nvidia.version", f"{item.host.driver}{said}")
+        if item.driver_is_told
+        else Evidence("kernel.nvidia.version", f"not known; {item.host.driver} or newer{said}"),
         *(Evidence("nvml.devices", f"{gpu.name}, compute capability {gpu.capability}") for gpu in item.host.gpus),
     )
 
@@ -124,11 +126,13 @@ class _NoKernels(Rule):
 
     kind: ClassVar[Kind]
     layer = "framework"
-    needs = ("place.cuda.devices | place.nvml.devices", _DRIVER, _INSTALLED)
-    explains = ("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
+    needs = ("place.cuda.devices | place.nvml.devices", f"{_DRIVER} | place.pythons", _INSTALLED)
+    explains: ClassVar[tuple[str, ...]] = (
+        *("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*"),
+    )
 
     def look(self, facts: Facts) -> Finding | None:
-        for item in judged(facts):
+        for item in judged(facts, by_torch=True):
             reason = item.reason(self.kind)
             if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
                 return self.found(
@@ -174,6 +178,7 @@ class DroppedGpu(_NoKernels):
         *("PyTorch RELEASE.md, CUDA support matrix", "pytorch/pytorch#157517", "NVIDIA CUDA 13.0 release notes"),
         "onnxruntime 1.30 on a GTX 1080 Ti: CUBLAS failure 8",
     )
+    explains = (*_NoKernels.explains, "runtime-35-driver-too-old")
     story = (
         "CUDA 13 dropped Maxwell, Pascal and Volta, and builds for CUDA 12.8 and newer left some of them out before "
         "that. The driver R580 still drives those GPUs and reports CUDA 13.0, which says nothing about the libraries."

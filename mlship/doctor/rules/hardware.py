@@ -14,7 +14,10 @@ from mlship.doctor.texts import told
 from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 
-_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_EVERYTHING = (
+    *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
+    "gpu-does-not-initialise",
+)
 # Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
 _ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
 # Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).

@@ -13,6 +13,7 @@ from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, node, 
 
 _FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _CONSUMER = frozenset({"GeForce", "Titan"})
+_CUDA_DIFFERS = frozenset({803, 804})
 _MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version")
 
 
@@ -37,7 +38,8 @@ class DriverInImage(Rule):
         if found is None:
             return None
         library, certainty = found
-        code = known(facts.container.nvml.init)
+        code, cuda = known(facts.container.nvml.init), known(facts.container.cuda.init)
+        called = code is not None or cuda is not None
         return self.found(
             where="container",
             certainty=certainty,
@@ -50,12 +52,21 @@ class DriverInImage(Rule):
             ),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(code)) if code else None,
-                Evidence("container.nvml.library" if code else "image.driver_libraries", library.path),
+                Evidence("container.cuda.init", codes.cuda(cuda)) if cuda else None,
+                Evidence(self._seen_as(facts, library), library.path),
                 Evidence("kernel.nvidia.version", module),
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
-            decides=() if code else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+            decides=()
+            if called
+            else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
         )
+
+    @staticmethod
+    def _seen_as(facts: Facts, library: Library) -> str:
+        named = ("container.nvml.library", known(facts.container.nvml.library))
+        cuda = ("container.cuda.library", known(facts.container.cuda.library))
+        return next((name for name, one in (named, cuda) if one == library), "image.driver_libraries")
 
     @staticmethod
     def _purge(library: Library) -> str:
@@ -66,16 +77,21 @@ class DriverInImage(Rule):
 
     @staticmethod
     def _loaded(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
-        library = known(facts.container.nvml.library)
-        version = known(library.version) if library else None
-        if library is None or version is None or same(version, module) or known(library.mounted) is not False:
-            return None
-        return (library, "certain") if known(facts.container.nvml.init) == 18 else None
+        nvml, cuda = facts.container.nvml, facts.container.cuda
+        fails = ((nvml.library, known(nvml.init) == 18), (cuda.library, known(cuda.init) in _CUDA_DIFFERS))
+        for fact, differs in fails:
+            library = known(fact)
+            version = known(library.version) if library else None
+            if library is None or version is None or same(version, module) or known(library.mounted) is not False:
+                continue
+            if differs and not is_compat(library.path):
+                return library, "certain"
+        return None
 
     @staticmethod
     def _on_disk(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
         """Before a container was looked at: it will depend on which of the two the loader takes."""
-        if known(facts.container.nvml.init) is not None:
+        if known(facts.container.nvml.init) is not None or known(facts.container.cuda.init) is not None:
             return None
         for library in each(facts.image.driver_libraries):
             version = known(library.version)
@@ -150,7 +166,10 @@ class CompatOnGeForce(Rule):
     )
     needs = ("place.cuda.init", "place.cuda.library")
     explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = ("compat-older-than-host-driver-803", "api-mismatch-804-on-geforce-after-upgrade")
+    rivals = (
+        *("compat-older-than-host-driver-803", "api-mismatch-804-on-geforce-after-upgrade"),
+        "compat-not-for-this-driver",
+    )
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
@@ -198,6 +217,72 @@ class CompatOnGeForce(Rule):
             update = Step(f"Or update the host's driver to {needed}.", instead=True)
             return (*_without_compat(facts, place), update, steps[1])
         return steps
+
+
+class CompatForOtherBranches(Rule):
+    id = "compat-not-for-this-driver"
+    layer = "image"
+    title = "The cuda-compat library does not support this host's driver branch"
+    source = ("NVIDIA forward compatibility guide: the table of packages and driver branches",)
+    story = (
+        "A cuda-compat package supports some older branches of the host's driver, not every one: those that NVIDIA "
+        "keeps for long, on data-center GPUs. On a branch between them cuInit returns 804, though the GPU is of the "
+        "right class. The library says which branches in a note that it carries."
+    )
+    needs = ("place.cuda.init", "place.cuda.library", "kernel.nvidia.version | kernel.modules", "place.nvml.devices")
+    explains = (*_FOLLOWS, "require-not-enforced-cdi")
+    rivals = ("compat-on-geforce-804",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        module, brand = kernel_driver(facts), brands(facts)
+        if module is None or not brand or brand & _CONSUMER:
+            return None
+        for where, place in places(facts):
+            library = known(place.cuda.library)
+            version = known(library.version) if library else None
+            if known(place.cuda.init) != 804 or not library or not version or not is_compat(library.path):
+                continue
+            listed = self._listed(place, version)
+            if newer(version, module) and branch(module) not in listed:
+                return self._finding(facts, where, place, library, listed)
+        return None
+
+    @staticmethod
+    def _listed(place: Place, version: str) -> tuple[str, ...]:
+        """By the library's own note."""
+        folders = (known(one.driver_branches) for one in each(place.loader.compat) if known(one.version) == version)
+        return next((branches for branches in folders if branches), ())
+
+    def _finding(self, facts: Facts, where: Where, place: Place, library: Library, listed: tuple[str, ...]) -> Finding:
+        module, version = kernel_driver(facts) or "", known(library.version)
+        named = ", ".join(f"R{one}" for one in listed)
+        return self.found(
+            where=where,
+            certainty="certain" if listed else "likely",
+            cause=f"libcuda comes from {library.path} (driver {version})"
+            + (f", which runs on {named}" if listed else "")
+            + f"; this host has {module}.",
+            fix=(
+                *_without_compat(facts, place),
+                Step(
+                    f"Or update the host's driver to a branch that it supports{f' ({named})' if named else ''}, or to "
+                    f"{branch(version or '')} or newer, which needs no compat.",
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence(f"{where}.cuda.init", codes.cuda(804)),
+                Evidence(f"{where}.cuda.library", f"{library.path}, version {version}"),
+                Evidence("kernel.nvidia.version", module),
+                Evidence(f"{where}.loader.compat", named) if listed else None,
+                *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
+            ),
+            decides=()
+            if listed
+            else (
+                Decider("container.loader.compat", f"readelf -p .note.cuda.fwd_compatibility {quote(library.path)}"),
+            ),
+        )
 
 
 class NoDriverInContainer(Rule):
@@ -274,4 +359,6 @@ def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
     )
 
 
-RULES: tuple[Rule, ...] = (DriverInImage(), CompatOlderThanDriver(), CompatOnGeForce(), NoDriverInContainer())
+RULES: tuple[Rule, ...] = (
+    *(DriverInImage(), CompatOlderThanDriver(), CompatOnGeForce(), CompatForOtherBranches(), NoDriverInContainer()),
+)

@@ -175,7 +175,7 @@ class Nouveau(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
-        if not held:
+        if not held or self._only_shows_a_picture(facts, held):
             return None
         line = log_line(facts, "another driver was loaded|probe routine was not called")
         return self.found(
@@ -198,6 +198,13 @@ class Nouveau(Rule):
         )
 
     @staticmethod
+    def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
+        """An old card that CUDA's driver no longer drives, beside GPUs that it does."""
+        others = [gpu for gpu in gpus(facts) if gpu not in held]
+        works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
+        return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
+
+    @staticmethod
     def _install_first(facts: Facts) -> tuple[Step, ...]:
         if not is_absent(looked_up(facts.kernel.module_files, "nvidia")):
             return ()
@@ -214,10 +221,14 @@ class OpenModuleOnOldGpu(Rule):
         "and Volta it loads and finds no device. Their last branch is 580, in the proprietary flavour."
     )
     needs = ("kernel.pci | kernel.log",)
-    explains = ("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+    explains = (
+        *("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
+        "gpu-does-not-initialise",
+    )
 
     def look(self, facts: Facts) -> Finding | None:
-        old = [gpu for gpu in free_gpus(facts) if architecture(gpu) in PRE_TURING]
+        free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
+        old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
         line = log_line(facts, _NOT_OPEN)
         if not self._is_open(facts, refused=line is not None) or not (old or line):
             return None

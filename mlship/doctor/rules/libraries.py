@@ -190,7 +190,7 @@ class TensorFlowLibraries(_Missing):
         """No wheel brings CUDA's libraries, and the loader's cache does not know them."""
         cache = known(place.loader.cache)
         listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
-        missing = variant is not None and cache is not None and not set(wanted(variant)) & set(cache)
+        missing = cache is None or (variant is not None and not set(wanted(variant)) & set(cache))
         return listed and missing and not brought(environment) and not cuda_folders(place)
 
 

@@ -20,6 +20,9 @@ _DROPS_FLAGS = (1, 17, 7)
 _MUST_MATCH = (1, 18)
 
 
+_NOT_RUN = r"ldcache error: .*ldconfig.*(no such file|not found)"
+
+
 class LdconfigPath(Rule):
     id = "ldcache-not-updated-debian-ldconfig"
     layer = "toolkit"
@@ -30,11 +33,13 @@ class LdconfigPath(Rule):
         "config.toml: @/sbin/ldconfig.real on Ubuntu, @/sbin/ldconfig elsewhere; @ says that the host's is meant. "
         "With a wrong path the libraries are there, and the loader's cache does not list them."
     )
-    needs = ("container.loader.cache", "container.loader.libraries")
-    explains = ("nvml.*", "cuda.*", *_FRAMEWORKS)
+    needs = ("container.loader.cache | messages | container.error", "container.loader.libraries | host.toolkit.config")
+    explains = ("nvml.*", "cuda.*", "message.nvidia-container-cli", *_FRAMEWORKS)
 
     def look(self, facts: Facts) -> Finding | None:
         library = self._mounted_not_cached(facts.container)
+        if library is None and (line := said(facts, _NOT_RUN)):
+            return self._refused(facts, line)
         if library is None or works(facts) or known(facts.container.libc.family) == "musl":
             return None
         config = known(facts.host.toolkit.config)
@@ -65,6 +70,20 @@ class LdconfigPath(Rule):
             decides=()
             if wrong
             else (Decider("host.toolkit.config.ldconfig", "grep ldconfig /etc/nvidia-container-runtime/config.toml"),),
+        )
+
+    def _refused(self, facts: Facts, line: Evidence) -> Finding | None:
+        """The hook did not even start the container."""
+        config = known(facts.host.toolkit.config)
+        path = known(config.ldconfig) if config else None
+        if not path or works(facts) or self._is_wrong(facts, path) is False:
+            return None
+        set_right = f"sudo nvidia-ctk config --in-place --set nvidia-container-cli.ldconfig={self._right(facts)}"
+        return self.found(
+            where="container",
+            cause=f"The hook could not run {path}, which config.toml names.",
+            fix=(Step("Name the host's ldconfig in config.toml, and make the container anew:", (set_right,)),),
+            evidence=(Evidence("host.toolkit.config.ldconfig", path), line),
         )
 
     @staticmethod

@@ -1,0 +1,237 @@
+"""Rules of device nodes that are there and do not answer: denied by a cgroup or by SELinux, or of another number."""
+
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.asked import works
+from mlship.doctor.facts.fact import each, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import DeviceNode, Place
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.docker import LostAfterReload, NoCgroupsAsRoot
+from mlship.doctor.views import is_wsl, places
+
+_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+# Name in /proc/devices, by the beginning of the node's path; the first that fits.
+_MAJORS = (
+    ("/dev/nvidia-uvm", ("nvidia-uvm",)),
+    ("/dev/nvidia-caps-imex-channels/", ("nvidia-caps-imex-channels",)),
+    ("/dev/nvidia-caps/", ("nvidia-caps",)),
+    ("/dev/nvidia-nvswitch", ("nvidia-nvswitch",)),
+    ("/dev/nvidiactl", ("nvidia", "nvidia-frontend")),
+    *((f"/dev/nvidia{digit}", ("nvidia", "nvidia-frontend")) for digit in range(10)),
+)
+
+
+def _fails(place: Place) -> tuple[str, str] | None:
+    """The call that fails here, and its code in words."""
+    for name, code, say in (
+        ("cuda.init", known(place.cuda.init), codes.cuda),
+        ("nvml.init", known(place.nvml.init), codes.nvml),
+    ):
+        if code:
+            return name, say(code)
+    return None
+
+
+def _nodes(place: Place) -> tuple[tuple[str, DeviceNode], ...]:
+    """NVIDIA's nodes that are there, in order."""
+    table = known(place.device_nodes) or {}
+    return tuple(
+        (path, one)
+        for path in sorted(table)
+        if path.startswith("/dev/nvidia") and (one := known(table[path])) is not None
+    )
+
+
+class DeniedByCgroup(Rule):
+    id = "device-cgroup-denies-node"
+    layer = "engine"
+    title = "The container's device cgroup denies a node of the GPU"
+    source = (
+        "Linux kernel documentation: device controller of cgroup v1 and v2",
+        "Proxmox and LXC: lxc.cgroup2.devices.allow",
+        "Docker: --device and --device-cgroup-rule",
+    )
+    story = (
+        "A node that was brought into a container by a bind mount, or by mknod, is visible and may not be opened: the "
+        "cgroup allows devices by number, and nobody allowed this one. open() fails with EPERM for root as well. The "
+        "numbers of /dev/nvidia-uvm and /dev/nvidia-caps are dynamic, so rules with fixed numbers age."
+    )
+    needs = ("container.device_nodes", "container.nvml.init | container.cuda.init")
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        box, failing = facts.container, _fails(facts.container)
+        denied = [(path, one) for path, one in _nodes(box) if known(one.open) == "EPERM"]
+        if not denied or failing is None or works(facts) or known(facts.host.nvml.init) != 0:
+            return None
+        if LostAfterReload().look(facts) or NoCgroupsAsRoot().look(facts):
+            return None
+        name, code = failing
+        by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
+        return self.found(
+            where="container",
+            certainty="certain" if by_hand else "likely",
+            decides=() if by_hand else (Decider("container.injection", "docker inspect CONTAINER"),),
+            cause=f"Opening {', '.join(path for path, _ in denied)} in the container is denied by its device cgroup.",
+            fix=self._fix(facts, denied),
+            evidence=(
+                Evidence(f"container.{name}", code),
+                *(Evidence("container.device_nodes", f"{path}: EPERM") for path, _ in denied),
+                Evidence("container.engine", engine) if (engine := known(box.engine)) else None,
+            ),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, denied: list[tuple[str, DeviceNode]]) -> tuple[Step, ...]:
+        majors = sorted({major for _, one in denied if (major := known(one.major)) is not None})
+        if known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None:
+            rules = tuple(f"lxc.cgroup2.devices.allow: c {major}:* rwm" for major in majors)
+            return (
+                Step(
+                    "In the container's configuration, allow the numbers (look them up in /proc/devices), and restart "
+                    "it:",
+                    tuple(f"# {rule}" for rule in rules) or ("grep nvidia /proc/devices",),
+                ),
+            )
+        return (
+            Step(
+                "Make the container anew and give it the GPU by the engine, not by mounting /dev:",
+                (commands.run(facts, commands.gpu_options(facts)),),
+            ),
+            Step(
+                "Or name each node:",
+                (commands.run(facts, *(f"--device {quote(path)}" for path, _ in denied)),),
+                instead=True,
+            ),
+        )
+
+
+class OtherMajor(Rule):
+    id = "device-node-of-another-major"
+    layer = "driver user space"
+    title = "A device node has a number that the driver no longer has"
+    source = ("Linux: /proc/devices", "NVIDIA Container Toolkit, udev rules: nodes are made by user space")
+    story = (
+        "The numbers of /dev/nvidia-uvm and /dev/nvidia-caps are given out when the module is loaded, and differ from "
+        "one start to the next. A node that outlived that (made by mknod in a container, in an image, or written "
+        "into a CDI specification) belongs to nobody, or to another driver: CUDA fails with 999."
+    )
+    needs = ("kernel.proc_devices", "place.device_nodes", "place.nvml.init | place.cuda.init")
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            failing = _fails(place)
+            wrong = self._wrong(facts, place)
+            if not wrong or failing is None or is_wsl(facts):
+                continue
+            return self.found(
+                where=where,
+                cause="; ".join(
+                    f"{path} has the major number {has}, the driver has {wants}" for path, has, wants in wrong
+                )
+                + ".",
+                fix=self._fix(facts, where, quote(wrong[0][0])),
+                evidence=(
+                    Evidence(f"{where}.{failing[0]}", failing[1]),
+                    *(Evidence(f"{where}.device_nodes", f"{path}: major {has}") for path, has, _ in wrong),
+                    *(Evidence("kernel.proc_devices", f"{wants} for {path}") for path, _, wants in wrong),
+                ),
+            )
+        return None
+
+    @staticmethod
+    def _wrong(facts: Facts, place: Place) -> tuple[tuple[str, int, int], ...]:
+        majors, found = known(facts.kernel.proc_devices) or {}, []
+        for path, one in _nodes(place):
+            names = next((names for start, names in _MAJORS if path.startswith(start)), ())
+            wants, has = next((majors[name] for name in names if name in majors), None), known(one.major)
+            if wants is not None and has is not None and wants != has:
+                found.append((path, has, wants))
+        return tuple(found)
+
+    @staticmethod
+    def _fix(facts: Facts, where: Where, path: str) -> tuple[Step, ...]:
+        if where == "host":
+            return (
+                Step("Remove the node, and have it made anew:", (f"sudo rm {path}", "sudo nvidia-modprobe -u -c 0")),
+            )
+        if known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None:
+            return (
+                Step(
+                    "Mount the host's node instead of making one, and allow its number of today:",
+                    (
+                        "grep nvidia /proc/devices",
+                        f"# lxc.mount.entry: {path} {path[1:]} none bind,optional,create=file",
+                    ),
+                ),
+            )
+        return (
+            Step("Where CDI is in use, write its specification anew:", (commands.refresh_cdi(facts),)),
+            Step(
+                "Make the container anew; nodes are given to it when it is made:",
+                (commands.run(facts, commands.gpu_options(facts)),),
+            ),
+        )
+
+
+class SelinuxDenies(Rule):
+    id = "selinux-denies-device-nodes"
+    layer = "engine"
+    title = "SELinux keeps the container from the GPU's nodes"
+    source = (
+        "NVIDIA Container Toolkit, CDI with podman: --security-opt=label=disable",
+        "container-selinux: the boolean container_use_devices",
+    )
+    story = (
+        "With SELinux enforcing, a container's processes may open only devices of certain types. The GPU's nodes are "
+        "not of them unless the boolean container_use_devices is on. open() fails with EACCES although the node's "
+        "mode allows it to everybody, and the audit log says denied."
+    )
+    needs = ("host.selinux", "container.nvml.init | container.cuda.init")
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        selinux, box, failing = known(facts.host.selinux), facts.container, _fails(facts.container)
+        if selinux is None or known(selinux.mode) != "Enforcing" or failing is None or works(facts):
+            return None
+        disabled = any("label" in option and "disable" in option for option in each(box.host_config.security_opt))
+        if disabled or known(box.host_config.privileged) or known(facts.host.nvml.init) not in {0, None}:
+            return None
+        denials = [line for line in each(selinux.denials) if "nvidia" in line and "denied" in line]
+        refused = [
+            path for path, one in _nodes(box) if known(one.open) == "EACCES" and (known(one.mode) or "")[-1:] == "6"
+        ]
+        off = (known(selinux.booleans) or {}).get("container_use_devices") is False
+        if not denials and not (refused and off):
+            return None
+        certain = bool(denials and refused) or bool(denials and off)
+        return self.found(
+            where="container",
+            certainty="certain" if certain else "likely",
+            decides=()
+            if certain
+            else (Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
+            cause="SELinux is enforcing, and denies the container's processes the GPU's device nodes.",
+            fix=(
+                Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),
+                Step(
+                    "Or start this one without a label:",
+                    (commands.run(facts, "--security-opt=label=disable", commands.gpu_options(facts)),),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence(f"container.{failing[0]}", failing[1]),
+                Evidence("host.selinux.mode", "Enforcing"),
+                Evidence("host.selinux.booleans", "container_use_devices: off") if off else None,
+                *(Evidence("host.selinux.denials", line) for line in denials[-1:]),
+                *(Evidence("container.device_nodes", f"{path}: EACCES") for path in refused[:2]),
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (OtherMajor(), DeniedByCgroup(), SelinuxDenies())

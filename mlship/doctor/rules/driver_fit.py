@@ -1,0 +1,199 @@
+"""Rules of the driver's branch and flavour against the GPU: too old for it, too new for it, or of the wrong flavour."""
+
+import re
+
+from mlship.cuda.tables import tables
+from mlship.doctor import commands
+from mlship.doctor.facts.fact import each, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.kernel import FOLLOWS_FROM_NO_DRIVER, describe, free_gpus
+from mlship.doctor.versions import branch
+from mlship.doctor.views import architecture, kernel_driver, log_line
+
+_NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
+_WANTS_OPEN = r"requires use of the NVIDIA open kernel modules|requires .*open (GPU )?kernel modules"
+_LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
+_FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
+_EXPLAINS = (*FOLLOWS_FROM_NO_DRIVER, "driver-module-not-loaded", "gpu-does-not-initialise")
+
+
+def _version(facts: Facts) -> str | None:
+    """Of the module in memory, or of the one that would be loaded."""
+    file = known(looked_up(facts.kernel.module_files, "nvidia"))
+    return kernel_driver(facts) or (known(file.version) if file else None)
+
+
+def _branches(name: str | None) -> tuple[int | None, int | None]:
+    """First and last driver branch of a generation; None where there is no such bound, or it is not known."""
+    rows = [row for row in tables().gpus.architectures if row.name == (name or "").removesuffix(" or older")]
+    first = min((row.first_branch for row in rows if row.first_branch), default=None)
+    return first, max((row.last_branch for row in rows if row.last_branch), default=None)
+
+
+def _unused(facts: Facts) -> tuple[PciDevice, ...]:
+    """GPUs on the bus that no driver has, where NVML is known not to count all of them."""
+    waiting = tuple(gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"})
+    code, count = known(facts.host.nvml.init), known(facts.host.nvml.device_count)
+    counts_all = code in {None, 12, 18} if count is None else count >= len(waiting)
+    return () if counts_all and not (count is None and code == 9) else waiting
+
+
+def _lists(facts: Facts, gpu: PciDevice) -> bool:
+    """NVML has this very GPU among those that it drives."""
+    address = (known(gpu.address) or "?").lower()
+    return any((known(one.pci_bus_id) or "").lower().endswith(address[-10:]) for one in each(facts.host.nvml.devices))
+
+
+class DriverDoesNotKnowGpu(Rule):
+    id = "driver-does-not-drive-gpu"
+    layer = "kernel module"
+    title = "This driver's branch does not drive this GPU"
+    source = (
+        "NVIDIA/open-gpu-kernel-modules nv.c and osinit.c: 'is not supported by the NVIDIA ... driver release'",
+        "NVIDIA Unix driver archive: legacy GPUs",
+        "NVIDIA CUDA 13.0 release notes: R580 is the last branch for Maxwell, Pascal and Volta",
+    )
+    story = (
+        "Each branch knows a range of GPUs. One that is older than the GPU has never heard of it; from R590 on "
+        "Maxwell, Pascal and Volta are gone (Kepler: from R495 on). The module loads, takes no device, and says in the "
+        "kernel log which branch would. For a GPU that was dropped, a newer driver is no help: it takes an older one."
+    )
+    needs = ("kernel.pci | kernel.log", "kernel.nvidia.version | kernel.modules | kernel.module_files")
+    explains = _EXPLAINS
+
+    def look(self, facts: Facts) -> Finding | None:
+        version, line = _version(facts), log_line(facts, _NOT_KNOWN)
+        if version is None or log_line(facts, _WANTS_OPEN):
+            return None
+        for gpu in _unused(facts):
+            first, last = self._range(gpu, line)
+            ours = int(branch(version) or 0)
+            too_old, too_new = bool(first and ours < first), bool(last and ours > last)
+            if _lists(facts, gpu) or not (too_old or too_new) or self._is_beside(facts, gpu):
+                continue
+            bound = first if too_old else last
+            return self.found(
+                cause=f"{describe(gpu)} ({architecture(gpu) or 'an older generation'}) "
+                + (f"needs driver R{bound} or newer" if too_old else f"was dropped after driver R{bound}")
+                + f"; this host has {version}.",
+                fix=self._newer(facts, bound or 0) if too_old else self._older(facts, bound or 0),
+                evidence=(
+                    Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu) or 'generation not known'}"),
+                    Evidence("kernel.nvidia.version", version),
+                    Evidence("kernel.log", line) if line else None,
+                ),
+            )
+        return None
+
+    @staticmethod
+    def _range(gpu: PciDevice, line: str | None) -> tuple[int | None, int | None]:
+        """By the generation; the module's own word, where it names this GPU, counts more."""
+        named = _FAMILY.search(line or "")
+        legacy = _LEGACY.search(line or "")
+        if legacy and (named is None or named.group(1).lower() == (known(gpu.device) or "").lower()):
+            return None, int(legacy.group(1))
+        return _branches(architecture(gpu))
+
+    @staticmethod
+    def _is_beside(facts: Facts, gpu: PciDevice) -> bool:
+        """An old card that only shows a picture, beside GPUs that work."""
+        return (architecture(gpu) or "").startswith("Kepler") and bool(known(facts.host.nvml.device_count))
+
+    @staticmethod
+    def _newer(facts: Facts, bound: int) -> tuple[Step, ...]:
+        return (
+            Step(
+                f"Install a driver of branch {bound} or newer, in the open flavour, and restart:",
+                (*_open_packages(facts, max(bound, 580)), "sudo reboot"),
+            ),
+            Step("Under the GPU Operator: set driver.version to such a release.", instead=True),
+        )
+
+    @staticmethod
+    def _older(facts: Facts, bound: int) -> tuple[Step, ...]:
+        package = {
+            "apt": f"nvidia-driver-{bound}",
+            "pacman": f"nvidia-{bound}xx-dkms nvidia-{bound}xx-utils",
+        }.get(commands.manager(facts), f"cuda-drivers-{bound}")
+        return (
+            Step(
+                f"Install the driver of branch {bound}, in the proprietary flavour, and restart:",
+                (commands.install(facts, package), "sudo reboot"),
+            ),
+            Step("Keep it at that branch:", (commands.hold_driver(facts),)),
+        )
+
+
+def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
+    """The open flavour, as this distribution has it."""
+    ubuntu = "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
+    if commands.manager(facts) == "apt":
+        return (commands.install(facts, f"nvidia-driver-{bound}-open" if ubuntu else "nvidia-open"),)
+    if commands.manager(facts) == "pacman":
+        return (commands.install(facts, "nvidia-open-dkms nvidia-utils"),)
+    return (commands.install(facts, "nvidia-open"),)
+
+
+class OpenModuleRequired(Rule):
+    id = "open-module-required"
+    layer = "kernel module"
+    title = "This GPU needs the open kernel module"
+    source = (
+        "NVIDIA driver installation guide: Blackwell and Grace Hopper need the open kernel modules",
+        "NVIDIA/open-gpu-kernel-modules: 'requires use of the NVIDIA open kernel modules'",
+    )
+    story = (
+        "From Blackwell on, NVIDIA's proprietary kernel module does not drive a GPU; the open flavour of the same "
+        "version does. The proprietary one loads, takes no device, and says so in the kernel log."
+    )
+    needs = ("kernel.pci | kernel.log", "kernel.nvidia.flavour | kernel.log | kernel.module_files")
+    explains = _EXPLAINS
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, _WANTS_OPEN)
+        waiting = [gpu for gpu in _unused(facts) if not _lists(facts, gpu)]
+        closed = [gpu for gpu in waiting if self._is_required(gpu)]
+        if self._is_open(facts) is not False and not (line and self._is_open(facts) is None):
+            return None
+        version = _version(facts) or ""
+        old = any((_branches(architecture(gpu))[0] or 0) > int(branch(version) or 9999) for gpu in closed)
+        if not waiting or not (line or closed) or ((old or not version) and not line):
+            return None
+        gpu = (closed or waiting)[0]
+        return self.found(
+            cause=f"The proprietary kernel module is loaded, and {describe(gpu)} needs the open one.",
+            fix=(
+                Step(
+                    "Install the open flavour of the same branch, in place of the other, and restart:",
+                    (*_open_packages(facts, int(branch(version) or 580)), "sudo reboot"),
+                ),
+                Step("Under the GPU Operator: set driver.kernelModuleType=open.", instead=True),
+            ),
+            evidence=(
+                Evidence("kernel.nvidia.flavour", "proprietary") if self._is_open(facts) is False else None,
+                *(Evidence("kernel.pci", f"{describe(one)}: {architecture(one)}") for one in closed),
+                Evidence("kernel.log", line) if line else None,
+            ),
+        )
+
+    @staticmethod
+    def _is_required(gpu: PciDevice) -> bool:
+        return any(
+            row.open_modules == "required" for row in tables().gpus.architectures if row.name == architecture(gpu)
+        )
+
+    @staticmethod
+    def _is_open(facts: Facts) -> bool | None:
+        flavour = known(facts.kernel.nvidia.flavour)
+        if flavour is not None:
+            return flavour == "open"
+        file = known(looked_up(facts.kernel.module_files, "nvidia"))
+        if file is None or not is_known(file.license) or known(file.license) is None:
+            return None
+        return known(file.license) == "Dual MIT/GPL"
+
+
+RULES: tuple[Rule, ...] = (DriverDoesNotKnowGpu(), OpenModuleRequired())

@@ -1,0 +1,169 @@
+"""Rules of an engine that does not start, or cannot start anything for the GPU: what its own message says."""
+
+import re
+from shlex import quote
+
+from mlship.doctor import commands
+from mlship.doctor.asked import is_rootless, is_snap, said
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import numbers
+
+_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
+_NO_BINARY = re.compile(
+    r"nvidia-container-(runtime|toolkit|runtime-hook)\S*:? (executable file not found|no such file)"
+    r"|(fork/exec|exec:|stat) \S*nvidia-container-\S+.*(not found|no such file)|nvidia-container-\S+ did not terminate"
+)
+_BAD_JSON = r"unable to configure the Docker daemon with file|invalid character .*(daemon\.json|object key)"
+_NO_SOCKET = (
+    r"permission denied while trying to connect to the Docker (daemon|API)|dial unix \S*docker\.sock.*permission"
+)
+_OLD_CGROUPS = r"cgroup subsystem devices not found|failed to get device cgroup mount path"
+_KNOWS_CGROUP_2 = (1, 8)
+
+
+class DaemonJsonBroken(Rule):
+    id = "docker-daemon-json-invalid"
+    layer = "engine"
+    title = "Docker's daemon.json cannot be read, so Docker does not start"
+    source = ("Docker documentation: troubleshooting the daemon, daemon.json",)
+    story = (
+        "Adding the nvidia runtime by hand easily leaves a comma too few or too many. dockerd then refuses to start, "
+        "and everything that needs it fails. `nvidia-ctk runtime configure` edits the file without breaking it, but "
+        "not one that is broken already."
+    )
+    needs = ("host.docker.daemon_json | host.services | messages",)
+    explains = ("message.*",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        file, service = known(facts.host.docker.daemon_json), known(looked_up(facts.host.services, "docker"))
+        error = known(file.error) if file else None
+        logged = next((line for line in each(service.log) if re.search(_BAD_JSON, line)), None) if service else None
+        is_down = known(facts.host.docker.version) is None or (service and known(service.active) != "active")
+        line = said(facts, _BAD_JSON)
+        if not (error or line or logged) or not is_down:
+            return None
+        path = (known(file.path) if file else None) or "/etc/docker/daemon.json"
+        return self.found(
+            certainty="certain" if error or logged else "likely",
+            decides=()
+            if error or logged
+            else (Decider("host.docker.daemon_json", f"python3 -m json.tool {quote(path)}"),),
+            cause=f"{path} is not valid JSON{f': {error}' if error else ''}; dockerd does not start with it.",
+            fix=(
+                Step("Mend it where this says, and start Docker:", (f"python3 -m json.tool {quote(path)}",)),
+                Step("Then:", (commands.restart_engine(facts),)),
+            ),
+            evidence=(
+                Evidence("host.docker.daemon_json", error) if error else None,
+                Evidence("host.services.docker", logged) if logged else None,
+                line,
+            ),
+        )
+
+
+class RuntimeBinaryMissing(Rule):
+    id = "nvidia-runtime-binary-missing"
+    layer = "engine"
+    title = "The engine is configured for the nvidia runtime, and its program is not there"
+    source = ("NVIDIA Container Toolkit install guide", "NVIDIA/nvidia-docker#1028")
+    story = (
+        "daemon.json (or containerd's configuration) names nvidia-container-runtime, which the toolkit's package "
+        "brings. Where the package was removed, or installed elsewhere, every container with that runtime fails, and "
+        "with it as the default runtime every container at all."
+    )
+    needs = ("messages | container.error",)
+    explains = ("message.*", *_FOLLOWS)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line, toolkit = said(facts, _NO_BINARY.pattern), facts.host.toolkit
+        if line is None or is_snap(facts):
+            return None
+        gone = is_absent(toolkit.version) or is_absent(looked_up(toolkit.binaries, "nvidia-container-runtime"))
+        return self.found(
+            certainty="certain" if gone else "likely",
+            decides=() if gone else (Decider("host.toolkit.binaries", "command -v nvidia-container-runtime"),),
+            cause="The engine was told of the nvidia runtime, and nvidia-container-runtime is not on its PATH.",
+            fix=(
+                Step(
+                    "Install the toolkit (from NVIDIA's repository), and restart the engine:",
+                    (commands.install(facts, "nvidia-container-toolkit"), commands.restart_engine(facts)),
+                ),
+                Step(
+                    "Or, where no GPU is wanted, take the runtime and default-runtime out of daemon.json.",
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("host.toolkit.version", "not installed") if is_absent(toolkit.version) else None,
+                line,
+            ),
+        )
+
+
+class SocketPermission(Rule):
+    id = "docker-socket-permission"
+    layer = "engine"
+    title = "This user may not talk to Docker"
+    source = ("Docker documentation: post-installation steps, manage Docker as a non-root user",)
+    story = (
+        "Docker's socket belongs to root and the group docker. A user outside it is refused before anything about "
+        "GPUs is looked at. Being in that group is as good as being root on this machine."
+    )
+    needs = ("messages | container.error",)
+    explains = ("message.*",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, _NO_SOCKET)
+        if line is None or is_rootless(facts) or known(facts.host.docker.version) is not None:
+            return None
+        return self.found(
+            certainty="likely",
+            decides=(Decider("host.docker.version", "id -nG; docker info"),),
+            cause="The user is not in the group that may use Docker's socket.",
+            fix=(
+                Step("Join the group, and log in anew:", ("sudo usermod -aG docker $USER",)),
+                Step("Or start this one as root, with sudo docker run ...", instead=True),
+            ),
+            evidence=(line,),
+        )
+
+
+class OldToolkitWithCgroup2(Rule):
+    id = "toolkit-older-than-cgroup-v2"
+    layer = "toolkit"
+    title = "libnvidia-container is too old for cgroup v2"
+    source = ("NVIDIA/libnvidia-container 1.8.0 release notes: cgroup v2", "NVIDIA/nvidia-docker#1447")
+    story = (
+        "Until 1.8.0 libnvidia-container knew only cgroup v1, and does not find its devices controller on a "
+        "distribution that mounts v2 alone (Debian 11, Ubuntu 22.04, Fedora 31 and newer)."
+    )
+    needs = ("messages | container.error",)
+    explains = ("message.*", *_FOLLOWS)
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, _OLD_CGROUPS)
+        version = known(facts.host.toolkit.cli_version) or known(facts.host.toolkit.version)
+        if line is None or known(facts.kernel.cgroup_version) == 1 or (version and numbers(version) >= _KNOWS_CGROUP_2):
+            return None
+        certain = version is not None and known(facts.kernel.cgroup_version) is not None
+        upgrade = "nvidia-container-toolkit libnvidia-container-tools libnvidia-container1"
+        return self.found(
+            certainty="certain" if certain else "likely",
+            decides=()
+            if certain
+            else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version; stat -fc %T /sys/fs/cgroup"),),
+            cause=f"libnvidia-container{f' {version}' if version else ''} knows cgroup v1 only; this host has v2.",
+            fix=(
+                Step(
+                    "Upgrade the toolkit (from NVIDIA's repository):",
+                    (commands.install(facts, upgrade), commands.restart_engine(facts)),
+                ),
+            ),
+            evidence=(Evidence("host.toolkit.cli_version", version) if version else None, line),
+        )
+
+
+RULES: tuple[Rule, ...] = (DaemonJsonBroken(), RuntimeBinaryMissing(), SocketPermission(), OldToolkitWithCgroup2())

@@ -1,0 +1,178 @@
+"""Rules of a GPU that answers, and not as it should: its firmware hangs, its memory is taken, its own store is ill."""
+
+from mlship.doctor import codes
+from mlship.doctor.facts.fact import each, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import NvmlDevice, Place
+from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.texts import said
+from mlship.doctor.views import cuda_codes, log_line, places
+
+_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
+_FULL = 0.9
+_OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
+_ILL = {
+    11: (
+        "The driver gets no interrupts from the GPU.",
+        "Update the firmware (BIOS) of the machine, and switch MSI on.",
+    ),
+    14: (
+        "The store on the card that holds its configuration (infoROM) is corrupted.",
+        "Take the GPU out of service, and have the card replaced or its infoROM written anew by its vendor.",
+    ),
+}
+
+
+class GspTimeout(Rule):
+    id = "gsp-firmware-timeout"
+    layer = "hardware"
+    title = "The GPU's own processor (GSP) no longer answers (Xid 119 or 120)"
+    source = ("NVIDIA Xid errors: 119 and 120", "NVIDIA/open-gpu-kernel-modules#446", "NVIDIA/gpu-operator#634")
+    story = (
+        "Newer drivers run part of themselves on the GPU. Where that stops, every call waits for it: nvidia-smi hangs, "
+        "programs and container tools run into their time limits. A reset or a restart brings it back; some drivers "
+        "have faults that are mended in later releases of their branch."
+    )
+    needs = ("kernel.log",)
+    explains = (*_FOLLOWS, "k8s-xid-marks-gpu-unhealthy", "gpu-does-not-initialise")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, _GSP)
+        if line is None or not self._is_ill(facts):
+            return None
+        return self.found(
+            cause="The firmware on the GPU stopped answering the driver.",
+            fix=(
+                Step(
+                    "Reset the GPU while nothing uses it, or restart:", ("sudo nvidia-smi --gpu-reset", "sudo reboot")
+                ),
+                Step("If it happens again: take the newest release of the driver's branch; then suspect the card."),
+            ),
+            evidence=(
+                Evidence("kernel.log", line),
+                *(
+                    Evidence(f"{where}.nvml.hangs_at", call)
+                    for where, place in places(facts)
+                    if (call := known(place.nvml.hangs_at))
+                ),
+            ),
+        )
+
+    @staticmethod
+    def _is_ill(facts: Facts) -> bool:
+        """Now; not once, before a reset."""
+        if cuda_codes(facts):
+            return True
+        return any(
+            known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _ill(place, None)
+            for _, place in places(facts)
+        )
+
+
+def _ill(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
+    """Devices whose calls return this code, or any of those that mean that the GPU is ill."""
+    wanted = {code} if code else {10, 15, 16, 999}
+    return tuple(one for one in each(place.nvml.devices) if wanted & set((known(one.codes) or {}).values()))
+
+
+class GpuSaysIll(Rule):
+    id = "gpu-hardware-fault"
+    layer = "hardware"
+    title = "NVML reports a fault of the card or of its slot"
+    source = (
+        "NVML API reference, nvmlReturn_t: IRQ_ISSUE, CORRUPTED_INFOROM",
+        "nvidia-smi manual: return codes",
+    )
+    story = (
+        "A few codes of NVML speak of the hardware itself: 11, no interrupts arrive; 14, the infoROM is corrupted. "
+        "Neither the driver's packages nor containers have a part in it."
+    )
+    needs = ("place.nvml.init | place.nvml.devices",)
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        for where, place in places(facts):
+            for code, (cause, cure) in _ILL.items():
+                devices = _ill(place, code)
+                if known(place.nvml.init) == code or devices:
+                    shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
+                    return self.found(
+                        cause=cause,
+                        fix=(
+                            Step("Switch the machine off and on once:", ("sudo poweroff",)),
+                            Step(f"If it stays: {cure[0].lower()}{cure[1:]}"),
+                        ),
+                        evidence=(
+                            Evidence(f"{where}.nvml.devices", f"GPU {shown}: {codes.nvml(code)}")
+                            if devices
+                            else Evidence(f"{where}.nvml.init", codes.nvml(code)),
+                        ),
+                    )
+        return None
+
+
+class MemoryTaken(Rule):
+    id = "gpu-memory-taken"
+    layer = "framework"
+    title = "Other processes hold the GPU's memory"
+    source = ("CUDA: cudaErrorMemoryAllocation", "PyTorch documentation: CUDA memory management")
+    story = (
+        "A context itself takes some hundred MiB, so on a GPU whose memory is taken even starting fails, with code 2. "
+        "The program that fails need not be the one that holds it: servers reserve most of the memory when they start, "
+        "and processes that were killed badly keep theirs until they are gone."
+    )
+    needs = ("place.nvml.devices",)
+    explains = ("cuda.init=2", "cuda.context=2", "message.out-of-memory", "torch", "onnxruntime", "tensorflow", "jax")
+
+    def look(self, facts: Facts) -> Finding | None:
+        failed = next(((name, code) for name, code in cuda_codes(facts) if code == 2), None)
+        line = said(facts, _OUT_OF_MEMORY)
+        if not (failed or line) or self._is_sliced(facts):
+            return None
+        for where, place in places(facts):
+            for device in each(place.nvml.devices):
+                total, used, count = (
+                    known(device.memory_total),
+                    known(device.memory_used),
+                    known(device.compute_processes),
+                )
+                if total and used and count and used >= _FULL * total:
+                    return self._finding(where, device, (used, total, count), (failed, line))
+        return None
+
+    @staticmethod
+    def _is_sliced(facts: Facts) -> bool:
+        node = known(facts.kubernetes)
+        labels = (known(node.labels) or {}) if node else {}
+        return labels.get("nvidia.com/gpu.sharing-strategy") == "time-slicing" or any(
+            "-SHARED" in v for v in labels.values()
+        )
+
+    def _finding(
+        self,
+        where: Where,
+        device: NvmlDevice,
+        memory: tuple[int, int, int],
+        shown: tuple[tuple[str, int] | None, Evidence | None],
+    ) -> Finding:
+        used, total, count = memory
+        failed, line = shown
+        figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
+        return self.found(
+            where=where,
+            cause=f"GPU {known(device.index)} has {figures}.",
+            fix=(
+                Step("See which they are, and end those that are left over:", ("nvidia-smi",)),
+                Step("Or cap what each takes, such as vLLM's --gpu-memory-utilization, or use another GPU."),
+            ),
+            evidence=(
+                Evidence(f"{where}.nvml.devices", figures),
+                Evidence(failed[0], codes.cuda(failed[1])) if failed else None,
+                line,
+            ),
+        )
+
+
+RULES: tuple[Rule, ...] = (GspTimeout(), GpuSaysIll(), MemoryTaken())

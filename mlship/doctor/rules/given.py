@@ -1,0 +1,228 @@
+"""Rules of what a container asked for and was not given: a GPU that is not there, one that nobody may ask for."""
+
+import re
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.asked import environment, injection, runtime, said, works
+from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import is_tegra, is_wsl, node
+
+_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+_ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
+_UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
+_NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
+
+
+class UnknownDevice(Rule):
+    id = "visible-devices-unknown-gpu"
+    layer = "engine"
+    title = "The container asks for a GPU that this host does not have"
+    source = ("NVIDIA/libnvidia-container src/cli: 'unknown device'", "NVIDIA/nvidia-docker#1360")
+    story = (
+        "NVIDIA_VISIBLE_DEVICES, --gpus device=... and device_ids in compose name GPUs by index or UUID. After a card "
+        "was swapped, a MIG layout changed, or the file went to another machine, the name fits nothing, and "
+        "nvidia-container-cli refuses to start the container."
+    )
+    needs = ("messages | container.error",)
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = said(facts, _UNKNOWN)
+        if line is None or works(facts):
+            return None
+        named = _NAMED.search(line.value)
+        name = named.group(1) if named else environment(facts).get(_VISIBLE, "")
+        here = tuple(uuid for one in each(facts.host.nvml.devices) if (uuid := known(one.uuid)))
+        count = known(facts.host.nvml.device_count)
+        parts = tuple(mig for one in each(facts.host.nvml.devices) for mig in each(one.mig_devices))
+        if name and self._is_here(name, (*here, *parts), count):
+            return None
+        certain = bool(name) and (name.isdigit() or len(here) == count) and count is not None
+        return self.found(
+            where="container",
+            certainty="certain" if certain else "likely",
+            decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L"),),
+            cause=f"The container asks for the GPU {name or 'by a name'} that NVML on this host does not list"
+            + (f"; it counts {count}." if count is not None else "."),
+            fix=(
+                Step("See which there are, and name one of them (or all):", ("nvidia-smi -L",)),
+                Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
+            ),
+            evidence=(
+                line,
+                Evidence("host.nvml.device_count", str(count)) if count is not None else None,
+                *(Evidence("host.nvml.devices", uuid) for uuid in (*here, *parts)[:4]),
+            ),
+        )
+
+    @staticmethod
+    def _is_here(name: str, uuids: tuple[str, ...], count: int | None) -> bool:
+        if re.fullmatch(r"[0-9]{1,6}", name):
+            return count is not None and int(name) < count
+        return any(uuid.startswith(name) for uuid in uuids)
+
+
+class EnvironmentNotAccepted(Rule):
+    id = "visible-devices-not-accepted"
+    layer = "toolkit"
+    title = "The toolkit does not take NVIDIA_VISIBLE_DEVICES from this container"
+    source = ("NVIDIA Container Toolkit: accept-nvidia-visible-devices-envvar-when-unprivileged",)
+    story = (
+        "With that setting off (clusters set it, so that a pod cannot take GPUs by a variable), the variable counts "
+        "only in privileged containers. Others must ask in another way; if they do not, they get nothing."
+    )
+    needs = ("host.toolkit.config", "container.cuda.library | container.device_nodes")
+    explains = (*_FOLLOWS, "runtime-35-no-libcuda")
+
+    def look(self, facts: Facts) -> Finding | None:
+        config, box = known(facts.host.toolkit.config), facts.container
+        asks = environment(facts).get(_VISIBLE, "")
+        if config is None or known(config.accept_envvar_when_unprivileged) is not False or works(facts):
+            return None
+        lacks = is_absent(box.cuda.library) or is_absent(node(box, "/dev/nvidiactl"))
+        if not lacks or asks in {"", "void", "none"} or known(box.host_config.privileged) or runtime(facts) != "nvidia":
+            return None
+        if each(box.host_config.gpus) or each(box.host_config.cdi_devices):
+            return None
+        volumes = known(config.accept_as_volume_mounts) is True
+        mount = commands.run(facts, "--runtime=nvidia", "-v /dev/null:/var/run/nvidia-container-devices/all")
+        return self.found(
+            where="container",
+            cause=f"{_VISIBLE}={asks} is not taken from a container without privileges: the toolkit's config.toml "
+            "says so.",
+            fix=(
+                Step("Ask through the engine instead:", (commands.run(facts, "--device nvidia.com/gpu=all"),)),
+                *((Step("Or by a mount, which this host takes:", (mount,), instead=True),) if volumes else ()),
+                Step(
+                    "Or, where every user of this host may have every GPU, allow it:",
+                    (f"sudo nvidia-ctk config --in-place --set {_ACCEPT}=true",),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                Evidence("host.toolkit.config", "accept-nvidia-visible-devices-envvar-when-unprivileged: false"),
+                Evidence("container.env", f"{_VISIBLE}: {asks}"),
+                Evidence("container.host_config.runtime", "nvidia"),
+            ),
+        )
+
+
+class GpuNodeNotGiven(Rule):
+    id = "gpu-node-not-in-container"
+    layer = "engine"
+    title = "The container has the driver's control node, and no GPU's"
+    source = ("NVIDIA/open-gpu-kernel-modules: /dev/nvidiactl and /dev/nvidiaN", "Docker: --device")
+    story = (
+        "/dev/nvidiactl leads to the driver, /dev/nvidia0 and so on to the GPUs. Where nodes are listed by hand "
+        "(--device, a pod's hostPath, LXC), the GPU's own is easily left out, or it has another number than 0: "
+        "NVML then works and counts none, and CUDA returns 100."
+    )
+    needs = ("container.device_nodes", "container.nvml.device_count | container.cuda.init")
+    explains = ("nvml.count=0", "cuda.init=100", "cuda.runtime=*", *_FOLLOWS[2:])
+
+    def look(self, facts: Facts) -> Finding | None:
+        box = facts.container
+        nodes = known(box.device_nodes) or {}
+        gpus = [path for path in nodes if re.fullmatch(r"/dev/nvidia[0-9]+", path)]
+        if (
+            not gpus
+            or any(known(nodes[path]) is not None for path in gpus)
+            or known(node(box, "/dev/nvidiactl")) is None
+        ):
+            return None
+        fails = known(box.nvml.device_count) == 0 or known(box.cuda.init) == 100
+        hidden = environment(facts).get(_VISIBLE) == "none" or not all(is_absent(nodes[path]) for path in gpus)
+        if not fails or hidden or is_wsl(facts) or is_tegra(facts) or known(facts.host.nvml.init) not in {0, None}:
+            return None
+        code = known(box.cuda.init)
+        return self.found(
+            where="container",
+            cause=f"{', '.join(sorted(gpus))}: no node of a GPU is in the container, though /dev/nvidiactl is.",
+            fix=(
+                Step("Give it the GPU by the engine:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step(
+                    "Or, where nodes are listed by hand, list the GPU's too; see which the host has:",
+                    ("ls -l /dev/nvidia[0-9]*",),
+                    instead=True,
+                ),
+            ),
+            evidence=(
+                *(Evidence("container.device_nodes", f"{path}: not there") for path in sorted(gpus)[:2]),
+                Evidence("container.device_nodes", "/dev/nvidiactl: there"),
+                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
+                Evidence("container.injection", how) if (how := injection(facts)) else None,
+            ),
+        )
+
+
+class ResourceNotOffered(Rule):
+    id = "k8s-resource-not-offered"
+    layer = "kubernetes"
+    title = "A pod asks for a GPU resource that this node does not offer"
+    source = (
+        "NVIDIA/k8s-device-plugin README: resources, MIG strategies, sharing",
+        "Kubernetes: scheduling of device plugins' resources",
+    )
+    story = (
+        "The scheduler knows GPUs only by what a device plugin offers. Without a plugin the node offers none; with the "
+        "MIG strategy 'mixed' it offers nvidia.com/mig-... and not nvidia.com/gpu; a pod that asks for more than one "
+        "node has never fits. The pod stays Pending with 'Insufficient nvidia.com/...'."
+    )
+    needs = ("kubernetes",)
+    explains = ("message.insufficient-gpu",)
+
+    def look(self, facts: Facts) -> Finding | None:
+        node_facts = known(facts.kubernetes)
+        offered = known(node_facts.capacity) or known(node_facts.allocatable) if node_facts else None
+        if node_facts is None or offered is None or known(facts.host.nvml.init) not in {0, None}:
+            return None
+        for pod in each(node_facts.pods):
+            asks = {k: n for k, n in (known(pod.requests) or {}).items() if k.startswith("nvidia.com/")}
+            short = [(k, n) for k, n in sorted(asks.items()) if offered.get(k, 0) < n]
+            if known(pod.role) == "workload" and known(pod.phase) == "Pending" and short:
+                return self._finding(facts, short[0], offered, known(pod.name) or "POD")
+        return None
+
+    def _finding(self, facts: Facts, short: tuple[str, int], offered: dict[str, int], pod: str) -> Finding:
+        name, wants = short
+        there = {k: n for k, n in offered.items() if n and k.startswith("nvidia.com/")}
+        listed = ", ".join(f"{k}: {n}" for k, n in sorted(there.items())) or "no GPU"
+        return self.found(
+            cause=f"The pod {pod} asks for {wants} {name}, and this node offers {listed}.",
+            fix=self._fix(facts, name, there),
+            evidence=(
+                Evidence("kubernetes.pods", f"{pod}: Pending, asks for {name}: {wants}"),
+                Evidence("kubernetes.capacity", listed),
+            ),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, name: str, there: dict[str, int]) -> tuple[Step, ...]:
+        node_facts = known(facts.kubernetes)
+        plugins = [one for one in each(node_facts.pods) if known(one.role) == "device-plugin"] if node_facts else []
+        if there and name not in there:
+            return (Step(f"Ask for what there is in the pod's limits: {', '.join(sorted(there))}."),)
+        if there:
+            return (Step("Ask for no more than one node has, or split the work over several pods."),)
+        if plugins:
+            pod = quote(known(plugins[0].name) or "POD")
+            space = quote(known(plugins[0].namespace) or "kube-system")
+            return (Step("The device plugin offers nothing: see why:", (f"kubectl logs -n {space} {pod}",)),)
+        return (
+            Step(
+                "Install NVIDIA's device plugin (or the GPU Operator, which brings it):",
+                (
+                    "helm repo add nvdp https://nvidia.github.io/k8s-device-plugin",
+                    "helm upgrade -i nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --create-namespace",
+                ),
+            ),
+            Step("See what the node then offers:", ("kubectl describe node NODE | grep nvidia.com",)),
+        )
+
+
+RULES: tuple[Rule, ...] = (UnknownDevice(), EnvironmentNotAccepted(), GpuNodeNotGiven(), ResourceNotOffered())

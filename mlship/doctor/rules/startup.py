@@ -1,0 +1,226 @@
+"""Rules of a GPU that does not start although its driver is there, and of what it lost while the machine slept."""
+
+from shlex import quote
+
+from mlship.doctor import codes, commands
+from mlship.doctor.facts.fact import is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.views import cuda_codes, gpus, is_wsl, kernel_driver, log_line, node, variable
+
+_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+_NO_START = r"(?i)RmInitAdapter failed|rm_init_adapter failed|probe with driver nvidia failed with error -1\b"
+_NO_FIRMWARE = r"(?i)(firmware|gsp)[^ ]*.*(not found|failed to load|error -2|mismatch|no such file)|gsp_.*\.bin.*fail"
+_VGPU_DIFFERS = r"(?i)vgpu.*(version|mismatch|incompatible|not supported)"
+_NO_WINDOW = r"BAR ?\d[^:]* is 0M|BAR \d.*(no space|can't assign|failed to assign)|I/O region assigned .* is invalid"
+_SLEPT = r"PM: (suspend|hibernation|resume)|suspend exit|Waking up from system sleep"
+_KEEP_MEMORY = (
+    "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | sudo tee /etc/modprobe.d/nvidia-sleep.conf"
+)
+_PIPES = "/tmp/nvidia-mps"  # noqa: S108  where the daemon has them unless it is told otherwise
+_MPS = {805, 806, 807, 808, 809, 810}
+
+
+def _counts_all(facts: Facts) -> bool | None:
+    """NVML on the host counts every GPU of the bus; None where that is not known."""
+    nvml, code = facts.host.nvml, known(facts.host.nvml.init)
+    count = known(nvml.device_count)
+    if count is None:
+        return None if code in {None, 0, 12, 18} else False
+    return count >= len(gpus(facts)) > 0
+
+
+class NoAddressWindow(Rule):
+    id = "pci-window-not-assigned"
+    layer = "hardware"
+    title = "The firmware gave the GPU no address window large enough"
+    source = (
+        "NVIDIA/open-gpu-kernel-modules nv-pci.c: 'This PCI I/O region assigned to your NVIDIA device is invalid'",
+    )
+    story = (
+        "A GPU's memory is reached through a window of addresses (BAR) that the firmware assigns. Data-center GPUs "
+        "want tens of GiB, which lie above 4 GiB; where the firmware, or a virtual machine, has that switched off, the "
+        "window is missing and the driver refuses the GPU. Installing the driver again changes nothing."
+    )
+    needs = ("kernel.log", "host.nvml.device_count | host.nvml.init")
+    explains = (*_FOLLOWS, "gpu-does-not-initialise")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, _NO_WINDOW)
+        if line is None or _counts_all(facts) is not False or not gpus(facts):
+            return None
+        return self.found(
+            cause="A PCI window of the GPU was not assigned, so the driver cannot reach it.",
+            fix=(
+                Step(
+                    "In the firmware's settings: switch on Above 4G Decoding (and Resizable BAR), update the firmware."
+                ),
+                Step(
+                    "In a virtual machine: give it UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."
+                ),
+                Step("Or have the kernel assign it: add pci=realloc to the kernel's command line.", instead=True),
+            ),
+            evidence=(Evidence("kernel.log", line),),
+        )
+
+
+class DoesNotInitialise(Rule):
+    id = "gpu-does-not-initialise"
+    layer = "hardware"
+    title = "The driver has the GPU and cannot start it"
+    source = (
+        "NVIDIA/open-gpu-kernel-modules nv.c: 'RmInitAdapter failed!'",
+        "NVIDIA driver README: GSP firmware",
+    )
+    story = (
+        "The module is loaded and found the GPU, and starting it failed: 'RmInitAdapter failed' in the kernel log, and "
+        "NVML counts no device. Common causes are firmware files of another version than the module, a GPU that was "
+        "not reset after it had been passed to a virtual machine, and failing hardware."
+    )
+    needs = ("kernel.log", "host.nvml.device_count | host.nvml.init")
+    explains = _FOLLOWS
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, _NO_START)
+        if line is None or _counts_all(facts) is not False or not gpus(facts):
+            return None
+        firmware, virtual = log_line(facts, _NO_FIRMWARE), log_line(facts, _VGPU_DIFFERS)
+        if virtual:
+            return self._as_vgpu(facts, line, virtual)
+        return self.found(
+            cause="The kernel module found the GPU and could not start it"
+            + (": its firmware file is missing, or of another version." if firmware else "."),
+            fix=(*(self._firmware(facts) if firmware else ()), *self._otherwise(again=firmware is not None)),
+            evidence=(Evidence("kernel.log", line), Evidence("kernel.log", firmware) if firmware else None),
+        )
+
+    def _as_vgpu(self, facts: Facts, line: str, virtual: str) -> Finding:
+        version = kernel_driver(facts) or "in this guest"
+        return self.found(
+            cause=f"The driver {version} of this virtual machine and the vGPU manager of its host do not fit.",
+            fix=(
+                Step("Install the guest driver of the same vGPU release as the host's manager; ask who runs the host."),
+                Step("Or have the host's vGPU manager updated.", instead=True),
+            ),
+            evidence=(Evidence("kernel.log", virtual), Evidence("kernel.log", line)),
+        )
+
+    @staticmethod
+    def _firmware(facts: Facts) -> tuple[Step, ...]:
+        version = kernel_driver(facts) or "VERSION"
+        return (
+            Step(
+                "Install the driver's firmware of the module's version, and restart:",
+                (f"ls /lib/firmware/nvidia/{version}/", commands.initramfs(facts), "sudo reboot"),
+            ),
+        )
+
+    @staticmethod
+    def _otherwise(*, again: bool) -> tuple[Step, ...]:
+        first = "If that does not help: switch" if again else "Switch"
+        return (
+            Step(f"{first} the machine off and on; a restart does not always reset a GPU:", ("sudo poweroff",)),
+            Step(
+                "If it stays: try the GPU in another slot or machine; the lines before it in the log say what failed."
+            ),
+        )
+
+
+class LostInSleep(Rule):
+    id = "uvm-lost-after-suspend"
+    layer = "kernel module"
+    title = "CUDA stopped working when the machine slept"
+    source = (
+        "NVIDIA driver README: power management, NVreg_PreserveVideoMemoryAllocations",
+        "ollama docs/troubleshooting",
+    )
+    story = (
+        "After suspend the UVM module can be left in a state in which cuInit returns 999, while nvidia-smi works and "
+        "every node is there. Loading the module anew mends it; keeping video memory over sleep prevents it."
+    )
+    needs = ("kernel.log", "host.cuda.init", "host.nvml.init")
+    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        line = log_line(facts, _SLEPT)
+        if line is None or known(facts.host.cuda.init) != 999 or known(facts.host.nvml.init) != 0 or is_wsl(facts):
+            return None
+        if is_absent(node(facts.host, "/dev/nvidia-uvm")) or log_line(facts, r"request_free_mem_region"):
+            return None
+        return self.found(
+            cause="The machine slept, and the UVM module did not come back from it: NVML works, cuInit does not.",
+            fix=(
+                Step(
+                    "Load the module anew, while no process uses a GPU:",
+                    ("sudo rmmod nvidia_uvm", "sudo modprobe nvidia_uvm"),
+                ),
+                Step(
+                    "So that it survives sleep:",
+                    (
+                        _KEEP_MEMORY,
+                        "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume",
+                    ),
+                ),
+            ),
+            evidence=(
+                Evidence("kernel.log", line),
+                Evidence("host.cuda.init", codes.cuda(999)),
+                Evidence("host.nvml.init", codes.nvml(0)),
+            ),
+        )
+
+
+class MpsNotReached(Rule):
+    id = "mps-not-reached"
+    layer = "driver user space"
+    title = "CUDA does not get through to the MPS server"
+    source = ("NVIDIA Multi-Process Service documentation", "CUDA cuda.h: CUDA_ERROR_MPS_CONNECTION_FAILED and others")
+    story = (
+        "A program that finds CUDA_MPS_PIPE_DIRECTORY (or a GPU in exclusive mode with MPS) talks to the MPS daemon by "
+        "pipes in a folder. Where the daemon does not run, runs for another user, is full, or the folder is not in the "
+        "container, CUDA fails with 805 to 810. The driver and the GPU are well."
+    )
+    needs = ("place.cuda.init | place.cuda.devices | place.cuda.runtime_code",)
+    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
+
+    def look(self, facts: Facts) -> Finding | None:
+        found = next(((name, code) for name, code in cuda_codes(facts) if code in _MPS), None)
+        if found is None:
+            return None
+        name, code = found
+        inside = name.startswith("container")
+        folder = known(variable(facts.container if inside else facts.host, "CUDA_MPS_PIPE_DIRECTORY"))
+        runs = known(facts.host.mps)
+        return self.found(
+            where="container" if inside else "host",
+            cause="CUDA finds no MPS server that takes it"
+            + (": the daemon does not run." if runs is False else f" ({codes.cuda(code)})."),
+            fix=self._fix(facts, folder, inside=inside, runs=runs is True),
+            evidence=(
+                Evidence(name, codes.cuda(code)),
+                Evidence("host.mps", "runs" if runs else "does not run") if runs is not None else None,
+                Evidence("env.CUDA_MPS_PIPE_DIRECTORY", folder) if folder else None,
+            ),
+        )
+
+    @staticmethod
+    def _fix(facts: Facts, folder: str | None, *, inside: bool, runs: bool) -> tuple[Step, ...]:
+        start = Step(
+            "Start the daemon on the host, as the user whose programs use it:", ("nvidia-cuda-mps-control -d",)
+        )
+        pipe = folder or _PIPES
+        mount = commands.run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
+        return (
+            *(() if runs else (start,)),
+            *((Step("Give the container the daemon's folder and the host's IPC:", (mount,)),) if inside else ()),
+            *(
+                (Step("End clients that are left over: the server takes 48 on a GPU.", ("nvidia-smi",)),)
+                if runs
+                else ()
+            ),
+            Step("Or do without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
+        )
+
+
+RULES: tuple[Rule, ...] = (NoAddressWindow(), DoesNotInitialise(), LostInSleep(), MpsNotReached())
