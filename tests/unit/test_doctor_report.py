@@ -69,9 +69,10 @@ def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
     for line in lines:
         one_word = " " not in line.strip()
         assert len(line) <= WIDTH or COMMAND.match(line) or one_word, line
-    heads = [line for line in lines if line in ORDER]
-    assert heads == [head for head in ORDER if head in heads]
-    assert {"  Fix", "  Evidence", "  To read more"} <= set(heads)
+    for cause in "\n".join(lines).split("\nCause")[1:]:  # each cause has its own fix and evidence, in the same order
+        heads = [line for line in cause.splitlines() if line in ORDER]
+        assert heads == [head for head in ORDER if head in heads]
+        assert {"  Fix", "  Evidence", "  To read more"} <= set(heads)
 
 
 @pytest.mark.parametrize("name", NAMES)

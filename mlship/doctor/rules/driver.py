@@ -173,7 +173,7 @@ class NewLibcudaOldModule(Rule):
 class StrayLibrary(Rule):
     id = "stray-driver-library"
     layer = "driver user space"
-    title = "The loader takes a driver library of another version, though the right one is there"
+    title = "A driver library of another version comes first on the loader's path"
     source = ("ld.so(8): LD_LIBRARY_PATH", "NVML API reference, nvmlReturn_t: NVML_ERROR_LIB_RM_VERSION_MISMATCH")
     story = (
         "The driver that is installed and the module fit each other, and the loader finds another copy first: from a "

@@ -67,7 +67,7 @@ class DaemonJsonBroken(Rule):
 class RuntimeBinaryMissing(Rule):
     id = "nvidia-runtime-binary-missing"
     layer = "engine"
-    title = "The engine is configured for the nvidia runtime, and its program is not there"
+    title = "The engine's nvidia runtime names a program that is not there"
     source = ("NVIDIA Container Toolkit install guide", "NVIDIA/nvidia-docker#1028")
     story = (
         "daemon.json (or containerd's configuration) names nvidia-container-runtime, which the toolkit's package "
