@@ -20,6 +20,7 @@ from mlship.doctor.views import is_compat, kernel_driver, places
 
 Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
 _CODE = re.compile(r"(sm|compute)_([0-9]+)([0-9])[a-z]?")
+_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 _MEASURED = "measured here"
 
 
@@ -144,7 +145,7 @@ def _gpus(facts: Facts, place: Place) -> tuple[Gpu, ...]:
         found = {
             Gpu(known(device.name) or "the GPU", capability): None
             for device in listed
-            if (capability := known(device.compute_capability))
+            if (capability := known(device.compute_capability)) and _CAPABILITY.fullmatch(capability)
         }
         if found:
             return tuple(found)

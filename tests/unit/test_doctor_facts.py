@@ -112,3 +112,9 @@ def test_the_page_is_current(request: pytest.FixtureRequest) -> None:
         PAGE.write_text(f"{head}{MARKS[0]}\n{tables()}\n{MARKS[1]}{tail}", encoding="utf-8")
         return
     assert written.strip() == tables().strip(), "run pytest --update-golden"
+
+
+def test_null_for_a_group_says_that_none_of_it_is_there() -> None:
+    facts = parse_facts('{"schema": 1, "kernel": {"nvidia": null}, "host": {"docker": null}, "container": null}', "f")
+    assert (facts.kernel.nvidia.version, facts.host.docker.binary) == (None, None)
+    assert facts.container == Facts().container

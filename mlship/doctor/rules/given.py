@@ -128,6 +128,8 @@ class GpuNodeNotGiven(Rule):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         nodes = known(box.device_nodes) or {}
+        if known(box.env) is None:
+            return None
         gpus = [path for path in nodes if re.fullmatch(r"/dev/nvidia[0-9]+", path)]
         if (
             not gpus
