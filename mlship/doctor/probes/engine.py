@@ -29,6 +29,8 @@ class DockerProbe:
 
     def read(self, look: Look) -> Facts:
         if not live(look.root) and (look.image or look.container) is None:
+            if here(look.root) == "container":  # its files are not the host's
+                return Facts()
             return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
         info = self.engine.about()
         docker = docker_of(info)
