@@ -22,7 +22,7 @@ class UnknownDevice(Rule):
     id = "visible-devices-unknown-gpu"
     layer = "engine"
     title = "The container asks for a GPU that this host does not have"
-    source = ("NVIDIA/libnvidia-container src/cli: 'unknown device'", "NVIDIA/nvidia-docker#1360")
+    source = "NVIDIA/libnvidia-container src/cli: 'unknown device'"
     story = (
         "NVIDIA_VISIBLE_DEVICES, --gpus device=... and device_ids in compose name GPUs by index or UUID. After a card "
         "was swapped, a MIG layout changed, or the file went to another machine, the name fits nothing, and "
