@@ -11,7 +11,7 @@ from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import FOLLOWS_FROM_NO_DRIVER, describe, free_gpus
 from mlship.doctor.versions import branch
-from mlship.doctor.views import architecture, kernel_driver, log_line
+from mlship.doctor.views import PRE_TURING, architecture, kernel_driver, log_line
 
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
 _WANTS_OPEN = r"requires use of the NVIDIA open kernel modules|requires .*open (GPU )?kernel modules"
@@ -91,9 +91,11 @@ class DriverDoesNotKnowGpu(Rule):
     @staticmethod
     def _range(gpu: PciDevice, line: str | None) -> tuple[int | None, int | None]:
         """By the generation; the module's own word, where it names this GPU, counts more."""
-        named = _FAMILY.search(line or "")
-        legacy = _LEGACY.search(line or "")
-        if legacy and (named is None or named.group(1).lower() == (known(gpu.device) or "").lower()):
+        named, legacy = _FAMILY.search(line or ""), _LEGACY.search(line or "")
+        device = (known(gpu.device) or "").lower()
+        # The log wraps: the line that names the GPU is often another one than this.
+        fits = named.group(1).lower() == device if named else architecture(gpu) in {None, *PRE_TURING}
+        if legacy and fits:
             return None, int(legacy.group(1))
         return _branches(architecture(gpu))
 

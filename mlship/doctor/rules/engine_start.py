@@ -68,7 +68,7 @@ class RuntimeBinaryMissing(Rule):
     id = "nvidia-runtime-binary-missing"
     layer = "engine"
     title = "The engine's nvidia runtime names a program that is not there"
-    source = ("NVIDIA Container Toolkit install guide", "NVIDIA/nvidia-docker#1028")
+    source = ("NVIDIA Container Toolkit install guide",)
     story = (
         "daemon.json (or containerd's configuration) names nvidia-container-runtime, which the toolkit's package "
         "brings. Where the package was removed, or installed elsewhere, every container with that runtime fails, and "
@@ -135,7 +135,7 @@ class OldToolkitWithCgroup2(Rule):
     id = "toolkit-older-than-cgroup-v2"
     layer = "toolkit"
     title = "libnvidia-container is too old for cgroup v2"
-    source = ("NVIDIA/libnvidia-container 1.8.0 release notes: cgroup v2", "NVIDIA/nvidia-docker#1447")
+    source = ("NVIDIA/libnvidia-container 1.8.0 release notes: cgroup v2",)
     story = (
         "Until 1.8.0 libnvidia-container knew only cgroup v1, and does not find its devices controller on a "
         "distribution that mounts v2 alone (Debian 11, Ubuntu 22.04, Fedora 31 and newer)."

@@ -29,7 +29,7 @@ class GspTimeout(Rule):
     id = "gsp-firmware-timeout"
     layer = "hardware"
     title = "The GPU's own processor (GSP) no longer answers (Xid 119 or 120)"
-    source = ("NVIDIA Xid errors: 119 and 120", "NVIDIA/open-gpu-kernel-modules#446", "NVIDIA/gpu-operator#634")
+    source = ("NVIDIA Xid errors: 119 and 120",)
     story = (
         "Newer drivers run part of themselves on the GPU. Where that stops, every call waits for it: nvidia-smi hangs, "
         "programs and container tools run into their time limits. A reset or a restart brings it back; some drivers "

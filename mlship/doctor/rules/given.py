@@ -22,7 +22,7 @@ class UnknownDevice(Rule):
     id = "visible-devices-unknown-gpu"
     layer = "engine"
     title = "The container asks for a GPU that this host does not have"
-    source = ("NVIDIA/libnvidia-container src/cli: 'unknown device'", "NVIDIA/nvidia-docker#1360")
+    source = ("NVIDIA/libnvidia-container src/cli: 'unknown device'",)
     story = (
         "NVIDIA_VISIBLE_DEVICES, --gpus device=... and device_ids in compose name GPUs by index or UUID. After a card "
         "was swapped, a MIG layout changed, or the file went to another machine, the name fits nothing, and "
@@ -33,7 +33,7 @@ class UnknownDevice(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _UNKNOWN)
-        if line is None or works(facts):
+        if line is None or works(facts) or is_tegra(facts) or "tegra" in line.value:
             return None
         named = _NAMED.search(line.value)
         name = named.group(1) if named else environment(facts).get(_VISIBLE, "")

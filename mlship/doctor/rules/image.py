@@ -3,6 +3,7 @@
 from shlex import quote
 
 from mlship.doctor import codes, commands
+from mlship.doctor.asked import environment
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
@@ -206,7 +207,8 @@ class CompatOnGeForce(Rule):
     @staticmethod
     def _fix(facts: Facts, place: Place, version: str | None) -> tuple[Step, ...]:
         """Within one CUDA major the host's own libcuda usually does: minor-version compatibility."""
-        image, driver = known(facts.image.cuda_version), _driver_cuda(facts)
+        image = known(facts.image.cuda_version) or environment(facts).get("CUDA_VERSION")
+        driver = _driver_cuda(facts)
         needed = f"{branch(version)} or newer" if version else "what the image's CUDA needs"
         newest = f" (this driver runs CUDA {driver})" if driver else ""
         steps = (
