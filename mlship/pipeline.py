@@ -208,16 +208,12 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     )
 
 
-def smoke_device(prepared: Prepared, asked: Device | None, *, skip: bool) -> Device | None:
+def smoke_device(prepared: Prepared, asked: Device | None) -> Device:
     """What to test on: what is asked for, else what the image is made for.
 
     Raises:
-        UsageError: the options exclude each other, or the image is not made for a GPU.
+        UsageError: the image is not made for a GPU.
     """
-    if skip and asked:
-        raise UsageError(f"--smoke {asked} and --no-smoke exclude each other", hint="drop one of the two")
-    if skip:
-        return None
     if asked == "gpu" and prepared.plan.gpu is None:
         raise UsageError("--smoke gpu: this image is not made for a GPU", hint="add `gpu:` to mlship.yaml")
     return asked or ("gpu" if prepared.plan.gpu else "cpu")

@@ -42,10 +42,13 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
     from mlship.engine.docker import DockerEngine
+    from mlship.errors import UsageError
     from mlship.image.reference import check_reference
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
+    if smoke and no_smoke:
+        raise UsageError(f"--smoke {smoke.value} and --no-smoke exclude each other", hint="drop one of the two")
     name = check_reference(tag) if tag is not None else None
     prepared = pipeline.prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     for warning in prepared.warnings:
@@ -53,7 +56,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     options = pipeline.BuildOptions(
         tag=name,
         push=push,
-        smoke=pipeline.smoke_device(prepared, smoke.value if smoke else None, skip=no_smoke),
+        smoke=None if no_smoke else pipeline.smoke_device(prepared, smoke.value if smoke else None),
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),

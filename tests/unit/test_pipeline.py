@@ -12,7 +12,7 @@ from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord
-from mlship.pipeline import BuildOptions, Prepared, build, prepare
+from mlship.pipeline import BuildOptions, Prepared, build, prepare, smoke_device
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
@@ -101,6 +101,13 @@ def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.Capt
     assert (report.smoke, report.smoke_s) == (None, None)
     show_build(report)
     assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built and not tested")
+
+
+def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Prepared) -> None:
+    assert smoke_device(prepared, None) == "cpu"
+    with pytest.raises(UsageError, match="not made for a GPU") as caught:
+        smoke_device(prepared, "gpu")
+    assert "gpu:" in caught.value.hint
 
 
 def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
