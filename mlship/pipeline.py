@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
+from mlship.image.context import build_context
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
 from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.cuda_names import brings_cuda
+from mlship.lock.record import Trace
+from mlship.lock.trace import read_trace
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
 from mlship.project.git import read_revision
@@ -238,11 +241,26 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         tag=tag,
         secrets=build_secrets(settings),
         contexts={"wheelhouse": stage(settings, (*prepared.lock.pins, *installer), cache_folder())},
+        folders={"packages": build_context(prepared.plan, prepared.lock, prepared.config)},
         builder=options.builder,
         cache_from=options.cache_from,
         cache_to=options.cache_to,
         epoch=prepared.plan.epoch,
     )
+
+
+def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
+    """Let the server run once in the build, and note which modules it imports.
+
+    Raises:
+        UsageError: it does not become ready, or does not answer the sample; the message has its last words.
+        EngineError, BuildError, TransientError: from the engine.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlship-trace-") as folder:
+        asked = request(prepared, prepared.plan.tag, BuildOptions())
+        asked = replace(asked, tag=None, target="trace", export=Path(folder))
+        engine.build(asked, retitled(watch, titles(prepared.dockerfile)))
+        return read_trace((Path(folder) / "trace.json").read_bytes())
 
 
 def _pages(prepared: Prepared) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         list[str] | None,
         typer.Option("--upgrade-package", "-P", metavar="NAME", help="Let this pin move. Repeatable."),
     ] = None,
+    no_trace: Annotated[
+        bool, typer.Option("--no-trace", help="Do not run the server to see what it imports; compile everything.")
+    ] = False,
     driver: Driver = None,
     compute_capability: Capabilities = None,
     json: Json = False,
@@ -29,6 +32,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     """Resolve the requirements for the image's Python and platform, every pin with hashes.
 
     Pins that still fit stay as they are. For a model on GPUs, CUDA is chosen first: the newest that every host runs.
+    Then the server runs once in a build: byte code is compiled for the modules that it imports, and no others.
     """
     from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
@@ -45,6 +49,10 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         _check(directory, config, now, json=json)
     else:
         _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
+    if not check and not no_trace:
+        from mlship.cli.trace import trace_into_lock
+
+        trace_into_lock(directory, fleet)
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 from uuid import uuid4
 
 
@@ -82,6 +82,7 @@ class StepBytes:
     total: int
 
 
+Compression: TypeAlias = Literal["zstd", "gzip"]
 BuildEvent: TypeAlias = StepStarted | StepFinished | StepOutput | StepBytes
 BuildWatcher: TypeAlias = Callable[[BuildEvent], None]
 
@@ -99,8 +100,10 @@ class BuildRequest:
         export: folder that the target stage's files are written to, instead of an image.
         secrets: BuildKit secrets by id; they reach a RUN that mounts them and no layer.
         contexts: named contexts; each replaces the stage of the same name.
+        folders: named contexts too, given as files by path instead of a folder.
         cache_from: as buildx takes them (type=registry,ref=...), or just a reference in a registry; cache_to likewise.
         epoch: SOURCE_DATE_EPOCH, seconds; None leaves the times to the engine.
+        compression: of the layers that are new; those of the base stay as they are.
     """
 
     dockerfile: str
@@ -112,10 +115,12 @@ class BuildRequest:
     export: Path | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     contexts: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     epoch: int | None = None
+    compression: Compression = "zstd"
 
 
 def _new_name() -> str:

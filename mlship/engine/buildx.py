@@ -20,10 +20,12 @@ class BuildFiles:
 
     Attributes:
         secrets: files by secret id.
+        contexts: folders by the name of the context.
     """
 
     dockerfile: Path
     secrets: Mapping[str, Path]
+    contexts: Mapping[str, Path]
 
 
 def build(request: BuildRequest, watch: BuildWatcher) -> None:
@@ -64,7 +66,7 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
         *(["--tag", request.tag] if request.tag else []),
         *_output(request),
         *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
-        *_each("--build-context", [f"{name}={path}" for name, path in request.contexts.items()]),
+        *_each("--build-context", [f"{name}={path}" for name, path in files.contexts.items()]),
         *_each("--cache-from", [_cache(text) for text in request.cache_from]),
         *_each("--cache-to", [_cache(text, mode="max") for text in request.cache_to]),
         str(request.context),
@@ -74,7 +76,11 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
 def _output(request: BuildRequest) -> list[str]:
     if request.export is not None:
         return ["--output", _csv(type="local", dest=str(request.export))]
-    return ["--load"] if request.tag else ["--output", "type=cacheonly"]
+    if request.tag is None:
+        return ["--output", "type=cacheonly"]
+    # Engines with Docker's older image store keep layers uncompressed, and pass over how they should be compressed.
+    compression = {"compression": request.compression, "oci-mediatypes": "true"}
+    return ["--output", _csv(type="docker", **compression)]
 
 
 def _each(option: str, values: list[str]) -> list[str]:
@@ -101,7 +107,7 @@ def _files(request: BuildRequest) -> Iterator[BuildFiles]:
 
 
 def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
-    """Write a build's Dockerfile, .dockerignore and secrets into a folder that nobody else can read."""
+    """Write a build's Dockerfile, .dockerignore, secrets and folders into a folder that nobody else can read."""
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(request.dockerfile, encoding="utf-8", newline="\n")
     (folder / "Dockerfile.dockerignore").write_text(request.ignore, encoding="utf-8", newline="\n")
@@ -110,7 +116,12 @@ def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
         secrets[name] = folder / f"secret-{number}"
         secrets[name].touch(mode=0o600)
         secrets[name].write_bytes(value)
-    return BuildFiles(dockerfile, secrets)
+    given = {name: folder / f"context-{name}" for name in request.folders}
+    for name, files in request.folders.items():
+        for path, content in files.items():
+            (given[name] / path).parent.mkdir(parents=True, exist_ok=True)
+            (given[name] / path).write_bytes(content)
+    return BuildFiles(dockerfile, secrets, {**request.contexts, **given})
 
 
 def _failed(progress: Progress) -> FailedBuild:

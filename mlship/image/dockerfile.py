@@ -2,15 +2,28 @@
 
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mlship.image.gpu import GpuPlan
-from mlship.image.plan import BuildPlan
+from mlship.image.health import health_code
+from mlship.image.plan import BuildPlan, Weights
+from mlship.lock.groups import GROUPS, Group, Layer
 from mlship.project.paths import LEFT_OUT
 from mlship.render import render
 from mlship.resources import read_package_file, read_template
 
 _STEPS = {"RUN", "COPY", "WORKDIR"}
+# The same bytes each time: whatever a step has written gets one date. 1980-01-01 is the first that a zip file knows;
+# with the commit's, every layer would change with every commit.
+_DATED = "find /layer -exec touch --no-dereference --date=@315532800 {} +"
+_STARTED = "export PYTHONDONTWRITEBYTECODE=1; started=$(($(date +%s) - 60)) && \\"
+_SETTLED = (
+    'find /etc /opt /usr /var -xdev -newermt "@$started" ! -path /etc/hosts ! -path /etc/resolv.conf '
+    "-exec touch --no-dereference --date=@315532800 {} +"
+)
 
 
 def quote(text: str) -> str:
@@ -29,14 +42,19 @@ def dockerfile(plan: BuildPlan) -> str:
         "Dockerfile.j2",
         plan=plan,
         uv=read_template("uv.txt"),
-        copies=[exec_form((*w.files, f"{plan.workdir}/{w.folder}/".replace("//", "/"))) for w in plan.weights],
+        weights=[weights_step(weights, plan.workdir) for weights in plan.weights],
+        groups=list(install_groups(plan)),
+        layers=[(layer, _layer_title(layer)) for layer in plan.layers],
+        compiled="byte code of what is imported" if plan.bytecode == "traced" else "all byte code",
+        started=_STARTED,
+        settled=_SETTLED,
+        dated=_DATED,
         sources=[exec_form((path, f"./{path}")) for path in plan.source],
-        moved=exec_form(("rm", "-f", *moved)) if (moved := [f"./{f}" for w in plan.weights for f in w.files]) else "",
+        moved=shlex.join(("rm", "-f", *moved)) if (moved := [f"./{f}" for w in plan.weights for f in w.files]) else "",
         labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels.items()],
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
         command=exec_form(plan.command),
-        health=exec_form(("python", "-ISc", _health(plan))),
-        installed=plan.pins - len(plan.gpu.compiled if plan.gpu else ()),
+        health=exec_form(("python", "-ISc", health_code(plan.health.url))),
         libraries=read_package_file("image/libraries.py") if plan.gpu else "",
         architectures=_architectures(plan.gpu) if plan.gpu else (),
     )
@@ -44,7 +62,7 @@ def dockerfile(plan: BuildPlan) -> str:
 
 def copied(plan: BuildPlan) -> tuple[str, ...]:
     """The paths of the repository that the Dockerfile names."""
-    return tuple(dict.fromkeys((plan.lock, *plan.source, *(path for w in plan.weights for path in w.files))))
+    return tuple(dict.fromkeys((*plan.source, *(path for w in plan.weights for path in w.files))))
 
 
 def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
@@ -52,8 +70,58 @@ def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
     return render("dockerignore.j2", paths=list(dict.fromkeys((*copied(plan), *linked))), left_out=LEFT_OUT)
 
 
-def _health(plan: BuildPlan) -> str:
-    return f"import urllib.request as r; r.urlopen('{plan.health.url}', timeout=3)"
+@dataclass(frozen=True)
+class InstallGroup:
+    """A stage that installs one group of the lock."""
+
+    name: Group
+    why: str
+    title: str
+
+
+_WHY: dict[Group, str] = {
+    "cuda": "CUDA's libraries: gigabytes that move with the framework at most.",
+    "framework": "The framework, and what comes with it.",
+    "heavy": "Other large wheels.",
+    "light": "All the rest, which moves most often.",
+    "compiled": "Compiled with nvcc, so setuptools, wheel and ninja must be locked where they are needed.\n"
+    "# Without uv's cache, as that would give back what was compiled for another CUDA or another GPU.",
+}
+
+
+def install_groups(plan: BuildPlan) -> Iterator[InstallGroup]:
+    """The groups that the lock has pins of, in order."""
+    for name in GROUPS:
+        packages = [package for layer in plan.layers if layer.group == name for package in layer.packages]
+        if name == "compiled" and packages:
+            yield InstallGroup(name, _WHY[name], f"compile {', '.join(packages)} with nvcc")
+        elif packages:
+            what = packages[0] if len(packages) == 1 else f"{len(packages)} {name} pins"
+            yield InstallGroup(name, _WHY[name], f"install {what} from {plan.lock}, by hash")
+
+
+def _layer_title(layer: Layer) -> str:
+    return ", ".join(layer.packages) if len(layer.packages) < 4 else f"{len(layer.packages)} small packages"
+
+
+@dataclass(frozen=True)
+class WeightsStep:
+    """The step that takes the weights of one folder: each file is mounted, and copied with modes of our own."""
+
+    folder: str
+    mounts: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def weights_step(weights: Weights, workdir: str) -> WeightsStep:
+    """How the weight files of one folder reach their layer."""
+    target = f"/layer{workdir}/{weights.folder}".rstrip("/")
+    mounts, commands = [], []
+    for number, path in enumerate(weights.files):
+        mounts.append(f"""--mount='type=bind,"source={path}",target=/weights/{number}'""")
+        name = shlex.quote(f"{target}/{PurePosixPath(path).name}")
+        commands.append(f"install -D --mode=0444 /weights/{number} {name}")
+    return WeightsStep(weights.folder, tuple(mounts), tuple(commands))
 
 
 def _architectures(gpu: GpuPlan) -> tuple[str, ...]:

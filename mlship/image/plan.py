@@ -1,9 +1,11 @@
 """The plan: everything that is built and why, as one frozen value with JSON both ways. Pure; no engine, no network."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,12 +15,17 @@ from mlship.image.labels import labels
 from mlship.image.serving import forks
 from mlship.image.telemetry import silenced
 from mlship.lock.check import Lock
+from mlship.lock.groups import GROUPS, Layer, package_layers
 from mlship.project.base import base_name, base_reference
 from mlship.project.config import Config, System
 from mlship.project.git import Revision
 from mlship.project.weights import WeightFile
 
-SCHEMA = 1
+Bytecode: TypeAlias = Literal["traced", "everything"]
+
+SCHEMA = 2
+# 1980-01-01, as in the layers: an image of no commit is of no date either, and the same whenever it is built.
+NO_COMMIT = 315532800
 USER = "1001:1001"
 WORKDIR = "/app"
 
@@ -76,7 +83,10 @@ class BuildPlan:
         lock: path of the requirements lock; `pins` counts what it installs.
         source: files and folders of code, sample and golden outputs with them.
         init: a tini is PID 1, because the server forks.
-        epoch: SOURCE_DATE_EPOCH of the build; None where no commit is known.
+        layers: of packages, in their order.
+        bytecode: compiled for the modules that a trace saw, or for everything.
+        keep: patterns of files below site-packages that stay, although nobody loads them.
+        epoch: SOURCE_DATE_EPOCH of the build: the commit's, or a fixed one where no commit is known.
         gpu: None for an image that is for the CPU.
     """
 
@@ -89,13 +99,16 @@ class BuildPlan:
     weights: tuple[Weights, ...]
     source: tuple[str, ...]
     packages: Packages
+    layers: tuple[Layer, ...]
+    bytecode: Bytecode
+    keep: tuple[str, ...]
     env: dict[str, str]
     command: tuple[str, ...]
     init: bool
     port: int
     health: Health
     labels: dict[str, str]
-    epoch: int | None
+    epoch: int
     reasons: tuple[Reason, ...]
     gpu: GpuPlan | None = None
     user: str = USER
@@ -154,14 +167,17 @@ def make_plan(
         weights=_by_folder(weights),
         source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
         packages=_packages(config.system, gpu, init=forks(config.serve.command)),
+        layers=package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ()),
+        bytecode="traced" if lock.record.trace else "everything",
+        keep=config.keep,
         env=_environment(config, lock, gpu),
         command=config.serve.command,
         init=forks(config.serve.command),
         port=config.serve.port,
         health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
         labels=labels(config, version, lock, revision, smoke),
-        epoch=revision.epoch,
-        reasons=tuple(_reasons(config, lock, weights, version, revision)),
+        epoch=NO_COMMIT if revision.epoch is None else revision.epoch,
+        reasons=tuple(_reasons(config, lock, weights, version, revision, gpu)),
         gpu=gpu,
     )
 
@@ -191,7 +207,12 @@ def _packages(system: System, gpu: GpuPlan | None, *, init: bool) -> Packages:
 
 
 def _reasons(
-    config: Config, lock: Lock, weights: tuple[WeightFile, ...], version: str, revision: Revision
+    config: Config,
+    lock: Lock,
+    weights: tuple[WeightFile, ...],
+    version: str,
+    revision: Revision,
+    gpu: GpuPlan | None,
 ) -> Iterator[Reason]:
     yield Reason("base", base_name(config), "glibc wheels install as they are; pinned by digest in mlship.lock")
     yield Reason(
@@ -199,6 +220,7 @@ def _reasons(
         config.requirements.lock,
         f"{len(lock.pins)} pins with hashes, installed with --require-hashes --no-deps",
     )
+    yield from _layer_reasons(config, lock, gpu)
     yield Reason("version", version, _why_version(config, revision))
     size = sum(weight.size for weight in weights)
     yield Reason(
@@ -217,6 +239,22 @@ def _reasons(
         yield Reason("telemetry", f"{silence.variable}={silence.value}", f"else it calls home: {silence.source}")
     for allowed in config.model.allow_pickle:
         yield Reason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
+
+
+def _layer_reasons(config: Config, lock: Lock, gpu: GpuPlan | None) -> Iterator[Reason]:
+    layers = package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ())
+    count = Counter(layer.group for layer in layers)
+    listed = ", ".join(f"{count[group]} {group}" for group in GROUPS if count[group])
+    yield Reason("layers", listed or "none", "a package that changes moves its own layer and no other")
+    if lock.record.trace:
+        modules = f"{lock.record.trace.count} modules"
+        yield Reason("byte code", modules, "what the server imported when `mlship lock` traced it; no other is needed")
+    else:
+        yield Reason(
+            "byte code", "everything", "nothing was traced, so nobody knows what is imported: run `mlship lock`"
+        )
+    if config.keep:
+        yield Reason("keep", ", ".join(config.keep), "set in mlship.yaml")
 
 
 def _why_version(config: Config, revision: Revision) -> str:

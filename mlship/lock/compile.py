@@ -4,10 +4,14 @@ import platform
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
+from pydantic import TypeAdapter
 
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
@@ -15,7 +19,7 @@ from mlship.errors import BuildError, UsageError
 from mlship.lock.failures import explain
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.inputs import InputFile
-from mlship.lock.localfiles import local_files
+from mlship.lock.localfiles import LocalFile, local_files
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
 from mlship.lock.stubs import true_hashes, write_stubs
@@ -38,6 +42,7 @@ _ENVIRONMENT = {
     "COLUMNS": "200",
 }
 _LOCK = "requirements.txt"
+_SIZES = "sizes.json"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
 _PROGRAM = "lock/pip_compile.py"
@@ -78,6 +83,27 @@ class Place:
     reason: str
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """What pip-compile answered.
+
+    Attributes:
+        text: the lock.
+        sizes: bytes of the file that each pin installs, by package; one that nobody tells is missing.
+    """
+
+    text: str
+    sizes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """What pip_compile.py says of one pin."""
+
+    file: str
+    size: int
+
+
 def choose_place(config: Config) -> Place:
     """This machine, where its Python, processor and C library are the image's; else the base image."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -93,7 +119,7 @@ def choose_place(config: Config) -> Place:
     return Place(local=True, reason=f"this machine has Python {config.python} on {config.platform}, as the image")
 
 
-def compile_here(question: Question, work: Path) -> str:
+def compile_here(question: Question, work: Path) -> Compiled:
     """Resolve with this interpreter; `work` is an empty folder.
 
     Raises:
@@ -103,7 +129,8 @@ def compile_here(question: Question, work: Path) -> str:
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
     argv = [sys.executable, "-I", "-c", read_package_file(_PROGRAM), *_command(question, str(output), constraints)]
-    env = {**_ENVIRONMENT, "TMPDIR": str(work)}  # pip leaves its temporary folders behind when it is interrupted
+    # pip leaves its temporary folders behind when it is interrupted.
+    env = {**_ENVIRONMENT, "TMPDIR": str(work), "MLSHIP_SIZES": str(work / _SIZES)}
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
     if question.settings.retries:
@@ -111,10 +138,11 @@ def compile_here(question: Question, work: Path) -> str:
     done = process.run(argv, process.Options(cwd=question.repo, env=env))
     if not done.ok:
         raise explain(done.stderr + done.stdout, question.config)
-    return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
+    text = _without_places(output.read_text(encoding="utf-8"), question.settings, work)
+    return Compiled(text, _sizes(work / _SIZES, {}))
 
 
-def compile_in_image(question: Question, engine: Engine, base: str, work: Path, cache: Path) -> str:
+def compile_in_image(question: Question, engine: Engine, base: str, work: Path, cache: Path) -> Compiled:
     """Resolve in the base image `base` (name@digest).
 
     Raises:
@@ -123,7 +151,8 @@ def compile_in_image(question: Question, engine: Engine, base: str, work: Path, 
     """
     for folder in ("context/lock", "context/repo", "candidates", "out"):
         (work / folder).mkdir(parents=True)
-    originals = write_stubs(local_files(question.settings), work / "candidates")
+    local = local_files(question.settings)
+    originals = write_stubs(local, work / "candidates")
     output: list[str] = []
 
     def watch(event: BuildEvent) -> None:
@@ -139,7 +168,23 @@ def compile_in_image(question: Question, engine: Engine, base: str, work: Path, 
     hashes = Hashes(cache / "hashes.json")
     text = true_hashes(text, originals, hashes)
     hashes.save()
-    return _without_places(text, question.settings, Path("/repo"))
+    return Compiled(_without_places(text, question.settings, Path("/repo")), _sizes(work / "out" / _SIZES, local))
+
+
+def _sizes(path: Path, local: Mapping[str, LocalFile]) -> dict[str, int]:
+    """By canonical name; of a local file that only a stand-in was shown of, its own size."""
+    if not path.exists():
+        return {}
+    told = _sized().validate_json(path.read_bytes())
+    return {
+        str(canonicalize_name(name)): local[one.file].path.stat().st_size if one.file in local else one.size
+        for name, one in sorted(told.items())
+    }
+
+
+@cache
+def _sized() -> TypeAdapter[dict[str, _Sized]]:
+    return TypeAdapter(dict[str, _Sized])
 
 
 def resolver_version(place: Place) -> str:
@@ -163,7 +208,10 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
             base=base,
             resolver=resolver,
             nonce=uuid.uuid4().hex,
-            environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
+            environment=" ".join(
+                f"{name}={shlex.quote(value)}"
+                for name, value in {**_ENVIRONMENT, "MLSHIP_SIZES": f"/lock/{_SIZES}"}.items()
+            ),
             program=read_package_file(_PROGRAM),
             command=shlex.join(
                 ["/resolver/bin/python", "-I", "/pip_compile.py", *_command(question, f"/lock/{_LOCK}", constraints)]

@@ -1,4 +1,4 @@
-"""pip-compile, with two differences.
+"""pip-compile, with three differences.
 
 A hash that a page of links gives is taken, as pip itself takes it: pip-tools downloads every file of a version to hash
 it where the index has no JSON API, and for one torch of download.pytorch.org that is twenty files of 800 MB. pip checks
@@ -7,15 +7,24 @@ the same hashes when it downloads.
 A page of one CUDA's wheels that cannot be reached ends it at once: pip would ask again for each package, for minutes,
 and then take a build of another CUDA from PyPI.
 
+Where MLSHIP_SIZES names a file, it gets the size in bytes of the file that each pin would install, as JSON: what the
+server says, without loading it; a pin that nobody tells the size of is missing.
+
 Run by the resolver's Python, which may be another than mlship's: standard library and pip-tools only.
 """
 
+import json
+import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pip._internal.models.link import Link
+    from pip._internal.network.session import PipSession
     from piptools.repositories.pypi import PyPIRepository
 
 
@@ -51,10 +60,73 @@ def need_pages() -> None:
     setattr(collector, name, fail)
 
 
+def remember_repository() -> "list[PyPIRepository]":
+    """The list that pip-tools' repository will be in, once there is one."""
+    from piptools.repositories.pypi import PyPIRepository
+
+    made: list[PyPIRepository] = []
+    initialise = PyPIRepository.__init__
+
+    def init(self: "PyPIRepository", *arguments: object, **more: object) -> None:
+        made.append(self)
+        initialise(self, *arguments, **more)  # type: ignore[arg-type]
+
+    PyPIRepository.__init__ = init  # type: ignore[method-assign]
+    return made
+
+
+_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
+
+
+def sizes(repository: "PyPIRepository", lock: str) -> "dict[str, dict[str, object]]":
+    """File and size in bytes of what each pin of the lock installs, by its name."""
+    links = dict(_links(repository, lock))
+    with ThreadPoolExecutor(8) as pool:
+        told = pool.map(lambda link: _size(repository.session, link), links.values())
+        found = zip(links.items(), told, strict=True)
+        return {name: {"file": link.filename, "size": size} for (name, link), size in found if size}
+
+
+def _links(repository: "PyPIRepository", lock: str) -> "Iterator[tuple[str, Link]]":
+    for name, version in _PIN.findall(lock):
+        candidates = [one for one in repository.find_all_candidates(name) if str(one.version) == version]
+        best = repository.finder.make_candidate_evaluator(name).compute_best_candidate(candidates).best_candidate
+        if best:
+            yield name, best.link
+
+
+def _size(session: "PipSession", link: "Link") -> int:
+    """0 where nobody tells."""
+    try:
+        if link.is_file:
+            return os.path.getsize(link.file_path)  # noqa: PTH202  standard library, and pip's own path is a str
+        url, plain = link.url_without_fragment, {"Accept-Encoding": "identity"}
+        answer = session.head(url, headers=plain, allow_redirects=True, timeout=20)
+        return int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
+    except Exception:  # noqa: BLE001  whatever pip and its adapters raise: a lock is worth more than a size
+        return 0
+
+
+def write_sizes(made: "list[PyPIRepository]", path: str) -> None:
+    """After a lock was written: the file that MLSHIP_SIZES names."""
+    output = sys.argv[sys.argv.index("--output-file") + 1]
+    with open(output, encoding="utf-8") as file:  # noqa: PTH123
+        found = sizes(made[-1], file.read())
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+        json.dump(found, file)
+
+
 if __name__ == "__main__":
     trust_links()
     need_pages()
+    repositories = remember_repository()
     from piptools.__main__ import cli
 
     sys.argv[0] = "pip-compile"
-    cli()
+    try:
+        cli()
+    except SystemExit as end:
+        if end.code:
+            raise
+    if "MLSHIP_SIZES" in os.environ:
+        write_sizes(repositories, os.environ["MLSHIP_SIZES"])

@@ -11,13 +11,39 @@ from mlship.errors import LockError
 from mlship.files import write_atomic
 
 FILE_NAME = "mlship.lock"
-SCHEMA = 1
+SCHEMA = 2
 # These reach FROM, so a lock edited by hand must not be able to say anything else there.
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 BaseName = Annotated[str, Field(pattern=r"^python:3\.\d+-slim-[a-z]+$")]
+# Of a package or module, so that neither can lead out of the folder where byte code is made.
+Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+Folder = Annotated[str, Field(pattern=r"^(\.|[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*)$")]
+Modules = Annotated[str, Field(pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
 CudaName = Annotated[str, Field(pattern=r"^nvidia/cuda:[0-9.]+-[a-z0-9-]+-ubuntu[0-9.]+$")]
 
 HINT = "run `mlship lock` and commit what it writes"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The Python modules that the server imports until it has answered: byte code is compiled for these.
+
+    Folders are below site-packages, or below the standard library, "." for the folder itself; the modules of a folder
+    are the names of their files without ".py", sorted, in a line.
+
+    Attributes:
+        packages: folders and their modules by package.
+        python: folders and their modules of the standard library.
+    """
+
+    packages: dict[Name, dict[Folder, Modules]]
+    python: dict[Folder, Modules]
+
+    @property
+    def count(self) -> int:
+        """How many modules there are."""
+        folders = (self.python, *self.packages.values())
+        return sum(len(modules.split()) for folder in folders for modules in folder.values())
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,8 @@ class LockRecord:
         digest: the base image's digest (sha256:...).
         resolver: for people: "pip-tools 7.6.2".
         images: digests of NVIDIA's images that something is taken from, by name and tag without registry.
+        sizes: bytes of the wheel that each pin installs, by package; one that its index does not tell is missing.
+        trace: None where nothing was traced.
     """
 
     inputs: dict[str, str]
@@ -40,6 +68,8 @@ class LockRecord:
     digest: Digest
     resolver: str
     images: dict[CudaName, Digest] = field(default_factory=dict)
+    sizes: dict[Name, int] = field(default_factory=dict)
+    trace: Trace | None = None
     schema: int = SCHEMA
 
     def write(self, repo: Path) -> None:
@@ -60,8 +90,10 @@ def read_record(repo: Path) -> LockRecord:
         raise LockError(f"there is no {FILE_NAME}: the dependencies were never locked", hint=HINT) from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise LockError(f"{FILE_NAME} cannot be read: it is not what mlship wrote", hint=HINT) from error
-    if record.schema != SCHEMA:
+    if record.schema > SCHEMA:
         raise LockError(f"{FILE_NAME} was written by a newer mlship", hint="update mlship, or " + HINT)
+    if record.schema < SCHEMA:
+        raise LockError(f"{FILE_NAME} was written by an older mlship, which noted no sizes of wheels", hint=HINT)
     return record
 
 

@@ -80,13 +80,13 @@ def resolve(
     with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
         work = Path(name)
         if place.local:
-            text = compile_here(question, work)
+            compiled = compile_here(question, work)
         else:
-            text = compile_in_image(question, engine, f"{base_reference(config)}@{digest}", work, cache)
-    pins = _checked(text, config)
+            compiled = compile_in_image(question, engine, f"{base_reference(config)}@{digest}", work, cache)
+    text, pins = compiled.text, _checked(compiled.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images)
+    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, compiled.sizes)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
     return Resolved(record, pins, before, place)

@@ -125,6 +125,7 @@ Size = Annotated[str, AfterValidator(_size)]
 Distribution = Annotated[str, AfterValidator(_distribution)]
 DebianPackage = Annotated[str, AfterValidator(_package)]
 Argument = Annotated[str, AfterValidator(_printable), Field(min_length=1)]
+Pattern = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -277,6 +278,11 @@ class Config(Section):
     serve: Serve
     source: Annotated[tuple[RepoPath, ...], Field(min_length=1)] = Field(
         description="Files and folders of your code that go into the image; nothing else does."
+    )
+    keep: tuple[Pattern, ...] = Field(
+        (),
+        description="Files of packages, as patterns below site-packages, that stay in the image. Left out are test "
+        'folders that nothing imports, C headers and static archives. "*" keeps everything.',
     )
     env: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
         default_factory=dict, description="Environment of the image. Never secrets."

@@ -1,0 +1,6 @@
+"""The HEALTHCHECK's program: Python's standard library asks the ready route. Pure."""
+
+
+def health_code(url: str) -> str:
+    """For a `python -ISc`, which fails where the answer is no success."""
+    return f"import urllib.request as r; r.urlopen('{url}', timeout=3)"

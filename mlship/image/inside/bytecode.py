@@ -1,0 +1,176 @@
+"""Compiles byte code into the layers of one group, and leaves out what nobody loads.
+
+    bytecode.py packages FOLDER TARGET     the packages that install.py has laid out
+    bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
+
+FOLDER holds `modules.json` (what a trace saw, as mlship.lock has it; without it everything is compiled), and for
+packages `layers.json` and `prune.json`: {"kinds": [...], "keep": [patterns]}.
+
+Byte code is hash-based and never checked: it stays valid whatever happens to file times. A read-only container cannot
+keep what it compiles, so what is missing here is compiled at every start.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import py_compile
+import shutil
+import sys
+import sysconfig
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  -I leaves it out
+from install import settle, site_packages
+
+CACHE = "/root/.cache/mlship"
+Folders = dict[str, str]
+HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
+ARCHIVES = (".a", ".lib")
+# The parts of the standard library that no server imports.
+NOT_SERVED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages")
+
+
+def main(arguments: list[str]) -> int:
+    command, folder, target = arguments[0], Path(arguments[1]), Path(arguments[2])
+    modules = folder / "modules.json"
+    traced = json.loads(modules.read_text()) if modules.exists() else None
+    if command == "python":
+        jobs = list(python_jobs(traced, target))
+    else:
+        layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())
+        roots = {name: target / layer for layer, names in layers.items() for name in names}
+        prune(target, json.loads((folder / "prune.json").read_text()), traced)
+        jobs = list(package_jobs(traced, roots, target))
+    compile_all(jobs)
+    settle(target)
+    return 0
+
+
+def python_jobs(traced: Folders | None, target: Path) -> Iterator[tuple[str, str, str]]:
+    """Source, byte code, and the source's path when it runs; nothing that the base has compiled already."""
+    library = Path(sysconfig.get_path("stdlib"))
+    for path in named(library, traced) if traced is not None else served(library):
+        where = cached(path)
+        if path.exists() and not where.exists():
+            yield str(path), str(target / where.relative_to("/")), str(path)
+
+
+def served(library: Path) -> Iterator[Path]:
+    for path in sorted(library.rglob("*.py")):
+        if path.relative_to(library).parts[0] not in NOT_SERVED and "tests" not in path.parts:
+            yield path
+
+
+def package_jobs(
+    traced: dict[str, Folders] | None, roots: dict[str, Path], target: Path
+) -> Iterator[tuple[str, str, str]]:
+    """As python_jobs."""
+    if traced is None:
+        sources: Iterable[Path] = sorted(target.rglob("*.py"))
+    else:
+        found = (named(roots[name] / site_packages().relative_to("/"), traced.get(name, {})) for name in sorted(roots))
+        sources = [path for paths in found for path in paths]
+    for path in sources:
+        layer = target / path.relative_to(target).parts[0]
+        if path.exists() and "site-packages" in path.parts:
+            yield str(path), str(cached(path)), f"/{path.relative_to(layer)}"
+
+
+def named(root: Path, folders: Folders) -> Iterator[Path]:
+    for folder, names in sorted(folders.items()):
+        yield from (root / folder / f"{name}.py" for name in names.split())
+
+
+def cached(path: Path) -> Path:
+    return path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
+
+
+def compile_all(jobs: list[tuple[str, str, str]]) -> None:
+    """Several at once; which process compiles what changes nothing in it."""
+    os.makedirs(CACHE, exist_ok=True)  # noqa: PTH103
+    for folder in {os.path.dirname(job[1]) for job in jobs}:  # noqa: PTH120
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    if len(jobs) < 200:
+        for job in jobs:
+            compile_one(job)
+        return
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(compile_one, jobs, chunksize=32))
+
+
+def compile_one(job: tuple[str, str, str]) -> None:
+    """Byte code depends on the Python, the text and the path: where these were compiled before, it is taken."""
+    source, target, shown = job
+    with open(source, "rb") as file:  # noqa: PTH123  thousands of files, and the build waits
+        key = hashlib.sha256(f"{sys.version} {shown}\n".encode() + file.read()).hexdigest()
+    known = os.path.join(CACHE, key)  # noqa: PTH118
+    if not os.path.exists(known):  # noqa: PTH110
+        try:
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(source, f"{known}.{os.getpid()}", shown, doraise=True, invalidation_mode=mode)
+        except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
+            return  # packages hold templates that end in .py and are no Python: they stay as they are
+        os.replace(f"{known}.{os.getpid()}", known)  # noqa: PTH105
+    shutil.copyfile(known, target)
+
+
+def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders] | None) -> None:
+    """Remove what nobody loads, and note in each layer what was removed: bytes and files by kind."""
+    imported = {folder for folders in (traced or {}).values() for folder in folders}
+    for layer in sorted(target.iterdir()):
+        root = layer / site_packages().relative_to("/")
+        gone = [
+            (path, kind)
+            for path in sorted(root.rglob("*"))
+            if not path.is_dir()
+            and (kind := kind_of(path.relative_to(root), imported)) in wanted["kinds"]
+            and not any(fnmatch.fnmatch(str(path.relative_to(root)), pattern) for pattern in wanted["keep"])
+        ]
+        if gone:
+            remove(layer, root, gone)
+
+
+def kind_of(path: Path, imported: set[str]) -> str | None:
+    """Why nobody loads a file, if so. A package of tests that was imported is none."""
+    folders = [str(folder) for folder in path.parents if folder.name == "tests"]
+    if folders and not any(one == folder or one.startswith(f"{folder}/") for one in imported for folder in folders):
+        return "tests"
+    if path.suffix in HEADERS:
+        return "headers"
+    return "archives" if path.suffix in ARCHIVES else None
+
+
+def remove(layer: Path, root: Path, gone: list[tuple[Path, str]]) -> None:
+    told: dict[str, dict[str, int]] = {}
+    for path, kind in gone:
+        entry = told.setdefault(kind, {"bytes": 0, "files": 0})
+        entry["bytes"] += path.lstat().st_size
+        entry["files"] += 1
+        path.unlink()
+    names = {str(path.relative_to(root)) for path, _ in gone}
+    for path, _ in gone:
+        remove_empty(path.parent, root)
+    for record in sorted(root.glob("*.dist-info/RECORD")):
+        lines = record.read_text().splitlines()
+        record.write_text("".join(f"{line}\n" for line in lines if line.split(",")[0].strip('"') not in names))
+    note = layer / "opt/venv/share/mlship" / f"{layer.name}.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"pruned": told}, sort_keys=True))
+
+
+def remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""Installs one group of the lock, and lays out its packages as the image's layers, the same bytes each time.
+
+    install.py FOLDER TARGET UV ...
+
+FOLDER holds `requirements.txt`, the group's own part of the lock, and `layers.json`: names of packages by layer.
+UV ... is the command that installs. Each layer becomes TARGET/<layer>/opt/venv/...; TARGET/../metadata gets what is
+needed to check all groups together.
+
+Where two packages bring the same file, the last by name has it, whatever order the installer chose.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+VENV = Path("/opt/venv")
+# 1980-01-01, the first that a zip file knows. Not the commit's: a layer must not change with every commit.
+EPOCH = 315532800
+# What installers leave: caches, and notes on where a wheel came from, which differ between machines.
+LEFTOVERS = ("uv_cache.json", "uv_build.json", "REQUESTED", "direct_url.json")
+
+
+def main(arguments: list[str]) -> int:
+    folder, target, installer = Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())
+    command = [*installer, "--requirement", str(folder / "requirements.txt")]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        return code
+    wanted = {name for names in layers.values() for name in names}
+    packages = {name: found for name, found in installed().items() if name in wanted}
+    for name in spoilt(packages):
+        subprocess.run([*command, "--reinstall-package", name], check=True)
+    split(layers, packages, target)
+    return 0
+
+
+def installed() -> dict[str, Distribution]:
+    """What lies in the environment, by canonical name."""
+    return {canonical(found.metadata["Name"]): found for found in distributions(path=[str(site_packages())])}
+
+
+def site_packages() -> Path:
+    return VENV / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+
+
+def canonical(name: str) -> str:
+    """PEP 503."""
+    return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
+
+
+def record(package: Distribution) -> dict[Path, str]:
+    """The files of a package, as its RECORD has them, with their hashes; "" where it gives none.
+
+    Byte code is left out, as what a wheel holds of it is of another time, and so is what lies outside.
+    """
+    found: dict[Path, str] = {}
+    for path, hash_, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
+        file = Path(os.path.normpath(site_packages() / path))
+        if "__pycache__" not in file.parts and file.is_relative_to(VENV):
+            found[file] = hash_
+    return found
+
+
+def spoilt(packages: dict[str, Distribution]) -> list[str]:
+    """Packages that should have a file which another one's lies in place of, in order."""
+    owners: dict[Path, dict[str, str]] = defaultdict(dict)
+    for name, package in sorted(packages.items()):
+        for path, hash_ in record(package).items():
+            owners[path][name] = hash_
+    found = set()
+    for path, hashes in owners.items():
+        last = max(hashes)
+        if len(set(hashes.values())) > 1 and hashes[last] and hash_of(path) != hashes[last]:
+            found.add(last)
+    return sorted(found)
+
+
+def hash_of(path: Path) -> str:
+    """As RECORD writes it."""
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def split(layers: dict[str, list[str]], packages: dict[str, Distribution], target: Path) -> None:
+    """Move each package's files to its layer; the last by name first, so that it has what several bring."""
+    layer_of = {name: layer for layer, names in layers.items() for name in names}
+    for name in sorted(packages, reverse=True):
+        keep_metadata(packages[name], target.parent / "metadata")
+        files = [path for path in record(packages[name]) if path.exists() or path.is_symlink()]
+        for path in files:
+            move(path, target / layer_of[name])
+    settle(target)
+
+
+def keep_metadata(package: Distribution, folder: Path) -> None:
+    """What tells the package's name, version and needs."""
+    (info,) = {
+        path.parent for path in record(package) if path.name == "METADATA" and path.parent.suffix == ".dist-info"
+    }
+    for leftover in LEFTOVERS:
+        (info / leftover).unlink(missing_ok=True)
+    target = folder / info.name
+    target.mkdir(parents=True)
+    for name in ("METADATA", "WHEEL"):
+        shutil.copy(info / name, target)
+    lines = (info / "RECORD").read_text().splitlines()
+    kept = [line for line in lines if "__pycache__" not in line and not any(f"/{name}," in line for name in LEFTOVERS)]
+    (info / "RECORD").write_text("".join(f"{line}\n" for line in sorted(kept)))
+    settle(folder)
+
+
+def move(path: Path, layer: Path) -> None:
+    target = layer / path.relative_to("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+
+
+def settle(folder: Path) -> None:
+    """One time, one owner, and modes that say no more than whether a file is a program."""
+    for where, folders, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(where, name)  # noqa: PTH118  thousands of files, and the build waits
+            if not os.path.islink(path):  # noqa: PTH114
+                os.chmod(path, 0o755 if os.stat(path).st_mode & 0o100 else 0o644)  # noqa: PTH101, PTH116
+            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        for name in folders:
+            path = os.path.join(where, name)  # noqa: PTH118
+            if not os.path.islink(path):  # noqa: PTH114
+                os.chmod(path, 0o755)  # noqa: PTH101, S103  readable by all, writable by root
+            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Starts the server, asks it the sample, and notes which Python modules that took.
+
+    trace.py OPTIONS OUTPUT
+
+OPTIONS is JSON: command, port, ready, predict, sample, health (Python code), seconds. OUTPUT gets
+{"packages": {package: {folder: modules}}, "python": {folder: modules}}, or {"why": ...} where the server did not get
+that far.
+
+Python itself says what it imports: it keeps the byte code of every module that it compiles, of every process, below
+PYTHONPYCACHEPREFIX.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import IO
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # -I leaves it out
+from install import installed, record, site_packages
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 15.0
+SAID = 2000
+USER = 1001
+
+
+class ServerError(Exception):
+    """Why nothing could be traced."""
+
+
+def main(arguments: list[str]) -> int:
+    options, output = json.loads(Path(arguments[0]).read_text()), Path(arguments[1])
+    modules = Path(tempfile.mkdtemp(prefix="modules-"))
+    modules.chmod(0o777)
+    try:
+        serve(options, modules)
+        found: object = owned(imported(modules))
+    except ServerError as error:
+        found = {"why": str(error)}
+    output.write_text(json.dumps(found, sort_keys=True))
+    return 0
+
+
+def serve(options: dict[str, object], modules: Path) -> None:
+    """One life of the server, as user 1001: ready, one answer, SIGTERM."""
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(modules), "HOME": "/tmp"}  # noqa: S108  as in the image
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [str(word) for word in options["command"]]  # type: ignore[attr-defined]
+    with tempfile.TemporaryFile() as said:
+        try:
+            server = subprocess.Popen(
+                command,
+                env=env,
+                user=USER,
+                group=USER,
+                extra_groups=[],
+                stdout=said,
+                stderr=said,
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise ServerError(f"{command[0]} cannot be started: {error}") from error
+        try:
+            ask(options, server, said, modules)
+            server.send_signal(signal.SIGTERM)
+            server.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass  # what it imports is known all the same
+        finally:
+            server.kill()
+
+
+def ask(options: dict[str, object], server: subprocess.Popen[bytes], said: IO[bytes], modules: Path) -> None:
+    """Wait until it is ready, as the health check does, then send the sample."""
+    port, deadline = int(str(options["port"])), time.monotonic() + float(str(options["seconds"]))
+    while status(port, "GET", str(options["ready"])) != 200:
+        if server.poll() is not None:
+            raise ServerError(f"the server ended with exit code {server.returncode}{last(said)}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"the server was not ready after {options['seconds']} s{last(said)}")
+        time.sleep(POLL_SECONDS)
+    answer = status(port, "POST", str(options["predict"]), Path(str(options["sample"])).read_bytes())
+    if answer != 200:
+        raise ServerError(f"it answered the sample with {answer}{last(said)}")
+    health = [sys.executable, "-X", f"pycache_prefix={modules}", "-ISc", str(options["health"])]
+    subprocess.run(health, check=False, timeout=30)
+
+
+def status(port: int, method: str, route: str, body: bytes | None = None) -> int:
+    """The status of an answer; 0 where there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, route, body, {"Content-Type": "application/json"} if body else {})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def last(said: IO[bytes]) -> str:
+    """The end of what the server printed."""
+    said.seek(0)
+    text = said.read()[-SAID:].decode(errors="replace").strip()
+    return f":\n{text}" if text else ""
+
+
+def imported(modules: Path) -> set[Path]:
+    """Sources whose byte code lies there."""
+    found = modules.rglob(f"*.{sys.implementation.cache_tag}.pyc")
+    return {Path("/") / path.relative_to(modules).parent / f"{path.name.split('.')[0]}.py" for path in found}
+
+
+def owned(sources: set[Path]) -> dict[str, object]:
+    """Sources by package and folder. Those of nobody are the project's own, which are compiled whole."""
+    library = Path(sysconfig.get_path("stdlib"))
+    packages: dict[str, set[Path]] = {}
+    owners = {path: name for name, package in installed().items() for path in record(package)}
+    for path in sources & owners.keys():
+        packages.setdefault(owners[path], set()).add(path)
+    python = {path for path in sources if path.is_relative_to(library) and "-packages" not in str(path)}
+    return {
+        "packages": {name: folders(paths, site_packages()) for name, paths in packages.items()},
+        "python": folders(python, library),
+    }
+
+
+def folders(paths: set[Path], root: Path) -> dict[str, str]:
+    found = defaultdict(list)
+    for path in sorted(paths):
+        if path.is_relative_to(root):
+            found[str(path.parent.relative_to(root))].append(path.stem)
+    return {folder: " ".join(names) for folder, names in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""Which pin is installed with which others, and which layer it lies in. Pure.
+
+Layers follow the rate of change: what is large and moves rarely is apart from what is small and moves often, and a
+layer's name says what is in it. The same pins always give the same layers, and a pin that moves changes one of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from mlship.lock.cuda_names import LIBRARIES
+from mlship.lock.pins import Pin
+
+Group: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+HEAVY = 5_000_000  # bytes of a wheel: installing it again costs more than another step does
+OWN_LAYER = 250_000  # bytes of a wheel: below that, what a layer itself costs would count
+BUCKETS = 8
+MOST_OWN_LAYERS = 64  # of the 127 that an image can have, and each of them is looked up at every pull
+
+_CUDA = (*LIBRARIES, "triton", "pytorch-triton", "tensorrt")
+_FRAMEWORKS = (
+    *("torch", "torchvision", "torchaudio", "tensorflow", "tensorflow-cpu", "tf-nightly", "jaxlib", "paddlepaddle"),
+    *("jax-cuda", "onnxruntime", "cupy-"),
+)
+# Names that stand for others of the same beginning: onnxruntime-gpu, jax-cuda12-plugin, cupy-cuda12x.
+_PREFIXES = (*LIBRARIES, "tensorrt", "jax-cuda", "onnxruntime", "cupy-", "paddlepaddle")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of packages: what a change of one of them makes others pull again.
+
+    Attributes:
+        name: of the package that has it alone, or `bucket-3`.
+        packages: canonical names, sorted.
+    """
+
+    group: Group
+    name: str
+    packages: tuple[str, ...]
+
+
+def package_layers(pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iterable[str] = ()) -> tuple[Layer, ...]:
+    """The layers of a lock: in the order in which they lie in the image, every pin in exactly one.
+
+    Args:
+        sizes: bytes of the wheels, by name of the package; one that is missing is not known.
+        compiled: names of what is compiled in the build, which has a group of its own.
+    """
+    apart = frozenset(compiled)
+    groups = {pin.name: "compiled" if pin.name in apart else group_of(pin.name, sizes.get(pin.name)) for pin in pins}
+    own = _with_own_layer(groups, sizes)
+    shared: dict[tuple[Group, str], list[str]] = {}
+    for name in sorted(groups):
+        layer = name if name in own else f"bucket-{bucket_of(name)}"
+        shared.setdefault((groups[name], layer), []).append(name)
+    layers = (Layer(group, name, tuple(packages)) for (group, name), packages in shared.items())
+    return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.name)))
+
+
+def group_of(name: str, size: int | None) -> Group:
+    """The group of a package, by its canonical name, else by the size of its wheel in bytes."""
+    if _is_one_of(name, _CUDA):
+        return "cuda"
+    if _is_one_of(name, _FRAMEWORKS):
+        return "framework"
+    return "heavy" if size is not None and size >= HEAVY else "light"
+
+
+def bucket_of(name: str) -> int:
+    """Which of the shared layers a package lies in: always the same, whatever else is locked."""
+    return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
+
+
+def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:
+    """The part of a lock that one group installs, in pip's format."""
+    wanted = frozenset(names)
+    return "".join(_line(pin) for pin in pins if pin.name in wanted)
+
+
+def _is_one_of(name: str, known: tuple[str, ...]) -> bool:
+    return any(name == one or (one in _PREFIXES and name.startswith(one)) for one in known)
+
+
+def _with_own_layer(groups: Mapping[str, Group], sizes: Mapping[str, int]) -> frozenset[str]:
+    """The largest; of CUDA and the frameworks also those whose size nobody told, as they are large."""
+    found = list(_large(groups, sizes))
+    return frozenset(sorted(found, key=lambda name: (-sizes.get(name, HEAVY), name))[:MOST_OWN_LAYERS])
+
+
+def _large(groups: Mapping[str, Group], sizes: Mapping[str, int]) -> Iterator[str]:
+    for name, group in groups.items():
+        size = sizes.get(name)
+        if group != "light" if size is None else size >= OWN_LAYER:
+            yield name
+
+
+def _line(pin: Pin) -> str:
+    what = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
+    marker = f" ; {pin.marker}" if pin.marker else ""
+    return "".join([what, marker, *(f" \\\n    --hash={hash_}" for hash_ in pin.hashes), "\n"])

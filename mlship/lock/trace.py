@@ -1,0 +1,42 @@
+"""What the build's trace wrote, as the lock keeps it. Pure but for writing mlship.lock."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlship.errors import UsageError
+from mlship.lock.record import Trace, read_record
+
+HINT = "mend that and run `mlship lock` again; until then byte code is compiled for everything, which costs megabytes"
+
+
+def read_trace(content: bytes) -> Trace:
+    """The trace, sorted, so that the same modules give the same bytes.
+
+    Raises:
+        UsageError: the server could not be traced; the message says why.
+    """
+    try:
+        found = _adapter().validate_json(content)
+    except ValidationError:
+        why = _why().validate_json(content)["why"]
+        raise UsageError(f"the server could not be traced: {why}", hint=HINT) from None
+    packages = {name: dict(sorted(folders.items())) for name, folders in sorted(found.packages.items())}
+    return Trace(packages, dict(sorted(found.python.items())))
+
+
+def write_trace(repo: Path, trace: Trace) -> None:
+    """Note it in mlship.lock."""
+    replace(read_record(repo), trace=trace).write(repo)
+
+
+@cache
+def _adapter() -> TypeAdapter[Trace]:
+    return TypeAdapter(Trace)
+
+
+@cache
+def _why() -> TypeAdapter[dict[str, str]]:
+    return TypeAdapter(dict[str, str])
