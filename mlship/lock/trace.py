@@ -21,8 +21,7 @@ def read_trace(content: bytes) -> Trace:
     try:
         found = _adapter().validate_json(content)
     except ValidationError:
-        why = _why().validate_json(content)["why"]
-        raise UsageError(f"the server could not be traced: {why}", hint=HINT) from None
+        raise UsageError(f"the server could not be traced: {_reason(content)}", hint=HINT) from None
     packages = {name: dict(sorted(folders.items())) for name, folders in sorted(found.packages.items())}
     return Trace(packages, dict(sorted(found.python.items())))
 
@@ -30,6 +29,13 @@ def read_trace(content: bytes) -> Trace:
 def write_trace(repo: Path, trace: Trace) -> None:
     """Note it in mlship.lock."""
     replace(read_record(repo), trace=trace).write(repo)
+
+
+def _reason(content: bytes) -> str:
+    try:
+        return _why().validate_json(content)["why"]
+    except (ValidationError, KeyError):
+        return "what was noted in the build has names that are none of modules"
 
 
 @cache

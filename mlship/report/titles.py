@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from mlship.engine.base import BuildEvent, BuildWatcher, StepFinished, StepStarted
 
-_STEP = re.compile(r"(\[(\S+) \d+/)\d+\] ")
-_BOOKKEEPING = re.compile(r"\[context |\[\S+ \d+/\d+\] (FROM|LINK) ")
-_LINK = re.compile(r"\[\S+ \d+/\d+\] LINK ")
+# Numbers below ten are set right where there are ten steps and more.
+_STEP = re.compile(r"\[(\S+) +(\d+)/\d+\] ")
+_BOOKKEEPING = re.compile(r"\[context |\[\S+ +\d+/\d+\] (FROM|LINK) ")
+_LINK = re.compile(r"\[\S+ +\d+/\d+\] LINK ")
 
 
 def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
@@ -29,10 +30,10 @@ def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
 def in_words(name: str, titles: Mapping[str, str]) -> str:
     """The name of one step; `[internal]` in front marks what nobody needs to see unless it takes its time."""
     found = _STEP.match(name)
-    title = titles.get(found[1]) if found else None
+    title = titles.get(f"[{found[1]} {found[2]}/") if found else None
     if _BOOKKEEPING.match(name):
-        linked = f"{found[2]}: {title}, linked" if found and title and _LINK.match(name) else name
+        linked = f"{found[1]}: {title}, linked" if found and title and _LINK.match(name) else name
         return f"[internal] {linked}"
     if found is None or title is None:
         return name
-    return f"{found[2]}: {title}"
+    return f"{found[1]}: {title}"

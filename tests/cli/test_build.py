@@ -25,7 +25,7 @@ from tests.unit.test_verdict import IMAGE, stages
 DIGEST = f"sha256:{'d' * 64}"
 TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
 TAG = "toy:dev"
-STEP = "[builder 3/9] RUN --mount=type=secret,id=mlship-env uv pip install"
+STEP = "[light-packages 1/1] RUN --mount=type=secret,id=mlship-env uv pip install"
 
 
 class Run(Protocol):
@@ -91,7 +91,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
         assert words in done.stdout
     assert "pushed" not in done.stdout
     assert "smoke test of toy:dev, as it will run" in done.stderr
-    assert "✓ builder: compile byte code" in done.stderr
+    assert "✓ light-packages: compile all byte code, light" in done.stderr
     assert "Installed 1 package" not in done.stderr
     assert engine.calls[:2] == ["build", "info"]
     assert "push" not in engine.calls

@@ -1,6 +1,7 @@
 """Imports point one way, libraries of the outside world have one door each, and modules stay small."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,8 @@ DOORS = {
     "socket": "smoke.inside",
     "jinja2": "render",
 }
+# Programs that run in a container or a build, where mlship is not: their doors are their own.
+INSIDE = ("image.inside",)
 # What only `mlship init` needs of mlship.project; no other command pays for it, or depends on what it guesses.
 FOR_INIT = {
     f"project.{name}"
@@ -99,8 +102,21 @@ def test_imports_point_down_and_io_stays_at_the_edge() -> None:
                 wrong.append(f"{name} imports {rest}")
             if top == "mlship" and any(below(name, a) and below(rest, b) for a, b in APART):
                 wrong.append(f"{name} must not know {rest}")
-            if top in DOORS and not below(name, DOORS[top]):
+            if top in DOORS and not any(below(name, place) for place in (DOORS[top], *INSIDE)):
                 wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_runs_inside_an_image_needs_the_standard_library_alone() -> None:
+    """And the base image's pip, which is there until it is removed."""
+    allowed = sys.stdlib_module_names | {"install", "pip"}
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in modules().items()
+        if any(below(name, place) for place in INSIDE)
+        for target in imports(tree)
+        if target.partition(".")[0] not in allowed and not target.startswith("mlship.image.inside.")
+    ]
     assert not wrong, "\n".join(wrong)
 
 

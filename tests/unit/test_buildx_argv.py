@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from mlship.engine.base import BuildEvent, BuildRequest, StepFinished
-from mlship.engine.buildx import BuildFiles, argv, build
+from mlship.engine.buildx import BuildFiles, argv, build, write_files
 from mlship.errors import BuildError, EngineError
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "buildx"
-FILES = BuildFiles(Path("/t/Dockerfile"), {})
+FILES = BuildFiles(Path("/t/Dockerfile"), {}, {})
 PLAIN = BuildRequest(dockerfile="FROM x\n", ignore="*\n", context=Path("/repo"), platform="linux/amd64", tag="toy:1")
 
 
@@ -26,7 +26,8 @@ def options(request: BuildRequest, files: BuildFiles = FILES) -> list[tuple[str,
 def test_a_plain_build() -> None:
     assert argv(PLAIN, FILES) == [
         *("docker", "buildx", "build", "--progress=rawjson", "--provenance=false", "--sbom=false"),
-        *("--file", "/t/Dockerfile", "--platform", "linux/amd64", "--tag", "toy:1", "--load", "/repo"),
+        *("--file", "/t/Dockerfile", "--platform", "linux/amd64", "--tag", "toy:1"),
+        *("--output", "type=docker,compression=zstd,oci-mediatypes=true", "/repo"),
     ]
 
 
@@ -38,12 +39,18 @@ def test_a_path_with_comma_and_quote_is_one_csv_field() -> None:
 def test_without_tag_and_export_nothing_is_kept() -> None:
     line = options(replace(PLAIN, tag=None))
     assert ("--output", "type=cacheonly") in line
-    assert "--load" not in argv(replace(PLAIN, tag=None), FILES)
+    assert argv(replace(PLAIN, tag=None), FILES).count("--output") == 1
+
+
+def test_layers_are_compressed_as_asked() -> None:
+    assert ("--output", "type=docker,compression=gzip,oci-mediatypes=true") in options(
+        replace(PLAIN, compression="gzip")
+    )
 
 
 def test_secrets_are_files_not_values() -> None:
     request = replace(PLAIN, secrets={"netrc": b"hunter2"})
-    line = options(request, BuildFiles(FILES.dockerfile, {"netrc": Path("/t/secret-0")}))
+    line = options(request, BuildFiles(FILES.dockerfile, {"netrc": Path("/t/secret-0")}, {}))
     assert ("--secret", "id=netrc,src=/t/secret-0") in line
     assert "hunter2" not in repr(line) + repr(request)
 
@@ -62,7 +69,8 @@ def test_caches(given: str, source: str, target: str) -> None:
 
 
 def test_target_builder_and_contexts() -> None:
-    line = options(replace(PLAIN, target="final", builder="far", contexts={"wheelhouse": Path("/w h")}))
+    files = replace(FILES, contexts={"wheelhouse": Path("/w h")})
+    line = options(replace(PLAIN, target="final", builder="far"), files)
     assert {("--target", "final"), ("--builder", "far"), ("--build-context", "wheelhouse=/w h")} <= set(line)
 
 
@@ -107,6 +115,15 @@ def test_build_hands_over_private_files_and_leaves_none(docker: Path) -> None:
     assert mode == "0o700"
     assert not Path(path).exists()
     assert any(isinstance(event, StepFinished) and "COPY" in event.name for event in events)
+
+
+def test_folders_are_written_for_the_build_beside_other_contexts(tmp_path: Path) -> None:
+    files = {"light/install/requirements.txt": b"a==1\n", "pins.json": b"[]"}
+    request = replace(PLAIN, contexts={"wheelhouse": tmp_path}, folders={"packages": files})
+    contexts = write_files(request, tmp_path).contexts
+    assert contexts["wheelhouse"] == tmp_path
+    assert (contexts["packages"] / "light/install/requirements.txt").read_bytes() == b"a==1\n"
+    assert sorted(path.name for path in contexts["packages"].iterdir()) == ["light", "pins.json"]
 
 
 def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_never_locked(repo: Path) -> None:
 
 def test_a_record_of_a_newer_mlship(repo: Path) -> None:
     record = repo / "mlship.lock"
-    record.write_text(record.read_text().replace('"schema": 1', '"schema": 2'))
+    record.write_text(record.read_text().replace('"schema": 2', '"schema": 3'))
     assert "written by a newer mlship" in refusal(repo)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.errors import UsageError
+from mlship.image.context import build_context
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
 from mlship.image.gpu import CudaImage, GpuPlan, Reason
 from mlship.image.labels import labels
@@ -18,7 +19,7 @@ from mlship.image.reference import check_reference
 from mlship.image.serving import forks
 from mlship.lock.check import Lock
 from mlship.lock.pins import parse_lock
-from mlship.lock.record import LockRecord
+from mlship.lock.record import LockRecord, Trace
 from mlship.project.git import Revision, without_credentials
 from mlship.project.load import parse_config
 from mlship.project.weights import WeightFile
@@ -34,17 +35,32 @@ REVISION = Revision("v1.2", "c" * 40, "https://example.com/team/model.git", 1_70
 PINS = f"numpy==2.4.6 --hash=sha256:{'a' * 64}\n"
 
 
-def lock() -> Lock:
-    record = LockRecord({}, f"sha256:{'2' * 64}", "python:3.11-slim-bookworm", DIGEST, "pip-tools 7")
-    return Lock(record, parse_lock(PINS, "requirements.txt"), PINS)
+MANY = "".join(
+    f"{pin} --hash=sha256:{'a' * 64}\n" for pin in ("anyio==4.0", "numpy==2.4", "onnxruntime==1.32", "scipy==1.17")
+)
+SIZES = {"anyio": 100_000, "numpy": 17_000_000, "onnxruntime": 28_000_000, "scipy": 35_000_000}
+STAGES = {"install-heavy", "system"}
+
+
+def lock(pins: str = PINS, trace: Trace | None = None) -> Lock:
+    record = LockRecord(
+        {}, f"sha256:{'2' * 64}", "python:3.11-slim-bookworm", DIGEST, "pip-tools 7", sizes=SIZES, trace=trace
+    )
+    return Lock(record, parse_lock(pins, "requirements.txt"), pins)
 
 
 def weight(path: str, size: int = 10) -> WeightFile:
     return WeightFile(path=path, kind="onnx", size=size)
 
 
-def plan(text: str = YAML, revision: Revision = REVISION, weights: tuple[WeightFile, ...] = ()) -> BuildPlan:
-    return make_plan(parse_config(text), lock(), weights, revision, '{"load": "a"}')
+def plan(
+    text: str = YAML, revision: Revision = REVISION, weights: tuple[WeightFile, ...] = (), pins: str = PINS
+) -> BuildPlan:
+    return make_plan(parse_config(text), lock(pins), weights, revision, '{"load": "a"}')
+
+
+def context(pins: str = PINS, trace: Trace | None = None) -> dict[str, bytes]:
+    return build_context(plan(pins=pins), lock(pins, trace), parse_config(YAML))
 
 
 def test_same_inputs_same_bytes_and_json_both_ways() -> None:
@@ -71,8 +87,8 @@ def test_what_is_no_plan_is_refused(text: str) -> None:
 
 
 def test_a_newer_plan_is_refused() -> None:
-    with pytest.raises(UsageError, match="schema 2"):
-        BuildPlan.from_json(plan().to_json().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(UsageError, match="schema 3"):
+        BuildPlan.from_json(plan().to_json().replace('"schema": 2', '"schema": 3'))
 
 
 def test_version_comes_from_the_config_then_from_git() -> None:
@@ -105,21 +121,65 @@ def test_weights_are_grouped_by_folder() -> None:
         ("weights", ("weights/a.onnx", "weights/b.onnx"), 20),
     ]
     text = dockerfile(found)
-    assert 'COPY --link --chmod=0444 ["top.onnx", "/app/"]' in text
-    assert 'COPY --link --chmod=0444 ["weights/a.onnx", "weights/b.onnx", "/app/weights/"]' in text
+    assert "RUN --mount='type=bind,\"source=top.onnx\",target=/weights/0'" in text
+    assert "install -D --mode=0444 /weights/0 /layer/app/top.onnx &&" in text
+    assert "install -D --mode=0444 /weights/1 /layer/app/weights/b.onnx &&" in text
 
 
-def test_the_order_is_packages_weights_code() -> None:
-    text = dockerfile(plan(weights=(weight("m.onnx"),)))
-    shipped = text[text.index("AS runtime") :]
-    assert shipped.index("/opt/venv /opt/venv") < shipped.index("m.onnx") < shipped.index("--from=source")
+def test_a_name_that_is_no_plain_word_stays_one_mount_and_one_word() -> None:
+    text = dockerfile(plan(weights=(weight("my weights/a, b.onnx"),)))
+    assert "--mount='type=bind,\"source=my weights/a, b.onnx\",target=/weights/0'" in text
+    assert "/weights/0 '/layer/app/my weights/a, b.onnx' &&" in text
+
+
+def test_the_order_is_heavy_weights_light_code() -> None:
+    """A host unpacks again what lies above a layer that changed: so the weights lie below what moves often."""
+    shipped = dockerfile(plan(weights=(weight("m.onnx"),), pins=MANY)).partition("AS runtime")[2]
+    stages = re.findall(r"COPY --link --from=(\S+)", shipped)
+    assert list(dict.fromkeys(stages)) == [
+        *("python-modules", "checked", "framework-packages", "heavy-packages", "weights", "light-packages", "source"),
+    ]
+
+
+def test_nothing_runs_on_top_of_linked_layers() -> None:
+    """All layers would have to be put together for it, at each change of one of them."""
+    shipped = dockerfile(plan(weights=(weight("m.onnx"),), pins=MANY)).partition("AS runtime")[2]
+    assert not re.search(r"(?m)^(RUN|WORKDIR)", shipped)
+    assert not re.search(r"(?m)^COPY (?!--link)", shipped)
+
+
+def test_a_pin_that_moves_changes_one_layer_and_one_group() -> None:
+    before, after = (context(pins=text) for text in (MANY, MANY.replace("anyio==4.0", "anyio==4.1")))
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {"check/pins.json", "light/install/requirements.txt"}
+    assert dockerfile(plan(pins=MANY)) == dockerfile(plan(pins=MANY.replace("anyio==4.0", "anyio==4.1")))
+
+
+def test_only_its_own_group_sees_what_was_traced_of_it() -> None:
+    traced = Trace({"anyio": {"anyio": "__init__ abc"}, "scipy": {"scipy": "__init__"}}, {".": "abc"})
+    found = context(pins=MANY, trace=traced)
+    assert json.loads(found["light/modules/modules.json"]) == {"anyio": {"anyio": "__init__ abc"}}
+    assert json.loads(found["heavy/modules/modules.json"]) == {"scipy": {"scipy": "__init__"}}
+    assert json.loads(found["python/modules/modules.json"]) == {".": "abc"}
+    assert not any("modules.json" in path for path in context(pins=MANY))
+
+
+def test_tests_are_left_out_only_where_it_is_known_that_nobody_imports_them() -> None:
+    kinds = {
+        group: json.loads(context(pins=MANY)[f"{group}/modules/prune.json"])["kinds"]
+        for group in ("framework", "heavy", "light")
+    }
+    assert kinds == {"framework": [], "heavy": ["headers", "archives"], "light": ["headers", "archives"]}
+    traced = context(pins=MANY, trace=Trace({}, {}))
+    assert json.loads(traced["framework/modules/prune.json"])["kinds"] == ["tests"]
+    assert json.loads(traced["light/modules/prune.json"])["kinds"] == ["tests", "headers", "archives"]
 
 
 def test_rules_that_every_image_satisfies() -> None:
     text = dockerfile(plan())
     assert not re.search(r"(?m)^#\s*syntax=", text)
     froms = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")]
-    assert [name for name in froms if "@sha256:" not in name] == ["scratch", "base", "base", "base", "base"]
+    assert {name for name in froms if "@sha256:" not in name} <= {"scratch", "base", "environment", *STAGES}
     assert not re.search(r"(?m)^(ADD|ARG) ", text)
     assert "USER 1001:1001" in text
     assert "--require-hashes" in text
@@ -131,7 +191,7 @@ def test_ignore_denies_by_default() -> None:
     lines = [line for line in dockerignore(plan(weights=(weight("m.onnx"),))).splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
     assert {line for line in lines if line.startswith("!")} == {
-        "!requirements.txt", "!serving", "!sample.json", "!golden.json", "!m.onnx",
+        "!serving", "!sample.json", "!golden.json", "!m.onnx",
     }  # fmt: skip
 
 
@@ -237,4 +297,4 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
     text = dockerfile(found)
     steps = [line for line in text.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
     assert len(titles(text)) == len(steps)
-    assert titles(text)["[builder 3/"] == "install 1 pins from requirements.txt, by hash"
+    assert titles(text)["[install-heavy 1/"] == "install numpy from requirements.txt, by hash"

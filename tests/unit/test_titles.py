@@ -12,6 +12,7 @@ TITLES = {"[builder 3/": "install 19 pins"}
     ("name", "said"),
     [
         ("[builder 3/4] RUN --mount=type=cache uv", "builder: install 19 pins"),
+        ("[builder  3/14] RUN --mount=type=cache uv", "builder: install 19 pins"),
         ("[builder 2/4] RUN other", "[builder 2/4] RUN other"),
         ("[linux/amd64 builder 3/4] RUN uv", "[linux/amd64 builder 3/4] RUN uv"),
         ("[runtime 3/5] LINK COPY --from=builder", "[internal] [runtime 3/5] LINK COPY --from=builder"),

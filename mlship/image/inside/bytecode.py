@@ -27,8 +27,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  -I leaves it out
-from install import settle, site_packages
+    from mlship.image.inside.install import settle, site_packages
+else:  # beside this one, in the build; -I leaves its folder out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    from install import settle, site_packages
+
 
 CACHE = "/root/.cache/mlship"
 Folders = dict[str, str]

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # -I leaves it out
-from install import canonical
+    from mlship.image.inside.install import canonical
+else:  # beside this one, in the build; -I leaves its folder out
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from install import canonical
 
 
 def main(arguments: list[str]) -> int:

@@ -28,8 +28,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import IO
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # -I leaves it out
-from install import installed, record, site_packages
+    from mlship.image.inside.install import installed, record, site_packages
+else:  # beside this one, in the build; -I leaves its folder out
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from install import installed, record, site_packages
+
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0

@@ -1,0 +1,234 @@
+"""The programs of the build, on a folder instead of an image: layout, overlaps, byte code, what is left out."""
+
+import json
+import sys
+import sysconfig
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.image.inside import bytecode, check
+
+install = sys.modules["install"]  # as the programs find it in a build, beside them: another than mlship's
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment to install into."""
+    monkeypatch.setattr(install, "VENV", tmp_path / "opt/venv")
+    monkeypatch.setattr(bytecode, "CACHE", str(tmp_path / "cache"))
+    found: Path = install.site_packages()
+    found.mkdir(parents=True)
+    return found
+
+
+def wheel(site: Path, name: str, files: dict[str, str], *, spoil: tuple[str, ...] = ()) -> None:
+    """What an installer leaves of a wheel; files of `spoil` are another package's already."""
+    info = f"{name}-1.0.dist-info"
+    texts = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\n",
+        f"{info}/uv_cache.json": "{}",
+        **files,
+    }
+    lines = []
+    for path, text in texts.items():
+        file = site / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        before = file.read_text() if path in spoil else None
+        file.write_text(text)
+        lines.append(f"{path},{install.hash_of(file)},{len(text)}")
+        if before is not None:
+            file.write_text(before)
+    (site / info / "RECORD").write_text("\n".join([*lines, f"{info}/RECORD,,"]) + "\n")
+
+
+def lay_out(site: Path, tmp_path: Path, layers: dict[str, list[str]]) -> Path:
+    target = tmp_path / "layers/light"
+    install.split(layers, install.installed(), target)
+    return target
+
+
+def below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"space/a.py": "A = 1\n", "../../../bin/a": "#!\n"})
+    wheel(site, "b", {"space/b.py": "B = 1\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"], "two": ["b"]})
+    root = str(site.relative_to("/"))
+    assert f"{root}/space/a.py" in below(layers / "one")
+    assert f"{(tmp_path / 'opt/venv/bin/a').relative_to('/')}" in below(layers / "one")
+    assert f"{root}/space/b.py" in below(layers / "two")
+    assert not any("uv_cache" in path for path in below(layers / "one"))
+    assert below(tmp_path / "layers/metadata") == {
+        f"{name}-1.0.dist-info/{file}" for name in "ab" for file in ("METADATA", "WHEEL")
+    }
+
+
+def test_times_and_modes_are_always_the_same(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a.py": "", "tool": "x"})
+    (site / "tool").chmod(0o777)
+    (site / "a.py").chmod(0o600)
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    found = {path.name: path.stat() for path in layers.rglob("*")}
+    assert {int(stat.st_mtime) for stat in found.values()} == {install.EPOCH}
+    assert (oct(found["tool"].st_mode)[-3:], oct(found["a.py"].st_mode)[-3:]) == ("755", "644")
+
+
+def test_of_one_file_of_two_packages_the_last_by_name_has_it(site: Path, tmp_path: Path) -> None:
+    wheel(site, "b", {"shared.py": "FROM = 'b'\n", "same.py": ""})
+    wheel(site, "a", {"shared.py": "FROM = 'a'\n", "same.py": ""})
+    assert install.spoilt(dict(install.installed())) == ["b"]
+    wheel(site, "b", {"shared.py": "FROM = 'b'\n", "same.py": ""})  # as --reinstall-package does
+    assert install.spoilt(dict(install.installed())) == []
+    layers = lay_out(site, tmp_path, {"one": ["a"], "two": ["b"]})
+    root = layers / "two" / site.relative_to("/")
+    assert (root / "shared.py").read_text() == "FROM = 'b'\n"
+    assert not (layers / "one" / site.relative_to("/") / "same.py").exists()
+
+
+def test_names_and_paths_that_lead_outside_are_not_followed(site: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    wheel(site, "a", {"a.py": ""})
+    record = site / "a-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + "../../../../../victim,,\n" + f"{victim},,\n")
+    lay_out(site, tmp_path, {"one": ["a"]})
+    assert victim.read_text() == "mine"
+
+
+@given(st.text("ABcd.-_", max_size=10))
+def test_names_are_those_of_packaging(name: str) -> None:
+    from packaging.utils import canonicalize_name
+
+    if name.strip("-_."):
+        assert install.canonical(name) == canonicalize_name(name).strip("-")
+
+
+def compiled(layers: Path, folder: Path, **files: object) -> None:
+    for name, value in {"layers": {"one": ["a"]}, "prune": {"kinds": [], "keep": []}, **files}.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    assert bytecode.main(["packages", str(folder), str(layers)]) == 0
+
+
+def pyc(layers: Path) -> set[str]:
+    return {path.name.partition(".")[0] for path in layers.rglob("*.pyc")}
+
+
+def test_only_what_was_imported_is_compiled(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a/__init__.py": "", "a/used.py": "X = 1\n", "a/unused.py": "Y = 1\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path, modules={"a": {"a": "__init__ used"}, "b": {"b": "other"}})
+    assert pyc(layers) == {"__init__", "used"}
+
+
+def test_without_a_trace_everything_is_compiled_that_is_python(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a/__init__.py": "", "a/other.py": "Y = 1\n", "a/template.py": "{{ no python }}\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path)
+    assert pyc(layers) == {"__init__", "other"}
+
+
+def test_byte_code_is_never_checked_and_knows_its_place(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a.py": "def f(): raise ValueError\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path)
+    (file,) = layers.rglob("*.pyc")
+    assert file.read_bytes()[4:8] == b"\x01\x00\x00\x00"
+    assert f"{site}/a.py".encode() in file.read_bytes()
+    assert int(file.stat().st_mtime) == install.EPOCH
+
+
+def test_byte_code_from_the_cache_is_the_same(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a.py": "X = {'b', 'c', 'd'}\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path)
+    (file,) = layers.rglob("*.pyc")
+    first = file.read_bytes()
+    file.unlink()
+    compiled(layers, tmp_path)
+    assert file.read_bytes() == first
+
+
+TESTED = {
+    "a/__init__.py": "",
+    "a/tests/__init__.py": "",
+    "a/tests/data.bin": "x" * 100,
+    "a/testing.py": "",
+    "a/include/a.h": "h",
+    "a/lib.a": "!<arch>",
+    "b/tests/helper.py": "",
+    "b/tests/deep/more.py": "",
+}
+
+
+def test_what_nobody_loads_is_left_out_and_noted(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", TESTED)
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    prune = {"kinds": ["tests", "headers", "archives"], "keep": []}
+    compiled(layers, tmp_path, prune=prune, modules={"a": {"a": "__init__", "b/tests": "helper"}})
+    root = layers / "one" / site.relative_to("/")
+    kept = {path for path in below(root) if "dist-info" not in path and "__pycache__" not in path}
+    assert kept == {"a/__init__.py", "a/testing.py", "b/tests/helper.py", "b/tests/deep/more.py"}
+    assert not (root / "a/tests").exists()
+    note = json.loads((layers / "one/opt/venv/share/mlship/one.json").read_text())
+    assert note == {
+        "pruned": {
+            "archives": {"bytes": 7, "files": 1},
+            "headers": {"bytes": 1, "files": 1},
+            "tests": {"bytes": 100, "files": 2},
+        }
+    }
+    recorded = {str(path) for path in PathDistribution(root / "a-1.0.dist-info").files or ()}
+    assert {path for path in recorded if not (root / path).exists()} == {"a-1.0.dist-info/RECORD"} - recorded
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(["*"], set(TESTED)), (["a/tests/*"], set(TESTED) - {"a/include/a.h", "a/lib.a"})]
+)
+def test_what_is_asked_for_is_kept(site: Path, tmp_path: Path, keep: list[str], kept: set[str]) -> None:
+    wheel(site, "a", TESTED)
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    prune = {"kinds": ["tests", "headers", "archives"], "keep": keep}
+    compiled(layers, tmp_path, prune=prune, modules={"a": {"b/tests": "helper"}})
+    root = layers / "one" / site.relative_to("/")
+    assert {path for path in below(root) if "dist-info" not in path and "__pycache__" not in path} == kept
+
+
+def test_python_itself_is_compiled_where_the_base_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "lib/python3"
+    for name in ("os.py", "json/__init__.py", "test/big.py", "unused.py"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text("X = 1\n")
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(library))
+    jobs = list(bytecode.python_jobs({".": "gone os", "json": "__init__"}, tmp_path / "out"))
+    assert [Path(source).name for source, *_ in jobs] == ["os.py", "__init__.py"]
+    assert all(Path(target).is_relative_to(tmp_path / "out") for _, target, _ in jobs)
+    everything = {Path(source).name for source, *_ in bytecode.python_jobs(None, tmp_path / "out")}
+    assert everything == {"os.py", "__init__.py", "unused.py"}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"a": ["1.0"]}, []),
+        ({"a": ["1.0.0"]}, []),
+        ({}, ["a 1.0 is locked, and it is not installed"]),
+        ({"a": ["1.1"]}, ["a 1.0 is locked, and installed is 1.1"]),
+        ({"a": ["1.0", "1.0"]}, ["a 1.0 is locked, and installed is 1.0, 1.0"]),
+        ({"a": ["1.0"], "b": ["2"]}, ["b 2 is installed, and the lock does not have it"]),
+    ],
+)
+def test_what_is_installed_is_what_is_locked(found: dict[str, list[str]], said: list[str]) -> None:
+    assert list(check.differences({"a": "1.0"}, found)) == said
+
+
+def test_pins_for_others_are_not_missed() -> None:
+    assert check.is_meant(None)
+    assert check.is_meant("python_version >= '3.8'")
+    assert not check.is_meant("sys_platform == 'win32'")
