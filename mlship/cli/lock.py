@@ -22,9 +22,13 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         list[str] | None,
         typer.Option("--upgrade-package", "-P", metavar="NAME", help="Let this pin move. Repeatable."),
     ] = None,
-    no_trace: Annotated[
-        bool, typer.Option("--no-trace", help="Do not run the server to see what it imports; compile everything.")
-    ] = False,
+    trace: Annotated[
+        bool | None,
+        typer.Option(
+            "--trace/--no-trace",
+            help="See what the server imports, anew; or do not, and compile everything. Default: if not yet seen.",
+        ),
+    ] = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
     json: Json = False,
@@ -49,10 +53,10 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         _check(directory, config, now, json=json)
     else:
         _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
-    if not check and not no_trace:
+    if not check and trace is not False:
         from mlship.cli.trace import trace_into_lock
 
-        trace_into_lock(directory, fleet)
+        trace_into_lock(directory, fleet, anew=bool(trace))
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":

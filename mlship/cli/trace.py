@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
 
 
-def trace_into_lock(directory: Path, fleet: "Fleet | None") -> None:
+def trace_into_lock(directory: Path, fleet: "Fleet | None", *, anew: bool) -> None:
     """Trace where nothing was traced yet. What cannot be traced is said, and the lock is as good without it."""
     import time
 
@@ -19,7 +19,7 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None") -> None:
     from mlship.lock.record import read_record
     from mlship.lock.trace import write_trace
 
-    if read_record(directory).trace:
+    if read_record(directory).trace and not anew:
         return
     reporter = ConsoleReporter(verbose=False)
     try:

@@ -67,10 +67,15 @@ def measured(figures: Figures) -> Iterator[tuple[str, str]]:
         yield "peak memory", size(figures.peak_memory)
     if figures.weights:
         yield "weights", size(figures.weights) + _loaded(figures)
-    if figures.live_s is not None:
-        yield "server alive", f"{duration(figures.live_s)} after its start"
-    if figures.ready_s is not None:
-        yield "server ready", f"{duration(figures.ready_s)} after its start"
+    if figures.left_out:
+        yield "left out", f"{size(figures.left_out)} of tests, headers and archives in packages"
+    yield from _served(figures)
+
+
+def _served(figures: Figures) -> Iterator[tuple[str, str]]:
+    for name, seconds in (("server alive", figures.live_s), ("server ready", figures.ready_s)):
+        if seconds is not None:
+            yield name, f"{duration(seconds)} after its start"
     if figures.answer_s is not None:
         yield "answer over HTTP", f"{duration(figures.answer_s)} median"
     if figures.exit_s is not None:

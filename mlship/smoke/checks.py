@@ -14,6 +14,7 @@ TITLES = {
     "model.finite": "every number in the answer is finite",
     "model.shape": "the answer has the declared shape",
     "model.golden": "the answer equals the recorded one",
+    "model.compiled": "all that it imports has byte code",
     "model.memory": "the model fits its memory limit",
     "gpu.used": "the model ran on the GPU",
     "serve.live": "the server says that it is alive",

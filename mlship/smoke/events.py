@@ -98,6 +98,15 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Modules:
+    """What was imported: modules of packages without byte code; and the bytes that the build left out of packages."""
+
+    uncompiled: tuple[str, ...]
+    left_out: int
+    event: Literal["modules"] = "modules"
+
+
+@dataclass(frozen=True)
 class Hello:
     """The client has begun; its times count from here."""
 
@@ -150,6 +159,7 @@ Event: TypeAlias = (
     | Output
     | Latency
     | Memory
+    | Modules
     | Hello
     | Probe
     | Answer

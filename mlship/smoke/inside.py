@@ -121,16 +121,19 @@ def try_model(events: Events, options: dict[str, object]) -> None:
         events.send("gpu_before", **gpu.before())
     module_name, _, function = str(options["load"]).partition(":")
     module = events.stage("import", lambda: importlib.import_module(module_name))
-    before = private_dirty()
+    before = memory("smaps_rollup", "Private_Dirty:")
     predictor = events.stage("load", lambda: callable_of(getattr(module, function)()))
-    after = private_dirty()
+    after = memory("smaps_rollup", "Private_Dirty:")
     run = events.stage("warm", lambda: warm_up(predictor, str(options["sample"]), events))
     if gpu:
         events.send("gpu_after", **gpu.after())
     faulthandler.dump_traceback_later(limit, exit=True)
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))
-    events.send("memory", peak=peak_memory(), before=before, after=after, weights=size_of(options["weights"]))
+    events.send("modules", **modules())
+    events.send(
+        "memory", peak=memory("status", "VmHWM:"), before=before, after=after, weights=size_of(options["weights"])
+    )
 
 
 def witness() -> types.ModuleType | None:
@@ -192,8 +195,11 @@ def percentiles(latencies: list[float]) -> dict[str, object]:
 
 def plain(value: object, depth: int = 0) -> object:
     """The output as JSON has it: arrays and tensors become nested lists. numpy and torch need not be imported."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value if type(value) in (type(None), bool, int, float, str) else plain_number(value)
+    for kind in (bool, int, float, str):  # enums and numpy's scalars may be subclasses of them
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
     if depth > DEEPEST:
         raise TypeError(f"the answer is nested more than {DEEPEST} levels deep")
     if isinstance(value, dict):
@@ -210,14 +216,6 @@ def plain(value: object, depth: int = 0) -> object:
     return plain(value.tolist(), depth + 1)
 
 
-def plain_number(value: object) -> object:
-    """Enums and numpy scalars that are subclasses of Python's types."""
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
-
-
 def read_golden(path: object) -> object:
     """The recorded answer in a list of one; an empty list where there is no such file in the image."""
     if path is None or not Path(str(path)).is_file():
@@ -225,15 +223,17 @@ def read_golden(path: object) -> object:
     return [json.loads(Path(str(path)).read_text(encoding="utf-8"))]
 
 
-def private_dirty() -> int | None:
-    return _kilobytes("smaps_rollup", "Private_Dirty:")
+def modules() -> dict[str, object]:
+    """What was imported of packages without byte code, which each start compiles; and bytes that the build left out."""
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    found = [spec for spec in specs if spec and spec.has_location and "-packages" in str(spec.origin)]
+    notes = [json.loads(path.read_text()) for path in Path(sys.prefix, "share/mlship").glob("*.json")]
+    left_out = sum(kind["bytes"] for note in notes for kind in note["pruned"].values())
+    missing = (spec.name for spec in found if spec.cached and not Path(spec.cached).exists())
+    return {"uncompiled": sorted(missing), "left_out": left_out}
 
 
-def peak_memory() -> int | None:
-    return _kilobytes("status", "VmHWM:")
-
-
-def _kilobytes(file: str, key: str) -> int | None:
+def memory(file: str, key: str) -> int | None:
     """A line of /proc in bytes; None where it is not to be read here."""
     try:
         lines = Path("/proc/self", file).read_text(encoding="ascii").splitlines()
@@ -244,7 +244,7 @@ def _kilobytes(file: str, key: str) -> int | None:
 
 def size_of(paths: object) -> int:
     """Bytes of files and of whole folders."""
-    named = [Path(str(path)) for path in (paths if isinstance(paths, list) else [])]
+    named = map(Path, paths if isinstance(paths, list) else [])
     found = (file for path in named for file in (path.rglob("*") if path.is_dir() else [path]))
     return sum(file.stat().st_size for file in found if file.is_file())
 

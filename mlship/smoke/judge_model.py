@@ -2,7 +2,7 @@
 
 from mlship.smoke.checks import failed, passed, skipped, warned
 from mlship.smoke.ending import for_end, how_ended
-from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Output, Stage, StageName, Warm
+from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Modules, Output, Stage, StageName, Warm
 from mlship.smoke.gpu_seen import GpuBefore
 from mlship.smoke.judge_answer import answer_checks, unanswered
 from mlship.smoke.observed import ModelRun, Observed, all_of, first_of
@@ -27,6 +27,7 @@ def model_checks(observed: Observed) -> tuple[Check, ...]:
         _load(observed),
         _warm(observed),
         *_answer(observed),
+        _compiled(observed),
         _memory(observed),
     )
 
@@ -150,6 +151,21 @@ def _answer(observed: Observed) -> tuple[Check, ...]:
     if answer is not None:
         return answer_checks(answer, spec)
     return unanswered(_stage("model.finite", ("answer",), observed), spec)
+
+
+def _compiled(observed: Observed) -> Check:
+    modules = first_of(Modules, observed.model.events)
+    if modules is None:
+        return skipped("model.compiled", "not reached")
+    if not modules.uncompiled:
+        return passed("model.compiled", "")
+    named = ", ".join(modules.uncompiled[:3])
+    more = f" and {len(modules.uncompiled) - 3} more" if len(modules.uncompiled) > 3 else ""
+    return warned(
+        "model.compiled",
+        f"compiled again at every start, since a read-only container cannot keep it: {named}{more}",
+        "`mlship lock --trace`, then `mlship build`: the server imports more than when it was traced",
+    )
 
 
 def _memory(observed: Observed) -> Check:

@@ -36,6 +36,7 @@ class Figures:
     Attributes:
         private_over_weights: growth of private dirty memory over loading, divided by the weights' bytes: near 0
             where they are mapped, near 1 where they are copied.
+        left_out: bytes of tests, headers and archives that the build left out of packages.
         live_s: from container start to the first 200 of the live route; ready_s likewise.
     """
 
@@ -48,6 +49,7 @@ class Figures:
     peak_memory: int | None = None
     weights: int | None = None
     private_over_weights: float | None = None
+    left_out: int | None = None
     live_s: float | None = None
     ready_s: float | None = None
     answer_s: float | None = None

@@ -2,7 +2,7 @@
 
 from mlship.project.commands import is_shell
 from mlship.smoke.checks import failed, passed, warned
-from mlship.smoke.events import Begin, Done, Latency, Memory, StageName, Warm
+from mlship.smoke.events import Begin, Done, Latency, Memory, Modules, StageName, Warm
 from mlship.smoke.judge_gpu import gpu_used, gpu_visible
 from mlship.smoke.judge_model import model_checks
 from mlship.smoke.judge_serve import first_ok, serve_checks
@@ -27,7 +27,7 @@ def figures(observed: Observed) -> Figures:
     """What was measured."""
     model, serve = observed.model, observed.serve
     warm, latency = first_of(Warm, model.events), first_of(Latency, model.events)
-    memory = first_of(Memory, model.events)
+    memory, modules = first_of(Memory, model.events), first_of(Modules, model.events)
     asked = first_of(Latency, serve.events) if serve else None
     return Figures(
         import_s=_seconds("import", model),
@@ -39,6 +39,7 @@ def figures(observed: Observed) -> Figures:
         peak_memory=memory.peak if memory else None,
         weights=memory.weights if memory else None,
         private_over_weights=_private_over_weights(memory),
+        left_out=modules.left_out if modules else None,
         live_s=_since_start("live", serve),
         ready_s=_since_start("ready", serve),
         answer_s=asked.p50 if asked else None,

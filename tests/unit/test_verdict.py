@@ -18,6 +18,7 @@ from mlship.smoke.events import (
     Hello,
     Latency,
     Memory,
+    Modules,
     Output,
     Probe,
     Question,
@@ -69,6 +70,7 @@ MODEL = ModelRun(
         Output(VALUE, (VALUE,)),
         Latency(0.01, 0.02, 200),
         Done("measure", 2.0),
+        Modules((), 12 * MIB),
         Memory(100 * MIB, 20 * MIB, 30 * MIB, 10 * MIB),
     ),
     CODE_0,
@@ -439,3 +441,12 @@ def test_remedies(text: str, image: ImageInfo, words: str) -> None:
 
 def test_what_is_not_known_gets_no_advice() -> None:
     assert advise("the weights are {torn}", Situation(SPEC, IMAGE, 1001)) is None
+
+
+def test_modules_that_each_start_compiles_are_a_warning() -> None:
+    names = ("scipy.a", "scipy.b", "scipy.c", "scipy.d")
+    events = tuple(Modules(names, 0) if isinstance(e, Modules) else e for e in MODEL.events)
+    check = checks(replace(GOOD, model=replace(MODEL, events=events)))["model.compiled"]
+    assert check.status == "warn"
+    assert check.seen.endswith("scipy.a, scipy.b, scipy.c and 1 more")
+    assert "mlship lock --trace" in check.remedy
