@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
+from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.context import build_context
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
@@ -24,7 +24,7 @@ from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import PLATFORMS, this_platform
 from mlship.project.config import Config
-from mlship.project.git import read_revision
+from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import behind_links, check_paths
 from mlship.project.weights import check_weights
@@ -48,6 +48,7 @@ class Prepared:
     Attributes:
         linked: files that symbolic links among the plan's lead to; the engine must see them too.
         warnings: what is worth knowing before the build and stops nobody.
+        fleet: the hosts that CUDA is matched to; None for the CPU.
     """
 
     repo: Path
@@ -56,6 +57,7 @@ class Prepared:
     plan: BuildPlan
     linked: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    fleet: "Fleet | None" = None
 
     @cached_property
     def dockerfile(self) -> str:
@@ -75,6 +77,7 @@ class BuildOptions:
     Attributes:
         tag: replaces the plan's name and version.
         smoke: what to test the image on; None tests nothing, so that nothing is proven, and the report says so.
+        compression: of the layers; reproducible: see BuildRequest.
     """
 
     tag: str | None = None
@@ -83,6 +86,8 @@ class BuildOptions:
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    compression: Compression = "zstd"
+    reproducible: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class BuildReport:
         smoke: None where it was not asked for; then nothing is proven.
         digest: of the pushed image in its registry.
         build_s: seconds of the image build; smoke_s of the smoke test.
+        manifest: digest of the image in the engine, which it keeps in a registry; None where the engine keeps none.
+        built: of a reproducible build, what was built; for GPUs, before the label of the proof.
     """
 
     tag: str
@@ -106,6 +113,8 @@ class BuildReport:
     smoke_s: float | None
     smoke: SmokeReport | None
     digest: str | None
+    manifest: str | None = None
+    built: Manifest | None = None
 
 
 class Reporter(Protocol):
@@ -120,12 +129,18 @@ class Reporter(Protocol):
         ...
 
 
-def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambda _config: None) -> Prepared:
+def prepare(
+    repo: Path,
+    target: str | None = None,
+    find_fleet: FindFleet = lambda _config: None,
+    revision: Revision | None = None,
+) -> Prepared:
     """Everything up to the Dockerfile: pure but for reading the repository, and the host where no file names one.
 
     Args:
         target: the platform instead of mlship.yaml's; the lock must have been made for it.
         find_fleet: the hosts that CUDA is matched to, for a project on GPUs.
+        revision: what the image's labels say of git, instead of what git says now.
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
@@ -142,11 +157,12 @@ def prepare(repo: Path, target: str | None = None, find_fleet: FindFleet = lambd
         options = fleet.options if fleet else ""
         raise LockError(error.message, hint=error.hint.replace("`mlship lock`", f"`mlship lock{options}`")) from error
     smoke = SmokeSpec.from_config(config).to_json()
-    plan = make_plan(config, lock, weights, read_revision(repo), smoke, gpu=matched.plan if matched else None)
+    revision = revision or read_revision(repo)
+    plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
     warnings = matched.warnings if matched else _unwanted(config, lock)
-    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings)
+    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings, fleet)
 
 
 # What matches CUDA is imported where a project has to do with GPUs: no other one waits for it.
@@ -183,10 +199,12 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         EngineError, BuildError, TransientError: from the engine.
         UsageError: the image cannot be tested here, as it is for another platform.
     """
+    if options.reproducible:
+        _check_keeps(engine)
     tag = options.tag or prepared.plan.tag
     reporter.step(f"building {tag}")
     started = time.monotonic()
-    _build(prepared, engine, tag, options, reporter)
+    manifest = _build(prepared, engine, tag, options, reporter)
     built = time.monotonic()
     image = engine.image(tag)
     if image is None:
@@ -208,6 +226,8 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         smoke_s=proven - built if report else None,
         smoke=report,
         digest=digest,
+        manifest=labelled.digest,
+        built=manifest,
     )
 
 
@@ -246,6 +266,8 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         cache_from=options.cache_from,
         cache_to=options.cache_to,
         epoch=prepared.plan.epoch,
+        compression=options.compression,
+        reproducible=options.reproducible,
     )
 
 
@@ -292,18 +314,29 @@ def _for_platform(config: Config, target: str | None) -> Config:
     return config.model_copy(update={"platform": target})
 
 
-def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> None:
+def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> Manifest | None:
     """Build. What the engine is, is asked where it matters only: that takes a third of a build with nothing changed."""
     if options.smoke and prepared.plan.platform != this_platform():
         _check_testable(prepared.plan, engine)  # before minutes of emulation, not after
     try:
         with reporter.building() as watch:
-            engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
+            built = engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
     except MlshipError:
         engine.info()  # what ails the engine explains best why it does not build
         raise
     if options.smoke:
         _check_testable(prepared.plan, engine)
+    return built
+
+
+def _check_keeps(engine: Engine) -> None:
+    if not engine.info().keeps_manifests:
+        raise EngineError(
+            "this engine's image store keeps no digest: it makes an image's manifest anew on each push, "
+            "so --reproducible could promise nothing",
+            hint='set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json and restart the engine '
+            "(Docker Desktop: Settings, General, containerd), or leave --reproducible out",
+        )
 
 
 def _check_testable(plan: BuildPlan, engine: Engine) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -24,6 +25,8 @@ SAY = ("sh", "-c", "echo one; echo two; echo beside >&2; exit 3")
 SLEEP = ("sleep", "60")
 HUNGRY = ("tail", "/dev/zero")
 MEMORY = 64 << 20
+EPOCH = 1_600_000_000
+REPRODUCIBLE = f"mlship-test-reproducible:{uuid4().hex[:8]}"  # whoever runs the contract removes it
 
 Check = Callable[[Engine, str, Path], None]
 
@@ -103,6 +106,26 @@ def a_build_tells_its_steps_in_order_and_exports(engine: Engine, image: str, fol
     assert (out / "group").read_bytes() == b"root:x:0:\n"
 
 
+def a_reproducible_build_is_the_same_whenever_its_steps_run(engine: Engine, image: str, folder: Path) -> None:
+    dockerfile = (
+        f"FROM scratch AS changing\nFROM {image}\nUSER 0\n"
+        "RUN --mount=type=bind,from=changing,target=/mnt mkdir /new && echo words > /new/file\n"
+    )
+    asked = BuildRequest(
+        dockerfile, "", folder, "linux/amd64", tag=REPRODUCIBLE, epoch=EPOCH, reproducible=True, compression="gzip"
+    )
+    built = []
+    for compression in ("gzip", "zstd", "zstd"):  # what was cached as gzip before does not matter
+        folders = {"changing": {"nonce": uuid4().bytes}}  # so no step comes from the cache
+        built.append(engine.build(replace(asked, folders=folders, compression=compression), lambda _: None))
+    found = engine.image(REPRODUCIBLE)
+    assert found is not None
+    assert built[1] is not None
+    assert found.digest == built[1].digest
+    assert built[1] == built[2]
+    assert "mkdir /new" in built[1].layers[-1].what
+
+
 def a_failed_step_is_named_with_its_lines(engine: Engine, image: str, folder: Path) -> None:
     with pytest.raises(BuildError) as caught:
         engine.build(request(image, folder, "RUN echo last words >&2; exit 7"), lambda _: None)
@@ -121,5 +144,6 @@ CONTRACT: tuple[Check, ...] = (
     a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
     an_image_is_known,
     a_build_tells_its_steps_in_order_and_exports,
+    a_reproducible_build_is_the_same_whenever_its_steps_run,
     a_failed_step_is_named_with_its_lines,
 )

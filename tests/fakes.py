@@ -10,6 +10,7 @@ from mlship.engine.base import (
     EngineInfo,
     ExitState,
     ImageInfo,
+    Manifest,
     RunRequest,
 )
 from mlship.engine.gpu import no_gpu
@@ -40,6 +41,7 @@ class FakeEngine:
         calls: the verbs that were used, in order.
         running: containers that were started and not removed, by id.
         gpus: it can give a container a GPU.
+        manifest: what a reproducible build gives; `keeps_manifests`: what its image store does with it.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)
@@ -53,10 +55,12 @@ class FakeEngine:
     requests: list[BuildRequest | RunRequest] = field(default_factory=list)
     running: dict[str, tuple[Script, ExitState | None]] = field(default_factory=dict)
     gpus: bool = True
+    manifest: Manifest | None = None
+    keeps_manifests: bool = True
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
-        return EngineInfo(version="26.1.5", buildx="0.13.1", platform="linux/amd64", rootless=False)
+        return EngineInfo("26.1.5", "0.13.1", "linux/amd64", rootless=False, keeps_manifests=self.keeps_manifests)
 
     def resolve(self, reference: str) -> str:
         self.calls.append("resolve")
@@ -64,7 +68,7 @@ class FakeEngine:
             raise UsageError(f"{reference}: the registry has no such image", hint="check base.mirror")
         return self.digests[reference]
 
-    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         self.calls.append("build")
         self.requests.append(request)
         for event in self.events:
@@ -76,6 +80,7 @@ class FakeEngine:
                 (request.export / name).write_bytes(data)
         if request.tag and self.built:
             self.images[request.tag] = self.built
+        return self.manifest if request.reproducible else None
 
     def image(self, reference: str) -> ImageInfo | None:
         return self.images.get(reference)

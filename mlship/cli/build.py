@@ -1,5 +1,6 @@
 """`mlship build`."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,14 @@ from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, On, 
 
 if TYPE_CHECKING:
     from mlship.pipeline import BuildReport
+
+
+class Packed(StrEnum):
+    """How layers are compressed."""
+
+    ZSTD = "zstd"
+    GZIP = "gzip"
+
 
 Caches = Annotated[
     list[str] | None,
@@ -29,6 +38,14 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     builder: Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")] = None,
     cache_from: Caches = None,
     cache_to: Caches = None,
+    compression: Annotated[
+        Packed,
+        typer.Option(
+            "--compression",
+            help="Of the layers: gzip where a registry or a host's runtime knows no zstd. "
+            "Docker's older image store passes this over and pushes gzip.",
+        ),
+    ] = Packed.ZSTD,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")] = False,
     json: Json = False,
 ) -> None:
@@ -60,6 +77,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
+        compression=compression.value,
     )
     _show(pipeline.build(prepared, DockerEngine(), options, reporter), json=json)
 

@@ -17,12 +17,15 @@ class EngineInfo:
 
     Attributes:
         platform: native platform, such as linux/amd64.
+        keeps_manifests: its image store is containerd's, where an image keeps the digest that it was built with;
+            the older one makes it anew on each push.
     """
 
     version: str
     buildx: str
     platform: str
     rootless: bool
+    keeps_manifests: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ImageInfo:
         id: what the engine knows it by (a digest).
         size: bytes, as the engine counts them.
         command: entrypoint and command together, as they run.
+        digest: of its manifest, as a registry that it is pushed to will have it; None where the image store keeps none.
     """
 
     id: str
@@ -43,6 +47,36 @@ class ImageInfo:
     command: tuple[str, ...]
     labels: Mapping[str, str]
     env: Mapping[str, str]
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageLayer:
+    """A layer as registries hold it.
+
+    Attributes:
+        digest: of its bytes as they are stored, compressed; size counts these.
+        what: the instruction that made it, as the image's history has it.
+    """
+
+    digest: str
+    size: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image as registries hold it.
+
+    Attributes:
+        digest: of the manifest: what an image is pinned by.
+        config: digest of its configuration: labels, environment, command.
+        layers: from the base up.
+    """
+
+    digest: str
+    config: str
+    layers: tuple[ImageLayer, ...]
 
 
 @dataclass(frozen=True)
@@ -104,6 +138,8 @@ class BuildRequest:
         cache_from: as buildx takes them (type=registry,ref=...), or just a reference in a registry; cache_to likewise.
         epoch: SOURCE_DATE_EPOCH, seconds; None leaves the times to the engine.
         compression: of the layers that are new; those of the base stay as they are.
+        reproducible: the same manifest for the same inputs, whatever the builder has in its cache; the image takes its
+            way through an archive in the temporary folder.
     """
 
     dockerfile: str
@@ -121,6 +157,7 @@ class BuildRequest:
     cache_to: tuple[str, ...] = ()
     epoch: int | None = None
     compression: Compression = "zstd"
+    reproducible: bool = False
 
 
 def _new_name() -> str:
@@ -178,8 +215,11 @@ class Engine(Protocol):
         """Digest (`sha256:...`) of an image in its registry, without pulling it."""
         ...
 
-    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
-        """Build; raises BuildError naming the step that failed, its last lines and the usual cause."""
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
+        """Build; raises BuildError naming the step that failed, its last lines and the usual cause.
+
+        Returns what was built, where it is known without reading it back: of reproducible builds.
+        """
         ...
 
     def image(self, reference: str) -> ImageInfo | None:

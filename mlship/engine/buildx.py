@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlship import process
-from mlship.engine.base import BuildRequest, BuildWatcher
+from mlship.engine.archive import load
+from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
 from mlship.engine.failures import FailedBuild, build_failure, disk_failure, no_docker
 from mlship.engine.rawjson import Progress
 
@@ -21,15 +22,17 @@ class BuildFiles:
     Attributes:
         secrets: files by secret id.
         contexts: folders by the name of the context.
+        archive: where a reproducible build writes its image.
     """
 
     dockerfile: Path
     secrets: Mapping[str, Path]
     contexts: Mapping[str, Path]
+    archive: Path | None = None
 
 
-def build(request: BuildRequest, watch: BuildWatcher) -> None:
-    """Build, reporting to `watch` (from another thread, in order).
+def build(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
+    """Build, reporting to `watch` (from another thread, in order); a reproducible build tells what it built.
 
     Raises:
         BuildError: a step failed.
@@ -46,12 +49,13 @@ def build(request: BuildRequest, watch: BuildWatcher) -> None:
     try:
         with _files(request) as files:
             done = process.run(argv(request, files), process.Options(env=env, on_stderr=read))
+            if not done.ok:
+                raise build_failure(_failed(progress))
+            return load(files.archive, watch) if files.archive else None
     except process.ProcessError as error:
         raise no_docker() from error
     except OSError as error:
         raise disk_failure(error) from error
-    if not done.ok:
-        raise build_failure(_failed(progress))
 
 
 def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
@@ -64,7 +68,7 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
         *(["--builder", request.builder] if request.builder else []),
         *(["--target", request.target] if request.target else []),
         *(["--tag", request.tag] if request.tag else []),
-        *_output(request),
+        *_output(request, files),
         *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
         *_each("--build-context", [f"{name}={path}" for name, path in files.contexts.items()]),
         *_each("--cache-from", [_cache(text) for text in request.cache_from]),
@@ -73,14 +77,21 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
     ]
 
 
-def _output(request: BuildRequest) -> list[str]:
+def _output(request: BuildRequest, files: BuildFiles) -> list[str]:
     if request.export is not None:
         return ["--output", _csv(type="local", dest=str(request.export))]
     if request.tag is None:
         return ["--output", "type=cacheonly"]
     # Engines with Docker's older image store keep layers uncompressed, and pass over how they should be compressed.
     compression = {"compression": request.compression, "oci-mediatypes": "true"}
-    return ["--output", _csv(type="docker", **compression)]
+    if request.compression == "gzip":  # else what the builder has as zstd stays so; the base's layers are gzip already
+        compression["force-compression"] = "true"
+    if files.archive is None:
+        return ["--output", _csv(type="docker", **compression)]
+    # Only an archive can be rewritten: no step's date is later than the epoch, and each layer is compressed as asked,
+    # also where the cache has it otherwise. The base's layers keep their digests.
+    rewritten = {"rewrite-timestamp": "true", "dest": str(files.archive)}
+    return ["--output", _csv(type="oci", **compression, **rewritten)]
 
 
 def _each(option: str, values: list[str]) -> list[str]:
@@ -121,7 +132,8 @@ def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
         for path, content in files.items():
             (given[name] / path).parent.mkdir(parents=True, exist_ok=True)
             (given[name] / path).write_bytes(content)
-    return BuildFiles(dockerfile, secrets, {**request.contexts, **given})
+    archive = folder / "image.tar" if request.reproducible and request.tag else None
+    return BuildFiles(dockerfile, secrets, {**request.contexts, **given}, archive)
 
 
 def _failed(progress: Progress) -> FailedBuild:

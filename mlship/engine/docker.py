@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from mlship import process
 from mlship.engine import buildx
-from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, RunRequest
+from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, Manifest, RunRequest
 from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
 from mlship.engine.gpu import WAYS, Way, gpu_failure, lacks, no_gpu
 from mlship.errors import EngineError
@@ -54,6 +54,7 @@ class _Inspected(TypedDict):
     Os: str
     Architecture: str
     Variant: NotRequired[str]
+    RepoDigests: NotRequired[list[str] | None]
     Config: _Config | None
 
 
@@ -70,14 +71,20 @@ class DockerEngine:
             try:
                 with _connected() as client:
                     version = client.version()
-                    rootless = any("rootless" in option for option in client.info().get("SecurityOptions") or ())
+                    info = client.info()
             except EngineError:
                 buildx.result()  # without a client, that is what has to be mended first
                 raise
         buildx_version = buildx.result()
         names = [component["Name"] for component in version.get("Components") or ()]
         _check_engine("Podman" if any("Podman" in name for name in names) else "Docker Engine", version["Version"])
-        return EngineInfo(version["Version"], buildx_version, f"{version['Os']}/{version['Arch']}", rootless)
+        return EngineInfo(
+            version["Version"],
+            buildx_version,
+            f"{version['Os']}/{version['Arch']}",
+            rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
+            keeps_manifests=any("containerd.snapshotter" in str(row) for row in info.get("DriverStatus") or ()),
+        )
 
     def resolve(self, reference: str) -> str:
         """Digest of an image in its registry: of the index, where it has many platforms."""
@@ -90,9 +97,9 @@ class DockerEngine:
                 raise registry_failure(reference, _said(error)) from error
         return str(digest)
 
-    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         """Build with `docker buildx build`."""
-        buildx.build(request, watch)
+        return buildx.build(request, watch)
 
     def image(self, reference: str) -> ImageInfo | None:
         """A local image; None where there is none of that name. By the client: importing the SDK takes longer."""
@@ -264,6 +271,8 @@ def _image_info(found: _Inspected) -> ImageInfo:
         command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
         labels=config.get("Labels") or {},
         env=dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry),
+        # containerd's image store knows an image by its manifest, the older one by its configuration.
+        digest=found["Id"] if any(d.endswith(f"@{found['Id']}") for d in found.get("RepoDigests") or ()) else None,
     )
 
 

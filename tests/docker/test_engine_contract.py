@@ -17,6 +17,7 @@ from tests.docker.gpus import no_gpus
 from tests.engine_contract import (
     CONTRACT,
     MEMORY,
+    REPRODUCIBLE,
     SLEEP,
     Check,
     a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
@@ -37,8 +38,11 @@ def say(engine: DockerEngine, run: RunRequest) -> list[str]:
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract(check: Check, engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
-    with no_gpus() if check is a_gpu_that_there_is_none_of_is_told_and_leaves_no_container else nullcontext():
-        check(engine, tiny_base, tmp_path)
+    try:
+        with no_gpus() if check is a_gpu_that_there_is_none_of_is_told_and_leaves_no_container else nullcontext():
+            check(engine, tiny_base, tmp_path)
+    finally:
+        docker("image", "rm", "--force", REPRODUCIBLE)
 
 
 def test_a_container_is_given_gpus_and_stays_confined(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """FakeEngine keeps the contract, so that tests which use it are about the real one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from mlship.engine.base import (
     BuildWatcher,
     ExitState,
     ImageInfo,
+    ImageLayer,
+    Manifest,
     RunRequest,
     StepFinished,
     StepOutput,
@@ -21,15 +24,17 @@ from tests.fakes import FakeEngine, Script
 
 IMAGE = ImageInfo("sha256:1", 1, "linux/amd64", "1001:1001", "/", ("sleep", "60"), {}, {})
 RUN = "[work 3/3] RUN echo working"
+DIGEST = f"sha256:{'d' * 64}"
+MANIFEST = Manifest(DIGEST, f"sha256:{'c' * 64}", (ImageLayer(f"sha256:{'1' * 64}", 10, "RUN mkdir /new"),))
 FAILED = FailedBuild("[work 4/4] RUN echo last words >&2; exit 7", ("last words",), "exit code: 7")
 
 
 class Builder(FakeEngine):
     """A fake whose builds fail when their Dockerfile says so."""
 
-    def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         self.failure = build_failure(FAILED) if "exit 7" in request.dockerfile else None
-        super().build(request, watch)
+        return super().build(request, watch)
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
@@ -43,6 +48,8 @@ def test_contract(check: Check, tmp_path: Path) -> None:
         },
         events=(StepStarted("r", RUN), StepOutput("r", "working"), StepFinished("r", RUN, 0.1, cached=False)),
         files={"group": b"root:x:0:\n"},
+        built=replace(IMAGE, digest=DIGEST),
+        manifest=MANIFEST,
         gpus=False,
     )
     check(engine, "tiny:1", tmp_path)
