@@ -46,6 +46,7 @@ class Prepared:
     """What is known before any engine is asked.
 
     Attributes:
+        revision: what the image's labels say of git.
         linked: files that symbolic links among the plan's lead to; the engine must see them too.
         warnings: what is worth knowing before the build and stops nobody.
         fleet: the hosts that CUDA is matched to; None for the CPU.
@@ -55,6 +56,7 @@ class Prepared:
     config: Config
     lock: Lock
     plan: BuildPlan
+    revision: Revision
     linked: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     fleet: "Fleet | None" = None
@@ -162,7 +164,7 @@ def prepare(
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
     warnings = matched.warnings if matched else _unwanted(config, lock)
-    return Prepared(repo, config, lock, plan, behind_links(repo, copied(plan)), warnings, fleet)
+    return Prepared(repo, config, lock, plan, revision, behind_links(repo, copied(plan)), warnings, fleet)
 
 
 # What matches CUDA is imported where a project has to do with GPUs: no other one waits for it.

@@ -18,6 +18,7 @@ from mlship.cli.hosts import hosts
 from mlship.cli.init import init
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
+from mlship.cli.rebuild import rebuild
 from mlship.cli.schema import schema
 from mlship.cli.smoke import smoke
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
@@ -97,7 +98,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, build, smoke, schema):
+for command in (init, lock, plan, dockerfile, build, rebuild, smoke, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

@@ -1,14 +1,28 @@
 """`mlship build`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, On, Platform
+from mlship.cli.options import (
+    HERE,
+    Builder,
+    Capabilities,
+    Directory,
+    Driver,
+    Json,
+    NoSmoke,
+    Platform,
+    Smoke,
+    Tag,
+    Verbose,
+)
 
 if TYPE_CHECKING:
-    from mlship.pipeline import BuildReport
+    from mlship.engine.docker import DockerEngine
+    from mlship.pipeline import BuildOptions, BuildReport, Prepared
 
 
 class Packed(StrEnum):
@@ -24,29 +38,48 @@ Caches = Annotated[
 ]
 
 
+Compressed = Annotated[
+    Packed,
+    typer.Option(
+        "--compression",
+        help="Of the layers: gzip where a registry or a host's runtime knows no zstd. "
+        "Docker's older image store passes this over and pushes gzip.",
+    ),
+]
+Reproducible = Annotated[
+    bool,
+    typer.Option(
+        "--reproducible",
+        help="The same digest for the same commit, lock, base and weights on any machine. Refuses what is in no commit; "
+        "needs room for the image in the temporary folder.",
+    ),
+]
+MetadataFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--metadata",
+        metavar="FILE",
+        help="Write what was built, from what and with what digest, as JSON. `mlship rebuild FILE` builds it again.",
+    ),
+]
+
+
 def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
-    tag: Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")] = None,
+    tag: Tag = None,
     push: Annotated[bool, typer.Option("--push", help="Push the image once the smoke test has passed.")] = False,
     platform: Platform = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
-    smoke: Annotated[
-        On | None, typer.Option("--smoke", help="Test on the CPU or the GPU. Default: what the image is made for.")
-    ] = None,
-    no_smoke: Annotated[bool, typer.Option("--no-smoke", help="Test nothing; then nothing is proven.")] = False,
-    builder: Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")] = None,
+    smoke: Smoke = None,
+    no_smoke: NoSmoke = False,
+    reproducible: Reproducible = False,
+    metadata: MetadataFile = None,
+    builder: Builder = None,
     cache_from: Caches = None,
     cache_to: Caches = None,
-    compression: Annotated[
-        Packed,
-        typer.Option(
-            "--compression",
-            help="Of the layers: gzip where a registry or a host's runtime knows no zstd. "
-            "Docker's older image store passes this over and pushes gzip.",
-        ),
-    ] = Packed.ZSTD,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")] = False,
+    compression: Compressed = Packed.ZSTD,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """Build the image from the lock, then prove in it that the model loads, warms and serves.
@@ -55,21 +88,16 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     proves what can be proven, and the image's label says so.
     """
     from mlship import pipeline
-    from mlship.cli.options import fleet_finder
+    from mlship.cli.options import check_smoke, fleet_finder
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.console import warn
     from mlship.engine.docker import DockerEngine
-    from mlship.errors import UsageError
     from mlship.image.reference import check_reference
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
-    if smoke and no_smoke:
-        raise UsageError(f"--smoke {smoke.value} and --no-smoke exclude each other", hint="drop one of the two")
+    check_smoke(smoke, no_smoke=no_smoke)
     name = check_reference(tag) if tag is not None else None
     prepared = pipeline.prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
-    for warning in prepared.warnings:
-        warn(warning)
     options = pipeline.BuildOptions(
         tag=name,
         push=push,
@@ -78,8 +106,43 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
         compression=compression.value,
+        reproducible=reproducible,
     )
-    _show(pipeline.build(prepared, DockerEngine(), options, reporter), json=json)
+    _check(prepared, options, metadata)
+    engine = DockerEngine()
+    report = pipeline.build(prepared, engine, options, reporter)
+    if metadata is not None:
+        _note(metadata, prepared, report, options, engine)
+    _show(report, json=json)
+
+
+def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:
+    """What can be refused or warned of before the build."""
+    from mlship.console import warn
+
+    warnings = prepared.warnings
+    if options.reproducible or metadata is not None:
+        from mlship.reproduce import check_reproducible, check_target
+
+        if metadata is not None:
+            check_target(metadata)
+        if options.reproducible:
+            warnings = (*warnings, *check_reproducible(prepared))
+    for warning in warnings:
+        warn(warning)
+
+
+def _note(
+    file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "DockerEngine"
+) -> None:
+    """Only of an image that did not fail its test."""
+    from mlship.console import say
+    from mlship.files import write_atomic
+    from mlship.reproduce import describe
+
+    if report.smoke is None or report.smoke.passed:
+        write_atomic(file, describe(prepared, report, options, engine.info()).to_json())
+        say(f"wrote {file}")
 
 
 def _show(report: "BuildReport", *, json: bool) -> None:

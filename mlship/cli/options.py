@@ -40,6 +40,27 @@ class On(StrEnum):
     GPU = "gpu"
 
 
+Tag = Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")]
+Smoke = Annotated[
+    On | None, typer.Option("--smoke", help="Test on the CPU or the GPU. Default: what the image is made for.")
+]
+NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Test nothing; then nothing is proven.")]
+Builder = Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")]
+
+
+def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
+    """Refuse --smoke together with --no-smoke.
+
+    Raises:
+        UsageError: both are given.
+    """
+    from mlship.errors import UsageError
+
+    if smoke and no_smoke:
+        raise UsageError(f"--smoke {smoke.value} and --no-smoke exclude each other", hint="drop one of the two")
+
+
 def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | None) -> "FindFleet":
     """The hosts that CUDA is matched to: the command line's, else the repository's, else this machine.
 

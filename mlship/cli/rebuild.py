@@ -1,0 +1,77 @@
+"""`mlship rebuild`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Builder, Json, NoSmoke, Smoke, Tag, Verbose
+
+if TYPE_CHECKING:
+    from mlship.rebuild import RebuildReport
+
+Repository = Annotated[
+    Path,
+    typer.Option(
+        "--directory",
+        "-C",
+        help="The git repository that has the commit, and the weights where git has none.",
+        show_default="this folder",
+        exists=True,
+        file_okay=False,
+    ),
+]
+
+
+def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlship build --reproducible --metadata` wrote.")],
+    directory: Repository = HERE,
+    tag: Tag = None,
+    smoke: Smoke = None,
+    no_smoke: NoSmoke = False,
+    builder: Builder = None,
+    verbose: Verbose = False,
+    json: Json = False,
+) -> None:
+    """Build the image of an earlier day again from its commit, and say whether it is the same, byte for byte.
+
+    The commit is checked out into a temporary folder; your own files stay as they are. Weights that are not in git are
+    taken from the repository as it is now, if their sha256 is the recorded one. Unless --tag says otherwise, the image
+    is called NAME:rebuild-COMMIT. Exit code 0: the same digest, and proven; 1: another one, or it failed its test.
+    """
+    from mlship.cli.options import check_smoke
+    from mlship.cli.reporter import ConsoleReporter
+    from mlship.console import warn
+    from mlship.engine.docker import DockerEngine
+    from mlship.image.metadata import read_metadata
+    from mlship.image.reference import check_reference
+    from mlship.rebuild import RebuildOptions, check_rebuildable, version_warning
+    from mlship.rebuild import rebuild as run
+
+    check_smoke(smoke, no_smoke=no_smoke)
+    name = check_reference(tag) if tag is not None else None
+    metadata = read_metadata(file)
+    check_rebuildable(metadata, str(file))
+    if warning := version_warning(metadata):
+        warn(warning)
+    options = RebuildOptions(name, smoke.value if smoke else None, proves=not no_smoke, builder=builder)
+    _show(run(metadata, directory, DockerEngine(), options, ConsoleReporter(verbose=verbose)), json=json)
+
+
+def _show(report: "RebuildReport", *, json: bool) -> None:
+    from mlship.cli.smoke import conclude
+    from mlship.console import emit
+    from mlship.errors import CheckFailed
+    from mlship.report.json import to_json
+    from mlship.report.rebuild import show_rebuild
+
+    if json:
+        emit(to_json(report))
+    else:
+        show_rebuild(report)
+    if report.build.smoke is not None:
+        conclude(report.build.smoke)
+    if not report.same:
+        raise CheckFailed(
+            f"{report.build.tag} is not the recorded image {report.recorded}", hint=f"likely: {report.reasons[0]}"
+        )

@@ -1,0 +1,47 @@
+"""What came of a rebuild: the answer first, then layer by layer, then the image as `mlship build` shows it."""
+
+from collections.abc import Iterator
+
+from mlship.rebuild import ComparedLayer, RebuildReport
+from mlship.report.build import show_build
+
+_WIDTH = 40
+
+
+def show_rebuild(report: RebuildReport) -> None:
+    """Print the report on stdout."""
+    from mlship.console import out
+
+    first, *rest = _lines(report)
+    out(first, style="bold green" if report.same else "bold red")
+    for line in rest:
+        out(line)
+    out()
+    show_build(report.build)
+
+
+def _lines(report: RebuildReport) -> Iterator[str]:
+    if report.same:
+        yield f"THE SAME IMAGE: {report.build.tag} is {report.rebuilt}"
+        return
+    yield f"ANOTHER IMAGE: {report.build.tag} is not what was recorded"
+    yield f"  recorded  {report.recorded}"
+    yield f"  rebuilt   {report.rebuilt}"
+    yield ""
+    yield "Layers, from the base up"
+    yield from map(_row, report.layers)
+    yield ""
+    yield "Likely reasons"
+    yield from (f"  - {reason}" for reason in report.reasons)
+
+
+def _row(layer: ComparedLayer) -> str:
+    what = layer.what if len(layer.what) <= _WIDTH else f"{layer.what[: _WIDTH - 1]}…"
+    start = f"  {'=' if layer.same else '≠'} {what:<{_WIDTH}}"
+    if layer.same:
+        return f"{start} {_short(layer.recorded)}"
+    return f"{start} {_short(layer.recorded)} then, {_short(layer.rebuilt)} now"
+
+
+def _short(digest: str | None) -> str:
+    return digest[:19] if digest else "none"
