@@ -28,7 +28,7 @@ from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import behind_links, check_paths
 from mlship.project.weights import check_weights
-from mlship.report.titles import retitled
+from mlship.report.titles import named_layers, retitled
 from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
@@ -320,15 +320,16 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
     """Build. What the engine is, is asked where it matters only: that takes a third of a build with nothing changed."""
     if options.smoke and prepared.plan.platform != this_platform():
         _check_testable(prepared.plan, engine)  # before minutes of emulation, not after
+    named = titles(prepared.dockerfile)
     try:
         with reporter.building() as watch:
-            built = engine.build(request(prepared, tag, options), retitled(watch, titles(prepared.dockerfile)))
+            built = engine.build(request(prepared, tag, options), retitled(watch, named))
     except MlshipError:
         engine.info()  # what ails the engine explains best why it does not build
         raise
     if options.smoke:
         _check_testable(prepared.plan, engine)
-    return built
+    return named_layers(built, named) if built else None
 
 
 def _check_keeps(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from mlship import __version__
 from mlship.engine.base import Engine, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
-from mlship.image.metadata import Host, Metadata, Weight
+from mlship.metadata import Host, Metadata, Weight
 from mlship.pipeline import (
     BuildOptions,
     BuildReport,
@@ -26,7 +26,6 @@ from mlship.pipeline import (
 from mlship.project.checkout import checked_out, read_checkout
 from mlship.project.config import Config
 from mlship.project.git import Revision
-from mlship.reproduce import in_words
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def compare(metadata: Metadata, recorded: Manifest, report: BuildReport, prepare
     """What was built then and now, layer by layer."""
     if report.built is None:
         raise EngineError("the engine told no digest of what it built", hint="update Docker Engine and buildx")
-    rebuilt = in_words(report.built, prepared.dockerfile)
+    rebuilt = report.built
     layers = tuple(_compared(then, now) for then, now in zip_longest(recorded.layers, rebuilt.layers))
     same = recorded.digest == rebuilt.digest
     reasons = () if same else tuple(_reasons(metadata, layers, prepared, recorded.config == rebuilt.config))

@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from mlship import __version__
 from mlship.cuda.hosts import COMMAND_LINE, Fleet
-from mlship.engine.base import EngineInfo, Manifest
+from mlship.engine.base import EngineInfo
 from mlship.errors import UsageError
 from mlship.files import sha256_file
-from mlship.image.dockerfile import titles
-from mlship.image.metadata import BaseImage, Host, LockHashes, Metadata, Proof, Source, Tools, Weight
 from mlship.image.plan import BuildPlan
 from mlship.lock.record import FILE_NAME as LOCK
+from mlship.metadata import BaseImage, Host, LockHashes, Metadata, Proof, Source, Tools, Weight
 from mlship.pipeline import BuildOptions, BuildReport, Prepared
 from mlship.project.checkout import beside_commit, read_checkout
 from mlship.project.load import FILE_NAME as CONFIG
@@ -125,7 +123,7 @@ def describe(prepared: Prepared, report: BuildReport, options: BuildOptions, eng
         base=BaseImage(plan.base.reference, plan.base.digest),
         lock=LockHashes(record.requirements, sha256_file(prepared.repo / LOCK)),
         weights=tuple(_weight(prepared.repo, path) for path in _weight_paths(plan)),
-        built=in_words(report.built, prepared.dockerfile) if report.built else None,
+        built=report.built,
         proven=_proof(report.smoke),
         tools=Tools(__version__, engine.version, engine.buildx),
         host=_host(prepared.fleet),
@@ -158,11 +156,3 @@ def _host(fleet: Fleet | None) -> Host | None:
         return None
     (host,) = fleet.hosts
     return Host(host.driver, tuple(gpu.capability for gpu in host.gpus if gpu.capability))
-
-
-def in_words(built: Manifest, dockerfile: str) -> Manifest:
-    """The same, where the layers that mlship's own steps made are called as these are."""
-    own = [title for start, title in titles(dockerfile).items() if start.startswith(("[system ", "[runtime "))]
-    ours = dict(zip(range(len(built.layers) - len(own), len(built.layers)), own, strict=True))
-    layers = (replace(layer, what=ours.get(number, layer.what)) for number, layer in enumerate(built.layers))
-    return replace(built, layers=tuple(layers))

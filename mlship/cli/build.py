@@ -50,8 +50,8 @@ Reproducible = Annotated[
     bool,
     typer.Option(
         "--reproducible",
-        help="The same digest for the same commit, lock, base and weights on any machine. Refuses what is in no commit; "
-        "needs room for the image in the temporary folder.",
+        help="The same digest for the same commit, lock, base and weights on any machine. "
+        "Refuses what is in no commit; needs room for the image in the temporary folder.",
     ),
 ]
 MetadataFile = Annotated[

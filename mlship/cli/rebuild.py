@@ -43,8 +43,8 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
     from mlship.engine.docker import DockerEngine
-    from mlship.image.metadata import read_metadata
     from mlship.image.reference import check_reference
+    from mlship.metadata import read_metadata
     from mlship.rebuild import RebuildOptions, check_rebuildable, version_warning
     from mlship.rebuild import rebuild as run
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mlship.engine.base import BuildEvent, BuildWatcher, StepFinished, StepStarted
+from mlship.engine.base import BuildEvent, BuildWatcher, Manifest, StepFinished, StepStarted
 
 # Numbers below ten are set right where there are ten steps and more.
 _STEP = re.compile(r"\[(\S+) +(\d+)/\d+\] ")
@@ -37,3 +37,13 @@ def in_words(name: str, titles: Mapping[str, str]) -> str:
     if found is None or title is None:
         return name
     return f"{found[1]}: {title}"
+
+
+def named_layers(built: Manifest, titles: Mapping[str, str]) -> Manifest:
+    """The same, where each layer that a step of the shipped stages made is called as that step: the uppermost ones."""
+    own = [title for start, title in titles.items() if start.startswith(("[system ", "[runtime "))]
+    first = len(built.layers) - len(own)
+    if first < 0:
+        return built
+    layers = (replace(layer, what=what) for layer, what in zip(built.layers[first:], own, strict=True))
+    return replace(built, layers=(*built.layers[:first], *layers))

@@ -13,6 +13,7 @@ LAYERS = (
     ("__main__", 10),
     ("cli", 9),
     ("pipeline", 8),
+    ("metadata", 3),
     ("reproduce", 8),
     ("rebuild", 8),
     ("report.rebuild", 8),
