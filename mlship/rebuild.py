@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -26,6 +26,7 @@ from mlship.pipeline import (
 from mlship.project.checkout import checked_out, read_checkout
 from mlship.project.config import Config
 from mlship.project.git import Revision
+from mlship.project.load import FILE_NAME as CONFIG
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,18 @@ def _default_tag(metadata: Metadata) -> str:
 
 
 def rebuild(
-    metadata: Metadata, repo: Path, engine: Engine, options: RebuildOptions, reporter: Reporter
+    metadata: Metadata,
+    repo: Path,
+    engine: Engine,
+    options: RebuildOptions,
+    reporter: Reporter,
+    warn: Callable[[str], None],
 ) -> RebuildReport:
     """Check out, fetch the weights, build, prove and compare; what was checked out is gone afterwards.
 
     Args:
         repo: a folder of the git repository that has the commit, and the weights where git has none.
+        warn: hears what `mlship build` warns of.
 
     Raises:
         UsageError: the repository lacks the commit, a weight file has another hash, or see check_rebuildable.
@@ -131,10 +138,22 @@ def rebuild(
     reporter.step(f"checking out {(source.commit or '')[:12]} into a temporary folder")
     with checked_out(repo, source.commit or "") as tree:
         project = tree / (source.path or "")
+        _check_project(metadata, project)
         place_weights(metadata.weights, tree, project, _here(repo) / (source.path or ""))
         prepared = _prepare(metadata, project)
+        for warning in prepared.warnings:
+            warn(warning)
         report = _build(prepared, engine, _options(metadata, prepared, options), reporter)
         return compare(metadata, built, report, prepared)
+
+
+def _check_project(metadata: Metadata, project: Path) -> None:
+    if not (project / CONFIG).is_file():
+        commit = (metadata.source.commit or "")[:12]
+        raise UsageError(
+            f"the commit {commit} has no {CONFIG} in {metadata.source.path or 'its top folder'}",
+            hint="this metadata does not belong to that commit; look for another copy of it",
+        )
 
 
 def _here(repo: Path) -> Path:
@@ -255,8 +274,8 @@ def _reasons(
         yield warning
     plan = prepared.plan
     if all(layer.same for layer in layers):
-        what = "only how they are listed" if same_config else "only labels, environment or command"
-        yield f"every layer is the same: {what} differs"
+        what = "how they are listed" if same_config else "labels, environment or command"
+        yield f"every layer is the same: what differs is {what}"
     if packages := sorted({*plan.packages.build, *plan.packages.run}):
         yield f"Debian has other versions of {', '.join(packages)} now: they are not locked"
     if plan.gpu and plan.gpu.compiled:

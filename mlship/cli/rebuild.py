@@ -55,7 +55,8 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     if warning := version_warning(metadata):
         warn(warning)
     options = RebuildOptions(name, smoke.value if smoke else None, proves=not no_smoke, builder=builder)
-    _show(run(metadata, directory, DockerEngine(), options, ConsoleReporter(verbose=verbose)), json=json)
+    reporter = ConsoleReporter(verbose=verbose)
+    _show(run(metadata, directory, DockerEngine(), options, reporter, warn), json=json)
 
 
 def _show(report: "RebuildReport", *, json: bool) -> None:

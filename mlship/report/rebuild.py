@@ -22,7 +22,8 @@ def show_rebuild(report: RebuildReport) -> None:
 
 def _lines(report: RebuildReport) -> Iterator[str]:
     if report.same:
-        yield f"THE SAME IMAGE: {report.build.tag} is {report.rebuilt}"
+        yield f"THE SAME IMAGE: {report.build.tag}"
+        yield f"  digest    {report.rebuilt}"
         return
     yield f"ANOTHER IMAGE: {report.build.tag} is not what was recorded"
     yield f"  recorded  {report.recorded}"
