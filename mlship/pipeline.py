@@ -240,7 +240,9 @@ def smoke_device(prepared: Prepared, asked: Device | None) -> Device:
         UsageError: the image is not made for a GPU.
     """
     if asked == "gpu" and prepared.plan.gpu is None:
-        raise UsageError("--smoke gpu: this image is not made for a GPU", hint="add `gpu:` to mlship.yaml")
+        raise UsageError(
+            "--smoke gpu: this image is not made for a GPU", hint="add `gpu:` to mlship.yaml, or leave --smoke out"
+        )
     return asked or ("gpu" if prepared.plan.gpu else "cpu")
 
 

@@ -68,7 +68,8 @@ class RebuildReport:
 
     Attributes:
         same: the manifests have one digest: every byte of the image is as it was.
-        recorded: digest of the manifest then; rebuilt: now.
+        recorded: digest of the manifest then; rebuilt: now. For GPUs, before the label of the proof was put on.
+        tagged: digest then of the image with that label; None where it has none, and where nobody knows.
         layers: from the base up.
         reasons: why they may differ, likely ones first; empty where they do not.
         build: the rebuild itself, with what it proved.
@@ -80,6 +81,7 @@ class RebuildReport:
     layers: tuple[ComparedLayer, ...]
     reasons: tuple[str, ...]
     build: BuildReport
+    tagged: str | None = None
 
 
 def check_rebuildable(metadata: Metadata, name: str) -> Manifest:
@@ -259,7 +261,8 @@ def compare(metadata: Metadata, recorded: Manifest, report: BuildReport, prepare
     layers = tuple(_compared(then, now) for then, now in zip_longest(recorded.layers, rebuilt.layers))
     same = recorded.digest == rebuilt.digest
     reasons = () if same else tuple(_reasons(metadata, layers, prepared, recorded.config == rebuilt.config))
-    return RebuildReport(same, recorded.digest, rebuilt.digest, layers, reasons, report)
+    tagged = metadata.digest if metadata.digest != recorded.digest else None
+    return RebuildReport(same, recorded.digest, rebuilt.digest, layers, reasons, report, tagged)
 
 
 def _compared(then: ImageLayer | None, now: ImageLayer | None) -> ComparedLayer:

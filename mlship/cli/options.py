@@ -41,6 +41,9 @@ class On(StrEnum):
 
 
 Tag = Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")]
+ImageName = Annotated[
+    str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:rebuild-commit.")
+]
 Smoke = Annotated[
     On | None, typer.Option("--smoke", help="Test on the CPU or the GPU. Default: what the image is made for.")
 ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Builder, Json, NoSmoke, Smoke, Tag, Verbose
+from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose
 
 if TYPE_CHECKING:
     from mlship.rebuild import RebuildReport
@@ -26,7 +26,7 @@ Repository = Annotated[
 def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlship build --reproducible --metadata` wrote.")],
     directory: Repository = HERE,
-    tag: Tag = None,
+    tag: ImageName = None,
     smoke: Smoke = None,
     no_smoke: NoSmoke = False,
     builder: Builder = None,
@@ -36,8 +36,8 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     """Build the image of an earlier day again from its commit, and say whether it is the same, byte for byte.
 
     The commit is checked out into a temporary folder; your own files stay as they are. Weights that are not in git are
-    taken from the repository as it is now, if their sha256 is the recorded one. Unless --tag says otherwise, the image
-    is called NAME:rebuild-COMMIT. Exit code 0: the same digest, and proven; 1: another one, or it failed its test.
+    taken from the repository as it is now, if their sha256 is the recorded one.
+    Exit code 0: the same digest, and it passed its test (unless --no-smoke); 1: another one, or it failed.
     """
     from mlship.cli.options import check_smoke
     from mlship.cli.reporter import ConsoleReporter

@@ -101,7 +101,15 @@ _SDK = (
     Cause(r"(?i)timed out", TransientError, "the Docker Engine does not answer in time", _TRY_AGAIN),
 )
 
-_DISK = (Cause(r"(?i)no space left on device|disk quota exceeded", TransientError, "the disk is full", _FREE_ROOM),)
+_DISK = (
+    Cause(
+        r"(?i)write (?P<path>\S+)/mlship-build-\w+/image\.tar: (?:no space left on device|disk quota exceeded)",
+        TransientError,
+        "{path} has no room for the image, which a reproducible build writes there first",
+        "set TMPDIR to a folder with room for the whole image, base included, and run the same command again",
+    ),
+    Cause(r"(?i)no space left on device|disk quota exceeded", TransientError, "the disk is full", _FREE_ROOM),
+)
 
 _CERTIFICATES = (
     Cause(

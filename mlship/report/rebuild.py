@@ -24,6 +24,8 @@ def _lines(report: RebuildReport) -> Iterator[str]:
     if report.same:
         yield f"THE SAME IMAGE: {report.build.tag}"
         yield f"  digest    {report.rebuilt}"
+        if report.tagged is not None:
+            yield f"  tagged    {_tagged(report.tagged, report.build.manifest)}"
         return
     yield f"ANOTHER IMAGE: {report.build.tag} is not what was recorded"
     yield f"  recorded  {report.recorded}"
@@ -34,6 +36,13 @@ def _lines(report: RebuildReport) -> Iterator[str]:
     yield ""
     yield "Likely reasons"
     yield from (f"  - {reason}" for reason in report.reasons)
+
+
+def _tagged(recorded: str, rebuilt: str | None) -> str:
+    """For GPUs, a label says what the image was proven on; with another proof, or none, the digest is another."""
+    if recorded == rebuilt:
+        return f"{recorded}, with the label of its proof, as then"
+    return f"{rebuilt or 'unknown'}; then {recorded}, with another label of its proof"
 
 
 def _row(layer: ComparedLayer) -> str:

@@ -139,6 +139,20 @@ def test_a_rebuild_is_the_same_and_proven(run: Run, engine: Engine, repo: Path, 
     assert (repo / "model.py").read_text() == "work that goes on"
 
 
+@pytest.mark.parametrize(("tagged", "words"), [(BUILT.digest, "as then"), (digest(30), f"; then {digest(30)}")])
+def test_the_label_of_a_proof_is_told_apart(
+    run: Run, engine: Engine, built: Path, monkeypatch: pytest.MonkeyPatch, tagged: str, words: str
+) -> None:
+    found = json.loads(built.read_text())
+    found["digest"] = tagged
+    found["built"]["digest"] = digest(31)
+    built.write_text(json.dumps(found))
+    engine.manifest = replace(BUILT, digest=digest(31))
+    done = run("rebuild", str(built))
+    assert done.exit_code == 0, done.output
+    assert words in done.stdout.splitlines()[2]
+
+
 def test_a_rebuild_says_nothing_of_what_it_has_not_tested(run: Run, engine: Engine, built: Path) -> None:
     engine.calls.clear()
     done = run("rebuild", str(built), "--no-smoke", "--tag", "mine:1")

@@ -25,6 +25,7 @@ COMMANDS = (
     "plan",
     "dockerfile",
     "build",
+    "rebuild",
     "smoke",
     "hosts",
     "hosts record",

@@ -43,7 +43,7 @@ def test_without_tag_and_export_nothing_is_kept() -> None:
 
 
 def test_layers_are_compressed_as_asked() -> None:
-    assert ("--output", "type=docker,compression=gzip,oci-mediatypes=true") in options(
+    assert ("--output", "type=docker,compression=gzip,oci-mediatypes=true,force-compression=true") in options(
         replace(PLAIN, compression="gzip")
     )
 

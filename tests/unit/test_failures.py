@@ -273,6 +273,11 @@ def test_registries(text: str, kind: type[MlshipError], why: str) -> None:
             "time",
         ),
         ("write /var/lib/docker/tmp/x: no space left on device", TransientError, "disk is full"),
+        (
+            "rpc error: code = Unknown desc = write /a/tmp/mlship-build-il_8thyt/image.tar: no space left on device",
+            TransientError,
+            "/a/tmp has no room for the image",
+        ),
         ("something new", EngineError, "something new"),
     ],
 )
