@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
 from mlship.image.context import build_context
+from mlship.image.disk import disk_needed
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
 from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
@@ -32,6 +33,7 @@ from mlship.report.titles import retitled
 from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import size
 
 if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
@@ -115,6 +117,10 @@ class Reporter(Protocol):
         """A named step begins."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something that stops nobody and should be known."""
+        ...
+
     def building(self) -> AbstractContextManager[BuildWatcher]:
         """The image build begins; the watcher gets its events."""
         ...
@@ -184,6 +190,7 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         UsageError: the image cannot be tested here, as it is for another platform.
     """
     tag = options.tag or prepared.plan.tag
+    _look_at_disk(prepared, engine, reporter)
     reporter.step(f"building {tag}")
     started = time.monotonic()
     _build(prepared, engine, tag, options, reporter)
@@ -270,6 +277,20 @@ def _pages(prepared: Prepared) -> tuple[str, ...]:
         return ()
     variant = gpu.index.rpartition("/")[2]
     return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
+
+
+def _look_at_disk(prepared: Prepared, engine: Engine, reporter: Reporter) -> None:
+    """Say what may be needed and what is there: a full disk shows itself late, and as something else."""
+    needed, disk = disk_needed(prepared.plan, prepared.lock.record.sizes), engine.disk()
+    if needed is None or disk is None:
+        return
+    there = f"up to {size(needed)} of disk where nothing is cached, {size(disk.free)} free in {disk.path}"
+    reporter.step(f"needs {there}")
+    if disk.free < needed:
+        reporter.warn(
+            f"the disk may become full: needed are {there}\n"
+            "`docker system df` says what lies there, `docker buildx prune` and `docker image prune` make room"
+        )
 
 
 def _checked_lock(repo: Path, config: Config, target: str | None, cuda: str | None) -> Lock:

@@ -7,6 +7,7 @@ from mlship.engine.base import (
     BuildEvent,
     BuildRequest,
     BuildWatcher,
+    Disk,
     EngineInfo,
     ExitState,
     ImageInfo,
@@ -53,6 +54,7 @@ class FakeEngine:
     requests: list[BuildRequest | RunRequest] = field(default_factory=list)
     running: dict[str, tuple[Script, ExitState | None]] = field(default_factory=dict)
     gpus: bool = True
+    free: Disk | None = None
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
@@ -63,6 +65,9 @@ class FakeEngine:
         if reference not in self.digests:
             raise UsageError(f"{reference}: the registry has no such image", hint="check base.mirror")
         return self.digests[reference]
+
+    def disk(self) -> Disk | None:
+        return self.free
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
         self.calls.append("build")

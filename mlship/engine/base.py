@@ -26,6 +26,19 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """The disk that an engine keeps images and caches on.
+
+    Attributes:
+        path: of the engine's folder.
+        free: bytes that are left.
+    """
+
+    path: str
+    free: int
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """A local image.
 
@@ -176,6 +189,10 @@ class Engine(Protocol):
 
     def resolve(self, reference: str) -> str:
         """Digest (`sha256:...`) of an image in its registry, without pulling it."""
+        ...
+
+    def disk(self) -> Disk | None:
+        """The engine's disk; None where it is another machine's, or nobody tells."""
         ...
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> None:

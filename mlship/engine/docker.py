@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from mlship import process
 from mlship.engine import buildx
-from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, RunRequest
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ExitState, ImageInfo, RunRequest
 from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
 from mlship.engine.gpu import WAYS, Way, gpu_failure, lacks, no_gpu
 from mlship.errors import EngineError
@@ -89,6 +90,18 @@ class DockerEngine:
             except APIError as error:
                 raise registry_failure(reference, _said(error)) from error
         return str(digest)
+
+    def disk(self) -> Disk | None:
+        """The engine's disk. By the client, twice and at once: importing the SDK takes longer."""
+        with ThreadPoolExecutor(1) as thread:
+            endpoint = thread.submit(_said_by_docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+            system, _, folder = _said_by_docker(
+                "info", "--format", "{{.OperatingSystem}}|{{.DockerRootDir}}"
+            ).partition("|")
+        local = endpoint.result().startswith("unix://") and system != "Docker Desktop"  # that has a disk of its own
+        with suppress(OSError):
+            return Disk(folder, shutil.disk_usage(folder).free) if local and folder else None
+        return None
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
         """Build with `docker buildx build`."""
@@ -251,6 +264,12 @@ def _run_docker(argv: list[str]) -> process.Completed:
         return process.run(argv, process.Options(timeout=60))
     except process.ProcessError as error:
         raise no_docker() from error
+
+
+def _said_by_docker(*arguments: str) -> str:
+    """What the client says; nothing where it cannot say it."""
+    done = _run_docker(["docker", *arguments])
+    return done.stdout.strip() if done.ok else ""
 
 
 def _image_info(found: _Inspected) -> ImageInfo:
