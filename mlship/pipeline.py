@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from mlship.engine.base import BuildRequest, BuildWatcher, Engine, ImageInfo
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
-from mlship.image.context import build_context
+from mlship.image.context import build_context, wheelhouses
 from mlship.image.disk import disk_needed
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
 from mlship.image.labels import PROOF
@@ -247,7 +247,10 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         platform=prepared.plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts={"wheelhouse": stage(settings, (*prepared.lock.pins, *installer), cache_folder())},
+        contexts={
+            name: stage(settings, pins, cache_folder())
+            for name, pins in {"wheelhouse": installer, **wheelhouses(prepared.plan, prepared.lock)}.items()
+        },
         folders={"packages": build_context(prepared.plan, prepared.lock, prepared.config)},
         builder=options.builder,
         cache_from=options.cache_from,

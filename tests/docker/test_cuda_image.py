@@ -17,7 +17,7 @@ import pytest
 from mlship.engine.base import BuildRequest
 from mlship.engine.docker import DockerEngine
 from mlship.errors import BuildError
-from mlship.image.context import build_context
+from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore
 from mlship.image.gpu import GpuPlan
 from mlship.image.plan import make_plan
@@ -108,7 +108,7 @@ def _request(engine: DockerEngine, repo: Path, wheels: list[Path], gpu: GpuPlan,
         platform=plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts={"wheelhouse": stage(local, pins, cache_folder())},
+        contexts=dict.fromkeys(("wheelhouse", *wheelhouses(plan, lock)), stage(local, pins, cache_folder())),
         folders={"packages": build_context(plan, lock, config)},
     )
 
