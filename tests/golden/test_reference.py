@@ -26,6 +26,7 @@ COMMANDS = (
     "dockerfile",
     "build",
     "smoke",
+    "size",
     "hosts",
     "hosts record",
     "hosts import",
