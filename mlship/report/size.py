@@ -164,7 +164,7 @@ def _wrapped(text: str, width: int, hang: int = 2) -> Iterator[str]:
     """Two columns in, as are the lines that follow, and these `hang` - 2 more."""
     yield from textwrap.wrap(
         clean(text), width, initial_indent="  ", subsequent_indent="  " + " " * (hang - 2),
-        drop_whitespace=True, break_on_hyphens=False, replace_whitespace=True,
+        break_on_hyphens=False, break_long_words=False,
     )  # fmt: skip
 
 

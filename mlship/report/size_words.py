@@ -11,7 +11,7 @@ from mlship.units import size
 GROUPS: dict[Group, str] = {
     "cuda": "CUDA libraries",
     "framework": "framework",
-    "heavy": "other heavy packages",
+    "heavy": "heavy packages",
     "light": "light packages",
     "packages": "packages",
     "weights": "weights",

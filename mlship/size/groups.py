@@ -16,7 +16,7 @@ from mlship.size.report import Group, Sort
 OWN_STEP = "mlship:/tmp:/usr/sbin/nologin"  # in the first step that mlship's Dockerfile adds to its base
 _SMOKE = "dev.mlship.smoke"
 _VERSION = "dev.mlship.version"
-_LAYER = re.compile(r"COPY\s.*?/layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
+_LAYER = re.compile(r"COPY\s+(?:--\S+\s+)*/?layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
 _CUDA = re.compile(r"(nvidia|cuda|triton)(-|$)|pytorch-triton")
 _FRAMEWORK = re.compile(r"torch|tensorflow(-.*)?|tensorflow_.*|jaxlib|onnxruntime(-.*)?|libtensorflow.*")
 _CUDA_FOLDER = re.compile(r"usr/local/cuda[^/]*|opt/nvidia/[^/]+")

@@ -38,7 +38,7 @@ class Owners:
         for record, paths in sorted(records.items()):
             owner = _distribution(record)
             if owner is not None:
-                self._learn(owner, paths)
+                self._learn(owner, (record, *paths))
 
     def of(self, path: str) -> Distribution | None:
         """Whose it is; a file of site-packages that nobody names belongs to a distribution of its folder's name."""

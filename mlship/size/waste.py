@@ -13,6 +13,7 @@ from mlship.size.report import Group, Waste
 
 _EXAMPLES = 3
 _HIDDEN = "remove or change them in the step that brings them, or copy only what is needed from another stage"
+_OWN_COPIES = "each package brings its own copy; only fewer packages, or releases of them that share it, would help"
 _HIDDEN_IN_BASE = "a pull of the base moves them whatever is done here; only a base without them would help"
 _WORTH_SAYING = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
@@ -87,7 +88,7 @@ def _identical(left: Found) -> Iterator[tuple[str, str, str, Found]]:
             yield (
                 "identical",
                 f"{posixpath.basename(first.path)} is there {len(files)} times, with the same content",
-                f"keep /{first.path}, and make the others links to it in the step that brings them",
+                _OWN_COPIES if _of_packages(files) else f"keep /{first.path}, and make the others links to it",
                 others,
             )
 
@@ -123,15 +124,22 @@ def _libraries(left: Found) -> Iterator[tuple[str, str, str, Found]]:
             yield (
                 "library-twice",
                 f"{stem}.so is there {len(files)} times, in /{', /'.join(folders)}",
-                _one_cuda(files) or "versions may differ: align the packages that bring it, so that they share one",
+                _advice(files),
                 others,
             )
 
 
-def _one_cuda(files: Found) -> str | None:
+def _advice(files: Found) -> str:
     if {each.owner is None for each in files} == {True, False} and any(each.group == "cuda" for each in files):
         return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
-    return None
+    return (
+        _OWN_COPIES if _of_packages(files) else "keep one, in a folder that the loader knows, if its version fits all"
+    )
+
+
+def _of_packages(files: Found) -> bool:
+    """All of them belong to packages, and not to the same one."""
+    return all(each.owner is not None for each in files) and len({each.owner for each in files}) > 1
 
 
 def _caches(left: Found) -> Iterator[tuple[str, str, str, Found]]:

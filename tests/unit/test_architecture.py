@@ -20,6 +20,7 @@ LAYERS = (
     ("cuda", 4),
     ("lock", 3),
     ("engine", 2),
+    ("size", 1),
     ("project", 1),
     ("", 0),
 )
@@ -42,6 +43,8 @@ APART = (
     ("doctor.probes", "doctor.rules"),
     ("report", "doctor.probes"),
     ("cuda", "engine"),
+    ("size", "project"),
+    ("project", "size"),
 )
 DOORS = {
     "typer": "cli",
@@ -50,6 +53,8 @@ DOORS = {
     "subprocess": "process",
     "socket": "smoke.inside",
     "jinja2": "render",
+    "backports": "size.stream",
+    "tarfile": "size",
 }
 # What only `mlship init` needs of mlship.project; no other command pays for it, or depends on what it guesses.
 FOR_INIT = {
@@ -171,7 +176,7 @@ def end(node: ast.Module | ast.FunctionDef) -> int:
 
 def test_start_up_imports_nothing_heavy() -> None:
     """Libraries that cost start-up time are imported in functions only."""
-    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy"}
+    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy", "backports"}
     found = [
         f"{name} imports {alias} at import"
         for name, tree in modules().items()
