@@ -41,7 +41,7 @@ def sort_of(path: str, file: File) -> Sort:
 
 def group_of_step(made_by: str | None) -> tuple[Group, str] | None:
     """The group and the name that mlship's own steps carry: `COPY /layers/framework/torch / ...`."""
-    found = _LAYER.search(f"{made_by or ''} ")
+    found = _LAYER.match(f"{made_by or ''} ")
     if found is None or found["group"] not in get_args(Group):
         return None
     return cast("Group", found["group"]), found["name"]
