@@ -59,7 +59,7 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
         for line in report.unknown:
             yield from _wrapped(line, width)
     if report.against is not None:
-        yield from _against(report.against, verbose=verbose)
+        yield from _against(report, report.against, verbose=verbose)
 
 
 def _groups(report: SizeReport) -> Iterator[str]:
@@ -129,13 +129,12 @@ def _waste(report: SizeReport, width: int) -> Iterator[str]:
         yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
 
 
-def _against(comparison: Comparison, *, verbose: bool) -> Iterator[str]:
+def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> Iterator[str]:
     yield ""
     pull, unpacked = words.signed(comparison.compressed), words.signed(comparison.unpacked)
     yield f"Against {comparison.other}: {pull} to pull in all, {unpacked} unpacked"
     yield f"  {words.pull_line(comparison)}"
-    if comparison.pulled:
-        yield f"  to pull: layer {', '.join(map(str, comparison.pulled))}"
+    yield from _pulled(report, comparison)
     shown = comparison.changes if verbose else comparison.changes[:_MOST_ROWS]
     rows = [
         (words.signed(change.grown), change.name, words.how_changed(change), words.GROUPS[change.group])
@@ -145,8 +144,20 @@ def _against(comparison: Comparison, *, verbose: bool) -> Iterator[str]:
     if more:
         rows.append((words.signed(sum(change.grown for change in more)), f"{len(more)} smaller changes", "", ""))
     if not rows:
-        yield "  no part has changed"
+        yield "  no part has changed its size or its version"
     yield from _table(rows, right={0})
+
+
+def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
+    """The layers that are to be pulled, the largest first."""
+    pulled = [(number, report.layers[number - 1]) for number in comparison.pulled]
+    pulled.sort(key=lambda pair: (-(pair[1].compressed or pair[1].unpacked), pair[0]))
+    rows = [(words.amount(layer.compressed), f"layer {number}", words.step(layer)) for number, layer in pulled]
+    if len(rows) > _MOST_ROWS:
+        rows[_MOST_ROWS:] = [("", f"{len(rows) - _MOST_ROWS} more", "")]
+    if rows:
+        yield from _table(rows, right={0})
+        yield "  what changed (unpacked)"
 
 
 def _table(rows: Sequence[tuple[str, ...]], right: set[int]) -> Iterator[str]:

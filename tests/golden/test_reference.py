@@ -117,7 +117,7 @@ SIZE = {
     "image": "what was asked for",
     "id": "what the engine knows it by",
     "platform": "such as `linux/amd64`",
-    "totals": "`compressed` (what a pull moves), `unpacked`, `hidden` (what of it later layers replace or remove), `files`",
+    "totals": "`compressed` (what a pull moves), `unpacked`, `hidden` (of it, by later layers), `files`",
     "base": "the base's part: `layers`, `compressed`, `unpacked`, null where not known; `name`, `digest`, `why`",
     "layers": "list, the lowest first: `digest`, `diff_id`, `made_by`, `base`, `compressed`, `unpacked`, `hidden`, "
     "`files`",
