@@ -87,16 +87,25 @@ class Sorter:
             return "base", _folder(path)
         if found := _CUDA_FOLDER.match(path):
             return "cuda", f"/{found[0]}"
-        if self._app and path.startswith(f"{self._app}/"):
-            return ("weights", f"/{path}") if self._is_weight(path, size) else ("code", f"/{self._app}")
-        return "system", _folder(path)
+        if self._is_weight(path, size):
+            return "weights", f"/{path}"
+        if self._in_app(path):
+            return "code", f"/{self._app}"
+        step = self._steps[layer]
+        return step[0] if step else "system", _folder(path)
+
+    def _in_app(self, path: str) -> bool:
+        return bool(self._app) and path.startswith(f"{self._app}/")
 
     def _is_weight(self, path: str, size: int) -> bool:
-        named = posixpath.relpath(path, self._app)
-        if any(named == one or named.startswith(f"{one}/") for one in self._weights):
-            return True
+        """The label says so, or its name does: the name of a small file counts in the app's folder only."""
         suffix = posixpath.splitext(path)[1].lower()
-        return bool(_MODELS.fullmatch(suffix) or (size >= _SURE and _OFTEN_MODELS.fullmatch(suffix)))
+        known, often = _MODELS.fullmatch(suffix), _OFTEN_MODELS.fullmatch(suffix)
+        if not self._in_app(path):
+            return bool(known) and size >= _SURE
+        named = path.removeprefix(f"{self._app}/")
+        labelled = any(named == one or named.startswith(f"{one}/") for one in self._weights)
+        return labelled or bool(known) or (bool(often) and size >= _SURE)
 
     @cached_property
     def _weights(self) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ _WORTH_SAYING = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
 _PYTHON = re.compile(r"(?:^|/)python(\d)\.(\d+)/")
 _CACHES = re.compile(
-    r"(?:root|home/[^/]+)/\.(?:cache|npm|conda/pkgs)/|var/cache/(?:apt|apk|yum|dnf)/|var/lib/apt/lists/"
+    r"(?:root|home/[^/]+)/\.(?:cache/(?:pip|uv|pypoetry|pdm|pipenv|yarn|go-build)|npm|conda/pkgs)/"
+    r"|var/cache/(?:apt|apk|yum|dnf)/|var/lib/apt/lists/"
     r"|opt/(?:mini)?conda[^/]*/pkgs/"
 )
 _HEADER = re.compile(r"\.(?:h|hpp|hh|hxx|cuh|inl)$")

@@ -96,6 +96,31 @@ def test_groups_by_history_by_name_and_by_place() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "size", "group"),
+    [
+        ("app/weights/model.onnx/part", 1, "weights"),
+        ("app/small.onnx", 1, "weights"),
+        ("app/data.bin", 100, "code"),
+        ("app/data.bin", BIG, "weights"),
+        ("models/llama.gguf", BIG, "weights"),
+        ("models/tiny.gguf", 1, "system"),
+        ("models/data.bin", BIG, "system"),
+        ("usr/local/cuda-12.6/lib64/libcudart.so", 1, "cuda"),
+        ("apple/x", 1, "system"),
+    ],
+)
+def test_what_a_file_is_for(path: str, size: int, group: str) -> None:
+    layer = Layer("d", "d", None, 1, Content({path: File(size)}))
+    found = account(SavedImage("linux/amd64", "/app", {"dev.mlship.smoke": SMOKE}, (layer,)), "x", "y")
+    assert [part.group for part in found.parts] == [group]
+
+
+def test_files_of_a_group_that_no_package_owns() -> None:
+    image = Image([{"opt/venv/pyvenv.cfg": b"x"}], ["COPY /layers/heavy/scipy / # buildkit"])
+    assert [(part.group, part.name) for part in report(image).parts] == [("heavy", "/opt/venv")]
+
+
+@pytest.mark.parametrize(
     ("step", "group"),
     [
         ("COPY /layers/framework/torch / # buildkit", ("framework", "torch")),

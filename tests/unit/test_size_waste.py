@@ -97,6 +97,7 @@ def test_leftovers(name: str, path: str) -> None:
         f"{SITE}/numpy/testing/x.py",
         "app/tests/x.py",
         "app/x.h",
+        "root/.cache/huggingface/hub/models--a--b/blobs/0123",
         "app/pytest/x.py",
         f"{SITE}/torch/lib/libx.so",
     ],
