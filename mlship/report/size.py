@@ -124,8 +124,8 @@ def _waste(report: SizeReport, width: int) -> Iterator[str]:
     total = sum(waste.bytes for waste in report.waste)
     yield f"What may not be needed: up to {size(total)} unpacked"
     for waste in report.waste:
-        yield from _wrapped(f"{size(waste.bytes):>8}  {waste.what}", width, hang=10)
-        yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=13)
+        yield from _wrapped(f"{size(waste.bytes):>8}  {waste.what}", width, hang=12)
+        yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=15)
         yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
 
 
