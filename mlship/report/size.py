@@ -49,7 +49,7 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield from _wrapped(words.base_line(report.base), width)
     if report.totals.hidden:
         yield f"  {size(report.totals.hidden)} of it is hidden: later layers replace or remove it"
-    yield from _groups(report)
+    yield from _groups(report, _BAR if width >= 80 else _BAR // 2)
     yield from _parts(report, verbose=verbose)
     yield from _layers(report)
     yield from _waste(report, width)
@@ -62,16 +62,16 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
         yield from _against(report, report.against, verbose=verbose)
 
 
-def _groups(report: SizeReport) -> Iterator[str]:
+def _groups(report: SizeReport, longest: int) -> Iterator[str]:
     rows = words.groups(report)
     yield ""
     yield "What for (unpacked)"
     total, most = report.totals.unpacked, max((count for _, count, _ in rows), default=0)
     for group, count, files in rows:
-        bar = "█" * round(_BAR * count / most) if most else ""
+        bar = "█" * round(longest * count / most) if most else ""
         yield (
             f"  {words.GROUPS[group]:<20} {size(count):>8} {words.share(count, total):>5}  "
-            f"{bar or '▏':<{_BAR}}  {words.number(files, 'file')}"
+            f"{bar or '▏':<{longest}}  {words.number(files, 'file')}"
         )
 
 
