@@ -12,6 +12,7 @@ WIDTH = 100
 NARROWEST = 60
 _BAR = 24
 _MOST_ROWS = 20
+_MOST_WASTES = 8
 _SMALL = 0.01  # of the image: parts below it are one line together
 
 
@@ -52,7 +53,7 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield from _groups(report, _BAR if width >= 80 else _BAR // 2)
     yield from _parts(report, verbose=verbose)
     yield from _layers(report)
-    yield from _waste(report, width)
+    yield from _waste(report, width, verbose=verbose)
     if report.unknown:
         yield ""
         yield "Not known"
@@ -116,17 +117,20 @@ def _layers(report: SizeReport) -> Iterator[str]:
     yield from _table(rows, right={0, 1, 2, 3})
 
 
-def _waste(report: SizeReport, width: int) -> Iterator[str]:
+def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield ""
     if not report.waste:
         yield "Nothing was found that is there for nothing."
         return
     total = sum(waste.bytes for waste in report.waste)
     yield f"What may not be needed: up to {size(total)} unpacked"
-    for waste in report.waste:
+    shown = report.waste if verbose else report.waste[:_MOST_WASTES]
+    for waste in shown:
         yield from _wrapped(f"{size(waste.bytes):>8}  {waste.what}", width, hang=12)
         yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=15)
         yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
+    if more := report.waste[len(shown) :]:
+        yield f"  {size(sum(waste.bytes for waste in more)):>8}  in {len(more)} smaller ones; -v names them"
 
 
 def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> Iterator[str]:

@@ -153,4 +153,4 @@ def _unknown(image: SavedImage, base: Base) -> Iterator[str]:
     if base.layers is None:
         yield f"the base's part: {base.why}"
     if image.layers and all(layer.made_by is None for layer in image.layers):
-        yield "what made the layers: the image's history does not fit them"
+        yield "what made the layers: the image's history does not say"

@@ -45,6 +45,7 @@ class _Own(BaseModel):
 
 class _Step(BaseModel):
     created_by: str | None = None
+    comment: str | None = None
     empty_layer: bool = False
 
 
@@ -245,7 +246,7 @@ def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> Layer:
 
 def _steps(config: _Config, count: int) -> list[str | None]:
     """What made each layer; nothing is guessed where history and layers do not fit."""
-    steps = [step.created_by for step in config.history or () if not step.empty_layer]
+    steps = [step.created_by or step.comment for step in config.history or () if not step.empty_layer]
     return steps if len(steps) == count else [None] * count
 
 

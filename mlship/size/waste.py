@@ -12,8 +12,10 @@ from mlship.size.owners import Distribution, compiled_by, site_of, source_of
 from mlship.size.report import Group, Waste
 
 _EXAMPLES = 3
+_NAMED = 4
 _HIDDEN = "remove or change them in the step that brings them, or copy only what is needed from another stage"
 _OWN_COPIES = "each package brings its own copy; only fewer packages, or releases of them that share it, would help"
+_LINKS = "make them links in the step that brings them: a wheel cannot hold links, and a registry stores each copy"
 _HIDDEN_IN_BASE = "a pull of the base moves them whatever is done here; only a base without them would help"
 _WORTH_SAYING = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
@@ -78,20 +80,38 @@ def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
 
 
 def _identical(left: Found) -> Iterator[tuple[str, str, str, Found]]:
-    """Big files with the same content: all but the first are taken."""
+    """Big files with the same content: all but one are taken."""
     same: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
         if each.file.digest is not None:
             same[each.file.digest].append(each)
-    for files in same.values():
-        if len(files) > 1:
-            first, *others = sorted(files, key=lambda each: each.path)
-            yield (
-                "identical",
-                f"{posixpath.basename(first.path)} is there {len(files)} times, with the same content",
-                _OWN_COPIES if _of_packages(files) else f"keep /{first.path}, and make the others links to it",
-                others,
-            )
+    twice = [(files, posixpath.basename(_kept_first(files)[0].path)) for files in same.values() if len(files) > 1]
+    for parts, taken, names in _by_parts(twice):
+        what = (
+            f"{parts[0]} has more than one copy of files"
+            if len(parts) == 1
+            else f"{_listed(parts)} have the same content"
+        )
+        advice = _OWN_COPIES if len(parts) > 1 and _of_packages(taken) else _LINKS
+        yield "identical", f"{what}: {_listed(names)}", advice, taken
+
+
+def _by_parts(
+    twice: Iterable[tuple[Sequence[Placed], str]],
+) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
+    """What the same parts have twice is one waste: the parts, the files that are taken, and what they are called."""
+    found: dict[tuple[str, ...], tuple[list[Placed], list[str]]] = {}
+    for files, name in sorted(twice, key=lambda pair: (-_bytes(pair[0]), pair[1])):
+        taken, names = found.setdefault(tuple(sorted({each.part for each in files})), ([], []))
+        taken.extend(_kept_first(files)[1:])
+        names.append(name)
+    for parts, (taken, names) in found.items():
+        yield list(parts), taken, list(dict.fromkeys(names))
+
+
+def _kept_first(files: Sequence[Placed]) -> list[Placed]:
+    """What is kept is a package's rather than nobody's, then the largest."""
+    return sorted(files, key=lambda each: (each.owner is None, -each.file.size, each.path))
 
 
 def _twice_installed(left: Found) -> Iterator[tuple[str, str, str, Found]]:
@@ -112,35 +132,42 @@ def _twice_installed(left: Found) -> Iterator[tuple[str, str, str, Found]]:
 
 
 def _libraries(left: Found) -> Iterator[tuple[str, str, str, Found]]:
-    """A shared library in several folders: all but the largest are taken."""
+    """A shared library in several folders: all but one are taken."""
     named: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
         found = _LIBRARY.match(posixpath.basename(each.path)) if each.file.size >= BIG else None
         if found:
             named[found["stem"]].append(each)
-    for stem, files in sorted(named.items()):
-        folders = sorted({posixpath.dirname(each.path) for each in files})
-        if len(folders) > 1:
-            _, *others = sorted(files, key=lambda each: (-each.file.size, each.path))
-            yield (
-                "library-twice",
-                f"{stem}.so is there {len(files)} times, in /{', /'.join(folders)}",
-                _advice(files),
-                others,
-            )
+    twice = [
+        (files, f"{stem}.so")
+        for stem, files in named.items()
+        if len({posixpath.dirname(each.path) for each in files}) > 1
+    ]
+    for parts, taken, names in _by_parts(twice):
+        what = f"{_listed(parts)} {'has' if len(parts) == 1 else 'each have'} {_listed(names)}"
+        where = " in several folders" if len(parts) == 1 else ""
+        yield "library-twice", what + where, _advice(parts, taken), taken
 
 
-def _advice(files: Found) -> str:
-    if {each.owner is None for each in files} == {True, False} and any(each.group == "cuda" for each in files):
-        return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
-    return (
-        _OWN_COPIES if _of_packages(files) else "keep one, in a folder that the loader knows, if its version fits all"
-    )
+def _advice(parts: Sequence[str], taken: Found) -> str:
+    if any(part.startswith("/") for part in parts) and not all(part.startswith("/") for part in parts):
+        if any(each.group == "cuda" for each in taken):
+            return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
+    elif _of_packages(taken):
+        return _OWN_COPIES
+    return "keep one, in a folder that the loader knows, if its version fits all"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of them."""
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown.append(f"{len(names) - _NAMED} more")
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
 
 
 def _of_packages(files: Found) -> bool:
-    """All of them belong to packages, and not to the same one."""
-    return all(each.owner is not None for each in files) and len({each.owner for each in files}) > 1
+    return all(each.owner is not None for each in files)
 
 
 def _caches(left: Found) -> Iterator[tuple[str, str, str, Found]]:

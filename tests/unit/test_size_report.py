@@ -108,6 +108,15 @@ def test_small_parts_are_one_line_and_verbose_names_them() -> None:
     assert "/d17" in size_text(found, verbose=True)
 
 
+def test_small_wastes_are_one_line_and_verbose_names_them() -> None:
+    found = full()
+    waste = tuple(replace(found.waste[0], bytes=1 << 20, what=f"waste {number}") for number in range(10))
+    found = replace(found, waste=waste)
+    assert "2 MiB  in 2 smaller ones" in size_text(found)
+    assert "waste 9" not in size_text(found)
+    assert "waste 9" in size_text(found, verbose=True)
+
+
 def test_the_map_is_the_whole_image() -> None:
     found = full()
     placed = list(tiles(found))

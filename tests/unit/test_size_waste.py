@@ -30,7 +30,7 @@ def test_cuda_twice() -> None:
         installed(SITE, "nvidia-cublas-cu12", "nvidia/cublas/lib/libcublas.so.12"),
     )["library-twice"]
     assert (found.bytes, found.where) == (8 * MB, (f"/{image}",))
-    assert "libcublas.so is there 2 times" in found.what
+    assert found.what == "/usr/local/cuda-12.6 and nvidia-cublas-cu12 each have libcublas.so"
     assert "a base without CUDA" in found.advice
 
 
@@ -59,7 +59,26 @@ def test_the_same_content_twice() -> None:
     same = {f"data/{name}": File(3 * MB, digest="x") for name in "abc"}
     found = wasted({**same, "data/d": File(3 * MB, digest="y")})["identical"]
     assert (found.bytes, found.where) == (6 * MB, ("/data/b", "/data/c"))
-    assert "keep /data/a" in found.advice
+    assert found.what == "/data has more than one copy of files: a"
+    assert "make them links" in found.advice
+
+
+def test_copies_within_one_package_and_across_packages_are_one_waste_each() -> None:
+    own = {f"{SITE}/triton/lib/libcupti.so{end}": File(2 * MB, digest="x") for end in ("", ".13", ".2026")}
+    shared = {f"{SITE}/{name}.libs/libgfortran.so.5": File(3 * MB, digest="y") for name in ("numpy", "scipy")}
+    records = {
+        **installed(SITE, "triton", *(path.removeprefix(f"{SITE}/") for path in own)),
+        **installed(SITE, "numpy", "numpy.libs/libgfortran.so.5"),
+        **installed(SITE, "scipy", "scipy.libs/libgfortran.so.5"),
+    }
+    layer = Layer("d", "d", None, 1, Content({**own, **shared, **dict.fromkeys(records, File(1))}, records=records))
+    found = account(SavedImage("linux/amd64", "/app", {}, (layer,)), "x", "y").waste
+    assert [(waste.bytes, waste.what) for waste in found] == [
+        (4 * MB, "triton has more than one copy of files: libcupti.so"),
+        (3 * MB, "numpy and scipy have the same content: libgfortran.so.5"),
+    ]
+    assert "wheel cannot hold links" in found[0].advice
+    assert "each package brings its own copy" in found[1].advice
 
 
 def test_a_distribution_in_two_places() -> None:
