@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlship.size.report import SizeReport
 
 _LARGEST_REPORT = 64 << 20  # bytes; that of a large image is some 100 kB
-_QUIET = 100_000_000  # bytes that are read before a plain line says how far it is, and between two such lines
+_QUIET = 100_000_000  # bytes that are read, at least, between two plain lines that say how far it is
 
 
 def size(
@@ -102,9 +102,9 @@ def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
 
         def line(count: int) -> None:
             nonlocal said
-            if count - said >= _QUIET:
+            if count - said >= max(_QUIET, expected // 10):
                 said = count
-                say(f"• {image}: {count / 1e6:.0f} MB read")
+                say(f"• {image}: {count / 1e6:.0f} of about {max(count, expected) / 1e6:.0f} MB read")
 
         yield line
         return

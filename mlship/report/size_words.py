@@ -1,9 +1,7 @@
 """What the report of `mlship size` says, on the screen and on the page."""
 
-import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
 
 from mlship.size.report import SORTS, Base, Comparison, Group, LayerSize, Part, PartChange, SizeReport, Sort
 from mlship.units import size
@@ -126,8 +124,3 @@ def how_changed(change: PartChange) -> str:
     if before != after:
         return f"{before or UNKNOWN} -> {after or UNKNOWN}"
     return before or ""
-
-
-def examples(where: Sequence[str], bases: int = 1) -> str:
-    """The first of the largest files."""
-    return ", ".join(posixpath.normpath(path) for path in where[:bases])

@@ -5,6 +5,7 @@ import hashlib
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -94,7 +95,8 @@ def _normal(name: str) -> str:
     """A path below the root, whatever its dots say."""
     if len(name) > _LONGEST_PATH:
         raise BrokenTarError(f"a path has {len(name)} characters")
-    return posixpath.normpath(f"/{name}").lstrip("/")
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name can be any bytes
+    return posixpath.normpath(f"/{text}").lstrip("/")
 
 
 def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
@@ -133,6 +135,8 @@ def _record(path: str, stream: Readable, budget: Budget) -> tuple[str, ...]:
 
 
 def _named(site: str, lines: list[str]) -> Iterator[str]:
-    for row in csv.reader(lines, strict=False):
-        if row and row[0] and len(row[0]) <= _LONGEST_PATH:
-            yield _normal(posixpath.join("/", site, row[0]))
+    """Up to the first line that is none of a RECORD's; folders tell whose the other files are."""
+    with suppress(csv.Error):
+        for row in csv.reader(lines):
+            if row and row[0] and len(row[0]) + len(site) < _LONGEST_PATH:
+                yield _normal(posixpath.join("/", site, row[0]))

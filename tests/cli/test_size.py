@@ -105,3 +105,11 @@ def test_errors(run: Run, arguments: tuple[str, ...], code: int, said: str) -> N
         assert said in result.stderr
         assert "hint:" in result.stderr
         assert result.stdout == ""
+
+
+def test_a_large_image_says_how_far_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlship.cli.size._QUIET", 10)
+    monkeypatch.setattr("mlship.size.stream.CHUNK", 10_000)
+    said = run("app:2").stderr.splitlines()
+    assert len(said) > 1
+    assert all(line.startswith("• app:2: 0 of about 0 MB read") for line in said)

@@ -195,3 +195,18 @@ def test_sparse_files_count_what_is_stored() -> None:
     header[148:156] = f"{sum(header):06o}\0 ".encode()
     data = bytes(header) + b"x" * 512 + bytes(1024)
     assert content.content_of(io.BytesIO(data), content.Budget()).files == {"sparse": File(512)}
+
+
+def test_names_that_are_no_text_and_records_that_are_none() -> None:
+    entry = tarfile.TarInfo("caf\udce9")
+    buffer = io.BytesIO()
+    info = "s/site-packages/a-1.dist-info/RECORD"
+    bad = b"a/x.py,,\n" + b"y" * 200_000 + b",,\nb,,\n"
+    with tarfile.open(fileobj=buffer, mode="w", encoding="utf-8", errors="surrogateescape") as made:
+        made.addfile(entry)
+        entry = tarfile.TarInfo(info)
+        entry.size = len(bad)
+        made.addfile(entry, io.BytesIO(bad))
+    found = content.content_of(io.BytesIO(buffer.getvalue()), content.Budget())
+    assert list(found.files) == ["caf\\xe9", info]
+    assert found.records == {info: ("s/site-packages/a/x.py",)}
