@@ -124,7 +124,8 @@ def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
         return
     total = sum(waste.bytes for waste in report.waste)
     yield f"What may not be needed: up to {size(total)} unpacked"
-    shown = report.waste if verbose else report.waste[:_MOST_WASTES]
+    all_of_them = verbose or len(report.waste) == _MOST_WASTES + 1
+    shown = report.waste if all_of_them else report.waste[:_MOST_WASTES]
     for waste in shown:
         yield from _wrapped(f"{size(waste.bytes):>8}  {waste.what}", width, hang=12)
         yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=15)
