@@ -1,5 +1,6 @@
 """The accounting: every byte in one place, owners by RECORD, groups by history and by name, JSON both ways."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.report.json import to_json
+from mlship.resources import read_template
 from mlship.size.account import account
 from mlship.size.content import BIG, Content, File
 from mlship.size.groups import OWN_STEP, group_of_step
@@ -148,6 +150,12 @@ def test_the_base_ends_where_mlships_first_step_is() -> None:
     lost = report(replace(IMAGE, steps=None))
     assert lost.base.layers is None
     assert len(lost.unknown) == 2
+
+
+def test_the_dockerfile_has_the_step_that_tells_where_the_base_ends() -> None:
+    runtime = read_template("Dockerfile.j2").partition(" AS runtime\n")[2]
+    assert runtime.count(OWN_STEP) == 1
+    assert OWN_STEP in re.split(r"\n(?=RUN |COPY |ADD )", runtime)[1]  # the first that makes a layer
 
 
 def test_hidden_bytes_are_told_by_layer() -> None:
