@@ -1,6 +1,8 @@
 """An engine without Docker: it answers what a test wrote down. Held to tests/engine_contract.py like the real one."""
 
-from collections.abc import Iterator, Mapping
+import io
+import tarfile
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlship.engine.base import (
@@ -15,6 +17,20 @@ from mlship.engine.base import (
 )
 from mlship.engine.gpu import no_gpu
 from mlship.errors import MlshipError, UsageError
+
+
+def _empty_layout() -> bytes:
+    """The tar of an image without layers."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in (("index.json", b'{"manifests":[]}'), ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+EMPTY_LAYOUT = _empty_layout()
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class FakeEngine:
         calls: the verbs that were used, in order.
         running: containers that were started and not removed, by id.
         gpus: it can give a container a GPU.
+        saved: the tar of an image, by its name; an image of which a test says nothing is an empty layout.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)
@@ -55,6 +72,7 @@ class FakeEngine:
     running: dict[str, tuple[Script, ExitState | None]] = field(default_factory=dict)
     gpus: bool = True
     free: Disk | None = None
+    saved: Mapping[str, bytes] = field(default_factory=dict)
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
@@ -88,6 +106,13 @@ class FakeEngine:
     def push(self, reference: str) -> str:
         self.calls.append("push")
         return self.digests[reference]
+
+    def save(self, reference: str) -> Generator[bytes]:
+        self.calls.append("save")
+        if reference not in self.images:
+            raise UsageError(f"the engine has no image {reference}", hint=f"docker pull {reference}")
+        data = self.saved.get(reference, EMPTY_LAYOUT)
+        yield from (data[start : start + 1000] for start in range(0, len(data), 1000))
 
     def start(self, request: RunRequest) -> str:
         self.calls.append("start")

@@ -19,6 +19,7 @@ from mlship.cli.init import init
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
 from mlship.cli.schema import schema
+from mlship.cli.size import size
 from mlship.cli.smoke import smoke
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
@@ -97,7 +98,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, build, smoke, schema):
+for command in (init, lock, plan, dockerfile, build, smoke, size, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
