@@ -69,7 +69,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
 def test_a_source_edit_moves_the_code_alone(repo: Path) -> None:
     before = built(repo)
     (repo / "model.py").write_text((repo / "model.py").read_text() + "# edited\n")
-    assert changed(before, built(repo)) == ["COPY /layer/ / # buildkit"]
+    assert changed(before, built(repo)) == ["COPY /layers/code/ / # buildkit"]
 
 
 def test_times_and_modes_of_a_checkout_change_nothing(repo: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_bump_moves_one_layer_and_new_weights_another(repo: Path) -> None:
     before = built(repo)
     (repo / "weights.txt").write_text("4.0\n5.0\n")
     weighted = built(repo)
-    assert changed(before, weighted) == ["COPY /layer/ / # buildkit"]
+    assert changed(before, weighted) == ["COPY /layers/weights/ / # buildkit"]
     (repo / "requirements.in").write_text(ASKED.replace("25.0", "24.2"))
     done = mlship("lock", cwd=repo)
     assert "~ packaging 25.0 -> 24.2" in done.stderr, done.stderr

@@ -122,14 +122,14 @@ def test_weights_are_grouped_by_folder() -> None:
     ]
     text = dockerfile(found)
     assert "RUN --mount='type=bind,\"source=top.onnx\",target=/weights/0'" in text
-    assert "install -D --mode=0444 /weights/0 /layer/app/top.onnx &&" in text
-    assert "install -D --mode=0444 /weights/1 /layer/app/weights/b.onnx &&" in text
+    assert "install -D --mode=0444 /weights/0 /layers/weights/app/top.onnx &&" in text
+    assert "install -D --mode=0444 /weights/1 /layers/weights/app/weights/b.onnx &&" in text
 
 
 def test_a_name_that_is_no_plain_word_stays_one_mount_and_one_word() -> None:
     text = dockerfile(plan(weights=(weight("my weights/a, b.onnx"),)))
     assert "--mount='type=bind,\"source=my weights/a, b.onnx\",target=/weights/0'" in text
-    assert "/weights/0 '/layer/app/my weights/a, b.onnx' &&" in text
+    assert "/weights/0 '/layers/weights/app/my weights/a, b.onnx' &&" in text
 
 
 def test_the_order_is_heavy_weights_light_code() -> None:

@@ -153,9 +153,11 @@ def test_the_base_ends_where_mlships_first_step_is() -> None:
 
 
 def test_the_dockerfile_has_the_step_that_tells_where_the_base_ends() -> None:
-    runtime = read_template("Dockerfile.j2").partition(" AS runtime\n")[2]
-    assert runtime.count(OWN_STEP) == 1
-    assert OWN_STEP in re.split(r"\n(?=RUN |COPY |ADD )", runtime)[1]  # the first that makes a layer
+    text = read_template("Dockerfile.j2")
+    assert "\nFROM system AS runtime\n" in text
+    system = text.partition("FROM base AS system\n")[2]
+    assert system.count(OWN_STEP) == 1
+    assert OWN_STEP in re.split(r"\n(?=RUN |COPY |ADD )", system)[1]  # the first that makes a layer
 
 
 def test_hidden_bytes_are_told_by_layer() -> None:
