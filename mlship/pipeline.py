@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from mlship.engine.able import check_keeps_manifests, check_testable
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, LockError, MlshipError, UsageError
-from mlship.image.context import build_context
+from mlship.image.context import build_context, wheelhouses
+from mlship.image.disk import disk_needed
 from mlship.image.dockerfile import copied, dockerfile, dockerignore, quote, titles
 from mlship.image.labels import PROOF
 from mlship.image.plan import BuildPlan, make_plan
@@ -32,6 +34,7 @@ from mlship.report.titles import named_layers, retitled
 from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import size
 
 if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
@@ -126,6 +129,10 @@ class Reporter(Protocol):
         """A named step begins."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something that stops nobody and should be known."""
+        ...
+
     def building(self) -> AbstractContextManager[BuildWatcher]:
         """The image build begins; the watcher gets its events."""
         ...
@@ -202,8 +209,9 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         UsageError: the image cannot be tested here, as it is for another platform.
     """
     if options.reproducible:
-        _check_keeps(engine)
+        check_keeps_manifests(engine)
     tag = options.tag or prepared.plan.tag
+    _look_at_disk(prepared, engine, reporter)
     reporter.step(f"building {tag}")
     started = time.monotonic()
     manifest = _build(prepared, engine, tag, options, reporter)
@@ -264,7 +272,10 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         platform=prepared.plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts={"wheelhouse": stage(settings, (*prepared.lock.pins, *installer), cache_folder())},
+        contexts={
+            name: stage(settings, pins, cache_folder())
+            for name, pins in {"wheelhouse": installer, **wheelhouses(prepared.plan, prepared.lock)}.items()
+        },
         folders={"packages": build_context(prepared.plan, prepared.lock, prepared.config)},
         builder=options.builder,
         cache_from=options.cache_from,
@@ -298,6 +309,20 @@ def _pages(prepared: Prepared) -> tuple[str, ...]:
     return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
 
 
+def _look_at_disk(prepared: Prepared, engine: Engine, reporter: Reporter) -> None:
+    """Say what may be needed and what is there: a full disk shows itself late, and as something else."""
+    needed, disk = disk_needed(prepared.plan, prepared.lock.record.sizes), engine.disk()
+    if needed is None or disk is None:
+        return
+    there = f"up to {size(needed)} of disk where nothing is cached, {size(disk.free)} free in {disk.path}"
+    reporter.step(f"needs {there}")
+    if disk.free < needed:
+        reporter.warn(
+            f"the disk may become full: needed are {there}\n"
+            "`docker system df` says what lies there, `docker buildx prune` and `docker image prune` make room"
+        )
+
+
 def _checked_lock(repo: Path, config: Config, target: str | None, cuda: str | None) -> Lock:
     """`mlship lock` resolves for the platform of mlship.yaml, so that alone mends no lock for another one."""
     try:
@@ -321,7 +346,7 @@ def _for_platform(config: Config, target: str | None) -> Config:
 def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> Manifest | None:
     """Build. What the engine is, is asked where it matters only: that takes a third of a build with nothing changed."""
     if options.smoke and prepared.plan.platform != this_platform():
-        _check_testable(prepared.plan, engine)  # before minutes of emulation, not after
+        check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
     named = titles(prepared.dockerfile)
     try:
         with reporter.building() as watch:
@@ -330,27 +355,8 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
         engine.info()  # what ails the engine explains best why it does not build
         raise
     if options.smoke:
-        _check_testable(prepared.plan, engine)
+        check_testable(engine, prepared.plan.platform)
     return named_layers(built, named) if built else None
-
-
-def _check_keeps(engine: Engine) -> None:
-    if not engine.info().keeps_manifests:
-        raise EngineError(
-            "this engine's image store keeps no digest: it makes an image's manifest anew on each push, "
-            "so --reproducible could promise nothing",
-            hint='set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json and restart the engine '
-            "(Docker Desktop: Settings, General, containerd), or leave --reproducible out",
-        )
-
-
-def _check_testable(plan: BuildPlan, engine: Engine) -> None:
-    native = engine.info().platform
-    if native != plan.platform:
-        raise UsageError(
-            f"the image is for {plan.platform} and this engine runs {native}, so it cannot be tested here",
-            hint="build on a machine of that kind, or add --no-smoke and test there with `mlship smoke`",
-        )
 
 
 def _prove(

@@ -1,7 +1,10 @@
 """What every engine does. The same checks run on FakeEngine always and on DockerEngine behind --run-docker."""
 
+import io
+import tarfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -95,6 +98,22 @@ def an_image_is_known(engine: Engine, image: str, _: Path) -> None:
     assert info.platform == engine.info().platform
 
 
+def an_image_is_saved_as_an_image_layout(engine: Engine, image: str, _: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(engine.save(image)))) as tar:
+        assert {"index.json", "oci-layout"} <= {name.removeprefix("./") for name in tar.getnames()}
+
+
+def who_stops_reading_an_image_leaves_nothing_open(engine: Engine, image: str, _: Path) -> None:
+    with closing(engine.save(image)) as chunks:
+        assert next(iter(chunks))
+    assert engine.image(image) is not None
+
+
+def an_unknown_image_cannot_be_saved(engine: Engine, _: str, __: Path) -> None:
+    with pytest.raises(UsageError, match="no image mlship-test-nothing:0"):
+        next(iter(engine.save("mlship-test-nothing:0")))
+
+
 def a_build_tells_its_steps_in_order_and_exports(engine: Engine, image: str, folder: Path) -> None:
     events: list[BuildEvent] = []
     out = folder / "out, put"
@@ -143,6 +162,9 @@ CONTRACT: tuple[Check, ...] = (
     an_unknown_image_is_none_and_cannot_start,
     a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
     an_image_is_known,
+    an_image_is_saved_as_an_image_layout,
+    who_stops_reading_an_image_leaves_nothing_open,
+    an_unknown_image_cannot_be_saved,
     a_build_tells_its_steps_in_order_and_exports,
     a_reproducible_build_is_the_same_whenever_its_steps_run,
     a_failed_step_is_named_with_its_lines,

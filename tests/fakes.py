@@ -1,12 +1,15 @@
 """An engine without Docker: it answers what a test wrote down. Held to tests/engine_contract.py like the real one."""
 
-from collections.abc import Iterator, Mapping
+import io
+import tarfile
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlship.engine.base import (
     BuildEvent,
     BuildRequest,
     BuildWatcher,
+    Disk,
     EngineInfo,
     ExitState,
     ImageInfo,
@@ -15,6 +18,20 @@ from mlship.engine.base import (
 )
 from mlship.engine.gpu import no_gpu
 from mlship.errors import MlshipError, UsageError
+
+
+def _empty_layout() -> bytes:
+    """The tar of an image without layers."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in (("index.json", b'{"manifests":[]}'), ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+EMPTY_LAYOUT = _empty_layout()
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class FakeEngine:
         running: containers that were started and not removed, by id.
         gpus: it can give a container a GPU.
         manifest: what a reproducible build gives; `keeps_manifests`: what its image store does with it.
+        saved: the tar of an image, by its name; an image of which a test says nothing is an empty layout.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)
@@ -57,6 +75,8 @@ class FakeEngine:
     gpus: bool = True
     manifest: Manifest | None = None
     keeps_manifests: bool = True
+    free: Disk | None = None
+    saved: Mapping[str, bytes] = field(default_factory=dict)
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
@@ -67,6 +87,9 @@ class FakeEngine:
         if reference not in self.digests:
             raise UsageError(f"{reference}: the registry has no such image", hint="check base.mirror")
         return self.digests[reference]
+
+    def disk(self) -> Disk | None:
+        return self.free
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         self.calls.append("build")
@@ -88,6 +111,13 @@ class FakeEngine:
     def push(self, reference: str) -> str:
         self.calls.append("push")
         return self.digests[reference]
+
+    def save(self, reference: str) -> Generator[bytes]:
+        self.calls.append("save")
+        if reference not in self.images:
+            raise UsageError(f"the engine has no image {reference}", hint=f"docker pull {reference}")
+        data = self.saved.get(reference, EMPTY_LAYOUT)
+        yield from (data[start : start + 1000] for start in range(0, len(data), 1000))
 
     def start(self, request: RunRequest) -> str:
         self.calls.append("start")

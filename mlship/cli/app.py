@@ -20,6 +20,7 @@ from mlship.cli.lock import lock
 from mlship.cli.plan import plan
 from mlship.cli.rebuild import rebuild
 from mlship.cli.schema import schema
+from mlship.cli.size import size
 from mlship.cli.smoke import smoke
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
@@ -98,7 +99,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, build, rebuild, smoke, schema):
+for command in (init, lock, plan, dockerfile, build, rebuild, smoke, size, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
     from mlship.lock.compile import Upgrade
     from mlship.lock.gpu import GpuTarget
+    from mlship.lock.record import Trace
     from mlship.project.config import Config
 
 
@@ -51,12 +52,13 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
     if check or not (upgrade or upgrade_package or _stale(directory, config, now)):
         _check(directory, config, now, json=json)
+        known = None
     else:
-        _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
+        known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
     if not check and trace is not False:
         from mlship.cli.trace import trace_into_lock
 
-        trace_into_lock(directory, fleet, anew=bool(trace))
+        trace_into_lock(directory, fleet, None if trace else known, anew=bool(trace))
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
@@ -96,7 +98,10 @@ def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -
     say(f"{config.requirements.lock} is up to date: {len(lock.pins)} pins, {lock.record.base}")
 
 
-def _resolve(directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTarget | None", *, json: bool) -> None:
+def _resolve(
+    directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTarget | None", *, json: bool
+) -> "Trace | None":
+    """What is still true of the trace before."""
     import time
 
     from mlship.console import emit, say
@@ -116,3 +121,4 @@ def _resolve(directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTar
         say(line)
     if json:
         emit(lock_json(resolved, seconds))
+    return resolved.traced

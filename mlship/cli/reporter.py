@@ -21,6 +21,9 @@ class ConsoleReporter:
     def step(self, text: str) -> None:
         console.say(f"• {text}")
 
+    def warn(self, text: str) -> None:
+        console.warn(text)
+
     def building(self) -> AbstractContextManager[BuildWatcher]:
         from mlship.report.progress import progress, progress_lines
 

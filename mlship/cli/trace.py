@@ -5,10 +5,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlship.cuda.hosts import Fleet
+    from mlship.lock.record import Trace
 
 
-def trace_into_lock(directory: Path, fleet: "Fleet | None", *, anew: bool) -> None:
-    """Trace where nothing was traced yet. What cannot be traced is said, and the lock is as good without it."""
+def trace_into_lock(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, anew: bool) -> None:
+    """Trace where nothing was traced yet. What cannot be traced is said, and the lock is as good without it.
+
+    Args:
+        known: what was traced before and is still true; it stays.
+        anew: trace although there is a trace.
+    """
     import time
 
     from mlship import pipeline
@@ -17,7 +23,7 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None", *, anew: bool) -> No
     from mlship.engine.docker import DockerEngine
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
-    from mlship.lock.trace import write_trace
+    from mlship.lock.trace import merged, write_trace
 
     if read_record(directory).trace and not anew:
         return
@@ -31,6 +37,7 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None", *, anew: bool) -> No
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         return
+    trace = merged(trace, known)
     write_trace(directory, trace)
     seconds = time.monotonic() - started
     say(f"mlship.lock: byte code for {trace.count} modules, which the server imports; traced in {seconds:.1f} s")

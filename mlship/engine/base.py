@@ -3,7 +3,7 @@
 `mlship.engine.docker.DockerEngine` is the real one; tests have a fake, held to the same contract tests.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,19 @@ class EngineInfo:
     platform: str
     rootless: bool
     keeps_manifests: bool = True
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that an engine keeps images and caches on.
+
+    Attributes:
+        path: of the engine's folder.
+        free: bytes that are left.
+    """
+
+    path: str
+    free: int
 
 
 @dataclass(frozen=True)
@@ -215,6 +228,10 @@ class Engine(Protocol):
         """Digest (`sha256:...`) of an image in its registry, without pulling it."""
         ...
 
+    def disk(self) -> Disk | None:
+        """The engine's disk; None where it is another machine's, or nobody tells."""
+        ...
+
     def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         """Build; raises BuildError naming the step that failed, its last lines and the usual cause.
 
@@ -228,6 +245,15 @@ class Engine(Protocol):
 
     def push(self, reference: str) -> str:
         """Push a local image to its registry; returns the digest that it has there."""
+        ...
+
+    def save(self, reference: str) -> Generator[bytes]:
+        """A local image as one tar, as `docker save` writes it: the OCI image layout, with Docker's manifest.json.
+
+        The bytes come as the engine sends them; who stops early closes the iterator. Where there is no such image,
+        that is a UsageError, with the first bytes asked for at the latest.
+        https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+        """
         ...
 
     def start(self, request: RunRequest) -> str:

@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from mlship import process
 from mlship.engine import buildx
-from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ExitState, ImageInfo, Manifest, RunRequest
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ExitState, ImageInfo, Manifest, RunRequest
 from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
 from mlship.engine.gpu import WAYS, Way, gpu_failure, lacks, no_gpu
 from mlship.errors import EngineError
@@ -97,6 +98,18 @@ class DockerEngine:
                 raise registry_failure(reference, _said(error)) from error
         return str(digest)
 
+    def disk(self) -> Disk | None:
+        """The engine's disk. By the client, twice and at once: importing the SDK takes longer."""
+        with ThreadPoolExecutor(1) as thread:
+            endpoint = thread.submit(_said_by_docker, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+            system, _, folder = _said_by_docker(
+                "info", "--format", "{{.OperatingSystem}}|{{.DockerRootDir}}"
+            ).partition("|")
+        local = endpoint.result().startswith("unix://") and system != "Docker Desktop"  # that has a disk of its own
+        with suppress(OSError):
+            return Disk(folder, shutil.disk_usage(folder).free) if local and folder else None
+        return None
+
     def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         """Build with `docker buildx build`."""
         return buildx.build(request, watch)
@@ -127,6 +140,19 @@ class DockerEngine:
         if not digest:
             raise push_failure(reference, "the registry confirmed no digest")
         return digest
+
+    def save(self, reference: str) -> Generator[bytes]:
+        """A local image as one tar, as the engine streams it."""
+        from docker.errors import APIError
+
+        with _connected() as client:
+            client.api.timeout = None  # type: ignore[assignment]  # the classic store writes gigabytes to disk before it answers
+            try:
+                chunks = client.api.get_image(reference)
+                yield from chunks
+            except APIError as error:
+                text = _said(error)
+                raise start_failure(reference, text) or engine_failure(text) from error
 
     def start(self, request: RunRequest) -> str:
         """Start a container and return its id."""
@@ -258,6 +284,12 @@ def _run_docker(argv: list[str]) -> process.Completed:
         return process.run(argv, process.Options(timeout=60))
     except process.ProcessError as error:
         raise no_docker() from error
+
+
+def _said_by_docker(*arguments: str) -> str:
+    """What the client says; nothing where it cannot say it."""
+    done = _run_docker(["docker", *arguments])
+    return done.stdout.strip() if done.ok else ""
 
 
 def _image_info(found: _Inspected) -> ImageInfo:

@@ -101,6 +101,12 @@ _SDK = (
     Cause(r"(?i)timed out", TransientError, "the Docker Engine does not answer in time", _TRY_AGAIN),
 )
 
+_GONE = Cause(
+    r"parent snapshot \S+ does not exist",
+    TransientError,
+    "somebody removed an image while this one, which shares layers with it, was unpacked",
+    "run the same command again",
+)
 _DISK = (
     Cause(
         r"(?i)write (?P<path>\S+)/mlship-build-\w+/image\.tar: (?:no space left on device|disk quota exceeded)",
@@ -306,7 +312,7 @@ _OWN = (
 )
 
 # What pip says of a certificate or a full disk is followed by "no matching distribution": the cause comes first.
-_BUILD = (*_OWN, *_ENGINE, *_DISK, *_CERTIFICATES, *_INSTALL, *_STEP[:1], *_REGISTRY, *_STEP[1:])
+_BUILD = (*_OWN, _GONE, *_ENGINE, *_DISK, *_CERTIFICATES, *_INSTALL, *_STEP[:1], *_REGISTRY, *_STEP[1:])
 
 
 def build_failure(failed: FailedBuild) -> MlshipError:

@@ -10,6 +10,7 @@ from mlship.image.health import health_code
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
 from mlship.lock.groups import GROUPS, Group, requirements_of
+from mlship.lock.pins import Pin
 from mlship.project.config import Config
 from mlship.resources import read_package_file
 
@@ -31,6 +32,16 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, byte
     for group in GROUPS:
         texts.update(_of_group(group, plan, lock))
     return {path: text.encode() for path, text in sorted(texts.items())}
+
+
+def wheelhouses(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
+    """Whose local wheels each group may see, by name of the build context: another's must not make it install anew."""
+    groups = {name: layer.group for layer in plan.layers for name in layer.packages}
+    return {
+        f"wheelhouse-{group}": tuple(pin for pin in lock.pins if groups[pin.name] == group)
+        for group in GROUPS
+        if group in groups.values()
+    }
 
 
 def _of_group(group: Group, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, str]]:

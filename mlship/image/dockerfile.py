@@ -18,7 +18,7 @@ from mlship.resources import read_package_file, read_template
 _STEPS = {"RUN", "COPY", "WORKDIR"}
 # The same bytes each time: whatever a step has written gets one date. 1980-01-01 is the first that a zip file knows;
 # with the commit's, every layer would change with every commit.
-_DATED = "find /layer -exec touch --no-dereference --date=@315532800 {} +"
+_DATED = "find /layers -exec touch --no-dereference --date=@315532800 {} +"
 _STARTED = "export PYTHONDONTWRITEBYTECODE=1; started=$(($(date +%s) - 60)) && \\"
 _SETTLED = (
     'find /etc /opt /usr /var -xdev -newermt "@$started" ! -path /etc/hosts ! -path /etc/resolv.conf '
@@ -115,7 +115,7 @@ class WeightsStep:
 
 def weights_step(weights: Weights, workdir: str) -> WeightsStep:
     """How the weight files of one folder reach their layer."""
-    target = f"/layer{workdir}/{weights.folder}".rstrip("/")
+    target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []
     for number, path in enumerate(weights.files):
         mounts.append(f"""--mount='type=bind,"source={path}",target=/weights/{number}'""")

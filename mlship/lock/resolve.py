@@ -23,7 +23,8 @@ from mlship.lock.gpu import GpuTarget, impatient, with_pages, without_cuda
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
-from mlship.lock.record import LockRecord, read_record
+from mlship.lock.record import LockRecord, Trace, read_record
+from mlship.lock.trace import still_true
 from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
 from mlship.project.paths import leaves
@@ -37,12 +38,14 @@ class Resolved:
 
     Attributes:
         previous: the pins before; none for the first lock.
+        traced: what was traced of those that have not moved; None where nothing was.
     """
 
     record: LockRecord
     pins: tuple[Pin, ...]
     previous: tuple[Pin, ...]
     place: Place
+    traced: Trace | None = None
 
 
 def resolve(
@@ -68,6 +71,7 @@ def resolve(
     _check_packages(upgrade)
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
     previous, before = _previous(repo, config)
+    trace = _trace(repo)
     if gpu and _cuda_moved(repo, gpu):
         previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
@@ -89,7 +93,7 @@ def resolve(
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, compiled.sizes)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
-    return Resolved(record, pins, before, place)
+    return Resolved(record, pins, before, place, still_true(trace, before, pins))
 
 
 def _check_packages(upgrade: Upgrade) -> None:
@@ -116,6 +120,13 @@ def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
         return text, parse_lock(text, name)
     except LockError:
         return text, ()  # it only says what to keep; pip-compile makes of it what it can
+
+
+def _trace(repo: Path) -> Trace | None:
+    try:
+        return read_record(repo).trace
+    except LockError:
+        return None
 
 
 def _cuda_moved(repo: Path, gpu: GpuTarget) -> bool:

@@ -1,5 +1,6 @@
 """What the build's trace wrote, as the lock keeps it. Pure but for writing mlship.lock."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
+from mlship.lock.pins import Pin
 from mlship.lock.record import Trace, read_record
 
 HINT = "mend that and run `mlship lock` again; until then byte code is compiled for everything, which costs megabytes"
@@ -24,6 +26,28 @@ def read_trace(content: bytes) -> Trace:
         raise UsageError(f"the server could not be traced: {_reason(content)}", hint=HINT) from None
     packages = {name: dict(sorted(folders.items())) for name, folders in sorted(found.packages.items())}
     return Trace(packages, dict(sorted(found.python.items())))
+
+
+def still_true(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> Trace | None:
+    """What was traced of packages that have not moved, and of Python itself."""
+    if trace is None:
+        return None
+    same = {pin.name for pin in {*before} & {*after}}
+    return Trace({name: folders for name, folders in trace.packages.items() if name in same}, trace.python)
+
+
+def merged(new: Trace, old: Trace | None) -> Trace:
+    """Both together: a module that is imported now and then, as time will have it, must not move a layer each time."""
+    if old is None:
+        return new
+    names = sorted({*new.packages, *old.packages})
+    packages = {name: _both(new.packages.get(name, {}), old.packages.get(name, {})) for name in names}
+    return Trace(packages, _both(new.python, old.python))
+
+
+def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    folders = sorted({*one, *other})
+    return {name: " ".join(sorted({*one.get(name, "").split(), *other.get(name, "").split()})) for name in folders}
 
 
 def write_trace(repo: Path, trace: Trace) -> None:

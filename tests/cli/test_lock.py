@@ -17,7 +17,7 @@ from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.compile import Compiled, Place
 from mlship.lock.inputs import collect_inputs
-from mlship.lock.record import LockRecord, read_record
+from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.project.load import parse_config
 from tests.fakes import FakeEngine
 
@@ -132,6 +132,20 @@ def test_what_the_server_imports_is_traced_into_the_lock(repo: Path, resolver: A
     assert list(trace.python.items()) == [(".", "os"), ("json", "__init__")]
     assert list(trace.packages["numpy"].items()) == [("numpy", "a __init__"), ("numpy/lib", "b")]
     assert "tracing" not in CliRunner().invoke(app(), ["-C", str(repo)]).stderr
+
+
+def test_what_was_traced_stays_until_it_is_asked_for_anew(repo: Path, resolver: Answers) -> None:
+    """A module that is imported now and then must not move a layer with each lock."""
+    (repo / "mlship.lock").unlink()
+    (repo / "requirements.txt").unlink()
+    resolver(pins("numpy==2.0", "old==1"), {"packages": {"numpy": {"numpy": "a"}, "old": {"old": "x"}}, "python": {}})
+    CliRunner().invoke(app(), ["-C", str(repo)])
+    now = {"packages": {"numpy": {"numpy": "b"}, "old": {"old": "y"}}, "python": {".": "os"}}
+    resolver(pins("numpy==2.0", "old==2"), now)
+    CliRunner().invoke(app(), ["-U", "-C", str(repo)])
+    assert read_record(repo).trace == Trace({"numpy": {"numpy": "a b"}, "old": {"old": "y"}}, {".": "os"})
+    assert CliRunner().invoke(app(), ["--trace", "-C", str(repo)]).exit_code == 0
+    assert read_record(repo).trace == Trace({"numpy": {"numpy": "b"}, "old": {"old": "y"}}, {".": "os"})
 
 
 @pytest.mark.parametrize("option", [[], ["--no-trace"]])

@@ -1,6 +1,7 @@
 """`mlship build` on the smallest repository: what it leaves in the engine, and what it does when it fails."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,19 @@ pytestmark = pytest.mark.docker
 TAG = f"mlship-test-toy:{uuid.uuid4().hex[:8]}"  # other sessions may share the engine
 
 
-@pytest.fixture
-def locked(tmp_path: Path) -> Path:
-    repo = toy(tmp_path)
+@pytest.fixture(scope="module")
+def once_locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Locked and traced once: that takes longer than most tests here."""
+    repo = toy(tmp_path_factory.mktemp("locked"))
     done = mlship("lock", cwd=repo)
     assert done.code == 0, done.stderr
+    assert "which the server imports" in done.stderr
     return repo
+
+
+@pytest.fixture
+def locked(once_locked: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(once_locked, tmp_path / "toy"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +61,7 @@ def test_report_says_what_was_proven(locked: Path) -> None:
     assert "PROVEN" in done.stdout.splitlines()[0]
     assert "RUN" not in done.stderr
     assert "COPY" not in done.stderr
-    assert "builder: install 1 pins" in done.stderr
+    assert "light-packages: compile byte code of what is imported, light" in done.stderr
     assert "cpu" in done.stdout
 
 

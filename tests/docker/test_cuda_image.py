@@ -17,6 +17,7 @@ import pytest
 from mlship.engine.base import BuildRequest
 from mlship.engine.docker import DockerEngine
 from mlship.errors import BuildError
+from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore
 from mlship.image.gpu import GpuPlan
 from mlship.image.plan import make_plan
@@ -95,7 +96,8 @@ def _request(engine: DockerEngine, repo: Path, wheels: list[Path], gpu: GpuPlan,
     (repo / "requirements.txt").write_text(text)
     digest = engine.resolve(base_reference(config))
     record = LockRecord({}, f"sha256:{'2' * 64}", base_name(config), digest, "by hand")
-    plan = make_plan(config, Lock(record, parse_lock(text, "lock"), text), (), Revision(), "{}", gpu=gpu)
+    lock = Lock(record, parse_lock(text, "lock"), text)
+    plan = make_plan(config, lock, (), Revision(), "{}", gpu=gpu)
     settings = read_pip_settings()
     local = replace(settings, find_links=(*settings.find_links, *{str(path.parent) for path in wheels}))
     pins = (*parse_lock(text, "lock"), *parse_lock(read_template("uv.txt"), "uv.txt"))
@@ -106,7 +108,8 @@ def _request(engine: DockerEngine, repo: Path, wheels: list[Path], gpu: GpuPlan,
         platform=plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts={"wheelhouse": stage(local, pins, cache_folder())},
+        contexts=dict.fromkeys(("wheelhouse", *wheelhouses(plan, lock)), stage(local, pins, cache_folder())),
+        folders={"packages": build_context(plan, lock, config)},
     )
 
 

@@ -17,6 +17,7 @@ from mlship.cuda.hosts import Gpu, HostProfile
 from mlship.image.gpu import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
+from mlship.size.report import SizeReport
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
 COMMANDS = (
@@ -27,6 +28,7 @@ COMMANDS = (
     "build",
     "rebuild",
     "smoke",
+    "size",
     "hosts",
     "hosts record",
     "hosts import",
@@ -112,8 +114,25 @@ GPU_PLAN = {
     "devices": "list of what these have, for people: `T4 (7.5)`",
 }
 
+SIZE = {
+    "image": "what was asked for",
+    "id": "what the engine knows it by",
+    "platform": "such as `linux/amd64`",
+    "totals": "`compressed` (what a pull moves), `unpacked`, `hidden` (of it, by later layers), `files`",
+    "base": "the base's part: `layers`, `compressed`, `unpacked`, null where not known; `name`, `digest`, `why`",
+    "layers": "list, the lowest first: `digest`, `diff_id`, `made_by`, `base`, `compressed`, `unpacked`, `hidden`, "
+    "`files`",
+    "parts": "list of packages and folders, the largest first: `group`, `name`, `version`, `bytes`, `files`, "
+    "and `sorts`: bytes of `native`, `data`, `code` and `bytecode`",
+    "waste": "list of what may not be needed: `id`, `bytes`, `what`, `advice`, `where`",
+    "unknown": "list of what could not be told, and why",
+    "against": "null, or what changed since `other`: `pulled` (numbers of layers), `pull` (their compressed bytes), "
+    "`compressed`, `unpacked`, `changes`",
+    "schema": "of this format",
+}
 
-def meanings_of(kind: type[FleetCuda | GpuPlan], meanings: dict[str, str]) -> Iterator[str]:
+
+def meanings_of(kind: type[FleetCuda | GpuPlan | SizeReport], meanings: dict[str, str]) -> Iterator[str]:
     yield from (f"| `{field.name}` | {meanings[field.name]} |" for field in dataclasses.fields(kind))
 
 
@@ -178,6 +197,14 @@ Each entry of `gpus`:
 | --- | --- |
 {plan}
 
+## JSON of `mlship size`
+
+`mlship size IMAGE --json` prints what `--against` reads back. Sizes are bytes; unknown is null.
+
+| key | meaning |
+| --- | --- |
+{size}
+
 ## Exit codes
 
 | code | meaning |
@@ -211,6 +238,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         gpu="\n".join(members(Gpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),
         plan="\n".join(meanings_of(GpuPlan, GPU_PLAN)),
+        size="\n".join(meanings_of(SizeReport, SIZE)),
         codes="\n".join(codes()),
     )
 

@@ -25,6 +25,7 @@ LAYERS = (
     ("cuda", 4),
     ("lock", 3),
     ("engine", 2),
+    ("size", 1),
     ("project", 1),
     ("", 0),
 )
@@ -47,6 +48,8 @@ APART = (
     ("doctor.probes", "doctor.rules"),
     ("report", "doctor.probes"),
     ("cuda", "engine"),
+    ("size", "project"),
+    ("project", "size"),
 )
 DOORS = {
     "typer": "cli",
@@ -55,6 +58,8 @@ DOORS = {
     "subprocess": "process",
     "socket": "smoke.inside",
     "jinja2": "render",
+    "backports": "size.stream",
+    "tarfile": "size",
 }
 # Programs that run in a container or a build, where mlship is not: their doors are their own.
 INSIDE = ("image.inside",)
@@ -191,7 +196,7 @@ def end(node: ast.Module | ast.FunctionDef) -> int:
 
 def test_start_up_imports_nothing_heavy() -> None:
     """Libraries that cost start-up time are imported in functions only."""
-    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy"}
+    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy", "backports"}
     found = [
         f"{name} imports {alias} at import"
         for name, tree in modules().items()

@@ -78,7 +78,7 @@ def test_what_is_copied_comes_before_what_changes_more_often(gpu: GpuPlan) -> No
 def test_compat_is_copied_where_it_is_asked_for() -> None:
     assert "from=cuda-compat" not in text(IMAGE)
     assert "--mount=type=bind,from=cuda-compat,source=/usr/local/cuda-12.6/compat,target=/compat" in text(COMPAT)
-    assert "COPY --link --from=compat /layer/ /" in text(COMPAT)
+    assert "COPY --link --from=compat /layers/compat/ /" in text(COMPAT)
 
 
 def test_nvidias_settings_are_there_and_mlship_yaml_wins() -> None:

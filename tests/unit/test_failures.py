@@ -334,3 +334,13 @@ def test_a_step_that_printed_nothing_is_explained_by_buildkit() -> None:
     error = 'process "/bin/sh -c false" did not complete successfully: exit code: 1'
     found = build_failure(FailedBuild(step="[builder 2/9] RUN false", output=(), error=error))
     assert f"  | {error}" in found.message
+
+
+def test_an_image_that_goes_while_another_is_unpacked_is_no_fault_of_the_build() -> None:
+    said = (
+        'failed to prepare extraction snapshot "extract-546166931-3JHA sha256:1dce": '
+        "parent snapshot sha256:6a02 does not exist: not found"
+    )
+    error = build_failure(FailedBuild("exporting to image", (), said))
+    assert isinstance(error, TransientError)
+    assert "somebody removed an image" in error.message

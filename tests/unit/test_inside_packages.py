@@ -70,6 +70,12 @@ def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tm
     }
 
 
+def test_a_pin_for_another_platform_has_an_empty_layer(site: Path, tmp_path: Path) -> None:
+    wheel(site, "a", {"a.py": ""})
+    layers = lay_out(site, tmp_path, {"one": ["a"], "elsewhere": ["pywin32"]})
+    assert below(layers / "elsewhere") == set()
+
+
 def test_times_and_modes_are_always_the_same(site: Path, tmp_path: Path) -> None:
     wheel(site, "a", {"a.py": "", "tool": "x"})
     (site / "tool").chmod(0o777)

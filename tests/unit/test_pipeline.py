@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mlship.engine.base import BuildRequest, BuildWatcher, EngineInfo, ImageInfo
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo
 from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
-from mlship.lock.record import LockRecord
+from mlship.lock.record import LockRecord, read_record
 from mlship.pipeline import BuildOptions, Prepared, build, prepare, smoke_device
 from mlship.project.load import load_config
 from mlship.report.build import show_build
@@ -26,9 +26,13 @@ PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
 
 @dataclass
 class Silent:
-    """A reporter that only remembers its steps."""
+    """A reporter that only remembers what it is told."""
 
     steps: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
 
     def step(self, text: str) -> None:
         self.steps.append(text)
@@ -137,6 +141,26 @@ def test_a_lock_for_another_platform_is_stale(repo: Path) -> None:
 class Old(FakeEngine):
     def info(self) -> EngineInfo:
         raise EngineError("Docker Engine 20.10 is too old", hint="install 23")
+
+
+@pytest.mark.parametrize(("free", "warned"), [(10**9, 0), (10**8, 1)])
+def test_what_disk_it_takes_is_said_before_anything_is_built(repo: Path, free: int, warned: int) -> None:
+    replace(read_record(repo), sizes={"iniconfig": 6_000}).write(repo)
+    reporter = Silent()
+    engine = FakeEngine(built=IMAGE, free=Disk("/var/lib/docker", free))
+    build(prepare(repo), engine, BuildOptions(smoke=None), reporter)
+    assert reporter.steps[0].startswith("needs up to 477 MiB of disk where nothing is cached")
+    assert reporter.steps[1].startswith("building")
+    assert len(reporter.warned) == warned
+    assert all("docker buildx prune" in text for text in reporter.warned)
+
+
+def test_where_the_disk_or_the_sizes_are_not_known_nothing_is_said_of_it(prepared: Prepared) -> None:
+    for free in (None, Disk("/var/lib/docker", 1)):
+        reporter = Silent()
+        build(prepared, FakeEngine(built=IMAGE, free=free), BuildOptions(smoke=None), reporter)
+        assert reporter.steps[0].startswith("building")
+        assert not reporter.warned
 
 
 def test_what_ails_the_engine_explains_a_failed_build(prepared: Prepared) -> None:

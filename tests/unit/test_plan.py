@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.errors import UsageError
-from mlship.image.context import build_context
+from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
 from mlship.image.gpu import CudaImage, GpuPlan, Reason
 from mlship.image.labels import labels
@@ -122,14 +122,14 @@ def test_weights_are_grouped_by_folder() -> None:
     ]
     text = dockerfile(found)
     assert "RUN --mount='type=bind,\"source=top.onnx\",target=/weights/0'" in text
-    assert "install -D --mode=0444 /weights/0 /layer/app/top.onnx &&" in text
-    assert "install -D --mode=0444 /weights/1 /layer/app/weights/b.onnx &&" in text
+    assert "install -D --mode=0444 /weights/0 /layers/weights/app/top.onnx &&" in text
+    assert "install -D --mode=0444 /weights/1 /layers/weights/app/weights/b.onnx &&" in text
 
 
 def test_a_name_that_is_no_plain_word_stays_one_mount_and_one_word() -> None:
     text = dockerfile(plan(weights=(weight("my weights/a, b.onnx"),)))
     assert "--mount='type=bind,\"source=my weights/a, b.onnx\",target=/weights/0'" in text
-    assert "/weights/0 '/layer/app/my weights/a, b.onnx' &&" in text
+    assert "/weights/0 '/layers/weights/app/my weights/a, b.onnx' &&" in text
 
 
 def test_the_order_is_heavy_weights_light_code() -> None:
@@ -153,6 +153,16 @@ def test_a_pin_that_moves_changes_one_layer_and_one_group() -> None:
     changed = {path for path in before if before[path] != after[path]}
     assert changed == {"check/pins.json", "light/install/requirements.txt"}
     assert dockerfile(plan(pins=MANY)) == dockerfile(plan(pins=MANY.replace("anyio==4.0", "anyio==4.1")))
+
+
+def test_a_group_sees_the_local_wheels_of_its_own_pins() -> None:
+    found = {name: [pin.name for pin in pins] for name, pins in wheelhouses(plan(pins=MANY), lock(MANY)).items()}
+    assert found == {
+        "wheelhouse-framework": ["onnxruntime"],
+        "wheelhouse-heavy": ["numpy", "scipy"],
+        "wheelhouse-light": ["anyio"],
+    }
+    assert all(f"from={name},target=/wheelhouse" in dockerfile(plan(pins=MANY)) for name in found)
 
 
 def test_only_its_own_group_sees_what_was_traced_of_it() -> None:

@@ -1,0 +1,134 @@
+"""`mlship size`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import Json
+
+if TYPE_CHECKING:
+    from mlship.engine.base import Engine
+    from mlship.size.report import SizeReport
+
+_LARGEST_REPORT = 64 << 20  # bytes; that of a large image is some 100 kB
+_QUIET = 100_000_000  # bytes that are read, at least, between two plain lines that say how far it is
+
+
+def size(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="IMAGE_OR_JSON",
+            help="Also what changed since this local image, or since the one that this file of `mlship size --json` "
+            "describes.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write the report into FILE, as a map and tables on a page that needs nothing else. A file that "
+            "is there is never overwritten.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every part, however small.")] = False,
+    json: Json = False,
+) -> None:
+    """Show where an image's bytes are: by what they are for, by Python package, by layer; and what is not needed.
+
+    Any local image will do. Nothing is run and nothing is written: the engine's copy is read once.
+    """
+    from mlship.doctor.probes.save import check_new
+    from mlship.engine.docker import DockerEngine
+    from mlship.size.compare import compare
+
+    if html is not None:
+        check_new(html)
+    engine = DockerEngine()
+    other = _other(engine, against) if against is not None else None
+    report = _measured(engine, image)
+    if other is not None:
+        report = replace(report, against=compare(report, other))
+    _show(report, html, verbose=verbose, json=json)
+
+
+def _other(engine: "Engine", against: str) -> "SizeReport":
+    """An image to compare with, or what was written of one: a file that is there, or a name that ends in .json."""
+    from mlship.errors import UsageError
+    from mlship.size.report import SizeReport
+
+    path = Path(against)
+    if not path.is_file():
+        if against.endswith(".json"):
+            raise UsageError(f"there is no file {against}", hint=f"write it: `mlship size IMAGE --json > {against}`")
+        return _measured(engine, against)
+    with path.open("rb") as file:
+        data = file.read(_LARGEST_REPORT + 1)
+    if len(data) > _LARGEST_REPORT:
+        raise UsageError(f"{against} is too large to be a report", hint="name a file of `mlship size --json`")
+    return SizeReport.from_json(data, against)
+
+
+def _measured(engine: "Engine", image: str) -> "SizeReport":
+    from mlship.size.account import account
+    from mlship.size.layout import read_layout
+    from mlship.smoke.run import find_image
+
+    info = find_image(engine, image)
+    with _progress(image, info.size) as watch:
+        saved = read_layout(engine.save(image), image, info.platform, watch)
+    return account(saved, image, info.id)
+
+
+@contextmanager
+def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
+    """Tells on stderr how far it is: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        expected: bytes, about: engines count an image in several ways.
+    """
+    from mlship.console import say, talk
+
+    if not sys.stderr.isatty() or talk().is_dumb_terminal or talk().quiet:
+        said = 0
+
+        def line(count: int) -> None:
+            nonlocal said
+            if count - said >= max(_QUIET, expected // 10):
+                said = count
+                say(f"• {image}: {count / 1e6:.0f} of about {max(count, expected) / 1e6:.0f} MB read")
+
+        yield line
+        return
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn(f"reading {escape(image)}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=talk(), transient=True) as bar:
+        task = bar.add_task("", total=expected)
+        yield lambda count: bar.update(task, completed=count, total=max(expected, count))
+
+
+def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
+    from mlship.console import emit, say
+    from mlship.report.json import to_json
+    from mlship.report.size import show_size
+
+    if json:
+        emit(to_json(report))
+    else:
+        show_size(report, verbose=verbose)
+    if html is not None:
+        from mlship.doctor.probes.save import save_new
+        from mlship.report.size_html import size_page
+
+        save_new(html, size_page(report))
+        say(f"wrote {html}")

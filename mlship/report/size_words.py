@@ -1,0 +1,126 @@
+"""What the report of `mlship size` says, on the screen and on the page."""
+
+import re
+from collections import Counter
+
+from mlship.size.report import SORTS, Base, Comparison, Group, LayerSize, Part, PartChange, SizeReport, Sort
+from mlship.units import size
+
+GROUPS: dict[Group, str] = {
+    "cuda": "CUDA libraries",
+    "framework": "framework",
+    "heavy": "heavy packages",
+    "light": "light packages",
+    "packages": "packages",
+    "weights": "weights",
+    "code": "code",
+    "base": "base image",
+    "system": "system",
+}
+SORT_WORDS: dict[Sort, str] = {"native": "native", "data": "data", "code": "code", "bytecode": "byte code"}
+UNKNOWN = "unknown"
+
+
+def amount(count: int | None) -> str:
+    """Bytes, or that nobody knows."""
+    return UNKNOWN if count is None else size(count)
+
+
+def signed(count: int | None) -> str:
+    """A difference, with its sign."""
+    if count is None:
+        return UNKNOWN
+    return f"{'+' if count > 0 else '-' if count < 0 else ''}{size(abs(count))}"
+
+
+def number(count: int, word: str) -> str:
+    """1 layer, 1,234 files."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
+def headline(report: SizeReport) -> str:
+    """The totals in one line."""
+    totals = report.totals
+    pull = "what a pull moves is unknown" if totals.compressed is None else f"{size(totals.compressed)} to pull"
+    return f"{pull}, {size(totals.unpacked)} unpacked"
+
+
+def counted(report: SizeReport) -> str:
+    """How many layers and files there are."""
+    return f"{number(len(report.layers), 'layer')}, {number(report.totals.files, 'file')}"
+
+
+def base_line(base: Base) -> str:
+    """The base's part of it, or why that is not known."""
+    name = base.name or base.digest or "of unknown name"
+    if base.layers is None:
+        return f"base: {UNKNOWN}: {base.why}"
+    return (
+        f"of which the base, {name}: {amount(base.compressed)} to pull, "
+        f"{amount(base.unpacked)} unpacked, in {number(base.layers, 'layer')}"
+    )
+
+
+def groups(report: SizeReport) -> list[tuple[Group, int, int]]:
+    """Each group with its bytes and its files, the largest first."""
+    sums, files = Counter[Group](), Counter[Group]()
+    for part in report.parts:
+        sums[part.group] += part.bytes
+        files[part.group] += part.files
+    return sorted(((group, sums[group], files[group]) for group in sums), key=lambda row: (-row[1], row[0]))
+
+
+def share(count: int, total: int) -> str:
+    """Of the whole, in percent."""
+    if not total:
+        return ""
+    percent = 100 * count / total
+    return "<1 %" if 0 < percent < 0.95 else f"{percent:.0f} %"
+
+
+def sorts_line(part: Part) -> str:
+    """What its bytes are, where they are not all of one sort."""
+    known = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
+    known.sort(key=lambda pair: -pair[1])
+    worth = [(sort, count) for sort, count in known if count * 20 >= part.bytes]
+    if len(worth) == 1:
+        return SORT_WORDS[worth[0][0]]
+    return ", ".join(f"{SORT_WORDS[sort]} {size(count)}" for sort, count in worth)
+
+
+def title(part: Part) -> str:
+    """Name and version."""
+    return f"{part.name} {part.version}" if part.version else part.name
+
+
+def step(layer: LayerSize) -> str:
+    """What made a layer, without the shell and the engine around it."""
+    if layer.made_by is None:
+        return UNKNOWN
+    text = " ".join(layer.made_by.split())
+    text = re.sub(r"\s*# buildkit$", "", text)
+    text = re.sub(r"^/bin/sh -c (?:#\(nop\) ?)?", lambda found: "" if "nop" in found[0] else "RUN ", text)
+    text = re.sub(r"^(RUN(?: \|\d+ (?:\S+=\S* )*?)?) ?/bin/sh -c ", "RUN ", text)
+    return text.strip() or UNKNOWN
+
+
+def pull_line(comparison: Comparison) -> str:
+    """What a host that has the other image must pull."""
+    if not comparison.pulled:
+        return f"a host that has {comparison.other} has nothing to pull: every layer is the same"
+    count = number(len(comparison.pulled), "layer")
+    if comparison.pull is None:
+        return f"a host that has {comparison.other} pulls {count}; how many bytes is unknown"
+    return f"a host that has {comparison.other} has nothing to pull but {size(comparison.pull)} in {count}"
+
+
+def how_changed(change: PartChange) -> str:
+    """Came, went, or which version became which."""
+    before, after = change.version_before, change.version_after
+    if change.before is None:
+        return f"new: {after}" if after else "new"
+    if change.after is None:
+        return f"gone: {before}" if before else "gone"
+    if before != after:
+        return f"{before or UNKNOWN} -> {after or UNKNOWN}"
+    return before or ""

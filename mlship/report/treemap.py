@@ -1,0 +1,84 @@
+"""Rectangles whose areas are proportional to values, as square as can be. Pure.
+
+Bruls, Huizing, van Wijk: Squarified Treemaps (2000), https://www.win.tue.nl/~vanwijk/stm.pdf.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle; y grows downwards, as in SVG."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def area(self) -> float:
+        return self.width * self.height
+
+
+def squarify(values: Sequence[float], frame: Rect) -> list[Rect]:
+    """One rectangle for each value, in the order of the values; together they fill the frame.
+
+    Args:
+        values: none below zero; squarest where the largest comes first. A value of zero gets an area of zero.
+    """
+    total = sum(values)
+    if not total or not frame.area:
+        return [Rect(frame.x, frame.y, 0, 0) for _ in values]
+    areas = [value / total * frame.area for value in values]
+    placed: list[Rect] = []
+    while len(placed) < len(areas):
+        row = _row(areas[len(placed) :], min(frame.width, frame.height))
+        rest = sum(areas[len(placed) + len(row) :])
+        placed.extend(_lay(row, frame, last=not rest))
+        frame = _rest(frame, sum(row), last=not rest)
+    return placed
+
+
+def _row(areas: Sequence[float], side: float) -> Sequence[float]:
+    """The first areas that make the best row along a side: one more would make it worse."""
+    count = 1
+    while count < len(areas) and _worst(areas[: count + 1], side) <= _worst(areas[:count], side):
+        count += 1
+    return areas[:count]
+
+
+def _worst(row: Sequence[float], side: float) -> float:
+    """The largest ratio of the sides of a rectangle in the row; 1 is a square."""
+    depth = sum(row) / side if side else 0
+    lengths = [area / depth for area in row if area and depth]
+    return max((max(length / depth, depth / length) for length in lengths if length), default=0)
+
+
+def _lay(row: Sequence[float], frame: Rect, *, last: bool) -> list[Rect]:
+    """A row along the shorter side of the frame; the last one takes all that is left of it."""
+    upright, total, laid = frame.width >= frame.height, sum(row), []
+    depth = _depth(frame, total, last=last)
+    before = 0.0
+    for area in row:
+        side = frame.height if upright else frame.width
+        start, length = (before / total * side, area / total * side) if total else (0.0, 0.0)
+        before += area
+        laid.append(
+            Rect(frame.x, frame.y + start, depth, length) if upright else Rect(frame.x + start, frame.y, length, depth)
+        )
+    return laid
+
+
+def _rest(frame: Rect, total: float, *, last: bool) -> Rect:
+    depth = _depth(frame, total, last=last)
+    if frame.width >= frame.height:
+        return Rect(frame.x + depth, frame.y, frame.width - depth, frame.height)
+    return Rect(frame.x, frame.y + depth, frame.width, frame.height - depth)
+
+
+def _depth(frame: Rect, total: float, *, last: bool) -> float:
+    long, short = max(frame.width, frame.height), min(frame.width, frame.height)
+    if last:
+        return long
+    return min(long, total / short) if short else 0.0

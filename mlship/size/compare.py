@@ -1,0 +1,79 @@
+"""What changed from one image to another: what a host that has the one must pull, and which parts grew. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlship.size.report import Comparison, Group, LayerSize, Part, PartChange, SizeReport
+
+
+@dataclass(frozen=True)
+class _Named:
+    """All parts of one name: a distribution can be there twice."""
+
+    group: Group
+    bytes: int
+    version: str | None
+
+
+def compare(report: SizeReport, other: SizeReport) -> Comparison:
+    """From `other`, the image that a host has, to the image of `report`."""
+    pulled = [number for number, layer in enumerate(report.layers, 1) if not _has(other, layer)]
+    sizes = [report.layers[number - 1].compressed for number in pulled]
+    changes = sorted(_changes(_by_name(other), _by_name(report)), key=_largest_first)
+    return Comparison(
+        other=other.image,
+        pulled=tuple(pulled),
+        pull=_sum(sizes),
+        compressed=_difference(report.totals.compressed, other.totals.compressed),
+        unpacked=report.totals.unpacked - other.totals.unpacked,
+        changes=tuple(changes),
+    )
+
+
+def _has(other: SizeReport, layer: LayerSize) -> bool:
+    """By digest; by the digest of the plain tar where an engine keeps layers uncompressed."""
+    return any(
+        layer.digest == each.digest
+        or (layer.diff_id == each.diff_id and (layer.compressed is None or each.compressed is None))
+        for each in other.layers
+    )
+
+
+def _by_name(report: SizeReport) -> dict[str, _Named]:
+    found: dict[str, list[Part]] = {}
+    for part in report.parts:
+        found.setdefault(part.name, []).append(part)
+    return {name: _together(parts) for name, parts in found.items()}
+
+
+def _together(parts: list[Part]) -> _Named:
+    versions = sorted({part.version for part in parts if part.version is not None})
+    return _Named(parts[0].group, sum(part.bytes for part in parts), ", ".join(versions) or None)
+
+
+def _changes(before: dict[str, _Named], after: dict[str, _Named]) -> Iterator[PartChange]:
+    for name in {*before, *after}:
+        old, new = before.get(name), after.get(name)
+        here = new or old
+        if here is not None and (old is None or new is None or (old.bytes, old.version) != (new.bytes, new.version)):
+            yield PartChange(
+                name=name,
+                group=here.group,
+                before=old.bytes if old else None,
+                after=new.bytes if new else None,
+                version_before=old.version if old else None,
+                version_after=new.version if new else None,
+            )
+
+
+def _largest_first(change: PartChange) -> tuple[int, str]:
+    return -abs(change.grown), change.name
+
+
+def _sum(sizes: list[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _difference(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else after - before

@@ -1,0 +1,142 @@
+"""What one layer holds: its files, what it removes of the layers below, and what its Python packages call theirs."""
+
+import csv
+import hashlib
+import posixpath
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from mlship.size.stream import CHUNK, BrokenTarError, Readable, members
+
+BIG = 1 << 20  # files from this size on are told apart by content
+_LONGEST_PATH = 4096  # Linux' own limit
+_LARGEST_RECORD = 16 << 20
+_MOST_NAMES = 5_000_000  # files, and lines of RECORD files; a large image has some 100,000
+_SMALLEST_PROGRAM = 1 << 12
+_ELF = b"\x7fELF"
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+Kind: TypeAlias = Literal["file", "link", "folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A path in a layer.
+
+    Attributes:
+        size: bytes of its content; 0 for links and folders. A hard link's bytes are where they are stored.
+        digest: sha256 of a big file's content, in hex; None for others.
+        elf: it is a program or a library by its content; looked at where its name has no ending.
+    """
+
+    size: int
+    kind: Kind = "file"
+    digest: str | None = None
+    elf: bool = False
+
+
+@dataclass(frozen=True)
+class Content:
+    """One layer's.
+
+    Attributes:
+        files: by path, without a slash in front.
+        gone: paths of lower layers that this one removes, with all below them.
+        opaque: folders of which nothing is left that lower layers put there.
+        records: by the path of a RECORD, the paths that it names.
+    """
+
+    files: dict[str, File] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    opaque: set[str] = field(default_factory=set)
+    records: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Budget:
+    """How many names an image may have before it is refused: what is read stays in memory."""
+
+    left: int = _MOST_NAMES
+
+    def spend(self, count: int = 1) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise BrokenTarError(f"it has more than {_MOST_NAMES} files")
+
+
+def content_of(stream: Readable, budget: Budget) -> Content:
+    """Read the tar of a layer to its end; where a path comes twice, the last one stays.
+
+    Raises:
+        BrokenTarError: it is not the whole of a tar, or has more names than the budget.
+    """
+    found = Content()
+    for member, opened in members(stream):
+        budget.spend()
+        path = _normal(member.name)
+        folder, name = posixpath.split(path)
+        if name == _OPAQUE:
+            found.opaque.add(folder)
+        elif name.startswith(_WHITEOUT):
+            found.gone.add(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+        elif path:
+            is_record = path.endswith(".dist-info/RECORD") and member.isreg() and member.size <= _LARGEST_RECORD
+            if is_record:
+                found.records[path] = _record(path, opened(), budget)
+            found.files[path] = File(member.size) if is_record else _file(member, opened)
+    return found
+
+
+def _normal(name: str) -> str:
+    """A path below the root, whatever its dots say."""
+    if len(name) > _LONGEST_PATH:
+        raise BrokenTarError(f"a path has {len(name)} characters")
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name can be any bytes
+    return posixpath.normpath(f"/{text}").lstrip("/")
+
+
+def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
+    if member.isdir():
+        return File(0, "folder")
+    if not member.isreg():
+        return File(0, "link")
+    pieces: Iterable[tuple[int, int]] | None = getattr(member, "sparse", None)
+    if pieces is not None:  # its size counts the holes, and is whatever the header says
+        return File(sum(size for _, size in pieces))
+    big, nameless = member.size >= BIG, "." not in posixpath.basename(member.name)
+    stream = opened() if big or (nameless and member.size >= _SMALLEST_PROGRAM) else None
+    if stream is None:
+        return File(member.size)
+    head = stream.read(CHUNK if big else len(_ELF))
+    return File(member.size, "file", _digest(head, stream) if big else None, head.startswith(_ELF))
+
+
+def _digest(data: bytes, stream: Readable) -> str:
+    found = hashlib.sha256()
+    while data:
+        found.update(data)
+        data = stream.read(CHUNK)
+    return found.hexdigest()
+
+
+def _record(path: str, stream: Readable, budget: Budget) -> tuple[str, ...]:
+    """The paths that a RECORD names, below the image's root.
+
+    https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file
+    """
+    site = posixpath.dirname(posixpath.dirname(path))
+    lines = stream.read().decode("utf-8", "replace").splitlines()
+    budget.spend(len(lines))
+    return tuple(_named(site, lines))
+
+
+def _named(site: str, lines: list[str]) -> Iterator[str]:
+    """Up to the first line that is none of a RECORD's; folders tell whose the other files are."""
+    with suppress(csv.Error):
+        for row in csv.reader(lines):
+            if row and row[0] and len(row[0]) + len(site) < _LONGEST_PATH:
+                yield _normal(posixpath.join("/", site, row[0]))

@@ -1,0 +1,127 @@
+"""What a file is for: its group, and the part of the group that it belongs to. Pure."""
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from typing import cast, get_args
+
+from mlship.size.content import File
+from mlship.size.layout import SavedImage
+from mlship.size.owners import Distribution
+from mlship.size.report import Group, Sort
+
+OWN_STEP = "mlship:/tmp:/usr/sbin/nologin"  # in the first step that mlship's Dockerfile adds to its base
+_SMOKE = "dev.mlship.smoke"
+_VERSION = "dev.mlship.version"
+_LAYER = re.compile(r"COPY\s+(?:--\S+\s+)*/?layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
+_CUDA = re.compile(r"(nvidia|cuda|triton)(-|$)|pytorch-triton")
+_FRAMEWORK = re.compile(r"torch|tensorflow(-.*)?|tensorflow_.*|jaxlib|onnxruntime(-.*)?|libtensorflow.*")
+_CUDA_FOLDER = re.compile(r"usr/local/cuda[^/]*|opt/nvidia/[^/]+")
+_MODELS = re.compile(
+    r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|h5|keras|tflite|joblib|pkl|pickle|npz|msgpack|cbm|ubj|mlmodel|engine)",
+)
+_OFTEN_MODELS = re.compile(r"\.(?:bin|model|data|npy|pb|plan)")
+_SURE = 1 << 20  # bytes from which on such a file is taken for weights
+_NATIVE = re.compile(r"\.(?:so(?:\.[\w.]+)?|a|dylib|cubin|fatbin)$")
+_CODE = re.compile(r"\.(?:py|pyi|pyx|pxd|js|sh|c|cc|cpp|cu|h|hpp|cuh)$")
+
+
+def sort_of(path: str, file: File) -> Sort:
+    """Code, native code, byte code or data: by its name, and by content where the name has no ending."""
+    name = posixpath.basename(path)
+    if name.endswith((".pyc", ".pyo")):
+        return "bytecode"
+    if file.elf or _NATIVE.search(name):
+        return "native"
+    return "code" if _CODE.search(name) else "data"
+
+
+def group_of_step(made_by: str | None) -> tuple[Group, str] | None:
+    """The group and the name that mlship's own steps carry: `COPY /layers/framework/torch / ...`."""
+    found = _LAYER.match(f"{made_by or ''} ")
+    if found is None or found["group"] not in get_args(Group):
+        return None
+    return cast("Group", found["group"]), found["name"]
+
+
+def base_layers(image: SavedImage) -> tuple[int | None, str]:
+    """How many of the lowest layers are the base's, and how that is known, or why it is not."""
+    if _VERSION not in image.labels:
+        return None, "only images that mlship built tell where their base ends; `--against BASE` compares with it"
+    for number, layer in enumerate(image.layers):
+        if layer.made_by is not None and OWN_STEP in layer.made_by:
+            return number, "all layers before the first step of mlship's own"
+    return None, "the image's history does not show the first step of mlship's own"
+
+
+class Sorter:
+    """Sorts the files of one image.
+
+    Args:
+        base: how many of the lowest layers are the base's; None where that is not known.
+    """
+
+    def __init__(self, image: SavedImage, base: int | None) -> None:
+        self._image = image
+        self._base = base or 0
+        self._app = image.working_dir.strip("/")
+        self._steps = [group_of_step(layer.made_by) for layer in image.layers]
+
+    def package(self, owner: Distribution, layer: int) -> Group:
+        """The group of a distribution's files in one layer."""
+        if layer < self._base:
+            return "base"
+        step = self._steps[layer]
+        if step is not None:
+            return step[0]
+        if _CUDA.match(owner.name):
+            return "cuda"
+        return "framework" if _FRAMEWORK.fullmatch(owner.name) else "packages"
+
+    def other(self, path: str, size: int, layer: int) -> tuple[Group, str]:
+        """The group of a file that no distribution owns, and its part: mostly a folder."""
+        if layer < self._base:
+            return "base", _folder(path)
+        if found := _CUDA_FOLDER.match(path):
+            return "cuda", f"/{found[0]}"
+        if self._is_weight(path, size):
+            return "weights", f"/{path}"
+        if self._in_app(path):
+            return "code", f"/{self._app}"
+        step = self._steps[layer]
+        return step[0] if step else "system", _folder(path)
+
+    def _in_app(self, path: str) -> bool:
+        return bool(self._app) and path.startswith(f"{self._app}/")
+
+    def _is_weight(self, path: str, size: int) -> bool:
+        """The label says so, or its name does: the name of a small file counts in the app's folder only."""
+        suffix = posixpath.splitext(path)[1].lower()
+        known, often = _MODELS.fullmatch(suffix), _OFTEN_MODELS.fullmatch(suffix)
+        if not self._in_app(path):
+            return bool(known) and size >= _SURE
+        named = path.removeprefix(f"{self._app}/")
+        labelled = any(named == one or named.startswith(f"{one}/") for one in self._weights)
+        return labelled or bool(known) or (bool(often) and size >= _SURE)
+
+    @cached_property
+    def _weights(self) -> tuple[str, ...]:
+        """What the label of the smoke test calls weights."""
+        return _named_weights(self._image.labels)
+
+
+def _named_weights(labels: Mapping[str, str]) -> tuple[str, ...]:
+    with suppress(ValueError):
+        plain: object = json.loads(labels.get(_SMOKE, "{}"))
+        found: object = plain.get("weights") if isinstance(plain, dict) else None
+        if isinstance(found, list):
+            return tuple(posixpath.normpath(one) for one in found if isinstance(one, str))
+    return ()
+
+
+def _folder(path: str) -> str:
+    """The first three folders of a path: as deep as people know their way in a Linux system."""
+    return "/" + "/".join(path.split("/")[:-1][:3])

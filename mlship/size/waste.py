@@ -1,0 +1,230 @@
+"""What is in an image for nothing, or may be: each with its bytes and what to do about it. Pure."""
+
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mlship.size.content import BIG, File
+from mlship.size.owners import Distribution, compiled_by, site_of, source_of
+from mlship.size.report import Group, Waste
+
+_EXAMPLES = 3
+_NAMED = 4
+_HIDDEN = "remove or change them in the step that brings them, or copy only what is needed from another stage"
+_OWN_COPIES = "each package brings its own copy; only fewer packages, or releases of them that share it, would help"
+_LINKS = "make them links in the step that brings them: a wheel cannot hold links, and a registry stores each copy"
+_HIDDEN_IN_BASE = "a pull of the base moves them whatever is done here; only a base without them would help"
+_WORTH_SAYING = 1 << 16  # bytes
+_LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
+_PYTHON = re.compile(r"(?:^|/)python(\d)\.(\d+)/")
+_CACHES = re.compile(
+    r"(?:root|home/[^/]+)/\.(?:cache/(?:pip|uv|pypoetry|pdm|pipenv|yarn|go-build)|npm|conda/pkgs)/"
+    r"|var/cache/(?:apt|apk|yum|dnf)/|var/lib/apt/lists/"
+    r"|opt/(?:mini)?conda[^/]*/pkgs/"
+)
+_HEADER = re.compile(r"\.(?:h|hpp|hh|hxx|cuh|inl)$")
+_TESTS = re.compile(r"/tests?/")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file that a container sees, with all that is known of it."""
+
+    path: str
+    file: File
+    layer: int
+    owner: Distribution | None
+    group: Group
+    part: str
+
+
+Found: TypeAlias = Sequence[Placed]
+Rule: TypeAlias = Callable[[Found], Iterator[tuple[str, str, str, Found]]]
+
+
+def wasted(placed: Found, hidden: Sequence[dict[str, int]], base: int = 0) -> tuple[Waste, ...]:
+    """The largest first. No byte counts twice: what one rule has taken, the next ones do not see.
+
+    Args:
+        placed: the files that a container sees.
+        hidden: for each layer the bytes that a container does not see, by path.
+        base: how many of the lowest layers are the base's.
+    """
+    found = list(_hidden(hidden, base))
+    left = [each for each in placed if each.file.size and each.file.kind == "file"]
+    every = {each.path for each in placed}
+    for rule in (_identical, _twice_installed, _libraries, _caches, _never_read(every), _archives, _headers, _tests):
+        for name, what, advice, files in rule(left):
+            found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
+            taken = {each.path for each in files}
+            left = [each for each in left if each.path not in taken]
+    worth = [waste for waste in found if waste.bytes >= _WORTH_SAYING]
+    return tuple(sorted(worth, key=lambda waste: (-waste.bytes, waste.id, waste.what)))
+
+
+def _waste(name: str, what: str, advice: str, sizes: dict[str, int]) -> Waste:
+    largest = sorted(sizes, key=lambda path: (-sizes[path], path))[:_EXAMPLES]
+    return Waste(name, sum(sizes.values()), what, advice, tuple(f"/{path}" for path in largest))
+
+
+def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
+    for number, sizes in enumerate(layers, 1):
+        if sizes:
+            whose, advice = ("", _HIDDEN) if number > base else (", of the base,", _HIDDEN_IN_BASE)
+            count = f"{len(sizes):,} {'file' if len(sizes) == 1 else 'files'}"
+            what = f"{count} of layer {number}{whose} that later layers replace or remove"
+            yield _waste("hidden", what, advice, sizes)
+
+
+def _identical(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    """Big files with the same content: all but one are taken."""
+    same: dict[str, list[Placed]] = defaultdict(list)
+    for each in left:
+        if each.file.digest is not None:
+            same[each.file.digest].append(each)
+    twice = [(files, posixpath.basename(_kept_first(files)[0].path)) for files in same.values() if len(files) > 1]
+    for parts, taken, names in _by_parts(twice):
+        what = (
+            f"{parts[0]} has more than one copy of files"
+            if len(parts) == 1
+            else f"{_listed(parts)} have the same content"
+        )
+        advice = _OWN_COPIES if len(parts) > 1 and _of_packages(taken) else _LINKS
+        yield "identical", f"{what}: {_listed(names)}", advice, taken
+
+
+def _by_parts(
+    twice: Iterable[tuple[Sequence[Placed], str]],
+) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
+    """What the same parts have twice is one waste: the parts, the files that are taken, and what they are called."""
+    found: dict[tuple[str, ...], tuple[list[Placed], list[str]]] = {}
+    for files, name in sorted(twice, key=lambda pair: (-_bytes(pair[0]), pair[1])):
+        taken, names = found.setdefault(tuple(sorted({each.part for each in files})), ([], []))
+        taken.extend(_kept_first(files)[1:])
+        names.append(name)
+    for parts, (taken, names) in found.items():
+        yield list(parts), taken, list(dict.fromkeys(names))
+
+
+def _kept_first(files: Sequence[Placed]) -> list[Placed]:
+    """What is kept is a package's rather than nobody's, then the largest."""
+    return sorted(files, key=lambda each: (each.owner is None, -each.file.size, each.path))
+
+
+def _twice_installed(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    """A distribution in two site-packages: the first on the path hides the other, which is taken to be the smaller."""
+    sites: dict[str, dict[str, list[Placed]]] = defaultdict(lambda: defaultdict(list))
+    for each in left:
+        if each.owner is not None and each.owner.version is not None:
+            sites[each.owner.name][each.owner.site].append(each)
+    for name, by_site in sorted(sites.items()):
+        if len(by_site) > 1:
+            largest, *others = sorted(by_site, key=lambda site: (-_bytes(by_site[site]), site))
+            yield (
+                "installed-twice",
+                f"{name} is installed in {len(by_site)} places: /{', /'.join(sorted(by_site))}",
+                f"keep the one in /{largest}; install into one environment only",
+                [each for site in others for each in by_site[site]],
+            )
+
+
+def _libraries(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    """A shared library in several folders: all but one are taken."""
+    named: dict[str, list[Placed]] = defaultdict(list)
+    for each in left:
+        found = _LIBRARY.match(posixpath.basename(each.path)) if each.file.size >= BIG else None
+        if found:
+            named[found["stem"]].append(each)
+    twice = [
+        (files, f"{stem}.so")
+        for stem, files in named.items()
+        if len({posixpath.dirname(each.path) for each in files}) > 1
+    ]
+    for parts, taken, names in _by_parts(twice):
+        what = f"{_listed(parts)} {'has' if len(parts) == 1 else 'each have'} {_listed(names)}"
+        where = " in several folders" if len(parts) == 1 else ""
+        yield "library-twice", what + where, _advice(parts, taken), taken
+
+
+def _advice(parts: Sequence[str], taken: Found) -> str:
+    if any(part.startswith("/") for part in parts) and not all(part.startswith("/") for part in parts):
+        if any(each.group == "cuda" for each in taken):
+            return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
+    elif _of_packages(taken):
+        return _OWN_COPIES
+    return "keep one, in a folder that the loader knows, if its version fits all"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of them."""
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown.append(f"{len(names) - _NAMED} more")
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+
+
+def _of_packages(files: Found) -> bool:
+    return all(each.owner is not None for each in files)
+
+
+def _caches(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    yield (
+        "cache",
+        "caches of package managers",
+        "mount them in the step that fills them (RUN --mount=type=cache), or remove them in the same step",
+        [each for each in left if _CACHES.match(each.path)],
+    )
+
+
+def _never_read(every: set[str]) -> Rule:
+    def rule(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+        yield (
+            "bytecode-never-read",
+            "byte code that no interpreter reads: its source is gone, or it is for another Python",
+            "remove __pycache__ folders before compiling anew, with the Python of the image",
+            [each for each in left if _is_never_read(each.path, every)],
+        )
+
+    return rule
+
+
+def _is_never_read(path: str, every: set[str]) -> bool:
+    """https://peps.python.org/pep-3147/: __pycache__ counts only beside its source, and only its own version's."""
+    source, python = source_of(path), _PYTHON.search(path)
+    if source is None:
+        return False
+    return source not in every or (python is not None and compiled_by(path) != f"cpython-{python[1]}{python[2]}")
+
+
+def _archives(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    yield (
+        "static-archives",
+        "static archives (.a), which only a linker reads",
+        "remove them in the stage that installs; compile in a stage that is not shipped",
+        [each for each in left if each.group != "base" and each.path.endswith(".a")],
+    )
+
+
+def _headers(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    yield (
+        "headers",
+        "headers of C, C++ and CUDA",
+        "remove them where nothing is compiled at run time; torch.compile, triton and cupy do compile",
+        [each for each in left if each.group not in {"base", "code"} and _HEADER.search(each.path)],
+    )
+
+
+def _tests(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+    yield (
+        "tests",
+        "packages' own tests",
+        "remove them in the stage that installs, and prove the image afterwards: some packages import theirs",
+        [each for each in left if each.group != "base" and site_of(each.path) and _TESTS.search(each.path)],
+    )
+
+
+def _bytes(files: Iterable[Placed]) -> int:
+    return sum(each.file.size for each in files)

@@ -1,0 +1,86 @@
+"""`mlship size` on images that a real engine has built and saves."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner
+
+from mlship.cli.app import app
+from mlship.engine.base import BuildRequest
+from mlship.engine.docker import DockerEngine
+from mlship.size.report import SizeReport
+from tests.layouts import record
+
+SITE = "layers/light/six/opt/venv/lib/python3.11/site-packages"
+DOCKERFILE = """\
+FROM {base}
+USER 0
+COPY --link layers/light/six /
+RUN cat /bin/* > /big && cat /bin/* > /kept
+RUN echo > /big
+WORKDIR /app
+COPY {model} /app/
+USER 1001:1001
+"""
+
+
+@pytest.fixture
+def built(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Two images that differ in their model alone."""
+    for path, data in record(SITE, "six", "1.17", {"six.py": b"x = 6\n" * 100}).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    name = f"mlship-test-{uuid4().hex[:12]}"
+    tags = f"{name}:1", f"{name}:2"
+    try:
+        for number, tag in enumerate(tags):
+            (tmp_path / f"{number}.onnx").write_bytes(bytes([number]) * 5000)
+            text = DOCKERFILE.format(base=tiny_base, model=f"{number}.onnx")
+            engine.build(BuildRequest(text, "", tmp_path, engine.info().platform, tag=tag), lambda _: None)
+        yield tags
+    finally:
+        subprocess.run(("docker", "image", "rm", "--force", *tags), capture_output=True, check=False, timeout=60)
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["size", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_built_image(built: tuple[str, str], tmp_path: Path) -> None:
+    first, second = built
+    found = SizeReport.from_json(run(first, "--json"), first)
+    parts = {part.name: part for part in found.parts}
+    assert (parts["six"].version, parts["six"].group, parts["six"].sorts["code"]) == ("1.17", "light", 600)
+    assert (parts["/app/0.onnx"].group, parts["/app/0.onnx"].bytes) == ("weights", 5000)
+    hidden = next(waste for waste in found.waste if waste.id == "hidden")
+    assert hidden.where == ("/big",)
+    assert sum(part.bytes for part in found.parts) + found.totals.hidden == found.totals.unpacked
+    assert any((layer.made_by or "").startswith("COPY") for layer in found.layers)
+    old = tmp_path / "old.json"
+    old.write_text(run(first, "--json"))
+    assert run(second, "--against", str(old)) == run(second, "--against", first)
+    changes = json.loads(run(second, "--against", first, "--json"))["against"]
+    assert {change["name"] for change in changes["changes"]} == {"/app/0.onnx", "/app/1.onnx"}
+    assert changes["pulled"] == [len(found.layers)]
+
+
+def test_what_the_engine_counts(built: tuple[str, str], engine: DockerEngine) -> None:
+    """Where the engine keeps layers compressed, its own size of the image is ours, but for some JSON."""
+    found = SizeReport.from_json(run(built[0], "--json"), built[0])
+    info = engine.image(built[0])
+    assert info is not None
+    if found.totals.compressed is None:
+        pytest.skip("this engine keeps layers uncompressed")
+    assert 0 <= info.size - found.totals.compressed < 20_000
+
+
+def test_the_image_by_its_id(built: tuple[str, str], engine: DockerEngine) -> None:
+    info = engine.image(built[0])
+    assert info is not None
+    assert json.loads(run(info.id, "--json"))["layers"] == json.loads(run(built[0], "--json"))["layers"]
