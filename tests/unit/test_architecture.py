@@ -52,14 +52,14 @@ APART = (
     ("project", "size"),
 )
 DOORS = {
-    "typer": "cli",
-    "docker": "engine.docker",
-    "pynvml": "cuda.nvml",
-    "subprocess": "process",
-    "socket": "smoke.inside",
-    "jinja2": "render",
-    "backports": "size.stream",
-    "tarfile": "size",
+    "typer": ("cli",),
+    "docker": ("engine.docker",),
+    "pynvml": ("cuda.nvml",),
+    "subprocess": ("process",),
+    "socket": ("smoke.inside",),
+    "jinja2": ("render",),
+    "backports": ("size.stream",),
+    "tarfile": ("size", "engine.archive"),
 }
 # Programs that run in a container or a build, where mlship is not: their doors are their own.
 INSIDE = ("image.inside",)
@@ -111,8 +111,8 @@ def test_imports_point_down_and_io_stays_at_the_edge() -> None:
                 wrong.append(f"{name} imports {rest}")
             if top == "mlship" and any(below(name, a) and below(rest, b) for a, b in APART):
                 wrong.append(f"{name} must not know {rest}")
-            if top in DOORS and not any(below(name, place) for place in (DOORS[top], *INSIDE)):
-                wrong.append(f"{name} imports {top}; only {DOORS[top]} may")
+            if top in DOORS and not any(below(name, place) for place in (*DOORS[top], *INSIDE)):
+                wrong.append(f"{name} imports {top}; only {' and '.join(DOORS[top])} may")
     assert not wrong, "\n".join(wrong)
 
 
