@@ -8,9 +8,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mlship import __version__
-from mlship.engine.base import Engine, ImageLayer, Manifest
+from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
+from mlship.image.plan import BuildPlan
 from mlship.metadata import Host, Metadata, Weight
 from mlship.pipeline import (
     BuildOptions,
@@ -27,6 +28,8 @@ from mlship.project.checkout import checked_out, read_checkout
 from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
+
+_UNKNOWN = "unknown: mlship, engine, base, lock and weights are as they were then"
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def rebuild(
         for warning in prepared.warnings:
             warn(warning)
         report = _build(prepared, engine, _options(metadata, prepared, options), reporter)
-        return compare(metadata, built, report, prepared)
+        return _compare(metadata, built, report, prepared, engine.info())
 
 
 def _check_project(metadata: Metadata, project: Path) -> None:
@@ -253,14 +256,19 @@ def _build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: 
         ) from error
 
 
-def compare(metadata: Metadata, recorded: Manifest, report: BuildReport, prepared: Prepared) -> RebuildReport:
+def _compare(
+    metadata: Metadata, recorded: Manifest, report: BuildReport, prepared: Prepared, engine: EngineInfo
+) -> RebuildReport:
     """What was built then and now, layer by layer."""
     if report.built is None:
         raise EngineError("the engine told no digest of what it built", hint="update Docker Engine and buildx")
     rebuilt = report.built
     layers = tuple(_compared(then, now) for then, now in zip_longest(recorded.layers, rebuilt.layers))
     same = recorded.digest == rebuilt.digest
-    reasons = () if same else tuple(_reasons(metadata, layers, prepared, recorded.config == rebuilt.config))
+    reasons: tuple[str, ...] = ()
+    if not same:
+        shape = _shape(layers, same_config=recorded.config == rebuilt.config)
+        reasons = (*shape, *(tuple(_causes(metadata, prepared.plan, engine)) or (_UNKNOWN,)))
     tagged = metadata.digest if metadata.digest != recorded.digest else None
     return RebuildReport(same, recorded.digest, rebuilt.digest, layers, reasons, report, tagged)
 
@@ -270,20 +278,23 @@ def _compared(then: ImageLayer | None, now: ImageLayer | None) -> ComparedLayer:
     return ComparedLayer(what, then.digest if then else None, now.digest if now else None)
 
 
-def _reasons(
-    metadata: Metadata, layers: tuple[ComparedLayer, ...], prepared: Prepared, same_config: bool
-) -> Iterator[str]:
+def _shape(layers: tuple[ComparedLayer, ...], *, same_config: bool) -> tuple[str, ...]:
+    if not all(layer.same for layer in layers):
+        return ()
+    what = "how they are listed" if same_config else "labels, environment or command"
+    return (f"every layer is the same: what differs is {what}",)
+
+
+def _causes(metadata: Metadata, plan: BuildPlan, engine: EngineInfo) -> Iterator[str]:
     if warning := version_warning(metadata):
         yield warning
-    plan = prepared.plan
-    if all(layer.same for layer in layers):
-        what = "how they are listed" if same_config else "labels, environment or command"
-        yield f"every layer is the same: what differs is {what}"
     if packages := sorted({*plan.packages.build, *plan.packages.run}):
         yield f"Debian has other versions of {', '.join(packages)} now: they are not locked"
     if plan.gpu and plan.gpu.compiled:
         yield f"{', '.join(plan.gpu.compiled)} was compiled anew, and compilers seldom write the same bytes twice"
-    yield (
-        f"then Docker Engine {metadata.tools.engine} and buildx {metadata.tools.buildx} built it: "
-        "others may compress in another way, which gives other digests for the same files"
-    )
+    then = (metadata.tools.engine, metadata.tools.buildx)
+    if then != (engine.version, engine.buildx):
+        yield (
+            f"then Docker Engine {then[0]} and buildx {then[1]} built it, now {engine.version} and {engine.buildx}: "
+            "one may compress in another way, which gives other digests for the same files"
+        )

@@ -139,6 +139,15 @@ def test_a_rebuild_is_the_same_and_proven(run: Run, engine: Engine, repo: Path, 
     assert (repo / "model.py").read_text() == "work that goes on"
 
 
+def test_another_engine_is_a_reason(run: Run, engine: Engine, built: Path) -> None:
+    built.write_text(built.read_text().replace('"26.1.5"', '"23.0.1"'))
+    engine.manifest = replace(BUILT, digest=digest(10), layers=(replace(BUILT.layers[0], digest=digest(11)),))
+    done = run("rebuild", str(built))
+    assert done.exit_code == 1
+    assert "then Docker Engine 23.0.1 and buildx 0.13.1 built it, now 26.1.5 and 0.13.1" in done.stdout
+    assert "unknown" not in done.stdout
+
+
 @pytest.mark.parametrize(("tagged", "words"), [(BUILT.digest, "as then"), (digest(30), f"; then {digest(30)}")])
 def test_the_label_of_a_proof_is_told_apart(
     run: Run, engine: Engine, built: Path, monkeypatch: pytest.MonkeyPatch, tagged: str, words: str
@@ -179,7 +188,7 @@ def test_another_digest_is_shown_layer_by_layer(run: Run, engine: Engine, built:
     same, other = (line for line in done.stdout.splitlines() if line.startswith(("  = ", "  ≠ ")))
     assert "then" not in same
     assert "then, " in other
-    assert "then Docker Engine 26.1.5 and buildx 0.13.1 built it" in done.stdout
+    assert "Likely reasons\n  - unknown: mlship, engine, base, lock and weights are as they were then" in done.stdout
     assert "is not the recorded image" in done.stderr
 
 
@@ -203,7 +212,7 @@ def test_another_mlship_is_a_warning_first(
     warning = "this is mlship 9.9.9, and the image was built by mlship 0.1.0: the digest will differ"
     assert warning in done.stderr.split("•")[0]
     engine.manifest = replace(BUILT, digest=digest(10))
-    assert f"Likely reasons\n  - {warning}" in run("rebuild", str(built)).stdout
+    assert f"  - {warning}" in run("rebuild", str(built)).stdout
 
 
 def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, repo: Path, built: Path) -> None:
