@@ -70,6 +70,16 @@ def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tm
     }
 
 
+def test_packages_that_carry_others_are_told_from_them(site: Path, tmp_path: Path) -> None:
+    vendored = {"a/_vendor/b-1.0.dist-info/METADATA": "Name: b\n", "a/_vendor/b-1.0.dist-info/REQUESTED": ""}
+    wheel(site, "a", {"a/__init__.py": "", **vendored})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    root = layers / "one" / site.relative_to("/")
+    assert set(vendored) <= below(root)
+    assert "a/_vendor/b-1.0.dist-info/REQUESTED" in (root / "a-1.0.dist-info/RECORD").read_text()
+    assert {path.name for path in (tmp_path / "layers/metadata").iterdir()} == {"a-1.0.dist-info"}
+
+
 def test_a_pin_for_another_platform_has_an_empty_layer(site: Path, tmp_path: Path) -> None:
     wheel(site, "a", {"a.py": ""})
     layers = lay_out(site, tmp_path, {"one": ["a"], "elsewhere": ["pywin32"]})

@@ -106,19 +106,19 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
 
 
 def keep_metadata(package: Distribution, folder: Path) -> None:
-    """What tells the package's name, version and needs."""
-    (info,) = {
-        path.parent for path in record(package) if path.name == "METADATA" and path.parent.suffix == ".dist-info"
-    }
-    for leftover in LEFTOVERS:
-        (info / leftover).unlink(missing_ok=True)
+    """What tells the package's name, version and needs; and what installers leave goes."""
+    site = site_packages()
+    (info,) = {path.parent for path in record(package) if path.name == "METADATA" and path.parent.parent == site}
     target = folder / info.name
     target.mkdir(parents=True)
     for name in ("METADATA", "WHEEL"):
         shutil.copy(info / name, target)
+    gone = tuple(f"{info.name}/{name}," for name in LEFTOVERS)
+    for name in LEFTOVERS:
+        (info / name).unlink(missing_ok=True)
     lines = (info / "RECORD").read_text().splitlines()
-    kept = [line for line in lines if "__pycache__" not in line and not any(f"/{name}," in line for name in LEFTOVERS)]
-    (info / "RECORD").write_text("".join(f"{line}\n" for line in sorted(kept)))
+    kept = sorted(line for line in lines if "__pycache__" not in line and not line.startswith(gone))
+    (info / "RECORD").write_text("".join(f"{line}\n" for line in kept))
     settle(folder)
 
 
