@@ -11,7 +11,8 @@ from mlship.pipeline import BuildOptions, prepare, request
 def main() -> None:
     repo, folder, tag = sys.argv[1:]
     asked = request(prepare(Path(repo)), tag, BuildOptions())
-    print(json.dumps([str(word) for word in argv(asked, write_files(asked, Path(folder)))]))
+    epoch = [] if asked.epoch is None else ["env", f"SOURCE_DATE_EPOCH={asked.epoch}"]
+    print(json.dumps([*epoch, *argv(asked, write_files(asked, Path(folder)))]))
 
 
 if __name__ == "__main__":
