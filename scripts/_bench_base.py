@@ -89,5 +89,3 @@ def clean_environment(work: Path) -> dict[str, str]:
         found["UV_DEFAULT_INDEX"] = index
     return found
 
-
-__all__ = ["Base", "base_image", "clean_environment"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,18 @@ def refuse_without_means() -> None:
         why = f"not found: {', '.join(missing)}" if missing else "this is not Linux, or the user is not root"
         remedy = "run it as root on Linux with dockerd and docker-registry; on Debian, `scripts/engine up` installs both"
         raise Problem("the benchmark starts a Docker Engine of its own, and cannot here", why, remedy)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One benchmark at a time: there is one bridge, and two would measure each other."""
+    with (Path(tempfile.gettempdir()) / "mlship-benchmark.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = "two at a time would measure each other"
+            raise Problem("another benchmark runs on this machine", why, "wait until it has ended") from None
+        yield
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _bench_contestants import COLD, EDIT, STEPS, CannotRunError, Contestant, Mlship, State
+from _bench_contestants import COLD, STEPS, CannotRunError, Contestant, Mlship, State
 from _bench_engine import free_port
-from _machine import last_lines, run, say
+from _machine import last_lines, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,25 +48,28 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
     bench.pushes.reset(bench.bases.storage)
     bench.engine.forget(bench.base_images)
     repo = bench.work / "repos" / f"{contestant.name}-{number}"
+    last = "cold"
     for step, state in STEPS.items():
         if step in bench.steps or step == "cold":
+            last = step
             _step(bench, contestant, results, repo, step, state)
         if step == "cold" and "edit" in bench.steps and isinstance(contestant, Mlship):
             _own_time(bench, contestant, results, repo)
     if bench.ready:
-        seconds = start_to_ready(bench, contestant, _tag(contestant))
+        seconds = start_to_ready(bench, contestant, _tag(contestant, last))
         say(f"{contestant.name}: first answer after {seconds:.2f} s")
         results.add("ready_s", seconds)
     shutil.rmtree(repo, ignore_errors=True)
 
 
-def _tag(contestant: Contestant) -> str:
-    return f"bench/{contestant.name.lower()}:latest"
+def _tag(contestant: Contestant, step: str) -> str:
+    """One name a step: an image that loses its name may be collected while a build still extends it."""
+    return f"bench/{contestant.name.lower()}:{step}"
 
 
 def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, step: str, state: State) -> None:
     contestant.arrange(repo, state)
-    seconds = _timed(contestant, repo)
+    seconds = _timed(contestant, repo, _tag(contestant, step))
     moved, manifest = _push(bench, contestant, step)
     layers = {digest: size for digest, size in manifest.layers if digest in moved}
     say(f"{contestant.name}: {step} {seconds:.1f} s, pushed {sum(moved.values()) / 1e6:.2f} MB in {len(layers)} layers")
@@ -77,13 +80,14 @@ def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, st
         results.largest_heavy_layer = float(max(layers.values(), default=0))
     if step == "cold":
         results.digests.append(manifest.digest)
+        results.layers.append([digest for digest, _ in manifest.layers])
         _sizes(bench, results, manifest)
 
 
-def _timed(contestant: Contestant, repo: Path) -> float:
+def _timed(contestant: Contestant, repo: Path, tag: str) -> float:
     os.sync()  # what an earlier step wrote is not written at this one's cost
     start = time.monotonic()
-    contestant.build(repo, _tag(contestant))
+    contestant.build(repo, tag)
     return time.monotonic() - start
 
 
@@ -92,10 +96,10 @@ def _push(bench: Bench, contestant: Contestant, step: str) -> tuple[dict[str, in
     before = bench.pushes.blobs()
     repository = f"bench/{contestant.name.lower()}-{step}"
     name = f"{bench.pushes.host}/{repository}:1"
-    bench.engine.must("tag", _tag(contestant), name)
+    bench.engine.must("tag", _tag(contestant, step), name)
     bench.engine.must("push", "--quiet", name)
     after = bench.pushes.blobs()
-    bench.engine.must("image", "rm", name)
+    # The name stays until the next round: removing one lets containerd collect what a build still needs.
     return {digest: size for digest, size in after.items() if digest not in before}, bench.pushes.manifest(repository, "1")
 
 
@@ -138,11 +142,11 @@ def _own_time(bench: Bench, contestant: Mlship, results: Results, repo: Path) ->
     try:
         for pair in range(PAIRS):
             contestant.arrange(repo, State(revision=f"own-{pair}"))
-            ours.append(_timed(contestant, repo))
+            ours.append(_timed(contestant, repo, _tag(contestant, f"own-{pair}")))
             contestant.arrange(repo, State(revision=f"bare-{pair}"))
             files = bench.work / f"bare-{time.monotonic_ns()}"
             files.mkdir(parents=True)
-            argv = contestant.bare(repo, files, _tag(contestant))
+            argv = contestant.bare(repo, files, _tag(contestant, f"bare-{pair}"))
             start = time.monotonic()
             contestant.place.call(argv, repo)
             bare.append(time.monotonic() - start)
@@ -160,8 +164,10 @@ def cold_again(bench: Bench, contestant: Contestant, results: Results) -> None:
     bench.engine.forget(bench.base_images)
     repo = bench.work / "repos" / f"again-{contestant.name}"
     contestant.arrange(repo, COLD)
-    contestant.build(repo, _tag(contestant))
-    results.digests.append(_push(bench, contestant, "again")[1].digest)
+    contestant.build(repo, _tag(contestant, "again"))
+    manifest = _push(bench, contestant, "again")[1]
+    results.digests.append(manifest.digest)
+    results.layers.append([digest for digest, _ in manifest.layers])
     say(f"{contestant.name}: built again, digests {results.digests}")
     shutil.rmtree(repo)
 
@@ -173,7 +179,7 @@ def reproducible_option(bench: Bench, contestant: Mlship, results: Results) -> N
         bench.pushes.reset(bench.bases.storage)
         repo = bench.work / "repos" / f"option-{number}"
         contestant.arrange(repo, COLD)
-        contestant.build_reproducible(repo, _tag(contestant))
+        contestant.build_reproducible(repo, _tag(contestant, f"option-{number}"))
         results.digests_reproducible.append(_push(bench, contestant, f"option-{number}")[1].digest)
         shutil.rmtree(repo)
 
@@ -229,5 +235,3 @@ def drop_caches() -> bool:
         return False
     return True
 
-
-__all__ = ["EDIT", "Bench", "cold_again", "one_round", "reproducible_option", "run", "start_to_ready"]

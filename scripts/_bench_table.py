@@ -45,6 +45,7 @@ class Results:
     failure: str = ""
     values: dict[str, list[float]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
+    layers: list[list[str]] = field(default_factory=list)  # of those builds
     digests_reproducible: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     largest_heavy_layer: float | None = None
@@ -59,6 +60,12 @@ class Results:
     def same_digest(self) -> bool | None:
         return same(self.digests)
 
+    def layers_that_differ(self) -> list[int]:
+        """Their places in the image, the base's included, over all cold builds."""
+        if len({len(layers) for layers in self.layers}) != 1:
+            return []
+        return [place for place, one in enumerate(zip(*self.layers, strict=True)) if len(set(one)) > 1]
+
     def as_json(self) -> dict[str, object]:
         return {
             "name": self.name,
@@ -70,6 +77,7 @@ class Results:
             "reproducible": self.same_digest(),
             "reproducible_option": same(self.digests_reproducible),
             "digests": self.digests,
+            "layers_that_differ": self.layers_that_differ(),
             "notes": self.notes,
         }
 
