@@ -84,7 +84,7 @@ class Place:
             limit=STEP_LIMIT,
         )
         if not done.ok:
-            words = last_lines(done.out + done.err, 8)
+            words = telling(done.out + done.err)
             raise CannotRunError(f"`{' '.join(Path(word).name for word in argv[:4])}` failed ({done.code}): {words}")
         return done.out
 
@@ -103,6 +103,12 @@ class Place:
     def version(self, programs: Path, package: str) -> str:
         code = f"import importlib.metadata as m; print(m.version({package!r}))"
         return self.call([str(programs / "python"), "-c", code], self.work).strip()
+
+
+def telling(output: str, count: int = 8) -> str:
+    """What says why: lines that speak of an error, else the last ones. Python's traceback comes after both."""
+    spoken = [line for line in output.splitlines() if "error:" in line.lower()]
+    return last_lines("\n".join(spoken) or output, count)
 
 
 def _unset() -> list[str]:
@@ -202,8 +208,9 @@ class Mlship(Contestant):
 
 class BentoML(Contestant):
     def __init__(self, place: Place) -> None:
-        super().__init__(place, "BentoML", "peer", Serving(3000), ("common", "bentoml"))
+        super().__init__(place, "BentoML", "peer", Serving(3000, flags=("--env", "BENTOML_HOME=/tmp/bentoml")), ("common", "bentoml"))
         self.clock = "bentoml build; bentoml containerize"
+        self.notes.append("started with BENTOML_HOME=/tmp/bentoml: it writes there, and the root is read-only")
 
     def prepare(self) -> None:
         pins = self.place.work / "bentoml-pins.txt"
@@ -246,12 +253,17 @@ class LitServe(Contestant):
 
 class MLflow(Contestant):
     def __init__(self, place: Place) -> None:
-        super().__init__(place, "MLflow", "peer", Serving(8080, "/invocations", wrap="inputs"), ("common", "mlflow"))
+        super().__init__(place, "MLflow", "peer", templates=("common", "mlflow"))
         self.clock = "mlflow models build-docker (saving the model as MLflow's own is outside of the clock)"
+        self.notes.append(
+            "--env-manager local, its own option: python:3.11-slim; its default is ubuntu:24.04 with pyenv from GitHub"
+            " and a PPA, which would be slower and larger"
+        )
         nginx = ("/var/log/nginx", "/var/lib/nginx", "/run")
         self.serving = Serving(
             8080, "/invocations", tuple(word for path in nginx for word in ("--tmpfs", path)), wrap="inputs"
         )
+        self.notes.append(f"started with --tmpfs {' '.join(nginx)}: nginx writes there, and the root is read-only")
 
     def prepare(self) -> None:
         self._programs = self.place.venv("mlflow", "mlflow")
@@ -265,7 +277,8 @@ class MLflow(Contestant):
 
     def build(self, repo: Path, tag: str) -> None:
         mlflow = str(self._programs / "mlflow")
-        self.place.call([mlflow, "models", "build-docker", "-m", str(repo / "saved"), "-n", tag], repo, **self._env)
+        build = [mlflow, "models", "build-docker", "--env-manager", "local"]
+        self.place.call([*build, "--model-uri", str(repo / "saved"), "--name", tag], repo, **self._env)
 
     @property
     def _env(self) -> dict[str, str]:

@@ -56,10 +56,20 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
         if step == "cold" and "edit" in bench.steps and isinstance(contestant, Mlship):
             _own_time(bench, contestant, results, repo)
     if bench.ready:
-        seconds = start_to_ready(bench, contestant, _tag(contestant, last))
-        say(f"{contestant.name}: first answer after {seconds:.2f} s")
-        results.add("ready_s", seconds)
+        _ready(bench, contestant, results, _tag(contestant, last))
     shutil.rmtree(repo, ignore_errors=True)
+
+
+def _ready(bench: Bench, contestant: Contestant, results: Results, tag: str) -> None:
+    """An image that does not start here still has its other numbers."""
+    try:
+        seconds = start_to_ready(bench, contestant, tag)
+    except CannotRunError as error:
+        results.notes.append(f"no time from start to first answer: {error}")
+        say(f"{contestant.name}: {error}")
+        return
+    say(f"{contestant.name}: first answer after {seconds:.2f} s")
+    results.add("ready_s", seconds)
 
 
 def _tag(contestant: Contestant, step: str) -> str:
