@@ -6,12 +6,13 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _machine import Problem, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _bench_engine import Engine, Registry
 
 SUITE_TAG = "3.11-slim-bookworm"
@@ -77,7 +78,7 @@ def _pip(key: str) -> str:
 
 
 def clean_environment(work: Path) -> dict[str, str]:
-    """pip's settings for the commands that run here: the same index for all, and no local folders of wheels."""
+    """Settings of pip for the commands that run here: the same index for all, and no local folders of wheels."""
     bundle, index = certificates(), index_url()
     settings = [f"cert = {bundle}"] * bool(bundle) + [f"index-url = {index}"] * bool(index)
     config = work / "pip.conf"
@@ -88,4 +89,3 @@ def clean_environment(work: Path) -> dict[str, str]:
     if index:
         found["UV_DEFAULT_INDEX"] = index
     return found
-

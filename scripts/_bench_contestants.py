@@ -80,7 +80,14 @@ class Place:
     def call(self, argv: Sequence[str], cwd: Path, **env: str) -> str:
         """Run to the end; what fails is the contestant's failure, in its own words."""
         done = run(
-            ["env", "-C", str(cwd), *_unset(), *(f"{key}={value}" for key, value in {**self.env, **env}.items()), *argv],
+            [
+                "env",
+                "-C",
+                str(cwd),
+                *_unset(),
+                *(f"{key}={value}" for key, value in {**self.env, **env}.items()),
+                *argv,
+            ],
             limit=STEP_LIMIT,
         )
         if not done.ok:
@@ -113,7 +120,10 @@ def telling(output: str, count: int = 8) -> str:
 
 def _unset() -> list[str]:
     """What pip and uv are told here is told by the benchmark alone, so that all get the very same wheels."""
-    prefixes, kept = ("PIP_", "UV_", "DOCKER_", "BUILDX_", "BUILDKIT_"), {"PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX"}
+    prefixes, kept = (
+        ("PIP_", "UV_", "DOCKER_", "BUILDX_", "BUILDKIT_"),
+        {"PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX"},
+    )
     return [word for key in os.environ if key.startswith(prefixes) and key not in kept for word in ("-u", key)]
 
 
@@ -208,7 +218,9 @@ class Mlship(Contestant):
 
 class BentoML(Contestant):
     def __init__(self, place: Place) -> None:
-        super().__init__(place, "BentoML", "peer", Serving(3000, flags=("--env", "BENTOML_HOME=/tmp/bentoml")), ("common", "bentoml"))
+        super().__init__(
+            place, "BentoML", "peer", Serving(3000, flags=("--env", "BENTOML_HOME=/tmp/bentoml")), ("common", "bentoml")
+        )
         self.clock = "bentoml build; bentoml containerize"
         self.notes.append("started with BENTOML_HOME=/tmp/bentoml: it writes there, and the root is read-only")
 

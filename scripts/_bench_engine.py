@@ -38,7 +38,9 @@ def refuse_without_means() -> None:
     missing = [name for name in NEEDED if not shutil.which(name)]
     if os.uname().sysname != "Linux" or os.geteuid() != 0 or missing:
         why = f"not found: {', '.join(missing)}" if missing else "this is not Linux, or the user is not root"
-        remedy = "run it as root on Linux with dockerd and docker-registry; on Debian, `scripts/engine up` installs both"
+        remedy = (
+            "run it as root on Linux with dockerd and docker-registry; on Debian, `scripts/engine up` installs both"
+        )
         raise Problem("the benchmark starts a Docker Engine of its own, and cannot here", why, remedy)
 
 

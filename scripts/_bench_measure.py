@@ -110,7 +110,9 @@ def _push(bench: Bench, contestant: Contestant, step: str) -> tuple[dict[str, in
     bench.engine.must("push", "--quiet", name)
     after = bench.pushes.blobs()
     # The name stays until the next round: removing one lets containerd collect what a build still needs.
-    return {digest: size for digest, size in after.items() if digest not in before}, bench.pushes.manifest(repository, "1")
+    return {digest: size for digest, size in after.items() if digest not in before}, bench.pushes.manifest(
+        repository, "1"
+    )
 
 
 def _sizes(bench: Bench, results: Results, manifest: Manifest) -> None:
@@ -130,8 +132,8 @@ def unpacked(blob: Path) -> int:
             source.seek(0)
             return _gunzipped(iter(lambda: source.read(1 << 20), b""))
     with subprocess.Popen(("zstd", "-dcq", str(blob)), stdout=subprocess.PIPE) as child:
-        assert child.stdout
-        return sum(len(chunk) for chunk in iter(lambda: child.stdout.read(1 << 20), b""))  # type: ignore[union-attr]
+        output = child.stdout
+        return sum(map(len, iter(lambda: output.read(1 << 20), b""))) if output else 0
 
 
 def _gunzipped(chunks: Iterator[bytes]) -> int:
@@ -244,4 +246,3 @@ def drop_caches() -> bool:
     except OSError:
         return False
     return True
-

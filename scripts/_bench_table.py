@@ -212,7 +212,9 @@ def human(value: float, unit: str) -> str:
 
 def text(results: Sequence[Results], judged: Sequence[Judged], facts: Mapping[str, object]) -> str:
     """For people: the numbers, the ratios, the verdicts, and what must be known to read them."""
-    return "\n".join([*_facts(facts), "", *_numbers(results), "", *_ratios(results), "", *_verdicts(judged), "", *_notes(results)])
+    return "\n".join(
+        [*_facts(facts), "", *_numbers(results), "", *_ratios(results), "", *_verdicts(judged), "", *_notes(results)]
+    )
 
 
 def _facts(facts: Mapping[str, object]) -> Iterator[str]:
@@ -246,12 +248,16 @@ def _ratios(results: Sequence[Results]) -> list[str]:
         value = ours.median(measure) if ours else None
         others = [best(results, whom, measure) for whom in ("peers", "BentoML", "blog", "hand")]
         if value is not None and any(others):
-            rows.append([what, *(f"{value / other[1]:.3g} ({other[0]})" if other and other[1] else "-" for other in others)])
+            rows.append(
+                [what, *(f"{value / other[1]:.3g} ({other[0]})" if other and other[1] else "-" for other in others)]
+            )
     return _aligned(rows)
 
 
 def _verdicts(judged: Sequence[Judged]) -> list[str]:
-    return _aligned([["target", "bound", "found", ""], *([one.what, one.bound, one.found or "-", one.verdict] for one in judged)])
+    return _aligned(
+        [["target", "bound", "found", ""], *([one.what, one.bound, one.found or "-", one.verdict] for one in judged)]
+    )
 
 
 def _notes(results: Sequence[Results]) -> Iterator[str]:
