@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 READY_LIMIT = 180.0
 POLL = 0.01
+SLOW = 60.0  # seconds; a step that took longer in the first round ends the later rounds of that contestant
 PAIRS = 3  # source edits of mlship and of the bare engine, in turn
 
 
@@ -50,6 +51,8 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
     repo = bench.work / "repos" / f"{contestant.name}-{number}"
     last = "cold"
     for step, state in STEPS.items():
+        if step != "cold" and number > 1 and results.values.get(f"{step}_s", [0])[0] > SLOW:
+            break
         if step in bench.steps or step == "cold":
             last = step
             _step(bench, contestant, results, repo, step, state)
