@@ -56,7 +56,8 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
         if step in bench.steps or step == "cold":
             last = step
             _step(bench, contestant, results, repo, step, state)
-        if step == "cold" and "edit" in bench.steps and isinstance(contestant, Mlship):
+        # After the edit that is compared with the others', which none of them makes on a warmed-up engine.
+        if step == "edit" and "edit" in bench.steps and isinstance(contestant, Mlship):
             _own_time(bench, contestant, results, repo)
     if bench.ready:
         _ready(bench, contestant, results, _tag(contestant, last))
