@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ENGINE := scripts/engine up && eval "$$(scripts/engine env)"
 
-.PHONY: help demo test test-fast check golden lock-dev bench clean
+.PHONY: help demo test test-fast check golden lock-dev bench benchmark clean
 help:       ## What there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
@@ -21,13 +21,16 @@ check: $(VENV)/ready      ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/bench scripts/refresh-tables scripts/compare-doctors
+	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark
 
 golden: $(VENV)/ready     ## Write the golden files anew; read the diff before you commit it
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli
 
 bench: $(VENV)/ready      ## What mlship costs beside an empty program and the bare engine
 	@$(ENGINE) && $(BIN)/python scripts/bench
+
+benchmark: $(VENV)/ready  ## mlship beside BentoML, LitServe, MLflow and two Dockerfiles; 45 minutes, as root
+	@$(ENGINE) && $(BIN)/python scripts/benchmark
 
 lock-dev: $(VENV)/ready   ## Resolve requirements-dev.in anew
 	CUSTOM_COMPILE_COMMAND="make lock-dev" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \

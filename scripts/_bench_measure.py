@@ -1,0 +1,252 @@
+"""The steps that every contestant goes through, and what is measured at each."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import subprocess
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from _bench_contestants import COLD, STEPS, CannotRunError, Contestant, Mlship, State
+from _bench_engine import free_port
+from _machine import last_lines, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from _bench_engine import Engine, Manifest, Registry
+    from _bench_table import Results
+
+READY_LIMIT = 180.0
+POLL = 0.01
+SLOW = 60.0  # seconds; a step that took longer in the first round ends the later rounds of that contestant
+PAIRS = 3  # source edits of mlship and of the bare engine, in turn
+
+
+@dataclass
+class Bench:
+    """The engine and the registries that everything is measured in."""
+
+    engine: Engine
+    bases: Registry
+    pushes: Registry
+    base_images: Sequence[str]
+    base_layers: int
+    work: Path
+    steps: Sequence[str] = tuple(STEPS)
+    ready: bool = True
+    dropped_caches: bool = field(default=False)
+
+
+def one_round(bench: Bench, contestant: Contestant, results: Results, number: int) -> None:
+    """A cold build, then every step on the state that the one before left."""
+    bench.pushes.reset(bench.bases.storage)
+    bench.engine.forget(bench.base_images)
+    repo = bench.work / "repos" / f"{contestant.name}-{number}"
+    last = "cold"
+    for step, state in STEPS.items():
+        if step != "cold" and number > 1 and results.values.get(f"{step}_s", [0])[0] > SLOW:
+            break
+        if step in bench.steps or step == "cold":
+            last = step
+            _step(bench, contestant, results, repo, step, state)
+        # After the edit that is compared with the others', which none of them makes on a warmed-up engine.
+        if step == "edit" and "edit" in bench.steps and isinstance(contestant, Mlship):
+            _own_time(bench, contestant, results, repo)
+    if bench.ready:
+        _ready(bench, contestant, results, _tag(contestant, last))
+    shutil.rmtree(repo, ignore_errors=True)
+
+
+def _ready(bench: Bench, contestant: Contestant, results: Results, tag: str) -> None:
+    """An image that does not start here still has its other numbers."""
+    try:
+        seconds = start_to_ready(bench, contestant, tag)
+    except CannotRunError as error:
+        results.notes.append(f"no time from start to first answer: {error}")
+        say(f"{contestant.name}: {error}")
+        return
+    say(f"{contestant.name}: first answer after {seconds:.2f} s")
+    results.add("ready_s", seconds)
+
+
+def _tag(contestant: Contestant, step: str) -> str:
+    """One name a step: an image that loses its name may be collected while a build still extends it."""
+    return f"bench/{contestant.name.lower()}:{step}"
+
+
+def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, step: str, state: State) -> None:
+    contestant.arrange(repo, state)
+    seconds = _timed(contestant, repo, _tag(contestant, step))
+    moved, manifest = _push(bench, contestant, step)
+    layers = {digest: size for digest, size in manifest.layers if digest in moved}
+    say(f"{contestant.name}: {step} {seconds:.1f} s, pushed {sum(moved.values()) / 1e6:.2f} MB in {len(layers)} layers")
+    results.add(f"{step}_s", seconds)
+    results.add(f"{step}_pushed", sum(moved.values()))
+    results.add(f"{step}_layers", len(layers))
+    if step == "heavy":
+        results.largest_heavy_layer = float(max(layers.values(), default=0))
+    if step == "cold":
+        results.digests.append(manifest.digest)
+        results.layers.append([digest for digest, _ in manifest.layers])
+        _sizes(bench, results, manifest)
+
+
+def _timed(contestant: Contestant, repo: Path, tag: str) -> float:
+    os.sync()  # what an earlier step wrote is not written at this one's cost
+    start = time.monotonic()
+    contestant.build(repo, tag)
+    return time.monotonic() - start
+
+
+def _push(bench: Bench, contestant: Contestant, step: str) -> tuple[dict[str, int], Manifest]:
+    """Into a repository that nothing was pushed to; what is new in the registry is what moved."""
+    before = bench.pushes.blobs()
+    repository = f"bench/{contestant.name.lower()}-{step}"
+    name = f"{bench.pushes.host}/{repository}:1"
+    bench.engine.must("tag", _tag(contestant, step), name)
+    bench.engine.must("push", "--quiet", name)
+    after = bench.pushes.blobs()
+    # The name stays until the next round: removing one lets containerd collect what a build still needs.
+    return {digest: size for digest, size in after.items() if digest not in before}, bench.pushes.manifest(
+        repository, "1"
+    )
+
+
+def _sizes(bench: Bench, results: Results, manifest: Manifest) -> None:
+    """Once: the layers after the base's, as the registry has them and unpacked."""
+    if results.values.get("image_compressed"):
+        return
+    own = manifest.layers[bench.base_layers :]
+    results.add("image_compressed", sum(size for _, size in own))
+    with contextlib.suppress(OSError, zlib.error):
+        results.add("image_unpacked", sum(unpacked(bench.pushes.blob(digest)) for digest, _ in own))
+
+
+def unpacked(blob: Path) -> int:
+    """Bytes of a layer's tar archive, gzip or zstd; an OSError where zstd is needed and not there."""
+    with blob.open("rb") as source:
+        if source.read(2) == b"\x1f\x8b":
+            source.seek(0)
+            return _gunzipped(iter(lambda: source.read(1 << 20), b""))
+    with subprocess.Popen(("zstd", "-dcq", str(blob)), stdout=subprocess.PIPE) as child:
+        output = child.stdout
+        return sum(map(len, iter(lambda: output.read(1 << 20), b""))) if output else 0
+
+
+def _gunzipped(chunks: Iterator[bytes]) -> int:
+    total, inflate = 0, zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        data = chunk
+        while data:
+            total += len(inflate.decompress(data))
+            data = inflate.unused_data
+            if inflate.eof and data:
+                inflate = zlib.decompressobj(wbits=31)
+    return total
+
+
+def _own_time(bench: Bench, contestant: Mlship, results: Results, repo: Path) -> None:
+    """What mlship takes over the engine, for the same kind of source edit: A B A B."""
+    ours, bare = [], []
+    try:
+        for pair in range(PAIRS):
+            contestant.arrange(repo, State(revision=f"own-{pair}"))
+            ours.append(_timed(contestant, repo, _tag(contestant, f"own-{pair}")))
+            contestant.arrange(repo, State(revision=f"bare-{pair}"))
+            files = bench.work / f"bare-{time.monotonic_ns()}"
+            files.mkdir(parents=True)
+            argv = contestant.bare(repo, files, _tag(contestant, f"bare-{pair}"))
+            start = time.monotonic()
+            contestant.place.call(argv, repo)
+            bare.append(time.monotonic() - start)
+    except CannotRunError as error:
+        results.notes.append(f"no comparison with the bare engine: {error}")
+        return
+    for a, b in zip(ours, bare, strict=True):
+        results.add("edit_over_bare_s", a - b)
+    say(f"{contestant.name}: source edits {ours}, bare engine {bare}")
+
+
+def cold_again(bench: Bench, contestant: Contestant, results: Results) -> None:
+    """Without the clock: the same inputs from another folder, with nothing cached."""
+    bench.pushes.reset(bench.bases.storage)
+    bench.engine.forget(bench.base_images)
+    repo = bench.work / "repos" / f"again-{contestant.name}"
+    contestant.arrange(repo, COLD)
+    contestant.build(repo, _tag(contestant, "again"))
+    manifest = _push(bench, contestant, "again")[1]
+    results.digests.append(manifest.digest)
+    results.layers.append([digest for digest, _ in manifest.layers])
+    say(f"{contestant.name}: built again, digests {results.digests}")
+    shutil.rmtree(repo)
+
+
+def reproducible_option(bench: Bench, contestant: Mlship, results: Results) -> None:
+    """Twice with the option, from two folders, with nothing cached."""
+    for number in (1, 2):
+        bench.engine.forget(bench.base_images)
+        bench.pushes.reset(bench.bases.storage)
+        repo = bench.work / "repos" / f"option-{number}"
+        contestant.arrange(repo, COLD)
+        contestant.build_reproducible(repo, _tag(contestant, f"option-{number}"))
+        results.digests_reproducible.append(_push(bench, contestant, f"option-{number}")[1].digest)
+        shutil.rmtree(repo)
+
+
+def start_to_ready(bench: Bench, contestant: Contestant, tag: str) -> float:
+    """From `docker run` to the first prediction, with nothing of the image in the page cache."""
+    bench.dropped_caches = drop_caches()
+    port = free_port()
+    serving = contestant.serving
+    publish = f"127.0.0.1:{port}:{serving.port}"
+    start = time.monotonic()
+    flags = ("--read-only", "--tmpfs", "/tmp", *serving.flags, "--publish", publish)
+    name = bench.engine.must("run", "--detach", *flags, tag).strip()
+    try:
+        while not _predicts(port, contestant):
+            _refuse_dead_or_late(bench, name, time.monotonic() - start)
+            time.sleep(POLL)
+        return time.monotonic() - start
+    finally:
+        bench.engine.docker("rm", "--force", "--volumes", name)
+
+
+def _predicts(port: int, contestant: Contestant) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", contestant.serving.path, contestant.serving.body(), headers)
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return answer.status == 200
+
+
+def _refuse_dead_or_late(bench: Bench, name: str, seconds: float) -> None:
+    """Asked rarely: every question costs the machine what the container could use."""
+    late = seconds > READY_LIMIT
+    if late or int(seconds * 100) % 200 == 0:
+        alive = bench.engine.docker("inspect", "--format", "{{.State.Running}}", name).out.strip() == "true"
+        if late or not alive:
+            done = bench.engine.docker("logs", name)
+            how = f"no answer after {seconds:.0f} s" if alive else "the container ended"
+            raise CannotRunError(f"{how}: {last_lines(done.out + done.err, 8)}")
+
+
+def drop_caches() -> bool:
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except OSError:
+        return False
+    return True

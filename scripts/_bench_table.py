@@ -1,0 +1,286 @@
+"""What was measured, held against the targets: values in, text and JSON out. Nothing here runs anything."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Verdict = Literal["met", "missed", "not measured"]
+SECONDS, BYTES, COUNT = "s", "B", ""
+# In this order: id, what it says, unit.
+MEASURES = {
+    "cold_s": ("cold build", SECONDS),
+    "edit_s": ("source edit", SECONDS),
+    "light_s": ("light bump (uvicorn)", SECONDS),
+    "heavy_s": ("heavy bump (scipy)", SECONDS),
+    "weights_s": ("weights change", SECONDS),
+    "cold_pushed": ("first push, beyond the base", BYTES),
+    "edit_pushed": ("push after a source edit", BYTES),
+    "light_pushed": ("push after the light bump", BYTES),
+    "heavy_pushed": ("push after the heavy bump", BYTES),
+    "weights_pushed": ("push after a weights change", BYTES),
+    "edit_layers": ("layers moved: source edit", COUNT),
+    "light_layers": ("layers moved: light bump", COUNT),
+    "heavy_layers": ("layers moved: heavy bump", COUNT),
+    "weights_layers": ("layers moved: weights", COUNT),
+    "image_compressed": ("image beyond the base, compressed", BYTES),
+    "image_unpacked": ("image beyond the base, unpacked", BYTES),
+    "ready_s": ("container start to first answer", SECONDS),
+    "edit_over_bare_s": ("source edit, over the bare engine", SECONDS),
+}
+
+
+@dataclass
+class Results:
+    """Of one contestant. A measure that was not taken is absent; `failure` says why there is none at all."""
+
+    name: str
+    kind: str
+    version: str = ""
+    clock: str = ""
+    failure: str = ""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+    layers: list[list[str]] = field(default_factory=list)  # of those builds
+    digests_reproducible: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    largest_heavy_layer: float | None = None
+
+    def add(self, measure: str, value: float) -> None:
+        self.values.setdefault(measure, []).append(value)
+
+    def median(self, measure: str) -> float | None:
+        values = self.values.get(measure)
+        return statistics.median(values) if values else None
+
+    def same_digest(self) -> bool | None:
+        return same(self.digests)
+
+    def layers_that_differ(self) -> list[int]:
+        """Their places in the image, the base's included, over all cold builds."""
+        if len({len(layers) for layers in self.layers}) != 1:
+            return []
+        return [place for place, one in enumerate(zip(*self.layers, strict=True)) if len(set(one)) > 1]
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "version": self.version,
+            "clock": self.clock,
+            "failure": self.failure or None,
+            "measures": {name: spread(values) for name, values in self.values.items()},
+            "reproducible": self.same_digest(),
+            "reproducible_option": same(self.digests_reproducible),
+            "digests": self.digests,
+            "layers_that_differ": self.layers_that_differ(),
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on one number of mlship, or on its ratio to another contestant's."""
+
+    what: str
+    measure: str
+    bound: float
+    against: str = ""  # "" for none, "peers" for the best of them, else a contestant's name
+
+
+@dataclass(frozen=True)
+class Judged:
+    what: str
+    bound: str
+    found: str
+    verdict: Verdict
+
+
+TARGETS = (
+    Target("cold build", "cold_s", 0.5, "peers"),
+    Target("cold build", "cold_s", 0.35, "BentoML"),
+    Target("source edit, own seconds over the bare engine", "edit_over_bare_s", 1.5),
+    Target("source edit, bytes pushed", "edit_pushed", 60_000),
+    Target("light bump", "light_s", 0.10, "peers"),
+    Target("light bump, bytes pushed", "light_pushed", 0.003, "peers"),
+    Target("image beyond the base, compressed", "image_compressed", 0.75, "blog"),
+    Target("image beyond the base, compressed", "image_compressed", 0.25, "BentoML"),
+    Target("start to ready", "ready_s", 0.8, "peers"),
+)
+# Beyond the layer in question: the image's configuration, its manifest, and layers of a few entries.
+SMALL_CHANGE = 100_000
+
+
+def same(digests: Sequence[str]) -> bool | None:
+    """None where there is nothing to compare."""
+    return len(set(digests)) == 1 if len(digests) > 1 else None
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+        "runs": len(values),
+    }
+
+
+def best(results: Sequence[Results], against: str, measure: str) -> tuple[str, float] | None:
+    """Whom to compare with, and their median: the named one, or the best of the peers that have a number."""
+    chosen = [one for one in results if (one.kind == "peer" if against == "peers" else one.name == against)]
+    known = [(one.name, value) for one in chosen if (value := one.median(measure)) is not None]
+    return min(known, key=lambda pair: pair[1]) if known else None
+
+
+def judge(results: Sequence[Results], weights_bytes: int) -> list[Judged]:
+    """Every target, in order; one without its numbers is not measured, whatever the others say."""
+    ours = next((one for one in results if one.kind == "ours"), None)
+    judged = [_judge(results, ours, target) for target in TARGETS]
+    return [*judged, _heavy(ours), _weights(ours, weights_bytes), _same(ours)]
+
+
+def _judge(results: Sequence[Results], ours: Results | None, target: Target) -> Judged:
+    unit = MEASURES[target.measure][1]
+    value = ours.median(target.measure) if ours else None
+    if not target.against:
+        bound = f"<= {human(target.bound, unit)}"
+        if value is None:
+            return Judged(target.what, bound, "", "not measured")
+        return Judged(target.what, bound, human(value, unit), _verdict(value <= target.bound))
+    other = best(results, target.against, target.measure)
+    whom = "the best peer" if target.against == "peers" else target.against
+    bound = f"<= {target.bound:g} of {whom}"
+    if value is None or other is None:
+        return Judged(target.what, bound, "", "not measured")
+    ratio = value / other[1]
+    found = f"{ratio:.2g} of {other[0]} ({human(value, unit)} : {human(other[1], unit)})"
+    return Judged(target.what, bound, found, _verdict(ratio <= target.bound))
+
+
+def _heavy(ours: Results | None) -> Judged:
+    what, bound = "heavy bump, bytes pushed", "that wheel's layer only"
+    pushed = ours.median("heavy_pushed") if ours else None
+    if not ours or pushed is None or ours.largest_heavy_layer is None:
+        return Judged(what, bound, "", "not measured")
+    layers = ours.median("heavy_layers")
+    all_of_it = ours.median("cold_pushed") or 0
+    found = f"{human(pushed, BYTES)} in {layers:.0f} layers, the largest {human(ours.largest_heavy_layer, BYTES)}"
+    found += f"; all of the image {human(all_of_it, BYTES)}"
+    # A layer of all packages is larger than any one wheel is.
+    alone = pushed - ours.largest_heavy_layer <= SMALL_CHANGE and ours.largest_heavy_layer <= 0.5 * all_of_it
+    return Judged(what, bound, found, _verdict(alone))
+
+
+def _weights(ours: Results | None, size: int) -> Judged:
+    pushed = ours.median("weights_pushed") if ours else None
+    bound = "the weights only"
+    if pushed is None:
+        return Judged("weights change, bytes pushed", bound, "", "not measured")
+    found = f"{human(pushed, BYTES)} for {human(size, BYTES)} of weights"
+    return Judged("weights change, bytes pushed", bound, found, _verdict(pushed <= size * 1.001 + SMALL_CHANGE))
+
+
+def _same(ours: Results | None) -> Judged:
+    found = ours.same_digest() if ours else None
+    option = same(ours.digests_reproducible) if ours else None
+    what, bound = "same inputs, another folder, no cache", "same digest"
+    if found is None and option is None:
+        return Judged(what, bound, "", "not measured")
+    words = f"{'same' if found else 'another'} digest"
+    words += "" if option is None else f"; with --reproducible {'the same' if option else 'another'}"
+    return Judged(what, bound, words, _verdict(bool(found or option)))
+
+
+def _verdict(met: bool) -> Verdict:
+    return "met" if met else "missed"
+
+
+def human(value: float, unit: str) -> str:
+    if unit == SECONDS:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    if unit == COUNT:
+        return f"{value:.0f}"
+    for size, name in ((1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.1f} {name}"
+    return f"{value:.0f} B"
+
+
+def text(results: Sequence[Results], judged: Sequence[Judged], facts: Mapping[str, object]) -> str:
+    """For people: the numbers, the ratios, the verdicts, and what must be known to read them."""
+    return "\n".join(
+        [*_facts(facts), "", *_numbers(results), "", *_ratios(results), "", *_verdicts(judged), "", *_notes(results)]
+    )
+
+
+def _facts(facts: Mapping[str, object]) -> Iterator[str]:
+    yield ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def _numbers(results: Sequence[Results]) -> list[str]:
+    """Medians, with the smallest and the largest where there are several."""
+    rows = [["", *(one.name for one in results)]]
+    for measure, (what, unit) in MEASURES.items():
+        cells = [_cell(one, measure, unit) for one in results]
+        if any(cells):
+            rows.append([what, *(cell or "-" for cell in cells)])
+    rows.append(["same digest twice", *(_yes(one.same_digest()) for one in results)])
+    return _aligned(rows)
+
+
+def _cell(one: Results, measure: str, unit: str) -> str:
+    values = one.values.get(measure)
+    if not values:
+        return ""
+    middle = human(statistics.median(values), unit)
+    low, high = human(min(values), unit), human(max(values), unit)
+    return middle if low == high else f"{middle} [{low} - {high}]"
+
+
+def _ratios(results: Sequence[Results]) -> list[str]:
+    ours = next((one for one in results if one.kind == "ours"), None)
+    rows = [["mlship's share of", "best peer's", "BentoML's", "blog's", "hand's"]]
+    for measure, (what, _) in MEASURES.items():
+        value = ours.median(measure) if ours else None
+        others = [best(results, whom, measure) for whom in ("peers", "BentoML", "blog", "hand")]
+        if value is not None and any(others):
+            rows.append(
+                [what, *(f"{value / other[1]:.3g} ({other[0]})" if other and other[1] else "-" for other in others)]
+            )
+    return _aligned(rows)
+
+
+def _verdicts(judged: Sequence[Judged]) -> list[str]:
+    return _aligned(
+        [["target", "bound", "found", ""], *([one.what, one.bound, one.found or "-", one.verdict] for one in judged)]
+    )
+
+
+def _notes(results: Sequence[Results]) -> Iterator[str]:
+    for one in results:
+        yield f"{one.name} {one.version}: {one.failure or 'in the clock: ' + one.clock}"
+        yield from (f"  - {note}" for note in one.notes)
+
+
+def _yes(value: bool | None) -> str:
+    return "-" if value is None else ("yes" if value else "no")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad: Callable[[str, int], str] = str.ljust
+    return ["  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def as_json(results: Sequence[Results], judged: Sequence[Judged], facts: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "facts": dict(facts),
+        "contestants": [one.as_json() for one in results],
+        "targets": [
+            {"what": one.what, "bound": one.bound, "found": one.found or None, "verdict": one.verdict} for one in judged
+        ],
+    }
