@@ -46,6 +46,8 @@ def dockerfile(plan: BuildPlan) -> str:
         groups=list(install_groups(plan)),
         layers=[(layer, _layer_title(layer)) for layer in plan.layers],
         compiled="byte code of what is imported" if plan.bytecode == "traced" else "all byte code",
+        # Where Python keeps the byte code of what these programs import: the base has none of its own modules.
+        pycache=f"/root/.cache/mlship/{plan.base.digest.removeprefix('sha256:')[:12]}",
         started=_STARTED,
         settled=_SETTLED,
         dated=_DATED,

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections import defaultdict
@@ -129,18 +130,23 @@ def move(path: Path, layer: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """One time, one owner, and modes that say no more than whether a file is a program."""
+    """One time, one owner, and modes that say no more than whether a file is a program.
+
+    What is so already is left alone: a file of a step before would be copied into this step's layer, all of it.
+    """
     for where, folders, files in os.walk(folder):
-        for name in files:
-            path = os.path.join(where, name)  # noqa: PTH118  thousands of files, and the build waits
-            if not os.path.islink(path):  # noqa: PTH114
-                os.chmod(path, 0o755 if os.stat(path).st_mode & 0o100 else 0o644)  # noqa: PTH101, PTH116
-            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
-        for name in folders:
-            path = os.path.join(where, name)  # noqa: PTH118
-            if not os.path.islink(path):  # noqa: PTH114
-                os.chmod(path, 0o755)  # noqa: PTH101, S103  readable by all, writable by root
-            os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        for name in (*files, *folders):
+            settle_one(os.path.join(where, name))  # noqa: PTH118  thousands of files, and the build waits
+
+
+def settle_one(path: str) -> None:
+    found = os.lstat(path)
+    if not stat.S_ISLNK(found.st_mode):
+        mode = 0o755 if found.st_mode & 0o100 else 0o644  # a folder has that bit
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(path, mode)  # noqa: PTH101
+    if found.st_mtime != EPOCH:
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 
 if __name__ == "__main__":
