@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READY_LIMIT = 180.0
 POLL = 0.01
 SLOW = 60.0  # seconds; a step that took longer in the first round ends the later rounds of that contestant
+VERY_SLOW = 180.0  # seconds; a contestant whose cold build takes longer is built once, and not in small steps
 PAIRS = 3  # source edits of mlship and of the bare engine, in turn
 
 
@@ -51,6 +52,11 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
     repo = bench.work / "repos" / f"{contestant.name}-{number}"
     last = "cold"
     for step, state in STEPS.items():
+        if step != "cold" and results.values["cold_s"][0] > VERY_SLOW:
+            results.notes.append(
+                f"its cold build took more than {VERY_SLOW:.0f} s: it was built once, and nothing else"
+            )
+            break
         if step != "cold" and number > 1 and results.values.get(f"{step}_s", [0])[0] > SLOW:
             break
         if step in bench.steps or step == "cold":

@@ -16,7 +16,7 @@ Group: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 HEAVY = 5_000_000  # bytes of a wheel: installing it again costs more than another step does
-OWN_LAYER = 250_000  # bytes of a wheel: below that, what a layer itself costs would count
+OWN_LAYER = 100_000  # bytes of a wheel: below that, what a layer itself costs would count
 BUCKETS = 8
 MOST_OWN_LAYERS = 64  # of the 127 that an image can have, and each of them is looked up at every pull
 
