@@ -42,6 +42,11 @@ class Layer:
     name: str
     packages: tuple[str, ...]
 
+    @property
+    def is_shared(self) -> bool:
+        """It is a bucket, for whatever is small."""
+        return self.name.startswith("bucket-")
+
 
 def package_layers(pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iterable[str] = ()) -> tuple[Layer, ...]:
     """The layers of a lock: in the order in which they lie in the image, every pin in exactly one.
@@ -58,7 +63,8 @@ def package_layers(pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iter
         layer = name if name in own else f"bucket-{bucket_of(name)}"
         shared.setdefault((groups[name], layer), []).append(name)
     layers = (Layer(group, name, tuple(packages)) for (group, name), packages in shared.items())
-    return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.name)))
+    # Shared layers lie on top of their group: they move most often, and a host unpacks again what lies above them.
+    return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.is_shared, layer.name)))
 
 
 def group_of(name: str, size: int | None) -> Group:
