@@ -72,7 +72,7 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
         *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
         *_each("--build-context", [f"{name}={path}" for name, path in files.contexts.items()]),
         *_each("--cache-from", [_cache(text) for text in request.cache_from]),
-        *_each("--cache-to", [_cache(text, mode="max") for text in request.cache_to]),
+        *_each("--cache-to", [_cache(text, **_kept(request)) for text in request.cache_to]),
         str(request.context),
     ]
 
@@ -96,6 +96,11 @@ def _output(request: BuildRequest, files: BuildFiles) -> list[str]:
 
 def _each(option: str, values: list[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
+
+
+def _kept(request: BuildRequest) -> dict[str, str]:
+    """Every stage, compressed as the image is: a build from the cache then has the same layers, byte for byte."""
+    return {"mode": "max", "compression": request.compression, "oci-mediatypes": "true"}
 
 
 def _cache(text: str, **options: str) -> str:

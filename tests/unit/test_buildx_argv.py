@@ -58,7 +58,11 @@ def test_secrets_are_files_not_values() -> None:
 @pytest.mark.parametrize(
     ("given", "source", "target"),
     [
-        ("reg.example/c:1", "type=registry,ref=reg.example/c:1", "type=registry,ref=reg.example/c:1,mode=max"),
+        (
+            "reg.example/c:1",
+            "type=registry,ref=reg.example/c:1",
+            "type=registry,ref=reg.example/c:1,mode=max,compression=zstd,oci-mediatypes=true",
+        ),
         ("type=gha,scope=a", "type=gha,scope=a", "type=gha,scope=a"),
     ],
 )

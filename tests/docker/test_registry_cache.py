@@ -1,0 +1,51 @@
+"""A fresh runner with a registry cache: no heavy group is built again, and the image is the same, byte for byte."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from _bench_engine import NEEDED, alone, engine
+
+from tests.command import mlship
+from tests.toy import MODEL, toy
+
+pytestmark = pytest.mark.docker
+TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"
+HEAVY = ("install-heavy", "heavy-packages", "Python's own modules")
+
+
+@pytest.fixture
+def fresh(registry: str) -> Iterator[Mapping[str, str]]:
+    """An engine that has never built anything, as the environment that leads to it."""
+    if os.geteuid() != 0 or not all(map(shutil.which, NEEDED)):
+        pytest.skip(f"a second engine needs root and {', '.join(NEEDED)}")
+    folder = tempfile.TemporaryDirectory(prefix="mlship-test-engine-", ignore_cleanup_errors=True)
+    with folder as name, alone(), engine(Path(name) / "own", registry) as own:
+        yield own.env
+
+
+def test_a_fresh_runner_takes_heavy_groups_from_the_cache(
+    fresh: Mapping[str, str], registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = toy(tmp_path, requirements_in="numpy\npackaging\n", model_py="import numpy\n" + MODEL)
+    cache = f"{registry}/mlship-test/cache:{uuid.uuid4().hex[:8]}"
+    assert mlship("lock", cwd=repo).code == 0
+    built = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-to", cache, cwd=repo)
+    assert built.code == 0, built.stderr
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
+
+    for name, value in fresh.items():
+        monkeypatch.setenv(name, value)
+    (repo / "model.py").write_text("import numpy\n" + MODEL)  # another time, the same text
+    again = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-from", cache, cwd=repo)
+    assert again.code == 0, again.stderr
+    steps = [line for line in again.stderr.splitlines() if any(words in line for words in HEAVY)]
+    assert len(steps) >= len(HEAVY)
+    assert not [line for line in steps if not line.endswith("CACHED")], again.stderr
+    assert json.loads(again.stdout)["image_id"] == json.loads(built.stdout)["image_id"]
