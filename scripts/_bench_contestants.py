@@ -168,6 +168,8 @@ def weights(seed: int) -> bytes:
 
 
 class Mlship(Contestant):
+    locked: tuple[State, ...] = (COLD, LIGHT, HEAVY)
+
     def __init__(self, place: Place) -> None:
         super().__init__(place, "mlship", "ours", templates=("common", "fastapi", "mlship"))
         self.clock = "mlship build --no-smoke"
@@ -176,14 +178,17 @@ class Mlship(Contestant):
     def prepare(self) -> None:
         """`mlship lock` for every set of pins that there will be."""
         self.version = self._mlship("--version").split()[-1]
-        for state in (COLD, LIGHT, HEAVY):
+        for state in self.locked:
             repo = self._locks / self._key(state)
-            super().arrange(repo, state)
+            self._write(repo, state)
             (repo / "requirements.txt").rename(repo / "requirements.in")
             self._mlship("lock", cwd=repo)
 
-    def arrange(self, repo: Path, state: State) -> None:
+    def _write(self, repo: Path, state: State) -> None:
         super().arrange(repo, state)
+
+    def arrange(self, repo: Path, state: State) -> None:
+        self._write(repo, state)
         for name in ("requirements.in", "requirements.txt", "mlship.lock"):
             shutil.copyfile(self._locks / self._key(state) / name, repo / name)
 
@@ -218,6 +223,25 @@ class Mlship(Contestant):
     @staticmethod
     def _key(state: State) -> str:
         return f"uvicorn-{state.uvicorn}-scipy-{state.scipy}"
+
+
+class Torch(Mlship):
+    """mlship with PyTorch's default wheels beside the other packages: gigabytes of CUDA."""
+
+    locked = (COLD, LIGHT)
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.name = "mlship+torch"
+
+    def _write(self, repo: Path, state: State) -> None:
+        super()._write(repo, state)
+        with (repo / "requirements.txt").open("a") as file:
+            file.write("torch\n")
+        model = repo / "serving/model.py"
+        model.write_text(
+            model.read_text().replace("import pandas as pd\n", "import pandas as pd\nimport torch  # noqa: F401\n")
+        )
 
 
 class BentoML(Contestant):
