@@ -17,8 +17,9 @@ from mlship.resources import read_package_file, read_template
 
 _STEPS = {"RUN", "COPY", "WORKDIR"}
 # The same bytes each time: whatever a step has written gets one date. 1980-01-01 is the first that a zip file knows;
-# with the commit's, every layer would change with every commit.
-_DATED = "find /layers -exec touch --no-dereference --date=@315532800 {} +"
+# with the commit's, every layer would change with every commit. What has it already is left alone: a file of a step
+# before would be copied for it, gigabytes of weights too.
+_DATED = "find /layers -newermt @315532800 -exec touch --no-dereference --date=@315532800 {} +"
 _STARTED = "export PYTHONDONTWRITEBYTECODE=1; started=$(($(date +%s) - 60)) && \\"
 _SETTLED = (
     'find /etc /opt /usr /var -xdev -newermt "@$started" ! -path /etc/hosts ! -path /etc/resolv.conf '

@@ -96,6 +96,7 @@ def hash_of(path: Path) -> str:
 def split(layers: dict[str, list[str]], packages: dict[str, Distribution], target: Path) -> None:
     """Move each package's files to its layer; the last by name first, so that it has what several bring."""
     layer_of = {name: layer for layer, names in layers.items() for name in names}
+    (target.parent / "metadata").mkdir(parents=True)
     for layer in layers:  # also that of a pin whose marker is for another platform: the image copies it all the same
         (target / layer).mkdir(parents=True)
     for name in sorted(packages, reverse=True):
