@@ -92,6 +92,13 @@ _WHY: dict[Group, str] = {
 }
 
 
+def _mount(source: str, target: str) -> str:
+    """A file of the repository, mounted; quoted as CSV, which these options are, and as a word where it has to be."""
+    if re.fullmatch(r"[\w./-]+", source):
+        return f"--mount=type=bind,source={source},target={target}"
+    return f"""--mount='type=bind,"source={source}",target={target}'"""
+
+
 def install_groups(plan: BuildPlan) -> Iterator[InstallGroup]:
     """The groups that the lock has pins of, in order."""
     for name in GROUPS:
@@ -121,7 +128,7 @@ def weights_step(weights: Weights, workdir: str) -> WeightsStep:
     target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []
     for number, path in enumerate(weights.files):
-        mounts.append(f"""--mount='type=bind,"source={path}",target=/weights/{number}'""")
+        mounts.append(_mount(path, f"/weights/{number}"))
         name = shlex.quote(f"{target}/{PurePosixPath(path).name}")
         commands.append(f"install -D --mode=0444 /weights/{number} {name}")
     return WeightsStep(weights.folder, tuple(mounts), tuple(commands))

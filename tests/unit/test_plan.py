@@ -121,7 +121,7 @@ def test_weights_are_grouped_by_folder() -> None:
         ("weights", ("weights/a.onnx", "weights/b.onnx"), 20),
     ]
     text = dockerfile(found)
-    assert "RUN --mount='type=bind,\"source=top.onnx\",target=/weights/0'" in text
+    assert "RUN --mount=type=bind,source=top.onnx,target=/weights/0" in text
     assert "install -D --mode=0444 /weights/0 /layers/weights/app/top.onnx &&" in text
     assert "install -D --mode=0444 /weights/1 /layers/weights/app/weights/b.onnx &&" in text
 
