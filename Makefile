@@ -21,7 +21,7 @@ check: $(VENV)/ready      ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark
+	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark scripts/benchmark-page
 
 golden: $(VENV)/ready     ## Write the golden files anew; read the diff before you commit it
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli
