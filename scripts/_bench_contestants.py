@@ -232,7 +232,7 @@ class Torch(Mlship):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.name = "mlship+torch"
+        self.name = "mlship-torch"
 
     def _write(self, repo: Path, state: State) -> None:
         super()._write(repo, state)
