@@ -45,8 +45,9 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.project.load import load_config
 
     config = load_config(directory)
-    if check and (upgrade or upgrade_package):
-        raise UsageError("--check changes nothing, so nothing can be upgraded with it", hint="drop one of the two")
+    if check and (upgrade or upgrade_package or trace):
+        what = "traced" if trace else "upgraded"
+        raise UsageError(f"--check changes nothing, so nothing can be {what} with it", hint="drop one of the two")
     fleet = fleet_finder(directory, driver, compute_capability)(config)
     gpu = _target(directory, config, fleet) if fleet else None
     now = gpu.key if gpu and fleet and (fleet.committed or driver) else None

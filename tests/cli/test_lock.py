@@ -183,3 +183,10 @@ def test_a_fresh_lock_is_left_alone(repo: Path, resolver: Answers) -> None:
 def test_check_and_upgrade_exclude_each_other(repo: Path) -> None:
     done = CliRunner().invoke(app(), ["--check", "-P", "numpy", "-C", str(repo)])
     assert isinstance(done.exception, UsageError)
+
+
+@pytest.mark.parametrize("option", ["--trace", "--upgrade"])
+def test_check_goes_with_nothing_that_changes_the_lock(repo: Path, option: str) -> None:
+    done = CliRunner().invoke(app(), ["--check", option, "-C", str(repo)])
+    assert isinstance(done.exception, UsageError)
+    assert "--check changes nothing" in done.exception.message

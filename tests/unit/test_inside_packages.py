@@ -40,7 +40,8 @@ def wheel(site: Path, name: str, files: dict[str, str], *, spoil: tuple[str, ...
         file.parent.mkdir(parents=True, exist_ok=True)
         before = file.read_text() if path in spoil else None
         file.write_text(text)
-        lines.append(f"{path},{install.hash_of(file)},{len(text)}")
+        shown = f'"{path}"' if "," in path else path
+        lines.append(f"{shown},{install.hash_of(file)},{len(text)}")
         if before is not None:
             file.write_text(before)
     (site / info / "RECORD").write_text("\n".join([*lines, f"{info}/RECORD,,"]) + "\n")
@@ -178,6 +179,7 @@ TESTED = {
     "a/testing.py": "",
     "a/include/a.h": "h",
     "a/lib.a": "!<arch>",
+    "a/tests/odd, name": "",
     "b/tests/helper.py": "",
     "b/tests/deep/more.py": "",
 }
@@ -192,12 +194,12 @@ def test_what_nobody_loads_is_left_out_and_noted(site: Path, tmp_path: Path) -> 
     kept = {path for path in below(root) if "dist-info" not in path and "__pycache__" not in path}
     assert kept == {"a/__init__.py", "a/testing.py", "b/tests/helper.py", "b/tests/deep/more.py"}
     assert not (root / "a/tests").exists()
-    note = json.loads((layers / "one/opt/venv/share/mlship/one.json").read_text())
+    note = json.loads((layers / "one/opt/venv/share/mlship/light-one.json").read_text())
     assert note == {
         "pruned": {
             "archives": {"bytes": 7, "files": 1},
             "headers": {"bytes": 1, "files": 1},
-            "tests": {"bytes": 100, "files": 2},
+            "tests": {"bytes": 100, "files": 3},
         }
     }
     recorded = {str(path) for path in PathDistribution(root / "a-1.0.dist-info").files or ()}

@@ -12,6 +12,7 @@ keep what it compiles, so what is missing here is compiled at every start.
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import hashlib
 import json
@@ -163,8 +164,9 @@ def remove(layer: Path, root: Path, gone: list[tuple[Path, str]]) -> None:
         remove_empty(path.parent, root)
     for record in sorted(root.glob("*.dist-info/RECORD")):
         lines = record.read_text().splitlines()
-        record.write_text("".join(f"{line}\n" for line in lines if line.split(",")[0].strip('"') not in names))
-    note = layer / "opt/venv/share/mlship" / f"{layer.name}.json"
+        kept = (line for line, (path, *_) in zip(lines, csv.reader(lines), strict=True) if path not in names)
+        record.write_text("".join(f"{line}\n" for line in kept))
+    note = layer / "opt/venv/share/mlship" / f"{layer.parent.name}-{layer.name}.json"
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"pruned": told}, sort_keys=True))
 
