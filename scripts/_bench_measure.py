@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import subprocess
+import threading
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -89,7 +90,8 @@ def _tag(contestant: Contestant, step: str) -> str:
 
 def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, step: str, state: State) -> None:
     contestant.arrange(repo, state)
-    seconds = _timed(contestant, repo, _tag(contestant, step))
+    with memory_peak() as memory:
+        seconds = _timed(contestant, repo, _tag(contestant, step))
     moved, manifest = _push(bench, contestant, step)
     layers = {digest: size for digest, size in manifest.layers if digest in moved}
     say(f"{contestant.name}: {step} {seconds:.1f} s, pushed {sum(moved.values()) / 1e6:.2f} MB in {len(layers)} layers")
@@ -101,7 +103,39 @@ def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, st
     if step == "cold":
         results.digests.append(manifest.digest)
         results.layers.append([digest for digest, _ in manifest.layers])
+        results.add("cold_memory", memory.peak)
         _sizes(bench, results, manifest)
+
+
+@dataclass
+class Memory:
+    """Bytes that the whole machine had in use at most, beyond what it had at the start. Page cache is not in use."""
+
+    peak: int = 0
+
+
+@contextlib.contextmanager
+def memory_peak(interval: float = 0.2) -> Iterator[Memory]:
+    """Of all processes, as builders, installers and compressors are children of several of them."""
+    before, found, ended = _available(), Memory(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(interval):
+            found.peak = max(found.peak, before - _available())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _available() -> int:
+    """MemAvailable, https://docs.kernel.org/filesystems/proc.html#meminfo, in bytes."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _timed(contestant: Contestant, repo: Path, tag: str) -> float:

@@ -30,6 +30,7 @@ MEASURES = {
     "image_compressed": ("image beyond the base, compressed", BYTES),
     "image_unpacked": ("image beyond the base, unpacked", BYTES),
     "ready_s": ("container start to first answer", SECONDS),
+    "cold_memory": ("memory at the peak of the cold build", BYTES),
     "edit_over_bare_s": ("source edit, over the bare engine", SECONDS),
 }
 

@@ -1,4 +1,4 @@
-"""A fresh runner with a registry cache: no heavy group is built again, and the image is the same, byte for byte."""
+"""A fresh runner with a registry cache: no group is installed again, and the image is the same, byte for byte."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.toy import MODEL, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"
-HEAVY = ("install-heavy", "heavy-packages", "Python's own modules")
+GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", "Python's own modules")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def fresh(registry: str) -> Iterator[Mapping[str, str]]:
         yield own.env
 
 
-def test_a_fresh_runner_takes_heavy_groups_from_the_cache(
+def test_a_fresh_runner_takes_all_groups_from_the_cache(
     fresh: Mapping[str, str], registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = toy(tmp_path, requirements_in="numpy\npackaging\n", model_py="import numpy\n" + MODEL)
@@ -45,7 +45,7 @@ def test_a_fresh_runner_takes_heavy_groups_from_the_cache(
     (repo / "model.py").write_text("import numpy\n" + MODEL)  # another time, the same text
     again = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-from", cache, cwd=repo)
     assert again.code == 0, again.stderr
-    steps = [line for line in again.stderr.splitlines() if any(words in line for words in HEAVY)]
-    assert len(steps) >= len(HEAVY)
+    steps = [line for line in again.stderr.splitlines() if any(words in line for words in GROUPS)]
+    assert len(steps) >= len(GROUPS)
     assert not [line for line in steps if not line.endswith("CACHED")], again.stderr
     assert json.loads(again.stdout)["image_id"] == json.loads(built.stdout)["image_id"]
