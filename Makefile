@@ -29,7 +29,7 @@ golden: $(VENV)/ready     ## Write the golden files anew; read the diff before y
 bench: $(VENV)/ready      ## What mlship costs beside an empty program and the bare engine
 	@$(ENGINE) && $(BIN)/python scripts/bench
 
-benchmark: $(VENV)/ready  ## mlship beside BentoML, LitServe, MLflow and two Dockerfiles; 45 minutes, as root
+benchmark: $(VENV)/ready  ## mlship beside BentoML, LitServe, MLflow and two Dockerfiles; an hour, as root
 	@$(ENGINE) && $(BIN)/python scripts/benchmark
 
 lock-dev: $(VENV)/ready   ## Resolve requirements-dev.in anew
