@@ -53,7 +53,8 @@ def host(tmp_path: Path) -> Iterator[SimHost]:
 def run(device: str, program: str, image: str = IMAGES[0]) -> subprocess.CompletedProcess[str]:
     mirror = os.environ.get("MLSHIP_BASE_MIRROR")
     reference = f"{mirror}/library/{image}" if mirror else image
-    argv = ["docker", "run", "--quiet", *CONFINED, "--device", f"nvidia.com/gpu={device}", reference, "python", "-c", program]
+    run_it = ("docker", "run", "--quiet", *CONFINED, "--device", f"nvidia.com/gpu={device}")
+    argv = [*run_it, reference, "python", "-c", program]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
 
 
