@@ -158,7 +158,7 @@ def _judge(results: Sequence[Results], ours: Results | None, target: Target) -> 
     if value is None or other is None:
         return Judged(target.what, bound, "", "not measured")
     ratio = value / other[1]
-    found = f"{ratio:.2g} of {other[0]} ({human(value, unit)} : {human(other[1], unit)})"
+    found = f"{ratio:.3g} of {other[0]} ({human(value, unit)} : {human(other[1], unit)})"
     return Judged(target.what, bound, found, _verdict(ratio <= target.bound))
 
 
