@@ -103,13 +103,20 @@ def ask(options: dict[str, object], server: subprocess.Popen[bytes], said: IO[by
 
 
 def status(port: int, method: str, route: str, body: bytes | None = None) -> int:
-    """The status of an answer; 0 where there is none."""
+    """The status of an answer; 0 where there is none.
+
+    It reads the answer to its end: a server that finds its connection dropped imports what writes a traceback, and
+    whether it finds that is a matter of time.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, route, body, {"Content-Type": "application/json"} if body else {})
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        answer.read()
     except (OSError, http.client.HTTPException):
         return 0
+    else:
+        return answer.status
     finally:
         connection.close()
 

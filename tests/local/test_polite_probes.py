@@ -1,0 +1,64 @@
+"""What asks the server in a build and in a container reads answers to their end, so that no server logs an error."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from mlship.image.health import health_code
+from mlship.image.inside.trace import status
+
+
+class Server(ThreadingHTTPServer):
+    """Answers in two parts, and keeps what went wrong."""
+
+    daemon_threads = False  # server_close() waits for what is in flight
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.errors: list[str] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        self.errors.append(repr(sys.exc_info()[1]))
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = b"x" * 1_000_000
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        time.sleep(0.2)
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def test_the_trace_reads_to_the_end(server: Server) -> None:
+    assert status(server.server_port, "GET", "/") == 200
+    server.server_close()
+    assert server.errors == []
+
+
+def test_the_health_check_reads_to_the_end(server: Server) -> None:
+    code = health_code(f"http://127.0.0.1:{server.server_port}/")
+    subprocess.run((sys.executable, "-ISc", code), check=True, timeout=30)
+    server.server_close()
+    assert server.errors == []
