@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from mlship.build.pipeline import BuildOptions, prepare, request
 from mlship.engine.buildx import argv, write_files
-from mlship.pipeline import BuildOptions, prepare, request
 
 
 def main() -> None:

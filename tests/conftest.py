@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from mlship import process
-from tests.required import is_required
+from tests.helpers.required import is_required
 
 if TYPE_CHECKING:
     from mlship.engine.docker import DockerEngine
@@ -134,7 +134,7 @@ def engine() -> "DockerEngine":
 @pytest.fixture(scope="session")
 def tiny_base() -> Iterator[str]:
     """A small image with a shell and coreutils, its user 1001, made without any registry."""
-    from tests.tiny import tiny_image
+    from tests.helpers.tiny import tiny_image
 
     with tiny_image() as reference:
         yield reference

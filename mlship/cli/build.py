@@ -21,8 +21,8 @@ from mlship.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from mlship.build.pipeline import BuildOptions, BuildReport, Prepared
     from mlship.engine.docker import DockerEngine
-    from mlship.pipeline import BuildOptions, BuildReport, Prepared
 
 
 class Packed(StrEnum):
@@ -87,7 +87,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     A model on GPUs is matched to its hosts first, and proven on a GPU; where the build machine has none, --smoke cpu
     proves what can be proven, and the image's label says so.
     """
-    from mlship import pipeline
+    from mlship.build import pipeline
     from mlship.cli.options import check_smoke, fleet_finder
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.docker import DockerEngine
@@ -122,7 +122,7 @@ def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None)
 
     warnings = prepared.warnings
     if options.reproducible or metadata is not None:
-        from mlship.reproduce import check_reproducible, check_target
+        from mlship.build.reproduce import check_reproducible, check_target
 
         if metadata is not None:
             check_target(metadata)
@@ -136,9 +136,9 @@ def _note(
     file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "DockerEngine"
 ) -> None:
     """Only of an image that did not fail its test."""
+    from mlship.build.reproduce import describe
     from mlship.console import say
     from mlship.files import write_atomic
-    from mlship.reproduce import describe
 
     if report.smoke is None or report.smoke.passed:
         write_atomic(file, describe(prepared, report, options, engine.info()).to_json())

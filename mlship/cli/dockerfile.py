@@ -10,8 +10,8 @@ def dockerfile(
     compute_capability: Capabilities = None,
 ) -> None:
     """Print the Dockerfile that `mlship build` builds."""
+    from mlship.build.pipeline import prepare
     from mlship.cli.options import fleet_finder
     from mlship.console import emit
-    from mlship.pipeline import prepare
 
     emit(prepare(directory, platform, fleet_finder(directory, driver, compute_capability)).dockerfile)

@@ -94,7 +94,7 @@ def explain(
     from mlship.console import emit
     from mlship.doctor.rules import RULES
     from mlship.errors import UsageError
-    from mlship.report.doctor import stories_text, story_text
+    from mlship.report.doctor.text import stories_text, story_text
 
     if diagnosis is None:
         emit(stories_text(RULES))
@@ -157,7 +157,7 @@ def _looked(asked: _Asked) -> "Facts":
 def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
     from mlship.console import say
     from mlship.doctor.probes.save import save_new
-    from mlship.report.doctor_html import diagnosis_page
+    from mlship.report.doctor.page import diagnosis_page
 
     save_new(path, diagnosis_page(diagnosis))
     say(f"wrote {path}")
@@ -175,7 +175,7 @@ def _record(facts: "Facts", path: Path) -> None:
 def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
-    from mlship.report.doctor import show_diagnosis
+    from mlship.report.doctor.text import show_diagnosis
     from mlship.report.json import to_json
 
     diagnosis: Diagnosis = conclude(facts)

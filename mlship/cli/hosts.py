@@ -24,8 +24,8 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
     the folder that mlship.yaml names; without such a folder, this machine.
     """
     from mlship.console import emit
-    from mlship.cuda.fleet import fleet_cuda
-    from mlship.cuda.probe import fleet_of
+    from mlship.cuda.hosts.fleet import fleet_cuda
+    from mlship.cuda.hosts.nvml import fleet_of
     from mlship.errors import UsageError
     from mlship.report.hosts import fleet_json, show_fleet
 
@@ -61,8 +61,8 @@ def record(
     Commit the file: images are matched to all hosts in hosts/. A file that is there is never overwritten.
     """
     from mlship.console import emit, say, warn
-    from mlship.cuda.host_files import check_name, save_new
-    from mlship.cuda.probe import this_host
+    from mlship.cuda.hosts.files import check_name, save_new
+    from mlship.cuda.hosts.nvml import this_host
     from mlship.report.hosts import host_line
 
     printed = str(file) == "-"
@@ -93,8 +93,8 @@ def import_nodes(
     are one kind. A file that an earlier import wrote is brought up to date; one that was recorded or written by hand
     is never overwritten.
     """
-    from mlship.cuda.host_files import outdated, plan_import
-    from mlship.cuda.nodes import read_nodes
+    from mlship.cuda.hosts.files import outdated, plan_import
+    from mlship.cuda.hosts.kubernetes import read_nodes
     from mlship.errors import UsageError
     from mlship.files import write_atomic
     from mlship.report.hosts import show_import, warn_of_nodes

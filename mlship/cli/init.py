@@ -16,8 +16,8 @@ def init(
 ) -> None:
     """Look at what is here, and write mlship.yaml and what is missing. Nothing that exists is changed."""
     from mlship.console import emit
-    from mlship.project.detect import detect
-    from mlship.project.scaffold import scaffold, settle, write_new
+    from mlship.init.detect import detect
+    from mlship.init.scaffold import scaffold, settle, write_new
     from mlship.report.init import as_json, diff, show_found, show_written
 
     found = detect(directory)

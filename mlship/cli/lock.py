@@ -8,7 +8,7 @@ import typer
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json
 
 if TYPE_CHECKING:
-    from mlship.cuda.hosts import Fleet
+    from mlship.cuda.hosts.profile import Fleet
     from mlship.lock.compile import Upgrade
     from mlship.lock.gpu import GpuTarget
     from mlship.lock.record import Trace
@@ -64,7 +64,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
     from mlship.console import say
-    from mlship.cuda.target import lock_target
+    from mlship.cuda.fit.target import lock_target
     from mlship.lock.inputs import read_inputs
     from mlship.redact import redact
 

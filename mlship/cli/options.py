@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mlship.cuda.hosts import Fleet
-    from mlship.pipeline import FindFleet
+    from mlship.build.pipeline import FindFleet
+    from mlship.cuda.hosts.profile import Fleet
     from mlship.project.config import Config
 
 Directory = Annotated[
@@ -86,8 +86,8 @@ def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | 
             raise UsageError("this project asks for no GPU", hint="add `gpu:` to mlship.yaml, or leave --driver out")
         if config.gpu is None:
             return None
-        from mlship.cuda.hosts import named_fleet
-        from mlship.cuda.probe import fleet_of
+        from mlship.cuda.hosts.nvml import fleet_of
+        from mlship.cuda.hosts.profile import named_fleet
 
         if driver is not None:
             return named_fleet(driver, tuple(capabilities or ()), config.platform)

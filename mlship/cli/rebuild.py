@@ -8,7 +8,7 @@ import typer
 from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose
 
 if TYPE_CHECKING:
-    from mlship.rebuild import RebuildReport
+    from mlship.build.rebuild import RebuildReport
 
 Repository = Annotated[
     Path,
@@ -39,14 +39,14 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     taken from the repository as it is now, if their sha256 is the recorded one.
     Exit code 0: the same digest, and it passed its test (unless --no-smoke); 1: another one, or it failed.
     """
+    from mlship.build.rebuild import RebuildOptions, check_rebuildable, version_warning
+    from mlship.build.rebuild import rebuild as run
+    from mlship.build.record import read_metadata
     from mlship.cli.options import check_smoke
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
     from mlship.engine.docker import DockerEngine
     from mlship.image.reference import check_reference
-    from mlship.metadata import read_metadata
-    from mlship.rebuild import RebuildOptions, check_rebuildable, version_warning
-    from mlship.rebuild import rebuild as run
 
     check_smoke(smoke, no_smoke=no_smoke)
     name = check_reference(tag) if tag is not None else None

@@ -120,7 +120,7 @@ def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
 def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit, say
     from mlship.report.json import to_json
-    from mlship.report.size import show_size
+    from mlship.report.size.text import show_size
 
     if json:
         emit(to_json(report))
@@ -128,7 +128,7 @@ def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool)
         show_size(report, verbose=verbose)
     if html is not None:
         from mlship.doctor.probes.save import save_new
-        from mlship.report.size_html import size_page
+        from mlship.report.size.page import size_page
 
         save_new(html, size_page(report))
         say(f"wrote {html}")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlship.cuda.hosts import Fleet
+    from mlship.cuda.hosts.profile import Fleet
     from mlship.lock.record import Trace
 
 
@@ -17,7 +17,7 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None", known: "Trace | None
     """
     import time
 
-    from mlship import pipeline
+    from mlship.build import pipeline
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say, warn
     from mlship.engine.docker import DockerEngine

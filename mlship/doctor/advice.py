@@ -6,11 +6,11 @@ from shlex import quote
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.asks import Ask
-from mlship.cuda.choose import Pick, choose
-from mlship.cuda.hosts import Fleet, HostProfile
-from mlship.cuda.match import Stack, judge, offered_by
-from mlship.cuda.tables import architecture_of, compat_of, gpu_class, image_tag, tables, wheel_index
+from mlship.cuda.fit.choose import Pick, choose
+from mlship.cuda.fit.judge import Stack, judge, offered_by
+from mlship.cuda.fit.requested import Ask
+from mlship.cuda.hosts.profile import Fleet, HostProfile
+from mlship.cuda.tables.load import architecture_of, compat_of, gpu_class, image_tag, tables, wheel_index
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where

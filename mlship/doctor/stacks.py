@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mlship.cuda.hosts import Gpu, HostProfile
-from mlship.cuda.match import Kind, Reason, Stack, Verdict, first_driver, judge
-from mlship.cuda.needs import read_installed
-from mlship.cuda.tables import architecture_of, floor_of
+from mlship.cuda.fit.judge import Kind, Reason, Stack, Verdict, first_driver, judge
+from mlship.cuda.fit.needs import read_installed
+from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.tables.load import architecture_of, floor_of
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from mlship.doctor import codes
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Cuda, Nvml, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Where
 from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
+from mlship.driver import codes
 
 # Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
 _DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}

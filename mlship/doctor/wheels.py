@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from mlship.cuda.hosts import HostProfile
-from mlship.cuda.match import offered_by
-from mlship.cuda.tables import Image, Release, Variant, pin_of, release_of, tables
+from mlship.cuda.fit.judge import offered_by
+from mlship.cuda.hosts.profile import HostProfile
+from mlship.cuda.tables.load import Image, Release, Variant, pin_of, release_of, tables
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.place import Place

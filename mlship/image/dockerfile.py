@@ -58,7 +58,7 @@ def dockerfile(plan: BuildPlan) -> str:
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
         command=exec_form(plan.command),
         health=exec_form(("python", "-ISc", health_code(plan.health.url))),
-        libraries=read_package_file("image/libraries.py") if plan.gpu else "",
+        libraries=read_package_file("image/inside/libraries.py") if plan.gpu else "",
         architectures=_architectures(plan.gpu) if plan.gpu else (),
     )
 

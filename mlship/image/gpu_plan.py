@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlship.cuda.check import Match
-from mlship.cuda.hosts import Fleet, HostProfile
-from mlship.cuda.hosts import Gpu as HostGpu
-from mlship.cuda.match import Verdict
-from mlship.cuda.needs import Problem, read_needs
-from mlship.cuda.tables import wheel_index
-from mlship.cuda.target import lock_target, match_lock
+from mlship.cuda.fit.check import Match
+from mlship.cuda.fit.judge import Verdict
+from mlship.cuda.fit.needs import Problem, read_needs
+from mlship.cuda.fit.target import lock_target, match_lock
+from mlship.cuda.hosts.profile import Fleet, HostProfile
+from mlship.cuda.hosts.profile import Gpu as HostGpu
+from mlship.cuda.tables.load import wheel_index
 from mlship.errors import LockError
 from mlship.image.gpu import CudaImage, GpuPlan, Reason
 from mlship.lock.check import Lock

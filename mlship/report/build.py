@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from mlship.pipeline import BuildReport
+from mlship.build.pipeline import BuildReport
 from mlship.units import duration, size
 
 
 def show_build(report: BuildReport) -> None:
     """Print the report on stdout."""
     from mlship.console import out
-    from mlship.report.human import show_smoke
+    from mlship.report.smoke import show_smoke
 
     if report.smoke is not None:
         show_smoke(report.smoke)

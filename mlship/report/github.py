@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlship.console import clean
-from mlship.report.human import SIGNS, evidence, finding, measured, verdict, where
+from mlship.report.smoke import SIGNS, evidence, finding, measured, verdict, where
 from mlship.smoke.result import Check, SmokeReport
 
 VARIABLE = "GITHUB_STEP_SUMMARY"

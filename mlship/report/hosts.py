@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlship.console import clean, out, warn
-from mlship.cuda.fleet import Bound, FleetCuda
-from mlship.cuda.host_files import Planned
-from mlship.cuda.hosts import Fleet, Gpu, HostProfile
-from mlship.cuda.nodes import Nodes
+from mlship.cuda.hosts.files import Planned
+from mlship.cuda.hosts.fleet import Bound, FleetCuda
+from mlship.cuda.hosts.kubernetes import Nodes
+from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
 from mlship.report.json import to_json
 from mlship.units import size
 

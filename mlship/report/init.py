@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Sequence
 
 from mlship.console import say
-from mlship.project.found import Fact, Found, Gpus
-from mlship.project.scaffold import NewFile, Scaffold
+from mlship.init.found import Fact, Found, Gpus
+from mlship.init.scaffold import NewFile, Scaffold
 from mlship.report.json import to_json
 
 

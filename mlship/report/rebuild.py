@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.rebuild import ComparedLayer, RebuildReport
+from mlship.build.rebuild import ComparedLayer, RebuildReport
 from mlship.report.build import show_build
 
 _WIDTH = 40

@@ -1,4 +1,4 @@
-"""What `mlship.smoke.inside` tells, line by line, as values. Times in seconds, sizes in bytes."""
+"""What `mlship.smoke.inside.program` tells, line by line, as values. Times in seconds, sizes in bytes."""
 
 import json
 from dataclasses import dataclass

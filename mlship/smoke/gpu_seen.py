@@ -1,4 +1,4 @@
-"""What was seen of GPUs from within a container: values, as `mlship.smoke.inside_gpu` tells them. Sizes in bytes."""
+"""What was seen of GPUs from within a container: values, as `mlship.smoke.inside.gpu` tells them. Sizes in bytes."""
 
 import re
 from collections.abc import Mapping

@@ -12,13 +12,13 @@ from mlship.resources import read_package_file
 from mlship.smoke.events import Event, Hello, Output, Stop
 from mlship.smoke.gpu_causes import tells
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
-from mlship.smoke.judge_gpu import gpu_names, is_simulated
-from mlship.smoke.judge_model import answered
+from mlship.smoke.judge.gpu import gpu_names, is_simulated
+from mlship.smoke.judge.model import answered
+from mlship.smoke.judge.verdict import judge
 from mlship.smoke.observed import Device, ModelRun, Observed, ServeRun, first_of
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 from mlship.smoke.tail import Tail
-from mlship.smoke.verdict import judge
 
 Watch = Callable[[str], None]
 
@@ -239,7 +239,7 @@ def _hello(bench: Bench, tail: Tail, client: str) -> tuple[Event, ...]:
 
 
 def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
-    """The command that runs one part of `mlship.smoke.inside` in an image, with nothing mounted."""
+    """The command that runs one part of `mlship.smoke.inside.program` in an image, with nothing mounted."""
     options = {
         "load": spec.load,
         "load_seconds": spec.load_seconds,
@@ -253,5 +253,5 @@ def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
         "startup_seconds": spec.startup_seconds,
         "grace_seconds": spec.grace_seconds,
     }
-    witness = (read_package_file("smoke/inside_gpu.py"),) if gpu else ()
-    return ("python", "-c", read_package_file("smoke/inside.py"), part, json.dumps(options), *witness)
+    witness = (read_package_file("smoke/inside/gpu.py"),) if gpu else ()
+    return ("python", "-c", read_package_file("smoke/inside/program.py"), part, json.dumps(options), *witness)

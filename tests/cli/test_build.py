@@ -17,10 +17,10 @@ from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord
 from mlship.project.load import load_config
 from tests.cli.test_smoke import Engine
-from tests.fakes import Script
-from tests.toy import toy
-from tests.unit.test_smoke_run import told
-from tests.unit.test_verdict import IMAGE, stages
+from tests.helpers.fakes import Script
+from tests.helpers.toy import toy
+from tests.unit.smoke.test_run import told
+from tests.unit.smoke.test_verdict import IMAGE, stages
 
 DIGEST = f"sha256:{'d' * 64}"
 TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"

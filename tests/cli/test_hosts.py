@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mlship.cli.app import app
-from mlship.cuda import probe
-from mlship.cuda.hosts import Gpu, HostProfile, parse_host
-from tests.nvml_lines import asked, gpu, loaded, teller, whole
-from tests.toy import YAML, toy
-from tests.unit.test_import_nodes import cluster, labels, node
+from mlship.cuda.hosts import nvml as probe
+from mlship.cuda.hosts.profile import Gpu, HostProfile, parse_host
+from tests.helpers.nvml_lines import asked, gpu, loaded, teller, whole
+from tests.helpers.toy import YAML, toy
+from tests.unit.cuda.test_import_nodes import cluster, labels, node
 
 A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
 GTX = HostProfile("gtx1080ti", "580.65.06", (Gpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 1, 11 << 30),), source="nvml")

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from mlship.cli.init import init
 from mlship.errors import UsageError
-from mlship.project.tree import read_tree
-from tests.repos import onnx_bytes, write
+from mlship.init.tree import read_tree
+from tests.helpers.repos import onnx_bytes, write
 
 app = typer.Typer()
 app.command()(init)

@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import mlship.build.pipeline
 import mlship.engine.docker
 import mlship.lock.compile
 import mlship.lock.resolve
-import mlship.pipeline
 from mlship.cli.lock import lock
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
@@ -19,7 +19,7 @@ from mlship.lock.compile import Compiled, Place
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.project.load import parse_config
-from tests.fakes import FakeEngine
+from tests.helpers.fakes import FakeEngine
 
 YAML = 'name: demo\nmodel: {load: "a:b", sample: s.json}\nserve: {command: [python]}\nsource: [a.py]\n'
 NAME = "python:3.11-slim-bookworm"
@@ -69,7 +69,7 @@ def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     place = Place(local=True, reason="as in the image")
     files = {"trace.json": json.dumps(TRACED).encode()}
     engine = FakeEngine(digests={NAME: DIGEST, f"{NAME}@{DIGEST}": DIGEST}, files=files)
-    monkeypatch.setattr(mlship.pipeline, "check_paths", lambda *_: None)
+    monkeypatch.setattr(mlship.build.pipeline, "check_paths", lambda *_: None)
     monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: engine)
     monkeypatch.setattr(mlship.lock.compile, "choose_place", lambda _: place)
     monkeypatch.setattr(mlship.lock.resolve, "choose_place", lambda _: place)

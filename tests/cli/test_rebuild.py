@@ -9,21 +9,21 @@ from typing import Protocol
 import pytest
 from typer.testing import CliRunner, Result
 
+import mlship.build.rebuild
 import mlship.engine.docker
-import mlship.rebuild
+from mlship.build.record import read_metadata
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, Manifest
 from mlship.engine.failures import FailedBuild, build_failure
-from mlship.metadata import read_metadata
 from tests.cli.test_build import DIGEST, locked
 from tests.cli.test_smoke import Engine
-from tests.fakes import Script
-from tests.gits import committed, git
-from tests.repos import safetensors
-from tests.toy import YAML, toy
-from tests.unit.test_metadata import BUILT, digest
-from tests.unit.test_smoke_run import told
-from tests.unit.test_verdict import IMAGE, stages
+from tests.helpers.fakes import Script
+from tests.helpers.gits import committed, git
+from tests.helpers.repos import safetensors
+from tests.helpers.toy import YAML, toy
+from tests.unit.build.test_metadata import BUILT, digest
+from tests.unit.smoke.test_run import told
+from tests.unit.smoke.test_verdict import IMAGE, stages
 
 
 class Run(Protocol):
@@ -207,7 +207,7 @@ def test_json_has_the_answer_and_keeps_the_exit_code(run: Run, engine: Engine, b
 def test_another_mlship_is_a_warning_first(
     run: Run, engine: Engine, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mlship.rebuild, "__version__", "9.9.9")
+    monkeypatch.setattr(mlship.build.rebuild, "__version__", "9.9.9")
     done = run("rebuild", str(built))
     warning = "this is mlship 9.9.9, and the image was built by mlship 0.1.0: the digest will differ"
     assert warning in done.stderr.split("•")[0]

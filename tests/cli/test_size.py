@@ -10,10 +10,10 @@ from typer.testing import CliRunner, Result
 import mlship.engine.docker
 from mlship.cli.app import app
 from mlship.size.report import SizeReport
-from tests.fakes import FakeEngine
-from tests.unit.test_size_account import IMAGE
-from tests.unit.test_size_compare import NEWER
-from tests.unit.test_verdict import IMAGE as INFO
+from tests.helpers.fakes import FakeEngine
+from tests.unit.size.test_account import IMAGE
+from tests.unit.size.test_compare import NEWER
+from tests.unit.smoke.test_verdict import IMAGE as INFO
 
 
 class Run(Protocol):

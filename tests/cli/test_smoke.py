@@ -12,10 +12,10 @@ import mlship.engine.docker
 from mlship.cli.app import app
 from mlship.engine.base import ExitState, RunRequest
 from mlship.smoke.spec import LABEL, SmokeSpec
-from tests.fakes import Script
-from tests.toy import toy
-from tests.unit.test_smoke_run import Served, told
-from tests.unit.test_verdict import IMAGE, MODEL, SERVE, SPEC, stages
+from tests.helpers.fakes import Script
+from tests.helpers.toy import toy
+from tests.unit.smoke.test_run import Served, told
+from tests.unit.smoke.test_verdict import IMAGE, MODEL, SERVE, SPEC, stages
 
 LABELLED = replace(IMAGE, labels={LABEL: SPEC.to_json()})
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.private import authority, private
+from tests.helpers.private import authority, private
 
 __all__ = ["authority", "private"]
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.required import unavailable
+from tests.helpers.required import unavailable
 from tests.simgpu import host
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import mlship
-from tests.toy import MODEL, SERVER, YAML, toy
+from tests.helpers.command import mlship
+from tests.helpers.toy import MODEL, SERVER, YAML, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-toy:{uuid.uuid4().hex[:8]}"  # other sessions may share the engine

@@ -18,7 +18,7 @@ import pytest
 from mlship.engine.base import BuildRequest
 from mlship.engine.docker import DockerEngine
 from mlship.errors import BuildError, MlshipError, TransientError, UsageError
-from tests.engine_contract import request
+from tests.helpers.engine_contract import request
 
 
 def fail(engine: DockerEngine, build: BuildRequest) -> MlshipError:

@@ -1,6 +1,7 @@
 """CUDA's libraries in a Debian-slim image, each of the three ways built for real: what is in it, and what is not.
 
-No GPU is needed: libcudart answers what version it is without one. tests/nvidia_images.py says what is a stand-in.
+No GPU is needed: libcudart answers what version it is without one. tests/helpers/nvidia_images.py says
+what is a stand-in.
 """
 
 import re
@@ -31,10 +32,10 @@ from mlship.project.base import base_name, base_reference
 from mlship.project.git import Revision
 from mlship.project.load import load_config
 from mlship.resources import cache_folder, read_template
-from tests import nvidia_images
-from tests.nvidia_images import shared_object, wheel
-from tests.toy import YAML, toy
-from tests.wheels import pin_line, write_sdist, write_wheel
+from tests.helpers import nvidia_images
+from tests.helpers.nvidia_images import shared_object, wheel
+from tests.helpers.toy import YAML, toy
+from tests.helpers.wheels import pin_line, write_sdist, write_wheel
 
 pytestmark = [
     pytest.mark.docker,

@@ -18,8 +18,8 @@ from mlship.doctor.facts.place import Libc, Nvml
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.run import look
 from mlship.engine.look import DockerLook, Trial
-from tests.command import mlship
-from tests.required import unavailable
+from tests.helpers.command import mlship
+from tests.helpers.required import unavailable
 from tests.simgpu.host import LIBRARY_FOLDER, SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
 

@@ -14,7 +14,7 @@ from mlship.engine.base import BuildRequest, RunRequest, started
 from mlship.engine.docker import DockerEngine
 from mlship.errors import BuildError, EngineError, TransientError, UsageError
 from tests.docker.gpus import no_gpus
-from tests.engine_contract import (
+from tests.helpers.engine_contract import (
     CONTRACT,
     MEMORY,
     REPRODUCIBLE,

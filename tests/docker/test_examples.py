@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command, mlship
-from tests.examples import Example, examples
+from tests.helpers.command import Command, mlship
+from tests.helpers.examples import Example, examples
 
 pytestmark = pytest.mark.docker
 BUILT = [example for example in examples() if not example.gpu]

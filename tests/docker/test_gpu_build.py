@@ -19,16 +19,16 @@ import pytest
 
 from mlship.files import sha256_file
 from mlship.image.labels import PROOF
-from tests import nvidia_images
-from tests.command import Command, mlship
 from tests.docker.gpus import no_gpus
 from tests.docker.test_cuda_image import VERSION, cudart, cudnn
-from tests.gpu_toy import gpu_toy
-from tests.nvidia_images import shared_object
+from tests.helpers import nvidia_images
+from tests.helpers.command import Command, mlship
+from tests.helpers.gpu_toy import gpu_toy
+from tests.helpers.nvidia_images import shared_object
+from tests.helpers.toy import YAML, toy
+from tests.helpers.wheels import write_wheel
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
-from tests.toy import YAML, toy
-from tests.wheels import write_wheel
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-gpu-toy:{uuid.uuid4().hex[:8]}"

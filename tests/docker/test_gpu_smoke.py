@@ -9,16 +9,16 @@ import pytest
 
 from mlship.engine.docker import DockerEngine
 from mlship.errors import EngineError
-from mlship.report.human import smoke_text
+from mlship.report.smoke import smoke_text
 from mlship.smoke.gpu_seen import GpuDevice
 from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.docker.gpus import no_gpus
 from tests.docker.test_smoke import built, containers, quiet
+from tests.helpers.toy import SERVER
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST, Scenario
-from tests.toy import SERVER
 
 MIB = 1 << 20
 SPEC = SmokeSpec(

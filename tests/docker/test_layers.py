@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import mlship
-from tests.toy import MODEL, YAML, toy
+from tests.helpers.command import mlship
+from tests.helpers.toy import MODEL, YAML, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-layers:{uuid.uuid4().hex[:8]}"

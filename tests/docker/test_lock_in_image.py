@@ -18,8 +18,8 @@ from mlship.project.base import base_reference
 from mlship.project.config import Config
 from mlship.project.load import load_config
 from mlship.resources import read_template
-from tests.private import CANARY
-from tests.wheels import pin_line, write_wheel
+from tests.helpers.private import CANARY
+from tests.helpers.wheels import pin_line, write_wheel
 
 YAML = """\
 name: demo

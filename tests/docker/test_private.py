@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlship.lock.indexes import PipSettings
-from tests.command import Command, mlship
-from tests.private import CANARY, Authority
-from tests.toy import toy
+from tests.helpers.command import Command, mlship
+from tests.helpers.private import CANARY, Authority
+from tests.helpers.toy import toy
 
 pytestmark = pytest.mark.docker
 TAG = "mlship-test-private:latest"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mlship.metadata import read_metadata
-from tests.command import Command, mlship
-from tests.gits import committed, git
-from tests.repos import safetensors
-from tests.toy import MODEL, YAML, toy
+from mlship.build.record import read_metadata
+from tests.helpers.command import Command, mlship
+from tests.helpers.gits import committed, git
+from tests.helpers.repos import safetensors
+from tests.helpers.toy import MODEL, YAML, toy
 
 pytestmark = pytest.mark.docker
 NAME = f"mlship-test-rebuild-{uuid.uuid4().hex[:8]}"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from _bench_engine import NEEDED, alone, engine
 
-from tests.command import mlship
-from tests.toy import MODEL, toy
+from tests.helpers.command import mlship
+from tests.helpers.toy import MODEL, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"

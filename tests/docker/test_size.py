@@ -13,7 +13,7 @@ from mlship.cli.app import app
 from mlship.engine.base import BuildRequest
 from mlship.engine.docker import DockerEngine
 from mlship.size.report import SizeReport
-from tests.layouts import record
+from tests.helpers.layouts import record
 
 SITE = "layers/light/six/opt/venv/lib/python3.11/site-packages"
 DOCKERFILE = """\

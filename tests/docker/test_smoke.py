@@ -18,7 +18,7 @@ from mlship.engine.docker import DockerEngine
 from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import record_golden, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
-from tests.faulty import DOCKERFILE, FILES
+from tests.helpers.faulty import DOCKERFILE, FILES
 
 NAME = "mlship-test-smoke"
 MIB = 1 << 20

@@ -9,10 +9,10 @@ import pytest
 from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
-from mlship.report.doctor import diagnosis_text
-from mlship.report.doctor_html import diagnosis_page
+from mlship.report.doctor.page import diagnosis_page
+from mlship.report.doctor.text import diagnosis_text
 from tests.conftest import Golden
-from tests.doctor_hosts import hosts
+from tests.helpers.doctor_hosts import hosts
 
 ROOT = Path(__file__).parents[2]
 PROBES = (ProbeRun("kernel", 0.071, None), ProbeRun("nvml", problem="no answer within 5 s"))

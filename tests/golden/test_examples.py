@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mlship.cli.app import app
-from mlship.cuda.hosts import read_fleet
-from mlship.cuda.target import lock_target
+from mlship.cuda.fit.target import lock_target
+from mlship.cuda.hosts.profile import read_fleet
 from mlship.errors import MatchError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs, read_inputs
@@ -19,9 +19,9 @@ from mlship.lock.record import LockRecord
 from mlship.project.base import base_name
 from mlship.project.load import load_config
 from tests.conftest import Golden
-from tests.examples import ROOT, Example, examples, with_tiny_weights
+from tests.helpers.examples import ROOT, Example, examples, with_tiny_weights
 
-CASES = Path(__file__).parents[1] / "cuda_cases.toml"
+CASES = Path(__file__).parents[1] / "unit" / "cuda" / "cases.toml"
 # What is chosen for the hosts, and the real lock that stands for it.
 LOCKS = {
     "torch<2.15 cu126 from the wheel index": "t2141-cu126",

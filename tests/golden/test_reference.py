@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from mlship import errors
 from mlship.cli.app import app
-from mlship.cuda.fleet import FleetCuda
-from mlship.cuda.hosts import Gpu, HostProfile
+from mlship.cuda.hosts.fleet import FleetCuda
+from mlship.cuda.hosts.profile import Gpu, HostProfile
 from mlship.image.gpu import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.cuda.hosts import parse_host
-from mlship.cuda.probe import probe_nvml
-from tests.command import mlship
-from tests.required import unavailable
+from mlship.cuda.hosts.nvml import probe_nvml
+from mlship.cuda.hosts.profile import parse_host
+from tests.helpers.command import mlship
+from tests.helpers.required import unavailable
 
 FIELDS = ("driver_version", "name", "compute_cap", "memory.total", "uuid", "mig.mode.current")
 

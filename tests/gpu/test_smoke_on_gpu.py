@@ -9,7 +9,7 @@ from mlship.smoke.result import SmokeReport
 from mlship.smoke.run import smoke
 from mlship.smoke.spec import SmokeSpec
 from tests.docker.test_smoke import built, quiet
-from tests.toy import SERVER
+from tests.helpers.toy import SERVER
 
 pytestmark = pytest.mark.docker
 

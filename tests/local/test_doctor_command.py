@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlship.doctor.facts.replay import SIZE_LIMIT
-from tests.command import mlship
-from tests.doctor_hosts import FOLDER
+from tests.helpers.command import mlship
+from tests.helpers.doctor_hosts import FOLDER
 
 NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
 

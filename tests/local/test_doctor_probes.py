@@ -16,8 +16,8 @@ from mlship.doctor.facts.fact import Unreadable, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import read_facts
 from mlship.doctor.probes.child import INSIDE
-from tests.command import Command, mlship
-from tests.nvidia_libs import SERIES, Series, real_libraries
+from tests.helpers.command import Command, mlship
+from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario
 

@@ -12,9 +12,9 @@ from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
-from mlship.report.doctor import diagnosis_text
+from mlship.report.doctor.text import diagnosis_text
 from mlship.report.json import to_json
-from tests.doctor_hosts import expected, hosts, leaves, mixed, without
+from tests.helpers.doctor_hosts import expected, hosts, leaves, mixed, without
 
 BY_ID = {rule.id: rule for rule in RULES}
 

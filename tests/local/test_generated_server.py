@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from mlship.project.detect import detect
+from mlship.init.detect import detect
+from mlship.init.scaffold import scaffold, settle, write_new
 from mlship.project.load import parse_config
-from mlship.project.scaffold import scaffold, settle, write_new
-from tests.repos import onnx_bytes, write
+from tests.helpers.repos import onnx_bytes, write
 
 SLOW = """
 import time

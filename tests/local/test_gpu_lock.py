@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mlship.cuda.hosts import Fleet, Gpu, HostProfile
-from mlship.cuda.target import lock_target
+from mlship.cuda.fit.target import lock_target
+from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
 from mlship.errors import MatchError, TransientError
 from mlship.files import sha256_file
 from mlship.lock.compile import Upgrade
 from mlship.lock.inputs import read_inputs
 from mlship.lock.resolve import Resolved, resolve
 from mlship.project.config import Config
-from tests.unit.test_lock_check import config as config_of
-from tests.unit.test_resolve import HERE, DigestEngine, versions
-from tests.wheels import write_index, write_wheel
+from tests.helpers.wheels import write_index, write_wheel
+from tests.unit.lock.test_check import config as config_of
+from tests.unit.lock.test_resolve import HERE, DigestEngine, versions
 
 if TYPE_CHECKING:
     from mlship.engine.base import Engine

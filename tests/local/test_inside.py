@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from mlship.resources import read_package_file
-from mlship.smoke import inside
 from mlship.smoke.events import (
     Answer,
     Begin,
@@ -32,6 +31,7 @@ from mlship.smoke.events import (
     Warm,
     parse_event,
 )
+from mlship.smoke.inside import program as inside
 from mlship.smoke.observed import all_of, first_of
 
 MODEL = """\

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import pytest
 
 from mlship.resources import read_package_file
-from mlship.smoke import inside_gpu
 from mlship.smoke.events import Begin, Event, Stage, parse_event
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore, Word
+from mlship.smoke.inside import gpu as inside_gpu
 from mlship.smoke.observed import first_of
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario

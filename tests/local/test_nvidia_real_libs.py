@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nvidia_libs import SERIES, Series, real_libraries
+from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
 from tests.simgpu.build import built_libraries
 from tests.simgpu.scenario import LIBRARIES, SOURCES, calls
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mlship.cuda.answer import CUDA, HANDLE, INIT
-from mlship.cuda.hosts import HostProfile, parse_host
-from mlship.cuda.probe import probe_nvml
-from tests.command import Command, mlship
-from tests.nvidia_libs import SERIES, Series, real_libraries
+from mlship.cuda.hosts.nvml import probe_nvml
+from mlship.cuda.hosts.profile import HostProfile, parse_host
+from mlship.driver.answer import CUDA, HANDLE, INIT
+from tests.helpers.command import Command, mlship
+from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, HOSTS, T4_HOST, Scenario
 

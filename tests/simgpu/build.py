@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.required import unavailable
+from tests.helpers.required import unavailable
 from tests.simgpu.scenario import LIBRARIES, SOURCES
 
 # C11 without GNU's extensions: with them, newer glibc headers bring in symbols that Debian bookworm has not.

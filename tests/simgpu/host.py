@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from tests.required import unavailable
+from tests.helpers.required import unavailable
 from tests.simgpu.build import built_libraries
 from tests.simgpu.scenario import LIBRARIES, Scenario
 

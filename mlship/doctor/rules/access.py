@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import works
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
@@ -11,6 +11,7 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.docker import LostAfterReload, NoCgroupsAsRoot
 from mlship.doctor.views import is_wsl, places
+from mlship.driver import codes
 
 _FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 # Name in /proc/devices, by the beginning of the node's path; the first that fits.

@@ -1,6 +1,6 @@
 """Rules of frameworks that were installed without their CUDA half."""
 
-from mlship.doctor import advice, codes
+from mlship.doctor import advice
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
@@ -10,6 +10,7 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.stacks import environments, installed, profile, works_on_gpu
 from mlship.doctor.views import gpu_is_known_absent, gpus
 from mlship.doctor.wheels import at_odds
+from mlship.driver import codes
 
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
 

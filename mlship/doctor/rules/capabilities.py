@@ -3,7 +3,7 @@
 import re
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import environment, injection, runtime, said, works
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
@@ -11,6 +11,7 @@ from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_tegra, is_wsl, node, places
+from mlship.driver import codes
 
 _NO_GPU = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _DOCS = "NVIDIA Container Toolkit, specialized configurations with Docker"

@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import CDI, at_least, has_started, host_driver, injection, is_ok, said, works
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -12,6 +12,7 @@ from mlship.doctor.resolve import folder, why_unresolved
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
 from mlship.doctor.views import node
+from mlship.driver import codes
 
 _CUDA = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"

@@ -2,13 +2,14 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_wsl, log_line, node, places, spec_without_uvm
+from mlship.driver import codes
 
 _UVM = "/dev/nvidia-uvm"
 _CONTROL = "/dev/nvidiactl"

@@ -1,6 +1,6 @@
 """Rules of the Docker engine: which one it is, what it registered, and what its cgroups allow."""
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import (
     CDI,
     host_is_well,
@@ -18,6 +18,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_tegra, is_wsl, node
+from mlship.driver import codes
 
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 _NO_DRIVER = (

@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
@@ -10,6 +10,7 @@ from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
 from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_line, places, variable
+from mlship.driver import codes
 
 _PATH = "LD_LIBRARY_PATH"
 _EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")

@@ -1,6 +1,5 @@
 """Rules of a GPU that answers, and not as it should: its firmware hangs, its memory is taken, its own store is ill."""
 
-from mlship.doctor import codes
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
@@ -8,6 +7,7 @@ from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.texts import said
 from mlship.doctor.views import cuda_codes, log_line, places
+from mlship.driver import codes
 
 _FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"

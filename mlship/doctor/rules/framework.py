@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import ClassVar
 
-from mlship.cuda.match import Kind, Reason, first_driver, offered_by
+from mlship.cuda.fit.judge import Kind, Reason, first_driver, offered_by
 from mlship.cuda.versions import Cuda
-from mlship.doctor import advice, codes
+from mlship.doctor import advice
 from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, Place
@@ -14,6 +14,7 @@ from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, W
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.stacks import Judged, as_cuda, driver_version, installed, judged, profile
 from mlship.doctor.views import places
+from mlship.driver import codes
 
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
 _DRIVER = "kernel.nvidia.version | kernel.modules | place.nvml.driver_version | place.cuda.driver_version"

@@ -3,13 +3,14 @@
 import re
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import environment, injection, runtime, said, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_tegra, is_wsl, node
+from mlship.driver import codes
 
 _FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"

@@ -3,7 +3,7 @@
 import re
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
@@ -13,6 +13,7 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.texts import told
 from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
+from mlship.driver import codes
 
 _EVERYTHING = (
     *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),

@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import environment
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
@@ -11,6 +11,7 @@ from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, W
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, newer, numbers, same
 from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, node, places, variable
+from mlship.driver import codes
 
 _FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _CONSUMER = frozenset({"GeForce", "Titan"})

@@ -3,7 +3,7 @@
 import re
 from shlex import quote
 
-from mlship.cuda.tables import Variant, wheel_index
+from mlship.cuda.tables.load import Variant, wheel_index
 from mlship.cuda.versions import Cuda
 from mlship.doctor.advice import brackets, first
 from mlship.doctor.facts.fact import each, is_absent, known

@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
@@ -10,6 +10,7 @@ from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 from mlship.doctor.views import gpu_is_known_absent, node, places, variable
+from mlship.driver import codes
 
 _FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
 _STUB, _STUBS = 34, "/stubs"

@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
@@ -11,6 +11,7 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.texts import said, told
 from mlship.doctor.versions import numbers
 from mlship.doctor.views import kernel_driver, places, variable
+from mlship.driver import codes
 
 _FOLLOWS = ("nvml.count=0", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _NOT_FOUND = 6

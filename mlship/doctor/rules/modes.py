@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from shlex import quote
 
-from mlship.doctor import codes
 from mlship.doctor.facts.fact import Unknown, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
@@ -12,6 +11,7 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.texts import told
 from mlship.doctor.views import cuda_codes, places, variable
+from mlship.driver import codes
 
 _FOLLOWS = ("cuda.context=*", "cuda.init=46", "cuda.init=100", "cuda.runtime=*", "cuda.kernel=*")
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "message.*")

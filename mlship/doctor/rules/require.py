@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from shlex import quote
 
-from mlship.cuda.tables import architecture_of, cuda_of, toolkit_of
+from mlship.cuda.tables.load import architecture_of, cuda_of, toolkit_of
 from mlship.cuda.versions import Capability, Cuda, Driver
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.asked import CDI, environment, has_started, host_driver, injection, said, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
@@ -15,6 +15,7 @@ from mlship.doctor.require import Offer, Requirement, holds, is_disabled, parse,
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 from mlship.doctor.views import is_tegra
+from mlship.driver import codes
 
 _SAID_UNSATISFIED = r"unsatisfied condition"
 _SAID_TOO_OLD = r"driver version is insufficient|NVIDIA driver on your system is too old"

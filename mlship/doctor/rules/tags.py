@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from mlship.cuda.match import offered_by
-from mlship.cuda.tables import FLAVOURS, Image, tables
+from mlship.cuda.fit.judge import offered_by
+from mlship.cuda.tables.load import FLAVOURS, Image, tables
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts

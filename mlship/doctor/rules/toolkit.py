@@ -1,11 +1,12 @@
 """Rules of the NVIDIA Container Toolkit and of CDI."""
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import node, spec_without_uvm
+from mlship.driver import codes
 
 
 class CdiWithoutUvm(Rule):

@@ -1,12 +1,13 @@
 """Rules of WSL2, where the driver lives in Windows and Linux gets its libraries from /usr/lib/wsl."""
 
-from mlship.doctor import codes, commands
+from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.texts import said
 from mlship.doctor.views import is_compat, is_wsl, wsl_lacks_nvidia
+from mlship.driver import codes
 
 _EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _LIBCUDA = "/usr/lib/wsl/lib/libcuda.so.1"

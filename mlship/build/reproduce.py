@@ -1,0 +1,158 @@
+"""What `--reproducible` needs of a repository, and what `--metadata` notes of a build."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlship import __version__
+from mlship.build.pipeline import BuildOptions, BuildReport, Prepared
+from mlship.build.record import BaseImage, Host, LockHashes, Metadata, Proof, Source, Tools, Weight
+from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet
+from mlship.engine.base import EngineInfo
+from mlship.errors import UsageError
+from mlship.files import sha256_file
+from mlship.image.plan import BuildPlan
+from mlship.lock.record import FILE_NAME as LOCK
+from mlship.project.checkout import beside_commit, read_checkout
+from mlship.project.load import FILE_NAME as CONFIG
+from mlship.project.paths import behind_links
+from mlship.smoke.result import SmokeReport
+
+_SHOWN = 5
+_LEAVE = "or leave --reproducible out"
+
+
+def check_reproducible(prepared: Prepared) -> tuple[str, ...]:
+    """Refuse what nobody could build again from a commit; what may be the same again, or not, is a warning.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        UsageError: there is no commit, or the folder is not as in it, or a host is in no file.
+    """
+    checkout = read_checkout(prepared.repo)
+    if checkout is None:
+        raise UsageError(
+            f"--reproducible: {prepared.repo.resolve()} has no commit that git could give back later",
+            hint=f"commit it (`git init`, `git add`, `git commit`), {_LEAVE}",
+        )
+    if checkout.changed:
+        raise UsageError(
+            f"--reproducible: what would be built is in no commit, as these files are not as committed:"
+            f"{_listed(checkout.changed)}",
+            hint=f"commit them, or put them aside with `git stash`; {_LEAVE}",
+        )
+    if unknown := _not_committed(prepared):
+        raise UsageError(
+            f"--reproducible: these files go into the image and are in no commit of this repository:{_listed(unknown)}",
+            hint=f"`git add` and commit them, take them out of `source` in mlship.yaml, {_LEAVE}",
+        )
+    _check_hosts(prepared.fleet)
+    return tuple(_doubts(prepared.plan))
+
+
+def _not_committed(prepared: Prepared) -> list[str]:
+    """Weights are left out: they are known by their hashes, wherever they come from."""
+    inputs = [key.removeprefix("file ") for key in prepared.lock.record.inputs if key.startswith("file ")]
+    hosts = [prepared.config.gpu.hosts] if prepared.config.gpu and prepared.fleet and prepared.fleet.committed else []
+    sources = prepared.plan.source
+    paths = (CONFIG, LOCK, prepared.plan.lock, *inputs, *hosts, *sources, *behind_links(prepared.repo, sources))
+    weights = _weight_paths(prepared.plan)
+    return [path for path in beside_commit(prepared.repo, paths) if path not in weights]
+
+
+def _weight_paths(plan: BuildPlan) -> tuple[str, ...]:
+    return tuple(path for weights in plan.weights for path in weights.files)
+
+
+def _listed(paths: tuple[str, ...] | list[str]) -> str:
+    more = [f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []
+    return "".join(f"\n- {path}" for path in (*paths[:_SHOWN], *more))
+
+
+def _check_hosts(fleet: Fleet | None) -> None:
+    if fleet is None or fleet.committed or fleet.origin == COMMAND_LINE:
+        return
+    raise UsageError(
+        f"--reproducible: CUDA is matched to {fleet.origin}, which no other machine is",
+        hint="record it with `mlship hosts record hosts/NAME.json` and commit the file, "
+        "or name a host with --driver and --compute-capability",
+    )
+
+
+def _doubts(plan: BuildPlan) -> Iterator[str]:
+    if packages := sorted({*plan.packages.build, *plan.packages.run}):
+        yield (
+            f"packages from Debian are not locked ({', '.join(packages)}): "
+            "a build after Debian has a newer one gives another digest"
+        )
+    if plan.gpu and plan.gpu.compiled:
+        yield f"compilers seldom write the same bytes twice ({', '.join(plan.gpu.compiled)}): the digest may differ"
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that could not be written, before minutes of building.
+
+    Raises:
+        UsageError: it is a folder, or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"--metadata {path} is a folder", hint=f"name a file: `--metadata {path / 'build.json'}`")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--metadata {path}: nothing can be written to {folder}", hint="name a file somewhere else")
+
+
+def describe(prepared: Prepared, report: BuildReport, options: BuildOptions, engine: EngineInfo) -> Metadata:
+    """Everything that is known of a build that succeeded; reads all weights for their hashes.
+
+    Raises:
+        OSError: a weight file cannot be read.
+    """
+    plan, record = prepared.plan, prepared.lock.record
+    return Metadata(
+        tag=report.tag,
+        platform=plan.platform,
+        image_id=report.image_id,
+        digest=report.manifest,
+        pushed=report.digest,
+        reproducible=options.reproducible,
+        compression=options.compression,
+        source=_source(prepared),
+        base=BaseImage(plan.base.reference, plan.base.digest),
+        lock=LockHashes(record.requirements, sha256_file(prepared.repo / LOCK)),
+        weights=tuple(_weight(prepared.repo, path) for path in _weight_paths(plan)),
+        built=report.built,
+        proven=_proof(report.smoke),
+        tools=Tools(__version__, engine.version, engine.buildx),
+        host=_host(prepared.fleet),
+    )
+
+
+def _source(prepared: Prepared) -> Source:
+    revision = prepared.revision
+    checkout = read_checkout(prepared.repo)
+    return Source(
+        commit=revision.commit,
+        describe=revision.describe,
+        url=revision.source,
+        path=checkout.path if checkout else None,
+        dirty=bool(checkout.changed) if checkout else None,
+        epoch=prepared.plan.epoch,
+    )
+
+
+def _weight(repo: Path, path: str) -> Weight:
+    return Weight(path, sha256_file(repo / path), (repo / path).stat().st_size)
+
+
+def _proof(smoke: SmokeReport | None) -> Proof | None:
+    return Proof(smoke.device, smoke.gpus, smoke.driver) if smoke else None
+
+
+def _host(fleet: Fleet | None) -> Host | None:
+    if fleet is None or fleet.committed:
+        return None
+    (host,) = fleet.hosts
+    return Host(host.driver, tuple(gpu.capability for gpu in host.gpus if gpu.capability))

@@ -1,0 +1,306 @@
+"""What a lock needs of CUDA, read from its pins; the tables answer only for packages that pin nothing. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mlship.cuda.fit.judge import Stack
+from mlship.cuda.tables.load import LibraryPin, Release, Unknown, Variant, pin_of, release_of, wheel_index
+from mlship.cuda.versions import Cuda
+from mlship.lock.pins import Pin
+
+Way: TypeAlias = Literal["wheels", "image"]
+Fault: TypeAlias = Literal["two-majors", "two-distributions", "cpu-only", "cuda-in-cpu-project", "nothing-known"]
+_RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
+# Distributions that install the same modules over each other, or of which only one may be there.
+_RIVALS = (
+    frozenset({"onnxruntime", "onnxruntime-gpu"}),
+    frozenset({"tensorflow", "tensorflow-cpu"}),
+    frozenset({"jax-cuda12-plugin", "jax-cuda13-plugin"}),
+    frozenset({"cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x"}),
+)
+# What runs on the CPU alone, and what to ask for instead.
+_CPU_ONLY = {"onnxruntime": "onnxruntime-gpu[cuda,cudnn]", "tensorflow-cpu": "tensorflow[and-cuda]"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a lock whatever the hosts are, or worth a warning; and what mends it."""
+
+    kind: Fault
+    text: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a lock needs.
+
+    Attributes:
+        stacks: what has to run on the hosts.
+        unjudged: packages that cannot be judged at all, each with why.
+        cuda: of the libraries that the lock brings; None where it brings none.
+        way: how CUDA's libraries reach the image; None where nothing in the lock is known to need any.
+        lacking: packages whose libraries no wheel brings; only for the way `image`.
+        takes: the CUDA of an image that these take: from, and below; None where no image is needed.
+        cudnn: the major of cuDNN that these need; None for none.
+        compiled: locked distributions that nvcc compiles.
+        variant: of the wheel index that the lock took wheels from, such as "cu126"; None for PyPI's.
+    """
+
+    stacks: tuple[Stack, ...]
+    unjudged: tuple[tuple[str, str], ...]
+    cuda: Cuda | None
+    way: Way | None
+    lacking: tuple[str, ...]
+    takes: tuple[Cuda, Cuda] | None
+    cudnn: int | None
+    compiled: tuple[str, ...]
+    variant: str | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+    def on(self, cuda: Cuda) -> "Needs":
+        """The same with CUDA's libraries from an image."""
+        return replace(self, cuda=cuda, stacks=tuple(replace(stack, cuda=cuda) for stack in self.stacks))
+
+
+@dataclass(frozen=True)
+class _Package:
+    """A locked package that runs on GPUs, and what the tables say of it."""
+
+    pin: Pin
+    release: Release | Unknown
+    variant: Variant | None
+
+    @property
+    def named(self) -> str:
+        return f"{self.pin.name} {self.pin.version}"
+
+    @property
+    def unknown(self) -> str:
+        """Why the tables cannot tell."""
+        if isinstance(self.release, Unknown):
+            return self.release.reason
+        return f"the tables do not know this build of {self.named}"
+
+    @property
+    def major(self) -> int | None:
+        return self.variant.cuda.major if self.variant and self.variant.cuda else None
+
+
+def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tuple[str, ...] = ()) -> Needs:
+    """Read the pins of a lock.
+
+    Args:
+        platform: of the image, such as linux/amd64.
+        gpu: the project asks for a GPU.
+        compiled: distributions that the project says nvcc has to compile.
+    """
+    libraries = tuple(found for pin in pins if (found := pin_of(pin.name, pin.version)))
+    cuda = _runtime(libraries)
+    packages = tuple(_packages(pins, cuda, libraries))
+    lacking = tuple(package for package in packages if _lacks(package, libraries))
+    mistakes = (*_rivals(pins), *_majors(libraries, packages))
+    idle = tuple(_cpu_only(pins, libraries))
+    useless = not packages and not libraries
+    return Needs(
+        stacks=tuple(stack for package in packages if (stack := _stack(package, cuda, platform))),
+        unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
+        cuda=cuda,
+        way="image" if lacking else "wheels" if libraries or packages else None,
+        lacking=tuple(package.named for package in lacking),
+        takes=_takes(lacking),
+        cudnn=max((n for package in lacking if (n := _cudnn(package))), default=None),
+        compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
+        variant=_indexed(pins),
+        problems=(*mistakes, *(idle if useless else ())) if gpu else (),
+        warnings=_warnings(idle, packages, useless=useless) if gpu else tuple(_unwanted(libraries, packages)),
+    )
+
+
+def read_installed(distributions: Mapping[str, str], platform: str) -> Needs:
+    """The same of what is installed somewhere, instead of locked.
+
+    Args:
+        distributions: name to version.
+    """
+    pins = tuple(Pin(canonicalize_name(name), version, ()) for name, version in sorted(distributions.items()))
+    return read_needs(pins, platform, gpu=True)
+
+
+def _runtime(libraries: tuple[LibraryPin, ...]) -> Cuda | None:
+    """CUDA's version, from its runtime; another library tells it only where that is missing."""
+    told = [pin for pin in libraries if pin.cuda]
+    runtimes = [pin.cuda for pin in told if pin.library.name in _RUNTIMES]
+    return max((cuda for cuda in runtimes or [pin.cuda for pin in told] if cuda), default=None)
+
+
+def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[LibraryPin, ...]) -> Iterator[_Package]:
+    """Those that have CUDA code of their own; what follows another package is judged by that one."""
+    for pin in pins:
+        release = release_of(pin.name, pin.version)
+        if isinstance(release, Unknown):
+            if not release.reason.startswith("the tables do not know") and not _is_cpu(pin, libraries):
+                yield _Package(pin, release, None)
+        elif release.variants and not release.follows and not _is_cpu(pin, libraries):
+            variant = _variant(release, pin, cuda)
+            if variant or pin.name != "jax":
+                yield _Package(pin, release, variant)
+
+
+def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
+    """By the local version, then by CUDA's runtime in the lock, then what PyPI has."""
+    local = _local(pin)
+    if local:
+        return release.variant(local)
+    built = next((variant for variant in release.variants if variant.cuda == cuda and not variant.cuda_below), None)
+    return built or release.variant()
+
+
+def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
+    """None where nothing says which CUDA it is."""
+    variant, release = package.variant, package.release
+    if variant is None or variant.cuda is None:
+        known = cuda or _named(_local(package.pin))
+        source = "" if isinstance(release, Unknown) else release.source
+        return Stack(package.named, known, known, platform, source, unknown=package.unknown) if known else None
+    named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
+    own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
+    return stack_of(named, variant, own, platform)
+
+
+def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
+    """The stack of one build of a package.
+
+    Args:
+        cuda: of the libraries that it runs with.
+    """
+    arm = platform == "linux/arm64"
+    return Stack(
+        name=name,
+        cuda=cuda,
+        built=variant.cuda or cuda,
+        platform=platform,
+        source=variant.source,
+        exact=variant.cuda_below is None,
+        architectures=variant.aarch64 if arm else variant.x86_64,
+        ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
+        least=variant.min_capability,
+        floor=variant.min_driver,
+    )
+
+
+def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
+    """Its CUDA libraries come neither with it nor with other pins of its CUDA."""
+    needs = package.variant is not None and package.variant.libraries == "system"
+    return needs and not any(pin.library.name == "nvidia-cublas" for pin in libraries if pin.major == package.major)
+
+
+def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
+    variants = [package.variant for package in lacking if package.variant]
+    least = max((v.cuda for v in variants if v.cuda), default=None)
+    below = min((v.cuda_below or Cuda(v.cuda.major + 1, 0) for v in variants if v.cuda), default=None)
+    return (least, below) if least and below else None
+
+
+def _cudnn(package: _Package) -> int | None:
+    text = package.variant.cudnn if package.variant else None
+    return int(text.partition(".")[0]) if text else None
+
+
+def _is_compiled(pin: Pin) -> bool:
+    release = release_of(pin.name, pin.version)
+    return isinstance(release, Release) and release.compiled
+
+
+def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
+    """Torch's wheels pin CUDA's libraries, so without any it is a wheel for the CPU."""
+    return _local(pin) == "cpu" or (pin.name == "torch" and _local(pin) is None and not libraries)
+
+
+def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[Problem]:
+    names = {pin.name for pin in pins}
+    for pin in pins:
+        named = f"{pin.name} {pin.version}"
+        if pin.name == "torch" and _is_cpu(pin, libraries):
+            mend = (
+                "leave `+cpu` and the index of CPU wheels out of the requirements (`pip config list` may name it too), "
+                "then run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
+            )
+            yield Problem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
+        elif pin.name in _CPU_ONLY:
+            mend = f"ask for {_CPU_ONLY[pin.name]} instead, then run `mlship lock`"
+            yield Problem("cpu-only", f"{named} runs on the CPU alone", mend)
+        elif pin.name == "jax" and not names & {"jax-cuda12-plugin", "jax-cuda13-plugin"}:
+            mend = "ask for jax[cuda12] or jax[cuda13], then run `mlship lock`"
+            yield Problem("cpu-only", f"{named} has no CUDA plugin beside it, so it runs on the CPU alone", mend)
+
+
+def _rivals(pins: tuple[Pin, ...]) -> Iterator[Problem]:
+    names = {pin.name for pin in pins}
+    for rivals in _RIVALS:
+        both = sorted(names & rivals)
+        if len(both) > 1:
+            text = f"{' and '.join(both)} are locked together: they install over each other, and one wins by chance"
+            yield Problem(
+                "two-distributions", text, f"ask for one of them only (is {both[0]} asked for by a dependency?)"
+            )
+
+
+def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[Problem]:
+    """CUDA 12 and 13 side by side: twice the bytes, and whichever is loaded first wins."""
+    by: dict[int, list[str]] = {}
+    for pin in libraries:
+        if pin.major:
+            by.setdefault(pin.major, []).append(pin.library.name)
+    for package in packages:
+        if package.major:
+            by.setdefault(package.major, []).insert(0, package.named)
+    if len(by) > 1:
+        listed = "; ".join(f"CUDA {major}: {', '.join(dict.fromkeys(who))[:120]}" for major, who in sorted(by.items()))
+        mend = "limit the packages of the newer CUDA to older releases, or lift those of the older one"
+        yield Problem("two-majors", f"the lock brings two CUDA majors ({listed})", f"{mend}, then run `mlship lock`")
+
+
+def _warnings(idle: tuple[Problem, ...], packages: tuple[_Package, ...], *, useless: bool) -> tuple[Problem, ...]:
+    if not useless:
+        return idle
+    if idle or packages:
+        return ()
+    text = "nothing in the lock is known to use CUDA, so nothing could be matched to the hosts"
+    return (Problem("nothing-known", text, "remove `gpu` from mlship.yaml where the model runs on the CPU"),)
+
+
+def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[Problem]:
+    """A CPU project that ships CUDA: gigabytes for nothing."""
+    named = [*(package.named for package in packages), *(pin.library.name for pin in libraries)]
+    if named:
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        text = f"{', '.join(named[:3])}{more} bring CUDA, gigabytes of it, and mlship.yaml asks for no GPU"
+        mend = (
+            "add `gpu:` to mlship.yaml, or ask for builds for the CPU "
+            f"(onnxruntime instead of onnxruntime-gpu; torch from {wheel_index().of('cpu')} by --extra-index-url)"
+        )
+        yield Problem("cuda-in-cpu-project", text, mend)
+
+
+def _local(pin: Pin) -> str | None:
+    try:
+        return Version(pin.version).local
+    except InvalidVersion:
+        return None
+
+
+def _named(variant: str | None) -> Cuda | None:
+    """The CUDA in the name of a variant: cu126 is 12.6."""
+    digits = (variant or "").removeprefix("cu")
+    return Cuda(int(digits[:-1]), int(digits[-1])) if digits.isdecimal() and len(digits) >= 3 else None
+
+
+def _indexed(pins: tuple[Pin, ...]) -> str | None:
+    packages = wheel_index().packages
+    return next((local for pin in pins if pin.name in packages and (local := _local(pin)) and _named(local)), None)

@@ -1,0 +1,94 @@
+"""Host files on the disk: written once, and never over what somebody recorded or wrote by hand. An edge."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mlship.cuda.hosts.profile import HostProfile, parse_host
+from mlship.errors import UsageError
+from mlship.files import write_atomic
+
+State: TypeAlias = Literal["new", "same", "changed"]
+SUFFIX = ".json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A host file that an import makes, and what it does to the one that is there."""
+
+    path: Path
+    text: str
+    state: State
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no host file can have, before the host is looked at.
+
+    Raises:
+        UsageError: it is a folder, or does not end in .json.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file in it: `mlship hosts record {path / 'NAME.json'}`")
+    if path.suffix != SUFFIX:
+        raise UsageError(
+            f"{path} does not end in {SUFFIX}, so it would not be read as a host file",
+            hint=f"`mlship hosts record {path}{SUFFIX}`",
+        )
+
+
+def save_new(path: Path, text: str) -> State:
+    """Write a host file, unless it is there already with these very bytes.
+
+    Raises:
+        UsageError: it is there with others.
+    """
+    state = _state(path, text)
+    if state == "changed":
+        raise UsageError(
+            f"{path} is there, and says something else; a recorded host is never overwritten",
+            hint=f"remove it, then record again: `rm {path}`",
+        )
+    if state == "new":
+        write_atomic(path, text)
+    return state
+
+
+def plan_import(hosts: Iterable[HostProfile], folder: Path) -> tuple[Planned, ...]:
+    """What importing `hosts` would write. What an earlier import wrote may change; nothing else may.
+
+    Raises:
+        UsageError: a file of that name was recorded or written by hand, or is no host file.
+    """
+    planned = []
+    for host in hosts:
+        path, text = folder / f"{host.name}{SUFFIX}", host.to_json()
+        state = _state(path, text)
+        if state == "changed" and parse_host(path.read_text(encoding="utf-8"), str(path)).source != "labels":
+            raise UsageError(
+                f"{path} was not made by an import, so no import overwrites it; nothing was written",
+                hint=f"remove it, then import again: `rm {path}`; or import into another folder with --into",
+            )
+        planned.append(Planned(path, text, state))
+    return tuple(planned)
+
+
+def outdated(folder: Path, planned: Iterable[Planned]) -> tuple[Path, ...]:
+    """Files of earlier imports that no node is like any more."""
+    kept = {each.path.name for each in planned}
+    others = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in kept)
+    return tuple(path for path in others if _is_import(path))
+
+
+def _is_import(path: Path) -> bool:
+    try:
+        return parse_host(path.read_text(encoding="utf-8"), str(path)).source == "labels"
+    except (UsageError, OSError, UnicodeDecodeError):
+        return False
+
+
+def _state(path: Path, text: str) -> State:
+    try:
+        return "same" if path.read_bytes() == text.encode() else "changed"
+    except FileNotFoundError:
+        return "new"

@@ -1,0 +1,198 @@
+"""The CUDA that every host of a fleet can run: what `match` says of each toolkit there, and what limits it. Pure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mlship.cuda.fit.judge import Stack, Verdict, judge
+from mlship.cuda.hosts.profile import Fleet, HostProfile
+from mlship.cuda.tables.load import architecture_of, cuda_of, tables
+from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.errors import UsageError
+
+Side: TypeAlias = Literal["most", "least"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One thing that limits what a host can run.
+
+    Attributes:
+        side: "most": this CUDA and no newer one; "least": this CUDA and no older one.
+        by: what kind of thing sets it.
+        because: that thing, such as "driver 550.54.15".
+    """
+
+    host: str
+    side: Side
+    cuda: str
+    by: Literal["driver", "gpu"]
+    because: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is to be known of a host, or is not known, and why."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True)
+class HostCuda:
+    """The CUDA that a host's driver branch offers; None where that is not known."""
+
+    host: str
+    cuda: str | None
+
+
+@dataclass(frozen=True)
+class FleetCuda:
+    """What all hosts can run.
+
+    Attributes:
+        most: the newest CUDA that all of their drivers offer, and none of their GPUs is too old for; None where a
+            host's is not known.
+        least: the oldest CUDA that knows all their GPUs; None where nothing sets one.
+        outright: CUDA versions that every driver offers and that know every GPU, oldest first.
+        by_minor_version: those that run on all of them beside: newer than some driver's, by minor-version
+            compatibility.
+        hosts: what each driver offers, in the fleet's order.
+        bounds: everything that limits a host, in the fleet's order.
+        blocked: hosts on which no CUDA runs, and why.
+        doubtful: hosts on which only a run tells whether `by_minor_version` holds, and why.
+        unknown: what keeps the answer from being whole.
+    """
+
+    most: str | None
+    least: str | None
+    outright: tuple[str, ...]
+    by_minor_version: tuple[str, ...]
+    hosts: tuple[HostCuda, ...]
+    bounds: tuple[Bound, ...]
+    blocked: tuple[Remark, ...]
+    doubtful: tuple[Remark, ...]
+    unknown: tuple[Remark, ...]
+
+    @property
+    def known(self) -> bool:
+        """What each host's driver offers is known."""
+        return all(host.cuda is not None for host in self.hosts)
+
+    def deciding(self, side: Side) -> tuple[Bound, ...]:
+        """The bounds that set `most` or `least`."""
+        value = self.most if side == "most" else self.least
+        return tuple(bound for bound in self.bounds if bound.side == side and bound.cuda == value)
+
+
+def fleet_cuda(fleet: Fleet) -> FleetCuda:
+    """What all hosts of a fleet can run.
+
+    Raises:
+        UsageError: a host's driver or compute capability is written as nothing is.
+    """
+    found = [_host(host) for host in fleet.hosts]
+    bounds = tuple(bound for _, host_bounds, _ in found for bound in host_bounds)
+    hosts = tuple(host for host, _, _ in found)
+    known = all(host.cuda is not None for host in hosts)
+    judged = {cuda: tuple(_judge(cuda, host) for host in fleet.hosts) for cuda in _toolkits()} if known else {}
+    running = {cuda: verdicts for cuda, verdicts in judged.items() if all(v.outcome != "refused" for v in verdicts)}
+    by_minor = {cuda: verdicts for cuda, verdicts in running.items() if _rests_on_minor(verdicts)}
+    return FleetCuda(
+        most=_edge(bounds, "most") if known else None,
+        least=_edge(bounds, "least"),
+        outright=tuple(str(cuda) for cuda in running if cuda not in by_minor),
+        by_minor_version=tuple(map(str, by_minor)),
+        hosts=hosts,
+        bounds=bounds,
+        blocked=tuple(_blocked(judged.values())),
+        doubtful=tuple(dict.fromkeys(remark for verdicts in by_minor.values() for remark in _doubts(verdicts))),
+        unknown=(*(each for _, _, unknowns in found for each in unknowns), *_boards(judged.values())),
+    )
+
+
+def _toolkits() -> list[Cuda]:
+    return sorted({toolkit.cuda for toolkit in tables().drivers.toolkits})
+
+
+def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
+    """A program that was built with this CUDA for whatever GPUs its toolkit knows."""
+    return judge(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
+
+
+def _rests_on_minor(verdicts: Iterable[Verdict]) -> bool:
+    return any(reason.kind == "minor-version" for verdict in verdicts for reason in verdict.reasons)
+
+
+def _doubts(verdicts: Iterable[Verdict]) -> Iterator[Remark]:
+    for verdict in verdicts:
+        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "compressed-fatbin")
+
+
+def _boards(judged: Iterable[Iterable[Verdict]]) -> Iterator[Remark]:
+    """Jetsons, whose drivers have numbers of their own: whichever CUDA is asked about, the answer is the same."""
+    for verdict in next(iter(judged), ()):
+        yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "jetson")
+
+
+def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:
+    """Hosts that refuse every CUDA, such as one whose driver does not drive its GPU."""
+    for verdicts in zip(*judged, strict=True):
+        if all(verdict.outcome == "refused" for verdict in verdicts):
+            yield Remark(verdicts[0].host, verdicts[0].reasons[0].text)
+
+
+def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
+    values = sorted(Cuda.parse(bound.cuda) for bound in bounds if bound.side == side)
+    if not values:
+        return None
+    return str(values[0] if side == "most" else values[-1])
+
+
+def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Remark]]:
+    said = list(dict.fromkeys([*_of_driver(host), *_of_gpus(host)]))
+    driver = next((each for each in said if isinstance(each, Bound) and each.by == "driver"), None)
+    bounds = [each for each in said if isinstance(each, Bound)]
+    unknown = [each for each in said if isinstance(each, Remark)]
+    return HostCuda(host.name, driver.cuda if driver else None), bounds, unknown
+
+
+def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
+    driver = Driver.parse(host.driver)
+    if driver is None:
+        raise _bad(host, f"{host.driver!r} is not a driver version such as 550.54.15, as `nvidia-smi` prints it")
+    offered = cuda_of(driver)
+    if offered.cuda is not None:
+        yield Bound(host.name, "most", str(offered.cuda), "driver", f"driver {driver}")
+    if offered.reason is not None:
+        yield Remark(host.name, offered.reason)
+
+
+def _of_gpus(host: HostProfile) -> Iterator[Bound | Remark]:
+    for gpu in host.gpus:
+        if gpu.capability is None:
+            yield Remark(host.name, f"the compute capability of {gpu.name} is not known")
+            continue
+        known = architecture_of(_capability(host, gpu.capability))
+        if known is None:
+            yield Remark(host.name, f"no table knows compute capability {gpu.capability}, which {gpu.name} has")
+            continue
+        because = f"compute capability {gpu.capability} ({known.name})"
+        if known.last is not None:
+            yield Bound(host.name, "most", str(known.last), "gpu", because)
+        if known.first is not None:
+            yield Bound(host.name, "least", str(known.first), "gpu", because)
+
+
+def _capability(host: HostProfile, text: str) -> Capability:
+    try:
+        return Capability.parse(text)
+    except ValueError as error:
+        raise _bad(host, str(error)) from error
+
+
+def _bad(host: HostProfile, why: str) -> UsageError:
+    return UsageError(
+        f"host {host.name}: {why}",
+        hint="record it on that host: `mlship hosts record FILE` (docs/reference.md describes the format)",
+    )

@@ -1,0 +1,177 @@
+"""What a repository holds, each with the reason: framework, Python, model files, loader, server, sample.
+
+Everything is read and nothing is run. Where several candidates exist, one is chosen by a rule that is said aloud.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from mlship.init.found import Fact, Found, Server, Weights
+from mlship.init.frameworks import FRAMEWORKS, Clues, find_framework, tops
+from mlship.init.gpus import find_gpus
+from mlship.init.models import Asked, find_weights, served_strings
+from mlship.init.python_version import find_python
+from mlship.init.requirements import declared, from_imports, pyproject
+from mlship.init.servers import find_server
+from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable
+from mlship.init.tree import Tree, read_tree
+from mlship.project.commands import read_dockerfile
+from mlship.project.onnx_header import OnnxHeader, read_onnx
+
+_SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
+_GOLDENS = ("golden*.json", "expected*.json")
+_MODULES = 2_000
+_NUMERIC = {"numpy", "safetensors"}  # a loader that imports none of the frameworks may still load arrays
+
+
+def detect(repo: Path, model: str | None = None) -> Found:
+    """Look at a repository.
+
+    Args:
+        model: the model file to serve, where somebody chose one of several.
+
+    Raises:
+        UsageError: it is no folder, or cannot be read.
+    """
+    tree = read_tree(repo)
+    root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
+    modules = _modules(tree, root)
+    dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
+    server, notes = find_server(tree, modules, dockerfile)
+    loader = _loader(modules)
+    served = _served(modules, loader, server)
+    weights = find_weights(tree, Asked(served_strings(served), loader.value is not None, model))
+    needs = declared(tree)
+    sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
+    framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
+    gpus = find_gpus(tree, served, needs, dockerfile)
+    return Found(
+        name=_name(tree),
+        python=find_python(tree, dockerfile),
+        framework=framework,
+        evidence=evidence,
+        weights=weights,
+        loader=loader,
+        onnx=_single_onnx(tree, weights) if loader.value is None and server is None else None,
+        server=server,
+        sample=_json_file(tree, _SAMPLES, "sample input"),
+        golden=_json_file(tree, _GOLDENS, "recorded output"),
+        declared=needs,
+        imports=from_imports((name for module in served for name in module.imports), modules),
+        source=_source(tree, served, weights, server),
+        python_path=root if root and any(m.path.startswith(f"{root}/") for m in served) else None,
+        notes=(*notes, *_notes(tree, weights)),
+        gpus=gpus,
+    )
+
+
+def _modules(tree: Tree, root: str) -> dict[str, Module]:
+    paths = [path for path in tree.files if path.endswith(".py")][:_MODULES]
+    parsed = (parse_module(path, tree.text(path) or "", root if path.startswith(f"{root}/") else "") for path in paths)
+    return {module.name: module for module in parsed if module and module.name}
+
+
+def _loader(modules: Mapping[str, Module]) -> Fact:
+    """Only where the module reaches a framework: a `load()` that reads settings is no loader of a model."""
+    known = {name for framework in FRAMEWORKS for name in framework.imports} | _NUMERIC
+    found = [
+        (module, name)
+        for module in modules.values()
+        if is_served(module.path)
+        for name in module.loaders
+        if known & {top for reached in reachable([module.name or ""], modules) for top in tops(reached.imports)}
+    ]
+    found.sort(key=lambda f: (LOADERS.index(f[1]), f[0].path.count("/"), f[0].path))
+    if not found:
+        return Fact(None, f"no function {', '.join(LOADERS[:3])}, ... without arguments in the served code")
+    module, name = found[0]
+    others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (by name, then nearest to the root)"
+    return Fact(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
+
+
+def _served(modules: Mapping[str, Module], loader: Fact, server: Server | None) -> tuple[Module, ...]:
+    """What is imported by the loader and the server; where there is neither, all code that is no test or training."""
+    start = [*([loader.value.partition(":")[0]] if loader.value else []), *(server.modules if server else ())]
+    if start:
+        return reachable(start, modules)
+    return tuple(module for module in modules.values() if is_served(module.path))
+
+
+def _single_onnx(tree: Tree, weights: Weights) -> OnnxHeader | None:
+    return read_onnx(tree.root / weights.named[0]) if _is_onnx(weights) else None
+
+
+def _details(tree: Tree, weights: Weights) -> dict[str, str]:
+    headers = {file.path: read_onnx(tree.root / file.path) for file in weights.models if file.kind == "onnx"}
+    return {path: f" ({header})" for path, header in headers.items() if header}
+
+
+def _is_onnx(weights: Weights) -> bool:
+    return any(file.kind == "onnx" and file.path == weights.named[0] for file in weights.models if weights.named)
+
+
+def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Fact:
+    found = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
+    if not found:
+        return Fact(None, f"no {what}: no JSON file called {', '.join(patterns)}")
+    others = f"; not {', '.join(found[1:4])} (by name, then nearest to the root)" if len(found) > 1 else ""
+    return Fact(found[0], f"{found[0]}{others}")
+
+
+def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
+    """Files outside of tests first, then by the order of the patterns, then nearest to the root."""
+    order = [(("test" in path.lower(), index), path) for index, p in enumerate(patterns) for path in tree.files
+             if fnmatch(PurePosixPath(path).name.lower(), p)]  # fmt: skip
+    order.sort(key=lambda pair: pair[0])
+    yield from dict.fromkeys(path for _, path in order)
+
+
+def _is_json(tree: Tree, path: str) -> bool:
+    try:
+        return isinstance(json.loads(tree.text(path) or ""), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _source(tree: Tree, served: Sequence[Module], weights: Weights, server: Server | None) -> tuple[str, ...]:
+    """Top-level files and folders of the served code, and the files that it or its command names."""
+    paths = [module.path for module in served]
+    words = [*served_strings(served), *(server.command if server else ()), "gunicorn.conf.py"]
+    given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
+    folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]
+    tops_ = {path.split("/")[0] for path in paths} | set(folders)
+    extra = {path for path in given if path.split("/")[0] not in tops_ and not _covered(path, weights.named)}
+    return tuple(sorted(tops_ | extra))
+
+
+def _is_data(path: str) -> bool:
+    return not re.search(
+        r"(?i)(^|/)(readme|licen[cs]e|dockerfile|requirements|pyproject|setup)|\.(json5?lock|lock|md)$", path
+    )
+
+
+def _covered(path: str, named: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}/") for name in named)
+
+
+def _name(tree: Tree) -> str:
+    """The project's name in pyproject.toml, else the folder's, as an image name takes it."""
+    project = pyproject(tree).get("project")
+    named = project.get("name") if isinstance(project, dict) else None
+    text = named if isinstance(named, str) else tree.root.resolve().name
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
+
+
+def _notes(tree: Tree, weights: Weights) -> Iterator[str]:
+    for file in weights.refused:
+        what = (
+            "a pointer of Git LFS: run `git lfs pull`"
+            if file.kind == "lfs-pointer"
+            else f"refused: {file.kind}, which is code"
+        )
+        yield f"{file.path} is {what}"
+    if tree.cut:
+        yield f"the repository has more files than the {len(tree.files)} that were looked at"

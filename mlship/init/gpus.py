@@ -1,0 +1,124 @@
+"""Is the model meant for NVIDIA GPUs? By host files, requirements, the base image and what the served code asks for.
+
+Code that takes a GPU where there is one, and the CPU elsewhere, decides nothing: most training code says that, and an
+image for GPUs is gigabytes larger and proven on a GPU only. It is said, and a person decides.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from mlship.init.found import Gpus
+from mlship.init.requirements import Declared, conda
+from mlship.init.sources import Module
+from mlship.init.tree import Tree
+from mlship.project.commands import Dockerfile
+
+HOSTS = "hosts"
+# Of no use without a GPU. CUDA's own libraries (nvidia-*) are not here: PyPI's torch brings them for everybody, and
+# whoever froze an environment with it has them in requirements.txt.
+_ONLY_GPU = (
+    *("auto-gptq", "autoawq", "causal-conv1d", "cudf-cu*", "cuml-cu*", "cupy", "cupy-cuda*"),
+    *("dgl-cu*", "exllamav2", "faiss-gpu*", "flash-attn", "flashinfer-python", "jax-cuda*-plugin"),
+    *("mamba-ssm", "numba-cuda", "nvidia-dali-cuda*", "onnxruntime-gpu", "paddlepaddle-gpu", "pycuda", "sglang"),
+    *("tensorflow-gpu", "tensorrt", "tensorrt-cu*", "tensorrt-llm", "torch-tensorrt", "transformer-engine", "vllm"),
+    *("xformers",),
+)
+_EXTRAS = {"jax": "cuda*", "tensorflow": "and-cuda"}
+_CONDA = {"cudatoolkit", "pytorch-cuda", "pytorch-gpu", "tensorflow-gpu", "cuda-toolkit", "cuda-runtime"}
+_BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
+_SHOWN = 3
+
+
+def find_gpus(
+    tree: Tree, served: Sequence[Module], declared: Sequence[Declared], dockerfile: Dockerfile | None
+) -> Gpus:
+    """Whether the image is for GPUs, and what speaks for it.
+
+    Args:
+        served: the modules that the loader and the server import.
+    """
+    hosts = tuple(_host_files(tree))
+    code, note = _from_code(served)
+    evidence = (
+        *([f"{HOSTS}/ has {_count(hosts)}"] if hosts else []),
+        *_from_requirements(declared),
+        *_from_conda(tree),
+        *([f"the Dockerfile starts from {dockerfile.base}"] if dockerfile and _BASES.search(dockerfile.base) else []),
+        *code,
+    )
+    return Gpus(evidence, hosts, note)
+
+
+def _host_files(tree: Tree) -> Iterator[str]:
+    """Host files of `mlship hosts record`, by content."""
+    for path in tree.files:
+        if fnmatch(path, f"{HOSTS}/*.json") and path.count("/") == 1 and _is_host(tree.text(path) or ""):
+            yield path
+
+
+def _is_host(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and isinstance(value.get("driver"), str) and isinstance(value.get("gpus"), list)
+
+
+def _count(hosts: Sequence[str]) -> str:
+    return "1 host file" if len(hosts) == 1 else f"{len(hosts)} host files"
+
+
+def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
+    for file in declared:
+        named = sorted({name for line in file.lines if (name := _gpu_name(line))})
+        if named:
+            yield f"{file.origin} asks for {_listed(named)}"
+
+
+def _gpu_name(line: str) -> str | None:
+    """What a requirement line asks for, where that is for GPUs alone."""
+    try:
+        requirement = Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip())
+    except (InvalidRequirement, RecursionError):
+        return None
+    name = canonicalize_name(requirement.name)
+    extras = sorted(extra for extra in requirement.extras if fnmatch(extra, _EXTRAS.get(name, "")))
+    if extras:
+        return f"{name}[{','.join(extras)}]"
+    built = next((found[0] for spec in requirement.specifier if (found := re.search(r"\+cu\d+$", spec.version))), None)
+    if built:
+        return f"{name} built for CUDA ({built})"
+    return name if any(fnmatch(name, pattern) for pattern in _ONLY_GPU) else None
+
+
+def _from_conda(tree: Tree) -> Iterator[str]:
+    path, entries = conda(tree)
+    names = {re.split(r"[\s=<>!~]", entry.rpartition("::")[2], maxsplit=1)[0] for entry in entries
+             if isinstance(entry, str)}  # fmt: skip
+    if named := sorted(names & _CONDA):
+        yield f"{path} asks for {_listed(named)}"
+
+
+def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:
+    """Evidence, or a note where the code has another way; never both."""
+    uses = [(module.path, module.cuda) for module in served if module.cuda.named or module.cuda.insists]
+    if not uses:
+        return (), None
+    insisting = [path for path, use in uses if use.insists]
+    if insisting:
+        return (f"{insisting[0]} stops where there is no GPU",), None
+    named = [f"{path} says {_listed(use.named)}" for path, use in uses]
+    if not any(module.cuda.asks for module in served):
+        return tuple(named), None
+    note = f"{uses[0][0]} uses a GPU only where there is one, so this image is for the CPU; for GPUs add `gpu:` to "
+    return (), f"{note}mlship.yaml"
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

@@ -1,0 +1,128 @@
+"""The model files of a repository, by content; and those that its code names but that are not there."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from mlship.init.found import Weights
+from mlship.init.sources import Module
+from mlship.init.tree import Tree
+from mlship.project.formats import CODE, MODELS
+from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
+
+_NOT_MODELS = {"tests", "test", "docs", "doc", "data", "dataset", "datasets", "notebooks", "examples", "serving"}
+_TEXT_SUFFIXES = {
+    ".py",
+    ".md",
+    ".rst",
+    ".toml",
+    ".cfg",
+    ".ini",
+    ".yaml",
+    ".yml",
+    ".csv",
+    ".ipynb",
+    ".html",
+    ".in",
+    ".sh",
+}
+_MODEL_NAME = re.compile(r"[\w./-]+\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|pt|pth|bin|pkl|joblib)")
+_FILES = 2_000
+_BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What decides which model files matter.
+
+    Attributes:
+        strings: string constants of the code that loads.
+        loader: the repository loads its model itself.
+        model: the one that a person chose.
+    """
+
+    strings: frozenset[str]
+    loader: bool
+    model: str | None = None
+
+
+def find_weights(tree: Tree, asked: Asked) -> Weights:
+    """The model files and what model.weights should say of them."""
+    files = with_data_files(tree.root, list(_identified(tree)))
+    named_by_code = {PurePosixPath(text).name for text in asked.strings}
+    arrays = {f.path for f in files if f.kind in ("npy", "npz") and PurePosixPath(f.path).name in named_by_code}
+    models = tuple(f for f in files if f.kind in MODELS or f.path in arrays)
+    refused = tuple(f for f in files if f.kind in CODE or f.kind == "lfs-pointer")
+    absent = tuple(_absent(tree, asked.strings, {PurePosixPath(f.path).name for f in files}))
+    if asked.loader or not models:
+        named = _grouped(tree, models or refused, files)
+        folders = () if named else tuple(path for path in absent if "." not in path)
+        why = "the model files that the code can load" if named or folders else "no model file was found, by content"
+        return Weights(models, refused, named or folders, absent, (), why)
+    return _one_of(tree, models, refused, asked.model)
+
+
+def served_strings(modules: Iterable[Module]) -> frozenset[str]:
+    """String constants of some modules."""
+    return frozenset(text for module in modules for text in module.strings if 0 < len(text) < 200)
+
+
+def _identified(tree: Tree) -> Iterator[WeightFile]:
+    candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path))]
+    for path in candidates[:_FILES]:
+        try:
+            yield weight_file(tree.root, path)
+        except OSError:
+            continue
+
+
+def _could_be_model(path: PurePosixPath) -> bool:
+    beside = any(part.lower() in _NOT_MODELS for part in path.parts[:-1])
+    return not (beside or path.suffix.lower() in _TEXT_SUFFIXES or path.name.startswith("."))
+
+
+def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], asked: str | None) -> Weights:
+    """Without a loader the server loads one ONNX model: the one asked for, called model.onnx, or the largest."""
+    onnx = sorted(
+        (f for f in models if f.kind == "onnx"),
+        key=lambda f: (f.path != asked, PurePosixPath(f.path).name != "model.onnx", f.path.count("/"), -f.size, f.path),
+    )
+    if not onnx:
+        named = tuple(f.path for f in models)
+        return Weights(tuple(models), refused, named, (), (), "the model files; nothing in the repository loads them")
+    data = tuple(external_files(tree.root, onnx[0].path))
+    named = (onnx[0].path, *(path for path in data if path in tree))
+    absent = tuple(path for path in data if path not in tree)
+    choices = tuple(f.path for f in onnx) if len(onnx) > 1 else ()
+    why = (
+        "the one that was asked for"
+        if asked
+        else "called model.onnx, nearest to the root, or the largest, in this order"
+    )
+    return Weights(tuple(models), refused, named, absent, choices, why if choices else "the one ONNX model")
+
+
+def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile]) -> tuple[str, ...]:
+    """Folders where all that is in them belongs to the model (a tokenizer, labels), else the files one by one."""
+    kinds = {f.path: f.kind for f in files}
+    names: dict[str, None] = {}
+    for file in wanted:
+        folder = str(PurePosixPath(file.path).parent)
+        inside = tree.below(folder)
+        whole = folder != "." and len(inside) > 1 and all(kinds.get(path) in _BESIDE for path in inside)
+        names[folder if whole else file.path] = None
+    outer = tuple(name for name in names if not any(name.startswith(f"{other}/") for other in names))
+    return tuple(sorted(outer))
+
+
+def _absent(tree: Tree, strings: frozenset[str], present: set[str]) -> Iterator[str]:
+    """Folders that git ignores and files named like models, where the code names them and they are not here."""
+    for line in (tree.text(".gitignore") or "").splitlines():
+        folder = line.strip().strip("/")
+        named = any(text == folder or text.startswith(f"{folder}/") for text in strings)
+        if folder and named and "*" not in folder and not tree.below(folder) and folder not in tree:
+            yield folder
+    yield from sorted(
+        text for text in strings if _MODEL_NAME.fullmatch(text) and PurePosixPath(text).name not in present
+    )

@@ -1,0 +1,147 @@
+"""The server that a repository already has: its command, its port, its routes. Pure but for reading the tree."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from mlship.init.found import Routes, Server
+from mlship.init.sources import App, Module, Route, is_served, reachable
+from mlship.init.tree import Tree
+from mlship.project.commands import (
+    PORT,
+    Dockerfile,
+    exec_form,
+    for_app,
+    is_server,
+    listening,
+    port_of,
+    procfile_web,
+    program,
+)
+from mlship.project.config import names_musl
+
+LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/healthz", "/health", "/healthcheck", "/ping", "/")
+READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/healthz", "/health", "/healthcheck", "/ping")
+PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
+_USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
+_FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
+
+
+def find_server(
+    tree: Tree, modules: Mapping[str, Module], dockerfile: Dockerfile | None
+) -> tuple[Server | None, tuple[str, ...]]:
+    """The server and how it is started, and what to say about it; None where the repository has none.
+
+    The command comes from the Procfile, else from the Dockerfile, else from the kind of the app object.
+    """
+    apps = _apps(modules)
+    notes = [*_other_apps(apps), *_unusable(tree, dockerfile)]
+    chosen = _command(tree, dockerfile, apps)
+    if chosen is None:
+        return None, tuple(notes)
+    command, why = chosen
+    named = port_of(command) or (dockerfile.port if dockerfile else None)
+    asked = named or PORT
+    port = asked if 1024 < asked <= 65535 else PORT
+    if port != asked:
+        notes.append(f"port {asked} needs root, which the image is not: {port} stands in mlship.yaml instead")
+    command = listening(command, port)
+    if not named and port_of(command) is None:
+        notes.append(f"the command names no port: serve.port says {port}; correct it if the server listens elsewhere")
+    entries = _named_modules(command, modules) or [m.name or "" for m, _ in apps[:1]]
+    served = reachable(entries, modules)
+    server = Server(
+        kind=apps[0][1].kind if apps else command[0],
+        path=modules[entries[0]].path if entries else why.rpartition(" ")[2].rstrip("."),
+        command=command,
+        port=port,
+        routes=find_routes([route for module in served for route in module.routes]),
+        modules=tuple(module.name for module in served if module.name),
+        needs=_needs(command, apps),
+        why=why,
+    )
+    return server, (*notes, *_missing_routes(server))
+
+
+def find_routes(routes: Sequence[Route]) -> Routes:
+    """Which routes tell that it lives, that it is ready, and which one predicts."""
+    get = [route.path for route in routes if "GET" in route.methods]
+    post = [
+        route.path for route in routes if "POST" in route.methods and "{" not in route.path and "<" not in route.path
+    ]
+    alike = [path for path in post if any(word.strip("/") in path for word in PREDICT)]
+    return Routes(
+        live=next((path for path in LIVE if path in get), None),
+        ready=next((path for path in READY if path in get), None),
+        predict=next((path for path in PREDICT if path in post), None) or next(iter([*alike, *post]), None),
+    )
+
+
+def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
+    """Nearest to the root first, then the usual file names, then objects before factories."""
+    found = [(module, app) for module in modules.values() if is_served(module.path) for app in module.apps]
+    return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), f[1].factory, f[0].path, f[1].name))
+
+
+def _rank(path: str) -> int:
+    stem = PurePosixPath(path).stem
+    return _USUAL.index(stem) if stem in _USUAL else len(_USUAL)
+
+
+def _command(
+    tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]
+) -> tuple[tuple[str, ...], str] | None:
+    web = procfile_web(tree.text("Procfile") or "")
+    if web and (command := exec_form([web])):
+        return command, "the web line of the Procfile"
+    if dockerfile and (command := exec_form(dockerfile.command)) and (apps or is_server(command)):
+        return command, "the command of the Dockerfile"
+    for module, app in apps[:1]:
+        how = "a function that makes" if app.factory else "the object"
+        why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
+        return for_app(app.kind, f"{module.name}:{app.name}", factory=app.factory), why
+    return None
+
+
+def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
+    """Commands that only a shell could run, and bases that mlship does not build on."""
+    web = procfile_web(tree.text("Procfile") or "")
+    if web and not exec_form([web]):
+        yield f"the Procfile's web line needs a shell, so it was not taken over: {web[:200]}"
+    if dockerfile and dockerfile.command and not exec_form(dockerfile.command):
+        yield "the Dockerfile's command needs a shell, so it was not taken over"
+    if dockerfile and names_musl(dockerfile.base):
+        yield f"the Dockerfile builds on {dockerfile.base}; mlship on Debian slim, where ML wheels install as they are"
+    if dockerfile:
+        yield "the Dockerfile stays as it is; mlship renders its own and does not use it"
+
+
+def _other_apps(apps: Sequence[tuple[Module, App]]) -> Iterator[str]:
+    if len(apps) > 1:
+        others = ", ".join(f"{module.name}:{app.name}" for module, app in apps[1:4])
+        yield f"there are {len(apps)} server objects; the one nearest to the root was taken, not {others}"
+
+
+def _named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> list[str]:
+    """Modules that a command names: `app:app`, `-m app`, `app.py`."""
+    names = [re.sub(r"(:.*|\.py)$", "", word).replace("/", ".") for word in command]
+    return [name for name in names if name in modules]
+
+
+def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[str, ...]:
+    name = program(command)
+    started = [command[2]] if name.startswith("python") and "-m" in command[1:2] and len(command) > 2 else [name]
+    programs = [name for name in started if is_server([name]) and name not in _FOUNDATIONS]
+    names = ["waitress" if name == "waitress-serve" else name for name in programs]
+    return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))
+
+
+def _missing_routes(server: Server) -> Iterator[str]:
+    routes = server.routes
+    if routes.predict is None:
+        yield "no POST route was found in the server: set serve.predict in mlship.yaml to the one that predicts"
+    if routes.live is None or routes.ready is None:
+        yield (
+            "no health route was found in the server: add a GET route that answers 200 once the model is loaded, "
+            "and name it in serve.live and serve.ready"
+        )

@@ -1,0 +1,219 @@
+"""Python sources, read and never run: imports, server objects, routes and loaders."""
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, TypeAlias
+
+from mlship.init.cuda_code import CudaUse, read_cuda
+
+AppKind: TypeAlias = Literal["fastapi", "flask"]
+
+LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
+_FACTORIES = ("create_app", "make_app", "get_app", "build_app")
+_CONSTRUCTORS: dict[str, AppKind] = {"FastAPI": "fastapi", "Flask": "flask"}
+_VERBS = {"get", "post", "put"}
+_NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
+_SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "benchmarks", "examples", "tools"}
+
+
+@dataclass(frozen=True)
+class App:
+    """A server object, or a function that makes one."""
+
+    kind: AppKind
+    name: str
+    factory: bool
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path that a decorator serves; methods in upper case."""
+
+    path: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file.
+
+    Attributes:
+        name: dotted, as seen from the folder that `python` starts in; None where no import could name it.
+        imports: absolute dotted names, `from a import b` as both a and a.b.
+        strings: the string constants in it.
+        cuda: whether it asks for a GPU.
+    """
+
+    path: str
+    name: str | None
+    imports: frozenset[str]
+    apps: tuple[App, ...]
+    routes: tuple[Route, ...]
+    loaders: tuple[str, ...]
+    strings: frozenset[str]
+    cuda: CudaUse
+
+
+def parse_module(path: str, text: str, root: str = "") -> Module | None:
+    """A source file as a value; None where it is no Python.
+
+    Args:
+        root: the folder that modules are found from: "" or "src".
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in their code is not our user's business now
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    name = _module_name(path, root)
+    nodes = tuple(_walk(tree))
+    return Module(
+        path=path,
+        name=name,
+        imports=frozenset(_imports(nodes, name or "", package=path.endswith("/__init__.py"))),
+        apps=tuple(_apps(tree.body)),
+        routes=tuple(_routes(nodes)),
+        loaders=tuple(_loaders(tree.body)),
+        strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
+        cuda=read_cuda(nodes),
+    )
+
+
+def is_served(path: str) -> bool:
+    """Whether a source file could be part of what is served: no test, training script, notebook or tool."""
+    parts = PurePosixPath(path)
+    stem = parts.stem.lower()
+    side = any(part.lower() in _SIDE_FOLDERS for part in parts.parts[:-1])
+    return not (side or stem.startswith(_NOT_SERVED) or stem.endswith("_test"))
+
+
+def reachable(start: Iterable[str], modules: Mapping[str, Module]) -> tuple[Module, ...]:
+    """The modules that importing `start` imports, themselves included, in order of their paths."""
+    seen: dict[str, Module] = {}
+    waiting = list(start)
+    while waiting:
+        name = waiting.pop()
+        module = modules.get(name)
+        if module is None or name in seen:
+            continue
+        seen[name] = module
+        parents = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
+        waiting += [*parents, *module.imports]
+    return tuple(sorted(seen.values(), key=lambda module: module.path))
+
+
+def _module_name(path: str, root: str) -> str | None:
+    inside = path.removeprefix(f"{root}/") if root else path
+    parts = inside.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join(parts) if all(part.isidentifier() for part in parts) else None
+
+
+def _walk(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every node but those that only type checkers see."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _imports(nodes: tuple[ast.AST, ...], name: str, *, package: bool) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, name, package=package)
+            yield base
+            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names if alias.name != "*")
+
+
+def _absolute(node: ast.ImportFrom, name: str, *, package: bool) -> str:
+    """`from ..a import b` in x.y.z means x.a."""
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".")
+    kept = parts[: max(len(parts) - node.level + package, 0)]
+    return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+def _apps(body: list[ast.stmt]) -> Iterator[App]:
+    for statement in body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and (kind := _constructed(statement.value)):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            yield from (App(kind, target.id, factory=False) for target in targets if isinstance(target, ast.Name))
+        elif isinstance(statement, ast.FunctionDef) and statement.name in _FACTORIES and not _required(statement):
+            kinds = [kind for node in ast.walk(statement) if (kind := _constructed(node))]
+            yield from (App(kind, statement.name, factory=True) for kind in kinds[:1])
+
+
+def _constructed(node: ast.AST | None) -> AppKind | None:
+    return _CONSTRUCTORS.get(_last_name(node.func)) if isinstance(node, ast.Call) else None
+
+
+def _last_name(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def _required(function: ast.FunctionDef) -> bool:
+    arguments = function.args
+    positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+    return positional > 0 or None in arguments.kw_defaults
+
+
+def _loaders(body: list[ast.stmt]) -> Iterator[str]:
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef) and statement.name in LOADERS and not _required(statement):
+            yield statement.name
+
+
+def _routes(nodes: tuple[ast.AST, ...]) -> Iterator[Route]:
+    prefix = _router_prefix(nodes)
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (route for decorator in node.decorator_list if (route := _route(decorator, prefix)))
+
+
+def _router_prefix(nodes: tuple[ast.AST, ...]) -> dict[str, str]:
+    """Prefix by the name of a router: `router = APIRouter(prefix="/v1")`."""
+    return {
+        target.id: prefix
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for keyword in node.value.keywords
+        if keyword.arg in ("prefix", "url_prefix") and (prefix := _string(keyword.value))
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _route(decorator: ast.expr, prefixes: Mapping[str, str]) -> Route | None:
+    match decorator:
+        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=[first, *_], keywords=keywords):
+            path = _string(first)
+        case _:
+            return None
+    if path is None or (verb not in _VERBS and verb not in ("route", "api_route")):
+        return None
+    named = [_strings(keyword.value) for keyword in keywords if keyword.arg == "methods"]
+    methods = (verb.upper(),) if verb in _VERBS else named[0] if named else ("GET",)
+    return Route(prefixes.get(_last_name(owner), "") + path, methods)
+
+
+def _string(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _strings(node: ast.expr) -> tuple[str, ...]:
+    elements = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else []
+    return tuple(text.upper() for element in elements if (text := _string(element)))

@@ -1,0 +1,215 @@
+"""A diagnosis for people: the verdict first, then cause, fix, evidence, and what was well. 80 columns."""
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
+
+from mlship.doctor.diagnose import Cause, Diagnosis, Examined, Probed, Unexplained
+from mlship.doctor.finding import LAYERS, Decider, Finding
+from mlship.doctor.rules.base import Rule
+from mlship.report.doctor.words import (
+    AS_ROOT,
+    SIGNS,
+    Numbered,
+    cause_head,
+    command_lines,
+    follows,
+    not_read,
+    numbered,
+    root_would_add,
+    stands_for,
+    tally,
+    verdict_line,
+    verdict_notes,
+)
+
+WIDTH = 80
+_COMMAND = " " * 8  # nothing else stands on the line of a command, so that it can be copied
+_STYLES = {"PROBLEM": "bold red", "HEALTHY": "bold green", "NO NVIDIA GPU": "bold", "CANNOT TELL": "bold yellow"}
+
+
+def show_diagnosis(diagnosis: Diagnosis, *, verbose: bool) -> None:
+    """Print it on stdout. Where there are colours, they only repeat what the words say."""
+    from mlship.console import out
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to say nothing
+    coloured = sys.stdout.isatty() or "FORCE_COLOR" in os.environ
+    for line in diagnosis_text(diagnosis, verbose=verbose).splitlines():
+        style = next((style for start, style in _STYLES.items() if line.startswith(start)), None)
+        out(line, style=style if coloured else None)
+
+
+def diagnosis_text(diagnosis: Diagnosis, *, verbose: bool = False) -> str:
+    """The whole report. What a terminal would obey, or not show, is left out."""
+    lines = _lines(diagnosis, verbose=verbose)
+    return "".join("".join(filter(str.isprintable, line)) + "\n" for line in lines)
+
+
+def story_text(rule: Rule) -> str:
+    """The long story of one diagnosis, with its source."""
+    told_apart = [f"  {name}" for name in rule.rivals]
+    blocks = [
+        [f"{rule.id}: {rule.title}", f"layer: {rule.layer}"],
+        textwrap.wrap(rule.story, WIDTH),
+        ["Facts that it needs", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.needs)],
+        ["Never at the same time as", *told_apart] if told_apart else [],
+        ["Sources", *(f"  {source}" for source in rule.source)],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def stories_text(rules: Iterable[Rule]) -> str:
+    """Every diagnosis by its layer, the lowest first."""
+    by_layer = {
+        layer: sorted((rule for rule in rules if rule.layer == layer), key=lambda rule: rule.id) for layer in LAYERS
+    }
+    lines = [line for layer, found in by_layer.items() if found for line in ("", layer, *_titles(found))]
+    return "\n".join(["Diagnoses by layer; mlship doctor explain ID tells the story of one.", *lines]) + "\n"
+
+
+def _titles(rules: list[Rule]) -> Iterator[str]:
+    for rule in rules:
+        yield f"  {rule.id}"
+        yield from _wrapped("      ", rule.title)
+
+
+def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
+    yield from _hanging("", verdict_line(diagnosis))
+    for note in verdict_notes(diagnosis):
+        yield from _wrapped("", note)
+    for number, cause in enumerate(diagnosis.causes):
+        yield ""
+        yield from _hanging("", cause_head(diagnosis, number))
+        yield from _cause(cause)
+    for unexplained in diagnosis.unexplained:
+        yield ""
+        yield from _unexplained(unexplained)
+    yield from _well(diagnosis)
+    yield from _not_read(diagnosis)
+    yield from _bugs(diagnosis)
+    yield ""
+    yield tally(diagnosis)
+    if verbose:
+        yield from _everything(diagnosis)
+
+
+def _cause(cause: Cause) -> Iterator[str]:
+    finding = cause.finding
+    yield from _wrapped("  ", finding.cause)
+    yield from _fix(finding)
+    yield ""
+    yield "  Evidence"
+    for item in finding.evidence:
+        yield from _hanging("    ", f"{item.fact}: {item.value}")
+    if below := follows(cause):
+        yield ""
+        yield "  What follows from it"
+        for text in below:
+            yield from _hanging("    ", text)
+    if finding.decides:
+        yield ""
+        yield from _deciders("What would make it certain", finding.decides)
+    yield ""
+    yield "  To read more"
+    yield f"{_COMMAND}mlship doctor explain {finding.id}"
+
+
+def _fix(finding: Finding) -> Iterator[str]:
+    yield ""
+    yield "  Fix"
+    for item in numbered(finding.fix):
+        yield from _step(item)
+    if said := stands_for(finding):
+        yield from _wrapped("    ", f"({said})")
+
+
+def _step(item: Numbered) -> Iterator[str]:
+    yield from _hanging("    ", f"{item.number}{item.step.say}")
+    yield from (f"{_COMMAND}{command}" for command in command_lines(item.step))
+
+
+def _deciders(head: str, deciders: tuple[Decider, ...]) -> Iterator[str]:
+    yield f"  {head}"
+    for item in deciders:
+        yield from _hanging("    ", item.fact)
+        yield f"{_COMMAND}{item.command}"
+
+
+def _unexplained(unexplained: Unexplained) -> Iterator[str]:
+    symptom = unexplained.symptom
+    yield from _hanging("", f"Not explained: {symptom.where}: {symptom.seen} [{symptom.id}]")
+    yield from _wrapped("  ", "No known cause fits what was seen, or a fact that would show it is lacking.")
+    yield from _deciders("What would tell its causes apart", unexplained.decides)
+
+
+def _well(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.healthy:
+        yield ""
+        yield "What is well"
+        for check in diagnosis.healthy:
+            yield from _wrapped(f"  {SIGNS['fine']} ", check.seen)
+
+
+def _not_read(diagnosis: Diagnosis) -> Iterator[str]:
+    if lines := not_read(diagnosis):
+        yield ""
+        yield "What could not be read"
+        for line in lines:
+            yield from _hanging("  ", line)
+    if root_would_add(diagnosis):
+        yield "  Root could read some of it; on that machine:"
+        yield f"{_COMMAND}{AS_ROOT}"
+
+
+def _bugs(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.bugs:
+        yield ""
+        yield "Bugs of mlship, please report them"
+        for bug in diagnosis.bugs:
+            yield from _hanging("  ", bug)
+
+
+def _everything(diagnosis: Diagnosis) -> Iterator[str]:
+    yield ""
+    yield f"Every check: {SIGNS['found']} found, {SIGNS['fine']} not so here, {SIGNS['not looked']} a fact is lacking"
+    for examined in diagnosis.examined:
+        yield from _examined(examined)
+    if diagnosis.probes:
+        yield ""
+        yield "Every probe"
+        for probe in diagnosis.probes:
+            yield from _hanging("  ", _probed(probe))
+
+
+def _examined(examined: Examined) -> Iterator[str]:
+    lacking = f" (not known: {examined.why})" if examined.outcome == "not looked" else ""
+    yield from _hanging(f"  {SIGNS[examined.outcome]} ", f"{examined.id}{lacking}")
+
+
+def _probed(probe: Probed) -> str:
+    took = None if probe.seconds is None else f"{probe.seconds:.3f} s"
+    return f"{probe.name}: {', '.join(filter(None, (took, probe.problem))) or 'no answer'}"
+
+
+def _hanging(start: str, text: str) -> Iterator[str]:
+    """Wrapped, the lines after the first a little further in, so that one sees where the next item begins."""
+    return _fill(start, " " * (len(start) + 2), text)
+
+
+def _wrapped(start: str, text: str) -> Iterator[str]:
+    return _fill(start, " " * len(start), text)
+
+
+def _fill(first: str, rest: str, text: str) -> Iterator[str]:
+    """Paths stay whole, however long they are."""
+    yield from textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

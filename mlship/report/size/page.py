@@ -1,0 +1,164 @@
+"""Where an image's bytes are, as one page that needs nothing else: a map of them, and the tables."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlship.render import render
+from mlship.report.size import words
+from mlship.report.size.treemap import Rect, squarify
+from mlship.size.report import SORTS, Part, SizeReport, Sort
+from mlship.units import size
+
+FRAME = Rect(0, 0, 1200, 640)
+_LETTER = 6.9  # width of an average letter of the labels, in the map's units
+_LINE = 15.0
+_MARGIN = 6.0
+_SMALLEST = 0.0004  # of the map: parts below it are one tile together
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The bytes of one sort in a tile; `label` is empty where the tile's own stands, or there is no room."""
+
+    rect: Rect
+    sort: Sort | None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part in the map.
+
+    Attributes:
+        hint: what a pointer on it shows.
+        labels: what fits into it, line by line.
+    """
+
+    group: str
+    rect: Rect
+    hint: str
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """What a tile stands for, before it has a place."""
+
+    name: str
+    title: str
+    bytes: int
+    hint: str
+    sorts: tuple[tuple[Sort, int], ...] = ()
+
+
+def size_page(report: SizeReport) -> str:
+    """The page. What comes from the image is text in it, never markup."""
+    page = render(
+        "size.html.j2",
+        report=report,
+        words=words,
+        size=size,
+        frame=FRAME,
+        tiles=tuple(tiles(report)),
+        borders=tuple(frame for _, _, frame in _frames(report)),
+        groups=words.groups(report),
+        sorts=SORTS,
+    )
+    return "".join(character for character in page if character == "\n" or character.isprintable())
+
+
+def tiles(report: SizeReport) -> Iterator[Tile]:
+    """The whole image: a tile's area is its unpacked bytes, and the tiles of a group lie together."""
+    for group, inside, frame in _frames(report):
+        rects = squarify([each.bytes for each in inside], frame)
+        yield from (_tile(group, each, rect) for each, rect in zip(inside, rects, strict=True) if rect.area)
+
+
+def _frames(report: SizeReport) -> Iterator[tuple[str, list[_Bytes], Rect]]:
+    """Each group with its parts and its place, the largest first."""
+    groups: list[tuple[str, list[_Bytes]]] = [(group, _bytes_of(report, group)) for group, _, _ in words.groups(report)]
+    if report.totals.hidden:
+        hidden = report.totals.hidden
+        groups.append(("hidden", [_Bytes("hidden", "hidden", hidden, "replaced or removed by later layers")]))
+    groups.sort(key=lambda pair: -sum(each.bytes for each in pair[1]))
+    frames = squarify([sum(each.bytes for each in inside) for _, inside in groups], FRAME)
+    for (group, inside), frame in zip(groups, frames, strict=True):
+        yield group, inside, frame
+
+
+def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
+    """The parts of a group, the small ones together."""
+    least = _SMALLEST * report.totals.unpacked
+    parts = [part for part in report.parts if part.group == group]
+    found = [_part(part) for part in parts if part.bytes >= least]
+    small = [part for part in parts if 0 < part.bytes < least]
+    if small:
+        total = sum(part.bytes for part in small)
+        found.append(
+            _Bytes(
+                f"{len(small)} more",
+                f"{len(small)} smaller ones",
+                total,
+                ", ".join(words.title(part) for part in small[:20]),
+            )
+        )
+    return sorted(found, key=lambda each: -each.bytes)
+
+
+def _part(part: Part) -> _Bytes:
+    sorts = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
+    sorts.sort(key=lambda pair: -pair[1])
+    return _Bytes(
+        part.name, words.title(part), part.bytes, f"{part.files:,} files: {words.sorts_line(part)}", tuple(sorts)
+    )
+
+
+def _tile(group: str, each: _Bytes, rect: Rect) -> Tile:
+    areas = squarify([count for _, count in each.sorts], rect)
+    cells = [
+        Cell(area, sort, "" if area.x == rect.x and area.y == rect.y else _cell_label(sort, count, area))
+        for area, (sort, count) in zip(areas, each.sorts, strict=True)
+        if area.area
+    ]
+    return Tile(
+        group=group,
+        rect=rect,
+        hint=f"{each.title}: {size(each.bytes)} unpacked ({each.hint})",
+        labels=tuple(_labels(each, rect)),
+        cells=tuple(cells or [Cell(rect, None)]),
+    )
+
+
+def _cell_label(sort: Sort, count: int, rect: Rect) -> str:
+    letters = _letters(rect)
+    fitting = (
+        text for text in (f"{words.SORT_WORDS[sort]} {size(count)}", words.SORT_WORDS[sort]) if len(text) <= letters
+    )
+    return next(fitting, "") if rect.height >= _LINE + 2 * _MARGIN else ""
+
+
+def _letters(rect: Rect) -> int:
+    """How many stand in one line of it."""
+    return int((rect.width - 2 * _MARGIN) / _LETTER)
+
+
+def _labels(each: _Bytes, rect: Rect) -> Iterator[str]:
+    """The title, cut where it must be, and the size below it; nothing where it could not be read."""
+    letters = _letters(rect)
+    if rect.height < _LINE + _MARGIN:
+        return
+    title = each.title if len(each.title) <= letters else _fit(each.name, letters)
+    if title:
+        yield title
+        if rect.height >= 2 * _LINE + _MARGIN and len(size(each.bytes)) <= letters:
+            yield size(each.bytes)
+
+
+def _fit(title: str, letters: int) -> str:
+    """A path keeps its end, everything else its start."""
+    if len(title) <= letters:
+        return title
+    if letters < 4:
+        return ""
+    return f"…{title[1 - letters :]}" if title.startswith("/") else f"{title[: letters - 1]}…"

@@ -1,0 +1,188 @@
+"""Where an image's bytes are, on the screen: the totals first, then groups, parts, layers and waste."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from mlship.console import clean
+from mlship.report.size import words
+from mlship.size.report import Comparison, Part, SizeReport
+from mlship.units import size
+
+WIDTH = 100
+NARROWEST = 60
+_BAR = 24
+_MOST_ROWS = 20
+_MOST_WASTES = 8
+_SMALL = 0.01  # of the image: parts below it are one line together
+
+
+def show_size(report: SizeReport, *, verbose: bool = False) -> None:
+    """Print the report on stdout, as wide as the terminal is."""
+    from mlship.console import out
+
+    for line in size_text(report, terminal_width(), verbose=verbose).splitlines():
+        heading = bool(line) and not line.startswith(" ")
+        out(line, style="bold" if heading else None)
+
+
+def terminal_width() -> int:
+    """Of the terminal that stdout is; WIDTH where it is none."""
+    import shutil
+    import sys
+
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    return max(NARROWEST, min(columns, 140))
+
+
+def size_text(report: SizeReport, width: int = WIDTH, *, verbose: bool = False) -> str:
+    """The whole report.
+
+    Args:
+        verbose: every part and every change, however small.
+    """
+    lines = [_cut(clean(line).replace("\n", " "), width) for line in _lines(report, width, verbose=verbose)]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
+    yield f"{report.image} ({report.platform}): {words.headline(report)}"
+    yield f"  {words.counted(report)}"
+    yield from _wrapped(words.base_line(report.base), width)
+    if report.totals.hidden:
+        yield f"  {size(report.totals.hidden)} of it is hidden: later layers replace or remove it"
+    yield from _groups(report, _BAR if width >= 80 else _BAR // 2)
+    yield from _parts(report, verbose=verbose)
+    yield from _layers(report)
+    yield from _waste(report, width, verbose=verbose)
+    if report.unknown:
+        yield ""
+        yield "Not known"
+        for line in report.unknown:
+            yield from _wrapped(line, width)
+    if report.against is not None:
+        yield from _against(report, report.against, verbose=verbose)
+
+
+def _groups(report: SizeReport, longest: int) -> Iterator[str]:
+    rows = words.groups(report)
+    yield ""
+    yield "What for (unpacked)"
+    total, most = report.totals.unpacked, max((count for _, count, _ in rows), default=0)
+    for group, count, files in rows:
+        bar = "█" * round(longest * count / most) if most else ""
+        yield (
+            f"  {words.GROUPS[group]:<20} {size(count):>8} {words.share(count, total):>5}  "
+            f"{bar or '▏':<{longest}}  {words.number(files, 'file')}"
+        )
+
+
+def _parts(report: SizeReport, *, verbose: bool) -> Iterator[str]:
+    total = report.totals.unpacked
+    shown, rest = _folded(report.parts, total, verbose=verbose)
+    yield ""
+    yield "What (unpacked, the largest first)"
+    rows = [
+        (words.title(part), size(part.bytes), words.share(part.bytes, total), words.GROUPS[part.group],
+         words.sorts_line(part)) for part in shown
+    ]  # fmt: skip
+    if rest:
+        left = sum(part.bytes for part in rest)
+        rows.append((f"{len(rest)} smaller ones", size(left), words.share(left, total), "", "-v names them"))
+    yield from _table(rows, right={1, 2})
+
+
+def _folded(parts: Sequence[Part], total: int, *, verbose: bool) -> tuple[Sequence[Part], Sequence[Part]]:
+    """Those worth a line, and the small rest."""
+    if verbose:
+        return parts, ()
+    worth = [part for part in parts[:_MOST_ROWS] if part.bytes >= _SMALL * total]
+    rest = parts[len(worth) :]
+    return (worth, rest) if len(rest) > 1 else (parts, ())
+
+
+def _layers(report: SizeReport) -> Iterator[str]:
+    yield ""
+    yield "Layers (the lowest first)"
+    rows = [("", "to pull", "unpacked", "files", "")]
+    rows.extend(
+        (
+            str(number),
+            words.amount(layer.compressed),
+            size(layer.unpacked),
+            f"{layer.files:,}",
+            ("base: " if layer.base else "") + words.step(layer),
+        )
+        for number, layer in enumerate(report.layers, 1)
+    )
+    yield from _table(rows, right={0, 1, 2, 3})
+
+
+def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
+    yield ""
+    if not report.waste:
+        yield "Nothing was found that is there for nothing."
+        return
+    total = sum(waste.bytes for waste in report.waste)
+    yield f"What may not be needed: up to {size(total)} unpacked"
+    all_of_them = verbose or len(report.waste) == _MOST_WASTES + 1
+    shown = report.waste if all_of_them else report.waste[:_MOST_WASTES]
+    for waste in shown:
+        yield from _wrapped(f"{size(waste.bytes):>8}  {waste.what}", width, hang=12)
+        yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=15)
+        yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
+    if more := report.waste[len(shown) :]:
+        yield f"  {size(sum(waste.bytes for waste in more)):>8}  in {len(more)} smaller ones; -v names them"
+
+
+def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> Iterator[str]:
+    yield ""
+    pull, unpacked = words.signed(comparison.compressed), words.signed(comparison.unpacked)
+    yield f"Against {comparison.other}: {pull} to pull in all, {unpacked} unpacked"
+    yield f"  {words.pull_line(comparison)}"
+    yield from _pulled(report, comparison)
+    shown = comparison.changes if verbose else comparison.changes[:_MOST_ROWS]
+    rows = [
+        (words.signed(change.grown), change.name, words.how_changed(change), words.GROUPS[change.group])
+        for change in shown
+    ]
+    more = comparison.changes[len(shown) :]
+    if more:
+        rows.append((words.signed(sum(change.grown for change in more)), f"{len(more)} smaller changes", "", ""))
+    if not rows:
+        yield "  no part has changed its size or its version"
+    yield from _table(rows, right={0})
+
+
+def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
+    """The layers that are to be pulled, the largest first."""
+    pulled = [(number, report.layers[number - 1]) for number in comparison.pulled]
+    pulled.sort(key=lambda pair: (-(pair[1].compressed or pair[1].unpacked), pair[0]))
+    rows = [(words.amount(layer.compressed), f"layer {number}", words.step(layer)) for number, layer in pulled]
+    if len(rows) > _MOST_ROWS:
+        rows[_MOST_ROWS:] = [("", f"{len(rows) - _MOST_ROWS} more", "")]
+    if rows:
+        yield from _table(rows, right={0})
+        yield "  what changed (unpacked)"
+
+
+def _table(rows: Sequence[tuple[str, ...]], right: set[int]) -> Iterator[str]:
+    rows = [tuple(clean(cell) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield f"  {'  '.join(cells)}".rstrip()
+
+
+def _wrapped(text: str, width: int, hang: int = 2) -> Iterator[str]:
+    """Two columns in, as are the lines that follow, and these `hang` - 2 more."""
+    yield from textwrap.wrap(
+        clean(text), width, initial_indent="  ", subsequent_indent="  " + " " * (hang - 2),
+        break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -1,0 +1,93 @@
+"""What the model's answer to its sample proves. Pure."""
+
+from mlship.smoke import output
+from mlship.smoke.events import Output
+from mlship.smoke.judge.checks import failed, passed, skipped, warned
+from mlship.smoke.result import Check
+from mlship.smoke.spec import SmokeSpec
+
+_NO_SHAPE = "mlship.yaml declares no shape"
+_NO_GOLDEN = "mlship.yaml names no recorded answer"
+
+
+def answer_checks(answer: Output, spec: SmokeSpec) -> tuple[Check, ...]:
+    """Finite, of the declared shape, and what was recorded."""
+    return (_finite(answer), _shape(answer, spec), _golden(answer, spec))
+
+
+def unanswered(unread: Check | None, spec: SmokeSpec) -> tuple[Check, ...]:
+    """The same checks where there is no answer; `unread` where there was one that could not be read."""
+    return (
+        unread or skipped("model.finite", "not reached"),
+        skipped("model.shape", _NO_SHAPE if spec.output_shape is None else "not reached"),
+        skipped("model.golden", _NO_GOLDEN if spec.golden is None else "not reached"),
+    )
+
+
+def _finite(answer: Output) -> Check:
+    count, bad = sum(1 for _ in output.numbers(answer.value)), output.not_finite(answer.value)
+    if bad:
+        path, value = bad[0]
+        return failed(
+            "model.finite",
+            f"{len(bad)} of {count} numbers are not finite, the first is {value} at {path or 'the output'}",
+            "look for a division by zero, an overflow in half precision, or weights that are not trained: "
+            "load the same weights where they are known to work, and compare",
+        )
+    if count == 0:
+        return warned("model.finite", "the answer holds no number", "let the model return its scores too")
+    return passed("model.finite", _counted(count))
+
+
+def _shape(answer: Output, spec: SmokeSpec) -> Check:
+    if spec.output_shape is None:
+        return skipped("model.shape", _NO_SHAPE)
+    found = list(output.arrays(answer.value))
+    fitting = next((array for array in found if output.fits(array.shape, spec.output_shape)), None)
+    if fitting is None:
+        return failed(
+            "model.shape",
+            f"declared {_dimensions(spec.output_shape)}, found {', '.join(map(_described, found[:5])) or 'no array'}",
+            "mend the model, or `model.output_shape` in mlship.yaml",
+        )
+    return passed("model.shape", _described(fitting))
+
+
+def _counted(count: int) -> str:
+    return "1 number" if count == 1 else f"{count} numbers"
+
+
+def _described(array: output.Array) -> str:
+    return f"{array.path} {_dimensions(array.shape)}".strip()
+
+
+def _dimensions(shape: tuple[int | None, ...] | None) -> str:
+    if shape is None:
+        return "ragged"
+    return " x ".join("any" if size is None else str(size) for size in shape) or "a single value"
+
+
+def _golden(answer: Output, spec: SmokeSpec) -> Check:
+    if spec.golden is None:
+        return skipped("model.golden", _NO_GOLDEN)
+    record = "`mlship smoke IMAGE --record-golden FILE` writes one"
+    if not answer.golden:
+        return failed(
+            "model.golden",
+            f"{spec.golden} is not in the image",
+            f"name it under `model.golden` in mlship.yaml and build again; {record}",
+        )
+    found = output.compare(answer.value, answer.golden[0], spec.rtol, spec.atol)
+    if found.equal:
+        away = f"at most {found.difference:.1e} away" if found.difference else "identical"
+        return passed("model.golden", f"{_counted(found.numbers)}, {away}")
+    seen = found.mismatch or (
+        f"{found.off} of {found.numbers} numbers differ, the worst by {found.difference:.3g} "
+        f"at {found.path or 'the output'} (rtol {spec.rtol:g}, atol {spec.atol:g})"
+    )
+    return failed(
+        "model.golden",
+        seen,
+        "something that decides the answer is not what it was when the answer was recorded (weights, preprocessing, "
+        f"a library's version). Where the new answer is right, record it again: {record}",
+    )

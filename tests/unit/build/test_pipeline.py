@@ -1,0 +1,190 @@
+"""The flow against a scripted engine: what is asked in which order, and that nothing unproven is pushed."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from mlship.build.pipeline import BuildOptions, Prepared, build, prepare, smoke_device
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo
+from mlship.errors import BuildError, EngineError, LockError, UsageError
+from mlship.files import sha256_text
+from mlship.lock.inputs import collect_inputs
+from mlship.lock.record import LockRecord, read_record
+from mlship.project.load import load_config
+from mlship.report.build import show_build
+from mlship.smoke.result import Check, Figures, SmokeReport
+from tests.helpers.fakes import FakeEngine
+from tests.helpers.toy import toy
+
+IMAGE = ImageInfo("sha256:1", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {})
+DIGEST = f"sha256:{'1' * 64}"
+PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
+
+
+@dataclass
+class Silent:
+    """A reporter that only remembers what it is told."""
+
+    steps: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[BuildWatcher]:
+        yield lambda _event: None
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLSHIP_BASE_MIRROR", raising=False)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    repo = toy(tmp_path)
+    (repo / "requirements.txt").write_text(PIN)
+    inputs = collect_inputs(repo, load_config(repo, {}))
+    LockRecord(inputs, sha256_text(PIN), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    return repo
+
+
+@pytest.fixture
+def prepared(repo: Path) -> Prepared:
+    return prepare(repo)
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    """The smoke test says so."""
+    check = Check("model.load", "the model loads", "pass" if status == "pass" else "fail", "seen", "remedy")
+    report = SmokeReport("toy:dev", IMAGE.id, "cpu", (check,), Figures())
+    monkeypatch.setattr("mlship.smoke.run.smoke", lambda *_, **__: report)
+
+
+def test_what_is_asked_of_the_engine(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, "pass")
+    engine = FakeEngine(built=IMAGE)
+    report = build(prepared, engine, BuildOptions(cache_from=("a",), cache_to=("b",), builder="other"), Silent())
+    (asked,) = (request for request in engine.requests if isinstance(request, BuildRequest))
+    assert asked.dockerfile == prepared.dockerfile
+    assert asked.ignore == prepared.dockerignore
+    assert (asked.tag, asked.platform, asked.builder) == ("toy:dev", "linux/amd64", "other")
+    assert (asked.cache_from, asked.cache_to) == (("a",), ("b",))
+    assert asked.contexts["wheelhouse"].is_dir()
+    assert (report.tag, report.size, report.digest) == ("toy:dev", 1000, None)
+
+
+def test_a_proven_image_is_pushed_after_the_proof(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, "pass")
+    engine = FakeEngine(built=IMAGE, digests={"r/toy:1": DIGEST})
+    reporter = Silent()
+    assert build(prepared, engine, BuildOptions(tag="r/toy:1", push=True), reporter).digest == DIGEST
+    assert engine.calls[-1] == "push"
+    assert reporter.steps == ["building r/toy:1", "smoke test of r/toy:1, as it will run", "pushing r/toy:1"]
+
+
+def test_an_image_that_fails_is_not_pushed(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, "fail")
+    engine = FakeEngine(built=IMAGE)
+    report = build(prepared, engine, BuildOptions(push=True), Silent())
+    assert "push" not in engine.calls
+    assert report.smoke is not None
+    assert not report.smoke.passed
+
+
+def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.CaptureFixture[str]) -> None:
+    report = build(prepared, FakeEngine(built=IMAGE), BuildOptions(smoke=None), Silent())
+    assert (report.smoke, report.smoke_s) == (None, None)
+    show_build(report)
+    assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built and not tested")
+
+
+def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Prepared) -> None:
+    assert smoke_device(prepared, None) == "cpu"
+    with pytest.raises(UsageError, match="not made for a GPU") as caught:
+        smoke_device(prepared, "gpu")
+    assert "gpu:" in caught.value.hint
+
+
+def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
+    inputs = {**collect_inputs(repo, load_config(repo, {})), "platform": "linux/arm64"}
+    LockRecord(inputs, sha256_text(PIN), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    engine = FakeEngine(built=IMAGE)
+    with pytest.raises(UsageError, match="cannot be tested here"):
+        build(prepare(repo, "linux/arm64"), engine, BuildOptions(), Silent())
+    assert "build" not in engine.calls
+    build(prepare(repo, "linux/arm64"), engine, BuildOptions(smoke=None), Silent())
+    assert "build" in engine.calls
+
+
+def test_a_platform_that_the_lock_is_not_for_is_mended_in_the_yaml(repo: Path) -> None:
+    with pytest.raises(LockError, match="platform linux/amd64 -> linux/arm64") as caught:
+        prepare(repo, "linux/arm64")
+    assert "set `platform: linux/arm64` in mlship.yaml" in caught.value.hint
+
+
+def test_a_lock_for_another_platform_is_stale(repo: Path) -> None:
+    with pytest.raises(LockError, match="linux/amd64 -> linux/arm64"):
+        prepare(repo, "linux/arm64")
+    with pytest.raises(UsageError, match="--platform windows is not known"):
+        prepare(repo, "windows")
+
+
+class Old(FakeEngine):
+    def info(self) -> EngineInfo:
+        raise EngineError("Docker Engine 20.10 is too old", hint="install 23")
+
+
+@pytest.mark.parametrize(("free", "warned"), [(10**9, 0), (10**8, 1)])
+def test_what_disk_it_takes_is_said_before_anything_is_built(repo: Path, free: int, warned: int) -> None:
+    replace(read_record(repo), sizes={"iniconfig": 6_000}).write(repo)
+    reporter = Silent()
+    engine = FakeEngine(built=IMAGE, free=Disk("/var/lib/docker", free))
+    build(prepare(repo), engine, BuildOptions(smoke=None), reporter)
+    assert reporter.steps[0].startswith("needs up to 477 MiB of disk where nothing is cached")
+    assert reporter.steps[1].startswith("building")
+    assert len(reporter.warned) == warned
+    assert all("docker buildx prune" in text for text in reporter.warned)
+
+
+def test_where_the_disk_or_the_sizes_are_not_known_nothing_is_said_of_it(prepared: Prepared) -> None:
+    for free in (None, Disk("/var/lib/docker", 1)):
+        reporter = Silent()
+        build(prepared, FakeEngine(built=IMAGE, free=free), BuildOptions(smoke=None), reporter)
+        assert reporter.steps[0].startswith("building")
+        assert not reporter.warned
+
+
+def test_what_ails_the_engine_explains_a_failed_build(prepared: Prepared) -> None:
+    engine = Old(failure=BuildError("unknown flag", hint="?"))
+    with pytest.raises(EngineError, match="too old"):
+        build(prepared, engine, BuildOptions(smoke=None), Silent())
+
+
+def test_a_failed_build_of_a_sound_engine_is_its_own_error(prepared: Prepared) -> None:
+    with pytest.raises(BuildError, match="step 3"):
+        build(prepared, FakeEngine(failure=BuildError("step 3", hint="?")), BuildOptions(), Silent())
+
+
+def test_a_builder_that_keeps_its_images_is_named(prepared: Prepared) -> None:
+    with pytest.raises(EngineError, match="has no image"):
+        build(prepared, FakeEngine(), BuildOptions(), Silent())
+
+
+def test_the_report_says_everything(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(monkeypatch, "pass")
+    report = build(prepared, FakeEngine(built=IMAGE, digests={"toy:dev": DIGEST}), BuildOptions(push=True), Silent())
+    show_build(replace(report, build_s=61.0, smoke_s=2.0))
+    text = capsys.readouterr().out
+    assert text.startswith("PROVEN on cpu: toy:dev")
+    assert all(part in text for part in (IMAGE.id, DIGEST, "linux/amd64", "python:3.11-slim-bookworm@", "pushed as"))

@@ -1,0 +1,169 @@
+"""The table of CUDA cases is well formed. Whether mlship agrees with it is another test's matter."""
+
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FILE = Path(__file__).parent / "cases.toml"
+
+Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
+Keyword: TypeAlias = Literal[
+    "native",
+    "minor-version",
+    "driver-floor",
+    "ptx-jit",
+    "arch-dropped",
+    "arch-too-new",
+    "driver-lacks-gpu",
+    "cpu-only",
+    "two-majors",
+    "two-distributions",
+    "cuda-in-cpu-project",
+    "nothing-known",
+    "unknown-release",
+    "unknown-gpu",
+    "jetson",
+    "forward-compat-possible",
+    "platform",
+]
+Warn: TypeAlias = Literal["minor-version", "compressed-fatbin"]
+Capability: TypeAlias = Annotated[str, Field(pattern=r"^\d+\.\d$")]
+Variant: TypeAlias = Annotated[str, Field(pattern=r"^cu\d{3}$")]
+RUNS: set[Keyword] = {"native", "minor-version", "ptx-jit", "cpu-only", "cuda-in-cpu-project"}
+UNKNOWN: set[Keyword] = {"unknown-release", "unknown-gpu", "jetson", "nothing-known"}
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lock(Entry):
+    pins: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+==[^=\s]+$")], ...] = Field(min_length=1)
+    platform: Platform = "linux/amd64"
+    extras: tuple[str, ...] = ()
+    gpu: bool = True
+
+
+class Gpu(Entry):
+    name: str
+    cc: Capability | None = None
+
+
+class Host(Entry):
+    driver: Annotated[str, Field(pattern=r"^\d{3}(\.\d+){1,2}$")]
+    gpus: tuple[Gpu, ...] = Field(min_length=1)
+    platform: Platform = "linux/amd64"
+
+
+class Case(Entry):
+    lock: str
+    hosts: tuple[str, ...] = Field(min_length=1)
+    outcome: Literal["runs", "refused", "unknown"]
+    because: Keyword
+    also: tuple[Keyword, ...] = ()
+    source_way: Literal["wheels", "image"] | None = None
+    warn: tuple[Warn, ...] | None = None
+    blocked: tuple[str, ...] = ()
+    doc: str
+
+
+class Choice(Entry):
+    asks: tuple[str, ...] = Field(min_length=1)
+    hosts: tuple[str, ...] = Field(min_length=1)
+    outcome: Literal["runs", "refused"]
+    variant: Variant | None = None
+    cuda: Capability | None = None
+    also: tuple[Variant, ...] = ()
+    limit: str | None = None
+    blocked: tuple[str, ...] = ()
+
+
+class Table(Entry):
+    docs: dict[str, str]
+    locks: dict[str, Lock]
+    hosts: dict[str, Host]
+    case: tuple[Case, ...]
+    choice: tuple[Choice, ...]
+
+
+def load() -> Table:
+    return Table.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8")))
+
+
+TABLE = load()
+
+
+@pytest.mark.parametrize("part", ["locks", "hosts", "case", "choice"])
+def test_an_unknown_key_fails(part: str) -> None:
+    data = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    entries = data[part]
+    (next(iter(entries.values())) if isinstance(entries, dict) else entries[0])["becuase"] = "native"
+    with pytest.raises(ValidationError, match="becuase"):
+        Table.model_validate(data)
+
+
+def test_enough_of_each() -> None:
+    assert len(TABLE.case) >= 150
+    assert len(TABLE.choice) >= 25
+    assert {case.outcome for case in TABLE.case} == {"runs", "refused", "unknown"}
+
+
+def test_no_case_stands_twice() -> None:
+    cases = Counter((case.lock, frozenset(case.hosts)) for case in TABLE.case)
+    choices = Counter((frozenset(choice.asks), frozenset(choice.hosts)) for choice in TABLE.choice)
+    assert [key for key, times in (*cases.items(), *choices.items()) if times > 1] == []
+
+
+def test_names_exist_and_all_are_used() -> None:
+    assert {case.lock for case in TABLE.case} == set(TABLE.locks)
+    assert {case.doc for case in TABLE.case} == set(TABLE.docs)
+    fleets = [case.hosts for case in TABLE.case] + [choice.hosts for choice in TABLE.choice]
+    assert {name for fleet in fleets for name in fleet} == set(TABLE.hosts)
+
+
+@pytest.mark.parametrize("lock", TABLE.locks)
+def test_pins_are_versions_and_stand_once(lock: str) -> None:
+    pins = [pin.split("==") for pin in TABLE.locks[lock].pins]
+    assert len({name for name, _ in pins}) == len(pins)
+    assert all(str(Version(version)) for _, version in pins)
+    asked = [Requirement(extra) for extra in TABLE.locks[lock].extras]
+    assert all(ask.extras and ask.name in {name for name, _ in pins} for ask in asked)
+
+
+@pytest.mark.parametrize("case", TABLE.case, ids=lambda case: f"{case.lock}-on-{'+'.join(case.hosts)}")
+def test_a_case_does_not_contradict_itself(case: Case) -> None:
+    why = {case.because, *case.also}
+    assert case.because not in case.also
+    if case.outcome == "runs":
+        assert why <= RUNS
+        assert not case.blocked
+        assert case.warn is None or ("minor-version" in case.warn) == (case.because == "minor-version")
+    else:
+        assert not why & (RUNS - {"cpu-only", "ptx-jit"})
+        assert (case.outcome == "unknown") == (case.because in UNKNOWN)
+        assert case.warn is None
+        assert case.source_way is None
+        assert bool(case.blocked) == (len(case.hosts) > 1)
+    assert set(case.blocked) <= set(case.hosts)
+
+
+@pytest.mark.parametrize(
+    "choice", TABLE.choice, ids=lambda choice: f"{'+'.join(choice.asks)}-on-{'+'.join(choice.hosts)}"
+)
+def test_a_choice_does_not_contradict_itself(choice: Choice) -> None:
+    torch = any(Requirement(ask).name == "torch" for ask in choice.asks)
+    assert bool(choice.variant) == bool(choice.cuda) == (torch and choice.outcome == "runs")
+    assert not choice.variant or choice.variant == "cu" + re.sub(r"\D", "", choice.cuda or "")
+    assert choice.variant not in choice.also
+    assert choice.outcome == "refused" or not choice.blocked
+    assert choice.outcome == "runs" or not (choice.limit or choice.also)
+    assert set(choice.blocked) <= set(choice.hosts)
+    if choice.limit:
+        assert Requirement(choice.limit).name in {Requirement(ask).name for ask in choice.asks}

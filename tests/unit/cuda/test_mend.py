@@ -1,0 +1,88 @@
+"""What a refusal tells: which hosts, why, and what mends it."""
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from mlship.cuda.fit.choose import choose
+from mlship.cuda.fit.explain import refuse_choice
+from mlship.cuda.fit.requested import Ask
+from mlship.cuda.fit.target import lock_target
+from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile, named_fleet
+from mlship.errors import MatchError
+from mlship.lock.inputs import InputFile
+from mlship.lock.pins import Pin
+from mlship.project.load import parse_config
+from tests.helpers.toy import YAML
+
+AMD, ARM = "linux/amd64", "linux/arm64"
+A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100", "8.0"),))
+GH200 = HostProfile("gh200", "580.95.05", (Gpu("NVIDIA GH200", "9.0"),), ARM)
+GTX = HostProfile("gtx", "580.95.05", (Gpu("NVIDIA GeForce GTX 1080 Ti", "6.1"),))
+RTX = HostProfile("rtx5090", "570.86.15", (Gpu("NVIDIA GeForce RTX 5090", "12.0"),))
+CPU_TORCH = (Pin("torch", "2.9.1+cpu", (f"sha256:{'0' * 64}",)),)
+
+
+def refused(*hosts: HostProfile, ask: str = "", platform: str = AMD) -> MatchError:
+    return _refused(Fleet(hosts, "hosts/", committed=True), ask, platform)
+
+
+def _refused(fleet: Fleet, ask: str, platform: str) -> MatchError:
+    asks = (Ask("torch", SpecifierSet(ask)),)
+    choice = choose(asks, fleet, platform)
+    assert choice.refused
+    return refuse_choice(choice, asks, fleet, platform)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "hint"),
+    [
+        ((GH200,), "build the image for these hosts: `platform: linux/arm64` in mlship.yaml"),
+        ((A100, GH200), "leave gh200 out of hosts/ for linux/amd64"),
+    ],
+)
+def test_hosts_of_another_platform(hosts: tuple[HostProfile, ...], hint: str) -> None:
+    error = refused(*hosts)
+    assert "- gh200: gh200 is linux/arm64, and the image linux/amd64" in error.message
+    assert "the others:" not in error.message  # no other release mends a platform
+    assert hint in error.hint
+
+
+def test_every_kind_of_candidate_is_named() -> None:
+    """cu126 has no kernels for the one and cu128 none for the other: both are told."""
+    error = refused(GTX, RTX)
+    assert "- rtx5090: torch" in error.message
+    assert "cu128" in error.message
+    assert ": refused by gtx\n" in f"{error.message}\n"
+    assert "for gtx (torch" in error.hint
+    assert "for rtx5090 (torch" in error.hint
+
+
+def test_the_commands_that_mend_name_the_same_host() -> None:
+    fleet = named_fleet("550.54.15", ("8.0", "9.0"), AMD)
+    assert fleet.options == " --driver 550.54.15 --compute-capability 8.0 --compute-capability 9.0"
+    hint = _refused(named_fleet("570.86.15", ("12.0",), AMD), "<2.6", AMD).hint
+    assert "`mlship lock --driver 570.86.15 --compute-capability 12.0` takes torch" in hint
+
+
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        ("onnxruntime-gpu[cuda,cudnn]", "12: onnxruntime-gpu"),  # the lock decides which 12
+        ("onnxruntime-gpu", "12.4: onnxruntime-gpu"),  # NVIDIA's image is chosen by what the host offers
+        ("torch", "12.6: torch"),
+    ],
+)
+def test_the_key_says_no_more_than_is_decided(asked: str, key: str) -> None:
+    config = parse_config(f"{YAML}gpu: {{}}\n")
+    fleet = Fleet((A100,), "hosts/", committed=True)
+    assert lock_target(config, (InputFile("requirements.in", asked),), fleet).key.startswith(key)
+
+
+def test_torch_for_the_cpu_is_said_to_be_that() -> None:
+    config = parse_config(f"{YAML}gpu: {{}}\n")
+    target = lock_target(
+        config, (InputFile("requirements.in", "torch==2.9.1+cpu"),), Fleet((A100,), "hosts/", committed=True)
+    )
+    with pytest.raises(MatchError, match=r"torch 2\.9\.1\+cpu is a build for the CPU") as caught:
+        target.judge(CPU_TORCH)
+    assert "`+cpu`" in caught.value.hint

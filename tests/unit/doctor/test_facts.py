@@ -1,0 +1,120 @@
+"""The facts: JSON both ways, three ways of not knowing, several probes put together, and the page that describes it."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from mlship.doctor.facts.fact import UNKNOWN, Unreadable, is_absent, is_known, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import Kernel, LoadedModule
+from mlship.doctor.facts.merge import merge
+from mlship.doctor.facts.replay import parse_facts
+from mlship.doctor.facts.schema import json_schema, tables
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.run import look
+from tests.helpers.doctor_hosts import hosts, mixed
+
+PAGE = Path(__file__).parents[3] / "docs" / "doctor-facts.md"
+MARKS = ("<!-- made by tests: begin -->\n", "<!-- made by tests: end -->\n")
+
+
+def test_absent_unreadable_and_unknown_are_three_things() -> None:
+    text = '{"schema": 1, "host": {"shm": null, "mps": {"unreadable": "permission denied", "root": true}}}'
+    facts = parse_facts(text, "x")
+    assert is_absent(facts.host.shm)
+    assert facts.host.mps == Unreadable("permission denied", root=True)
+    assert facts.host.binfmt == UNKNOWN
+    assert [is_known(fact) for fact in (facts.host.shm, facts.host.mps, facts.host.binfmt)] == [True, False, False]
+    assert parse_facts(facts.to_json(), "x") == facts
+
+
+def test_a_table_that_could_not_be_read_is_no_table() -> None:
+    facts = parse_facts('{"schema": 1, "host": {"env": {"unreadable": "no /proc"}}}', "x")
+    assert known(facts.host.env) is None
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(mixed())
+def test_json_both_ways(facts: Facts) -> None:
+    text = facts.to_json()
+    assert parse_facts(text, "x") == facts
+    assert parse_facts(text, "x").to_json() == text
+
+
+def test_parts_are_put_together() -> None:
+    one = Facts(kernel=Kernel(release="6.1", modules={"nvidia": LoadedModule(version="550.54.15")}))
+    other = Facts(
+        kernel=Kernel(release="9", cgroup_version=2, modules={"nvidia": LoadedModule(refcnt=3), "nouveau": None})
+    )
+    whole = merge((one, other)).kernel
+    assert (whole.release, whole.cgroup_version) == ("6.1", 2)
+    assert looked_up(whole.modules, "nvidia") == LoadedModule(version="550.54.15", refcnt=3)
+    assert is_absent(looked_up(whole.modules, "nouveau"))
+    assert looked_up(whole.modules, "nvidia_uvm") == UNKNOWN
+    assert merge(tuple(hosts().values())[:1]) == next(iter(hosts().values()))
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A probe that does what it is told."""
+
+    name: str
+    answer: Facts | Exception | float
+    seconds: float = 5.0
+
+    def read(self, look: Look) -> Facts:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if isinstance(self.answer, float):
+            time.sleep(self.answer)
+            return Facts(kernel=Kernel(release="too late"))
+        return self.answer
+
+
+def test_probes_that_crash_or_hang_are_facts_with_a_reason() -> None:
+    started = time.monotonic()
+    facts = look(
+        Look(),
+        (
+            Scripted("good", Facts(kernel=Kernel(release="6.1"))),
+            Scripted("crashes", OSError(13, "Permission denied")),
+            Scripted("hangs", 30.0, seconds=0.2),
+        ),
+    )
+    assert time.monotonic() - started < 10
+    assert known(facts.kernel.release) == "6.1"
+    runs = known(facts.probes)
+    assert runs is not None
+    assert [(run.name, run.problem) for run in runs] == [
+        ("good", None),
+        ("crashes", "PermissionError: [Errno 13] Permission denied"),
+        ("hangs", "no answer within 0.2 s"),
+    ]
+    assert parse_facts(facts.to_json(), "x") == replace(facts)
+
+
+@pytest.mark.parametrize("group", ["Facts", "Place", "Kernel", "Docker", "CdiSpec", "Torch"])
+def test_every_key_that_needs_words_has_them(group: str) -> None:
+    schema = json_schema()
+    assert "unknown" not in str(schema.get("default"))
+    assert group == "Place" or f"### {group}\n" in tables()
+
+
+def test_the_page_is_current(request: pytest.FixtureRequest) -> None:
+    """--update-golden writes its tables anew."""
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition(MARKS[0])
+    written, _, tail = rest.partition(MARKS[1])
+    if request.config.getoption("--update-golden"):
+        PAGE.write_text(f"{head}{MARKS[0]}\n{tables()}\n{MARKS[1]}{tail}", encoding="utf-8")
+        return
+    assert written.strip() == tables().strip(), "run pytest --update-golden"
+
+
+def test_null_for_a_group_says_that_none_of_it_is_there() -> None:
+    facts = parse_facts('{"schema": 1, "kernel": {"nvidia": null}, "host": {"docker": null}, "container": null}', "f")
+    assert (facts.kernel.nvidia.version, facts.host.docker.binary) == (None, None)
+    assert facts.container == Facts().container

@@ -1,0 +1,152 @@
+"""The report of doctor, on the screen and as a page: whatever the facts are, it stays readable and harmless."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from mlship.doctor.diagnose import Diagnosis, diagnose
+from mlship.doctor.facts.fact import Unreadable
+from mlship.doctor.facts.facts import Facts, ProbeRun
+from mlship.doctor.finding import LAYERS, Evidence, Finding, Step
+from mlship.doctor.rules import RULES
+from mlship.report.doctor.page import diagnosis_page
+from mlship.report.doctor.text import WIDTH, diagnosis_text, stories_text, story_text
+from mlship.report.doctor.words import layer_states, numbered, stands_for
+from tests.helpers.doctor_hosts import hosts
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e'
+NAMES = sorted(hosts())
+ORDER = ("  Fix", "  Evidence", "  What follows from it", "  What would make it certain", "  To read more")
+COMMAND = re.compile(r" {8}\S")
+
+
+def hostile(diagnosis: Diagnosis) -> Diagnosis:
+    """Each text that facts can reach holds markup and escapes."""
+    cause = diagnosis.causes[0]
+    finding = replace(
+        cause.finding,
+        cause=HOSTILE,
+        fix=(Step(HOSTILE, (HOSTILE, f"two\n{HOSTILE}")),),
+        evidence=(Evidence(HOSTILE, HOSTILE),),
+    )
+    return replace(
+        diagnosis,
+        causes=(replace(cause, finding=finding),),
+        limits=tuple(replace(limit, why=HOSTILE, fact=HOSTILE) for limit in diagnosis.limits),
+        probes=tuple(replace(probe, name=HOSTILE, problem=HOSTILE) for probe in diagnosis.probes),
+        healthy=tuple(replace(check, seen=HOSTILE) for check in diagnosis.healthy),
+        bugs=(HOSTILE,),
+    )
+
+
+@pytest.fixture(scope="module")
+def of_nouveau() -> Diagnosis:
+    facts = hosts()["nouveau-owns-gpu"]
+    kernel = replace(facts.kernel, dkms=Unreadable("permission denied", root=True))
+    return diagnose(replace(facts, kernel=kernel, probes=(ProbeRun("nvml", 0.2, None),)))
+
+
+class Tags(HTMLParser):
+    """The tags of a page, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(name for name, _ in attrs)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
+    lines = diagnosis_text(diagnose(hosts()[name])).splitlines()
+    assert lines[0].startswith("PROBLEM")
+    assert len(lines[0]) <= WIDTH
+    assert lines[1] == ""  # the verdict is one line
+    for line in lines:
+        one_word = " " not in line.strip()
+        assert len(line) <= WIDTH or COMMAND.match(line) or one_word, line
+    for cause in "\n".join(lines).split("\nCause")[1:]:  # each cause has its own fix and evidence, in the same order
+        heads = [line for line in cause.splitlines() if line in ORDER]
+        assert heads == [head for head in ORDER if head in heads]
+        assert {"  Fix", "  Evidence", "  To read more"} <= set(heads)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_is_a_line_of_its_own(name: str) -> None:
+    diagnosis = diagnose(hosts()[name])
+    lines = diagnosis_text(diagnosis).splitlines()
+    for cause in diagnosis.causes:
+        for step in cause.finding.fix:
+            assert not step.commands or step.say.endswith(":"), step.say
+            assert all(f"        {command}" in lines for command in step.commands)
+        assert all(f"        {item.command}" in lines for item in cause.finding.decides)
+
+
+def test_titles_fit_the_first_line() -> None:
+    for rule in RULES:
+        assert len(f"PROBLEM: {rule.title}") <= WIDTH, rule.id
+
+
+def test_hostile_facts_are_neither_markup_nor_obeyed(of_nouveau: Diagnosis) -> None:
+    plain, bad = diagnosis_page(of_nouveau), diagnosis_page(hostile(of_nouveau))
+    assert HOSTILE.split("\x1b", 1)[0] not in bad
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in bad
+    assert {tag for tag, _ in Tags(bad).tags} == {tag for tag, _ in Tags(plain).tags}
+    assert {names for _, names in Tags(bad).tags} == {names for _, names in Tags(plain).tags}
+    for text in (bad, diagnosis_text(hostile(of_nouveau), verbose=True)):
+        assert all(character.isprintable() for character in text.replace("\n", ""))
+
+
+def test_a_page_needs_nothing_else(of_nouveau: Diagnosis) -> None:
+    page = diagnosis_page(of_nouveau)
+    assert not {tag for tag, _ in Tags(page).tags} & {"script", "img", "link", "iframe", "object"}
+    assert not {name for _, names in Tags(page).tags for name in names} & {"src", "href", "style", "onclick"}
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_layers_say_by_word_where_it_is_broken(of_nouveau: Diagnosis) -> None:
+    states = {item.layer: item for item in layer_states(of_nouveau)}
+    assert tuple(states) == LAYERS
+    assert (states["kernel module"].word, states["kernel module"].sign) == ("BROKEN here", "✗")
+    assert states["kernel module"].why == "nouveau-owns-gpu"
+    assert (states["engine"].word, states["engine"].why) == ("suffers from it", "k8s-no-runtime-nvidia")
+    assert states["hardware"].word == "well"
+    assert ">BROKEN here: nouveau-owns-gpu<" in diagnosis_page(of_nouveau)
+
+
+def test_a_probe_without_an_answer_is_said() -> None:
+    diagnosis = diagnose(Facts(probes=(ProbeRun("nvml", problem="no answer within 5 s"),)))
+    assert "  probe nvml: no answer within 5 s" in diagnosis_text(diagnosis).splitlines()
+    assert "  nvml: no answer within 5 s" in diagnosis_text(diagnosis, verbose=True).splitlines()
+
+
+def test_steps_are_numbered_where_there_are_several_and_other_ways_are_not() -> None:
+    steps = (Step("Stop it."), Step("Start it."), Step("Or reboot.", instead=True))
+    assert [item.number for item in numbered(steps)] == ["1. ", "2. ", ""]
+    assert [item.number for item in numbered(steps[1:])] == ["", ""]
+
+
+def test_words_in_capitals_are_explained(of_nouveau: Diagnosis) -> None:
+    def said(command: str) -> str | None:
+        finding: Finding = replace(of_nouveau.causes[0].finding, fix=(Step("Do:", (command,)),))
+        return stands_for(finding)
+
+    assert said("docker run IMAGE") == "IMAGE stands for your image."
+    assert said("nvidia-smi -i N") == "N stands for the GPU's number."
+    assert said("echo $IMAGE; IMAGE_NAME=x; docker run app:1") is None
+
+
+def test_stories() -> None:
+    text = stories_text(RULES)
+    assert [line.strip() for line in text.splitlines() if re.fullmatch(r"  [\w-]+", line)] == [
+        rule.id for layer in LAYERS for rule in sorted(RULES, key=lambda rule: rule.id) if rule.layer == layer
+    ]
+    for rule in RULES:
+        lines = story_text(rule).splitlines()
+        assert lines[0] == f"{rule.id}: {rule.title}"
+        assert "Sources" in lines

@@ -1,0 +1,146 @@
+"""The command line of a build, and a build run against a `docker` that is a script: real pipes, real exit codes."""
+
+import os
+import stat
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mlship.engine.base import BuildEvent, BuildRequest, StepFinished
+from mlship.engine.buildx import BuildFiles, argv, build, write_files
+from mlship.errors import BuildError, EngineError
+
+RECORDED = Path(__file__).parents[2] / "fixtures" / "buildx"
+FILES = BuildFiles(Path("/t/Dockerfile"), {}, {})
+PLAIN = BuildRequest(dockerfile="FROM x\n", ignore="*\n", context=Path("/repo"), platform="linux/amd64", tag="toy:1")
+
+
+def options(request: BuildRequest, files: BuildFiles = FILES) -> list[tuple[str, str]]:
+    line = argv(request, files)
+    return list(pairwise(line))
+
+
+def test_a_plain_build() -> None:
+    assert argv(PLAIN, FILES) == [
+        *("docker", "buildx", "build", "--progress=rawjson", "--provenance=false", "--sbom=false"),
+        *("--file", "/t/Dockerfile", "--platform", "linux/amd64", "--tag", "toy:1"),
+        *("--output", "type=docker,compression=zstd,oci-mediatypes=true", "/repo"),
+    ]
+
+
+def test_a_path_with_comma_and_quote_is_one_csv_field() -> None:
+    request = replace(PLAIN, tag=None, export=Path('/out put/a,b"c'))
+    assert ("--output", 'type=local,"dest=/out put/a,b""c"') in options(request)
+
+
+def test_without_tag_and_export_nothing_is_kept() -> None:
+    line = options(replace(PLAIN, tag=None))
+    assert ("--output", "type=cacheonly") in line
+    assert argv(replace(PLAIN, tag=None), FILES).count("--output") == 1
+
+
+def test_layers_are_compressed_as_asked() -> None:
+    assert ("--output", "type=docker,compression=gzip,oci-mediatypes=true,force-compression=true") in options(
+        replace(PLAIN, compression="gzip")
+    )
+
+
+def test_secrets_are_files_not_values() -> None:
+    request = replace(PLAIN, secrets={"netrc": b"hunter2"})
+    line = options(request, BuildFiles(FILES.dockerfile, {"netrc": Path("/t/secret-0")}, {}))
+    assert ("--secret", "id=netrc,src=/t/secret-0") in line
+    assert "hunter2" not in repr(line) + repr(request)
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "target"),
+    [
+        (
+            "reg.example/c:1",
+            "type=registry,ref=reg.example/c:1",
+            "type=registry,ref=reg.example/c:1,mode=max,compression=zstd,oci-mediatypes=true",
+        ),
+        ("type=gha,scope=a", "type=gha,scope=a", "type=gha,scope=a"),
+    ],
+)
+def test_caches(given: str, source: str, target: str) -> None:
+    line = options(replace(PLAIN, cache_from=(given,), cache_to=(given,)))
+    assert ("--cache-from", source) in line
+    assert ("--cache-to", target) in line
+
+
+def test_target_builder_and_contexts() -> None:
+    files = replace(FILES, contexts={"wheelhouse": Path("/w h")})
+    line = options(replace(PLAIN, target="final", builder="far"), files)
+    assert {("--target", "final"), ("--builder", "far"), ("--build-context", "wheelhouse=/w h")} <= set(line)
+
+
+# Against a script named docker -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `docker` that notes what it was given, says what was recorded, and ends with the code that is asked for."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text(
+        f"""#!{sys.executable}
+import os, pathlib, sys
+seen = pathlib.Path({str(tmp_path)!r})
+dockerfile = pathlib.Path(sys.argv[sys.argv.index("--file") + 1])
+rows = [f"{{oct(p.stat().st_mode & 0o777)}} {{p.name}} {{p.read_text().strip()}}"
+        for p in sorted(dockerfile.parent.iterdir())]
+rows.append(f"{{oct(dockerfile.parent.stat().st_mode & 0o777)}} {{dockerfile.parent}}")
+rows.append(f"epoch {{os.environ.get('SOURCE_DATE_EPOCH')}}")
+(seen / "seen").write_text("\\n".join(rows))
+sys.stderr.write(open(os.environ["FAKE_LOG"]).read())
+sys.exit(int(os.environ["FAKE_CODE"]))
+"""
+    )
+    (folder / "docker").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_LOG", str(RECORDED / "success.jsonl"))
+    monkeypatch.setenv("FAKE_CODE", "0")
+    return tmp_path / "seen"
+
+
+def test_build_hands_over_private_files_and_leaves_none(docker: Path) -> None:
+    events: list[BuildEvent] = []
+    build(replace(PLAIN, secrets={"netrc": b"hunter2"}, epoch=1700000000), events.append)
+    dockerfile, ignore, secret, folder, epoch = docker.read_text().splitlines()
+    assert dockerfile.endswith("Dockerfile FROM x")
+    assert ignore.endswith("Dockerfile.dockerignore *")
+    assert secret == "0o600 secret-0 hunter2"
+    assert epoch == "epoch 1700000000"
+    mode, path = folder.split()
+    assert mode == "0o700"
+    assert not Path(path).exists()
+    assert any(isinstance(event, StepFinished) and "COPY" in event.name for event in events)
+
+
+def test_folders_are_written_for_the_build_beside_other_contexts(tmp_path: Path) -> None:
+    files = {"light/install/requirements.txt": b"a==1\n", "pins.json": b"[]"}
+    request = replace(PLAIN, contexts={"wheelhouse": tmp_path}, folders={"packages": files})
+    contexts = write_files(request, tmp_path).contexts
+    assert contexts["wheelhouse"] == tmp_path
+    assert (contexts["packages"] / "light/install/requirements.txt").read_bytes() == b"a==1\n"
+    assert sorted(path.name for path in contexts["packages"].iterdir()) == ["light", "pins.json"]
+
+
+def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_LOG", str(RECORDED / "failing.jsonl"))
+    monkeypatch.setenv("FAKE_CODE", "1")
+    with pytest.raises(BuildError) as caught:
+        build(PLAIN, lambda _: None)
+    assert "step: [2/2] RUN echo out" in caught.value.message
+    assert "| boom happened" in caught.value.message
+    assert not Path(docker.read_text().splitlines()[-2].split()[1]).exists()
+
+
+def test_no_docker_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="no docker program"):
+        build(PLAIN, lambda _: None)

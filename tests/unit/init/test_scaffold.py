@@ -1,0 +1,219 @@
+"""What `mlship init` writes: valid, from what was found, never pretending, never overwriting."""
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.errors import UsageError
+from mlship.init.detect import detect
+from mlship.init.samples import made_up_sample
+from mlship.init.scaffold import NewFile, Scaffold, scaffold, settle, write_new
+from mlship.project.load import parse_config
+from mlship.project.onnx_header import OnnxHeader, Tensor
+from tests.helpers.repos import onnx_bytes, safetensors, write
+
+LOADER = "import torch\ndef load(): ..."
+FLASK = "from flask import Flask\nimport onnxruntime\napp = Flask(__name__)\ndef load(): ..."
+
+
+def plan(repo: Path, files: dict[str, str | bytes]) -> dict[str, str]:
+    """The text of each file that would be written, by path."""
+    return {file.path: file.text for file in planned(repo, files).files}
+
+
+def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
+    return settle(scaffold(detect(write(repo, files))), repo)
+
+
+def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
+    files = plan(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}'})
+    assert sorted(files) == [
+        ".dockerignore", ".mlship/schema.json", "mlship.yaml", "requirements.in",
+        "serving/__init__.py", "serving/app.py", "serving/model.py",
+    ]  # fmt: skip
+    config = parse_config(files["mlship.yaml"])
+    assert config.model.load == "serving.model:load"
+    assert config.model.weights == ("model.onnx",)
+    assert config.serve.command == (
+        "uvicorn",
+        "serving.app:app",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "8080",
+        "--timeout-graceful-shutdown",
+        "8",
+    )
+    assert config.source == ("serving",)
+    assert files["mlship.yaml"].splitlines()[0] == "# yaml-language-server: $schema=.mlship/schema.json"
+    assert json.loads(files[".mlship/schema.json"])["title"] == "mlship.yaml"
+    assert files["requirements.in"].split("server:\n")[1].split() == ["fastapi", "numpy", "onnxruntime", "uvicorn"]
+
+
+def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
+    files = plan(tmp_path, {"net/model.py": LOADER, "net/__init__.py": "", "input.json": "{}"})
+    assert "from net.model import load " in files["serving/app.py"]
+    assert "serving/model.py" not in files
+    assert parse_config(files["mlship.yaml"]).source == ("net", "serving")
+    assert "torch" in files["requirements.in"].split()
+
+
+def test_what_was_not_found_is_left_out_and_named_as_the_next_step(tmp_path: Path) -> None:
+    found = planned(tmp_path, {"model.safetensors": safetensors()})
+    files = {file.path: file.text for file in found.files}
+    assert "serving/app.py" not in files
+    with pytest.raises(UsageError) as caught:
+        parse_config(files["mlship.yaml"])
+    for key in ("model.load", "model.sample", "serve.command", "source"):
+        assert f"{key}: is missing" in caught.value.message
+    assert files["mlship.yaml"].count("FILL IN") == 4
+    assert [step.split()[0:2] for step in found.todo] == [["write", "a"], ["write", "one"]]
+
+
+def test_a_server_that_loads_its_own_model_gets_no_loader_that_nobody_wrote(tmp_path: Path) -> None:
+    server = (
+        "from fastapi import FastAPI\nimport onnxruntime\nS = onnxruntime.InferenceSession('m.onnx')\napp = FastAPI()"
+    )
+    found = planned(tmp_path, {"main.py": server, "m.onnx": onnx_bytes(), "requirements.txt": "fastapi\nuvicorn\n"})
+    assert [file.path for file in found.files] == ["mlship.yaml", ".dockerignore", ".mlship/schema.json"]
+    with pytest.raises(UsageError, match=r"model\.load: is missing"):
+        parse_config(found.files[0].text)
+    assert found.todo[0].startswith("write a function load()")
+    assert "init` again" not in found.todo[0]
+
+
+def test_an_empty_repository_is_told_what_was_not_found(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"train.ipynb": "{}"}))
+    why = {file.path: file.why for file in scaffold(found).files}
+    assert found.weights.why == "no model file was found, by content"
+    assert why["requirements.in"] == "empty, since nothing here says what the code needs"
+
+
+def test_requirements_from_imports_are_said_in_grammar(tmp_path: Path) -> None:
+    files = planned(tmp_path, {"score.py": LOADER}).files
+    why = next(file.why for file in files if file.path == "requirements.in")
+    assert why.startswith("what the imports of the served code name; for the server: fastapi")
+
+
+def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
+    text = plan(tmp_path, {"model.safetensors": safetensors()})["mlship.yaml"]
+    for key in ("load: ", "sample: ", "command: "):
+        text = text.replace(f"# {key}", key)
+    parse_config(text.replace("# FILL IN: source", "source"))
+
+
+def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Path) -> None:
+    found = planned(
+        tmp_path, {"app.py": FLASK, "requirements.txt": "flask\n", "model.onnx": onnx_bytes(), "sample.json": "{}"}
+    )
+    files = {file.path: file.text for file in found.files}
+    config = parse_config(files["mlship.yaml"])
+    assert (config.requirements.input, config.requirements.lock) == ("requirements.txt", "requirements.lock")
+    assert "requirements.in" not in files
+    assert found.todo == (
+        "name the server's routes in mlship.yaml: serve.live, serve.ready, serve.predict",
+        "add gunicorn to requirements.txt: the server needs it",
+    )
+    assert "requirements.txt" in [kept.path for kept in found.kept]
+
+
+def test_what_the_written_server_needs_stands_beside_it(tmp_path: Path) -> None:
+    files = plan(tmp_path, {"m.py": LOADER, "requirements.in": "torch\nfastapi\n", "sample.json": "{}"})
+    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.in", "uvicorn"]
+    assert parse_config(files["mlship.yaml"]).requirements.input == "serving/requirements.in"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"pyproject.toml": "[project]\ndependencies = ['torch==2.1+cpu']"}, ["torch==2.1+cpu", "fastapi", "uvicorn"]),
+        ({"environment.yml": "dependencies: [pytorch=2.1, {pip: [fastapi]}]"}, ["torch==2.1.*", "fastapi", "uvicorn"]),
+        ({}, ["torch", "fastapi", "uvicorn"]),
+    ],
+)
+def test_requirements_come_from_where_the_repository_names_them(
+    tmp_path: Path, files: dict[str, str | bytes], expected: list[str]
+) -> None:
+    text = plan(tmp_path, {"m.py": LOADER, **files})["requirements.in"]
+    assert [line for line in text.splitlines() if not line.startswith("#")] == expected
+
+
+def test_a_lock_without_its_input_is_copied_not_overwritten(tmp_path: Path) -> None:
+    lock = "# This file is autogenerated by pip-compile\ntorch==2.1 \\\n    --hash=sha256:00\n"
+    files = plan(tmp_path, {"m.py": LOADER, "requirements.txt": lock, "sample.json": "{}"})
+    assert "torch==2.1\n" in files["requirements.in"]
+    assert parse_config(files["mlship.yaml"]).requirements.lock == "requirements.lock"
+
+
+def test_a_sample_is_made_up_where_the_model_says_enough(tmp_path: Path) -> None:
+    found = planned(tmp_path, {"model.onnx": onnx_bytes()})
+    files = {file.path: file.text for file in found.files}
+    assert json.loads(files["sample.json"]) == {"x": [[0.0, 0.0, 0.0, 0.0]]}
+    assert parse_config(files["mlship.yaml"]).model.sample == "sample.json"
+    assert found.todo == ("put a real request into sample.json: zeros prove little",)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "sample"),
+    [
+        (Tensor("ids", "int64", (None, None)), {"ids": [[0]]}),
+        (Tensor("b", "bool", ()), {"b": False}),
+        (Tensor("s", "string", (2,)), {"s": ["text", "text"]}),
+        (Tensor("image", "float", (None, 3, None, None)), None),
+        (Tensor("image", "float", (None, 3, 1000, 1000)), None),
+        (Tensor("x", "float", None), None),
+        (Tensor("x", "bfloat16", (1,)), None),
+        (Tensor("x", None, (1,)), None),
+    ],
+)
+def test_a_sample_is_no_guess(tensor: Tensor, sample: dict[str, object] | None) -> None:
+    text = made_up_sample(OnnxHeader((tensor,), (), ()))
+    assert (None if text is None else json.loads(text)) == sample
+    if sample is not None and tensor.shape is not None:
+        assert np.array(sample[tensor.name]).ndim == len(tensor.shape)
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_a_hostile_name_reaches_neither_yaml_nor_code_unquoted(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    repo = tmp_path_factory.mktemp("hostile")
+    write(
+        repo,
+        {"pyproject.toml": f"[project]\nname = {json.dumps(name)}\n", "model.onnx": onnx_bytes(), "sample.json": "{}"},
+    )
+    files = {file.path: file.text for file in scaffold(detect(repo)).files}
+    parse_config(files["mlship.yaml"])
+    ast.parse(files["serving/app.py"])
+
+
+def test_a_hostile_command_is_quoted(tmp_path: Path) -> None:
+    web = "web: gunicorn app:app --bind :8000 --name '{{ x }}: \"y\" #z'"
+    files = plan(tmp_path, {"app.py": FLASK, "Procfile": web, "sample.json": "{}"})
+    assert parse_config(files["mlship.yaml"]).serve.command[-1] == '{{ x }}: "y" #z'
+
+
+def test_writing_never_replaces_and_leaves_no_half_files(tmp_path: Path) -> None:
+    write(tmp_path, {"a": "mine"})
+    (tmp_path / "dangling").symlink_to("nowhere")
+    files = tuple(NewFile(path, "theirs", "") for path in ("a", "dangling", "sub/b"))
+    assert write_new(tmp_path, files) == ("sub/b",)
+    assert (tmp_path / "a").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "dangling", "sub"]
+
+
+def test_nothing_is_written_through_a_link_out_of_the_repository(tmp_path: Path) -> None:
+    repo, outside = tmp_path / "repo", tmp_path / "outside"
+    repo.mkdir()
+    outside.mkdir()
+    (repo / "serving").symlink_to(outside)
+    with pytest.raises(UsageError, match="outside"):
+        write_new(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
+    assert not list(outside.iterdir())
+    assert not (repo / "mlship.yaml").exists()

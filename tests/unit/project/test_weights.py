@@ -1,0 +1,272 @@
+"""Model files by content: what is data passes, what is code does not, and a name proves nothing."""
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike
+
+from mlship.errors import UsageError
+from mlship.project.config import AllowedPickle, Model
+from mlship.project.formats import Kind, identify
+from mlship.project.onnx_header import Tensor, read_onnx
+from mlship.project.weights import check_weights
+from tests.helpers.repos import onnx_bytes, safetensors, write
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("false",)
+
+
+def zipped(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return buffer.getvalue()
+
+
+def npy(array: ArrayLike) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+NUMBERS = npy(np.zeros((3, 2), np.float32))
+OBJECTS = npy(np.array([{"a": 1}], dtype=object))
+PICKLE = pickle.dumps({"weights": list(range(100))})
+TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (safetensors(), "safetensors"),
+        (safetensors()[:-1], "unknown"),
+        (safetensors() + b"\0", "unknown"),
+        (onnx_bytes(), "onnx"),
+        (onnx_bytes()[:-1], "unknown"),
+        (b"GGUF\x03\0\0\0" + b"\0" * 64, "gguf"),
+        (b"\x1c\0\0\0TFL3" + b"\0" * 64, "tflite"),
+        (b"CBM1" + b"\0" * 64, "catboost"),
+        (b"tree\nversion=v4\nnum_class=1\n", "lightgbm"),
+        (b'{"learner":{"attributes":{}},"version":[3,0,0]}', "xgboost"),
+        (b"{L\0\0\0\0\0\0\0\x07learner{L\0\0\0\0", "xgboost"),
+        (b'{"version": "1.0", "truncation": null}', "text"),
+        ("tokenizer für alle".encode(), "text"),
+        (("é" * 40000).encode(), "text"),
+        (NUMBERS, "npy"),
+        (OBJECTS, "numpy-objects"),
+        (npy(np.zeros(2, dtype=[("a", "f4"), ("b", "O")])), "numpy-objects"),
+        (b"\x93NUMPY\x01\x00\xff\xffdamaged", "numpy-objects"),
+        (zipped(**{"a.npy": NUMBERS, "b.npy": NUMBERS}), "npz"),
+        (zipped(**{"a.npy": NUMBERS, "b.npy": OBJECTS}), "numpy-objects"),
+        (TORCH, "torch"),
+        (pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + PICKLE, "torch"),
+        (zipped(**{"config.json": b'{"class_name": "Dense"}', "metadata.json": b"{}"}), "keras"),
+        (zipped(**{"config.json": b'{"class_name": "Lambda"}', "metadata.json": b"{}"}), "keras-lambda"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 99 + b'"Dense"', "hdf5"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 99 + b'{"class_name": "Lambda"}', "keras-lambda"),
+        (zipped(**{"a.txt": b"x"}), "unknown"),
+        (b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02", "sentencepiece"),
+        (LFS, "lfs-pointer"),
+        (b"", "empty"),
+        (bytes(range(256)), "unknown"),
+        (b"N.B. this is a text", "text"),
+        (b".", "text"),
+        (b"cellar door\nand more.", "text"),
+    ],
+)
+def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: bytes, kind: Kind) -> None:
+    for name in ("model.onnx", "README.md", "model.pkl"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert identify(path) == kind
+
+
+def compressed_by_joblib() -> list[bytes]:
+    return [zlib.compress(PICKLE, 3), gzip.compress(PICKLE, mtime=0), bz2.compress(PICKLE), lzma.compress(PICKLE)]
+
+
+@pytest.mark.parametrize("content", [*(pickle.dumps([1, {"a": 2}], p) for p in range(6)), *compressed_by_joblib()])
+def test_pickles_of_every_protocol_and_compression_are_found(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.onnx"
+    path.write_bytes(content)
+    assert identify(path) == "pickle"
+
+
+@given(st.binary(max_size=300) | st.sampled_from([PICKLE, TORCH, OBJECTS, NUMBERS]).map(lambda b: b[: len(b) // 2]))
+@settings(max_examples=200, deadline=None)
+def test_no_content_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "f"
+    path.write_bytes(content)
+    identify(path)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_onnx_file_never_makes_it_raise(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    content = bytearray(onnx_bytes(external="w.bin"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("fuzz") / "m.onnx"
+    path.write_bytes(content)
+    identify(path)
+
+
+def test_the_onnx_header_is_what_the_onnx_library_reads(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(onnx_bytes(external="w.bin"))
+    header = read_onnx(path)
+    assert header is not None
+    assert header.inputs == (Tensor("x", "float", (None, 4)),)  # not w: it has a value
+    assert header.outputs == (Tensor("y", "float", (None, 2)),)
+    assert header.external == ("w.bin",)
+    assert str(header.inputs[0]) == "x float[N,4]"
+
+
+def model(*weights: str, allow: tuple[AllowedPickle, ...] = ()) -> Model:
+    return Model(load="m:load", sample="s.json", weights=weights, allow_pickle=allow)
+
+
+def test_a_folder_is_expanded_in_order_and_text_beside_weights_is_fine(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "w/b/m.safetensors": safetensors(),
+            "w/a.json": b"{}",
+            "w/.hidden": b"\0",
+            "m.onnx": onnx_bytes(),
+        },
+    )
+    files = check_weights(tmp_path, model("w", "m.onnx", "w"))
+    assert [(f.path, f.kind) for f in files] == [
+        ("w/a.json", "text"),
+        ("w/b/m.safetensors", "safetensors"),
+        ("m.onnx", "onnx"),
+    ]
+    assert files[1].size == len(safetensors())
+
+
+def test_the_data_file_of_an_onnx_model_is_known_through_it(tmp_path: Path) -> None:
+    weights = bytes(range(128, 160))
+    write(tmp_path, {"w/m.onnx": onnx_bytes(external="m.bin"), "w/m.bin": weights})
+    assert [f.kind for f in check_weights(tmp_path, model("w"))] == ["onnx-data", "onnx"]
+    (tmp_path / "w/m.bin").write_bytes(PICKLE)
+    with pytest.raises(UsageError, match="pickle"):
+        check_weights(tmp_path, model("w"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (b"", "is empty", "fetch"),
+        (LFS, "Git LFS", "git lfs pull"),
+        (PICKLE, "is a pickle", "skl2onnx"),
+        (TORCH, "torch file", "save_file"),
+        (OBJECTS, "Python objects", "allow_pickle=False"),
+        (bytes(range(256)), "no weight format that mlship knows.*damaged, or cut short", "ONNX"),
+        (b"<html>404</html>", "named like onnx, but it holds text", "error page"),
+    ],
+)
+def test_what_is_refused_says_why_and_what_to_do(tmp_path: Path, content: bytes, message: str, hint: str) -> None:
+    write(tmp_path, {"m.onnx": content})
+    with pytest.raises(UsageError, match=message) as caught:
+        check_weights(tmp_path, model("m.onnx"))
+    assert hint in caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_path_a_link_out_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    (repo / "none").mkdir(parents=True)
+    write(tmp_path, {"outside.onnx": onnx_bytes()})
+    (repo / "w").mkdir()
+    (repo / "w/m.onnx").symlink_to("../../outside.onnx")
+    with pytest.raises(UsageError, match="does not exist"):
+        check_weights(repo, model("absent"))
+    with pytest.raises(UsageError, match="out of the repository"):
+        check_weights(repo, model("w"))
+    with pytest.raises(UsageError, match="holds no files"):
+        check_weights(repo, model("none"))
+
+
+@pytest.mark.parametrize("name", ["[1].onnx", "a*.onnx", "$(id).onnx", 'q".onnx', "x\n!**.onnx", "end.onnx "])
+def test_names_in_a_folder_that_a_dockerfile_would_take_for_more_than_names(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {f"w/{name}": onnx_bytes()})
+    with pytest.raises(UsageError, match="not safe in a Dockerfile"):
+        check_weights(tmp_path, model("w"))
+
+
+def test_a_linked_folder_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    write(tmp_path, {"w/a.onnx": onnx_bytes(), "other/b.onnx": onnx_bytes()})
+    (tmp_path / "w/other").symlink_to("../other")
+    with pytest.raises(UsageError, match="w/other is a symbolic link to a folder"):
+        check_weights(tmp_path, model("w"))
+
+
+def allow(path: Path, content: bytes) -> AllowedPickle:
+    return AllowedPickle(path=path.name, sha256=hashlib.sha256(content).hexdigest(), reason="trained by us in 2024")
+
+
+@pytest.mark.parametrize("content", [PICKLE, TORCH, OBJECTS, bytes(range(256)), *compressed_by_joblib()])
+def test_an_allowed_file_passes_and_another_under_its_name_does_not(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.pkl"
+    path.write_bytes(content)
+    allowed = model("m.pkl", allow=(allow(path, content),))
+    assert len(check_weights(tmp_path, allowed)) == 1
+    path.write_bytes(content + b"\0")
+    with pytest.raises(UsageError, match="is not the file that"):
+        check_weights(tmp_path, allowed)
+
+
+ATTACK = pickle.dumps(Attack())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ATTACK,
+        zlib.compress(ATTACK),
+        gzip.compress(ATTACK, mtime=0),
+        zipped(**{"m__data.pkl": ATTACK}),
+        npy(np.array([Attack()], dtype=object)),
+        zipped(**{"a.npy": npy(np.array([Attack()], dtype=object))}),
+    ],
+)
+def test_an_allowed_file_that_would_call_the_system_is_refused_all_the_same(
+    tmp_path: Path, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.pkl"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="system"):
+        check_weights(tmp_path, model("m.pkl", allow=(allow(path, content),)))
+    assert capfd.readouterr().err == ""  # the scanner's own log stays out of the user's way
+
+
+def test_gigabytes_are_not_read(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1 << 32], "data_offsets": [0, 1 << 34]}}).encode()
+    path = tmp_path / "m.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + (1 << 34))  # sparse: 16 GB that nobody could hash in a second
+    assert check_weights(tmp_path, model("m.safetensors"))[0].kind == "safetensors"
