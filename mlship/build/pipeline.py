@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from mlship.build.able import check_keeps_manifests, check_testable
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
@@ -32,6 +32,7 @@ from mlship.project.load import load_config
 from mlship.project.paths import behind_links, check_paths
 from mlship.project.weights import check_weights
 from mlship.resources import cache_folder, read_template
+from mlship.smoke.observed import Device
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from mlship.image.gpu_plan import Matched
 
 FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
-Device: TypeAlias = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from mlship import __version__
 from mlship.build.pipeline import (
     BuildOptions,
     BuildReport,
-    Device,
     FindFleet,
     Prepared,
     Reporter,
@@ -19,7 +18,7 @@ from mlship.build.pipeline import (
     prepare,
     smoke_device,
 )
-from mlship.build.record import Host, Metadata, Weight
+from mlship.build.record import Metadata, TargetHost, Weight
 from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
@@ -28,6 +27,7 @@ from mlship.project.checkout import checked_out, read_checkout
 from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
+from mlship.smoke.observed import Device
 
 _UNKNOWN = "unknown: mlship, engine, base, lock and weights are as they were then"
 
@@ -179,7 +179,7 @@ def _prepare(metadata: Metadata, project: Path) -> Prepared:
     return prepared
 
 
-def _fleet_finder(project: Path, host: Host | None) -> FindFleet:
+def _fleet_finder(project: Path, host: TargetHost | None) -> FindFleet:
     from mlship.cuda.hosts.nvml import fleet_of
     from mlship.cuda.hosts.profile import Fleet, named_fleet
 

@@ -30,7 +30,7 @@ Below = Annotated[str, AfterValidator(_below)]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCommit:
     """The code that was built; None where nobody knows.
 
     Attributes:
@@ -97,7 +97,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Host:
+class TargetHost:
     """The GPU host that the command line named."""
 
     driver: str
@@ -124,14 +124,14 @@ class Metadata:
     pushed: Digest | None
     reproducible: bool
     compression: Compression
-    source: Source
+    source: SourceCommit
     base: BaseImage
     lock: LockHashes
     weights: tuple[Weight, ...]
     built: Manifest | None
     proven: Proof | None
     tools: Tools
-    host: Host | None = None
+    host: TargetHost | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:

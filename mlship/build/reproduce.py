@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlship import __version__
 from mlship.build.pipeline import BuildOptions, BuildReport, Prepared
-from mlship.build.record import BaseImage, Host, LockHashes, Metadata, Proof, Source, Tools, Weight
+from mlship.build.record import BaseImage, LockHashes, Metadata, Proof, SourceCommit, TargetHost, Tools, Weight
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet
 from mlship.engine.base import EngineInfo
 from mlship.errors import UsageError
@@ -130,10 +130,10 @@ def describe(prepared: Prepared, report: BuildReport, options: BuildOptions, eng
     )
 
 
-def _source(prepared: Prepared) -> Source:
+def _source(prepared: Prepared) -> SourceCommit:
     revision = prepared.revision
     checkout = read_checkout(prepared.repo)
-    return Source(
+    return SourceCommit(
         commit=revision.commit,
         describe=revision.describe,
         url=revision.source,
@@ -151,8 +151,8 @@ def _proof(smoke: SmokeReport | None) -> Proof | None:
     return Proof(smoke.device, smoke.gpus, smoke.driver) if smoke else None
 
 
-def _host(fleet: Fleet | None) -> Host | None:
+def _host(fleet: Fleet | None) -> TargetHost | None:
     if fleet is None or fleet.committed:
         return None
     (host,) = fleet.hosts
-    return Host(host.driver, tuple(gpu.capability for gpu in host.gpus if gpu.capability))
+    return TargetHost(host.driver, tuple(gpu.capability for gpu in host.gpus if gpu.capability))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from mlship.doctor.checks import Check, checks
+from mlship.doctor.checks import WorkingPart, checks
 from mlship.doctor.deciders import deciders
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
@@ -16,12 +16,12 @@ from mlship.doctor.symptoms import Symptom, symptoms
 from mlship.doctor.unreadable import Limit, limits
 from mlship.doctor.views import fact_at, gpu_is_known_absent
 
-Verdict: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
-Outcome: TypeAlias = Literal["found", "fine", "not looked"]
+HostHealth: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
+RuleOutcome: TypeAlias = Literal["found", "fine", "not looked"]
 
 
 @dataclass(frozen=True)
-class Cause:
+class RootCause:
     """A root cause, and what follows from it: findings, then symptoms."""
 
     finding: Finding
@@ -43,7 +43,7 @@ class Examined:
 
     id: str
     title: str
-    outcome: Outcome
+    outcome: RuleOutcome
     why: str = ""
 
 
@@ -69,10 +69,10 @@ class Diagnosis:
         simulated: the facts come from simulated libraries.
     """
 
-    verdict: Verdict
-    causes: tuple[Cause, ...]
+    verdict: HostHealth
+    causes: tuple[RootCause, ...]
     unexplained: tuple[Unexplained, ...]
-    healthy: tuple[Check, ...]
+    healthy: tuple[WorkingPart, ...]
     examined: tuple[Examined, ...]
     limits: tuple[Limit, ...]
     probes: tuple[Probed, ...]
@@ -114,7 +114,7 @@ def _look(facts: Facts, rules: tuple[Rule, ...]) -> tuple[tuple[Finding, ...], t
     return tuple(sorted(found, key=lambda item: (LAYERS.index(item.layer), item.id))), tuple(bugs)
 
 
-def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> tuple[Cause, ...]:
+def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> tuple[RootCause, ...]:
     """The findings that no other one explains, each with all that follows from it, directly or not."""
     roots = [
         finding
@@ -128,7 +128,7 @@ def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[s
     return tuple(_cause(root, found, seen, rules) for root in roots)
 
 
-def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> Cause:
+def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> RootCause:
     below = [root]
     for finding in below:  # grows as it goes: what follows from what follows
         below += [other for other in found if other not in below and _explains(rules, finding, other)]
@@ -137,7 +137,7 @@ def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...],
         for symptom in seen
         if any(_covers(cause.where, symptom.where) and _fits(rules[cause.id].explains, symptom.id) for cause in below)
     )
-    return Cause(root, tuple(below[1:]), explained)
+    return RootCause(root, tuple(below[1:]), explained)
 
 
 def _explains(rules: dict[str, Rule], cause: Finding, other: Finding) -> bool:
@@ -153,7 +153,7 @@ def _fits(patterns: Iterable[str], name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _verdict(facts: Facts, *, problem: bool, looked: bool) -> Verdict:
+def _verdict(facts: Facts, *, problem: bool, looked: bool) -> HostHealth:
     if gpu_is_known_absent(facts) and not problem:
         return "no-gpu"
     if problem:

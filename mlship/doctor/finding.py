@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Layer: TypeAlias = Literal[
+StackLayer: TypeAlias = Literal[
     "hardware", "kernel module", "driver user space", "toolkit", "engine", "image", "framework", "kubernetes"
 ]
-LAYERS: tuple[Layer, ...] = (
+LAYERS: tuple[StackLayer, ...] = (
     *("hardware", "kernel module", "driver user space", "toolkit"),
     *("engine", "image", "framework", "kubernetes"),
 )
@@ -53,7 +53,7 @@ class Finding:
     """
 
     id: str
-    layer: Layer
+    layer: StackLayer
     title: str
     where: Where
     cause: str

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mlship.cuda.fit.judge import Kind, Reason, Stack, Verdict, first_driver, judge
+from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, first_driver, judge
 from mlship.cuda.fit.needs import read_installed
-from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.load import architecture_of, floor_of
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.doctor.facts.fact import each, is_absent, known
@@ -47,7 +47,7 @@ class Judged:
     environment: PythonEnvironment | None = None
     driver_is_told: bool = True
 
-    def reason(self, *kinds: Kind) -> Reason | None:
+    def reason(self, *kinds: ReasonKind) -> Reason | None:
         """The first reason of such a kind."""
         return next((reason for reason in self.verdict.reasons if reason.kind in kinds), None)
 
@@ -138,12 +138,12 @@ def driver_version(facts: Facts, place: Place) -> str | None:
     return str(oldest) if oldest else None
 
 
-def _gpus(facts: Facts, place: Place) -> tuple[Gpu, ...]:
+def _gpus(facts: Facts, place: Place) -> tuple[HostGpu, ...]:
     """Those that CUDA sees here come first: what a container is not given does not matter to it."""
     for devices in (place.cuda.devices, place.nvml.devices, facts.host.cuda.devices, facts.host.nvml.devices):
         listed: tuple[CudaDevice | NvmlDevice, ...] = each(devices)
         found = {
-            Gpu(known(device.name) or "the GPU", capability): None
+            HostGpu(known(device.name) or "the GPU", capability): None
             for device in listed
             if (capability := known(device.compute_capability)) and _CAPABILITY.fullmatch(capability)
         }

@@ -10,7 +10,7 @@ from itertools import chain
 
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import Cuda, Nvml, Place
+from mlship.doctor.facts.place import CudaApi, Nvml, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Where
 from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
@@ -123,7 +123,7 @@ def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
                 yield Symptom(f"nvml.device={answer}", where, f"{call} of GPU {name} returns {codes.nvml(answer)}")
 
 
-def _silence(library: str, where: Where, asked: Nvml | Cuda) -> Iterator[Symptom]:
+def _silence(library: str, where: Where, asked: Nvml | CudaApi) -> Iterator[Symptom]:
     """A call that never returned."""
     if call := known(asked.hangs_at):
         yield Symptom(f"{library}.hangs", where, f"{call} gives no answer")

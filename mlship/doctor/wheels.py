@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mlship.cuda.fit.judge import offered_by
 from mlship.cuda.hosts.profile import HostProfile
-from mlship.cuda.tables.load import Image, Release, Variant, pin_of, release_of, tables
+from mlship.cuda.tables.load import NvidiaImage, Release, Variant, pin_of, release_of, tables
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.place import Place
@@ -94,7 +94,7 @@ def image_with(variant: Variant, host: HostProfile | None) -> str | None:
     return f"nvidia/cuda:{kept[-1].tag('cudnn-runtime' if cudnn else 'runtime')}" if kept else None
 
 
-def _has(image: Image, cudnn: str) -> bool:
+def _has(image: NvidiaImage, cudnn: str) -> bool:
     return not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-Ended: TypeAlias = Literal["ok", "timeout", "crashed", "missing"]
+NvmlEnding: TypeAlias = Literal["ok", "timeout", "crashed", "missing"]
 
 INIT = "nvmlInitWithFlags"
 HANDLE = "nvmlDeviceGetHandleByIndex_v2"
@@ -33,7 +33,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Device:
+class NvmlGpu:
     """One GPU as NVML describes it; None where that call failed, and the code is among the answer's calls.
 
     Attributes:
@@ -72,14 +72,14 @@ class NvmlAnswer:
         simulated: a library that answered says that it is a simulation.
     """
 
-    ended: Ended
+    ended: NvmlEnding
     at: str | None = None
     signal: str | None = None
     detail: str = ""
     driver: str | None = None
     nvml: str | None = None
     cuda: int | None = None
-    devices: tuple[Device, ...] = ()
+    devices: tuple[NvmlGpu, ...] = ()
     calls: tuple[Call, ...] = ()
     library: str | None = None
     libcuda: str | None = None
@@ -138,7 +138,7 @@ def read_answer(
     libraries = {event.name: event for event in events if isinstance(event, _Library)}
     nvml, libcuda = libraries.get(_NVML), libraries.get(_LIBCUDA)
     missing = nvml is not None and nvml.path is None and bool(nvml.error)
-    ended: Ended = "timeout" if timed_out else "crashed" if signal or code else "missing" if missing else "ok"
+    ended: NvmlEnding = "timeout" if timed_out else "crashed" if signal or code else "missing" if missing else "ok"
     return NvmlAnswer(
         ended=ended,
         at=_pending(events) if ended in {"timeout", "crashed"} else None,
@@ -158,9 +158,9 @@ def read_answer(
 _COUNT = "nvmlDeviceGetCount_v2"
 
 
-def _device(answered: list[_Answered], index: int) -> Device:
+def _device(answered: list[_Answered], index: int) -> NvmlGpu:
     mig = _value(answered, "nvmlDeviceGetMigMode", index)
-    return Device(
+    return NvmlGpu(
         index=index,
         name=_text(_value(answered, "nvmlDeviceGetName", index)),
         capability=_text(_value(answered, "nvmlDeviceGetCudaComputeCapability", index)),

@@ -24,7 +24,7 @@ CUDA = "libcuda.so.1"
 SIMULATED = "mlship_simulated_gpu"
 
 
-class Asking:
+class NvmlCalls:
     """Makes calls of NVML and tells their codes."""
 
     def __init__(self, pynvml: "ModuleType") -> None:
@@ -59,7 +59,7 @@ class Asking:
 def main() -> None:
     import pynvml
 
-    asking = Asking(pynvml)
+    asking = NvmlCalls(pynvml)
     if not load(asking, LIBRARY):
         return
     if asking.ask("nvmlInitWithFlags", lambda: pynvml.nvmlInitWithFlags(0) or True, lambda _: None) is None:
@@ -75,7 +75,7 @@ def main() -> None:
     asking.send("done")
 
 
-def load(asking: Asking, name: str) -> bool:
+def load(asking: NvmlCalls, name: str) -> bool:
     """Load a library as every program does, and tell which file that was; False where that fails."""
     asking.send("call", name=f"dlopen {name}", device=None)
     try:
@@ -87,7 +87,7 @@ def load(asking: Asking, name: str) -> bool:
     return True
 
 
-def ask_device(asking: Asking, pynvml: "ModuleType", index: int) -> None:
+def ask_device(asking: NvmlCalls, pynvml: "ModuleType", index: int) -> None:
     handle = asking.ask(
         "nvmlDeviceGetHandleByIndex_v2", lambda: pynvml.nvmlDeviceGetHandleByIndex(index), lambda _: None, index
     )

@@ -8,7 +8,7 @@ from mlship.errors import MlshipError
 
 
 @dataclass(frozen=True)
-class Cause:
+class KnownText:
     """A text that is known, what it means, and what mends it; both may name the pattern's groups."""
 
     pattern: str
@@ -17,7 +17,7 @@ class Cause:
     hint: str
 
 
-def explain(text: str, causes: Sequence[Cause]) -> MlshipError | None:
+def explain(text: str, causes: Sequence[KnownText]) -> MlshipError | None:
     """The first cause that fits, as an error; None where none does."""
     for cause in causes:
         if found := re.search(cause.pattern, text, re.MULTILINE):

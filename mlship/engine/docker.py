@@ -15,7 +15,7 @@ from mlship import process
 from mlship.engine import buildx
 from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ExitState, ImageInfo, Manifest, RunRequest
 from mlship.engine.failures import engine_failure, no_docker, push_failure, registry_failure, start_failure
-from mlship.engine.gpu import WAYS, Way, gpu_failure, lacks, no_gpu
+from mlship.engine.gpu import WAYS, GpuRequest, gpu_failure, lacks, no_gpu
 from mlship.errors import EngineError
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def _start(client: "DockerClient", request: RunRequest) -> str:
     raise no_gpu(refused)
 
 
-def _start_one(client: "DockerClient", request: RunRequest, way: Way | None) -> str:
+def _start_one(client: "DockerClient", request: RunRequest, way: GpuRequest | None) -> str:
     from docker.errors import APIError
 
     container = _create(client, request, way)
@@ -354,7 +354,7 @@ def _start_one(client: "DockerClient", request: RunRequest, way: Way | None) -> 
     return str(container.id)
 
 
-def _create(client: "DockerClient", request: RunRequest, way: Way | None) -> "Container":
+def _create(client: "DockerClient", request: RunRequest, way: GpuRequest | None) -> "Container":
     from docker.types import LogConfig
 
     return client.containers.create(
@@ -377,7 +377,7 @@ def _create(client: "DockerClient", request: RunRequest, way: Way | None) -> "Co
     )
 
 
-def _device_request(way: Way) -> "DeviceRequest":
+def _device_request(way: GpuRequest) -> "DeviceRequest":
     from docker.types import DeviceRequest
 
     capabilities = [list(group) for group in way.capabilities]

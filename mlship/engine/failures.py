@@ -7,7 +7,7 @@ was captured from in the tests.
 import re
 from dataclasses import dataclass
 
-from mlship.engine.causes import Cause, explain, last_line
+from mlship.engine.causes import KnownText, explain, last_line
 from mlship.errors import BuildError, EngineError, MlshipError, TransientError, UsageError
 
 _SHOW_DOCKERFILE = "its last lines say more; `mlship dockerfile` prints the step in full"
@@ -47,43 +47,43 @@ class FailedBuild:
 
 
 _ENGINE = (
-    Cause(
+    KnownText(
         r"[Pp]ermission denied.*(?:docker\.sock|[Dd]ocker daemon|docker API)|PermissionError\(13|\[Errno 13\]",
         EngineError,
         "this user may not talk to the Docker Engine",
         "join its group with `sudo usermod -aG docker $USER`, then `newgrp docker` or log in again; "
         "or use a rootless engine: https://docs.docker.com/engine/security/rootless/",
     ),
-    Cause(
+    KnownText(
         r"Cannot connect to the Docker daemon|failed to connect to the docker API|error during connect",
         EngineError,
         *_NO_ENGINE,
     ),
-    Cause(
+    KnownText(
         r"invalid progress mode|invalid value \"rawjson\"|unknown progress",
         EngineError,
         "this buildx is too old",
         "install buildx 0.13 or newer: package docker-buildx-plugin (Docker's) or docker-buildx (Debian, Ubuntu)",
     ),
-    Cause(
+    KnownText(
         r"no builder \"(?P<builder>[^\"]+)\" found",
         UsageError,
         "there is no builder named {builder}",
         "`docker buildx ls` lists them",
     ),
-    Cause(
+    KnownText(
         r"invalid reference format(?P<what>[^\n]*)",
         UsageError,
         "this is not the name of an image{what}",
         "give it as name:tag or registry/name:tag, in lower case",
     ),
-    Cause(
+    KnownText(
         r"tag does not exist|No such image|An image does not exist locally",
         UsageError,
         "the engine has no such image",
         "`docker images` lists what it has; build it with `mlship build --tag NAME`",
     ),
-    Cause(
+    KnownText(
         r"error getting credentials.*?(?P<helper>docker-credential-[\w.-]+)",
         EngineError,
         "docker's configuration names a credential helper that does not work: {helper}",
@@ -93,38 +93,38 @@ _ENGINE = (
 
 # What the SDK says when nobody is at the other end; in a build's output the same words mean an index.
 _SDK = (
-    Cause(
+    KnownText(
         r"Error while fetching server API version|Connection aborted|\[Errno 2\]|Max retries exceeded",
         EngineError,
         *_NO_ENGINE,
     ),
-    Cause(r"(?i)timed out", TransientError, "the Docker Engine does not answer in time", _TRY_AGAIN),
+    KnownText(r"(?i)timed out", TransientError, "the Docker Engine does not answer in time", _TRY_AGAIN),
 )
 
-_GONE = Cause(
+_GONE = KnownText(
     r"parent snapshot \S+ does not exist",
     TransientError,
     "somebody removed an image while this one, which shares layers with it, was unpacked",
     "run the same command again",
 )
 _DISK = (
-    Cause(
+    KnownText(
         r"(?i)write (?P<path>\S+)/mlship-build-\w+/image\.tar: (?:no space left on device|disk quota exceeded)",
         TransientError,
         "{path} has no room for the image, which a reproducible build writes there first",
         "set TMPDIR to a folder with room for the whole image, base included, and run the same command again",
     ),
-    Cause(r"(?i)no space left on device|disk quota exceeded", TransientError, "the disk is full", _FREE_ROOM),
+    KnownText(r"(?i)no space left on device|disk quota exceeded", TransientError, "the disk is full", _FREE_ROOM),
 )
 
 _CERTIFICATES = (
-    Cause(
+    KnownText(
         r"x509: (?P<what>[^\n\"]+)",
         BuildError,
         "the engine does not trust the registry's certificate ({what})",
         "give the engine the CA: /etc/docker/certs.d/<registry>/ca.crt, or in its system's CA store and restart it",
     ),
-    Cause(
+    KnownText(
         r"invalid peer certificate|CERTIFICATE_VERIFY_FAILED",
         BuildError,
         "the package index's certificate is not trusted",
@@ -133,82 +133,82 @@ _CERTIFICATES = (
 )
 
 _INSTALL = (
-    Cause(
+    KnownText(
         rf"Hash mismatch for `{_PACKAGE}==(?P<version>[^`]+)`",
         BuildError,
         *_REBUILT,
     ),
-    Cause(
+    KnownText(
         rf"DO NOT MATCH THE HASHES[\s\S]*?^\s*{_PACKAGE}==(?P<version>\S+) from",
         BuildError,
         *_REBUILT,
     ),
-    Cause(
+    KnownText(
         rf"all requirements must have a hash, but none were provided for: {_PACKAGE}",
         BuildError,
         "the lock has no hash for {package}",
         "run `mlship lock` and commit what it writes",
     ),
-    Cause(
+    KnownText(
         rf"Because {_PACKAGE}==(?P<version>\S+) has no (?:wheels|compatible) .*?(?P<tag>platform|ABI|Python)",
         BuildError,
         "{package} {version} has no wheel that fits the image's {tag}",
         "ask for a version that has one in requirements.in, or change python or platform in mlship.yaml; "
         "then `mlship lock`",
     ),
-    Cause(
+    KnownText(
         rf"Because {_PACKAGE}==(?P<version>\S+) has no source distribution",
         BuildError,
         "{package} is to be compiled, and what is locked of {package} {version} is wheels only",
         "remove {package} from gpu.compile in mlship.yaml, or ask for a version with sources in requirements.in; "
         "then `mlship lock`",
     ),
-    Cause(
+    KnownText(
         r"--no-build-isolation[\s\S]*ModuleNotFoundError: No module named '(?P<module>\w+)",
         BuildError,
         "what is compiled needs the module {module} for it, and the lock has none",
         "add the package that has {module} to requirements.in, as is done with what it is compiled against "
         "(setuptools, wheel and ninja are the usual ones); then `mlship lock`",
     ),
-    Cause(
+    KnownText(
         r"lack of valid authentication credentials|returned a 403 Forbidden",
         BuildError,
         "the package index refused the credentials that it was given",
         _PIP_SETTINGS,
     ),
-    Cause(
+    KnownText(
         rf"Because (?:there is no version of )?{_PACKAGE}(?:==\S+)? (?:was not found in the|and you require)",
         BuildError,
         "the indexes that the build uses do not have {package} as it was locked",
         f"{_PIP_SETTINGS}; or run `mlship lock` to lock what the indexes have",
     ),
-    Cause(
+    KnownText(
         rf"No matching distribution found for {_PACKAGE}",
         BuildError,
         "no index that the build reaches has {package} as it was locked, for this Python and platform",
         f"{_PIP_SETTINGS}, and that the index answers; or run `mlship lock` to lock what the indexes have",
     ),
-    Cause(
+    KnownText(
         r"(?:No such file or directory: '|command ')(?:[\w./-]*[-/])?(?P<tool>gcc|cc|clang|g\+\+|c\+\+)'",
         BuildError,
         "a package without a wheel must be compiled, and the builder has no {tool}",
         "in mlship.yaml set `system: {{build: [gcc, g++, libc6-dev]}}` (the final image stays without); "
         "or lock a version that has a wheel",
     ),
-    Cause(
+    KnownText(
         r"(?:No such file or directory: '|command '|can't find |program not found: )"
         r"(?:[\w./-]*/)?(?P<tool>cmake|make|ninja|cargo|rustc|gfortran|nvcc|pkg-config)\b",
         BuildError,
         "a package without a wheel must be compiled, and the builder has no {tool}",
         "name the Debian package that has {tool} in mlship.yaml under system.build; or lock a version that has a wheel",
     ),
-    Cause(
+    KnownText(
         r"fatal error: (?P<header>[\w./+-]+): No such file",
         BuildError,
         "a package without a wheel must be compiled, and the builder lacks the header {header}",
         "name the Debian package that has {header} (`apt-file search {header}`) in mlship.yaml under system.build",
     ),
-    Cause(
+    KnownText(
         r"(?:Unable to locate package|E: Package '?)\s*(?P<package>[a-z0-9][a-z0-9+.-]*)",
         BuildError,
         "this Debian release has no package {package}",
@@ -217,40 +217,40 @@ _INSTALL = (
 )
 
 _REGISTRY = (
-    Cause(
+    KnownText(
         r"unexpected status from \w+ request to (?P<url>[^\s?]+)[^:]*: 40[13]"
         r"|(?i:unauthorized|pull access denied|access to the resource is denied|authorization failed|^denied)",
         BuildError,
         "the registry refuses access",
         "`docker login <registry>` with an account that may; and see that the name is right",
     ),
-    Cause(
+    KnownText(
         r"(?P<status>\b429 Too Many Requests|\b5\d\d [A-Z][A-Za-z ]+)|toomanyrequests",
         TransientError,
         "a registry or index is busy or broken",
         f"{_TRY_AGAIN}; `docker login` and base.mirror in mlship.yaml help against Docker Hub's limits",
     ),
-    Cause(
+    KnownText(
         r"lookup (?P<host>[\w.-]+)(?: on \S+)?: |(?i:failed to lookup address|name resolution|could not resolve"
         r"|temporary failure resolving)",
         TransientError,
         "a host name could not be looked up",
         f"{_TRY_AGAIN}; where the registry cannot be reached from here, set base.mirror in mlship.yaml",
     ),
-    Cause(
+    KnownText(
         r"(?i:connection refused|connection reset|network is unreachable|no route to host|i/o timeout|timed out"
         r"|handshake timeout|deadline exceeded|unexpected eof|: eof\b|dial tcp|tls handshake)",
         TransientError,
         "a registry or index does not answer",
         f"{_TRY_AGAIN}; where the registry cannot be reached from here, set base.mirror in mlship.yaml",
     ),
-    Cause(
+    KnownText(
         r"(?P<image>[^\s\"]+)@sha256:[0-9a-f]{64}: not found",
         BuildError,
         "the registry no longer has the locked digest of {image}",
         "run `mlship lock` to lock the image that it has; or set base.mirror in mlship.yaml to one that keeps it",
     ),
-    Cause(
+    KnownText(
         r"^[^\s\"]+/[^\s\"]+:[\w.-]+: not found|failed to resolve source metadata for .*: not found"
         r"|manifest unknown|name unknown",
         BuildError,
@@ -260,44 +260,44 @@ _REGISTRY = (
 )
 
 _STEP = (
-    Cause(
+    KnownText(
         r"(?:failed to calculate checksum|failed to compute cache key).*\"/?(?P<path>[^\"]+)\": not found",
         BuildError,
         "{path} is not there, or .dockerignore leaves it out",
         "correct `source:` and `model:` in mlship.yaml so that they name files of the repository",
     ),
-    Cause(
+    KnownText(
         r"exit code: 137|signal: killed",
         BuildError,
         "the step was killed: as a rule it needed more memory than the engine's host has",
         "give the engine more memory (Docker Desktop: Settings, Resources), or build less at once",
     ),
-    Cause(
+    KnownText(
         r"(?i)exec format error",
         BuildError,
         "the engine's host cannot run programs of the image's platform",
         "build on a host of that platform, or install emulation: "
         "`docker run --privileged --rm tonistiigi/binfmt --install all`",
     ),
-    Cause(
+    KnownText(
         r"no match for platform in manifest",
         BuildError,
         "the base image does not exist for the image's platform",
         "correct `platform:` in mlship.yaml, or mirror the base image with all its platforms",
     ),
-    Cause(
+    KnownText(
         r"dockerfile parse error|failed to parse stage name|unknown instruction",
         MlshipError,
         "mlship wrote a Dockerfile that BuildKit does not read",
         "this is a bug in mlship: please report it with the output of `mlship dockerfile`",
     ),
-    Cause(
+    KnownText(
         r"(?i)permission denied",
         BuildError,
         "the step may not read, write or run one of its files",
         f"check the modes of your files (`ls -l`); {_SHOW_DOCKERFILE}",
     ),
-    Cause(
+    KnownText(
         r"did not complete successfully: exit code: (?P<code>\d+)",
         BuildError,
         "a step ended with exit code {code}",
@@ -307,8 +307,8 @@ _STEP = (
 
 # What a check of mlship's own has found in the image: it names the remedy itself.
 _OWN = (
-    Cause(r"^mlship: (?P<why>.+)\n(?:.*\n)*?hint: (?P<hint>.+)", BuildError, "{why}", "{hint}"),
-    Cause(r"^mlship: (?P<why>.+)", BuildError, "{why}", _SHOW_DOCKERFILE),
+    KnownText(r"^mlship: (?P<why>.+)\n(?:.*\n)*?hint: (?P<hint>.+)", BuildError, "{why}", "{hint}"),
+    KnownText(r"^mlship: (?P<why>.+)", BuildError, "{why}", _SHOW_DOCKERFILE),
 )
 
 # What pip says of a certificate or a full disk is followed by "no matching distribution": the cause comes first.

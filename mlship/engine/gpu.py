@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlship.engine.causes import Cause, explain
+from mlship.engine.causes import KnownText, explain
 from mlship.errors import EngineError, MlshipError
 
 _INSTALL = (
@@ -21,7 +21,7 @@ _SEE_HOST = "`nvidia-smi` on the engine's host must work first"
 
 
 @dataclass(frozen=True)
-class Way:
+class GpuRequest:
     """One way to ask an engine for all its GPUs.
 
     Attributes:
@@ -41,8 +41,8 @@ class Way:
 # checks nothing. Engine 29.2 and newer make CDI of `--gpus` by themselves. Engines that only have CDI say at once
 # that they know no `--gpus`, and so nothing is lost. Nobody can be asked beforehand: engines list neither.
 WAYS = (
-    Way("--gpus all", count=-1, capabilities=(("gpu",),)),
-    Way("CDI", driver="cdi", ids=("nvidia.com/gpu=all",)),
+    GpuRequest("--gpus all", count=-1, capabilities=(("gpu",),)),
+    GpuRequest("CDI", driver="cdi", ids=("nvidia.com/gpu=all",)),
 )
 
 # The engine's "I do not have that": the next way is tried, and nothing else is wrong.
@@ -60,51 +60,51 @@ _LACKS = (
 )
 
 _TOOLKIT = (
-    Cause(
+    KnownText(
         r"unsatisfied condition: (?P<condition>[^,\n]+)",
         EngineError,
         "the driver of the engine's host is too old for this image: unsatisfied condition: {condition}",
         "update the driver of that host, or build for what it has: `mlship hosts record` there, "
         "then `mlship lock` and `mlship build`",
     ),
-    Cause(
+    KnownText(
         r"driver/library version mismatch",
         EngineError,
         "the host's NVIDIA driver was updated while the old one runs: driver/library version mismatch",
         "reboot the engine's host (`sudo reboot`); " + _SEE_HOST,
     ),
-    Cause(
+    KnownText(
         r"(?P<said>nvml error: driver not loaded|driver rpc error: [^\n]+|load library failed: libnvidia-ml\.so[^\n]+)",
         EngineError,
         "the engine's host has no NVIDIA driver that works: {said}",
         "install or load it (`sudo modprobe nvidia`); " + _SEE_HOST,
     ),
-    Cause(
+    KnownText(
         r"(?P<said>cuda error: [^\n]+|no adapters were found[^\n]*|device error: [^\n]+)",
         EngineError,
         "NVIDIA's toolkit finds no GPU that it can use on the engine's host: {said}",
         _SEE_HOST + "; then try again",
     ),
-    Cause(
+    KnownText(
         r"bpf_prog_query\(BPF_CGROUP_DEVICE\) failed|/devices\.allow: permission denied",
         EngineError,
         "this engine is rootless, and NVIDIA's toolkit is set to manage cgroups, which it may not do",
         "`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place`, then "
         "`systemctl --user restart docker`; or use CDI: " + _GENERATE,
     ),
-    Cause(
+    KnownText(
         r"exec: \"(?P<program>nvidia-[\w-]+)\": executable file not found",
         EngineError,
         "the engine was set up for NVIDIA's toolkit, and {program} is not there",
         f"{_INSTALL} again, then {_CONFIGURE}",
     ),
-    Cause(
+    KnownText(
         r"(?P<said>failed to stat CDI host device [^\n]+)",
         EngineError,
         "the CDI specification on the engine's host is not of what that host has now: {said}",
         f"make it anew: {_GENERATE}; " + _SEE_HOST,
     ),
-    Cause(
+    KnownText(
         r"(?P<said>(?:nvidia-container-cli(?:\.real)?|nvidia-ctk|nvidia-cdi-hook|CDI device injection failed): [^\n]+)",
         EngineError,
         "NVIDIA's toolkit could not give the container a GPU: {said}",

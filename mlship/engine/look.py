@@ -34,7 +34,7 @@ _NO_MANIFEST = re.compile(r"no such manifest|manifest unknown|manifest for \S+ n
 
 
 @dataclass(frozen=True)
-class Answer:
+class LookResult:
     """What the docker program said.
 
     Attributes:
@@ -76,23 +76,23 @@ class Ran:
 class EngineLook(Protocol):
     """What can be asked of an engine. No verb raises; all are bounded in time."""
 
-    def about(self) -> Answer:
+    def about(self) -> LookResult:
         """`docker info`; the client's own part of it even where no engine answers."""
         ...
 
-    def endpoint(self) -> Answer:
+    def endpoint(self) -> LookResult:
         """`docker context inspect` of the context in use."""
         ...
 
-    def container(self, name: str) -> Answer:
+    def container(self, name: str) -> LookResult:
         """`docker container inspect`."""
         ...
 
-    def image(self, reference: str) -> Answer:
+    def image(self, reference: str) -> LookResult:
         """`docker image inspect`: of a local image; nothing is pulled."""
         ...
 
-    def registry(self, reference: str) -> Answer:
+    def registry(self, reference: str) -> LookResult:
         """`docker manifest inspect`: whether the image's registry has it."""
         ...
 
@@ -112,7 +112,7 @@ class EngineLook(Protocol):
 class DockerLook:
     """The engine that the docker program speaks to."""
 
-    def about(self) -> Answer:
+    def about(self) -> LookResult:
         done = _docker(("info", "--format", "{{json .}}"), 3)
         if not isinstance(done, process.Completed):
             return done
@@ -120,25 +120,25 @@ class DockerLook:
         errors = found.get("ServerErrors")
         said = "; ".join(str(error) for error in errors) if isinstance(errors, list) and errors else done.stderr
         lack: Lack | None = None if done.ok and not errors else "no engine"
-        return Answer(found, lack, said.strip())
+        return LookResult(found, lack, said.strip())
 
-    def endpoint(self) -> Answer:
+    def endpoint(self) -> LookResult:
         return _inspected(("context", "inspect", "--format", "{{json .}}"), 2)
 
-    def container(self, name: str) -> Answer:
+    def container(self, name: str) -> LookResult:
         return _inspected(("container", "inspect", "--format", "{{json .}}", "--", name), 3)
 
-    def image(self, reference: str) -> Answer:
+    def image(self, reference: str) -> LookResult:
         return _inspected(("image", "inspect", "--format", "{{json .}}", "--", reference), 3)
 
-    def registry(self, reference: str) -> Answer:
+    def registry(self, reference: str) -> LookResult:
         done = _docker(("manifest", "inspect", "--", reference), 4)
         if not isinstance(done, process.Completed):
             return done
         if done.ok:
-            return Answer(_json(done.stdout))
+            return LookResult(_json(done.stdout))
         said = done.stderr.strip()
-        return Answer({}, "not there" if _NO_MANIFEST.search(said) else "no answer", said)
+        return LookResult({}, "not there" if _NO_MANIFEST.search(said) else "no answer", said)
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
         added = tuple(part for key, value in env.items() for part in ("--env", f"{key}={value}"))
@@ -155,23 +155,23 @@ class DockerLook:
         _docker(("rm", "--force", "--volumes", container), _REMOVAL_SECONDS)
 
 
-def _docker(arguments: tuple[str, ...], seconds: float) -> process.Completed | Answer:
+def _docker(arguments: tuple[str, ...], seconds: float) -> process.Completed | LookResult:
     try:
         return process.run(("docker", *arguments), process.Options(timeout=seconds))
     except process.ProcessError as error:
         if error.reason == "timeout":
-            return Answer({}, "no answer", f"no answer within {seconds:g} s")
-        return Answer({}, "no client", "there is no docker program" if error.reason == "missing" else str(error))
+            return LookResult({}, "no answer", f"no answer within {seconds:g} s")
+        return LookResult({}, "no client", "there is no docker program" if error.reason == "missing" else str(error))
 
 
-def _inspected(arguments: tuple[str, ...], seconds: float) -> Answer:
+def _inspected(arguments: tuple[str, ...], seconds: float) -> LookResult:
     done = _docker(arguments, seconds)
     if not isinstance(done, process.Completed):
         return done
     if done.ok:
-        return Answer(_json(done.stdout))
+        return LookResult(_json(done.stdout))
     said = done.stderr.strip()
-    return Answer({}, "no engine" if any(sign in said.lower() for sign in _NO_ENGINE) else "not there", said)
+    return LookResult({}, "no engine" if any(sign in said.lower() for sign in _NO_ENGINE) else "not there", said)
 
 
 def _json(text: str) -> Json:
@@ -182,7 +182,7 @@ def _json(text: str) -> Json:
     return {}
 
 
-def _ran(done: process.Completed | Answer) -> Ran:
-    if isinstance(done, Answer):
+def _ran(done: process.Completed | LookResult) -> Ran:
+    if isinstance(done, LookResult):
         return Ran(None, "", done.said)
     return Ran(done.code, done.stdout, done.stderr)

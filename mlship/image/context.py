@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from mlship.image.health import health_code
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
-from mlship.lock.groups import GROUPS, Group, requirements_of
+from mlship.lock.groups import GROUPS, LockGroup, requirements_of
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
 from mlship.resources import read_package_file
 
 PROGRAMS = ("install.py", "bytecode.py", "check.py", "trace.py")
 # Headers and archives of CUDA and the frameworks are compiled against when a model runs (NVRTC, Triton, inductor).
-_COMPILED_AGAINST: frozenset[Group] = frozenset({"cuda", "framework", "compiled"})
+_COMPILED_AGAINST: frozenset[LockGroup] = frozenset({"cuda", "framework", "compiled"})
 
 
 def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, bytes]:
@@ -44,7 +44,7 @@ def wheelhouses(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
     }
 
 
-def _of_group(group: Group, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, str]]:
+def _of_group(group: LockGroup, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, str]]:
     layers = {layer.name: list(layer.packages) for layer in plan.layers if layer.group == group}
     if not layers:
         return
@@ -59,7 +59,7 @@ def _of_group(group: Group, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, 
     yield f"{group}/modules/prune.json", _json({"kinds": _kinds(group, traced=trace is not None), "keep": plan.keep})
 
 
-def _kinds(group: Group, *, traced: bool) -> list[str]:
+def _kinds(group: LockGroup, *, traced: bool) -> list[str]:
     """What is left out: tests only where it was seen that nobody imports them."""
     tests = ["tests"] if traced else []
     return tests if group in _COMPILED_AGAINST else [*tests, "headers", "archives"]

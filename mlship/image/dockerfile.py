@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 from mlship.image.gpu import GpuPlan
 from mlship.image.health import health_code
-from mlship.image.plan import BuildPlan, Weights
-from mlship.lock.groups import GROUPS, Group, Layer
+from mlship.image.plan import BuildPlan, WeightFolder
+from mlship.lock.groups import GROUPS, LockGroup, PackageLayer
 from mlship.project.paths import LEFT_OUT
 from mlship.render import render
 from mlship.resources import read_package_file, read_template
@@ -77,12 +77,12 @@ def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
 class InstallGroup:
     """A stage that installs one group of the lock."""
 
-    name: Group
+    name: LockGroup
     why: str
     title: str
 
 
-_WHY: dict[Group, str] = {
+_WHY: dict[LockGroup, str] = {
     "cuda": "CUDA's libraries: gigabytes that move with the framework at most.",
     "framework": "The framework, and what comes with it.",
     "heavy": "Other large wheels.",
@@ -110,7 +110,7 @@ def install_groups(plan: BuildPlan) -> Iterator[InstallGroup]:
             yield InstallGroup(name, _WHY[name], f"install {what} from {plan.lock}, by hash")
 
 
-def _layer_title(layer: Layer) -> str:
+def _layer_title(layer: PackageLayer) -> str:
     return ", ".join(layer.packages) if len(layer.packages) < 4 else f"{len(layer.packages)} small packages"
 
 
@@ -123,7 +123,7 @@ class WeightsStep:
     commands: tuple[str, ...]
 
 
-def weights_step(weights: Weights, workdir: str) -> WeightsStep:
+def weights_step(weights: WeightFolder, workdir: str) -> WeightsStep:
     """How the weight files of one folder reach their layer."""
     target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []

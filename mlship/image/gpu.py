@@ -1,9 +1,8 @@
 """The GPU part of a plan: how CUDA's user-space libraries reach a Debian-slim image that NVIDIA publishes none for."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-Way: TypeAlias = Literal["wheels", "image"]
+from mlship.cuda.fit.needs import CudaSource
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class GpuPlan:
     """
 
     cuda: str | None
-    way: Way
+    way: CudaSource
     require: str
     runtime: CudaImage | None = None
     devel: CudaImage | None = None
@@ -63,7 +62,7 @@ class GpuPlan:
 
 
 @dataclass(frozen=True)
-class Reason:
+class PlanReason:
     """One choice that mlship made, and why.
 
     Attributes:

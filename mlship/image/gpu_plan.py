@@ -6,13 +6,12 @@ from pathlib import Path
 
 from mlship.cuda.fit.check import Match
 from mlship.cuda.fit.judge import Verdict
-from mlship.cuda.fit.needs import Problem, read_needs
+from mlship.cuda.fit.needs import LockProblem, read_needs
 from mlship.cuda.fit.target import lock_target, match_lock
-from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.hosts.profile import Gpu as HostGpu
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.load import wheel_index
 from mlship.errors import LockError
-from mlship.image.gpu import CudaImage, GpuPlan, Reason
+from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
 from mlship.lock.check import Lock
 from mlship.lock.inputs import read_inputs
 from mlship.lock.record import HINT
@@ -31,7 +30,7 @@ class Matched:
     """
 
     plan: GpuPlan
-    reasons: tuple[Reason, ...]
+    reasons: tuple[PlanReason, ...]
     warnings: tuple[str, ...]
 
 
@@ -62,7 +61,7 @@ def unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
     return tuple(_said(warning) for warning in read_needs(lock.pins, config.platform, gpu=False).warnings)
 
 
-def _said(problem: Problem) -> str:
+def _said(problem: LockProblem) -> str:
     return f"{problem.text}: {problem.mend}"
 
 
@@ -94,28 +93,30 @@ def plan_gpu(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:
     )
 
 
-def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[Reason]:
+def gpu_reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[PlanReason]:
     """Each choice of the GPU part, and why."""
     kinds = "1 kind" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} kinds"
-    yield Reason("hosts", f"{kinds}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts)))
-    yield Reason("cuda", plan.cuda or "none that is known", _why(plan, match))
+    yield PlanReason("hosts", f"{kinds}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts)))
+    yield PlanReason("cuda", plan.cuda or "none that is known", _why(plan, match))
     yield from _matches(match.verdicts)
     if plan.index:
-        yield Reason("wheel index", plan.index, "for the packages of this CUDA alone; the others keep their index")
+        yield PlanReason("wheel index", plan.index, "for the packages of this CUDA alone; the others keep their index")
     if plan.runtime:
         lacking = ", ".join(match.needs.lacking)
-        yield Reason("cuda image", plan.runtime.reference, f"no locked wheel brings the CUDA libraries of {lacking}")
+        yield PlanReason(
+            "cuda image", plan.runtime.reference, f"no locked wheel brings the CUDA libraries of {lacking}"
+        )
     if plan.devel:
-        yield Reason("nvcc", plan.devel.reference, f"compiles {', '.join(plan.compiled)}; mounted, not shipped")
+        yield PlanReason("nvcc", plan.devel.reference, f"compiles {', '.join(plan.compiled)}; mounted, not shipped")
     if plan.compat:
-        yield Reason(
+        yield PlanReason(
             "compat", plan.compat.reference, "gpu.forward_compat: its libraries let an older driver run this CUDA"
         )
     if plan.require:
-        yield Reason("requires", plan.require, f"NVIDIA_REQUIRE_CUDA: {_why_required(plan, match)}")
+        yield PlanReason("requires", plan.require, f"NVIDIA_REQUIRE_CUDA: {_why_required(plan, match)}")
 
 
-def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
+def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[PlanReason]:
     """A line for each thing that is to be known of a host; stacks of which the same is to be known share a row."""
     rows: dict[str, list[Verdict]] = {}
     for stack in dict.fromkeys(verdict.stack for verdict in verdicts):
@@ -126,7 +127,9 @@ def _matches(verdicts: tuple[Verdict, ...]) -> Iterator[Reason]:
         stacks = ", ".join(dict.fromkeys(verdict.stack for verdict in own))
         unknown = ", ".join(dict.fromkeys(verdict.host for verdict in own if verdict.outcome == "unknown"))
         sources = dict.fromkeys(reason.source for verdict in own for reason in verdict.reasons if reason.source)
-        yield Reason("match", f"{stacks}{f': not known to run on {unknown}' * bool(unknown)}", lines, tuple(sources))
+        yield PlanReason(
+            "match", f"{stacks}{f': not known to run on {unknown}' * bool(unknown)}", lines, tuple(sources)
+        )
 
 
 def _why_required(plan: GpuPlan, match: Match) -> str:

@@ -10,12 +10,12 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
-from mlship.image.gpu import GpuPlan, Reason
+from mlship.image.gpu import GpuPlan, PlanReason
 from mlship.image.labels import labels
 from mlship.image.serving import forks
 from mlship.image.telemetry import silenced
 from mlship.lock.check import Lock
-from mlship.lock.groups import GROUPS, Layer, package_layers
+from mlship.lock.groups import GROUPS, PackageLayer, package_layers
 from mlship.project.base import base_name, base_reference
 from mlship.project.config import Config, System
 from mlship.project.git import Revision
@@ -31,7 +31,7 @@ WORKDIR = "/app"
 
 
 @dataclass(frozen=True)
-class Base:
+class PlanBase:
     """The image underneath both stages."""
 
     name: str
@@ -45,7 +45,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightFolder:
     """Weight files that lie in one folder: one layer.
 
     Attributes:
@@ -67,7 +67,7 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Packages:
+class DebianPackages:
     """Debian packages: `build` only in the builder, `run` in the final image."""
 
     build: tuple[str, ...]
@@ -93,13 +93,13 @@ class BuildPlan:
     tag: str
     platform: str
     python: str
-    base: Base
+    base: PlanBase
     lock: str
     pins: int
-    weights: tuple[Weights, ...]
+    weights: tuple[WeightFolder, ...]
     source: tuple[str, ...]
-    packages: Packages
-    layers: tuple[Layer, ...]
+    packages: DebianPackages
+    layers: tuple[PackageLayer, ...]
     bytecode: Bytecode
     keep: tuple[str, ...]
     env: dict[str, str]
@@ -109,7 +109,7 @@ class BuildPlan:
     health: Health
     labels: dict[str, str]
     epoch: int
-    reasons: tuple[Reason, ...]
+    reasons: tuple[PlanReason, ...]
     gpu: GpuPlan | None = None
     user: str = USER
     workdir: str = WORKDIR
@@ -155,7 +155,7 @@ def make_plan(
         smoke: the smoke test's own description, for the image's labels.
         gpu: what the match of lock and hosts has decided; None for an image that is for the CPU.
     """
-    base = Base(base_name(config), base_reference(config), lock.record.digest)
+    base = PlanBase(base_name(config), base_reference(config), lock.record.digest)
     version = config.version or revision.image_tag or "dev"
     return BuildPlan(
         tag=f"{config.name}:{version}",
@@ -182,13 +182,13 @@ def make_plan(
     )
 
 
-def _by_folder(weights: tuple[WeightFile, ...]) -> tuple[Weights, ...]:
+def _by_folder(weights: tuple[WeightFile, ...]) -> tuple[WeightFolder, ...]:
     """A COPY keeps file names but not folders, so each folder is a layer of its own."""
     folders: dict[str, list[WeightFile]] = {}
     for weight in sorted(weights, key=lambda w: w.path):
         folders.setdefault(str(PurePosixPath(weight.path).parent), []).append(weight)
     return tuple(
-        Weights(tuple(w.path for w in files), "" if folder == "." else folder, sum(w.size for w in files))
+        WeightFolder(tuple(w.path for w in files), "" if folder == "." else folder, sum(w.size for w in files))
         for folder, files in folders.items()
     )
 
@@ -199,11 +199,11 @@ def _environment(config: Config, lock: Lock, gpu: GpuPlan | None) -> dict[str, s
     return dict(sorted({**silent, **(gpu.env if gpu else {}), **config.env}.items()))
 
 
-def _packages(system: System, gpu: GpuPlan | None, *, init: bool) -> Packages:
+def _packages(system: System, gpu: GpuPlan | None, *, init: bool) -> DebianPackages:
     """What nvcc leaves to a C++ compiler needs one, which the builder has from Debian."""
     compiler = ("g++",) if gpu and gpu.devel else ()
     build = {*system.build, *compiler, *(("tini",) if init else ())}
-    return Packages(tuple(sorted(build)), tuple(sorted(system.run)))
+    return DebianPackages(tuple(sorted(build)), tuple(sorted(system.run)))
 
 
 def _reasons(
@@ -213,48 +213,50 @@ def _reasons(
     version: str,
     revision: Revision,
     gpu: GpuPlan | None,
-) -> Iterator[Reason]:
-    yield Reason("base", base_name(config), "glibc wheels install as they are; pinned by digest in mlship.lock")
-    yield Reason(
+) -> Iterator[PlanReason]:
+    yield PlanReason("base", base_name(config), "glibc wheels install as they are; pinned by digest in mlship.lock")
+    yield PlanReason(
         "lock",
         config.requirements.lock,
         f"{len(lock.pins)} pins with hashes, installed with --require-hashes --no-deps",
     )
     yield from _layer_reasons(config, lock, gpu)
-    yield Reason("version", version, _why_version(config, revision))
+    yield PlanReason("version", version, _why_version(config, revision))
     size = sum(weight.size for weight in weights)
-    yield Reason(
+    yield PlanReason(
         "weights",
         f"{len(weights)} {'file' if len(weights) == 1 else 'files'}, {size:,} bytes",
         "layers of their own: a source edit never moves them",
     )
-    yield Reason(
+    yield PlanReason(
         "user", USER, "numeric, so that Kubernetes can check that it is not root; it can write nowhere but /tmp"
     )
     if forks(config.serve.command):
-        yield Reason("init", "tini", f"{config.serve.command[0]} forks, and PID 1 must reap what it leaves")
+        yield PlanReason("init", "tini", f"{config.serve.command[0]} forks, and PID 1 must reap what it leaves")
     else:
-        yield Reason("init", "none", f"{config.serve.command[0]} is PID 1 itself, so SIGTERM reaches it")
+        yield PlanReason("init", "none", f"{config.serve.command[0]} is PID 1 itself, so SIGTERM reaches it")
     for silence in silenced(lock.pins):
-        yield Reason("telemetry", f"{silence.variable}={silence.value}", f"else it calls home: {silence.source}")
+        yield PlanReason("telemetry", f"{silence.variable}={silence.value}", f"else it calls home: {silence.source}")
     for allowed in config.model.allow_pickle:
-        yield Reason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
+        yield PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
 
 
-def _layer_reasons(config: Config, lock: Lock, gpu: GpuPlan | None) -> Iterator[Reason]:
+def _layer_reasons(config: Config, lock: Lock, gpu: GpuPlan | None) -> Iterator[PlanReason]:
     layers = package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ())
     count = Counter(layer.group for layer in layers)
     listed = ", ".join(f"{count[group]} {group}" for group in GROUPS if count[group])
-    yield Reason("layers", listed or "none", "a package that changes moves its own layer and no other")
+    yield PlanReason("layers", listed or "none", "a package that changes moves its own layer and no other")
     if lock.record.trace:
         modules = f"{lock.record.trace.count} modules"
-        yield Reason("byte code", modules, "what the server imported when `mlship lock` traced it; no other is needed")
+        yield PlanReason(
+            "byte code", modules, "what the server imported when `mlship lock` traced it; no other is needed"
+        )
     else:
-        yield Reason(
+        yield PlanReason(
             "byte code", "everything", "nothing was traced, so nobody knows what is imported: run `mlship lock`"
         )
     if config.keep:
-        yield Reason("keep", ", ".join(config.keep), "set in mlship.yaml")
+        yield PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml")
 
 
 def _why_version(config: Config, revision: Revision) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlship.init.found import Found
+from mlship.init.found import Detection
 from mlship.init.requirements import SERVING_INPUT, Declared, distribution
 
 FROM_IMPORTS = "the imports of the served code"
@@ -33,7 +33,7 @@ class Dependencies:
         return (self.input, self.lock) != ("requirements.in", "requirements.txt")
 
 
-def choose_dependencies(found: Found, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
+def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
     """An existing requirements file is used as it is; else one is written from what the repository says.
 
     Args:
@@ -50,7 +50,7 @@ def choose_dependencies(found: Found, needs: tuple[str, ...], *, generated: bool
     return Dependencies(usable.origin, lock, None, usable.origin, (), (), lacking)
 
 
-def _written(found: Found, needs: tuple[str, ...]) -> Dependencies:
+def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     """From pyproject.toml, setup.cfg or the conda environment; else from a lock; else from the imports."""
     source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
     lines = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from mlship.init.found import Fact, Found, Server, Weights
+from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import FRAMEWORKS, Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
 from mlship.init.models import Asked, find_weights, served_strings
@@ -27,7 +27,7 @@ _MODULES = 2_000
 _NUMERIC = {"numpy", "safetensors"}  # a loader that imports none of the frameworks may still load arrays
 
 
-def detect(repo: Path, model: str | None = None) -> Found:
+def detect(repo: Path, model: str | None = None) -> Detection:
     """Look at a repository.
 
     Args:
@@ -48,7 +48,7 @@ def detect(repo: Path, model: str | None = None) -> Found:
     sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     gpus = find_gpus(tree, served, needs, dockerfile)
-    return Found(
+    return Detection(
         name=_name(tree),
         python=find_python(tree, dockerfile),
         framework=framework,
@@ -74,7 +74,7 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
     return {module.name: module for module in parsed if module and module.name}
 
 
-def _loader(modules: Mapping[str, Module]) -> Fact:
+def _loader(modules: Mapping[str, Module]) -> Detected:
     """Only where the module reaches a framework: a `load()` that reads settings is no loader of a model."""
     known = {name for framework in FRAMEWORKS for name in framework.imports} | _NUMERIC
     found = [
@@ -86,13 +86,13 @@ def _loader(modules: Mapping[str, Module]) -> Fact:
     ]
     found.sort(key=lambda f: (LOADERS.index(f[1]), f[0].path.count("/"), f[0].path))
     if not found:
-        return Fact(None, f"no function {', '.join(LOADERS[:3])}, ... without arguments in the served code")
+        return Detected(None, f"no function {', '.join(LOADERS[:3])}, ... without arguments in the served code")
     module, name = found[0]
     others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (by name, then nearest to the root)"
-    return Fact(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
+    return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
 
 
-def _served(modules: Mapping[str, Module], loader: Fact, server: Server | None) -> tuple[Module, ...]:
+def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingServer | None) -> tuple[Module, ...]:
     """What is imported by the loader and the server; where there is neither, all code that is no test or training."""
     start = [*([loader.value.partition(":")[0]] if loader.value else []), *(server.modules if server else ())]
     if start:
@@ -100,25 +100,25 @@ def _served(modules: Mapping[str, Module], loader: Fact, server: Server | None) 
     return tuple(module for module in modules.values() if is_served(module.path))
 
 
-def _single_onnx(tree: Tree, weights: Weights) -> OnnxHeader | None:
+def _single_onnx(tree: Tree, weights: ModelFiles) -> OnnxHeader | None:
     return read_onnx(tree.root / weights.named[0]) if _is_onnx(weights) else None
 
 
-def _details(tree: Tree, weights: Weights) -> dict[str, str]:
+def _details(tree: Tree, weights: ModelFiles) -> dict[str, str]:
     headers = {file.path: read_onnx(tree.root / file.path) for file in weights.models if file.kind == "onnx"}
     return {path: f" ({header})" for path, header in headers.items() if header}
 
 
-def _is_onnx(weights: Weights) -> bool:
+def _is_onnx(weights: ModelFiles) -> bool:
     return any(file.kind == "onnx" and file.path == weights.named[0] for file in weights.models if weights.named)
 
 
-def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Fact:
+def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Detected:
     found = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
     if not found:
-        return Fact(None, f"no {what}: no JSON file called {', '.join(patterns)}")
+        return Detected(None, f"no {what}: no JSON file called {', '.join(patterns)}")
     others = f"; not {', '.join(found[1:4])} (by name, then nearest to the root)" if len(found) > 1 else ""
-    return Fact(found[0], f"{found[0]}{others}")
+    return Detected(found[0], f"{found[0]}{others}")
 
 
 def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
@@ -136,7 +136,9 @@ def _is_json(tree: Tree, path: str) -> bool:
         return False
 
 
-def _source(tree: Tree, served: Sequence[Module], weights: Weights, server: Server | None) -> tuple[str, ...]:
+def _source(
+    tree: Tree, served: Sequence[Module], weights: ModelFiles, server: ExistingServer | None
+) -> tuple[str, ...]:
     """Top-level files and folders of the served code, and the files that it or its command names."""
     paths = [module.path for module in served]
     words = [*served_strings(served), *(server.command if server else ()), "gunicorn.conf.py"]
@@ -165,7 +167,7 @@ def _name(tree: Tree) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 
-def _notes(tree: Tree, weights: Weights) -> Iterator[str]:
+def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     for file in weights.refused:
         what = (
             "a pointer of Git LFS: run `git lfs pull`"

@@ -9,7 +9,7 @@ from mlship.project.weights import WeightFile
 
 
 @dataclass(frozen=True)
-class Fact:
+class Detected:
     """One thing that was looked for; `value` is None where it is unknown, and `why` says so."""
 
     value: str | None
@@ -26,7 +26,7 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Server:
+class ExistingServer:
     """A server that the repository already has.
 
     Attributes:
@@ -46,7 +46,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelFiles:
     """The model files.
 
     Attributes:
@@ -65,7 +65,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Gpus:
+class GpuUse:
     """Whether the model is meant for NVIDIA GPUs.
 
     Attributes:
@@ -84,7 +84,7 @@ class Gpus:
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """All of it.
 
     Attributes:
@@ -101,21 +101,21 @@ class Found:
     """
 
     name: str
-    python: Fact
-    framework: Fact
+    python: Detected
+    framework: Detected
     evidence: tuple[str, ...]
-    weights: Weights
-    loader: Fact
+    weights: ModelFiles
+    loader: Detected
     onnx: OnnxHeader | None
-    server: Server | None
-    sample: Fact
-    golden: Fact
+    server: ExistingServer | None
+    sample: Detected
+    golden: Detected
     declared: tuple[Declared, ...]
     imports: tuple[str, ...]
     source: tuple[str, ...]
     python_path: str | None
     notes: tuple[str, ...]
-    gpus: Gpus = Gpus()
+    gpus: GpuUse = GpuUse()
 
     @property
     def port(self) -> int:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
-from mlship.init.found import Fact
+from mlship.init.found import Detected
 from mlship.init.requirements import Declared
 from mlship.init.sources import Module
-from mlship.project.formats import Kind
+from mlship.project.formats import ModelFormat
 from mlship.project.weights import WeightFile
 
 
@@ -24,10 +24,10 @@ class Framework:
     name: str
     imports: frozenset[str]
     distributions: frozenset[str]
-    kinds: frozenset[Kind] = frozenset()
+    kinds: frozenset[ModelFormat] = frozenset()
 
 
-def _framework(name: str, imports: str, distributions: str, *kinds: Kind) -> Framework:
+def _framework(name: str, imports: str, distributions: str, *kinds: ModelFormat) -> Framework:
     return Framework(name, frozenset(imports.split()), frozenset(distributions.split()), frozenset(kinds))
 
 
@@ -43,7 +43,7 @@ FRAMEWORKS = (
     _framework("llama-cpp", "llama_cpp", "llama-cpp-python", "gguf"),
     _framework("sklearn", "sklearn joblib", "scikit-learn joblib"),
 )
-_TITLES: dict[Kind, str] = {"onnx": "ONNX", "gguf": "GGUF", "hdf5": "HDF5", "xgboost": "an XGBoost model"}
+_TITLES: dict[ModelFormat, str] = {"onnx": "ONNX", "gguf": "GGUF", "hdf5": "HDF5", "xgboost": "an XGBoost model"}
 _SERVED, _MODEL, _NAMED, _ELSEWHERE = 8, 4, 2, 1  # each outweighs all that is weaker
 
 
@@ -68,7 +68,7 @@ def tops(imports: Iterable[str]) -> frozenset[str]:
     return frozenset(name.split(".")[0] for name in imports)
 
 
-def find_framework(clues: Clues) -> tuple[Fact, tuple[str, ...]]:
+def find_framework(clues: Clues) -> tuple[Detected, tuple[str, ...]]:
     """The framework and the evidence for it.
 
     What the served code imports outweighs the model files, these the requirements, these all other code.
@@ -76,8 +76,8 @@ def find_framework(clues: Clues) -> tuple[Fact, tuple[str, ...]]:
     weighed = [(tuple(_evidence(framework, clues)), framework) for framework in FRAMEWORKS]
     rows, best = max(weighed, key=lambda pair: sum({weight for weight, _ in pair[0]}))  # the first of equals
     if not rows:
-        return Fact(None, "no model file, import or requirement speaks for any framework that mlship knows"), ()
-    return Fact(best.name, rows[0][1]), tuple(text for _, text in rows)
+        return Detected(None, "no model file, import or requirement speaks for any framework that mlship knows"), ()
+    return Detected(best.name, rows[0][1]), tuple(text for _, text in rows)
 
 
 def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from mlship.init.found import Gpus
+from mlship.init.found import GpuUse
 from mlship.init.requirements import Declared, conda
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
@@ -36,7 +36,7 @@ _SHOWN = 3
 
 def find_gpus(
     tree: Tree, served: Sequence[Module], declared: Sequence[Declared], dockerfile: Dockerfile | None
-) -> Gpus:
+) -> GpuUse:
     """Whether the image is for GPUs, and what speaks for it.
 
     Args:
@@ -51,7 +51,7 @@ def find_gpus(
         *([f"the Dockerfile starts from {dockerfile.base}"] if dockerfile and _BASES.search(dockerfile.base) else []),
         *code,
     )
-    return Gpus(evidence, hosts, note)
+    return GpuUse(evidence, hosts, note)
 
 
 def _host_files(tree: Tree) -> Iterator[str]:

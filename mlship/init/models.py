@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mlship.init.found import Weights
+from mlship.init.found import ModelFiles
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
@@ -47,7 +47,7 @@ class Asked:
     model: str | None = None
 
 
-def find_weights(tree: Tree, asked: Asked) -> Weights:
+def find_weights(tree: Tree, asked: Asked) -> ModelFiles:
     """The model files and what model.weights should say of them."""
     files = with_data_files(tree.root, list(_identified(tree)))
     named_by_code = {PurePosixPath(text).name for text in asked.strings}
@@ -59,7 +59,7 @@ def find_weights(tree: Tree, asked: Asked) -> Weights:
         named = _grouped(tree, models or refused, files)
         folders = () if named else tuple(path for path in absent if "." not in path)
         why = "the model files that the code can load" if named or folders else "no model file was found, by content"
-        return Weights(models, refused, named or folders, absent, (), why)
+        return ModelFiles(models, refused, named or folders, absent, (), why)
     return _one_of(tree, models, refused, asked.model)
 
 
@@ -82,7 +82,7 @@ def _could_be_model(path: PurePosixPath) -> bool:
     return not (beside or path.suffix.lower() in _TEXT_SUFFIXES or path.name.startswith("."))
 
 
-def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], asked: str | None) -> Weights:
+def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], asked: str | None) -> ModelFiles:
     """Without a loader the server loads one ONNX model: the one asked for, called model.onnx, or the largest."""
     onnx = sorted(
         (f for f in models if f.kind == "onnx"),
@@ -90,7 +90,9 @@ def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile,
     )
     if not onnx:
         named = tuple(f.path for f in models)
-        return Weights(tuple(models), refused, named, (), (), "the model files; nothing in the repository loads them")
+        return ModelFiles(
+            tuple(models), refused, named, (), (), "the model files; nothing in the repository loads them"
+        )
     data = tuple(external_files(tree.root, onnx[0].path))
     named = (onnx[0].path, *(path for path in data if path in tree))
     absent = tuple(path for path in data if path not in tree)
@@ -100,7 +102,7 @@ def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile,
         if asked
         else "called model.onnx, nearest to the root, or the largest, in this order"
     )
-    return Weights(tuple(models), refused, named, absent, choices, why if choices else "the one ONNX model")
+    return ModelFiles(tuple(models), refused, named, absent, choices, why if choices else "the one ONNX model")
 
 
 def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from mlship.init.found import Fact
+from mlship.init.found import Detected
 from mlship.init.requirements import conda, pyproject, setup_cfg
 from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
@@ -16,17 +16,17 @@ DEFAULT = "3.11"
 SUPPORTED: tuple[str, ...] = get_args(Config.model_fields["python"].annotation)
 
 
-def find_python(tree: Tree, dockerfile: Dockerfile | None) -> Fact:
+def find_python(tree: Tree, dockerfile: Dockerfile | None) -> Detected:
     """Major and minor version, from the first file that names one; 3.11 where none does."""
     stated = list(_stated(tree, dockerfile))
     if not stated:
-        return Fact(DEFAULT, "no file names one")
+        return Detected(DEFAULT, "no file names one")
     version, where = stated[0]
     differing = [f"{other} ({place})" for other, place in stated[1:] if other != version]
     but = f", though there is also {', '.join(differing)}" if differing else ""
     if version not in SUPPORTED:
-        return Fact(DEFAULT, f"{where} says {version}, and mlship builds {SUPPORTED[0]} to {SUPPORTED[-1]}")
-    return Fact(version, where + but)
+        return Detected(DEFAULT, f"{where} says {version}, and mlship builds {SUPPORTED[0]} to {SUPPORTED[-1]}")
+    return Detected(version, where + but)
 
 
 def _stated(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[tuple[str, str]]:

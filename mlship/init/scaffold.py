@@ -9,7 +9,7 @@ from pathlib import Path
 from mlship.errors import UsageError
 from mlship.files import write_atomic
 from mlship.init.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
-from mlship.init.found import Fact, Found, Routes
+from mlship.init.found import Detected, Detection, Routes
 from mlship.init.samples import made_up_sample
 from mlship.project.commands import for_app
 from mlship.project.config import json_schema
@@ -65,7 +65,7 @@ class _Plan:
     source: tuple[str, ...]
 
 
-def scaffold(found: Found) -> Scaffold:
+def scaffold(found: Detection) -> Scaffold:
     """Everything that a repository like this one needs, whether it has it already or not."""
     plan = _decide(found)
     return Scaffold(
@@ -123,7 +123,7 @@ def _write_new(path: Path, text: str) -> bool:
     return True
 
 
-def _decide(found: Found) -> _Plan:
+def _decide(found: Detection) -> _Plan:
     load = found.loader.value or ("serving.model:load" if found.onnx else None)
     generated = found.server is None and load is not None
     made_up = made_up_sample(found.onnx) if found.onnx and found.sample.value is None else None
@@ -142,18 +142,18 @@ def _decide(found: Found) -> _Plan:
     )
 
 
-def _onnxruntime(found: Found) -> str:
+def _onnxruntime(found: Detection) -> str:
     """For GPUs with the wheels of CUDA's libraries; but not beside an onnxruntime that is asked for already."""
     named = any("onnxruntime" in declared.names for declared in found.declared)
     return "onnxruntime-gpu[cuda,cudnn]" if found.gpus.wanted and not named else "onnxruntime"
 
 
-def _yaml(found: Found, plan: _Plan) -> str:
+def _yaml(found: Detection, plan: _Plan) -> str:
     routes = found.server.routes if found.server else _OWN_ROUTES
     return render(
         "init/mlship.yaml.j2",
         name=found.name,
-        python=Fact(found.python.value, _one_line(found.python.why)),
+        python=Detected(found.python.value, _one_line(found.python.why)),
         requirements=plan.dependencies,
         load=plan.load,
         weights=found.weights.named,
@@ -183,14 +183,14 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     return (NewFile(chosen.input, text, why or "empty, since nothing here says what the code needs"),)
 
 
-def _dockerignore(found: Found, plan: _Plan) -> str:
+def _dockerignore(found: Detection, plan: _Plan) -> str:
     shipped = (plan.sample, found.golden.value, *plan.source, *found.weights.named)
     needed = (plan.dependencies.lock, *([] if plan.dependencies.template else [plan.dependencies.input]))
     paths = [path for path in (*needed, *shipped) if path]
     return render("init/dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT)
 
 
-def _server(found: Found, plan: _Plan) -> tuple[NewFile, ...]:
+def _server(found: Detection, plan: _Plan) -> tuple[NewFile, ...]:
     module, _, function = (plan.load or "").partition(":")
     app = render("init/app.py.j2", module=module, function=function, sample=plan.sample or _SAMPLE)
     files = (
@@ -203,7 +203,7 @@ def _server(found: Found, plan: _Plan) -> tuple[NewFile, ...]:
     return (*files, NewFile("serving/model.py", model, f"loads {found.weights.named[0]}"))
 
 
-def _kept(found: Found, plan: _Plan) -> Iterator[Kept]:
+def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
     chosen = plan.dependencies
     if chosen.template != _OWN_INPUT:
         yield Kept(chosen.origin, "your requirements; the lock is made from them")
@@ -211,7 +211,7 @@ def _kept(found: Found, plan: _Plan) -> Iterator[Kept]:
         yield Kept(found.server.path, "your server; it is what is shipped")
 
 
-def _todo(found: Found, plan: _Plan) -> Iterator[str]:
+def _todo(found: Detection, plan: _Plan) -> Iterator[str]:
     absent, lacking = found.weights.absent, plan.dependencies.lacking
     if absent:
         yield f"fetch the model: not here, but named by the code: {', '.join(absent)}"
@@ -228,7 +228,7 @@ def _todo(found: Found, plan: _Plan) -> Iterator[str]:
         yield f"add {', '.join(lacking)} to {plan.dependencies.input}: the server needs it"
 
 
-def _gpu_todo(found: Found) -> Iterator[str]:
+def _gpu_todo(found: Detection) -> Iterator[str]:
     """What an image for GPUs needs that no file of a repository can tell."""
     if not found.gpus.wanted:
         return
@@ -241,7 +241,7 @@ def _gpu_todo(found: Found) -> Iterator[str]:
         )
 
 
-def _write_loader(found: Found) -> str:
+def _write_loader(found: Detection) -> str:
     if found.server:
         return (
             "write a function load() that returns what the server asks for its predictions, as a callable or an "

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from mlship.init.found import Routes, Server
+from mlship.init.found import ExistingServer, Routes
 from mlship.init.sources import App, Module, Route, is_served, reachable
 from mlship.init.tree import Tree
 from mlship.project.commands import (
@@ -29,7 +29,7 @@ _FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
 
 def find_server(
     tree: Tree, modules: Mapping[str, Module], dockerfile: Dockerfile | None
-) -> tuple[Server | None, tuple[str, ...]]:
+) -> tuple[ExistingServer | None, tuple[str, ...]]:
     """The server and how it is started, and what to say about it; None where the repository has none.
 
     The command comes from the Procfile, else from the Dockerfile, else from the kind of the app object.
@@ -50,7 +50,7 @@ def find_server(
         notes.append(f"the command names no port: serve.port says {port}; correct it if the server listens elsewhere")
     entries = _named_modules(command, modules) or [m.name or "" for m, _ in apps[:1]]
     served = reachable(entries, modules)
-    server = Server(
+    server = ExistingServer(
         kind=apps[0][1].kind if apps else command[0],
         path=modules[entries[0]].path if entries else why.rpartition(" ")[2].rstrip("."),
         command=command,
@@ -136,7 +136,7 @@ def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[
     return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))
 
 
-def _missing_routes(server: Server) -> Iterator[str]:
+def _missing_routes(server: ExistingServer) -> Iterator[str]:
     routes = server.routes
     if routes.predict is None:
         yield "no POST route was found in the server: set serve.predict in mlship.yaml to the one that predicts"

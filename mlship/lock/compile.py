@@ -58,7 +58,7 @@ class Upgrade:
 
 
 @dataclass(frozen=True)
-class Question:
+class CompileRequest:
     """What is asked of pip-compile.
 
     Attributes:
@@ -76,7 +76,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Place:
+class ResolverPlace:
     """Where a lock is resolved, and why there."""
 
     local: bool
@@ -104,22 +104,28 @@ class _Sized:
     size: int
 
 
-def choose_place(config: Config) -> Place:
+def choose_place(config: Config) -> ResolverPlace:
     """This machine, where its Python, processor and C library are the image's; else the base image."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     libc, libc_version = platform.libc_ver()
     if here != config.python or sys.implementation.name != "cpython":
-        return Place(local=False, reason=f"mlship runs on Python {here} and the image has {config.python}")
+        return ResolverPlace(local=False, reason=f"mlship runs on Python {here} and the image has {config.python}")
     if sys.platform != "linux" or libc != "glibc":
-        return Place(local=False, reason="this machine is no Linux with glibc")
+        return ResolverPlace(local=False, reason="this machine is no Linux with glibc")
     if this_platform() != config.platform:
-        return Place(local=False, reason=f"this machine is {platform.machine()} and the image {config.platform}")
+        return ResolverPlace(
+            local=False, reason=f"this machine is {platform.machine()} and the image {config.platform}"
+        )
     if tuple(int(part) for part in libc_version.split(".")[:2]) > _GLIBC[config.base.distro]:
-        return Place(local=False, reason=f"this machine's glibc {libc_version} is newer than {config.base.distro}'s")
-    return Place(local=True, reason=f"this machine has Python {config.python} on {config.platform}, as the image")
+        return ResolverPlace(
+            local=False, reason=f"this machine's glibc {libc_version} is newer than {config.base.distro}'s"
+        )
+    return ResolverPlace(
+        local=True, reason=f"this machine has Python {config.python} on {config.platform}, as the image"
+    )
 
 
-def compile_here(question: Question, work: Path) -> Compiled:
+def compile_here(question: CompileRequest, work: Path) -> Compiled:
     """Resolve with this interpreter; `work` is an empty folder.
 
     Raises:
@@ -142,7 +148,7 @@ def compile_here(question: Question, work: Path) -> Compiled:
     return Compiled(text, _sizes(work / _SIZES, {}))
 
 
-def compile_in_image(question: Question, engine: Engine, base: str, work: Path, cache: Path) -> Compiled:
+def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: Path, cache: Path) -> Compiled:
     """Resolve in the base image `base` (name@digest).
 
     Raises:
@@ -187,13 +193,13 @@ def _sized() -> TypeAdapter[dict[str, _Sized]]:
     return TypeAdapter(dict[str, _Sized])
 
 
-def resolver_version(place: Place) -> str:
+def resolver_version(place: ResolverPlace) -> str:
     """Of pip-tools, where it runs."""
     pins = {pin.name: pin.version for pin in parse_lock(read_template("resolver.txt"), "resolver.txt")}
     return version("pip-tools") if place.local else pins["pip-tools"]
 
 
-def _request(question: Question, base: str, work: Path, cache: Path) -> BuildRequest:
+def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> BuildRequest:
     context, resolver = work / "context", read_template("resolver.txt")
     if question.previous:
         (context / "lock" / _LOCK).write_text(question.previous, encoding="utf-8")
@@ -229,7 +235,7 @@ def _request(question: Question, base: str, work: Path, cache: Path) -> BuildReq
     )
 
 
-def _command(question: Question, output: str, constraints: list[str]) -> list[str]:
+def _command(question: CompileRequest, output: str, constraints: list[str]) -> list[str]:
     return [
         *("compile", *_FLAGS, "--output-file", output),
         *(part for name in constraints for part in ("--constraint", name)),
@@ -239,7 +245,7 @@ def _command(question: Question, output: str, constraints: list[str]) -> list[st
     ]
 
 
-def _write_constraints(question: Question, folder: Path) -> Iterator[Path]:
+def _write_constraints(question: CompileRequest, folder: Path) -> Iterator[Path]:
     """Files of what limits versions: pip's own `constraint` setting, and what the chosen CUDA needs.
 
     As files, since addresses in the setting may hold a password and argv is public.

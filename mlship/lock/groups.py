@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias, get_args
 from mlship.lock.cuda_names import LIBRARIES
 from mlship.lock.pins import Pin
 
-Group: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
+LockGroup: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
 
-GROUPS: tuple[Group, ...] = get_args(Group)
+GROUPS: tuple[LockGroup, ...] = get_args(LockGroup)
 HEAVY = 5_000_000  # bytes of a wheel: installing it again costs more than another step does
 OWN_LAYER = 100_000  # bytes of a wheel: below that, what a layer itself costs would count
 BUCKETS = 8
@@ -30,7 +30,7 @@ _PREFIXES = (*LIBRARIES, "tensorrt", "jax-cuda", "onnxruntime", "cupy-", "paddle
 
 
 @dataclass(frozen=True)
-class Layer:
+class PackageLayer:
     """One layer of packages: what a change of one of them makes others pull again.
 
     Attributes:
@@ -38,7 +38,7 @@ class Layer:
         packages: canonical names, sorted.
     """
 
-    group: Group
+    group: LockGroup
     name: str
     packages: tuple[str, ...]
 
@@ -48,7 +48,9 @@ class Layer:
         return self.name.startswith("bucket-")
 
 
-def package_layers(pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iterable[str] = ()) -> tuple[Layer, ...]:
+def package_layers(
+    pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iterable[str] = ()
+) -> tuple[PackageLayer, ...]:
     """The layers of a lock: in the order in which they lie in the image, every pin in exactly one.
 
     Args:
@@ -58,16 +60,16 @@ def package_layers(pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iter
     apart = frozenset(compiled)
     groups = {pin.name: "compiled" if pin.name in apart else group_of(pin.name, sizes.get(pin.name)) for pin in pins}
     own = _with_own_layer(groups, sizes)
-    shared: dict[tuple[Group, str], list[str]] = {}
+    shared: dict[tuple[LockGroup, str], list[str]] = {}
     for name in sorted(groups):
         layer = name if name in own else f"bucket-{bucket_of(name)}"
         shared.setdefault((groups[name], layer), []).append(name)
-    layers = (Layer(group, name, tuple(packages)) for (group, name), packages in shared.items())
+    layers = (PackageLayer(group, name, tuple(packages)) for (group, name), packages in shared.items())
     # Shared layers lie on top of their group: they move most often, and a host unpacks again what lies above them.
     return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.is_shared, layer.name)))
 
 
-def group_of(name: str, size: int | None) -> Group:
+def group_of(name: str, size: int | None) -> LockGroup:
     """The group of a package, by its canonical name, else by the size of its wheel in bytes."""
     if _is_one_of(name, _CUDA):
         return "cuda"
@@ -91,13 +93,13 @@ def _is_one_of(name: str, known: tuple[str, ...]) -> bool:
     return any(name == one or (one in _PREFIXES and name.startswith(one)) for one in known)
 
 
-def _with_own_layer(groups: Mapping[str, Group], sizes: Mapping[str, int]) -> frozenset[str]:
+def _with_own_layer(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> frozenset[str]:
     """The largest; of CUDA and the frameworks also those whose size nobody told, as they are large."""
     found = list(_large(groups, sizes))
     return frozenset(sorted(found, key=lambda name: (-sizes.get(name, HEAVY), name))[:MOST_OWN_LAYERS])
 
 
-def _large(groups: Mapping[str, Group], sizes: Mapping[str, int]) -> Iterator[str]:
+def _large(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> Iterator[str]:
     for name, group in groups.items():
         size = sizes.get(name)
         if group != "light" if size is None else size >= OWN_LAYER:

@@ -11,8 +11,8 @@ from mlship.errors import EngineError, LockError, UsageError
 from mlship.files import sha256_text, write_atomic
 from mlship.lock.check import read_text
 from mlship.lock.compile import (
-    Place,
-    Question,
+    CompileRequest,
+    ResolverPlace,
     Upgrade,
     choose_place,
     compile_here,
@@ -44,7 +44,7 @@ class Resolved:
     record: LockRecord
     pins: tuple[Pin, ...]
     previous: tuple[Pin, ...]
-    place: Place
+    place: ResolverPlace
     traced: Trace | None = None
 
 
@@ -79,7 +79,7 @@ def resolve(
     settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
     if gpu and gpu.pages:
         settings = impatient(settings)
-    question = Question(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
+    question = CompileRequest(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     place = choose_place(config)
     with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
         work = Path(name)

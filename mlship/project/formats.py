@@ -18,15 +18,15 @@ from typing import IO, Literal, TypeAlias
 from mlship.project.onnx_header import read_onnx
 from mlship.project.pickles import is_pickle
 
-Kind: TypeAlias = Literal[
+ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
     "sentencepiece", "onnx-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
-MODELS: frozenset[Kind] = frozenset(
+MODELS: frozenset[ModelFormat] = frozenset(
     {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5"}
 )
-CODE: frozenset[Kind] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
+CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
 _HEAD = 1 << 16
 _HEADER_LIMIT = 100_000_000  # safetensors' own limit
@@ -41,7 +41,7 @@ _ZIP_ERRORS = (
     EOFError,
     struct.error,
 )
-_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+_MAGIC: tuple[tuple[bytes, ModelFormat], ...] = (
     (b"GGUF", "gguf"),
     (b"CBM1", "catboost"),
     (b"tree\nversion=v", "lightgbm"),
@@ -55,7 +55,7 @@ _OBJECTS = re.compile(r"'[|<>=]?O\d*'")
 _BZ2_BLOCK = 1 << 20  # bz2 yields nothing before a whole block of up to 900 kB
 
 
-def identify(path: Path) -> Kind:
+def identify(path: Path) -> ModelFormat:
     """What kind of file this is. Reads headers only, so it costs the same for kilobytes and for gigabytes.
 
     Raises:
@@ -84,7 +84,7 @@ def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
     return None
 
 
-def _by_magic(path: Path, head: bytes) -> Kind | None:
+def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
@@ -97,7 +97,7 @@ def _by_magic(path: Path, head: bytes) -> Kind | None:
     return "sentencepiece" if _SENTENCEPIECE.match(head) else None
 
 
-def _by_archive(file: IO[bytes], head: bytes) -> Kind | None:
+def _by_archive(file: IO[bytes], head: bytes) -> ModelFormat | None:
     """Zip archives, and compressed files by what is in them."""
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(file)
@@ -110,7 +110,7 @@ def _by_archive(file: IO[bytes], head: bytes) -> Kind | None:
     return None  # it only looked compressed
 
 
-def _by_structure(path: Path, head: bytes, size: int) -> Kind:
+def _by_structure(path: Path, head: bytes, size: int) -> ModelFormat:
     if _is_safetensors(path, size):
         return "safetensors"
     if is_pickle(head):
@@ -132,7 +132,7 @@ def _is_safetensors(path: Path, size: int) -> bool:
     return False
 
 
-def _zip_kind(file: IO[bytes]) -> Kind:
+def _zip_kind(file: IO[bytes]) -> ModelFormat:
     with suppress(*_ZIP_ERRORS), zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names):

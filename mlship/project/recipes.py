@@ -2,9 +2,9 @@
 
 from pathlib import PurePosixPath
 
-from mlship.project.formats import Kind
+from mlship.project.formats import ModelFormat
 
-_CONVERSIONS: dict[Kind, str] = {
+_CONVERSIONS: dict[ModelFormat, str] = {
     "empty": "write or fetch {path} again; it may be the rest of an interrupted download",
     "lfs-pointer": "run `git lfs pull`",
     "pickle": "convert it once, where it was trained. scikit-learn: `skl2onnx.to_onnx(model, X[:1])` and write "
@@ -25,7 +25,7 @@ _WAY_OUT = """. Where somebody answers for this file, say so in mlship.yaml:
         reason: who checked it, and why it stays"""
 
 
-def recipe(kind: Kind, path: str, digest: str) -> str:
+def recipe(kind: ModelFormat, path: str, digest: str) -> str:
     """The next step for a refused file; with a digest also the entry that would allow it."""
     stem = str(PurePosixPath(path).with_suffix(""))
     text = _CONVERSIONS[kind].format(path=path, stem=stem)

@@ -10,7 +10,7 @@ from typing import IO
 from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.project.config import AllowedPickle, Model, needs_no_quoting
-from mlship.project.formats import CODE, Kind, decompressor, identify, numpy_data
+from mlship.project.formats import CODE, ModelFormat, decompressor, identify, numpy_data
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing
 from mlship.project.pickles import dangerous_imports
@@ -18,7 +18,7 @@ from mlship.project.recipes import recipe
 
 _CHUNK = 1 << 16
 _EXPANDED_LIMIT = 1 << 33
-_SUFFIXES: dict[str, Kind] = {
+_SUFFIXES: dict[str, ModelFormat] = {
     ".safetensors": "safetensors",
     ".onnx": "onnx",
     ".gguf": "gguf",
@@ -41,7 +41,7 @@ class WeightFile:
     """
 
     path: str
-    kind: Kind
+    kind: ModelFormat
     size: int
 
 
@@ -135,7 +135,7 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         _check_allowed(repo, file, allowed, expected)
 
 
-_SAID: dict[Kind, str] = {
+_SAID: dict[ModelFormat, str] = {
     "empty": "is empty",
     "lfs-pointer": "is a pointer of Git LFS, not the model itself",
     "pickle": "is a pickle: loading it runs whatever code is in it",
@@ -146,7 +146,7 @@ _SAID: dict[Kind, str] = {
 }
 
 
-def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: Kind | None) -> None:
+def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: ModelFormat | None) -> None:
     digest = sha256_file(repo / file.path).removeprefix("sha256:")
     if allowed is None:
         damaged = f" (it is named like {expected}: damaged, or cut short?)" if expected else ""

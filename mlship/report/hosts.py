@@ -7,7 +7,7 @@ from mlship.console import clean, out, warn
 from mlship.cuda.hosts.files import Planned
 from mlship.cuda.hosts.fleet import Bound, FleetCuda
 from mlship.cuda.hosts.kubernetes import Nodes
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.report.json import to_json
 from mlship.units import size
 
@@ -133,7 +133,7 @@ def warn_of_nodes(nodes: Nodes) -> None:
         )
 
 
-def _gpu(gpu: Gpu) -> str:
+def _gpu(gpu: HostGpu) -> str:
     known = [gpu.capability or "compute capability unknown"]
     if gpu.memory is not None:
         known.append(size(gpu.memory))

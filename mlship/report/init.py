@@ -4,12 +4,12 @@ import difflib
 from collections.abc import Sequence
 
 from mlship.console import say
-from mlship.init.found import Fact, Found, Gpus
+from mlship.init.found import Detected, Detection, GpuUse
 from mlship.init.scaffold import NewFile, Scaffold
 from mlship.report.json import to_json
 
 
-def show_found(found: Found) -> None:
+def show_found(found: Detection) -> None:
     """What was found, each with why."""
     say(f"Found in {found.name}", style="bold")
     _row("framework", found.framework.value, "; ".join(found.evidence) or found.framework.why)
@@ -52,7 +52,7 @@ def diff(new: Sequence[NewFile]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
+def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
     """All of it for machines; null where something was not found."""
     server = found.server
     return to_json(
@@ -83,11 +83,11 @@ def as_json(found: Found, planned: Scaffold, written: Sequence[str]) -> str:
     )
 
 
-def _fact(what: str, fact: Fact) -> None:
+def _fact(what: str, fact: Detected) -> None:
     _row(what, fact.value, fact.why)
 
 
-def _gpus(gpus: Gpus) -> None:
+def _gpus(gpus: GpuUse) -> None:
     """Nothing where nothing speaks of GPUs: most models run on the CPU, and need no line that says so."""
     if gpus.wanted:
         _row("gpu", "NVIDIA", "; ".join(gpus.evidence))

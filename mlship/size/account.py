@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from mlship.size.content import File
 from mlship.size.groups import Sorter, base_layers, sort_of
-from mlship.size.layout import Layer, SavedImage
+from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.overlay import visible
 from mlship.size.owners import Distribution, Owners
-from mlship.size.report import Base, Group, LayerSize, Part, SizeReport, Sort, Totals
+from mlship.size.report import BaseLayers, LayerSize, Part, SizeGroup, SizeReport, Sort, Totals
 from mlship.size.waste import Placed, wasted
 
 _NAME = "org.opencontainers.image.base.name"
@@ -22,7 +22,7 @@ class _Sum:
 
     files: int = 0
     sorts: Counter[Sort] = field(default_factory=Counter)
-    groups: Counter[Group] = field(default_factory=Counter)
+    groups: Counter[SizeGroup] = field(default_factory=Counter)
 
     def add(self, placed: Placed) -> None:
         self.files += 1
@@ -78,7 +78,7 @@ def _place(path: str, file: File, layer: int, owners: Owners, sorter: Sorter) ->
 
 def _parts(placed: list[Placed]) -> tuple[Part, ...]:
     """The largest first. A distribution whose files lie in several groups is one part, of the group with most of it."""
-    sums: dict[Distribution | tuple[Group, str], _Sum] = {}
+    sums: dict[Distribution | tuple[SizeGroup, str], _Sum] = {}
     for each in placed:
         key = each.owner or (each.group, each.part)
         sums.setdefault(key, _Sum()).add(each)
@@ -86,7 +86,7 @@ def _parts(placed: list[Placed]) -> tuple[Part, ...]:
     return tuple(sorted(parts, key=lambda part: (-part.bytes, part.group, part.name, part.version or "", part.files)))
 
 
-def _part(key: Distribution | tuple[Group, str], found: _Sum) -> Part:
+def _part(key: Distribution | tuple[SizeGroup, str], found: _Sum) -> Part:
     group = min(found.groups, key=lambda group: (-found.groups[group], group))
     name, version = (key.name, key.version) if isinstance(key, Distribution) else (key[1], None)
     sorts = {sort: count for sort, count in sorted(found.sorts.items()) if count}
@@ -107,10 +107,10 @@ def _hidden(image: SavedImage, seen: list[set[str]]) -> list[dict[str, int]]:
     ]
 
 
-def _base(image: SavedImage) -> Base:
+def _base(image: SavedImage) -> BaseLayers:
     count, why = base_layers(image)
     lowest = image.layers[: count or 0]
-    return Base(
+    return BaseLayers(
         layers=count,
         compressed=None if count is None else _compressed(lowest),
         unpacked=None if count is None else sum(map(_unpacked, lowest)),
@@ -120,7 +120,7 @@ def _base(image: SavedImage) -> Base:
     )
 
 
-def _layer(layer: Layer, seen: set[str], number: int, base: int | None) -> LayerSize:
+def _layer(layer: SavedLayer, seen: set[str], number: int, base: int | None) -> LayerSize:
     files = layer.content.files
     unpacked = _unpacked(layer)
     return LayerSize(
@@ -135,17 +135,17 @@ def _layer(layer: Layer, seen: set[str], number: int, base: int | None) -> Layer
     )
 
 
-def _compressed(layers: tuple[Layer, ...]) -> int | None:
+def _compressed(layers: tuple[SavedLayer, ...]) -> int | None:
     sizes = [layer.compressed for layer in layers]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
 
 
-def _unpacked(layer: Layer) -> int:
+def _unpacked(layer: SavedLayer) -> int:
     return sum(file.size for file in layer.content.files.values())
 
 
-def _unknown(image: SavedImage, base: Base) -> Iterator[str]:
+def _unknown(image: SavedImage, base: BaseLayers) -> Iterator[str]:
     plain = sum(layer.compressed is None for layer in image.layers)
     if plain:
         which = "the layers" if plain == len(image.layers) else f"{plain} of {len(image.layers)} layers"

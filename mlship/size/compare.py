@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlship.size.report import Comparison, Group, LayerSize, Part, PartChange, SizeReport
+from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport
 
 
 @dataclass(frozen=True)
 class _Named:
     """All parts of one name: a distribution can be there twice."""
 
-    group: Group
+    group: SizeGroup
     bytes: int
     version: str | None
 

@@ -20,7 +20,7 @@ _ELF = b"\x7fELF"
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
-Kind: TypeAlias = Literal["file", "link", "folder"]
+EntryKind: TypeAlias = Literal["file", "link", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class File:
     """
 
     size: int
-    kind: Kind = "file"
+    kind: EntryKind = "file"
     digest: str | None = None
     elf: bool = False
 

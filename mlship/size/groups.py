@@ -11,7 +11,7 @@ from typing import cast, get_args
 from mlship.size.content import File
 from mlship.size.layout import SavedImage
 from mlship.size.owners import Distribution
-from mlship.size.report import Group, Sort
+from mlship.size.report import SizeGroup, Sort
 
 OWN_STEP = "mlship:/tmp:/usr/sbin/nologin"  # in the first step that mlship's Dockerfile adds to its base
 _SMOKE = "dev.mlship.smoke"
@@ -39,12 +39,12 @@ def sort_of(path: str, file: File) -> Sort:
     return "code" if _CODE.search(name) else "data"
 
 
-def group_of_step(made_by: str | None) -> tuple[Group, str] | None:
+def group_of_step(made_by: str | None) -> tuple[SizeGroup, str] | None:
     """The group and the name that mlship's own steps carry: `COPY /layers/framework/torch / ...`."""
     found = _LAYER.match(f"{made_by or ''} ")
-    if found is None or found["group"] not in get_args(Group):
+    if found is None or found["group"] not in get_args(SizeGroup):
         return None
-    return cast("Group", found["group"]), found["name"]
+    return cast("SizeGroup", found["group"]), found["name"]
 
 
 def base_layers(image: SavedImage) -> tuple[int | None, str]:
@@ -70,7 +70,7 @@ class Sorter:
         self._app = image.working_dir.strip("/")
         self._steps = [group_of_step(layer.made_by) for layer in image.layers]
 
-    def package(self, owner: Distribution, layer: int) -> Group:
+    def package(self, owner: Distribution, layer: int) -> SizeGroup:
         """The group of a distribution's files in one layer."""
         if layer < self._base:
             return "base"
@@ -81,7 +81,7 @@ class Sorter:
             return "cuda"
         return "framework" if _FRAMEWORK.fullmatch(owner.name) else "packages"
 
-    def other(self, path: str, size: int, layer: int) -> tuple[Group, str]:
+    def other(self, path: str, size: int, layer: int) -> tuple[SizeGroup, str]:
         """The group of a file that no distribution owns, and its part: mostly a folder."""
         if layer < self._base:
             return "base", _folder(path)

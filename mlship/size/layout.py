@@ -65,7 +65,7 @@ class _Config(_Platform):
 
 
 @dataclass(frozen=True)
-class Layer:
+class SavedLayer:
     """One layer.
 
     Attributes:
@@ -88,7 +88,7 @@ class SavedImage:
     platform: str
     working_dir: str
     labels: Mapping[str, str]
-    layers: tuple[Layer, ...]
+    layers: tuple[SavedLayer, ...]
 
 
 @dataclass(frozen=True)
@@ -234,14 +234,14 @@ def _fits(descriptor: _Descriptor, platform: str) -> bool:
     return named is None or f"{named.os}/{named.architecture}" == "/".join(platform.split("/")[:2])
 
 
-def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> Layer:
+def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> SavedLayer:
     blob = found.blobs.get(path)
     if blob is None:
         raise BrokenTarError(f"layer {path} is missing, or is neither gzip, zstd nor tar")
     if isinstance(blob.content, BrokenTarError):
         raise BrokenTarError(f"layer {path}: {blob.content}") from blob.content
     digest = path.removeprefix("blobs/").replace("/", ":", 1) if path.startswith("blobs/") else diff_id
-    return Layer(digest, diff_id, step, blob.size if blob.compressed else None, blob.content)
+    return SavedLayer(digest, diff_id, step, blob.size if blob.compressed else None, blob.content)
 
 
 def _steps(config: _Config, count: int) -> list[str | None]:

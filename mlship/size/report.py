@@ -13,7 +13,7 @@ SCHEMA = 1
 Sort: TypeAlias = Literal["code", "native", "bytecode", "data"]
 SORTS: tuple[Sort, ...] = ("native", "data", "code", "bytecode")
 # What it is for; in this order where sizes are equal.
-Group: TypeAlias = Literal[
+SizeGroup: TypeAlias = Literal[
     "base", "cuda", "framework", "heavy", "light", "packages", "weights", "code", "system",
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseLayers:
     """The image that this one is made from.
 
     Attributes:
@@ -82,7 +82,7 @@ class Part:
         sorts: its bytes by sort: code, native (shared libraries, extension modules, static archives), bytecode, data.
     """
 
-    group: Group
+    group: SizeGroup
     name: str
     version: str | None
     bytes: int
@@ -112,7 +112,7 @@ class PartChange:
     """How a part differs from the other image's; bytes and version are None where it is not there."""
 
     name: str
-    group: Group
+    group: SizeGroup
     before: int | None
     after: int | None
     version_before: str | None
@@ -153,7 +153,7 @@ class SizeReport:
     id: str
     platform: str
     totals: Totals
-    base: Base
+    base: BaseLayers
     layers: tuple[LayerSize, ...]
     parts: tuple[Part, ...]
     waste: tuple[Waste, ...]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, compiled_by, site_of, source_of
-from mlship.size.report import Group, Waste
+from mlship.size.report import SizeGroup, Waste
 
 _EXAMPLES = 3
 _NAMED = 4
@@ -37,15 +37,15 @@ class Placed:
     file: File
     layer: int
     owner: Distribution | None
-    group: Group
+    group: SizeGroup
     part: str
 
 
-Found: TypeAlias = Sequence[Placed]
-Rule: TypeAlias = Callable[[Found], Iterator[tuple[str, str, str, Found]]]
+PlacedFiles: TypeAlias = Sequence[Placed]
+WasteRule: TypeAlias = Callable[[PlacedFiles], Iterator[tuple[str, str, str, PlacedFiles]]]
 
 
-def wasted(placed: Found, hidden: Sequence[dict[str, int]], base: int = 0) -> tuple[Waste, ...]:
+def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0) -> tuple[Waste, ...]:
     """The largest first. No byte counts twice: what one rule has taken, the next ones do not see.
 
     Args:
@@ -79,7 +79,7 @@ def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
             yield _waste("hidden", what, advice, sizes)
 
 
-def _identical(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _identical(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     """Big files with the same content: all but one are taken."""
     same: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
@@ -114,7 +114,7 @@ def _kept_first(files: Sequence[Placed]) -> list[Placed]:
     return sorted(files, key=lambda each: (each.owner is None, -each.file.size, each.path))
 
 
-def _twice_installed(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _twice_installed(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     """A distribution in two site-packages: the first on the path hides the other, which is taken to be the smaller."""
     sites: dict[str, dict[str, list[Placed]]] = defaultdict(lambda: defaultdict(list))
     for each in left:
@@ -131,7 +131,7 @@ def _twice_installed(left: Found) -> Iterator[tuple[str, str, str, Found]]:
             )
 
 
-def _libraries(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _libraries(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     """A shared library in several folders: all but one are taken."""
     named: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
@@ -149,7 +149,7 @@ def _libraries(left: Found) -> Iterator[tuple[str, str, str, Found]]:
         yield "library-twice", what + where, _advice(parts, taken), taken
 
 
-def _advice(parts: Sequence[str], taken: Found) -> str:
+def _advice(parts: Sequence[str], taken: PlacedFiles) -> str:
     if any(part.startswith("/") for part in parts) and not all(part.startswith("/") for part in parts):
         if any(each.group == "cuda" for each in taken):
             return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
@@ -166,11 +166,11 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
 
 
-def _of_packages(files: Found) -> bool:
+def _of_packages(files: PlacedFiles) -> bool:
     return all(each.owner is not None for each in files)
 
 
-def _caches(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _caches(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "cache",
         "caches of package managers",
@@ -179,8 +179,8 @@ def _caches(left: Found) -> Iterator[tuple[str, str, str, Found]]:
     )
 
 
-def _never_read(every: set[str]) -> Rule:
-    def rule(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _never_read(every: set[str]) -> WasteRule:
+    def rule(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
         yield (
             "bytecode-never-read",
             "byte code that no interpreter reads: its source is gone, or it is for another Python",
@@ -199,7 +199,7 @@ def _is_never_read(path: str, every: set[str]) -> bool:
     return source not in every or (python is not None and compiled_by(path) != f"cpython-{python[1]}{python[2]}")
 
 
-def _archives(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _archives(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "static-archives",
         "static archives (.a), which only a linker reads",
@@ -208,7 +208,7 @@ def _archives(left: Found) -> Iterator[tuple[str, str, str, Found]]:
     )
 
 
-def _headers(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _headers(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "headers",
         "headers of C, C++ and CUDA",
@@ -217,7 +217,7 @@ def _headers(left: Found) -> Iterator[tuple[str, str, str, Found]]:
     )
 
 
-def _tests(left: Found) -> Iterator[tuple[str, str, str, Found]]:
+def _tests(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "tests",
         "packages' own tests",

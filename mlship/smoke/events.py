@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
-Question: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
+RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryUse:
     """Peak, private dirty memory before and after loading, and bytes of weights; None where it is not to be read."""
 
     peak: int | None
@@ -114,7 +114,7 @@ class Hello:
 
 
 @dataclass(frozen=True)
-class Probe:
+class RouteChange:
     """A route answers otherwise than before; status 0 is no answer."""
 
     probe: Literal["live", "ready"]
@@ -124,7 +124,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerResponse:
     """What the server said to a request.
 
     Attributes:
@@ -134,7 +134,7 @@ class Answer:
         output: the answer's JSON, or nothing where it is none.
     """
 
-    what: Question
+    what: RequestKind
     status: int
     seconds: float
     output: tuple[JsonValue, ...]
@@ -158,11 +158,11 @@ Event: TypeAlias = (
     | Warm
     | Output
     | Latency
-    | Memory
+    | MemoryUse
     | Modules
     | Hello
-    | Probe
-    | Answer
+    | RouteChange
+    | ServerResponse
     | Stop
     | GpuBefore
     | GpuAfter

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 from mlship.engine.base import ExitState, ImageInfo
-from mlship.smoke.events import Answer, Event, Probe, Question
+from mlship.smoke.events import Event, RequestKind, RouteChange, ServerResponse
 from mlship.smoke.spec import SmokeSpec
 
 E = TypeVar("E", bound=Event)
@@ -44,10 +44,10 @@ class ServeRun:
     exit_s: float | None
     log: tuple[str, ...] = ()
 
-    def answer(self, what: Question) -> Answer | None:
-        return next((event for event in all_of(Answer, self.events) if event.what == what), None)
+    def answer(self, what: RequestKind) -> ServerResponse | None:
+        return next((event for event in all_of(ServerResponse, self.events) if event.what == what), None)
 
-    def since_start(self, probe: Probe) -> float:
+    def since_start(self, probe: RouteChange) -> float:
         """When a route answered, in seconds since the server's start."""
         return max(0.0, probe.at - self.start_at)
 

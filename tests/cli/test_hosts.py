@@ -9,14 +9,14 @@ from typer.testing import CliRunner, Result
 
 from mlship.cli.app import app
 from mlship.cuda.hosts import nvml as probe
-from mlship.cuda.hosts.profile import Gpu, HostProfile, parse_host
+from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host
 from tests.helpers.nvml_lines import asked, gpu, loaded, teller, whole
 from tests.helpers.toy import YAML, toy
 from tests.unit.cuda.test_import_nodes import cluster, labels, node
 
-A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
-GTX = HostProfile("gtx1080ti", "580.65.06", (Gpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 1, 11 << 30),), source="nvml")
-B200 = HostProfile("b200", "580.95.05", (Gpu("NVIDIA B200", "10.0", 8, 180 << 30),), source="nvml")
+A100 = HostProfile("a100", "550.54.15", (HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
+GTX = HostProfile("gtx1080ti", "580.65.06", (HostGpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 1, 11 << 30),), source="nvml")
+B200 = HostProfile("b200", "580.95.05", (HostGpu("NVIDIA B200", "10.0", 8, 180 << 30),), source="nvml")
 
 
 def run(*arguments: str, given: str | bytes | None = None) -> Result:
@@ -116,7 +116,7 @@ def test_hosts_that_no_cuda_serves_together(tmp_path: Path, other: HostProfile, 
 
 
 def test_a_jetson_is_not_known_to_run_anything(tmp_path: Path) -> None:
-    orin = HostProfile("orin", "540.3.0", (Gpu("Orin", "8.7"),), "linux/arm64")
+    orin = HostProfile("orin", "540.3.0", (HostGpu("Orin", "8.7"),), "linux/arm64")
     assert "orin: Orin (compute capability 8.7) is a Jetson" in run("-C", fleet(tmp_path, orin)).stdout
 
 
@@ -142,7 +142,7 @@ def test_drivers_that_are_not_plainly_known(tmp_path: Path, driver: str, words: 
 
 
 def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
-    host = replace(A100, name="a\x1b[31m", simulated=True, notes=("seen\x1b]0;x\x07",), gpus=(Gpu("T4", None),))
+    host = replace(A100, name="a\x1b[31m", simulated=True, notes=("seen\x1b]0;x\x07",), gpus=(HostGpu("T4", None),))
     result = run("-C", fleet(tmp_path, host))
     assert "simulated; no such GPU was there" in result.stdout
     assert "1 x T4 (compute capability unknown)" in result.stdout
@@ -154,7 +154,7 @@ def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
     [
         (replace(A100, driver="open"), "hosts/a100.json: driver 'open' is no driver version such as 550.54.15"),
         (replace(A100, driver="550.54.15-grid"), "driver '550.54.15-grid' is no driver version such as 550.54.15"),
-        (replace(A100, gpus=(Gpu("T4", "sm_75"),)), "'sm_75' is not a compute capability"),
+        (replace(A100, gpus=(HostGpu("T4", "sm_75"),)), "'sm_75' is not a compute capability"),
         (replace(A100, gpus=()), "a host without a GPU"),
         (replace(A100, platform="linux/sparc"), "hosts/a100.json: no image is built for platform 'linux/sparc'"),
     ],

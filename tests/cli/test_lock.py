@@ -15,7 +15,7 @@ import mlship.lock.resolve
 from mlship.cli.lock import lock
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
-from mlship.lock.compile import Compiled, Place
+from mlship.lock.compile import Compiled, ResolverPlace
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.project.load import parse_config
@@ -66,7 +66,7 @@ def test_check_of_a_stale_lock_says_what_changed(repo: Path) -> None:
 @pytest.fixture
 def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """An engine with the base image, and what pip-compile is to answer."""
-    place = Place(local=True, reason="as in the image")
+    place = ResolverPlace(local=True, reason="as in the image")
     files = {"trace.json": json.dumps(TRACED).encode()}
     engine = FakeEngine(digests={NAME: DIGEST, f"{NAME}@{DIGEST}": DIGEST}, files=files)
     monkeypatch.setattr(mlship.build.pipeline, "check_paths", lambda *_: None)

@@ -8,7 +8,7 @@ import pytest
 from mlship.engine.base import BuildEvent, BuildRequest, StepOutput
 from mlship.engine.docker import DockerEngine
 from mlship.lock import compile as compiling
-from mlship.lock.compile import Place, Upgrade
+from mlship.lock.compile import ResolverPlace, Upgrade
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import parse_lock
 from mlship.lock.resolve import resolve
@@ -65,7 +65,7 @@ def test_the_same_bytes_here_and_in_the_image(
     here = (repo / "requirements.txt").read_bytes()
     for name in ("requirements.txt", "mlship.lock"):
         (repo / name).unlink()
-    monkeypatch.setattr("mlship.lock.resolve.choose_place", lambda _: Place(local=False, reason="test"))
+    monkeypatch.setattr("mlship.lock.resolve.choose_place", lambda _: ResolverPlace(local=False, reason="test"))
     resolved = resolve(repo, config, lambda: engine, Upgrade(), tmp_path / "cache")
     assert (repo / "requirements.txt").read_bytes() == here
     assert [pin.name for pin in resolved.pins] == ["colorama", "iniconfig", "mlshipalpha", "mlshipbeta"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mlship import errors
 from mlship.cli.app import app
 from mlship.cuda.hosts.fleet import FleetCuda
-from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.gpu import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
@@ -84,7 +84,7 @@ GPU = {
 }
 
 
-def members(kind: type[HostProfile | Gpu], meanings: dict[str, str]) -> Iterator[str]:
+def members(kind: type[HostProfile | HostGpu], meanings: dict[str, str]) -> Iterator[str]:
     for field in dataclasses.fields(kind):
         default = "required" if field.default is dataclasses.MISSING else f"`{json.dumps(field.default)}`"
         yield f"| `{field.name}` | {default} | {meanings[field.name]} |"
@@ -235,7 +235,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         pickles="\n".join(keys(AllowedPickle)),
         section="\n".join(keys(GpuSection, "gpu.")),
         host="\n".join(members(HostProfile, HOST)),
-        gpu="\n".join(members(Gpu, GPU)),
+        gpu="\n".join(members(HostGpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),
         plan="\n".join(meanings_of(GpuPlan, GPU_PLAN)),
         size="\n".join(meanings_of(SizeReport, SIZE)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mlship.cuda.fit.target import lock_target
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.errors import MatchError, TransientError
 from mlship.files import sha256_file
 from mlship.lock.compile import Upgrade
@@ -27,9 +27,9 @@ from tests.unit.lock.test_resolve import HERE, DigestEngine, versions
 if TYPE_CHECKING:
     from mlship.engine.base import Engine
 
-T4 = HostProfile("t4", "535.183.01", (Gpu("Tesla T4", "7.5"),))
-A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100-SXM4-80GB", "8.0"),))
-H100 = HostProfile("h100", "580.95.05", (Gpu("NVIDIA H100 80GB HBM3", "9.0"),))
+T4 = HostProfile("t4", "535.183.01", (HostGpu("Tesla T4", "7.5"),))
+A100 = HostProfile("a100", "550.54.15", (HostGpu("NVIDIA A100-SXM4-80GB", "8.0"),))
+H100 = HostProfile("h100", "580.95.05", (HostGpu("NVIDIA H100 80GB HBM3", "9.0"),))
 CUDA_13 = ("nvidia-cuda-runtime==13.0.96",)
 CUDA_126 = ("nvidia-cuda-runtime-cu12==12.6.77",)
 

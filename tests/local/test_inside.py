@@ -17,15 +17,15 @@ import pytest
 
 from mlship.resources import read_package_file
 from mlship.smoke.events import (
-    Answer,
     Begin,
     Done,
     Event,
     Failed,
     Latency,
-    Memory,
+    MemoryUse,
     Output,
-    Probe,
+    RouteChange,
+    ServerResponse,
     Stage,
     Stop,
     Warm,
@@ -88,7 +88,7 @@ def test_a_good_model_tells_all(repo: Path) -> None:
     assert 3 <= warm.runs <= 20
     assert latency is not None
     assert latency.p50 <= latency.p99
-    memory = first_of(Memory, events)
+    memory = first_of(MemoryUse, events)
     assert memory is not None
     assert memory.weights == 100
     assert memory.peak is None or memory.peak > 1 << 20
@@ -273,7 +273,7 @@ def listen(process: subprocess.Popen[str], until: Callable[[Event], bool]) -> tu
 def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
     port = free_port()
     with client(repo, port) as process:
-        events = listen(process, lambda event: isinstance(event, Probe))
+        events = listen(process, lambda event: isinstance(event, RouteChange))
         server = ThreadingHTTPServer(("0.0.0.0", port), Handler)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -282,17 +282,17 @@ def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
             time.sleep(0.2)
             process.send_signal(signal.SIGUSR1)
             told = time.monotonic()
-            events += listen(process, lambda event: isinstance(event, Answer))
+            events += listen(process, lambda event: isinstance(event, ServerResponse))
             waited = time.monotonic() - told
             assert process.wait(10) == 0
         finally:
             server.shutdown()
             server.server_close()
             thread.join()
-    probes = [(event.probe, event.status) for event in all_of(Probe, events)]
+    probes = [(event.probe, event.status) for event in all_of(RouteChange, events)]
     assert probes[0] == ("ready", 0)
     assert set(probes[-2:]) == {("ready", 200), ("live", 200)}  # it may come between the two questions
-    answers = {event.what: event.status for event in all_of(Answer, events)}
+    answers = {event.what: event.status for event in all_of(ServerResponse, events)}
     assert answers == {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200, "inflight": 200}
     assert waited >= 0.2  # half the grace time after the signal
 

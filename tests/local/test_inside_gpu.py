@@ -297,4 +297,4 @@ def test_a_framework_that_cannot_be_read_says_why_and_hides_no_other(monkeypatch
 
 
 def test_the_structures_are_as_large_as_nvml_has_them() -> None:
-    assert (ctypes.sizeof(inside_gpu.Process), ctypes.sizeof(inside_gpu.Memory)) == (24, 24)
+    assert (ctypes.sizeof(inside_gpu.Process), ctypes.sizeof(inside_gpu.NvmlMemory)) == (24, 24)

@@ -183,6 +183,32 @@ def end(node: ast.Module | ast.FunctionDef) -> int:
     return max((child.end_lineno or 0 for child in node.body), default=0)
 
 
+def test_a_public_class_name_exists_once() -> None:
+    """Type aliases count too: a name that a reader searches for leads to one place."""
+    places: dict[str, list[str]] = {}
+    for module, tree in modules().items():
+        for node in tree.body:
+            if (name := public_type(node)) is not None:
+                places.setdefault(name, []).append(module)
+    twice = [f"{name}: {', '.join(found)}" for name, found in sorted(places.items()) if len(found) > 1]
+    assert not twice, "\n".join(twice)
+
+
+def public_type(node: ast.stmt) -> str | None:
+    """The name of a class or a type alias that the statement defines, unless it is private."""
+    if isinstance(node, ast.ClassDef):
+        name = node.name
+    elif (
+        isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and "TypeAlias" in ast.unparse(node.annotation)
+    ):
+        name = node.target.id
+    else:
+        return None
+    return None if name.startswith("_") else name
+
+
 def test_start_up_imports_nothing_heavy() -> None:
     """Libraries that cost start-up time are imported in functions only."""
     heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy", "backports"}

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.load import architecture_of, compat_of, cuda_of, floor_of, gpu_class, tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 
 Outcome: TypeAlias = Literal["runs", "refused", "unknown"]
-Kind: TypeAlias = Literal[
+ReasonKind: TypeAlias = Literal[
     "native",
     "minor-version",
     "compressed-fatbin",
@@ -31,7 +31,7 @@ Kind: TypeAlias = Literal[
     "unknown-driver",
     "unknown-release",
 ]
-_OUTCOMES: dict[Kind, Outcome] = {
+_OUTCOMES: dict[ReasonKind, Outcome] = {
     **dict.fromkeys(("native", "minor-version", "compressed-fatbin", "forward-compat"), "runs"),
     **dict.fromkeys(("jetson", "unknown-gpu", "unknown-driver", "unknown-release"), "unknown"),
 }
@@ -51,7 +51,7 @@ class Reason:
         needs: the oldest driver that would mend it; None where no driver does.
     """
 
-    kind: Kind
+    kind: ReasonKind
     text: str
     source: str
     needs: Driver | None = None
@@ -184,7 +184,7 @@ def _newer_minor(stack: Stack, driver: Driver, offered: Cuda) -> Iterator[Reason
         yield Reason("compressed-fatbin", text, "ollama/ollama, discover/cuda_compat.go")
 
 
-def _gpu_reasons(stack: Stack, gpu: Gpu, driver: Driver, *, translates: bool) -> Iterator[Reason]:
+def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool) -> Iterator[Reason]:
     """Whether the driver drives the GPU, and whether the stack has code for it."""
     capability = _capability(gpu)
     architecture = architecture_of(capability) if capability else None
@@ -213,7 +213,7 @@ def _code_reasons(
     if any(built.major == capability.major and built.minor <= capability.minor for built in has):
         return
     if stack.ptx is None or stack.ptx > capability:
-        kind: Kind = "arch-dropped" if capability < has[0] else "arch-too-new"
+        kind: ReasonKind = "arch-dropped" if capability < has[0] else "arch-too-new"
         yield Reason(kind, f"{stack.name} has no kernels for {named}: only for {_listed(has)}", stack.source)
         return
     offered = cuda_of(driver).cuda
@@ -264,13 +264,13 @@ def _compat_possible(stack: Stack, host: HostProfile, driver: Driver) -> bool:
     return package is not None and served and package.on(driver.branch) == "ok"
 
 
-def _is_board(gpu: Gpu) -> bool:
+def _is_board(gpu: HostGpu) -> bool:
     capability = _capability(gpu)
     architecture = architecture_of(capability) if capability else None
     return architecture is not None and capability in architecture.tegra
 
 
-def _capability(gpu: Gpu) -> Capability | None:
+def _capability(gpu: HostGpu) -> Capability | None:
     try:
         return Capability.parse(gpu.capability) if gpu.capability else None
     except ValueError:

@@ -8,11 +8,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.fit.judge import Stack
-from mlship.cuda.tables.load import LibraryPin, Release, Unknown, Variant, pin_of, release_of, wheel_index
+from mlship.cuda.tables.load import LibraryPin, NotRecorded, Release, Variant, pin_of, release_of, wheel_index
 from mlship.cuda.versions import Cuda
 from mlship.lock.pins import Pin
 
-Way: TypeAlias = Literal["wheels", "image"]
+CudaSource: TypeAlias = Literal["wheels", "image"]
 Fault: TypeAlias = Literal["two-majors", "two-distributions", "cpu-only", "cuda-in-cpu-project", "nothing-known"]
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 # Distributions that install the same modules over each other, or of which only one may be there.
@@ -27,7 +27,7 @@ _CPU_ONLY = {"onnxruntime": "onnxruntime-gpu[cuda,cudnn]", "tensorflow-cpu": "te
 
 
 @dataclass(frozen=True)
-class Problem:
+class LockProblem:
     """What is wrong with a lock whatever the hosts are, or worth a warning; and what mends it."""
 
     kind: Fault
@@ -54,14 +54,14 @@ class Needs:
     stacks: tuple[Stack, ...]
     unjudged: tuple[tuple[str, str], ...]
     cuda: Cuda | None
-    way: Way | None
+    way: CudaSource | None
     lacking: tuple[str, ...]
     takes: tuple[Cuda, Cuda] | None
     cudnn: int | None
     compiled: tuple[str, ...]
     variant: str | None
-    problems: tuple[Problem, ...]
-    warnings: tuple[Problem, ...]
+    problems: tuple[LockProblem, ...]
+    warnings: tuple[LockProblem, ...]
 
     def on(self, cuda: Cuda) -> "Needs":
         """The same with CUDA's libraries from an image."""
@@ -73,7 +73,7 @@ class _Package:
     """A locked package that runs on GPUs, and what the tables say of it."""
 
     pin: Pin
-    release: Release | Unknown
+    release: Release | NotRecorded
     variant: Variant | None
 
     @property
@@ -83,7 +83,7 @@ class _Package:
     @property
     def unknown(self) -> str:
         """Why the tables cannot tell."""
-        if isinstance(self.release, Unknown):
+        if isinstance(self.release, NotRecorded):
             return self.release.reason
         return f"the tables do not know this build of {self.named}"
 
@@ -143,7 +143,7 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
     """Those that have CUDA code of their own; what follows another package is judged by that one."""
     for pin in pins:
         release = release_of(pin.name, pin.version)
-        if isinstance(release, Unknown):
+        if isinstance(release, NotRecorded):
             if not release.reason.startswith("the tables do not know") and not _is_cpu(pin, libraries):
                 yield _Package(pin, release, None)
         elif release.variants and not release.follows and not _is_cpu(pin, libraries):
@@ -166,7 +166,7 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     variant, release = package.variant, package.release
     if variant is None or variant.cuda is None:
         known = cuda or _named(_local(package.pin))
-        source = "" if isinstance(release, Unknown) else release.source
+        source = "" if isinstance(release, NotRecorded) else release.source
         return Stack(package.named, known, known, platform, source, unknown=package.unknown) if known else None
     named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
@@ -222,7 +222,7 @@ def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
     return _local(pin) == "cpu" or (pin.name == "torch" and _local(pin) is None and not libraries)
 
 
-def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[Problem]:
+def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:
     names = {pin.name for pin in pins}
     for pin in pins:
         named = f"{pin.name} {pin.version}"
@@ -231,27 +231,27 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
                 "leave `+cpu` and the index of CPU wheels out of the requirements (`pip config list` may name it too), "
                 "then run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
             )
-            yield Problem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
+            yield LockProblem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
         elif pin.name in _CPU_ONLY:
             mend = f"ask for {_CPU_ONLY[pin.name]} instead, then run `mlship lock`"
-            yield Problem("cpu-only", f"{named} runs on the CPU alone", mend)
+            yield LockProblem("cpu-only", f"{named} runs on the CPU alone", mend)
         elif pin.name == "jax" and not names & {"jax-cuda12-plugin", "jax-cuda13-plugin"}:
             mend = "ask for jax[cuda12] or jax[cuda13], then run `mlship lock`"
-            yield Problem("cpu-only", f"{named} has no CUDA plugin beside it, so it runs on the CPU alone", mend)
+            yield LockProblem("cpu-only", f"{named} has no CUDA plugin beside it, so it runs on the CPU alone", mend)
 
 
-def _rivals(pins: tuple[Pin, ...]) -> Iterator[Problem]:
+def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     names = {pin.name for pin in pins}
     for rivals in _RIVALS:
         both = sorted(names & rivals)
         if len(both) > 1:
             text = f"{' and '.join(both)} are locked together: they install over each other, and one wins by chance"
-            yield Problem(
+            yield LockProblem(
                 "two-distributions", text, f"ask for one of them only (is {both[0]} asked for by a dependency?)"
             )
 
 
-def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[Problem]:
+def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
     """CUDA 12 and 13 side by side: twice the bytes, and whichever is loaded first wins."""
     by: dict[int, list[str]] = {}
     for pin in libraries:
@@ -263,19 +263,23 @@ def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -
     if len(by) > 1:
         listed = "; ".join(f"CUDA {major}: {', '.join(dict.fromkeys(who))[:120]}" for major, who in sorted(by.items()))
         mend = "limit the packages of the newer CUDA to older releases, or lift those of the older one"
-        yield Problem("two-majors", f"the lock brings two CUDA majors ({listed})", f"{mend}, then run `mlship lock`")
+        yield LockProblem(
+            "two-majors", f"the lock brings two CUDA majors ({listed})", f"{mend}, then run `mlship lock`"
+        )
 
 
-def _warnings(idle: tuple[Problem, ...], packages: tuple[_Package, ...], *, useless: bool) -> tuple[Problem, ...]:
+def _warnings(
+    idle: tuple[LockProblem, ...], packages: tuple[_Package, ...], *, useless: bool
+) -> tuple[LockProblem, ...]:
     if not useless:
         return idle
     if idle or packages:
         return ()
     text = "nothing in the lock is known to use CUDA, so nothing could be matched to the hosts"
-    return (Problem("nothing-known", text, "remove `gpu` from mlship.yaml where the model runs on the CPU"),)
+    return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml where the model runs on the CPU"),)
 
 
-def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[Problem]:
+def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
     """A CPU project that ships CUDA: gigabytes for nothing."""
     named = [*(package.named for package in packages), *(pin.library.name for pin in libraries)]
     if named:
@@ -285,7 +289,7 @@ def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...])
             "add `gpu:` to mlship.yaml, or ask for builds for the CPU "
             f"(onnxruntime instead of onnxruntime-gpu; torch from {wheel_index().of('cpu')} by --extra-index-url)"
         )
-        yield Problem("cuda-in-cpu-project", text, mend)
+        yield LockProblem("cuda-in-cpu-project", text, mend)
 
 
 def _local(pin: Pin) -> str | None:

@@ -9,7 +9,7 @@ from mlship.cuda.hosts.profile import HostProfile, parse_host
 from mlship.errors import UsageError
 from mlship.files import write_atomic
 
-State: TypeAlias = Literal["new", "same", "changed"]
+FileState: TypeAlias = Literal["new", "same", "changed"]
 SUFFIX = ".json"
 
 
@@ -19,7 +19,7 @@ class Planned:
 
     path: Path
     text: str
-    state: State
+    state: FileState
 
 
 def check_name(path: Path) -> None:
@@ -37,7 +37,7 @@ def check_name(path: Path) -> None:
         )
 
 
-def save_new(path: Path, text: str) -> State:
+def save_new(path: Path, text: str) -> FileState:
     """Write a host file, unless it is there already with these very bytes.
 
     Raises:
@@ -87,7 +87,7 @@ def _is_import(path: Path) -> bool:
         return False
 
 
-def _state(path: Path, text: str) -> State:
+def _state(path: Path, text: str) -> FileState:
     try:
         return "same" if path.read_bytes() == text.encode() else "changed"
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.load import cuda_of
 from mlship.cuda.versions import Driver, driver_in
 from mlship.errors import UsageError
@@ -242,7 +242,7 @@ def _pools(described: list[_Described]) -> tuple[Pool, ...]:
 
 
 def _profile(name: str, kin: _Kinship, family: list[_Described]) -> HostProfile:
-    gpu = Gpu(
+    gpu = HostGpu(
         name=kin.product,
         capability=kin.capability or None,
         count=min((each.count for each in family if each.count), default=1),

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlship import process
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile, read_fleet
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, read_fleet
 from mlship.cuda.hosts.refusal import refuse
 from mlship.cuda.tables.load import cuda_of
 from mlship.cuda.versions import Cuda, Driver, driver_in
-from mlship.driver.answer import CUDA, Device, NvmlAnswer, read_answer
+from mlship.driver.answer import CUDA, NvmlAnswer, NvmlGpu, read_answer
 from mlship.errors import MatchError
 from mlship.project.base import this_platform
 
@@ -100,13 +100,15 @@ def describe(answer: NvmlAnswer, name: str, platform: str, toolkit: str | None, 
     )
 
 
-def gather(devices: tuple[Device, ...]) -> tuple[Gpu, ...]:
+def gather(devices: tuple[NvmlGpu, ...]) -> tuple[HostGpu, ...]:
     """GPUs of one kind together, in NVML's order."""
     kinds: dict[tuple[str, str | None, int | None, bool | None], int] = {}
     for device in devices:
         kind = (device.name or "", device.capability, device.memory, device.mig)
         kinds[kind] = kinds.get(kind, 0) + 1
-    return tuple(Gpu(name, capability, count, memory, mig) for (name, capability, memory, mig), count in kinds.items())
+    return tuple(
+        HostGpu(name, capability, count, memory, mig) for (name, capability, memory, mig), count in kinds.items()
+    )
 
 
 def _cuda(number: int) -> Cuda:

@@ -15,11 +15,11 @@ SCHEMA = 1
 COMMAND_LINE = "the command line"
 _SIZE_LIMIT = 1_000_000
 
-Source: TypeAlias = Literal["nvml", "labels", "command line", "hand"]
+HostSource: TypeAlias = Literal["nvml", "labels", "command line", "hand"]
 
 
 @dataclass(frozen=True)
-class Gpu:
+class HostGpu:
     """One GPU, or several of one kind.
 
     Attributes:
@@ -52,12 +52,12 @@ class HostProfile:
 
     name: str
     driver: str
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[HostGpu, ...]
     platform: str = "linux/amd64"
     cuda: str | None = None
     toolkit: str | None = None
     engine: str | None = None
-    source: Source = "hand"
+    source: HostSource = "hand"
     simulated: bool = False
     notes: tuple[str, ...] = field(default=())
     schema: int = SCHEMA
@@ -131,7 +131,7 @@ def parse_host(text: str, name: str) -> HostProfile:
     return host
 
 
-def _check_gpu(gpu: Gpu, name: str) -> None:
+def _check_gpu(gpu: HostGpu, name: str) -> None:
     if gpu.capability is None:
         return
     try:
@@ -178,7 +178,7 @@ def named_fleet(driver: str, capabilities: tuple[str, ...], platform: str) -> Fl
             else "`nvidia-smi --query-gpu=driver_version --format=csv` prints it",
         )
     try:
-        gpus = tuple(Gpu("a GPU", str(Capability.parse(text))) for text in capabilities)
+        gpus = tuple(HostGpu("a GPU", str(Capability.parse(text))) for text in capabilities)
     except ValueError as error:
         raise UsageError(f"--compute-capability: {error}", hint="write it as 8.0 (an A100), 8.9, 9.0, ...") from error
     host = HostProfile("the named host", driver, gpus, platform, source="command line")

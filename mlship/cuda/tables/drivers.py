@@ -42,7 +42,7 @@ class BranchAnswer:
 
 
 @dataclass(frozen=True)
-class Toolkit:
+class CudaToolkit:
     """A release of the CUDA toolkit.
 
     Attributes:
@@ -95,7 +95,7 @@ class Drivers:
     """The whole file, each kind in ascending order."""
 
     branches: tuple[Branch, ...]
-    toolkits: tuple[Toolkit, ...]
+    toolkits: tuple[CudaToolkit, ...]
     floors: tuple[Floor, ...]
     compat: tuple[Compat, ...]
 
@@ -123,7 +123,7 @@ def _branch(row: Row) -> Branch:
     return Branch(row.number("branch"), row.cuda("cuda"), row.text_or_none("lifecycle"), row.source())
 
 
-def _toolkit(row: Row) -> Toolkit:
+def _toolkit(row: Row) -> CudaToolkit:
     version = row.text("version")
     name, _, update = version.partition(" U")
     if update and not update.isdecimal():
@@ -133,7 +133,7 @@ def _toolkit(row: Row) -> Toolkit:
     except ValueError as error:
         raise row.wrong(f"version: {error}") from error
     release = f"{cuda}.{update or 0}"
-    return Toolkit(version, release, cuda, row.driver_or_none("driver"), row.text_or_none("note"), row.source())
+    return CudaToolkit(version, release, cuda, row.driver_or_none("driver"), row.text_or_none("note"), row.source())
 
 
 def _floor(row: Row) -> Floor:

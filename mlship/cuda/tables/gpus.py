@@ -49,14 +49,14 @@ class ClassPattern:
 
 
 @dataclass(frozen=True)
-class Gpus:
+class GpuTable:
     """The whole file; architectures ascend by capability, patterns stand as in the file: the first one wins."""
 
     architectures: tuple[Architecture, ...]
     classes: tuple[ClassPattern, ...]
 
 
-def read_gpus(text: str | None = None) -> Gpus:
+def read_gpus(text: str | None = None) -> GpuTable:
     """Read gpus.toml, or a text in its place.
 
     Raises:
@@ -65,7 +65,7 @@ def read_gpus(text: str | None = None) -> Gpus:
     rows = read_rows(FILE, ("architectures", "classes"), text)
     architectures = once(rows["architectures"], _architecture, lambda item: item.capabilities)
     classes = once(rows["classes"], _class, lambda item: (item.pattern.pattern,))
-    return Gpus(tuple(sorted(architectures, key=lambda item: item.capabilities)), classes)
+    return GpuTable(tuple(sorted(architectures, key=lambda item: item.capabilities)), classes)
 
 
 def _architecture(row: Row) -> Architecture:

@@ -14,7 +14,7 @@ _DISTRO = re.compile(r"ubuntu[0-9]{2}\.[0-9]{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Image:
+class NvidiaImage:
     """One point release on one Ubuntu.
 
     Attributes:
@@ -42,7 +42,7 @@ class Image:
         return f"{self.version}-{flavour.replace('cudnn', self.token or 'cudnn')}-{self.distro}"
 
 
-def read_images(text: str | None = None) -> tuple[Image, ...]:
+def read_images(text: str | None = None) -> tuple[NvidiaImage, ...]:
     """Read images.toml, or a text in its place; point releases ascend.
 
     Raises:
@@ -52,11 +52,11 @@ def read_images(text: str | None = None) -> tuple[Image, ...]:
     return tuple(sorted((image for images in rows for image in images), key=_order))
 
 
-def _order(image: Image) -> tuple[tuple[int, ...], str]:
+def _order(image: NvidiaImage) -> tuple[tuple[int, ...], str]:
     return tuple(int(part) for part in image.version.split(".")), image.distro
 
 
-def _images(row: Row) -> tuple[Image, ...]:
+def _images(row: Row) -> tuple[NvidiaImage, ...]:
     """A row is one point release for several Ubuntus."""
     version = row.text("version")
     found = _VERSION.fullmatch(version)
@@ -72,7 +72,8 @@ def _images(row: Row) -> tuple[Image, ...]:
     gone, confirmed, note, source = row.flag("gone"), row.flag("confirmed"), row.text_or_none("note"), row.source()
     cuda = Cuda.parse(found[1])
     return tuple(
-        Image(version, cuda, distro, flavours, cudnn, token, gone, confirmed, note, source) for distro in _distros(row)
+        NvidiaImage(version, cuda, distro, flavours, cudnn, token, gone, confirmed, note, source)
+        for distro in _distros(row)
     )
 
 

@@ -15,7 +15,7 @@ _NUMBERS = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(\.|$)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Library:
+class CudaLibrary:
     """A distribution that brings some of CUDA's libraries, as all its names have it.
 
     Attributes:
@@ -45,13 +45,13 @@ class LibraryPin:
         sonames: such as ("libcudart.so.12",).
     """
 
-    library: Library
+    library: CudaLibrary
     cuda: Cuda | None
     major: int | None
     sonames: tuple[str, ...]
 
 
-def read_libraries(text: str | None = None) -> tuple[Library, ...]:
+def read_libraries(text: str | None = None) -> tuple[CudaLibrary, ...]:
     """Read libraries.toml, or a text in its place.
 
     Raises:
@@ -60,7 +60,7 @@ def read_libraries(text: str | None = None) -> tuple[Library, ...]:
     return once(read_rows(FILE, ("libraries",), text)["libraries"], _library, lambda item: (item.name,))
 
 
-def library_pin(libraries: tuple[Library, ...], name: str, version: str) -> LibraryPin | None:
+def library_pin(libraries: tuple[CudaLibrary, ...], name: str, version: str) -> LibraryPin | None:
     """What a pin says of CUDA; None where it is no library of CUDA's that the tables know.
 
     Args:
@@ -81,8 +81,8 @@ def library_pin(libraries: tuple[Library, ...], name: str, version: str) -> Libr
     return LibraryPin(library, cuda, major, tuple(text.replace("{major}", numbers[1]) for text in texts))
 
 
-def _library(row: Row) -> Library:
-    found = Library(
+def _library(row: Row) -> CudaLibrary:
+    found = CudaLibrary(
         name=row.text("name"),
         suffixed=row.choice_or_none("suffixed", _MEANINGS),
         plain=row.choice_or_none("plain", _MEANINGS),

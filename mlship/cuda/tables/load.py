@@ -11,19 +11,19 @@ from mlship.cuda.tables.drivers import (
     Branch,
     BranchAnswer,
     Compat,
+    CudaToolkit,
     Drivers,
     Floor,
     Forward,
-    Toolkit,
     read_drivers,
 )
-from mlship.cuda.tables.gpus import Architecture, GpuClass, Gpus, read_gpus
-from mlship.cuda.tables.images import FLAVOURS, Image, read_images
-from mlship.cuda.tables.libraries import Library, LibraryPin, library_pin, read_libraries
+from mlship.cuda.tables.gpus import Architecture, GpuClass, GpuTable, read_gpus
+from mlship.cuda.tables.images import FLAVOURS, NvidiaImage, read_images
+from mlship.cuda.tables.libraries import CudaLibrary, LibraryPin, library_pin, read_libraries
 from mlship.cuda.tables.packages import (
-    Packages,
+    NotRecorded,
+    PackageTable,
     Release,
-    Unknown,
     Variant,
     WheelIndex,
     read_packages,
@@ -37,16 +37,16 @@ __all__ = [
     "Branch",
     "BranchAnswer",
     "Compat",
+    "CudaLibrary",
+    "CudaToolkit",
     "Floor",
     "Forward",
     "GpuClass",
-    "Image",
-    "Library",
     "LibraryPin",
+    "NotRecorded",
+    "NvidiaImage",
     "Release",
     "Tables",
-    "Toolkit",
-    "Unknown",
     "Variant",
     "WheelIndex",
     "architecture_of",
@@ -68,10 +68,10 @@ class Tables:
     """Every table; see the module of each."""
 
     drivers: Drivers
-    gpus: Gpus
-    packages: Packages
-    libraries: tuple[Library, ...]
-    images: tuple[Image, ...]
+    gpus: GpuTable
+    packages: PackageTable
+    libraries: tuple[CudaLibrary, ...]
+    images: tuple[NvidiaImage, ...]
 
 
 @cache
@@ -105,7 +105,7 @@ def floor_of(major: int) -> Floor | None:
     return next((floor for floor in tables().drivers.floors if floor.major == major), None)
 
 
-def toolkit_of(release: str) -> Toolkit | None:
+def toolkit_of(release: str) -> CudaToolkit | None:
     """A toolkit by its number, such as "12.6.3"; "12.6" is the first of its kind."""
     wanted = f"{release}.0" if release.count(".") == 1 else release
     return next((toolkit for toolkit in tables().drivers.toolkits if toolkit.release == wanted), None)
@@ -127,7 +127,7 @@ def gpu_class(name: str) -> GpuClass | None:
     return next((row.kind for row in tables().gpus.classes if row.pattern.search(plain)), None)
 
 
-def release_of(package: str, version: str) -> Release | Unknown:
+def release_of(package: str, version: str) -> Release | NotRecorded:
     """What one version of a package needs of CUDA.
 
     Args:
@@ -150,7 +150,7 @@ def pin_of(name: str, version: str) -> LibraryPin | None:
     return library_pin(tables().libraries, name, version)
 
 
-def image_tag(cuda: Cuda, flavour: str, distro: str) -> Image | None:
+def image_tag(cuda: Cuda, flavour: str, distro: str) -> NvidiaImage | None:
     """The newest point release of nvidia/cuda that is kept, of that kind.
 
     Args:

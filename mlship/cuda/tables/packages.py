@@ -83,7 +83,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class NotRecorded:
     """Nobody wrote down what was asked, and this is why."""
 
     reason: str
@@ -103,14 +103,14 @@ class WheelIndex:
 
 
 @dataclass(frozen=True)
-class Packages:
+class PackageTable:
     """The whole file; the releases of a package stand by name, bands ascending."""
 
     releases: dict[str, tuple[Release, ...]]
     index: WheelIndex
 
 
-def read_packages(text: str | None = None) -> Packages:
+def read_packages(text: str | None = None) -> PackageTable:
     """Read packages.toml, or a text in its place.
 
     Raises:
@@ -125,20 +125,20 @@ def read_packages(text: str | None = None) -> Packages:
     bands = {name: tuple(sorted((item for item in found if item.package == name), key=_band)) for name in names}
     for several in bands.values():
         _refuse_overlap(several)
-    return Packages(bands, indexes[0])
+    return PackageTable(bands, indexes[0])
 
 
-def release_in(packages: Packages, package: str, version: str) -> Release | Unknown:
+def release_in(packages: PackageTable, package: str, version: str) -> Release | NotRecorded:
     """The row that tells about one version of a package."""
     bands = packages.releases.get(package)
     if bands is None:
-        return Unknown(f"the tables do not know {package}")
+        return NotRecorded(f"the tables do not know {package}")
     try:
         wanted = Version(version)
     except InvalidVersion:
-        return Unknown(f"{version!r} is not a version of {package}")
+        return NotRecorded(f"{version!r} is not a version of {package}")
     found = next((item for item in bands if item.holds(wanted)), None)
-    return found or Unknown(_outside(bands, package, wanted))
+    return found or NotRecorded(_outside(bands, package, wanted))
 
 
 def _outside(bands: tuple[Release, ...], package: str, version: Version) -> str:

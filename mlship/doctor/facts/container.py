@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
-from mlship.doctor.facts.place import Libc, Library, Loader, Place, System
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.place import Libc, Library, Loader, OperatingSystem, Place
 from mlship.doctor.facts.python import PythonEnvironment
 
 Injection: TypeAlias = Literal["none", "legacy", "cdi", "jit-cdi", "csv"]
 
 
 @dataclass(frozen=True)
-class HostConfig(Group):
+class HostConfig(FactGroup):
     """How the container was started: HostConfig of `docker inspect`.
 
     Attributes:
@@ -37,7 +37,7 @@ class HostConfig(Group):
 
 
 @dataclass(frozen=True)
-class Lxc(Group):
+class Lxc(FactGroup):
     """An LXC system container: LXD or Incus.
 
     Attributes:
@@ -76,7 +76,7 @@ class Container(Place):
 
 
 @dataclass(frozen=True)
-class Image(Group):
+class Image(FactGroup):
     """The image in question: its configuration, and its files before anything is injected.
 
     Attributes:
@@ -98,7 +98,7 @@ class Image(Group):
     base: Fact[str] = UNKNOWN
     registry_status: Fact[int] = UNKNOWN
     error: Fact[str] = UNKNOWN
-    os: System = System()
+    os: OperatingSystem = OperatingSystem()
     libc: Libc = Libc()
     loader: Loader = Loader()
     driver_libraries: Fact[tuple[Library, ...]] = UNKNOWN

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
 @dataclass(frozen=True)
-class DaemonJson(Group):
+class DaemonJson(FactGroup):
     """daemon.json; what it does not set is null.
 
     Attributes:
@@ -28,7 +28,7 @@ class DaemonJson(Group):
 
 
 @dataclass(frozen=True)
-class Docker(Group):
+class Docker(FactGroup):
     """Docker, from its client and from `docker info`.
 
     Attributes:
@@ -69,7 +69,7 @@ class Docker(Group):
 
 
 @dataclass(frozen=True)
-class Podman(Group):
+class Podman(FactGroup):
     """podman; `runtime` is its OCI runtime, such as "crun"."""
 
     version: Fact[str] = UNKNOWN
@@ -80,7 +80,7 @@ class Podman(Group):
 
 
 @dataclass(frozen=True)
-class RuntimeHandler(Group):
+class RuntimeHandler(FactGroup):
     """A runtime of containerd or CRI-O.
 
     Attributes:
@@ -95,7 +95,7 @@ class RuntimeHandler(Group):
 
 
 @dataclass(frozen=True)
-class Containerd(Group):
+class Containerd(FactGroup):
     """containerd or CRI-O as a Kubernetes node has it: `containerd config dump`.
 
     Attributes:

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticOmit, core_schema
 T = TypeVar("T")
 
 
-class Group:
+class FactGroup:
     """A group of facts; a key that the schema does not have is an error, since it is most likely a slip."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -46,7 +46,7 @@ UNKNOWN = Unknown()
 
 
 @dataclass(frozen=True)
-class Unreadable(Group):
+class Unreadable(FactGroup):
     """It could not be read.
 
     Attributes:

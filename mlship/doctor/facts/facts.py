@@ -6,7 +6,7 @@ from functools import cache
 from pydantic import TypeAdapter
 
 from mlship.doctor.facts.container import Container, Image
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.facts.kubernetes import Kubernetes
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class ProbeRun(Group):
+class ProbeRun(FactGroup):
     """How one probe went; `problem` says why it has no answer, and is absent where it has one."""
 
     name: str
@@ -24,7 +24,7 @@ class ProbeRun(Group):
 
 
 @dataclass(frozen=True)
-class Facts(Group):
+class Facts(FactGroup):
     """What was seen, or written by hand.
 
     Attributes:

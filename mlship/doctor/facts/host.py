@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlship.doctor.facts.engine import Containerd, Docker, Podman
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.toolkit import Cdi, Toolkit
 
 
 @dataclass(frozen=True)
-class PackageChange(Group):
+class PackageChange(FactGroup):
     """One line of the package manager's history.
 
     Attributes:
@@ -29,7 +29,7 @@ class PackageChange(Group):
 
 
 @dataclass(frozen=True)
-class PackageSource(Group):
+class PackageSource(FactGroup):
     """An entry of the package manager's sources that names NVIDIA's repositories; `signed_by` is its key file."""
 
     file: Fact[str] = UNKNOWN
@@ -38,7 +38,7 @@ class PackageSource(Group):
 
 
 @dataclass(frozen=True)
-class Packages(Group):
+class Packages(FactGroup):
     """The distribution's packages.
 
     Attributes:
@@ -54,7 +54,7 @@ class Packages(Group):
 
 
 @dataclass(frozen=True)
-class Service(Group):
+class Service(FactGroup):
     """A systemd unit.
 
     Attributes:
@@ -73,7 +73,7 @@ class Service(Group):
 
 
 @dataclass(frozen=True)
-class Wsl(Group):
+class Wsl(FactGroup):
     """WSL2.
 
     Attributes:
@@ -87,7 +87,7 @@ class Wsl(Group):
 
 
 @dataclass(frozen=True)
-class Tegra(Group):
+class Tegra(FactGroup):
     """Jetson.
 
     Attributes:
@@ -101,7 +101,7 @@ class Tegra(Group):
 
 
 @dataclass(frozen=True)
-class Selinux(Group):
+class Selinux(FactGroup):
     """SELinux.
 
     Attributes:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 Flavour: TypeAlias = Literal["open", "proprietary"]
 
 
 @dataclass(frozen=True)
-class PciDevice(Group):
+class PciDevice(FactGroup):
     """A device of /sys/bus/pci: NVIDIA's, and other display adapters.
 
     Attributes:
@@ -33,7 +33,7 @@ class PciDevice(Group):
 
 
 @dataclass(frozen=True)
-class LoadedModule(Group):
+class LoadedModule(FactGroup):
     """/sys/module/NAME. `refcnt` counts its users."""
 
     version: Fact[str] = UNKNOWN
@@ -41,7 +41,7 @@ class LoadedModule(Group):
 
 
 @dataclass(frozen=True)
-class ModuleFile(Group):
+class ModuleFile(FactGroup):
     """A module file for the running kernel, and what modinfo says of it.
 
     Attributes:
@@ -56,7 +56,7 @@ class ModuleFile(Group):
 
 
 @dataclass(frozen=True)
-class Dkms(Group):
+class Dkms(FactGroup):
     """A line of `dkms status`."""
 
     module: Fact[str] = UNKNOWN
@@ -66,7 +66,7 @@ class Dkms(Group):
 
 
 @dataclass(frozen=True)
-class ProcDriver(Group):
+class ProcDriver(FactGroup):
     """/proc/driver/nvidia.
 
     Attributes:
@@ -81,7 +81,7 @@ class ProcDriver(Group):
 
 
 @dataclass(frozen=True)
-class Kernel(Group):
+class Kernel(FactGroup):
     """The running kernel. Seen alike from the host and from a container of it.
 
     Attributes:

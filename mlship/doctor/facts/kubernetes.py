@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
 @dataclass(frozen=True)
-class Pod(Group):
+class Pod(FactGroup):
     """A pod of this node that matters: NVIDIA's own, and the one in question.
 
     Attributes:
@@ -31,7 +31,7 @@ class Pod(Group):
 
 
 @dataclass(frozen=True)
-class Kubernetes(Group):
+class Kubernetes(FactGroup):
     """The node.
 
     Attributes:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.python import PythonEnvironment
 
 Virtualization: TypeAlias = Literal["none", "passthrough", "vgpu", "host-vgpu", "host-vsga"]
@@ -11,7 +11,7 @@ ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "E
 
 
 @dataclass(frozen=True)
-class Library(Group):
+class Library(FactGroup):
     """A shared library on disk: which file a name resolved to, and where that file comes from.
 
     Attributes:
@@ -28,7 +28,7 @@ class Library(Group):
 
 
 @dataclass(frozen=True)
-class RemappedRows(Group):
+class RemappedRows(FactGroup):
     """nvmlDeviceGetRemappedRows."""
 
     correctable: Fact[int] = UNKNOWN
@@ -38,7 +38,7 @@ class RemappedRows(Group):
 
 
 @dataclass(frozen=True)
-class NvmlDevice(Group):
+class NvmlDevice(FactGroup):
     """One GPU as NVML describes it.
 
     Attributes:
@@ -88,7 +88,7 @@ class NvmlDevice(Group):
 
 
 @dataclass(frozen=True)
-class Nvml(Group):
+class Nvml(FactGroup):
     """NVML as called in this place, every return code as it was.
 
     Attributes:
@@ -115,7 +115,7 @@ class Nvml(Group):
 
 
 @dataclass(frozen=True)
-class CudaDevice(Group):
+class CudaDevice(FactGroup):
     """One device as CUDA counts them (which need not be NVML's order).
 
     Attributes:
@@ -132,7 +132,7 @@ class CudaDevice(Group):
 
 
 @dataclass(frozen=True)
-class Cuda(Group):
+class CudaApi(FactGroup):
     """The CUDA driver API, and what the CUDA runtime says, as called in this place.
 
     Attributes:
@@ -158,7 +158,7 @@ class Cuda(Group):
 
 
 @dataclass(frozen=True)
-class CompatFolder(Group):
+class CompatFolder(FactGroup):
     """A cuda-compat folder: libraries for forward compatibility.
 
     Attributes:
@@ -173,7 +173,7 @@ class CompatFolder(Group):
 
 
 @dataclass(frozen=True)
-class Loader(Group):
+class Loader(FactGroup):
     """Where the dynamic loader looks. LD_LIBRARY_PATH stands in `env`.
 
     Attributes:
@@ -196,7 +196,7 @@ class Loader(Group):
 
 
 @dataclass(frozen=True)
-class Libc(Group):
+class Libc(FactGroup):
     """The C library.
 
     Attributes:
@@ -211,7 +211,7 @@ class Libc(Group):
 
 
 @dataclass(frozen=True)
-class DeviceNode(Group):
+class DeviceNode(FactGroup):
     """A node in /dev.
 
     Attributes:
@@ -230,7 +230,7 @@ class DeviceNode(Group):
 
 
 @dataclass(frozen=True)
-class User(Group):
+class User(FactGroup):
     """Who runs the programs here; `groups` are gids, the primary one with them."""
 
     uid: Fact[int] = UNKNOWN
@@ -239,7 +239,7 @@ class User(Group):
 
 
 @dataclass(frozen=True)
-class System(Group):
+class OperatingSystem(FactGroup):
     """/etc/os-release and the processor: id "ubuntu", version_id "22.04", like "debian", arch "x86_64"."""
 
     id: Fact[str] = UNKNOWN
@@ -250,7 +250,7 @@ class System(Group):
 
 
 @dataclass(frozen=True)
-class Mount(Group):
+class Mount(FactGroup):
     """A line of /proc/self/mountinfo that matters here."""
 
     target: str
@@ -260,7 +260,7 @@ class Mount(Group):
 
 
 @dataclass(frozen=True)
-class Place(Group):
+class Place(FactGroup):
     """What is seen from one place.
 
     Attributes:
@@ -272,10 +272,10 @@ class Place(Group):
         pythons: Python environments that hold GPU frameworks.
     """
 
-    os: System = System()
+    os: OperatingSystem = OperatingSystem()
     libc: Libc = Libc()
     nvml: Nvml = Nvml()
-    cuda: Cuda = Cuda()
+    cuda: CudaApi = CudaApi()
     loader: Loader = Loader()
     device_nodes: Fact[dict[str, Fact[DeviceNode]]] = UNKNOWN
     env: Fact[dict[str, str]] = UNKNOWN

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
 @dataclass(frozen=True)
-class Torch(Group):
+class Torch(FactGroup):
     """PyTorch.
 
     Attributes:
@@ -27,7 +27,7 @@ class Torch(Group):
 
 
 @dataclass(frozen=True)
-class OnnxRuntime(Group):
+class OnnxRuntime(FactGroup):
     """onnxruntime.
 
     Attributes:
@@ -44,7 +44,7 @@ class OnnxRuntime(Group):
 
 
 @dataclass(frozen=True)
-class TensorFlow(Group):
+class TensorFlow(FactGroup):
     """TensorFlow.
 
     Attributes:
@@ -62,7 +62,7 @@ class TensorFlow(Group):
 
 
 @dataclass(frozen=True)
-class Jax(Group):
+class Jax(FactGroup):
     """jax; its plug-ins stand in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin).
 
     Attributes:
@@ -76,7 +76,7 @@ class Jax(Group):
 
 
 @dataclass(frozen=True)
-class Cupy(Group):
+class Cupy(FactGroup):
     """cupy; `cuda` is the CUDA that it was built with, such as "12.8"."""
 
     version: Fact[str] = UNKNOWN
@@ -85,7 +85,7 @@ class Cupy(Group):
 
 
 @dataclass(frozen=True)
-class Triton(Group):
+class Triton(FactGroup):
     """triton; `error` is what compiling a first kernel raised; absent where it worked."""
 
     version: Fact[str] = UNKNOWN
@@ -93,7 +93,7 @@ class Triton(Group):
 
 
 @dataclass(frozen=True)
-class PythonEnvironment(Group):
+class PythonEnvironment(FactGroup):
     """One environment. A framework that is not installed is null.
 
     Attributes:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Group
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
 @dataclass(frozen=True)
-class ToolkitConfig(Group):
+class ToolkitConfig(FactGroup):
     """config.toml of the toolkit; what it does not set is null.
 
     Attributes:
@@ -39,7 +39,7 @@ class ToolkitConfig(Group):
 
 
 @dataclass(frozen=True)
-class Toolkit(Group):
+class Toolkit(FactGroup):
     """The toolkit.
 
     Attributes:
@@ -60,7 +60,7 @@ class Toolkit(Group):
 
 
 @dataclass(frozen=True)
-class CdiSpec(Group):
+class CdiSpec(FactGroup):
     """A CDI specification file.
 
     Attributes:
@@ -89,7 +89,7 @@ class CdiSpec(Group):
 
 
 @dataclass(frozen=True)
-class Cdi(Group):
+class Cdi(FactGroup):
     """CDI.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from mlship.doctor.probes.base import Look
 from mlship.engine.failures import engine_failure, no_docker
-from mlship.engine.look import Answer, EngineLook
+from mlship.engine.look import EngineLook, LookResult
 from mlship.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def is_nvidias(reference: str) -> bool:
     return "nvidia/" in reference
 
 
-def _refuse(answer: Answer, what: str, hint: str) -> None:
+def _refuse(answer: LookResult, what: str, hint: str) -> None:
     if answer.lack == "not there":
         raise UsageError(f"the engine has no {what}", hint=hint)
     if answer.lack == "no client":

@@ -60,18 +60,18 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     if not isinstance(text, str):
         why = text or Unreadable("it is gone")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
-    return spec_of(path, text, root, Found(mode, written))
+    return spec_of(path, text, root, CdiFile(mode, written))
 
 
 @dataclass(frozen=True)
-class Found:
+class CdiFile:
     """What the file system says of a specification."""
 
     mode: Fact[str] = UNKNOWN
     written_at: Fact[str] = UNKNOWN
 
 
-def spec_of(path: str, text: str, root: Path, found: Found = Found()) -> CdiSpec:
+def spec_of(path: str, text: str, root: Path, found: CdiFile = CdiFile()) -> CdiSpec:
     """One specification, from its text."""
     try:
         tree = _parsed(path, text)

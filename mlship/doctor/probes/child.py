@@ -16,7 +16,7 @@ _EXTRA_SECONDS = 0.5
 
 
 @dataclass
-class Ended:
+class ChildResult:
     """How a program ended.
 
     Attributes:
@@ -49,25 +49,27 @@ class Ended:
             return f"signal {-self.code}"
 
 
-def run_inside(program: str, arguments: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> Ended:
+def run_inside(
+    program: str, arguments: Sequence[str], seconds: float, env: Mapping[str, str] | None = None
+) -> ChildResult:
     """Run one of our programs with this Python, nothing of this environment's packages or current folder with it."""
     argv = [sys.executable, "-I", "-S", str(INSIDE / f"{program}.py"), *arguments]
     return run(argv, seconds, env)
 
 
-def run(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> Ended:
+def run(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> ChildResult:
     """Run a program; never raises, and never waits much longer than `seconds`.
 
     A process inside a call of a sick kernel driver cannot be ended, not even by SIGKILL: it is left behind.
     """
-    ended = Ended()
+    ended = ChildResult()
     worker = threading.Thread(target=_work, args=(argv, seconds, env, ended), daemon=True)
     worker.start()
     worker.join(seconds + _EXTRA_SECONDS)
-    return Ended(list(ended.lines), ended.how, ended.code, ended.stderr)
+    return ChildResult(list(ended.lines), ended.how, ended.code, ended.stderr)
 
 
-def _work(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None, ended: Ended) -> None:
+def _work(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None, ended: ChildResult) -> None:
     options = process.Options(timeout=seconds, env=env, on_stdout=ended.lines.append)
     try:
         done = process.run(argv, options)

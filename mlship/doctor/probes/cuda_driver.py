@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import Cuda, CudaDevice, Loader, Place
+from mlship.doctor.facts.place import CudaApi, CudaDevice, Loader, Place
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import Ended, run_inside
+from mlship.doctor.probes.child import ChildResult, run_inside
 from mlship.doctor.probes.told import Told, library_fact, told
 from mlship.doctor.probes.where import live, placed
 
@@ -37,25 +37,25 @@ class CudaProbe:
         simulated = any(library.simulated for library in found.libraries.values())
         return Facts(simulated=True if simulated else UNKNOWN, host=facts.host, container=facts.container)
 
-    def _again(self, cuda: Cuda, only: tuple[str, ...]) -> Cuda:
+    def _again(self, cuda: CudaApi, only: tuple[str, ...]) -> CudaApi:
         if not known(cuda.init) or "CUDA_VISIBLE_DEVICES" not in os.environ:
             return cuda
         found = told(run_inside("gpu", ("cuda", "--all-devices", *only), 2.0))
         return replace(cuda, init_without_visible_devices=found.code("cuInit"))
 
 
-def read_cuda(ended: Ended) -> tuple[Cuda, Fact[dict[str, Fact[str]]]]:
+def read_cuda(ended: ChildResult) -> tuple[CudaApi, Fact[dict[str, Fact[str]]]]:
     """CUDA and `loader.resolves`, from the program `inside.gpu cuda` wherever it ran."""
     found = told(ended)
     return cuda_of(found), resolves_of(found)
 
 
-def cuda_of(found: Told) -> Cuda:
+def cuda_of(found: Told) -> CudaApi:
     """What CUDA said. Pure."""
     loaded = found.libraries.get(LIBRARY)
     count = found.number("cuDeviceGetCount")
     runtime = any(name in found.libraries and not found.libraries[name].error for name in _RUNTIMES)
-    return Cuda(
+    return CudaApi(
         library=library_fact(loaded),
         init=found.code("cuInit"),
         driver_version=found.number("cuDriverGetVersion"),

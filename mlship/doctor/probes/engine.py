@@ -13,7 +13,7 @@ from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import numbers
-from mlship.engine.look import Answer, DockerLook, EngineLook
+from mlship.engine.look import DockerLook, EngineLook, LookResult
 
 _FIRST_CDI = (25,)
 _FIRST_DISCOVERED = (28, 2)
@@ -58,7 +58,7 @@ class PodmanProbe:
         return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
 
 
-def docker_of(info: Answer) -> Docker:
+def docker_of(info: LookResult) -> Docker:
     """What `docker info` says. Podman's own answer (its docker program, or its socket) says nothing of Docker."""
     found = info.found
     if info.lack == "no client" or _is_podman(found):
@@ -109,7 +109,7 @@ def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
     return tuple(f"{plain.text(one, 'Source') or '?'}: {plain.text(one, 'ID') or '?'}" for one in devices)
 
 
-def endpoint_of(context: Answer) -> Fact[str]:
+def endpoint_of(context: LookResult) -> Fact[str]:
     """Where the context in use points."""
     if context.lack:
         return Unreadable(context.said or "docker context did not answer")

@@ -15,7 +15,7 @@ from mlship.doctor.facts.place import (
     Virtualization,
 )
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import Ended, run_inside
+from mlship.doctor.probes.child import ChildResult, run_inside
 from mlship.doctor.probes.told import Told, library_fact, told
 from mlship.doctor.probes.where import live, placed
 
@@ -79,7 +79,7 @@ class NvmlProbe:
         return Facts(simulated=True if simulated else UNKNOWN, host=facts.host, container=facts.container)
 
 
-def read_nvml(ended: Ended) -> Nvml:
+def read_nvml(ended: ChildResult) -> Nvml:
     """NVML, from the program `inside.gpu nvml` wherever it ran."""
     return nvml_of(told(ended))
 

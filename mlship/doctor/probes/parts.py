@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 from mlship.doctor.facts.facts import Facts, adapter
 from mlship.doctor.facts.place import Place
-from mlship.doctor.probes.child import Ended
+from mlship.doctor.probes.child import ChildResult
 
 
 class NoAnswerError(Exception):
     """The program gave no answer; it says why."""
 
 
-def read_place(ended: Ended) -> Place:
+def read_place(ended: ChildResult) -> Place:
     """A part of a place, from the program's one line.
 
     Raises:
@@ -24,7 +24,7 @@ def read_place(ended: Ended) -> Place:
     return facts.host
 
 
-def read_object(ended: Ended) -> dict[str, object]:
+def read_object(ended: ChildResult) -> dict[str, object]:
     """The object that a program printed last.
 
     Raises:

@@ -12,7 +12,7 @@ from mlship.doctor.facts.facts import Facts, adapter
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import INSIDE, Ended, run
+from mlship.doctor.probes.child import INSIDE, ChildResult, run
 from mlship.doctor.probes.parts import NoAnswerError, read_object
 from mlship.doctor.probes.where import live, placed
 
@@ -41,7 +41,7 @@ class PythonProbe:
         return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
 
 
-def read_environment(ended: Ended) -> PythonEnvironment:
+def read_environment(ended: ChildResult) -> PythonEnvironment:
     """One environment, from the program `inside.python_env` wherever it ran.
 
     Raises:

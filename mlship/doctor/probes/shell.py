@@ -4,7 +4,18 @@ import re
 from collections.abc import Iterator
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
-from mlship.doctor.facts.place import Cuda, DeviceNode, Libc, Library, Loader, Mount, Nvml, Place, System, User
+from mlship.doctor.facts.place import (
+    CudaApi,
+    DeviceNode,
+    Libc,
+    Library,
+    Loader,
+    Mount,
+    Nvml,
+    OperatingSystem,
+    Place,
+    User,
+)
 from mlship.doctor.probes.inside.nodes import VARIABLES
 
 _MARK = "@@"
@@ -65,7 +76,7 @@ def read(text: str) -> Place:
         os=_system(told),
         libc=_libc(told["loaders"]),
         nvml=Nvml(init=12 if nvml is None else _smi(told["smi"]), library=nvml),
-        cuda=Cuda(library=cuda),
+        cuda=CudaApi(library=cuda),
         loader=Loader(libraries=libraries, stubs=tuple(sorted(_folders(libraries, "/stubs")))),
         device_nodes=_nodes(told["nodes"], told["open"]),
         env={key: value for key, _, value in (line.partition("=") for line in told["env"]) if VARIABLES.fullmatch(key)},
@@ -85,12 +96,14 @@ def _sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _system(told: dict[str, list[str]]) -> System:
+def _system(told: dict[str, list[str]]) -> OperatingSystem:
     pairs = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in told["os"])}
     arch = told["arch"][0] if told["arch"] else UNKNOWN
     if not pairs:
-        return System(arch=arch)
-    return System(pairs.get("ID"), pairs.get("VERSION_ID"), pairs.get("ID_LIKE"), pairs.get("PRETTY_NAME"), arch)
+        return OperatingSystem(arch=arch)
+    return OperatingSystem(
+        pairs.get("ID"), pairs.get("VERSION_ID"), pairs.get("ID_LIKE"), pairs.get("PRETTY_NAME"), arch
+    )
 
 
 def _libc(paths: list[str]) -> Libc:

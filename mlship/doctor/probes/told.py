@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable
 from mlship.doctor.facts.place import Library
-from mlship.doctor.probes.child import Ended, json_line
+from mlship.doctor.probes.child import ChildResult, json_line
 
 Value = str | list[int] | None
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """One answered call; `value` is None where it failed."""
 
     name: str
@@ -43,14 +43,14 @@ class Told:
         failure: why the program said nothing at all; empty where it spoke.
     """
 
-    answers: tuple[Answer, ...]
+    answers: tuple[ProbeAnswer, ...]
     libraries: Mapping[str, Loaded]
     pending: tuple[str, int | None] | None
     how: str
     refused: bool
     failure: str
 
-    def answer(self, name: str, device: int | None = None) -> Answer | None:
+    def answer(self, name: str, device: int | None = None) -> ProbeAnswer | None:
         return next((one for one in self.answers if (one.name, one.device) == (name, device)), None)
 
     def code(self, name: str, device: int | None = None) -> Fact[int]:
@@ -92,14 +92,14 @@ class Told:
         return name if device is None else f"{name} of GPU {device}"
 
 
-def failed(answer: Answer) -> Unreadable | Unknown | None:
+def failed(answer: ProbeAnswer) -> Unreadable | Unknown | None:
     """Absent where the GPU has no such thing (3), unknown where the driver does not know the call (13, 500)."""
     if answer.code == 3:
         return None
     return UNKNOWN if answer.code in {13, 500} else Unreadable(f"{answer.name} returns {answer.code}")
 
 
-def told(ended: Ended) -> Told:
+def told(ended: ChildResult) -> Told:
     """What a program told before it ended, however that was."""
     events = [event for line in ended.lines if (event := json_line(line)) is not None]
     answers = tuple(_answer(event) for event in events if event.get("event") == "answer")
@@ -147,11 +147,11 @@ def _library(path: str, mounted: bool | None, version: str | None) -> Library:
     return Library(path, named or UNKNOWN, UNKNOWN if mounted is None else mounted)
 
 
-def _answer(event: Mapping[str, object]) -> Answer:
+def _answer(event: Mapping[str, object]) -> ProbeAnswer:
     value = event.get("value")
     numbers = [part for part in value if isinstance(part, int)] if isinstance(value, list) else None
     code = _number(event.get("code"))
-    return Answer(
+    return ProbeAnswer(
         str(event.get("name")),
         _number(event.get("device")),
         -1 if code is None else code,

@@ -11,7 +11,7 @@ from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
-from mlship.doctor.probes.child import INSIDE, Ended
+from mlship.doctor.probes.child import INSIDE, ChildResult
 from mlship.doctor.probes.cuda_driver import SONAMES, read_cuda
 from mlship.doctor.probes.inside.nodes import VARIABLES
 from mlship.doctor.probes.nvml import read_nvml
@@ -69,7 +69,7 @@ class Python:
     program: str
     env: Mapping[str, str]
 
-    def run(self, program: tuple[str, ...], seconds: float) -> Ended:
+    def run(self, program: tuple[str, ...], seconds: float) -> ChildResult:
         """One program of `inside`."""
         name, *arguments = program
         source = (INSIDE / f"{name}.py").read_text(encoding="utf-8")
@@ -125,20 +125,22 @@ def _with_all_devices(python: Python, place: Place) -> Place:
     return replace(place, cuda=replace(place.cuda, init_without_visible_devices=again.code("cuInit")))
 
 
-def ended_of(ran: Ran) -> Ended:
+def ended_of(ran: Ran) -> ChildResult:
     """How a program in a container ended, as if it had run here."""
     if ran.code is None or _LATE in ran.stderr:
-        return Ended(ran.stdout.splitlines(), "late", None, ran.stderr)
+        return ChildResult(ran.stdout.splitlines(), "late", None, ran.stderr)
     # A shell's way of telling a signal.
     code = 128 - ran.code if ran.code > 128 else ran.code
-    return Ended(ran.stdout.splitlines(), "missing" if ran.code in _NO_SUCH_PROGRAM else "ended", code, ran.stderr)
+    return ChildResult(
+        ran.stdout.splitlines(), "missing" if ran.code in _NO_SUCH_PROGRAM else "ended", code, ran.stderr
+    )
 
 
-def side_by_side(calls: tuple[Callable[[], Ended], ...], seconds: float) -> tuple[Ended, ...]:
+def side_by_side(calls: tuple[Callable[[], ChildResult], ...], seconds: float) -> tuple[ChildResult, ...]:
     """All of them at once; one that does not come back in time is late."""
-    results = [Ended() for _ in calls]
+    results = [ChildResult() for _ in calls]
 
-    def work(index: int, call: Callable[[], Ended]) -> None:
+    def work(index: int, call: Callable[[], ChildResult]) -> None:
         results[index] = call()
 
     threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(calls)]
@@ -149,7 +151,7 @@ def side_by_side(calls: tuple[Callable[[], Ended], ...], seconds: float) -> tupl
     return tuple(results)
 
 
-def _part(ended: Ended) -> Place:
+def _part(ended: ChildResult) -> Place:
     """Part of a place; a program that failed leaves its part unknown."""
     try:
         found = read_place(ended)
@@ -158,7 +160,7 @@ def _part(ended: Ended) -> Place:
     return Place(**{field.name: getattr(found, field.name) for field in fields(Place)})
 
 
-def _environment(ended: Ended) -> Fact[tuple[PythonEnvironment, ...]]:
+def _environment(ended: ChildResult) -> Fact[tuple[PythonEnvironment, ...]]:
     try:
         found = read_environment(ended)
     except Exception:  # noqa: BLE001  likewise

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Layer, Step, Where
+from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, StackLayer, Step, Where
 
 
 class Rule(ABC):
@@ -24,7 +24,7 @@ class Rule(ABC):
     """
 
     id: ClassVar[str]
-    layer: ClassVar[Layer]
+    layer: ClassVar[StackLayer]
     title: ClassVar[str]
     source: ClassVar[tuple[str, ...]]
     story: ClassVar[str]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import ClassVar
 
-from mlship.cuda.fit.judge import Kind, Reason, first_driver, offered_by
+from mlship.cuda.fit.judge import Reason, ReasonKind, first_driver, offered_by
 from mlship.cuda.versions import Cuda
 from mlship.doctor import advice
 from mlship.doctor.facts.fact import Fact, each, known
@@ -125,7 +125,7 @@ class DriverTooOld(Rule):
 class _NoKernels(Rule):
     """What is installed holds no code for a GPU."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[ReasonKind]
     layer = "framework"
     needs = ("place.cuda.devices | place.nvml.devices", f"{_DRIVER} | place.pythons", _INSTALLED)
     explains: ClassVar[tuple[str, ...]] = (

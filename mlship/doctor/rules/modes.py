@@ -31,7 +31,7 @@ def _refused(facts: Facts) -> tuple[Evidence, ...]:
     return measured or ((heard,) if heard else ())
 
 
-class ComputeMode(Rule):
+class ComputeModeSet(Rule):
     id = "compute-mode-prohibited-or-exclusive"
     layer = "hardware"
     title = "The GPU's compute mode allows no further context"
@@ -260,4 +260,4 @@ class DeviceOrder(Rule):
         return ",".join(by_index.get(number) or "GPU-UUID" for number in re.findall(r"\d+", chosen))
 
 
-RULES: tuple[Rule, ...] = (ComputeMode(), UnlicensedVgpu(), DeviceOrder())
+RULES: tuple[Rule, ...] = (ComputeModeSet(), UnlicensedVgpu(), DeviceOrder())

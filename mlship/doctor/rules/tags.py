@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from mlship.cuda.fit.judge import offered_by
-from mlship.cuda.tables.load import FLAVOURS, Image, tables
+from mlship.cuda.tables.load import FLAVOURS, NvidiaImage, tables
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
@@ -76,7 +76,7 @@ def _never_was(tag: _Tag) -> bool:
     return bool(there) and tag.distro not in there and (family[2] or "") >= _SINCE
 
 
-def _instead(facts: Facts, tag: _Tag) -> Image | None:
+def _instead(facts: Facts, tag: _Tag) -> NvidiaImage | None:
     """The tag to take: of the same CUDA, else a newer minor of its major, else the newest that this driver offers."""
     flavour = tag.flavour if tag.flavour in FLAVOURS else "cudnn-runtime" if "cudnn" in tag.flavour else "runtime"
     kept = [image for image in tables().images if not image.gone and flavour in image.flavours]

@@ -69,7 +69,7 @@ _LIMIT = 1 << 20  # bytes of a dynamic section; real ones have some hundreds
 
 
 @dataclass(frozen=True)
-class Library:
+class SharedLibrary:
     """What the loader reads of a shared library.
 
     Attributes:
@@ -86,7 +86,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageFiles:
     """What an image holds.
 
     Attributes:
@@ -96,7 +96,7 @@ class Image:
     """
 
     files: tuple[Path, ...]
-    libraries: tuple[Library, ...]
+    libraries: tuple[SharedLibrary, ...]
     cache: dict[str, tuple[Path, ...]]
 
     @cached_property
@@ -114,14 +114,14 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LibraryProblem:
     """Something that is wrong, and what mends it."""
 
     what: str
     hint: str
 
 
-def read_library(path: Path) -> Library | None:
+def read_library(path: Path) -> SharedLibrary | None:
     """None for what is no 64-bit little-endian ELF file with a dynamic section."""
     try:
         with path.open("rb") as file:
@@ -132,7 +132,7 @@ def read_library(path: Path) -> Library | None:
         return None
 
 
-def _read(path: Path, file: BinaryIO) -> Library | None:
+def _read(path: Path, file: BinaryIO) -> SharedLibrary | None:
     machine, start, size, count = _HEADER.unpack(_at(file, 0, _HEADER.size))
     if size != _SEGMENT.size:
         return None
@@ -146,7 +146,7 @@ def _read(path: Path, file: BinaryIO) -> Library | None:
     def named(*tags: int) -> tuple[str, ...]:
         return tuple(_text(file, strings + value) for tag, value in entries if tag in tags)
 
-    return Library(
+    return SharedLibrary(
         path, machine, next(iter(named(_SONAME)), ""), named(_NEEDED), _folders(path, named(_RPATH, _RUNPATH))
     )
 
@@ -200,7 +200,7 @@ def cuda_folders(site_packages: Path) -> list[Path]:
     ]
 
 
-def look(roots: Iterable[Path], cached: str, machine: int) -> Image:
+def look(roots: Iterable[Path], cached: str, machine: int) -> ImageFiles:
     """Read every library below the roots.
 
     Args:
@@ -212,7 +212,7 @@ def look(roots: Iterable[Path], cached: str, machine: int) -> Image:
     cache: dict[str, tuple[Path, ...]] = {}
     for name, path in _CACHED.findall(cached):
         cache[name] = (*cache.get(name, ()), Path(path))
-    return Image(files, tuple(found for found in libraries if found and found.machine == machine), cache)
+    return ImageFiles(files, tuple(found for found in libraries if found and found.machine == machine), cache)
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -225,20 +225,20 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def missing(image: Image) -> Iterator[Problem]:
+def missing(image: ImageFiles) -> Iterator[LibraryProblem]:
     """What needs a CUDA library that the loader does not find."""
     for library in image.libraries:
         absent = _absent(image, library)
         cuda = [name for name in absent if is_cuda(name)]
         if cuda and len(cuda) == len(absent) and not _OPTIONAL.search(str(library.path)):
             have = "it" if len(cuda) == 1 else "them"
-            yield Problem(
+            yield LibraryProblem(
                 f"{_shown(library.path)} needs {', '.join(cuda)}, and nothing in the image has {have}",
                 f"add {_bringing(library.path, cuda)} to requirements.in, then run `mlship lock`",
             )
 
 
-def left_out(image: Image) -> Iterator[str]:
+def left_out(image: ImageFiles) -> Iterator[str]:
     """Plug-ins that cannot load here whatever CUDA there is, as they need something else that the image lacks."""
     for library in image.libraries:
         others = [name for name in _absent(image, library) if not is_cuda(name)]
@@ -246,7 +246,7 @@ def left_out(image: Image) -> Iterator[str]:
             yield f"{_shown(library.path)} is not looked at: it also needs {', '.join(others)}, which the image lacks"
 
 
-def _absent(image: Image, library: Library) -> list[str]:
+def _absent(image: ImageFiles, library: SharedLibrary) -> list[str]:
     """What the library needs and will not get.
 
     A package finds what is not CUDA in its own ways: torch's libraries are loaded long before a kernel that needs them.
@@ -271,14 +271,16 @@ def _package(path: Path) -> str:
     return rest.partition("/")[0].removesuffix(".libs") if found else str(path.parent)
 
 
-def strangers(image: Image) -> Iterator[Problem]:
+def strangers(image: ImageFiles) -> Iterator[LibraryProblem]:
     """Libraries of a driver, which only the host may bring, and stubs, which cannot compute."""
     cached = {path for paths in image.cache.values() for path in paths}
     for path in sorted(path for path in cached if _set_aside(path)):
-        yield Problem(f"the loader would take {path}: that folder is not for it", _REMOVE)
+        yield LibraryProblem(f"the loader would take {path}: that folder is not for it", _REMOVE)
     brought = {path for path in (*cached, *image.files) if is_driver(path.name) and not _set_aside(path)}
     for path in sorted(brought):
-        yield Problem(f"{path} is of a driver, and the image must have none: the host's own has to be found", _REMOVE)
+        yield LibraryProblem(
+            f"{path} is of a driver, and the image must have none: the host's own has to be found", _REMOVE
+        )
 
 
 def _set_aside(path: Path) -> bool:
@@ -286,7 +288,7 @@ def _set_aside(path: Path) -> bool:
     return not {"stubs", "compat"}.isdisjoint(path.parts[:-1])
 
 
-def twice(image: Image) -> Iterator[Problem]:
+def twice(image: ImageFiles) -> Iterator[LibraryProblem]:
     """CUDA libraries that two folders have: one is a waste, and which one is loaded is left to chance."""
     folders: dict[str, set[str]] = defaultdict(set)
     cached = (path for paths in image.cache.values() for path in paths)
@@ -298,7 +300,7 @@ def twice(image: Image) -> Iterator[Problem]:
         if len(found) > 1:
             where[tuple(sorted(found))].append(name)
     for paths, names in where.items():
-        yield Problem(
+        yield LibraryProblem(
             f"CUDA is in the image twice: {', '.join(names)} {'is' if len(names) == 1 else 'are'} in "
             f"{' and in '.join(paths)}",
             "lock packages for one CUDA only, and all of NVIDIA's wheels that they need or none of them",
@@ -320,7 +322,7 @@ def _wheel(name: str) -> str:
     return f"nvidia-{stem}-cu12 (for CUDA 13: nvidia-{stem}{'-cu13' if stem in _KEEPS_SUFFIX else ''})"
 
 
-def check(image: Image) -> Iterator[str]:
+def check(image: ImageFiles) -> Iterator[str]:
     """What is wrong as lines for people; nothing where all is well."""
     found = [*strangers(image), *twice(image), *missing(image)]
     yield from (f"mlship: {problem.what}" for problem in found[:_SHOWN])

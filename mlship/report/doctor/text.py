@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 
-from mlship.doctor.diagnose import Cause, Diagnosis, Examined, Probed, Unexplained
+from mlship.doctor.diagnose import Diagnosis, Examined, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.words import (
@@ -96,7 +96,7 @@ def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
         yield from _everything(diagnosis)
 
 
-def _cause(cause: Cause) -> Iterator[str]:
+def _cause(cause: RootCause) -> Iterator[str]:
     finding = cause.finding
     yield from _wrapped("  ", finding.cause)
     yield from _fix(finding)

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.doctor.diagnose import Cause, Diagnosis, Outcome
-from mlship.doctor.finding import LAYERS, Finding, Layer, Step
+from mlship.doctor.diagnose import Diagnosis, RootCause, RuleOutcome
+from mlship.doctor.finding import LAYERS, Finding, StackLayer, Step
 
-State: TypeAlias = Literal["broken", "suffers", "well", "not seen"]
-SIGNS: dict[Outcome, str] = {"found": "✗", "fine": "✓", "not looked": "–"}  # noqa: RUF001  an en dash is meant
-LAYER_SIGNS: dict[State, str] = {"broken": "✗", "suffers": "!", "well": "✓", "not seen": "–"}  # noqa: RUF001
-_LAYER_WORDS: dict[State, str] = {
+LinkState: TypeAlias = Literal["broken", "suffers", "well", "not seen"]
+SIGNS: dict[RuleOutcome, str] = {"found": "✗", "fine": "✓", "not looked": "–"}  # noqa: RUF001  an en dash is meant
+LAYER_SIGNS: dict[LinkState, str] = {"broken": "✗", "suffers": "!", "well": "✓", "not seen": "–"}  # noqa: RUF001
+_LAYER_WORDS: dict[LinkState, str] = {
     "broken": "BROKEN here",
     "suffers": "suffers from it",
     "well": "well",
@@ -42,8 +42,8 @@ class Numbered:
 class LayerState:
     """One layer of the stack; `why` names the diagnoses in it."""
 
-    layer: Layer
-    state: State
+    layer: StackLayer
+    state: LinkState
     why: str = ""
 
     @property
@@ -122,13 +122,13 @@ def stands_for(finding: Finding) -> str | None:
     return f"{', '.join(said)}." if said else None
 
 
-def follows(cause: Cause) -> tuple[str, ...]:
+def follows(cause: RootCause) -> tuple[str, ...]:
     """What follows from a cause: diagnoses, then what was seen. Long messages of the evidence are not repeated."""
     below = tuple(f"{finding.title} [{finding.id}]" for finding in cause.findings)
     return below + tuple(_seen(cause, f"{symptom.where}: {symptom.seen}") for symptom in cause.symptoms)
 
 
-def _seen(cause: Cause, text: str) -> str:
+def _seen(cause: RootCause, text: str) -> str:
     for item in cause.finding.evidence:
         if len(item.value) > _MORE_THAN_MESSAGES and item.value in text and "somebody saw" in text:
             return text.replace(item.value, "the message above")
@@ -161,7 +161,7 @@ def layer_states(diagnosis: Diagnosis) -> tuple[LayerState, ...]:
     return tuple(_state(diagnosis, layer) for layer in LAYERS)
 
 
-def _state(diagnosis: Diagnosis, layer: Layer) -> LayerState:
+def _state(diagnosis: Diagnosis, layer: StackLayer) -> LayerState:
     broken = [cause.finding.id for cause in diagnosis.causes if cause.finding.layer == layer]
     below = [item.id for cause in diagnosis.causes for item in cause.findings if item.layer == layer]
     if broken:

@@ -3,10 +3,10 @@
 import re
 from collections import Counter
 
-from mlship.size.report import SORTS, Base, Comparison, Group, LayerSize, Part, PartChange, SizeReport, Sort
+from mlship.size.report import SORTS, BaseLayers, Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, Sort
 from mlship.units import size
 
-GROUPS: dict[Group, str] = {
+GROUPS: dict[SizeGroup, str] = {
     "cuda": "CUDA libraries",
     "framework": "framework",
     "heavy": "heavy packages",
@@ -50,7 +50,7 @@ def counted(report: SizeReport) -> str:
     return f"{number(len(report.layers), 'layer')}, {number(report.totals.files, 'file')}"
 
 
-def base_line(base: Base) -> str:
+def base_line(base: BaseLayers) -> str:
     """The base's part of it, or why that is not known."""
     name = base.name or base.digest or "of unknown name"
     if base.layers is None:
@@ -61,9 +61,9 @@ def base_line(base: Base) -> str:
     )
 
 
-def groups(report: SizeReport) -> list[tuple[Group, int, int]]:
+def groups(report: SizeReport) -> list[tuple[SizeGroup, int, int]]:
     """Each group with its bytes and its files, the largest first."""
-    sums, files = Counter[Group](), Counter[Group]()
+    sums, files = Counter[SizeGroup](), Counter[SizeGroup]()
     for part in report.parts:
         sums[part.group] += part.bytes
         files[part.group] += part.files

@@ -44,7 +44,7 @@ class Process(ctypes.Structure):
     )
 
 
-class Memory(ctypes.Structure):
+class NvmlMemory(ctypes.Structure):
     """nvmlMemory_t."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
@@ -162,7 +162,7 @@ def ask_device(nvml: ctypes.CDLL, index: int) -> dict[str, object]:
     code = nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
     if code:
         return {"codes": {"handle": code}}
-    major, minor, memory = ctypes.c_int(), ctypes.c_int(), Memory()
+    major, minor, memory = ctypes.c_int(), ctypes.c_int(), NvmlMemory()
     capability = nvml.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor))
     used = nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
     listed, processes = list_processes(nvml, handle)

@@ -1,7 +1,7 @@
 """What the model's part proves. Pure: observations in, checks out."""
 
 from mlship.smoke.ending import for_end, how_ended
-from mlship.smoke.events import Begin, Done, Failed, Latency, Memory, Modules, Output, Stage, StageName, Warm
+from mlship.smoke.events import Begin, Done, Failed, Latency, MemoryUse, Modules, Output, Stage, StageName, Warm
 from mlship.smoke.gpu_seen import GpuBefore
 from mlship.smoke.judge.answer import answer_checks, unanswered
 from mlship.smoke.judge.checks import failed, passed, skipped, warned
@@ -169,7 +169,7 @@ def _compiled(observed: Observed) -> Check:
 
 
 def _memory(observed: Observed) -> Check:
-    memory, limit = first_of(Memory, observed.model.events), observed.spec.memory
+    memory, limit = first_of(MemoryUse, observed.model.events), observed.spec.memory
     if memory is None:
         return skipped("model.memory", "not reached")
     if memory.peak is None:

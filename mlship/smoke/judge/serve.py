@@ -4,7 +4,7 @@ from mlship.engine.base import ExitState
 from mlship.project.commands import is_shell
 from mlship.smoke import output
 from mlship.smoke.ending import for_end, how_ended
-from mlship.smoke.events import Answer, Latency, Probe, Question, Stop
+from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerResponse, Stop
 from mlship.smoke.judge.checks import failed, passed, skipped, warned
 from mlship.smoke.judge.model import situation
 from mlship.smoke.observed import Observed, ServeRun, all_of, first_of
@@ -16,7 +16,7 @@ from mlship.units import duration
 IDS = ("serve.live", "serve.ready", "serve.predict", "serve.malformed", "serve.inflight", "serve.sigterm")
 SLOW_START = 5.0  # kubelet's usual patience with a server that is not alive is a few probes, seconds apart
 TOGETHER = 0.5
-_MALFORMED: dict[Question, str] = {
+_MALFORMED: dict[RequestKind, str] = {
     "half": "half a JSON text",
     "kind": "JSON of another kind",
     "empty": "an empty object",
@@ -42,14 +42,14 @@ def serve_checks(observed: Observed) -> tuple[Check, ...]:
     )
 
 
-def first_ok(run: ServeRun, probe: str) -> Probe | None:
+def first_ok(run: ServeRun, probe: str) -> RouteChange | None:
     """When a health route first said 2xx."""
-    return next((p for p in all_of(Probe, run.events) if p.probe == probe and 200 <= p.status < 300), None)
+    return next((p for p in all_of(RouteChange, run.events) if p.probe == probe and 200 <= p.status < 300), None)
 
 
 def _last(run: ServeRun, probe: str) -> int:
     """What a health route said at last: when ready was reached, that is what it said then."""
-    return next((p.status for p in reversed(all_of(Probe, run.events)) if p.probe == probe), 0)
+    return next((p.status for p in reversed(all_of(RouteChange, run.events)) if p.probe == probe), 0)
 
 
 def _live(run: ServeRun, observed: Observed) -> Check:
@@ -80,7 +80,7 @@ def _live(run: ServeRun, observed: Observed) -> Check:
     return passed("serve.live", since)
 
 
-def _since(run: ServeRun, probe: Probe) -> str:
+def _since(run: ServeRun, probe: RouteChange) -> str:
     return f"after {duration(run.since_start(probe))}"
 
 
@@ -187,7 +187,7 @@ def _malformed(run: ServeRun) -> Check:
     return passed("serve.malformed", ", ".join(sorted({str(a.status) for _, a in answers})))
 
 
-def _mild(answer: Answer) -> bool:
+def _mild(answer: ServerResponse) -> bool:
     """All fields of a request may be optional; then an empty object is a request."""
     return answer.what == "empty" and 200 <= answer.status < 300
 
@@ -241,7 +241,7 @@ def _ignored(spec: SmokeSpec, command: tuple[str, ...]) -> tuple[str, str]:
     )
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: ServerResponse) -> str:
     return f"{_status(answer.status)}{': ' + answer.text[:120] if answer.text else ''}"
 
 

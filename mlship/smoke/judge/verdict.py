@@ -1,7 +1,7 @@
 """From what was observed to what is proven. Pure."""
 
 from mlship.project.commands import is_shell
-from mlship.smoke.events import Begin, Done, Latency, Memory, Modules, StageName, Warm
+from mlship.smoke.events import Begin, Done, Latency, MemoryUse, Modules, StageName, Warm
 from mlship.smoke.judge.checks import failed, passed, warned
 from mlship.smoke.judge.gpu import gpu_used, gpu_visible
 from mlship.smoke.judge.model import model_checks
@@ -27,7 +27,7 @@ def figures(observed: Observed) -> Figures:
     """What was measured."""
     model, serve = observed.model, observed.serve
     warm, latency = first_of(Warm, model.events), first_of(Latency, model.events)
-    memory, modules = first_of(Memory, model.events), first_of(Modules, model.events)
+    memory, modules = first_of(MemoryUse, model.events), first_of(Modules, model.events)
     asked = first_of(Latency, serve.events) if serve else None
     return Figures(
         import_s=_seconds("import", model),
@@ -83,7 +83,7 @@ def _seconds(stage: StageName, run: ModelRun) -> float | None:
     return next((event.seconds for event in all_of(Done, run.events) if event.stage == stage), None)
 
 
-def _private_over_weights(memory: Memory | None) -> float | None:
+def _private_over_weights(memory: MemoryUse | None) -> float | None:
     if memory is None or memory.before is None or memory.after is None or memory.weights == 0:
         return None
     return max(0, memory.after - memory.before) / memory.weights

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mlship.build.record import BaseImage, Host, LockHashes, Metadata, Proof, Source, Tools, Weight, read_metadata
+from mlship.build.record import (
+    BaseImage,
+    LockHashes,
+    Metadata,
+    Proof,
+    SourceCommit,
+    TargetHost,
+    Tools,
+    Weight,
+    read_metadata,
+)
 from mlship.engine.base import ImageLayer, Manifest
 from mlship.errors import UsageError
 
@@ -24,14 +34,14 @@ METADATA = Metadata(
     pushed=None,
     reproducible=True,
     compression="zstd",
-    source=Source("c" * 40, "v1", "https://git.example/toy", "models/toy", dirty=False, epoch=1_700_000_000),
+    source=SourceCommit("c" * 40, "v1", "https://git.example/toy", "models/toy", dirty=False, epoch=1_700_000_000),
     base=BaseImage("python:3.11-slim-bookworm", digest(5)),
     lock=LockHashes(digest(6), digest(7)),
     weights=(Weight("w/a.safetensors", digest(8), 80),),
     built=BUILT,
     proven=Proof("cpu", (), None),
     tools=Tools("0.1.0", "26.1.5", "0.13.1"),
-    host=Host("550.54.15", ("8.0",)),
+    host=TargetHost("550.54.15", ("8.0",)),
 )
 
 
@@ -40,7 +50,7 @@ def test_json_both_ways(tmp_path: Path) -> None:
     for value in (
         METADATA,
         replace(METADATA, built=None, proven=None, digest=None, host=None, weights=(), reproducible=False),
-        replace(METADATA, source=Source(None, None, None, None, dirty=None, epoch=1)),
+        replace(METADATA, source=SourceCommit(None, None, None, None, dirty=None, epoch=1)),
     ):
         path.write_text(value.to_json())
         assert read_metadata(path) == value

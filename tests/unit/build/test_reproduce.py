@@ -8,9 +8,9 @@ import pytest
 
 from mlship import __version__
 from mlship.build.pipeline import BuildOptions, BuildReport, Prepared, build, prepare
-from mlship.build.record import Host, Metadata, Proof, Tools, Weight
+from mlship.build.record import Metadata, Proof, TargetHost, Tools, Weight
 from mlship.build.reproduce import check_reproducible, check_target, describe
-from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet, Gpu, HostProfile
+from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet, HostGpu, HostProfile
 from mlship.engine.base import EngineInfo, ImageLayer, Manifest
 from mlship.errors import EngineError, UsageError
 from mlship.files import sha256_file
@@ -25,7 +25,7 @@ from tests.unit.build.test_metadata import BUILT, digest
 from tests.unit.build.test_pipeline import IMAGE, Silent
 
 ENGINE = EngineInfo("26.1.5", "0.13.1", "linux/amd64", rootless=False)
-HOST = HostProfile("a", "550.54.15", (Gpu("A100", "8.0"),), "linux/amd64")
+HOST = HostProfile("a", "550.54.15", (HostGpu("A100", "8.0"),), "linux/amd64")
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +162,7 @@ def test_a_changed_file_is_noted_and_so_is_a_named_host(repo: Path) -> None:
     fleet = Fleet((HOST,), COMMAND_LINE, committed=False)
     found = describe(gpu(prepare(repo), fleet), report(), BuildOptions(), ENGINE)
     assert found.source.dirty is True
-    assert found.host == Host("550.54.15", ("8.0",))
+    assert found.host == TargetHost("550.54.15", ("8.0",))
 
 
 def test_where_metadata_cannot_be_written_is_said_first(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from packaging.version import Version
 from mlship.cuda.fit.check import check
 from mlship.cuda.fit.choose import Choice, Pick, choose
 from mlship.cuda.fit.explain import refuse_choice, refuse_match
-from mlship.cuda.fit.judge import Kind, Stack, judge, offered_by
+from mlship.cuda.fit.judge import ReasonKind, Stack, judge, offered_by
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.fit.requested import Ask
 from mlship.cuda.hosts.fleet import fleet_cuda
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.load import tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.lock.pins import Pin
@@ -35,7 +35,7 @@ ASKS = {
     "tensorflow[and-cuda]": Ask("tensorflow", SpecifierSet(), ("and-cuda",)),
 }
 CASES = [case for case in TABLE.case if TABLE.locks[case.lock].gpu]
-BY_MINOR: set[Kind] = {"minor-version", "forward-compat"}
+BY_MINOR: set[ReasonKind] = {"minor-version", "forward-compat"}
 
 cudas = st.builds(Cuda, st.integers(9, 14), st.integers(0, 9))
 capabilities = st.builds(Capability, st.integers(3, 14), st.integers(0, 9))
@@ -44,7 +44,7 @@ drivers = st.one_of(
     st.builds("{}.{}".format, st.integers(300, 1100), st.integers(0, 999)),
     st.sampled_from(["", "open", "550.54.15-grid", "535.183.01", "580.65.06", "999.10"]),
 )
-gpus = st.builds(Gpu, st.text(max_size=20), st.one_of(st.none(), st.text(max_size=5), capabilities.map(str)))
+gpus = st.builds(HostGpu, st.text(max_size=20), st.one_of(st.none(), st.text(max_size=5), capabilities.map(str)))
 hosts = st.builds(
     HostProfile, st.just("h"), drivers, st.lists(gpus, max_size=3).map(tuple), st.sampled_from([AMD, ARM, ""])
 )
@@ -156,7 +156,7 @@ def test_the_fleets_cuda_is_what_match_says(name: str) -> None:
 
 
 def test_a_large_fleet_is_not_listed_whole() -> None:
-    gpu = Gpu("NVIDIA GeForce GTX 1080 Ti", "6.1")
+    gpu = HostGpu("NVIDIA GeForce GTX 1080 Ti", "6.1")
     of = Fleet(
         tuple(HostProfile(f"h{number:02}", "470.82.01", (gpu,)) for number in range(50)), "hosts/", committed=True
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from mlship.cuda.hosts.files import check_name, outdated, plan_import, save_new
-from mlship.cuda.hosts.profile import Gpu, HostProfile, parse_host, read_fleet
+from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host, read_fleet
 from mlship.errors import UsageError
 
 HOST = HostProfile(
     name="a100",
     driver="550.54.15",
-    gpus=(Gpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30, mig=False),),
+    gpus=(HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30, mig=False),),
     cuda="12.4",
     toolkit="1.17.8",
     engine="Docker Engine 26.1.5",

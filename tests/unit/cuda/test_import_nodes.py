@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mlship.cuda.hosts.kubernetes import Nodes, Pool, read_nodes
-from mlship.cuda.hosts.profile import Gpu
+from mlship.cuda.hosts.profile import HostGpu
 from mlship.errors import UsageError
 
 GIB = 1 << 30
@@ -71,7 +71,7 @@ def test_nodes_that_are_alike_are_one_host() -> None:
     pool = only(found)
     assert pool.nodes == ("a", "b")
     assert (pool.host.name, pool.host.driver) == ("nvidia-a100-sxm4-80gb-r550", "550.54.15")
-    assert pool.host.gpus == (Gpu("NVIDIA-A100-SXM4-80GB", "8.0", 8, 80 * GIB),)
+    assert pool.host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", "8.0", 8, 80 * GIB),)
     assert (pool.host.platform, pool.host.cuda, pool.host.source, pool.host.notes) == (
         "linux/amd64",
         "12.4",
@@ -121,7 +121,7 @@ def test_mig_slices_are_called_so() -> None:
     mig = labels("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", mig__strategy="single", gpu__count="56", gpu__memory="9728")
     host = only(read_nodes(cluster(node("a", mig)))).host
     assert host.name == "nvidia-a100-sxm4-80gb-mig-1g.10gb-r550"
-    assert host.gpus == (Gpu("NVIDIA-A100-SXM4-80GB", "8.0", 56, 9728 << 20, mig=True),)
+    assert host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", "8.0", 56, 9728 << 20, mig=True),)
     assert host.notes == ("the GPUs are cut into MIG slices 1g.10gb; count and memory are of the slices",)
 
 
@@ -221,7 +221,7 @@ def test_a_gpu_that_only_the_device_plugin_tells_of(resource: str) -> None:
 def test_what_the_labels_do_not_say_stays_unknown() -> None:
     bare = without(labels(), "compute", "gpu.count", "gpu.memory", "runtime")
     host = only(read_nodes(cluster(node("a", bare)))).host
-    assert host.gpus == (Gpu("NVIDIA-A100-SXM4-80GB", None, 1, None),)
+    assert host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", None, 1, None),)
     assert (host.cuda, host.notes) == (None, ("the labels do not say how many GPUs a node has",))
 
 

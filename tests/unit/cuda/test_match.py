@@ -14,7 +14,7 @@ from mlship.cuda.fit.check import Match, check
 from mlship.cuda.fit.choose import choose
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.fit.requested import Ask
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.lock.pins import Pin
 
 FILE = Path(__file__).parent / "cases.toml"
@@ -88,7 +88,7 @@ def fleet(names: tuple[str, ...]) -> Fleet:
     hosts = {name: TABLE.hosts[name] for name in names}
     return Fleet(
         tuple(
-            HostProfile(name, host.driver, tuple(Gpu(g.name, g.cc) for g in host.gpus), host.platform)
+            HostProfile(name, host.driver, tuple(HostGpu(g.name, g.cc) for g in host.gpus), host.platform)
             for name, host in hosts.items()
         ),
         "the case",

@@ -7,7 +7,7 @@ from mlship.cuda.fit.choose import choose
 from mlship.cuda.fit.explain import refuse_choice
 from mlship.cuda.fit.requested import Ask
 from mlship.cuda.fit.target import lock_target
-from mlship.cuda.hosts.profile import Fleet, Gpu, HostProfile, named_fleet
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
 from mlship.errors import MatchError
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
@@ -15,10 +15,10 @@ from mlship.project.load import parse_config
 from tests.helpers.toy import YAML
 
 AMD, ARM = "linux/amd64", "linux/arm64"
-A100 = HostProfile("a100", "550.54.15", (Gpu("NVIDIA A100", "8.0"),))
-GH200 = HostProfile("gh200", "580.95.05", (Gpu("NVIDIA GH200", "9.0"),), ARM)
-GTX = HostProfile("gtx", "580.95.05", (Gpu("NVIDIA GeForce GTX 1080 Ti", "6.1"),))
-RTX = HostProfile("rtx5090", "570.86.15", (Gpu("NVIDIA GeForce RTX 5090", "12.0"),))
+A100 = HostProfile("a100", "550.54.15", (HostGpu("NVIDIA A100", "8.0"),))
+GH200 = HostProfile("gh200", "580.95.05", (HostGpu("NVIDIA GH200", "9.0"),), ARM)
+GTX = HostProfile("gtx", "580.95.05", (HostGpu("NVIDIA GeForce GTX 1080 Ti", "6.1"),))
+RTX = HostProfile("rtx5090", "570.86.15", (HostGpu("NVIDIA GeForce RTX 5090", "12.0"),))
 CPU_TORCH = (Pin("torch", "2.9.1+cpu", (f"sha256:{'0' * 64}",)),)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlship.cuda.hosts import nvml as probe
-from mlship.cuda.hosts.profile import Gpu
+from mlship.cuda.hosts.profile import HostGpu
 from mlship.cuda.hosts.refusal import refuse
 from mlship.driver import ask as nvml
 from mlship.driver.answer import CUDA, HANDLE, INIT, NvmlAnswer, read_answer
@@ -44,8 +44,8 @@ def test_alike_gpus_are_counted_and_nothing_names_one() -> None:
     answer = read_answer(whole(gpu(0), gpu(1, "NVIDIA T4", "7.5", None), gpu(2)))
     host = probe.describe(answer, "mixed", "linux/amd64", "1.17.8", "Docker Engine 26.1.5")
     assert host.gpus == (
-        Gpu("NVIDIA A100-SXM4-80GB", "8.0", 2, 80 << 30, mig=False),
-        Gpu("NVIDIA T4", "7.5", 1, 80 << 30, mig=None),
+        HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 2, 80 << 30, mig=False),
+        HostGpu("NVIDIA T4", "7.5", 1, 80 << 30, mig=None),
     )
     assert (host.cuda, host.source, host.notes) == ("12.4", "nvml", ())
     assert "GPU-" not in host.to_json()

@@ -25,8 +25,8 @@ from mlship.cuda.tables.load import (
     BranchAnswer,
     Forward,
     GpuClass,
+    NotRecorded,
     Release,
-    Unknown,
     architecture_of,
     compat_of,
     cuda_of,
@@ -65,7 +65,7 @@ def release(package: str, version: str) -> Release:
 
 def unknown(package: str, version: str) -> str:
     found = release_of(package, version)
-    assert isinstance(found, Unknown), found
+    assert isinstance(found, NotRecorded), found
     return found.reason
 
 

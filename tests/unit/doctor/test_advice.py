@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mlship.cuda.hosts.profile import Gpu, HostProfile
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.load import image_tag
 from mlship.cuda.versions import Cuda, Driver
 from mlship.doctor import advice
@@ -18,7 +18,7 @@ BLACKWELL = ("NVIDIA GeForce RTX 5090", "12.0")
 
 
 def host(driver: str, gpu: tuple[str, str] = A100) -> HostProfile:
-    return HostProfile("this host", driver, (Gpu(*gpu),))
+    return HostProfile("this host", driver, (HostGpu(*gpu),))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mlship.doctor.probes.plain import moment_of
 from mlship.doctor.probes.shell import read as read_shell
 from mlship.doctor.probes.toolkit import ToolkitProbe, config, config_of, version_of
 from mlship.doctor.probes.within import ended_of, first_env
-from mlship.engine.look import Answer, Ran
+from mlship.engine.look import LookResult, Ran
 
 INFO = {
     "ServerVersion": "27.5.1",
@@ -115,7 +115,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_an_ordinary_docker() -> None:
-    docker = docker_of(Answer(INFO))
+    docker = docker_of(LookResult(INFO))
     assert docker == Docker(
         client_version="27.5.1",
         context="default",
@@ -153,7 +153,7 @@ def test_an_ordinary_docker() -> None:
     ],
 )
 def test_other_dockers(changes: dict[str, object], cdi: object, discovered: object, rootless: bool) -> None:
-    docker = docker_of(Answer({**INFO, **changes}))
+    docker = docker_of(LookResult({**INFO, **changes}))
     assert (docker.cdi, docker.discovered_devices, docker.rootless) == (cdi, discovered, rootless)
 
 
@@ -161,14 +161,14 @@ def test_other_dockers(changes: dict[str, object], cdi: object, discovered: obje
     "said", ["Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "permission denied"]
 )
 def test_a_docker_that_does_not_answer(said: str) -> None:
-    docker = docker_of(Answer({"ServerErrors": [said], "ClientInfo": INFO["ClientInfo"]}, "no engine", said))
+    docker = docker_of(LookResult({"ServerErrors": [said], "ClientInfo": INFO["ClientInfo"]}, "no engine", said))
     assert docker.version == Unreadable(said, root=said == "permission denied")
     assert (docker.client_version, docker.runtimes) == ("27.5.1", UNKNOWN)
 
 
 @pytest.mark.parametrize("found", [PODMAN, {**INFO, "BuildahVersion": "1.33.7"}])
 def test_podman_in_dockers_place_is_no_docker(found: dict[str, object]) -> None:
-    assert docker_of(Answer(found)) == Docker(binary=None)
+    assert docker_of(LookResult(found)) == Docker(binary=None)
 
 
 def test_podman() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.image.inside.libraries import (
-    Library,
+    SharedLibrary,
     check,
     cuda_folders,
     is_cuda,
@@ -48,7 +48,7 @@ def test_what_the_loader_reads(tmp_path: Path) -> None:
         tmp_path / "a.so", ("libcudart.so.12", "libc.so.6"), soname="liba.so.1", runpath="$ORIGIN/../x:${ORIGIN}:/opt"
     )
     folders = (f"{tmp_path}/../x", str(tmp_path), "/opt")
-    assert read_library(path) == Library(path, X86_64, "liba.so.1", ("libcudart.so.12", "libc.so.6"), folders)
+    assert read_library(path) == SharedLibrary(path, X86_64, "liba.so.1", ("libcudart.so.12", "libc.so.6"), folders)
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
@@ -81,7 +81,7 @@ def test_a_damaged_library_is_no_traceback(tmp_path_factory: pytest.TempPathFact
     path = write_elf(tmp_path_factory.getbasetemp() / "damaged.so", ("libcudart.so.12",), soname="a", runpath="$ORIGIN")
     whole = path.read_bytes()
     path.write_bytes(whole[:at] + data + whole[at + len(data) :])
-    assert read_library(path) is None or isinstance(read_library(path), Library)
+    assert read_library(path) is None or isinstance(read_library(path), SharedLibrary)
 
 
 def test_what_is_no_file_is_no_library(tmp_path: Path) -> None:

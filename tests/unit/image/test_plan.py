@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
-from mlship.image.gpu import CudaImage, GpuPlan, Reason
+from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
 from mlship.image.labels import labels
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.image.reference import check_reference
@@ -75,7 +75,7 @@ def test_the_gpu_part_goes_both_ways_too() -> None:
     gpu = GpuPlan(
         "12.6", "image", "cuda>=12.4", image, image, ("flash-attn",), image, "https://x/cu126", ("a",), ("b",)
     )
-    whole = replace(plan(), gpu=gpu, reasons=(Reason("cuda", "12.6", "why", ("source",)),))
+    whole = replace(plan(), gpu=gpu, reasons=(PlanReason("cuda", "12.6", "why", ("source",)),))
     assert all(getattr(gpu, field.name) for field in fields(GpuPlan))
     assert BuildPlan.from_json(whole.to_json()) == whole
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mlship.init.detect import detect
-from mlship.init.found import Gpus
+from mlship.init.found import GpuUse
 from mlship.init.scaffold import scaffold
 from mlship.project.load import parse_config
 from tests.helpers.repos import onnx_bytes, write
@@ -23,7 +23,7 @@ def served(body: str) -> Files:
     return {"model.py": f"import torch\nimport onnxruntime as ort\n\ndef load():\n{lines}    return net\n"}
 
 
-def found(repo: Path, files: Files) -> Gpus:
+def found(repo: Path, files: Files) -> GpuUse:
     return detect(write(repo, files)).gpus
 
 
@@ -60,7 +60,7 @@ def found(repo: Path, files: Files) -> Gpus:
     ],
 )  # fmt: skip
 def test_it_is_for_gpus(tmp_path: Path, files: Files, evidence: str) -> None:
-    assert found(tmp_path, files) == Gpus((evidence,), tuple(sorted(f for f in files if f.startswith("hosts/"))))
+    assert found(tmp_path, files) == GpuUse((evidence,), tuple(sorted(f for f in files if f.startswith("hosts/"))))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_it_is_for_gpus(tmp_path: Path, files: Files, evidence: str) -> None:
     ],
 )
 def test_it_is_not(tmp_path: Path, files: Files) -> None:
-    assert found(tmp_path, files) == Gpus()
+    assert found(tmp_path, files) == GpuUse()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
-from mlship.project.formats import Kind, identify
+from mlship.project.formats import ModelFormat, identify
 from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.weights import check_weights
 from tests.helpers.repos import onnx_bytes, safetensors, write
@@ -94,7 +94,7 @@ TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
         (b"cellar door\nand more.", "text"),
     ],
 )
-def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: bytes, kind: Kind) -> None:
+def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: bytes, kind: ModelFormat) -> None:
     for name in ("model.onnx", "README.md", "model.pkl"):
         path = tmp_path / name
         path.write_bytes(content)

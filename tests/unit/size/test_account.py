@@ -13,7 +13,7 @@ from mlship.resources import read_template
 from mlship.size.account import account
 from mlship.size.content import BIG, Content, File
 from mlship.size.groups import OWN_STEP, group_of_step
-from mlship.size.layout import Layer, SavedImage, read_layout
+from mlship.size.layout import SavedImage, SavedLayer, read_layout
 from mlship.size.owners import Owners, source_of
 from mlship.size.report import Part, SizeReport
 from tests.helpers.layouts import Image, chunks, record
@@ -112,7 +112,7 @@ def test_groups_by_history_by_name_and_by_place() -> None:
     ],
 )
 def test_what_a_file_is_for(path: str, size: int, group: str) -> None:
-    layer = Layer("d", "d", None, 1, Content({path: File(size)}))
+    layer = SavedLayer("d", "d", None, 1, Content({path: File(size)}))
     found = account(SavedImage("linux/amd64", "/app", {"dev.mlship.smoke": SMOKE}, (layer,)), "x", "y")
     assert [part.group for part in found.parts] == [group]
 
@@ -227,11 +227,11 @@ CONTENTS = st.builds(
     st.dictionaries(PATHS, FILES),
     st.lists(PATHS, max_size=3),
 )
-LAYERS = st.lists(st.builds(Layer, st.just("d"), st.just("d"), st.just(OWN), st.integers(0), CONTENTS), max_size=5)
+LAYERS = st.lists(st.builds(SavedLayer, st.just("d"), st.just("d"), st.just(OWN), st.integers(0), CONTENTS), max_size=5)
 
 
 @given(LAYERS, st.sampled_from([{}, LABELS]))
-def test_no_byte_is_lost_and_none_counts_twice(layers: list[Layer], labels: dict[str, str]) -> None:
+def test_no_byte_is_lost_and_none_counts_twice(layers: list[SavedLayer], labels: dict[str, str]) -> None:
     found = account(SavedImage("linux/amd64", "/app", labels, tuple(layers)), "x", "y")
     assert sum(layer.unpacked for layer in found.layers) == found.totals.unpacked
     assert sum(layer.hidden for layer in found.layers) == found.totals.hidden

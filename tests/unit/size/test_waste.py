@@ -4,7 +4,7 @@ import pytest
 
 from mlship.size.account import account
 from mlship.size.content import BIG, Content, File
-from mlship.size.layout import Layer, SavedImage
+from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.report import Waste
 
 SITE = "opt/venv/lib/python3.11/site-packages"
@@ -13,7 +13,9 @@ MB = BIG
 
 
 def wasted(files: dict[str, File], records: dict[str, tuple[str, ...]] | None = None) -> dict[str, Waste]:
-    layer = Layer("d", "d", None, 1, Content({**files, **dict.fromkeys(records or (), File(1))}, records=records or {}))
+    layer = SavedLayer(
+        "d", "d", None, 1, Content({**files, **dict.fromkeys(records or (), File(1))}, records=records or {})
+    )
     found = account(SavedImage("linux/amd64", "/app", {}, (layer,)), "x", "y").waste
     assert len({waste.id for waste in found}) == len(found)
     return {waste.id: waste for waste in found}
@@ -71,7 +73,9 @@ def test_copies_within_one_package_and_across_packages_are_one_waste_each() -> N
         **installed(SITE, "numpy", "numpy.libs/libgfortran.so.5"),
         **installed(SITE, "scipy", "scipy.libs/libgfortran.so.5"),
     }
-    layer = Layer("d", "d", None, 1, Content({**own, **shared, **dict.fromkeys(records, File(1))}, records=records))
+    layer = SavedLayer(
+        "d", "d", None, 1, Content({**own, **shared, **dict.fromkeys(records, File(1))}, records=records)
+    )
     found = account(SavedImage("linux/amd64", "/app", {}, (layer,)), "x", "y").waste
     assert [(waste.bytes, waste.what) for waste in found] == [
         (4 * MB, "triton has more than one copy of files: libcupti.so"),
@@ -130,8 +134,8 @@ def test_little_is_not_worth_a_line() -> None:
 
 
 def test_hidden_bytes_and_whose_they_are() -> None:
-    def layer(files: dict[str, File]) -> Layer:
-        return Layer("d", "d", "RUN mlship:/tmp:/usr/sbin/nologin", 1, Content(files))
+    def layer(files: dict[str, File]) -> SavedLayer:
+        return SavedLayer("d", "d", "RUN mlship:/tmp:/usr/sbin/nologin", 1, Content(files))
 
     layers = (layer({"a": File(MB), "b": File(1)}), layer({"a": File(MB)}))
     found = account(SavedImage("linux/amd64", "/", {}, layers), "x", "y").waste

@@ -9,7 +9,7 @@ import pytest
 
 from mlship.engine.base import ExitState, RunRequest
 from mlship.errors import CheckFailed, EngineError, TransientError, UsageError
-from mlship.smoke.events import Event, Hello, Output, Probe, Stop
+from mlship.smoke.events import Event, Hello, Output, RouteChange, Stop
 from mlship.smoke.gpu_seen import GpuAfter
 from mlship.smoke.run import inside, record_golden, smoke
 from tests.helpers.fakes import FakeEngine, Script
@@ -122,7 +122,7 @@ def test_a_server_that_dies_is_noticed_and_heard() -> None:
     lines: list[str] = []
     dead = Script(("on stdout",), "on stderr\n", ExitState(4, out_of_memory=False))
     found = engine(
-        Script(told(*MODEL.events)), Script(told(Hello(), Probe("ready", 0, 0.1), Stop(inflight=False))), dead
+        Script(told(*MODEL.events)), Script(told(Hello(), RouteChange("ready", 0, 0.1), Stop(inflight=False))), dead
     )
     report = smoke(found, "app:1", QUICK, quiet, listen=lines.append)
     ready = next(check for check in report.checks if check.id == "serve.ready")
@@ -166,7 +166,9 @@ def test_a_server_that_dies_while_the_client_is_silent_is_noticed() -> None:
 
     over = threading.Event()
     dead = Script(stderr="gone\n", ends=ExitState(4, out_of_memory=False))
-    found = Silent(**vars(engine(Script(told(*MODEL.events)), Script(told(Hello(), Probe("live", 200, 0.1))), dead)))
+    found = Silent(
+        **vars(engine(Script(told(*MODEL.events)), Script(told(Hello(), RouteChange("live", 200, 0.1))), dead))
+    )
     report = smoke(found, "app:1", QUICK, quiet)
     over.set()
     bad = report.failure

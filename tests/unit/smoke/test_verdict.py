@@ -9,18 +9,18 @@ from pydantic import JsonValue
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import (
-    Answer,
     Begin,
     Done,
     Event,
     Failed,
     Hello,
     Latency,
-    Memory,
+    MemoryUse,
     Modules,
     Output,
-    Probe,
-    Question,
+    RequestKind,
+    RouteChange,
+    ServerResponse,
     Stage,
     StageName,
     Stop,
@@ -71,23 +71,23 @@ MODEL = ModelRun(
         Latency(0.01, 0.02, 200),
         Done("measure", 2.0),
         Modules((), 12 * MIB),
-        Memory(100 * MIB, 20 * MIB, 30 * MIB, 10 * MIB),
+        MemoryUse(100 * MIB, 20 * MIB, 30 * MIB, 10 * MIB),
     ),
     CODE_0,
 )
 
 
-def answers(**changed: Answer) -> tuple[Event, ...]:
-    usual: dict[Question, int] = {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200}
+def answers(**changed: ServerResponse) -> tuple[Event, ...]:
+    usual: dict[RequestKind, int] = {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200}
     return tuple(changed.get(what, answer(what, status)) for what, status in usual.items())
 
 
-def answer(what: Question, status: int, seconds: float = 0.02, text: str = "") -> Answer:
-    return Answer(what, status, seconds, (VALUE,) if status == 200 else (), text)
+def answer(what: RequestKind, status: int, seconds: float = 0.02, text: str = "") -> ServerResponse:
+    return ServerResponse(what, status, seconds, (VALUE,) if status == 200 else (), text)
 
 
 def served(*events: Event, **changed: object) -> ServeRun:
-    probes = (Hello(), Probe("ready", 0, 0.1), Probe("live", 200, 1.4), Probe("ready", 200, 3.0))
+    probes = (Hello(), RouteChange("ready", 0, 0.1), RouteChange("live", 200, 1.4), RouteChange("ready", 200, 3.0))
     usual = (*probes, Latency(0.02, 0.03, 20), *answers(), Stop(inflight=True), answer("inflight", 200))
     run = ServeRun(events or usual, start_at=1.0, died=None, ended=CODE_0, exit_s=0.7)
     return replace(run, **changed)  # type: ignore[arg-type]  # tests name fields
@@ -135,7 +135,7 @@ def test_figures() -> None:
 
 
 def test_memory_that_cannot_be_read_is_not_guessed() -> None:
-    events = tuple(Memory(None, None, None, 0) if isinstance(e, Memory) else e for e in MODEL.events)
+    events = tuple(MemoryUse(None, None, None, 0) if isinstance(e, MemoryUse) else e for e in MODEL.events)
     found = replace(GOOD, model=replace(MODEL, events=events))
     assert judge(found)[1].private_over_weights is None
     assert checks(found)["model.memory"].status == "skip"
@@ -219,8 +219,8 @@ def test_an_error_of_the_users_code_gets_its_remedy(
 
 
 def test_a_model_near_its_limit_is_a_warning() -> None:
-    events = tuple(e for e in MODEL.events if not isinstance(e, Memory))
-    near = replace(MODEL, events=(*events, Memory(1900 * MIB, 30 * MIB, 20 * MIB, 10 * MIB)))
+    events = tuple(e for e in MODEL.events if not isinstance(e, MemoryUse))
+    near = replace(MODEL, events=(*events, MemoryUse(1900 * MIB, 30 * MIB, 20 * MIB, 10 * MIB)))
     found = replace(GOOD, model=near)
     assert checks(found)["model.memory"].status == "warn"
     assert judge(found)[1].private_over_weights == 0  # it shrank
@@ -316,16 +316,18 @@ def serving(*events: Event, **changed: object) -> Observed:
     return replace(GOOD, serve=served(*events, **changed))
 
 
-UP = (Hello(), Probe("live", 200, 1.4), Probe("ready", 200, 3.0))
+UP = (Hello(), RouteChange("live", 200, 1.4), RouteChange("ready", 200, 3.0))
 
 
 @pytest.mark.parametrize(
     ("events", "check", "words"),
     [
-        ((Hello(), Probe("ready", 503, 1.1), Probe("live", 200, 1.1), Stop(inflight=False)), "serve.ready", "503"),
-        ((Hello(), Probe("ready", 0, 1.1), Probe("live", 0, 1.1), Stop(inflight=False)), "serve.ready", "nothing"),
+        ((Hello(), RouteChange("ready", 503, 1.1), RouteChange("live", 200, 1.1), Stop(inflight=False)),
+         "serve.ready", "503"),
+        ((Hello(), RouteChange("ready", 0, 1.1), RouteChange("live", 0, 1.1), Stop(inflight=False)),
+         "serve.ready", "nothing"),
         ((*UP, answer("first", 200, 3.0), Latency(0.02, 0.03, 20), *answers()[1:]), "serve.ready", "before its model"),
-        ((Hello(), Probe("ready", 200, 2.0), Probe("live", 404, 2.0), *answers()), "serve.live", "404"),
+        ((Hello(), RouteChange("ready", 200, 2.0), RouteChange("live", 404, 2.0), *answers()), "serve.live", "404"),
         ((*UP, answer("first", 500, text="boom")), "serve.predict", "500: boom"),
         ((*UP, answer("first", 0, text="timed out")), "serve.predict", "nothing: timed out"),
         ((*UP, *answers(half=answer("half", 500))), "serve.malformed", "half a JSON text with 500"),
@@ -333,7 +335,8 @@ UP = (Hello(), Probe("live", 200, 1.4), Probe("ready", 200, 3.0))
         ((*UP, *answers(after=answer("after", 503))), "serve.malformed", "after malformed requests"),
         ((*UP, *answers(), Stop(inflight=True), answer("inflight", 0, text="cut")), "serve.inflight", "nothing: cut"),
         ((*UP, *answers(), Stop(inflight=True)), "serve.inflight", "answered nothing"),
-        ((Hello(), Probe("live", 200, 70.0), Probe("ready", 200, 70.0), *answers()), "serve.ready", "allowed are 60 s"),
+        ((Hello(), RouteChange("live", 200, 70.0), RouteChange("ready", 200, 70.0), *answers()),
+         "serve.ready", "allowed are 60 s"),
     ],
 )  # fmt: skip
 def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> None:
@@ -343,27 +346,27 @@ def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> N
 
 
 def test_an_answer_over_http_that_is_no_json_fails_and_one_without_numbers_warns() -> None:
-    page = Answer("first", 200, 0.02, (), "<html>")
+    page = ServerResponse("first", 200, 0.02, (), "<html>")
     found = only_failure(serving(*UP, page))
     assert (found.id, found.seen.splitlines()[0]) == ("serve.predict", "the answer is not JSON: <html>")
-    assert checks(serving(*UP, Answer("first", 200, 0.02, ("cat",), "")))["serve.predict"].status == "warn"
+    assert checks(serving(*UP, ServerResponse("first", 200, 0.02, ("cat",), "")))["serve.predict"].status == "warn"
 
 
 def test_a_server_that_is_no_longer_alive_when_it_is_ready_fails() -> None:
-    flaps = (Hello(), Probe("live", 200, 1.4), Probe("live", 500, 2.0), Probe("ready", 200, 3.0))
+    flaps = (Hello(), RouteChange("live", 200, 1.4), RouteChange("live", 500, 2.0), RouteChange("ready", 200, 3.0))
     found = only_failure(serving(*flaps, *answers()))
     assert (found.id, found.seen) == ("serve.live", "/health/live answers 500 when /health/ready answers 200")
 
 
 def test_a_quick_server_may_be_alive_and_ready_at_once() -> None:
-    quick = (Hello(), Probe("live", 200, 1.4), Probe("ready", 200, 1.5))
+    quick = (Hello(), RouteChange("live", 200, 1.4), RouteChange("ready", 200, 1.5))
     assert checks(serving(*quick, *answers()))["serve.live"].status == "pass"
-    slow = (Hello(), Probe("live", 200, 9.4), Probe("ready", 200, 9.5))
+    slow = (Hello(), RouteChange("live", 200, 9.4), RouteChange("ready", 200, 9.5))
     assert checks(serving(*slow, *answers()))["serve.live"].status == "warn"
 
 
 def test_nan_in_an_answer_over_http_fails() -> None:
-    bad = Answer("first", 200, 0.02, ({"scores": [float("nan")]},), "")
+    bad = ServerResponse("first", 200, 0.02, ({"scores": [float("nan")]},), "")
     assert only_failure(serving(*UP, bad)).id == "serve.predict"
 
 
@@ -388,7 +391,9 @@ def test_a_server_that_does_not_stop_well(changed: dict[str, object], words: str
 
 
 def test_a_server_that_dies_at_start_shows_its_last_lines() -> None:
-    run = served(Hello(), Probe("ready", 0, 0.1), died=ExitState(1, out_of_memory=False), log=("a", "configuration!"))
+    run = served(
+        Hello(), RouteChange("ready", 0, 0.1), died=ExitState(1, out_of_memory=False), log=("a", "configuration!")
+    )
     found = only_failure(replace(GOOD, serve=run))
     assert (found.id, found.seen.splitlines()[-1]) == ("serve.ready", "configuration!")
 
@@ -400,7 +405,7 @@ def test_one_route_for_live_and_ready_is_a_warning_that_says_what_it_means() -> 
 
 
 def test_a_server_that_is_dead_while_it_loads_is_a_warning() -> None:
-    events = (Hello(), Probe("live", 200, 8.0), Probe("ready", 200, 8.0), *answers())
+    events = (Hello(), RouteChange("live", 200, 8.0), RouteChange("ready", 200, 8.0), *answers())
     assert checks(serving(*events))["serve.live"].status == "warn"
 
 

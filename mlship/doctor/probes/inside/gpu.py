@@ -50,7 +50,7 @@ class Shape(Protocol):
     def __call__(self, function: Function, *given: object) -> tuple[int, Value]: ...
 
 
-class Asking:
+class LibraryCalls:
     """One library: makes calls of it, and tells their codes."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Asking:
 
 
 def main(arguments: list[str]) -> None:
-    asking = Asking()
+    asking = LibraryCalls()
     if "--all-devices" in arguments:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     program = {"nvml": nvml, "cuda": cuda}[arguments[0]]
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
     asking.send("done")
 
 
-def nvml(asking: Asking) -> None:
+def nvml(asking: LibraryCalls) -> None:
     started = asking.ask("nvmlInitWithFlags", plain, 0)
     asking.ask("nvmlSystemGetNVMLVersion", text)  # also without a driver
     if started is None:
@@ -150,7 +150,7 @@ NVML_CALLS = (
 )
 
 
-def nvml_device(asking: Asking, handle: ctypes.c_void_p, index: int) -> None:
+def nvml_device(asking: LibraryCalls, handle: ctypes.c_void_p, index: int) -> None:
     for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"):
         asking.ask(name, text, handle, device=index)
     asking.ask("nvmlDeviceGetPciInfo_v3", bus_id, handle, device=index)
@@ -170,7 +170,7 @@ def nvml_device(asking: Asking, handle: ctypes.c_void_p, index: int) -> None:
         mig_instances(asking, handle, index)
 
 
-def mig_instances(asking: Asking, gpu: ctypes.c_void_p, index: int) -> None:
+def mig_instances(asking: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
     most = asking.ask("nvmlDeviceGetMaxMigDeviceCount", numbers(U32), gpu, device=index)
     for place in range(first(most)):
         handle = asking.ask("nvmlDeviceGetMigDeviceHandleByIndex", numbers(POINTER), gpu, place, device=index)
@@ -181,7 +181,7 @@ def mig_instances(asking: Asking, gpu: ctypes.c_void_p, index: int) -> None:
             asking.send("answer", name="uuid of a MIG instance", device=index, code=code, value=uuid)
 
 
-def cuda(asking: Asking) -> None:
+def cuda(asking: LibraryCalls) -> None:
     asking.ask("cuDriverGetVersion", numbers(ctypes.c_int))
     if asking.ask("cuInit", plain, 0) is None:
         return
@@ -195,13 +195,13 @@ def cuda(asking: Asking) -> None:
         asking.ask("cuDevicePrimaryCtxRelease_v2", plain, 0, device=0)
 
 
-def cuda_device(asking: Asking, device: int, ordinal: int) -> None:
+def cuda_device(asking: LibraryCalls, device: int, ordinal: int) -> None:
     asking.ask("cuDeviceGetName", cuda_name, device, device=ordinal)
     asking.ask("cuDeviceGetUuid_v2", cuda_uuid, device, device=ordinal)
     asking.ask("cuDeviceGetAttribute", capability, device, device=ordinal)
 
 
-def runtime(asking: Asking) -> None:
+def runtime(asking: LibraryCalls) -> None:
     """The CUDA runtime, the newest that the loader finds."""
     for name in RUNTIMES:
         if asking.load(name):
