@@ -35,7 +35,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         causes=tuple(_cause(diagnosis, number) for number in range(len(diagnosis.causes))),
         not_read=words.not_read(diagnosis),
         as_root=words.AS_ROOT if words.root_would_add(diagnosis) else None,
-        tally=words.tally(diagnosis),
+        coverage=words.coverage(diagnosis),
         signs=words.SIGNS,
     )
     return "".join(character for character in page if character == "\n" or character.isprintable())

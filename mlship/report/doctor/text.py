@@ -15,12 +15,12 @@ from mlship.report.doctor.words import (
     Numbered,
     cause_head,
     command_lines,
+    coverage,
     follows,
     not_read,
     numbered,
     root_would_add,
     stands_for,
-    tally,
     verdict_line,
     verdict_notes,
 )
@@ -91,7 +91,7 @@ def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
     yield from _not_read(diagnosis)
     yield from _bugs(diagnosis)
     yield ""
-    yield tally(diagnosis)
+    yield coverage(diagnosis)
     if verbose:
         yield from _everything(diagnosis)
 
