@@ -1,4 +1,8 @@
-"""Every error a user can cause: one class an exit code, message and remedy apart."""
+"""Every error that a user can cause: one class per exit code; message and remedy are separate."""
+
+from collections.abc import Iterable
+
+_RELOCK = "run `mlship lock{options}` and commit what it writes"
 
 
 class MlshipError(Exception):
@@ -13,21 +17,37 @@ class MlshipError(Exception):
 
 
 class CheckFailed(MlshipError):  # noqa: N818  the name says what the exit code says
-    """A check said no: the smoke test, or an audit."""
+    """A check failed: the smoke test, or an audit."""
 
     exit_code = 1
 
 
 class UsageError(MlshipError):
-    """The command line or `mlship.yaml` asks for something that cannot be, or that will hurt."""
+    """The command line or `mlship.yaml` is invalid, or asks for something unsafe."""
 
     exit_code = 2
 
 
 class LockError(MlshipError):
-    """The lock is missing, stale, unhashed, edited by hand or for another Python."""
+    """The lock is missing, stale, unhashed, edited by hand or for another Python.
+
+    Without a `hint`, the remedy is `mlship lock`.
+
+    Attributes:
+        changed: keys of the lock's inputs that have changed, such as `platform`.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, hint: str | None = None, changed: Iterable[str] = ()) -> None:
+        super().__init__(message, hint=hint or _RELOCK.format(options=""))
+        self.changed = frozenset(changed)
+        self._relock = hint is None
+
+    def for_options(self, options: str) -> "LockError":
+        """The same error; if its remedy is `mlship lock`, with these options, each after a space."""
+        hint = _RELOCK.format(options=options) if self._relock else self.hint
+        return LockError(self.message, hint=hint, changed=self.changed)
 
 
 class MatchError(MlshipError):

@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from mlship.build.pipeline import BuildOptions, prepare, request
+from mlship.build.prepare import prepare
+from mlship.build.run import BuildOptions, request
 from mlship.engine.buildx import argv, write_files
 
 

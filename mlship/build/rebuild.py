@@ -8,17 +8,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mlship import __version__
-from mlship.build.pipeline import (
-    BuildOptions,
-    BuildReport,
-    FindFleet,
-    Prepared,
-    Reporter,
-    build,
-    prepare,
-    smoke_device,
-)
+from mlship.build.preflight import smoke_device
+from mlship.build.prepare import FindFleet, Prepared, prepare
 from mlship.build.record import Metadata, TargetHost, Weight
+from mlship.build.run import BuildOptions, BuildReport, Reporter, build
 from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
@@ -136,7 +129,7 @@ def rebuild(
 
     Raises:
         UsageError: the repository lacks the commit, a weight file has another hash, or see check_rebuildable.
-        MlshipError: see mlship.build.pipeline.
+        MlshipError: see mlship.build.prepare and mlship.build.run.
     """
     built = check_rebuildable(metadata, "this")
     source = metadata.source

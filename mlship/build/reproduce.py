@@ -1,12 +1,12 @@
 """What `--reproducible` needs of a repository, and what `--metadata` notes of a build."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlship import __version__
-from mlship.build.pipeline import BuildOptions, BuildReport, Prepared
+from mlship.build.prepare import Prepared
 from mlship.build.record import BaseImage, LockHashes, Metadata, Proof, SourceCommit, TargetHost, Tools, Weight
+from mlship.build.run import BuildOptions, BuildReport
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet
 from mlship.engine.base import EngineInfo
 from mlship.errors import UsageError
@@ -89,19 +89,6 @@ def _doubts(plan: BuildPlan) -> Iterator[str]:
         )
     if plan.gpu and plan.gpu.compiled:
         yield f"compilers seldom write the same bytes twice ({', '.join(plan.gpu.compiled)}): the digest may differ"
-
-
-def check_target(path: Path) -> None:
-    """Refuse a file that could not be written, before minutes of building.
-
-    Raises:
-        UsageError: it is a folder, or its folder cannot be written to.
-    """
-    if path.is_dir():
-        raise UsageError(f"--metadata {path} is a folder", hint=f"name a file: `--metadata {path / 'build.json'}`")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"--metadata {path}: nothing can be written to {folder}", hint="name a file somewhere else")
 
 
 def describe(prepared: Prepared, report: BuildReport, options: BuildOptions, engine: EngineInfo) -> Metadata:

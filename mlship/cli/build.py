@@ -21,7 +21,8 @@ from mlship.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mlship.build.pipeline import BuildOptions, BuildReport, Prepared
+    from mlship.build.prepare import Prepared
+    from mlship.build.run import BuildOptions, BuildReport
     from mlship.engine.docker import DockerEngine
 
 
@@ -87,21 +88,21 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     A model on GPUs is matched to its hosts first, and proven on a GPU; where the build machine has none, --smoke cpu
     proves what can be proven, and the image's label says so.
     """
-    from mlship.build import pipeline
+    from mlship.build import preflight, run
+    from mlship.build.prepare import prepare
     from mlship.cli.options import check_smoke, fleet_finder
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.docker import DockerEngine
-    from mlship.image.reference import check_reference
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
-    name = check_reference(tag) if tag is not None else None
-    prepared = pipeline.prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
-    options = pipeline.BuildOptions(
+    name = preflight.check_tag(tag) if tag is not None else None
+    prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
+    options = run.BuildOptions(
         tag=name,
         push=push,
-        smoke=None if no_smoke else pipeline.smoke_device(prepared, smoke.value if smoke else None),
+        smoke=None if no_smoke else preflight.smoke_device(prepared, smoke.value if smoke else None),
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
@@ -110,7 +111,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     )
     _check(prepared, options, metadata)
     engine = DockerEngine()
-    report = pipeline.build(prepared, engine, options, reporter)
+    report = run.build(prepared, engine, options, reporter)
     if metadata is not None:
         _note(metadata, prepared, report, options, engine)
     _show(report, json=json)
@@ -122,10 +123,11 @@ def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None)
 
     warnings = prepared.warnings
     if options.reproducible or metadata is not None:
-        from mlship.build.reproduce import check_reproducible, check_target
+        from mlship.build.preflight import check_metadata_path
+        from mlship.build.reproduce import check_reproducible
 
         if metadata is not None:
-            check_target(metadata)
+            check_metadata_path(metadata)
         if options.reproducible:
             warnings = (*warnings, *check_reproducible(prepared))
     for warning in warnings:

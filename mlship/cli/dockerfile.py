@@ -10,7 +10,7 @@ def dockerfile(
     compute_capability: Capabilities = None,
 ) -> None:
     """Print the Dockerfile that `mlship build` builds."""
-    from mlship.build.pipeline import prepare
+    from mlship.build.prepare import prepare
     from mlship.cli.options import fleet_finder
     from mlship.console import emit
 

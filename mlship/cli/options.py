@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mlship.build.pipeline import FindFleet
+    from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
     from mlship.project.config import Config
 

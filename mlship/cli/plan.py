@@ -11,7 +11,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show what will be built, and why. Needs no engine and no network."""
-    from mlship.build.pipeline import prepare
+    from mlship.build.prepare import prepare
     from mlship.cli.options import fleet_finder
     from mlship.console import emit, warn
     from mlship.report.plan import show_plan

@@ -39,6 +39,7 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     taken from the repository as it is now, if their sha256 is the recorded one.
     Exit code 0: the same digest, and it passed its test (unless --no-smoke); 1: another one, or it failed.
     """
+    from mlship.build.preflight import check_tag
     from mlship.build.rebuild import RebuildOptions, check_rebuildable, version_warning
     from mlship.build.rebuild import rebuild as run
     from mlship.build.record import read_metadata
@@ -46,10 +47,9 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
     from mlship.engine.docker import DockerEngine
-    from mlship.image.reference import check_reference
 
     check_smoke(smoke, no_smoke=no_smoke)
-    name = check_reference(tag) if tag is not None else None
+    name = check_tag(tag) if tag is not None else None
     metadata = read_metadata(file)
     check_rebuildable(metadata, str(file))
     if warning := version_warning(metadata):

@@ -17,7 +17,8 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None", known: "Trace | None
     """
     import time
 
-    from mlship.build import pipeline
+    from mlship.build import run
+    from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say, warn
     from mlship.engine.docker import DockerEngine
@@ -29,11 +30,11 @@ def trace_into_lock(directory: Path, fleet: "Fleet | None", known: "Trace | None
         return
     reporter = ConsoleReporter(verbose=False)
     try:
-        prepared = pipeline.prepare(directory, find_fleet=lambda _config: fleet)
+        prepared = prepare(directory, find_fleet=lambda _config: fleet)
         reporter.step("tracing what the server imports")
         started = time.monotonic()
         with reporter.building() as watch:
-            trace = pipeline.trace(prepared, DockerEngine(), watch)
+            trace = run.trace(prepared, DockerEngine(), watch)
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         return

@@ -63,14 +63,14 @@ def dockerfile(plan: BuildPlan) -> str:
     )
 
 
-def copied(plan: BuildPlan) -> tuple[str, ...]:
+def copied_paths(plan: BuildPlan) -> tuple[str, ...]:
     """The paths of the repository that the Dockerfile names."""
     return tuple(dict.fromkeys((*plan.source, *(path for w in plan.weights for path in w.files))))
 
 
 def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
     """What the engine may see of the repository: nothing but what the Dockerfile copies, and what its links lead to."""
-    return render("dockerignore.j2", paths=list(dict.fromkeys((*copied(plan), *linked))), left_out=LEFT_OUT)
+    return render("dockerignore.j2", paths=list(dict.fromkeys((*copied_paths(plan), *linked))), left_out=LEFT_OUT)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from mlship.errors import LockError
 from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
 from mlship.lock.check import Lock
 from mlship.lock.inputs import read_inputs
-from mlship.lock.record import HINT
 from mlship.project.base import cuda_reference
 from mlship.project.config import Config, Gpu
 
@@ -164,5 +163,5 @@ def _image(config: Config, lock: Lock, name: str | None) -> CudaImage | None:
         return None
     digest = lock.record.images.get(name)
     if digest is None:
-        raise LockError(f"the lock is stale: it pins no digest of {name}, which these hosts need", hint=HINT)
+        raise LockError(f"the lock is stale: it pins no digest of {name}, which these hosts need")
     return CudaImage(cuda_reference(config, name), digest)

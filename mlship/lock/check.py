@@ -8,7 +8,7 @@ from mlship.errors import LockError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.pins import Pin, parse_lock
-from mlship.lock.record import FILE_NAME, HINT, LockRecord, read_record
+from mlship.lock.record import FILE_NAME, LockRecord, read_record
 from mlship.project.config import Config
 
 
@@ -43,7 +43,7 @@ def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
         changes.append(f"{FILE_NAME} was edited by hand: its digest is of {record.base}")
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
-        raise LockError(f"the lock is stale:{listed}", hint=HINT)
+        raise LockError(f"the lock is stale:{listed}", changed=_changed_keys(record.inputs, inputs))
     return Lock(record, parse_lock(text, name), text)
 
 
@@ -64,17 +64,21 @@ def read_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise LockError(f"{path.name} cannot be read as UTF-8 text", hint=HINT) from error
+        raise LockError(f"{path.name} cannot be read as UTF-8 text") from error
 
 
 def _refuse_foreign(repo: Path, name: str, text: str | None) -> None:
     if text is not None and not (repo / FILE_NAME).exists():
         hashed = "" if "--hash=" in text else " and has no hashes"
-        raise LockError(f"there is no {FILE_NAME}: {name} was not made by `mlship lock`{hashed}", hint=HINT)
+        raise LockError(f"there is no {FILE_NAME}: {name} was not made by `mlship lock`{hashed}")
+
+
+def _changed_keys(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
 
 
 def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    changed = [key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key)]
+    changed = _changed_keys(old, new)
     for key in changed:
         before, after = old.get(key), new.get(key)
         if key == "cuda":

@@ -10,7 +10,6 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlship.errors import LockError
-from mlship.lock.record import HINT
 
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HASH = re.compile(r"(?:^|\s)--hash(?:=|\s+)(\S+)")
@@ -59,7 +58,7 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
         pins[pin.name] = pin
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise LockError("\n".join([*problems[:_SHOWN], *more]), hint=HINT)
+        raise LockError("\n".join([*problems[:_SHOWN], *more]))
     return tuple(pins.values())
 
 

@@ -21,8 +21,6 @@ Folder = Annotated[str, Field(pattern=r"^(\.|[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*)$"
 Modules = Annotated[str, Field(pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
 CudaName = Annotated[str, Field(pattern=r"^nvidia/cuda:[0-9.]+-[a-z0-9-]+-ubuntu[0-9.]+$")]
 
-HINT = "run `mlship lock` and commit what it writes"
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -87,13 +85,16 @@ def read_record(repo: Path) -> LockRecord:
         text = (repo / FILE_NAME).read_text(encoding="utf-8")
         record = _adapter().validate_json(text)
     except FileNotFoundError as error:
-        raise LockError(f"there is no {FILE_NAME}: the dependencies were never locked", hint=HINT) from error
+        raise LockError(f"there is no {FILE_NAME}: the dependencies were never locked") from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise LockError(f"{FILE_NAME} cannot be read: it is not what mlship wrote", hint=HINT) from error
+        raise LockError(f"{FILE_NAME} cannot be read: it is not what mlship wrote") from error
     if record.schema > SCHEMA:
-        raise LockError(f"{FILE_NAME} was written by a newer mlship", hint="update mlship, or " + HINT)
+        raise LockError(
+            f"{FILE_NAME} was written by a newer mlship",
+            hint="update mlship, or run `mlship lock` again",
+        )
     if record.schema < SCHEMA:
-        raise LockError(f"{FILE_NAME} was written by an older mlship, which noted no sizes of wheels", hint=HINT)
+        raise LockError(f"{FILE_NAME} was written by an older mlship, which noted no sizes of wheels")
     return record
 
 

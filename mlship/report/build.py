@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.build.pipeline import BuildReport
+from mlship.build.run import BuildReport
 from mlship.units import duration, size
 
 

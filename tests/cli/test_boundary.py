@@ -81,7 +81,7 @@ def test_a_bug_of_ours_is_70_with_a_report(monkeypatch: pytest.MonkeyPatch, tmp_
     def broken(*_: object) -> None:
         raise ZeroDivisionError("made for this test")
 
-    monkeypatch.setattr("mlship.build.pipeline.prepare", broken)
+    monkeypatch.setattr("mlship.build.prepare.prepare", broken)
     done = runner.invoke(app, ["plan", "-C", str(tmp_path)])
     assert done.exit_code == 70
     assert "a bug in mlship: ZeroDivisionError" in done.stderr
@@ -93,7 +93,7 @@ def test_a_full_disk_is_transient(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def full(*_: object) -> None:
         raise OSError(number, "No space left on device", "/var/x")
 
-    monkeypatch.setattr("mlship.build.pipeline.prepare", full)
+    monkeypatch.setattr("mlship.build.prepare.prepare", full)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == code
 
 
@@ -101,7 +101,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlship.build.pipeline.prepare", interrupted)
+    monkeypatch.setattr("mlship.build.prepare.prepare", interrupted)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
 
 
@@ -117,7 +117,7 @@ def test_a_second_ctrl_c_does_not_stop_the_cleaning(monkeypatch: pytest.MonkeyPa
             cleaned.append(True)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("mlship.build.pipeline.prepare", interrupted_twice)
+    monkeypatch.setattr("mlship.build.prepare.prepare", interrupted_twice)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
     assert cleaned
     assert signal.getsignal(signal.SIGINT) is before
@@ -127,7 +127,7 @@ def test_ctrl_c_at_a_question_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     def asked(*_: object) -> None:
         raise typer.Abort
 
-    monkeypatch.setattr("mlship.build.pipeline.prepare", asked)
+    monkeypatch.setattr("mlship.build.prepare.prepare", asked)
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
 
 

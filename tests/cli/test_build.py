@@ -90,7 +90,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
     ):
         assert words in done.stdout
     assert "pushed" not in done.stdout
-    assert "smoke test of toy:dev, as it will run" in done.stderr
+    assert "testing toy:dev as it will run in production" in done.stderr
     assert "✓ light-packages: compile all byte code, light" in done.stderr
     assert "Installed 1 package" not in done.stderr
     assert engine.calls[:2] == ["build", "info"]
@@ -158,7 +158,7 @@ def test_the_platform_of_mlship_yaml_may_be_repeated(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--platform", "windows/amd64"), "--platform windows/amd64 is not known"), (("-t", "$(id)"), "is no name")],
+    [(("--platform", "windows/amd64"), "unsupported platform `windows/amd64`"), (("-t", "$(id)"), "invalid image name")],
 )
 def test_usage_errors_reach_no_engine(run: Run, engine: Engine, arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import mlship.build.pipeline
+import mlship.build.prepare
 import mlship.engine.docker
 import mlship.lock.compile
 import mlship.lock.resolve
@@ -69,7 +69,7 @@ def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     place = ResolverPlace(local=True, reason="as in the image")
     files = {"trace.json": json.dumps(TRACED).encode()}
     engine = FakeEngine(digests={NAME: DIGEST, f"{NAME}@{DIGEST}": DIGEST}, files=files)
-    monkeypatch.setattr(mlship.build.pipeline, "check_paths", lambda *_: None)
+    monkeypatch.setattr(mlship.build.prepare, "check_paths", lambda *_: None)
     monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: engine)
     monkeypatch.setattr(mlship.lock.compile, "choose_place", lambda _: place)
     monkeypatch.setattr(mlship.lock.resolve, "choose_place", lambda _: place)

@@ -240,7 +240,7 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
         ({"source": {"path": "elsewhere"}}, "has no mlship.yaml in elsewhere"),
         ({"lock": {"requirements": digest(9)}}, "is not the one that the image was built from"),
         ({"base": {"digest": digest(9)}}, "is not the one that the image was built from"),
-        ({"platform": "windows/amd64"}, "windows/amd64 is not known"),
+        ({"platform": "windows/amd64"}, "unsupported platform `windows/amd64`"),
         ({"schema": 2}, "written by a newer mlship"),
     ],
 )

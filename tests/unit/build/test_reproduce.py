@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from mlship import __version__
-from mlship.build.pipeline import BuildOptions, BuildReport, Prepared, build, prepare
+from mlship.build.preflight import check_metadata_path
+from mlship.build.prepare import Prepared, prepare
 from mlship.build.record import Metadata, Proof, TargetHost, Tools, Weight
-from mlship.build.reproduce import check_reproducible, check_target, describe
+from mlship.build.reproduce import check_reproducible, describe
+from mlship.build.run import BuildOptions, BuildReport, build
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet, HostGpu, HostProfile
 from mlship.engine.base import EngineInfo, ImageLayer, Manifest
 from mlship.errors import EngineError, UsageError
@@ -22,7 +24,7 @@ from tests.helpers.gits import committed, git
 from tests.helpers.repos import safetensors
 from tests.helpers.toy import YAML, toy
 from tests.unit.build.test_metadata import BUILT, digest
-from tests.unit.build.test_pipeline import IMAGE, Silent
+from tests.unit.build.test_run import IMAGE, Silent
 
 ENGINE = EngineInfo("26.1.5", "0.13.1", "linux/amd64", rootless=False)
 HOST = HostProfile("a", "550.54.15", (HostGpu("A100", "8.0"),), "linux/amd64")
@@ -121,7 +123,7 @@ def test_a_host_that_only_this_machine_is_is_refused(repo: Path) -> None:
 
 def test_an_engine_that_keeps_no_digest_is_refused_before_anything_is_built(repo: Path) -> None:
     engine = FakeEngine(built=IMAGE, keeps_manifests=False)
-    with pytest.raises(EngineError, match="keeps no digest") as caught:
+    with pytest.raises(EngineError, match="containerd image store") as caught:
         build(prepare(repo), engine, BuildOptions(reproducible=True), Silent())
     assert "containerd-snapshotter" in caught.value.hint
     assert engine.requests == []
@@ -166,12 +168,12 @@ def test_a_changed_file_is_noted_and_so_is_a_named_host(repo: Path) -> None:
 
 
 def test_where_metadata_cannot_be_written_is_said_first(tmp_path: Path) -> None:
-    check_target(tmp_path / "new/folder/build.json")
+    check_metadata_path(tmp_path / "new/folder/build.json")
     with pytest.raises(UsageError, match="is a folder"):
-        check_target(tmp_path)
+        check_metadata_path(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="nothing can be written"):
-        check_target(tmp_path / "file/build.json")
+    with pytest.raises(UsageError, match="cannot write to"):
+        check_metadata_path(tmp_path / "file/build.json")
 
 
 def test_layers_are_called_as_the_steps_that_made_them() -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlship.build.preflight import check_tag
 from mlship.errors import UsageError
 from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
 from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
 from mlship.image.labels import labels
 from mlship.image.plan import BuildPlan, make_plan
-from mlship.image.reference import check_reference
 from mlship.image.serving import forks
 from mlship.lock.check import Lock
 from mlship.lock.pins import parse_lock
@@ -111,7 +111,7 @@ def test_version_comes_from_the_config_then_from_git() -> None:
 def test_any_git_tag_becomes_the_tag_of_an_image(described: str, tag: str) -> None:
     made = f"{plan(revision=Revision(describe=described)).tag}"
     assert made.partition(":")[2] == tag
-    assert check_reference(made) == made
+    assert check_tag(made) == made
 
 
 def test_weights_are_grouped_by_folder() -> None:
@@ -266,13 +266,13 @@ def test_remotes_lose_their_credentials(remote: str, shown: str) -> None:
     "tag", ["model", "team/model:1.2", "registry.example.com:5000/team/model:v1", "127.0.0.1:5000/m"]
 )
 def test_names_of_images(tag: str) -> None:
-    assert check_reference(tag) == tag
+    assert check_tag(tag) == tag
 
 
 @pytest.mark.parametrize("tag", ["", "Model", "a b", "$(id)", "a:b:c", "-x", "a\n", "a//b", "x" * 300, "m@sha256:1"])
 def test_what_is_no_name_of_an_image(tag: str) -> None:
     with pytest.raises(UsageError):
-        check_reference(tag)
+        check_tag(tag)
 
 
 @given(st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=60))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlship.build.pipeline import BuildOptions, Prepared, build, prepare, smoke_device
+from mlship.build.preflight import smoke_device
+from mlship.build.prepare import Prepared, prepare
+from mlship.build.run import BuildOptions, build
 from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo
 from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
@@ -88,7 +90,7 @@ def test_a_proven_image_is_pushed_after_the_proof(prepared: Prepared, monkeypatc
     reporter = Silent()
     assert build(prepared, engine, BuildOptions(tag="r/toy:1", push=True), reporter).digest == DIGEST
     assert engine.calls[-1] == "push"
-    assert reporter.steps == ["building r/toy:1", "smoke test of r/toy:1, as it will run", "pushing r/toy:1"]
+    assert reporter.steps == ["building r/toy:1", "testing r/toy:1 as it will run in production", "pushing r/toy:1"]
 
 
 def test_an_image_that_fails_is_not_pushed(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.Capt
 
 def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Prepared) -> None:
     assert smoke_device(prepared, None) == "cpu"
-    with pytest.raises(UsageError, match="not made for a GPU") as caught:
+    with pytest.raises(UsageError, match="not built for a GPU") as caught:
         smoke_device(prepared, "gpu")
     assert "gpu:" in caught.value.hint
 
@@ -118,7 +120,7 @@ def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
     inputs = {**collect_inputs(repo, load_config(repo, {})), "platform": "linux/arm64"}
     LockRecord(inputs, sha256_text(PIN), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
     engine = FakeEngine(built=IMAGE)
-    with pytest.raises(UsageError, match="cannot be tested here"):
+    with pytest.raises(UsageError, match="cannot test an image for"):
         build(prepare(repo, "linux/arm64"), engine, BuildOptions(), Silent())
     assert "build" not in engine.calls
     build(prepare(repo, "linux/arm64"), engine, BuildOptions(smoke=None), Silent())
@@ -134,7 +136,7 @@ def test_a_platform_that_the_lock_is_not_for_is_mended_in_the_yaml(repo: Path) -
 def test_a_lock_for_another_platform_is_stale(repo: Path) -> None:
     with pytest.raises(LockError, match="linux/amd64 -> linux/arm64"):
         prepare(repo, "linux/arm64")
-    with pytest.raises(UsageError, match="--platform windows is not known"):
+    with pytest.raises(UsageError, match="unsupported platform `windows`"):
         prepare(repo, "windows")
 
 
@@ -149,7 +151,7 @@ def test_what_disk_it_takes_is_said_before_anything_is_built(repo: Path, free: i
     reporter = Silent()
     engine = FakeEngine(built=IMAGE, free=Disk("/var/lib/docker", free))
     build(prepare(repo), engine, BuildOptions(smoke=None), reporter)
-    assert reporter.steps[0].startswith("needs up to 477 MiB of disk where nothing is cached")
+    assert reporter.steps[0].startswith("needs up to 477 MiB of disk without a build cache")
     assert reporter.steps[1].startswith("building")
     assert len(reporter.warned) == warned
     assert all("docker buildx prune" in text for text in reporter.warned)

@@ -1,0 +1,106 @@
+"""What can be refused, or warned about, before minutes of building."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlship.build.prepare import Prepared
+from mlship.engine.base import Engine
+from mlship.errors import EngineError, UsageError
+from mlship.image.plan import BuildPlan
+from mlship.smoke.observed import Device
+
+# https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::\d+)?/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?")
+
+# Bytes on disk per byte of wheel, measured on PyPI's torch with CUDA (2.7 GB -> 4.5 GB), scipy, pandas and others.
+_UNPACKED = {"cuda": 1.7, "framework": 2.5, "compiled": 4.0, "heavy": 3.5, "light": 3.5}
+# Installer cache, install stage, layer and unpacked image; a compressed layer counts a third.
+_COPIES = 4.3
+# Build context, weights stage, layer, unpacked image, compressed layer.
+_WEIGHT_COPIES = 5.0
+_REST = 500_000_000  # bytes: base image, installer, code
+
+
+def check_tag(text: str) -> str:
+    """Return `text` if it is a valid image name.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if len(text) <= 255 and _REFERENCE.fullmatch(text):
+        return text
+    raise UsageError(
+        f"invalid image name in --tag: {text!r}",
+        hint="use [registry[:port]/]name[:tag], such as `registry.example.com/team/model:1.2`",
+    )
+
+
+def check_metadata_path(path: Path) -> None:
+    """Refuse a metadata file that cannot be written.
+
+    Raises:
+        UsageError: it is a folder, or its folder is not writable.
+    """
+    if path.is_dir():
+        raise UsageError(f"--metadata `{path}` is a folder", hint=f"name a file: `--metadata {path / 'build.json'}`")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--metadata `{path}`: cannot write to `{folder}`", hint="name a file in a writable folder")
+
+
+def smoke_device(prepared: Prepared, requested: Device | None) -> Device:
+    """The device to test on: the requested one, or else the one the image is built for.
+
+    Raises:
+        UsageError: a GPU is requested for a CPU image.
+    """
+    if requested == "gpu" and prepared.plan.gpu is None:
+        raise UsageError(
+            "--smoke gpu: this image is not built for a GPU", hint="add `gpu:` to mlship.yaml, or drop `--smoke gpu`"
+        )
+    return requested or ("gpu" if prepared.plan.gpu else "cpu")
+
+
+def check_keeps_manifests(engine: Engine) -> None:
+    """Refuse an engine whose image store keeps no manifest digests.
+
+    Raises:
+        EngineError: it uses Docker's older image store.
+    """
+    if not engine.info().keeps_manifests:
+        raise EngineError(
+            "--reproducible needs the containerd image store: this engine's store keeps no digest "
+            "and writes a new manifest on each push",
+            hint='set {"features": {"containerd-snapshotter": true}} in /etc/docker/daemon.json and restart the engine '
+            "(Docker Desktop: Settings, General, containerd), or drop `--reproducible`",
+        )
+
+
+def check_testable(engine: Engine, platform: str) -> None:
+    """Refuse to smoke-test an image that the engine cannot run natively.
+
+    Raises:
+        UsageError: the engine's platform is another one.
+    """
+    native = engine.info().platform
+    if native != platform:
+        raise UsageError(
+            f"cannot test an image for {platform} here: this engine runs {native}",
+            hint=f"build on a {platform} machine, or add `--no-smoke` and run `mlship smoke` there",
+        )
+
+
+def disk_needed(plan: BuildPlan, sizes: Mapping[str, int]) -> int | None:
+    """Estimate the bytes of disk for a build without cache; None if the wheel sizes are unknown.
+
+    Args:
+        sizes: bytes of the wheels by package name.
+    """
+    if plan.layers and not sizes:
+        return None
+    packages = sum(sizes.get(name, 0) * _UNPACKED[layer.group] for layer in plan.layers for name in layer.packages)
+    weights = sum(one.size for one in plan.weights)
+    return round(packages * _COPIES + weights * _WEIGHT_COPIES + _REST)

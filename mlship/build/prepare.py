@@ -1,0 +1,133 @@
+"""From the repository to the plan: mlship.yaml, weights, lock, CUDA match. Needs no engine and no network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from mlship.errors import LockError, UsageError
+from mlship.image.dockerfile import copied_paths, dockerfile, dockerignore
+from mlship.image.plan import BuildPlan, make_plan
+from mlship.lock.check import Lock, check_lock
+from mlship.lock.cuda_names import brings_cuda
+from mlship.project.base import PLATFORMS
+from mlship.project.config import Config
+from mlship.project.git import Revision, read_revision
+from mlship.project.load import load_config
+from mlship.project.paths import behind_links, check_paths
+from mlship.project.weights import check_weights
+from mlship.smoke.spec import SmokeSpec
+
+# Imported inside functions: only projects that use GPUs, or whose lock brings CUDA, wait for the CUDA match.
+if TYPE_CHECKING:
+    from mlship.cuda.hosts.profile import Fleet
+    from mlship.image.gpu_plan import Matched
+
+FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before the engine is used.
+
+    Attributes:
+        revision: git's description of the code, for the image's labels.
+        linked: targets of symbolic links among the copied paths; the build context needs them too.
+        warnings: worth knowing before the build; they do not stop it.
+        fleet: the hosts that CUDA is matched to; None for a CPU image.
+    """
+
+    repo: Path
+    config: Config
+    lock: Lock
+    plan: BuildPlan
+    revision: Revision
+    linked: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    fleet: "Fleet | None" = None
+
+    @cached_property
+    def dockerfile(self) -> str:
+        """The Dockerfile's text, rendered on first use."""
+        return dockerfile(self.plan)
+
+    @cached_property
+    def dockerignore(self) -> str:
+        """The text of the .dockerignore that belongs to the Dockerfile."""
+        return dockerignore(self.plan, self.linked)
+
+
+def prepare(
+    repo: Path,
+    target: str | None = None,
+    find_fleet: FindFleet = lambda _config: None,
+    revision: Revision | None = None,
+) -> Prepared:
+    """Check the repository and plan the image. Reads files only, and the local GPUs if no host is named.
+
+    Args:
+        target: platform that overrides `platform` in mlship.yaml; the lock must match it.
+        find_fleet: returns the hosts that CUDA is matched to, for a project that uses GPUs.
+        revision: git's description of the code; read from git if None.
+
+    Raises:
+        UsageError, LockError: see mlship.project and mlship.lock.
+        MatchError: the requested or locked packages do not run on the hosts.
+    """
+    config = _for_platform(load_config(repo), target)
+    check_paths(repo, config)
+    weights = check_weights(repo, config.model)
+    fleet = find_fleet(config)
+    try:
+        lock = check_lock(repo, config, _chosen_cuda(repo, config, fleet))
+        matched = _matched(config, lock, fleet)
+    except LockError as error:
+        raise _with_remedy(error, target, fleet) from error
+    smoke = SmokeSpec.from_config(config).to_json()
+    revision = revision or read_revision(repo)
+    plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
+    if matched:
+        plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
+    warnings = matched.warnings if matched else _unwanted_cuda(config, lock)
+    return Prepared(repo, config, lock, plan, revision, behind_links(repo, copied_paths(plan)), warnings, fleet)
+
+
+def _for_platform(config: Config, target: str | None) -> Config:
+    if target is None or target == config.platform:
+        return config
+    if target not in PLATFORMS:
+        raise UsageError(f"unsupported platform `{target}`", hint=f"use {' or '.join(PLATFORMS)}")
+    return config.model_copy(update={"platform": target})
+
+
+def _with_remedy(error: LockError, target: str | None, fleet: "Fleet | None") -> LockError:
+    """The command that fixes the lock depends on the options of this one."""
+    if target is not None and "platform" in error.changed:  # `mlship lock` resolves for the platform in mlship.yaml
+        hint = f"set `platform: {target}` in mlship.yaml, run `mlship lock`, and commit both files"
+        return LockError(error.message, hint=hint, changed=error.changed)
+    return error.for_options(fleet.options) if fleet else error
+
+
+def _chosen_cuda(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:
+    if fleet is None:
+        return None
+    from mlship.image.gpu_plan import chosen
+
+    return chosen(repo, config, fleet)
+
+
+def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | None":
+    if fleet is None:
+        return None
+    from mlship.image.gpu_plan import match_to
+
+    return match_to(config, lock, fleet)
+
+
+def _unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
+    if not brings_cuda(lock.pins):
+        return ()
+    from mlship.image.gpu_plan import unwanted_cuda
+
+    return unwanted_cuda(config, lock)

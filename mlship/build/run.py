@@ -1,0 +1,251 @@
+"""Build the image, prove it with the smoke test, push it: the engine's part of `mlship build`.
+
+An image that fails its smoke test is never pushed.
+"""
+
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed
+from mlship.build.prepare import Prepared
+from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
+from mlship.errors import EngineError, MlshipError
+from mlship.image.context import build_context, wheelhouses
+from mlship.image.dockerfile import quote, titles
+from mlship.image.labels import PROOF
+from mlship.image.titles import named_layers, retitled
+from mlship.lock.record import Trace
+from mlship.lock.trace import read_trace
+from mlship.project.base import this_platform
+from mlship.resources import cache_folder, read_template
+from mlship.smoke.observed import Device
+from mlship.smoke.result import SmokeReport
+from mlship.smoke.spec import SmokeSpec
+from mlship.units import size
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of the command line.
+
+    Attributes:
+        tag: overrides the plan's name and version.
+        smoke: device to test the image on; None skips the smoke test, and the report says so.
+        compression: compression of the layers.
+        reproducible: see BuildRequest.
+    """
+
+    tag: str | None = None
+    push: bool = False
+    smoke: Device | None = "cpu"
+    builder: str | None = None
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    compression: Compression = "zstd"
+    reproducible: bool = False
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """The result of a build.
+
+    Attributes:
+        size: bytes of the image, as the engine counts them.
+        image_id: id of the tagged image: the tested one (`smoke.image_id`); a GPU image has one more label.
+        smoke: None if the smoke test was skipped.
+        digest: digest of the pushed image in its registry.
+        build_s: seconds of the image build; smoke_s: of the smoke test.
+        manifest: digest of the image in the engine, the same in a registry; None if the engine keeps no digest.
+        built: manifest of a reproducible build; for a GPU image, before the proof label was added.
+    """
+
+    tag: str
+    image_id: str
+    platform: str
+    base: str
+    size: int
+    build_s: float
+    smoke_s: float | None
+    smoke: SmokeReport | None
+    digest: str | None
+    manifest: str | None = None
+    built: Manifest | None = None
+
+
+class Reporter(Protocol):
+    """Receives the progress of a build."""
+
+    def step(self, text: str) -> None:
+        """Report that a step begins."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Report a problem that does not stop the build."""
+        ...
+
+    def building(self) -> AbstractContextManager[BuildWatcher]:
+        """Return a watcher for the events of the image build."""
+        ...
+
+
+def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
+    """Build the image, prove it, push it.
+
+    Raises:
+        EngineError, BuildError, TransientError: from the engine.
+        UsageError: the image is for another platform, so it cannot be tested here.
+    """
+    if options.reproducible:
+        check_keeps_manifests(engine)
+    tag = options.tag or prepared.plan.tag
+    _check_disk(prepared, engine, reporter)
+    reporter.step(f"building {tag}")
+    started = time.monotonic()
+    manifest = _build(prepared, engine, tag, options, reporter)
+    built = time.monotonic()
+    image = engine.image(tag)
+    if image is None:
+        raise EngineError(
+            f"the build succeeded, but the engine has no image `{tag}`",
+            hint="drop `--builder`: a builder of another engine does not load images into this one",
+        )
+    report = _prove(prepared, engine, tag, options, reporter)
+    proven = time.monotonic()
+    labelled = _labelled(prepared, engine, tag, report) or image
+    digest = _push(engine, tag, report, options, reporter)
+    return BuildReport(
+        tag=tag,
+        image_id=labelled.id,
+        platform=image.platform,
+        base=prepared.plan.base.pinned,
+        size=image.size,
+        build_s=built - started,
+        smoke_s=proven - built if report else None,
+        smoke=report,
+        digest=digest,
+        manifest=labelled.digest,
+        built=manifest,
+    )
+
+
+def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
+    """The engine's build request; pip's settings on this machine become secrets and local wheels."""
+    # Imported here: a plan needs none of them.
+    from mlship.lock.gpu import with_pages
+    from mlship.lock.indexes import project_settings
+    from mlship.lock.pins import parse_lock
+    from mlship.lock.secrets import build_secrets
+    from mlship.lock.wheelhouse import stage
+
+    settings = with_pages(project_settings(prepared.repo, prepared.config), _pages(prepared))
+    installer = parse_lock(read_template("uv.txt"), "uv.txt")
+    return BuildRequest(
+        dockerfile=prepared.dockerfile,
+        ignore=prepared.dockerignore,
+        context=prepared.repo,
+        platform=prepared.plan.platform,
+        tag=tag,
+        secrets=build_secrets(settings),
+        contexts={
+            name: stage(settings, pins, cache_folder())
+            for name, pins in {"wheelhouse": installer, **wheelhouses(prepared.plan, prepared.lock)}.items()
+        },
+        folders={"packages": build_context(prepared.plan, prepared.lock, prepared.config)},
+        builder=options.builder,
+        cache_from=options.cache_from,
+        cache_to=options.cache_to,
+        epoch=prepared.plan.epoch,
+        compression=options.compression,
+        reproducible=options.reproducible,
+    )
+
+
+def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
+    """Run the server once in a build, and return the modules it imports.
+
+    Raises:
+        UsageError: the server does not become ready or does not answer the sample; the message has its last output.
+        EngineError, BuildError, TransientError: from the engine.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlship-trace-") as folder:
+        image = request(prepared, prepared.plan.tag, BuildOptions())
+        traced = replace(image, tag=None, target="trace", export=Path(folder))
+        engine.build(traced, retitled(watch, titles(prepared.dockerfile)))
+        return read_trace((Path(folder) / "trace.json").read_bytes())
+
+
+def _pages(prepared: Prepared) -> tuple[str, ...]:
+    """The index page of each locked wheel for the plan's CUDA."""
+    gpu = prepared.plan.gpu
+    if gpu is None or gpu.index is None:
+        return ()
+    variant = gpu.index.rpartition("/")[2]
+    return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
+
+
+def _check_disk(prepared: Prepared, engine: Engine, reporter: Reporter) -> None:
+    """Report the disk that a build may need: a full disk shows late, and as some other error."""
+    needed, disk = disk_needed(prepared.plan, prepared.lock.record.sizes), engine.disk()
+    if needed is None or disk is None:
+        return
+    estimate = f"needs up to {size(needed)} of disk without a build cache; {size(disk.free)} free in {disk.path}"
+    reporter.step(estimate)
+    if disk.free < needed:
+        reporter.warn(
+            f"the disk may fill up: the build {estimate}\n"
+            "`docker system df` shows what uses it; `docker buildx prune` and `docker image prune` free space"
+        )
+
+
+def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> Manifest | None:
+    """Query the engine only where needed: that takes a third of a fully cached build."""
+    if options.smoke and prepared.plan.platform != this_platform():
+        check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
+    named = titles(prepared.dockerfile)
+    try:
+        with reporter.building() as watch:
+            built = engine.build(request(prepared, tag, options), retitled(watch, named))
+    except MlshipError:
+        engine.info()  # a broken engine explains a failed build best
+        raise
+    if options.smoke:
+        check_testable(engine, prepared.plan.platform)
+    return named_layers(built, named) if built else None
+
+
+def _prove(
+    prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter
+) -> SmokeReport | None:
+    if not options.smoke:
+        return None
+    from mlship.smoke.run import smoke
+
+    reporter.step(f"testing {tag} as it will run in production")
+    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step, device=options.smoke)
+
+
+def _labelled(prepared: Prepared, engine: Engine, tag: str, report: SmokeReport | None) -> ImageInfo | None:
+    """Label a proven GPU image with the device it was proven on, which is known only now; every layer stays the same.
+
+    Returns the labelled image; None if it gets no label.
+    """
+    if prepared.plan.gpu is None or report is None or not report.passed:
+        return None
+    with tempfile.TemporaryDirectory(prefix="mlship-label-") as empty:
+        text = f"FROM {tag}\nLABEL {PROOF}={quote(report.device)}\n"
+        request = BuildRequest(text, "", Path(empty), prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
+        engine.build(request, lambda _event: None)
+    return engine.image(tag)
+
+
+def _push(
+    engine: Engine, tag: str, report: SmokeReport | None, options: BuildOptions, reporter: Reporter
+) -> str | None:
+    if not options.push or (report is not None and not report.passed):
+        return None
+    reporter.step(f"pushing {tag}")
+    return engine.push(tag)
