@@ -1,4 +1,4 @@
-"""One container, and one image: what was asked for, and what is inside."""
+"""One container and one image: their configuration and contents."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,13 +12,13 @@ Injection: TypeAlias = Literal["none", "legacy", "cdi", "jit-cdi", "csv"]
 
 @dataclass(frozen=True)
 class HostConfig(FactGroup):
-    """How the container was started: HostConfig of `docker inspect`.
+    """The container's start options: HostConfig of `docker inspect`.
 
     Attributes:
         runtime: such as "runc" or "nvidia".
-        gpus: what `--gpus` asked for, such as ["all"]; [] where it asked for none.
-        cdi_devices: CDI names asked for, such as ["nvidia.com/gpu=all"].
-        devices: paths given with --device.
+        gpus: value of `--gpus`, such as ["all"]; [] without `--gpus`.
+        cdi_devices: requested CDI devices, such as ["nvidia.com/gpu=all"].
+        devices: paths from `--device`.
         shm_size: bytes.
         ipc_mode: such as "private" or "host".
     """
@@ -42,7 +42,7 @@ class Lxc(FactGroup):
 
     Attributes:
         manager: "lxd", "incus" or "lxc".
-        gpu_type: of its gpu device: "physical", "mig", "mdev"; absent where it has none.
+        gpu_type: of its gpu device: "physical", "mig", "mdev"; absent without one.
         nvidia_runtime: nvidia.runtime is true.
     """
 
@@ -53,15 +53,15 @@ class Lxc(FactGroup):
 
 @dataclass(frozen=True)
 class Container(Place):
-    """The container in question: a running one, one of the image in question, or the one that mlship runs in.
+    """The examined container: a running one, one of the examined image, or the one that mlship runs in.
 
     Attributes:
         engine: "docker", "podman", "containerd", "crio", "lxc".
         platform: such as "linux/amd64".
         started_at: ISO 8601, UTC.
-        injection: how the GPU got into it; "none" where nothing was injected.
-        status: such as "running", "exited", or "created" where it never started.
-        error: what the engine said where it does not start; absent where it did.
+        injection: how the GPU was injected; "none" if nothing was.
+        status: such as "running", "exited", or "created" if it never started.
+        error: the engine's message if the container did not start; absent if it did.
     """
 
     name: Fact[str] = UNKNOWN
@@ -77,16 +77,16 @@ class Container(Place):
 
 @dataclass(frozen=True)
 class Image(FactGroup):
-    """The image in question: its configuration, and its files before anything is injected.
+    """The examined image: its configuration, and its files before anything is injected.
 
     Attributes:
-        reference: as it was asked for.
+        reference: as given by the user.
         architecture: such as "arm64".
-        env: whole, private values masked; what is not in it is unset.
-        cuda_version: of the CUDA in it, such as "12.4"; absent where it holds none.
-        base: the FROM that is known, such as "nvidia/cuda:12.4.1-base-ubuntu22.04".
-        registry_status: HTTP status of its manifest (or its base's), such as 404; absent where it is local.
-        driver_libraries: libcuda, libnvidia-ml and the like that are files of the image; [] as it should be.
+        env: the complete environment, private values masked.
+        cuda_version: version of the CUDA in the image, such as "12.4"; absent if there is none.
+        base: the known base image, such as "nvidia/cuda:12.4.1-base-ubuntu22.04".
+        registry_status: HTTP status of its manifest (or its base's), such as 404; absent for a local image.
+        driver_libraries: libcuda, libnvidia-ml and similar files of the image; should be [].
     """
 
     reference: Fact[str] = UNKNOWN

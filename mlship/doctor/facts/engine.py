@@ -7,15 +7,15 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class DaemonJson(FactGroup):
-    """daemon.json; what it does not set is null.
+    """daemon.json; unset keys are null.
 
     Attributes:
-        path: of the file that was read.
+        path: of the file.
         runtimes: name to path.
         cdi: features.cdi.
         exec_opts: such as ["native.cgroupdriver=cgroupfs"].
         modified_at: ISO 8601, UTC.
-        error: why it cannot be parsed; absent where it can.
+        error: the parse error; absent if the file is valid.
     """
 
     path: Fact[str] = UNKNOWN
@@ -32,20 +32,20 @@ class Docker(FactGroup):
     """Docker, from its client and from `docker info`.
 
     Attributes:
-        binary: what `command -v docker` resolves to, such as "/snap/bin/docker"; absent where there is none.
-        version: of the engine; unreadable, with what the client said, where it does not answer.
+        binary: result of `command -v docker`, such as "/snap/bin/docker"; absent if not installed.
+        version: of the engine; unreadable, with the client's message, if it does not answer.
         context: the client's context, such as "default" or "rootless".
-        endpoint: that context's, such as "unix:///run/user/1000/docker.sock".
-        operating_system: as `docker info` says; "Docker Desktop" there.
+        endpoint: of that context, such as "unix:///run/user/1000/docker.sock".
+        operating_system: from `docker info`; "Docker Desktop" for Docker Desktop.
         root_dir: DockerRootDir.
-        runtimes: names of the runtimes of `docker info`.
+        runtimes: names of the runtimes in `docker info`.
         discovered_devices: DiscoveredDevices, such as ["cdi: nvidia.com/gpu=all"].
-        cdi: the cdi feature is on; absent where this version has none.
+        cdi: the CDI feature is enabled; absent if this version does not have it.
         cgroup_driver: "systemd" or "cgroupfs".
         security_options: such as ["name=rootless"].
         daemon_started_at: of dockerd; ISO 8601, UTC.
-        daemon_hooks: path by name of the toolkit's hooks on dockerd's own PATH, null for one that is not there.
-        daemon_json: absent where there is no such file.
+        daemon_hooks: the toolkit's hooks on dockerd's own PATH, path by name, null if missing.
+        daemon_json: absent if there is no such file.
     """
 
     binary: Fact[str] = UNKNOWN
@@ -84,7 +84,7 @@ class RuntimeHandler(FactGroup):
     """A runtime of containerd or CRI-O.
 
     Attributes:
-        runtime_type: such as "io.containerd.runc.v2"; absent where the configuration has none.
+        runtime_type: such as "io.containerd.runc.v2"; absent if the configuration has none.
         binary: BinaryName, such as "/usr/bin/nvidia-container-runtime".
         source: the file that defines it, such as "/etc/containerd/conf.d/99-nvidia.toml".
     """
@@ -96,12 +96,12 @@ class RuntimeHandler(FactGroup):
 
 @dataclass(frozen=True)
 class Containerd(FactGroup):
-    """containerd or CRI-O as a Kubernetes node has it: `containerd config dump`.
+    """containerd or CRI-O on a Kubernetes node, from `containerd config dump`.
 
     Attributes:
-        distribution: whose it is: "containerd", "k3s", "rke2", "microk8s", "k0s".
+        distribution: one of "containerd", "k3s", "rke2", "microk8s", "k0s".
         config_path: its main file.
-        runtimes: handlers by name; what is not in it is not configured.
+        runtimes: handlers by name; others are not configured.
         cdi: enable_cdi.
     """
 

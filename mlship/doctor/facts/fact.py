@@ -1,7 +1,7 @@
-"""One fact: its value, or one of three ways of not having one.
+"""One fact: a value, or one of three reasons why there is none.
 
-In JSON: the plain value; `null` where somebody looked and it is not there; `{"unreadable": "permission denied"}` where
-it is there and could not be read; and a key left out where nobody looked.
+In JSON: the plain value; `null` for absent (the probe looked and found nothing); `{"unreadable": "permission denied"}`
+for present but not readable; no key for unknown (no probe looked).
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class FactGroup:
-    """A group of facts; a key that the schema does not have is an error, since it is most likely a slip."""
+    """A group of facts. A key that is not in the schema is an error, because it is most likely a typo."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
 
 class Unknown:
-    """Nobody looked. There is one of it, UNKNOWN; it has no form in JSON."""
+    """Not examined. Use the single instance UNKNOWN; it has no JSON form."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Unknown)
@@ -47,10 +47,10 @@ UNKNOWN = Unknown()
 
 @dataclass(frozen=True)
 class Unreadable(FactGroup):
-    """It could not be read.
+    """Present, but not readable.
 
     Attributes:
-        unreadable: why, such as "permission denied" or "no answer within 2 s".
+        unreadable: the reason, such as "permission denied" or "no answer within 2 s".
         root: root could read it.
     """
 
@@ -58,32 +58,32 @@ class Unreadable(FactGroup):
     root: bool = False
 
 
-# None is "absent": somebody looked, and it is not there. Unreadable stands first: pydantic then prefers it to a table.
+# None means absent. Unreadable comes first, so that pydantic prefers it to a table.
 Fact: TypeAlias = Unreadable | Unknown | T | None
 
 
 def known(fact: Fact[T]) -> T | None:
-    """The value; None where it is absent, unreadable or unknown."""
+    """The value; None if it is absent, unreadable or unknown."""
     return None if isinstance(fact, Unreadable | Unknown) else fact
 
 
 def is_absent(fact: Fact[T]) -> bool:
-    """Somebody looked, and it is not there."""
+    """The probe looked and found nothing."""
     return fact is None
 
 
 def is_known(fact: Fact[T]) -> bool:
-    """Somebody looked and could read: there is a value, or it is certain that there is none."""
+    """There is a value, or it is certain that there is none."""
     return not isinstance(fact, Unreadable | Unknown)
 
 
 def each(fact: Fact[tuple[T, ...]]) -> tuple[T, ...]:
-    """The items of a list; none where the list is absent, unreadable or unknown."""
+    """The items of a list; empty if the list is absent, unreadable or unknown."""
     return known(fact) or ()
 
 
 def entry(fact: Fact[dict[str, T]], key: str) -> Fact[T]:
-    """One entry of a table that was read whole, such as the environment: what is not in it is absent."""
+    """An entry of a table that was read completely, such as the environment: a missing entry is absent."""
     table = known(fact)
     if isinstance(fact, Unreadable | Unknown):
         return fact
@@ -91,7 +91,7 @@ def entry(fact: Fact[dict[str, T]], key: str) -> Fact[T]:
 
 
 def looked_up(fact: Fact[Mapping[str, Fact[T]]], key: str) -> Fact[T]:
-    """One entry of a table that names what was looked for, such as device nodes: what is not in it is unknown."""
+    """An entry of a table of selected entries, such as device nodes: a missing entry is unknown."""
     table = known(fact)
     if isinstance(fact, Unreadable | Unknown):
         return fact

@@ -1,4 +1,4 @@
-"""Everything that doctor saw, as one frozen value with JSON both ways."""
+"""All facts as one frozen value with JSON both ways."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ProbeRun(FactGroup):
-    """How one probe went; `problem` says why it has no answer, and is absent where it has one."""
+    """One run of a probe; `problem` says why it failed and is absent if it succeeded."""
 
     name: str
     seconds: Fact[float] = UNKNOWN
@@ -25,16 +25,16 @@ class ProbeRun(FactGroup):
 
 @dataclass(frozen=True)
 class Facts(FactGroup):
-    """What was seen, or written by hand.
+    """Facts that were recorded, or written by hand.
 
     Attributes:
-        mlship: version of the mlship that recorded it.
-        simulated: the libraries that answered say that they are a simulation.
-        host: seen from the host.
-        container: seen from inside the container in question.
-        kubernetes: the node that this host is; absent where it is none.
-        messages: lines that a user saw: of the engine, of a framework, of a pod.
-        probes: how the probes went.
+        mlship: version of the mlship that recorded the facts.
+        simulated: the NVIDIA libraries identify themselves as simulated.
+        host: the view from the host.
+        container: the view from inside the container.
+        kubernetes: this host as a Kubernetes node; absent if it is not one.
+        messages: lines that a user saw, from the engine, a framework or a pod.
+        probes: the runs of the probes.
     """
 
     mlship: Fact[str] = UNKNOWN
@@ -49,15 +49,15 @@ class Facts(FactGroup):
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """The text of a facts file: what is unknown is left out; the same facts give the same bytes."""
+        """The text of a facts file without unknown facts; the same facts give the same bytes."""
         import json
 
         plain: object = adapter().dump_python(self, mode="json", exclude_defaults=True)
-        assert isinstance(plain, dict)  # noqa: S101  for mypy: it is made from a dataclass
+        assert isinstance(plain, dict)  # noqa: S101  for mypy: a dataclass dumps to a dict
         return json.dumps({"schema": self.schema, **plain}, indent=2, ensure_ascii=False) + "\n"
 
 
 @cache
 def adapter() -> TypeAdapter[Facts]:
-    """Validates and writes facts; costly to make."""
+    """Validates and dumps facts; expensive to create."""
     return TypeAdapter(Facts)

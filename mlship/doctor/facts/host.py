@@ -1,4 +1,4 @@
-"""The host: a place, and what only the host can show."""
+"""The host: a place, plus facts that only the host has."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,8 +16,8 @@ class PackageChange(FactGroup):
     Attributes:
         at: ISO 8601, UTC.
         action: "install", "upgrade", "downgrade" or "remove".
-        old: version before; absent for an install. new: version after; absent for a removal.
-        by: what did it, such as "unattended-upgrade".
+        old: previous version; absent for an install. new: new version; absent for a removal.
+        by: the program that changed it, such as "unattended-upgrade".
     """
 
     at: Fact[str] = UNKNOWN
@@ -30,7 +30,7 @@ class PackageChange(FactGroup):
 
 @dataclass(frozen=True)
 class PackageSource(FactGroup):
-    """An entry of the package manager's sources that names NVIDIA's repositories; `signed_by` is its key file."""
+    """A package source for one of NVIDIA's repositories; `signed_by` is its key file."""
 
     file: Fact[str] = UNKNOWN
     uri: Fact[str] = UNKNOWN
@@ -39,12 +39,12 @@ class PackageSource(FactGroup):
 
 @dataclass(frozen=True)
 class Packages(FactGroup):
-    """The distribution's packages.
+    """Packages of the distribution.
 
     Attributes:
         manager: "apt", "dnf", "zypper", "pacman" or "apk".
-        installed: name to version, of NVIDIA's, CUDA's, Docker's and the kernel's; what is not in it is not installed.
-        history: changes of such packages, oldest first.
+        installed: name to version, for NVIDIA, CUDA, Docker and kernel packages; others are not installed.
+        history: changes to these packages, oldest first.
     """
 
     manager: Fact[str] = UNKNOWN
@@ -58,11 +58,11 @@ class Service(FactGroup):
     """A systemd unit.
 
     Attributes:
-        active: as `systemctl is-active` says: "active", "inactive", "failed".
-        enabled: as `systemctl is-enabled` says.
-        version: of the program, where it says one.
+        active: output of `systemctl is-active`: "active", "inactive", "failed".
+        enabled: output of `systemctl is-enabled`.
+        version: of the program, if it reports one.
         started_at: ISO 8601, UTC.
-        log: its last lines that matter.
+        log: its last relevant log lines.
     """
 
     active: Fact[str] = UNKNOWN
@@ -120,14 +120,14 @@ class Host(Place):
     """The host.
 
     Attributes:
-        virtualization: as systemd-detect-virt says: "none", "kvm", "wsl", "lxc", …
-        wsl: absent where this is no WSL. tegra, selinux likewise.
-        services: units by name without ".service"; null where there is no such unit: {"nvidia-fabricmanager": null}.
+        virtualization: output of systemd-detect-virt: "none", "kvm", "wsl", "lxc", …
+        wsl: absent if this is not WSL. tegra, selinux likewise.
+        services: units by name without ".service"; null if there is no such unit: {"nvidia-fabricmanager": null}.
         systemd_reloaded_at: the last `systemctl daemon-reload`; ISO 8601, UTC.
         binfmt: registered interpreters, such as ["qemu-aarch64"].
-        docker: all of it is unknown where nobody looked; `binary` null where there is none.
-        podman, containerd, crio: null where there is none.
-        mps: the MPS control daemon runs.
+        docker: `binary` is null if Docker is not installed.
+        podman, containerd, crio: null if not installed.
+        mps: the MPS control daemon is running.
     """
 
     virtualization: Fact[str] = UNKNOWN

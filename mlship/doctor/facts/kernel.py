@@ -1,4 +1,4 @@
-"""What the host and all its containers share: the kernel, its modules, and the hardware that it sees."""
+"""What the host and its containers share: the kernel, its modules and the hardware."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -10,16 +10,16 @@ Flavour: TypeAlias = Literal["open", "proprietary"]
 
 @dataclass(frozen=True)
 class PciDevice(FactGroup):
-    """A device of /sys/bus/pci: NVIDIA's, and other display adapters.
+    """A device of /sys/bus/pci: NVIDIA devices and other display adapters.
 
     Attributes:
         address: such as "0000:ca:00.0".
         vendor: four hex digits; NVIDIA is "10de". device likewise.
         class_code: six hex digits, such as "030200" (3D controller) or "068000" (NVSwitch).
-        driver: name of the bound driver; absent where none is bound.
-        revision: two hex digits; "ff" is a device that no longer answers.
+        driver: the bound driver; absent if none.
+        revision: two hex digits; "ff" means that the device no longer answers.
         name: as lspci prints it.
-        architecture: of the GPU, such as "Pascal", where the device id is known.
+        architecture: of the GPU, such as "Pascal", if the device ID is known.
     """
 
     address: Fact[str] = UNKNOWN
@@ -34,7 +34,7 @@ class PciDevice(FactGroup):
 
 @dataclass(frozen=True)
 class LoadedModule(FactGroup):
-    """/sys/module/NAME. `refcnt` counts its users."""
+    """/sys/module/NAME; `refcnt` is the number of users."""
 
     version: Fact[str] = UNKNOWN
     refcnt: Fact[int] = UNKNOWN
@@ -42,11 +42,11 @@ class LoadedModule(FactGroup):
 
 @dataclass(frozen=True)
 class ModuleFile(FactGroup):
-    """A module file for the running kernel, and what modinfo says of it.
+    """A module file for the running kernel, with its modinfo.
 
     Attributes:
         license: "NVIDIA" is the proprietary flavour, "Dual MIT/GPL" the open one.
-        signer: absent where it is not signed.
+        signer: absent if not signed.
     """
 
     path: Fact[str] = UNKNOWN
@@ -70,9 +70,9 @@ class ProcDriver(FactGroup):
     """/proc/driver/nvidia.
 
     Attributes:
-        version: of the module in memory, such as "550.54.15"; absent where there is no /proc/driver/nvidia/version.
-        flavour: "open" where the version line says "Open Kernel Module".
-        params: /proc/driver/nvidia/params, values as they stand there: {"DeviceFileMode": "438"}.
+        version: of the loaded module, such as "550.54.15"; absent without /proc/driver/nvidia/version.
+        flavour: "open" if the version line says "Open Kernel Module".
+        params: /proc/driver/nvidia/params, values as written there: {"DeviceFileMode": "438"}.
     """
 
     version: Fact[str] = UNKNOWN
@@ -82,19 +82,19 @@ class ProcDriver(FactGroup):
 
 @dataclass(frozen=True)
 class Kernel(FactGroup):
-    """The running kernel. Seen alike from the host and from a container of it.
+    """The running kernel, the same on the host and in its containers.
 
     Attributes:
         release: `uname -r`.
         cmdline: /proc/cmdline.
         boot_time: ISO 8601, UTC.
-        secure_boot: it is on (mokutil --sb-state, or the EFI variable).
-        enrolled_signers: whose signatures are accepted: common names from MOK, db and the kernel's own keys.
-        pci: display adapters and NVIDIA devices; [] where there are none.
-        modules: loaded modules by name with underscores; null where it is not loaded: {"nvidia_uvm": null}.
-        module_files: by module name, for the running kernel; null where /lib/modules has none: {"nvidia": null}.
+        secure_boot: enabled (`mokutil --sb-state`, or the EFI variable).
+        enrolled_signers: accepted signers: common names from MOK, db and the kernel's own keys.
+        pci: display adapters and NVIDIA devices; [] if there are none.
+        modules: loaded modules by name with underscores; null if not loaded: {"nvidia_uvm": null}.
+        module_files: by module name, for the running kernel; null if /lib/modules has none: {"nvidia": null}.
         nvidia: /proc/driver/nvidia.
-        proc_devices: /proc/devices: {"nvidia-uvm": 511}. What is not in it has no major number.
+        proc_devices: /proc/devices: {"nvidia-uvm": 511}; others have no major number.
         log: lines of the kernel log about NVIDIA, nouveau, module signatures, PCIe and ldconfig, oldest first.
         cgroup_version: 1 or 2.
         lockdown: /sys/kernel/security/lockdown: "none", "integrity" or "confidentiality".

@@ -1,4 +1,4 @@
-"""The Kubernetes node that this host is."""
+"""This host as a Kubernetes node."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,14 +8,14 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class Pod(FactGroup):
-    """A pod of this node that matters: NVIDIA's own, and the one in question.
+    """A relevant pod of this node: one of NVIDIA's, or the examined one.
 
     Attributes:
-        role: what it is for; "workload" for the one in question.
-        runtime_class: spec.runtimeClassName; absent where it names none.
-        reason: of its waiting, such as "CrashLoopBackOff".
-        log: lines that matter.
-        requests: GPU resources it asks for: {"nvidia.com/gpu": 1}.
+        role: its purpose; "workload" for the examined pod.
+        runtime_class: spec.runtimeClassName; absent if unset.
+        reason: why it is waiting, such as "CrashLoopBackOff".
+        log: relevant lines.
+        requests: requested GPU resources: {"nvidia.com/gpu": 1}.
     """
 
     name: Fact[str] = UNKNOWN
@@ -36,10 +36,10 @@ class Kubernetes(FactGroup):
 
     Attributes:
         labels: nvidia.com/*, feature.node.kubernetes.io/pci-10de* and the architecture.
-        allocatable: GPU resources: {"nvidia.com/gpu": 7}; what is not in it the node does not offer. capacity likewise.
+        allocatable: GPU resources: {"nvidia.com/gpu": 7}; others are not offered. capacity likewise.
         runtime_classes: name to handler.
-        events: messages of events on this node and on the pods below.
-        operator_version: of the GPU Operator; absent where it is not installed.
+        events: messages of events on this node and its pods.
+        operator_version: of the GPU Operator; absent if not installed.
         container_runtime: such as "containerd://1.7.27".
     """
 

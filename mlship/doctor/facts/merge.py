@@ -1,4 +1,4 @@
-"""Facts from several probes as one: each probe knows its part and leaves the rest unknown."""
+"""Merge the facts of several probes; each probe fills its part and leaves the rest unknown."""
 
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def merge(parts: tuple[Facts, ...]) -> Facts:
-    """What any part knows. Where two know the same fact, the earlier one counts; tables are put together."""
+    """All known facts. If two parts know the same fact, the earlier one wins; tables are merged."""
     whole = Facts()
     for part in parts:
         whole = merged(whole, part)

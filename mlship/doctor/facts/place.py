@@ -1,4 +1,4 @@
-"""What can be seen of the driver's user space from one place: the host, or the inside of a container."""
+"""The driver's user space as seen from one place: the host, or the inside of a container."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,13 +12,13 @@ ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "E
 
 @dataclass(frozen=True)
 class Library(FactGroup):
-    """A shared library on disk: which file a name resolved to, and where that file comes from.
+    """A shared library on disk: the file that a name resolved to, and its origin.
 
     Attributes:
-        path: of the file itself, links followed where they could be.
-        version: of the driver it belongs to, such as "550.54.15": from the file's name.
-        mounted: a mount put it there (the toolkit's injection); false: it is a file of the image, or of the host.
-        package: the distribution's package that owns it, such as "libnvidia-compute-565".
+        path: of the file itself, with links resolved if possible.
+        version: driver version from the file name, such as "550.54.15".
+        mounted: true for a mount (injected by the toolkit), false for a file of the image or the host.
+        package: the distribution package that owns it, such as "libnvidia-compute-565".
     """
 
     path: str
@@ -42,18 +42,18 @@ class NvmlDevice(FactGroup):
     """One GPU as NVML describes it.
 
     Attributes:
-        codes: return code by function, for calls that did not return 0: {"nvmlDeviceGetHandleByIndex_v2": 15}.
+        codes: return code by function, for calls that failed: {"nvmlDeviceGetHandleByIndex_v2": 15}.
         compute_capability: such as "8.0".
         brand: as nvidia-smi prints it: "GeForce", "Titan", "Tesla", "NVIDIA", "NVIDIA RTX", "Quadro RTX", "GRID".
         architecture: such as "Pascal" or "Ampere".
         memory_total: bytes; memory_used likewise.
-        mig_current: 0 or 1, as nvmlDeviceGetMigMode; absent where the GPU has no MIG. mig_pending likewise.
+        mig_current: 0 or 1, as nvmlDeviceGetMigMode; absent if the GPU does not support MIG. mig_pending likewise.
         mig_devices: UUIDs of the MIG instances.
-        compute_processes: how many nvmlDeviceGetComputeRunningProcesses lists.
+        compute_processes: number of processes from nvmlDeviceGetComputeRunningProcesses.
         fabric_state: nvmlDeviceGetGpuFabricInfoV: 0 not supported, 1 not started, 2 in progress, 3 completed.
-        fabric_status: the status of the same call, once completed; 0 is success.
+        fabric_status: status from the same call after completion; 0 is success.
         license_status: as `nvidia-smi -q` prints it, such as "Licensed" or "Unlicensed (Restricted)".
-        uncorrected_ecc: volatile uncorrected errors, since the driver was loaded.
+        uncorrected_ecc: uncorrected errors since the driver was loaded (volatile).
         retired_pages_pending: nvmlDeviceGetRetiredPagesPendingStatus.
         addressing_mode: "HMM", "ATS" or "None".
     """
@@ -89,17 +89,17 @@ class NvmlDevice(FactGroup):
 
 @dataclass(frozen=True)
 class Nvml(FactGroup):
-    """NVML as called in this place, every return code as it was.
+    """NVML called in this place, with every return code.
 
     Attributes:
-        init: return code of nvmlInit_v2. 12 where libnvidia-ml.so.1 cannot be loaded.
-        init_as_root: the same as root, where somebody tried.
-        library: the file that libnvidia-ml.so.1 resolved to; absent where the loader finds none.
+        init: return code of nvmlInit_v2; 12 if libnvidia-ml.so.1 cannot be loaded.
+        init_as_root: the same call as root, if tried.
+        library: the file that libnvidia-ml.so.1 resolved to; absent if the loader finds none.
         cuda_driver_version: nvmlSystemGetCudaDriverVersion_v2, such as 12040.
         device_count: nvmlDeviceGetCount_v2.
-        codes: return code by function, for system calls other than nvmlInit that did not return 0.
-        hangs_at: the call that gave no answer in time; absent where none hung.
-        crashes_at: the call in which the process was ended, and by what: "nvmlInit_v2 (SIGABRT)"; absent where none.
+        codes: return code by function, for failed system-level calls other than nvmlInit.
+        hangs_at: the call that did not return in time; absent if none hung.
+        crashes_at: the call in which the process died, and the signal: "nvmlInit_v2 (SIGABRT)"; absent if none.
     """
 
     init: Fact[int] = UNKNOWN
@@ -116,11 +116,11 @@ class Nvml(FactGroup):
 
 @dataclass(frozen=True)
 class CudaDevice(FactGroup):
-    """One device as CUDA counts them (which need not be NVML's order).
+    """One device in CUDA's order, which may differ from NVML's.
 
     Attributes:
-        context_code: return code of making a context on it; 46 is "busy or unavailable".
-        kernel_code: return code of the first kernel launched on it; 209 is "no kernel image".
+        context_code: return code of creating a context; 46 is "busy or unavailable".
+        kernel_code: return code of the first kernel launch; 209 is "no kernel image".
     """
 
     ordinal: Fact[int] = UNKNOWN
@@ -133,17 +133,17 @@ class CudaDevice(FactGroup):
 
 @dataclass(frozen=True)
 class CudaApi(FactGroup):
-    """The CUDA driver API, and what the CUDA runtime says, as called in this place.
+    """The CUDA driver API and runtime, called in this place.
 
     Attributes:
-        library: the file that libcuda.so.1 resolved to; absent where dlopen fails.
+        library: the file that libcuda.so.1 resolved to; absent if dlopen fails.
         init: return code of cuInit(0).
-        init_without_visible_devices: the same with CUDA_VISIBLE_DEVICES unset, where somebody tried.
-        driver_version: cuDriverGetVersion, such as 12040; 0 where there is no libcuda.
+        init_without_visible_devices: the same call with CUDA_VISIBLE_DEVICES unset, if tried.
+        driver_version: cuDriverGetVersion, such as 12040; 0 without libcuda.
         device_count: cuDeviceGetCount.
         runtime_code: return code of cudaGetDeviceCount (libcudart), such as 35.
-        hangs_at: the call that gave no answer in time; absent where none hung.
-        crashes_at: the call in which the process was ended, and by what: "cuInit (SIGABRT)"; absent where none.
+        hangs_at: the call that did not return in time; absent if none hung.
+        crashes_at: the call in which the process died, and the signal: "cuInit (SIGABRT)"; absent if none.
     """
 
     library: Fact[Library] = UNKNOWN
@@ -159,12 +159,12 @@ class CudaApi(FactGroup):
 
 @dataclass(frozen=True)
 class CompatFolder(FactGroup):
-    """A cuda-compat folder: libraries for forward compatibility.
+    """A cuda-compat folder with forward-compatibility libraries.
 
     Attributes:
         path: such as "/usr/local/cuda-12.4/compat".
         version: of the libcuda in it, such as "550.54.15".
-        driver_branches: branches of the kernel driver that its ELF note says it works on, such as ["535", "525"].
+        driver_branches: kernel driver branches that its ELF note lists as supported, such as ["535", "525"].
     """
 
     path: str
@@ -174,16 +174,16 @@ class CompatFolder(FactGroup):
 
 @dataclass(frozen=True)
 class Loader(FactGroup):
-    """Where the dynamic loader looks. LD_LIBRARY_PATH stands in `env`.
+    """The search path of the dynamic loader. LD_LIBRARY_PATH is in `env`.
 
     Attributes:
-        cache: `ldconfig -p`: soname to paths, in order; only names of NVIDIA's and CUDA's libraries.
-        conf: the files of /etc/ld.so.conf.d that name such folders, and the folders they name.
-        libraries: every libcuda and libnvidia-ml that was found on disk, on the loader's path or not.
+        cache: `ldconfig -p`: soname to paths, in order; only NVIDIA and CUDA libraries.
+        conf: files of /etc/ld.so.conf.d with such folders, and those folders.
+        libraries: every libcuda and libnvidia-ml on disk, on the loader's path or not.
         compat: cuda-compat folders on disk.
         stubs: stub folders on disk, such as "/usr/local/cuda/lib64/stubs".
-        resolves: soname to the path that dlopen takes, null where it fails: {"libcudnn.so.9": null}.
-        ldconfig_helps: after running ldconfig in a copy of this place, the driver's libraries were in the cache.
+        resolves: soname to the path that dlopen loads, null if it fails: {"libcudnn.so.9": null}.
+        ldconfig_helps: running ldconfig in a copy of this place added the driver libraries to the cache.
     """
 
     cache: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
@@ -200,8 +200,8 @@ class Libc(FactGroup):
     """The C library.
 
     Attributes:
-        glibc_loader: path of ld-linux*.so (in a musl image: gcompat brings one); absent where there is none.
-        musl_loader: path of ld-musl-*.so.1; absent where there is none.
+        glibc_loader: path of ld-linux*.so (gcompat provides one in a musl image); absent if none.
+        musl_loader: path of ld-musl-*.so.1; absent if none.
     """
 
     family: Fact[Literal["glibc", "musl"]] = UNKNOWN
@@ -212,12 +212,12 @@ class Libc(FactGroup):
 
 @dataclass(frozen=True)
 class DeviceNode(FactGroup):
-    """A node in /dev.
+    """A device node in /dev.
 
     Attributes:
         mode: octal, such as "0666".
         group: name of the gid, such as "video".
-        open: what open(O_RDWR) said: "ok", or the error's name such as "EPERM" (cgroup) or "EACCES" (mode).
+        open: result of open(O_RDWR): "ok" or an errno name such as "EPERM" (cgroup) or "EACCES" (mode).
     """
 
     major: Fact[int] = UNKNOWN
@@ -231,7 +231,7 @@ class DeviceNode(FactGroup):
 
 @dataclass(frozen=True)
 class User(FactGroup):
-    """Who runs the programs here; `groups` are gids, the primary one with them."""
+    """The user who runs programs here; `groups` are gids, including the primary one."""
 
     uid: Fact[int] = UNKNOWN
     gid: Fact[int] = UNKNOWN
@@ -251,7 +251,7 @@ class OperatingSystem(FactGroup):
 
 @dataclass(frozen=True)
 class Mount(FactGroup):
-    """A line of /proc/self/mountinfo that matters here."""
+    """A relevant line of /proc/self/mountinfo."""
 
     target: str
     source: Fact[str] = UNKNOWN
@@ -261,15 +261,15 @@ class Mount(FactGroup):
 
 @dataclass(frozen=True)
 class Place(FactGroup):
-    """What is seen from one place.
+    """The facts of one place.
 
     Attributes:
-        device_nodes: by path; null where it was looked for and is not there: {"/dev/nvidia-uvm": null}.
-        env: the environment variables that matter (NVIDIA_*, CUDA_*, LD_*, and a few more). What is not in it is unset.
-        paths: what lies at a path that was looked for ("file", "folder", "socket", "-> target"), null for nothing.
+        device_nodes: by path; null for a node that does not exist: {"/dev/nvidia-uvm": null}.
+        env: relevant environment variables (NVIDIA_*, CUDA_*, LD_* and a few more); others are unset.
+        paths: what exists at each examined path ("file", "folder", "socket", "-> target"), null for nothing.
         shm: size of /dev/shm in bytes.
-        cgroup_device_rules: as cgroup v1 lists them ("c 195:* rw"), or what is known of the eBPF program.
-        pythons: Python environments that hold GPU frameworks.
+        cgroup_device_rules: the rules of cgroup v1 ("c 195:* rw"), or known facts about the eBPF program.
+        pythons: Python environments with GPU frameworks.
     """
 
     os: OperatingSystem = OperatingSystem()

@@ -1,4 +1,4 @@
-"""Python environments: what is installed, and what each framework says of the GPU."""
+"""Python environments: installed packages, and what each framework reports about the GPU."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Torch(FactGroup):
         cuda: torch.version.cuda; absent in a CPU build.
         arch_list: torch.cuda.get_arch_list(), such as ["sm_80", "compute_90"].
         cudnn_version: torch.backends.cudnn.version(), such as 90100.
-        error: the exception that importing it or asking for CUDA raised; absent where none was.
+        error: the exception from importing it or querying CUDA; absent if none.
     """
 
     version: Fact[str] = UNKNOWN
@@ -31,9 +31,9 @@ class OnnxRuntime(FactGroup):
     """onnxruntime.
 
     Attributes:
-        available_providers: get_available_providers(): what was built in, not what works.
+        available_providers: get_available_providers(): built-in providers, which may not work.
         session_providers: session.get_providers() of a real session.
-        missing_libraries: sonames that libonnxruntime_providers_cuda.so needs and the loader does not find.
+        missing_libraries: sonames needed by libonnxruntime_providers_cuda.so that the loader does not find.
     """
 
     version: Fact[str] = UNKNOWN
@@ -49,8 +49,8 @@ class TensorFlow(FactGroup):
 
     Attributes:
         cuda_version: tf.sysconfig.get_build_info(); absent in a CPU build. cudnn_version likewise.
-        gpus: how many tf.config.list_physical_devices("GPU") lists.
-        missing_libraries: sonames that it cannot dlopen.
+        gpus: number of devices in tf.config.list_physical_devices("GPU").
+        missing_libraries: sonames that it cannot load with dlopen.
     """
 
     version: Fact[str] = UNKNOWN
@@ -63,7 +63,7 @@ class TensorFlow(FactGroup):
 
 @dataclass(frozen=True)
 class Jax(FactGroup):
-    """jax; its plug-ins stand in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin).
+    """jax; its plugins are in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin).
 
     Attributes:
         backend: jax.default_backend(): "cpu" or "gpu".
@@ -77,7 +77,7 @@ class Jax(FactGroup):
 
 @dataclass(frozen=True)
 class Cupy(FactGroup):
-    """cupy; `cuda` is the CUDA that it was built with, such as "12.8"."""
+    """cupy; `cuda` is the CUDA version it was built with, such as "12.8"."""
 
     version: Fact[str] = UNKNOWN
     cuda: Fact[str] = UNKNOWN
@@ -86,7 +86,7 @@ class Cupy(FactGroup):
 
 @dataclass(frozen=True)
 class Triton(FactGroup):
-    """triton; `error` is what compiling a first kernel raised; absent where it worked."""
+    """triton; `error` is the exception from compiling a first kernel, absent if it worked."""
 
     version: Fact[str] = UNKNOWN
     error: Fact[str] = UNKNOWN
@@ -98,10 +98,10 @@ class PythonEnvironment(FactGroup):
 
     Attributes:
         prefix: sys.prefix, such as "/opt/venv".
-        distributions: name to version, of the frameworks and of everything named nvidia-* or jax-*: those that
-            matter; what is not in it is not installed.
-        missing: libraries of wheels that do not resolve: {"libcusparse.so.12": ["libnvJitLink.so.12"]}.
-        loaded: CUDA libraries by soname, with the file that a process which imported the framework mapped.
+        distributions: name to version, for the frameworks and all nvidia-* and jax-* distributions; others are
+            not installed.
+        missing: libraries in wheels with unresolved dependencies: {"libcusparse.so.12": ["libnvJitLink.so.12"]}.
+        loaded: CUDA libraries by soname, with the file mapped into a process that imported the framework.
     """
 
     prefix: Fact[str] = UNKNOWN

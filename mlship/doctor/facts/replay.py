@@ -1,4 +1,4 @@
-"""Reading a facts file that somebody recorded or wrote by hand: whatever is in it, the answer is facts or one error."""
+"""Read a facts file, recorded or hand-written. Any content gives facts or one error."""
 
 import json
 from dataclasses import fields
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SIZE_LIMIT = 20_000_000
-_HINT = "docs/doctor-facts.md describes the format, `mlship doctor --facts-schema` prints its JSON schema"
+_HINT = "see docs/doctor-facts.md for the format, or run `mlship doctor --facts-schema` for its JSON schema"
 _NOT_ABOUT_THE_VALUE = {"dataclass_type", "needs_python_object", "none_required"}
 _SHOWN = 3
-# Groups that a writer may call absent as a whole. Without a container or an image in question, nothing is known of it.
+# Groups that a file may declare absent as a whole. An absent container or image leaves its facts unknown.
 _CAN_BE_ABSENT: dict[str, tuple[str, ...]] = {
     "kernel.nvidia": tuple(field.name for field in fields(ProcDriver)),
     "host.packages": tuple(field.name for field in fields(Packages)),
@@ -33,10 +33,10 @@ _CAN_BE_ABSENT: dict[str, tuple[str, ...]] = {
 
 
 def read_facts(path: Path) -> Facts:
-    """The facts of a file.
+    """Read the facts of a file.
 
     Raises:
-        UsageError: it cannot be read, is too large, is no facts file, or one of another schema.
+        UsageError: the file is unreadable, too large, not a facts file, or of another schema version.
     """
     try:
         with path.open("rb") as file:  # bounded, whatever it is: a pipe has no size
@@ -44,36 +44,36 @@ def read_facts(path: Path) -> Facts:
         text = data.decode()
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be read: {error.strerror}", hint="check the path and its permissions"
+            f"cannot read `{path}`: {error.strerror}", hint="check the path and its permissions"
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text, so it is no facts file", hint=_HINT) from error
+        raise UsageError(f"`{path}` is not a facts file: not UTF-8 text", hint=_HINT) from error
     if len(data) > SIZE_LIMIT:
         raise UsageError(
-            f"{path} is larger than {SIZE_LIMIT // 1_000_000} MB, so it is no facts file",
+            f"`{path}` is not a facts file: larger than {SIZE_LIMIT // 1_000_000} MB",
             hint="record it again: `mlship doctor --record facts.json`",
         )
     return parse_facts(text, str(path))
 
 
 def parse_facts(text: str, name: str) -> Facts:
-    """The facts in a text.
+    """Parse the text of a facts file.
 
     Args:
-        name: of the file, for messages.
+        name: file name for messages.
 
     Raises:
-        UsageError: as `read_facts`.
+        UsageError: as for `read_facts`.
     """
     plain = _check_schema(text, name)
     try:
         return adapter().validate_json(json.dumps(plain) if _absent_groups(plain) else text, strict=True)
     except ValidationError as error:
-        raise UsageError(f"{name} is not a facts file: {_first_slips(error, text)}", hint=_HINT) from error
+        raise UsageError(f"`{name}` is not a facts file: {_first_errors(error, text)}", hint=_HINT) from error
 
 
 def _absent_groups(plain: dict[str, object]) -> bool:
-    """Null for a whole group says that none of it is there; True where there was one, and it was written out."""
+    """Expand null for a whole group to null for each of its facts; True if there was one."""
     found = False
     for path, names in _CAN_BE_ABSENT.items():
         *parents, last = path.split(".")
@@ -87,43 +87,45 @@ def _absent_groups(plain: dict[str, object]) -> bool:
 
 
 def _check_schema(text: str, name: str) -> dict[str, object]:
-    """The number comes first: a newer file has keys that this mlship does not know."""
+    """Check the version first: a newer file may have unknown keys."""
     try:
         plain: object = json.loads(text)
     except RecursionError as error:
-        raise UsageError(f"{name} is not a facts file: it is nested too deeply", hint=_HINT) from error
+        raise UsageError(f"`{name}` is not a facts file: nested too deeply", hint=_HINT) from error
     except ValueError as error:
-        raise UsageError(f"{name} is not JSON: {error}", hint="record it again; it may be cut off") from error
+        raise UsageError(
+            f"`{name}` is not valid JSON: {error}", hint="record it again: the file may be truncated"
+        ) from error
     if not isinstance(plain, dict) or "schema" not in plain:
-        raise UsageError(f'{name} is not a facts file: it has no "schema"', hint=_HINT)
+        raise UsageError(f'`{name}` is not a facts file: no key "schema"', hint=_HINT)
     schema: object = plain["schema"]
     if schema != SCHEMA:
         raise UsageError(
-            f"{name} was written by another mlship (facts schema {str(schema)[:40]}, known: {SCHEMA})",
-            hint="update mlship, or record the facts again with this one",
+            f"unsupported facts schema {str(schema)[:40]} in `{name}` (expected {SCHEMA})",
+            hint="update mlship, or record the facts again with this version",
         )
     return plain
 
 
-def _first_slips(error: ValidationError, text: str) -> str:
-    """Where the file is wrong, as its writer would say it; the first few."""
+def _first_errors(error: ValidationError, text: str) -> str:
+    """The first few errors in the file, each with its key."""
     plain: object = json.loads(text)
-    slips: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for detail in error.errors(include_url=False, include_input=False):
         if detail["type"] not in _NOT_ABOUT_THE_VALUE and "Unreadable" not in detail["loc"]:
-            slips[_slip(detail, plain)] = None
-    shown = list(slips)[:_SHOWN] or [_slip(error.errors()[0], plain)]
-    return "; ".join(shown) + (f"; and {len(slips) - _SHOWN} more" if len(slips) > _SHOWN else "")
+            texts[_error_text(detail, plain)] = None
+    shown = list(texts)[:_SHOWN] or [_error_text(error.errors()[0], plain)]
+    return "; ".join(shown) + (f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")
 
 
-def _slip(detail: "ErrorDetails", plain: object) -> str:
-    where = _place(detail["loc"], plain)
-    what = "there is no such key" if detail["type"] == "unexpected_keyword_argument" else detail["msg"]
+def _error_text(detail: "ErrorDetails", plain: object) -> str:
+    where = _path_of(detail["loc"], plain)
+    what = "unknown key" if detail["type"] == "unexpected_keyword_argument" else detail["msg"]
     return f"{where}: {what[0].lower()}{what[1:200]}"
 
 
-def _place(loc: tuple[int | str, ...], plain: object) -> str:
-    """The branches of unions are named too; only what is really in the file is a place in it."""
+def _path_of(loc: tuple[int | str, ...], plain: object) -> str:
+    """The path in the file; pydantic also names branches of unions, which are skipped."""
     parts: list[str] = []
     for part in loc:
         found, inside = _step(plain, part)

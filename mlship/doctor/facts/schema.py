@@ -1,4 +1,4 @@
-"""The JSON schema of a facts file, and the tables of its page, both from the dataclasses and their docstrings."""
+"""The JSON schema of a facts file and the tables of its documentation, generated from the dataclasses."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Json = dict[str, object]
 
 
 class _Quiet(GenerateJsonSchema):
-    """The default of nearly everything is "unknown", which has no form in JSON: not worth a warning."""
+    """Suppress warnings about the default "unknown", which has no JSON form."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012  as the base class declares it
         "skipped-choice",
@@ -22,7 +22,7 @@ class _Quiet(GenerateJsonSchema):
 
 
 def json_schema() -> Json:
-    """The schema, each key described by its line in the docstring of its group."""
+    """The schema, with descriptions from the docstrings of the groups."""
     schema: Json = TypeAdapter(Facts).json_schema(schema_generator=_Quiet)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Facts of mlship doctor"
@@ -34,7 +34,7 @@ def json_schema() -> Json:
 
 
 def tables() -> str:
-    """Markdown: one table a group, in the order in which a reader meets them."""
+    """Markdown with one table per group."""
     schema = json_schema()
     lines: list[str] = []
     for name, group in (("Facts", schema), *sorted(_groups(schema).items())):
@@ -58,7 +58,7 @@ def _row(key: str, value: Json) -> str:
 
 
 def _types(value: Json) -> Iterator[str]:
-    """What the value can be; null and unreadable are left out, since nearly every one can be that."""
+    """Possible types of the value, without null and unreadable, which are nearly always possible."""
     options = value.get("anyOf")
     for option in options if isinstance(options, list) else [value]:
         kind = _type(option) if isinstance(option, dict) else ""
@@ -91,7 +91,7 @@ def _properties(group: Json) -> dict[str, Json]:
 
 
 def _describe(group: Json, *, inherited: str) -> None:
-    """Move the lines of "Attributes:" to the keys that they describe; a place's keys are described there."""
+    """Move the lines of "Attributes:" to the keys that they describe."""
     head, _, attributes = str(group.get("description", "")).partition("Attributes:")
     group["description"] = " ".join(head.split())
     described = dict((*_attributes(inherited.partition("Attributes:")[2]), *_attributes(attributes)))
@@ -102,7 +102,7 @@ def _describe(group: Json, *, inherited: str) -> None:
 
 
 def _attributes(text: str) -> Iterator[tuple[str, str]]:
-    """`name: text`, the text going on over further indented lines; `a, b: text` describes both."""
+    """Parse `name: text` with indented continuation lines; `a, b: text` describes both."""
     for entry in re.split(r"\n(?=\s{0,4}\w[\w, ]*: )", text):
         names, colon, meaning = " ".join(entry.split()).partition(": ")
         if colon:

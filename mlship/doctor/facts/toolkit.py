@@ -1,4 +1,4 @@
-"""NVIDIA Container Toolkit and CDI, as installed and configured on the host."""
+"""NVIDIA Container Toolkit and CDI on the host."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class ToolkitConfig(FactGroup):
-    """config.toml of the toolkit; what it does not set is null.
+    """config.toml of the toolkit; unset keys are null.
 
     Attributes:
         path: such as "/etc/nvidia-container-runtime/config.toml".
@@ -15,7 +15,7 @@ class ToolkitConfig(FactGroup):
         no_cgroups: nvidia-container-cli.no-cgroups.
         ldconfig: nvidia-container-cli.ldconfig, such as "@/sbin/ldconfig.real".
         root: nvidia-container-cli.root, such as "/run/nvidia/driver".
-        supported_driver_capabilities: as it stands there, such as "compute,utility".
+        supported_driver_capabilities: as written, such as "compute,utility".
         cdi_spec_dirs: nvidia-container-runtime.modes.cdi.spec-dirs.
         cuda_compat_mode: nvidia-container-runtime.modes.legacy.cuda-compat-mode.
     """
@@ -43,11 +43,11 @@ class Toolkit(FactGroup):
     """The toolkit.
 
     Attributes:
-        version: `nvidia-ctk --version`; absent where there is no nvidia-ctk.
-        cli_version: `nvidia-container-cli --version` (libnvidia-container); absent where there is none.
-        binaries: path by name, null where it is not on PATH: {"nvidia-container-runtime-hook": null}.
-        installed_at: when nvidia-container-runtime-hook or nvidia-cdi-hook was written, the newer; ISO 8601, UTC.
-        config: absent where there is no config.toml.
+        version: `nvidia-ctk --version`; absent without nvidia-ctk.
+        cli_version: `nvidia-container-cli --version` (libnvidia-container); absent if not installed.
+        binaries: path by name, null if not on PATH: {"nvidia-container-runtime-hook": null}.
+        installed_at: the later modification time of nvidia-container-runtime-hook and nvidia-cdi-hook; ISO 8601, UTC.
+        config: absent without config.toml.
         log: lines of its log, such as "Auto-detected mode as 'legacy'".
     """
 
@@ -65,14 +65,14 @@ class CdiSpec(FactGroup):
 
     Attributes:
         kind: such as "nvidia.com/gpu".
-        devices: names it defines, such as ["0", "all"].
-        driver_versions: that its mounts and hooks name, such as ["550.54.15"].
-        device_nodes: paths of containerEdits.deviceNodes, of the whole file.
-        missing: host paths it names (nodes, mounts, programs of hooks) that do not exist.
-        mode: of the file, octal such as "0600".
-        readable: the user who starts containers can read it.
+        devices: defined names, such as ["0", "all"].
+        driver_versions: versions in its mounts and hooks, such as ["550.54.15"].
+        device_nodes: paths of containerEdits.deviceNodes in the whole file.
+        missing: host paths (nodes, mounts, hook programs) that do not exist.
+        mode: file mode in octal, such as "0600".
+        readable: readable by the user who starts containers.
         written_at: ISO 8601, UTC.
-        error: why it cannot be parsed; absent where it can.
+        error: the parse error; absent if the file is valid.
     """
 
     path: str
@@ -93,7 +93,7 @@ class Cdi(FactGroup):
     """CDI.
 
     Attributes:
-        specs: in every folder where one is looked for; [] where there are none.
+        specs: from all CDI folders; [] if there are none.
         listed: `nvidia-ctk cdi list`, such as ["nvidia.com/gpu=all"].
     """
 
