@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, Where
 from mlship.doctor.rules import RULES
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, rule_texts
 from mlship.doctor.symptoms import Symptom, symptoms
 from mlship.doctor.unreadable import Limit, limits
 from mlship.doctor.views import fact_at, gpu_is_known_absent
@@ -82,9 +82,9 @@ class Diagnosis:
 
 def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     """What ails this host, this container, or this image on this host."""
-    found, bugs = _look(facts, rules)
+    found, bugs = findings(facts, rules)
     seen = symptoms(facts)
-    causes = _causes(found, seen, {rule.id: rule for rule in rules})
+    causes = _causes(found, seen)
     explained = {symptom for cause in causes for symptom in cause.symptoms}
     unexplained = tuple(Unexplained(symptom, deciders(symptom.id)) for symptom in seen if symptom not in explained)
     healthy = checks(facts)
@@ -101,7 +101,8 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     )
 
 
-def _look(facts: Facts, rules: tuple[Rule, ...]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """What the rules found, lowest layer first, without what a better answer excludes; and the rules that crashed."""
     found: list[Finding] = []
     bugs: list[str] = []
     for rule in rules:
@@ -111,37 +112,42 @@ def _look(facts: Facts, rules: tuple[Rule, ...]) -> tuple[tuple[Finding, ...], t
             bugs.append(f"a bug in mlship's rule {rule.id}: {type(error).__name__}: {error}")
         else:
             found += [finding] if finding else []
-    return tuple(sorted(found, key=lambda item: (LAYERS.index(item.layer), item.id))), tuple(bugs)
+    excluded = {name for finding in found for name in rule_texts()[finding.id].excludes}
+    kept = (finding for finding in found if finding.id not in excluded)
+    return tuple(sorted(kept, key=lambda item: (LAYERS.index(item.layer), item.id))), tuple(bugs)
 
 
-def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> tuple[RootCause, ...]:
+def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> tuple[RootCause, ...]:
     """The findings that no other one explains, each with all that follows from it, directly or not."""
     roots = [
         finding
         for position, finding in enumerate(found)
         if not any(
-            _explains(rules, other, finding) and (not _explains(rules, finding, other) or before < position)
+            _explains(other, finding) and (not _explains(finding, other) or before < position)
             for before, other in enumerate(found)
             if other is not finding
         )
     ]
-    return tuple(_cause(root, found, seen, rules) for root in roots)
+    return tuple(_cause(root, found, seen) for root in roots)
 
 
-def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...], rules: dict[str, Rule]) -> RootCause:
+def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> RootCause:
     below = [root]
     for finding in below:  # grows as it goes: what follows from what follows
-        below += [other for other in found if other not in below and _explains(rules, finding, other)]
+        below += [other for other in found if other not in below and _explains(finding, other)]
     explained = tuple(
         symptom
         for symptom in seen
-        if any(_covers(cause.where, symptom.where) and _fits(rules[cause.id].explains, symptom.id) for cause in below)
+        if any(
+            _covers(cause.where, symptom.where) and _fits(rule_texts()[cause.id].explains, symptom.id)
+            for cause in below
+        )
     )
     return RootCause(root, tuple(below[1:]), explained)
 
 
-def _explains(rules: dict[str, Rule], cause: Finding, other: Finding) -> bool:
-    return _covers(cause.where, other.where) and _fits(rules[cause.id].explains, other.id)
+def _explains(cause: Finding, other: Finding) -> bool:
+    return _covers(cause.where, other.where) and _fits(rule_texts()[cause.id].explains, other.id)
 
 
 def _covers(cause: Where, other: Where) -> bool:
@@ -163,9 +169,9 @@ def _verdict(facts: Facts, *, problem: bool, looked: bool) -> HostHealth:
 
 def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
     if any(finding.id == rule.id for finding in found):
-        return Examined(rule.id, rule.title, "found")
-    lacking = [path for path in rule.needs if not _has(facts, path)]
-    return Examined(rule.id, rule.title, "not looked" if lacking else "fine", ", ".join(lacking))
+        return Examined(rule.id, rule.text.title, "found")
+    lacking = [path for path in rule.text.needs if not _has(facts, path)]
+    return Examined(rule.id, rule.text.title, "not looked" if lacking else "fine", ", ".join(lacking))
 
 
 def _has(facts: Facts, path: str) -> bool:

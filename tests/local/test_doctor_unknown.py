@@ -22,7 +22,7 @@ BY_ID = {rule.id: rule for rule in RULES}
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_silent_without_each_fact_that_it_needs(rule: Rule) -> None:
     fired = [name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)]
-    for name, path in itertools.product(fired, rule.needs):
+    for name, path in itertools.product(fired, rule.text.needs):
         facts = hosts()[name]
         for one, where in itertools.product(path.split(" | "), ("host", "container")):
             facts = without(facts, one.replace("place.", f"{where}.", 1))
@@ -47,7 +47,7 @@ def test_no_host_breaks_it_or_gets_two_causes_that_cannot_both_be(facts: Facts) 
     assert not diagnosis.bugs
     found = {finding.id for cause in diagnosis.causes for finding in (cause.finding, *cause.findings)}
     for name in found:
-        assert not found & set(BY_ID[name].rivals), f"{name} beside its rival"
+        assert not found & set(BY_ID[name].text.excludes), f"{name} beside a rule that it excludes"
     assert (diagnosis.verdict == "problem") is bool(diagnosis.causes or diagnosis.unexplained)
     assert diagnosis_text(diagnosis, verbose=True)
     assert to_json(diagnosis)

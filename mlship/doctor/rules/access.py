@@ -9,11 +9,9 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.rules.docker import LostAfterReload, NoCgroupsAsRoot
 from mlship.doctor.views import is_wsl, places
 from mlship.driver import codes
 
-_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 # Name in /proc/devices, by the beginning of the node's path; the first that fits.
 _MAJORS = (
     ("/dev/nvidia-uvm", ("nvidia-uvm",)),
@@ -48,27 +46,11 @@ def _nodes(place: Place) -> tuple[tuple[str, DeviceNode], ...]:
 
 class DeniedByCgroup(Rule):
     id = "device-cgroup-denies-node"
-    layer = "engine"
-    title = "The container's device cgroup denies a node of the GPU"
-    source = (
-        "Linux kernel documentation: device controller of cgroup v1 and v2",
-        "Proxmox and LXC: lxc.cgroup2.devices.allow",
-        "Docker: --device and --device-cgroup-rule",
-    )
-    story = (
-        "A node that was brought into a container by a bind mount, or by mknod, is visible and may not be opened: the "
-        "cgroup allows devices by number, and nobody allowed this one. open() fails with EPERM for root as well. The "
-        "numbers of /dev/nvidia-uvm and /dev/nvidia-caps are dynamic, so rules with fixed numbers age."
-    )
-    needs = ("container.device_nodes", "container.nvml.init | container.cuda.init")
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         box, failing = facts.container, _fails(facts.container)
         denied = [(path, one) for path, one in _nodes(box) if known(one.open) == "EPERM"]
         if not denied or failing is None or works(facts) or known(facts.host.nvml.init) != 0:
-            return None
-        if LostAfterReload().look(facts) or NoCgroupsAsRoot().look(facts):
             return None
         name, code = failing
         by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
@@ -112,16 +94,6 @@ class DeniedByCgroup(Rule):
 
 class OtherMajor(Rule):
     id = "device-node-of-another-major"
-    layer = "driver user space"
-    title = "A device node has a number that the driver no longer has"
-    source = ("Linux: /proc/devices", "NVIDIA Container Toolkit, udev rules: nodes are made by user space")
-    story = (
-        "The numbers of /dev/nvidia-uvm and /dev/nvidia-caps are given out when the module is loaded, and differ from "
-        "one start to the next. A node that outlived that (made by mknod in a container, in an image, or written "
-        "into a CDI specification) belongs to nobody, or to another driver: CUDA fails with 999."
-    )
-    needs = ("kernel.proc_devices", "place.device_nodes", "place.nvml.init | place.cuda.init")
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
@@ -181,19 +153,6 @@ class OtherMajor(Rule):
 
 class SelinuxDenies(Rule):
     id = "selinux-denies-device-nodes"
-    layer = "engine"
-    title = "SELinux keeps the container from the GPU's nodes"
-    source = (
-        "NVIDIA Container Toolkit, CDI with podman: --security-opt=label=disable",
-        "container-selinux: the boolean container_use_devices",
-    )
-    story = (
-        "With SELinux enforcing, a container's processes may open only devices of certain types. The GPU's nodes are "
-        "not of them unless the boolean container_use_devices is on. open() fails with EACCES although the node's "
-        "mode allows it to everybody, and the audit log says denied."
-    )
-    needs = ("host.selinux", "container.nvml.init | container.cuda.init")
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         selinux, box, failing = known(facts.host.selinux), facts.container, _fails(facts.container)

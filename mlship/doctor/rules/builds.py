@@ -29,18 +29,6 @@ def _healthy(where: Where, place: Place) -> tuple[Evidence, ...]:
 
 class CpuTorch(Rule):
     id = "cpu-only-torch"
-    layer = "framework"
-    title = "torch was installed as a build without CUDA"
-    source = (
-        "pytorch/test-infra, the cpu index of its build matrix",
-        "'Torch not compiled with CUDA enabled' after pip install --upgrade",
-    )
-    story = (
-        "The resolver took a build for the CPU: from the cpu index, from a second index in uv or pip, from a lock, or "
-        "since PyPI has none with CUDA for this platform. The GPU may be well, and torch never looks for it."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = ("torch", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
@@ -81,15 +69,6 @@ class CpuTorch(Rule):
 
 class CpuOnnxRuntime(Rule):
     id = "cpu-only-onnxruntime"
-    layer = "framework"
-    title = "The onnxruntime in use is the one for the CPU"
-    source = ("onnxruntime.ai, installation: onnxruntime and onnxruntime-gpu, one of them only",)
-    story = (
-        "onnxruntime and onnxruntime-gpu install the same files. Where a dependency brings the first beside the "
-        "second, the one that was installed last wins, and the CUDA provider may be gone."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = ("onnxruntime", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
@@ -125,15 +104,6 @@ class CpuOnnxRuntime(Rule):
 
 class JaxWithoutPlugin(Rule):
     id = "jax-cpu-only-jaxlib"
-    layer = "framework"
-    title = "jax has no CUDA plug-in that fits it"
-    source = ("jax docs/installation.md", "jax-ml/jax#29068")
-    story = (
-        "jaxlib holds no CUDA code. It comes with the plug-in that jax[cuda12] or jax[cuda13] installs; where that is "
-        "missing or of another release than jaxlib, jax runs on the CPU and says that a CUDA-enabled jaxlib is missing."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = ("jax", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):

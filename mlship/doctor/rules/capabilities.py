@@ -13,8 +13,6 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_tegra, is_wsl, node, places
 from mlship.driver import codes
 
-_NO_GPU = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
-_DOCS = "NVIDIA Container Toolkit, specialized configurations with Docker"
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
 _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
@@ -27,18 +25,6 @@ def _tokens(text: str) -> tuple[str, ...]:
 
 class VisibleDevicesUnset(Rule):
     id = "visible-devices-unset-plain-image"
-    layer = "engine"
-    title = "The nvidia runtime was used, and NVIDIA_VISIBLE_DEVICES names no GPU"
-    source = (
-        *(_DOCS, "nvidia-container-toolkit internal/config/image/cuda_image.go", "NVIDIA/nvidia-container-toolkit#718"),
-    )
-    story = (
-        "Without NVIDIA_VISIBLE_DEVICES, or with it empty or `void`, the nvidia runtime does what runc does. Images "
-        "made from nvidia/cuda set the variable; python:*-slim and other plain images do not."
-    )
-    needs = ("container.env | image.env", "container.host_config.runtime | host.docker.default_runtime")
-    explains = ("nvml.*", *_NO_GPU, "message.no-nvidia-smi")
-    rivals = ("visible-devices-none",)
 
     def look(self, facts: Facts) -> Finding | None:
         box, env = facts.container, environment(facts)
@@ -80,16 +66,6 @@ class VisibleDevicesUnset(Rule):
 
 class VisibleDevicesNone(Rule):
     id = "visible-devices-none"
-    layer = "engine"
-    title = "NVIDIA_VISIBLE_DEVICES=none: the driver's libraries, and no GPU"
-    source = (_DOCS, "NVIDIA Container Toolkit 1.18.2 release notes")
-    story = (
-        "`none` mounts the driver's libraries and gives no device. NVML starts and counts no GPU, CUDA returns 100. "
-        "The hardware is well."
-    )
-    needs = ("container.env", "container.cuda.init | container.nvml.device_count | container.device_nodes")
-    explains = ("nvml.*", *_NO_GPU, "message.no-nvidia-smi")
-    rivals = ("visible-devices-unset-plain-image",)
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
@@ -114,15 +90,6 @@ class VisibleDevicesNone(Rule):
 
 class WithoutCompute(Rule):
     id = "driver-capabilities-without-compute"
-    layer = "engine"
-    title = "NVIDIA_DRIVER_CAPABILITIES lacks compute, so there is no libcuda"
-    source = (_DOCS, "NVIDIA/nvidia-container-toolkit#155")
-    story = (
-        "Only the groups of libraries that are named are mounted. NVML belongs to `utility`, libcuda to `compute`: "
-        "nvidia-smi works and shows CUDA Version: N/A, and CUDA programs find no libcuda.so.1."
-    )
-    needs = ("container.env", "container.cuda.library")
-    explains = ("nvml.init=12", *_NO_GPU)
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
@@ -156,15 +123,6 @@ class WithoutCompute(Rule):
 
 class UnsupportedCapability(Rule):
     id = "unsupported-capability-in-env"
-    layer = "toolkit"
-    title = "NVIDIA_DRIVER_CAPABILITIES names what the toolkit does not take"
-    source = ("nvidia-container-toolkit cmd/nvidia-container-runtime-hook/container_config.go",)
-    story = (
-        "The legacy hook refuses a name outside supported-driver-capabilities of its config.toml: a slip such as "
-        "`gpu`, or a list that the administrator made shorter. With CDI the variable is not checked."
-    )
-    needs = ("container.env | image.env",)
-    explains = ("message.unsupported-capabilities", "message.nvidia-container-cli", "cuda.library", "nvml.init=12")
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, "unsupported capabilities found")
@@ -209,19 +167,6 @@ class UnsupportedCapability(Rule):
 
 class CudaVisibleDevices(Rule):
     id = "cuda-visible-devices-empty-or-invalid"
-    layer = "framework"
-    title = "CUDA_VISIBLE_DEVICES hides the GPUs"
-    source = (
-        *("ray-project/ray#3265", "Ollama docs/gpu.mdx", "pytorch/pytorch#1040"),
-        "CUDA C++ Programming Guide, environment variables",
-    )
-    story = (
-        "CUDA, and not NVML, filters devices by this variable, and the list ends at the first entry that names no "
-        "device: empty or -1 hides all of them. nvidia-smi shows the GPUs all the same. Indices are those of the "
-        "container, in CUDA's order, which is not that of nvidia-smi."
-    )
-    needs = ("place.env", "place.cuda.init | place.cuda.device_count")
-    explains = ("cuda.init=100", "cuda.init=101", "cuda.runtime=100", "torch", "onnxruntime", "tensorflow", "jax")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):

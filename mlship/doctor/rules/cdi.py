@@ -14,7 +14,6 @@ from mlship.doctor.versions import same
 from mlship.doctor.views import node
 from mlship.driver import codes
 
-_CUDA = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
 _UNRESOLVABLE = r"unresolvable CDI devices|could not select device driver .cdi."
 
@@ -42,22 +41,6 @@ def _is_shadowed(facts: Facts, spec: CdiSpec) -> bool:
 
 class StaleSpec(Rule):
     id = "cdi-spec-stale-after-driver-upgrade"
-    layer = "toolkit"
-    title = "The CDI specification was written for another driver"
-    source = (
-        *(
-            "Igalia/webkit-container-sdk#23",
-            "NVIDIA/nvidia-container-toolkit#692",
-            "podman-container-tools/podman#26233",
-        ),
-        *("NVIDIA/nvidia-container-toolkit#856", "NVIDIA Container Toolkit, CDI: the refresh service since 1.18"),
-    )
-    story = (
-        "A specification made by hand names the driver's libraries with their version. After an upgrade those files "
-        "are gone: every container made from it fails to start, or gets libraries that do not fit the module."
-    )
-    needs = ("host.cdi.specs",)
-    explains = ("nvml.init=12", "nvml.init=18", *_CUDA, "message.missing-file", "message.unresolvable-cdi")
 
     def look(self, facts: Facts) -> Finding | None:
         if works(facts) or not self._is_used(facts):
@@ -111,18 +94,6 @@ class StaleSpec(Rule):
 
 class UnresolvableDevice(Rule):
     id = "cdi-device-unresolvable"
-    layer = "toolkit"
-    title = "The engine finds no CDI specification that defines the device asked for"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#146", "NVIDIA/nvidia-container-toolkit#434", "NixOS/nixpkgs#420638"),
-        *("NVIDIA/nvidia-container-toolkit#1239", "warmshao/FasterLivePortrait#116", "NVIDIA/gpu-operator#531"),
-    )
-    story = (
-        "A CDI name such as nvidia.com/gpu=all is looked up in specification files. The file may not have been made, "
-        "may lie where this engine does not look, may not be readable for the user, or defines other names."
-    )
-    needs = ("container.host_config.cdi_devices | messages | container.error", "host.cdi.specs")
-    explains = ("message.unresolvable-cdi", "message.could-not-select-device-driver")
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _UNRESOLVABLE)
@@ -157,18 +128,6 @@ class UnresolvableDevice(Rule):
 
 class LegacyToCdi(Rule):
     id = "ctk-1-18-legacy-to-cdi-regression"
-    layer = "toolkit"
-    title = "CUDA fails in containers that get the GPU by CDI (999)"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#1456", "NVIDIA/nvidia-container-toolkit#1743"),
-        "NVIDIA/nvidia-container-toolkit#1967 (its cause is not confirmed)",
-    )
-    story = (
-        "Toolkit 1.18 and newer, and Docker 29.2 and newer, give containers the GPU by CDI where the legacy hook did "
-        "it before. The two do not give quite the same nodes and libraries; there is more than one cause."
-    )
-    needs = ("container.cuda.init", "host.toolkit.version | host.docker.version")
-    explains = ("cuda.init=999", "cuda.runtime=*", "cuda.context=*", "torch", "onnxruntime", "tensorflow", "jax")
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container

@@ -10,7 +10,6 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import node
 
-_NO_GPU = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.no-nvidia-smi")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
 _SHM_SAID = r"(?i)out of shared memory|insufficient shared memory|bus error.*worker|/dev/shm/nccl|shared memory.*limit"
 _SHM_DEFAULT = 64 * 1024**2
@@ -19,16 +18,6 @@ _TEGRA_NODES = ("/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvmap", "/dev/n
 
 class JetsonRuntime(Rule):
     id = "jetson-gpus-flag-without-runtime"
-    layer = "engine"
-    title = "On Jetson, the container was started without the nvidia runtime"
-    source = (*("flashrt-project/FlashRT#7", "NVIDIA-ISAAC-ROS/isaac_ros_common#29", "dusty-nv/jetson-containers#125"),)
-    story = (
-        "On Jetson, devices and libraries come from the lists in host-files-for-container.d, which only the nvidia "
-        "runtime reads. --gpus all with runc gives nothing. Older Jetsons have neither nvidia-smi nor NVML: that they "
-        "are missing says nothing about the driver."
-    )
-    needs = ("host.tegra", "container.host_config.runtime | host.docker.default_runtime")
-    explains = _NO_GPU
 
     def look(self, facts: Facts) -> Finding | None:
         box, tegra, used = facts.container, known(facts.host.tegra), runtime(facts)
@@ -65,15 +54,6 @@ class JetsonRuntime(Rule):
 
 class WrongArchitecture(Rule):
     id = "wrong-arch-image"
-    layer = "image"
-    title = "The image is for another processor"
-    source = ("dusty-nv/jetson-containers#125",)
-    story = (
-        "With qemu registered, an image for another processor starts and is emulated; the host's driver libraries "
-        "cannot be used in it. Without qemu it ends with 'exec format error'. Images for Jetson (l4t) are arm64 only."
-    )
-    needs = ("host.os.arch", "image.architecture | container.platform")
-    explains = (*_NO_GPU, "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         platform = known(facts.container.platform) or ""
@@ -115,17 +95,6 @@ class WrongArchitecture(Rule):
 
 class SmallShm(Rule):
     id = "shm-exhausted"
-    layer = "engine"
-    title = "The container has too little shared memory"
-    source = (
-        *("pytorch/pytorch#5040", "nianticlabs/simplerecon#3", "bytedance/Protenix#2", "open-mmlab/mmdetection#1997"),
-    )
-    story = (
-        "Docker gives a container 64 MiB of shared memory. The workers of a DataLoader, and NCCL, pass data through "
-        "it; when it is full they end with a bus error. Neither the GPU's memory nor the host's is short."
-    )
-    needs = ("messages | container.error",)
-    explains = ("message.shared-memory",)
 
     def look(self, facts: Facts) -> Finding | None:
         line, box = said(facts, _SHM_SAID), facts.container

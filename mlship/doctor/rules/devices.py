@@ -8,7 +8,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_wsl, log_line, node, places, spec_without_uvm
+from mlship.doctor.views import is_wsl, log_line, node, places
 from mlship.driver import codes
 
 _UVM = "/dev/nvidia-uvm"
@@ -18,25 +18,14 @@ _UPDATE_GRUB = {
     "zypper": "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
     "pacman": "sudo grub-mkconfig -o /boot/grub/grub.cfg",
 }
-_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
 
 class NoUvmNode(Rule):
     id = "nvidia-uvm-node-missing"
-    layer = "driver user space"
-    title = "/dev/nvidia-uvm is missing"
-    source = ("Ollama docs/troubleshooting.mdx", "NVIDIA/nvidia-container-toolkit#50")
-    story = (
-        "CUDA needs the UVM module and its node; NVML and nvidia-smi do not, so they work and CUDA fails with 999. "
-        "Nodes are made on demand by user space: loading the module does not make them."
-    )
-    needs = ("place.cuda.init", "place.device_nodes")
-    explains = ("cuda.init=*", "cuda.runtime=*", "cuda.context=*", "torch", "onnxruntime", "tensorflow", "jax")
-    rivals = ("cdi-spec-without-uvm",)
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
-            if self._fits(facts, where, place):
+            if self._fits(facts, place):
                 return self.found(
                     where=where,
                     cause=f"/dev/nvidia-uvm does not exist {'on the host' if where == 'host' else 'in the container'}, "
@@ -52,10 +41,8 @@ class NoUvmNode(Rule):
         return None
 
     @staticmethod
-    def _fits(facts: Facts, where: Where, place: Place) -> bool:
+    def _fits(facts: Facts, place: Place) -> bool:
         if not is_absent(node(place, _UVM)) or known(place.nvml.init) != 0 or known(place.cuda.init) != 999:
-            return False
-        if where == "container" and spec_without_uvm(facts):
             return False
         return not is_wsl(facts)
 
@@ -87,15 +74,6 @@ class NoUvmNode(Rule):
 
 class HmmWithKaslr(Rule):
     id = "uvm-hmm-kaslr"
-    layer = "kernel module"
-    title = "A kernel bug keeps UVM from starting while KASLR is on"
-    source = ("CUDA Toolkit 13.2 Update 2 release notes, known issues",)
-    story = (
-        "Heterogeneous memory management asks the kernel for a range of addresses; with address randomisation some "
-        "kernels have none left, and say so in the log: request_free_mem_region() err -34."
-    )
-    needs = ("kernel.log", "place.cuda.init")
-    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "nvidia-uvm-node-missing")
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, r"request_free_mem_region\(\) err -34")
@@ -131,18 +109,6 @@ class HmmWithKaslr(Rule):
 
 class NodePermission(Rule):
     id = "device-node-permission-denied"
-    layer = "driver user space"
-    title = "This user may not open the GPU's device nodes"
-    source = (
-        "NVIDIA/open-gpu-kernel-modules nv-reg.h: DeviceFileUID, DeviceFileGID, DeviceFileMode",
-        "NVIDIA Container Toolkit: user = root:video is the default on SUSE",
-    )
-    story = (
-        "The nodes are 0666 unless the module's parameters or the distribution restrict them to a group. "
-        "A user outside it gets code 4 from NVML and 100 from CUDA, while root sees the GPU."
-    )
-    needs = ("place.nvml.init", "place.device_nodes", "place.user.uid")
-    explains = _EVERYTHING
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):

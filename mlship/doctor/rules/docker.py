@@ -26,25 +26,10 @@ _NO_DRIVER = (
 )
 _SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such file)"
 _DENIED = r"bpf_prog_query\(BPF_CGROUP_DEVICE\)|devices\.allow: permission denied|failed to add device rules"
-_STARTS_WITH = ("message.could-not-select-device-driver", "message.unknown-runtime", "message.no-nvidia-smi")
-_NO_GPU = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 
 
 class DockerSnap(Rule):
     id = "docker-snap-no-nvidia"
-    layer = "engine"
-    title = "Docker is the snap, which does not see the host's toolkit"
-    source = (
-        *("canonical/docker-snap#148", "canonical/docker-snap#180", "canonical/docker-snap#184"),
-        *("canonical/docker-snap PR#161", "NVIDIA/nvidia-docker#1637", "NVIDIA/nvidia-docker#1243"),
-    )
-    story = (
-        "The snap is confined: it brings a toolkit of its own, and reads /var/snap/docker/current/config/daemon.json. "
-        "The host's toolkit, driver libraries and /etc/docker/daemon.json are not used, whatever they say."
-    )
-    needs = ("host.docker.binary | host.docker.root_dir",)
-    explains = (*_STARTS_WITH, "message.nvidia-container-cli", *_NO_GPU, "docker-no-nvidia-driver-registered")
-    rivals = ("docker-no-nvidia-driver-registered",)
 
     def look(self, facts: Facts) -> Finding | None:
         docker = facts.host.docker
@@ -89,20 +74,6 @@ class DockerSnap(Rule):
 
 class NoDriverRegistered(Rule):
     id = "docker-no-nvidia-driver-registered"
-    layer = "engine"
-    title = "Docker does not know of the NVIDIA toolkit"
-    source = (
-        *("NVIDIA/nvidia-docker#1243", "NVIDIA/nvidia-docker#1352", "OpenBMB/XAgent#273", "infiniflow/ragflow#9573"),
-        "moby/moby daemon/devices_nvidia_linux.go",
-    )
-    story = (
-        "When it starts, dockerd looks for the toolkit's hooks on its PATH, and registers the GPU driver only if it "
-        "finds one. Without the toolkit, or where it was installed after that, --gpus all is refused. "
-        "The NVIDIA driver of the host is well, and CUDA is not needed on the host."
-    )
-    needs = ("host.docker.version", "host.docker.daemon_hooks | host.toolkit.version | host.toolkit.installed_at")
-    explains = (*_STARTS_WITH, *_NO_GPU)
-    rivals = ("docker-snap-no-nvidia",)
 
     def look(self, facts: Facts) -> Finding | None:
         docker, line = facts.host.docker, said(facts, _NO_DRIVER)
@@ -177,18 +148,6 @@ class NoDriverRegistered(Rule):
 
 class RootlessCgroups(Rule):
     id = "rootless-docker-no-cgroups"
-    layer = "engine"
-    title = "Rootless Docker may not set device rules, and the legacy hook tries"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#1487", "NVIDIA/nvidia-container-toolkit#139", "moby/moby#38729"),
-        *("NVIDIA/libnvidia-container#154", "NVIDIA Container Toolkit install guide, rootless mode"),
-    )
-    story = (
-        "An ordinary user may not attach a device program to a cgroup. The legacy hook does so unless no-cgroups is "
-        "set in config.toml; rootless containers need no such rules. sudo does not help: the daemon is the user's."
-    )
-    needs = ("host.docker.rootless | host.docker.security_options", "host.toolkit.config")
-    explains = ("message.nvidia-container-cli", *_NO_GPU)
 
     def look(self, facts: Facts) -> Finding | None:
         config, line = known(facts.host.toolkit.config), said(facts, _DENIED)
@@ -225,20 +184,6 @@ class RootlessCgroups(Rule):
 
 class LostAfterReload(Rule):
     id = "nvml-unknown-error-after-daemon-reload"
-    layer = "engine"
-    title = "The running container lost the GPU when systemd reloaded"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#48", "NVIDIA/nvidia-container-toolkit#251", "NVIDIA/nvidia-docker#1730"),
-        *("NVIDIA/nvidia-container-toolkit#1227", "NVIDIA/gpu-operator#485", "NVIDIA/gpu-operator#430"),
-        "NVIDIA Container Toolkit troubleshooting page",
-    )
-    story = (
-        "The legacy hook allows the device nodes in the container's cgroup behind runc's back. systemd does not know "
-        "of it, and writes the rules anew on `systemctl daemon-reload` (Kubernetes: on an update of the container's "
-        "resources). The nodes are there, and opening them is denied. The driver is well: no restart of the host."
-    )
-    needs = ("container.nvml.init", "host.nvml.init")
-    explains = _NO_GPU
 
     def look(self, facts: Facts) -> Finding | None:
         box, how = facts.container, injection(facts)
@@ -324,16 +269,6 @@ class LostAfterReload(Rule):
 
 class NoCgroupsAsRoot(Rule):
     id = "no-cgroups-denies-device-nodes"
-    layer = "engine"
-    title = "no-cgroups is set, and the engine is not rootless"
-    source = ("NVIDIA Container Toolkit install guide, rootless mode: no-cgroups",)
-    story = (
-        "no-cgroups keeps the legacy hook from allowing the device nodes in the container's cgroup. That is for "
-        "rootless engines, which have no such rules. With an ordinary one the nodes are mounted and opening them is "
-        "denied, from the start: NVML returns 999."
-    )
-    needs = ("container.nvml.init", "host.toolkit.config")
-    explains = _NO_GPU
 
     def look(self, facts: Facts) -> Finding | None:
         box, config = facts.container, known(facts.host.toolkit.config)

@@ -13,7 +13,6 @@ from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_li
 from mlship.driver import codes
 
 _PATH = "LD_LIBRARY_PATH"
-_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
 
 def _reload(facts: Facts) -> tuple[Step, ...]:
@@ -81,25 +80,10 @@ def _is_on_path(place: Place, library: Library) -> bool:
 
 class LibraryModuleMismatch(Rule):
     id = "nvml-lib-kmod-mismatch-after-upgrade"
-    layer = "driver user space"
-    title = "The driver's libraries and the module differ in version"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#394", "NVIDIA/nvidia-container-toolkit#171", "lyulyul/shine-cluster#30"),
-        "psalias2006/gpu-hot#48",
-    )
-    story = (
-        "Upgrading the driver's packages (often by unattended-upgrades) replaces the libraries at once, and the module "
-        "only at the next start. Containers that already run keep the old libraries and work, which hides the cause."
-    )
-    needs = ("host.nvml.init",)
-    explains = (*_EVERYTHING, "cdi-spec-stale-after-driver-upgrade")
-    rivals = ("api-mismatch-804-on-geforce-after-upgrade", "stray-driver-library")
 
     def look(self, facts: Facts) -> Finding | None:
         module, library = kernel_driver(facts), known(facts.host.nvml.library)
-        if known(facts.host.nvml.init) != 18 or is_wsl(facts) or _stray(facts):
-            return None
-        if module and any(_libcuda_is_ahead(where, place, module) for where, place in places(facts)):
+        if known(facts.host.nvml.init) != 18 or is_wsl(facts):
             return None
         version = known(library.version) if library else None
         line = log_line(facts, "NVRM: API mismatch")
@@ -136,23 +120,10 @@ class LibraryModuleMismatch(Rule):
 
 class NewLibcudaOldModule(Rule):
     id = "api-mismatch-804-on-geforce-after-upgrade"
-    layer = "driver user space"
-    title = "libcuda was upgraded, and the loaded kernel module was not"
-    source = (
-        "TensorFlow's log: libcuda reported version is: 560.35.5, kernel reported version is: 550.120.0",
-        "kernel version 470.182.3 does not match DSO version 470.223.2 (mended by a restart)",
-    )
-    story = (
-        "cuInit returns 804 where libcuda and the module differ and the GPU is a GeForce. That is also what "
-        "a cuda-compat library gives (compat-on-geforce-804), but here the libcuda is the host's own."
-    )
-    needs = ("place.cuda.init", "place.cuda.library")
-    explains = (*_EVERYTHING, "cdi-spec-stale-after-driver-upgrade")
-    rivals = ("compat-on-geforce-804", "nvml-lib-kmod-mismatch-after-upgrade", "stray-driver-library")
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
-        if module is None or _stray(facts):
+        if module is None:
             return None
         for where, place in places(facts):
             library = known(place.cuda.library)
@@ -173,17 +144,6 @@ class NewLibcudaOldModule(Rule):
 
 class StrayLibrary(Rule):
     id = "stray-driver-library"
-    layer = "driver user space"
-    title = "A driver library of another version comes first on the loader's path"
-    source = ("ld.so(8): LD_LIBRARY_PATH", "NVML API reference, nvmlReturn_t: NVML_ERROR_LIB_RM_VERSION_MISMATCH")
-    story = (
-        "The driver that is installed and the module fit each other, and the loader finds another copy first: from a "
-        "folder of LD_LIBRARY_PATH, of an older install by NVIDIA's .run file, or of an environment. The code is the "
-        "same as after an upgrade (18, 803, 804), but a restart does not help: the copy is still found first."
-    )
-    needs = ("host.nvml.library | host.cuda.library", "kernel.nvidia.version | kernel.modules")
-    explains = _EVERYTHING
-    rivals = ("nvml-lib-kmod-mismatch-after-upgrade", "api-mismatch-804-on-geforce-after-upgrade")
 
     def look(self, facts: Facts) -> Finding | None:
         library, module = _stray(facts), kernel_driver(facts)

@@ -9,7 +9,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.rules.kernel import FOLLOWS_FROM_NO_DRIVER, describe, free_gpus
+from mlship.doctor.rules.kernel import describe, free_gpus
 from mlship.doctor.versions import branch
 from mlship.doctor.views import PRE_TURING, architecture, kernel_driver, log_line
 
@@ -17,7 +17,6 @@ _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDI
 _WANTS_OPEN = r"requires use of the NVIDIA open kernel modules|requires .*open (GPU )?kernel modules"
 _LEGACY = re.compile(r"NVIDIA ([0-9]+)\.xx Legacy")
 _FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
-_EXPLAINS = (*FOLLOWS_FROM_NO_DRIVER, "driver-module-not-loaded", "gpu-does-not-initialise")
 
 
 def _version(facts: Facts) -> str | None:
@@ -49,20 +48,6 @@ def _lists(facts: Facts, gpu: PciDevice) -> bool:
 
 class DriverDoesNotKnowGpu(Rule):
     id = "driver-does-not-drive-gpu"
-    layer = "kernel module"
-    title = "This driver's branch does not drive this GPU"
-    source = (
-        "NVIDIA/open-gpu-kernel-modules nv.c and osinit.c: 'is not supported by the NVIDIA ... driver release'",
-        "NVIDIA Unix driver archive: legacy GPUs",
-        "NVIDIA CUDA 13.0 release notes: R580 is the last branch for Maxwell, Pascal and Volta",
-    )
-    story = (
-        "Each branch knows a range of GPUs. One that is older than the GPU has never heard of it; from R590 on "
-        "Maxwell, Pascal and Volta are gone (Kepler: from R495 on). The module loads, takes no device, and says in the "
-        "kernel log which branch would. For a GPU that was dropped, a newer driver is no help: it takes an older one."
-    )
-    needs = ("kernel.pci | kernel.log", "kernel.nvidia.version | kernel.modules | kernel.module_files")
-    explains = _EXPLAINS
 
     def look(self, facts: Facts) -> Finding | None:
         version, line = _version(facts), log_line(facts, _NOT_KNOWN)
@@ -141,18 +126,6 @@ def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
 
 class OpenModuleRequired(Rule):
     id = "open-module-required"
-    layer = "kernel module"
-    title = "This GPU needs the open kernel module"
-    source = (
-        "NVIDIA driver installation guide: Blackwell and Grace Hopper need the open kernel modules",
-        "NVIDIA/open-gpu-kernel-modules: 'requires use of the NVIDIA open kernel modules'",
-    )
-    story = (
-        "From Blackwell on, NVIDIA's proprietary kernel module does not drive a GPU; the open flavour of the same "
-        "version does. The proprietary one loads, takes no device, and says so in the kernel log."
-    )
-    needs = ("kernel.pci | kernel.log", "kernel.nvidia.flavour | kernel.log | kernel.module_files")
-    explains = _EXPLAINS
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _WANTS_OPEN)

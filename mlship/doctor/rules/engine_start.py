@@ -11,7 +11,6 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 
-_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _NO_BINARY = re.compile(
     r"nvidia-container-(runtime|toolkit|runtime-hook)\S*:? (executable file not found|no such file)"
     r"|(fork/exec|exec:|stat) \S*nvidia-container-\S+.*(not found|no such file)|nvidia-container-\S+ did not terminate"
@@ -26,16 +25,6 @@ _KNOWS_CGROUP_2 = (1, 8)
 
 class DaemonJsonBroken(Rule):
     id = "docker-daemon-json-invalid"
-    layer = "engine"
-    title = "Docker's daemon.json cannot be read, so Docker does not start"
-    source = ("Docker documentation: troubleshooting the daemon, daemon.json",)
-    story = (
-        "Adding the nvidia runtime by hand easily leaves a comma too few or too many. dockerd then refuses to start, "
-        "and everything that needs it fails. `nvidia-ctk runtime configure` edits the file without breaking it, but "
-        "not one that is broken already."
-    )
-    needs = ("host.docker.daemon_json | host.services | messages",)
-    explains = ("message.*",)
 
     def look(self, facts: Facts) -> Finding | None:
         file, service = known(facts.host.docker.daemon_json), known(looked_up(facts.host.services, "docker"))
@@ -66,16 +55,6 @@ class DaemonJsonBroken(Rule):
 
 class RuntimeBinaryMissing(Rule):
     id = "nvidia-runtime-binary-missing"
-    layer = "engine"
-    title = "The engine's nvidia runtime names a program that is not there"
-    source = ("NVIDIA Container Toolkit install guide",)
-    story = (
-        "daemon.json (or containerd's configuration) names nvidia-container-runtime, which the toolkit's package "
-        "brings. Where the package was removed, or installed elsewhere, every container with that runtime fails, and "
-        "with it as the default runtime every container at all."
-    )
-    needs = ("messages | container.error",)
-    explains = ("message.*", *_FOLLOWS)
 
     def look(self, facts: Facts) -> Finding | None:
         line, toolkit = said(facts, _NO_BINARY.pattern), facts.host.toolkit
@@ -105,15 +84,6 @@ class RuntimeBinaryMissing(Rule):
 
 class SocketPermission(Rule):
     id = "docker-socket-permission"
-    layer = "engine"
-    title = "This user may not talk to Docker"
-    source = ("Docker documentation: post-installation steps, manage Docker as a non-root user",)
-    story = (
-        "Docker's socket belongs to root and the group docker. A user outside it is refused before anything about "
-        "GPUs is looked at. Being in that group is as good as being root on this machine."
-    )
-    needs = ("messages | container.error",)
-    explains = ("message.*",)
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _NO_SOCKET)
@@ -133,15 +103,6 @@ class SocketPermission(Rule):
 
 class OldToolkitWithCgroup2(Rule):
     id = "toolkit-older-than-cgroup-v2"
-    layer = "toolkit"
-    title = "libnvidia-container is too old for cgroup v2"
-    source = ("NVIDIA/libnvidia-container 1.8.0 release notes: cgroup v2",)
-    story = (
-        "Until 1.8.0 libnvidia-container knew only cgroup v1, and does not find its devices controller on a "
-        "distribution that mounts v2 alone (Debian 11, Ubuntu 22.04, Fedora 31 and newer)."
-    )
-    needs = ("messages | container.error",)
-    explains = ("message.*", *_FOLLOWS)
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _OLD_CGROUPS)

@@ -9,7 +9,6 @@ from mlship.doctor.texts import said
 from mlship.doctor.views import cuda_codes, log_line, places
 from mlship.driver import codes
 
-_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
 _FULL = 0.9
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
@@ -27,16 +26,6 @@ _ILL = {
 
 class GspTimeout(Rule):
     id = "gsp-firmware-timeout"
-    layer = "hardware"
-    title = "The GPU's own processor (GSP) no longer answers (Xid 119 or 120)"
-    source = ("NVIDIA Xid errors: 119 and 120",)
-    story = (
-        "Newer drivers run part of themselves on the GPU. Where that stops, every call waits for it: nvidia-smi hangs, "
-        "programs and container tools run into their time limits. A reset or a restart brings it back; some drivers "
-        "have faults that are mended in later releases of their branch."
-    )
-    needs = ("kernel.log",)
-    explains = (*_FOLLOWS, "k8s-xid-marks-gpu-unhealthy", "gpu-does-not-initialise")
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _GSP)
@@ -79,18 +68,6 @@ def _ill(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
 
 class GpuSaysIll(Rule):
     id = "gpu-hardware-fault"
-    layer = "hardware"
-    title = "NVML reports a fault of the card or of its slot"
-    source = (
-        "NVML API reference, nvmlReturn_t: IRQ_ISSUE, CORRUPTED_INFOROM",
-        "nvidia-smi manual: return codes",
-    )
-    story = (
-        "A few codes of NVML speak of the hardware itself: 11, no interrupts arrive; 14, the infoROM is corrupted. "
-        "Neither the driver's packages nor containers have a part in it."
-    )
-    needs = ("place.nvml.init | place.nvml.devices",)
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
@@ -115,21 +92,11 @@ class GpuSaysIll(Rule):
 
 class MemoryTaken(Rule):
     id = "gpu-memory-taken"
-    layer = "framework"
-    title = "Other processes hold the GPU's memory"
-    source = ("CUDA: cudaErrorMemoryAllocation", "PyTorch documentation: CUDA memory management")
-    story = (
-        "A context itself takes some hundred MiB, so on a GPU whose memory is taken even starting fails, with code 2. "
-        "The program that fails need not be the one that holds it: servers reserve most of the memory when they start, "
-        "and processes that were killed badly keep theirs until they are gone."
-    )
-    needs = ("place.nvml.devices",)
-    explains = ("cuda.init=2", "cuda.context=2", "message.out-of-memory", "torch", "onnxruntime", "tensorflow", "jax")
 
     def look(self, facts: Facts) -> Finding | None:
         failed = next(((name, code) for name, code in cuda_codes(facts) if code == 2), None)
         line = said(facts, _OUT_OF_MEMORY)
-        if not (failed or line) or self._is_sliced(facts):
+        if not (failed or line):
             return None
         for where, place in places(facts):
             for device in each(place.nvml.devices):
@@ -141,14 +108,6 @@ class MemoryTaken(Rule):
                 if total and used and count and used >= _FULL * total:
                     return self._finding(where, device, (used, total, count), (failed, line))
         return None
-
-    @staticmethod
-    def _is_sliced(facts: Facts) -> bool:
-        node = known(facts.kubernetes)
-        labels = (known(node.labels) or {}) if node else {}
-        return labels.get("nvidia.com/gpu.sharing-strategy") == "time-slicing" or any(
-            "-SHARED" in v for v in labels.values()
-        )
 
     def _finding(
         self,

@@ -16,9 +16,6 @@ from mlship.doctor.stacks import Judged, as_cuda, driver_version, installed, jud
 from mlship.doctor.views import places
 from mlship.driver import codes
 
-_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
-_DRIVER = "kernel.nvidia.version | kernel.modules | place.nvml.driver_version | place.cuda.driver_version"
-_INSTALLED = "place.pythons | image.pythons | image.cuda_version | place.env"
 _OLD, _NO_KERNEL, _BAD_PTX = 35, 209, 222
 _PTX = "unsupported toolchain"
 
@@ -61,16 +58,6 @@ def _evidence(item: Judged) -> tuple[Evidence, ...]:
 
 class DriverTooOld(Rule):
     id = "runtime-35-driver-too-old"
-    layer = "framework"
-    title = "What is installed needs a newer driver than this host has"
-    source = ("PyTorch RELEASE.md, release compatibility matrix", "CUDA Toolkit release notes, table 2")
-    story = (
-        "A CUDA library starts on drivers of its own major or newer: CUDA 13 needs R580, CUDA 12 R525. A plain install "
-        "brings the newest CUDA, and the runtime returns 35 where the driver is older. Installing a CUDA toolkit on "
-        "the host changes nothing: wheels and images bring their own."
-    )
-    needs = (_DRIVER, f"{_INSTALLED} | place.cuda.runtime_code")
-    explains = ("cuda.runtime=35", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for item in judged(facts):
@@ -126,11 +113,6 @@ class _NoKernels(Rule):
     """What is installed holds no code for a GPU."""
 
     kind: ClassVar[ReasonKind]
-    layer = "framework"
-    needs = ("place.cuda.devices | place.nvml.devices", f"{_DRIVER} | place.pythons", _INSTALLED)
-    explains: ClassVar[tuple[str, ...]] = (
-        *("cuda.kernel=209", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*"),
-    )
 
     def look(self, facts: Facts) -> Finding | None:
         for item in judged(facts, by_torch=True):
@@ -159,31 +141,11 @@ def _kernel_codes(where: Where, place: Place, code: int) -> tuple[Evidence, ...]
 class TooNewGpu(_NoKernels):
     id = "blackwell-sm120-old-torch"
     kind = "arch-too-new"
-    title = "What is installed was built before this GPU existed"
-    source = (
-        *("pytorch/pytorch#150733", "pytorch/pytorch#167244", "xorbitsai/inference#3603", "pBFSLab/DeepPrep#233"),
-        "DreamTechAI/Direct3D-S2#32",
-    )
-    story = (
-        "Wheels hold machine code for some GPUs. Without code of the GPU's own generation, and without PTX that the "
-        "driver could translate, nothing runs; torch.cuda.is_available() is True all the same. Another driver does "
-        "not help."
-    )
 
 
 class DroppedGpu(_NoKernels):
     id = "pascal-volta-cuda13-wheel"
     kind = "arch-dropped"
-    title = "What is installed no longer supports this GPU"
-    source = (
-        *("PyTorch RELEASE.md, CUDA support matrix", "pytorch/pytorch#157517", "NVIDIA CUDA 13.0 release notes"),
-        "onnxruntime 1.30 on a GTX 1080 Ti: CUBLAS failure 8",
-    )
-    explains = (*_NoKernels.explains, "runtime-35-driver-too-old")
-    story = (
-        "CUDA 13 dropped Maxwell, Pascal and Volta, and builds for CUDA 12.8 and newer left some of them out before "
-        "that. The driver R580 still drives those GPUs and reports CUDA 13.0, which says nothing about the libraries."
-    )
 
 
 def _newest(item: Judged) -> Cuda:
@@ -201,19 +163,6 @@ def _build_for(item: Judged) -> str:
 
 class UnsupportedPtx(Rule):
     id = "unsupported-ptx-version-222"
-    layer = "framework"
-    title = "PTX of a CUDA that is newer than the driver's"
-    source = (
-        *("CUDA driver_types.h: cudaErrorUnsupportedPtxVersion", "ollama/ollama discover/cuda_compat.go"),
-        "NVIDIA CUDA Compatibility: minor-version compatibility leaves PTX out",
-    )
-    story = (
-        "Within a CUDA major, programs run on older drivers, but only by machine code for the GPU. PTX is compiled by "
-        "the driver, which cannot read that of a newer CUDA. What is compiled at run time (NVRTC, Triton, Numba, "
-        "CuPy) is of the CUDA it was installed with."
-    )
-    needs = (_DRIVER, f"{_INSTALLED} | place.cuda.devices")
-    explains = ("cuda.kernel=222", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         return next(self._looks(facts), None)

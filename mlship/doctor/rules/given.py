@@ -12,7 +12,6 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import is_tegra, is_wsl, node
 from mlship.driver import codes
 
-_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 _ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
@@ -21,16 +20,6 @@ _NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
 
 class UnknownDevice(Rule):
     id = "visible-devices-unknown-gpu"
-    layer = "engine"
-    title = "The container asks for a GPU that this host does not have"
-    source = ("NVIDIA/libnvidia-container src/cli: 'unknown device'",)
-    story = (
-        "NVIDIA_VISIBLE_DEVICES, --gpus device=... and device_ids in compose name GPUs by index or UUID. After a card "
-        "was swapped, a MIG layout changed, or the file went to another machine, the name fits nothing, and "
-        "nvidia-container-cli refuses to start the container."
-    )
-    needs = ("messages | container.error",)
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, _UNKNOWN)
@@ -70,15 +59,6 @@ class UnknownDevice(Rule):
 
 class EnvironmentNotAccepted(Rule):
     id = "visible-devices-not-accepted"
-    layer = "toolkit"
-    title = "The toolkit does not take NVIDIA_VISIBLE_DEVICES from this container"
-    source = ("NVIDIA Container Toolkit: accept-nvidia-visible-devices-envvar-when-unprivileged",)
-    story = (
-        "With that setting off (clusters set it, so that a pod cannot take GPUs by a variable), the variable counts "
-        "only in privileged containers. Others must ask in another way; if they do not, they get nothing."
-    )
-    needs = ("host.toolkit.config", "container.cuda.library | container.device_nodes")
-    explains = (*_FOLLOWS, "runtime-35-no-libcuda")
 
     def look(self, facts: Facts) -> Finding | None:
         config, box = known(facts.host.toolkit.config), facts.container
@@ -115,16 +95,6 @@ class EnvironmentNotAccepted(Rule):
 
 class GpuNodeNotGiven(Rule):
     id = "gpu-node-not-in-container"
-    layer = "engine"
-    title = "The container has the driver's control node, and no GPU's"
-    source = ("NVIDIA/open-gpu-kernel-modules: /dev/nvidiactl and /dev/nvidiaN", "Docker: --device")
-    story = (
-        "/dev/nvidiactl leads to the driver, /dev/nvidia0 and so on to the GPUs. Where nodes are listed by hand "
-        "(--device, a pod's hostPath, LXC), the GPU's own is easily left out, or it has another number than 0: "
-        "NVML then works and counts none, and CUDA returns 100."
-    )
-    needs = ("container.device_nodes", "container.nvml.device_count | container.cuda.init")
-    explains = ("nvml.count=0", "cuda.init=100", "cuda.runtime=*", *_FOLLOWS[2:])
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
@@ -165,19 +135,6 @@ class GpuNodeNotGiven(Rule):
 
 class ResourceNotOffered(Rule):
     id = "k8s-resource-not-offered"
-    layer = "kubernetes"
-    title = "A pod asks for a GPU resource that this node does not offer"
-    source = (
-        "NVIDIA/k8s-device-plugin README: resources, MIG strategies, sharing",
-        "Kubernetes: scheduling of device plugins' resources",
-    )
-    story = (
-        "The scheduler knows GPUs only by what a device plugin offers. Without a plugin the node offers none; with the "
-        "MIG strategy 'mixed' it offers nvidia.com/mig-... and not nvidia.com/gpu; a pod that asks for more than one "
-        "node has never fits. The pod stays Pending with 'Insufficient nvidia.com/...'."
-    )
-    needs = ("kubernetes",)
-    explains = ("message.insufficient-gpu",)
 
     def look(self, facts: Facts) -> Finding | None:
         node_facts = known(facts.kubernetes)

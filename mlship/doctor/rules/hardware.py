@@ -15,10 +15,6 @@ from mlship.doctor.versions import branch, same
 from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 from mlship.driver import codes
 
-_EVERYTHING = (
-    *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
-    "gpu-does-not-initialise",
-)
 # Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
 _ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
 # Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
@@ -59,20 +55,6 @@ def _all_answer(facts: Facts) -> bool | None:
 
 class FallenOffTheBus(Rule):
     id = "gpu-fallen-off-the-bus"
-    layer = "hardware"
-    title = "A GPU has fallen off the bus (Xid 79)"
-    source = (
-        "NVIDIA GPU Operator troubleshooting: GFD in CrashLoopBackOff, Xid 79",
-        "leptonai/gpud pkg/nvidia/errors/error.go (gpud#604)",
-        "NVIDIA Xid errors: 79",
-    )
-    story = (
-        "The PCIe link or the GPU's power failed, and the GPU no longer answers: its configuration space reads as ff, "
-        "NVML returns 15, the kernel log has Xid 79. Container tools that ask it run into their time limit. "
-        "Software cannot bring it back; a power cycle may."
-    )
-    needs = ("place.nvml.devices | place.nvml.init | kernel.pci | kernel.log | messages",)
-    explains = (*_EVERYTHING, "gpu-requires-reset", "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
@@ -124,19 +106,6 @@ class FallenOffTheBus(Rule):
 
 class NoPowerCable(Rule):
     id = "power-cable-missing"
-    layer = "hardware"
-    title = "A GPU has no external power"
-    source = (
-        "NVML API reference, nvmlReturn_t: NVML_ERROR_INSUFFICIENT_POWER",
-        "NVIDIA/open-gpu-kernel-modules osinit.c (the message)",
-        "NVIDIA GPU Operator troubleshooting: nvidia-smi return code 8",
-    )
-    story = (
-        "The card's auxiliary power connector is empty or badly seated. The module loads, refuses the GPU, and says "
-        "so in the kernel log; NVML returns 8. No software mends it."
-    )
-    needs = ("place.nvml.devices | place.nvml.init | kernel.log | messages",)
-    explains = _EVERYTHING
 
     def look(self, facts: Facts) -> Finding | None:
         answers = _answers_with(facts, 8)
@@ -159,19 +128,6 @@ class NoPowerCable(Rule):
 
 class RequiresReset(Rule):
     id = "gpu-requires-reset"
-    layer = "hardware"
-    title = "A GPU had memory errors, and works again only after a reset"
-    source = (
-        "leptonai/gpud components ecc and remapped-rows; pkg/nvidia/errors",
-        "NVIDIA GPU memory error management: row remapping",
-        "NVIDIA Xid errors: 48, 63, 64, 94, 95",
-    )
-    story = (
-        "A memory error that ECC cannot correct ends the program with CUDA error 214. The row is remapped (or the page "
-        "retired) at the next reset, and until then NVML reports it as pending, or returns 16 for the GPU."
-    )
-    needs = ("place.nvml.devices | place.nvml.init | place.cuda.init | place.cuda.devices | kernel.log | messages",)
-    explains = (*_EVERYTHING, "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:
         pending, failed = self._pending(facts), self._failed(facts)
@@ -243,20 +199,6 @@ class RequiresReset(Rule):
 
 class NoFabricManager(Rule):
     id = "fabric-manager-not-running"
-    layer = "driver user space"
-    title = "NVSwitch joins the GPUs, and Fabric Manager does not run"
-    source = (
-        "NVIDIA GPU Operator troubleshooting: validator pods crash with 'system not yet initialized'",
-        "NVIDIA Fabric Manager user guide",
-        "leptonai/gpud components/accelerator/nvidia/fabric-manager",
-    )
-    story = (
-        "On HGX and DGX boards nvidia-fabricmanager, of exactly the driver's version, must register the GPUs in the "
-        "NVLink fabric before CUDA starts; until then nvidia-smi works and cuInit returns 802. On GB200 racks it runs "
-        "on the switch trays, and is not meant to run on the compute node."
-    )
-    needs = ("host.services", "place.cuda.init | place.cuda.runtime_code | place.nvml.devices | messages")
-    explains = _EVERYTHING
 
     def look(self, facts: Facts) -> Finding | None:
         trouble = self._trouble(facts)

@@ -13,7 +13,6 @@ from mlship.doctor.versions import branch, newer, numbers, same
 from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, node, places, variable
 from mlship.driver import codes
 
-_FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax")
 _CONSUMER = frozenset({"GeForce", "Titan"})
 _CUDA_DIFFERS = frozenset({803, 804})
 _MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version")
@@ -21,16 +20,6 @@ _MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/vers
 
 class DriverInImage(Rule):
     id = "nvml-mismatch-only-inside-container"
-    layer = "image"
-    title = "The image ships driver libraries of its own"
-    source = ("k4yt3x/video2x#1226", "NVIDIA/nvidia-docker#1168")
-    story = (
-        "Driver libraries belong to the host and are mounted into the container. A package in the image "
-        "(nvidia-utils-*, libnvidia-compute-*) brought its own, of another version, and the loader takes those. "
-        "The host is well, so restarting it does nothing."
-    )
-    needs = ("kernel.nvidia.version | kernel.modules",)
-    explains = ("nvml.*", *_FOLLOWS, "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
@@ -104,20 +93,6 @@ class DriverInImage(Rule):
 
 class CompatOlderThanDriver(Rule):
     id = "compat-older-than-host-driver-803"
-    layer = "image"
-    title = "The image's cuda-compat library hides the host's newer driver"
-    source = (
-        *("vllm-project/vllm#32373", "vllm-project/vllm#34821", "vllm-project/vllm#33992", "ai-dynamo/nixl#441"),
-        "NVIDIA forward compatibility guide",
-    )
-    story = (
-        "A cuda-compat libcuda works on kernel drivers that are older than itself. An image that puts its "
-        "compat folder first on the loader's path, always, fails with 803 as soon as the host's driver is newer. "
-        "Updating the driver makes it no better: it is newer already."
-    )
-    needs = ("place.cuda.init", "place.cuda.library")
-    explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = ("compat-on-geforce-804",)
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
@@ -156,22 +131,6 @@ class CompatOlderThanDriver(Rule):
 
 class CompatOnGeForce(Rule):
     id = "compat-on-geforce-804"
-    layer = "image"
-    title = "Forward compatibility was tried on a GPU that has none"
-    source = (
-        *("vllm-project/vllm#5283", "vllm-project/vllm#5510", "vllm-project/vllm#4940", "gpustack/gpustack#1540"),
-        *("abetlen/llama-cpp-python#234", "NVIDIA forward compatibility guide"),
-    )
-    story = (
-        "The image is newer than the host's driver and brings a cuda-compat libcuda to bridge that. NVIDIA allows it "
-        "on data-center GPUs (and a few RTX professional ones); on GeForce and Titan cuInit returns 804."
-    )
-    needs = ("place.cuda.init", "place.cuda.library")
-    explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = (
-        *("compat-older-than-host-driver-803", "api-mismatch-804-on-geforce-after-upgrade"),
-        "compat-not-for-this-driver",
-    )
 
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
@@ -224,17 +183,6 @@ class CompatOnGeForce(Rule):
 
 class CompatForOtherBranches(Rule):
     id = "compat-not-for-this-driver"
-    layer = "image"
-    title = "The cuda-compat library does not support this host's driver branch"
-    source = ("NVIDIA forward compatibility guide: the table of packages and driver branches",)
-    story = (
-        "A cuda-compat package supports some older branches of the host's driver, not every one: those that NVIDIA "
-        "keeps for long, on data-center GPUs. On a branch between them cuInit returns 804, though the GPU is of the "
-        "right class. The library says which branches in a note that it carries."
-    )
-    needs = ("place.cuda.init", "place.cuda.library", "kernel.nvidia.version | kernel.modules", "place.nvml.devices")
-    explains = (*_FOLLOWS, "require-not-enforced-cdi")
-    rivals = ("compat-on-geforce-804",)
 
     def look(self, facts: Facts) -> Finding | None:
         module, brand = kernel_driver(facts), brands(facts)
@@ -290,18 +238,6 @@ class CompatForOtherBranches(Rule):
 
 class NoDriverInContainer(Rule):
     id = "runtime-35-no-libcuda"
-    layer = "engine"
-    title = "The container was started without the GPU"
-    source = (
-        "measured: libcudart without libcuda answers cudaDriverGetVersion = 0, cudaGetDeviceCount = 35",
-        "NVIDIA/k8s-test-infra docs/cuda-mock.md",
-    )
-    story = (
-        "Nothing gave the container the driver's libraries and nodes. The CUDA runtime reports the missing driver as "
-        "'driver version is insufficient' (35), which is no word about the host's driver: do not update it."
-    )
-    needs = ("container.cuda.library", "container.device_nodes")
-    explains = ("nvml.*", *_FOLLOWS, "message.no-nvidia-smi")
 
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container

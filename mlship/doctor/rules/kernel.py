@@ -14,11 +14,6 @@ _NOT_OPEN = r"not supported by open|does not include the required GPU"
 _BLACKLIST = (
     r"printf 'blacklist nouveau\noptions nouveau modeset=0\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf"
 )
-FOLLOWS_FROM_NO_DRIVER = (
-    *("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
-    *("runtime-35-no-libcuda", "nvidia-uvm-node-missing", "cdi-spec-without-uvm", "k8s-no-runtime-nvidia"),
-    *("k8s-device-plugin-incompatible-strategy", "cdi-device-unresolvable"),
-)
 
 
 def free_gpus(facts: Facts) -> tuple[PciDevice, ...]:
@@ -32,16 +27,6 @@ def describe(gpu: PciDevice) -> str:
 
 class NotBuiltForThisKernel(Rule):
     id = "driver-not-loaded-after-kernel-update"
-    layer = "kernel module"
-    title = "There is no nvidia module for the running kernel"
-    source = ("NVIDIA/nvidia-container-toolkit#1611", "NVML API reference, nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED")
-    story = (
-        "A new kernel was booted and the module was not built for it, because its headers were missing or DKMS failed. "
-        "The driver's packages are installed, the GPU is on the bus, and /lib/modules/$(uname -r) has no nvidia.ko."
-    )
-    needs = ("kernel.pci", "kernel.module_files")
-    explains = (*FOLLOWS_FROM_NO_DRIVER, "nouveau-owns-gpu")
-    rivals = ("secure-boot-unsigned-module", "driver-not-installed", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         here = looked_up(facts.kernel.module_files, "nvidia")
@@ -101,16 +86,6 @@ class NotBuiltForThisKernel(Rule):
 
 class SecureBoot(Rule):
     id = "secure-boot-unsigned-module"
-    layer = "kernel module"
-    title = "Secure Boot rejects the nvidia module"
-    source = ("NVIDIA/gpu-driver-container#44", "secureblue/secureblue#1043")
-    story = (
-        "With Secure Boot on, the kernel loads only modules that are signed by a key it knows. A module that DKMS "
-        "built is signed by a key of this machine (or not at all), which must be enrolled once, at the console."
-    )
-    needs = ("kernel.secure_boot", "kernel.module_files")
-    explains = FOLLOWS_FROM_NO_DRIVER
-    rivals = ("driver-not-loaded-after-kernel-update", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
@@ -160,18 +135,6 @@ class SecureBoot(Rule):
 
 class Nouveau(Rule):
     id = "nouveau-owns-gpu"
-    layer = "kernel module"
-    title = "nouveau holds the GPU"
-    source = (
-        "NVIDIA GPU Operator troubleshooting: the nouveau driver fails to initialize the GPU",
-        "NVIDIA/open-gpu-kernel-modules nv.c: The NVIDIA probe routine was not called",
-    )
-    story = (
-        "The kernel's own driver for NVIDIA GPUs took the device at the start, and a device has one driver. "
-        "CUDA needs NVIDIA's. `modprobe nvidia` fails with ENODEV while nouveau holds the only GPU."
-    )
-    needs = ("kernel.pci",)
-    explains = (*FOLLOWS_FROM_NO_DRIVER, "driver-not-installed", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
@@ -213,18 +176,6 @@ class Nouveau(Rule):
 
 class OpenModuleOnOldGpu(Rule):
     id = "open-module-on-pre-turing"
-    layer = "kernel module"
-    title = "The open kernel module does not drive GPUs before Turing"
-    source = ("NVIDIA/open-gpu-kernel-modules src/nvidia/arch/nvalloc/unix/src/osapi.c (the message)",)
-    story = (
-        "NVIDIA's open kernel module needs the GPU System Processor, which Turing and newer have. On Maxwell, Pascal "
-        "and Volta it loads and finds no device. Their last branch is 580, in the proprietary flavour."
-    )
-    needs = ("kernel.pci | kernel.log",)
-    explains = (
-        *("nvml.count=0", "nvml.init=*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*"),
-        "gpu-does-not-initialise",
-    )
 
     def look(self, facts: Facts) -> Finding | None:
         free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]

@@ -8,7 +8,7 @@ from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.rules.kernel import FOLLOWS_FROM_NO_DRIVER, SecureBoot, describe, free_gpus
+from mlship.doctor.rules.kernel import describe, free_gpus
 from mlship.doctor.views import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
 
 _NO_LIBRARY = 12
@@ -43,21 +43,6 @@ def _lies_idle(facts: Facts) -> bool:
 
 class NotInstalled(Rule):
     id = "driver-not-installed"
-    layer = "kernel module"
-    title = "No NVIDIA driver is installed"
-    source = ("NVIDIA Driver Installation Guide", "Debian wiki: NvidiaGraphicsDrivers", "Ubuntu Server: NVIDIA drivers")
-    story = (
-        "The GPU is on the bus, and this system has neither a module for its kernel nor the driver's libraries nor its "
-        "packages. Nothing is broken; the driver was never installed, or was removed."
-    )
-    needs = (
-        "kernel.pci",
-        "kernel.module_files",
-        "host.nvml.library | host.nvml.init | host.packages",
-        "kernel.modules | kernel.nvidia.version",
-    )
-    explains = FOLLOWS_FROM_NO_DRIVER
-    rivals = ("driver-not-loaded-after-kernel-update", "driver-module-not-loaded")
 
     def look(self, facts: Facts) -> Finding | None:
         nvml = facts.host.nvml
@@ -120,21 +105,10 @@ class NotInstalled(Rule):
 
 class NotLoaded(Rule):
     id = "driver-module-not-loaded"
-    layer = "kernel module"
-    title = "The nvidia module is there and is not loaded"
-    source = ("NVML API reference, nvmlReturn_t: NVML_ERROR_DRIVER_NOT_LOADED", "modprobe.d(5)")
-    story = (
-        "The module for the running kernel is on disk and nothing rejects it, yet it is not in memory: it was unloaded "
-        "or is on a blacklist, or nothing asked for it since the start. NVML returns 9."
-    )
-    needs = ("kernel.pci", "kernel.module_files", "kernel.modules | kernel.nvidia.version")
-    explains = FOLLOWS_FROM_NO_DRIVER
-    rivals = ("driver-not-installed", "driver-not-loaded-after-kernel-update", "secure-boot-unsigned-module")
 
     def look(self, facts: Facts) -> Finding | None:
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
-        held = any(known(gpu.driver) == "nouveau" for gpu in free_gpus(facts))
-        if not _lies_idle(facts) or module is None or held or SecureBoot().look(facts):
+        if not _lies_idle(facts) or module is None:
             return None
         listed = self._on_blacklist(facts)
         if log_line(facts, _BLOCKS) and not listed:

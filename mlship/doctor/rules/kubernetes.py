@@ -29,18 +29,6 @@ def _delete(pod: Pod | None) -> str:
 
 class PluginWithoutRuntime(Rule):
     id = "k8s-device-plugin-incompatible-strategy"
-    layer = "kubernetes"
-    title = "The device plugin's pod runs without the nvidia runtime"
-    source = (
-        *("NVIDIA/k8s-device-plugin#1220", "NVIDIA/k8s-device-plugin#1574", "NVIDIA/k8s-device-plugin#406"),
-        *("NVIDIA/k8s-device-plugin#1470", "NVIDIA/k8s-device-plugin#788", "NVIDIA/k8s-device-plugin#826"),
-    )
-    story = (
-        "The device plugin needs NVML, so its pod must run with the nvidia runtime: by its RuntimeClass, or because "
-        "it is the default. Under runc it has neither libraries nor nodes, and says: Incompatible strategy detected."
-    )
-    needs = ("kubernetes",)
-    explains = ("message.*",)
 
     def look(self, facts: Facts) -> Finding | None:
         plugins = pods_of(facts, "device-plugin")
@@ -112,18 +100,6 @@ class PluginWithoutRuntime(Rule):
 
 class MarkedUnhealthy(Rule):
     id = "k8s-xid-marks-gpu-unhealthy"
-    layer = "kubernetes"
-    title = "The device plugin took a GPU out of service after an Xid"
-    source = (
-        "NVIDIA GPU Operator troubleshooting: GPU node does not have the expected number of GPUs",
-        "NVIDIA/k8s-device-plugin internal/rm/health.go",
-    )
-    story = (
-        "After a critical Xid the device plugin marks the GPU as unhealthy; the node then offers one less. It does not "
-        "take it back by itself. The scheduler is not at fault."
-    )
-    needs = ("kubernetes",)
-    explains = ("message.insufficient-gpu",)
 
     def look(self, facts: Facts) -> Finding | None:
         heard, line, fewer = said(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
@@ -179,15 +155,6 @@ class MarkedUnhealthy(Rule):
 
 class TimeSlicing(Rule):
     id = "time-slicing-no-memory-isolation"
-    layer = "kubernetes"
-    title = "The GPU is time-sliced, and others hold its memory"
-    source = ("NVIDIA GPU Operator: time-slicing GPUs", "NVIDIA/k8s-device-plugin GFD labels: gpu.replicas, -SHARED")
-    story = (
-        "Time-slicing shares the processor, not the memory: a pod can take all of it, and the next one runs out of "
-        "memory on a GPU that shows no process, since that one runs in another pod."
-    )
-    needs = ("kubernetes",)
-    explains = ("cuda.*=2", "message.out-of-memory")
 
     def look(self, facts: Facts) -> Finding | None:
         shared, ran_out = self._shared(facts), self._ran_out(facts)

@@ -55,8 +55,6 @@ def _unset(where: Where, place: Place) -> Step:
 class _Missing(Rule):
     """A framework whose CUDA libraries lie nowhere on the loader's path."""
 
-    layer = "framework"
-
     def _of(
         self, facts: Facts, place: Place, environment: PythonEnvironment, package: str, told: tuple[str, ...]
     ) -> tuple[Variant | None, str | None, tuple[str, ...]]:
@@ -88,17 +86,6 @@ class _Missing(Rule):
 
 class OnnxRuntimeLibraries(_Missing):
     id = "ort-cudnn9-missing"
-    title = "onnxruntime-gpu does not find CUDA's libraries, and runs on the CPU"
-    source = (
-        *("microsoft/onnxruntime#25609", "microsoft/onnxruntime#21769", "microsoft/onnxruntime#21264"),
-        "C0untFloyd/roop-unleashed#941",
-    )
-    story = (
-        "The CUDA provider is a plug-in whose CUDA and cuDNN come from the system or from wheels. Where one is not "
-        "found, the session quietly runs on the CPU; get_available_providers() lists what was built in, not what works."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = ("onnxruntime", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
@@ -144,17 +131,6 @@ class OnnxRuntimeLibraries(_Missing):
 
 class TensorFlowLibraries(_Missing):
     id = "tf-cannot-dlopen"
-    title = "TensorFlow does not find CUDA's libraries, and skips the GPU"
-    source = (
-        *("tensorflow/tensorflow#85689", "tensorflow/tensorflow#81344", "tensorflow/tensorflow#60646"),
-        "NVIDIA/tensorflow#110",
-    )
-    story = (
-        "TensorFlow from PyPI brings no CUDA library unless [and-cuda] is asked for, and some images lost them. It "
-        "says 'Cannot dlopen some GPU libraries' once, and goes on without the GPU."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = ("tensorflow", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
@@ -196,20 +172,8 @@ class TensorFlowLibraries(_Missing):
 
 class ShadowedWheels(Rule):
     id = "ld-library-path-shadows-wheel-libs"
-    layer = "framework"
-    title = "LD_LIBRARY_PATH puts another CUDA before that of the wheels"
-    source = ("jax docs/installation.md: make sure that LD_LIBRARY_PATH is not set", "jax-ml/jax#29068")
-    story = (
-        "The loader prefers LD_LIBRARY_PATH to the path that is written into the wheels, so a CUDA or cuDNN of the "
-        "system, often of another version, is loaded in place of theirs. Installing the wheels again changes nothing."
-    )
-    needs = ("place.pythons | image.pythons", "place.env")
-    explains = (*_FRAMEWORKS, "cupy", "message.*", "ort-cudnn9-missing", "tf-cannot-dlopen")
-    rivals = ("nvjitlink-symbol-conflict",)
 
     def look(self, facts: Facts) -> Finding | None:
-        if _jitlink(facts):
-            return None
         for where, place, environment in environments(facts):
             failing, folders = _fails(environment), cuda_folders(place)
             if not failing or not folders or not _starts(place):
@@ -269,19 +233,6 @@ def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
 
 class JitLinkConflict(Rule):
     id = "nvjitlink-symbol-conflict"
-    layer = "framework"
-    title = "cuSPARSE of the wheels meets the nvJitLink of another CUDA"
-    source = (
-        *("pytorch/pytorch#111469", "pytorch/pytorch#131312", "pytorch/pytorch#134929", "pytorch/pytorch#140797"),
-        *("pytorch/pytorch#152783", "pytorch/pytorch PR#141063", "infiniflow/ragflow#4466"),
-    )
-    story = (
-        "Importing torch fails with an undefined symbol __nvJitLink... because an older libnvJitLink.so of the same "
-        "major was found first: from LD_LIBRARY_PATH, or from a wheel that is older than torch asks for."
-    )
-    needs = ("place.pythons | image.pythons",)
-    explains = (*_FRAMEWORKS, "cupy", "message.*")
-    rivals = ("ld-library-path-shadows-wheel-libs",)
 
     def look(self, facts: Facts) -> Finding | None:
         found = _jitlink(facts)
@@ -325,18 +276,6 @@ class JitLinkConflict(Rule):
 
 class TritonLibcuda(Rule):
     id = "triton-libcuda-so-cannot-found"
-    layer = "framework"
-    title = "Triton does not find libcuda to link with"
-    source = (
-        *("triton-lang/triton PR#1981", "triton-lang/triton PR#2883", "huggingface/text-generation-inference#1330"),
-        *("Project-HAMi/HAMi#975", "MAGICS-LAB/DNABERT_2#56"),
-    )
-    story = (
-        "Triton links a launcher with -lcuda and looks for libcuda in the loader's cache only. The driver's library "
-        "was injected without writing the cache anew, or only as libcuda.so.1; CUDA itself works."
-    )
-    needs = ("place.cuda.init",)
-    explains = ("triton", "torch", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):

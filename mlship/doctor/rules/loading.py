@@ -12,25 +12,12 @@ from mlship.doctor.versions import numbers
 from mlship.doctor.views import gpu_is_known_absent, node, places, variable
 from mlship.driver import codes
 
-_FOLLOWS = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "cupy", "triton")
 _STUB, _STUBS = 34, "/stubs"
 _LOCATES_MUSL = (1, 18, 2)
 
 
 class StubLibcuda(Rule):
     id = "stub-libcuda-on-path"
-    layer = "image"
-    title = "The loader takes the stub of libcuda, which is for linking only"
-    source = (
-        *("tensorflow/tensorflow#36974", "fboulnois/stable-diffusion-docker#13", "rigelminer/rigel#153"),
-        *("fboulnois/stable-diffusion-docker PR#23", "NVIDIA/nvidia-container-toolkit#185"),
-    )
-    story = (
-        "The CUDA toolkit brings a libcuda without content, so that programs can be linked where there is no driver. "
-        "A build stage put its folder on the loader's path, and it stayed there: the stub hides the driver's library."
-    )
-    needs = ("place.cuda.init",)
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
@@ -81,18 +68,6 @@ class StubLibcuda(Rule):
 
 class MuslImage(Rule):
     id = "alpine-musl-no-driver-libs"
-    layer = "image"
-    title = "A musl image (Alpine) cannot load the driver's libraries"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#1526", "NVIDIA/nvidia-container-runtime#53"),
-        "NVIDIA Container Toolkit 1.18.2 release notes: driver libraries in musl-based containers",
-    )
-    story = (
-        "The driver's libraries and nvidia-smi are built for glibc. They are mounted into a musl image all right, and "
-        "cannot be loaded there: 'nvidia-smi: not found' means that its loader is missing, not the file."
-    )
-    needs = ("container.libc.family | container.libc.musl_loader | image.libc.family | image.libc.musl_loader",)
-    explains = ("nvml.*", *_FOLLOWS, "message.*", "runtime-35-no-libcuda", "ldcache-not-updated-debian-ldconfig")
 
     def look(self, facts: Facts) -> Finding | None:
         for named, libc in (("container", facts.container.libc), ("image", facts.image.libc)):

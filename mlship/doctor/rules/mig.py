@@ -13,7 +13,6 @@ from mlship.doctor.versions import numbers
 from mlship.doctor.views import kernel_driver, places, variable
 from mlship.driver import codes
 
-_FOLLOWS = ("nvml.count=0", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _NOT_FOUND = 6
 _ONE_SEEN = (
     r"device_count\(\).*\b(one|1)\b|device >= 0 && device < num_gpus|[Ii]nvalid device ordinal|"
@@ -75,26 +74,11 @@ def _evidence(where: Where, place: Place) -> tuple[Evidence | None, ...]:
 
 class NoInstances(Rule):
     id = "mig-enabled-no-instances"
-    layer = "hardware"
-    title = "MIG mode is on, and there are no MIG instances"
-    source = (
-        "NVIDIA MIG user guide: creating GPU and compute instances",
-        "NVIDIA Container Toolkit, CDI: MIG reconfiguration is not handled by the refresh",
-    )
-    story = (
-        "With MIG mode on CUDA can use MIG instances only. Instances do not survive a restart, the mode does. "
-        "nvidia-smi lists the GPU, and CUDA finds no device (100)."
-    )
-    needs = ("place.nvml.devices",)
-    explains = _FOLLOWS
-    rivals = ("gpu-passed-lxd-mig-on",)
 
     def look(self, facts: Facts) -> Finding | None:
-        if _lacks_instances_in_lxc(facts):
-            return None
         for where, place in places(facts):
             asked_host = where == "host" or is_known(facts.host.nvml.devices)
-            if _nothing_usable(place) and (where == "host" or not _on_host(facts)):
+            if _nothing_usable(place):
                 return self._finding(where, place, certain=asked_host)
         return None
 
@@ -138,16 +122,6 @@ def _lacks_instances_in_lxc(facts: Facts) -> bool:
 
 class PassedWithoutInstances(Rule):
     id = "gpu-passed-lxd-mig-on"
-    layer = "engine"
-    title = "A GPU in MIG mode was passed to the container without a MIG instance"
-    source = ("canonical/lxd#11804", "LXD and Incus: GPU devices, gputype=mig")
-    story = (
-        "The container got the whole GPU, which is in MIG mode; CUDA can use instances only. Either the host has none, "
-        "or the container was not given one, and lacks its node in /dev/nvidia-caps. nvidia-smi works."
-    )
-    needs = ("container.nvml.devices | host.nvml.devices",)
-    explains = _FOLLOWS
-    rivals = ("mig-enabled-no-instances",)
 
     def look(self, facts: Facts) -> Finding | None:
         if not self._passed_without(facts):
@@ -217,18 +191,6 @@ class PassedWithoutInstances(Rule):
 
 class OneInstanceAProcess(Rule):
     id = "mig-single-instance-per-process"
-    layer = "framework"
-    title = "Several MIG instances are there, and a process sees one"
-    source = (
-        *("pytorch/pytorch#102715", "pytorch/pytorch#130181", "pytorch/pytorch#95784", "pytorch/pytorch#110000"),
-        "NVIDIA MIG user guide: CUDA device enumeration",
-    )
-    story = (
-        "CUDA enumerates one MIG compute instance in a process, whatever nvidia-smi and NVML count. A program that "
-        "takes the count of NVML for its world size asks for devices that it does not have."
-    )
-    needs = ("place.nvml.devices", "place.cuda.device_count")
-    explains = ("torch", "cuda.init=101", "cuda.context=101", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in reversed(places(facts)):
@@ -266,15 +228,6 @@ class OneInstanceAProcess(Rule):
 
 class MixedMigRegression(Rule):
     id = "vgpu-driver-regression-570-mig-mixed"
-    layer = "driver user space"
-    title = "This driver miscounts GPUs of which only some are in MIG mode"
-    source = ("NVIDIA GPU Operator: known issues and troubleshooting", "NVIDIA/gpu-operator#1361")
-    story = (
-        "NVML has a regression from 570.124.06 to 570.158.01: on a node where some GPUs are in MIG mode and others are "
-        "not, the device plugin offers too few, and pods stay Pending although GPUs are free."
-    )
-    needs = ("kernel.nvidia.version | kernel.modules", "place.nvml.devices", "kubernetes")
-    explains = ("message.*", "k8s-xid-marks-gpu-unhealthy")
 
     def look(self, facts: Facts) -> Finding | None:
         version, kubernetes = kernel_driver(facts), known(facts.kubernetes)

@@ -13,8 +13,6 @@ from mlship.doctor.texts import told
 from mlship.doctor.views import cuda_codes, places, variable
 from mlship.driver import codes
 
-_FOLLOWS = ("cuda.context=*", "cuda.init=46", "cuda.init=100", "cuda.runtime=*", "cuda.kernel=*")
-_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _BUSY = 46
 _IS_BUSY = r"busy or unavailable"
 
@@ -33,18 +31,6 @@ def _refused(facts: Facts) -> tuple[Evidence, ...]:
 
 class ComputeModeSet(Rule):
     id = "compute-mode-prohibited-or-exclusive"
-    layer = "hardware"
-    title = "The GPU's compute mode allows no further context"
-    source = (
-        "CUDA runtime driver_types.h: cudaErrorDevicesUnavailable",
-        "NVML API reference, nvmlComputeMode_t",
-    )
-    story = (
-        "In the mode EXCLUSIVE_PROCESS one process at a time may have a context on the GPU, in PROHIBITED none may. "
-        "The next one gets 46, which says busy or unavailable; an unlicensed vGPU gives the same code."
-    )
-    needs = ("place.nvml.devices", "place.cuda.init | place.cuda.devices | place.cuda.runtime_code | messages")
-    explains = (*_FOLLOWS, *_FRAMEWORKS)
 
     def look(self, facts: Facts) -> Finding | None:
         refused = _refused(facts)
@@ -97,18 +83,6 @@ class ComputeModeSet(Rule):
 
 class UnlicensedVgpu(Rule):
     id = "vgpu-unlicensed-46"
-    layer = "hardware"
-    title = "This virtual GPU has no licence"
-    source = (
-        *("Azure/AKS#4870", "Azure/AKS#4869", "Azure/aks-gpu#90", "DDMAL/Rodan#1332"),
-        *("NVIDIA/gpu-operator#628", "NVIDIA/gpu-operator#220", "NVIDIA vGPU client licensing user guide"),
-    )
-    story = (
-        "A vGPU guest without a licence runs slower and slower, and after a while is refused contexts: 46, busy or "
-        "unavailable. The service nvidia-gridd fetches the licence with a client token."
-    )
-    needs = ("place.nvml.devices",)
-    explains = (*_FOLLOWS, *_FRAMEWORKS)
 
     def look(self, facts: Facts) -> Finding | None:
         device = next((device for device in _devices(facts) if self._is_vgpu(device)), None)
@@ -190,15 +164,6 @@ class UnlicensedVgpu(Rule):
 
 class DeviceOrder(Rule):
     id = "default-device-order-mismatch"
-    layer = "framework"
-    title = "CUDA numbers the GPUs in another order than nvidia-smi"
-    source = ("pytorch/pytorch#1040", "Ollama docs/gpu.mdx", "CUDA C programming guide: CUDA_DEVICE_ORDER")
-    story = (
-        "CUDA puts the fastest GPU first, nvidia-smi goes by PCI address. With unequal GPUs the number in "
-        "CUDA_VISIBLE_DEVICES then picks another GPU than the one that was meant."
-    )
-    needs = ("place.nvml.devices", "place.env")
-    explains = ("cuda.kernel=*", "cuda.context=2", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in reversed(places(facts)):

@@ -94,20 +94,6 @@ def _is_minor(unmet: Unmet) -> bool:
 
 class RequireUnsatisfied(Rule):
     id = "require-cuda-unsatisfied"
-    layer = "image"
-    title = "The image requires a newer driver (NVIDIA_REQUIRE_CUDA)"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#152", "theroyallab/tabbyAPI#324", "ggml-org/llama.cpp#9665"),
-        *("MauriceNino/dashdot#1226", "SyneRBI/PETRIC2#27", "NVIDIA/libnvidia-container src/cli/dsl.c"),
-    )
-    story = (
-        "Images made from nvidia/cuda carry a requirement: a CUDA version, or certain drivers on certain brands of "
-        "GPUs. nvidia-container-cli refuses to start a container whose requirement no alternative meets. Since 12.6 "
-        "the list names no GeForce: there, only the CUDA version counts. CUDA on the host has nothing to do with it."
-    )
-    needs = ("image.env | container.env | messages | container.error",)
-    explains = ("message.unsatisfied-condition", "message.nvidia-container-cli", "cuda.*", "torch")
-    rivals = ("require-not-enforced-cdi",)
 
     def look(self, facts: Facts) -> Finding | None:
         line, unmet = said(facts, _SAID_UNSATISFIED), _unmet(facts)
@@ -173,23 +159,6 @@ class RequireUnsatisfied(Rule):
 
 class RequireNotEnforced(Rule):
     id = "require-not-enforced-cdi"
-    layer = "image"
-    title = "The image is too new for the driver, and CDI started it"
-    source = (
-        "nvidia-container-toolkit v1.20.0: requirements are read by the legacy hook and internal/modifier/csv.go only",
-        "moby/moby commit 86f122af27 (Docker 29.2 maps --gpus to CDI)",
-        "NVIDIA Container Toolkit 1.18.0 release notes (just-in-time CDI is the default)",
-    )
-    story = (
-        "NVIDIA_REQUIRE_CUDA is checked by the legacy hook (and in CSV mode on Jetson). With CDI nobody checks it: "
-        "the container starts, and CUDA fails in it with 35, or a framework falls back to the CPU."
-    )
-    needs = ("image.env | container.env", "kernel.nvidia.version | kernel.modules | place.nvml.driver_version")
-    explains = (
-        *("cuda.runtime=35", "cuda.kernel=*", "torch", "onnxruntime", "tensorflow", "jax"),
-        "runtime-35-driver-too-old",
-    )
-    rivals = ("require-cuda-unsatisfied",)
 
     def look(self, facts: Facts) -> Finding | None:
         unmet, box = _unmet(facts), facts.container

@@ -64,16 +64,6 @@ def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
 
 class NoRuntimeHandler(Rule):
     id = "k8s-no-runtime-nvidia"
-    layer = "engine"
-    title = "A pod asks for the runtime nvidia, and the node has no such handler"
-    source = ('NVIDIA GPU Operator troubleshooting: no runtime for "nvidia" is configured',)
-    story = (
-        "The RuntimeClass nvidia is the cluster's; the handler that it names must stand in containerd's or CRI-O's "
-        "configuration of each node. The toolkit's pod writes it, after the driver's pod is ready: so the cause is "
-        "often the step before. Deleting the pod that waits mends nothing."
-    )
-    needs = ("kubernetes | messages",)
-    explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
 
     def look(self, facts: Facts) -> Finding | None:
         heard = said(facts, _NO_HANDLER)
@@ -149,18 +139,6 @@ class NoRuntimeHandler(Rule):
 
 class LdconfigKilled(Rule):
     id = "k8s-ldconfig-killed-signal-9"
-    layer = "toolkit"
-    title = "The toolkit's ldconfig is killed with signal 9, by a seccomp filter"
-    source = (
-        "NVIDIA/k8s-device-plugin#1400",
-        "NVIDIA Container Toolkit 1.18.0 release notes: clock_gettime is allowed",
-    )
-    story = (
-        "The legacy hook runs the host's ldconfig under a seccomp filter. A newer glibc makes calls that the filter "
-        "before 1.18.0 does not know, and the kernel kills it. It is no lack of memory."
-    )
-    needs = ("messages | kubernetes | container.error | host.toolkit.log",)
-    explains = ("message.*", "cuda.*")
 
     def look(self, facts: Facts) -> Finding | None:
         heard = said(facts, _LDCONFIG_KILLED)
@@ -203,15 +181,6 @@ class LdconfigKilled(Rule):
 
 class NoRuntimeType(Rule):
     id = "containerd-runtime-name-must-be-set"
-    layer = "engine"
-    title = "containerd's handler for nvidia has no runtime_type"
-    source = ("NVIDIA/nvidia-container-toolkit#1956", "NVIDIA Container Toolkit 1.20.0 release notes")
-    story = (
-        "The drop-in file that nvidia-ctk before 1.20.0 writes leaves runtime_type out where containerd's own "
-        "configuration has none to copy. containerd then refuses: container.Runtime.Name must be set."
-    )
-    needs = ("host.containerd | kubernetes | messages",)
-    explains = ("message.*", "k8s-device-plugin-incompatible-strategy")
 
     def look(self, facts: Facts) -> Finding | None:
         containerd = known(facts.host.containerd)

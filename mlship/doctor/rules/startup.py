@@ -10,7 +10,6 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.views import cuda_codes, gpus, is_wsl, kernel_driver, log_line, node, variable
 from mlship.driver import codes
 
-_FOLLOWS = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _NO_START = r"(?i)RmInitAdapter failed|rm_init_adapter failed|probe with driver nvidia failed with error -1\b"
 _NO_FIRMWARE = r"(?i)(firmware|gsp)[^ ]*.*(not found|failed to load|error -2|mismatch|no such file)|gsp_.*\.bin.*fail"
 _VGPU_DIFFERS = r"(?i)vgpu.*(version|mismatch|incompatible|not supported)"
@@ -34,18 +33,6 @@ def _counts_all(facts: Facts) -> bool | None:
 
 class NoAddressWindow(Rule):
     id = "pci-window-not-assigned"
-    layer = "hardware"
-    title = "The firmware gave the GPU no address window large enough"
-    source = (
-        "NVIDIA/open-gpu-kernel-modules nv-pci.c: 'This PCI I/O region assigned to your NVIDIA device is invalid'",
-    )
-    story = (
-        "A GPU's memory is reached through a window of addresses (BAR) that the firmware assigns. Data-center GPUs "
-        "want tens of GiB, which lie above 4 GiB; where the firmware, or a virtual machine, has that switched off, the "
-        "window is missing and the driver refuses the GPU. Installing the driver again changes nothing."
-    )
-    needs = ("kernel.log", "host.nvml.device_count | host.nvml.init")
-    explains = (*_FOLLOWS, "gpu-does-not-initialise")
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _NO_WINDOW)
@@ -68,19 +55,6 @@ class NoAddressWindow(Rule):
 
 class DoesNotInitialise(Rule):
     id = "gpu-does-not-initialise"
-    layer = "hardware"
-    title = "The driver has the GPU and cannot start it"
-    source = (
-        "NVIDIA/open-gpu-kernel-modules nv.c: 'RmInitAdapter failed!'",
-        "NVIDIA driver README: GSP firmware",
-    )
-    story = (
-        "The module is loaded and found the GPU, and starting it failed: 'RmInitAdapter failed' in the kernel log, and "
-        "NVML counts no device. Common causes are firmware files of another version than the module, a GPU that was "
-        "not reset after it had been passed to a virtual machine, and failing hardware."
-    )
-    needs = ("kernel.log", "host.nvml.device_count | host.nvml.init")
-    explains = _FOLLOWS
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _NO_START)
@@ -130,18 +104,6 @@ class DoesNotInitialise(Rule):
 
 class LostInSleep(Rule):
     id = "uvm-lost-after-suspend"
-    layer = "kernel module"
-    title = "CUDA stopped working when the machine slept"
-    source = (
-        "NVIDIA driver README: power management, NVreg_PreserveVideoMemoryAllocations",
-        "ollama docs/troubleshooting",
-    )
-    story = (
-        "After suspend the UVM module can be left in a state in which cuInit returns 999, while nvidia-smi works and "
-        "every node is there. Loading the module anew mends it; keeping video memory over sleep prevents it."
-    )
-    needs = ("kernel.log", "host.cuda.init", "host.nvml.init")
-    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _SLEPT)
@@ -174,16 +136,6 @@ class LostInSleep(Rule):
 
 class MpsNotReached(Rule):
     id = "mps-not-reached"
-    layer = "driver user space"
-    title = "CUDA does not get through to the MPS server"
-    source = ("NVIDIA Multi-Process Service documentation", "CUDA cuda.h: CUDA_ERROR_MPS_CONNECTION_FAILED and others")
-    story = (
-        "A program that finds CUDA_MPS_PIPE_DIRECTORY (or a GPU in exclusive mode with MPS) talks to the MPS daemon by "
-        "pipes in a folder. Where the daemon does not run, runs for another user, is full, or the folder is not in the "
-        "container, CUDA fails with 805 to 810. The driver and the GPU are well."
-    )
-    needs = ("place.cuda.init | place.cuda.devices | place.cuda.runtime_code",)
-    explains = ("cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 
     def look(self, facts: Facts) -> Finding | None:
         found = next(((name, code) for name, code in cuda_codes(facts) if code in _MPS), None)

@@ -116,24 +116,10 @@ def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
 
 class TagDeleted(Rule):
     id = "nvidia-image-tag-deleted"
-    layer = "image"
-    title = "The nvidia/cuda tag is no longer there"
-    source = (
-        "NVIDIA container-images/cuda, doc/support-policy.md",
-        "real-stanford/cloth-funnels#5",
-        "nvidia/cuda on Docker Hub, README: the latest tag",
-    )
-    story = (
-        "NVIDIA deletes tags six months after a CUDA's end of life, keeps the newest point release of a minor, and "
-        "publishes no latest. The registry then says 'not found', which has nothing to do with network or login."
-    )
-    needs = ("image.registry_status | messages",)
-    explains = ("image.registry=404", "message.image-not-found", "message.*")
-    rivals = ("ubuntu2004-cuda13-image-missing",)
 
     def look(self, facts: Facts) -> Finding | None:
         tag = _missing(facts)
-        if tag is None or _never_was(tag):
+        if tag is None:
             return None
         sure = tag.seen == "404" or _told(tag)
         why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never was"
@@ -159,16 +145,6 @@ def _told(tag: _Tag) -> bool:
 
 class NeverPublished(Rule):
     id = "ubuntu2004-cuda13-image-missing"
-    layer = "image"
-    title = "NVIDIA publishes no such CUDA image for that distribution"
-    source = ("NVIDIA container-images/cuda, dist/ at 13.0.2 and 13.1.0",)
-    story = (
-        "Not every CUDA comes for every Ubuntu: 13 has none for 20.04, and there never was one for Debian or Alpine. "
-        "A tag put together from its parts need not exist."
-    )
-    needs = ("image.registry_status | messages",)
-    explains = ("image.registry=404", "message.image-not-found", "message.*")
-    rivals = ("nvidia-image-tag-deleted",)
 
     def look(self, facts: Facts) -> Finding | None:
         tag = _missing(facts)

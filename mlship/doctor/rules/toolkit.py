@@ -11,22 +11,6 @@ from mlship.driver import codes
 
 class CdiWithoutUvm(Rule):
     id = "cdi-spec-without-uvm"
-    layer = "toolkit"
-    title = "The CDI specification is older than /dev/nvidia-uvm"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#50", "NVIDIA/nvidia-container-toolkit#856"),
-        *("NVIDIA/nvidia-container-toolkit#1982", "nvidia-container-toolkit nvidia-cdi-refresh.service"),
-    )
-    story = (
-        "`nvidia-ctk cdi generate` lists the nodes that exist at that moment. After a start the control nodes may not "
-        "exist yet; the specification then lacks them for good, and CUDA fails in every container that it makes."
-    )
-    needs = ("host.device_nodes", "host.cdi.specs")
-    explains = (
-        *("cuda.init=*", "cuda.runtime=*", "cuda.context=*", "torch", "onnxruntime", "tensorflow", "jax"),
-        *("nvidia-uvm-node-missing", "ctk-1-18-legacy-to-cdi-regression"),
-    )
-    rivals = ("nvidia-uvm-node-missing",)
 
     def look(self, facts: Facts) -> Finding | None:
         spec = spec_without_uvm(facts)

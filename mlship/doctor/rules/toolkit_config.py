@@ -14,7 +14,6 @@ from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 
-_FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
 _SONAMES = ("libnvidia-ml.so.1", "libcuda.so.1")
 _DROPS_FLAGS = (1, 17, 7)
 _MUST_MATCH = (1, 18)
@@ -25,16 +24,6 @@ _NOT_RUN = r"ldcache error: .*ldconfig.*(no such file|not found)"
 
 class LdconfigPath(Rule):
     id = "ldcache-not-updated-debian-ldconfig"
-    layer = "toolkit"
-    title = "The ldconfig that the toolkit runs is not there"
-    source = ("NVIDIA/nvidia-docker#1399", "nvidia-container-toolkit api/config/v1/cli.go")
-    story = (
-        "After mounting the driver's libraries the hook runs the host's ldconfig in the container. Its path is in "
-        "config.toml: @/sbin/ldconfig.real on Ubuntu, @/sbin/ldconfig elsewhere; @ says that the host's is meant. "
-        "With a wrong path the libraries are there, and the loader's cache does not list them."
-    )
-    needs = ("container.loader.cache | messages | container.error", "container.loader.libraries | host.toolkit.config")
-    explains = ("nvml.*", "cuda.*", "message.nvidia-container-cli", *_FRAMEWORKS)
 
     def look(self, facts: Facts) -> Finding | None:
         library = self._mounted_not_cached(facts.container)
@@ -123,22 +112,6 @@ class LdconfigPath(Rule):
 
 class VersionSkew(Rule):
     id = "toolkit-libnvidia-container-version-skew"
-    layer = "toolkit"
-    title = "The toolkit and libnvidia-container are of different versions"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#1093", "NVIDIA Container Toolkit 1.17.7 release notes, known issue"),
-        "NVIDIA Container Toolkit 1.18.0 release notes: the versions must be the same",
-    )
-    story = (
-        "nvidia-container-cli 1.17.7 drops the other flags of its caller where that caller does not name "
-        "--cuda-compat-mode: an older toolkit, or Enroot. GPUs or libraries are then missing in the container. "
-        "Since 1.18 NVIDIA asks for packages of one version."
-    )
-    needs = ("host.toolkit.version", "host.toolkit.cli_version")
-    explains = (
-        *("cuda.library", "cuda.init=100", "cuda.runtime=35", "cuda.runtime=100", "nvml.init=12", "nvml.count=0"),
-        *("message.nvidia-container-cli", *_FRAMEWORKS),
-    )
 
     def look(self, facts: Facts) -> Finding | None:
         toolkit, cli = known(facts.host.toolkit.version), known(facts.host.toolkit.cli_version)
@@ -173,16 +146,6 @@ class VersionSkew(Rule):
 
 class PersistencedSocket(Rule):
     id = "persistence-daemon-socket-mount"
-    layer = "toolkit"
-    title = "The container's start fails at nvidia-persistenced's socket"
-    source = ("NVIDIA/k8s-device-plugin#107", "NVIDIA Container Toolkit 1.16.2 release notes")
-    story = (
-        "The legacy hook makes /run/nvidia-persistenced/socket in the container, to mount the host's there. "
-        "Where a socket lies there already, of the image or of a daemon that no longer runs, opening it fails with "
-        "'no such device or address'."
-    )
-    needs = ("messages | container.error",)
-    explains = ("message.nvidia-container-cli",)
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, r"nvidia-persistenced/socket.*no such device or address")
@@ -231,15 +194,6 @@ class PersistencedSocket(Rule):
 
 class AptSignedBy(Rule):
     id = "apt-signed-by-conflict"
-    layer = "toolkit"
-    title = "apt refuses NVIDIA's repository: two files name it with different keys"
-    source = ("NVIDIA Container Toolkit troubleshooting page, conflicting values set for option Signed-By",)
-    story = (
-        "An older guide left its own file in /etc/apt/sources.list.d beside the new one. The two name the same "
-        "repository with different keys, and apt then refuses everything, so the toolkit cannot be installed."
-    )
-    needs = ("host.packages.sources | messages",)
-    explains = ("message.signed-by", "docker-no-nvidia-driver-registered")
 
     def look(self, facts: Facts) -> Finding | None:
         line = said(facts, "Conflicting values set for option Signed-By.*nvidia")

@@ -9,7 +9,6 @@ from mlship.doctor.texts import said
 from mlship.doctor.views import is_compat, is_wsl, wsl_lacks_nvidia
 from mlship.driver import codes
 
-_EVERYTHING = ("nvml.*", "cuda.*", "torch", "onnxruntime", "tensorflow", "jax", "message.*")
 _LIBCUDA = "/usr/lib/wsl/lib/libcuda.so.1"
 _NO_ADAPTER = "no adapters were found"
 _WANTS_GPU = rf"{_NO_ADAPTER}|nvidia-container-cli|NVIDIA-SMI|NVML|CUDA|could not select device driver"
@@ -28,19 +27,6 @@ _DRIVER_PACKAGES = (
 
 class NoAdapters(Rule):
     id = "wsl-no-adapters"
-    layer = "hardware"
-    title = "Windows shows WSL no NVIDIA adapter"
-    source = (
-        *("NVIDIA/nvidia-container-toolkit#155", "NVIDIA/nvidia-docker#1786"),
-        *("AbdBarho/stable-diffusion-webui-docker#117", "IDEA-Research/Grounded-Segment-Anything#506"),
-    )
-    story = (
-        "/dev/dxg is there, and no adapter behind it is NVIDIA's: /usr/lib/wsl/drivers holds no folder of NVIDIA's "
-        "driver, or /usr/lib/wsl/lib no libcuda. The machine has no NVIDIA GPU, or Windows or WSL is too old for it."
-    )
-    needs = ("host.wsl | host.device_nodes",)
-    explains = _EVERYTHING
-    rivals = ("wsl-linux-driver-installed",)
 
     def look(self, facts: Facts) -> Finding | None:
         wanted = self._wanted(facts)
@@ -49,7 +35,7 @@ class NoAdapters(Rule):
             return None
         drivers = known(wsl.drivers) if (wsl := known(facts.host.wsl)) else None
         heard = said(facts, _NO_ADAPTER)
-        if not no_folder and (drivers is not None or not (no_library or heard) or LinuxDriverInWsl().look(facts)):
+        if not no_folder and (drivers is not None or not (no_library or heard)):
             return None
         return self.found(
             certainty="certain" if no_folder else "likely",
@@ -91,23 +77,6 @@ class NoAdapters(Rule):
 
 class LinuxDriverInWsl(Rule):
     id = "wsl-linux-driver-installed"
-    layer = "driver user space"
-    title = "A Linux NVIDIA driver was installed in WSL"
-    source = (
-        "NVIDIA/nvidia-docker#1508",
-        "NVIDIA/k8s-device-plugin#207",
-        "NVIDIA CUDA on WSL user guide: do not install any NVIDIA Linux driver",
-    )
-    story = (
-        "In WSL libcuda and NVML come from Windows, in /usr/lib/wsl/lib. A package (nvidia-driver-*, cuda, "
-        "libnvidia-compute-*) brought others, for a kernel module that WSL never has, and the loader takes those."
-    )
-    needs = (
-        "host.wsl | host.device_nodes",
-        "host.cuda.library | host.nvml.library | host.loader.cache | host.packages",
-    )
-    explains = _EVERYTHING
-    rivals = ("wsl-no-adapters",)
 
     def look(self, facts: Facts) -> Finding | None:
         foreign = self._foreign(facts)

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from mlship.doctor.diagnose import Diagnosis, Examined, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, rule_texts
 from mlship.report.doctor.words import (
     AS_ROOT,
     SIGNS,
@@ -50,13 +50,15 @@ def diagnosis_text(diagnosis: Diagnosis, *, verbose: bool = False) -> str:
 
 def story_text(rule: Rule) -> str:
     """The long story of one diagnosis, with its source."""
-    told_apart = [f"  {name}" for name in rule.rivals]
+    below = [f"  {name}" for name in rule.text.excludes]
+    above = [f"  {name}" for name, text in rule_texts().items() if rule.id in text.excludes]
     blocks = [
-        [f"{rule.id}: {rule.title}", f"layer: {rule.layer}"],
-        textwrap.wrap(rule.story, WIDTH),
-        ["Facts that it needs", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.needs)],
-        ["Never at the same time as", *told_apart] if told_apart else [],
-        ["Sources", *(f"  {source}" for source in rule.source)],
+        [f"{rule.id}: {rule.text.title}", f"layer: {rule.text.layer}"],
+        textwrap.wrap(rule.text.story, WIDTH),
+        ["Facts that it needs", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.text.needs)],
+        ["Takes precedence over", *below] if below else [],
+        ["Gives way to", *above] if above else [],
+        ["Sources", *(f"  {source}" for source in rule.text.source)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
@@ -64,7 +66,8 @@ def story_text(rule: Rule) -> str:
 def stories_text(rules: Iterable[Rule]) -> str:
     """Every diagnosis by its layer, the lowest first."""
     by_layer = {
-        layer: sorted((rule for rule in rules if rule.layer == layer), key=lambda rule: rule.id) for layer in LAYERS
+        layer: sorted((rule for rule in rules if rule.text.layer == layer), key=lambda rule: rule.id)
+        for layer in LAYERS
     }
     lines = [line for layer, found in by_layer.items() if found for line in ("", layer, *_titles(found))]
     return "\n".join(["Diagnoses by layer; mlship doctor explain ID tells the story of one.", *lines]) + "\n"
@@ -73,7 +76,7 @@ def stories_text(rules: Iterable[Rule]) -> str:
 def _titles(rules: list[Rule]) -> Iterator[str]:
     for rule in rules:
         yield f"  {rule.id}"
-        yield from _wrapped("      ", rule.title)
+        yield from _wrapped("      ", rule.text.title)
 
 
 def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:

@@ -5,18 +5,21 @@ Adding a host is adding a file in tests/doctor/hosts and its entry in tests/doct
 
 import itertools
 from dataclasses import fields
+from functools import cache
+from graphlib import TopologicalSorter
 
 import pytest
 
-from mlship.doctor.diagnose import Diagnosis, diagnose
+from mlship.doctor.diagnose import Diagnosis, diagnose, findings
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS
 from mlship.doctor.rules import RULES
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, rule_texts
 from mlship.doctor.views import fact_at
 from mlship.report.doctor.text import story_text
 from tests.helpers.doctor_hosts import expected, hosts
 
+LONGEST_STORY = 500
 BY_ID = {rule.id: rule for rule in RULES}
 
 
@@ -52,12 +55,18 @@ def test_no_false_alarm(name: str) -> None:
     assert diagnosis.healthy
 
 
+@cache
+def found_everywhere() -> dict[str, set[str]]:
+    """Ids of the rules that fire, by the name of the host."""
+    everywhere = {**hosts(), **hosts("healthy")}
+    return {name: {finding.id for finding in findings(facts)[0]} for name, facts in everywhere.items()}
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_fires_on_no_other_host(rule: Rule) -> None:
     """But where expected.toml lists it."""
     wanted = {name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)}
-    everywhere = {**hosts(), **hosts("healthy")}
-    assert {name for name, facts in everywhere.items() if rule.look(facts)} == wanted
+    assert {name for name, found in found_everywhere().items() if rule.id in found} == wanted
 
 
 def test_of_nothing_nothing_follows() -> None:
@@ -68,17 +77,24 @@ def test_of_nothing_nothing_follows() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_rules_are_documented_and_name_what_there_is(rule: Rule) -> None:
-    assert rule.layer in LAYERS
-    assert rule.source
-    assert all(line in story_text(rule) for line in (rule.title, *rule.source))
-    for path in itertools.chain(*(needed.split(" | ") for needed in rule.needs)):
+    assert rule.text.layer in LAYERS
+    assert all((rule.text.title, rule.text.story, rule.text.needs, *rule.text.source))
+    assert rule.text.source
+    assert len(rule.text.story) <= LONGEST_STORY
+    assert all(line in story_text(rule) for line in (rule.text.title, *rule.text.source))
+    for path in itertools.chain(*(needed.split(" | ") for needed in rule.text.needs)):
         group, _, leaf = path.replace("place.", "host.", 1).rpartition(".")
         inside = fact_at(Facts(), group) if group else Facts()
         assert leaf in {field.name for field in fields(inside)}, path  # type: ignore[arg-type]  # a group
 
 
-def test_ids_are_unique_and_rivals_are_mutual() -> None:
+def test_every_rule_has_texts_and_every_text_a_rule() -> None:
     assert len(BY_ID) == len(RULES)
-    for rule in RULES:
-        for rival in rule.rivals:
-            assert rule.id in BY_ID[rival].rivals, f"{rival} does not know its rival {rule.id}"
+    assert set(rule_texts()) == set(BY_ID)
+
+
+def test_precedence_names_what_there_is_and_has_no_cycle() -> None:
+    for rule_id, text in rule_texts().items():
+        assert set(text.excludes) <= set(BY_ID), rule_id
+        assert {name for name in text.explains if "-" in name and "." not in name} <= set(BY_ID), rule_id
+    TopologicalSorter({rule_id: text.excludes for rule_id, text in rule_texts().items()}).prepare()

@@ -88,7 +88,7 @@ def test_a_command_is_a_line_of_its_own(name: str) -> None:
 
 def test_titles_fit_the_first_line() -> None:
     for rule in RULES:
-        assert len(f"PROBLEM: {rule.title}") <= WIDTH, rule.id
+        assert len(f"PROBLEM: {rule.text.title}") <= WIDTH, rule.id
 
 
 def test_hostile_facts_are_neither_markup_nor_obeyed(of_nouveau: Diagnosis) -> None:
@@ -144,9 +144,9 @@ def test_words_in_capitals_are_explained(of_nouveau: Diagnosis) -> None:
 def test_stories() -> None:
     text = stories_text(RULES)
     assert [line.strip() for line in text.splitlines() if re.fullmatch(r"  [\w-]+", line)] == [
-        rule.id for layer in LAYERS for rule in sorted(RULES, key=lambda rule: rule.id) if rule.layer == layer
+        rule.id for layer in LAYERS for rule in sorted(RULES, key=lambda rule: rule.id) if rule.text.layer == layer
     ]
     for rule in RULES:
         lines = story_text(rule).splitlines()
-        assert lines[0] == f"{rule.id}: {rule.title}"
+        assert lines[0] == f"{rule.id}: {rule.text.title}"
         assert "Sources" in lines
