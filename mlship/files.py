@@ -3,7 +3,11 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from mlship.errors import UsageError
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -12,16 +16,66 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; the old file is then untouched.
     """
+    with _beside(path, text) as temporary:
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        temporary.replace(path)
+
+
+def write_new(path: Path, text: str) -> bool:
+    """Create `path` with `text`; False if it exists, and it then stays as it is.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    with _beside(path, text) as temporary:
+        temporary.chmod(0o644)
+        try:
+            path.hardlink_to(temporary)  # unlike a rename, it fails if the name was taken meanwhile
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _beside(path: Path, text: str) -> Iterator[Path]:
+    """A temporary file with `text` in the folder of `path`, made if needed; removed in the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        temporary.replace(path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Refuse an output file before the work behind it starts.
+
+    Raises:
+        UsageError: the file exists, or its folder does not.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"`{path}` already exists", hint="name another file; existing files are never overwritten")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder `{path.parent}`", hint=f"create it: `mkdir -p {path.parent}`")
+
+
+def save_new(path: Path, text: str) -> None:
+    """Write an output file that the user named and `check_new` accepted.
+
+    Raises:
+        UsageError: it exists by now, or cannot be written.
+    """
+    try:
+        written = write_new(path, text)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write `{path}`: {error.strerror}", hint="name a file in a folder that you may write to"
+        ) from error
+    if not written:
+        check_new(path)
 
 
 def sha256_text(text: str) -> str:

@@ -10,7 +10,7 @@ from mlship.errors import LockError, UsageError
 from mlship.image.dockerfile import copied_paths, dockerfile, dockerignore
 from mlship.image.plan import BuildPlan, make_plan
 from mlship.lock.check import Lock, check_lock
-from mlship.lock.cuda_names import brings_cuda
+from mlship.lock.groups import brings_cuda
 from mlship.project.base import PLATFORMS
 from mlship.project.config import Config
 from mlship.project.git import Revision, read_revision

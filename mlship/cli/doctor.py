@@ -121,8 +121,8 @@ class _Asked:
 
 def _check(asked: _Asked, *new: Path | None) -> None:
     """Before anything is looked at."""
-    from mlship.doctor.probes.save import check_new
     from mlship.errors import UsageError
+    from mlship.files import check_new
 
     if (asked.replay, asked.image, asked.container).count(None) < 2:
         raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
@@ -156,7 +156,7 @@ def _looked(asked: _Asked) -> "Facts":
 
 def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
     from mlship.console import say
-    from mlship.doctor.probes.save import save_new
+    from mlship.files import save_new
     from mlship.report.doctor.page import diagnosis_page
 
     save_new(path, diagnosis_page(diagnosis))
@@ -166,7 +166,8 @@ def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
 def _record(facts: "Facts", path: Path) -> None:
     from mlship.console import say
     from mlship.doctor.mask import mask
-    from mlship.doctor.probes.save import private_names, save_new
+    from mlship.doctor.probes.private import private_names
+    from mlship.files import save_new
 
     save_new(path, mask(facts, private_names()).to_json())
     say(f"wrote {path}; private data is masked, but read it before you send it")

@@ -61,7 +61,7 @@ def record(
     Commit the file: images are matched to all hosts in hosts/. A file that is there is never overwritten.
     """
     from mlship.console import emit, say, warn
-    from mlship.cuda.hosts.files import check_name, save_new
+    from mlship.cuda.hosts.files import check_name, save_host
     from mlship.cuda.hosts.nvml import this_host
     from mlship.report.hosts import host_line
 
@@ -76,7 +76,7 @@ def record(
     if printed:
         emit(host.to_json())
         return
-    state = save_new(file, host.to_json())
+    state = save_host(file, host.to_json())
     say(f"{'wrote' if state == 'new' else 'unchanged:'} {file}: {host_line(host)}")
 
 

@@ -17,14 +17,14 @@ def init(
     """Look at what is here, and write mlship.yaml and what is missing. Nothing that exists is changed."""
     from mlship.console import emit
     from mlship.init.detect import detect
-    from mlship.init.scaffold import scaffold, settle, write_new
+    from mlship.init.scaffold import scaffold, settle, write_files
     from mlship.report.init import as_json, diff, show_found, show_written
 
     found = detect(directory)
     if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]))
     planned = settle(scaffold(found), directory)
-    written = () if dry_run else write_new(directory, planned.files)
+    written = () if dry_run else write_files(directory, planned.files)
     show_found(found)
     show_written(planned, dry_run=dry_run)
     if json:

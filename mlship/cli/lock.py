@@ -57,9 +57,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     else:
         known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
     if not check and trace is not False:
-        from mlship.cli.trace import trace_into_lock
-
-        trace_into_lock(directory, fleet, None if trace else known, anew=bool(trace))
+        _trace(directory, fleet, None if trace else known, anew=bool(trace))
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
@@ -123,3 +121,39 @@ def _resolve(
     if json:
         emit(lock_json(resolved, seconds))
     return resolved.traced
+
+
+def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, anew: bool) -> None:
+    """Trace where nothing was traced yet. What cannot be traced is said, and the lock is as good without it.
+
+    Args:
+        known: what was traced before and is still true; it stays.
+        anew: trace although there is a trace.
+    """
+    import time
+
+    from mlship.build import run
+    from mlship.build.prepare import prepare
+    from mlship.cli.reporter import ConsoleReporter
+    from mlship.console import say, warn
+    from mlship.engine.docker import DockerEngine
+    from mlship.errors import BuildError, MatchError, TransientError, UsageError
+    from mlship.lock.record import read_record
+    from mlship.lock.trace import merged, write_trace
+
+    if read_record(directory).trace and not anew:
+        return
+    reporter = ConsoleReporter(verbose=False)
+    try:
+        prepared = prepare(directory, find_fleet=lambda _config: fleet)
+        reporter.step("tracing what the server imports")
+        started = time.monotonic()
+        with reporter.building() as watch:
+            trace = run.trace(prepared, DockerEngine(), watch)
+    except (UsageError, BuildError, MatchError, TransientError) as error:
+        warn(f"{error.message}\n{error.hint}")
+        return
+    trace = merged(trace, known)
+    write_trace(directory, trace)
+    seconds = time.monotonic() - started
+    say(f"mlship.lock: byte code for {trace.count} modules, which the server imports; traced in {seconds:.1f} s")

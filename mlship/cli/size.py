@@ -46,8 +46,8 @@ def size(
 
     Any local image will do. Nothing is run and nothing is written: the engine's copy is read once.
     """
-    from mlship.doctor.probes.save import check_new
     from mlship.engine.docker import DockerEngine
+    from mlship.files import check_new
     from mlship.size.compare import compare
 
     if html is not None:
@@ -127,7 +127,7 @@ def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool)
     else:
         show_size(report, verbose=verbose)
     if html is not None:
-        from mlship.doctor.probes.save import save_new
+        from mlship.files import save_new
         from mlship.report.size.page import size_page
 
         save_new(html, size_page(report))

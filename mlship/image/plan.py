@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
+from mlship.frameworks import telemetry_of
 from mlship.image.gpu import GpuPlan, PlanReason
 from mlship.image.labels import labels
 from mlship.image.serving import forks
-from mlship.image.telemetry import silenced
 from mlship.lock.check import Lock
 from mlship.lock.groups import GROUPS, PackageLayer, package_layers
 from mlship.project.base import base_name, base_reference
@@ -195,7 +195,7 @@ def _by_folder(weights: tuple[WeightFile, ...]) -> tuple[WeightFolder, ...]:
 
 def _environment(config: Config, lock: Lock, gpu: GpuPlan | None) -> dict[str, str]:
     """What mlship sets and what mlship.yaml sets, which wins."""
-    silent = {silence.variable: silence.value for silence in silenced(lock.pins)}
+    silent = {switch.variable: switch.value for switch in telemetry_of(pin.name for pin in lock.pins)}
     return dict(sorted({**silent, **(gpu.env if gpu else {}), **config.env}.items()))
 
 
@@ -235,8 +235,8 @@ def _reasons(
         yield PlanReason("init", "tini", f"{config.serve.command[0]} forks, and PID 1 must reap what it leaves")
     else:
         yield PlanReason("init", "none", f"{config.serve.command[0]} is PID 1 itself, so SIGTERM reaches it")
-    for silence in silenced(lock.pins):
-        yield PlanReason("telemetry", f"{silence.variable}={silence.value}", f"else it calls home: {silence.source}")
+    for switch in telemetry_of(pin.name for pin in lock.pins):
+        yield PlanReason("telemetry", f"{switch.variable}={switch.value}", f"else it calls home: {switch.source}")
     for allowed in config.model.allow_pickle:
         yield PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
 

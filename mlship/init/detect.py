@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from mlship.frameworks import framework_table
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
-from mlship.init.frameworks import FRAMEWORKS, Clues, find_framework, tops
+from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
 from mlship.init.models import Asked, find_weights, served_strings
 from mlship.init.python_version import find_python
@@ -76,7 +77,7 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
 
 def _loader(modules: Mapping[str, Module]) -> Detected:
     """Only where the module reaches a framework: a `load()` that reads settings is no loader of a model."""
-    known = {name for framework in FRAMEWORKS for name in framework.imports} | _NUMERIC
+    known = {name for framework in framework_table().frameworks for name in framework.imports} | _NUMERIC
     found = [
         (module, name)
         for module in modules.values()

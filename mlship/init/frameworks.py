@@ -3,48 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from packaging.utils import canonicalize_name
-
+from mlship.frameworks import Framework, framework_table
 from mlship.init.found import Detected
 from mlship.init.requirements import Declared
 from mlship.init.sources import Module
-from mlship.project.formats import ModelFormat
 from mlship.project.weights import WeightFile
 
-
-@dataclass(frozen=True)
-class Framework:
-    """A library that runs models.
-
-    Attributes:
-        imports: top-level modules; distributions: normalised names.
-        kinds: model files that speak for it.
-    """
-
-    name: str
-    imports: frozenset[str]
-    distributions: frozenset[str]
-    kinds: frozenset[ModelFormat] = frozenset()
-
-
-def _framework(name: str, imports: str, distributions: str, *kinds: ModelFormat) -> Framework:
-    return Framework(name, frozenset(imports.split()), frozenset(distributions.split()), frozenset(kinds))
-
-
-# In this order where the evidence is even: what wraps another comes after it.
-FRAMEWORKS = (
-    _framework("onnxruntime", "onnxruntime", "onnxruntime onnxruntime-gpu", "onnx"),
-    _framework("torch", "torch transformers sentence_transformers", "torch transformers sentence-transformers"),
-    _framework("tensorflow", "tensorflow keras", "tensorflow tensorflow-cpu keras", "keras", "hdf5", "tflite"),
-    _framework("jax", "jax flax", "jax flax"),
-    _framework("xgboost", "xgboost", "xgboost xgboost-cpu", "xgboost"),
-    _framework("lightgbm", "lightgbm", "lightgbm", "lightgbm"),
-    _framework("catboost", "catboost", "catboost", "catboost"),
-    _framework("llama-cpp", "llama_cpp", "llama-cpp-python", "gguf"),
-    _framework("sklearn", "sklearn joblib", "scikit-learn joblib"),
-)
-_TITLES: dict[ModelFormat, str] = {"onnx": "ONNX", "gguf": "GGUF", "hdf5": "HDF5", "xgboost": "an XGBoost model"}
-_SERVED, _MODEL, _NAMED, _ELSEWHERE = 8, 4, 2, 1  # each outweighs all that is weaker
+_SERVED, _MODEL, _NAMED, _ELSEWHERE = 8, 4, 2, 1  # each outweighs all weaker ones together
 
 
 @dataclass(frozen=True)
@@ -73,7 +38,7 @@ def find_framework(clues: Clues) -> tuple[Detected, tuple[str, ...]]:
 
     What the served code imports outweighs the model files, these the requirements, these all other code.
     """
-    weighed = [(tuple(_evidence(framework, clues)), framework) for framework in FRAMEWORKS]
+    weighed = [(tuple(_evidence(framework, clues)), framework) for framework in framework_table().frameworks]
     rows, best = max(weighed, key=lambda pair: sum({weight for weight, _ in pair[0]}))  # the first of equals
     if not rows:
         return Detected(None, "no model file, import or requirement speaks for any framework that mlship knows"), ()
@@ -86,10 +51,11 @@ def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
         if found:
             yield _SERVED, f"{module.path} imports {', '.join(sorted(found))}"
     for file in clues.models:
-        if file.kind in framework.kinds:
-            yield _MODEL, f"{file.path} is {_TITLES.get(file.kind, file.kind)}{clues.details.get(file.path, '')}"
+        if file.kind in framework.files:
+            title = framework_table().formats[file.kind].title if file.kind in framework_table().formats else ""
+            yield _MODEL, f"{file.path} is {title or file.kind}{clues.details.get(file.path, '')}"
     for declared in clues.declared:
-        named = {canonicalize_name(name) for name in framework.distributions} & declared.names
+        named = framework.distributions & declared.names
         if named:
             yield _NAMED, f"{declared.origin} names {', '.join(sorted(named))}"
     other = framework.imports & tops(clues.elsewhere)

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.found import GpuUse
 from mlship.init.requirements import Declared, conda
 from mlship.init.sources import Module
@@ -19,17 +20,6 @@ from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
 
 HOSTS = "hosts"
-# Of no use without a GPU. CUDA's own libraries (nvidia-*) are not here: PyPI's torch brings them for everybody, and
-# whoever froze an environment with it has them in requirements.txt.
-_ONLY_GPU = (
-    *("auto-gptq", "autoawq", "causal-conv1d", "cudf-cu*", "cuml-cu*", "cupy", "cupy-cuda*"),
-    *("dgl-cu*", "exllamav2", "faiss-gpu*", "flash-attn", "flashinfer-python", "jax-cuda*-plugin"),
-    *("mamba-ssm", "numba-cuda", "nvidia-dali-cuda*", "onnxruntime-gpu", "paddlepaddle-gpu", "pycuda", "sglang"),
-    *("tensorflow-gpu", "tensorrt", "tensorrt-cu*", "tensorrt-llm", "torch-tensorrt", "transformer-engine", "vllm"),
-    *("xformers",),
-)
-_EXTRAS = {"jax": "cuda*", "tensorflow": "and-cuda"}
-_CONDA = {"cudatoolkit", "pytorch-cuda", "pytorch-gpu", "tensorflow-gpu", "cuda-toolkit", "cuda-runtime"}
 _BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
 _SHOWN = 3
 
@@ -87,20 +77,22 @@ def _gpu_name(line: str) -> str | None:
     except (InvalidRequirement, RecursionError):
         return None
     name = canonicalize_name(requirement.name)
-    extras = sorted(extra for extra in requirement.extras if fnmatch(extra, _EXTRAS.get(name, "")))
+    extras = sorted(
+        extra for extra in requirement.extras if fnmatch(extra, framework_table().gpu_only.extras.get(name, ""))
+    )
     if extras:
         return f"{name}[{','.join(extras)}]"
     built = next((found[0] for spec in requirement.specifier if (found := re.search(r"\+cu\d+$", spec.version))), None)
     if built:
         return f"{name} built for CUDA ({built})"
-    return name if any(fnmatch(name, pattern) for pattern in _ONLY_GPU) else None
+    return name if is_gpu_only(name) else None
 
 
 def _from_conda(tree: Tree) -> Iterator[str]:
     path, entries = conda(tree)
     names = {re.split(r"[\s=<>!~]", entry.rpartition("::")[2], maxsplit=1)[0] for entry in entries
              if isinstance(entry, str)}  # fmt: skip
-    if named := sorted(names & _CONDA):
+    if named := sorted(names & framework_table().gpu_only.conda):
         yield f"{path} asks for {_listed(named)}"
 
 

@@ -4,15 +4,17 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import TypeAlias
 
 from mlship.errors import UsageError
-from mlship.files import write_atomic
+from mlship.files import write_new
 from mlship.init.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
 from mlship.init.found import Detected, Detection, Routes
-from mlship.init.samples import made_up_sample
 from mlship.project.commands import for_app
 from mlship.project.config import json_schema
+from mlship.project.onnx_header import OnnxHeader, Tensor
 from mlship.project.paths import LEFT_OUT, leaves
 from mlship.render import render
 
@@ -24,6 +26,9 @@ _MEANINGS = {
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
 _SAMPLE = "sample.json"
 _OWN_INPUT = "init/requirements.in.j2"
+_LARGEST_SAMPLE = 200_000  # numbers in the file
+
+Nested: TypeAlias = "float | int | bool | str | list[Nested]"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def settle(planned: Scaffold, repo: Path) -> Scaffold:
     )
 
 
-def write_new(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
+def write_files(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
     """Write files, each whole or not at all; returns those that were written. What exists is never replaced.
 
     Raises:
@@ -107,20 +112,7 @@ def write_new(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
                 f"{file.path} would be written outside of {repo}: its folder is a symbolic link",
                 hint="remove the link, then run `mlship init` again",
             )
-    return tuple(file.path for file in files if _write_new(repo / file.path, file.text))
-
-
-def _write_new(path: Path, text: str) -> bool:
-    """A hard link fails where the name is taken, also by somebody who was faster than us."""
-    whole = path.with_name(f".{path.name}.mlship-new")
-    try:
-        write_atomic(whole, text)
-        path.hardlink_to(whole)
-    except FileExistsError:
-        return False
-    finally:
-        whole.unlink(missing_ok=True)
-    return True
+    return tuple(file.path for file in files if write_new(repo / file.path, file.text))
 
 
 def _decide(found: Detection) -> _Plan:
@@ -251,3 +243,45 @@ def _write_loader(found: Detection) -> str:
         "write a function load() that returns the predictor, remove mlship.yaml (and .dockerignore, where "
         "`mlship init` wrote it), and run `mlship init` again: it then names the function and writes the server"
     )
+
+
+def made_up_sample(header: OnnxHeader) -> str | None:
+    """JSON with zeros for every input; None where a shape or a type does not say enough."""
+    shapes = {tensor.name: _shape(tensor) for tensor in header.inputs}
+    if not shapes or None in shapes.values() or any(_zero(tensor) is None for tensor in header.inputs):
+        return None
+    if sum(prod(shape) for shape in shapes.values() if shape is not None) > _LARGEST_SAMPLE:
+        return None
+    values = {t.name: _filled(shape, zero) for t in header.inputs
+              if (shape := shapes[t.name]) is not None and (zero := _zero(t)) is not None}  # fmt: skip
+    return json.dumps(values) + "\n"
+
+
+def _shape(tensor: Tensor) -> list[int] | None:
+    """One for the batch, and for the length of a sequence; an open height or width is nobody's guess."""
+    if tensor.shape is None:
+        return None
+    free = 2 if len(tensor.shape) <= 2 else 1
+    known = all(size is not None for size in tensor.shape[free:])
+    return [size or 1 for size in tensor.shape] if known else None
+
+
+def _zero(tensor: Tensor) -> float | bool | str | None:
+    match tensor.element:
+        case "float" | "double" | "float16":
+            return 0.0
+        case "bool":
+            return False
+        case "string":
+            return "text"
+        case str() as element if "int" in element:
+            return 0
+        case _:
+            return None
+
+
+def _filled(shape: list[int], zero: float | bool | str) -> Nested:
+    value: Nested = zero
+    for size in reversed(shape):
+        value = [value] * size
+    return value

@@ -22,8 +22,7 @@ from mlship.lock.inputs import InputFile
 from mlship.lock.localfiles import LocalFile, local_files
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
-from mlship.lock.stubs import true_hashes, write_stubs
-from mlship.lock.wheelhouse import Hashes, stage
+from mlship.lock.wheelhouse import Hashes, stage, true_hashes, write_stubs
 from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render

@@ -6,7 +6,7 @@ How it was chosen is `mlship.cuda`'s business.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mlship.lock.cuda_names import LIBRARIES
+from mlship.frameworks import is_cuda_library
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
 
@@ -46,5 +46,5 @@ def impatient(settings: PipSettings) -> PipSettings:
 
 def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
     """A lock of another CUDA, as pins to keep: all but CUDA's libraries and what is built for one CUDA."""
-    kept = (pin for pin in pins if pin.name not in target.packages and not pin.name.startswith(LIBRARIES))
+    kept = (pin for pin in pins if pin.name not in target.packages and not is_cuda_library(pin.name))
     return "".join(f"{pin.name}=={pin.version}\n" for pin in kept if pin.url is None)

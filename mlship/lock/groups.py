@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from mlship.lock.cuda_names import LIBRARIES
+from mlship.frameworks import is_cuda_library, is_gpu_only, runtime_group
 from mlship.lock.pins import Pin
 
 LockGroup: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
@@ -19,14 +19,6 @@ HEAVY = 5_000_000  # bytes of a wheel: installing it again costs more than anoth
 OWN_LAYER = 100_000  # bytes of a wheel: below that, what a layer itself costs would count
 BUCKETS = 8
 MOST_OWN_LAYERS = 64  # of the 127 that an image can have, and each of them is looked up at every pull
-
-_CUDA = (*LIBRARIES, "triton", "pytorch-triton", "tensorrt")
-_FRAMEWORKS = (
-    *("torch", "torchvision", "torchaudio", "tensorflow", "tensorflow-cpu", "tf-nightly", "jaxlib", "paddlepaddle"),
-    *("jax-cuda", "onnxruntime", "cupy-"),
-)
-# Names that stand for others of the same beginning: onnxruntime-gpu, jax-cuda12-plugin, cupy-cuda12x.
-_PREFIXES = (*LIBRARIES, "tensorrt", "jax-cuda", "onnxruntime", "cupy-", "paddlepaddle")
 
 
 @dataclass(frozen=True)
@@ -71,11 +63,12 @@ def package_layers(
 
 def group_of(name: str, size: int | None) -> LockGroup:
     """The group of a package, by its canonical name, else by the size of its wheel in bytes."""
-    if _is_one_of(name, _CUDA):
-        return "cuda"
-    if _is_one_of(name, _FRAMEWORKS):
-        return "framework"
-    return "heavy" if size is not None and size >= HEAVY else "light"
+    return runtime_group(name) or ("heavy" if size is not None and size >= HEAVY else "light")
+
+
+def brings_cuda(pins: Iterable[Pin]) -> bool:
+    """Whether a pin looks like CUDA or a build for it. A quick look at names; `mlship.cuda` knows more."""
+    return any(is_cuda_library(pin.name) or is_gpu_only(pin.name) or "+cu" in pin.version for pin in pins)
 
 
 def bucket_of(name: str) -> int:
@@ -87,10 +80,6 @@ def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:
     """The part of a lock that one group installs, in pip's format."""
     wanted = frozenset(names)
     return "".join(_line(pin) for pin in pins if pin.name in wanted)
-
-
-def _is_one_of(name: str, known: tuple[str, ...]) -> bool:
-    return any(name == one or (one in _PREFIXES and name.startswith(one)) for one in known)
 
 
 def _with_own_layer(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> frozenset[str]:

@@ -9,25 +9,21 @@ from typing import IO
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file
+from mlship.frameworks import framework_table
 from mlship.project.config import AllowedPickle, Model, needs_no_quoting
 from mlship.project.formats import CODE, ModelFormat, decompressor, identify, numpy_data
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing
 from mlship.project.pickles import dangerous_imports
-from mlship.project.recipes import recipe
 
 _CHUNK = 1 << 16
 _EXPANDED_LIMIT = 1 << 33
-_SUFFIXES: dict[str, ModelFormat] = {
-    ".safetensors": "safetensors",
-    ".onnx": "onnx",
-    ".gguf": "gguf",
-    ".npy": "npy",
-    ".npz": "npz",
-    ".tflite": "tflite",
-    ".ubj": "xgboost",
-    ".cbm": "catboost",
-}
+_EXCEPTION = """. If you trust this file, allow it in mlship.yaml:
+  model:
+    allow_pickle:
+      - path: {path}
+        sha256: {digest}
+        reason: who checked it, and why it stays a pickle"""
 
 
 @dataclass(frozen=True)
@@ -123,39 +119,41 @@ def _is_weight(full: Path, path: str, key: str) -> bool:
 
 
 def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
-    expected = _SUFFIXES.get(PurePosixPath(file.path).suffix.lower())
+    expected = _expected(PurePosixPath(file.path).suffix.lower())
     if file.kind == "text" and expected:
         raise UsageError(
-            f"{file.path} is named like {expected}, but it holds text",
-            hint="look at its first lines: a failed download often leaves an error page; fetch it again",
+            f"`{file.path}` is named like {expected} but contains text",
+            hint="look at its first lines: a failed download often leaves an error page; download it again",
         )
     if file.kind in ("empty", "lfs-pointer"):
-        raise UsageError(f"{file.path} {_SAID[file.kind]}", hint=recipe(file.kind, file.path, ""))
+        raise _refused(file, "", None)
     if file.kind in CODE or file.kind == "unknown":
         _check_allowed(repo, file, allowed, expected)
 
 
-_SAID: dict[ModelFormat, str] = {
-    "empty": "is empty",
-    "lfs-pointer": "is a pointer of Git LFS, not the model itself",
-    "pickle": "is a pickle: loading it runs whatever code is in it",
-    "torch": "is a pickled torch file: loading it runs whatever code is in it",
-    "numpy-objects": "holds an array of Python objects, which is a pickle inside: loading it runs code",
-    "keras-lambda": "holds a Lambda layer, which is Python code inside the model",
-    "unknown": "is of no weight format that mlship knows, so nobody can say that loading it is safe",
-}
+def _expected(suffix: str) -> str | None:
+    """The format that a file name promises."""
+    return next((kind for kind, row in framework_table().formats.items() if suffix and row.suffix == suffix), None)
 
 
-def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: ModelFormat | None) -> None:
+def _refused(file: WeightFile, digest: str, expected: str | None) -> UsageError:
+    """Why a file is refused and the next step; with a digest, also the mlship.yaml entry that would allow it."""
+    text = framework_table().formats[file.kind]
+    damaged = f" (it is named like {expected}, so it may be damaged or cut short)" if expected else ""
+    fix = text.fix.format(path=file.path, stem=PurePosixPath(file.path).with_suffix(""))
+    exception = _EXCEPTION.format(path=file.path, digest=digest) if digest else ""
+    return UsageError(f"`{file.path}` {text.problem}{damaged}", hint=fix + exception)
+
+
+def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: str | None) -> None:
     digest = sha256_file(repo / file.path).removeprefix("sha256:")
     if allowed is None:
-        damaged = f" (it is named like {expected}: damaged, or cut short?)" if expected else ""
-        raise UsageError(f"{file.path} {_SAID[file.kind]}{damaged}", hint=recipe(file.kind, file.path, digest))
+        raise _refused(file, digest, expected)
     if allowed.sha256 != digest:
         raise UsageError(
-            f"{file.path} is not the file that model.allow_pickle allows: its sha256 is {digest}, "
-            f"and mlship.yaml says {allowed.sha256}",
-            hint="find out who changed it; when the new file is right, put its sha256 into mlship.yaml",
+            f"`{file.path}` is not the file that `model.allow_pickle` allows: its sha256 is {digest}, "
+            f"but mlship.yaml has {allowed.sha256}",
+            hint="find out who changed it; if the new file is right, put its sha256 in mlship.yaml",
         )
     _scan(repo / file.path, file)
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import cast, get_args
 
+from mlship.frameworks import runtime_group
 from mlship.size.content import File
 from mlship.size.layout import SavedImage
 from mlship.size.owners import Distribution
@@ -17,8 +18,6 @@ OWN_STEP = "mlship:/tmp:/usr/sbin/nologin"  # in the first step that mlship's Do
 _SMOKE = "dev.mlship.smoke"
 _VERSION = "dev.mlship.version"
 _LAYER = re.compile(r"COPY\s+(?:--\S+\s+)*/?layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
-_CUDA = re.compile(r"(nvidia|cuda|triton)(-|$)|pytorch-triton")
-_FRAMEWORK = re.compile(r"torch|tensorflow(-.*)?|tensorflow_.*|jaxlib|onnxruntime(-.*)?|libtensorflow.*")
 _CUDA_FOLDER = re.compile(r"usr/local/cuda[^/]*|opt/nvidia/[^/]+")
 _MODELS = re.compile(
     r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|h5|keras|tflite|joblib|pkl|pickle|npz|msgpack|cbm|ubj|mlmodel|engine)",
@@ -75,11 +74,7 @@ class Sorter:
         if layer < self._base:
             return "base"
         step = self._steps[layer]
-        if step is not None:
-            return step[0]
-        if _CUDA.match(owner.name):
-            return "cuda"
-        return "framework" if _FRAMEWORK.fullmatch(owner.name) else "packages"
+        return step[0] if step else runtime_group(owner.name) or "packages"
 
     def other(self, path: str, size: int, layer: int) -> tuple[SizeGroup, str]:
         """The group of a file that no distribution owns, and its part: mostly a folder."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from mlship.engine.base import ImageInfo
-from mlship.project.distributions import provider
+from mlship.frameworks import distribution_of
 from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
@@ -114,7 +114,7 @@ def _module(text: str, situation: Situation) -> str | None:
             f"your module {top} is not in the image: name its file or folder under `source` in mlship.yaml, {REBUILD}"
         )
     return (
-        f"add {provider(module) or f'the distribution that has {module}'} to requirements.in, {RELOCK}"
+        f"add {distribution_of(module) or f'the distribution that has {module}'} to requirements.in, {RELOCK}"
         f" (where {top} is your own module, name it under `source` in mlship.yaml instead)"
     )
 

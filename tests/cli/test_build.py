@@ -158,7 +158,10 @@ def test_the_platform_of_mlship_yaml_may_be_repeated(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--platform", "windows/amd64"), "unsupported platform `windows/amd64`"), (("-t", "$(id)"), "invalid image name")],
+    [
+        (("--platform", "windows/amd64"), "unsupported platform `windows/amd64`"),
+        (("-t", "$(id)"), "invalid image name"),
+    ],
 )
 def test_usage_errors_reach_no_engine(run: Run, engine: Engine, arguments: tuple[str, ...], words: str) -> None:
     done = run(*arguments)

@@ -83,7 +83,7 @@ def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
     engine.calls.clear()
     again = run("app:2", "--html", "size.html")
     assert again.exit_code == 2
-    assert "size.html is there already" in again.stderr
+    assert "`size.html` already exists" in again.stderr
     assert engine.calls == []
 
 

@@ -134,7 +134,7 @@ def test_a_page_is_written_once_and_changes_neither_report_nor_code(tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     again = mlship("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
     assert (again.code, again.stdout) == (2, "")
-    assert "page.html is there already" in again.stderr
+    assert "page.html` already exists" in again.stderr
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
     lost = mlship("doctor", "--replay", NOUVEAU, "--html", "none/page.html", cwd=tmp_path)
     assert (lost.code, lost.stdout) == (2, "")

@@ -328,4 +328,4 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = mlship("doctor", "--root", "empty", "--record", "facts.json", cwd=tmp_path)
     assert (done.code, (tmp_path / "facts.json").read_text(encoding="utf-8")) == (2, "mine")
-    assert "facts.json is there already" in done.stderr
+    assert "facts.json` already exists" in done.stderr

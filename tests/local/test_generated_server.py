@@ -21,7 +21,7 @@ import pytest
 from onnx import TensorProto
 
 from mlship.init.detect import detect
-from mlship.init.scaffold import scaffold, settle, write_new
+from mlship.init.scaffold import scaffold, settle, write_files
 from mlship.project.load import parse_config
 from tests.helpers.repos import onnx_bytes, write
 
@@ -102,7 +102,7 @@ class Running:
 def initialised(repo: Path, files: dict[str, str | bytes]) -> Path:
     write(repo, files)
     planned = settle(scaffold(detect(repo)), repo)
-    write_new(repo, planned.files)
+    write_files(repo, planned.files)
     return repo
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mlship.files import sha256_file, sha256_text, write_atomic
+from mlship.errors import UsageError
+from mlship.files import check_new, save_new, sha256_file, sha256_text, write_atomic, write_new
 
 
 def test_writes_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -24,3 +25,22 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
 def test_hashes_agree(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("text")
     assert sha256_file(tmp_path / "a") == sha256_text("text")
+
+
+def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "deep/file"
+    assert write_new(file, "one")
+    assert not write_new(file, "two")
+    assert (file.read_text(), [path.name for path in file.parent.iterdir()]) == ("one", ["file"])
+
+
+def test_an_output_file_must_be_new_and_its_folder_exist(tmp_path: Path) -> None:
+    check_new(tmp_path / "page.html")
+    save_new(tmp_path / "page.html", "page")
+    with pytest.raises(UsageError, match=r"page\.html` already exists"):
+        check_new(tmp_path / "page.html")
+    with pytest.raises(UsageError, match=r"page\.html` already exists"):
+        save_new(tmp_path / "page.html", "other")
+    with pytest.raises(UsageError, match="no folder"):
+        check_new(tmp_path / "none/page.html")
+    assert (tmp_path / "page.html").read_text() == "page"

@@ -13,14 +13,8 @@ from mlship.cuda.fit.requested import Ask
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.load import Release, Variant, release_of, tables, wheel_index
 from mlship.cuda.versions import Cuda, Driver
+from mlship.frameworks import framework_table
 
-# What asks for torch by itself; naming torch's index for others would let their packages come from there.
-_BRING_TORCH = frozenset(
-    {
-        *("accelerate", "diffusers", "lightning", "peft", "pytorch-lightning", "sentence-transformers", "timm"),
-        *("torchaudio", "torchmetrics", "torchvision", "transformers", "ultralytics", "openai-whisper"),
-    }
-)
 _INDEXED = " from the wheel index"
 
 
@@ -135,8 +129,10 @@ def _rank(combination: tuple[tuple[int, Pick], ...]) -> tuple[bool, int, tuple[i
 
 
 def _with_torch(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
+    """With torch where a package depends on it: only torch's own packages may come from torch's index."""
     names = {ask.name for ask in asks}
-    return (*asks, Ask("torch", SpecifierSet())) if names & _BRING_TORCH and "torch" not in names else asks
+    torch = next(row for row in framework_table().frameworks if row.name == "torch")
+    return (*asks, Ask("torch", SpecifierSet())) if names & torch.required_by and "torch" not in names else asks
 
 
 def _candidates(ask: Ask, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:

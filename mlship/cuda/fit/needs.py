@@ -10,20 +10,12 @@ from packaging.version import InvalidVersion, Version
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.load import LibraryPin, NotRecorded, Release, Variant, pin_of, release_of, wheel_index
 from mlship.cuda.versions import Cuda
+from mlship.frameworks import framework_table, gpu_requirement_for
 from mlship.lock.pins import Pin
 
 CudaSource: TypeAlias = Literal["wheels", "image"]
 Fault: TypeAlias = Literal["two-majors", "two-distributions", "cpu-only", "cuda-in-cpu-project", "nothing-known"]
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
-# Distributions that install the same modules over each other, or of which only one may be there.
-_RIVALS = (
-    frozenset({"onnxruntime", "onnxruntime-gpu"}),
-    frozenset({"tensorflow", "tensorflow-cpu"}),
-    frozenset({"jax-cuda12-plugin", "jax-cuda13-plugin"}),
-    frozenset({"cupy", "cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x"}),
-)
-# What runs on the CPU alone, and what to ask for instead.
-_CPU_ONLY = {"onnxruntime": "onnxruntime-gpu[cuda,cudnn]", "tensorflow-cpu": "tensorflow[and-cuda]"}
 
 
 @dataclass(frozen=True)
@@ -232,8 +224,8 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
                 "then run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
             )
             yield LockProblem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
-        elif pin.name in _CPU_ONLY:
-            mend = f"ask for {_CPU_ONLY[pin.name]} instead, then run `mlship lock`"
+        elif requirement := gpu_requirement_for(pin.name):
+            mend = f"ask for {requirement} instead, then run `mlship lock`"
             yield LockProblem("cpu-only", f"{named} runs on the CPU alone", mend)
         elif pin.name == "jax" and not names & {"jax-cuda12-plugin", "jax-cuda13-plugin"}:
             mend = "ask for jax[cuda12] or jax[cuda13], then run `mlship lock`"
@@ -242,8 +234,8 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
 
 def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     names = {pin.name for pin in pins}
-    for rivals in _RIVALS:
-        both = sorted(names & rivals)
+    for framework in framework_table().frameworks:
+        both = sorted(names & framework.rivals)
         if len(both) > 1:
             text = f"{' and '.join(both)} are locked together: they install over each other, and one wins by chance"
             yield LockProblem(

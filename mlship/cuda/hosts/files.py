@@ -37,7 +37,7 @@ def check_name(path: Path) -> None:
         )
 
 
-def save_new(path: Path, text: str) -> FileState:
+def save_host(path: Path, text: str) -> FileState:
     """Write a host file, unless it is there already with these very bytes.
 
     Raises:

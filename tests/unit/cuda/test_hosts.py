@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.cuda.hosts.files import check_name, outdated, plan_import, save_new
+from mlship.cuda.hosts.files import check_name, outdated, plan_import, save_host
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host, read_fleet
 from mlship.errors import UsageError
 
@@ -105,10 +105,10 @@ def test_a_name_that_would_not_be_read_is_refused(tmp_path: Path, name: str, hin
 
 def test_a_recorded_host_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "hosts" / "a.json"
-    assert save_new(path, "one\n") == "new"
-    assert save_new(path, "one\n") == "same"
+    assert save_host(path, "one\n") == "new"
+    assert save_host(path, "one\n") == "same"
     with pytest.raises(UsageError, match="never overwritten") as caught:
-        save_new(path, "two\n")
+        save_host(path, "two\n")
     assert caught.value.hint.endswith(f"`rm {path}`")
     assert path.read_text() == "one\n"
     assert [each.name for each in path.parent.iterdir()] == ["a.json"]
@@ -117,7 +117,7 @@ def test_a_recorded_host_is_never_overwritten(tmp_path: Path) -> None:
 def test_an_import_changes_what_an_import_wrote_and_nothing_else(tmp_path: Path) -> None:
     imported, recorded = replace(HOST, name="pool", source="labels"), replace(HOST, name="mine")
     for host in (imported, recorded):
-        save_new(tmp_path / f"{host.name}.json", host.to_json())
+        save_host(tmp_path / f"{host.name}.json", host.to_json())
     newer = replace(imported, driver="570.26")
     assert [each.state for each in plan_import([imported], tmp_path)] == ["same"]
     assert [each.state for each in plan_import([newer, replace(newer, name="more")], tmp_path)] == ["changed", "new"]
@@ -128,6 +128,6 @@ def test_an_import_changes_what_an_import_wrote_and_nothing_else(tmp_path: Path)
 def test_files_of_earlier_imports_are_known(tmp_path: Path) -> None:
     pool = replace(HOST, name="pool", source="labels")
     for host in (pool, replace(pool, name="old"), replace(HOST, name="recorded")):
-        save_new(tmp_path / f"{host.name}.json", host.to_json())
+        save_host(tmp_path / f"{host.name}.json", host.to_json())
     (tmp_path / "broken.json").write_text("{")
     assert outdated(tmp_path, plan_import([pool], tmp_path)) == (tmp_path / "old.json",)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
-from mlship.init.scaffold import scaffold, settle, write_new
+from mlship.init.scaffold import scaffold, settle, write_files
 from mlship.project.load import parse_config
 from mlship.project.weights import check_weights
 from tests.helpers.examples import Example, examples, with_tiny_weights
@@ -37,7 +37,7 @@ def test_what_is_written_is_valid_and_a_second_run_writes_nothing(example: Examp
     assert config.model.load == example.load
     assert config.python == example.python
     assert {file.path for file in check_weights(repo, config.model)} >= set(example.weights)
-    write_new(repo, planned.files)
+    write_files(repo, planned.files)
     assert settle(scaffold(detect(repo)), repo).files == ()
 
 

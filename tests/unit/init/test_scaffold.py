@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
-from mlship.init.samples import made_up_sample
-from mlship.init.scaffold import NewFile, Scaffold, scaffold, settle, write_new
+from mlship.init.scaffold import NewFile, Scaffold, made_up_sample, scaffold, settle, write_files
 from mlship.project.load import parse_config
 from mlship.project.onnx_header import OnnxHeader, Tensor
 from tests.helpers.repos import onnx_bytes, safetensors, write
@@ -202,7 +201,7 @@ def test_writing_never_replaces_and_leaves_no_half_files(tmp_path: Path) -> None
     write(tmp_path, {"a": "mine"})
     (tmp_path / "dangling").symlink_to("nowhere")
     files = tuple(NewFile(path, "theirs", "") for path in ("a", "dangling", "sub/b"))
-    assert write_new(tmp_path, files) == ("sub/b",)
+    assert write_files(tmp_path, files) == ("sub/b",)
     assert (tmp_path / "a").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "dangling", "sub"]
@@ -214,6 +213,6 @@ def test_nothing_is_written_through_a_link_out_of_the_repository(tmp_path: Path)
     outside.mkdir()
     (repo / "serving").symlink_to(outside)
     with pytest.raises(UsageError, match="outside"):
-        write_new(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
+        write_files(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
     assert not list(outside.iterdir())
     assert not (repo / "mlship.yaml").exists()

@@ -9,8 +9,7 @@ from mlship.files import sha256_file
 from mlship.lock.indexes import PipSettings
 from mlship.lock.localfiles import local_files
 from mlship.lock.pins import parse_lock
-from mlship.lock.stubs import true_hashes, write_stubs
-from mlship.lock.wheelhouse import Hashes, stage
+from mlship.lock.wheelhouse import Hashes, stage, true_hashes, write_stubs
 from tests.helpers.wheels import pin_line, write_index, write_wheel
 
 

@@ -182,10 +182,10 @@ def test_the_data_file_of_an_onnx_model_is_known_through_it(tmp_path: Path) -> N
         (b"", "is empty", "fetch"),
         (LFS, "Git LFS", "git lfs pull"),
         (PICKLE, "is a pickle", "skl2onnx"),
-        (TORCH, "torch file", "save_file"),
+        (TORCH, "pickled PyTorch file", "save_file"),
         (OBJECTS, "Python objects", "allow_pickle=False"),
-        (bytes(range(256)), "no weight format that mlship knows.*damaged, or cut short", "ONNX"),
-        (b"<html>404</html>", "named like onnx, but it holds text", "error page"),
+        (bytes(range(256)), "unknown format.*may be damaged or cut short", "ONNX"),
+        (b"<html>404</html>", "named like onnx but contains text", "error page"),
     ],
 )
 def test_what_is_refused_says_why_and_what_to_do(tmp_path: Path, content: bytes, message: str, hint: str) -> None:

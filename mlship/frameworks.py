@@ -1,0 +1,141 @@
+"""What mlship knows about ML frameworks, packages and model files: data/frameworks.toml, read on first use."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from fnmatch import translate
+from functools import cache
+from typing import Literal, TypeAlias
+
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ConfigDict
+
+from mlship.resources import read_package_file
+
+RuntimeGroup: TypeAlias = Literal["cuda", "framework"]
+_FILE = "data/frameworks.toml"
+
+
+class _FrameworkRow(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Telemetry(_FrameworkRow):
+    """The environment variable that keeps a library from sending telemetry."""
+
+    variable: str
+    value: str
+    source: str
+
+
+class Framework(_FrameworkRow):
+    """One row of frameworks.toml, which explains its keys."""
+
+    name: str
+    imports: frozenset[str] = frozenset()
+    distributions: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    layer: tuple[str, ...] = ()
+    cpu_only: tuple[str, ...] = ()
+    gpu_only: tuple[str, ...] = ()
+    gpu_requirements: tuple[str, ...] = ()
+    required_by: frozenset[str] = frozenset()
+    rivals: frozenset[str] = frozenset()
+    reports_gpu: tuple[str, ...] = ()
+    cannot_report: tuple[str, ...] = ()
+    telemetry: Telemetry | None = None
+
+
+class CudaDistributions(_FrameworkRow):
+    """Patterns of CUDA's own distributions."""
+
+    libraries: tuple[str, ...]
+    layer: tuple[str, ...]
+    cannot_report: tuple[str, ...]
+
+
+class GpuOnly(_FrameworkRow):
+    """What is of no use without a GPU, frameworks apart."""
+
+    packages: tuple[str, ...]
+    conda: frozenset[str]
+    extras: dict[str, str]
+
+
+class FormatText(_FrameworkRow):
+    """How to speak of one kind of model file."""
+
+    title: str = ""
+    suffix: str = ""
+    problem: str = ""
+    fix: str = ""
+
+
+class FrameworkTable(_FrameworkRow):
+    """The whole file."""
+
+    frameworks: tuple[Framework, ...]
+    cuda: CudaDistributions
+    gpu_only: GpuOnly
+    modules: dict[str, str]
+    conda: dict[str, str]
+    formats: dict[str, FormatText]
+
+
+@cache
+def framework_table() -> FrameworkTable:
+    """The table, read once."""
+    return FrameworkTable.model_validate(tomllib.loads(read_package_file(_FILE)))
+
+
+def runtime_group(name: str) -> RuntimeGroup | None:
+    """The layer group of a CUDA library or a framework's runtime, by canonical name; None for other packages."""
+    if _matches(framework_table().cuda.layer, name):
+        return "cuda"
+    return "framework" if any(_matches(row.layer, name) for row in framework_table().frameworks) else None
+
+
+def is_cuda_library(name: str) -> bool:
+    """A distribution with CUDA's own libraries."""
+    return _matches(framework_table().cuda.libraries, name)
+
+
+def is_gpu_only(name: str) -> bool:
+    """A distribution of no use without a GPU."""
+    table = framework_table()
+    rows = (table.gpu_only.packages, *(row.gpu_only for row in table.frameworks))
+    return any(_matches(patterns, name) for patterns in rows)
+
+
+def gpu_requirement_for(name: str) -> str | None:
+    """What to require instead of a distribution that runs on the CPU only; None for any other."""
+    rows = framework_table().frameworks
+    return next((" or ".join(row.gpu_requirements) for row in rows if name in row.cpu_only), None)
+
+
+def telemetry_of(names: Iterable[str]) -> Iterator[Telemetry]:
+    """The switches of those installed distributions that send telemetry."""
+    installed = frozenset(names)
+    for row in framework_table().frameworks:
+        if row.telemetry and any(_matches(row.layer, name) for name in installed):
+            yield row.telemetry
+
+
+def distribution_of(module: str) -> str | None:
+    """The normalised name of the distribution that brings a module, dotted or not; None for a shared namespace."""
+    known = framework_table().modules
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        if found := known.get(".".join(parts[:length])):
+            return found
+    namespaces = {name.partition(".")[0] for name in known if "." in name}
+    return None if parts[0] in namespaces else canonicalize_name(parts[0])
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
+    return bool(patterns) and _compiled(patterns).fullmatch(name) is not None
+
+
+@cache
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)))

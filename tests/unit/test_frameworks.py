@@ -1,0 +1,144 @@
+"""frameworks.toml: every row is well formed, and all who ask about a package get the same answer."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mlship.frameworks import (
+    distribution_of,
+    framework_table,
+    gpu_requirement_for,
+    is_gpu_only,
+    runtime_group,
+    telemetry_of,
+)
+from mlship.image.inside import libraries
+from mlship.lock.groups import group_of
+from mlship.project.formats import CODE, MODELS, ModelFormat
+from mlship.size.content import Content
+from mlship.size.groups import Sorter
+from mlship.size.layout import SavedImage, SavedLayer
+from mlship.size.owners import Distribution
+
+TABLE = framework_table()
+PATTERNS = sorted(
+    {
+        pattern
+        for patterns in (
+            TABLE.cuda.layer,
+            TABLE.gpu_only.packages,
+            *(row.layer for row in TABLE.frameworks),
+            *(row.gpu_only for row in TABLE.frameworks),
+        )
+        for pattern in patterns
+    }
+)
+DISTRIBUTIONS = sorted(
+    {
+        *(pattern.replace("*", "x1") for pattern in PATTERNS),
+        *(name for row in TABLE.frameworks for name in (*row.distributions, *row.required_by, *row.rivals)),
+        *TABLE.modules.values(),
+    }
+)
+NAMES = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9-]{0,20}[a-z0-9]", fullmatch=True),
+    st.builds(str.__add__, st.sampled_from(DISTRIBUTIONS), st.from_regex(r"(-?[a-z0-9]{0,6})", fullmatch=True)),
+)
+
+
+def size_group(name: str) -> str:
+    """The group that `mlship size` gives a distribution of an image that mlship did not build."""
+    layer = SavedLayer("sha256:0", "sha256:0", None, None, Content())
+    return Sorter(SavedImage("linux/amd64", "/app", {}, (layer,)), None).package(Distribution(name, "1", "s"), 0)
+
+
+@given(NAMES)
+def test_build_and_size_agree_on_every_name(name: str) -> None:
+    built = group_of(name, None)
+    assert size_group(name) == ("packages" if built == "light" else built)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_build_and_size_agree_on_every_distribution_of_the_table(name: str) -> None:
+    built = group_of(name, None)
+    assert size_group(name) == ("packages" if built == "light" else built)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("torchvision", "framework"),
+        ("paddlepaddle-gpu", "framework"),
+        ("cupy-cuda12x", "framework"),
+        ("tf-nightly", "framework"),
+        ("jax-cuda12-plugin", "framework"),
+        ("tensorrt-cu12", "cuda"),
+        ("nvidia", "cuda"),
+        ("tritonclient", None),
+        ("torchmetrics", None),
+    ],
+)
+def test_what_had_drifted(name: str, group: str | None) -> None:
+    assert runtime_group(name) == group
+
+
+def test_names_are_normalised_and_listed_once() -> None:
+    for name in (*PATTERNS, *DISTRIBUTIONS):
+        plain = name.replace("*", "x")
+        assert canonicalize_name(plain) == plain
+    names = [row.name for row in TABLE.frameworks]
+    assert len(names) == len(set(names))
+    layers = [pattern for row in TABLE.frameworks for pattern in row.layer]
+    assert len(layers) == len(set(layers))
+
+
+def test_formats_are_known_and_each_refusal_says_what_to_do() -> None:
+    assert set(TABLE.formats) <= set(get_args(ModelFormat))
+    assert {name for row in TABLE.frameworks for name in row.files} <= MODELS
+    refused = {name for name, text in TABLE.formats.items() if text.problem}
+    assert refused == {*CODE, "empty", "lfs-pointer", "unknown"}
+    assert all(bool(text.problem) == bool(text.fix) for text in TABLE.formats.values())
+
+
+def test_gpu_requirements_are_requirements() -> None:
+    for row in TABLE.frameworks:
+        for text in row.gpu_requirements:
+            assert Requirement(text).extras, f"{text} has no extra that brings CUDA's libraries"
+        assert row.gpu_requirements or not row.cpu_only
+    assert gpu_requirement_for("tensorflow-cpu") == "tensorflow[and-cuda]"
+    assert gpu_requirement_for("torch") is None
+
+
+def test_the_build_names_the_same_requirements() -> None:
+    """image/inside/libraries.py runs where mlship is absent, so it holds a copy."""
+    known = {" or ".join(row.gpu_requirements) for row in TABLE.frameworks}
+    assert set(libraries._EXTRAS.values()) <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cupy-cuda12x", True), ("jax-cuda13-plugin", True), ("vllm", True), ("torch", False)]
+)
+def test_gpu_only(name: str, expected: bool) -> None:
+    assert is_gpu_only(name) is expected
+
+
+def test_telemetry() -> None:
+    assert [switch.variable for switch in telemetry_of(["numpy", "onnxruntime-gpu"])] == ["ORT_DISABLE_TELEMETRY"]
+    assert list(telemetry_of(["onnx", "torch"])) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "distribution"),
+    [
+        ("PIL.Image", "pillow"),
+        ("google.protobuf.message", "protobuf"),
+        ("google.cloud", None),
+        ("a_b", "a-b"),
+    ],
+)
+def test_distribution_of(module: str, distribution: str | None) -> None:
+    assert distribution_of(module) == distribution
