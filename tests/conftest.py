@@ -3,34 +3,66 @@
 import difflib
 import os
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from hypothesis import settings
 
 from mlship import process
+from tests.helpers import sampling
 from tests.helpers.required import is_required
 
 if TYPE_CHECKING:
     from mlship.engine.docker import DockerEngine
 
 ROOT = Path(__file__).parent
-settings.register_profile("mlship", deadline=None)  # how long a machine takes says nothing about what is right
-settings.load_profile("mlship")
+LEFT_OUT = pytest.StashKey[int]()
 NOWHERE = "unix:///nonexistent/no-engine-in-this-test.sock"
 Golden = Callable[[str, str], None]
 Address = tuple[str, int] | str | bytes
 
 
+class Worker(Protocol):
+    """A worker process, as pytest-xdist hands it to hooks."""
+
+    config: pytest.Config
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-docker", action="store_true", help="run the tests that need a Docker Engine")
     parser.addoption("--run-gpu", action="store_true", help="run the tests that need a real NVIDIA GPU")
-    parser.addoption("--update-golden", action="store_true", help="write the files under tests/golden anew")
+    parser.addoption("--update-golden", action="store_true", help="write the files under tests/golden again")
+    parser.addoption("--whole", action="store_true", help="run every case of the banks, and more examples a property")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    # PYTHONDONTWRITEBYTECODE would make every worker compile all test modules in every run.
+    sys.dont_write_bytecode = False
+    config.stash[LEFT_OUT] = 0
+    sampling.choose_profile(whole=is_whole(config))
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether every case runs: with `--whole`, or when the command names single tests."""
+    return bool(config.getoption("--whole")) or all(".py::" in argument for argument in config.args)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if is_whole(config):
+        return f"sample: none, {sampling.EXAMPLES} examples of each property"
+    return (
+        f"sample: one case of each kind from the case banks, {sampling.SAMPLED_EXAMPLES} examples of each property; "
+        "--whole runs everything"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not is_whole(config):
+        items[:], left_out = sampling.split(items)
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = len(left_out)
     for item in items:
         if (ROOT / "docker") in item.path.parents:
             item.add_marker(pytest.mark.docker)
@@ -43,6 +75,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a real NVIDIA GPU: add --run-gpu where there is one")
     if needs_docker(item) and not item.config.getoption("--run-docker"):
         pytest.skip("needs a Docker Engine: add --run-docker")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)  # only in a worker of xdist
+    if output is not None:
+        output["left_out"] = session.config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Worker) -> None:
+    output: dict[str, int] = getattr(node, "workeroutput", {})  # empty if the worker crashed
+    node.config.stash[LEFT_OUT] = output.get("left_out", 0)  # every worker leaves out the same
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[LEFT_OUT]:
+        terminalreporter.write_line(f"sampled: {config.stash[LEFT_OUT]} cases of the banks left out; --whole runs them")
 
 
 @pytest.hookimpl(wrapper=True)

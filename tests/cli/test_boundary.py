@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mlship import __version__
 from mlship.cli.app import app
-from tests.helpers.command import mlship
+from tests.helpers.command import mlship, mlship_in_process
 from tests.helpers.toy import YAML, toy
 
 runner = CliRunner()
@@ -40,38 +40,43 @@ def test_help_names_every_command_and_exit_code() -> None:
 
 @pytest.mark.parametrize("command", ["plan", "build", "dockerfile", "lock"])
 def test_without_mlship_yaml(command: str, tmp_path: Path) -> None:
-    done = mlship(command, cwd=tmp_path)
+    done = mlship_in_process(command, cwd=tmp_path)
     assert (done.code, done.stdout) == (2, "")
     assert "error: there is no mlship.yaml" in done.stderr
     assert "hint: run `mlship init`" in done.stderr
 
 
+def test_the_installed_program_reports_errors_the_same_way(tmp_path: Path) -> None:
+    assert mlship("plan", cwd=tmp_path) == mlship_in_process("plan", cwd=tmp_path)
+    assert mlship("plan", "--no-such-option", cwd=tmp_path).code == 2
+
+
 def test_without_a_lock(tmp_path: Path) -> None:
-    done = mlship("plan", cwd=toy(tmp_path))
+    done = mlship_in_process("plan", cwd=toy(tmp_path))
     assert done.code == 3
     assert "hint: run `mlship lock`" in done.stderr
 
 
 def test_usage_errors_keep_exit_2(tmp_path: Path) -> None:
-    assert mlship("plan", "--no-such-option", cwd=tmp_path).code == 2
-    assert mlship("no-such-command", cwd=tmp_path).code == 2
-    assert mlship("plan", "-C", "no-such-folder", cwd=tmp_path).code == 2
+    assert mlship_in_process("plan", "--no-such-option", cwd=tmp_path).code == 2
+    assert mlship_in_process("no-such-command", cwd=tmp_path).code == 2
+    assert mlship_in_process("plan", "-C", "no-such-folder", cwd=tmp_path).code == 2
 
 
 def test_bad_tags_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    done = mlship("build", "--tag", "$(id)", cwd=toy(tmp_path))
+    done = mlship_in_process("build", "--tag", "$(id)", cwd=toy(tmp_path))
     assert done.code == 2
 
 
 def test_options_that_exclude_each_other_are_refused_before_anything_is_read(tmp_path: Path) -> None:
-    done = mlship("build", "--smoke", "gpu", "--no-smoke", cwd=toy(tmp_path))
+    done = mlship_in_process("build", "--smoke", "gpu", "--no-smoke", cwd=toy(tmp_path))
     assert done.code == 2
     assert "--smoke gpu and --no-smoke exclude each other" in done.stderr
 
 
 def test_markup_and_escapes_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
     repo = toy(tmp_path, mlship_yaml=YAML.replace("name: toy", 'name: "[bold]x\\e[31m"'))
-    done = mlship("plan", cwd=repo)
+    done = mlship_in_process("plan", cwd=repo)
     assert done.code == 2
     assert "[bold]x" in done.stderr
     assert "\x1b" not in done.stderr
@@ -133,10 +138,10 @@ def test_ctrl_c_at_a_question_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_no_word_between_colons_becomes_a_picture(tmp_path: Path) -> None:
     repo = toy(tmp_path, mlship_yaml=YAML.replace("name: toy", 'name: "a:x:b"'))
-    assert "'a:x:b'" in mlship("plan", cwd=repo).stderr
+    assert "'a:x:b'" in mlship_in_process("plan", cwd=repo).stderr
 
 
 def test_schema_is_json(tmp_path: Path) -> None:
     import json
 
-    assert json.loads(mlship("schema", cwd=tmp_path).stdout)["title"] == "mlship.yaml"
+    assert json.loads(mlship_in_process("schema", cwd=tmp_path).stdout)["title"] == "mlship.yaml"

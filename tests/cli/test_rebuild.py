@@ -1,6 +1,7 @@
 """`mlship build --reproducible --metadata` and `mlship rebuild` as a user meets them, with a scripted engine."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,10 +59,17 @@ def project(folder: Path) -> Path:
     return locked(repo)
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Iterator[Path]:
-    repo = project(tmp_path)
+@pytest.fixture(scope="module")
+def committed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repo = project(tmp_path_factory.mktemp("committed"))
     committed(repo)
+    return repo
+
+
+@pytest.fixture
+def repo(tmp_path: Path, committed_project: Path) -> Iterator[Path]:
+    repo = tmp_path / committed_project.name
+    shutil.copytree(committed_project, repo)
     yield repo
     assert len(git(repo, "worktree", "list").splitlines()) == 1
 

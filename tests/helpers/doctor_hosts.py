@@ -38,6 +38,16 @@ def hosts(kind: str = "hosts") -> dict[str, Facts]:
     return {path.stem: read_facts(path) for path in sorted((FOLDER / kind).glob("*.json"))}
 
 
+def rule_of(name: str) -> str:
+    """The rule that a host with a problem was recorded for."""
+    return name.partition("--")[0]
+
+
+def family_of(name: str) -> str:
+    """The kind of machine that a healthy host is: the first words of its name."""
+    return "-".join(name.removeprefix("judge-").split("-")[:1])
+
+
 @cache
 def expected() -> dict[str, Expected]:
     table = tomllib.loads((FOLDER / "expected.toml").read_text(encoding="utf-8"))

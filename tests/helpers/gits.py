@@ -16,7 +16,7 @@ def git(repo: Path, *arguments: str) -> str:
 
 def committed(repo: Path, message: str = "one") -> str:
     """Commit all that git does not ignore, and return the commit; makes the folder a repository first."""
-    git(repo, "init", "--quiet")
+    git(repo, "init", "--quiet", "--template=")
     git(repo, "add", "--all")
     git(repo, "commit", "--quiet", "--message", message)
     return git(repo, "rev-parse", "HEAD")

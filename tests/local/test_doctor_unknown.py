@@ -15,6 +15,7 @@ from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import diagnosis_text
 from mlship.report.json import to_json
 from tests.helpers.doctor_hosts import expected, hosts, leaves, mixed, without
+from tests.helpers.sampling import examples
 
 BY_ID = {rule.id: rule for rule in RULES}
 
@@ -40,7 +41,7 @@ def test_whatever_is_unknown_nothing_breaks_and_nothing_new_is_named(name: str) 
         assert not new, f"without {path}: {new}"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(mixed())
 def test_no_host_breaks_it_or_gets_two_causes_that_cannot_both_be(facts: Facts) -> None:
     diagnosis = diagnose(facts)

@@ -137,6 +137,7 @@ def test_pins_are_versions_and_stand_once(lock: str) -> None:
     assert all(ask.extras and ask.name in {name for name, _ in pins} for ask in asked)
 
 
+@pytest.mark.bank(kind=lambda case: (case.outcome, case.because))
 @pytest.mark.parametrize("case", TABLE.case, ids=lambda case: f"{case.lock}-on-{'+'.join(case.hosts)}")
 def test_a_case_does_not_contradict_itself(case: Case) -> None:
     why = {case.because, *case.also}
@@ -154,6 +155,7 @@ def test_a_case_does_not_contradict_itself(case: Case) -> None:
     assert set(case.blocked) <= set(case.hosts)
 
 
+@pytest.mark.bank(kind=lambda choice: (choice.outcome, choice.variant))
 @pytest.mark.parametrize(
     "choice", TABLE.choice, ids=lambda choice: f"{'+'.join(choice.asks)}-on-{'+'.join(choice.hosts)}"
 )

@@ -20,7 +20,7 @@ from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.load import tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.lock.pins import Pin
-from tests.unit.cuda.test_match import TABLE, Case, fleet, matched
+from tests.unit.cuda.test_match import TABLE, Case, fleet, kind, matched
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 HOSTS = sorted(name for name, host in TABLE.hosts.items() if host.platform == AMD)
@@ -126,6 +126,7 @@ def test_a_refusal_says_who_and_what_to_do(ask: str) -> None:
     assert refused
 
 
+@pytest.mark.bank(kind=kind)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.lock} on {','.join(case.hosts)}")
 def test_what_the_image_requires_is_offered_by_every_matched_host(case: Case) -> None:
     match = matched(case)

@@ -96,6 +96,11 @@ def fleet(names: tuple[str, ...]) -> Fleet:
     )
 
 
+def kind(case: Case) -> tuple[str, str, str]:
+    """What a case is an example of: what is locked, and what comes of it."""
+    return case.lock, case.outcome, case.because
+
+
 def matched(case: Case) -> Match:
     lock = TABLE.locks[case.lock]
     needs = read_needs(tuple(pin(text) for text in lock.pins), lock.platform, gpu=lock.gpu)
@@ -108,6 +113,7 @@ def said(match: Match) -> Iterator[str]:
     yield from (reason.kind for verdict in match.verdicts for reason in verdict.reasons)
 
 
+@pytest.mark.bank(kind=kind)
 @pytest.mark.parametrize("case", TABLE.case, ids=lambda case: f"{case.lock} on {','.join(case.hosts)}")
 def test_case(case: Case) -> None:
     match = matched(case)
@@ -126,6 +132,7 @@ def test_case(case: Case) -> None:
         assert {verdict.host for verdict in match.verdicts if verdict.outcome == case.outcome} == set(case.blocked)
 
 
+@pytest.mark.bank(kind=lambda case: (case.asks, case.outcome))
 @pytest.mark.parametrize("case", TABLE.choice, ids=lambda case: f"{','.join(case.asks)} on {','.join(case.hosts)}")
 def test_choice(case: ChoiceCase) -> None:
     asked = [Requirement(text) for text in case.asks]

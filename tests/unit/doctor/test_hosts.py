@@ -17,7 +17,7 @@ from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule, rule_texts
 from mlship.doctor.views import fact_at
 from mlship.report.doctor.text import story_text
-from tests.helpers.doctor_hosts import expected, hosts
+from tests.helpers.doctor_hosts import expected, family_of, hosts, rule_of
 
 LONGEST_STORY = 500
 BY_ID = {rule.id: rule for rule in RULES}
@@ -33,6 +33,7 @@ def test_every_host_has_an_expectation_and_every_rule_a_host() -> None:
     assert shown == set(BY_ID)
 
 
+@pytest.mark.bank(kind=rule_of)
 @pytest.mark.parametrize("name", hosts())
 def test_named_right(name: str) -> None:
     diagnosis, want = diagnose(hosts()[name]), expected()[name]
@@ -47,6 +48,7 @@ def test_named_right(name: str) -> None:
         assert bool(cause.finding.decides) is want.likely
 
 
+@pytest.mark.bank(kind=family_of)
 @pytest.mark.parametrize("name", hosts("healthy"))
 def test_no_false_alarm(name: str) -> None:
     diagnosis = diagnose(hosts("healthy")[name])

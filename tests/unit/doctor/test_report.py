@@ -14,7 +14,7 @@ from mlship.doctor.rules import RULES
 from mlship.report.doctor.page import diagnosis_page
 from mlship.report.doctor.text import WIDTH, diagnosis_text, stories_text, story_text
 from mlship.report.doctor.words import layer_states, numbered, stands_for
-from tests.helpers.doctor_hosts import hosts
+from tests.helpers.doctor_hosts import hosts, rule_of
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e'
 NAMES = sorted(hosts())
@@ -60,6 +60,7 @@ class Tags(HTMLParser):
         self.tags.append((tag, tuple(name for name, _ in attrs)))
 
 
+@pytest.mark.bank(kind=rule_of)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
     lines = diagnosis_text(diagnose(hosts()[name])).splitlines()
@@ -75,6 +76,7 @@ def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
         assert {"  Fix", "  Evidence", "  To read more"} <= set(heads)
 
 
+@pytest.mark.bank(kind=rule_of)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_command_is_a_line_of_its_own(name: str) -> None:
     diagnosis = diagnose(hosts()[name])

@@ -14,6 +14,7 @@ from mlship.init.sources import App, Route, parse_module
 from mlship.init.tree import read_tree
 from mlship.project.commands import exec_form, listening, read_dockerfile
 from tests.helpers.repos import onnx_bytes, safetensors, write
+from tests.helpers.sampling import examples
 
 LOADER = "import onnxruntime\n\ndef load():\n    return onnxruntime.InferenceSession('model.onnx')\n"
 
@@ -440,7 +441,7 @@ app = FastAPI()""".splitlines()
         st.sampled_from(GARBAGE), st.binary(max_size=200) | st.lists(LINES).map(lambda lines: "\n".join(lines).encode())
     )
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 def test_garbage_never_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     repo = tmp_path_factory.mktemp("garbage")
     for name, content in files.items():

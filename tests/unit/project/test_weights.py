@@ -26,6 +26,7 @@ from mlship.project.formats import ModelFormat, identify
 from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.weights import check_weights
 from tests.helpers.repos import onnx_bytes, safetensors, write
+from tests.helpers.sampling import examples
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 
@@ -113,7 +114,7 @@ def test_pickles_of_every_protocol_and_compression_are_found(tmp_path: Path, con
 
 
 @given(st.binary(max_size=300) | st.sampled_from([PICKLE, TORCH, OBJECTS, NUMBERS]).map(lambda b: b[: len(b) // 2]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_no_content_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "f"
     path.write_bytes(content)
@@ -121,7 +122,7 @@ def test_no_content_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, con
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_a_damaged_onnx_file_never_makes_it_raise(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
