@@ -14,7 +14,7 @@ from mlship.cuda.tables.load import architecture_of, compat_of, gpu_class, image
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where
-from mlship.doctor.views import is_wsl
+from mlship.doctor.queries import is_wsl
 
 _WITH_TORCH = ("torchvision", "torchaudio")
 _JAX = ("cuda12", "cuda13")

@@ -1,20 +1,17 @@
-"""From facts to a diagnosis: run every rule, put what follows under its cause, name what nothing explains. Pure."""
+"""From facts to a diagnosis: run every rule, list what follows under its cause, name what nothing explains. Pure."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
-from mlship.doctor.checks import WorkingPart, checks
-from mlship.doctor.deciders import deciders
-from mlship.doctor.facts.fact import each, is_known, known
+from mlship.doctor.facts.fact import Unreadable, each, is_known, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import LAYERS, Decider, Finding, Where
+from mlship.doctor.finding import LAYERS, Decider, Finding, StackLayer, Where
+from mlship.doctor.queries import fact_at, gpu_is_known_absent, gpus, kernel_driver, passed_on, places
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule, rule_texts
-from mlship.doctor.symptoms import Symptom, symptoms
-from mlship.doctor.unreadable import Limit, limits
-from mlship.doctor.views import fact_at, gpu_is_known_absent
+from mlship.doctor.symptoms import Symptom, deciders, symptoms
 
 HostHealth: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
 RuleOutcome: TypeAlias = Literal["found", "fine", "not looked"]
@@ -57,6 +54,23 @@ class Probed:
 
 
 @dataclass(frozen=True)
+class WorkingPart:
+    """One thing that was looked at and is well."""
+
+    layer: StackLayer
+    seen: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A fact that could not be read; `root` says that root could."""
+
+    fact: str
+    why: str
+    root: bool
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """The answer.
 
@@ -87,7 +101,7 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     causes = _causes(found, seen)
     explained = {symptom for cause in causes for symptom in cause.symptoms}
     unexplained = tuple(Unexplained(symptom, deciders(symptom.id)) for symptom in seen if symptom not in explained)
-    healthy = checks(facts)
+    healthy = working_parts(facts)
     return Diagnosis(
         verdict=_verdict(facts, problem=bool(causes or unexplained), looked=bool(healthy)),
         causes=causes,
@@ -181,3 +195,89 @@ def _has(facts: Facts, path: str) -> bool:
     if path.startswith("place."):
         return any(_has(facts, f"{where}{path[5:]}") for where in ("host", "container"))
     return is_known(fact_at(facts, path))
+
+
+def limits(facts: Facts) -> tuple[Limit, ...]:
+    """Every fact that is there and could not be read, by its path."""
+    return tuple(_walk(facts, ""))
+
+
+def _walk(value: object, path: str) -> Iterator[Limit]:
+    if isinstance(value, Unreadable):
+        yield Limit(path, value.unreadable, value.root)
+    elif is_dataclass(value):
+        for field in fields(value):
+            inside: object = getattr(value, field.name)
+            yield from _walk(inside, f"{path}.{field.name}".lstrip("."))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(item, f"{path}.{key}")
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from _walk(item, f"{path}.{number}")
+
+
+def working_parts(facts: Facts) -> tuple[WorkingPart, ...]:
+    """Everything that is well, lowest layer first."""
+    return tuple(check for look in _WORKING for check in look(facts))
+
+
+def _hardware(facts: Facts) -> Iterator[WorkingPart]:
+    answering = [gpu for gpu in gpus(facts) if known(gpu.revision) != "ff"]
+    if answering:
+        names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in answering})
+        yield WorkingPart("hardware", f"{_many(len(answering), 'NVIDIA GPU')} on the PCI bus: {', '.join(names)}")
+    for gpu in passed_on(facts):
+        name, driver = known(gpu.name) or "an NVIDIA GPU", known(gpu.driver)
+        yield WorkingPart("hardware", f"{name} is bound to {driver}: kept for virtual machines, not for this host")
+
+
+def _module(facts: Facts) -> Iterator[WorkingPart]:
+    version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
+    if version:
+        yield WorkingPart("kernel module", f"nvidia {version} is loaded{f' ({flavour} flavour)' if flavour else ''}")
+
+
+def _user_space(facts: Facts) -> Iterator[WorkingPart]:
+    for where, place in places(facts):
+        nvml, cuda = place.nvml, place.cuda
+        if known(nvml.init) == 0 and known(nvml.device_count) != 0:
+            count = known(nvml.device_count)
+            sees = "" if count is None else f", and sees {_many(count, 'GPU')}"
+            yield WorkingPart("driver user space", f"{where}: NVML answers{sees}")
+        if known(cuda.init) == 0 and known(cuda.device_count) != 0:
+            count = known(cuda.device_count)
+            sees = "" if count is None else f", and sees {_many(count, 'device')}"
+            yield WorkingPart("driver user space", f"{where}: CUDA starts{sees}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _toolkit(facts: Facts) -> Iterator[WorkingPart]:
+    if version := known(facts.host.toolkit.version):
+        yield WorkingPart("toolkit", f"NVIDIA Container Toolkit {version} is installed")
+    whole = [spec for spec in each(facts.host.cdi.specs) if spec.missing == () and known(spec.error) is None]
+    if whole:
+        yield WorkingPart("toolkit", f"all that {', '.join(spec.path for spec in whole)} names exists")
+
+
+def _engine(facts: Facts) -> Iterator[WorkingPart]:
+    if version := known(facts.host.docker.version):
+        runtimes = known(facts.host.docker.runtimes) or ()
+        has = "with" if "nvidia" in runtimes else "without"
+        yield WorkingPart("engine", f"Docker Engine {version} answers, {has} the nvidia runtime")
+
+
+def _framework(facts: Facts) -> Iterator[WorkingPart]:
+    for where, place in places(facts):
+        for environment in each(place.pythons):
+            torch = known(environment.torch)
+            if torch and known(torch.is_available):
+                yield WorkingPart("framework", f"{where}: torch {known(torch.version) or ''} sees the GPU")
+
+
+_WORKING: tuple[Callable[[Facts], Iterator[WorkingPart]], ...] = (
+    *(_hardware, _module, _user_space, _toolkit, _engine, _framework),
+)

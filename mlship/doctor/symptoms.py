@@ -4,73 +4,38 @@ A rule's `explains` names these ids. A symptom that no finding explains is liste
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
 from itertools import chain
+from typing import TypedDict, cast
 
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, Nvml, Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.finding import Where
-from mlship.doctor.views import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
+from mlship.doctor.finding import Decider, Where
+from mlship.doctor.queries import driver_is_contained, gpu_is_known_absent, gpus, is_tegra, places
 from mlship.driver import codes
+from mlship.resources import read_package_file
 
 # Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
 _DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _CONTAINER_LACKS_NVML = 12
 _NOT_FOUND = 404
 _NO_PERMISSION = 4  # in MIG mode the whole GPU's figures are for root alone
-# What a user saw, and the symptom that it is; the first that fits.
-_MESSAGES = (
-    (r"[Dd]river/library version mismatch", "nvml.init=18"),
-    (r"NVML: Unknown Error", "nvml.init=999"),
-    (r"NVML: Insufficient Permissions", "nvml.init=4"),
-    (r"couldn't communicate with the NVIDIA driver|Driver Not Loaded", "nvml.init=9"),
-    (r"forward compatibility was attempted|does not match DSO version", "cuda.init=804"),
-    (r"unsupported display driver / cuda driver combination", "cuda.init=803"),
-    (r"system not yet initialized", "cuda.init=802"),
-    (r"stub library", "cuda.init=34"),
-    (r"cuInit.*UNKNOWN|CUDA unknown error", "cuda.init=999"),
-    (r"no CUDA-capable device|No CUDA GPUs are available", "cuda.init=100"),
-    (r"driver version is insufficient|NVIDIA driver on your system is too old", "cuda.runtime=35"),
-    (r"busy or unavailable", "cuda.context=46"),
-    (r"no kernel image", "cuda.kernel=209"),
-    (r"unsupported toolchain", "cuda.kernel=222"),
-    (r"GPU is lost|fallen off the bus", "nvml.device=15"),
-    (r"GPU requires reset", "nvml.device=16"),
-    (r"necessary power cables", "nvml.device=8"),
-    (r"uncorrectable ECC error", "cuda.init=214"),
-    (r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError", "message.out-of-memory"),
-    (r"strategy detected|invalid device discovery strategy", "message.device-plugin-strategy"),
-    (r"Runtime\.Name must be set", "message.runtime-name"),
-    (r"Insufficient nvidia\.com", "message.insufficient-gpu"),
-    (r"device_count\(\) shows only|device >= 0 && device < num_gpus", "message.device-count"),
-    (r"couldn't find libnvidia-ml|libnvidia-ml.so.1: cannot open", "nvml.init=12"),
-    (r"libcuda.so.1: cannot open", "cuda.library"),
-    (r"could not select device driver", "message.could-not-select-device-driver"),
-    (r"unknown or invalid runtime name", "message.unknown-runtime"),
-    (r"unresolvable CDI devices", "message.unresolvable-cdi"),
-    (r"unsatisfied condition", "message.unsatisfied-condition"),
-    (r"unsupported capabilities found", "message.unsupported-capabilities"),
-    (r"nvidia-container-cli", "message.nvidia-container-cli"),
-    (r"no runtime for .nvidia.", "message.no-runtime-nvidia"),
-    (r"permission denied while trying to connect to the Docker", "message.docker-socket"),
-    (r"unable to configure the Docker daemon with file", "message.daemon-json"),
-    (r"nvidia-smi.*(not found|No such file)", "message.no-nvidia-smi"),
-    (r"(stat|mount|crun|runc).*(nvidia|cuda).*[Nn]o such file", "message.missing-file"),
-    (r"out of shared memory|insufficient shared memory|/dev/shm/nccl", "message.shared-memory"),
-    (r"Conflicting values set for option Signed-By.*nvidia", "message.signed-by"),
-    (r"does not match the detected host platform|exec format error", "message.platform"),
-    (r"not compatible with the current PyTorch installation|architectural feature absent", "cuda.kernel=209"),
-    (r"not compiled with CUDA enabled|undefined symbol: _*nvJitLink", "torch"),
-    (r"libcuda\.so cannot found|cannot find -lcuda", "triton"),
-    (r"CUDA-enabled jaxlib is not installed|Loaded runtime CuDNN library", "jax"),
-    (r"[Cc]annot dlopen some GPU libraries|Skipping registering GPU", "tensorflow"),
-    (r"libonnxruntime_providers_cuda\.so|Failed to create CUDAExecutionProvider", "onnxruntime"),
-    (r"manifest (for|unknown)|nvidia/[\w-]+:\S+: not found", "message.image-not-found"),
-    (r"Error loading shared library lib(cuda|nvidia)", "message.library-not-loaded"),
-)
+
+
+class _Cases(TypedDict):
+    symptom: str
+    facts: list[dict[str, str]]
+
+
+class _Known(TypedDict):
+    messages: list[dict[str, str]]
+    deciders: list[_Cases]
 
 
 @dataclass(frozen=True)
@@ -195,7 +160,7 @@ def _of_messages(facts: Facts) -> Iterator[Symptom]:
     measured = {symptom.id: symptom.where for where, place in places(facts) for symptom in _measured(where, place)}
     error = known(facts.container.error)
     for line in (*each(facts.messages), *((error,) if error else ())):
-        name = next((name for pattern, name in _MESSAGES if re.search(pattern, line)), None)
+        name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
         if name is not None and name not in measured:
             yield Symptom(name, "container", f"somebody saw: {line.strip()}")
 
@@ -204,3 +169,14 @@ def _measured(where: Where, place: Place) -> Iterator[Symptom]:
     if code := known(place.nvml.init):
         yield Symptom(f"nvml.init={code}", where, "")
     yield from _cuda(where, place)
+
+
+@cache
+def _known() -> _Known:
+    return cast("_Known", tomllib.loads(read_package_file("data/symptoms.toml")))
+
+
+def deciders(symptom: str) -> tuple[Decider, ...]:
+    """The facts that would tell the causes of a symptom apart, by its id."""
+    row = next(row for row in _known()["deciders"] if fnmatchcase(symptom, row["symptom"]))
+    return tuple(Decider(item["fact"], item["command"]) for item in row["facts"])

@@ -18,7 +18,7 @@ from mlship.doctor.probes.nvml import read_nvml
 from mlship.doctor.probes.parts import read_place
 from mlship.doctor.probes.python_env import read_environment
 from mlship.doctor.probes.told import told
-from mlship.doctor.views import variable
+from mlship.doctor.queries import variable
 from mlship.engine.look import EngineLook, Ran
 
 PYTHONS = ("python3", "python", "/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/bin/python3")

@@ -3,13 +3,13 @@
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import works
+from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.queries import is_wsl, places
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_wsl, places
 from mlship.driver import codes
 
 # Name in /proc/devices, by the beginning of the node's path; the first that fits.

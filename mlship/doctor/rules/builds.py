@@ -6,10 +6,9 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.frameworks import at_odds, environments, installed, profile, works_on_gpu
+from mlship.doctor.queries import gpu_is_known_absent, gpus
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.stacks import environments, installed, profile, works_on_gpu
-from mlship.doctor.views import gpu_is_known_absent, gpus
-from mlship.doctor.wheels import at_odds
 from mlship.driver import codes
 
 _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")

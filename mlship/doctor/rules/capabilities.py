@@ -4,13 +4,13 @@ import re
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import environment, injection, runtime, said, works
+from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, places
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_tegra, is_wsl, node, places
 from mlship.driver import codes
 
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
@@ -125,7 +125,7 @@ class UnsupportedCapability(Rule):
     id = "unsupported-capability-in-env"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, "unsupported capabilities found")
+        line = line_of(facts, "unsupported capabilities found")
         if works(facts) or (line is None and injection(facts) != "legacy"):
             return None
         value, allowed = environment(facts).get(_CAPABILITIES, ""), self._allowed(facts)

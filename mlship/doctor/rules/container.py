@@ -3,12 +3,12 @@
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import runtime, said, works
+from mlship.doctor.container import runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import node
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
 _SHM_SAID = r"(?i)out of shared memory|insufficient shared memory|bus error.*worker|/dev/shm/nccl|shared memory.*limit"
@@ -88,7 +88,7 @@ class WrongArchitecture(Rule):
                 Evidence("image.architecture", image),
                 Evidence("host.os.arch", machine or ""),
                 Evidence("host.binfmt", ", ".join(qemu)) if qemu else None,
-                said(facts, "does not match the detected host platform|exec format error"),
+                line_of(facts, "does not match the detected host platform|exec format error"),
             ),
         )
 
@@ -97,7 +97,7 @@ class SmallShm(Rule):
     id = "shm-exhausted"
 
     def look(self, facts: Facts) -> Finding | None:
-        line, box = said(facts, _SHM_SAID), facts.container
+        line, box = line_of(facts, _SHM_SAID), facts.container
         size = known(box.shm)
         size = known(box.host_config.shm_size) if size is None else size
         if line is None or known(box.host_config.ipc_mode) == "host":

@@ -7,8 +7,8 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.queries import is_wsl, log_line, node, places
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_wsl, log_line, node, places
 from mlship.driver import codes
 
 _UVM = "/dev/nvidia-uvm"

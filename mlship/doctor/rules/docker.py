@@ -1,7 +1,7 @@
 """Rules of the Docker engine: which one it is, what it registered, and what its cgroups allow."""
 
 from mlship.doctor import commands
-from mlship.doctor.asked import (
+from mlship.doctor.container import (
     CDI,
     host_is_well,
     injection,
@@ -10,14 +10,13 @@ from mlship.doctor.asked import (
     is_snap,
     runtime,
     runtime_mode,
-    said,
     works,
 )
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_tegra, is_wsl, node
 from mlship.driver import codes
 
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -33,9 +32,9 @@ class DockerSnap(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         docker = facts.host.docker
-        line, runtimes = said(facts, _SNAP_FAILS), known(docker.runtimes)
+        line, runtimes = line_of(facts, _SNAP_FAILS), known(docker.runtimes)
         lacks = runtimes is not None and "nvidia" not in runtimes and not each(docker.discovered_devices)
-        well = host_is_well(facts) or (lacks and said(facts, _NO_DRIVER) and known(facts.host.nvml.init) is not None)
+        well = host_is_well(facts) or (lacks and line_of(facts, _NO_DRIVER) and known(facts.host.nvml.init) is not None)
         if not is_snap(facts) or not well or works(facts) or not (line or lacks):
             return None
         install = "sudo apt-get install -y docker-ce docker-ce-cli containerd.io"
@@ -76,7 +75,7 @@ class NoDriverRegistered(Rule):
     id = "docker-no-nvidia-driver-registered"
 
     def look(self, facts: Facts) -> Finding | None:
-        docker, line = facts.host.docker, said(facts, _NO_DRIVER)
+        docker, line = facts.host.docker, line_of(facts, _NO_DRIVER)
         if is_snap(facts) or is_elsewhere(facts) or not host_is_well(facts) or works(facts):
             return None
         if known(docker.version) is None or commands.engine(facts) != "docker" or self._by_cdi(facts):
@@ -150,7 +149,7 @@ class RootlessCgroups(Rule):
     id = "rootless-docker-no-cgroups"
 
     def look(self, facts: Facts) -> Finding | None:
-        config, line = known(facts.host.toolkit.config), said(facts, _DENIED)
+        config, line = known(facts.host.toolkit.config), line_of(facts, _DENIED)
         if config is None or known(config.no_cgroups) is True or not is_rootless(facts) or works(facts):
             return None
         asked = each(facts.container.host_config.gpus) or runtime(facts) == "nvidia"

@@ -7,9 +7,9 @@ from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, log_line, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
-from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, log_line, places, variable
 from mlship.driver import codes
 
 _PATH = "LD_LIBRARY_PATH"

@@ -8,10 +8,10 @@ from mlship.doctor.facts.fact import each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.queries import PRE_TURING, architecture, kernel_driver, log_line
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import describe, free_gpus
 from mlship.doctor.versions import branch
-from mlship.doctor.views import PRE_TURING, architecture, kernel_driver, log_line
 
 _NOT_KNOWN = r"not supported by the .*driver release|supported through the NVIDIA [0-9]+\.xx Legacy"
 _WANTS_OPEN = r"requires use of the NVIDIA open kernel modules|requires .*open (GPU )?kernel modules"

@@ -4,10 +4,11 @@ import re
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import is_rootless, is_snap, said
+from mlship.doctor.container import is_rootless, is_snap
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import line_of
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 
@@ -31,7 +32,7 @@ class DaemonJsonBroken(Rule):
         error = known(file.error) if file else None
         logged = next((line for line in each(service.log) if re.search(_BAD_JSON, line)), None) if service else None
         is_down = known(facts.host.docker.version) is None or (service and known(service.active) != "active")
-        line = said(facts, _BAD_JSON)
+        line = line_of(facts, _BAD_JSON)
         if not (error or line or logged) or not is_down:
             return None
         path = (known(file.path) if file else None) or "/etc/docker/daemon.json"
@@ -57,7 +58,7 @@ class RuntimeBinaryMissing(Rule):
     id = "nvidia-runtime-binary-missing"
 
     def look(self, facts: Facts) -> Finding | None:
-        line, toolkit = said(facts, _NO_BINARY.pattern), facts.host.toolkit
+        line, toolkit = line_of(facts, _NO_BINARY.pattern), facts.host.toolkit
         if line is None or is_snap(facts):
             return None
         gone = is_absent(toolkit.version) or is_absent(looked_up(toolkit.binaries, "nvidia-container-runtime"))
@@ -86,7 +87,7 @@ class SocketPermission(Rule):
     id = "docker-socket-permission"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, _NO_SOCKET)
+        line = line_of(facts, _NO_SOCKET)
         if line is None or is_rootless(facts) or known(facts.host.docker.version) is not None:
             return None
         return self.found(
@@ -105,7 +106,7 @@ class OldToolkitWithCgroup2(Rule):
     id = "toolkit-older-than-cgroup-v2"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, _OLD_CGROUPS)
+        line = line_of(facts, _OLD_CGROUPS)
         version = known(facts.host.toolkit.cli_version) or known(facts.host.toolkit.version)
         if line is None or known(facts.kernel.cgroup_version) == 1 or (version and numbers(version) >= _KNOWS_CGROUP_2):
             return None

@@ -4,9 +4,8 @@ from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.queries import cuda_codes, line_of, log_line, places
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import said
-from mlship.doctor.views import cuda_codes, log_line, places
 from mlship.driver import codes
 
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
@@ -95,7 +94,7 @@ class MemoryTaken(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         failed = next(((name, code) for name, code in cuda_codes(facts) if code == 2), None)
-        line = said(facts, _OUT_OF_MEMORY)
+        line = line_of(facts, _OUT_OF_MEMORY)
         if not (failed or line):
             return None
         for where, place in places(facts):

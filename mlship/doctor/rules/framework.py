@@ -11,9 +11,9 @@ from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, Place
 from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.frameworks import Judged, as_cuda, driver_version, installed, judged, profile
+from mlship.doctor.queries import places
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.stacks import Judged, as_cuda, driver_version, installed, judged, profile
-from mlship.doctor.views import places
 from mlship.driver import codes
 
 _OLD, _NO_KERNEL, _BAD_PTX = 35, 209, 222

@@ -4,12 +4,12 @@ import re
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import environment, injection, runtime, said, works
+from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import is_tegra, is_wsl, node
 from mlship.driver import codes
 
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
@@ -22,7 +22,7 @@ class UnknownDevice(Rule):
     id = "visible-devices-unknown-gpu"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, _UNKNOWN)
+        line = line_of(facts, _UNKNOWN)
         if line is None or works(facts) or is_tegra(facts) or "tegra" in line.value:
             return None
         named = _NAMED.search(line.value)

@@ -9,10 +9,19 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
 from mlship.doctor.facts.place import NvmlDevice
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import (
+    NVIDIA,
+    cuda_codes,
+    driver_is_contained,
+    gpus,
+    kernel_driver,
+    log_line,
+    node,
+    places,
+    reported_line,
+)
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import told
 from mlship.doctor.versions import branch, same
-from mlship.doctor.views import NVIDIA, cuda_codes, driver_is_contained, gpus, kernel_driver, log_line, node, places
 from mlship.driver import codes
 
 # Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
@@ -60,7 +69,7 @@ class FallenOffTheBus(Rule):
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
         lost = _answers_with(facts, 15)
         line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
-        heard = told(facts, r"GPU is lost|fallen off the bus")
+        heard = reported_line(facts, r"GPU is lost|fallen off the bus")
         answering = _all_answer(facts)
         if not (dead or lost) and (answering is True or not (line or heard)):
             return None
@@ -110,7 +119,7 @@ class NoPowerCable(Rule):
     def look(self, facts: Facts) -> Finding | None:
         answers = _answers_with(facts, 8)
         line = log_line(facts, r"(?i)necessary power cables|external power cables")
-        heard = told(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
+        heard = reported_line(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
         if not answers and (_all_answer(facts) is True or not (line or heard)):
             return None
         certain = bool(answers or line)
@@ -168,7 +177,7 @@ class RequiresReset(Rule):
     @staticmethod
     def _signs(facts: Facts) -> tuple[Evidence, ...]:
         line = log_line(facts, r"Xid.*: (48|63|64|95)\b|GPU Reset Required")
-        heard = told(facts, r"(?i)uncorrectable ECC error|requires reset")
+        heard = reported_line(facts, r"(?i)uncorrectable ECC error|requires reset")
         refused = tuple(Evidence(fact, codes.cuda(214)) for fact, code in cuda_codes(facts) if code == 214)
         return (*refused, *((Evidence("kernel.log", line),) if line else ()), *((heard,) if heard else ()))
 
@@ -242,7 +251,7 @@ class NoFabricManager(Rule):
             for device in each(facts.host.nvml.devices)
             if (state := known(device.fabric_state)) in states
         )
-        heard = told(facts, "system not yet initialized")
+        heard = reported_line(facts, "system not yet initialized")
         works = any(known(place.cuda.init) == 0 for _, place in places(facts))
         found = (*refused, *waiting[:1], *((heard,) if heard else ()))
         return () if works and not refused else found

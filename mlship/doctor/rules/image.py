@@ -3,14 +3,14 @@
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import environment
+from mlship.doctor.container import environment
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, node, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, newer, numbers, same
-from mlship.doctor.views import brands, is_compat, is_wsl, kernel_driver, node, places, variable
 from mlship.driver import codes
 
 _CONSUMER = frozenset({"GeForce", "Titan"})

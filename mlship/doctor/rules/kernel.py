@@ -5,9 +5,9 @@ from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch
-from mlship.doctor.views import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
 
 _REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
 _NOT_OPEN = r"not supported by open|does not include the required GPU"

@@ -7,9 +7,9 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import describe, free_gpus
-from mlship.doctor.views import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
 
 _NO_LIBRARY = 12
 _DRIVER_PACKAGE = re.compile(

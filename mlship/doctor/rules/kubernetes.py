@@ -7,10 +7,9 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
-from mlship.doctor.texts import said
-from mlship.doctor.views import cuda_codes, driver_is_contained, kernel_driver, places
 
 _NVIDIA = "nvidia"
 _NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
@@ -33,7 +32,7 @@ class PluginWithoutRuntime(Rule):
     def look(self, facts: Facts) -> Finding | None:
         plugins = pods_of(facts, "device-plugin")
         pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
-        heard, engine = said(facts, _NO_STRATEGY), node_engine(facts)
+        heard, engine = line_of(facts, _NO_STRATEGY), node_engine(facts)
         default = known(engine.default_runtime_name) if engine else None
         if (plugins and pod is None) or default == _NVIDIA or not self._host_is_well(facts):
             return None
@@ -102,7 +101,7 @@ class MarkedUnhealthy(Rule):
     id = "k8s-xid-marks-gpu-unhealthy"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard, line, fewer = said(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
+        heard, line, fewer = line_of(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
         if not fewer:
             return None
         if not heard and not line and not fewer[0].fact.endswith("capacity"):
@@ -201,7 +200,7 @@ class TimeSlicing(Rule):
                 error = known(torch.error) if (torch := known(environment.torch)) else None
                 if error and re.search(_OUT_OF_MEMORY, error):
                     return Evidence(f"{where}.pythons", error)
-        return said(facts, _OUT_OF_MEMORY)
+        return line_of(facts, _OUT_OF_MEMORY)
 
     @staticmethod
     def _held(facts: Facts) -> Evidence | None:

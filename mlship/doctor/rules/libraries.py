@@ -11,21 +11,25 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
-from mlship.doctor.rules.base import Rule
-from mlship.doctor.stacks import as_cuda, environments, installed, profile, works_on_gpu
-from mlship.doctor.views import variable
-from mlship.doctor.wheels import (
+from mlship.doctor.frameworks import (
+    as_cuda,
     at_odds,
     brought,
     cuda_folders,
+    environments,
     errors,
     foreign,
     image_with,
+    installed,
+    profile,
     unopened,
     unresolved,
     variant_of,
     wanted,
+    works_on_gpu,
 )
+from mlship.doctor.queries import variable
+from mlship.doctor.rules.base import Rule
 
 _JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
 _AT_ODDS = re.compile(r"undefined symbol|Loaded runtime CuDNN library|version mismatch", re.IGNORECASE)

@@ -7,9 +7,9 @@ from mlship.doctor.facts.fact import each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.queries import gpu_is_known_absent, node, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
-from mlship.doctor.views import gpu_is_known_absent, node, places, variable
 from mlship.driver import codes
 
 _STUB, _STUBS = 34, "/stubs"

@@ -7,10 +7,9 @@ from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.queries import kernel_driver, line_of, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import said, told
 from mlship.doctor.versions import numbers
-from mlship.doctor.views import kernel_driver, places, variable
 from mlship.driver import codes
 
 _NOT_FOUND = 6
@@ -223,7 +222,7 @@ class OneInstanceAProcess(Rule):
             value = known(variable(place, name)) or ""
             if value.count("MIG-") > 1:
                 return Evidence(f"{where}.env", f"{name}={value}")
-        return told(facts, _ONE_SEEN)
+        return reported_line(facts, _ONE_SEEN)
 
 
 class MixedMigRegression(Rule):
@@ -236,7 +235,7 @@ class MixedMigRegression(Rule):
         modes = {known(device.mig_current) == 1 for _, place in places(facts) for device in each(place.nvml.devices)}
         if modes != {True, False}:
             return None
-        seen = said(facts, r"Insufficient nvidia\.com|Pending|FailedScheduling")
+        seen = line_of(facts, r"Insufficient nvidia\.com|Pending|FailedScheduling")
         waiting = [pod for pod in each(kubernetes.pods) if known(pod.phase) == "Pending"]
         certain = bool(waiting) or (seen is not None and seen.fact != "messages")
         return self.found(

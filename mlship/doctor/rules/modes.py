@@ -8,9 +8,8 @@ from mlship.doctor.facts.fact import Unknown, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import cuda_codes, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import told
-from mlship.doctor.views import cuda_codes, places, variable
 from mlship.driver import codes
 
 _BUSY = 46
@@ -25,7 +24,7 @@ def _devices(facts: Facts) -> Iterator[NvmlDevice]:
 def _refused(facts: Facts) -> tuple[Evidence, ...]:
     """CUDA was refused a context, as measured, or else as somebody saw it."""
     measured = tuple(Evidence(fact, codes.cuda(code)) for fact, code in cuda_codes(facts) if code in {_BUSY, 102})
-    heard = told(facts, _IS_BUSY)
+    heard = reported_line(facts, _IS_BUSY)
     return measured or ((heard,) if heard else ())
 
 

@@ -7,14 +7,14 @@ from shlex import quote
 from mlship.cuda.tables.load import architecture_of, cuda_of, toolkit_of
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor import commands
-from mlship.doctor.asked import CDI, environment, has_started, host_driver, injection, said, works
+from mlship.doctor.container import CDI, environment, has_started, host_driver, injection, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
-from mlship.doctor.require import Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.nvidia_require import Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.queries import is_tegra, line_of
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
-from mlship.doctor.views import is_tegra
 from mlship.driver import codes
 
 _SAID_UNSATISFIED = r"unsatisfied condition"
@@ -96,7 +96,7 @@ class RequireUnsatisfied(Rule):
     id = "require-cuda-unsatisfied"
 
     def look(self, facts: Facts) -> Finding | None:
-        line, unmet = said(facts, _SAID_UNSATISFIED), _unmet(facts)
+        line, unmet = line_of(facts, _SAID_UNSATISFIED), _unmet(facts)
         if works(facts) or (line is None and not self._is_ahead(facts)) or self._is_off(facts):
             return None
         if unmet is None:
@@ -162,7 +162,7 @@ class RequireNotEnforced(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         unmet, box = _unmet(facts), facts.container
-        if unmet is None or injection(facts) not in CDI or said(facts, _SAID_UNSATISFIED):
+        if unmet is None or injection(facts) not in CDI or line_of(facts, _SAID_UNSATISFIED):
             return None
         if is_absent(box.cuda.library) or known(box.cuda.driver_version) == 0 or (known(box.cuda.init) or 0) > 0:
             return None
@@ -196,7 +196,7 @@ class RequireNotEnforced(Rule):
             built = numbers(known(torch.cuda) or "") if torch else ()
             if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
                 return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
-        return said(facts, _SAID_TOO_OLD)
+        return line_of(facts, _SAID_TOO_OLD)
 
 
 RULES: tuple[Rule, ...] = (RequireUnsatisfied(), RequireNotEnforced())

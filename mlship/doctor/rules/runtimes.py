@@ -8,10 +8,9 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import said
 from mlship.doctor.versions import numbers
-from mlship.doctor.views import gpus, kernel_driver, log_line
 
 _NVIDIA = "nvidia"
 _NO_HANDLER = (
@@ -66,7 +65,7 @@ class NoRuntimeHandler(Rule):
     id = "k8s-no-runtime-nvidia"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard = said(facts, _NO_HANDLER)
+        heard = line_of(facts, _NO_HANDLER)
         lacks = self._lacks_handler(facts)
         pod = self._asking(facts)
         if not (heard or (lacks and pod and gpus(facts))):
@@ -141,7 +140,7 @@ class LdconfigKilled(Rule):
     id = "k8s-ldconfig-killed-signal-9"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard = said(facts, _LDCONFIG_KILLED)
+        heard = line_of(facts, _LDCONFIG_KILLED)
         toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
         version = known(toolkit.cli_version) or known(toolkit.version)
         mended = version is not None and numbers(version) >= _LDCONFIG_MENDED
@@ -190,7 +189,7 @@ class NoRuntimeType(Rule):
             for name, one in handlers.items()
             if is_absent(one.runtime_type) and _NVIDIA in (known(one.binary) or name)
         )
-        heard, version = said(facts, _NO_NAME), known(facts.host.toolkit.version)
+        heard, version = line_of(facts, _NO_NAME), known(facts.host.toolkit.version)
         typed = bool(handlers) and all(known(one.runtime_type) for one in handlers.values())
         mended = version is not None and numbers(version) >= _RUNTIME_TYPE_MENDED
         if not broken and (heard is None or typed or mended):

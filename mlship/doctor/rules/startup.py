@@ -6,8 +6,8 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.queries import cuda_codes, gpus, is_wsl, kernel_driver, log_line, node, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import cuda_codes, gpus, is_wsl, kernel_driver, log_line, node, variable
 from mlship.driver import codes
 
 _NO_START = r"(?i)RmInitAdapter failed|rm_init_adapter failed|probe with driver nvidia failed with error -1\b"

@@ -9,8 +9,8 @@ from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.frameworks import as_cuda, profile
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.stacks import as_cuda, profile
 
 _NOT_FOUND = 404
 _NAME = re.compile(r"(?:^|[\s/'\"])nvidia/(?P<image>cuda[\w-]*):(?P<tag>[\w.-]+)")

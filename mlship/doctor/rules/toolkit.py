@@ -4,8 +4,8 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.queries import node, spec_without_uvm
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.views import node, spec_without_uvm
 from mlship.driver import codes
 
 

@@ -5,12 +5,13 @@ from itertools import combinations
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.asked import CDI, injection, said, works
+from mlship.doctor.container import CDI, injection, works
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import PackageSource
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import line_of
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import numbers
 
@@ -27,7 +28,7 @@ class LdconfigPath(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         library = self._mounted_not_cached(facts.container)
-        if library is None and (line := said(facts, _NOT_RUN)):
+        if library is None and (line := line_of(facts, _NOT_RUN)):
             return self._refused(facts, line)
         if library is None or works(facts) or known(facts.container.libc.family) == "musl":
             return None
@@ -131,7 +132,7 @@ class VersionSkew(Rule):
             evidence=(
                 Evidence("host.toolkit.version", toolkit),
                 Evidence("host.toolkit.cli_version", cli),
-                said(facts, "nvidia-container-cli"),
+                line_of(facts, "nvidia-container-cli"),
             ),
             decides=()
             if drops
@@ -148,7 +149,7 @@ class PersistencedSocket(Rule):
     id = "persistence-daemon-socket-mount"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, r"nvidia-persistenced/socket.*no such device or address")
+        line = line_of(facts, r"nvidia-persistenced/socket.*no such device or address")
         if line is None or works(facts):
             return None
         unit = looked_up(facts.host.services, "nvidia-persistenced")
@@ -196,7 +197,7 @@ class AptSignedBy(Rule):
     id = "apt-signed-by-conflict"
 
     def look(self, facts: Facts) -> Finding | None:
-        line = said(facts, "Conflicting values set for option Signed-By.*nvidia")
+        line = line_of(facts, "Conflicting values set for option Signed-By.*nvidia")
         pair = self._conflict(facts)
         if pair is None and (line is None or is_known(facts.host.packages.sources)):
             return None

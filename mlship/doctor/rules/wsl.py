@@ -4,9 +4,8 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.queries import is_compat, is_wsl, line_of, wsl_lacks_nvidia
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.texts import said
-from mlship.doctor.views import is_compat, is_wsl, wsl_lacks_nvidia
 from mlship.driver import codes
 
 _LIBCUDA = "/usr/lib/wsl/lib/libcuda.so.1"
@@ -34,7 +33,7 @@ class NoAdapters(Rule):
         if not is_wsl(facts) or not wanted or known(facts.host.cuda.init) == 0:
             return None
         drivers = known(wsl.drivers) if (wsl := known(facts.host.wsl)) else None
-        heard = said(facts, _NO_ADAPTER)
+        heard = line_of(facts, _NO_ADAPTER)
         if not no_folder and (drivers is not None or not (no_library or heard)):
             return None
         return self.found(
@@ -57,7 +56,7 @@ class NoAdapters(Rule):
 
     def _wanted(self, facts: Facts) -> Evidence | None:
         """Somebody expects a GPU: a machine without one is well by itself."""
-        heard = said(facts, _WANTS_GPU)
+        heard = line_of(facts, _WANTS_GPU)
         if heard or not self._works_in_windows(facts):
             asked = known(facts.container.host_config.gpus)
             return heard or (Evidence("container.host_config.gpus", ", ".join(asked)) if asked else None)

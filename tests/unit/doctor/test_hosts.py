@@ -13,9 +13,9 @@ import pytest
 from mlship.doctor.diagnose import Diagnosis, diagnose, findings
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS
+from mlship.doctor.queries import fact_at
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule, rule_texts
-from mlship.doctor.views import fact_at
 from mlship.report.doctor.text import story_text
 from tests.helpers.doctor_hosts import expected, family_of, hosts, rule_of
 

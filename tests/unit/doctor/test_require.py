@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.cuda.versions import Cuda
-from mlship.doctor.require import Condition, Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.nvidia_require import Condition, Offer, Requirement, holds, is_disabled, parse, requirements
 
 # As nvidia/cuda:12.8.1 has it, shortened.
 REAL = (

@@ -1,27 +1,15 @@
 """What the container in question was asked for, how the GPU gets into it, and what was said of it. Pure."""
 
-import re
-
 from mlship.doctor.facts.container import Injection
 from mlship.doctor.facts.fact import Fact, each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence
+from mlship.doctor.queries import is_tegra, kernel_driver, line_of
 from mlship.doctor.versions import numbers
-from mlship.doctor.views import is_tegra, kernel_driver
 
 _JIT_CDI = (1, 18)  # since then nvidia-container-runtime makes a CDI specification of its own, in memory
 _GPUS_BY_CDI = (29, 2)  # since then Docker turns --gpus into CDI devices, where it finds nvidia-cdi-hook
 _MODES: dict[str, Injection] = {"legacy": "legacy", "cdi": "cdi", "jit-cdi": "jit-cdi", "csv": "csv"}
 CDI = frozenset({"cdi", "jit-cdi"})
-
-
-def said(facts: Facts, pattern: str) -> Evidence | None:
-    """The line that fits: of the engine, of a framework, of a pod."""
-    error = known(facts.container.error)
-    if error and re.search(pattern, error):
-        return Evidence("container.error", error)
-    lines = (line for line in each(facts.messages) if re.search(pattern, line))
-    return next((Evidence("messages", line) for line in lines), None)
 
 
 def environment(facts: Facts) -> dict[str, str]:
@@ -75,7 +63,7 @@ def injection(facts: Facts) -> Injection | None:
         return told
     if is_tegra(facts):
         return "csv"
-    if said(facts, r"nvidia-container-cli|Auto-detected mode as .legacy"):
+    if line_of(facts, r"nvidia-container-cli|Auto-detected mode as .legacy"):
         return "legacy"
     if each(config.cdi_devices) or known(facts.container.engine) == "podman":
         return "cdi"

@@ -1,37 +1,23 @@
-"""What several rules ask of the facts. Pure; each answer is None, False or empty where the facts do not say."""
+"""Questions that several rules ask of the facts. Pure; unknown facts answer None, False or an empty value."""
 
 import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
 from typing import TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.facts.place import DeviceNode, Place
-from mlship.doctor.finding import Where
+from mlship.doctor.finding import Evidence, Where
+from mlship.resources import read_package_file
 
 Places: TypeAlias = tuple[tuple[Where, Place], ...]
 
 NVIDIA = "10de"
 _DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
 _PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
-# First PCI device id of each range of chips, from the public list of PCI ids; a GPU belongs to the last one below it.
-_CHIPS = (
-    (0x0000, "Kepler or older"),
-    (0x1340, "Maxwell"),
-    (0x15F0, "Pascal"),
-    (0x1600, "Maxwell"),
-    (0x1B00, "Pascal"),
-    (0x1D80, "Volta"),
-    (0x1E00, "Turing"),
-    (0x2080, "Ampere"),
-    (0x2180, "Turing"),
-    (0x2200, "Ampere"),
-    (0x2300, "Hopper"),
-    (0x2400, "Ampere"),
-    (0x2680, "Ada"),
-    (0x2900, "Blackwell"),
-    (0x3000, "Blackwell or newer"),
-)
 PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
 
 
@@ -72,12 +58,19 @@ def _nvidia(facts: Facts) -> tuple[PciDevice, ...]:
     )
 
 
+@cache
+def _chips() -> tuple[tuple[int, str], ...]:
+    """First PCI device id and generation of each range of chips, in ascending order."""
+    rows: list[dict[str, int | str]] = tomllib.loads(read_package_file("data/pci.toml"))["chips"]
+    return tuple((int(row["first"]), str(row["generation"])) for row in rows)
+
+
 def architecture(device: PciDevice) -> str | None:
     """Of a GPU on the bus, from the facts or from its device id."""
     told, device_id = known(device.architecture), known(device.device)
     if told or device_id is None or not re.fullmatch("[0-9a-fA-F]{4}", device_id):
         return told
-    return [name for first, name in _CHIPS if first <= int(device_id, 16)][-1]
+    return [name for first, name in _chips() if first <= int(device_id, 16)][-1]
 
 
 def is_wsl(facts: Facts) -> bool:
@@ -172,3 +165,33 @@ def fact_at(facts: Facts, path: str) -> object:
     for part in path.split("."):
         value = getattr(value, part, UNKNOWN)
     return value
+
+
+def recorded_line(facts: Facts, pattern: str) -> Evidence | None:
+    """The last line that fits of the engine's error, of pods' logs, of Kubernetes events and of the toolkit's log."""
+    return _last(_recorded(facts), pattern)
+
+
+def reported_line(facts: Facts, pattern: str) -> Evidence | None:
+    """The last line that fits of what a user saw."""
+    return _last((("messages", line) for line in each(facts.messages)), pattern)
+
+
+def line_of(facts: Facts, pattern: str) -> Evidence | None:
+    """Either of them, the recorded one first."""
+    return recorded_line(facts, pattern) or reported_line(facts, pattern)
+
+
+def _last(lines: Iterator[tuple[str, str]], pattern: str) -> Evidence | None:
+    fits = [Evidence(fact, line.strip()) for fact, line in lines if re.search(pattern, line)]
+    return fits[-1] if fits else None
+
+
+def _recorded(facts: Facts) -> Iterator[tuple[str, str]]:
+    yield from (("host.toolkit.log", line) for line in each(facts.host.toolkit.log))
+    node = known(facts.kubernetes)
+    for pod in each(node.pods) if node else ():
+        yield from ((f"kubernetes.pods {known(pod.name) or ''}".strip(), line) for line in each(pod.log))
+    yield from (("kubernetes.events", line) for line in (each(node.events) if node else ()))
+    if error := known(facts.container.error):
+        yield "container.error", error
