@@ -1,4 +1,4 @@
-"""The image or container that somebody asked for: refused here, before anything is looked at, where there is none."""
+"""Check that the requested image or container exists before any probe runs."""
 
 from mlship.doctor.probes.base import Look
 from mlship.engine.failures import engine_failure, no_docker
@@ -7,25 +7,25 @@ from mlship.errors import UsageError
 
 
 def check(engine: EngineLook, look: Look) -> None:
-    """See that what is asked for is there.
+    """Check that the requested image or container exists.
 
     Raises:
-        EngineError: no engine answers, so that there is nothing to ask.
-        UsageError: it has no such image or container.
+        EngineError: no engine answers.
+        UsageError: the engine has no such image or container.
     """
     if look.container is not None:
-        _refuse(engine.container(look.container), f"container {look.container}", "`docker ps --all` lists them")
+        _refuse(engine.container(look.container), f"container {look.container}", "list them with `docker ps --all`")
     if look.image is None:
         return
     answer = engine.image(look.image)
-    # Of NVIDIA's own images a tag that is gone is a diagnosis.
+    # A deleted tag of one of NVIDIA's own images is a diagnosis.
     if answer.lack == "not there" and is_nvidias(look.image) and engine.registry(look.image).lack == "not there":
         return
-    _refuse(answer, f"image {look.image}", f"`docker pull {look.image}`, then again; nothing is pulled for you")
+    _refuse(answer, f"image {look.image}", f"run `docker pull {look.image}`, then try again; mlship pulls nothing")
 
 
 def is_nvidias(reference: str) -> bool:
-    """An image of NVIDIA's: nvidia/cuda on Docker Hub or behind a mirror, nvcr.io/nvidia."""
+    """Whether it is one of NVIDIA's images: nvidia/cuda on Docker Hub or a mirror, or nvcr.io/nvidia."""
     return "nvidia/" in reference
 
 

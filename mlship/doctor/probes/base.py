@@ -1,4 +1,4 @@
-"""What a probe is: it reads one source, knows its part of the facts, and leaves the rest unknown."""
+"""The interface of a probe: it reads one source, fills its part of the facts and leaves the rest unknown."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ from mlship.doctor.facts.facts import Facts
 
 @dataclass(frozen=True)
 class Look:
-    """What is to be looked at.
+    """The system to examine.
 
     Attributes:
-        root: the folder that stands for /; every path below /proc, /sys, /etc and /dev is read below it.
-        image: reference of the image in question.
-        container: name or ID of the running container in question.
+        root: the folder that stands for /; /proc, /sys, /etc and /dev are read below it.
+        image: reference of the image to examine.
+        container: name or ID of the running container to examine.
     """
 
     root: Path = Path("/")
@@ -23,15 +23,15 @@ class Look:
 
 
 class Probe(Protocol):
-    """One source. `read` may raise whatever it likes: that becomes the probe's `problem`, never the end of a run."""
+    """One source. An exception from `read` becomes the probe's `problem` and never ends a run."""
 
     @property
     def name(self) -> str:
-        """What it reads, such as "nvml" or "docker"."""
+        """The source, such as "nvml" or "docker"."""
 
     @property
     def seconds(self) -> float:
-        """How long it may take."""
+        """Time limit in seconds."""
 
     def read(self, look: Look) -> Facts:
-        """The facts that it knows; what it could not read is Unreadable with the reason."""
+        """Read the facts; those that cannot be read are Unreadable, with the reason."""

@@ -1,4 +1,4 @@
-"""CDI specifications on this host, and what of them no longer exists."""
+"""CDI specifications on this host, and host paths in them that no longer exist."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from mlship.doctor.probes.where import here
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
-# Three digits: libnvidia-egl-wayland.so.1.1.13 has a version of its own.
+# At least three digits, because libnvidia-egl-wayland.so.1.1.13 has its own versions.
 _IN_FILE_NAME = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
 _IN_FOLDER = re.compile(r"/lib/firmware/nvidia/(\d{3,}\.\d+(?:\.\d+)?)/")
 _IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
@@ -32,13 +32,13 @@ class CdiProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # its files are not the host's
+        if here(look.root) == "container":  # a container's files are not the host's
             return Facts()
         return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
 
 
 def specs(root: Path) -> Iterator[CdiSpec]:
-    """NVIDIA's specifications, and files that cannot be read or parsed: engines stumble over those."""
+    """NVIDIA's specifications, and files that cannot be read or parsed, because engines fail on those."""
     seen: set[Path] = set()
     for folder in FOLDERS:
         for path in programs.files(root, folder, ".yaml", ".json"):
@@ -58,21 +58,21 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
         mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
     text = programs.read(root, path)
     if not isinstance(text, str):
-        why = text or Unreadable("it is gone")
+        why = text or Unreadable("the file disappeared")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
     return spec_of(path, text, root, CdiFile(mode, written))
 
 
 @dataclass(frozen=True)
 class CdiFile:
-    """What the file system says of a specification."""
+    """File attributes of a specification."""
 
     mode: Fact[str] = UNKNOWN
     written_at: Fact[str] = UNKNOWN
 
 
 def spec_of(path: str, text: str, root: Path, found: CdiFile = CdiFile()) -> CdiSpec:
-    """One specification, from its text."""
+    """Parse one specification."""
     try:
         tree = _parsed(path, text)
     except ValueError as error:
@@ -98,26 +98,26 @@ def spec_of(path: str, text: str, root: Path, found: CdiFile = CdiFile()) -> Cdi
 
 
 def _parsed(path: str, text: str) -> object:
-    """The tree.
+    """Parse the file.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the file is too large, invalid or not a CDI specification.
     """
     if len(text) > _LARGEST:
-        raise ValueError(f"it is larger than {_LARGEST // 1_000_000} MB")
+        raise ValueError(f"larger than {_LARGEST // 1_000_000} MB")
     try:
         tree: object = json.loads(text) if path.endswith(".json") else _yaml(text)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("nested too deeply") from None
     if not isinstance(tree, dict):
-        raise ValueError("it holds no CDI specification")  # noqa: TRY004  the file is wrong, not a type of ours
+        raise ValueError("not a CDI specification")  # noqa: TRY004  the file is wrong, not a type of ours
     return tree
 
 
 def _yaml(text: str) -> object:
     import yaml
 
-    # libyaml's where there is one: a specification for eight GPUs takes Python's own parser most of a second.
+    # Prefer libyaml: the pure Python parser takes most of a second for eight GPUs.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         found: object = yaml.load(text, loader)  # noqa: S506  both are safe loaders
@@ -142,14 +142,14 @@ def _unique_nodes(edits: tuple[object, ...]) -> Iterator[object]:
 
 
 def _nodes(edit: object) -> Iterator[str]:
-    """The nodes' paths on the host."""
+    """Paths of the device nodes on the host."""
     for node in plain.items(edit, "deviceNodes"):
         if path := plain.text(node, "hostPath") or plain.text(node, "path"):
             yield path
 
 
 def _others(edits: tuple[object, ...]) -> tuple[str, ...]:
-    """Host paths of mounts, and the hooks' programs."""
+    """Host paths of mounts and of hook programs."""
     found: dict[str, None] = {}
     for edit in edits:
         for mount in plain.items(edit, "mounts"):
@@ -173,7 +173,7 @@ def _versions(edit: object) -> Iterator[str]:
 
 
 def _is_missing(root: Path, path: str) -> bool:
-    """What may not be seen is not missing."""
+    """A path without read permission does not count as missing."""
     try:
         below(root, path).stat()
     except (FileNotFoundError, NotADirectoryError):

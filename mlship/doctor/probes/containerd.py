@@ -1,4 +1,4 @@
-"""containerd and CRI-O as a Kubernetes node has them: which runtimes their configuration defines."""
+"""containerd and CRI-O on a Kubernetes node: the runtimes in their configuration."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.where import here
 
-# Whose it is, its configuration, its program.
+# Distribution, configuration file, program.
 _CONTAINERD = (
     (
         "k3s",
@@ -41,13 +41,13 @@ class ContainerdProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # its files are not the host's
+        if here(look.root) == "container":  # a container's files are not the host's
             return Facts()
         return Facts(host=Host(containerd=containerd(look.root), crio=crio(look.root)))
 
 
 def containerd(root: Path) -> Fact[Containerd]:
-    """The first one that serves Kubernetes; None where there is none, such as Docker's own, whose CRI is off."""
+    """The first containerd that serves Kubernetes; None if none does. Docker's own has CRI disabled."""
     for distribution, path, program in _CONTAINERD:
         text = programs.read(root, path)
         if isinstance(text, Unreadable):
@@ -63,7 +63,7 @@ def _cri_is_off(text: str) -> bool:
 
 
 def _parsed(text: str) -> dict[str, object] | str:
-    """The tree, or why it is none."""
+    """The parsed TOML, or the parse error."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -76,7 +76,7 @@ def _containerd(root: Path, path: str, text: str) -> Containerd:
         return Containerd(config_path=path, error=tree)
     imports = plain.texts(tree, "imports") or ()
     whole = Containerd(config_path=path, imports=imports, runtimes={}, error=None)
-    # Later files win, and the main file is read first.
+    # The main file is read first, and later files win.
     for source in (path, *_imported(root, path, imports)):
         found = programs.read(root, source)
         part = _parsed(found) if isinstance(found, str) else {}
@@ -94,7 +94,7 @@ def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]
 
 
 def _with_part(whole: Containerd, tree: dict[str, object], source: str) -> Containerd:
-    """What one file adds, under the name of either containerd."""
+    """Merge one file, with the plugin names of containerd 1 and 2."""
     runtimes = dict(whole.runtimes) if isinstance(whole.runtimes, dict) else {}
     default, cdi, folders = whole.default_runtime_name, whole.cdi, whole.cdi_spec_dirs
     for plugin in _PLUGINS:
@@ -126,7 +126,7 @@ def _version(root: Path, program: str) -> Fact[str]:
 
 
 def crio(root: Path) -> Fact[Containerd]:
-    """CRI-O; None where it has neither a configuration nor a program."""
+    """CRI-O; None without a configuration and a program."""
     main, *folders = _CRIO
     sources = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
     texts = {source: text for source in sources if isinstance(text := programs.read(root, source), str)}

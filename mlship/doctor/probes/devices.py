@@ -1,4 +1,4 @@
-"""Device nodes, mounts, environment, user: what a process is given here."""
+"""Device nodes, mounts, environment and user of a process here."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from mlship.doctor.probes.where import placed
 
 @dataclass(frozen=True)
 class DevicesProbe:
-    """In a process of its own, since opening a node asks the driver.
+    """Runs in its own process, because opening a node calls the driver.
 
-    A node says little of the driver: NVIDIA's libraries make /dev/nvidiactl when root asks them, module or no module.
+    A node proves little: for root, NVIDIA's libraries create /dev/nvidiactl even without the module.
     """
 
     name: str = "devices"

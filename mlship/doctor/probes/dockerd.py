@@ -1,4 +1,4 @@
-"""The Docker daemon as a process of this host: when it started, its PATH, its configuration file."""
+"""The Docker daemon as a process of this host: start time, PATH and configuration file."""
 
 import json
 import os
@@ -22,8 +22,8 @@ class Daemon:
     """A running dockerd.
 
     Attributes:
-        pid: as this host counts.
-        uid: who runs it; 0 unless it is rootless.
+        pid: in this host's PID namespace.
+        uid: 0 unless it is rootless.
         argv: its command line.
     """
 
@@ -33,7 +33,7 @@ class Daemon:
 
 
 def find(root: Path, *, rootless: bool) -> Daemon | None:
-    """The daemon that runs as root, or the first that does not; None where this host's /proc shows none."""
+    """The daemon that runs as root, or the first rootless one; None if /proc shows none."""
     return next((one for one in _daemons(root) if (one.uid != 0) == rootless), None)
 
 
@@ -49,12 +49,12 @@ def _daemons(root: Path) -> list[Daemon]:
 
 
 def started_at(root: Path, daemon: Daemon) -> Fact[str]:
-    """When it started: boot time and the ticks since."""
+    """Start time: boot time plus the ticks since boot."""
     stat = programs.read(root, f"/proc/{daemon.pid}/stat")
     boot = programs.read(root, "/proc/stat")
     if not isinstance(stat, str) or not isinstance(boot, str):
         return UNKNOWN
-    ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may hold spaces
+    ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may contain spaces
     booted = re.search(r"^btime (\d+)", boot, re.MULTILINE)
     if not ticks or booted is None:
         return UNKNOWN
@@ -62,13 +62,13 @@ def started_at(root: Path, daemon: Daemon) -> Fact[str]:
 
 
 def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
-    """The toolkit's hooks on its PATH: it looks there, once, when it starts."""
+    """The toolkit's hooks on its PATH, which it searches once at start-up."""
     path = _path(root, daemon)
     if not isinstance(path, str):
         return path
     its_root = below(root, f"/proc/{daemon.pid}/root")
     seen = root
-    with suppress(OSError):  # a snap's or a rootless daemon's own view of the files, where that can be had
+    with suppress(OSError):  # the file system view of a snap or rootless daemon, if accessible
         seen = its_root if any(its_root.iterdir()) else root
     folders = tuple(filter(None, path.split(":")))
     return {name: programs.program(seen, name, folders) if folders else None for name in HOOKS}
@@ -82,7 +82,7 @@ def _path(root: Path, daemon: Daemon) -> Fact[str]:
 
 
 def _unit_path(root: Path, daemon: Daemon) -> str | None:
-    """The PATH that systemd gives docker.service, which every user may ask for."""
+    """The PATH that systemd sets for docker.service, readable by every user."""
     argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
     unit = programs.say(root, argv, 1)
     if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
@@ -96,7 +96,7 @@ def _unit_path(root: Path, daemon: Daemon) -> str | None:
 
 
 def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
-    """Where the daemon reads its configuration."""
+    """Path of the daemon's configuration."""
     argv = daemon.argv if daemon else ()
     for option, value in zip(argv, (*argv[1:], ""), strict=False):
         if option == "--config-file":
@@ -113,7 +113,7 @@ def _user_config() -> str:
 
 
 def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
-    """daemon.json; None where there is no such file."""
+    """daemon.json; None if there is no such file."""
     found = programs.read(root, path)
     if not isinstance(found, str):
         return found
@@ -123,7 +123,7 @@ def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
     except (ValueError, RecursionError) as error:
         return DaemonJson(path=path, modified_at=modified, error=str(error))
     if not isinstance(tree, dict):
-        return DaemonJson(path=path, modified_at=modified, error="it is no JSON object")
+        return DaemonJson(path=path, modified_at=modified, error="not a JSON object")
     return DaemonJson(
         path=path,
         runtimes={name: plain.text(one, "path") or "" for name, one in plain.table(tree, "runtimes").items()},

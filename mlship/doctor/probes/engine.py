@@ -1,4 +1,4 @@
-"""Docker as its client and `docker info` describe it; podman as `podman info` does."""
+"""Docker, from its client and `docker info`; podman, from `podman info`."""
 
 import json
 from dataclasses import dataclass, replace
@@ -23,18 +23,18 @@ _FIRST_DISCOVERED = (28, 2)
 class DockerProbe:
     """Docker."""
 
-    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    engine: EngineLook = DockerLook()  # noqa: RUF009  stateless
     name: str = "docker"
     seconds: float = 6.0
 
     def read(self, look: Look) -> Facts:
         if not live(look.root) and (look.image or look.container) is None:
-            if here(look.root) == "container":  # its files are not the host's
+            if here(look.root) == "container":  # a container's files are not the host's
                 return Facts()
             return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
         info = self.engine.about()
         docker = docker_of(info)
-        if docker.binary is None:  # in a container that says nothing of the host
+        if docker.binary is None:  # in a container this proves nothing about the host
             return Facts() if here(look.root) == "container" else Facts(host=Host(docker=docker))
         docker = replace(docker, binary=binary(look.root), endpoint=endpoint_of(self.engine.endpoint()))
         return Facts(host=Host(docker=with_daemon(look.root, docker)))
@@ -59,7 +59,7 @@ class PodmanProbe:
 
 
 def docker_of(info: LookResult) -> Docker:
-    """What `docker info` says. Podman's own answer (its docker program, or its socket) says nothing of Docker."""
+    """Docker, from `docker info`. An answer from podman's docker program or socket is not Docker."""
     found = info.found
     if info.lack == "no client" or _is_podman(found):
         return Docker(binary=None)
@@ -69,7 +69,7 @@ def docker_of(info: LookResult) -> Docker:
     )
     version = plain.text(found, "ServerVersion")
     if info.lack or version is None:
-        return replace(docker, version=Unreadable(info.said or "it does not answer", root=_forbidden(info.said)))
+        return replace(docker, version=Unreadable(info.said or "no answer", root=_forbidden(info.said)))
     security = plain.texts(found, "SecurityOptions") or ()
     return replace(
         docker,
@@ -92,17 +92,17 @@ def _forbidden(said: str) -> bool:
 
 
 def _is_podman(found: object) -> bool:
-    """Podman in docker's place: its docker program prints another format, its socket tells of its own fields."""
+    """Whether podman answered in Docker's place: its program prints another format, its socket other fields."""
     return bool(plain.table(found, "host")) or plain.at(found, "BuildahVersion") is not None
 
 
 def _cdi(found: object, version: str) -> bool | None:
-    """On where there are folders to look in; Docker 25 to 28.2 have it and it is off at first."""
+    """CDI is on if there are specification folders; in Docker 25 to 28.2 it is off by default."""
     return bool(plain.texts(found, "CDISpecDirs")) if numbers(version) >= _FIRST_CDI else None
 
 
 def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
-    """Engines before 28.2 do not tell; later ones leave the key out where there are none."""
+    """Engines before 28.2 do not report devices; later ones omit the key if there are none."""
     if numbers(version) < _FIRST_DISCOVERED:
         return UNKNOWN
     devices = plain.items(found, "DiscoveredDevices")
@@ -110,14 +110,14 @@ def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
 
 
 def endpoint_of(context: LookResult) -> Fact[str]:
-    """Where the context in use points."""
+    """The endpoint of the current context."""
     if context.lack:
         return Unreadable(context.said or "docker context did not answer")
     return plain.text(context.found, "Endpoints", "docker", "Host")
 
 
 def binary(root: Path) -> str | None:
-    """The docker program, links followed; /snap/bin/docker links to snap itself, and so stays as it is."""
+    """Path of the docker program with links resolved, except /snap/bin/docker, which links to snap itself."""
     found = programs.program(root, "docker")
     for _ in range(10):
         if found is None or found.startswith("/snap/"):
@@ -130,7 +130,7 @@ def binary(root: Path) -> str | None:
 
 
 def with_daemon(root: Path, docker: Docker) -> Docker:
-    """With what this host shows of the daemon itself; nothing where the engine is elsewhere or in a VM."""
+    """Add facts of the daemon process; none if the engine is remote or in a VM."""
     endpoint = known(docker.endpoint) or ""
     rootless = known(docker.rootless) is True or "/run/user/" in endpoint
     snap = "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
@@ -147,7 +147,7 @@ def with_daemon(root: Path, docker: Docker) -> Docker:
 
 
 def podman_of(stdout: str, stderr: str = "") -> Podman:
-    """What `podman info --format json` says."""
+    """Podman, from `podman info --format json`."""
     try:
         found: object = json.loads(stdout)
     except ValueError:

@@ -1,15 +1,15 @@
-"""Reading small files below a folder that stands for /, whatever is or is not there."""
+"""Read small files below a folder that stands for /, without ever raising."""
 
 import os
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable
 
-_MOST = 16_000_000  # bytes; /var/lib/dpkg/status is some 5 MB
+_MOST = 16_000_000  # bytes; /var/lib/dpkg/status has about 5 MB
 
 
 def below(root: Path, path: str) -> Path:
-    """Where an absolute path lies. Links within `root` are followed as if `root` were /."""
+    """Resolve an absolute path below `root`, following links as if `root` were /."""
     if root == Path("/"):
         return Path(path)
     where, parts, steps = root, path.strip("/").split("/"), 0
@@ -21,7 +21,7 @@ def below(root: Path, path: str) -> Path:
         step = where / part
         if step.is_symlink() and steps < 40:
             steps += 1
-            target = os.readlink(step)  # noqa: PTH115  its text, not a path
+            target = os.readlink(step)  # noqa: PTH115  text, not a path
             where = root if target.startswith("/") else where
             parts = target.strip("/").split("/") + parts
         else:
@@ -30,13 +30,13 @@ def below(root: Path, path: str) -> Path:
 
 
 def text_of(path: Path) -> str | None:
-    """The text of a file; None where it is not there or cannot be read."""
+    """The text of a file; None if it does not exist or cannot be read."""
     found = text_fact(path)
     return found if isinstance(found, str) else None
 
 
 def text_fact(path: Path) -> Fact[str]:
-    """The text of a file; absent where it is not there, unreadable with the reason."""
+    """The text of a file: absent if it does not exist, or unreadable with the reason."""
     try:
         with path.open("rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")
@@ -47,13 +47,13 @@ def text_fact(path: Path) -> Fact[str]:
 
 
 def unreadable(error: OSError) -> Unreadable:
-    """Why a file could not be read; root helps where permission is what lacks."""
+    """The reason why a file cannot be read; `root` is set for a permission error."""
     why = (error.strerror or str(error)).lower()
     return Unreadable(why, root=isinstance(error, PermissionError) and os.geteuid() != 0)
 
 
 def names_in(path: Path) -> tuple[str, ...] | None:
-    """What a folder holds, sorted; None where it is not there or cannot be read."""
+    """Sorted names in a folder; None if it does not exist or cannot be read."""
     try:
         return tuple(sorted(os.listdir(path)))  # noqa: PTH208  names, not paths
     except OSError:
@@ -61,5 +61,5 @@ def names_in(path: Path) -> tuple[str, ...] | None:
 
 
 def absent_if(folder: Path) -> Unknown | None:
-    """What to say of something that is not in a folder: absent where there is such a folder, else unknown."""
+    """The fact for an entry that is not in a folder: absent if the folder exists, else unknown."""
     return None if folder.is_dir() else UNKNOWN

@@ -1,4 +1,4 @@
-"""What `docker inspect` says of a container and of an image, as facts. Pure."""
+"""Facts of a container and an image from `docker inspect`. Pure."""
 
 import re
 
@@ -14,7 +14,7 @@ _GPU = "gpu"
 
 
 def container_of(found: object) -> Container:
-    """A container, but for what is seen from within."""
+    """A container, without the facts from inside it."""
     image = plain.text(found, "ImageManifestDescriptor", "platform", "architecture")
     system = plain.text(found, "Platform") or "linux"
     return Container(
@@ -30,7 +30,7 @@ def container_of(found: object) -> Container:
 
 
 def host_config(found: object) -> HostConfig:
-    """How it was started."""
+    """The start options."""
     requests = list(plain.items(found, "DeviceRequests"))
     devices = tuple(plain.text(one, "PathOnHost") or "" for one in plain.items(found, "Devices"))
     return HostConfig(
@@ -61,7 +61,7 @@ def _is_cdi(request: object) -> bool:
 
 
 def _gpus(request: object) -> tuple[str, ...]:
-    """What one --gpus asked for."""
+    """The GPUs of one `--gpus` request."""
     wanted = [name for group in plain.items(request, "Capabilities") if isinstance(group, list) for name in group]
     if _GPU not in wanted and plain.text(request, "Driver") != "nvidia":
         return ()
@@ -79,19 +79,19 @@ def env_of(found: object) -> Fact[dict[str, str]]:
 
 
 def mattering(env: Fact[dict[str, str]]) -> Fact[dict[str, str]]:
-    """Those variables that matter."""
+    """The relevant variables."""
     if not isinstance(env, dict):
         return env
     return {key: value for key, value in env.items() if VARIABLES.fullmatch(key)}
 
 
 def masked(key: str, value: str) -> str:
-    """A value that somebody else may read."""
+    """The value, masked if it may be a secret."""
     return "***" if _SECRET.search(key) and not _ORDINARY.match(key) else redact(value)
 
 
 def image_of(found: object, reference: str) -> Image:
-    """An image, but for its files."""
+    """An image, without its files."""
     env = env_of(found)
     labels = {key: redact(str(value)) for key, value in plain.table(found, "Config", "Labels").items()}
     return Image(
@@ -108,6 +108,6 @@ def image_of(found: object, reference: str) -> Image:
 
 
 def cuda_version(env: dict[str, str]) -> Fact[str]:
-    """CUDA's version as NVIDIA's images tell it; what brings its CUDA as wheels does not."""
+    """The CUDA version from NVIDIA's images; unknown if CUDA comes from wheels."""
     found = re.match(r"\d+\.\d+", env.get("CUDA_VERSION", ""))
     return found[0] if found else UNKNOWN

@@ -1,4 +1,4 @@
-"""The running kernel: NVIDIA's driver in it, the PCI bus, what it was started with."""
+"""The running kernel: NVIDIA's driver, the PCI bus, the command line."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 @dataclass(frozen=True)
 class KernelProbe:
-    """Files of /proc and /sys alone: quick, and no program is run."""
+    """Reads only /proc and /sys: fast, and runs no program."""
 
     name: str = "kernel"
     seconds: float = 3.0
@@ -71,16 +71,16 @@ def iso(seconds: float) -> str:
 
 
 def lockdown(text: str | None) -> Fact[str]:
-    """The one in brackets. Pure."""
+    """The value in brackets. Pure."""
     found = re.search(r"\[(\w+)\]", text or "")
     return found[1] if found else UNKNOWN
 
 
 def secure_boot(root: Path) -> Fact[bool]:
-    """The EFI variable: four bytes of attributes, then the value. A machine that was started without EFI has none."""
+    """The EFI variable: four bytes of attributes, then the value. Absent on a machine without EFI."""
     firmware = below(root, "/sys/firmware")
     names = names_in(firmware)
-    if not names:  # engines hide the folder from containers
+    if not names:  # engines hide this folder from containers
         return UNKNOWN
     if "efi" not in names:
         return False
@@ -88,28 +88,28 @@ def secure_boot(root: Path) -> Fact[bool]:
     try:
         value = (variables / _SECURE_BOOT).read_bytes()
     except FileNotFoundError:
-        return False if names_in(variables) else Unreadable("the EFI variables are not mounted")
+        return False if names_in(variables) else Unreadable("EFI variables are not mounted")
     except OSError as error:
         return unreadable(error)
     return value[-1:] == b"\x01"
 
 
 def enrolled_signers(root: Path) -> Fact[tuple[str, ...]]:
-    """Whose signatures the kernel takes, from its keyrings; only root is shown them all."""
+    """Accepted module signers, from the kernel's keyrings; only root sees all of them."""
     found = text_fact(below(root, "/proc/keys"))
     if live(root) and os.geteuid() != 0:
-        return Unreadable("the kernel shows its keyrings to root only", root=True)
+        return Unreadable("only root can read the kernel's keyrings", root=True)
     return signers(found) if isinstance(found, str) else UNKNOWN
 
 
 def signers(keys: str) -> Fact[tuple[str, ...]]:
-    """Names of the certificates in /proc/keys; unknown where it shows none. Pure."""
+    """Names of the certificates in /proc/keys; unknown if there are none. Pure."""
     names = re.findall(r"\basymmetri\S* +(.+?): [0-9a-f]{8,}: X509", keys)
     return tuple(dict.fromkeys(names)) or UNKNOWN
 
 
 def pci(root: Path) -> Fact[tuple[PciDevice, ...]]:
-    """Display adapters and NVIDIA's devices; none where there is a /sys/bus and nothing on it."""
+    """Display adapters and NVIDIA devices; empty if /sys/bus exists without any."""
     folder = below(root, "/sys/bus/pci/devices")
     names = names_in(folder)
     if names is None:
@@ -128,7 +128,7 @@ def _pci_device(root: Path, folder: Path) -> PciDevice | None:
         vendor=vendor,
         device=device or UNKNOWN,
         class_code=kind,
-        driver=Path(os.readlink(driver)).name if driver.is_symlink() else None,  # noqa: PTH115  its text
+        driver=Path(os.readlink(driver)).name if driver.is_symlink() else None,  # noqa: PTH115  text
         revision=_revision(folder),
         name=_pci_name(root, folder.name, device) if vendor == NVIDIA else UNKNOWN,
     )
@@ -140,7 +140,7 @@ def _hex(path: Path) -> str | None:
 
 
 def _revision(folder: Path) -> Fact[str]:
-    """In sysfs remains the revision of a device that fell off the bus; its configuration space reads as ones."""
+    """From the configuration space, which reads as ones after a device fell off the bus; sysfs keeps the old value."""
     try:
         head = (folder / "config").read_bytes()[:4]
     except OSError:
@@ -151,9 +151,9 @@ def _revision(folder: Path) -> Fact[str]:
 
 
 def _pci_name(root: Path, address: str, device: str | None) -> Fact[str]:
-    """The driver's word, else the list of PCI ids."""
-    told = text_of(below(root, f"/proc/driver/nvidia/gpus/{address}/information")) or ""
-    model = re.search(r"^Model:\s*(.+?)\s*$", told, re.MULTILINE)
+    """The name from the driver, else from the list of PCI IDs."""
+    content = text_of(below(root, f"/proc/driver/nvidia/gpus/{address}/information")) or ""
+    model = re.search(r"^Model:\s*(.+?)\s*$", content, re.MULTILINE)
     if model and "Unknown" not in model[1]:
         return model[1]
     for path in _PCI_IDS:
@@ -163,7 +163,7 @@ def _pci_name(root: Path, address: str, device: str | None) -> Fact[str]:
 
 
 def listed_name(ids: str, device: str) -> str | None:
-    """NVIDIA's device of that id in the list of PCI ids. Pure."""
+    """Name of the NVIDIA device with that ID in the list of PCI IDs. Pure."""
     ours = re.split(r"^10de  .*\n", ids, maxsplit=1, flags=re.MULTILINE)
     part = re.split(r"^[0-9a-f]{4}  ", ours[-1], maxsplit=1, flags=re.MULTILINE)[0] if len(ours) > 1 else ""
     found = re.search(rf"^\t{re.escape(device)}  (.+)$", part, re.MULTILINE)
@@ -171,7 +171,7 @@ def listed_name(ids: str, device: str) -> str | None:
 
 
 def modules(root: Path) -> Fact[dict[str, Fact[LoadedModule]]]:
-    """Of /sys/module; a built-in one without parameters may be missing there, which none of these is."""
+    """From /sys/module, which only lacks built-in modules without parameters; none of these is one."""
     folder = below(root, "/sys/module")
     if not names_in(folder):
         return UNKNOWN
@@ -213,7 +213,7 @@ def _parsed_flavour(text: Fact[str]) -> Fact[Flavour]:
 
 
 def parse_version(text: str) -> tuple[Fact[str], Fact[Flavour]]:
-    """Version and flavour of /proc/driver/nvidia/version. Pure."""
+    """Version and flavour from /proc/driver/nvidia/version. Pure."""
     line = next((line for line in text.splitlines() if line.startswith("NVRM version:")), "")
     found = re.search(r"\s(\d{3,}\.\d+(?:\.\d+)?)\s", f"{line} ")
     flavour: Flavour = "open" if "Open Kernel Module" in line else "proprietary"
@@ -236,7 +236,7 @@ def proc_devices(text: str | None) -> Fact[dict[str, int]]:
 
 
 def dkms(root: Path) -> Fact[tuple[Dkms, ...]]:
-    """From DKMS's own folder, as `dkms status` does it; absent where there is no DKMS."""
+    """From DKMS's own folder, like `dkms status`; absent without DKMS."""
     folder = below(root, "/var/lib/dkms")
     names = names_in(folder)
     if names is None:

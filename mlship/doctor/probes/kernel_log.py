@@ -1,4 +1,4 @@
-"""The kernel's log, the lines that matter: from /dev/kmsg, else dmesg, else the journal."""
+"""Relevant lines of the kernel log: from /dev/kmsg, else dmesg, else the journal."""
 
 import os
 import re
@@ -28,7 +28,7 @@ _COMMANDS = (("dmesg",), ("journalctl", "--dmesg", "--boot", "--no-pager", "--qu
 
 @dataclass(frozen=True)
 class KernelLogProbe:
-    """Other users than root may be refused all three."""
+    """All three may be denied to non-root users."""
 
     name: str = "kernel log"
     seconds: float = 5.0
@@ -44,7 +44,7 @@ class KernelLogProbe:
             if ended.ok and ended.lines:
                 return _facts(matter(ended.lines))
         root = found is PermissionError and os.geteuid() != 0
-        return _facts(Unreadable("permission denied" if found is PermissionError else "there is no /dev/kmsg", root))
+        return _facts(Unreadable("permission denied" if found is PermissionError else "no /dev/kmsg", root))
 
 
 def _facts(log: Fact[tuple[str, ...]]) -> Facts:
@@ -56,11 +56,11 @@ def _from_folder(root: Path) -> Fact[tuple[str, ...]]:
         path = below(root, name)
         if path.is_file():
             return matter(path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return Unreadable("there is no /dev/kmsg or /var/log/dmesg")
+    return Unreadable("no /dev/kmsg or /var/log/dmesg")
 
 
 def _records(path: Path) -> str | type[OSError]:
-    """All that /dev/kmsg holds now; each read gives one record."""
+    """The current content of /dev/kmsg; each read returns one record."""
     parts: list[bytes] = []
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -70,7 +70,7 @@ def _records(path: Path) -> str | type[OSError]:
         while True:
             try:
                 parts.append(os.read(handle, 8192))
-            except BrokenPipeError:  # overwritten meanwhile: go on with the next
+            except BrokenPipeError:  # overwritten in the meantime: continue with the next record
                 continue
             except BlockingIOError:
                 break
@@ -84,7 +84,7 @@ def _records(path: Path) -> str | type[OSError]:
 
 
 def matter(lines: Iterable[str]) -> tuple[str, ...]:
-    """The last lines that matter, without time stamps; a line that repeats itself at once stands there once. Pure."""
+    """The last relevant lines, without time stamps and immediate repetitions. Pure."""
     found: list[str] = []
     for line in lines:
         text = re.sub(r"^(?:\d+,\d+,\d+,[^;]*;|(?:<\d+>)?\[\s*\d+\.\d+\]\s*)", "", line).rstrip()

@@ -1,4 +1,4 @@
-"""The Kubernetes node that this host is, by kubectl; bounded in time, whatever the cluster does."""
+"""This host as a Kubernetes node, through kubectl, within a time limit."""
 
 import json
 import os
@@ -52,13 +52,13 @@ def _node(root: Path) -> Kubernetes | Unreadable | None:
         return None
     argv = next((argv for argv in _KUBECTL if programs.program(root, argv[0])), None)
     if argv is None or root != programs.HERE:
-        return Unreadable("there is no kubectl here")
+        return Unreadable("kubectl is not installed")
     kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
     return _asked(root, kubectl)
 
 
 def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
-    """Nothing where kubectl finds what the user set up, or a pod's own account; else the node's own."""
+    """Options for kubectl: none if the user or a pod's service account has a configuration, else the node's own."""
     if in_pod or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
         return ()
     found = next((path for path in _CONFIGS if os.access(below(root, path), os.R_OK)), None)
@@ -67,13 +67,13 @@ def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl with what is left of its time."""
+    """Run kubectl within the remaining time."""
 
     argv: tuple[str, ...]
     until: float
 
     def get(self, *arguments: str) -> object:
-        """The object as kubectl prints it; Unreadable where it does not."""
+        """The object that kubectl prints; Unreadable if it fails."""
         left = self.until - time.monotonic()
         if left <= 0.05:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
@@ -101,19 +101,19 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
     nodes = [found] if plain.text(found, "kind") == "Node" else list(plain.items(found, "items"))
     node = next((one for one in nodes if _is_this(root, one)), None)
     if node is None:
-        return Unreadable(f"the cluster that kubectl speaks to has no node {name}")
+        return Unreadable(f"kubectl's cluster has no node {name}")
     return _with_pods(kubectl, node_of(node))
 
 
 def _is_this(root: Path, node: object) -> bool:
-    """By the boot's own id where that can be read: another cluster may have a node of this name."""
+    """Compare boot IDs if readable, because another cluster may have a node of the same name."""
     boot = programs.read(root, "/proc/sys/kernel/random/boot_id")
-    told = plain.text(node, "status", "nodeInfo", "bootID")
-    return not told or not isinstance(boot, str) or told == boot.strip()
+    boot_id = plain.text(node, "status", "nodeInfo", "bootID")
+    return not boot_id or not isinstance(boot, str) or boot_id == boot.strip()
 
 
 def node_of(node: object) -> Kubernetes:
-    """A node, as `kubectl get node -o json` has it."""
+    """A node, from `kubectl get node -o json`."""
     labels = {key: value for key, value in plain.table(node, "metadata", "labels").items() if _LABELS.match(key)}
     info = plain.at(node, "status", "nodeInfo")
     return Kubernetes(
@@ -132,7 +132,7 @@ def _resources(tree: object, *keys: str) -> dict[str, int]:
 
 
 def _with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
-    """The rest, as far as time and the account's rights go."""
+    """The remaining facts, as far as time and permissions allow."""
     classes = kubectl.get("get", "runtimeclasses", "-o", "json")
     pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
     events = kubectl.get("get", "events", "-A", "--field-selector", "type=Warning", "-o", "json")
@@ -155,7 +155,7 @@ def classes_of(found: object) -> dict[str, str]:
 
 
 def pods_of(found: object) -> Iterator[Pod]:
-    """NVIDIA's own pods, and those that ask for GPUs."""
+    """NVIDIA's pods, and pods that request GPUs."""
     for pod in plain.items(found, "items"):
         name = plain.text(pod, "metadata", "name") or ""
         requests = _requests(pod)
@@ -191,7 +191,7 @@ def _requests(pod: object) -> dict[str, int]:
 
 
 def _with_log(kubectl: Kubectl, pod: Pod) -> Pod:
-    """Of a pod of NVIDIA's that is not well: its last lines."""
+    """The last log lines of an NVIDIA pod that is not ready."""
     if pod.role == "workload" or pod.ready is True or pod.phase == "Succeeded":
         return pod
     argv = ("logs", "-n", str(pod.namespace), str(pod.name), "--all-containers", f"--tail={_LOG_LINES}")
@@ -200,7 +200,7 @@ def _with_log(kubectl: Kubectl, pod: Pod) -> Pod:
 
 
 def events_of(found: object, node: Kubernetes, pods: tuple[Pod, ...] | Unreadable) -> Iterator[str]:
-    """Messages about this node and those pods, the last ones."""
+    """The last messages about this node and its pods."""
     names = {node.node, *(pod.name for pod in (pods if isinstance(pods, tuple) else ()))}
     events = [one for one in plain.items(found, "items") if plain.text(one, "involvedObject", "name") in names]
     messages = (plain.text(one, "message") for one in events[-_EVENTS:])
@@ -208,7 +208,7 @@ def events_of(found: object, node: Kubernetes, pods: tuple[Pod, ...] | Unreadabl
 
 
 def operator_of(found: object) -> str | None:
-    """The GPU Operator's version, from the label of what it made."""
+    """The GPU Operator's version, from a label on its objects."""
     for pod in plain.items(found, "items"):
         labels = plain.table(pod, "metadata", "labels")
         if labels.get("app.kubernetes.io/managed-by") == "gpu-operator" or "nvidia-operator" in str(

@@ -1,4 +1,4 @@
-"""Where the dynamic loader looks, the C library and the distribution."""
+"""The dynamic loader's search path, the C library and the distribution."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from mlship.doctor.probes.where import placed
 
 @dataclass(frozen=True)
 class LoaderProbe:
-    """Only files are read; in a process of its own, since a folder may lie on a network that does not answer."""
+    """Reads files only, in its own process, because a folder may be on a network that does not answer."""
 
     name: str = "loader"
     seconds: float = 4.0

@@ -1,4 +1,4 @@
-"""The driver's module files for the running kernel, and what they say of themselves."""
+"""The driver's module files for the running kernel, and their metadata."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.where import live
 
 NAMES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nouveau")
-# Debian names the file for the driver's series: nvidia-current.ko, nvidia-tesla-535-uvm.ko, nvidia-legacy-390xx.ko.
+# Debian names files after the driver series: nvidia-current.ko, nvidia-tesla-535-uvm.ko, nvidia-legacy-390xx.ko.
 _SERIES = re.compile(r"^nvidia-(?:current(?:-open)?|open|tesla(?:-\d+)?|legacy-\w+)(?=-|$)")
 _FOLDERS = ("/lib/modules", "/usr/lib/modules")
 _SIGNED = b"~Module signature appended~\n"
@@ -24,7 +24,7 @@ _SIGNED = b"~Module signature appended~\n"
 
 @dataclass(frozen=True)
 class ModuleFilesProbe:
-    """/lib/modules/$(uname -r); a container has none, which says nothing."""
+    """/lib/modules/$(uname -r). A container has none, which proves nothing."""
 
     name: str = "module files"
     seconds: float = 4.0
@@ -42,7 +42,7 @@ class ModuleFilesProbe:
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """Module files by the module's name; where there are several, the one that modprobe prefers."""
+    """Module files by module name; of several, the one that modprobe prefers."""
     found: dict[str, Path] = {}
     for place, _, names in os.walk(folder):
         for name in names:
@@ -53,7 +53,7 @@ def find(folder: Path) -> dict[str, Path]:
 
 
 def module_of(name: str) -> str | None:
-    """Name of the module in a file of that name. Pure."""
+    """Module name for a file name. Pure."""
     stem, ko, rest = name.partition(".ko")
     if not ko or rest not in {"", ".xz", ".zst", ".gz"}:
         return None
@@ -61,7 +61,7 @@ def module_of(name: str) -> str | None:
 
 
 def _rank(path: Path, folder: Path) -> int:
-    """The usual order of depmod: updates, extra, weak-updates, then the kernel's own."""
+    """The default order of depmod: updates, extra, weak-updates, then the kernel's own."""
     first = path.relative_to(folder).parts[:1]
     order = ("updates", "extra", "weak-updates", "misc")
     return order.index(first[0]) if first and first[0] in order else len(order)
@@ -69,13 +69,15 @@ def _rank(path: Path, folder: Path) -> int:
 
 def _file(root: Path, path: Path) -> ModuleFile:
     shown = str(path) if live(root) else f"/{path.relative_to(root)}"
-    told: dict[str, str] | None = None
+    content: dict[str, str] | None = None
     if live(root):
         ended = run(("modinfo", str(path)), 1.0)
-        told = parse_modinfo(ended.stdout) if ended.ok else None
-    if told is None:
+        content = parse_modinfo(ended.stdout) if ended.ok else None
+    if content is None:
         return _read(path, shown)
-    return ModuleFile(shown, told.get("version") or UNKNOWN, told.get("license") or UNKNOWN, told.get("signer"))
+    return ModuleFile(
+        shown, content.get("version") or UNKNOWN, content.get("license") or UNKNOWN, content.get("signer")
+    )
 
 
 def parse_modinfo(text: str) -> dict[str, str]:
@@ -89,12 +91,12 @@ def parse_modinfo(text: str) -> dict[str, str]:
 
 
 def _read(path: Path, shown: str) -> ModuleFile:
-    """Without modinfo: from an uncompressed file itself. Who signed it is told by modinfo only."""
+    """Without modinfo: from the uncompressed file. Only modinfo reports the signer."""
     info = section(str(path), ".modinfo")
     if info is None:
         return ModuleFile(shown)
     pairs = [entry.decode("utf-8", "replace").partition("=") for entry in info.split(b"\0") if entry]
-    told = {key: value for key, _, value in reversed(pairs)}
+    content = {key: value for key, _, value in reversed(pairs)}
     try:
         with path.open("rb") as file:
             file.seek(-len(_SIGNED), os.SEEK_END)
@@ -102,5 +104,5 @@ def _read(path: Path, shown: str) -> ModuleFile:
     except OSError:
         signed = True
     return ModuleFile(
-        shown, told.get("version") or UNKNOWN, told.get("license") or UNKNOWN, UNKNOWN if signed else None
+        shown, content.get("version") or UNKNOWN, content.get("license") or UNKNOWN, UNKNOWN if signed else None
     )

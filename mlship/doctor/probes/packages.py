@@ -1,4 +1,4 @@
-"""The distribution's packages that matter: what is installed, what changed, and where it comes from."""
+"""Relevant packages of the distribution: installed versions, history and sources."""
 
 import gzip
 import re
@@ -44,7 +44,7 @@ _MOST = 200
 
 @dataclass(frozen=True)
 class PackagesProbe:
-    """dpkg's, pacman's and apk's own files; rpm is asked, where programs may be run."""
+    """Reads the files of dpkg, pacman and apk; runs rpm if programs may be run."""
 
     name: str = "packages"
     seconds: float = 5.0
@@ -67,7 +67,7 @@ class PackagesProbe:
 
 
 def manager(root: Path) -> str | None:
-    """By the manager's own files; what the distribution uses of those that share rpm."""
+    """From the package manager's own files; the distribution decides among those that use rpm."""
     if below(root, "/var/lib/dpkg/status").exists():
         return "apt"
     if below(root, "/var/lib/pacman/local").is_dir():
@@ -95,7 +95,7 @@ def installed(root: Path, kind: str | None) -> Fact[dict[str, str]]:
 
 
 def dpkg_status(text: str) -> dict[str, str]:
-    """Installed packages that matter, of /var/lib/dpkg/status. Pure."""
+    """Relevant installed packages from /var/lib/dpkg/status. Pure."""
     pairs = []
     for entry in text.split("\n\n"):
         name, version = (re.search(rf"^{key}: (.+)$", entry, re.MULTILINE) for key in ("Package", "Version"))
@@ -130,7 +130,7 @@ def _log(path: Path) -> str | None:
 
 
 def apt_history(text: str) -> tuple[PackageChange, ...]:
-    """Of /var/log/apt/history.log; its times are local. Pure but for the time zone."""
+    """Changes from /var/log/apt/history.log, which has local times. Pure except for the time zone."""
     found: list[PackageChange] = []
     for entry in re.split(r"\n\s*\n", text):
         fields = dict(line.partition(": ")[::2] for line in entry.strip().splitlines())
@@ -160,7 +160,7 @@ def _utc(local: str) -> Fact[str]:
 
 
 def dnf_history(text: str) -> tuple[PackageChange, ...]:
-    """Of /var/log/dnf.rpm.log, best effort: it names new and old packages in lines of their own. Pure."""
+    """Changes from /var/log/dnf.rpm.log, best effort: new and old packages have separate lines. Pure."""
     pattern = r"^(\S+) \S+ (\w+): (.+)-(?:\d+:)?([^-\s]+-[^-\s]+)\.\w+$"
     found = []
     for at, verb, package, version in re.findall(pattern, text, re.MULTILINE):
@@ -179,7 +179,7 @@ def _zoned(text: str) -> Fact[str]:
 
 
 def sources(root: Path) -> Fact[tuple[PackageSource, ...]]:
-    """Entries of apt's, dnf's and zypper's sources that name NVIDIA."""
+    """Entries for NVIDIA in the sources of apt, dnf and zypper."""
     found: list[PackageSource] = []
     folders = ("/etc/apt/sources.list.d", "/etc/yum.repos.d", "/etc/zypp/repos.d")
     listed = [f"{folder}/{name}" for folder in folders for name in names_in(below(root, folder)) or ()]
@@ -192,7 +192,7 @@ def sources(root: Path) -> Fact[tuple[PackageSource, ...]]:
 
 
 def entries(path: str, text: str) -> Iterator[tuple[str, str | None]]:
-    """Address and key file of each entry that is on. Pure."""
+    """Address and key file of each enabled entry. Pure."""
     if path.endswith(".list"):
         for options, uri in re.findall(r"^\s*deb(?:-src)?\s+(?:\[([^\]]*)\]\s+)?(\S+)", text, re.MULTILINE):
             key = re.search(r"signed-by=(\S+)", options)

@@ -1,4 +1,4 @@
-"""What a program of `inside` printed as JSON, as facts: held to the schema like a facts file."""
+"""Facts from the JSON output of a program of `inside`, validated like a facts file."""
 
 import json
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from mlship.doctor.probes.child import ChildResult
 
 
 class NoAnswerError(Exception):
-    """The program gave no answer; it says why."""
+    """The program gave no answer, with the reason."""
 
 
 def read_place(ended: ChildResult) -> Place:
-    """A part of a place, from the program's one line.
+    """Part of a place, from the program's output line.
 
     Raises:
-        NoAnswerError: it did not come to its end.
+        NoAnswerError: the program did not finish.
     """
     plain = read_object(ended)
     text = json.dumps({"host": plain, "schema": 1})
@@ -25,7 +25,7 @@ def read_place(ended: ChildResult) -> Place:
 
 
 def read_object(ended: ChildResult) -> dict[str, object]:
-    """The object that a program printed last.
+    """The last JSON object in the output.
 
     Raises:
         NoAnswerError: there is none.
@@ -36,7 +36,7 @@ def read_object(ended: ChildResult) -> dict[str, object]:
         why = "no answer in time" if ended.how == "late" else _last(ended.stderr.splitlines()) or "no answer"
         raise NoAnswerError(why) from error
     if not isinstance(plain, dict):
-        raise NoAnswerError("an answer that is no object")
+        raise NoAnswerError("the answer is not an object")
     return {str(key): value for key, value in plain.items()}
 
 

@@ -1,18 +1,18 @@
-"""Trees that JSON, YAML or TOML gave, whatever is in them: each answer is of the type asked for, or None."""
+"""Typed access to parsed JSON, YAML or TOML of unknown shape: a value of the expected type, or None."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 
 def at(tree: object, *keys: str) -> object:
-    """What stands below the keys; None where there is no such place."""
+    """The value at the keys; None if the path does not exist."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
 def text(tree: object, *keys: str) -> str | None:
-    """A string there that says something."""
+    """A non-empty string."""
     found = at(tree, *keys)
     return found if isinstance(found, str) and found else None
 
@@ -28,19 +28,19 @@ def number(tree: object, *keys: str) -> int | None:
 
 
 def texts(tree: object, *keys: str) -> tuple[str, ...] | None:
-    """The strings of a list there."""
+    """A list of strings."""
     found = at(tree, *keys)
     return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else None
 
 
 def table(tree: object, *keys: str) -> dict[str, object]:
-    """A table there; empty where there is none."""
+    """A table; empty if there is none."""
     found = at(tree, *keys)
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def items(tree: object, *keys: str) -> Iterator[object]:
-    """The items of a list there, whatever they are."""
+    """The items of a list of any type."""
     found = at(tree, *keys)
     yield from found if isinstance(found, list) else ()
 

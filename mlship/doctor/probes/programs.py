@@ -1,4 +1,4 @@
-"""Files and programs of the system in question, whose / may be a folder here."""
+"""Files and programs of the examined system, whose / may be a folder here."""
 
 import shutil
 from pathlib import Path
@@ -12,19 +12,19 @@ FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin"
 
 
 def read(root: Path, path: str) -> str | Unreadable | None:
-    """The text of a file; None where there is none."""
+    """The text of a file; None if it does not exist."""
     found = text_fact(below(root, path))
     return found if isinstance(found, str | Unreadable) else None
 
 
 def files(root: Path, folder: str, *suffixes: str) -> tuple[str, ...]:
-    """Paths of the files in a folder that end so, sorted; none where it cannot be read."""
+    """Sorted paths of the files in a folder with these suffixes; empty if it cannot be read."""
     names = names_in(below(root, folder)) or ()
     return tuple(f"{folder}/{name}" for name in names if not suffixes or name.endswith(suffixes))
 
 
 def program(root: Path, name: str, folders: tuple[str, ...] = ()) -> str | None:
-    """Path of a program: on PATH where the root is this machine's, and in the usual folders."""
+    """Path of a program: on PATH if the root is this machine's, and in the standard folders."""
     found = shutil.which(name) if root == HERE and not folders else None
     for folder in folders or FOLDERS:
         if found is None and is_program(below(root, f"{folder}/{name}")):
@@ -33,7 +33,7 @@ def program(root: Path, name: str, folders: tuple[str, ...] = ()) -> str | None:
 
 
 def is_program(path: Path) -> bool:
-    """A file that somebody may run; what cannot be seen is none."""
+    """Whether the file exists and is executable by any user."""
     try:
         return path.is_file() and bool(path.stat().st_mode & 0o111)
     except OSError:
@@ -41,7 +41,7 @@ def is_program(path: Path) -> bool:
 
 
 def say(root: Path, argv: list[str], seconds: float) -> process.Completed | None:
-    """What a program of this machine says; None where it is not there, hangs, or the root is another system's."""
+    """Run a program of this machine; None if it does not exist, hangs, or the root is another system's."""
     if root != HERE:
         return None
     try:

@@ -1,6 +1,6 @@
-"""The Python environments that a user of this machine runs: each `python3` on PATH that holds a GPU framework.
+"""The user's Python environments: each `python3` on PATH with a GPU framework.
 
-Where mlship's own environment is on PATH too, it counts only if it holds one: then it is the project's as well.
+mlship's own environment counts only if it has a framework, because then it is the project's as well.
 """
 
 import json
@@ -21,7 +21,7 @@ _MOST = 3
 
 @dataclass(frozen=True)
 class PythonProbe:
-    """Asks each Python by its metadata; nothing is imported."""
+    """Reads package metadata; imports nothing."""
 
     name: str = "python"
     seconds: float = 6.0
@@ -31,7 +31,7 @@ class PythonProbe:
             return Facts()
         found: dict[object, PythonEnvironment] = {}
         for program in pythons(os.environ.get("PATH", "")):
-            # -I: no PYTHONPATH and no current folder; the environment's own packages all the same.
+            # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
             ended = run((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
             try:
                 environment = read_environment(ended)
@@ -42,26 +42,26 @@ class PythonProbe:
 
 
 def read_environment(ended: ChildResult) -> PythonEnvironment:
-    """One environment, from the program `inside.python_env` wherever it ran.
+    """One environment, from the output of `inside.python_env`.
 
     Raises:
-        NoAnswerError: it did not come to its end.
-        ValueError: it answered something else.
+        NoAnswerError: the program did not finish.
+        ValueError: unexpected output.
     """
     text = json.dumps({"host": {"pythons": [read_object(ended)]}, "schema": 1})
     facts: Facts = adapter().validate_json(text, strict=True)
     pythons = facts.host.pythons
     if not isinstance(pythons, tuple):
-        raise NoAnswerError("an answer that is no environment")
+        raise NoAnswerError("the answer is not an environment")
     return pythons[0]
 
 
 def pythons(path: str) -> list[Path]:
-    """The first few python3 on PATH, each file once."""
+    """The first python3 programs on PATH, each file once."""
     found: dict[str, Path] = {}
     for folder in path.split(os.pathsep):
         program = Path(folder, "python3")
         if folder.startswith("/") and os.access(program, os.X_OK):
-            # By its folder too: the python3 of a virtual environment links to the one that made it.
+            # Compare folders too: a virtual environment's python3 links to the base interpreter.
             found.setdefault(os.path.realpath(folder), program)
     return list(found.values())[:_MOST]

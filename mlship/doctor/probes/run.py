@@ -1,4 +1,4 @@
-"""Run every probe side by side, each with its own limit; whatever happens, there are facts."""
+"""Run all probes in parallel, each with its own time limit; the result is always facts."""
 
 import threading
 import time
@@ -47,11 +47,11 @@ PROBES: tuple[Probe, ...] = (
     KubernetesProbe(),
     ContainerProbe(),
     ImageProbe(),
-)  # where a probe is registered; earlier ones count where two know the same fact
+)  # register probes here; if two know the same fact, the earlier one wins
 
 
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
-    """Everything that the probes see. Takes as long as the slowest, or as its limit."""
+    """Run all probes. Takes as long as the slowest one, at most its limit."""
     runs = [_Run(probe, what) for probe in probes]
     for run in runs:
         run.start()
@@ -59,11 +59,11 @@ def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
     for run in runs:
         run.join(max(0.0, started + run.probe.seconds - time.monotonic()))
     parts = tuple(run.facts for run in runs if run.facts is not None)
-    return replace(merge(parts), mlship=__version__, probes=tuple(run.told() for run in runs))
+    return replace(merge(parts), mlship=__version__, probes=tuple(run.result() for run in runs))
 
 
 class _Run(threading.Thread):
-    """One probe in a thread that nobody waits for longer than its limit."""
+    """One probe in a thread, abandoned after its time limit."""
 
     def __init__(self, probe: Probe, what: Look) -> None:
         super().__init__(name=f"probe {probe.name}", daemon=True)
@@ -77,12 +77,12 @@ class _Run(threading.Thread):
         started = time.monotonic()
         try:
             facts = self.probe.read(self.what)
-        except Exception as error:  # noqa: BLE001  a probe that fails is a fact with a reason
+        except Exception as error:  # noqa: BLE001  a failed probe is a fact with a reason
             self.problem = f"{type(error).__name__}: {error}"
         else:
             self.facts = facts
         self.seconds = round(time.monotonic() - started, 3)
 
-    def told(self) -> ProbeRun:
+    def result(self) -> ProbeRun:
         late = f"no answer within {self.probe.seconds:g} s" if self.seconds == UNKNOWN else None
         return ProbeRun(self.probe.name, self.seconds, self.problem or late)

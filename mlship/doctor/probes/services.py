@@ -1,4 +1,4 @@
-"""systemd's units that matter to a GPU host."""
+"""systemd units that are relevant on a GPU host."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
 
 @dataclass(frozen=True)
 class ServicesProbe:
-    """One question to systemd for all units; their logs only of those that failed."""
+    """One query to systemd for all units; logs only of failed ones."""
 
     name: str = "services"
     seconds: float = 6.0
@@ -37,14 +37,14 @@ class ServicesProbe:
         units = [f"{unit}.service" for unit in UNITS]
         ended = run(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
         if not ended.ok:
-            return Facts()  # no systemd: nothing is known of services
+            return Facts()  # no systemd: services are unknown
         booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
         services = parse_show(ended.stdout, booted)
         return Facts(host=Host(services={unit: _told(unit, service) for unit, service in services.items()}))
 
 
 def parse_show(text: str, booted: Fact[str]) -> dict[str, Fact[Service]]:
-    """Units by name; null for one that systemd does not know. Pure."""
+    """Units by name; null if systemd has no such unit. Pure."""
     found: dict[str, Fact[Service]] = {}
     for entry in re.split(r"\n\s*\n", text):
         fields = dict(line.partition("=")[::2] for line in entry.strip().splitlines())
@@ -70,7 +70,7 @@ def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
 
 
 def _told(unit: str, service: Fact[Service]) -> Fact[Service]:
-    """With its version and, where it is not active, its last lines."""
+    """Add the version and, if inactive, the last log lines."""
     if not isinstance(service, Service) or unit not in _LOGGED:
         return service
     version = _version(unit)
@@ -90,7 +90,7 @@ def _version(unit: str) -> Fact[str]:
 
 
 def _of_folder(look: Look) -> Fact[dict[str, Fact[Service]]]:
-    """What can be told without systemd: which units there are."""
+    """Without a running systemd: which units exist."""
     files = {name for folder in _UNIT_FOLDERS for name in names_in(below(look.root, folder)) or ()}
     if not files:
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""What only the host can show of itself: what kind of machine it is, SELinux, WSL, Jetson, MPS."""
+"""Facts that only the host has: the kind of machine, SELinux, WSL, Jetson, MPS."""
 
 import os
 import re
@@ -29,7 +29,7 @@ _AUDIT_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class SystemProbe:
-    """Files alone. Inside a container the host's part stays unknown."""
+    """Reads files only. Inside a container, the host's facts stay unknown."""
 
     name: str = "system"
     seconds: float = 3.0
@@ -51,7 +51,7 @@ class SystemProbe:
 
 
 def engine(root: Path) -> Fact[str]:
-    """Which engine made the container that this is, by what it leaves in it."""
+    """The engine of this container, from its traces."""
     if lxc(root):
         return "lxc"
     if below(root, "/run/.containerenv").exists():
@@ -64,12 +64,12 @@ def virtualization(root: Path) -> Fact[str]:
     if _is_wsl(root):
         return "wsl"
     dmi = below(root, "/sys/class/dmi/id")
-    told = " ".join((text_of(dmi / name) or "").strip() for name in ("sys_vendor", "product_name", "bios_vendor"))
+    content = " ".join((text_of(dmi / name) or "").strip() for name in ("sys_vendor", "product_name", "bios_vendor"))
     cpu = text_of(below(root, "/proc/cpuinfo"))
     virtual = cpu is not None and re.search(r"^flags\s*:.*\bhypervisor\b", cpu, re.MULTILINE) is not None
-    if _METAL.search(told):
+    if _METAL.search(content):
         return "none"
-    found = next((name for pattern, name in _MACHINES if re.search(pattern, told)), None)
+    found = next((name for pattern, name in _MACHINES if re.search(pattern, content)), None)
     if found:
         return found
     if virtual:
@@ -82,23 +82,23 @@ def _is_wsl(root: Path) -> bool:
 
 
 def wsl(root: Path) -> Fact[Wsl]:
-    told = known(release(root))
-    if told is None:
+    content = known(release(root))
+    if content is None:
         return UNKNOWN
     if not _is_wsl(root):
         return None
     drivers = names_in(below(root, "/usr/lib/wsl/drivers"))
-    return Wsl(version="2" if "WSL2" in told else told.strip(), drivers=drivers)
+    return Wsl(version="2" if "WSL2" in content else content.strip(), drivers=drivers)
 
 
 def tegra(root: Path) -> Fact[Tegra]:
-    told = text_of(below(root, "/etc/nv_tegra_release"))
-    if told is None:
+    content = text_of(below(root, "/etc/nv_tegra_release"))
+    if content is None:
         return None if names_in(below(root, "/etc")) else UNKNOWN
     model = text_of(below(root, "/proc/device-tree/model"))
     csv = names_in(below(root, _CSV))
     return Tegra(
-        release=tegra_release(told),
+        release=tegra_release(content),
         model=model.strip("\0\n") if model else UNKNOWN,
         csv=csv if csv is None else tuple(name for name in csv if name.endswith(".csv")),
     )
@@ -138,7 +138,7 @@ def binfmt(root: Path) -> Fact[tuple[str, ...]]:
 
 
 def mps(root: Path) -> Fact[bool]:
-    """The control daemon is among the processes; where /proc hides those of others, that cannot be told."""
+    """Whether the MPS control daemon is running; unknown if /proc hides other users' processes."""
     folder = below(root, "/proc")
     pids = [name for name in names_in(folder) or () if name.isdigit()]
     if any((text_of(folder / pid / "comm") or "").startswith("nvidia-cuda-mps") for pid in pids):

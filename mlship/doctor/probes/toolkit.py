@@ -1,4 +1,4 @@
-"""NVIDIA Container Toolkit on this host: its programs, its versions, its configuration, its log."""
+"""NVIDIA Container Toolkit on this host: programs, versions, configuration and log."""
 
 import os
 import re
@@ -32,7 +32,7 @@ class ToolkitProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # its files are not the host's
+        if here(look.root) == "container":  # a container's files are not the host's
             return Facts()
         binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
         found = config(look.root)
@@ -63,7 +63,7 @@ def version_of(said: str) -> str | None:
 
 
 def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
-    """The inode's change: packages keep the time of their build as the time of the file."""
+    """The inode's change time, because packages preserve build times as modification times."""
     times = []
     for hook in hooks:
         with suppress(OSError):
@@ -72,7 +72,7 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
 
 
 def config(root: Path) -> Fact[ToolkitConfig]:
-    """The configuration that the toolkit reads; None where there is no file."""
+    """The configuration that the toolkit reads; None if there is no file."""
     for path in _config_paths():
         found = programs.read(root, path)
         if isinstance(found, str):
@@ -83,23 +83,23 @@ def config(root: Path) -> Fact[ToolkitConfig]:
 
 
 def _config_paths() -> tuple[str, ...]:
-    """In the toolkit's own order."""
-    told, home = os.environ.get("NVIDIA_CTK_CONFIG_FILE_PATH"), os.environ.get("XDG_CONFIG_HOME")
-    if told:
-        return (told,)
+    """Candidates in the toolkit's own order."""
+    configured, home = os.environ.get("NVIDIA_CTK_CONFIG_FILE_PATH"), os.environ.get("XDG_CONFIG_HOME")
+    if configured:
+        return (configured,)
     return (
         *((f"{home}/{_CONFIG}",) if home else ()),
         f"/etc/{_CONFIG}",
-        f"/usr/local/nvidia/toolkit/.config/{_CONFIG}",  # the GPU Operator's
+        f"/usr/local/nvidia/toolkit/.config/{_CONFIG}",  # of the GPU Operator
     )
 
 
 def config_of(path: str, toml: str) -> Fact[ToolkitConfig]:
-    """What config.toml sets."""
+    """The settings in config.toml."""
     try:
         tree: object = tomllib.loads(toml)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return Unreadable(f"{path} is not TOML: {error}")
+        return Unreadable(f"invalid TOML in {path}: {error}")
     cli, runtime = plain.at(tree, "nvidia-container-cli"), plain.at(tree, "nvidia-container-runtime")
     features = plain.table(tree, "features")
     return ToolkitConfig(
@@ -123,7 +123,7 @@ def config_of(path: str, toml: str) -> Fact[ToolkitConfig]:
 
 
 def log(root: Path, found: ToolkitConfig | None) -> Fact[tuple[str, ...]]:
-    """The last lines that matter of the log, where one is kept (nvidia-container-runtime.debug names it)."""
+    """The last relevant log lines, if nvidia-container-runtime.debug names a log file."""
     if found is None:
         return UNKNOWN
     text = programs.read(root, known(found.path) or "")

@@ -1,4 +1,4 @@
-"""Where mlship runs: on a host, or inside a container; what is seen from here is put there."""
+"""Whether mlship runs on a host or inside a container, and so where its facts belong."""
 
 import os
 import re
@@ -14,14 +14,14 @@ from mlship.doctor.probes.files import below, text_of
 
 Here: TypeAlias = Literal["host", "container"]
 
-# Every engine mounts these three into a container, and nothing else does that with two of them.
+# Every engine mounts these three files into containers; nothing else mounts two of them.
 _MOUNTED = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
 def here(root: Path) -> Here:
-    """Inside a container or on a host, by what engines leave behind.
+    """Inside a container or on a host, from the traces of engines.
 
-    A file /.dockerenv alone is no proof: a virtual machine that was made from an image has it too.
+    /.dockerenv alone proves nothing: a virtual machine made from an image has it too.
     """
     mounts = text_of(below(root, "/proc/self/mountinfo")) or ""
     targets = {line.split()[4] for line in mounts.splitlines() if len(line.split()) > 4}
@@ -31,13 +31,13 @@ def here(root: Path) -> Here:
 
 
 def lxc(root: Path) -> bool:
-    """A system container of LXC: its first process is told so."""
-    told = f"{text_of(below(root, '/run/systemd/container'))}\0{text_of(below(root, '/proc/1/environ'))}"
-    return re.search(r"(?:^|\0)(?:container=)?lxc(?:-libvirt)?\s*(?:\0|$)", told) is not None
+    """An LXC system container: its first process has `container` set."""
+    content = f"{text_of(below(root, '/run/systemd/container'))}\0{text_of(below(root, '/proc/1/environ'))}"
+    return re.search(r"(?:^|\0)(?:container=)?lxc(?:-libvirt)?\s*(?:\0|$)", content) is not None
 
 
 def placed(root: Path, place: Place) -> Facts:
-    """Facts in which `place` is the host, or the container that this is."""
+    """Facts with `place` as the host, or as this container."""
     known = {field.name: getattr(place, field.name) for field in fields(Place)}
     if here(root) == "host":
         return Facts(host=replace(Host(), **known))
@@ -45,5 +45,5 @@ def placed(root: Path, place: Place) -> Facts:
 
 
 def live(root: Path) -> bool:
-    """The folder is this very machine's root, so programs may be run and libraries called."""
+    """Whether the folder is this machine's root, so that programs may be run and libraries called."""
     return os.path.realpath(root) == "/"

@@ -255,7 +255,7 @@ def test_daemon_json(tmp_path: Path) -> None:
     assert (found.exec_opts, found.error) == (("native.cgroupdriver=cgroupfs",), None)
     broken, plain_list = (dockerd.daemon_json(tmp_path, f"/etc/docker/{name}.json") for name in ("broken", "list"))
     assert "Expecting property name" in str(broken)
-    assert "it is no JSON object" in str(plain_list)
+    assert "not a JSON object" in str(plain_list)
     assert dockerd.daemon_json(tmp_path, "/etc/docker/none.json") is None
 
 
@@ -285,8 +285,8 @@ def test_a_cdi_specification(tmp_path: Path) -> None:
     [
         ("a.yaml", "kind: [", "while parsing"),
         ("a.json", '{"kind": ', "Expecting value"),
-        ("a.yaml", "", "no CDI specification"),
-        ("a.yaml", "- one", "no CDI specification"),
+        ("a.yaml", "", "not a CDI specification"),
+        ("a.yaml", "- one", "not a CDI specification"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.yaml", "#" * 2_000_001, "larger than 2 MB"),
         ("a.yaml", "!!python/object/apply:os.system [true]", "could not determine a constructor"),

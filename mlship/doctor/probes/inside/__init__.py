@@ -1,4 +1,4 @@
-"""Programs that look from the inside of a place: run here in processes of their own, and in containers by `python -c`.
+"""Programs that examine a place from the inside, run as processes here and through `python -c` in containers.
 
-Each stands alone: the standard library only, valid for Python 3.8, nothing of mlship.
+Each is self-contained: standard library only, valid for Python 3.8, no mlship imports.
 """

@@ -1,11 +1,11 @@
-"""Looks at where the dynamic loader looks, and at the C library and the distribution; prints one JSON object.
+"""Examine the dynamic loader's search path, the C library and the distribution; print one JSON object.
 
     loader.py [ROOT]
 
-ROOT is a folder that stands for /. It only reads files: the loader's cache itself instead of `ldconfig -p`, the note of
-a cuda-compat library instead of `readelf`. The keys are those of a place in a facts file.
+ROOT is a folder that stands for /. The program only reads files: the loader's cache instead of `ldconfig -p`, the note
+of a cuda-compat library instead of `readelf`. The keys are those of a place in a facts file.
 
-It is also given to `python -c` in containers: the standard library only, valid for Python 3.8.
+Also run through `python -c` in containers: standard library only, valid for Python 3.8.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ GLIBC = (
 )
 LIBC = ("/lib/*-linux-gnu/libc.so.6", "/usr/lib/*-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6")
 NOTE = ".note.cuda.fwd_compatibility"
-# Names of other files of the same driver, which its libcuda has.
+# Names of other files of the same driver, found inside libcuda.
 VERSION = re.compile(rb"(?:nvidia-application-profiles-|libnvidia-pkcs11\.so\.)(\d{3,}\.\d+(?:\.\d+)?)")
 MOST = 200_000_000
 
@@ -81,11 +81,11 @@ def loader(root: str, path: list[str]) -> dict[str, object]:
 def search_path(root: str) -> list[str]:
     """The folders of LD_LIBRARY_PATH."""
     if root == "/":
-        told = os.environ.get("LD_LIBRARY_PATH", "")
+        content = os.environ.get("LD_LIBRARY_PATH", "")
     else:
         lines = (data(root, "/proc/self/environ") or b"").decode("utf-8", "replace").split("\0")
-        told = next((line.partition("=")[2] for line in lines if line.startswith("LD_LIBRARY_PATH=")), "")
-    return [folder for folder in re.split("[:;]", told) if folder.startswith("/")]
+        content = next((line.partition("=")[2] for line in lines if line.startswith("LD_LIBRARY_PATH=")), "")
+    return [folder for folder in re.split("[:;]", content) if folder.startswith("/")]
 
 
 def here(root: str, patterns: tuple[str, ...]) -> list[str]:
@@ -94,12 +94,12 @@ def here(root: str, patterns: tuple[str, ...]) -> list[str]:
 
 
 def holds(root: str, folder: str) -> bool:
-    """The folder has a libcuda or an NVML."""
+    """Whether the folder has libcuda or NVML."""
     return any(fnmatch.fnmatch(name, pattern) for name in names(root, folder) for pattern in DRIVER)
 
 
 def libraries(root: str, folders: list[str]) -> list[dict[str, object]]:
-    """Every libcuda and NVML, each file once."""
+    """Every libcuda and libnvidia-ml, each file once."""
     found: dict[str, dict[str, object]] = {}
     mounted = mount_targets(root)
     for folder in folders:
@@ -122,7 +122,7 @@ def library(root: str, path: str, mounted: set[str] | None) -> dict[str, object]
 
 
 def version_of(root: str, path: str) -> str | None:
-    """The driver's version: in the name of its file, 550.54.15 of libcuda.so.550.54.15; else inside a libcuda."""
+    """The driver version from the file name (libcuda.so.550.54.15), else from inside libcuda."""
     named = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
     if named or "libcuda" not in path:
         return named[1] if named else None
@@ -131,14 +131,14 @@ def version_of(root: str, path: str) -> str | None:
 
 
 def mount_targets(root: str) -> set[str] | None:
-    told = data(root, "/proc/self/mountinfo")
-    if told is None:
+    content = data(root, "/proc/self/mountinfo")
+    if content is None:
         return None
-    return {line.split()[4] for line in told.decode("utf-8", "replace").splitlines() if len(line.split()) > 4}
+    return {line.split()[4] for line in content.decode("utf-8", "replace").splitlines() if len(line.split()) > 4}
 
 
 def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
-    """Folders of forward compatibility: the driver's version in each, and what its note says."""
+    """Forward-compatibility folders, with their driver version and ELF note."""
     found: dict[str, dict[str, object]] = {}
     for folder in folders:
         path = real(root, folder)
@@ -155,11 +155,11 @@ def compat_folders(root: str, folders: list[str]) -> list[dict[str, object]]:
 
 
 def compat_note(path: str) -> list[str] | None:
-    """Branches of the kernel driver that a compat library says it works on; None where it does not say."""
+    """Kernel driver branches that a compat library supports; None if it has no note."""
     desc = note_text(section(path, NOTE))
     try:
-        told = json.loads(desc[desc.index("{") : desc.rindex("}") + 1])
-        return [str(branch) for branch in told["Driver"]]
+        content = json.loads(desc[desc.index("{") : desc.rindex("}") + 1])
+        return [str(branch) for branch in content["Driver"]]
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -174,7 +174,7 @@ def note_text(found: bytes | None) -> str:
 
 
 def section(path: str, wanted: str) -> bytes | None:
-    """The bytes of a section of a little-endian 64-bit ELF file; None where there is none, or it is no such file."""
+    """A section of a little-endian 64-bit ELF file; None if there is none or it is another kind of file."""
     try:
         with open(path, "rb") as file:
             head = file.read(64)
@@ -198,7 +198,7 @@ def section(path: str, wanted: str) -> bytes | None:
 
 
 def cache(root: str) -> dict[str, list[str]] | None:
-    """The loader's cache, of NVIDIA's and CUDA's names; None where there is none (musl has none)."""
+    """NVIDIA and CUDA entries of the loader's cache; None if there is no cache, as with musl."""
     found = data(root, "/etc/ld.so.cache")
     if found is None:
         return None
@@ -210,7 +210,7 @@ def cache(root: str) -> dict[str, list[str]] | None:
 
 
 def cache_entries(found: bytes) -> list[tuple[str, str]]:
-    """Name and path of every entry of this processor's width, in order; glibc's format since 2.2."""
+    """Name and path of every entry of this processor's width, in order; format of glibc 2.2 and later."""
     start = found.find(b"glibc-ld.so.cache1.1")
     if start < 0:
         return []
@@ -232,7 +232,7 @@ def string_at(found: bytes, start: int) -> str:
 
 
 def conf_folders(root: str) -> dict[str, list[str]]:
-    """Files of ld.so.conf.d that name NVIDIA's or CUDA's folders, and those folders."""
+    """Files of ld.so.conf.d with NVIDIA or CUDA folders, and those folders."""
     found = {}
     for file in ["/etc/ld.so.conf", *here(root, ("/etc/ld.so.conf.d/*.conf",))]:
         lines = [
@@ -261,7 +261,7 @@ def libc(root: str) -> dict[str, object]:
 
 
 def libc_version(root: str, musl: str | None) -> str | None:
-    """As the library itself says it."""
+    """The version in the library itself."""
     if musl:
         found = re.search(rb"\0(1\.\d+\.\d+)\0", data(root, real(root, musl)) or b"")
         return found[1].decode() if found else None
@@ -273,9 +273,9 @@ def libc_version(root: str, musl: str | None) -> str | None:
 
 
 def system(root: str) -> dict[str, object]:
-    """/etc/os-release, and the processor."""
-    told = data(root, "/etc/os-release") or data(root, "/usr/lib/os-release") or b""
-    pairs = dict(line.partition("=")[::2] for line in told.decode("utf-8", "replace").splitlines())
+    """/etc/os-release and the processor."""
+    content = data(root, "/etc/os-release") or data(root, "/usr/lib/os-release") or b""
+    pairs = dict(line.partition("=")[::2] for line in content.decode("utf-8", "replace").splitlines())
     keys = (("id", "ID"), ("version_id", "VERSION_ID"), ("like", "ID_LIKE"), ("name", "PRETTY_NAME"))
     made: dict[str, object] = {key: pairs[name].strip().strip("\"'") for key, name in keys if name in pairs}
     arch = os.uname().machine if root == "/" else processor(root)
@@ -283,7 +283,7 @@ def system(root: str) -> dict[str, object]:
 
 
 def processor(root: str) -> str | None:
-    """Of a folder: what its programs are built for."""
+    """The processor that the folder's programs are built for."""
     for name, arch in (("x86-64", "x86_64"), ("x86_64", "x86_64"), ("aarch64", "aarch64")):
         if any(
             name in path for path in [*GLIBC, *here(root, ("/lib/ld-musl-*",))] if os.path.lexists(under(root, path))
@@ -300,7 +300,7 @@ def names(root: str, folder: str) -> list[str]:
 
 
 def real(root: str, path: str) -> str:
-    """A path with its links followed as if ROOT were /."""
+    """Resolve links as if ROOT were /."""
     if root == "/":
         return os.path.realpath(path)
     done, rest, steps = "", path.strip("/").split("/"), 0

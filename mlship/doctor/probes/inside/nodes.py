@@ -1,9 +1,9 @@
-"""Looks at what a process is given here: device nodes, mounts, environment, user, shared memory; one JSON object.
+"""Examine device nodes, mounts, environment, user and shared memory of a process; print one JSON object.
 
     nodes.py [ROOT]
 
-ROOT is a folder that stands for /; nodes are opened only in the real one. The keys are those of a place in a facts
-file. It is also given to `python -c` in containers: the standard library only, valid for Python 3.8.
+ROOT is a folder that stands for /; nodes are opened only below the real /. The keys are those of a place in a facts
+file. Also run through `python -c` in containers: standard library only, valid for Python 3.8.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PATHS = (
     "/usr/lib/wsl/lib/libcuda.so.1",
     "/etc/nv_tegra_release",
     "/proc/driver/nvidia",
-    "/dev/shm",  # noqa: S108  looked for, not written
+    "/dev/shm",  # noqa: S108  read, not written
     "/tmp/nvidia-mps",  # noqa: S108
 )
 VARIABLES = re.compile(
@@ -73,7 +73,7 @@ def main(root: str) -> None:
 
 
 def device_nodes(root: str) -> object:
-    """Nodes by path; null for one that was looked for in vain. Without a /dev nothing is known."""
+    """Nodes by path; null if missing. Unknown without /dev."""
     if not os.path.isdir(under(root, "/dev")):
         return "unknown"
     skip = len(root.rstrip("/"))
@@ -83,7 +83,7 @@ def device_nodes(root: str) -> object:
 
 
 def gpus(root: str) -> int:
-    """How many GPUs the driver has, each with a node of its own."""
+    """Number of GPUs of the driver; each has its own node."""
     try:
         return len(os.listdir(under(root, "/proc/driver/nvidia/gpus")))
     except OSError:
@@ -109,14 +109,14 @@ def node(root: str, path: str) -> object:
     if stat.S_ISCHR(status.st_mode):
         found["major"], found["minor"] = os.major(status.st_rdev), os.minor(status.st_rdev)
     elif root == "/":
-        found["major"] = found["minor"] = None  # a file or a folder that stands in a node's place
+        found["major"] = found["minor"] = None  # a file or folder instead of a node
     if root == "/" and (path in OPENED or re.match(r"/dev/nvidia\d+$", path)):
         found["open"] = opened(place)
     return found
 
 
 def opened(path: str) -> str:
-    """Without O_NONBLOCK the driver would first start the GPU, which takes a second or two."""
+    """Open with O_NONBLOCK; otherwise the driver first starts the GPU, which takes one or two seconds."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as error:
@@ -133,14 +133,16 @@ def group(root: str, gid: int) -> str | None:
 
 
 def environment(root: str) -> object:
-    """The variables that matter; what may be a secret is masked here already."""
+    """The relevant variables; possible secrets are already masked here."""
     if root == "/":
         pairs = list(os.environ.items())
     else:
-        told = text(root, "/proc/self/environ")
-        if told is None:
+        content = text(root, "/proc/self/environ")
+        if content is None:
             return "unknown"
-        pairs = [(name, value) for name, equals, value in (line.partition("=") for line in told.split("\0")) if equals]
+        pairs = [
+            (name, value) for name, equals, value in (line.partition("=") for line in content.split("\0")) if equals
+        ]
     found = {name: value for name, value in pairs if VARIABLES.fullmatch(name)}
     return {name: "***" if SECRET.search(name) else value for name, value in sorted(found.items())}
 
@@ -157,7 +159,7 @@ def user(root: str) -> dict[str, object]:
 
 
 def kind_of(root: str, path: str) -> object:
-    """What lies there: "file", "folder", "socket", "-> target", null for nothing."""
+    """The kind of entry: "file", "folder", "socket", "-> target", null for nothing."""
     try:
         mode = os.lstat(under(root, path)).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -170,12 +172,12 @@ def kind_of(root: str, path: str) -> object:
 
 
 def mounts(root: str) -> object:
-    """Lines of mountinfo that matter: where, what, how."""
-    told = text(root, "/proc/self/mountinfo")
-    if told is None:
+    """Relevant lines of mountinfo: target, source, options."""
+    content = text(root, "/proc/self/mountinfo")
+    if content is None:
         return "unknown"
     found = []
-    for line in told.splitlines():
+    for line in content.splitlines():
         before, _, after = line.partition(" - ")
         parts, rest = before.split(), after.split()
         if len(parts) > 5 and len(rest) > 1 and MOUNTS.search(plain(parts[4])):
@@ -192,7 +194,7 @@ def mounts(root: str) -> object:
 
 
 def plain(word: str) -> str:
-    """A name as it is; in mountinfo a blank stands as its octal code."""
+    """Decode a name; mountinfo writes a space as its octal code."""
     return re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), word)
 
 
@@ -200,7 +202,7 @@ def shared_memory(root: str) -> object:
     if root != "/":
         return "unknown"
     try:
-        found = os.statvfs("/dev/shm")  # noqa: S108  its size alone
+        found = os.statvfs("/dev/shm")  # noqa: S108  only its size is read
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -209,9 +211,9 @@ def shared_memory(root: str) -> object:
 
 
 def cgroup_rules(root: str) -> object:
-    """As cgroup v1 lists them; v2 keeps them in a program of the kernel's, which cannot be read."""
-    told = text(root, "/sys/fs/cgroup/devices/devices.list")
-    return "unknown" if told is None else told.split("\n")[:-1]
+    """The rules of cgroup v1; cgroup v2 keeps them in an eBPF program that cannot be read."""
+    content = text(root, "/sys/fs/cgroup/devices/devices.list")
+    return "unknown" if content is None else content.split("\n")[:-1]
 
 
 def under(root: str, path: str) -> str:

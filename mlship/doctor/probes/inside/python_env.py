@@ -1,7 +1,7 @@
-"""Looks at the Python environment that runs it: which GPU frameworks are installed; prints one JSON object.
+"""Examine the current Python environment: which GPU frameworks are installed; print one JSON object.
 
-By their metadata and files alone: nothing is imported, since importing torch takes seconds and may itself fail. It is
-run by whatever Python is there, also in containers: the standard library only, valid for Python 3.8.
+Reads only metadata and files: importing torch takes seconds and may fail. Any Python runs it, also in containers:
+standard library only, valid for Python 3.8.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def installed() -> tuple[dict[str, str], dict[str, str]]:
-    """Versions by normalised name, and the folders that they are installed in; the first on the path counts."""
+    """Versions by normalised name, and their folders; the first on the path counts."""
     versions: dict[str, str] = {}
     folders: dict[str, str] = {}
     for path in sys.path:
@@ -50,22 +50,22 @@ def installed() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def version_of(path: str, entry: str) -> str | None:
-    """By the metadata: the folder's name writes 2.11.0+cu130 as 2.11.0_cu130 at times."""
+    """The version from the metadata, because folder names may write 2.11.0+cu130 as 2.11.0_cu130."""
     try:
         return metadata.PathDistribution.at(path + "/" + entry).version if "_" in entry.partition("-")[2] else None
-    except Exception:  # noqa: BLE001  broken metadata; the folder's name will do
+    except Exception:  # noqa: BLE001  broken metadata: use the folder's name
         return None
 
 
 def torch(versions: dict[str, str], folders: dict[str, str]) -> dict[str, object] | None:
-    """Version and CUDA out of torch/version.py; the architectures out of the library that answers get_arch_list()."""
+    """Version and CUDA from torch/version.py, architectures from the library behind get_arch_list()."""
     if "torch" not in versions:
         return None
     folder = os.path.join(folders["torch"], "torch")
-    told = text(os.path.join(folder, "version.py"))
-    version = re.search(r"^__version__ = ['\"](.+)['\"]", told, re.MULTILINE)
+    content = text(os.path.join(folder, "version.py"))
+    version = re.search(r"^__version__ = ['\"](.+)['\"]", content, re.MULTILINE)
     made: dict[str, object] = {"version": version[1] if version else versions["torch"]}
-    cuda = re.search(r"^cuda(?:: .+?)? = (?:['\"](.+)['\"]|None)", told, re.MULTILINE)
+    cuda = re.search(r"^cuda(?:: .+?)? = (?:['\"](.+)['\"]|None)", content, re.MULTILINE)
     if cuda:
         made["cuda"] = cuda[1]
     arches = architectures(os.path.join(folder, "lib", "libtorch_python.so"))
@@ -87,11 +87,11 @@ def tensorflow(versions: dict[str, str], folders: dict[str, str]) -> dict[str, o
     name = next((name for name in ("tensorflow", "tensorflow-cpu", "tf-nightly") if name in versions), None)
     if name is None:
         return None
-    told = text(os.path.join(folders[name], "tensorflow", "python", "platform", "build_info.py"))
+    content = text(os.path.join(folders[name], "tensorflow", "python", "platform", "build_info.py"))
     made: dict[str, object] = {"version": versions[name]}
     for key in ("cuda_version", "cudnn_version"):
-        found = re.search(r"['\"]" + key + r"['\"]\s*[,:]\s*['\"]([^'\"]+)['\"]", told)
-        if told:
+        found = re.search(r"['\"]" + key + r"['\"]\s*[,:]\s*['\"]([^'\"]+)['\"]", content)
+        if content:
             made[key] = found[1] if found else None
     return made
 
@@ -103,7 +103,7 @@ def jax(versions: dict[str, str]) -> dict[str, object] | None:
 
 
 def named(versions: dict[str, str], name: str) -> dict[str, object] | None:
-    """One that comes under several names, such as onnxruntime-gpu."""
+    """A framework with several distribution names, such as onnxruntime-gpu."""
     found = next((known for known in versions if known == name or known.startswith((name + "-", name))), None)
     return None if found is None else {"version": versions[found]}
 
