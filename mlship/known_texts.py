@@ -1,0 +1,122 @@
+"""Known messages of engines, installers, frameworks and drivers: the cause and the fix of each.
+
+The rows are in `mlship/data/known_texts.toml`; its header describes them.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from mlship import errors
+from mlship.resources import read_package_file
+
+TextContext: TypeAlias = Literal[
+    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu", "doctor"
+]
+ErrorName: TypeAlias = Literal["UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"]
+
+
+class KnownText(BaseModel):
+    """One row of the table.
+
+    Attributes:
+        contexts: where the text is looked for.
+        pattern: a regular expression; `^` and `$` match at line ends.
+        symptom: the doctor's symptom that the text shows.
+        why: the cause; may name the pattern's groups and values that the caller has, such as {image}.
+        hint: the fix, in the same form.
+        hints: fixes that differ in one of the contexts.
+        source: where the examples come from.
+        examples: texts that the pattern matches, and no earlier row of the same context does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    contexts: tuple[TextContext, ...]
+    pattern: str
+    error: ErrorName | None = None
+    symptom: str = ""
+    why: str = ""
+    hint: str = ""
+    hints: Mapping[TextContext, str] = {}
+    source: str
+    examples: tuple[str, ...]
+
+
+class _Table(BaseModel):
+    """The whole file. Texts name the phrases that several rows share as {name}."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phrases: Mapping[str, str]
+    text: tuple[KnownText, ...]
+
+
+@dataclass(frozen=True)
+class TextMatch:
+    """A row, and what its pattern found."""
+
+    row: KnownText
+    context: TextContext
+    groups: Mapping[str, str]
+
+    def why(self, **values: str) -> str:
+        """The cause; `values` are those that the row names beside its groups."""
+        return self.row.why.format(**{**self.groups, **values})
+
+    def hint(self, **values: str) -> str:
+        """The fix, in this context."""
+        hint = self.row.hints.get(self.context, self.row.hint)
+        return hint.format(**{**self.groups, **values})
+
+    def as_error(self, **values: str) -> errors.MlshipError:
+        """Cause and fix as the row's class of error."""
+        kind: type[errors.MlshipError] = getattr(errors, self.row.error or "MlshipError")
+        return kind(self.why(**values), hint=self.hint(**values))
+
+
+def first_match(text: str, context: TextContext) -> TextMatch | None:
+    """The first row of the context that matches `text`; None if there is none."""
+    for row in known_texts():
+        if context in row.contexts and (found := re.search(row.pattern, text, re.MULTILINE)):
+            groups = {name: value or "" for name, value in found.groupdict().items()}
+            return TextMatch(row, context, groups)
+    return None
+
+
+def phrase(name: str) -> str:
+    """A phrase that several rows share."""
+    return _table().phrases[name]
+
+
+@cache
+def known_texts() -> tuple[KnownText, ...]:
+    """Every row, in the order of the file, with the shared phrases filled in."""
+    table = _table()
+    return tuple(
+        row.model_copy(
+            update={
+                "why": _filled(row.why, table.phrases),
+                "hint": _filled(row.hint, table.phrases),
+                "hints": {context: _filled(hint, table.phrases) for context, hint in row.hints.items()},
+            }
+        )
+        for row in table.text
+    )
+
+
+@cache
+def _table() -> _Table:
+    return _Table.model_validate(tomllib.loads(read_package_file("data/known_texts.toml")))
+
+
+def _filled(text: str, phrases: Mapping[str, str]) -> str:
+    for name, words in phrases.items():
+        text = text.replace(f"{{{name}}}", words)
+    return text
