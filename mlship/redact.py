@@ -1,4 +1,4 @@
-"""Addresses without what they give away: nothing that a person or a log reads may hold a password or a token."""
+"""Credentials in addresses: nothing that is printed, logged or stored may hold a password or a token."""
 
 import re
 
@@ -6,7 +6,7 @@ _CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
 
 
 def has_credentials(text: str) -> bool:
-    """Whether an address in `text` holds a user name, password or token."""
+    """Whether an address in `text` holds a user name, a password or a token."""
     return bool(_CREDENTIALS.search(text))
 
 

@@ -15,7 +15,7 @@ from tests.helpers import sampling
 from tests.helpers.required import is_required
 
 if TYPE_CHECKING:
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine.base import Engine
 
 ROOT = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[int]()
@@ -171,11 +171,11 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 @pytest.fixture(scope="session")
-def engine() -> "DockerEngine":
+def engine() -> "Engine":
     """The real engine."""
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
 
-    found = DockerEngine()
+    found = connect()
     found.info()
     return found
 

@@ -23,7 +23,7 @@ from mlship.cli.options import (
 if TYPE_CHECKING:
     from mlship.build.prepare import Prepared
     from mlship.build.run import BuildOptions, BuildReport
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine.base import Engine
 
 
 class Packed(StrEnum):
@@ -92,7 +92,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.build.prepare import prepare
     from mlship.cli.options import check_smoke, fleet_finder
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
 
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
@@ -110,7 +110,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         reproducible=reproducible,
     )
     _check(prepared, options, metadata)
-    engine = DockerEngine()
+    engine = connect()
     report = run.build(prepared, engine, options, reporter)
     if metadata is not None:
         _note(metadata, prepared, report, options, engine)
@@ -134,9 +134,7 @@ def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None)
         warn(warning)
 
 
-def _note(
-    file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "DockerEngine"
-) -> None:
+def _note(file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine") -> None:
     """Only of an image that did not fail its test."""
     from mlship.build.reproduce import describe
     from mlship.console import say

@@ -147,10 +147,10 @@ def _looked(asked: _Asked) -> "Facts":
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
-    from mlship.engine.look import DockerLook
+    from mlship.engine import connect_read_only
 
     what = Look(asked.root, asked.image, asked.container)
-    check(DockerLook(), what)
+    check(connect_read_only(), what)
     return look(what)
 
 

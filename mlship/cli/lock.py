@@ -104,7 +104,7 @@ def _resolve(
     import time
 
     from mlship.console import emit, say
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
     from mlship.lock.compile import choose_place
     from mlship.lock.resolve import resolve
     from mlship.report.lock import lock_json, lock_lines
@@ -114,7 +114,7 @@ def _resolve(
     where = "on this machine" if place.local else "in the base image"
     say(f"resolving {config.requirements.input} {where}: {place.reason}")
     started = time.monotonic()
-    resolved = resolve(directory, config, DockerEngine, upgrade, cache_folder(), gpu)
+    resolved = resolve(directory, config, connect, upgrade, cache_folder(), gpu)
     seconds = time.monotonic() - started
     for line in lock_lines(resolved, config.requirements.lock, seconds):
         say(line)
@@ -136,7 +136,7 @@ def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, ane
     from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say, warn
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
     from mlship.lock.trace import merged, write_trace
@@ -149,7 +149,7 @@ def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, ane
         reporter.step("tracing what the server imports")
         started = time.monotonic()
         with reporter.building() as watch:
-            trace = run.trace(prepared, DockerEngine(), watch)
+            trace = run.trace(prepared, connect(), watch)
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         return

@@ -46,7 +46,7 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     from mlship.cli.options import check_smoke
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import warn
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
 
     check_smoke(smoke, no_smoke=no_smoke)
     name = check_tag(tag) if tag is not None else None
@@ -56,7 +56,7 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
         warn(warning)
     options = RebuildOptions(name, smoke.value if smoke else None, proves=not no_smoke, builder=builder)
     reporter = ConsoleReporter(verbose=verbose)
-    _show(run(metadata, directory, DockerEngine(), options, reporter, warn), json=json)
+    _show(run(metadata, directory, connect(), options, reporter, warn), json=json)
 
 
 def _show(report: "RebuildReport", *, json: bool) -> None:

@@ -46,13 +46,13 @@ def size(
 
     Any local image will do. Nothing is run and nothing is written: the engine's copy is read once.
     """
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
     from mlship.files import check_new
     from mlship.size.compare import compare
 
     if html is not None:
         check_new(html)
-    engine = DockerEngine()
+    engine = connect()
     other = _other(engine, against) if against is not None else None
     report = _measured(engine, image)
     if other is not None:

@@ -43,10 +43,10 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     """
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
-    from mlship.engine.docker import DockerEngine
+    from mlship.engine import connect
     from mlship.smoke.run import smoke as run_smoke
 
-    engine, reporter = DockerEngine(), ConsoleReporter(verbose=verbose)
+    engine, reporter = connect(), ConsoleReporter(verbose=verbose)
     spec = _limited(_spec(engine, image, directory), memory, timeout)
     device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
     if record_golden is not None:

@@ -1,0 +1,21 @@
+"""The door to the container engine: no other package names an engine's class."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlship.engine.base import Engine
+    from mlship.engine.look import EngineLook
+
+
+def connect() -> "Engine":
+    """The engine that DOCKER_HOST, DOCKER_CONTEXT or Docker's configuration selects; it connects when first used."""
+    from mlship.engine.docker import DockerEngine
+
+    return DockerEngine()
+
+
+def connect_read_only() -> "EngineLook":
+    """The same engine, to be inspected without changing it."""
+    from mlship.engine.look import DockerLook
+
+    return DockerLook()

@@ -1,6 +1,6 @@
-"""What mlship asks of a container engine, and what it gets back: values of our own, never the SDK's.
+"""What mlship asks of a container engine, and the values it gets back; none of them is the SDK's.
 
-`mlship.engine.docker.DockerEngine` is the real one; tests have a fake, held to the same contract tests.
+`mlship.engine.connect` gives the real engine; tests have a fake, which has to pass the same contract tests.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 from uuid import uuid4
+
+LABEL = "dev.mlship.run"  # on every container that mlship starts; its value is the container's name
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""Looking at an engine, its containers and its images without changing them, through the docker program.
+"""Inspecting an engine, its containers and its images through the docker program, without changing them.
 
-The program rather than the SDK: it chooses its engine itself (contexts, ssh and all), and starts much faster. What it
-prints is handed on as it is, as JSON: it differs by version, and who asks is interested in exactly that.
+The program supports every kind of context, ssh included, and starts faster than the SDK. Its JSON is passed on
+unchanged: it differs by version, and the doctor reads exactly that.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,34 +12,25 @@ from typing import Literal, Protocol, TypeAlias
 from uuid import uuid4
 
 from mlship import process
+from mlship.engine.base import LABEL
+from mlship.known_texts import first_match
 
 Json: TypeAlias = Mapping[str, object]
 Lack: TypeAlias = Literal["no client", "no engine", "not there", "no answer"]
 
 _NOTHING: Mapping[str, str] = {}
-_LABEL = "dev.mlship.run"
 _START_SECONDS = 5.0
 _REMOVAL_SECONDS = 3.0
-_NO_ENGINE = (
-    "cannot connect to the docker daemon",
-    "is the docker daemon running",
-    "permission denied while trying to connect",
-    "error during connect",
-    "failed to connect to the docker api",
-    "dial unix",
-    "dial tcp",
-)
-_NO_MANIFEST = re.compile(r"no such manifest|manifest unknown|manifest for \S+ not found", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class LookResult:
-    """What the docker program said.
+    """What the docker program answered.
 
     Attributes:
-        found: its JSON; empty where it had none.
-        lack: why there is no answer, or only the client's part of one; None where all is well.
-        said: its words on stderr.
+        found: its JSON; empty if there is none.
+        lack: why the answer is missing, or holds only the client's part; None on success.
+        said: its error messages.
     """
 
     found: Json
@@ -50,12 +40,12 @@ class LookResult:
 
 @dataclass(frozen=True)
 class Trial:
-    """A short-lived container that does nothing: without network, its root read-only, no capabilities.
+    """A short-lived idle container with no network, no capabilities and a read-only root.
 
     Attributes:
         image: its reference or id.
-        command: a program of the image that waits, and ends by itself in time; it replaces the image's own.
-        options: further options of `docker run`, such as those that give it a GPU.
+        command: a program of the image that waits and then ends by itself; it replaces the image's command.
+        options: more options of `docker run`, such as those that pass GPUs to it.
     """
 
     image: str
@@ -66,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a program in a container ended; `code` is None where it did not end in time, or there is no docker."""
+    """How a program in a container ended; `code` is None if it did not end in time or docker could not be run."""
 
     code: int | None
     stdout: str = ""
@@ -74,14 +64,14 @@ class Ran:
 
 
 class EngineLook(Protocol):
-    """What can be asked of an engine. No verb raises; all are bounded in time."""
+    """Questions about an engine. No verb raises, and each has a time limit."""
 
     def about(self) -> LookResult:
-        """`docker info`; the client's own part of it even where no engine answers."""
+        """`docker info`; only the client's part of it if no engine answers."""
         ...
 
     def endpoint(self) -> LookResult:
-        """`docker context inspect` of the context in use."""
+        """`docker context inspect` of the current context."""
         ...
 
     def container(self, name: str) -> LookResult:
@@ -89,28 +79,28 @@ class EngineLook(Protocol):
         ...
 
     def image(self, reference: str) -> LookResult:
-        """`docker image inspect`: of a local image; nothing is pulled."""
+        """`docker image inspect` of a local image; nothing is pulled."""
         ...
 
     def registry(self, reference: str) -> LookResult:
-        """`docker manifest inspect`: whether the image's registry has it."""
+        """`docker manifest inspect`: whether the image's registry has the image."""
         ...
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
-        """Run a program in a running container, with `env` added to what its configuration sets."""
+        """Run a program in a running container; `env` is added to the container's environment."""
         ...
 
     def start(self, trial: Trial) -> Ran:
-        """Start a container; the engine removes it when it ends."""
+        """Start a container that the engine removes when it ends."""
         ...
 
     def remove(self, container: str) -> None:
-        """End and remove a container; quiet where there is none."""
+        """Stop and remove a container; does nothing if there is none."""
         ...
 
 
 class DockerLook:
-    """The engine that the docker program speaks to."""
+    """The engine that the docker program selects."""
 
     def about(self) -> LookResult:
         done = _docker(("info", "--format", "{{json .}}"), 3)
@@ -138,14 +128,15 @@ class DockerLook:
         if done.ok:
             return LookResult(_json(done.stdout))
         said = done.stderr.strip()
-        return LookResult({}, "not there" if _NO_MANIFEST.search(said) else "no answer", said)
+        match = first_match(said, "registry")
+        return LookResult({}, "not there" if match and match.row.id == "image-missing" else "no answer", said)
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
         added = tuple(part for key, value in env.items() for part in ("--env", f"{key}={value}"))
         return _ran(_docker(("exec", *added, container, *argv), seconds))
 
     def start(self, trial: Trial) -> Ran:
-        argv = ("run", "--detach", "--rm", "--name", trial.name, "--label", f"{_LABEL}={trial.name}", "--pull", "never")
+        argv = ("run", "--detach", "--rm", "--name", trial.name, "--label", f"{LABEL}={trial.name}", "--pull", "never")
         confined = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
         entrypoint, *arguments = trial.command
         command = ("--entrypoint", entrypoint, trial.image, *arguments)
@@ -161,7 +152,7 @@ def _docker(arguments: tuple[str, ...], seconds: float) -> process.Completed | L
     except process.ProcessError as error:
         if error.reason == "timeout":
             return LookResult({}, "no answer", f"no answer within {seconds:g} s")
-        return LookResult({}, "no client", "there is no docker program" if error.reason == "missing" else str(error))
+        return LookResult({}, "no client", "`docker` is not on PATH" if error.reason == "missing" else str(error))
 
 
 def _inspected(arguments: tuple[str, ...], seconds: float) -> LookResult:
@@ -171,7 +162,8 @@ def _inspected(arguments: tuple[str, ...], seconds: float) -> LookResult:
     if done.ok:
         return LookResult(_json(done.stdout))
     said = done.stderr.strip()
-    return LookResult({}, "no engine" if any(sign in said.lower() for sign in _NO_ENGINE) else "not there", said)
+    match = first_match(said, "engine")
+    return LookResult({}, "no engine" if match and match.row.error == "EngineError" else "not there", said)
 
 
 def _json(text: str) -> Json:

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 from typer.testing import CliRunner, Result
 
-import mlship.engine.docker
+import mlship.engine
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, StepFinished, StepOutput, StepStarted
 from mlship.files import sha256_text
@@ -53,7 +53,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
         StepFinished("1", STEP, 2.0, cached=False),
     )
     found = Engine(built=IMAGE, events=events, digests={TAG: DIGEST, "reg.example/x:1": DIGEST})
-    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    monkeypatch.setattr(mlship.engine, "connect", lambda: found)
     return found
 
 

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 import mlship.build.prepare
-import mlship.engine.docker
+import mlship.engine
 import mlship.lock.compile
 import mlship.lock.resolve
 from mlship.cli.lock import lock
@@ -70,7 +70,7 @@ def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     files = {"trace.json": json.dumps(TRACED).encode()}
     engine = FakeEngine(digests={NAME: DIGEST, f"{NAME}@{DIGEST}": DIGEST}, files=files)
     monkeypatch.setattr(mlship.build.prepare, "check_paths", lambda *_: None)
-    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: engine)
+    monkeypatch.setattr(mlship.engine, "connect", lambda: engine)
     monkeypatch.setattr(mlship.lock.compile, "choose_place", lambda _: place)
     monkeypatch.setattr(mlship.lock.resolve, "choose_place", lambda _: place)
     monkeypatch.setenv("XDG_CACHE_HOME", str(repo / "cache"))

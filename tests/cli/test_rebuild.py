@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import mlship.build.rebuild
-import mlship.engine.docker
+import mlship.engine
 from mlship.build.record import read_metadata
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, Manifest
@@ -34,7 +34,7 @@ class Run(Protocol):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     found = Engine(built=replace(IMAGE, digest=BUILT.digest), manifest=BUILT, digests={"toy:dev": DIGEST})
-    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    monkeypatch.setattr(mlship.engine, "connect", lambda: found)
     yield found
     assert found.running == {}
 

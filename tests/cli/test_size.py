@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 from typer.testing import CliRunner, Result
 
-import mlship.engine.docker
+import mlship.engine
 from mlship.cli.app import app
 from mlship.size.report import SizeReport
 from tests.helpers.fakes import FakeEngine
@@ -26,7 +26,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         images={"app:2": INFO, "app:1": INFO, "cut:1": INFO},
         saved={"app:2": NEWER.saved(), "app:1": IMAGE.saved(), "cut:1": IMAGE.saved()[:5000]},
     )
-    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    monkeypatch.setattr(mlship.engine, "connect", lambda: found)
     return found
 
 

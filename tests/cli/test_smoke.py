@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 from typer.testing import CliRunner, Result
 
-import mlship.engine.docker
+import mlship.engine
 from mlship.cli.app import app
 from mlship.engine.base import ExitState, RunRequest
 from mlship.smoke.spec import LABEL, SmokeSpec
@@ -39,7 +39,7 @@ class Engine(Served):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     found = Engine(images={"app:1": LABELLED, "foreign:1": IMAGE})
-    monkeypatch.setattr(mlship.engine.docker, "DockerEngine", lambda: found)
+    monkeypatch.setattr(mlship.engine, "connect", lambda: found)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     return found
 

@@ -15,13 +15,12 @@ from uuid import uuid4
 
 import pytest
 
-from mlship.engine.base import BuildRequest
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError, MlshipError, TransientError, UsageError
 from tests.helpers.engine_contract import request
 
 
-def fail(engine: DockerEngine, build: BuildRequest) -> MlshipError:
+def fail(engine: Engine, build: BuildRequest) -> MlshipError:
     with pytest.raises(MlshipError) as caught:
         engine.build(build, lambda _: None)
     return caught.value
@@ -30,7 +29,7 @@ def fail(engine: DockerEngine, build: BuildRequest) -> MlshipError:
 @pytest.mark.parametrize(
     ("last", "kind", "why"),
     [
-        ("COPY nothere.py /", BuildError, "nothere.py is not there"),
+        ("COPY nothere.py /", BuildError, "`nothere.py` does not exist"),
         ("RUN sh -c 'kill -9 $$'; exit $?", BuildError, "memory"),
         (
             "RUN --mount=type=tmpfs,target=/t,size=100000 head -c 500000 /dev/zero > /t/x",
@@ -38,24 +37,22 @@ def fail(engine: DockerEngine, build: BuildRequest) -> MlshipError:
             "disk is full",
         ),
         ("RUN no-such-command", BuildError, "exit code 127"),
-        ("RUN --bogus true", MlshipError, "does not read"),
+        ("RUN --bogus true", MlshipError, "cannot parse"),
     ],
 )
-def test_steps(
-    engine: DockerEngine, tiny_base: str, tmp_path: Path, last: str, kind: type[MlshipError], why: str
-) -> None:
+def test_steps(engine: Engine, tiny_base: str, tmp_path: Path, last: str, kind: type[MlshipError], why: str) -> None:
     error = fail(engine, request(tiny_base, tmp_path, last))
     assert type(error) is kind
     assert why in error.message.splitlines()[0]
 
 
-def test_ignored_files_are_not_there(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> None:
+def test_ignored_files_are_not_there(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").touch()
     build = BuildRequest(f"FROM {tiny_base}\nCOPY secret.txt /\n", "secret.txt\n", tmp_path, "linux/amd64")
-    assert "secret.txt is not there" in fail(engine, build).message
+    assert "`secret.txt` does not exist" in fail(engine, build).message
 
 
-def test_unknown_builder(engine: DockerEngine, tmp_path: Path) -> None:
+def test_unknown_builder(engine: Engine, tmp_path: Path) -> None:
     error = fail(engine, BuildRequest("FROM scratch\n", "", tmp_path, "linux/amd64", builder="no-such-builder"))
     assert isinstance(error, UsageError)
     assert "no-such-builder" in error.message
@@ -113,13 +110,13 @@ def registry() -> Iterator[str]:
     ("name", "kinds", "why"),
     [
         ("missing", (BuildError, UsageError), "no such image"),
-        ("busy", (TransientError, TransientError), "busy"),
-        ("broken", (TransientError, TransientError), "busy or broken"),
-        ("forbidden", (BuildError, UsageError), "refuses access"),
+        ("busy", (TransientError, TransientError), "overloaded"),
+        ("broken", (TransientError, TransientError), "overloaded or failing"),
+        ("forbidden", (BuildError, UsageError), "denied access"),
     ],
 )
 def test_registries(
-    engine: DockerEngine,
+    engine: Engine,
     registry: str,
     tmp_path: Path,
     name: str,
@@ -141,7 +138,7 @@ BUILDER = """\
 import sys
 from pathlib import Path
 from mlship.engine.base import BuildRequest, StepOutput
-from mlship.engine.docker import DockerEngine
+from mlship.engine import connect
 
 def watch(event):
     if isinstance(event, StepOutput):
@@ -150,7 +147,7 @@ def watch(event):
 dockerfile = f"FROM {sys.argv[1]}\\nUSER 0\\nRUN echo {sys.argv[2]} && sleep 60\\n"
 request = BuildRequest(dockerfile, "", Path("."), "linux/amd64", secrets={"key": b"canary"})
 try:
-    DockerEngine().build(request, watch)
+    connect().build(request, watch)
 except KeyboardInterrupt:
     sys.exit(130)
 """

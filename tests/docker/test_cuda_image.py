@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.engine.base import BuildRequest
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError
 from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import dockerfile, dockerignore
@@ -77,7 +76,7 @@ Build = Callable[[list[Path], GpuPlan], Image]
 
 
 @pytest.fixture
-def build(engine: DockerEngine, tmp_path: Path) -> Iterator[Build]:
+def build(engine: Engine, tmp_path: Path) -> Iterator[Build]:
     """Builds the toy repository with a lock of these wheels for this GPU plan."""
     repo = toy(tmp_path, mlship_yaml=YAML + "gpu: {}\n")
     tags: list[str] = []
@@ -91,7 +90,7 @@ def build(engine: DockerEngine, tmp_path: Path) -> Iterator[Build]:
     subprocess.run(("docker", "rmi", "--force", *tags), capture_output=True, check=False, timeout=60)
 
 
-def _request(engine: DockerEngine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: str) -> BuildRequest:
+def _request(engine: Engine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: str) -> BuildRequest:
     config = load_config(repo)
     text = "".join(map(pin_line, wheels))
     (repo / "requirements.txt").write_text(text)

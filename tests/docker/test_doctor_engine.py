@@ -17,7 +17,8 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Libc, Nvml
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.run import look
-from mlship.engine.look import DockerLook, Trial
+from mlship.engine import connect_read_only
+from mlship.engine.look import Trial
 from tests.helpers.command import mlship
 from tests.helpers.required import unavailable
 from tests.simgpu.host import LIBRARY_FOLDER, SimHost
@@ -321,7 +322,7 @@ def test_an_image_for_another_processor(tmp_path: Path) -> None:
 
 
 def test_a_forgotten_container_ends_by_itself() -> None:
-    engine = DockerLook()
+    engine = connect_read_only()
     trial = Trial(base(), ("sh", "-c", "sleep 1"))
     try:
         assert engine.start(trial).code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import Engine
 from mlship.errors import EngineError
 from mlship.report.smoke import smoke_text
 from mlship.smoke.gpu_seen import GpuDevice
@@ -84,7 +84,7 @@ CUDNN = (
 
 
 @pytest.fixture(scope="module")
-def image(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("gpu")
     for name, text in {"model.py": MODEL, "server.py": SERVER, "sample.json": '{"x": [1.0]}'}.items():
         (folder / name).write_text(text)
@@ -99,7 +99,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert containers() <= before
 
 
-def on(scenario: Scenario, engine: DockerEngine, image: str, folder: Path, **env: str) -> SmokeReport:
+def on(scenario: Scenario, engine: Engine, image: str, folder: Path, **env: str) -> SmokeReport:
     with SimHost.make(scenario, folder / "host").in_containers():
         return smoke(engine, image, SPEC, quiet, device="gpu", env=env)
 
@@ -113,7 +113,7 @@ def seen(report: SmokeReport, name: str) -> str:
 
 
 def test_a_model_on_a_simulated_gpu_is_proven_and_never_called_a_real_ones(
-    engine: DockerEngine, image: str, tmp_path: Path
+    engine: Engine, image: str, tmp_path: Path
 ) -> None:
     report = on(A100_HOST, engine, image, tmp_path)
     assert failures(report) == []
@@ -127,14 +127,14 @@ def test_a_model_on_a_simulated_gpu_is_proven_and_never_called_a_real_ones(
     assert isinstance(report.gpu_seen[0].nvml.devices[0], GpuDevice)
 
 
-def test_a_fall_back_to_the_cpu_fails(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+def test_a_fall_back_to_the_cpu_fails(engine: Engine, image: str, tmp_path: Path) -> None:
     found = failures(on(T4_HOST, engine, image, tmp_path, FALL_BACK="1"))
     assert [check.id for check in found] == ["gpu.used"]
     assert "libcuda is not mapped" in found[0].seen
 
 
 def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
-    engine: DockerEngine, image: str, tmp_path: Path
+    engine: Engine, image: str, tmp_path: Path
 ) -> None:
     found = failures(on(T4_HOST, engine, image, tmp_path, FALL_BACK=CUDNN))
     assert [check.id for check in found] == ["gpu.used"]
@@ -150,7 +150,7 @@ def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
     ],
 )
 def test_a_faulty_driver_is_called_by_its_code(
-    engine: DockerEngine, image: str, tmp_path: Path, fault: str, check: str, words: str
+    engine: Engine, image: str, tmp_path: Path, fault: str, check: str, words: str
 ) -> None:
     found = failures(on(T4_HOST.but(fault), engine, image, tmp_path))
     assert found[0].id == check
@@ -158,21 +158,21 @@ def test_a_faulty_driver_is_called_by_its_code(
     assert found[0].remedy
 
 
-def test_the_image_on_the_cpu_fails_with_the_cause(engine: DockerEngine, image: str) -> None:
+def test_the_image_on_the_cpu_fails_with_the_cause(engine: Engine, image: str) -> None:
     found = failures(smoke(engine, image, SPEC, quiet, device="cpu"))
     assert [check.id for check in found] == ["model.load"]
     assert "libcuda.so.1: cannot open shared object file" in found[0].seen
     assert "--on gpu" in found[0].remedy
 
 
-def test_what_can_be_proven_on_the_cpu_is_proven_and_no_more(engine: DockerEngine, image: str) -> None:
+def test_what_can_be_proven_on_the_cpu_is_proven_and_no_more(engine: Engine, image: str) -> None:
     report = smoke(engine, image, SPEC, quiet, device="cpu", env={"FALL_BACK": "1"})
     assert report.passed
     assert (report.device, report.simulated) == ("cpu", False)
     assert {check.status for check in report.checks if check.id.startswith("gpu.")} == {"skip"}
 
 
-def test_an_engine_with_neither_way_is_an_engine_error(engine: DockerEngine, image: str) -> None:
+def test_an_engine_with_neither_way_is_an_engine_error(engine: Engine, image: str) -> None:
     with no_gpus(), pytest.raises(EngineError) as caught:
         smoke(engine, image, SPEC, quiet, device="gpu")
     assert "--gpus all: no NVIDIA container toolkit" in caught.value.message

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.engine.base import BuildEvent, BuildRequest, StepOutput
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
 from mlship.lock import compile as compiling
 from mlship.lock.compile import ResolverPlace, Upgrade
 from mlship.lock.indexes import PipSettings
@@ -56,7 +55,7 @@ def configured(repo: Path, python: str, distro: str) -> Config:
 
 
 def test_the_same_bytes_here_and_in_the_image(
-    repo: Path, wheels: Path, engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repo: Path, wheels: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured(repo, "3.11", "bookworm")
     if not (place := compiling.choose_place(config)).local:
@@ -72,7 +71,7 @@ def test_the_same_bytes_here_and_in_the_image(
     assert str(tmp_path).encode() not in here
 
 
-def test_another_python_in_its_own_image(repo: Path, wheels: Path, engine: DockerEngine, tmp_path: Path) -> None:
+def test_another_python_in_its_own_image(repo: Path, wheels: Path, engine: Engine, tmp_path: Path) -> None:
     config = configured(repo, "3.13", "trixie")
     (repo / "requirements.in").write_text(
         "mlshipalpha ; python_version == '3.13'\niniconfig ; python_version < '3.13'\n"
@@ -104,7 +103,7 @@ def installing(base: str, lock: str) -> str:
 
 
 def test_uv_installs_from_private_indexes_with_what_pip_has_here(
-    private: PipSettings, engine: DockerEngine, repo: Path, tmp_path: Path
+    private: PipSettings, engine: Engine, repo: Path, tmp_path: Path
 ) -> None:
     wheels = [next((tmp_path / folder).glob("**/*.whl")) for folder in ("mlshipone", "mlshiptwo", "local")]
     lock = "".join(pin_line(wheel) for wheel in wheels)

@@ -10,8 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlship.cli.app import app
-from mlship.engine.base import BuildRequest
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import BuildRequest, Engine
 from mlship.size.report import SizeReport
 from tests.helpers.layouts import record
 
@@ -29,7 +28,7 @@ USER 1001:1001
 
 
 @pytest.fixture
-def built(engine: DockerEngine, tiny_base: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
+def built(engine: Engine, tiny_base: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two images that differ in their model alone."""
     for path, data in record(SITE, "six", "1.17", {"six.py": b"x = 6\n" * 100}).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +69,7 @@ def test_a_built_image(built: tuple[str, str], tmp_path: Path) -> None:
     assert changes["pulled"] == [len(found.layers)]
 
 
-def test_what_the_engine_counts(built: tuple[str, str], engine: DockerEngine) -> None:
+def test_what_the_engine_counts(built: tuple[str, str], engine: Engine) -> None:
     """Where the engine keeps layers compressed, its own size of the image is ours, but for some JSON."""
     found = SizeReport.from_json(run(built[0], "--json"), built[0])
     info = engine.image(built[0])
@@ -80,7 +79,7 @@ def test_what_the_engine_counts(built: tuple[str, str], engine: DockerEngine) ->
     assert 0 <= info.size - found.totals.compressed < 20_000
 
 
-def test_the_image_by_its_id(built: tuple[str, str], engine: DockerEngine) -> None:
+def test_the_image_by_its_id(built: tuple[str, str], engine: Engine) -> None:
     info = engine.image(built[0])
     assert info is not None
     assert json.loads(run(info.id, "--json"))["layers"] == json.loads(run(built[0], "--json"))["layers"]

@@ -13,8 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from mlship.engine.base import BuildRequest
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import BuildRequest, Engine
 from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import record_golden, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
@@ -42,7 +41,7 @@ SPEC = SmokeSpec(
 
 
 @contextmanager
-def built(engine: DockerEngine, context: Path, dockerfile: str) -> Iterator[str]:
+def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
     """An image of this Dockerfile on the base that mlship uses, under a unique name; removed afterwards."""
     mirror = os.environ.get("MLSHIP_BASE_MIRROR")
     base = f"{mirror}/library/python:3.11-slim-bookworm" if mirror else "python:3.11-slim-bookworm"
@@ -56,7 +55,7 @@ def built(engine: DockerEngine, context: Path, dockerfile: str) -> Iterator[str]
 
 
 @pytest.fixture(scope="module")
-def image(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("faulty")
     for name, text in FILES.items():
         (folder / name).write_text(text)
@@ -82,7 +81,7 @@ def quiet(_: str) -> None:
     pass
 
 
-def run_smoke(engine: DockerEngine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:
+def run_smoke(engine: Engine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:
     return smoke(engine, image, spec, quiet, env={"FAULT": fault})
 
 
@@ -90,7 +89,7 @@ def failures(report: SmokeReport) -> list[Check]:
     return [check for check in report.checks if check.status == "fail"]
 
 
-def test_a_good_image_is_proven(engine: DockerEngine, image: str) -> None:
+def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
     report = run_smoke(engine, image, "")
     assert {check.status for check in report.checks} == {"pass"}, report.checks
     figures = report.figures
@@ -123,7 +122,7 @@ def test_a_good_image_is_proven(engine: DockerEngine, image: str) -> None:
     ],
 )
 def test_a_fault_is_called_by_its_name(
-    engine: DockerEngine, image: str, fault: str, check: str, words: str, remedy: str
+    engine: Engine, image: str, fault: str, check: str, words: str, remedy: str
 ) -> None:
     found = failures(run_smoke(engine, image, fault))
     assert [failed.id for failed in found] == [check]
@@ -131,7 +130,7 @@ def test_a_fault_is_called_by_its_name(
     assert remedy in found[0].remedy
 
 
-def test_a_hang_is_located(engine: DockerEngine, image: str) -> None:
+def test_a_hang_is_located(engine: Engine, image: str) -> None:
     begun = time.monotonic()
     found = failures(run_smoke(engine, image, "load-hangs", replace(SPEC, load_seconds=2)))
     assert [check.id for check in found] == ["model.load"]
@@ -140,59 +139,59 @@ def test_a_hang_is_located(engine: DockerEngine, image: str) -> None:
     assert time.monotonic() - begun < 15
 
 
-def test_a_crash_is_located(engine: DockerEngine, image: str) -> None:
+def test_a_crash_is_located(engine: Engine, image: str) -> None:
     found = failures(run_smoke(engine, image, "load-crashes"))
     assert [check.id for check in found] == ["model.load"]
     assert found[0].seen.startswith("died of SIG")
 
 
-def test_nan_fails_in_the_model_and_over_http(engine: DockerEngine, image: str) -> None:
+def test_nan_fails_in_the_model_and_over_http(engine: Engine, image: str) -> None:
     found = {check.id: check.seen for check in failures(run_smoke(engine, image, "nan"))}
     assert found.keys() == {"model.finite", "model.golden", "serve.predict"}
     assert "nan at scores[0][1]" in found["model.finite"]
 
 
-def test_garbage_on_stdout_changes_nothing(engine: DockerEngine, image: str) -> None:
+def test_garbage_on_stdout_changes_nothing(engine: Engine, image: str) -> None:
     assert run_smoke(engine, image, "prints").passed
 
 
-def test_a_server_that_never_gets_ready(engine: DockerEngine, image: str) -> None:
+def test_a_server_that_never_gets_ready(engine: Engine, image: str) -> None:
     found = failures(run_smoke(engine, image, "server-never-ready", replace(SPEC, startup_seconds=2)))
     assert [check.id for check in found] == ["serve.ready"]
     assert "not ready after 2 s: /health/ready answers 503, /health/live answered 200" in found[0].seen
 
 
-def test_a_server_that_is_dead_while_it_loads_is_a_warning(engine: DockerEngine, image: str) -> None:
+def test_a_server_that_is_dead_while_it_loads_is_a_warning(engine: Engine, image: str) -> None:
     report = run_smoke(engine, image, "server-blocks")
     warned = [check for check in report.checks if check.status == "warn"]
     assert [check.id for check in warned] == ["serve.live"]
     assert report.passed
 
 
-def test_another_answer_than_recorded_and_another_shape(engine: DockerEngine, image: str) -> None:
+def test_another_answer_than_recorded_and_another_shape(engine: Engine, image: str) -> None:
     spec = replace(SPEC, golden="other.json", output_shape=(None, 3))
     found = {check.id: check.seen for check in failures(run_smoke(engine, image, "", spec))}
     assert found.keys() == {"model.golden", "model.shape"}
     assert "scores[0][1]" in found["model.golden"]
 
 
-def test_the_answer_can_be_recorded(engine: DockerEngine, image: str) -> None:
+def test_the_answer_can_be_recorded(engine: Engine, image: str) -> None:
     assert '"scores"' in record_golden(engine, image, replace(SPEC, golden=None), quiet)
 
 
-def test_root_is_refused(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+def test_root_is_refused(engine: Engine, image: str, tmp_path: Path) -> None:
     with built(engine, tmp_path, f"FROM {image}\nUSER 0\n") as tag:
         assert [check.id for check in failures(run_smoke(engine, tag, ""))] == ["image.user"]
 
 
-def test_a_command_that_is_not_there(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+def test_a_command_that_is_not_there(engine: Engine, image: str, tmp_path: Path) -> None:
     with built(engine, tmp_path, f'FROM {image}\nCMD ["uvicorn-that-is-not-there"]\n') as tag:
         found = failures(run_smoke(engine, tag, ""))
     assert [check.id for check in found] == ["serve.ready"]
     assert "serve.command" in found[0].remedy
 
 
-def test_the_dockerfile_that_blogs_recommend_fails(engine: DockerEngine, tmp_path: Path) -> None:
+def test_the_dockerfile_that_blogs_recommend_fails(engine: Engine, tmp_path: Path) -> None:
     """`pip install --user` as root, copied to /root/.local, then USER 1001: /root is 0700."""
     package = tmp_path / "pkg" / "predictor"
     package.mkdir(parents=True)
@@ -240,7 +239,7 @@ CMD ["python", "-m", "http.server"]
 """
 
 
-def test_ctrl_c_leaves_no_container(engine: DockerEngine, image: str, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_container(engine: Engine, image: str, tmp_path: Path) -> None:
     spec = replace(SPEC, load_seconds=60).to_json()
     dockerfile = f"FROM {image}\nENV FAULT=load-hangs\nLABEL {LABEL}='{spec}'\n"
     with built(engine, tmp_path, dockerfile) as tag:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlship.engine.docker import DockerEngine
+from mlship.engine.base import Engine
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.run import smoke
 from mlship.smoke.spec import SmokeSpec
@@ -70,7 +70,7 @@ SPEC = SmokeSpec(
 
 
 @pytest.fixture(scope="module")
-def image(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("gpu")
     for name, text in {"model.py": MODEL, "server.py": SERVER, "sample.json": '{"x": [1.0]}'}.items():
         (folder / name).write_text(text)
@@ -78,11 +78,11 @@ def image(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield tag
 
 
-def run(engine: DockerEngine, image: str, **env: str) -> SmokeReport:
+def run(engine: Engine, image: str, **env: str) -> SmokeReport:
     return smoke(engine, image, SPEC, quiet, device="gpu", env=env)
 
 
-def test_cuda_is_proven(engine: DockerEngine, image: str) -> None:
+def test_cuda_is_proven(engine: Engine, image: str) -> None:
     report = run(engine, image, PRELOAD="1", PROVIDERS="CUDAExecutionProvider,CPUExecutionProvider")
     assert report.passed, report.failure
     assert (report.device, report.simulated) == ("gpu", False)
@@ -99,7 +99,7 @@ def test_cuda_is_proven(engine: DockerEngine, image: str) -> None:
         ({"PROVIDERS": "CUDAExecutionProvider,CPUExecutionProvider"}, "preload_dlls"),
     ],
 )
-def test_a_fall_back_is_found(engine: DockerEngine, image: str, env: dict[str, str], remedy: str) -> None:
+def test_a_fall_back_is_found(engine: Engine, image: str, env: dict[str, str], remedy: str) -> None:
     bad = run(engine, image, **env).failure
     assert bad is not None
     assert bad.id == "gpu.used"

@@ -1,4 +1,4 @@
-"""What every engine does. The same checks run on FakeEngine always and on DockerEngine behind --run-docker."""
+"""What every engine does. The same checks run on FakeEngine, and with --run-docker on the real engine."""
 
 import io
 import tarfile
@@ -83,7 +83,7 @@ def an_unknown_image_is_none_and_cannot_start(engine: Engine, _: str, __: Path) 
 
 def a_gpu_that_there_is_none_of_is_told_and_leaves_no_container(engine: Engine, image: str, _: Path) -> None:
     run = RunRequest(image, command=SLEEP, gpu=True)
-    with pytest.raises(EngineError, match="can give a container no GPU") as caught:
+    with pytest.raises(EngineError, match="cannot give containers a GPU") as caught:
         engine.start(run)
     assert "--gpus all: " in caught.value.message
     assert "nvidia-ctk" in caught.value.hint
@@ -110,7 +110,7 @@ def who_stops_reading_an_image_leaves_nothing_open(engine: Engine, image: str, _
 
 
 def an_unknown_image_cannot_be_saved(engine: Engine, _: str, __: Path) -> None:
-    with pytest.raises(UsageError, match="no image mlship-test-nothing:0"):
+    with pytest.raises(UsageError, match="no image `mlship-test-nothing:0`"):
         next(iter(engine.save("mlship-test-nothing:0")))
 
 

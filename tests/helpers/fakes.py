@@ -16,7 +16,7 @@ from mlship.engine.base import (
     Manifest,
     RunRequest,
 )
-from mlship.engine.gpu import no_gpu
+from mlship.engine.failures import no_gpu
 from mlship.errors import MlshipError, UsageError
 
 
@@ -115,7 +115,7 @@ class FakeEngine:
     def save(self, reference: str) -> Generator[bytes]:
         self.calls.append("save")
         if reference not in self.images:
-            raise UsageError(f"the engine has no image {reference}", hint=f"docker pull {reference}")
+            raise UsageError(f"the engine has no image `{reference}`", hint=f"docker pull {reference}")
         data = self.saved.get(reference, EMPTY_LAYOUT)
         yield from (data[start : start + 1000] for start in range(0, len(data), 1000))
 
@@ -123,7 +123,7 @@ class FakeEngine:
         self.calls.append("start")
         self.requests.append(request)
         if request.image not in self.images:
-            raise UsageError(f"the engine has no image {request.image}", hint=f"docker pull {request.image}")
+            raise UsageError(f"the engine has no image `{request.image}`", hint=f"docker pull {request.image}")
         if request.gpu and not self.gpus:
             raise no_gpu({"--gpus all": 'could not select device driver "" with capabilities: [[gpu]]'})
         script = self.scripts[request.command]

@@ -170,7 +170,7 @@ def test_a_wheel_index_that_does_not_answer_is_named_at_once(repo: Path, shop: S
     elsewhere = config_of(f'python: "{HERE}"\nbase: {{distro: trixie}}\n{gpu}')
     target = lock_target(elsewhere, read_inputs(repo, elsewhere), Fleet((T4,), "hosts/", committed=True))
     engine = cast("Engine", DigestEngine())
-    with pytest.raises(TransientError, match=f"cannot be reached: {address}/cu126/torch/") as caught:
+    with pytest.raises(TransientError, match=f"CUDA version: {address}/cu126/torch/") as caught:
         resolve(repo, elsewhere, lambda: engine, Upgrade(), repo.parent / "cache", target)
     assert "gpu.wheel_index" in caught.value.hint
     assert not [path for path in shop.asked if "torch" in path]

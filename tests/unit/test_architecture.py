@@ -35,6 +35,11 @@ APART = (
     ("smoke", "lock"),
     ("project", "engine"),
     ("doctor", "engine.docker"),
+    ("doctor", "engine.sdk"),
+    ("doctor", "engine.client"),
+    ("cli", "engine.docker"),
+    ("cli", "engine.sdk"),
+    ("cli", "engine.client"),
     ("doctor", "lock"),
     ("doctor", "project"),
     ("doctor", "smoke"),
@@ -51,7 +56,7 @@ APART = (
 )
 DOORS = {
     "typer": ("cli",),
-    "docker": ("engine.docker",),
+    "docker": ("engine.sdk",),
     "pynvml": ("driver.ask",),
     "subprocess": ("process",),
     "socket": ("smoke.inside",),

@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from mlship.doctor.facts.container import Container, Image, Injection
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_absent, known
@@ -15,7 +15,8 @@ from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.within import Seen, within
 from mlship.doctor.versions import numbers
-from mlship.engine.look import DockerLook, EngineLook, Ran, Trial
+from mlship.engine import connect_read_only
+from mlship.engine.look import EngineLook, Ran, Trial
 
 _LIFE = 12  # seconds: a container that is forgotten ends by itself
 _WITHIN_SECONDS = 5.0
@@ -24,7 +25,7 @@ _SPARE_SECONDS = 0.7  # to remove the container, and to say what was seen
 _WAIT = f"import time; time.sleep({_LIFE})"
 _IDLE = (("sh", "-c", f"sleep {_LIFE}"), ("python3", "-c", _WAIT), ("python", "-c", _WAIT))
 _CPU: tuple[str, ...] = ()
-# As mlship.engine.gpu has it: first what asks the host itself, then what is a file and may be of another driver.
+# As in mlship.engine.sdk: first what asks the host itself, then what is a file and may be of another driver.
 _GPUS = (("--gpus", "all"), ("--device", "nvidia.com/gpu=all"))
 _TEGRA = ("--runtime", "nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=all")
 _LACKS = re.compile(
@@ -40,7 +41,7 @@ _FIRST_GPUS_BY_CDI = (29, 2)
 class ContainerProbe:
     """A running container."""
 
-    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "container"
     seconds: float = 7.5
 
@@ -73,7 +74,7 @@ class ContainerProbe:
 class ImageProbe:
     """An image, by a short-lived container of it: with the GPU where the engine can give one."""
 
-    engine: EngineLook = DockerLook()  # noqa: RUF009  it has no state
+    engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "image"
     seconds: float = 7.5
 

@@ -1,7 +1,7 @@
 """Docker, from its client and `docker info`; podman, from `podman info`."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlship.doctor.facts.engine import Docker, Podman
@@ -13,7 +13,8 @@ from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import numbers
-from mlship.engine.look import DockerLook, EngineLook, LookResult
+from mlship.engine import connect_read_only
+from mlship.engine.look import EngineLook, LookResult
 
 _FIRST_CDI = (25,)
 _FIRST_DISCOVERED = (28, 2)
@@ -23,7 +24,7 @@ _FIRST_DISCOVERED = (28, 2)
 class DockerProbe:
     """Docker."""
 
-    engine: EngineLook = DockerLook()  # noqa: RUF009  stateless
+    engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "docker"
     seconds: float = 6.0
 

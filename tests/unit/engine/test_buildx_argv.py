@@ -142,5 +142,5 @@ def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch:
 
 def test_no_docker_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EngineError, match="no docker program"):
+    with pytest.raises(EngineError, match="`docker` is not on PATH"):
         build(PLAIN, lambda _: None)

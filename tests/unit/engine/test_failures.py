@@ -15,7 +15,6 @@ from mlship.engine.failures import (
     FailedBuild,
     build_failure,
     engine_failure,
-    push_failure,
     registry_failure,
     registry_of,
     start_failure,
@@ -103,28 +102,28 @@ HEADER = "src/x.c:3:10: fatal error: openssl/ssl.h: No such file or directory"
 @pytest.mark.parametrize(
     ("printed", "kind", "why", "hint"),
     [
-        pytest.param(UV_HASH, BuildError, "packaging 26.3", "mlship lock --upgrade-package packaging", id="uv-hash"),
-        pytest.param(PIP_HASH, BuildError, "packaging 26.3", "mlship lock --upgrade-package packaging", id="pip-hash"),
-        pytest.param(UV_UNHASHED, BuildError, "no hash for packaging", "mlship lock", id="uv-unhashed"),
-        pytest.param(UV_NO_WHEEL, BuildError, "onlymac 1.0 has no wheel", "requirements.in", id="uv-no-wheel"),
-        pytest.param(UV_NO_SOURCE, BuildError, "iniconfig 2.3.1 is wheels only", "gpu.compile", id="uv-no-source"),
+        pytest.param(UV_HASH, BuildError, "`packaging` 26.3", "--upgrade-package packaging", id="uv-hash"),
+        pytest.param(PIP_HASH, BuildError, "`packaging` 26.3", "--upgrade-package packaging", id="pip-hash"),
+        pytest.param(UV_UNHASHED, BuildError, "no hash for `packaging`", "mlship lock", id="uv-unhashed"),
+        pytest.param(UV_NO_WHEEL, BuildError, "`onlymac` 1.0 has no wheel", "requirements.in", id="uv-no-wheel"),
+        pytest.param(UV_NO_SOURCE, BuildError, "version 2.3.1 has only wheels", "gpu.compile", id="uv-no-source"),
         pytest.param(UV_NO_PACKAGE, BuildError, "nosuchpackage", "pip config list", id="uv-no-package"),
         pytest.param(UV_NO_VERSION, BuildError, "packaging", "mlship lock", id="uv-no-version"),
-        pytest.param(UV_401, BuildError, "refused the credentials", "~/.netrc", id="uv-401"),
-        pytest.param(UV_403, BuildError, "refused the credentials", "~/.netrc", id="uv-403"),
-        pytest.param(UV_429, TransientError, "busy", "try again", id="uv-429"),
-        pytest.param(UV_503, TransientError, "busy or broken", "try again", id="uv-503"),
+        pytest.param(UV_401, BuildError, "rejected the credentials", "~/.netrc", id="uv-401"),
+        pytest.param(UV_403, BuildError, "rejected the credentials", "~/.netrc", id="uv-403"),
+        pytest.param(UV_429, TransientError, "overloaded", "try again", id="uv-429"),
+        pytest.param(UV_503, TransientError, "overloaded or failing", "try again", id="uv-503"),
         pytest.param(UV_DNS, TransientError, "host name", "try again", id="uv-dns"),
-        pytest.param(UV_REFUSED, TransientError, "does not answer", "try again", id="uv-refused"),
+        pytest.param(UV_REFUSED, TransientError, "does not respond", "try again", id="uv-refused"),
         pytest.param(UV_TLS, BuildError, "certificate", "pip config set global.cert", id="uv-tls"),
         pytest.param(UV_FULL, TransientError, "disk is full", "docker buildx prune", id="uv-full"),
-        pytest.param(UV_NO_GCC, BuildError, "no gcc", "system: {build: [gcc", id="uv-no-gcc"),
-        pytest.param(PIP_NO_GCC, BuildError, "no gcc", "system: {build: [gcc", id="pip-no-gcc"),
+        pytest.param(UV_NO_GCC, BuildError, "no `gcc`", "system: {build: [gcc", id="uv-no-gcc"),
+        pytest.param(PIP_NO_GCC, BuildError, "no `gcc`", "system: {build: [gcc", id="pip-no-gcc"),
         pytest.param(PIP_NONE, BuildError, "onlymac", "mlship lock", id="pip-none"),
         pytest.param(PIP_TLS, BuildError, "certificate", "pip config set global.cert", id="pip-tls"),
         pytest.param(APT_NONE, BuildError, "nosuchpackagehere", "system.build", id="apt-none"),
         pytest.param(HEADER, BuildError, "openssl/ssl.h", "apt-file search openssl/ssl.h", id="header"),
-        pytest.param("something new", BuildError, "exit code 1", "mlship dockerfile", id="unknown"),
+        pytest.param("something new", BuildError, "exit code 1", "mlship build -v", id="unknown"),
     ],
 )
 def test_what_an_installing_step_printed(printed: str, kind: type[MlshipError], why: str, hint: str) -> None:
@@ -147,8 +146,8 @@ error: Failed to build `mlshipkernel==1.0`
          ModuleNotFoundError: No module named 'setuptools'"""
     compiling = EXIT_1.replace("install", "install --no-build-isolation --no-binary mlshipkernel")
     error = build_failure(FailedBuild(STEP, tuple(said.splitlines()), compiling))
-    assert "needs the module setuptools" in error.message.splitlines()[0]
-    assert "add the package that has setuptools to requirements.in" in error.hint
+    assert "needs the module `setuptools`" in error.message.splitlines()[0]
+    assert "add the package that provides `setuptools` to requirements.in" in error.hint
     elsewhere = build_failure(FailedBuild(STEP, tuple(said.splitlines()), EXIT_1))
     assert "needs the module" not in elsewhere.message  # its own build environment lacks it: the lock cannot help
 
@@ -161,25 +160,25 @@ def test_what_a_check_of_our_own_printed_is_the_cause_with_its_remedy() -> None:
     assert error.hint == "add {y}"
     without = build_failure(FailedBuild(STEP, ("mlship: the base image has Python 3.9 on glibc",), EXIT_1))
     assert without.message.splitlines()[0] == "the image build failed: the base image has Python 3.9 on glibc"
-    assert "mlship dockerfile" in without.hint
+    assert "mlship build -v" in without.hint
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "why", "hint"),
     [
-        ("failing", BuildError, "exit code 3", "mlship dockerfile"),
+        ("failing", BuildError, "exit code 3", "mlship build -v"),
         ("killed", BuildError, "memory", "memory"),
         ("nospace", TransientError, "disk is full", "docker buildx prune"),
-        ("nosource", BuildError, "nothere.py is not there", "source:"),
-        ("refused", TransientError, "does not answer", "base.mirror"),
-        ("unknownhost", TransientError, "could not be looked up", "base.mirror"),
-        ("hub-unreachable", TransientError, "could not be looked up", "base.mirror"),
+        ("nosource", BuildError, "`nothere.py` does not exist", "`source`"),
+        ("refused", TransientError, "does not respond", "base.mirror"),
+        ("unknownhost", TransientError, "could not be resolved", "base.mirror"),
+        ("hub-unreachable", TransientError, "could not be resolved", "base.mirror"),
         ("registry-missing", BuildError, "no such image", "base.mirror"),
         ("registry-digest", BuildError, "no longer has the locked digest", "mlship lock"),
-        ("registry-busy", TransientError, "busy", "try again"),
-        ("registry-broken", TransientError, "busy or broken", "try again"),
-        ("registry-forbidden", BuildError, "refuses access", "docker login"),
-        ("syntax", MlshipError, "does not read", "report"),
+        ("registry-busy", TransientError, "overloaded", "try again"),
+        ("registry-broken", TransientError, "overloaded or failing", "try again"),
+        ("registry-forbidden", BuildError, "denied access", "docker login"),
+        ("syntax", MlshipError, "cannot parse", "report"),
     ],
 )
 def test_recorded_builds(name: str, kind: type[MlshipError], why: str, hint: str) -> None:
@@ -205,12 +204,12 @@ def recorded(name: str) -> FailedBuild:
         (
             "ERROR: Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?",
             EngineError,
-            "answers",
+            "cannot connect",
         ),
         (
             "ERROR: permission denied while trying to connect to the Docker daemon socket at unix:///x",
             EngineError,
-            "may not",
+            "no permission",
         ),
         ('ERROR: no builder "far" found', UsageError, "far"),
         (
@@ -234,17 +233,21 @@ def test_builds_that_reached_no_step(text: str, kind: type[MlshipError], why: st
     ("text", "kind", "why"),
     [
         ("manifest unknown", UsageError, "no such image"),
-        ("toomanyrequests: You have reached your pull rate limit.", TransientError, "busy"),
-        ("received unexpected HTTP status: 503 Service Unavailable", TransientError, "busy or broken"),
-        ("unauthorized", UsageError, "refuses access"),
-        ("denied", UsageError, "refuses access"),
-        ('Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', TransientError, "answer"),
+        ("toomanyrequests: You have reached your pull rate limit.", TransientError, "overloaded"),
+        ("received unexpected HTTP status: 503 Service Unavailable", TransientError, "overloaded or failing"),
+        ("unauthorized", UsageError, "denied access"),
+        ("denied", UsageError, "denied access"),
+        ('Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused', TransientError, "respond"),
         (
             'Get "https://a.invalid/v2/": dial tcp: lookup a.invalid on 10.0.0.53:53: no such host',
             TransientError,
-            "looked up",
+            "resolved",
         ),
-        ("invalid reference format: repository name (library/Bad Name) must be lowercase", UsageError, "not the name"),
+        (
+            "invalid reference format: repository name (library/Bad Name) must be lowercase",
+            UsageError,
+            "invalid image name",
+        ),
         ("tag does not exist: reg.example/a:1", UsageError, "no such image"),
         ("something new", TransientError, "something new"),
     ],
@@ -260,12 +263,12 @@ def test_registries(text: str, kind: type[MlshipError], why: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "why"),
     [
-        ("[Errno 2] No such file or directory: '/x.sock'", EngineError, "no Docker Engine answers"),
-        ("[Errno 13] Permission denied: '/var/run/docker.sock'", EngineError, "may not talk"),
+        ("[Errno 2] No such file or directory: '/x.sock'", EngineError, "cannot connect to a Docker Engine"),
+        ("[Errno 13] Permission denied: '/var/run/docker.sock'", EngineError, "no permission"),
         (
             "Error while fetching server API version: ('Connection aborted.', ConnectionRefusedError(111, 'refused'))",
             EngineError,
-            "no Docker Engine answers",
+            "cannot connect to a Docker Engine",
         ),
         (
             "UnixHTTPConnectionPool(host='localhost', port=None): Read timed out. (read timeout=60)",
@@ -276,7 +279,7 @@ def test_registries(text: str, kind: type[MlshipError], why: str) -> None:
         (
             "rpc error: code = Unknown desc = write /a/tmp/mlship-build-il_8thyt/image.tar: no space left on device",
             TransientError,
-            "/a/tmp has no room for the image",
+            "no space in `/a/tmp` for the image",
         ),
         ("something new", EngineError, "something new"),
     ],
@@ -325,9 +328,9 @@ def test_any_text_gets_an_error_with_a_remedy(step: str, output: list[str], erro
 def test_a_push_that_fails_is_no_matter_of_the_base_mirror() -> None:
     text = 'failed to do request: Head "https://reg.example/v2/": dial tcp 10.0.0.1:443: connect: connection refused'
     assert "base.mirror" in registry_failure("reg.example/a:1", text).hint
-    error = push_failure("reg.example/a:1", text)
+    error = registry_failure("reg.example/a:1", text, pushed=True)
     assert isinstance(error, TransientError)
-    assert "reg.example is the registry that --tag should name" in error.hint
+    assert "reg.example is the registry that `--tag` should name" in error.hint
 
 
 def test_a_step_that_printed_nothing_is_explained_by_buildkit() -> None:
@@ -343,4 +346,4 @@ def test_an_image_that_goes_while_another_is_unpacked_is_no_fault_of_the_build()
     )
     error = build_failure(FailedBuild("exporting to image", (), said))
     assert isinstance(error, TransientError)
-    assert "somebody removed an image" in error.message
+    assert "was removed while this one was unpacked" in error.message

@@ -7,7 +7,8 @@ shortened.
 
 import pytest
 
-from mlship.engine.gpu import WAYS, gpu_failure, lacks, no_gpu
+from mlship.engine.failures import gpu_failure, no_gpu, unsupported_gpu_method
+from mlship.engine.sdk import GPU_METHODS
 from mlship.errors import EngineError
 
 NO_GPUS = 'could not select device driver "" with capabilities: [[gpu]]'
@@ -27,15 +28,18 @@ NOT_BY_GPUS = OCI.replace("legacy", "csv") + (
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (NO_GPUS, "no NVIDIA container toolkit"),
-        ('could not select device driver "nvidia" with capabilities: [[gpu]]', "no NVIDIA container toolkit"),
-        (CDI_OFF, "CDI is off"),
+        (NO_GPUS, "NVIDIA Container Toolkit is not set up"),
+        (
+            'could not select device driver "nvidia" with capabilities: [[gpu]]',
+            "NVIDIA Container Toolkit is not set up",
+        ),
+        (CDI_OFF, "CDI is disabled"),
         (NO_CDI_SPEC, "no CDI specification"),
-        (NOT_BY_GPUS, "another way than --gpus"),
+        (NOT_BY_GPUS, "not configured for `--gpus`"),
     ],
 )
 def test_an_engine_that_does_not_know_a_way(text: str, why: str) -> None:
-    assert why in (lacks(text) or "")
+    assert why in (unsupported_gpu_method(text) or "")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_an_engine_that_does_not_know_a_way(text: str, why: str) -> None:
         ),
         (
             OCI + "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown",
-            "has no NVIDIA driver that works: nvml error: driver not loaded",
+            "has no working NVIDIA driver: nvml error: driver not loaded",
             "modprobe nvidia",
         ),
         (
@@ -83,8 +87,8 @@ def test_an_engine_that_does_not_know_a_way(text: str, why: str) -> None:
         ),
         (
             'exec: "nvidia-container-runtime-hook": executable file not found in $PATH',
-            "nvidia-container-runtime-hook is not there",
-            "container toolkit",
+            "`nvidia-container-runtime-hook` is missing",
+            "Container Toolkit",
         ),
         (
             'CDI device injection failed: failed to stat CDI host device "/dev/nvidia0": no such file or directory',
@@ -99,7 +103,7 @@ def test_an_engine_that_does_not_know_a_way(text: str, why: str) -> None:
     ],
 )
 def test_the_toolkits_own_errors_keep_their_words(text: str, why: str, hint: str) -> None:
-    assert lacks(text) is None
+    assert unsupported_gpu_method(text) is None
     known = gpu_failure(text)
     assert isinstance(known, EngineError)
     assert why in known.message
@@ -108,7 +112,7 @@ def test_the_toolkits_own_errors_keep_their_words(text: str, why: str, hint: str
 
 def test_what_is_no_matter_of_gpus() -> None:
     text = 'exec: "uvicorn": executable file not found in $PATH'
-    assert lacks(text) is None
+    assert unsupported_gpu_method(text) is None
     assert gpu_failure(text) is None
 
 
@@ -116,9 +120,9 @@ def test_an_engine_with_neither_way_gives_both_reasons_and_what_to_do() -> None:
     error = no_gpu({"--gpus all": NO_GPUS, "CDI": NO_CDI_SPEC})
     assert error.exit_code == 5
     assert error.message.splitlines() == [
-        "this Docker Engine can give a container no GPU",
-        f"  --gpus all: no NVIDIA container toolkit is set up for this engine ({NO_GPUS})",
-        f"  CDI: no CDI specification on the engine's host names its GPUs ({NO_CDI_SPEC})",
+        "this Docker Engine cannot give containers a GPU",
+        f"  --gpus all: the NVIDIA Container Toolkit is not set up for this engine ({NO_GPUS})",
+        f"  CDI: no CDI specification on the engine's host describes its GPUs ({NO_CDI_SPEC})",
     ]
     for command in ("nvidia-ctk runtime configure", "nvidia-ctk cdi generate", "--smoke cpu", "--on cpu"):
         assert command in error.hint
@@ -127,4 +131,4 @@ def test_an_engine_with_neither_way_gives_both_reasons_and_what_to_do() -> None:
 
 
 def test_the_host_itself_is_asked_before_a_file_of_it() -> None:
-    assert [way.name for way in WAYS] == ["--gpus all", "CDI"]
+    assert [way.name for way in GPU_METHODS] == ["--gpus all", "CDI"]

@@ -53,24 +53,24 @@ FULL = "OSError: [Errno 28] No space left on device\n"
 @pytest.mark.parametrize(
     ("output", "kind", "said", "hint"),
     [
-        (CONFLICT, UsageError, "fastapi 0.115.0 depends on starlette<0.39.0 and >=0.37.2", "loosen"),
-        (NOWHERE, UsageError, "no index has nosuch for Python 3.11 on linux/amd64", "requirements.in"),
-        (OTHER_PYTHON, UsageError, "there is 2.4.5, 2.4.6 (there are versions for other Pythons)", "python"),
+        (CONFLICT, UsageError, "fastapi 0.115.0 depends on starlette<0.39.0 and >=0.37.2", "relax"),
+        (NOWHERE, UsageError, "no package index has `nosuch` for Python 3.11 on linux/amd64", "requirements.in"),
+        (OTHER_PYTHON, UsageError, "available: 2.4.5, 2.4.6 (other versions need another Python)", "python"),
         (UNREACHABLE + NOWHERE, TransientError, "[Errno 111] Connection refused", "network"),
         (
             UNREACHABLE + WHEEL_INDEX,
             TransientError,
-            "of the chosen CUDA cannot be reached: https://***@host",
+            "of the selected CUDA version: https://***@host",
             "gpu.wheel_",
         ),
         (CERTIFICATE + NOWHERE, UsageError, "certificate is not trusted", "global.cert"),
         (REFUSED + NOWHERE, UsageError, "401 Error", "netrc"),
         (INVALID, UsageError, "'!!bad' (from line 1 of requirements.in)", "requirements.in"),
         (SOURCE, UsageError, "command 'gcc' failed", "wheels"),
-        (PKG_CONFIG, UsageError, "does not build:\n- Exception: Can not find valid pkg-config name.", "wheels"),
-        (FULL, TransientError, "disk is full", "make room"),
+        (PKG_CONFIG, UsageError, "from source failed:\n- Exception: Can not find valid pkg-config name.", "wheels"),
+        (FULL, TransientError, "disk is full", "free disk space"),
         ("what\nis this https://u:hunter2@h\n", UsageError, "is this https://***@h", "requirements.in"),
-        ("", UsageError, "said nothing", "requirements.in"),
+        ("", UsageError, "printed nothing", "requirements.in"),
     ],
 )
 def test_explains(output: str, kind: type[MlshipError], said: str, hint: str) -> None:

@@ -127,7 +127,7 @@ def test_another_python_is_resolved_in_the_image(repo: Path) -> None:
 
 
 def test_pips_reason_comes_out_of_the_image(repo: Path) -> None:
-    with pytest.raises(UsageError, match="no index has x for Python"):
+    with pytest.raises(UsageError, match="no package index has `x` for Python"):
         run(repo, DigestEngine(), python=OTHER)
     assert not (repo / "requirements.txt").exists()
     assert not (repo / "mlship.lock").exists()

@@ -91,7 +91,7 @@ def test_without_one_no_gpu_is_asked_for() -> None:
 def test_an_engine_without_a_gpu_is_no_failed_check() -> None:
     found = on_gpu()
     found.gpus = False
-    with pytest.raises(EngineError, match="can give a container no GPU"):
+    with pytest.raises(EngineError, match="cannot give containers a GPU"):
         smoke(found, "app:1", QUICK, quiet, device="gpu")
     assert found.running == {}
 

@@ -1,0 +1,104 @@
+"""The docker program: quicker to start than the SDK is to import, and the only client of BuildKit."""
+
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import NotRequired, TypedDict
+
+from mlship import process
+from mlship.engine.base import Disk, ImageInfo
+from mlship.engine.failures import engine_failure, no_docker
+from mlship.errors import EngineError
+from mlship.known_texts import phrase
+
+OLDEST_BUILDX = (0, 13)  # the first with --progress=rawjson
+
+
+class _Config(TypedDict, total=False):
+    """The part of an image's configuration that is read; the engine writes null for empty values."""
+
+    User: str | None
+    WorkingDir: str | None
+    Entrypoint: list[str] | None
+    Cmd: list[str] | None
+    Labels: dict[str, str] | None
+    Env: list[str] | None
+
+
+class _Inspected(TypedDict):
+    """The part of `docker image inspect` that is read."""
+
+    Id: str
+    Size: int
+    Os: str
+    Architecture: str
+    Variant: NotRequired[str]
+    RepoDigests: NotRequired[list[str] | None]
+    Config: _Config | None
+
+
+def image(reference: str) -> ImageInfo | None:
+    """A local image; None if there is none of that name."""
+    done = _docker("image", "inspect", reference)
+    if done.ok:
+        return _image_info(json.loads(done.stdout)[0])
+    if "no such image" in done.stderr.lower():
+        return None
+    raise engine_failure(done.stderr)
+
+
+def disk() -> Disk | None:
+    """The engine's disk; None if it is on another machine or unknown."""
+    with ThreadPoolExecutor(1) as thread:
+        endpoint = thread.submit(_answer, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+        system, _, folder = _answer("info", "--format", "{{.OperatingSystem}}|{{.DockerRootDir}}").partition("|")
+    local = endpoint.result().startswith("unix://") and system != "Docker Desktop"  # it has a disk of its own
+    with suppress(OSError):
+        return Disk(folder, shutil.disk_usage(folder).free) if local and folder else None
+    return None
+
+
+def buildx_version() -> str:
+    """The version of buildx, such as 0.13.1.
+
+    Raises:
+        EngineError: there is no docker program, it has no buildx, or buildx is too old.
+    """
+    done = _docker("buildx", "version")
+    found = re.search(r"buildx v?((\d+)\.(\d+)\S*)", done.stdout)  # Podman's docker prints "buildah 1.33"
+    if not done.ok or not found:
+        raise EngineError("the docker program has no buildx", hint=phrase("install_buildx"))
+    if (int(found[2]), int(found[3])) < OLDEST_BUILDX:
+        raise EngineError(f"buildx {found[1]} is too old", hint=phrase("install_buildx"))
+    return found[1]
+
+
+def _docker(*arguments: str) -> process.Completed:
+    try:
+        return process.run(("docker", *arguments), process.Options(timeout=60))
+    except process.ProcessError as error:
+        raise no_docker() from error
+
+
+def _answer(*arguments: str) -> str:
+    """What the program prints; empty if it fails."""
+    done = _docker(*arguments)
+    return done.stdout.strip() if done.ok else ""
+
+
+def _image_info(found: _Inspected) -> ImageInfo:
+    config = found.get("Config") or {}
+    return ImageInfo(
+        id=found["Id"],
+        size=found["Size"],
+        platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
+        user=config.get("User") or "",
+        working_dir=config.get("WorkingDir") or "/",
+        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        labels=config.get("Labels") or {},
+        env=dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry),
+        # containerd's image store identifies an image by its manifest, the older store by its configuration.
+        digest=found["Id"] if any(d.endswith(f"@{found['Id']}") for d in found.get("RepoDigests") or ()) else None,
+    )

@@ -1,0 +1,301 @@
+"""The Docker SDK: containers, pushes and registries. What it raises leaves as errors of mlship."""
+
+import errno
+import os
+import re
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlship.engine.base import LABEL, ExitState, RunRequest
+from mlship.engine.failures import (
+    engine_failure,
+    gpu_failure,
+    no_gpu,
+    registry_failure,
+    start_failure,
+    unsupported_gpu_method,
+)
+from mlship.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.context import Context
+    from docker.models.containers import Container
+    from docker.tls import TLSConfig
+    from docker.types import DeviceRequest
+
+_TMPFS = {"/tmp": "rw,nosuid,nodev,noexec,size=512m,mode=1777"}  # noqa: S108  a mount point in the container
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
+
+
+@dataclass(frozen=True)
+class GpuMethod:
+    """One way to ask an engine for all its GPUs.
+
+    Attributes:
+        name: as Docker's users know it; the rest is the device request of the engine's API.
+    """
+
+    name: str
+    driver: str = ""
+    count: int = 0
+    ids: tuple[str, ...] = ()
+    capabilities: tuple[tuple[str, ...], ...] = ()
+
+
+# `--gpus` comes first because it asks the host itself: it finds the driver that runs now, and NVIDIA's hook refuses an
+# image whose NVIDIA_REQUIRE_CUDA the host cannot meet. A CDI specification is a file: it may describe an old driver,
+# and it checks nothing. Engine 29.2 and newer turn `--gpus` into CDI. Engines list neither, so each is tried; an engine
+# that supports only CDI refuses `--gpus` at once.
+GPU_METHODS = (
+    GpuMethod("--gpus all", count=-1, capabilities=(("gpu",),)),
+    GpuMethod("CDI", driver="cdi", ids=("nvidia.com/gpu=all",)),
+)
+
+
+def resolve(reference: str) -> str:
+    """Digest of an image in its registry; of the index if the image has several platforms."""
+    from docker.errors import APIError
+
+    with connected() as client:
+        try:
+            digest = client.images.get_registry_data(reference).id
+        except APIError as error:
+            raise registry_failure(reference, _explanation(error)) from error
+    return str(digest)
+
+
+def push(reference: str) -> str:
+    """Push a local image; returns its digest in the registry."""
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(reference)
+    digest = ""
+    with connected() as client:
+        for event in client.images.push(repository, tag=tag or "latest", stream=True, decode=True):
+            if "error" in event:
+                raise registry_failure(reference, event["error"], pushed=True)
+            # With the containerd image store there is no "aux", only the status line.
+            found = re.search(r"digest: (sha256:[0-9a-f]{64})", event.get("status") or "")
+            digest = found[1] if found else (event.get("aux") or {}).get("Digest", digest)
+    if not digest:
+        raise registry_failure(reference, "the registry confirmed no digest", pushed=True)
+    return digest
+
+
+def save(reference: str) -> Generator[bytes]:
+    """A local image as one tar, streamed."""
+    from docker.errors import APIError
+
+    with connected() as client:
+        # The older image store writes gigabytes to disk before it answers.
+        client.api.timeout = None  # type: ignore[assignment]
+        try:
+            yield from client.api.get_image(reference)
+        except APIError as error:
+            text = _explanation(error)
+            raise start_failure(reference, text) or engine_failure(text) from error
+
+
+def start(request: RunRequest) -> str:
+    """Start a container and return its id."""
+    # In a thread, so that Ctrl-C waits for the engine's answer: a container that is still being created would not be
+    # found, and so not removed.
+    with connected() as client, ThreadPoolExecutor(1) as thread:
+        thread.submit(bool).result()  # the pool does not wait if it is interrupted while its thread starts
+        return thread.submit(_start, client, request).result()
+
+
+def container_output(container: str) -> Iterator[str]:
+    """Lines of the container's stdout as they come, until it ends."""
+    with connected() as client:
+        chunks = client.containers.get(container).logs(stdout=True, stderr=False, stream=True, follow=True)
+        try:
+            yield from _lines(chunks)
+        finally:
+            chunks.close()
+            vars(chunks)["_response"].close()  # the SDK does not, which leaves half of the socket open
+
+
+def container_errors(container: str) -> str:
+    """What the container has written to stderr so far."""
+    with connected() as client:
+        data = client.containers.get(container).logs(stdout=False, stderr=True)
+    return data.decode(errors="replace")
+
+
+def wait(container: str, seconds: float) -> ExitState | None:
+    """How the container ended; None if it still runs after `seconds`."""
+    with connected() as client:
+        found = client.containers.get(container)
+        with suppress(OSError):  # requests has several time-out errors; the container's state decides
+            found.wait(timeout=max(seconds, 0.01))
+        found.reload()
+    state = found.attrs["State"]
+    return None if state["Running"] else ExitState(code=state["ExitCode"], out_of_memory=state["OOMKilled"])
+
+
+def send_signal(container: str, name: str) -> None:
+    """Send a signal to the container's first process; does nothing if it has ended."""
+    with connected() as client, _ignoring_gone():
+        client.containers.get(container).kill(signal=name)
+
+
+def remove(container: str) -> None:
+    """Stop and remove the container; does nothing if it is gone."""
+    with connected() as client, _ignoring_gone():
+        client.containers.get(container).remove(force=True, v=True)
+
+
+@contextmanager
+def connected() -> Iterator["DockerClient"]:
+    """A client, closed afterwards."""
+    from docker.errors import APIError, DockerException
+
+    try:
+        with closing(_found_client()) as client:
+            yield client
+    except APIError as error:
+        raise engine_failure(_explanation(error)) from error
+    except (DockerException, OSError) as error:  # errors of requests are OSErrors
+        raise engine_failure(str(error)) from error
+
+
+@contextmanager
+def _ignoring_gone() -> Iterator[None]:
+    from docker.errors import APIError
+
+    try:
+        yield
+    except APIError as error:
+        if error.status_code not in {404, 409}:  # gone; not running, or being removed
+            raise
+
+
+def _found_client() -> "DockerClient":
+    try:
+        return _client()
+    except ValueError as error:  # an invalid port, an answer that is not JSON
+        raise EngineError(
+            f"cannot use this Docker Engine: {error}",
+            hint="check `docker context ls` and DOCKER_HOST until `docker version` succeeds",
+        ) from error
+
+
+def _client() -> "DockerClient":
+    """Selects the engine as the docker program does: DOCKER_HOST, then DOCKER_CONTEXT, then the configured context."""
+    import docker
+
+    if host := os.environ.get("DOCKER_HOST"):
+        _check_host(host)
+        return docker.from_env()
+    context = _context()
+    host = (context.Host if context else None) or _DEFAULT_HOST
+    _check_host(host)
+    return docker.DockerClient(base_url=host, tls=(_tls(context) if context else None) or False)
+
+
+def _context() -> "Context | None":
+    """The selected docker context; None for the default one."""
+    from docker.context import ContextAPI
+
+    name = os.environ.get("DOCKER_CONTEXT")
+    if name == "default":
+        return None
+    context: Context | None = ContextAPI.get_context(name)
+    if context is None:
+        raise EngineError(f"there is no docker context `{name or ''}`", hint="run `docker context ls` to list them")
+    return None if context.name == "default" else context
+
+
+def _tls(context: "Context") -> "TLSConfig | None":
+    return context.TLSConfig  # None for a socket, although the stubs exclude it
+
+
+def _check_host(host: str) -> None:
+    """Refuse what cannot work before the SDK tries: it leaves the socket of a failed attempt open."""
+    if host.startswith("ssh://"):
+        raise EngineError(
+            f"unsupported engine address `{host}`: mlship connects to sockets and TCP only",
+            hint=f"forward its socket: `ssh -fNL /tmp/docker.sock:/var/run/docker.sock {host.removeprefix('ssh://')}`, "
+            "then `export DOCKER_HOST=unix:///tmp/docker.sock`",
+        )
+    if host.startswith("unix://"):
+        path = Path(host.removeprefix("unix://"))
+        path.stat()
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def _start(client: "DockerClient", request: RunRequest) -> str:
+    """Start, with GPUs by the first method that this engine supports."""
+    from docker.errors import APIError
+
+    refused: dict[str, str] = {}
+    for method in GPU_METHODS if request.gpu else (None,):
+        container = None
+        try:
+            container = _create(client, request, method)
+            container.start()
+        except APIError as error:
+            if container is not None:
+                container.remove(force=True, v=True)
+            text = _explanation(error)
+            if method is None or not unsupported_gpu_method(text):
+                gpu = gpu_failure(text) if request.gpu else None
+                raise gpu or start_failure(request.image, text) or engine_failure(text) from error
+            refused[method.name] = text
+        else:
+            return str(container.id)
+    raise no_gpu(refused)
+
+
+def _create(client: "DockerClient", request: RunRequest, method: GpuMethod | None) -> "Container":
+    from docker.types import LogConfig
+
+    return client.containers.create(
+        request.image,
+        name=request.name,
+        entrypoint=list(request.command) if request.command else None,
+        environment=dict(request.env),
+        labels={LABEL: request.name},
+        network_mode=request.network,
+        mem_limit=request.memory,
+        memswap_limit=request.memory,
+        read_only=True,
+        tmpfs=_TMPFS,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        pids_limit=_MOST_PROCESSES,
+        device_requests=[_device_request(method)] if method else None,
+        # Not every default log driver can be read back.
+        log_config=LogConfig(type=LogConfig.types.JSON),
+    )
+
+
+def _device_request(method: GpuMethod) -> "DeviceRequest":
+    from docker.types import DeviceRequest
+
+    capabilities = [list(group) for group in method.capabilities]
+    return DeviceRequest(
+        driver=method.driver, count=method.count, device_ids=list(method.ids), capabilities=capabilities
+    )
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _explanation(error: Exception) -> str:
+    """The engine's own message, without the SDK's prefix."""
+    return str(getattr(error, "explanation", None) or error)
