@@ -1,193 +1,144 @@
-"""What `mlship.driver.ask` tells, line by line, as one value. Pure."""
+"""What `mlship.driver.ask` reports, line by line, as one value. Pure."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-NvmlEnding: TypeAlias = Literal["ok", "timeout", "crashed", "missing"]
-
-INIT = "nvmlInitWithFlags"
-HANDLE = "nvmlDeviceGetHandleByIndex_v2"
-CUDA = "nvmlSystemGetCudaDriverVersion_v2"
-_NVML, _LIBCUDA = "libnvidia-ml.so.1", "libcuda.so.1"
+NVML, LIBCUDA = "libnvidia-ml.so.1", "libcuda.so.1"
+NVML_INIT = "nvmlInitWithFlags"
+DEVICE_COUNT = "nvmlDeviceGetCount_v2"
+DEVICE_HANDLE = "nvmlDeviceGetHandleByIndex_v2"
+NVML_CUDA_VERSION = "nvmlSystemGetCudaDriverVersion_v2"
 
 
 @dataclass(frozen=True)
-class Call:
-    """One answered call of NVML.
+class DriverCall:
+    """One answered call.
 
     Attributes:
-        device: index of the GPU it was about; None where it was about none.
-        code: NVML's own; 0 is success.
-        error: NVML's name of the code; empty for success and for codes without one.
+        device: index of the GPU; None for a call about no GPU.
+        code: of the library; 0 is success.
+        value: None if the call failed.
     """
 
     name: str
     device: int | None
     code: int
-    error: str = ""
+    value: str | tuple[int, ...] | None = None
+    event: Literal["answer"] = "answer"
 
 
 @dataclass(frozen=True)
-class NvmlGpu:
-    """One GPU as NVML describes it; None where that call failed, and the code is among the answer's calls.
+class LoadedLibrary:
+    """One library that the program loaded, or could not load: then `error` is the loader's message.
 
     Attributes:
-        capability: compute capability, such as "8.0".
-        memory: bytes.
-        uuid: names this very GPU, so it is kept out of what gets committed.
-        mig: Multi-Instance GPU is on.
-        brand: NVML's number.
-        architecture: NVML's number.
+        path: the file, links followed.
+        mounted: a mount put the file there.
+        simulated: the library itself says that it is a simulation.
+        version: of the driver, if the library contains it and its file name does not.
     """
 
-    index: int
-    name: str | None
-    capability: str | None
-    memory: int | None
-    uuid: str | None
-    mig: bool | None
-    brand: int | None
-    architecture: int | None
-
-
-@dataclass(frozen=True)
-class NvmlAnswer:
-    """What NVML says of this host.
-
-    Attributes:
-        ended: "missing" is a library that cannot be loaded; "ok" that all was asked, whatever the codes are.
-        at: the call that hung or crashed.
-        signal: that ended the process, such as SIGABRT.
-        detail: the loader's words where it is missing, the last words on stderr where it crashed.
-        driver: as NVML prints it, such as 550.54.15.
-        nvml: version of the library.
-        cuda: what the driver's CUDA library says it can, such as 12040.
-        library: file that libnvidia-ml.so.1 is.
-        libcuda: file that libcuda.so.1 is; None where there is none.
-        simulated: a library that answered says that it is a simulation.
-    """
-
-    ended: NvmlEnding
-    at: str | None = None
-    signal: str | None = None
-    detail: str = ""
-    driver: str | None = None
-    nvml: str | None = None
-    cuda: int | None = None
-    devices: tuple[NvmlGpu, ...] = ()
-    calls: tuple[Call, ...] = ()
-    library: str | None = None
-    libcuda: str | None = None
+    name: str
+    path: str | None
+    mounted: bool | None = None
     simulated: bool = False
-
-    def call(self, name: str, device: int | None = None) -> Call | None:
-        """What a call was answered; None where it was not made or not answered."""
-        return next((call for call in self.calls if (call.name, call.device) == (name, device)), None)
+    version: str | None = None
+    error: str = ""
+    event: Literal["library"] = "library"
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Pending:
     name: str
     device: int | None
     event: Literal["call"] = "call"
 
 
 @dataclass(frozen=True)
-class _Answered:
-    name: str
-    device: int | None
-    code: int
-    error: str = ""
-    value: str | int | bool | None = None
-    event: Literal["answer"] = "answer"
+class _Last:
+    event: Literal["refused", "done"]
 
 
 @dataclass(frozen=True)
-class _Library:
-    name: str
-    path: str | None
-    simulated: bool
-    error: str
-    event: Literal["library"] = "library"
+class DriverAnswer:
+    """Everything that the program reported, and how it ended.
 
+    Attributes:
+        pending: name and device of the call during which the program hung or crashed.
+        timed_out: the program did not end in time.
+        crashed: the signal that ended the program, or its exit code; empty if it ended well.
+        silent: the program reported nothing at all.
+        refused: the library is no simulation, and only a simulation was to be called.
+        stderr: last line of the program's stderr.
+    """
 
-@dataclass(frozen=True)
-class _Done:
-    event: Literal["done"] = "done"
+    calls: tuple[DriverCall, ...] = ()
+    libraries: Mapping[str, LoadedLibrary] = field(default_factory=dict)
+    pending: tuple[str, int | None] | None = None
+    timed_out: bool = False
+    crashed: str = ""
+    silent: bool = False
+    refused: bool = False
+    stderr: str = ""
 
+    def call(self, name: str, device: int | None = None) -> DriverCall | None:
+        """One call; None if it was not made or not answered."""
+        return next((call for call in self.calls if (call.name, call.device) == (name, device)), None)
 
-_Event: TypeAlias = _Asked | _Answered | _Library | _Done
+    def code(self, name: str, device: int | None = None) -> int | None:
+        found = self.call(name, device)
+        return None if found is None else found.code
+
+    def text(self, name: str, device: int | None = None) -> str | None:
+        found = self.call(name, device)
+        return found.value if found is not None and isinstance(found.value, str) else None
+
+    def number(self, name: str, device: int | None = None, place: int = 0) -> int | None:
+        """One of the numbers that a call gave."""
+        found = self.numbers(name, device)
+        return found[place] if len(found) > place else None
+
+    def numbers(self, name: str, device: int | None = None) -> tuple[int, ...]:
+        found = self.call(name, device)
+        return found.value if found is not None and isinstance(found.value, tuple) else ()
+
+    @property
+    def simulated(self) -> bool:
+        return any(library.simulated for library in self.libraries.values())
+
+    @property
+    def pending_call(self) -> str:
+        """Where the program hung or crashed: "nvmlDeviceGetName of GPU 1"; empty if that is unknown."""
+        name, device = self.pending or ("", None)
+        return name if device is None else f"{name} of GPU {device}"
 
 
 def read_answer(
-    lines: Iterable[str], *, timed_out: bool = False, signal: str | None = None, code: int = 0, stderr: str = ""
-) -> NvmlAnswer:
-    """The answer of a process that told `lines` and then ended so.
+    lines: Iterable[str], *, timed_out: bool = False, signal: str | None = None, code: int | None = 0, stderr: str = ""
+) -> DriverAnswer:
+    """The answer of a program that printed `lines`.
 
     Args:
-        signal: name of the one that ended it, None for none.
-        code: its exit code.
+        signal: name of the signal that ended the program.
+        code: exit code of the program; None if it did not end.
     """
     events = [event for line in lines if (event := _parse(line)) is not None]
-    answered = [event for event in events if isinstance(event, _Answered)]
-    libraries = {event.name: event for event in events if isinstance(event, _Library)}
-    nvml, libcuda = libraries.get(_NVML), libraries.get(_LIBCUDA)
-    missing = nvml is not None and nvml.path is None and bool(nvml.error)
-    ended: NvmlEnding = "timeout" if timed_out else "crashed" if signal or code else "missing" if missing else "ok"
-    return NvmlAnswer(
-        ended=ended,
-        at=_pending(events) if ended in {"timeout", "crashed"} else None,
-        signal=signal,
-        detail=nvml.error if nvml and missing else _last_line(stderr) if ended == "crashed" else "",
-        driver=_text(_value(answered, "nvmlSystemGetDriverVersion")),
-        nvml=_text(_value(answered, "nvmlSystemGetNVMLVersion")),
-        cuda=_number(_value(answered, CUDA)),
-        devices=tuple(_device(answered, index) for index in range(_number(_value(answered, _COUNT)) or 0)),
-        calls=tuple(Call(event.name, event.device, event.code, event.error) for event in answered),
-        library=nvml.path if nvml else None,
-        libcuda=libcuda.path if libcuda else None,
-        simulated=any(library.simulated for library in libraries.values()),
-    )
-
-
-_COUNT = "nvmlDeviceGetCount_v2"
-
-
-def _device(answered: list[_Answered], index: int) -> NvmlGpu:
-    mig = _value(answered, "nvmlDeviceGetMigMode", index)
-    return NvmlGpu(
-        index=index,
-        name=_text(_value(answered, "nvmlDeviceGetName", index)),
-        capability=_text(_value(answered, "nvmlDeviceGetCudaComputeCapability", index)),
-        memory=_number(_value(answered, "nvmlDeviceGetMemoryInfo", index)),
-        uuid=_text(_value(answered, "nvmlDeviceGetUUID", index)),
-        mig=mig if isinstance(mig, bool) else None,
-        brand=_number(_value(answered, "nvmlDeviceGetBrand", index)),
-        architecture=_number(_value(answered, "nvmlDeviceGetArchitecture", index)),
-    )
-
-
-def _value(answered: list[_Answered], name: str, device: int | None = None) -> str | int | bool | None:
-    return next((event.value for event in answered if (event.name, event.device) == (name, device)), None)
-
-
-def _text(value: str | int | bool | None) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: str | int | bool | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _pending(events: list[_Event]) -> str | None:
-    """The call that was begun last, where nothing came after it."""
     last = events[-1] if events else None
-    return last.name if isinstance(last, _Asked) else None
+    return DriverAnswer(
+        calls=tuple(event for event in events if isinstance(event, DriverCall)),
+        libraries={event.name: event for event in events if isinstance(event, LoadedLibrary)},
+        pending=(last.name, last.device) if isinstance(last, _Pending) else None,
+        timed_out=timed_out,
+        crashed="" if timed_out else signal or (f"exit code {code}" if code else ""),
+        silent=not events and not timed_out,
+        refused=any(isinstance(event, _Last) and event.event == "refused" for event in events),
+        stderr=_last_line(stderr),
+    )
 
 
 def _last_line(text: str) -> str:
@@ -195,8 +146,11 @@ def _last_line(text: str) -> str:
     return lines[-1][:300] if lines else ""
 
 
+_Event = DriverCall | LoadedLibrary | _Pending | _Last
+
+
 def _parse(line: str) -> _Event | None:
-    """A line of the process's stdout; None where it is not one of ours."""
+    """One line of the program; None for any other line."""
     try:
         return _adapter().validate_python(json.loads(line))
     except (ValueError, ValidationError, RecursionError):

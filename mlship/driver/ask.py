@@ -1,127 +1,394 @@
-"""Asks NVIDIA's management library (NVML), in a process of its own: a sick driver hangs or ends whoever asks it.
+"""Calls NVML or the CUDA driver API in a process of its own, since a broken driver hangs or kills its caller.
 
-It tells what it sees as JSON lines on stdout, each an event of `mlship.driver.answer`, each as soon as it is known, and
-names each call before it is made, so that whoever reads knows where a hang or an abort happened. Every return code is
-told as it is. It judges nothing, and never initialises CUDA.
+    ask.py nvml|cuda [--brief] [--no-libcuda] [--simulated-only] [--all-devices] [--runtime] [SONAME...]
 
-It runs by its path and imports nothing of mlship: the answer should not wait for that.
+--brief           only what host profiles and smoke tests need: no health of GPUs, no CUDA context
+--no-libcuda      skip the call of NVML that loads libcuda
+--simulated-only  call the library only if it is a simulation
+--all-devices     unset CUDA_VISIBLE_DEVICES
+--runtime         call the CUDA runtime too
+SONAME            load this library too, to see which file it is
+
+It prints JSON lines, each at once (see `mlship.driver.answer`), and names each call before making it, so that the
+reader knows where a hang or an abort happened. Every return code is reported unchanged. It judges nothing.
+
+It also runs by `python -c` in containers: standard library only, valid for Python 3.8.
 """
+
+from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+import re
+import sys
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Callable
+    from typing import TypeAlias
 
-T = TypeVar("T")
+    Value: TypeAlias = str | list[int] | None
 
-LIBRARY = "libnvidia-ml.so.1"
-CUDA = "libcuda.so.1"
+NVML, CUDA = "libnvidia-ml.so.1", "libcuda.so.1"
+RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 SIMULATED = "mlship_simulated_gpu"
+NO_SUCH_FUNCTION = {NVML: 13, CUDA: 500}
+CC_MAJOR, CC_MINOR = 75, 76
+# Names of other files of the same driver, which its libcuda contains.
+VERSION = re.compile(rb"(?:nvidia-application-profiles-|libnvidia-pkcs11\.so\.)(\d{3,}\.\d+(?:\.\d+)?)")
+INSUFFICIENT_SIZE = 7
+MOST_PROCESSES = 1024
+NOT_AVAILABLE = 2**64 - 1
+U32, U64, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 
 
-class NvmlCalls:
-    """Makes calls of NVML and tells their codes."""
+class Function(Protocol):
+    """A function of a library."""
 
-    def __init__(self, pynvml: "ModuleType") -> None:
-        # Libraries that print would spoil the lines: what is said on stdout goes to stderr.
-        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-        self._error: type[Exception] = pynvml.NVMLError
-        self._names = {code: name for name, code in vars(pynvml).items() if name.startswith("NVML_ERROR_")}
+    def __call__(self, *given: object) -> int: ...
+
+
+class Shape(Protocol):
+    """Calls a function with its arguments and room for the answer; returns the code and the answer."""
+
+    def __call__(self, function: Function, *given: object) -> tuple[int, Value]: ...
+
+
+class NvmlProcess(ctypes.Structure):
+    """nvmlProcessInfo_t, versions 2 and 3."""
+
+    _fields_ = (("pid", U32), ("memory", U64), ("gpu_instance", U32), ("compute_instance", U32))
+
+
+class LibraryCalls:
+    """Calls one library and reports every return code."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self.library: ctypes.CDLL | None = None
+        self._name = ""
 
     def send(self, event: str, **fields: object) -> None:
-        self._out.write(json.dumps({"event": event, **fields}) + "\n")
-        self._out.flush()
+        self._write(json.dumps(dict(fields, event=event)) + "\n")
 
-    def ask(self, name: str, call: Callable[[], T], show: Callable[[T], object], device: int | None = None) -> T | None:
-        """Make one call; None where it failed.
+    def load(self, name: str) -> bool:
+        """Load a library as every program does, and report its file; False if that fails."""
+        self.send("call", name="dlopen " + name, device=None)
+        try:
+            library = ctypes.CDLL(name)
+        except OSError as error:
+            self.send("library", name=name, path=None, mounted=None, simulated=False, version=None, error=str(error))
+            return False
+        path = file_of(library, name)
+        self.library, self._name = library, name
+        mounted = None if path is None else is_mounted(path)
+        found = {"path": path, "mounted": mounted, "simulated": self.simulated, "version": version_in(path)}
+        self.send("library", name=name, error="", **found)
+        return True
+
+    @property
+    def simulated(self) -> bool:
+        return hasattr(self.library, SIMULATED)
+
+    def ask(self, name: str, shape: Shape, *given: object, device: int | None = None, label: str = "") -> Value:
+        """Make one call; None if it failed.
 
         Args:
-            name: of the function of NVML.
-            show: makes what is told out of what was returned.
+            shape: calls the function with `given` and room for its answer.
+            label: reported instead of the name.
         """
         self.send("call", name=name, device=device)
         try:
-            value = call()
-        except self._error as error:
-            code = vars(error)["value"]
-            self.send("answer", name=name, device=device, code=code, error=self._names.get(code, ""))
-            return None
-        self.send("answer", name=name, device=device, code=0, value=show(value))
+            function = getattr(self.library, name)
+        except AttributeError:
+            code, value = NO_SUCH_FUNCTION.get(self._name, -1), None
+        else:
+            code, value = shape(function, *given)
+        value = value if code == 0 else None
+        self.send("answer", name=label or name, device=device, code=code, value=value)
         return value
 
 
-def main() -> None:
-    import pynvml
+def main(arguments: list[str], write: Callable[[str], object]) -> None:
+    calls = LibraryCalls(write)
+    if "--all-devices" in arguments:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    program, library = {"nvml": (nvml, NVML), "cuda": (cuda, CUDA)}[arguments[0]]
+    if calls.load(library):
+        if "--simulated-only" in arguments and not calls.simulated:
+            calls.send("refused")
+            return
+        program(calls, arguments)
+    # The newest runtime that the loader finds.
+    if "--runtime" in arguments and any(calls.load(name) for name in RUNTIMES):
+        calls.ask("cudaGetDeviceCount", numbers(ctypes.c_int))
+    for name in arguments[1:]:
+        if not name.startswith("-"):
+            calls.load(name)
+    calls.send("done")
 
-    asking = NvmlCalls(pynvml)
-    if not load(asking, LIBRARY):
+
+def nvml(calls: LibraryCalls, arguments: list[str]) -> None:
+    started = calls.ask("nvmlInitWithFlags", no_answer, 0)
+    calls.ask("nvmlSystemGetNVMLVersion", text)  # also without a driver
+    if started is None:
         return
-    if asking.ask("nvmlInitWithFlags", lambda: pynvml.nvmlInitWithFlags(0) or True, lambda _: None) is None:
+    calls.ask("nvmlSystemGetDriverVersion", text)
+    count = calls.ask("nvmlDeviceGetCount_v2", numbers(U32))
+    for index in range(first(count)):
+        handle = calls.ask("nvmlDeviceGetHandleByIndex_v2", numbers(POINTER), index, device=index)
+        if handle is not None:
+            gpu = POINTER(first(handle))
+            nvml_device(calls, gpu, index)
+            if "--brief" not in arguments:
+                nvml_health(calls, gpu, index)
+    # Last: it loads libcuda, the first that the loader finds, which may be broken.
+    if "--no-libcuda" not in arguments:
+        calls.ask("nvmlSystemGetCudaDriverVersion_v2", numbers(ctypes.c_int))
+
+
+def nvml_device(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
+    """What a GPU is, and what runs on it."""
+    for name in ("nvmlDeviceGetName", "nvmlDeviceGetUUID"):
+        calls.ask(name, text, gpu, device=index)
+    calls.ask("nvmlDeviceGetCudaComputeCapability", numbers(U32, U32), gpu, device=index)
+    calls.ask("nvmlDeviceGetMemoryInfo", numbers(U64 * 3), gpu, device=index)
+    mig = calls.ask("nvmlDeviceGetMigMode", numbers(U32, U32), gpu, device=index)
+    version = "3" if hasattr(calls.library, "nvmlDeviceGetComputeRunningProcesses_v3") else "2"
+    calls.ask("nvmlDeviceGetComputeRunningProcesses_v" + version, processes, gpu, device=index)
+    if first(mig):
+        mig_instances(calls, gpu, index)
+
+
+HEALTH_CALLS = (
+    ("nvmlDeviceGetMinorNumber", (U32,)),
+    ("nvmlDeviceGetBrand", (U32,)),
+    ("nvmlDeviceGetArchitecture", (U32,)),
+    ("nvmlDeviceGetPersistenceMode", (U32,)),
+    ("nvmlDeviceGetComputeMode", (U32,)),
+    ("nvmlDeviceGetEccMode", (U32, U32)),
+    ("nvmlDeviceGetRemappedRows", (U32, U32, U32, U32)),
+    ("nvmlDeviceGetRetiredPagesPendingStatus", (U32,)),
+)
+
+
+def nvml_health(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
+    """Modes, errors and licence of a GPU."""
+    calls.ask("nvmlDeviceGetPciInfo_v3", bus_id, gpu, device=index)
+    for name, kinds in HEALTH_CALLS:
+        calls.ask(name, numbers(*kinds), gpu, device=index)
+    calls.ask("nvmlDeviceGetTotalEccErrors", ecc_errors, gpu, device=index)
+    if calls.ask("nvmlDeviceGetGpuFabricInfoV", fabric(36, 2), gpu, device=index) is None:
+        calls.ask("nvmlDeviceGetGpuFabricInfo", fabric(28, 0), gpu, device=index)
+    calls.ask("nvmlDeviceGetGspFirmwareVersion", gsp_version, gpu, device=index)
+    calls.ask("nvmlDeviceGetAddressingMode", addressing, gpu, device=index)
+    mode = calls.ask("nvmlDeviceGetVirtualizationMode", numbers(U32), gpu, device=index)
+    if first(mode) == 2:  # a virtual GPU
+        calls.ask("nvmlDeviceGetGridLicensableFeatures_v4", licence, gpu, device=index)
+
+
+def mig_instances(calls: LibraryCalls, gpu: ctypes.c_void_p, index: int) -> None:
+    most = calls.ask("nvmlDeviceGetMaxMigDeviceCount", numbers(U32), gpu, device=index)
+    for place in range(first(most)):
+        handle = calls.ask("nvmlDeviceGetMigDeviceHandleByIndex", numbers(POINTER), gpu, place, device=index)
+        if handle is not None:
+            calls.ask("nvmlDeviceGetUUID", text, POINTER(first(handle)), device=index, label="uuid of a MIG instance")
+
+
+def cuda(calls: LibraryCalls, arguments: list[str]) -> None:
+    calls.ask("cuDriverGetVersion", numbers(ctypes.c_int))
+    if calls.ask("cuInit", no_answer, 0) is None:
         return
-    asking.ask("nvmlSystemGetDriverVersion", pynvml.nvmlSystemGetDriverVersion, str)
-    asking.ask("nvmlSystemGetNVMLVersion", pynvml.nvmlSystemGetNVMLVersion, str)
-    count = asking.ask("nvmlDeviceGetCount_v2", pynvml.nvmlDeviceGetCount, int)
-    for index in range(count or 0):
-        ask_device(asking, pynvml, index)
-    # Last: it loads libcuda, whichever the loader finds first, and that one may be broken.
-    asking.ask("nvmlSystemGetCudaDriverVersion_v2", pynvml.nvmlSystemGetCudaDriverVersion_v2, int)
-    load(asking, CUDA)
-    asking.send("done")
+    count = calls.ask("cuDeviceGetCount", numbers(ctypes.c_int))
+    if "--brief" in arguments:
+        return
+    for ordinal in range(first(count)):
+        device = calls.ask("cuDeviceGet", number_first(ctypes.c_int), ordinal, device=ordinal)
+        if device is not None:
+            calls.ask("cuDeviceGetName", cuda_name, first(device), device=ordinal)
+            calls.ask("cuDeviceGetUuid_v2", cuda_uuid, first(device), device=ordinal)
+            calls.ask("cuDeviceGetAttribute", capability, first(device), device=ordinal)
+    if first(count):
+        calls.ask("cuDevicePrimaryCtxRetain", number_first(POINTER), 0, device=0)
+        calls.ask("cuDevicePrimaryCtxRelease_v2", no_answer, 0, device=0)
 
 
-def load(asking: NvmlCalls, name: str) -> bool:
-    """Load a library as every program does, and tell which file that was; False where that fails."""
-    asking.send("call", name=f"dlopen {name}", device=None)
+def first(value: Value) -> int:
+    """The first number of an answer; 0 without one."""
+    return value[0] if isinstance(value, list) and value else 0
+
+
+def no_answer(function: Function, *given: object) -> tuple[int, Value]:
+    return function(*given), ""
+
+
+def text(function: Function, *given: object) -> tuple[int, Value]:
+    room = ctypes.create_string_buffer(128)
+    return function(*given, room, 128), decoded(room.value)
+
+
+def decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def numbers(*kinds: type) -> Shape:
+    """Room for one number of each kind; of an array, all its numbers."""
+
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
+        room = [kind() for kind in kinds]
+        code = function(*given, *[ctypes.byref(place) for place in room])
+        found: list[int] = []
+        for place in room:
+            found.extend(place if hasattr(place, "__len__") else [place.value or 0])
+        return code, found
+
+    return shape
+
+
+def number_first(kind: type) -> Shape:
+    """In CUDA, the room for the answer comes before the arguments."""
+
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
+        room = kind()
+        return function(ctypes.byref(room), *given), [room.value or 0]
+
+    return shape
+
+
+def bus_id(function: Function, *given: object) -> tuple[int, Value]:
+    room = ctypes.create_string_buffer(256)
+    code = function(*given, room)
+    return code, decoded(room.raw[36:68].partition(b"\0")[0])
+
+
+def ecc_errors(function: Function, *given: object) -> tuple[int, Value]:
+    """Uncorrected errors since the driver was loaded."""
+    count = U64()
+    return function(*given, 1, 0, ctypes.byref(count)), [count.value]
+
+
+def fabric(size: int, version: int) -> Shape:
+    """State and status; the structure of later drivers starts with its size and version."""
+
+    def shape(function: Function, *given: object) -> tuple[int, Value]:
+        room = ctypes.create_string_buffer(256)
+        start = 4 if version else 0
+        if version:
+            ctypes.memmove(room, (size | version << 24).to_bytes(4, sys.byteorder), 4)
+        code = function(*given, room)
+        status = int.from_bytes(room.raw[start + 16 : start + 20], sys.byteorder)
+        return code, [room.raw[start + 24], status]
+
+    return shape
+
+
+def processes(function: Function, *given: object) -> tuple[int, Value]:
+    """The count, then host PID and memory of each; memory is -1 if NVML has no figure for it."""
+    count, room = U32(MOST_PROCESSES), (NvmlProcess * MOST_PROCESSES)()
+    code = function(*given, ctypes.byref(count), room)
+    if code == INSUFFICIENT_SIZE:
+        return 0, [count.value]
+    found = [count.value]
+    for one in room[: min(count.value, MOST_PROCESSES)]:
+        found.extend((one.pid, -1 if one.memory == NOT_AVAILABLE else one.memory))
+    return code, found
+
+
+def gsp_version(function: Function, *given: object) -> tuple[int, Value]:
+    room = ctypes.create_string_buffer(128)
+    return function(*given, room), decoded(room.value)
+
+
+def addressing(function: Function, *given: object) -> tuple[int, Value]:
+    room = (U32 * 2)(0x1000008, 0)
+    return function(*given, room), [room[1]]
+
+
+def licence(function: Function, *given: object) -> tuple[int, Value]:
+    """Whether licensing is supported, and whether the first feature is licensed."""
+    room = ctypes.create_string_buffer(8192)
+    code = function(*given, room)
+    return code, [int.from_bytes(room.raw[at : at + 4], sys.byteorder) for at in (0, 12)]
+
+
+def cuda_name(function: Function, *device: object) -> tuple[int, Value]:
+    room = ctypes.create_string_buffer(128)
+    return function(room, 128, *device), decoded(room.value)
+
+
+def cuda_uuid(function: Function, *device: object) -> tuple[int, Value]:
+    room = ctypes.create_string_buffer(16)
+    code = function(room, *device)
+    found = room.raw.hex()
+    return code, "GPU-" + "-".join((found[:8], found[8:12], found[12:16], found[16:20], found[20:]))
+
+
+def capability(function: Function, *device: object) -> tuple[int, Value]:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    code = function(ctypes.byref(major), CC_MAJOR, *device) or function(ctypes.byref(minor), CC_MINOR, *device)
+    return code, [major.value, minor.value]
+
+
+def file_of(library: ctypes.CDLL, name: str) -> str | None:
+    """The file behind a loaded library, links followed: from the loader, else from the mappings."""
     try:
-        library = ctypes.CDLL(name)
-    except OSError as error:
-        asking.send("library", name=name, path=None, simulated=False, error=str(error))
-        return False
-    asking.send("library", name=name, path=_file_of(name), simulated=hasattr(library, SIMULATED), error="")
-    return True
-
-
-def ask_device(asking: NvmlCalls, pynvml: "ModuleType", index: int) -> None:
-    handle = asking.ask(
-        "nvmlDeviceGetHandleByIndex_v2", lambda: pynvml.nvmlDeviceGetHandleByIndex(index), lambda _: None, index
-    )
-    if handle is None:
-        return
-    asking.ask("nvmlDeviceGetName", lambda: pynvml.nvmlDeviceGetName(handle), str, index)
-    asking.ask("nvmlDeviceGetUUID", lambda: pynvml.nvmlDeviceGetUUID(handle), str, index)
-    asking.ask(
-        "nvmlDeviceGetCudaComputeCapability",
-        lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle),
-        lambda pair: f"{pair[0]}.{pair[1]}",
-        index,
-    )
-    asking.ask(
-        "nvmlDeviceGetMemoryInfo",
-        lambda: pynvml.nvmlDeviceGetMemoryInfo(handle),
-        lambda memory: int(memory.total),
-        index,
-    )
-    asking.ask("nvmlDeviceGetMigMode", lambda: pynvml.nvmlDeviceGetMigMode(handle), lambda modes: bool(modes[0]), index)
-    asking.ask("nvmlDeviceGetBrand", lambda: pynvml.nvmlDeviceGetBrand(handle), int, index)
-    asking.ask("nvmlDeviceGetArchitecture", lambda: pynvml.nvmlDeviceGetArchitecture(handle), int, index)
-
-
-def _file_of(name: str) -> str | None:
-    """The file behind a loaded library, links followed."""
+        found = ctypes.c_void_p()
+        handle = ctypes.c_void_p(library._handle)  # noqa: SLF001  ctypes has no other name for it
+        if ctypes.CDLL(None).dlinfo(handle, 2, ctypes.byref(found)) == 0 and found.value:
+            # struct link_map: the address, then the name.
+            path = ctypes.cast(found.value + ctypes.sizeof(POINTER), ctypes.POINTER(ctypes.c_char_p)).contents.value
+            if path and os.path.exists(path):
+                return os.path.realpath(os.fsdecode(path))
+    except (AttributeError, OSError, ValueError):
+        pass
     stem = name.partition(".so")[0] + ".so"
-    with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
-        for line in maps:
-            path = line.partition("/")[2].rstrip("\n")
-            if path.rpartition("/")[2].startswith(stem):
-                return f"/{path}"
+    for line in lines_of("/proc/self/maps"):
+        mapped = line.partition("/")[2].rstrip("\n")
+        if mapped.rpartition("/")[2].startswith(stem):
+            return "/" + mapped
     return None
 
 
+def version_in(path: str | None) -> str | None:
+    """The driver's version inside a libcuda whose file name lacks it (a copy named libcuda.so.1)."""
+    if path is None or re.search(r"\.so\.\d{3,}\.", path) or "libcuda" not in path:
+        return None
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = VERSION.search(data)
+            return found[1].decode() if found else None
+    except (OSError, ValueError):
+        return None
+
+
+def is_mounted(path: str) -> bool | None:
+    """Whether the file itself is a mount target; None if the mounts cannot be read."""
+    lines = lines_of("/proc/self/mountinfo")
+    targets = [re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in lines]
+    return path in targets if targets else None
+
+
+def lines_of(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return list(file)
+    except OSError:
+        return []
+
+
+def standard_output() -> Callable[[str], object]:
+    """Writes to stdout at once; what the libraries themselves print goes to stderr."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def write(line: str) -> None:
+        out.write(line)
+        out.flush()
+
+    return write
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:], standard_output())

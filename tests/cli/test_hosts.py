@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mlship.cli.app import app
-from mlship.cuda.hosts import nvml as probe
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host
-from tests.helpers.nvml_lines import asked, gpu, loaded, teller, whole
+from mlship.driver import child
+from tests.helpers.nvml_lines import asked, gpu, loaded, printer, whole
 from tests.helpers.toy import YAML, toy
 from tests.unit.cuda.test_import_nodes import cluster, labels, node
 
@@ -39,15 +39,15 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def a100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host with two A100, as far as NVML's own process tells."""
-    monkeypatch.setattr(probe, "_PROGRAM", teller(tmp_path / "told.py", whole(gpu(0), gpu(1))))
+    """A host with two A100, as NVML's own process reports it."""
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", whole(gpu(0), gpu(1))))
 
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without NVIDIA's libraries."""
     error = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(probe, "_PROGRAM", teller(tmp_path / "told.py", loaded(path=None, error=error)))
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", loaded(path=None, error=error)))
 
 
 # The fleet
@@ -184,7 +184,9 @@ def test_without_a_folder_it_is_this_machine() -> None:
 def test_no_host_at_all() -> None:
     result = run()
     assert (result.exit_code, result.stdout) == (4, "")
-    assert "there is no folder hosts/, and here this machine has no NVIDIA driver's user-space" in result.stderr
+    assert (
+        "there is no folder `hosts/`, and this machine has no user-space library of the NVIDIA driver" in result.stderr
+    )
     assert "mlship hosts import -" in result.stderr
 
 
@@ -206,7 +208,7 @@ def test_recording_twice_and_then_something_else(tmp_path: Path) -> None:
     host = parse_host(text, "hosts/pair.json")
     assert (host.name, host.driver, host.cuda, host.source) == ("pair", "550.54.15", "12.4", "nvml")
     assert "unchanged: hosts/pair.json" in run("record", "hosts/pair.json").stderr
-    teller(tmp_path / "told.py", whole(gpu(0)))
+    printer(tmp_path / "driver.py", whole(gpu(0)))
     third = run("record", "hosts/pair.json")
     assert third.exit_code == 2
     assert "`rm hosts/pair.json`" in third.stderr
@@ -224,7 +226,7 @@ def test_recording_to_stdout_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_simulated_host_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [*whole(gpu(0)), *loaded(simulated=True)]
-    monkeypatch.setattr(probe, "_PROGRAM", teller(tmp_path / "told.py", lines))
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", lines))
     result = run("record", "sim.json")
     assert "warning: the GPU is simulated" in result.stderr
     assert parse_host(Path("sim.json").read_text(), "sim.json").simulated
@@ -240,7 +242,7 @@ def test_a_wrong_name_is_refused_before_anything_is_asked(name: str, hint: str) 
 @pytest.mark.parametrize("code", [4, 9, 18, 999])
 def test_a_host_that_does_not_answer_is_no_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     lines = [*loaded(), *asked("nvmlInitWithFlags", code=code)]
-    monkeypatch.setattr(probe, "_PROGRAM", teller(tmp_path / "told.py", lines))
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", lines))
     result = run("record", "a.json")
     assert result.exit_code == 4
     assert f" {code})" in result.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from mlship.cuda.hosts.nvml import probe_nvml
 from mlship.cuda.hosts.profile import parse_host
+from mlship.driver.answer import DEVICE_COUNT, NVML
 from tests.helpers.command import mlship
 from tests.helpers.required import unavailable
 
@@ -26,14 +27,15 @@ def smi() -> list[list[str]]:
 
 def test_nvml_and_nvidia_smi_agree(smi: list[list[str]]) -> None:
     answer = probe_nvml()
-    assert (answer.ended, answer.simulated) == ("ok", False)
-    assert answer.library is not None
-    assert len(answer.devices) == len(smi)
-    for device, (driver, name, capability, memory, uuid, mig) in zip(answer.devices, smi, strict=True):
-        assert (answer.driver, device.name, device.capability, device.uuid) == (driver, name, capability, uuid)
-        assert device.mig == {"Enabled": True, "Disabled": False}.get(mig)
-        assert device.memory is not None
-        assert device.memory >> 20 == int(memory)
+    assert (answer.crashed, answer.timed_out, answer.simulated) == ("", False, False)
+    assert answer.libraries[NVML].path is not None
+    assert answer.number(DEVICE_COUNT) == len(smi)
+    for index, (driver, name, capability, memory, uuid, mig) in enumerate(smi):
+        assert answer.text("nvmlSystemGetDriverVersion") == driver
+        assert (answer.text("nvmlDeviceGetName", index), answer.text("nvmlDeviceGetUUID", index)) == (name, uuid)
+        assert answer.numbers("nvmlDeviceGetCudaComputeCapability", index) == tuple(map(int, capability.split(".")))
+        assert answer.number("nvmlDeviceGetMigMode", index) == {"Enabled": 1, "Disabled": 0}.get(mig)
+        assert (answer.number("nvmlDeviceGetMemoryInfo", index) or 0) >> 20 == int(memory)
 
 
 def test_this_machine_is_recorded_and_read(smi: list[list[str]], tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ import pytest
 from mlship.doctor.facts.fact import Unreadable, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import read_facts
-from mlship.doctor.probes.child import INSIDE
+from mlship.doctor.probes.inside import INSIDE
+from mlship.driver.child import DRIVER_PROGRAM
 from tests.helpers.command import Command, mlship
 from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario
 
 VERSION = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Tue Mar  5 22:23:56 UTC 2024\n"
+PROGRAMS = [INSIDE / name for name in ("loader.py", "nodes.py", "python_env.py")]
 KERNEL = "5.15.0-105-generic"
 
 
@@ -294,10 +296,14 @@ def test_nobody_learns_what_there_is_to_learn(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-@pytest.mark.parametrize("program", ["nodes.py", "loader.py", "gpu.py", "python_env.py"])
-def test_the_programs_work_as_nobody_and_by_dash_c(program: str) -> None:
-    source = (INSIDE / program).read_text(encoding="utf-8")
-    argv = ["/usr/bin/python3", "-c", source, *(["nvml"] if program == "gpu.py" else [])]
+@pytest.mark.parametrize("program", [*PROGRAMS, DRIVER_PROGRAM], ids=lambda path: path.name)
+def test_the_programs_work_as_nobody_and_by_dash_c(program: Path) -> None:
+    argv = [
+        "/usr/bin/python3",
+        "-c",
+        program.read_text(encoding="utf-8"),
+        *(["nvml"] if program == DRIVER_PROGRAM else []),
+    ]
     done = subprocess.run(
         argv, capture_output=True, text=True, check=False, timeout=30, user=65534, group=65534, cwd="/"
     )
@@ -305,7 +311,7 @@ def test_the_programs_work_as_nobody_and_by_dash_c(program: str) -> None:
     assert isinstance(json.loads(done.stdout.splitlines()[-1]), dict)
 
 
-@pytest.mark.parametrize("path", sorted(INSIDE.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PROGRAMS, DRIVER_PROGRAM], ids=lambda path: path.name)
 def test_the_programs_are_valid_for_python_3_8_and_know_nothing_of_mlship(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

@@ -7,7 +7,7 @@ import pytest
 
 from mlship.cuda.hosts.nvml import probe_nvml
 from mlship.cuda.hosts.profile import HostProfile, parse_host
-from mlship.driver.answer import CUDA, HANDLE, INIT
+from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, LIBCUDA, NVML, NVML_CUDA_VERSION, NVML_INIT
 from tests.helpers.command import Command, mlship
 from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
 from tests.simgpu.host import SimHost
@@ -72,60 +72,61 @@ def test_a_recorded_host_is_a_fleet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_of_the_start_is_told(code: int, tmp_path: Path) -> None:
-    done = record(T4_HOST.but(f"return {INIT} {code}"), tmp_path)
+def test_each_code_of_the_start_is_reported(code: int, tmp_path: Path) -> None:
+    done = record(T4_HOST.but(f"return {NVML_INIT} {code}"), tmp_path)
     assert (done.code, done.stdout) == (4, "")
-    assert f"({INIT}: {CODES[code]} {code})" in done.stderr
+    assert f"({NVML_INIT}: {CODES[code]} {code})" in done.stderr
     assert "hint:" in done.stderr
     assert not (tmp_path / "hosts").exists()
 
 
 def test_one_gpu_of_two_is_lost(tmp_path: Path) -> None:
-    done = record(A100_HOST.but(f"return {HANDLE}/1 15"), tmp_path)
+    done = record(A100_HOST.but(f"return {DEVICE_HANDLE}/1 15"), tmp_path)
     assert done.code == 4
-    assert f"({HANDLE} of GPU 1: NVML_ERROR_GPU_IS_LOST 15)" in done.stderr
+    assert f"({DEVICE_HANDLE} of GPU 1: NVML_ERROR_GPU_IS_LOST 15)" in done.stderr
 
 
 def test_no_gpu_at_all(tmp_path: Path) -> None:
     done = record(Scenario("550.54.15", 12040, ()), tmp_path)
     assert done.code == 4
-    assert "it drives no GPU here" in done.stderr
+    assert "has no GPU" in done.stderr
 
 
-def test_an_abort_is_told_with_its_place(tmp_path: Path) -> None:
-    done = record(T4_HOST.but(f"abort {INIT}"), tmp_path)
+def test_an_abort_is_reported_with_its_place(tmp_path: Path) -> None:
+    done = record(T4_HOST.but(f"abort {NVML_INIT}"), tmp_path)
     assert done.code == 4
-    assert f"was ended by SIGABRT in {INIT}" in done.stderr
+    assert f"NVML crashed in {NVML_INIT} (SIGABRT)" in done.stderr
 
 
 def test_an_abort_late_keeps_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on(T4_HOST.but(f"abort {CUDA}"), tmp_path, monkeypatch)
+    on(T4_HOST.but(f"abort {NVML_CUDA_VERSION}"), tmp_path, monkeypatch)
     answer = probe_nvml()
-    assert (answer.ended, answer.signal, answer.at) == ("crashed", "SIGABRT", CUDA)
-    assert (answer.driver, len(answer.devices), answer.cuda) == (T4_HOST.driver, 1, None)
+    assert (answer.crashed, answer.pending_call) == ("SIGABRT", NVML_CUDA_VERSION)
+    assert answer.text("nvmlSystemGetDriverVersion") == T4_HOST.driver
+    assert (answer.number(DEVICE_COUNT), answer.number(NVML_CUDA_VERSION)) == (1, None)
 
 
-@pytest.mark.parametrize("call", [INIT, "nvmlDeviceGetName", CUDA])
-def test_a_hang_is_ended_and_told_with_its_place(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", [NVML_INIT, "nvmlDeviceGetName", NVML_CUDA_VERSION])
+def test_a_hang_is_ended_and_its_place_reported(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(T4_HOST.but(f"hang {call}"), tmp_path, monkeypatch)
     started = time.monotonic()
     answer = probe_nvml(1.0)
-    assert (answer.ended, answer.at) == ("timeout", call)
+    assert (answer.timed_out, (answer.pending or ("",))[0]) == (True, call)
     assert time.monotonic() - started < 5
 
 
 def test_where_the_libraries_lie_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = on(T4_HOST, tmp_path, monkeypatch)
     answer = probe_nvml()
-    assert answer.library == str(host.libraries / f"libnvidia-ml.so.{T4_HOST.driver}")
-    assert answer.libcuda == str(host.libraries / f"libcuda.so.{T4_HOST.driver}")
-    assert answer.devices[0].uuid == T4_HOST.devices[0].uuid
+    assert answer.libraries[NVML].path == str(host.libraries / f"libnvidia-ml.so.{T4_HOST.driver}")
+    assert answer.libraries[LIBCUDA].path == str(host.libraries / f"libcuda.so.{T4_HOST.driver}")
+    assert answer.text("nvmlDeviceGetUUID", 0) == T4_HOST.devices[0].uuid
 
 
 def test_a_libcuda_of_another_driver_is_noted(tmp_path: Path) -> None:
     host = recorded(Scenario("550.54.15", 12080, A100_HOST.devices), tmp_path)
     assert host.cuda == "12.8"
-    assert "NVML says CUDA 12.8, but driver 550.54.15 offers 12.4" in host.notes[0]
+    assert "NVML reports CUDA 12.8, but driver 550.54.15 supports 12.4" in host.notes[0]
 
 
 def test_no_libcuda_is_noted(tmp_path: Path) -> None:
@@ -153,10 +154,8 @@ def test_nvidias_real_libraries_without_their_module(
     folder = real_libraries(series)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
     answer = probe_nvml()
-    call = answer.call(INIT)
-    assert call is not None
-    assert (answer.ended, call.code, call.error) == ("ok", 9, "NVML_ERROR_DRIVER_NOT_LOADED")
-    assert answer.library == str((folder / "libnvidia-ml.so.1").resolve())
+    assert (answer.crashed, answer.timed_out, answer.code(NVML_INIT)) == ("", False, 9)
+    assert answer.libraries[NVML].path == str((folder / "libnvidia-ml.so.1").resolve())
     assert not answer.simulated
     done = mlship("hosts", "record", "-", cwd=tmp_path)
     assert done.code == 4

@@ -57,7 +57,7 @@ APART = (
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
-    "pynvml": ("driver.ask",),
+    "ctypes": ("driver.ask", "smoke.inside"),
     "subprocess": ("process",),
     "socket": ("smoke.inside",),
     "jinja2": ("render",),

@@ -1,4 +1,4 @@
-"""The container in question, and the image in question: as the engine tells of them, and seen from within."""
+"""The container or the image in question: what the engine reports, and what is seen inside."""
 
 import re
 import time
@@ -13,19 +13,19 @@ from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
-from mlship.doctor.probes.within import Seen, within
+from mlship.doctor.probes.look_inside import Seen, look_inside
 from mlship.doctor.versions import numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, Ran, Trial
 
-_LIFE = 12  # seconds: a container that is forgotten ends by itself
-_WITHIN_SECONDS = 5.0
+_LIFE = 12  # seconds: a leftover container ends by itself
+_INSIDE_SECONDS = 5.0
 _LEAST_SECONDS = 1.5
-_SPARE_SECONDS = 0.7  # to remove the container, and to say what was seen
+_SPARE_SECONDS = 0.7  # to remove the container and to report
 _WAIT = f"import time; time.sleep({_LIFE})"
 _IDLE = (("sh", "-c", f"sleep {_LIFE}"), ("python3", "-c", _WAIT), ("python", "-c", _WAIT))
 _CPU: tuple[str, ...] = ()
-# As in mlship.engine.sdk: first what asks the host itself, then what is a file and may be of another driver.
+# As in mlship.engine.sdk: first the mode that asks the host, then CDI, whose file may describe another driver.
 _GPUS = (("--gpus", "all"), ("--device", "nvidia.com/gpu=all"))
 _TEGRA = ("--runtime", "nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=all")
 _LACKS = re.compile(
@@ -54,7 +54,7 @@ class ContainerProbe:
         box = container_of(answer.found)
         image = self._image(answer.found)
         error = known(box.error)
-        seen = within(self.engine, look.container, _WITHIN_SECONDS) if box.status == "running" else Seen(Place())
+        seen = look_inside(self.engine, look.container, _INSIDE_SECONDS) if box.status == "running" else Seen(Place())
         box = replace(with_place(box, seen.place), platform=image_platform(image))
         return Facts(
             simulated=True if seen.simulated else UNKNOWN,
@@ -64,7 +64,7 @@ class ContainerProbe:
         )
 
     def _image(self, container: object) -> Image:
-        """What the container was made of; its tag may be another image's by now."""
+        """The container's image; its tag may point to another image by now."""
         reference = plain.text(container, "Config", "Image") or ""
         answer = self.engine.image(plain.text(container, "Image") or reference)
         return Image(reference=reference) if answer.lack else image_of(answer.found, reference)
@@ -72,7 +72,7 @@ class ContainerProbe:
 
 @dataclass(frozen=True)
 class ImageProbe:
-    """An image, by a short-lived container of it: with the GPU where the engine can give one."""
+    """An image, through a short-lived container: with the GPU if the engine can provide one."""
 
     engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "image"
@@ -102,7 +102,7 @@ class ImageProbe:
 
 
 def _gone(engine: EngineLook, reference: str) -> Facts:
-    """An image that is not here: whether its registry has it."""
+    """An image that is not local: whether its registry has it."""
     image = Image(reference=reference)
     answer = engine.registry(reference)
     if answer.lack != "not there":
@@ -112,7 +112,7 @@ def _gone(engine: EngineLook, reference: str) -> Facts:
 
 @dataclass(frozen=True)
 class _Tried:
-    """How a trial went; `error` is the engine's where it started no container with a GPU."""
+    """How a trial went; `error` is the engine's, if it started no container with a GPU."""
 
     seen: Seen
     error: str | None
@@ -120,14 +120,14 @@ class _Tried:
 
 
 def _tried(engine: EngineLook, look: Look, until: float) -> _Tried:
-    """With a GPU; where the engine refuses that, without one, to look at the image's files at least."""
-    assert look.image is not None  # noqa: S101  for mypy: whoever calls has looked
+    """With a GPU; if the engine refuses, without one, to look at the image's files at least."""
+    assert look.image is not None  # noqa: S101  for mypy: the caller has checked
     error = None
     for options in (_TEGRA,) if below(look.root, "/etc/nv_tegra_release").exists() else _GPUS:
         seen, said = _trial(engine, look.image, options, until)
         if said is None:
             return _Tried(seen, None, "cdi" if options[0] == "--device" else UNKNOWN)
-        # That an engine knows no CDI devices either says nothing new.
+        # A second refusal for lack of CDI devices adds nothing.
         error = said if error is None or not _LACKS.search(said) else error
         if not _LACKS.search(said):
             break
@@ -136,15 +136,15 @@ def _tried(engine: EngineLook, look: Look, until: float) -> _Tried:
 
 
 def _trial(engine: EngineLook, image: str, options: tuple[str, ...], until: float) -> tuple[Seen, str | None]:
-    """What is seen within until then, or the engine's words."""
-    said = "it has no program that could be run: neither a shell nor Python"
+    """What is seen inside before `until`, or the engine's message."""
+    said = "the image has neither a shell nor Python to run"
     for command in _IDLE:
         trial = Trial(image, command, options)
         try:
             started = engine.start(trial)
             if started.code == 0:
-                left = max(_LEAST_SECONDS, min(_WITHIN_SECONDS, until - time.monotonic()))
-                return within(engine, trial.name, left), None
+                left = max(_LEAST_SECONDS, min(_INSIDE_SECONDS, until - time.monotonic()))
+                return look_inside(engine, trial.name, left), None
         finally:
             engine.remove(trial.name)
         said = refusal(started)
@@ -154,20 +154,20 @@ def _trial(engine: EngineLook, image: str, options: tuple[str, ...], until: floa
 
 
 def refusal(ran: Ran) -> str:
-    """The engine's words, without the client's around them."""
+    """The engine's message, without the client's additions."""
     lines = [line.strip() for line in ran.stderr.splitlines() if line.strip() and "docker run --help" not in line]
     text = " ".join(lines) or "the engine did not answer in time"
     return text.removeprefix("docker: ").removeprefix("Error response from daemon: ")[:600]
 
 
 def with_place(box: Container, place: Place) -> Container:
-    """A container, with what was seen from within."""
+    """A container, with what was seen inside."""
     seen = {field.name: getattr(place, field.name) for field in fields(Place)}
     return merged(box, Container(**seen))
 
 
 def with_files(image: Image, place: Place) -> Image:
-    """An image, with those of a container's files that no mount put there."""
+    """An image, with those files of a container that no mount put there."""
     return replace(
         image,
         os=place.os,
@@ -179,7 +179,7 @@ def with_files(image: Image, place: Place) -> Image:
 
 
 def driver_libraries(place: Place) -> Fact[tuple[Library, ...]]:
-    """Libcuda and libnvidia-ml that are files of the image; compat and stub folders are named elsewhere."""
+    """Libcuda and libnvidia-ml that are files of the image; compat and stub folders are reported elsewhere."""
     libraries = known(place.loader.libraries)
     if libraries is None:
         return UNKNOWN
@@ -187,13 +187,12 @@ def driver_libraries(place: Place) -> Fact[tuple[Library, ...]]:
 
 
 def image_platform(image: Image) -> Fact[str]:
-    """The image's."""
     architecture = known(image.architecture)
     return f"linux/{architecture}" if architecture else UNKNOWN
 
 
 def injection(engine: EngineLook, box: Container) -> Fact[Injection]:
-    """How the GPU got into it, where that can be told."""
+    """How the container got the GPU; unknown if that cannot be determined."""
     config = box.host_config
     if each(config.cdi_devices):
         return "cdi"

@@ -1,4 +1,4 @@
-"""The CUDA driver API, asked in a process of its own: codes, a context, and which file libcuda is."""
+"""The CUDA driver API, called in a process of its own: codes, a context, and the file of libcuda."""
 
 import os
 from dataclasses import dataclass, replace
@@ -7,11 +7,11 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, CudaDevice, Loader, Place
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import ChildResult, run_inside
-from mlship.doctor.probes.told import Told, library_fact, told
+from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed
+from mlship.driver.answer import LIBCUDA, DriverAnswer
+from mlship.driver.child import ask_driver
 
-LIBRARY = "libcuda.so.1"
 # Libraries of the driver that CUDA opens when it needs them.
 SONAMES = ("libnvidia-ptxjitcompiler.so.1",)
 _RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
@@ -20,7 +20,7 @@ _CONTEXT = "cuDevicePrimaryCtxRetain"
 
 @dataclass(frozen=True)
 class CudaProbe:
-    """Asks libcuda as this user does; where it sees no device, again without CUDA_VISIBLE_DEVICES."""
+    """Calls libcuda as this user; if it reports no device, again without CUDA_VISIBLE_DEVICES."""
 
     name: str = "cuda"
     seconds: float = 8.0
@@ -28,53 +28,51 @@ class CudaProbe:
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)
-        found = told(run_inside("gpu", ("cuda", *only, *SONAMES), self.limit))
-        if only and not any(library.simulated for library in found.libraries.values()):
+        answer = ask_driver(("cuda", *only, *SONAMES), self.limit)
+        if only and not answer.simulated:
             return Facts()
-        cuda = self._again(cuda_of(found), only)
-        resolves = resolves_of(found) if not only else UNKNOWN
+        cuda = self._without_hiding(cuda_facts(answer), only)
+        resolves = resolved_files(answer) if not only else UNKNOWN
         facts = placed(look.root, Place(cuda=cuda, loader=Loader(resolves=resolves)))
-        simulated = any(library.simulated for library in found.libraries.values())
-        return Facts(simulated=True if simulated else UNKNOWN, host=facts.host, container=facts.container)
+        simulated = True if answer.simulated else UNKNOWN
+        return Facts(simulated=simulated, host=facts.host, container=facts.container)
 
-    def _again(self, cuda: CudaApi, only: tuple[str, ...]) -> CudaApi:
+    def _without_hiding(self, cuda: CudaApi, only: tuple[str, ...]) -> CudaApi:
         if not known(cuda.init) or "CUDA_VISIBLE_DEVICES" not in os.environ:
             return cuda
-        found = told(run_inside("gpu", ("cuda", "--all-devices", *only), 2.0))
-        return replace(cuda, init_without_visible_devices=found.code("cuInit"))
+        return with_all_devices(cuda, ask_driver(("cuda", "--all-devices", *only), 2.0))
 
 
-def read_cuda(ended: ChildResult) -> tuple[CudaApi, Fact[dict[str, Fact[str]]]]:
-    """CUDA and `loader.resolves`, from the program `inside.gpu cuda` wherever it ran."""
-    found = told(ended)
-    return cuda_of(found), resolves_of(found)
+def with_all_devices(cuda: CudaApi, answer: DriverAnswer) -> CudaApi:
+    """The facts, with the answer of a second run that hid no device."""
+    return replace(cuda, init_without_visible_devices=DriverFacts(answer).code("cuInit"))
 
 
-def cuda_of(found: Told) -> CudaApi:
-    """What CUDA said. Pure."""
-    loaded = found.libraries.get(LIBRARY)
+def cuda_facts(answer: DriverAnswer) -> CudaApi:
+    """What CUDA reported, wherever `mlship.driver.ask cuda` ran. Pure."""
+    found = DriverFacts(answer)
     count = found.number("cuDeviceGetCount")
-    runtime = any(name in found.libraries and not found.libraries[name].error for name in _RUNTIMES)
+    runtime = any(name in answer.libraries and not answer.libraries[name].error for name in _RUNTIMES)
     return CudaApi(
-        library=library_fact(loaded),
+        library=library_fact(answer.libraries.get(LIBCUDA)),
         init=found.code("cuInit"),
         driver_version=found.number("cuDriverGetVersion"),
         device_count=count,
-        devices=UNKNOWN if known(count) is None else tuple(_device(found, index) for index in range(known(count) or 0)),
+        devices=tuple(_device(found, index) for index in range(count)) if isinstance(count, int) else UNKNOWN,
         runtime_code=found.code("cudaGetDeviceCount") if runtime else UNKNOWN,
         hangs_at=found.hangs_at,
         crashes_at=found.crashes_at,
     )
 
 
-def resolves_of(found: Told) -> Fact[dict[str, Fact[str]]]:
-    """Which file each library is that was to be loaded; null where the loader finds none. Pure."""
-    if found.how or found.failure:
+def resolved_files(answer: DriverAnswer) -> Fact[dict[str, Fact[str]]]:
+    """The file of each library that was loaded; null if the loader finds none. Pure."""
+    if answer.timed_out or answer.crashed or answer.silent:
         return UNKNOWN
-    return {name: None if loaded.error else loaded.path or UNKNOWN for name, loaded in sorted(found.libraries.items())}
+    return {name: None if one.error else one.path or UNKNOWN for name, one in sorted(answer.libraries.items())}
 
 
-def _device(found: Told, ordinal: int) -> CudaDevice:
+def _device(found: DriverFacts, ordinal: int) -> CudaDevice:
     call = "cuDeviceGetAttribute"
     major, minor = found.number(call, ordinal), found.number(call, ordinal, 1)
     return CudaDevice(

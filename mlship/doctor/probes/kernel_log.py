@@ -10,9 +10,9 @@ from mlship.doctor.facts.fact import Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import run
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import live
+from mlship.driver.child import run_child
 
 _MATTERS = re.compile(
     r"NVRM|nvidia|nouveau|\bXid\b|module verification|module .*signature|Lockdown: |unsigned module|PKCS"
@@ -40,7 +40,7 @@ class KernelLogProbe:
         if isinstance(found, str):
             return _facts(matter(found.splitlines()))
         for command in _COMMANDS:
-            ended = run(command, 1.8)
+            ended = run_child(command, 1.8)
             if ended.ok and ended.lines:
                 return _facts(matter(ended.lines))
         root = found is PermissionError and os.geteuid() != 0

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import run_inside
+from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.parts import read_place
 from mlship.doctor.probes.where import placed
+from mlship.driver.child import run_script
 
 
 @dataclass(frozen=True)
@@ -17,4 +18,4 @@ class LoaderProbe:
     seconds: float = 4.0
 
     def read(self, look: Look) -> Facts:
-        return placed(look.root, read_place(run_inside("loader", (str(look.root),), self.seconds - 1)))
+        return placed(look.root, read_place(run_script(INSIDE / "loader.py", (str(look.root),), self.seconds - 1)))

@@ -9,11 +9,11 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, ModuleFile
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import run
 from mlship.doctor.probes.files import below, names_in
 from mlship.doctor.probes.inside.loader import section
 from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.where import live
+from mlship.driver.child import run_child
 
 NAMES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nouveau")
 # Debian names files after the driver series: nvidia-current.ko, nvidia-tesla-535-uvm.ko, nvidia-legacy-390xx.ko.
@@ -71,7 +71,7 @@ def _file(root: Path, path: Path) -> ModuleFile:
     shown = str(path) if live(root) else f"/{path.relative_to(root)}"
     content: dict[str, str] | None = None
     if live(root):
-        ended = run(("modinfo", str(path)), 1.0)
+        ended = run_child(("modinfo", str(path)), 1.0)
         content = parse_modinfo(ended.stdout) if ended.ok else None
     if content is None:
         return _read(path, shown)

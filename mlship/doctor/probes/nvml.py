@@ -1,4 +1,4 @@
-"""NVML, asked in a process of its own: every code, and which file the library is."""
+"""NVML, called in a process of its own: every code, and the library's file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,16 @@ from mlship.doctor.facts.place import (
     Virtualization,
 )
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import ChildResult, run_inside
-from mlship.doctor.probes.told import Told, library_fact, told
+from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed
+from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, NVML, NVML_CUDA_VERSION, NVML_INIT, DriverAnswer
+from mlship.driver.child import ask_driver
 
 T = TypeVar("T")
 
-LIBRARY = "libnvidia-ml.so.1"
-INIT, COUNT = "nvmlInitWithFlags", "nvmlDeviceGetCount_v2"
 _NOT_FOUND = 12
 _INSTANCE = "uuid of a MIG instance"
-_ORDINARY = frozenset({INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
+_ORDINARY = frozenset({NVML_INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
 _BRANDS = {
     1: "Quadro",
     2: "Tesla",
@@ -63,7 +62,7 @@ _ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
 
 @dataclass(frozen=True)
 class NvmlProbe:
-    """Asks NVML as this user does."""
+    """Calls NVML as this user."""
 
     name: str = "nvml"
     seconds: float = 6.5
@@ -71,64 +70,59 @@ class NvmlProbe:
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)
-        found = told(run_inside("gpu", ("nvml", *only), self.limit))
-        if found.refused or (only and LIBRARY in found.libraries and not found.libraries[LIBRARY].simulated):
+        answer = ask_driver(("nvml", *only), self.limit)
+        if answer.refused or (only and NVML in answer.libraries and not answer.libraries[NVML].simulated):
             return Facts()
-        simulated = any(library.simulated for library in found.libraries.values())
-        facts = placed(look.root, Place(nvml=nvml_of(found)))
-        return Facts(simulated=True if simulated else UNKNOWN, host=facts.host, container=facts.container)
+        facts = placed(look.root, Place(nvml=nvml_facts(answer)))
+        simulated = True if answer.simulated else UNKNOWN
+        return Facts(simulated=simulated, host=facts.host, container=facts.container)
 
 
-def read_nvml(ended: ChildResult) -> Nvml:
-    """NVML, from the program `inside.gpu nvml` wherever it ran."""
-    return nvml_of(told(ended))
-
-
-def nvml_of(found: Told) -> Nvml:
-    """What NVML said. Pure."""
-    loaded = found.libraries.get(LIBRARY)
+def nvml_facts(answer: DriverAnswer) -> Nvml:
+    """What NVML reported, wherever `mlship.driver.ask nvml` ran. Pure."""
+    found = DriverFacts(answer)
+    loaded = answer.libraries.get(NVML)
     missing = loaded is not None and bool(loaded.error)
-    version = known(found.text("nvmlSystemGetNVMLVersion"))
-    count = found.number(COUNT)
+    version = answer.text("nvmlSystemGetNVMLVersion")
+    count = found.number(DEVICE_COUNT)
     return Nvml(
-        init=_NOT_FOUND if missing else found.code(INIT),
+        init=_NOT_FOUND if missing else found.code(NVML_INIT),
         library=library_fact(loaded, version.partition(".")[2] if version else None),
         driver_version=found.text("nvmlSystemGetDriverVersion"),
-        cuda_driver_version=found.number("nvmlSystemGetCudaDriverVersion_v2"),
+        cuda_driver_version=found.number(NVML_CUDA_VERSION),
         device_count=count,
-        devices=UNKNOWN if known(count) is None else tuple(_device(found, index) for index in range(known(count) or 0)),
-        codes=_codes(found, None),
+        devices=tuple(_device(found, index) for index in range(count)) if isinstance(count, int) else UNKNOWN,
+        codes=_codes(answer, None),
         hangs_at=found.hangs_at,
         crashes_at=found.crashes_at,
     )
 
 
-def _codes(found: Told, device: int | None) -> Fact[dict[str, int]]:
-    """Codes that are not 0; what it does not know (13), or not before it has started (1), is no answer."""
+def _codes(answer: DriverAnswer, device: int | None) -> Fact[dict[str, int]]:
+    """Codes other than 0; a call unknown to NVML (13), or made before it has started (1), is no answer."""
     return {
-        answer.name: answer.code
-        for answer in found.answers
-        if answer.device == device and answer.code not in {0, 1, 13} and answer.name not in _ORDINARY
+        call.name: call.code
+        for call in answer.calls
+        if call.device == device and call.code not in {0, 1, 13} and call.name not in _ORDINARY
     }
 
 
-def _device(found: Told, index: int) -> NvmlDevice:
+def _device(found: DriverFacts, index: int) -> NvmlDevice:
     def number(name: str, place: int = 0) -> Fact[int]:
         return found.number(f"nvmlDeviceGet{name}", index, place)
 
     def text(name: str) -> Fact[str]:
         return found.text(f"nvmlDeviceGet{name}", index)
 
-    handle = found.answer("nvmlDeviceGetHandleByIndex_v2", index)
-    if handle is None:
-        return NvmlDevice(index=index, name=found.gap("nvmlDeviceGetHandleByIndex_v2", index), codes={})
+    if found.answer.call(DEVICE_HANDLE, index) is None:
+        return NvmlDevice(index=index, name=found.gap(DEVICE_HANDLE, index), codes={})
     return NvmlDevice(
         index=index,
         name=text("Name"),
         uuid=text("UUID"),
         pci_bus_id=text("PciInfo_v3"),
         minor=number("MinorNumber"),
-        codes=_codes(found, index),
+        codes=_codes(found.answer, index),
         compute_capability=_capability(found, index),
         brand=_named(number("Brand"), _BRANDS),
         architecture=_named(number("Architecture"), _ARCHITECTURES),
@@ -137,9 +131,9 @@ def _device(found: Told, index: int) -> NvmlDevice:
         mig_current=number("MigMode"),
         mig_pending=number("MigMode", 1),
         mig_devices=tuple(
-            answer.value
-            for answer in found.answers
-            if (answer.name, answer.device) == (_INSTANCE, index) and isinstance(answer.value, str)
+            call.value
+            for call in found.answer.calls
+            if (call.name, call.device) == (_INSTANCE, index) and isinstance(call.value, str)
         )
         if known(number("MigMode")) is not None
         else UNKNOWN,
@@ -160,7 +154,7 @@ def _device(found: Told, index: int) -> NvmlDevice:
 
 
 def _named(fact: Fact[int], names: Mapping[int, T]) -> Fact[T]:
-    """A number by its name; one without a name is unknown."""
+    """The name of a number; unknown if it has none."""
     return names.get(fact, UNKNOWN) if isinstance(fact, int) else fact
 
 
@@ -168,13 +162,13 @@ def _yes(fact: Fact[int]) -> Fact[bool]:
     return bool(fact) if isinstance(fact, int) else fact
 
 
-def _capability(found: Told, index: int) -> Fact[str]:
+def _capability(found: DriverFacts, index: int) -> Fact[str]:
     call = "nvmlDeviceGetCudaComputeCapability"
     major, minor = found.number(call, index), found.number(call, index, 1)
     return f"{major}.{minor}" if isinstance(major, int) else major
 
 
-def _rows(found: Told, index: int) -> Fact[RemappedRows]:
+def _rows(found: DriverFacts, index: int) -> Fact[RemappedRows]:
     numbers = [found.number("nvmlDeviceGetRemappedRows", index, place) for place in range(4)]
     first = numbers[0]
     if first is None or not isinstance(first, int):
@@ -182,12 +176,12 @@ def _rows(found: Told, index: int) -> Fact[RemappedRows]:
     return RemappedRows(numbers[0], numbers[1], _yes(numbers[2]), _yes(numbers[3]))
 
 
-def _fabric(found: Told, index: int, place: int) -> Fact[int]:
+def _fabric(found: DriverFacts, index: int, place: int) -> Fact[int]:
     later = found.number("nvmlDeviceGetGpuFabricInfoV", index, place)
     return later if isinstance(later, int) else found.number("nvmlDeviceGetGpuFabricInfo", index, place)
 
 
-def _licence(found: Told, index: int) -> Fact[str]:
+def _licence(found: DriverFacts, index: int) -> Fact[str]:
     """Only a virtual GPU is licensed."""
     call = "nvmlDeviceGetGridLicensableFeatures_v4"
     supported, state = found.number(call, index), found.number(call, index, 1)

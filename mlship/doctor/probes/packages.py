@@ -12,9 +12,9 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import run
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.where import here, live
+from mlship.driver.child import run_child
 
 Action = Literal["install", "upgrade", "downgrade", "remove"]
 
@@ -89,7 +89,7 @@ def installed(root: Path, kind: str | None) -> Fact[dict[str, str]]:
         names = names_in(below(root, "/var/lib/pacman/local")) or ()
         return _ours(tuple(found.groups()) for name in names if (found := re.match(r"(.+)-([^-]+-[^-]+)$", name)))
     if kind in {"dnf", "zypper"} and live(root):
-        ended = run(("rpm", "-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\\n"), 3.5)
+        ended = run_child(("rpm", "-qa", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\\n"), 3.5)
         return _ours(tuple(line.split(" ", 1)) for line in ended.lines if " " in line) if ended.ok else UNKNOWN
     return UNKNOWN
 

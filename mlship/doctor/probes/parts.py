@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from mlship.doctor.facts.facts import Facts, adapter
 from mlship.doctor.facts.place import Place
-from mlship.doctor.probes.child import ChildResult
+from mlship.driver.child import ChildResult
 
 
 class NoAnswerError(Exception):

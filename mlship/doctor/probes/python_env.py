@@ -12,9 +12,10 @@ from mlship.doctor.facts.facts import Facts, adapter
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import INSIDE, ChildResult, run
+from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.parts import NoAnswerError, read_object
 from mlship.doctor.probes.where import live, placed
+from mlship.driver.child import ChildResult, run_child
 
 _MOST = 3
 
@@ -32,7 +33,7 @@ class PythonProbe:
         found: dict[object, PythonEnvironment] = {}
         for program in pythons(os.environ.get("PATH", "")):
             # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
-            ended = run((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
+            ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
             try:
                 environment = read_environment(ended)
             except (NoAnswerError, ValueError):

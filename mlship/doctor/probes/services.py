@@ -8,10 +8,10 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.child import run
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time, iso
 from mlship.doctor.probes.where import here, live
+from mlship.driver.child import run_child
 
 UNITS = (
     *("nvidia-persistenced", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-cdi-refresh", "nvidia-imex"),
@@ -35,7 +35,7 @@ class ServicesProbe:
         if not live(look.root):
             return Facts(host=Host(services=_of_folder(look)))
         units = [f"{unit}.service" for unit in UNITS]
-        ended = run(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
+        ended = run_child(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
         if not ended.ok:
             return Facts()  # no systemd: services are unknown
         booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
@@ -76,7 +76,7 @@ def _told(unit: str, service: Fact[Service]) -> Fact[Service]:
     version = _version(unit)
     log: Fact[tuple[str, ...]] = UNKNOWN
     if service.active != "active":
-        ended = run(("journalctl", f"--unit={unit}", "--lines=15", "--no-pager", "--quiet", "--output=cat"), 1.0)
+        ended = run_child(("journalctl", f"--unit={unit}", "--lines=15", "--no-pager", "--quiet", "--output=cat"), 1.0)
         log = tuple(line[:300] for line in ended.lines) if ended.ok else UNKNOWN
     return Service(service.active, service.enabled, version, service.started_at, log)
 
@@ -84,7 +84,7 @@ def _told(unit: str, service: Fact[Service]) -> Fact[Service]:
 def _version(unit: str) -> Fact[str]:
     if unit != "nvidia-fabricmanager":
         return UNKNOWN
-    ended = run(("nv-fabricmanager", "--version"), 1.0)
+    ended = run_child(("nv-fabricmanager", "--version"), 1.0)
     found = re.search(r"\d{3}\.\d+(?:\.\d+)?", ended.stdout)
     return found[0] if ended.ok and found else UNKNOWN
 

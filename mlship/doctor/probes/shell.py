@@ -1,4 +1,4 @@
-"""What a POSIX shell can tell of a container that has no Python: less, and no calls of the libraries themselves."""
+"""What a POSIX shell can find out in a container without Python: less, and no calls of the libraries themselves."""
 
 import re
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from mlship.doctor.facts.place import (
     Place,
     User,
 )
+from mlship.doctor.probes.driver_facts import driver_version_of
 from mlship.doctor.probes.inside.nodes import VARIABLES
 
 _MARK = "@@"
@@ -33,7 +34,7 @@ _SECTIONS = {
     " /usr/local/cuda*/compat/libcuda.so*"
     " /usr/local/cuda*/lib64/stubs/libcuda.so* /usr/local/cuda*/targets/*/lib/stubs/libcuda.so*;"
     ' do [ -e "$f" ] && { readlink -f "$f" || echo "$f"; }; done',
-    # The loader's own trace, and not a word of the program.
+    # The loader's trace; the program itself does not run.
     "trace": "LD_PRELOAD='libcuda.so.1 libnvidia-ml.so.1' LD_TRACE_LOADED_OBJECTS=1 /bin/true 2>&1"
     ' | while read -r line; do echo "$line"; for word in $line; do case $word in'
     ' /*libcuda.so*|/*libnvidia-ml.so*) echo "real $word $(readlink -f "$word")";; esac; done; done',
@@ -49,38 +50,41 @@ _SMI = (
     (r"GPU access blocked", 17),
 )
 _MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/")
-_VERSION = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
 _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
 
 
 def argv() -> tuple[str, ...]:
-    """The shell, and a script that tells everything section by section."""
+    """The shell, and a script that prints everything section by section."""
     script = "\n".join(f"echo {_MARK}{name}; {{ {command}\n}} 2>/dev/null" for name, command in _SECTIONS.items())
     return ("sh", "-c", f"{script}\necho {_MARK}end")
 
 
-def spoke(text: str) -> bool:
-    """The script came to its end."""
+def finished(text: str) -> bool:
+    """The script ran to its end."""
     return text.rstrip().endswith(f"{_MARK}end")
 
 
 def read(text: str) -> Place:
-    """What the script told. Pure."""
-    told = _sections(text)
-    mounts = tuple(_mounts(told["mounts"]))
+    """What the script printed. Pure."""
+    sections = _sections(text)
+    mounts = tuple(_mounts(sections["mounts"]))
     targets = {mount.target for mount in mounts}
-    libraries = tuple(_library(path, targets) for path in dict.fromkeys(told["libraries"]))
-    nvml, cuda = _traced(told, "libnvidia-ml.so.1", targets), _traced(told, "libcuda.so.1", targets)
+    libraries = tuple(_library(path, targets) for path in dict.fromkeys(sections["libraries"]))
+    nvml, cuda = _traced(sections, "libnvidia-ml.so.1", targets), _traced(sections, "libcuda.so.1", targets)
     return Place(
-        os=_system(told),
-        libc=_libc(told["loaders"]),
-        nvml=Nvml(init=12 if nvml is None else _smi(told["smi"]), library=nvml),
+        os=_system(sections),
+        libc=_libc(sections["loaders"]),
+        nvml=Nvml(init=12 if nvml is None else _smi(sections["smi"]), library=nvml),
         cuda=CudaApi(library=cuda),
         loader=Loader(libraries=libraries, stubs=tuple(sorted(_folders(libraries, "/stubs")))),
-        device_nodes=_nodes(told["nodes"], told["open"]),
-        env={key: value for key, _, value in (line.partition("=") for line in told["env"]) if VARIABLES.fullmatch(key)},
-        user=_user(told["id"]),
+        device_nodes=_nodes(sections["nodes"], sections["open"]),
+        env={
+            key: value
+            for key, _, value in (line.partition("=") for line in sections["env"])
+            if VARIABLES.fullmatch(key)
+        },
+        user=_user(sections["id"]),
         mounts=tuple(mount for mount in mounts if _MOUNTS.search(mount.target)),
     )
 
@@ -96,9 +100,9 @@ def _sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _system(told: dict[str, list[str]]) -> OperatingSystem:
-    pairs = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in told["os"])}
-    arch = told["arch"][0] if told["arch"] else UNKNOWN
+def _system(sections: dict[str, list[str]]) -> OperatingSystem:
+    pairs = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in sections["os"])}
+    arch = sections["arch"][0] if sections["arch"] else UNKNOWN
     if not pairs:
         return OperatingSystem(arch=arch)
     return OperatingSystem(
@@ -129,8 +133,7 @@ def _mounts(lines: list[str]) -> Iterator[Mount]:
 
 
 def _library(path: str, targets: set[str]) -> Library:
-    version = _VERSION.search(path)
-    return Library(path, version[1] if version else UNKNOWN, path in targets)
+    return Library(path, driver_version_of(path) or UNKNOWN, path in targets)
 
 
 def _folders(libraries: tuple[Library, ...], ending: str) -> set[str]:
@@ -138,21 +141,21 @@ def _folders(libraries: tuple[Library, ...], ending: str) -> set[str]:
     return {folder for folder in folders if folder.endswith(ending)}
 
 
-def _traced(told: dict[str, list[str]], name: str, targets: set[str]) -> Fact[Library]:
-    """The file that the loader takes; a static shell, and musl's loader, tell nothing."""
-    for line in told["trace"]:
+def _traced(sections: dict[str, list[str]], name: str, targets: set[str]) -> Fact[Library]:
+    """The file that the loader takes; unknown with a static shell or musl's loader."""
+    for line in sections["trace"]:
         if f"'{name}'" in line and "cannot be preloaded" in line:
             return None
         found = re.match(rf"{re.escape(name)} => (/\S+)|(/\S*/{re.escape(name)}) ", line)
         if found:
-            return _library(_real(told["trace"], found[1] or found[2]), targets)
+            return _library(_real(sections["trace"], found[1] or found[2]), targets)
     return UNKNOWN
 
 
 def _real(lines: list[str], path: str) -> str:
-    """The file itself, as the script told it."""
-    told = next((line.split() for line in lines if line.startswith(f"real {path} ")), [])
-    return told[2] if len(told) > 2 else path
+    """The file itself, links followed."""
+    words = next((line.split() for line in lines if line.startswith(f"real {path} ")), [])
+    return words[2] if len(words) > 2 else path
 
 
 def _smi(lines: list[str]) -> Fact[int]:

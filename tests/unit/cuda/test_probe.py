@@ -1,4 +1,4 @@
-"""What NVML's own process told, and what becomes of it: the answer as a value, the refusal, the profile."""
+"""What NVML's own process reports, and what becomes of it: the answer as a value, the error, the profile."""
 
 import sys
 import time
@@ -7,17 +7,31 @@ from pathlib import Path
 import pytest
 
 from mlship.cuda.hosts import nvml as probe
-from mlship.cuda.hosts.profile import HostGpu
-from mlship.cuda.hosts.refusal import refuse
-from mlship.driver import ask as nvml
-from mlship.driver.answer import CUDA, HANDLE, INIT, NvmlAnswer, read_answer
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
+from mlship.cuda.hosts.refusal import check_answer
+from mlship.driver import ask, child, codes
+from mlship.driver.answer import (
+    DEVICE_COUNT,
+    DEVICE_HANDLE,
+    NVML,
+    NVML_CUDA_VERSION,
+    NVML_INIT,
+    DriverAnswer,
+    read_answer,
+)
 from mlship.errors import MatchError
-from tests.helpers.nvml_lines import LIBRARY, NAMES, asked, event, gpu, loaded, whole
+from tests.helpers.nvml_lines import LIBRARY, asked, event, gpu, loaded, whole
+
+NAMES = {code: row.name for code, row in codes.code_table("nvml").items() if code}
 
 
-def refused(answer: NvmlAnswer) -> MatchError:
+def profile(lines: list[str]) -> HostProfile:
+    return probe.profile_of(read_answer(lines), "a", "linux/amd64", None, None)
+
+
+def refused(answer: DriverAnswer) -> MatchError:
     with pytest.raises(MatchError) as caught:
-        refuse(answer, 10)
+        check_answer(answer, 10)
     assert caught.value.exit_code == 4
     assert "`" in caught.value.hint
     return caught.value
@@ -25,14 +39,17 @@ def refused(answer: NvmlAnswer) -> MatchError:
 
 def test_a_whole_answer() -> None:
     answer = read_answer(whole(gpu(0), gpu(1)))
-    assert (answer.ended, answer.driver, answer.nvml, answer.cuda) == ("ok", "550.54.15", "12.550.54.15", 12040)
-    assert (answer.library, answer.libcuda) == (LIBRARY, "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15")
-    assert [(device.uuid, device.brand, device.architecture) for device in answer.devices] == [
-        ("GPU-0", 14, 7),
-        ("GPU-1", 14, 7),
+    assert (answer.timed_out, answer.crashed, answer.silent, answer.pending) == (False, "", False, None)
+    assert answer.text("nvmlSystemGetDriverVersion") == "550.54.15"
+    assert answer.text("nvmlSystemGetNVMLVersion") == "12.550.54.15"
+    assert answer.number(NVML_CUDA_VERSION) == 12040
+    assert [library.path for library in answer.libraries.values()] == [
+        LIBRARY,
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15",
     ]
+    assert [answer.text("nvmlDeviceGetUUID", index) for index in range(2)] == ["GPU-0", "GPU-1"]
     assert not answer.simulated
-    refuse(answer, 10)
+    check_answer(answer, 10)
 
 
 def test_a_simulation_is_known_by_either_library() -> None:
@@ -42,7 +59,7 @@ def test_a_simulation_is_known_by_either_library() -> None:
 
 def test_alike_gpus_are_counted_and_nothing_names_one() -> None:
     answer = read_answer(whole(gpu(0), gpu(1, "NVIDIA T4", "7.5", None), gpu(2)))
-    host = probe.describe(answer, "mixed", "linux/amd64", "1.17.8", "Docker Engine 26.1.5")
+    host = probe.profile_of(answer, "mixed", "linux/amd64", "1.17.8", "Docker Engine 26.1.5")
     assert host.gpus == (
         HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 2, 80 << 30, mig=False),
         HostGpu("NVIDIA T4", "7.5", 1, 80 << 30, mig=None),
@@ -53,37 +70,37 @@ def test_alike_gpus_are_counted_and_nothing_names_one() -> None:
 
 @pytest.mark.parametrize("code", NAMES)
 def test_each_refused_start_keeps_its_code_and_has_a_remedy(code: int) -> None:
-    error = refused(read_answer([*loaded(), *asked(INIT, code=code)]))
-    assert f"{INIT}: {NAMES[code]} {code}" in error.message
+    error = refused(read_answer([*loaded(), *asked(NVML_INIT, code=code)]))
+    assert f"{NVML_INIT}: {NAMES[code]} {code}" in error.message
 
 
 @pytest.mark.parametrize(
     ("code", "words", "command"),
     [
-        (4, "may not use", "sudo mlship hosts record"),
+        (4, "may not open", "sudo mlship hosts record"),
         (9, "kernel module is not loaded", "sudo modprobe nvidia"),
         (15, "fallen off the bus", "sudo reboot"),
         (18, "different versions", "sudo reboot"),
-        (999, "does not say why", "mlship doctor"),
-        (777, "NVML refuses", "mlship doctor"),
+        (999, "without a reason", "mlship doctor"),
+        (777, "NVML failed", "mlship doctor"),
     ],
 )
 def test_refusals_say_why_and_what_to_do(code: int, words: str, command: str) -> None:
-    error = refused(read_answer([*loaded(), *asked(INIT, code=code)]))
+    error = refused(read_answer([*loaded(), *asked(NVML_INIT, code=code)]))
     assert words in error.message
     assert command in error.hint
 
 
 def test_a_lost_gpu_among_good_ones_is_named() -> None:
-    answer = read_answer(whole(gpu(0), asked(HANDLE, device=1, code=15)))
-    assert f"{HANDLE} of GPU 1: NVML_ERROR_GPU_IS_LOST 15" in refused(answer).message
+    answer = read_answer(whole(gpu(0), asked(DEVICE_HANDLE, device=1, code=15)))
+    assert f"{DEVICE_HANDLE} of GPU 1: NVML_ERROR_GPU_IS_LOST 15" in refused(answer).message
 
 
 def test_no_library_is_no_driver_here() -> None:
     error = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory"
     answer = read_answer(loaded(path=None, error=error))
-    assert (answer.ended, answer.detail) == ("missing", error)
-    assert "this machine has no NVIDIA driver's user-space library" in refused(answer).message
+    assert (answer.crashed, answer.libraries[NVML].error) == ("", error)
+    assert "this machine has no user-space library of the NVIDIA driver" in refused(answer).message
     assert "NVML_ERROR_LIBRARY_NOT_FOUND, 12" in refused(answer).message
 
 
@@ -93,10 +110,10 @@ def test_a_library_that_is_no_library_is_another_matter() -> None:
 
 
 def test_a_hang_says_where() -> None:
-    lines = [*loaded(), event("call", name=INIT, device=None)]
+    lines = [*loaded(), event("call", name=NVML_INIT, device=None)]
     answer = read_answer(lines, timed_out=True)
-    assert (answer.ended, answer.at) == ("timeout", INIT)
-    assert refused(answer).message == f"NVML did not answer within 10 s; it hangs in {INIT}"
+    assert (answer.timed_out, answer.pending_call) == (True, NVML_INIT)
+    assert refused(answer).message == f"NVML did not answer within 10 s; it hangs in {NVML_INIT}"
 
 
 def test_a_hang_before_the_first_word() -> None:
@@ -105,13 +122,15 @@ def test_a_hang_before_the_first_word() -> None:
 
 def test_a_crash_says_where_and_what_was_known() -> None:
     lines = whole(gpu(0))[:-5]
-    answer = read_answer([*lines, event("call", name=CUDA, device=None)], signal="SIGABRT", code=-6, stderr="a\nb!\n\n")
-    assert (answer.ended, answer.at, answer.driver, len(answer.devices)) == ("crashed", CUDA, "550.54.15", 1)
-    assert refused(answer).message == f"the process that asks NVML was ended by SIGABRT in {CUDA}: b!"
+    lines.append(event("call", name=NVML_CUDA_VERSION, device=None))
+    answer = read_answer(lines, signal="SIGABRT", code=-6, stderr="a\nb!\n\n")
+    assert (answer.crashed, answer.pending_call) == ("SIGABRT", NVML_CUDA_VERSION)
+    assert (answer.text("nvmlSystemGetDriverVersion"), answer.number(DEVICE_COUNT)) == ("550.54.15", 1)
+    assert refused(answer).message == f"NVML crashed in {NVML_CUDA_VERSION} (SIGABRT): b!"
 
 
 def test_no_gpu() -> None:
-    assert "it drives no GPU here" in refused(read_answer(whole())).message
+    assert "has no GPU" in refused(read_answer(whole())).message
 
 
 @pytest.mark.parametrize(
@@ -131,7 +150,7 @@ def test_what_is_no_line_of_ours_is_passed_over(noise: str) -> None:
     ],
 )
 def test_driver_versions(said: str, driver: str, notes: int) -> None:
-    host = probe.describe(read_answer(whole(gpu(0), driver=said)), "a", "linux/amd64", None, None)
+    host = profile(whole(gpu(0), driver=said))
     assert (host.driver, len(host.notes)) == (driver, notes)
     assert all(said in note for note in host.notes)
 
@@ -139,79 +158,93 @@ def test_driver_versions(said: str, driver: str, notes: int) -> None:
 @pytest.mark.parametrize("said", ["open", "", "550", "550.x", "1.2.3.4", "550.54.15\x1b[31m550.54"])
 def test_what_is_no_driver_version_is_refused(said: str) -> None:
     with pytest.raises(MatchError, match="a driver version such as 550"):
-        probe.describe(read_answer(whole(gpu(0), driver=said)), "a", "linux/amd64", None, None)
+        profile(whole(gpu(0), driver=said))
 
 
 def test_cuda_that_does_not_fit_the_driver_is_noted_with_both_and_why() -> None:
-    host = probe.describe(read_answer(whole(gpu(0), cuda=asked(CUDA, 12080))), "a", "linux/amd64", None, None)
+    host = probe.profile_of(
+        read_answer(whole(gpu(0), cuda=asked(NVML_CUDA_VERSION, [12080]))), "a", "linux/amd64", None, None
+    )
     assert host.cuda == "12.8"
     (note,) = host.notes
-    assert "NVML says CUDA 12.8, but driver 550.54.15 offers 12.4" in note
+    assert "NVML reports CUDA 12.8, but driver 550.54.15 supports 12.4" in note
     assert "(/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15)" in note
     assert "cuda-compat" in note
 
 
-@pytest.mark.parametrize(("code", "words"), [(12, "no libcuda.so.1 (code 12)"), (13, "which CUDA it can")])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(12, "no libcuda.so.1 (code 12)"), (13, "does not report the supported CUDA version: 13 (function not found)")],
+)
 def test_cuda_that_nvml_does_not_say_is_noted(code: int, words: str) -> None:
-    host = probe.describe(read_answer(whole(gpu(0), cuda=asked(CUDA, code=code))), "a", "linux/amd64", None, None)
+    host = probe.profile_of(
+        read_answer(whole(gpu(0), cuda=asked(NVML_CUDA_VERSION, code=code))), "a", "linux/amd64", None, None
+    )
     assert host.cuda is None
     assert words in host.notes[0]
 
 
 def test_a_branch_that_no_table_knows_is_not_contradicted() -> None:
-    lines = whole(gpu(0), driver="999.10", cuda=asked(CUDA, 15000))
-    assert probe.describe(read_answer(lines), "a", "linux/amd64", None, None).notes == ()
+    lines = whole(gpu(0), driver="999.10", cuda=asked(NVML_CUDA_VERSION, [15000]))
+    assert profile(lines).notes == ()
 
 
-# With a real process: how it ends is not told by it
+# With a real process
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is asked instead of NVML."""
+    """Runs instead of `mlship.driver.ask`."""
     path = tmp_path / "program.py"
-    monkeypatch.setattr(probe, "_PROGRAM", path)
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", path)
     return path
 
 
 def test_a_process_that_aborts(program: Path) -> None:
-    lines = "".join([*loaded(), event("call", name=INIT, device=None)])
+    lines = "".join([*loaded(), event("call", name=NVML_INIT, device=None)])
     program.write_text(f"import os\nprint({lines!r}, end='', flush=True)\nos.abort()\n")
     answer = probe.probe_nvml()
-    assert (answer.ended, answer.signal, answer.at, answer.library) == ("crashed", "SIGABRT", INIT, LIBRARY)
+    assert (answer.crashed, answer.pending_call, answer.libraries[NVML].path) == ("SIGABRT", NVML_INIT, LIBRARY)
 
 
 def test_a_process_that_hangs(program: Path) -> None:
-    lines = "".join([*loaded(), event("call", name=INIT, device=None)])
+    lines = "".join([*loaded(), event("call", name=NVML_INIT, device=None)])
     program.write_text(f"import time\nprint({lines!r}, end='', flush=True)\ntime.sleep(60)\n")
     started = time.monotonic()
     answer = probe.probe_nvml(0.5)
-    assert (answer.ended, answer.at) == ("timeout", INIT)
+    assert (answer.timed_out, answer.pending_call) == (True, NVML_INIT)
     assert time.monotonic() - started < 5
 
 
 def test_a_process_that_raises(program: Path) -> None:
-    program.write_text("raise ModuleNotFoundError('no pynvml')\n")
+    program.write_text("raise ValueError('broken')\n")
     answer = probe.probe_nvml()
-    assert (answer.ended, answer.signal, answer.detail) == ("crashed", None, "ModuleNotFoundError: no pynvml")
+    assert (answer.silent, answer.crashed, answer.stderr) == (True, "exit code 1", "ValueError: broken")
 
 
 def test_an_interpreter_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     answer = probe.probe_nvml()
-    assert (answer.ended, answer.detail) == ("crashed", "/nonexistent/python: missing")
+    assert (answer.silent, answer.crashed, answer.stderr) == (True, "exit code 1", "/nonexistent/python: missing")
 
 
 def test_the_current_folder_stands_in_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
-    assert probe.probe_nvml().ended in {"ok", "missing"}
+    answer = probe.probe_nvml()
+    assert (answer.crashed, answer.timed_out, list(answer.libraries)) == ("", False, [NVML, "libcuda.so.1"])
 
 
-def test_the_program_tells_only_calls_that_are_read() -> None:
-    """The names in the program and in the reader are the same: a real answer of this machine, whichever it is."""
-    source = Path(nvml.__file__).read_text(encoding="utf-8")
-    for name in (INIT, HANDLE, CUDA, "nvmlDeviceGetCount_v2", "nvmlDeviceGetName", "nvmlDeviceGetMigMode"):
+def test_the_program_and_its_readers_name_the_same_calls() -> None:
+    source = Path(ask.__file__).read_text(encoding="utf-8")
+    for name in (
+        NVML_INIT,
+        DEVICE_HANDLE,
+        NVML_CUDA_VERSION,
+        "nvmlDeviceGetCount_v2",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetMigMode",
+    ):
         assert f'"{name}"' in source
 
 

@@ -18,10 +18,10 @@ from mlship.doctor.probes.containerd import containerd, crio
 from mlship.doctor.probes.engine import DockerProbe, binary, docker_of, podman_of
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.kubernetes import classes_of, events_of, node_of, operator_of, pods_of
+from mlship.doctor.probes.look_inside import ended_of, first_env
 from mlship.doctor.probes.plain import moment_of
 from mlship.doctor.probes.shell import read as read_shell
 from mlship.doctor.probes.toolkit import ToolkitProbe, config, config_of, version_of
-from mlship.doctor.probes.within import ended_of, first_env
 from mlship.engine.look import LookResult, Ran
 
 INFO = {

@@ -13,11 +13,11 @@ from mlship.doctor.facts.place import NvmlDevice
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.mask import mask
 from mlship.doctor.probes import kernel, kernel_log, module_files, packages, services, system
-from mlship.doctor.probes.child import ChildResult
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inside.loader import cache_entries, section
-from mlship.doctor.probes.nvml import read_nvml
+from mlship.doctor.probes.nvml import nvml_facts
 from mlship.doctor.probes.where import here
+from mlship.driver.child import ChildResult
 
 OPEN = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22)
 GCC version:  gcc version 12.3.0
@@ -282,9 +282,11 @@ def test_what_is_no_elf_file_has_no_section(data: bytes, tmp_path: Path) -> None
 def test_an_answer_cut_off_anywhere_is_no_crash() -> None:
     text = '{"event": "answer", "name": "nvmlDeviceGetCount_v2", "device": null, "code": 0, "value": [1]}'
     for end in range(len(text) + 1):
-        nvml = read_nvml(ChildResult([text[:end]], "late"))
+        nvml = nvml_facts(ChildResult([text[:end]], "late").driver)
         assert nvml.device_count in {1, UNKNOWN}
-    assert read_nvml(ChildResult(["3", '"x"', "[]", '{"event": 1}'], "ended", 0)).init == UNKNOWN
+    assert nvml_facts(ChildResult(["3", '"x"', "[]", '{"event": 1}'], "ended", 0).driver).init == Unreadable(
+        "the program that asks did not run"
+    )
 
 
 PRIVATE = Facts(

@@ -2,3 +2,7 @@
 
 Each is self-contained: standard library only, valid for Python 3.8, no mlship imports.
 """
+
+from pathlib import Path
+
+INSIDE = Path(__file__).parent

@@ -1,28 +1,29 @@
-"""A look from within a running container: the programs of `inside`, given to its own Python; else a shell."""
+"""Looks into a running container: our programs, run by the container's own Python; without one, a shell script."""
 
 import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
-from mlship.doctor.probes.child import INSIDE, ChildResult
-from mlship.doctor.probes.cuda_driver import SONAMES, read_cuda
+from mlship.doctor.probes.cuda_driver import SONAMES, cuda_facts, resolved_files, with_all_devices
+from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import VARIABLES
-from mlship.doctor.probes.nvml import read_nvml
+from mlship.doctor.probes.nvml import nvml_facts
 from mlship.doctor.probes.parts import read_place
 from mlship.doctor.probes.python_env import read_environment
-from mlship.doctor.probes.told import told
 from mlship.doctor.queries import variable
+from mlship.driver.child import DRIVER_PROGRAM, ChildResult
 from mlship.engine.look import EngineLook, Ran
 
 PYTHONS = ("python3", "python", "/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/bin/python3")
-# Nobody can end a program in a container from outside but by ending the container: it watches the clock itself.
+# A program in a container cannot be ended from outside without ending the container: it watches the clock itself.
 _WATCHED = (
     "import faulthandler, sys\n"
     "faulthandler.dump_traceback_later(float(sys.argv[1]), exit=True)\n"
@@ -44,11 +45,11 @@ _EXTRA_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen from within.
+    """What was seen in a container.
 
     Attributes:
         simulated: the libraries that answered say that they are a simulation.
-        how: "python" or "shell", by what it was seen; None where neither could be run.
+        how: "python" or "shell"; None if neither could be run.
     """
 
     place: Place
@@ -57,11 +58,11 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Python:
+class ContainerPython:
     """A container's Python, and where it runs.
 
     Attributes:
-        env: of the container's first process: what CDI and the runtimes add there, `docker exec` does not.
+        env: of the container's first process: `docker exec` lacks what CDI and the runtimes add there.
     """
 
     engine: EngineLook
@@ -69,67 +70,71 @@ class Python:
     program: str
     env: Mapping[str, str]
 
-    def run(self, program: tuple[str, ...], seconds: float) -> ChildResult:
-        """One program of `inside`."""
-        name, *arguments = program
-        source = (INSIDE / f"{name}.py").read_text(encoding="utf-8")
-        flags = ("-I",) if name == "python_env" else ("-I", "-S")
+    def run(self, script: Path, arguments: tuple[str, ...], seconds: float) -> ChildResult:
+        source = script.read_text(encoding="utf-8")
+        flags = ("-I",) if script.stem == "python_env" else ("-I", "-S")
         argv = (self.program, *flags, "-c", _WATCHED, f"{seconds:g}", source, *arguments)
         return ended_of(self.engine.execute(self.container, argv, seconds + _EXTRA_SECONDS, self.env))
 
 
-def within(engine: EngineLook, container: str, seconds: float) -> Seen:
-    """Everything that can be seen from within a running container, in about that time."""
+def look_inside(engine: EngineLook, container: str, seconds: float) -> Seen:
+    """Everything that can be seen in a running container, in about that time."""
     python = python_of(engine, container)
     if python is not None:
         return _by_python(python, seconds - 1)
     ran = engine.execute(container, shell.argv(), seconds)
-    return Seen(shell.read(ran.stdout), how="shell") if shell.spoke(ran.stdout) else Seen(Place())
+    return Seen(shell.read(ran.stdout), how="shell") if shell.finished(ran.stdout) else Seen(Place())
 
 
-def python_of(engine: EngineLook, container: str) -> Python | None:
-    """The container's Python, the first that runs and is no older than 3.8."""
+def python_of(engine: EngineLook, container: str) -> ContainerPython | None:
+    """The container's first Python that runs and is at least 3.8."""
     for name in PYTHONS:
         ran = engine.execute(container, (name, "-I", "-S", "-c", _FIRST), 3)
         if ran.code == 0:
-            return Python(engine, container, name, first_env(ran.stdout))
+            return ContainerPython(engine, container, name, first_env(ran.stdout))
     return None
 
 
 def first_env(text: str) -> dict[str, str]:
-    """The variables that matter of the container's first process; none where it is somebody else's."""
+    """The variables of interest of the container's first process; none if it belongs to another user."""
     try:
-        plain: object = json.loads(text)
+        found: object = json.loads(text)
     except ValueError:
         return {}
-    pairs = [str(entry).partition("=") for entry in plain] if isinstance(plain, list) else []
+    pairs = [str(entry).partition("=") for entry in found] if isinstance(found, list) else []
     return {key: value for key, _, value in pairs if VARIABLES.fullmatch(key)}
 
 
-def _by_python(python: Python, seconds: float) -> Seen:
-    programs = (("gpu", "nvml"), ("gpu", "cuda", "--runtime", *SONAMES), ("loader",), ("nodes",), ("python_env",))
-    calls = tuple(partial(python.run, program, seconds) for program in programs)
+def _by_python(python: ContainerPython, seconds: float) -> Seen:
+    programs = (
+        (DRIVER_PROGRAM, ("nvml",)),
+        (DRIVER_PROGRAM, ("cuda", "--runtime", *SONAMES)),
+        *((INSIDE / f"{name}.py", ()) for name in ("loader", "nodes", "python_env")),
+    )
+    calls = tuple(partial(python.run, *program, seconds) for program in programs)
     nvml, cuda, loader, nodes, packages = side_by_side(calls, seconds + _EXTRA_SECONDS / 2)
     place = merged(merged(_part(loader), _part(nodes)), Place(pythons=_environment(packages)))
-    asked, resolves = read_cuda(cuda)
-    simulated = any(library.simulated for ended in (nvml, cuda) for library in told(ended).libraries.values())
-    place = merged(place, Place(nvml=read_nvml(nvml), cuda=asked, loader=Loader(resolves=resolves)))
-    return Seen(_with_all_devices(python, place), simulated, "python")
+    answers = nvml.driver, cuda.driver
+    driver = Place(
+        nvml=nvml_facts(answers[0]), cuda=cuda_facts(answers[1]), loader=Loader(resolves=resolved_files(answers[1]))
+    )
+    simulated = any(answer.simulated for answer in answers)
+    return Seen(_with_all_devices(python, merged(place, driver)), simulated, "python")
 
 
-def _with_all_devices(python: Python, place: Place) -> Place:
-    """Where CUDA sees no device and somebody hides some: asked again with nothing hidden."""
+def _with_all_devices(python: ContainerPython, place: Place) -> Place:
+    """If CUDA sees no device and CUDA_VISIBLE_DEVICES is set: asked again with nothing hidden."""
     if not known(place.cuda.init) or known(variable(place, "CUDA_VISIBLE_DEVICES")) is None:
         return place
-    again = told(python.run(("gpu", "cuda", "--all-devices"), 2))
-    return replace(place, cuda=replace(place.cuda, init_without_visible_devices=again.code("cuInit")))
+    answer = python.run(DRIVER_PROGRAM, ("cuda", "--all-devices"), 2).driver
+    return replace(place, cuda=with_all_devices(place.cuda, answer))
 
 
 def ended_of(ran: Ran) -> ChildResult:
-    """How a program in a container ended, as if it had run here."""
+    """How a program in a container ended, as if it had run on this machine."""
     if ran.code is None or _LATE in ran.stderr:
         return ChildResult(ran.stdout.splitlines(), "late", None, ran.stderr)
-    # A shell's way of telling a signal.
+    # A shell reports a signal as 128 + its number.
     code = 128 - ran.code if ran.code > 128 else ran.code
     return ChildResult(
         ran.stdout.splitlines(), "missing" if ran.code in _NO_SUCH_PROGRAM else "ended", code, ran.stderr
@@ -137,7 +142,7 @@ def ended_of(ran: Ran) -> ChildResult:
 
 
 def side_by_side(calls: tuple[Callable[[], ChildResult], ...], seconds: float) -> tuple[ChildResult, ...]:
-    """All of them at once; one that does not come back in time is late."""
+    """Run all calls at once; one that does not return in time is late."""
     results = [ChildResult() for _ in calls]
 
     def work(index: int, call: Callable[[], ChildResult]) -> None:
@@ -152,10 +157,10 @@ def side_by_side(calls: tuple[Callable[[], ChildResult], ...], seconds: float) -
 
 
 def _part(ended: ChildResult) -> Place:
-    """Part of a place; a program that failed leaves its part unknown."""
+    """Part of a place; unknown if its program failed."""
     try:
         found = read_place(ended)
-    except Exception:  # noqa: BLE001  whatever a foreign container's Python printed
+    except Exception:  # noqa: BLE001  a foreign container's Python may print anything
         return Place()
     return Place(**{field.name: getattr(found, field.name) for field in fields(Place)})
 

@@ -1,6 +1,5 @@
-"""A program of `inside` as a process of its own, with a limit that holds even where the process cannot be ended."""
+"""Runs a program as a process of its own, with a time limit that holds even if the process cannot be ended."""
 
-import json
 import signal
 import sys
 import threading
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from mlship import process
+from mlship.driver.answer import DriverAnswer, read_answer
 
-INSIDE = Path(__file__).parent / "inside"
+DRIVER_PROGRAM = Path(__file__).with_name("ask.py")
 _EXTRA_SECONDS = 0.5
 
 
@@ -21,9 +21,7 @@ class ChildResult:
 
     Attributes:
         lines: of its stdout, as far as they came.
-        how: "late" where it gave no more answer in time.
-        signal: name of the one that ended it.
-        stderr: what it said there.
+        how: "late" if it did not end in time, "missing" if it could not be started.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -41,6 +39,7 @@ class ChildResult:
 
     @property
     def signal(self) -> str | None:
+        """Name of the signal that ended it."""
         if self.code is None or self.code >= 0:
             return None
         try:
@@ -48,19 +47,27 @@ class ChildResult:
         except ValueError:
             return f"signal {-self.code}"
 
-
-def run_inside(
-    program: str, arguments: Sequence[str], seconds: float, env: Mapping[str, str] | None = None
-) -> ChildResult:
-    """Run one of our programs with this Python, nothing of this environment's packages or current folder with it."""
-    argv = [sys.executable, "-I", "-S", str(INSIDE / f"{program}.py"), *arguments]
-    return run(argv, seconds, env)
+    @property
+    def driver(self) -> DriverAnswer:
+        """What `mlship.driver.ask` reported, if that was the program."""
+        code = 1 if self.how == "missing" else self.code
+        return read_answer(self.lines, timed_out=self.how == "late", signal=self.signal, code=code, stderr=self.stderr)
 
 
-def run(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> ChildResult:
+def ask_driver(arguments: Sequence[str], seconds: float) -> DriverAnswer:
+    """Run `mlship.driver.ask` on this machine; never raises."""
+    return run_script(DRIVER_PROGRAM, arguments, seconds).driver
+
+
+def run_script(script: Path, arguments: Sequence[str], seconds: float) -> ChildResult:
+    """Run a script with this Python, isolated from site-packages, PYTHON* variables and the current folder."""
+    return run_child([sys.executable, "-I", "-S", str(script), *arguments], seconds)
+
+
+def run_child(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> ChildResult:
     """Run a program; never raises, and never waits much longer than `seconds`.
 
-    A process inside a call of a sick kernel driver cannot be ended, not even by SIGKILL: it is left behind.
+    A process inside a call of a hung kernel driver cannot be ended, not even by SIGKILL: it is left behind.
     """
     ended = ChildResult()
     worker = threading.Thread(target=_work, args=(argv, seconds, env, ended), daemon=True)
@@ -74,17 +81,9 @@ def _work(argv: Sequence[str], seconds: float, env: Mapping[str, str] | None, en
     try:
         done = process.run(argv, options)
     except process.ProcessError as error:
-        ended.how = "late" if error.reason == "timeout" else "missing"
+        if error.reason != "timeout":
+            ended.how, ended.stderr = "missing", str(error)
     except OSError as error:
         ended.how, ended.stderr = "missing", str(error)
     else:
         ended.code, ended.stderr, ended.how = done.code, done.stderr, "ended"
-
-
-def json_line(text: str) -> dict[str, object] | None:
-    """A line as an object; None where it is none, be it cut off."""
-    try:
-        plain: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else None
