@@ -1,4 +1,4 @@
-"""`python -m mlship`, and what the command `mlship` calls."""
+"""Entry point of `python -m mlship` and the command `mlship`."""
 
 import gc
 import os
@@ -9,18 +9,18 @@ from types import FrameType
 def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)  # until a command begins, and once it has cleaned up
-    # Imports make many objects, and all of them stay: looking through them for garbage is a fifth of start-up.
+        signal.signal(number, _leave)  # before a command starts and after it has cleaned up
+    # Imports create many permanent objects; garbage collection among them takes a fifth of the start-up time.
     gc.set_threshold(100_000, 50, 50)
     from mlship.cli.app import app
 
-    # pydantic would look through every installed distribution for plugins, at each start; we use none.
+    # pydantic would search every installed distribution for plugins at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     app(prog_name="mlship")
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    """There is nothing to clean up."""
+    """Exit at once: there is nothing to clean up."""
     os._exit(130)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees. stdout is data, stderr is talk; every value from outside is escaped."""
+"""Terminal output: data on stdout, messages on stderr. External values are stripped of control characters."""
 
 import sys
 from functools import cache
@@ -13,13 +13,13 @@ _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)))
 
 
 def clean(text: str) -> str:
-    """`text` without terminal control characters (newline and tab stay), safe to print raw."""
+    """`text` without terminal control characters, except newline and tab."""
     return text.translate(_CONTROL).replace("\r", "\n")
 
 
 @cache
 def talk() -> "Console":
-    """The console for people, on stderr. Honours NO_COLOR; no hard wraps, so CI logs stay greppable."""
+    """The console for messages on stderr. Honours NO_COLOR; no hard wraps, so that CI logs stay greppable."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
@@ -34,22 +34,22 @@ def _data() -> "Console":
 
 @cache
 def _problems() -> "Console":
-    """Errors and warnings have a console of their own, so that --quiet cannot silence them."""
+    """Errors and warnings use their own console, so that --quiet cannot silence them."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
-    """One line of talk on stderr. `text` is taken literally: no markup."""
-    if style is None and not talk.cache_info().currsize:  # until there is something to colour, rich is not imported
+    """Print a message on stderr, without interpreting markup."""
+    if style is None and not talk.cache_info().currsize:  # import rich only when there is something to colour
         print(clean(text), file=sys.stderr, flush=True)  # noqa: T201
     else:
         talk().print(clean(text), style=style, markup=False)
 
 
 def out(text: str = "", *, style: str | None = None) -> None:
-    """One line of a command's result on stdout, taken literally."""
+    """Print a line of a command's result on stdout, without interpreting markup."""
     if style is None and not _data.cache_info().currsize:  # as in say()
         print(clean(text))  # noqa: T201
         return
@@ -57,20 +57,20 @@ def out(text: str = "", *, style: str | None = None) -> None:
 
 
 def emit(text: str) -> None:
-    """Machine data on stdout, byte for byte."""
+    """Write machine-readable data to stdout, byte for byte."""
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 
 
 def problem(error: MlshipError) -> None:
-    """An error and its remedy on stderr."""
+    """Print an error and its hint on stderr."""
     _labelled("error:", "bold red", error.message)
     _problems().print()
     _labelled("hint:", "bold cyan", error.hint)
 
 
 def warn(text: str) -> None:
-    """A warning on stderr."""
+    """Print a warning on stderr."""
     _labelled("warning:", "bold yellow", text)
 
 
@@ -80,5 +80,5 @@ def _labelled(label: str, style: str, text: str) -> None:
 
 
 def set_quiet() -> None:
-    """Silence talk, but neither errors nor warnings, for the rest of the run."""
+    """Silence messages, but not errors and warnings, for the rest of the run."""
     talk().quiet = True

@@ -1,4 +1,4 @@
-"""Writing files so that an interruption leaves the old one or the new one, never half of one."""
+"""Write files atomically: an interruption leaves the old file or the new one, never half of one."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ def write_atomic(path: Path, text: str) -> None:
     """Write `text` to `path` through a temporary file beside it and a rename.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; the old file is then untouched.
+        OSError: the folder is not writable or the disk is full; the old file is unchanged.
     """
     with _beside(path, text) as temporary:
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
@@ -22,15 +22,15 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_new(path: Path, text: str) -> bool:
-    """Create `path` with `text`; False if it exists, and it then stays as it is.
+    """Create `path` with `text`. Returns False, and changes nothing, if it exists.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full.
+        OSError: the folder is not writable or the disk is full.
     """
     with _beside(path, text) as temporary:
         temporary.chmod(0o644)
         try:
-            path.hardlink_to(temporary)  # unlike a rename, it fails if the name was taken meanwhile
+            path.hardlink_to(temporary)  # unlike a rename, this fails if the name exists by now
         except FileExistsError:
             return False
     return True
@@ -38,7 +38,7 @@ def write_new(path: Path, text: str) -> bool:
 
 @contextmanager
 def _beside(path: Path, text: str) -> Iterator[Path]:
-    """A temporary file with `text` in the folder of `path`, made if needed; removed in the end."""
+    """A temporary file with `text` in the folder of `path`, which is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

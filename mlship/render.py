@@ -1,4 +1,4 @@
-"""Templates as text. A value that is missing is an error, YAML values are quoted, and values in HTML are escaped."""
+"""Render templates. Missing values are errors, YAML values are quoted, HTML values are escaped."""
 
 import json
 import re
@@ -14,26 +14,26 @@ _PLAIN = re.compile(r"(?!\.\.\.|---)[\w./-][\w./@%+-]*([:=][\w./@%+-]+)*")
 
 
 def render(template_name: str, **values: object) -> str:
-    """Fill one template, named by its path below the template folder; the same values give the same bytes.
+    """Render a template, given by its path in the template folder; the same values give the same bytes.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that was not given.
+        jinja2.UndefinedError: a value of the template is missing.
     """
     return _environment().get_template(template_name).render(values)
 
 
 def yaml_scalar(text: str) -> str:
-    """`text` as a YAML scalar that reads back as the same text, in block and in flow context."""
+    """`text` as a YAML scalar that parses to the same text in block and flow context."""
     import yaml
 
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
-    quoted = json.dumps(text, ensure_ascii=False)  # a JSON string is a double-quoted YAML one
+    quoted = json.dumps(text, ensure_ascii=False)  # a JSON string is a double-quoted YAML string
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def _is_html(template_name: str | None) -> bool:
-    """Its values are escaped; Dockerfiles and YAML have rules of their own."""
+    """Only HTML values are escaped; Dockerfiles and YAML have their own quoting."""
     return template_name is not None and template_name.endswith(".html.j2")
 
 
@@ -44,7 +44,7 @@ def _environment() -> "Environment":
     environment = Environment(
         loader=FunctionLoader(read_template),
         undefined=StrictUndefined,
-        autoescape=_is_html,  # noqa: S701  what is not HTML has rules of its own
+        autoescape=_is_html,  # noqa: S701  only HTML is escaped
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -1,4 +1,4 @@
-"""The only module that knows where files of mlship lie: in a wheel, an editable install, a checkout, a cache."""
+"""Locations of mlship's own files: in a wheel, an editable install, a checkout or the cache."""
 
 import os
 from importlib.resources import files
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def template_root() -> Traversable:
-    """The folder of templates: inside the package in a wheel, beside it in a checkout."""
+    """The template folder: inside the package in a wheel, beside it in a checkout."""
     packaged = files("mlship") / "templates"
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "templates"
 
 
 def read_template(name: str) -> str:
-    """The text of one template, by its path below the template folder."""
+    """Read a template by its path in the template folder."""
     return template_root().joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def read_package_file(name: str) -> str:
-    """The text of one of mlship's own modules, by its path below the package."""
+    """Read a file of the package by its path in the package."""
     return files("mlship").joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def cache_folder() -> Path:
-    """Where mlship keeps what it can make again: $XDG_CACHE_HOME/mlship, or ~/.cache/mlship."""
+    """The cache folder: $XDG_CACHE_HOME/mlship or ~/.cache/mlship."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship"

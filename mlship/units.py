@@ -1,4 +1,4 @@
-"""Durations and sizes as people read and write them. Pure."""
+"""Human-readable durations and sizes. Pure."""
 
 import re
 
@@ -7,7 +7,7 @@ _LEAST, _MOST = 6 << 20, 16384 << 30
 
 
 def duration(seconds: float) -> str:
-    """In the unit that people would choose: <0.1 ms, 0.31 ms, 12 ms, 1.2 s, 40 s."""
+    """A duration in a readable unit: <0.1 ms, 0.31 ms, 12 ms, 1.2 s, 40 s."""
     if 0 < seconds < 0.0001:
         return "<0.1 ms"
     return f"{_figures(seconds * 1000)} ms" if seconds < 0.9995 else f"{_figures(seconds)} s"
@@ -21,16 +21,16 @@ def size(count: int) -> str:
 
 
 def bytes_of(text: str) -> int:
-    """A memory limit as mlship.yaml and the command line have it (512m, 2g), in bytes.
+    """Parse a memory limit such as 512m or 2g into bytes.
 
     Raises:
-        ValueError: it is none, or one that no container can have.
+        ValueError: not a size, or outside the range that Docker accepts.
     """
     if not re.fullmatch(r"[1-9][0-9]{0,11}[kmg]", text):
         raise ValueError(f"{text!r} is not a size such as 512m or 2g")
     count = int(text[:-1]) * _FACTORS[text[-1]]
     if not _LEAST <= count <= _MOST:
-        raise ValueError(f"{text!r} is no memory limit: from 6m, the least that Docker takes, to 16384g")
+        raise ValueError(f"{text!r} is not a valid memory limit: Docker accepts 6m to 16384g")
     return count
 
 

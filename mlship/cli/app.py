@@ -1,4 +1,4 @@
-"""The command `mlship`: its commands, and the one place where errors become exit codes."""
+"""The command `mlship`: its subcommands, and the error boundary that maps errors to exit codes."""
 
 import errno
 import signal
@@ -25,15 +25,15 @@ from mlship.cli.smoke import smoke
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
-    from typer._click import Context  # what TyperGroup.invoke really takes; typer.Context is a subclass of it
+    from typer._click import Context  # the parameter type of TyperGroup.invoke; typer.Context is a subclass
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 3.0  # seconds
+_CLEANUP_SECONDS = 3.0
 
 
 class Boundary(TyperGroup):
-    """Known errors get their message, hint and code; Ctrl-C is 130; anything else is our bug, and says so."""
+    """Print known errors with their hint and exit code; exit 130 on Ctrl-C; report anything else as a bug."""
 
     def invoke(self, ctx: "Context") -> object:
         before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
@@ -48,7 +48,7 @@ class Boundary(TyperGroup):
             result: object = super().invoke(ctx)
         except MlshipError as error:
             raise _exit(error) from error
-        except (KeyboardInterrupt, typer.Abort) as error:  # Abort: Ctrl-C or Ctrl-D at a question
+        except (KeyboardInterrupt, typer.Abort) as error:  # Abort: Ctrl-C or Ctrl-D at a prompt
             raise _exit(Interrupted()) from error
         except BrokenPipeError as error:  # `mlship plan | head`
             sys.stdout = None
@@ -71,8 +71,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok, 1 a check failed, 2 usage or mlship.yaml, 3 the lock, 4 no CUDA match, 5 the engine, "
-    "6 the build, 70 a bug of ours, 75 try again, 130 interrupted.",
+    epilog="Exit codes: 0 success, 1 check failed, 2 usage or mlship.yaml, 3 lock, 4 no CUDA match, 5 engine, "
+    "6 image build, 70 bug in mlship, 75 temporary failure, 130 interrupted.",
 )
 
 
@@ -84,14 +84,14 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[  # noqa: ARG001  its callback does the work
+    version: Annotated[  # noqa: ARG001  handled by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors, warnings and results.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and results.")] = False,
 ) -> None:
-    """From a model repository to a container image that is known to work.
+    """Turn a model repository into a container image that is known to work.
 
-    In a model repository: mlship init, mlship lock, mlship build.
+    Start in a model repository: mlship init, mlship lock, mlship build.
     """
     if quiet:
         from mlship.console import set_quiet
@@ -106,11 +106,11 @@ app.add_typer(hosts, name="hosts")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM, as CI sends it, cleans up as Ctrl-C does; pressing it twice does not stop the cleaning."""
-    until = time.monotonic() + _PATIENCE
+    """Clean up on SIGTERM, which CI sends, as on Ctrl-C; a second signal does not interrupt the clean-up."""
+    until = time.monotonic() + _CLEANUP_SECONDS
 
     def again(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() >= until:  # where Python lost the first one (in a __del__), the next one counts
+        if time.monotonic() >= until:  # Python may lose the first one (in a __del__)
             _interrupt(number, frame)
 
     for number in _SIGNALS:
@@ -129,13 +129,14 @@ def _from_system(error: OSError) -> MlshipError:
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TransientError(
-            f"the disk is full ({what})", hint="make room (`docker system df` shows where), then run it again"
+            f"the disk is full ({what})",
+            hint="free disk space (`docker system df` shows its use), then try again",
         )
     return UsageError(what, hint="check the path and its permissions, then run the same command again")
 
 
 def _bug(error: Exception) -> typer.Exit:
-    """A report to paste: version, platform, command and the traceback."""
+    """Report a bug with version, platform, command and traceback."""
     import platform
     import traceback
 
@@ -145,6 +146,6 @@ def _bug(error: Exception) -> typer.Exit:
     return _exit(
         MlshipError(
             f"a bug in mlship: {type(error).__name__}: {error}\n\n{report}",
-            hint="please open an issue with the text above (check it for private data first)",
+            hint="open an issue with the text above; remove private data first",
         )
     )
