@@ -62,7 +62,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
     from mlship.console import say
-    from mlship.cuda.fit.target import lock_target
+    from mlship.cuda.fit.match import lock_target
     from mlship.lock.inputs import read_inputs
     from mlship.redact import redact
 

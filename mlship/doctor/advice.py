@@ -6,11 +6,10 @@ from shlex import quote
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.fit.choose import Pick, choose
-from mlship.cuda.fit.judge import Stack, judge, offered_by
-from mlship.cuda.fit.requested import Ask
+from mlship.cuda.fit.choose import PackageRequest, Pick, choose
+from mlship.cuda.fit.judge import Stack, judge_stack, offered_by
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.load import architecture_of, compat_of, gpu_class, image_tag, tables, wheel_index
+from mlship.cuda.tables.lookup import architecture_of, compat_of, gpu_class, image_of, tables, wheel_index
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where
@@ -44,13 +43,13 @@ def _say(where: Where, what: str) -> str:
     )
 
 
-def _asks(package: str, version: str) -> tuple[Ask, ...]:
+def _asks(package: str, version: str) -> tuple[PackageRequest, ...]:
     """The same version first, then any."""
     if package.startswith("cupy"):
-        return tuple(Ask(name, SpecifierSet()) for name in _CUPY)
+        return tuple(PackageRequest(name, SpecifierSet()) for name in _CUPY)
     name = "jax" if package.startswith("jax") else package
     extras, same = _EXTRAS.get(name, ()), _same(version)
-    return (*((Ask(name, same, extras),) if same else ()), Ask(name, SpecifierSet(), extras))
+    return (*((PackageRequest(name, same, extras),) if same else ()), PackageRequest(name, SpecifierSet(), extras))
 
 
 def _same(version: str) -> SpecifierSet | None:
@@ -60,7 +59,7 @@ def _same(version: str) -> SpecifierSet | None:
         return None
 
 
-def _pip(pick: Pick, ask: Ask, here: dict[str, str]) -> str:
+def _pip(pick: Pick, ask: PackageRequest, here: dict[str, str]) -> str:
     """The command; torch is reinstalled, since pip takes an installed 2.11.0+cu130 for the 2.11.0 it is asked for."""
     band = str(ask.specifier) or (pick.limit or "").removeprefix(pick.package)
     if pick.package in wheel_index().packages:
@@ -114,7 +113,10 @@ def base_image(host: HostProfile) -> str | None:
     """The newest nvidia/cuda image whose CUDA this host's driver offers outright, and whose libraries know its GPUs."""
     offered = offered_by(host)
     for cuda in sorted({image.cuda for image in tables().images}, reverse=True):
-        found = image_tag(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None
-        if found and judge(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, found.source), host).outcome == "runs":
+        found = image_of(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None
+        if (
+            found
+            and judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, found.source), host).outcome == "runs"
+        ):
             return f"nvidia/cuda:{found.tag('runtime')}"
     return None

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, first_driver, judge, offered_by
+from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, judge_stack, offered_by
 from mlship.cuda.fit.needs import read_installed
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.load import NvidiaImage, Release, Variant, architecture_of, floor_of, pin_of, release_of, tables
+from mlship.cuda.tables.lookup import architecture_of, first_driver, floor_of, library_pin, release_of, tables
+from mlship.cuda.tables.rows import NvidiaImage, Release, Variant
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -86,7 +87,7 @@ def _of(
         return
     for package, version, stack in stacks(environment, host.platform):
         works = works_on_gpu(environment, package)
-        verdict = judge(stack, host, compat=_by_compat(place))
+        verdict = judge_stack(stack, host, compat=_by_compat(place))
         yield Judged(where, place, package, version, host, stack, verdict, works, environment, told)
 
 
@@ -97,7 +98,7 @@ def _of_image(facts: Facts, where: Where, place: Place) -> Judged | None:
     if where == "host" or cuda is None or host is None:
         return None
     stack = Stack(f"CUDA {cuda}", cuda, cuda, host.platform, "the image")
-    return Judged(where, place, "", str(cuda), host, stack, judge(stack, host, compat=_by_compat(place)), None)
+    return Judged(where, place, "", str(cuda), host, stack, judge_stack(stack, host, compat=_by_compat(place)), None)
 
 
 def profile(facts: Facts, place: Place) -> HostProfile | None:
@@ -278,7 +279,7 @@ def cuda_folders(place: Place) -> tuple[str, ...]:
 
 def brought(environment: PythonEnvironment) -> dict[str, str]:
     """Sonames that wheels in this environment bring, each with its distribution."""
-    pins = ((name, pin_of(name, version)) for name, version in sorted(installed(environment).items()))
+    pins = ((name, library_pin(name, version)) for name, version in sorted(installed(environment).items()))
     return {soname: name for name, pin in pins if pin for soname in pin.sonames}
 
 

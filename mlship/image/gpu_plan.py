@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlship.cuda.fit.check import Match
 from mlship.cuda.fit.judge import Verdict
+from mlship.cuda.fit.match import Match, lock_target, match_lock
 from mlship.cuda.fit.needs import LockProblem, read_needs
-from mlship.cuda.fit.target import lock_target, match_lock
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.cuda.tables.load import wheel_index
+from mlship.cuda.tables.lookup import wheel_index
 from mlship.errors import LockError
 from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
 from mlship.lock.check import Lock
@@ -61,7 +60,7 @@ def unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
 
 
 def _said(problem: LockProblem) -> str:
-    return f"{problem.text}: {problem.mend}"
+    return f"{problem.text}: {problem.hint}"
 
 
 def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:

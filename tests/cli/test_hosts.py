@@ -94,7 +94,7 @@ def test_what_runs_by_minor_version_compatibility_alone(tmp_path: Path) -> None:
         "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))",
         "By minor-version compatibility all of them run: 12.8 to 12.9",
         "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated",
-        "  t4: drivers before R550 cannot read the compressed kernels that CUDA 12.4 and newer can make",
+        "  t4: drivers before R550 cannot read the compressed kernels that CUDA 12.4 and newer can produce",
     ]
 
 
@@ -102,7 +102,7 @@ def test_what_runs_by_minor_version_compatibility_alone(tmp_path: Path) -> None:
     ("other", "words"),
     [
         (replace(A100, name="old", driver="470.82.01"), ["  11.4 is the newest for old (driver 470.82.01)"]),
-        (replace(GTX, driver="590.48.01"), ["gtx1080ti: no CUDA runs: R580 is the last driver for"]),
+        (replace(GTX, driver="590.48.01"), ["gtx1080ti: no CUDA runs: R580 is the last driver branch for"]),
     ],
     ids=["another major", "a driver that does not drive its GPU"],
 )

@@ -1,32 +1,55 @@
-"""Which CUDA to resolve for: the newest release of each package that is asked for whose CUDA every host runs. Pure."""
+"""Which CUDA to resolve for: the newest release of each requested package whose CUDA runs on every host. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mlship.cuda.fit.judge import Outcome, Stack, Verdict, judge, offered_by, worst
+from mlship.cuda.fit.judge import Outcome, Stack, Verdict, judge_stack, offered_by, worst
 from mlship.cuda.fit.needs import stack_of
-from mlship.cuda.fit.requested import Ask
 from mlship.cuda.hosts.profile import Fleet
-from mlship.cuda.tables.load import Release, Variant, release_of, tables, wheel_index
+from mlship.cuda.tables.lookup import release_of, tables, wheel_index
+from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, Driver
 from mlship.frameworks import framework_table
+from mlship.lock.inputs import InputFile
 
-_INDEXED = " from the wheel index"
+_LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+
+
+@dataclass(frozen=True)
+class PackageRequest:
+    """A package that requirements or constraints name.
+
+    Attributes:
+        name: canonical (PEP 503).
+        specifier: all specifiers of its lines together.
+        extras: sorted.
+    """
+
+    name: str
+    specifier: SpecifierSet
+    extras: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        return f"{self.name}{extras}{self.specifier}"
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One package, the release band and the variant that were picked for it.
+    """One package, with the release band and the variant picked for it.
 
     Attributes:
-        cuda: of its libraries: its own, or what the hosts offer where an image has to bring them.
-        built: the CUDA that it was built with, or the oldest that it takes.
+        cuda: the version of its libraries: its own, or what the hosts offer where an image has to bring them.
+        built: the CUDA that it was built with, or the oldest that it works with.
         open: wheels bring the libraries, and the lock decides which minor version of CUDA's major they are.
-        indexed: the variant lies on the wheel index and not on PyPI.
+        indexed: the variant is on the wheel index and not on PyPI.
         limit: the requirement that keeps to this band; None where the tables know no end of it.
     """
 
@@ -40,7 +63,7 @@ class Pick:
     verdicts: tuple[Verdict, ...]
 
     def __str__(self) -> str:
-        """For people: "torch<2.15 cu126"."""
+        """For messages, such as "torch<2.15 cu126"."""
         return f"{self.limit or self.package} {self.variant}"
 
     @property
@@ -49,12 +72,12 @@ class Pick:
 
     @property
     def blocked(self) -> tuple[Verdict, ...]:
-        """The hosts that refuse it."""
+        """The verdicts of the hosts that it does not run on."""
         return tuple(verdict for verdict in self.verdicts if verdict.outcome == "refused")
 
     @property
     def outright(self) -> bool:
-        """Every host's driver offers this CUDA or a newer one; nothing rests on minor-version compatibility."""
+        """Every host's driver supports this CUDA without minor-version compatibility."""
         return all(reason.kind != "minor-version" for verdict in self.verdicts for reason in verdict.reasons)
 
 
@@ -63,9 +86,9 @@ class Choice:
     """What to resolve for.
 
     Attributes:
-        picks: none where nothing that is asked for has CUDA to choose, or where nothing runs.
-        refused: for each package the candidate that is nearest to running, where no combination runs; else none.
-        others: the other candidates that some host refuses then, in the order of choice.
+        picks: empty where no requested package has CUDA variants, or where nothing runs.
+        refused: where no combination runs, the candidate of each package that is nearest to running; else empty.
+        others: the other refused candidates, in the order of preference.
     """
 
     picks: tuple[Pick, ...]
@@ -74,9 +97,9 @@ class Choice:
 
     @property
     def cuda(self) -> str:
-        """The newest CUDA among the picks, which are all of one major; the major alone where the lock decides more."""
-        told = [pick.cuda for pick in self.picks if not pick.open]
-        return str(max(told)) if told else ", ".join(sorted({str(pick.built.major) for pick in self.picks}))
+        """The newest CUDA among the picks, which share a major; only the major where the lock decides the rest."""
+        decided = [pick.cuda for pick in self.picks if not pick.open]
+        return str(max(decided)) if decided else ", ".join(sorted({str(pick.built.major) for pick in self.picks}))
 
     @property
     def variant(self) -> str | None:
@@ -89,22 +112,56 @@ class Choice:
 
     @property
     def key(self) -> str:
-        """All of it in a line, as mlship.lock keeps it: "12.6: torch<2.15 cu126 from the wheel index"."""
-        parts = (f"{pick}{_INDEXED if pick.indexed else ''}" for pick in self.picks)
+        """The choice on one line, as mlship.lock keeps it: "12.6: torch<2.15 cu126 from the wheel index"."""
+        parts = (f"{pick}{' from the wheel index' if pick.indexed else ''}" for pick in self.picks)
         return f"{self.cuda}: {', '.join(parts)}" if self.picks else "nothing to choose"
 
 
-def choose(asks: tuple[Ask, ...], fleet: Fleet, platform: str, *, compat: bool = False) -> Choice:
-    """Choose for what is asked.
+def read_requests(files: Iterable[InputFile], python: str) -> tuple[PackageRequest, ...]:
+    """Every package that requirements and constraints files name for Linux and this Python, by name.
 
-    The newest release that is asked for comes first; among its variants the newest CUDA that every host runs. All
-    packages get the same CUDA major.
+    Lines that are not requirements are skipped; pip-compile reports them.
+    """
+    found: dict[str, PackageRequest] = {}
+    for requirement in _requirements(files, python):
+        name = canonicalize_name(requirement.name)
+        before = found.get(name, PackageRequest(name, SpecifierSet()))
+        extras = tuple(sorted({*before.extras, *requirement.extras}))
+        found[name] = PackageRequest(name, before.specifier & requirement.specifier, extras)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _requirements(files: Iterable[InputFile], python: str) -> Iterator[Requirement]:
+    for file in files:
+        for _, line in file.lines():
+            try:
+                requirement = Requirement(line.split(" --hash", 1)[0])
+            except (InvalidRequirement, RecursionError):
+                continue
+            if _applies(requirement, python):
+                yield requirement
+
+
+def _applies(requirement: Requirement, python: str) -> bool:
+    if requirement.marker is None:
+        return True
+    try:
+        return requirement.marker.evaluate({**_LINUX, "python_version": python, "python_full_version": f"{python}.0"})
+    except UndefinedEnvironmentName:
+        return True
+
+
+def choose(requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *, compat: bool = False) -> Choice:
+    """Choose a release and a variant for each requested package.
+
+    The newest release that the request allows comes first; among its variants, the newest CUDA that every host runs.
+    All packages get the same CUDA major.
 
     Args:
         platform: of the image, such as linux/amd64.
-        compat: NVIDIA's forward-compatibility libraries will be in the image.
+        compat: the image will contain NVIDIA's forward-compatibility libraries.
     """
-    found = [tuple(_candidates(ask, fleet, platform, compat=compat)) for ask in _with_torch(asks)]
+    found = [tuple(_candidates(request, fleet, platform, compat=compat)) for request in _with_torch(requests)]
     wanted = [picks for picks in found if picks]
     running = [[pick for pick in picks if pick.outcome != "refused"] for picks in wanted]
     for combination in sorted(product(*(enumerate(picks) for picks in running)), key=_rank):
@@ -117,9 +174,9 @@ def choose(asks: tuple[Ask, ...], fleet: Fleet, platform: str, *, compat: bool =
 
 
 def _distance(pick: Pick) -> tuple[int, bool, Driver]:
-    """How far it is from running: fewest hosts that refuse it, then a driver that mends them, then the oldest such."""
-    mended = [max((r.needs for r in verdict.reasons if r.needs), default=None) for verdict in pick.blocked]
-    return len(mended), None in mended, max((driver for driver in mended if driver), default=Driver(0, 0))
+    """How far a candidate is from running: fewest refusing hosts, then a driver that fixes them, then the oldest."""
+    fixes = [max((r.needs for r in verdict.reasons if r.needs), default=None) for verdict in pick.blocked]
+    return len(fixes), None in fixes, max((driver for driver in fixes if driver), default=Driver(0, 0))
 
 
 def _rank(combination: tuple[tuple[int, Pick], ...]) -> tuple[bool, int, tuple[int, ...]]:
@@ -128,58 +185,63 @@ def _rank(combination: tuple[tuple[int, Pick], ...]) -> tuple[bool, int, tuple[i
     return any(pick.outcome == "unknown" for _, pick in combination), sum(places), places
 
 
-def _with_torch(asks: tuple[Ask, ...]) -> tuple[Ask, ...]:
-    """With torch where a package depends on it: only torch's own packages may come from torch's index."""
-    names = {ask.name for ask in asks}
+def _with_torch(requests: tuple[PackageRequest, ...]) -> tuple[PackageRequest, ...]:
+    """Add torch where a package requires it: only torch's own packages may come from torch's index."""
+    names = {request.name for request in requests}
     torch = next(row for row in framework_table().frameworks if row.name == "torch")
-    return (*asks, Ask("torch", SpecifierSet())) if names & torch.required_by and "torch" not in names else asks
+    implied = bool(names & torch.required_by) and "torch" not in names
+    return (*requests, PackageRequest("torch", SpecifierSet())) if implied else requests
 
 
-def _candidates(ask: Ask, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:
-    """Bands that the specifier allows, newest first.
+def _candidates(request: PackageRequest, fleet: Fleet, platform: str, *, compat: bool) -> Iterator[Pick]:
+    """The releases that the specifier allows, newest first.
 
-    In each, the newest CUDA major first; in it, what the hosts' drivers offer outright before what runs there by
-    minor-version compatibility, and then the newest.
+    In each, the newest CUDA major first; within a major, what the hosts' drivers support outright before what runs
+    through minor-version compatibility, and then the newest.
     """
-    for release in reversed(tables().packages.releases.get(ask.name, ())):
-        if release.variants and _allows(ask.specifier, release):
-            picks = [_pick(ask, release, item, fleet, platform, compat=compat) for item in _asked(release, ask)]
+    for release in reversed(tables().packages.by_package.get(request.name, ())):
+        if release.variants and _allows(request.specifier, release):
+            picks = [
+                _pick(request, release, item, fleet, platform, compat=compat) for item in _variants(release, request)
+            ]
             yield from sorted(picks, key=lambda pick: (pick.built.major, pick.outright, pick.built), reverse=True)
 
 
-def _asked(release: Release, ask: Ask) -> Iterator[tuple[Variant, Cuda]]:
-    """The variants that the ask leaves open: a local version or an extra such as jax[cuda12] names one."""
+def _variants(release: Release, request: PackageRequest) -> Iterator[tuple[Variant, Cuda]]:
+    """The variants that the request allows: a local version or an extra such as jax[cuda12] names one."""
     named = {variant.name for variant in release.variants}
-    locals_ = {local for spec in ask.specifier if (local := Version(spec.version.rstrip(".*")).local)}
-    wanted = (locals_ & named) or (set(ask.extras) & named) or named
-    if ask.name == "jax" and not set(ask.extras) & named:
-        return  # plain jax runs on the CPU
+    locals_ = {local for spec in request.specifier if (local := Version(spec.version.rstrip(".*")).local)}
+    wanted = (locals_ & named) or (set(request.extras) & named) or named
+    if request.name == "jax" and not set(request.extras) & named:
+        return  # jax without an extra runs on the CPU
     yield from ((variant, variant.cuda) for variant in release.variants if variant.name in wanted and variant.cuda)
 
 
-def _pick(ask: Ask, release: Release, item: tuple[Variant, Cuda], fleet: Fleet, platform: str, *, compat: bool) -> Pick:
+def _pick(
+    request: PackageRequest, release: Release, item: tuple[Variant, Cuda], fleet: Fleet, platform: str, *, compat: bool
+) -> Pick:
     variant, built = item
-    brought = variant.libraries == "wheels" or bool(set(ask.extras) & set(variant.extras))
+    brought = variant.libraries == "wheels" or bool(set(request.extras) & set(variant.extras))
     cuda = _libraries(variant, built, fleet)
-    stack = _stack(ask, release, variant, platform, cuda)
+    stack = _stack(request, release, variant, platform, cuda)
     return Pick(
-        package=ask.name,
+        package=request.name,
         variant=variant.name,
         cuda=built if brought else cuda,
         built=built,
         open=brought and variant.cuda_below is not None,
-        indexed=ask.name in wheel_index().packages and variant.name != release.default,
-        limit=_limit(ask, release),
-        verdicts=tuple(judge(stack, host, compat=compat) for host in fleet.hosts),
+        indexed=request.name in wheel_index().packages and variant.name != release.default,
+        limit=f"{request.name}<{release.band[1]}" if release.versions else None,
+        verdicts=tuple(judge_stack(stack, host, compat=compat) for host in fleet.hosts),
     )
 
 
-def _stack(ask: Ask, release: Release, variant: Variant, platform: str, cuda: Cuda) -> Stack:
-    """The stack of a candidate: what follows torch has torch's kernels."""
+def _stack(request: PackageRequest, release: Release, variant: Variant, platform: str, cuda: Cuda) -> Stack:
+    """The stack of a candidate; a package that follows torch has torch's kernels."""
     torch = release_of("torch", release.torch) if release.torch else None
     code = (isinstance(torch, Release) and torch.variant(variant.name)) or variant
     version = release.versions or ""
-    return stack_of(f"{ask.name}{version} ({variant.name})", code, cuda, platform)
+    return stack_of(f"{request.name}{version} ({variant.name})", code, cuda, platform)
 
 
 def _libraries(variant: Variant, cuda: Cuda, fleet: Fleet) -> Cuda:
@@ -195,18 +257,9 @@ def _allows(specifier: SpecifierSet, release: Release) -> bool:
     """Whether some version of the band may fit: its first, one that the specifier names, or one just above that."""
     if release.versions is None:
         return True
-    low, high = (Version(part.lstrip(">=<")) for part in release.versions.split(","))
+    low, high = release.band
     named = [spec.version.removesuffix(".*").partition("+")[0] for spec in specifier]
     tried = {low, *map(Version, named), *(Version(f"{text}.1") for text in named if text.replace(".", "").isdecimal())}
-    return any(low <= version < high and _fits(specifier, version) for version in tried)
-
-
-def _fits(specifier: SpecifierSet, version: Version) -> bool:
-    """A specifier with a local version, ==2.9.1+cu126, fits the release it names."""
-    plain = SpecifierSet(",".join(str(spec).partition("+")[0] for spec in specifier))
-    return plain.contains(version.public, prereleases=True)
-
-
-def _limit(ask: Ask, release: Release) -> str | None:
-    """The end of the band: a newer release may be built for another CUDA, or is not known yet."""
-    return f"{ask.name}<{release.versions.partition('<')[2]}" if release.versions else None
+    # A specifier with a local version, ==2.9.1+cu126, fits the release it names.
+    public = SpecifierSet(",".join(str(spec).partition("+")[0] for spec in specifier))
+    return any(low <= version < high and public.contains(version.public, prereleases=True) for version in tried)

@@ -1,7 +1,7 @@
-"""Does a stack of CUDA libraries and kernels run on a host? One answer for build and doctor, with its reasons. Pure.
+"""Whether a stack of CUDA libraries and kernels runs on a host, with reasons; shared by build and doctor. Pure.
 
-A stack runs on a host where the driver drives the GPU at all, is no older than the floor of the stack's CUDA major, and
-the stack has code for each GPU: a cubin of the GPU's own major, or PTX that the driver is able to compile.
+A stack runs on a host where the driver supports the GPU, is no older than the floor of the stack's CUDA major, and the
+stack has code for each GPU: a cubin of the GPU's own major, or PTX that the driver can compile.
 https://docs.nvidia.com/deploy/cuda-compatibility/
 """
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.load import architecture_of, compat_of, cuda_of, floor_of, gpu_class, tables
+from mlship.cuda.tables.lookup import architecture_of, compat_of, first_driver, floor_of, gpu_class, offer_of
+from mlship.cuda.tables.rows import Architecture
 from mlship.cuda.versions import Capability, Cuda, Driver
 
 Outcome: TypeAlias = Literal["runs", "refused", "unknown"]
@@ -44,11 +45,11 @@ _COMPRESSED = (Cuda(12, 4), 550)
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that decides, or that should be known.
+    """One thing that decides a verdict, or is worth knowing.
 
     Attributes:
-        source: where the fact is from.
-        needs: the oldest driver that would mend it; None where no driver does.
+        source: where the fact comes from.
+        needs: the oldest driver that would fix it; None where no driver does.
     """
 
     kind: ReasonKind
@@ -62,23 +63,23 @@ class Reason:
 
     @property
     def doubtful(self) -> bool:
-        """It refuses nothing, and only a run on such a host tells."""
+        """It refuses nothing, but only a run on such a host can confirm it."""
         return self.outcome == "unknown" or self.kind == "compressed-fatbin"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What has to run: CUDA's libraries, and kernels that were built for some GPUs.
+    """A package with its kernels, and the CUDA libraries that it runs with.
 
     Attributes:
-        name: for people: "torch 2.14.1 (cu130)".
-        cuda: of the libraries that it runs with.
-        built: the CUDA that it was built with, or the oldest that it may have been built with; `exact` tells which.
-        architectures: compute capabilities that it has cubins for; None where nobody has said.
-        ptx: the capability of its PTX, which the driver can compile for newer GPUs; None for none.
-        least: the oldest compute capability that its makers support; None where they do not say.
-        floor: the oldest driver that its makers support, where they ask for more than its CUDA does.
+        name: for messages, such as "torch 2.14.1 (cu130)".
+        cuda: the version of its libraries.
+        built: the CUDA that it was built with (`exact`), or the oldest that it may have been built with.
         platform: such as linux/amd64.
+        architectures: the compute capabilities it has cubins for; None where unknown.
+        ptx: the capability of its PTX, which the driver can compile for newer GPUs; None for none.
+        least: the oldest compute capability that its project supports; None where the project does not say.
+        floor: the oldest driver that its project supports, where that is newer than its CUDA requires.
         unknown: why the tables do not know this release; empty where they do.
     """
 
@@ -97,7 +98,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one stack fares on one host; what decides comes first."""
+    """Whether one stack runs on one host; the deciding reason comes first."""
 
     host: str
     stack: str
@@ -109,15 +110,15 @@ class Verdict:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """What all of them come to: one refusal refuses."""
+    """The outcome of all together: one refusal refuses."""
     return min(outcomes, key=_WORST.index, default="runs")
 
 
-def judge(stack: Stack, host: HostProfile, *, compat: bool = False) -> Verdict:
-    """Judge a stack on a host.
+def judge_stack(stack: Stack, host: HostProfile, *, compat: bool = False) -> Verdict:
+    """Decide whether a stack runs on a host.
 
     Args:
-        compat: NVIDIA's forward-compatibility libraries are in the image.
+        compat: the image contains NVIDIA's forward-compatibility libraries.
     """
     reasons = sorted(_reasons(stack, host, compat=compat), key=lambda reason: _WORST.index(reason.outcome))
     return Verdict(host.name, stack.name, tuple(reasons))
@@ -126,17 +127,17 @@ def judge(stack: Stack, host: HostProfile, *, compat: bool = False) -> Verdict:
 def _reasons(stack: Stack, host: HostProfile, *, compat: bool) -> Iterator[Reason]:
     driver = Driver.parse(host.driver)
     if host.platform != stack.platform:
-        yield Reason("platform", f"{host.name} is {host.platform}, and the image {stack.platform}", _HOST_FILE)
+        yield Reason("platform", f"{host.name} is {host.platform}, but the image is {stack.platform}", _HOST_FILE)
         return
     if driver is None:
-        yield Reason("unknown-driver", f"{host.driver!r} is no driver version such as 550.54.15", _HOST_FILE)
+        yield Reason("unknown-driver", f"{host.driver!r} is not a driver version such as 550.54.15", _HOST_FILE)
         return
     boards = [gpu for gpu in host.gpus if _is_board(gpu)]
     for gpu in boards:
-        text = f"{gpu.name} (compute capability {gpu.capability}) is a Jetson, which PyPI's wheels are not built for"
+        text = f"{gpu.name} (compute capability {gpu.capability}) is a Jetson; PyPI's wheels are not built for it"
         yield Reason("jetson", text, _HOST_FILE)
     if boards:
-        return  # a Jetson's driver has numbers of its own
+        return  # Jetson drivers have their own version numbers
     if stack.unknown:
         yield Reason("unknown-release", stack.unknown, stack.source)
     possible = _compat_possible(stack, host, driver)
@@ -154,128 +155,112 @@ def _driver_reasons(
     source = floor.source if floor else stack.source
     if least and driver < least:
         if possible and compat:
-            yield Reason(
-                "forward-compat", f"driver {driver} runs CUDA {stack.cuda} by NVIDIA's compat libraries", source
-            )
+            text = f"driver {driver} runs CUDA {stack.cuda} through NVIDIA's forward-compatibility libraries"
+            yield Reason("forward-compat", text, source)
             return
-        yield Reason(
-            "driver-floor", f"{stack.name} needs driver >= {least}, and {host.name} has {driver}", source, least
-        )
+        yield Reason("driver-floor", f"{stack.name} needs driver >= {least}; {host.name} has {driver}", source, least)
         if possible:
             text = f"NVIDIA's forward-compatibility libraries would run CUDA {stack.cuda} on {host.name}"
             yield Reason("forward-compat-possible", text, _FORWARD)
         return
-    answer = cuda_of(driver)
-    if answer.cuda is None:
-        yield Reason("unknown-driver", answer.reason or f"driver {driver} is not known", _HOST_FILE)
-    elif stack.cuda <= answer.cuda:
-        text = answer.reason or f"driver {driver} runs CUDA {answer.cuda} and older"
-        yield Reason("native", text, answer.branch.source if answer.branch else _HOST_FILE)
+    offer = offer_of(driver)
+    if offer.cuda is None:
+        yield Reason("unknown-driver", offer.reason or f"driver {driver} is unknown", _HOST_FILE)
+    elif stack.cuda <= offer.cuda:
+        text = offer.reason or f"driver {driver} supports CUDA {offer.cuda} and older"
+        yield Reason("native", text, offer.branch.source if offer.branch else _HOST_FILE)
     else:
-        yield from _newer_minor(stack, driver, answer.cuda)
+        yield from _newer_minor(stack, driver, offer.cuda)
 
 
 def _newer_minor(stack: Stack, driver: Driver, offered: Cuda) -> Iterator[Reason]:
-    text = f"driver {driver} is of CUDA {offered}; CUDA {stack.cuda} runs there by minor-version compatibility"
+    text = f"driver {driver} supports CUDA {offered}; CUDA {stack.cuda} runs through minor-version compatibility"
     yield Reason("minor-version", text, _MINOR)
     since, branch = _COMPRESSED
     if stack.cuda >= since and stack.cuda.major == since.major and driver.branch < branch:
-        text = f"drivers before R{branch} cannot read the compressed kernels that CUDA {since} and newer can make"
+        text = f"drivers before R{branch} cannot read the compressed kernels that CUDA {since} and newer can produce"
         yield Reason("compressed-fatbin", text, "ollama/ollama, discover/cuda_compat.go")
 
 
 def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool) -> Iterator[Reason]:
-    """Whether the driver drives the GPU, and whether the stack has code for it."""
-    capability = _capability(gpu)
-    architecture = architecture_of(capability) if capability else None
+    """Whether the driver supports the GPU, and whether the stack has code for it."""
+    capability, architecture = _known(gpu)
     if capability is None or architecture is None:
-        said = f"compute capability {gpu.capability}" if gpu.capability else "its compute capability"
-        yield Reason("unknown-gpu", f"{gpu.name}: {said} is not known to mlship", _HOST_FILE)
+        what = f"compute capability {gpu.capability} is unknown" if gpu.capability else "unknown compute capability"
+        yield Reason("unknown-gpu", f"{gpu.name}: {what}", _HOST_FILE)
         return
     named = f"{gpu.name} (compute capability {capability})"
     if architecture.last_branch and driver.branch > architecture.last_branch:
-        text = f"R{architecture.last_branch} is the last driver for {named}: {driver} does not drive it"
+        text = f"R{architecture.last_branch} is the last driver branch for {named}; {driver} is newer"
         yield Reason("driver-lacks-gpu", text, architecture.source)
     elif architecture.first_branch and driver.branch < architecture.first_branch:
-        text = f"{named} needs driver R{architecture.first_branch} or newer, and {driver} is older"
+        text = f"{named} needs driver R{architecture.first_branch} or newer; {driver} is older"
         yield Reason("driver-lacks-gpu", text, architecture.source, Driver(architecture.first_branch, 0))
     elif stack.architectures is None:
-        yield from _toolkit_reasons(stack, named, capability)
+        yield from _toolkit_reasons(stack, named, capability, architecture)
     else:
         yield from _code_reasons(stack, stack.architectures, named, (capability, driver), translates=translates)
 
 
 def _code_reasons(
-    stack: Stack, has: tuple[Capability, ...], named: str, on: tuple[Capability, Driver], *, translates: bool
+    stack: Stack, built_for: tuple[Capability, ...], named: str, on: tuple[Capability, Driver], *, translates: bool
 ) -> Iterator[Reason]:
-    """A cubin runs on GPUs of its own major with the same minor or a newer one; PTX on all that are no older."""
+    """A cubin runs on GPUs of its own major with the same or a newer minor; PTX on the same and all newer GPUs."""
     capability, driver = on
-    if any(built.major == capability.major and built.minor <= capability.minor for built in has):
+    if any(built.major == capability.major and built.minor <= capability.minor for built in built_for):
         return
     if stack.ptx is None or stack.ptx > capability:
-        kind: ReasonKind = "arch-dropped" if capability < has[0] else "arch-too-new"
-        yield Reason(kind, f"{stack.name} has no kernels for {named}: only for {_listed(has)}", stack.source)
+        kind: ReasonKind = "arch-dropped" if capability < built_for[0] else "arch-too-new"
+        text = f"{stack.name} has no kernels for {named}, only for {', '.join(map(str, built_for))}"
+        yield Reason(kind, text, stack.source)
         return
-    offered = cuda_of(driver).cuda
+    offered = offer_of(driver).cuda
     if not translates and (offered is None or stack.built > offered):
         text = (
-            f"{stack.name} has only PTX of CUDA {stack.built} for {named}; driver {driver} is of CUDA {offered} "
-            "and cannot compile it (minor-version compatibility leaves PTX out)"
+            f"{stack.name} has only PTX of CUDA {stack.built} for {named}; driver {driver} supports CUDA {offered} "
+            "and cannot compile it (minor-version compatibility does not cover PTX)"
         )
         yield Reason("ptx-jit", text, _MINOR, first_driver(stack.built))
 
 
-def _toolkit_reasons(stack: Stack, named: str, capability: Capability) -> Iterator[Reason]:
-    """Where nobody has said which GPUs a release holds code for, its toolkit's own limits are all there is."""
-    architecture = architecture_of(capability)
-    if architecture is None:
-        return
-    first, last = architecture.first, architecture.last
+def _toolkit_reasons(stack: Stack, named: str, capability: Capability, architecture: Architecture) -> Iterator[Reason]:
+    """Where a release's kernels are unknown, only its toolkit's own limits apply."""
+    first, last, source = architecture.first, architecture.last, architecture.source
     if last and stack.built > last:
-        yield Reason(
-            "arch-dropped", f"CUDA {stack.built} has dropped {named}; CUDA {last} was the last", architecture.source
-        )
+        text = f"CUDA {stack.built} no longer supports {named}; CUDA {last} is the last that does"
+        yield Reason("arch-dropped", text, source)
     elif stack.least and capability < stack.least:
-        yield Reason("arch-dropped", f"{stack.name} needs compute capability {stack.least}: {named}", stack.source)
+        text = f"{stack.name} needs compute capability {stack.least} or newer; {named} is older"
+        yield Reason("arch-dropped", text, stack.source)
     elif first and stack.built < first and (stack.exact or stack.cuda < first):
-        yield Reason(
-            "arch-too-new", f"CUDA {stack.cuda} does not know {named}; CUDA {first} is the first", architecture.source
-        )
+        text = f"CUDA {stack.cuda} does not support {named}; CUDA {first} is the first that does"
+        yield Reason("arch-too-new", text, source)
     elif first and stack.built < first:
-        text = f"whether {stack.name} has kernels for {named} is not known; only a build with CUDA {first} or newer can"
-        yield Reason("unknown-gpu", text, architecture.source)
-
-
-def first_driver(cuda: Cuda) -> Driver | None:
-    """The oldest driver of the branch that came with a CUDA version; None where that is not known."""
-    return min((t.driver for t in tables().drivers.toolkits if t.cuda == cuda and t.driver), default=None)
+        text = f"{stack.name} may lack kernels for {named}; only builds with CUDA {first} or newer can have them"
+        yield Reason("unknown-gpu", text, source)
 
 
 def offered_by(host: HostProfile) -> Cuda | None:
-    """The CUDA that a host's driver offers, by its branch; None where that is not known."""
+    """The CUDA that a host's driver offers, by its branch; None where unknown."""
     driver = Driver.parse(host.driver)
-    return cuda_of(driver).cuda if driver else None
+    return offer_of(driver).cuda if driver else None
 
 
 def _compat_possible(stack: Stack, host: HostProfile, driver: Driver) -> bool:
-    """Forward compatibility: data-center GPUs only, from the branches that NVIDIA lists."""
+    """Forward compatibility covers data-center GPUs only, on the branches that NVIDIA lists."""
     package = compat_of(stack.cuda)
     served = all(gpu_class(gpu.name) == "data-center" for gpu in host.gpus)
     return package is not None and served and package.on(driver.branch) == "ok"
 
 
 def _is_board(gpu: HostGpu) -> bool:
-    capability = _capability(gpu)
-    architecture = architecture_of(capability) if capability else None
+    capability, architecture = _known(gpu)
     return architecture is not None and capability in architecture.tegra
 
 
-def _capability(gpu: HostGpu) -> Capability | None:
+def _known(gpu: HostGpu) -> tuple[Capability | None, Architecture | None]:
     try:
-        return Capability.parse(gpu.capability) if gpu.capability else None
+        capability = Capability.parse(gpu.capability or "")
     except ValueError:
-        return None
-
-
-def _listed(capabilities: tuple[Capability, ...]) -> str:
-    return ", ".join(str(capability) for capability in capabilities)
+        return None, None
+    return capability, architecture_of(capability)

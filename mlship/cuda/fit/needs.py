@@ -1,4 +1,4 @@
-"""What a lock needs of CUDA, read from its pins; the tables answer only for packages that pin nothing. Pure."""
+"""What a lock needs of CUDA, read from its pins; the tables fill in for packages without such pins. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.fit.judge import Stack
-from mlship.cuda.tables.load import LibraryPin, NotRecorded, Release, Variant, pin_of, release_of, wheel_index
+from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
+from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda
 from mlship.frameworks import framework_table, gpu_requirement_for
 from mlship.lock.pins import Pin
@@ -20,11 +21,11 @@ _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
 @dataclass(frozen=True)
 class LockProblem:
-    """What is wrong with a lock whatever the hosts are, or worth a warning; and what mends it."""
+    """A fault of a lock that no host can make up for, or a warning."""
 
     kind: Fault
     text: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Needs:
 
     Attributes:
         stacks: what has to run on the hosts.
-        unjudged: packages that cannot be judged at all, each with why.
-        cuda: of the libraries that the lock brings; None where it brings none.
+        unjudged: packages that cannot be judged, each with the reason.
+        cuda: the version of the CUDA libraries that the lock brings; None where it brings none.
         way: how CUDA's libraries reach the image; None where nothing in the lock is known to need any.
-        lacking: packages whose libraries no wheel brings; only for the way `image`.
-        takes: the CUDA of an image that these take: from, and below; None where no image is needed.
+        lacking: packages whose CUDA libraries no wheel brings; only for the way `image`.
+        takes: the CUDA versions of an image that fit these, as (first, below); None where no image is needed.
         cudnn: the major of cuDNN that these need; None for none.
         compiled: locked distributions that nvcc compiles.
-        variant: of the wheel index that the lock took wheels from, such as "cu126"; None for PyPI's.
+        variant: the folder of the wheel index that wheels come from, such as "cu126"; None for PyPI.
     """
 
     stacks: tuple[Stack, ...]
@@ -55,14 +56,14 @@ class Needs:
     problems: tuple[LockProblem, ...]
     warnings: tuple[LockProblem, ...]
 
-    def on(self, cuda: Cuda) -> "Needs":
-        """The same with CUDA's libraries from an image."""
+    def with_libraries(self, cuda: Cuda) -> "Needs":
+        """The same needs with CUDA's libraries from an image."""
         return replace(self, cuda=cuda, stacks=tuple(replace(stack, cuda=cuda) for stack in self.stacks))
 
 
 @dataclass(frozen=True)
 class _Package:
-    """A locked package that runs on GPUs, and what the tables say of it."""
+    """A locked package that runs on GPUs, and its row in the tables."""
 
     pin: Pin
     release: Release | NotRecorded
@@ -74,10 +75,10 @@ class _Package:
 
     @property
     def unknown(self) -> str:
-        """Why the tables cannot tell."""
+        """Why the tables do not cover it."""
         if isinstance(self.release, NotRecorded):
             return self.release.reason
-        return f"the tables do not know this build of {self.named}"
+        return f"the tables do not list this build of {self.named}"
 
     @property
     def major(self) -> int | None:
@@ -89,10 +90,10 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
 
     Args:
         platform: of the image, such as linux/amd64.
-        gpu: the project asks for a GPU.
-        compiled: distributions that the project says nvcc has to compile.
+        gpu: the project has `gpu` in mlship.yaml.
+        compiled: distributions that mlship.yaml lists under `gpu.compile`.
     """
-    libraries = tuple(found for pin in pins if (found := pin_of(pin.name, pin.version)))
+    libraries = tuple(found for pin in pins if (found := library_pin(pin.name, pin.version)))
     cuda = _runtime(libraries)
     packages = tuple(_packages(pins, cuda, libraries))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
@@ -115,28 +116,24 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
 
 
 def read_installed(distributions: Mapping[str, str], platform: str) -> Needs:
-    """The same of what is installed somewhere, instead of locked.
-
-    Args:
-        distributions: name to version.
-    """
+    """Read installed distributions (name to version) as if they were locked."""
     pins = tuple(Pin(canonicalize_name(name), version, ()) for name, version in sorted(distributions.items()))
     return read_needs(pins, platform, gpu=True)
 
 
 def _runtime(libraries: tuple[LibraryPin, ...]) -> Cuda | None:
-    """CUDA's version, from its runtime; another library tells it only where that is missing."""
-    told = [pin for pin in libraries if pin.cuda]
-    runtimes = [pin.cuda for pin in told if pin.library.name in _RUNTIMES]
-    return max((cuda for cuda in runtimes or [pin.cuda for pin in told] if cuda), default=None)
+    """CUDA's version, from its runtime or, without one, from other libraries."""
+    versions = [(pin.library.name, pin.cuda) for pin in libraries if pin.cuda]
+    runtimes = [cuda for name, cuda in versions if name in _RUNTIMES]
+    return max(runtimes or [cuda for _, cuda in versions], default=None)
 
 
 def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[LibraryPin, ...]) -> Iterator[_Package]:
-    """Those that have CUDA code of their own; what follows another package is judged by that one."""
+    """The packages with CUDA code of their own; a package that follows another is judged by that one."""
     for pin in pins:
         release = release_of(pin.name, pin.version)
         if isinstance(release, NotRecorded):
-            if not release.reason.startswith("the tables do not know") and not _is_cpu(pin, libraries):
+            if tables().packages.by_package.get(pin.name) and not _is_cpu(pin, libraries):
                 yield _Package(pin, release, None)
         elif release.variants and not release.follows and not _is_cpu(pin, libraries):
             variant = _variant(release, pin, cuda)
@@ -145,7 +142,7 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
 
 
 def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
-    """By the local version, then by CUDA's runtime in the lock, then what PyPI has."""
+    """By the local version, then by the locked CUDA runtime, then PyPI's default."""
     local = _local(pin)
     if local:
         return release.variant(local)
@@ -154,7 +151,7 @@ def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
 
 
 def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
-    """None where nothing says which CUDA it is."""
+    """None where its CUDA is unknown."""
     variant, release = package.variant, package.release
     if variant is None or variant.cuda is None:
         known = cuda or _named(_local(package.pin))
@@ -166,11 +163,7 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
 
 
 def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
-    """The stack of one build of a package.
-
-    Args:
-        cuda: of the libraries that it runs with.
-    """
+    """The stack of one build of a package, with CUDA libraries of version `cuda`."""
     arm = platform == "linux/arm64"
     return Stack(
         name=name,
@@ -187,7 +180,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
 
 
 def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
-    """Its CUDA libraries come neither with it nor with other pins of its CUDA."""
+    """Neither its own wheel nor another pin brings its CUDA libraries."""
     needs = package.variant is not None and package.variant.libraries == "system"
     return needs and not any(pin.library.name == "nvidia-cublas" for pin in libraries if pin.major == package.major)
 
@@ -210,26 +203,27 @@ def _is_compiled(pin: Pin) -> bool:
 
 
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
-    """Torch's wheels pin CUDA's libraries, so without any it is a wheel for the CPU."""
+    """Torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
     return _local(pin) == "cpu" or (pin.name == "torch" and _local(pin) is None and not libraries)
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:
     names = {pin.name for pin in pins}
     for pin in pins:
-        named = f"{pin.name} {pin.version}"
+        text, hint = f"{pin.name} {pin.version} runs on the CPU only", ""
         if pin.name == "torch" and _is_cpu(pin, libraries):
-            mend = (
-                "leave `+cpu` and the index of CPU wheels out of the requirements (`pip config list` may name it too), "
-                "then run `mlship lock`: it takes torch from the wheel index of the chosen CUDA"
+            text = f"{pin.name} {pin.version} is a CPU build: no CUDA runtime is locked with it"
+            hint = (
+                "remove `+cpu` and the index of CPU wheels from the requirements (`pip config list` may show one too)"
+                " and run `mlship lock`, which takes torch from the wheel index of the chosen CUDA"
             )
-            yield LockProblem("cpu-only", f"{named} is a build for the CPU: no CUDA runtime is locked beside it", mend)
         elif requirement := gpu_requirement_for(pin.name):
-            mend = f"ask for {requirement} instead, then run `mlship lock`"
-            yield LockProblem("cpu-only", f"{named} runs on the CPU alone", mend)
+            hint = f"require `{requirement}` instead and run `mlship lock`"
         elif pin.name == "jax" and not names & {"jax-cuda12-plugin", "jax-cuda13-plugin"}:
-            mend = "ask for jax[cuda12] or jax[cuda13], then run `mlship lock`"
-            yield LockProblem("cpu-only", f"{named} has no CUDA plugin beside it, so it runs on the CPU alone", mend)
+            text += ": no CUDA plugin is locked with it"
+            hint = "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`"
+        if hint:
+            yield LockProblem("cpu-only", text, hint)
 
 
 def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
@@ -237,14 +231,13 @@ def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     for framework in framework_table().frameworks:
         both = sorted(names & framework.rivals)
         if len(both) > 1:
-            text = f"{' and '.join(both)} are locked together: they install over each other, and one wins by chance"
-            yield LockProblem(
-                "two-distributions", text, f"ask for one of them only (is {both[0]} asked for by a dependency?)"
-            )
+            text = f"{' and '.join(both)} are both locked; they overwrite each other's files"
+            hint = f"require only one of them; a dependency may require `{both[0]}`"
+            yield LockProblem("two-distributions", text, hint)
 
 
 def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
-    """CUDA 12 and 13 side by side: twice the bytes, and whichever is loaded first wins."""
+    """CUDA 12 and 13 side by side: twice the size, and the first one loaded wins."""
     by: dict[int, list[str]] = {}
     for pin in libraries:
         if pin.major:
@@ -254,10 +247,9 @@ def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -
             by.setdefault(package.major, []).insert(0, package.named)
     if len(by) > 1:
         listed = "; ".join(f"CUDA {major}: {', '.join(dict.fromkeys(who))[:120]}" for major, who in sorted(by.items()))
-        mend = "limit the packages of the newer CUDA to older releases, or lift those of the older one"
-        yield LockProblem(
-            "two-majors", f"the lock brings two CUDA majors ({listed})", f"{mend}, then run `mlship lock`"
-        )
+        hint = "limit the packages of the newer CUDA to older releases, or allow newer releases of the others"
+        text = f"the lock contains two CUDA majors ({listed})"
+        yield LockProblem("two-majors", text, f"{hint}, then run `mlship lock`")
 
 
 def _warnings(
@@ -267,8 +259,8 @@ def _warnings(
         return idle
     if idle or packages:
         return ()
-    text = "nothing in the lock is known to use CUDA, so nothing could be matched to the hosts"
-    return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml where the model runs on the CPU"),)
+    text = "nothing in the lock is known to use CUDA, so there is nothing to match to the hosts"
+    return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml if the model runs on the CPU"),)
 
 
 def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
@@ -276,12 +268,12 @@ def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...])
     named = [*(package.named for package in packages), *(pin.library.name for pin in libraries)]
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-        text = f"{', '.join(named[:3])}{more} bring CUDA, gigabytes of it, and mlship.yaml asks for no GPU"
-        mend = (
-            "add `gpu:` to mlship.yaml, or ask for builds for the CPU "
-            f"(onnxruntime instead of onnxruntime-gpu; torch from {wheel_index().of('cpu')} by --extra-index-url)"
+        text = f"{', '.join(named[:3])}{more} bring gigabytes of CUDA libraries, but mlship.yaml has no `gpu`"
+        hint = (
+            "add `gpu: {}` to mlship.yaml, or require CPU builds: `onnxruntime` instead of `onnxruntime-gpu`; "
+            f"torch with `--extra-index-url {wheel_index().of('cpu')}`"
         )
-        yield LockProblem("cuda-in-cpu-project", text, mend)
+        yield LockProblem("cuda-in-cpu-project", text, hint)
 
 
 def _local(pin: Pin) -> str | None:
@@ -292,7 +284,7 @@ def _local(pin: Pin) -> str | None:
 
 
 def _named(variant: str | None) -> Cuda | None:
-    """The CUDA in the name of a variant: cu126 is 12.6."""
+    """The CUDA in the name of a variant: 12.6 for cu126."""
     digits = (variant or "").removeprefix("cu")
     return Cuda(int(digits[:-1]), int(digits[-1])) if digits.isdecimal() and len(digits) >= 3 else None
 

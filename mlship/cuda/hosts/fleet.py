@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.cuda.fit.judge import Stack, Verdict, judge
+from mlship.cuda.fit.judge import Stack, Verdict, judge_stack
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.load import architecture_of, cuda_of, tables
+from mlship.cuda.tables.lookup import architecture_of, offer_of, tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.errors import UsageError
 
@@ -117,7 +117,7 @@ def _toolkits() -> list[Cuda]:
 
 def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
     """A program that was built with this CUDA for whatever GPUs its toolkit knows."""
-    return judge(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
+    return judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
 
 
 def _rests_on_minor(verdicts: Iterable[Verdict]) -> bool:
@@ -161,7 +161,7 @@ def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
     driver = Driver.parse(host.driver)
     if driver is None:
         raise _bad(host, f"{host.driver!r} is not a driver version such as 550.54.15, as `nvidia-smi` prints it")
-    offered = cuda_of(driver)
+    offered = offer_of(driver)
     if offered.cuda is not None:
         yield Bound(host.name, "most", str(offered.cuda), "driver", f"driver {driver}")
     if offered.reason is not None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.load import cuda_of
+from mlship.cuda.tables.lookup import offer_of
 from mlship.cuda.versions import Driver, driver_in
 from mlship.errors import UsageError
 from mlship.project.base import PLATFORMS
@@ -275,7 +275,7 @@ def _notes(kin: _Kinship, family: list[_Described]) -> list[str]:
     said = sorted({each.cuda for each in family if each.cuda})
     if len(said) > 1:
         notes.append(f"nodes with this driver say different CUDA versions: {', '.join(said)}")
-    offered = cuda_of(kin.driver)
+    offered = offer_of(kin.driver)
     if len(said) == 1 and offered.cuda and not offered.at_least and said[0] != str(offered.cuda):
         notes.append(f"the labels say CUDA {said[0]}, but driver {kin.driver} offers {offered.cuda}")
     notes.extend(

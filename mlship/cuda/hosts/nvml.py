@@ -8,7 +8,7 @@ from pathlib import Path
 from mlship import process
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, read_fleet
 from mlship.cuda.hosts.refusal import check_answer
-from mlship.cuda.tables.load import cuda_of
+from mlship.cuda.tables.lookup import offer_of
 from mlship.cuda.versions import Cuda, Driver, driver_in
 from mlship.driver import codes
 from mlship.driver.answer import DEVICE_COUNT, LIBCUDA, NVML_CUDA_VERSION, DriverAnswer
@@ -117,7 +117,7 @@ def _cuda_notes(answer: DriverAnswer, driver: Driver) -> Iterator[str]:
         yield "NVML finds no libcuda.so.1 (code 12): programs that compute on the GPU will not find it either"
     elif code:
         yield f"NVML does not report the supported CUDA version: {codes.nvml(code)}"
-    offered = cuda_of(driver)
+    offered = offer_of(driver)
     if offered.cuda is None or number is None:
         return
     cuda = Cuda(number // 1000, number % 1000 // 10)

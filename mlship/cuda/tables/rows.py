@@ -1,197 +1,121 @@
-"""The files of facts, row by row: everything a row says is asked for, with its type, or the row is refused."""
+"""The rows of mlship/data/cuda/*.toml as values: one model a kind of row, one a file.
+
+None always means that no source states the fact.
+"""
 
 import re
-import tomllib
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import TypeVar
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Literal, TypeAlias
 
-from mlship.cuda.versions import Capability, Cuda, Driver
-from mlship.resources import read_package_file
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
-_T = TypeVar("_T")
-_SOURCES = "sources"
+from mlship.cuda.tables.read import (
+    Capabilities,
+    CapabilityText,
+    CudaText,
+    DriverText,
+    Row,
+    TableFile,
+    Text,
+    ascending,
+    from_text,
+    once,
+)
+from mlship.cuda.versions import Cuda
+
+Forward: TypeAlias = Literal["ok", "not-needed", "never", "unsupported"]
+GpuClass: TypeAlias = Literal["data-center", "geforce", "professional", "jetson"]
+OpenModules: TypeAlias = Literal["required", "possible", "impossible"]
+VersionMeaning: TypeAlias = Literal["cuda", "major", "none"]
+ImageFlavour: TypeAlias = Literal["runtime", "cudnn-runtime", "devel", "cudnn-devel"]
+FLAVOURS: tuple[ImageFlavour, ...] = ("runtime", "cudnn-runtime", "devel", "cudnn-devel")
 
 
-class Row:
-    """One row of a file of facts.
+# drivers.toml
 
-    Every method raises ValueError, naming the file, the row and the reason, where the row holds something else.
+
+class Branch(Row):
+    """A driver branch and the CUDA version that its drivers report.
+
+    Attributes:
+        lifecycle: NVIDIA's name for the branch, and its end of life.
     """
 
-    def __init__(self, where: str, values: dict[str, object], sources: dict[str, str]) -> None:
-        self.where = where
-        self._left = dict(values)
-        self._sources = sources
-
-    def wrong(self, reason: str) -> ValueError:
-        """The error that refuses this row."""
-        return ValueError(f"{self.where}: {reason}")
-
-    def done(self) -> None:
-        """Refuse what nobody asked for: a key that is misspelt is a fact that is lost."""
-        if self._left:
-            raise self.wrong(f"unknown key {', '.join(sorted(self._left))}")
-
-    def source(self) -> str:
-        """Where the fact comes from, as the file's own list of sources tells it."""
-        key = self.text("source")
-        if key not in self._sources:
-            raise self.wrong(f"its source {key!r} is not listed under [{_SOURCES}]")
-        return self._sources[key]
-
-    def text_or_none(self, key: str) -> str | None:
-        value = self._left.pop(key, None)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value.strip():
-            raise self.wrong(f"{key} must be text, and is {value!r}")
-        return value
-
-    def text(self, key: str) -> str:
-        return self._needed(key, self.text_or_none(key))
-
-    def number_or_none(self, key: str) -> int | None:
-        value = self._left.pop(key, None)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise self.wrong(f"{key} must be a whole number, and is {value!r}")
-        return value
-
-    def number(self, key: str) -> int:
-        return self._needed(key, self.number_or_none(key))
-
-    def flag(self, key: str) -> bool:
-        """A boolean; False where the row does not have it."""
-        value = self._left.pop(key, False)
-        if not isinstance(value, bool):
-            raise self.wrong(f"{key} must be true or false, and is {value!r}")
-        return value
-
-    def texts_or_none(self, key: str) -> tuple[str, ...] | None:
-        value = self._left.pop(key, None)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-            raise self.wrong(f"{key} must be a list of texts, and is {value!r}")
-        return tuple(str(item) for item in value)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return self._needed(key, self.texts_or_none(key))
-
-    def numbers(self, key: str) -> tuple[int, ...]:
-        value = self._left.pop(key, [])
-        if not isinstance(value, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in value):
-            raise self.wrong(f"{key} must be a list of whole numbers, and is {value!r}")
-        return tuple(item for item in value if isinstance(item, int))
-
-    def choice(self, key: str, allowed: tuple[_T, ...]) -> _T:
-        """One of the allowed texts, typed as such."""
-        value = self.text(key)
-        for item in allowed:
-            if item == value:
-                return item
-        raise self.wrong(f"{key} must be one of {', '.join(map(str, allowed))}, and is {value!r}")
-
-    def choice_or_none(self, key: str, allowed: tuple[_T, ...]) -> _T | None:
-        return self.choice(key, allowed) if key in self._left else None
-
-    def cuda_or_none(self, key: str) -> Cuda | None:
-        return self._parsed(key, Cuda.parse)
-
-    def cuda(self, key: str) -> Cuda:
-        return self._needed(key, self.cuda_or_none(key))
-
-    def capability_or_none(self, key: str) -> Capability | None:
-        return self._parsed(key, Capability.parse)
-
-    def capabilities_or_none(self, key: str) -> tuple[Capability, ...] | None:
-        """Compute capabilities in ascending order, each once."""
-        texts = self.texts_or_none(key)
-        if texts is None:
-            return None
-        found = tuple(self._as(key, text, Capability.parse) for text in texts)
-        if list(found) != sorted(set(found)):
-            raise self.wrong(f"{key} must ascend, each once")
-        return found
-
-    def capabilities(self, key: str) -> tuple[Capability, ...]:
-        return self._needed(key, self.capabilities_or_none(key))
-
-    def driver_or_none(self, key: str) -> Driver | None:
-        return self._parsed(key, _driver)
-
-    def driver(self, key: str) -> Driver:
-        return self._needed(key, self.driver_or_none(key))
-
-    def pattern(self, key: str) -> re.Pattern[str]:
-        """A regular expression that ignores case."""
-        return self._as(key, self.text(key), _pattern)
-
-    def rows(self, key: str) -> "Iterator[Row]":
-        """Rows within this row."""
-        value = self._left.pop(key, [])
-        if not isinstance(value, list):
-            raise self.wrong(f"{key} must be a list of rows, and is {value!r}")
-        for number, item in enumerate(value, 1):
-            yield Row(f"{self.where}, {_named(key, number, item)}", _mapping(item, self.where), self._sources)
-
-    def _parsed(self, key: str, parse: Callable[[str], _T]) -> _T | None:
-        text = self.text_or_none(key)
-        return None if text is None else self._as(key, text, parse)
-
-    def _as(self, key: str, text: str, parse: Callable[[str], _T]) -> _T:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise self.wrong(f"{key}: {error}") from error
-
-    def _needed(self, key: str, value: _T | None) -> _T:
-        if value is None:
-            raise self.wrong(f"has no {key}")
-        return value
+    branch: StrictInt
+    cuda: CudaText
+    lifecycle: Text | None = None
 
 
-def read_rows(name: str, kinds: tuple[str, ...], text: str | None = None) -> dict[str, tuple[Row, ...]]:
-    """The rows of one file, by kind.
+class CudaToolkit(Row):
+    """A release of the CUDA toolkit.
 
-    Args:
-        name: of the file below mlship/data/cuda.
-        kinds: every table of rows that the file must hold; it may hold no other.
-        text: what the file holds; None reads mlship's own.
-
-    Raises:
-        ValueError: it is not TOML, or its tables are others.
+    Attributes:
+        version: in NVIDIA's form, such as "12.6 U3".
+        driver: the oldest Linux x86_64 driver of its own branch. Older branches run it too, down to the Floor of its
+            CUDA major.
     """
-    try:
-        document: dict[str, object] = tomllib.loads(read_package_file(f"data/cuda/{name}") if text is None else text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name}: is not TOML: {error}") from error
-    if set(document) != {*kinds, _SOURCES}:
-        raise ValueError(f"{name}: must hold exactly {', '.join((*kinds, _SOURCES))}, and holds {', '.join(document)}")
-    listed = _mapping(document[_SOURCES], f"{name}: {_SOURCES}")
-    sources = {key: value for key, value in listed.items() if isinstance(value, str) and value.strip()}
-    if len(sources) != len(listed):
-        raise ValueError(f"{name}: every source must be a text that says where to look")
-    root = Row(name, {kind: document[kind] for kind in kinds}, sources)
-    return {kind: tuple(root.rows(kind)) for kind in kinds}
+
+    version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}( U\d+)?$")]
+    driver: DriverText | None = None
+
+    @cached_property
+    def cuda(self) -> Cuda:
+        return Cuda.parse(self.version.partition(" ")[0])
+
+    @cached_property
+    def release(self) -> str:
+        """The version in numbers, such as "12.6.3"."""
+        return f"{self.cuda}.{self.version.partition(' U')[2] or 0}"
 
 
-def _named(kind: str, number: int, item: object) -> str:
-    """What a row is called in messages: its number, and the first thing that it says."""
-    first = next(iter(item.values()), "") if isinstance(item, dict) else ""
-    return f"{kind} row {number}" + (f" ({first})" if isinstance(first, str | int) and first else "")
+class Floor(Row):
+    """The oldest driver on which a program built with this CUDA major starts."""
+
+    major: StrictInt
+    driver: DriverText
 
 
-def _mapping(value: object, where: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: a row must be a table, and is {value!r}")  # noqa: TRY004  one error for a bad file
-    return {str(key): item for key, item in value.items()}
+class Compat(Row):
+    """A cuda-compat package, and the host branches on which its libcuda runs; data-center GPUs and Jetson only."""
+
+    package: Annotated[str, Field(pattern=r"^\d{1,4}-\d{1,4}$")]
+    ok: tuple[StrictInt, ...] = ()
+    not_needed: tuple[StrictInt, ...] = ()
+    never: tuple[StrictInt, ...] = ()
+
+    @cached_property
+    def cuda(self) -> Cuda:
+        return Cuda.parse(self.package.replace("-", "."))
+
+    def on(self, branch: int) -> Forward:
+        """The entry of NVIDIA's matrix for a host branch; branches it does not list are unsupported."""
+        if branch in self.ok:
+            return "ok"
+        if branch in self.not_needed:
+            return "not-needed"
+        return "never" if branch in self.never else "unsupported"
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> "Compat":
+        listed = (*self.ok, *self.not_needed, *self.never)
+        if len(listed) != len(set(listed)) or not listed:
+            raise ValueError("each host branch belongs in one of ok, not_needed and never")
+        return self
 
 
-def _driver(text: str) -> Driver:
-    driver = Driver.parse(text)
-    if driver is None:
-        raise ValueError(f"{text!r} is not a driver version such as 550.54.15")
-    return driver
+class DriversFile(TableFile):
+    """drivers.toml, each kind in ascending order."""
+
+    branches: Annotated[tuple[Branch, ...], once(lambda row: (row.branch,), lambda row: (row.branch,))]
+    toolkits: Annotated[tuple[CudaToolkit, ...], once(lambda row: (row.release,), lambda row: (Version(row.release),))]
+    floors: Annotated[tuple[Floor, ...], once(lambda row: (row.major,), lambda row: (row.major,))]
+    compat: Annotated[tuple[Compat, ...], once(lambda row: (row.package,), lambda row: (row.cuda,))]
+
+
+# gpus.toml
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -201,20 +125,259 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from error
 
 
-def once(rows: Iterable[Row], read: Callable[[Row], _T], keys: Callable[[_T], Iterable[Hashable]]) -> tuple[_T, ...]:
-    """Every row as a value.
+class Architecture(Row):
+    """A generation of GPUs, or the part of it that toolkits and drivers treat alike.
 
-    Raises:
-        ValueError: see Row; a row says what nobody asks for, or shares a key with one before it.
+    Attributes:
+        first: the oldest toolkit that can build for it.
+        last: the newest toolkit that can build for it and whose libraries support it; None for the current one.
+        first_branch: the oldest driver branch that supports it.
+        last_branch: the newest driver branch that supports it; None for the current one.
+        tegra: the capabilities among them that are Jetson boards, which have drivers of their own.
+        open_modules: whether NVIDIA's open kernel modules support it.
     """
-    found: list[_T] = []
-    seen: set[Hashable] = set()
-    for row in rows:
-        item = read(row)
-        row.done()
-        for key in keys(item):
-            if key in seen:
-                raise row.wrong(f"{key} stands twice")
-            seen.add(key)
-        found.append(item)
-    return tuple(found)
+
+    name: Text
+    capabilities: Capabilities
+    first: CudaText | None = None
+    last: CudaText | None = None
+    first_branch: StrictInt | None = None
+    last_branch: StrictInt | None = None
+    tegra: Annotated[tuple[CapabilityText, ...], AfterValidator(ascending)] = ()
+    open_modules: OpenModules | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Architecture":
+        if not set(self.tegra) <= set(self.capabilities):
+            raise ValueError("tegra lists a capability that the row does not have")
+        if self.first and self.last and self.first > self.last:
+            raise ValueError(f"its first toolkit {self.first} is newer than its last {self.last}")
+        return self
+
+
+class ClassPattern(Row):
+    """The product class of GPUs whose name matches the pattern."""
+
+    pattern: Annotated[re.Pattern[str], from_text(_pattern)]
+    kind: GpuClass
+
+
+class GpusFile(TableFile):
+    """gpus.toml; architectures ascend by capability, patterns keep the file's order: the first match wins."""
+
+    architectures: Annotated[tuple[Architecture, ...], once(lambda row: row.capabilities, lambda row: row.capabilities)]
+    classes: Annotated[tuple[ClassPattern, ...], once(lambda row: (row.pattern.pattern,))]
+
+
+# images.toml
+
+
+class NvidiaImage(Row):
+    """One point release of nvidia/cuda on one Ubuntu.
+
+    Attributes:
+        version: such as "12.6.3".
+        distros: the Ubuntus of the row; the table holds an image for each.
+        distro: one of them, such as "ubuntu22.04".
+        cudnn: the version of cuDNN in the cudnn flavours, such as "9".
+        token: cuDNN's name in the tags: "cudnn8", "cudnn9" or "cudnn".
+        gone: a newer point release replaced it, and NVIDIA may have deleted the tag.
+        confirmed: more than one independent place shows the tags.
+    """
+
+    version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}\.\d+$")]
+    distros: tuple[Annotated[str, Field(pattern=r"^ubuntu\d\d\.\d\d$")], ...]
+    distro: str = ""
+    flavours: tuple[ImageFlavour, ...] = FLAVOURS
+    cudnn: Text | None = None
+    token: Text | None = None
+    gone: StrictBool = False
+    confirmed: StrictBool = False
+
+    @cached_property
+    def cuda(self) -> Cuda:
+        return Cuda.parse(self.version.rpartition(".")[0])
+
+    def tag(self, flavour: str) -> str:
+        """The tag after "nvidia/cuda:", such as "12.3.2-cudnn9-runtime-ubuntu22.04"."""
+        return f"{self.version}-{flavour.replace('cudnn', self.token or 'cudnn')}-{self.distro}"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NvidiaImage":
+        if not (any("cudnn" in flavour for flavour in self.flavours) == bool(self.cudnn) == bool(self.token)):
+            raise ValueError("cudnn, token and the cudnn flavours belong together")
+        return self
+
+
+class ImagesFile(TableFile):
+    """images.toml; point releases ascend."""
+
+    images: Annotated[tuple[NvidiaImage, ...], once(lambda row: (row.version,), lambda row: (Version(row.version),))]
+
+    @cached_property
+    def by_distro(self) -> tuple[NvidiaImage, ...]:
+        """An image for each Ubuntu of each row."""
+        return tuple(row.model_copy(update={"distro": distro}) for row in self.images for distro in sorted(row.distros))
+
+
+# libraries.toml
+
+
+class CudaLibrary(Row):
+    """A distribution on PyPI that brings some of CUDA's libraries.
+
+    Attributes:
+        name: without a suffix, such as "nvidia-cublas".
+        suffixed: the meaning of the version where the name ends in -cu11, -cu12 or -cu13; None: no such name exists.
+        plain: the meaning of the version where the name has no suffix; None: no such name exists.
+        sonames: "{major}" stands for the first number of the distribution's version.
+        cu11: the sonames of the -cu11 distribution, where they differ.
+    """
+
+    name: Text
+    suffixed: VersionMeaning | None = None
+    plain: VersionMeaning | None = None
+    sonames: Annotated[tuple[Text, ...], Field(min_length=1)] = ()
+    cu11: Annotated[tuple[Text, ...], Field(min_length=1)] = ()
+
+    @model_validator(mode="after")
+    def _has_meaning(self) -> "CudaLibrary":
+        if not (self.suffixed or self.plain):
+            raise ValueError("needs suffixed, plain or both")
+        return self
+
+
+class LibrariesFile(TableFile):
+    """libraries.toml."""
+
+    libraries: Annotated[tuple[CudaLibrary, ...], once(lambda row: (row.name,))]
+
+
+# packages.toml
+
+
+class Variant(Row):
+    """One build of a release.
+
+    Attributes:
+        name: such as "cu126", as in PyTorch's index and in local versions.
+        cuda: the CUDA it was built with, or the oldest it works with.
+        cuda_below: the first CUDA that it does not work with; None where it brings the one it was built with.
+        cudnn: the oldest cuDNN it works with, such as "9.10".
+        x86_64: the GPUs it has compiled kernels for, on linux/amd64.
+        ptx_x86_64: the capability of its PTX, which a driver can compile for newer GPUs.
+        libraries: "wheels": the wheel or its requirements bring CUDA's libraries; "system": a plain install expects
+            them in the image.
+        extras: the extras with which wheels bring the libraries.
+        min_driver: where the project requires a newer driver than its CUDA does.
+    """
+
+    name: Text
+    cuda: CudaText | None = None
+    cuda_below: CudaText | None = None
+    cudnn: Text | None = None
+    x86_64: Capabilities | None = None
+    ptx_x86_64: CapabilityText | None = None
+    aarch64: Capabilities | None = None
+    ptx_aarch64: CapabilityText | None = None
+    libraries: Literal["wheels", "system"] | None = None
+    extras: tuple[Text, ...] = ()
+    min_driver: DriverText | None = None
+    min_capability: CapabilityText | None = None
+
+
+def _band(text: str) -> str:
+    try:
+        signs = [clause.operator for part in text.split(",") for clause in SpecifierSet(part)]
+    except InvalidSpecifier as error:
+        raise ValueError(f"{text!r} is not a version specifier") from error
+    if signs != [">=", "<"]:
+        raise ValueError(f'{text!r} is not a band such as ">=2.8,<2.9"')
+    low, high = (Version(part.lstrip(">=<")) for part in text.split(","))
+    if low >= high:
+        raise ValueError(f"{text!r} contains no version")
+    return text
+
+
+class Release(Row):
+    """The releases of a package with the same CUDA requirements.
+
+    Attributes:
+        versions: a band such as ">=2.8,<2.9"; None for every version.
+        default: the variant that a plain install from PyPI gets on Linux x86_64; None: one without CUDA, or the
+            variant is that of `follows`.
+        follows: the package whose variant decides, such as torch for torchvision.
+        torch: the version of torch that it requires.
+        compiled: PyPI has no wheel of it: nvcc builds it.
+        needs_torch: that build imports torch.
+    """
+
+    package: Text
+    versions: Annotated[str, AfterValidator(_band)] | None = None
+    variants: Annotated[tuple[Variant, ...], once(lambda row: (row.name,))] = ()
+    default: Text | None = None
+    follows: Text | None = None
+    torch: Text | None = None
+    compiled: StrictBool = False
+    needs_torch: StrictBool = False
+
+    def variant(self, name: str | None = None) -> Variant | None:
+        """The variant of that name, or the default one."""
+        wanted = name or self.default
+        return next((item for item in self.variants if item.name == wanted), None)
+
+    @cached_property
+    def band(self) -> tuple[Version, Version]:
+        """The first version, and the first version after the last; every version where the row has no band."""
+        if self.versions is None:
+            return Version("0.dev0"), Version("9999")
+        low, high = self.versions.split(",")
+        return Version(low.removeprefix(">=")), Version(high.removeprefix("<"))
+
+    def contains(self, version: Version) -> bool:
+        """Whether a version is in the band, whatever its local part (such as +cu128)."""
+        return self.versions is None or SpecifierSet(self.versions).contains(version.public, prereleases=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Release":
+        if self.default and self.variant() is None:
+            raise ValueError(f"its default {self.default!r} is not one of its variants")
+        if not (self.variants or self.follows or self.compiled):
+            raise ValueError("needs variants, follows or compiled")
+        return self
+
+
+class WheelIndex(Row):
+    """PyTorch's index of wheels, with a folder for each variant."""
+
+    address: Text
+    packages: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+    def of(self, variant: str) -> str:
+        """A variant's address, such as https://download.pytorch.org/whl/cu126."""
+        return f"{self.address}/{variant}"
+
+
+def _apart(releases: tuple[Release, ...]) -> tuple[Release, ...]:
+    for before, after in pairwise(releases):
+        if before.package == after.package and before.band[1] > after.band[0]:
+            raise ValueError(f"{before.package} {before.versions} and {after.versions} overlap")
+    return releases
+
+
+class PackagesFile(TableFile):
+    """packages.toml; releases ascend by package and band."""
+
+    indexes: tuple[WheelIndex]
+    releases: Annotated[
+        tuple[Release, ...],
+        once(lambda row: ((row.package, row.versions),), lambda row: (row.package, row.band)),
+        AfterValidator(_apart),
+    ]
+
+    @cached_property
+    def by_package(self) -> dict[str, tuple[Release, ...]]:
+        found: dict[str, tuple[Release, ...]] = {}
+        for release in self.releases:
+            found[release.package] = (*found.get(release.package, ()), release)
+        return found

@@ -2,7 +2,7 @@
 
 import re
 
-from mlship.cuda.tables.load import tables
+from mlship.cuda.tables.lookup import tables
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import ClassVar
 
-from mlship.cuda.fit.judge import Reason, ReasonKind, first_driver, offered_by
+from mlship.cuda.fit.judge import Reason, ReasonKind, offered_by
+from mlship.cuda.tables.lookup import first_driver
 from mlship.cuda.versions import Cuda
 from mlship.doctor import advice
 from mlship.doctor.facts.fact import Fact, each, known

@@ -3,7 +3,8 @@
 import re
 from shlex import quote
 
-from mlship.cuda.tables.load import Variant, wheel_index
+from mlship.cuda.tables.lookup import wheel_index
+from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Cuda
 from mlship.doctor.advice import brackets, first
 from mlship.doctor.facts.fact import each, is_absent, known

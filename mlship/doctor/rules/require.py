@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from shlex import quote
 
-from mlship.cuda.tables.load import architecture_of, cuda_of, toolkit_of
+from mlship.cuda.tables.lookup import architecture_of, offer_of, toolkit_of
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor import commands
 from mlship.doctor.container import CDI, environment, has_started, host_driver, injection, works
@@ -33,7 +33,7 @@ class Unmet:
 def _offers(facts: Facts, driver: str) -> tuple[Offer, ...]:
     """With each GPU, as all of them must do; with one of which nothing is known, where nobody looked at them."""
     version = Driver.parse(driver)
-    answer = cuda_of(version) if version else None
+    answer = offer_of(version) if version else None
     cuda, loose = (answer.cuda, answer.at_least) if answer else (None, False)
     seen = {(known(gpu.compute_capability), known(gpu.brand)) for gpu in each(facts.host.nvml.devices)}
     return tuple(Offer(cuda, loose, driver, arch, brand) for arch, brand in seen or {(None, None)})

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 from mlship.cuda.fit.judge import offered_by
-from mlship.cuda.tables.load import FLAVOURS, NvidiaImage, tables
+from mlship.cuda.tables.lookup import tables
+from mlship.cuda.tables.rows import FLAVOURS, NvidiaImage
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts

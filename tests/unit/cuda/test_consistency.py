@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from mlship.cuda.fit.check import check
-from mlship.cuda.fit.choose import Choice, Pick, choose
-from mlship.cuda.fit.explain import refuse_choice, refuse_match
-from mlship.cuda.fit.judge import ReasonKind, Stack, judge, offered_by
+from mlship.cuda.fit.choose import Choice, PackageRequest, Pick, choose
+from mlship.cuda.fit.explain import choice_error, match_error
+from mlship.cuda.fit.judge import ReasonKind, Stack, judge_stack, offered_by
+from mlship.cuda.fit.match import match_needs
 from mlship.cuda.fit.needs import read_needs
-from mlship.cuda.fit.requested import Ask
 from mlship.cuda.hosts.fleet import fleet_cuda
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.cuda.tables.load import tables
+from mlship.cuda.tables.lookup import tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.lock.pins import Pin
 from tests.unit.cuda.test_match import TABLE, Case, fleet, kind, matched
@@ -27,12 +26,12 @@ HOSTS = sorted(name for name, host in TABLE.hosts.items() if host.platform == AM
 ARMS = sorted(name for name, host in TABLE.hosts.items() if host.platform == ARM)[:2]
 FLEETS = [(name,) for name in HOSTS[::2]] + list(combinations(HOSTS[::9], 2))
 ASKS = {
-    "torch": Ask("torch", SpecifierSet()),
-    "torch<2.9": Ask("torch", SpecifierSet("<2.9")),
-    "torch==2.6.*": Ask("torch", SpecifierSet("==2.6.*")),
-    "onnxruntime-gpu[cuda,cudnn]": Ask("onnxruntime-gpu", SpecifierSet(), ("cuda", "cudnn")),
-    "onnxruntime-gpu": Ask("onnxruntime-gpu", SpecifierSet()),
-    "tensorflow[and-cuda]": Ask("tensorflow", SpecifierSet(), ("and-cuda",)),
+    "torch": PackageRequest("torch", SpecifierSet()),
+    "torch<2.9": PackageRequest("torch", SpecifierSet("<2.9")),
+    "torch==2.6.*": PackageRequest("torch", SpecifierSet("==2.6.*")),
+    "onnxruntime-gpu[cuda,cudnn]": PackageRequest("onnxruntime-gpu", SpecifierSet(), ("cuda", "cudnn")),
+    "onnxruntime-gpu": PackageRequest("onnxruntime-gpu", SpecifierSet()),
+    "tensorflow[and-cuda]": PackageRequest("tensorflow", SpecifierSet(), ("and-cuda",)),
 }
 CASES = [case for case in TABLE.case if TABLE.locks[case.lock].gpu]
 BY_MINOR: set[ReasonKind] = {"minor-version", "forward-compat"}
@@ -66,7 +65,7 @@ stacks = st.builds(
 
 @given(stacks, hosts, st.booleans())
 def test_whatever_it_is_it_is_judged(stack: Stack, host: HostProfile, compat: bool) -> None:
-    verdict = judge(stack, host, compat=compat)
+    verdict = judge_stack(stack, host, compat=compat)
     assert verdict.reasons
     assert verdict.outcome == verdict.reasons[0].outcome  # what decides comes first
     assert all(reason.text for reason in verdict.reasons)
@@ -74,12 +73,12 @@ def test_whatever_it_is_it_is_judged(stack: Stack, host: HostProfile, compat: bo
 
 def lowest(pick: Pick) -> str:
     """The oldest version of the band that was picked."""
-    bands = (band.versions for band in tables().packages.releases[pick.package] if band.versions)
+    bands = (band.versions for band in tables().packages.by_package[pick.package] if band.versions)
     band = next(text for text in bands if f"{pick.package}<{text.partition('<')[2]}" == pick.limit)
     return str(Version(band.partition(",")[0].lstrip(">=")))
 
 
-def pins_of(choice: Choice, asks: tuple[Ask, ...]) -> tuple[Pin, ...]:
+def pins_of(choice: Choice, asks: tuple[PackageRequest, ...]) -> tuple[Pin, ...]:
     """What a resolver would lock: each package at the beginning of its band, with the libraries that wheels bring."""
     found: dict[str, str] = {}
     for pick in choice.picks:
@@ -104,7 +103,7 @@ def test_what_is_chosen_is_not_refused_afterwards(ask: str) -> None:
         choice = choose(asks, of, AMD)
         if not choice.picks:
             continue
-        match = check(read_needs(pins_of(choice, asks), AMD, gpu=True), of, "bookworm")
+        match = match_needs(read_needs(pins_of(choice, asks), AMD, gpu=True), of, "bookworm")
         assert match.outcome != "refused", (names, choice.key, match.needs.problems, match.missing, match.blocked)
         chosen += 1
     assert chosen > 10, chosen
@@ -119,9 +118,9 @@ def test_a_refusal_says_who_and_what_to_do(ask: str) -> None:
         choice = choose(asks, of, AMD)
         if not choice.refused:
             continue
-        error = refuse_choice(choice, asks, of, AMD)
+        error = choice_error(choice, asks, of, AMD)
         assert any(f"\n- {name}: " in error.message for name in names), error.message
-        assert "`" in error.hint or "update the driver" in error.hint or "leave" in error.hint, error.hint
+        assert "`" in error.hint or "update the driver" in error.hint or "remove" in error.hint, error.hint
         refused += 1
     assert refused
 
@@ -132,7 +131,7 @@ def test_what_the_image_requires_is_offered_by_every_matched_host(case: Case) ->
     match = matched(case)
     of = fleet(case.hosts)
     if match.outcome == "refused":
-        error = refuse_match(match, (), of, TABLE.locks[case.lock].platform)
+        error = match_error(match.needs, match.missing, match.blocked, (), of, TABLE.locks[case.lock].platform)
         assert error.message.strip()
         assert not error.hint.endswith("one of these:")
         return
@@ -151,7 +150,7 @@ def test_the_fleets_cuda_is_what_match_says(name: str) -> None:
     assert not set(found.outright) & set(found.by_minor_version)
     for text in (*found.outright, *found.by_minor_version):
         cuda = Cuda.parse(text)
-        verdict = judge(Stack("a program", cuda, cuda, AMD, ""), of.hosts[0])
+        verdict = judge_stack(Stack("a program", cuda, cuda, AMD, ""), of.hosts[0])
         assert verdict.outcome != "refused"
         assert (text in found.by_minor_version) == any(reason.kind in BY_MINOR for reason in verdict.reasons)
 
@@ -161,8 +160,8 @@ def test_a_large_fleet_is_not_listed_whole() -> None:
     of = Fleet(
         tuple(HostProfile(f"h{number:02}", "470.82.01", (gpu,)) for number in range(50)), "hosts/", committed=True
     )
-    asks = (Ask("torch", SpecifierSet(">=2.9")),)
-    error = refuse_choice(choose(asks, of, AMD), asks, of, AMD)
+    asks = (PackageRequest("torch", SpecifierSet(">=2.9")),)
+    error = choice_error(choose(asks, of, AMD), asks, of, AMD)
     assert "and 40 more" in error.message
     assert len(error.message.splitlines()) < 20
     assert len(error.hint) < 800

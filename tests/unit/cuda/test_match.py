@@ -10,10 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 from pydantic import TypeAdapter
 
-from mlship.cuda.fit.check import Match, check
-from mlship.cuda.fit.choose import choose
+from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
-from mlship.cuda.fit.requested import Ask
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.lock.pins import Pin
 
@@ -104,7 +103,7 @@ def kind(case: Case) -> tuple[str, str, str]:
 def matched(case: Case) -> Match:
     lock = TABLE.locks[case.lock]
     needs = read_needs(tuple(pin(text) for text in lock.pins), lock.platform, gpu=lock.gpu)
-    return check(needs, fleet(case.hosts), "bookworm")
+    return match_needs(needs, fleet(case.hosts), "bookworm")
 
 
 def said(match: Match) -> Iterator[str]:
@@ -136,7 +135,7 @@ def test_case(case: Case) -> None:
 @pytest.mark.parametrize("case", TABLE.choice, ids=lambda case: f"{','.join(case.asks)} on {','.join(case.hosts)}")
 def test_choice(case: ChoiceCase) -> None:
     asked = [Requirement(text) for text in case.asks]
-    asks = tuple(Ask(r.name, r.specifier, tuple(sorted(r.extras))) for r in asked)
+    asks = tuple(PackageRequest(r.name, r.specifier, tuple(sorted(r.extras))) for r in asked)
     choice = choose(asks, fleet(case.hosts), TABLE.hosts[case.hosts[0]].platform)
     if case.outcome == "refused":
         assert not choice.picks

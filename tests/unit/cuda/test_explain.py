@@ -1,12 +1,11 @@
-"""What a refusal tells: which hosts, why, and what mends it."""
+"""Refusals name the hosts, the reasons and the remedies."""
 
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import choose
-from mlship.cuda.fit.explain import refuse_choice
-from mlship.cuda.fit.requested import Ask
-from mlship.cuda.fit.target import lock_target
+from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.explain import choice_error
+from mlship.cuda.fit.match import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
 from mlship.errors import MatchError
 from mlship.lock.inputs import InputFile
@@ -27,41 +26,41 @@ def refused(*hosts: HostProfile, ask: str = "", platform: str = AMD) -> MatchErr
 
 
 def _refused(fleet: Fleet, ask: str, platform: str) -> MatchError:
-    asks = (Ask("torch", SpecifierSet(ask)),)
+    asks = (PackageRequest("torch", SpecifierSet(ask)),)
     choice = choose(asks, fleet, platform)
     assert choice.refused
-    return refuse_choice(choice, asks, fleet, platform)
+    return choice_error(choice, asks, fleet, platform)
 
 
 @pytest.mark.parametrize(
     ("hosts", "hint"),
     [
-        ((GH200,), "build the image for these hosts: `platform: linux/arm64` in mlship.yaml"),
-        ((A100, GH200), "leave gh200 out of hosts/ for linux/amd64"),
+        ((GH200,), "build for these hosts: `platform: linux/arm64` in mlship.yaml"),
+        ((A100, GH200), "for linux/amd64, remove gh200 from hosts/"),
     ],
 )
 def test_hosts_of_another_platform(hosts: tuple[HostProfile, ...], hint: str) -> None:
     error = refused(*hosts)
-    assert "- gh200: gh200 is linux/arm64, and the image linux/amd64" in error.message
-    assert "the others:" not in error.message  # no other release mends a platform
+    assert "- gh200: gh200 is linux/arm64, but the image is linux/amd64" in error.message
+    assert "the others:" not in error.message  # no other release changes the platform
     assert hint in error.hint
 
 
 def test_every_kind_of_candidate_is_named() -> None:
-    """cu126 has no kernels for the one and cu128 none for the other: both are told."""
+    """cu126 has no kernels for the one and cu128 none for the other: both are named."""
     error = refused(GTX, RTX)
     assert "- rtx5090: torch" in error.message
     assert "cu128" in error.message
-    assert ": refused by gtx\n" in f"{error.message}\n"
+    assert ": does not run on gtx\n" in f"{error.message}\n"
     assert "for gtx (torch" in error.hint
     assert "for rtx5090 (torch" in error.hint
 
 
-def test_the_commands_that_mend_name_the_same_host() -> None:
+def test_commands_in_hints_name_the_same_host() -> None:
     fleet = named_fleet("550.54.15", ("8.0", "9.0"), AMD)
     assert fleet.options == " --driver 550.54.15 --compute-capability 8.0 --compute-capability 9.0"
     hint = _refused(named_fleet("570.86.15", ("12.0",), AMD), "<2.6", AMD).hint
-    assert "`mlship lock --driver 570.86.15 --compute-capability 12.0` takes torch" in hint
+    assert "in requirements.in and run `mlship lock --driver 570.86.15 --compute-capability 12.0`, which takes" in hint
 
 
 @pytest.mark.parametrize(
@@ -78,11 +77,11 @@ def test_the_key_says_no_more_than_is_decided(asked: str, key: str) -> None:
     assert lock_target(config, (InputFile("requirements.in", asked),), fleet).key.startswith(key)
 
 
-def test_torch_for_the_cpu_is_said_to_be_that() -> None:
+def test_a_cpu_build_of_torch_is_reported() -> None:
     config = parse_config(f"{YAML}gpu: {{}}\n")
     target = lock_target(
         config, (InputFile("requirements.in", "torch==2.9.1+cpu"),), Fleet((A100,), "hosts/", committed=True)
     )
-    with pytest.raises(MatchError, match=r"torch 2\.9\.1\+cpu is a build for the CPU") as caught:
+    with pytest.raises(MatchError, match=r"torch 2\.9\.1\+cpu is a CPU build") as caught:
         target.judge(CPU_TORCH)
     assert "`+cpu`" in caught.value.hint

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlship.cuda.fit.requested import read_asks
+from mlship.cuda.fit.choose import read_requests
 from mlship.lock.inputs import InputFile
 
 
@@ -22,9 +22,9 @@ from mlship.lock.inputs import InputFile
     ],
 )
 def test_what_is_asked_for(lines: str, asks: list[str]) -> None:
-    assert [str(ask) for ask in read_asks((InputFile("requirements.in", lines),), "3.11")] == asks
+    assert [str(ask) for ask in read_requests((InputFile("requirements.in", lines),), "3.11")] == asks
 
 
 def test_files_are_read_together_and_sorted_by_name() -> None:
     files = (InputFile("a.in", "torch\nscipy"), InputFile("b.in", "torch<3"))
-    assert [str(ask) for ask in read_asks(files, "3.11")] == ["scipy", "torch<3"]
+    assert [str(ask) for ask in read_requests(files, "3.11")] == ["scipy", "torch<3"]
