@@ -1,4 +1,4 @@
-"""Every error that a user can cause: one class per exit code; message and remedy are separate."""
+"""Every error that a user can cause: one class for each exit code."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ _RELOCK = "run `mlship lock{options}` and commit what it writes"
 
 
 class MlshipError(Exception):
-    """What happened and why (`message`), and the exact next step (`hint`)."""
+    """`message` is what happened and why; `hint` is the exact next step."""
 
     exit_code = 70
 
@@ -16,7 +16,7 @@ class MlshipError(Exception):
         self.hint = hint
 
 
-class CheckFailed(MlshipError):  # noqa: N818  the name says what the exit code says
+class CheckFailed(MlshipError):  # noqa: N818
     """A check failed: the smoke test, or an audit."""
 
     exit_code = 1
@@ -29,7 +29,7 @@ class UsageError(MlshipError):
 
 
 class LockError(MlshipError):
-    """The lock is missing, stale, unhashed, edited by hand or for another Python.
+    """The lock is missing, outdated, without hashes, edited by hand or made for another Python.
 
     Without a `hint`, the remedy is `mlship lock`.
 
@@ -51,13 +51,13 @@ class LockError(MlshipError):
 
 
 class MatchError(MlshipError):
-    """No CUDA match, or no host to match to."""
+    """No CUDA version fits the hosts, or there is no host to match."""
 
     exit_code = 4
 
 
 class EngineError(MlshipError):
-    """No Docker Engine, no permission to it, too old, or without buildx."""
+    """There is no usable Docker Engine: it is missing, forbidden, too old or without buildx."""
 
     exit_code = 5
 
@@ -69,7 +69,7 @@ class BuildError(MlshipError):
 
 
 class TransientError(MlshipError):
-    """The network, a registry or the disk: the same command may work later."""
+    """The network, a registry or the disk failed: the same command may work later."""
 
     exit_code = 75
 
@@ -80,4 +80,4 @@ class Interrupted(MlshipError):  # noqa: N818
     exit_code = 130
 
     def __init__(self) -> None:
-        super().__init__("interrupted", hint="nothing was left behind; run the same command again")
+        super().__init__("interrupted", hint="run the same command again; nothing was left behind")

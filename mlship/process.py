@@ -1,4 +1,4 @@
-"""The one door for subprocesses: argv lists only, streamed, bounded in time, nothing left running."""
+"""The only door to subprocesses: argument lists, streamed output, time limits, nothing left running."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class Completed:
     """How a program ended.
 
     Attributes:
-        code: exit code; negative where a signal ended it, as subprocess has it.
+        code: exit code; negative if a signal ended it, as in `subprocess`.
     """
 
     argv: tuple[str, ...]
@@ -35,7 +35,7 @@ class Completed:
 
 
 class ProcessError(Exception):
-    """The program could not be run to its end; callers turn this into an error with a remedy."""
+    """The program could not be run, or did not end in time; callers turn this into an error with a hint."""
 
     def __init__(self, argv: Sequence[str], reason: Reason) -> None:
         super().__init__(f"{argv[0]}: {reason}")
@@ -49,7 +49,7 @@ class Options:
 
     Attributes:
         env: added to this process's environment.
-        timeout: seconds until the program and all its children are ended; None waits for ever.
+        timeout: seconds until the program and its children are stopped; None means no limit.
     """
 
     cwd: Path | None = None
@@ -60,12 +60,12 @@ class Options:
 
 
 def run(argv: Sequence[str], options: Options = Options()) -> Completed:
-    """Run a program to its end and return what it said, whatever its exit code.
+    """Run a program to its end and return its output, whatever its exit code.
 
-    The program gets a session of its own, so that an interruption ends its children too.
+    The program runs in a session of its own, so that an interruption stops its children too.
 
     Raises:
-        ProcessError: the program is not there, may not be run, or did not end in time.
+        ProcessError: the program is missing, not executable, or did not end in time.
     """
     process = _start(argv, options)
     captured: tuple[list[str], list[str]] = ([], [])
@@ -82,7 +82,7 @@ def run(argv: Sequence[str], options: Options = Options()) -> Completed:
     except subprocess.TimeoutExpired as error:
         raise ProcessError(argv, "timeout") from error
     finally:
-        # Also on Ctrl-C and on a sink that raises: the group ends before we go on.
+        # After Ctrl-C, or if a sink raises, the whole group has to end first.
         _end_group(process)
         for reader in readers:
             reader.join(_GRACE_SECONDS)
@@ -117,7 +117,7 @@ def _pump(stream: IO[str], kept: list[str], sink: LineSink | None) -> None:
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """Ask the program to stop, then make it; a program that has ended already is left alone."""
+    """Send SIGTERM to the program and its children, then SIGKILL; do nothing if it has ended."""
     if process.poll() is not None:
         return
     with suppress(ProcessLookupError):
@@ -127,6 +127,6 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # Inside a call of a sick kernel driver not even that ends it; we do not wait for such a one.
+        # A process blocked in a kernel driver survives even SIGKILL: do not wait any longer.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_SECONDS)

@@ -14,42 +14,38 @@ if TYPE_CHECKING:
 Directory = Annotated[
     Path,
     typer.Option(
-        "--directory", "-C", help="The model repository.", show_default="this folder", exists=True, file_okay=False
+        "--directory", "-C", help="Model repository.", show_default="current directory", exists=True, file_okay=False
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout. The exit code stays the same.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Platform = Annotated[
     str | None,
-    typer.Option("--platform", help="Instead of mlship.yaml's; the lock must be made for it.", metavar="OS/ARCH"),
+    typer.Option("--platform", help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH"),
 ]
 Driver = Annotated[
     str | None,
-    typer.Option("--driver", metavar="VERSION", help="Match CUDA to a host with this NVIDIA driver, not to hosts/."),
+    typer.Option("--driver", metavar="VERSION", help="Match this NVIDIA driver instead of hosts/."),
 ]
 Capabilities = Annotated[
     list[str] | None,
-    typer.Option("--compute-capability", metavar="X.Y", help="A GPU of that host, such as 8.0. Repeatable."),
+    typer.Option("--compute-capability", metavar="X.Y", help="GPU of that host, such as 8.0; repeatable."),
 ]
 HERE = Path()
 
 
 class On(StrEnum):
-    """What to test on."""
+    """The device that the smoke test uses."""
 
     CPU = "cpu"
     GPU = "gpu"
 
 
-Tag = Annotated[str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:version.")]
-ImageName = Annotated[
-    str | None, typer.Option("--tag", "-t", help="Name of the image, instead of name:rebuild-commit.")
-]
-Smoke = Annotated[
-    On | None, typer.Option("--smoke", help="Test on the CPU or the GPU. Default: what the image is made for.")
-]
-NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Test nothing; then nothing is proven.")]
-Builder = Annotated[str | None, typer.Option("--builder", help="A buildx builder other than the default.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what each build step prints.")]
+Tag = Annotated[str | None, typer.Option("--tag", "-t", help="Image name. [default: name:version]")]
+ImageName = Annotated[str | None, typer.Option("--tag", "-t", help="Image name. [default: name:rebuild-commit]")]
+Smoke = Annotated[On | None, typer.Option("--smoke", help="Test on the CPU or GPU. [default: the image's]")]
+NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Skip the smoke test; the image stays unproven.")]
+Builder = Annotated[str | None, typer.Option("--builder", help="buildx builder. [default: the current one]")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of each build step.")]
 
 
 def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
@@ -61,29 +57,31 @@ def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
     from mlship.errors import UsageError
 
     if smoke and no_smoke:
-        raise UsageError(f"--smoke {smoke.value} and --no-smoke exclude each other", hint="drop one of the two")
+        raise UsageError(f"`--smoke {smoke.value}` cannot be used with `--no-smoke`", hint="remove one of them")
 
 
 def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | None) -> "FindFleet":
-    """The hosts that CUDA is matched to: the command line's, else the repository's, else this machine.
+    """A function that finds the hosts to match CUDA to: the command line's, the repository's, or this machine.
 
-    What is returned gives None for a project on the CPU, and raises UsageError for a host file that is none, MatchError
-    where no host is named anywhere and this machine is no GPU host.
+    The function returns None for a CPU project. It raises UsageError for an invalid host file, and MatchError if no
+    host is given and this machine has no GPU.
 
     Raises:
-        UsageError: options that do not fit together.
+        UsageError: only one of the two options is given.
     """
     from mlship.errors import UsageError
 
     if (driver is None) != (not capabilities):
         raise UsageError(
-            "--driver and --compute-capability describe one host together",
-            hint="give both: `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints them",
+            "`--driver` and `--compute-capability` must be used together",
+            hint="add the other one; `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints both",
         )
 
     def find(config: "Config") -> "Fleet | None":
         if config.gpu is None and driver is not None:
-            raise UsageError("this project asks for no GPU", hint="add `gpu:` to mlship.yaml, or leave --driver out")
+            raise UsageError(
+                "`--driver` needs a project that uses GPUs", hint="add `gpu:` to mlship.yaml, or remove `--driver`"
+            )
         if config.gpu is None:
             return None
         from mlship.cuda.hosts.nvml import fleet_of

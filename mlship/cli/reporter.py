@@ -1,4 +1,4 @@
-"""How far the pipeline is, on the screen."""
+"""Progress on the screen."""
 
 import sys
 from contextlib import AbstractContextManager
@@ -10,11 +10,7 @@ from mlship.engine.base import BuildWatcher
 
 @dataclass(frozen=True)
 class ConsoleReporter:
-    """Talks on stderr.
-
-    Attributes:
-        verbose: show what build steps print.
-    """
+    """Writes to stderr; if `verbose`, with the output of build steps."""
 
     verbose: bool
 

@@ -21,25 +21,25 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     on: Annotated[
         On | None,
-        typer.Option("--on", help="Test on the CPU or on the host's GPUs. Default: what the image is made for."),
+        typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]"),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 512m or 2g.")
+        str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 2g. [default: the image's]")
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Longest time to load, and longest to get ready."),
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Limit for loading and for startup."),
     ] = None,
     record_golden: Annotated[
         Path | None,
-        typer.Option("--record-golden", metavar="FILE", help="Only write the model's answer to the sample to FILE."),
+        typer.Option("--record-golden", metavar="FILE", help="Write the model's answer to FILE, then stop."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the image's programs print.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the image's programs.")] = False,
     json: Json = False,
 ) -> None:
-    """Prove that an image works as it will run: its model loads, warms and answers, its server starts and stops.
+    """Prove that an image's model loads, answers and shuts down.
 
-    What to test stands in the image's label; for images that mlship did not build, in mlship.yaml.
+    The image's label says what to test. For an image that mlship did not build, mlship.yaml does.
     """
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
@@ -70,10 +70,10 @@ def _show(report: "SmokeReport", *, json: bool) -> None:
 
 
 def conclude(report: "SmokeReport") -> None:
-    """What follows from a report that was shown: CI's summary, and exit code 1 where something failed.
+    """Add the report to GitHub's step summary, and fail if a check failed.
 
     Raises:
-        CheckFailed: naming the first check that failed, and its remedy.
+        CheckFailed: a check failed; the message names the first one.
     """
     from mlship.console import warn
     from mlship.errors import CheckFailed
@@ -81,8 +81,8 @@ def conclude(report: "SmokeReport") -> None:
 
     try:
         add_step_summary(report)
-    except OSError as error:  # the verdict stands, whoever cannot show it
-        warn(f"no step summary: {VARIABLE}: {error.strerror or error}")
+    except OSError as error:  # it does not change the verdict
+        warn(f"cannot write the step summary ({VARIABLE}): {error.strerror or error}")
     bad = report.failure
     if bad is not None:
         raise CheckFailed(f"{report.image} is not proven: {bad.id}", hint=bad.remedy)
@@ -98,7 +98,7 @@ def _record(
 
     if file.exists():
         raise UsageError(
-            f"{file} exists, and a recorded answer is never overwritten",
+            f"`{file}` already exists, and a recorded answer is never overwritten",
             hint="remove it first, or record to another file and compare the two",
         )
     write_atomic(file, record_golden(engine, image, spec, reporter.step, device=device))
@@ -106,7 +106,7 @@ def _record(
 
 
 def _spec(engine: "Engine", image: str, directory: Path) -> "SmokeSpec":
-    """What the image's label says, or else mlship.yaml."""
+    """What to test, from the image's label or else from mlship.yaml."""
     from mlship.errors import UsageError
     from mlship.project.load import FILE_NAME, load_config
     from mlship.smoke.run import find_image
@@ -117,15 +117,15 @@ def _spec(engine: "Engine", image: str, directory: Path) -> "SmokeSpec":
         return SmokeSpec.from_json(label)
     if not (directory / FILE_NAME).exists():
         raise UsageError(
-            f"{image} has no label {LABEL}, and there is no {FILE_NAME} in {directory.resolve()}: "
-            "what to test is not known",
-            hint="build it with `mlship build`, or write an mlship.yaml with `mlship init` (-C names its folder)",
+            f"cannot tell what to test: `{image}` has no label `{LABEL}`, "
+            f"and there is no `{FILE_NAME}` in `{directory.resolve()}`",
+            hint="build it with `mlship build`, or run `mlship init` in the model repository and pass it with `-C`",
         )
     return SmokeSpec.from_config(load_config(directory))
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":
-    """The limits of the command line instead of the image's."""
+    """The spec with the limits of the command line."""
     from mlship.errors import UsageError
     from mlship.units import bytes_of
 

@@ -1,4 +1,4 @@
-"""An image as a file: what is in it, and its way into the engine."""
+"""An image archive in the OCI layout: read its manifest, and load it into the engine."""
 
 import tarfile
 from pathlib import Path
@@ -17,7 +17,7 @@ _T = TypeVar("_T", bound=BaseModel)
 
 
 class _Descriptor(BaseModel):
-    """https://github.com/opencontainers/image-spec: what points at a file of the archive."""
+    """A reference to a file of the archive: https://github.com/opencontainers/image-spec."""
 
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     size: int
@@ -42,10 +42,10 @@ class _Config(BaseModel):
 
 
 def load(archive: Path, watch: BuildWatcher) -> Manifest:
-    """Give the engine the image of an archive, under the name that the archive has for it.
+    """Load the image of an archive into the engine, under the name in the archive.
 
     Raises:
-        EngineError: the archive is none, or the engine does not take it.
+        EngineError: the archive is invalid, or the engine rejects it.
         TransientError: the engine's disk is full.
         ProcessError: docker could not be run.
     """
@@ -60,11 +60,11 @@ def load(archive: Path, watch: BuildWatcher) -> Manifest:
 
 
 def read_manifest(archive: Path) -> Manifest:
-    """What an archive in the OCI layout holds: one image of one platform.
+    """The manifest of an archive that holds one image of one platform.
 
     Raises:
-        EngineError: it is damaged, or holds something else.
-        OSError: it cannot be read.
+        EngineError: the archive is damaged or holds something else.
+        OSError: the file cannot be read.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -73,13 +73,13 @@ def read_manifest(archive: Path) -> Manifest:
             steps = [step for step in _read(tar, _blob(manifest.config), _Config).history if not step.empty_layer]
     except (tarfile.TarError, KeyError, ValueError) as error:
         raise EngineError(
-            f"buildx wrote an image that cannot be read: {error}",
-            hint="build without --reproducible, or update buildx: https://docs.docker.com/engine/install/",
+            f"cannot read the image archive that buildx wrote: {error}",
+            hint="build without `--reproducible`, or update buildx: https://docs.docker.com/engine/install/",
         ) from error
-    told = [step.created_by for step in steps] if len(steps) == len(manifest.layers) else []
+    instructions = [step.created_by for step in steps] if len(steps) == len(manifest.layers) else []
     layers = [
         ImageLayer(layer.digest, layer.size, what)
-        for layer, what in zip(manifest.layers, told or [""] * len(manifest.layers), strict=True)
+        for layer, what in zip(manifest.layers, instructions or [""] * len(manifest.layers), strict=True)
     ]
     return Manifest(index.digest, manifest.config.digest, tuple(layers))
 

@@ -15,12 +15,12 @@ LABEL = "dev.mlship.run"  # on every container that mlship starts; its value is 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """The engine that answers.
+    """The version and properties of an engine.
 
     Attributes:
         platform: native platform, such as linux/amd64.
-        keeps_manifests: its image store is containerd's, where an image keeps the digest that it was built with;
-            the older one makes it anew on each push.
+        keeps_manifests: it uses containerd's image store, where an image keeps the digest it was built with; the
+            older store computes a new one on each push.
     """
 
     version: str
@@ -32,11 +32,11 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk that an engine keeps images and caches on.
+    """The disk that holds an engine's images and caches.
 
     Attributes:
-        path: of the engine's folder.
-        free: bytes that are left.
+        path: the engine's data folder.
+        free: free space, in bytes.
     """
 
     path: str
@@ -48,10 +48,10 @@ class ImageInfo:
     """A local image.
 
     Attributes:
-        id: what the engine knows it by (a digest).
-        size: bytes, as the engine counts them.
-        command: entrypoint and command together, as they run.
-        digest: of its manifest, as a registry that it is pushed to will have it; None where the image store keeps none.
+        id: the engine's identifier (a digest).
+        size: in bytes, as the engine counts them.
+        command: entrypoint and command together.
+        digest: of the manifest, as it will be in a registry; None if the image store keeps no manifest.
     """
 
     id: str
@@ -67,11 +67,11 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class ImageLayer:
-    """A layer as registries hold it.
+    """A layer as registries store it.
 
     Attributes:
-        digest: of its bytes as they are stored, compressed; size counts these.
-        what: the instruction that made it, as the image's history has it.
+        digest: of the compressed bytes, which `size` counts.
+        what: the instruction that created it, from the image's history.
     """
 
     digest: str
@@ -81,12 +81,12 @@ class ImageLayer:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An image as registries hold it.
+    """An image as registries store it.
 
     Attributes:
-        digest: of the manifest: what an image is pinned by.
-        config: digest of its configuration: labels, environment, command.
-        layers: from the base up.
+        digest: of the manifest, which pins the image.
+        config: digest of the configuration: labels, environment, command.
+        layers: the base's come first.
     """
 
     digest: str
@@ -96,7 +96,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A step of the build begins. `name` is BuildKit's: `[builder 3/5] RUN ...`."""
+    """A step of the build starts. `name` is BuildKit's: `[builder 3/5] RUN ...`."""
 
     id: str
     name: str
@@ -104,7 +104,7 @@ class StepStarted:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """A step ended: cached, done, or with BuildKit's error text."""
+    """A step ended: cached, built, or failed with BuildKit's `error`."""
 
     id: str
     name: str
@@ -123,7 +123,7 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class StepBytes:
-    """How far a transfer within a step is; `total` is 0 where nobody knows."""
+    """Progress of a transfer within a step, in bytes; `total` is 0 if it is unknown."""
 
     id: str
     what: str
@@ -141,20 +141,20 @@ class BuildRequest:
     """One `docker buildx build`.
 
     Attributes:
-        dockerfile: its text; `ignore` is the text of the .dockerignore that belongs to it.
+        dockerfile: its text; `ignore` is the text of its .dockerignore.
         context: the model repository.
         platform: such as linux/amd64.
         tag: name of the image in the engine; None for a build that only writes files (`export`).
-        target: the stage to build; None for the last.
-        export: folder that the target stage's files are written to, instead of an image.
-        secrets: BuildKit secrets by id; they reach a RUN that mounts them and no layer.
+        target: the stage to build; None builds the last.
+        export: folder for the target stage's files, instead of an image.
+        secrets: BuildKit secrets by id; only a RUN that mounts them can read them, and no layer holds them.
         contexts: named contexts; each replaces the stage of the same name.
-        folders: named contexts too, given as files by path instead of a folder.
-        cache_from: as buildx takes them (type=registry,ref=...), or just a reference in a registry; cache_to likewise.
-        epoch: SOURCE_DATE_EPOCH, seconds; None leaves the times to the engine.
-        compression: of the layers that are new; those of the base stay as they are.
-        reproducible: the same manifest for the same inputs, whatever the builder has in its cache; the image takes its
-            way through an archive in the temporary folder.
+        folders: named contexts as well, given as file contents by path.
+        cache_from: in buildx's form (type=registry,ref=...), or a reference in a registry; `cache_to` likewise.
+        epoch: SOURCE_DATE_EPOCH, in seconds; None leaves the times to the engine.
+        compression: of new layers; the base's layers keep theirs.
+        reproducible: give the same manifest for the same inputs, whatever the builder has in its cache; the image is
+            written to an archive in the temporary folder first.
     """
 
     dockerfile: str
@@ -181,15 +181,15 @@ def _new_name() -> str:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One container, as strictly confined as mlship ever runs one.
+    """One confined container.
 
     Attributes:
-        command: replaces entrypoint and command; None runs the image's own.
-        network: "none", or "container:<id>" to share another container's.
+        command: replaces entrypoint and command; None runs the image's.
+        network: "none", or "container:<id>" to share another container's network.
         memory: limit in bytes, swap included.
-        env: added to the image's.
-        gpu: all GPUs of the engine's host, in the way that this engine can.
-        name: the container's, unique; known before it starts, so that it is removed even if starting is interrupted.
+        env: added to the image's environment.
+        gpu: pass all GPUs of the engine's host, by a method that this engine supports.
+        name: unique, and known before the container starts: it can be removed even if starting is interrupted.
     """
 
     image: str
@@ -207,7 +207,7 @@ class ExitState:
 
     Attributes:
         code: its exit code (137 after SIGKILL).
-        out_of_memory: the kernel killed it at its memory limit.
+        out_of_memory: the kernel killed it because it reached its memory limit.
     """
 
     code: int
@@ -215,53 +215,55 @@ class ExitState:
 
 
 class Engine(Protocol):
-    """The verbs that mlship needs. A container is known by its id or by its request's name.
+    """The verbs that mlship needs. A container is identified by its id or by its request's name.
 
-    Every verb raises EngineError where the engine cannot be used and TransientError for network and disk.
-    Containers that `start` makes are confined: read-only root, tmpfs /tmp, no capabilities,
-    no-new-privileges; they carry the label `dev.mlship.run`.
+    Every verb raises EngineError if the engine cannot be used, and TransientError for network and disk. Containers
+    that `start` creates are confined: read-only root, tmpfs /tmp, no capabilities, no-new-privileges.
     """
 
     def info(self) -> EngineInfo:
-        """The engine, checked to be new enough and to have buildx."""
+        """The engine's version and properties; an engine that is too old or has no buildx is an EngineError."""
         ...
 
     def resolve(self, reference: str) -> str:
-        """Digest (`sha256:...`) of an image in its registry, without pulling it."""
+        """Digest (`sha256:...`) of an image in its registry, not pulled; the index's if it has several platforms."""
         ...
 
     def disk(self) -> Disk | None:
-        """The engine's disk; None where it is another machine's, or nobody tells."""
+        """The engine's disk; None if it is on another machine or unknown."""
         ...
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
-        """Build; raises BuildError naming the step that failed, its last lines and the usual cause.
+        """Build, reporting to `watch` from another thread, in order.
 
-        Returns what was built, where it is known without reading it back: of reproducible builds.
+        Returns:
+            The manifest of a reproducible build; None for other builds.
+
+        Raises:
+            BuildError: a step failed; the message has its last lines and the likely cause.
         """
         ...
 
     def image(self, reference: str) -> ImageInfo | None:
-        """A local image; None where there is none of that name."""
+        """A local image; None if there is none of that name."""
         ...
 
     def push(self, reference: str) -> str:
-        """Push a local image to its registry; returns the digest that it has there."""
+        """Push a local image to its registry; returns its digest there."""
         ...
 
     def save(self, reference: str) -> Generator[bytes]:
-        """A local image as one tar, as `docker save` writes it: the OCI image layout, with Docker's manifest.json.
+        """A local image as a tar stream like that of `docker save`: the OCI image layout with Docker's manifest.json.
 
-        The bytes come as the engine sends them; who stops early closes the iterator. Where there is no such image,
-        that is a UsageError, with the first bytes asked for at the latest.
-        https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+        A caller that stops early closes the iterator. An unknown image is a UsageError, raised at the first read at
+        the latest. https://github.com/opencontainers/image-spec/blob/main/image-layout.md
         """
         ...
 
     def start(self, request: RunRequest) -> str:
-        """Start a container and return its id; whoever starts it removes it.
+        """Start a container and return its id; the caller removes it.
 
-        Where it cannot be given the GPUs that it asks for, that is an EngineError, and no container is left.
+        If the engine cannot pass GPUs to it, that is an EngineError, and no container is left behind.
         """
         ...
 
@@ -278,17 +280,17 @@ class Engine(Protocol):
         ...
 
     def signal(self, container: str, name: str) -> None:
-        """Send a signal such as SIGTERM to the container's first process; quiet if it has ended."""
+        """Send a signal such as SIGTERM to the container's first process; does nothing if it has ended."""
         ...
 
     def remove(self, container: str) -> None:
-        """End and remove the container; quiet if it is gone."""
+        """Stop and remove the container; does nothing if it is gone."""
         ...
 
 
 @contextmanager
 def started(engine: Engine, request: RunRequest) -> Iterator[str]:
-    """A started container, by id; removed at the end whatever happens, Ctrl-C while it starts included."""
+    """Start a container and give its id; it is always removed, even if Ctrl-C comes while it starts."""
     try:
         yield engine.start(request)
     finally:

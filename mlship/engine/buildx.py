@@ -1,4 +1,4 @@
-"""`docker buildx build`: the command line, its temporary files, and its end. The docker SDK cannot speak BuildKit."""
+"""`docker buildx build`: its command line, temporary files and failures. The Docker SDK does not support BuildKit."""
 
 import csv
 import io
@@ -17,12 +17,12 @@ from mlship.engine.rawjson import Progress
 
 @dataclass(frozen=True)
 class BuildFiles:
-    """What a build reads beside its context, in a folder that only we can read.
+    """The files of a build outside its context, in a private folder.
 
     Attributes:
         secrets: files by secret id.
-        contexts: folders by the name of the context.
-        archive: where a reproducible build writes its image.
+        contexts: folders by name of the context.
+        archive: the image file that a reproducible build writes.
     """
 
     dockerfile: Path
@@ -32,11 +32,11 @@ class BuildFiles:
 
 
 def build(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
-    """Build, reporting to `watch` (from another thread, in order); a reproducible build tells what it built.
+    """Build an image or files, reporting progress to `watch`.
 
     Raises:
         BuildError: a step failed.
-        TransientError: a registry, the network or the disk did.
+        TransientError: a registry, the network or the disk failed.
         EngineError: docker could not be run.
     """
     progress = Progress()
@@ -62,7 +62,7 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
     """The command line of a build."""
     return [
         *("docker", "buildx", "build", "--progress=rawjson"),
-        # One plain manifest, the same for the same inputs: attestations carry times and make it an index.
+        # One manifest, the same for the same inputs: attestations add times and turn it into an index.
         *("--provenance=false", "--sbom=false"),
         *("--file", str(files.dockerfile), "--platform", request.platform),
         *(["--builder", request.builder] if request.builder else []),
@@ -72,7 +72,7 @@ def argv(request: BuildRequest, files: BuildFiles) -> list[str]:
         *_each("--secret", [_csv(id=name, src=str(path)) for name, path in files.secrets.items()]),
         *_each("--build-context", [f"{name}={path}" for name, path in files.contexts.items()]),
         *_each("--cache-from", [_cache(text) for text in request.cache_from]),
-        *_each("--cache-to", [_cache(text, **_kept(request)) for text in request.cache_to]),
+        *_each("--cache-to", [_cache(text, **_cache_options(request)) for text in request.cache_to]),
         str(request.context),
     ]
 
@@ -82,14 +82,14 @@ def _output(request: BuildRequest, files: BuildFiles) -> list[str]:
         return ["--output", _csv(type="local", dest=str(request.export))]
     if request.tag is None:
         return ["--output", "type=cacheonly"]
-    # Engines with Docker's older image store keep layers uncompressed, and pass over how they should be compressed.
+    # Engines with the older image store keep layers uncompressed and ignore the compression.
     compression = {"compression": request.compression, "oci-mediatypes": "true"}
-    if request.compression == "gzip":  # else what the builder has as zstd stays so; the base's layers are gzip already
+    if request.compression == "gzip":  # otherwise layers cached as zstd stay zstd; the base's layers are gzip already
         compression["force-compression"] = "true"
     if files.archive is None:
         return ["--output", _csv(type="docker", **compression)]
-    # Only an archive can be rewritten: no step's date is later than the epoch, and each layer is compressed as asked,
-    # also where the cache has it otherwise. The base's layers keep their digests.
+    # Only an archive can be rewritten: no file is newer than the epoch, and each layer has the requested compression,
+    # even if it is cached with another one. The base's layers keep their digests.
     rewritten = {"rewrite-timestamp": "true", "dest": str(files.archive)}
     return ["--output", _csv(type="oci", **compression, **rewritten)]
 
@@ -98,18 +98,18 @@ def _each(option: str, values: list[str]) -> list[str]:
     return [part for value in values for part in (option, value)]
 
 
-def _kept(request: BuildRequest) -> dict[str, str]:
-    """Every stage, compressed as the image is: a build from the cache then has the same layers, byte for byte."""
+def _cache_options(request: BuildRequest) -> dict[str, str]:
+    """Cache every stage with the image's compression: a build from the cache then has identical layers."""
     return {"mode": "max", "compression": request.compression, "oci-mediatypes": "true"}
 
 
 def _cache(text: str, **options: str) -> str:
-    """A cache as buildx takes it; a bare reference means a registry, and to keep every stage there."""
+    """A cache in buildx's form; a bare reference means a registry, with `options`."""
     return text if "=" in text else _csv(type="registry", ref=text, **options)
 
 
 def _csv(**fields: str) -> str:
-    """One line of CSV, as buildx reads these values: a path with a comma or a quote needs quoting."""
+    """One CSV line, buildx's format for these values: it quotes paths that contain a comma or a quote."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow([f"{key}={value}" for key, value in fields.items()])
     return line.getvalue()
@@ -117,13 +117,13 @@ def _csv(**fields: str) -> str:
 
 @contextmanager
 def _files(request: BuildRequest) -> Iterator[BuildFiles]:
-    """The build's files, in a folder of mode 0700 that is gone afterwards, also when interrupted."""
+    """The build's files in a folder of mode 0700, which is always removed, even after an interruption."""
     with tempfile.TemporaryDirectory(prefix="mlship-build-") as name:
         yield write_files(request, Path(name))
 
 
 def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
-    """Write a build's Dockerfile, .dockerignore, secrets and folders into a folder that nobody else can read."""
+    """Write a build's Dockerfile, .dockerignore, secrets and folders into a private folder."""
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(request.dockerfile, encoding="utf-8", newline="\n")
     (folder / "Dockerfile.dockerignore").write_text(request.ignore, encoding="utf-8", newline="\n")
@@ -132,13 +132,13 @@ def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
         secrets[name] = folder / f"secret-{number}"
         secrets[name].touch(mode=0o600)
         secrets[name].write_bytes(value)
-    given = {name: folder / f"context-{name}" for name in request.folders}
+    written = {name: folder / f"context-{name}" for name in request.folders}
     for name, files in request.folders.items():
         for path, content in files.items():
-            (given[name] / path).parent.mkdir(parents=True, exist_ok=True)
-            (given[name] / path).write_bytes(content)
+            (written[name] / path).parent.mkdir(parents=True, exist_ok=True)
+            (written[name] / path).write_bytes(content)
     archive = folder / "image.tar" if request.reproducible and request.tag else None
-    return BuildFiles(dockerfile, secrets, {**request.contexts, **given}, archive)
+    return BuildFiles(dockerfile, secrets, {**request.contexts, **written}, archive)
 
 
 def _failed(progress: Progress) -> FailedBuild:

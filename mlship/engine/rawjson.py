@@ -1,6 +1,7 @@
-"""BuildKit's progress (`--progress=rawjson`) as BuildEvents. Pure; whatever is not progress is kept as text.
+"""BuildKit's progress (`--progress=rawjson`) as BuildEvents. Pure.
 
-buildx 0.13 indents its JSON over many lines, later ones write an object a line: both are read.
+buildx 0.13 indents each JSON object over several lines, later versions write one object a line; both are read. All
+other lines are kept as text.
 """
 
 import base64
@@ -45,13 +46,13 @@ class _Status(BaseModel):
 
 
 class Progress:
-    """Reads one build's progress, and remembers what a failure needs to be explained.
+    """Reads the progress of one build, and keeps what explains a failure.
 
-    A step may run more than once (BuildKit resolves a base image, then pulls it): it then starts and finishes again.
+    A step can start and finish more than once: BuildKit resolves a base image, then pulls it.
 
     Attributes:
-        failed: the step whose error stopped the build; None while all is well.
-        text: lines that were no progress, such as the final `ERROR:`.
+        failed: the step whose error stopped the build; None if none has failed.
+        text: lines that are not progress, such as the final `ERROR:`.
     """
 
     def __init__(self) -> None:
@@ -64,12 +65,12 @@ class Progress:
         self._printed: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=LAST_LINES))
 
     def last_lines(self, step: str) -> tuple[str, ...]:
-        """The last lines that a step printed, an unfinished one included."""
+        """The last lines that a step printed, including an unfinished one."""
         unfinished = self._partial[step]
         return (*self._printed[step], *((_line(unfinished),) if unfinished else ()))[-LAST_LINES:]
 
     def feed(self, line: str) -> list[BuildEvent]:
-        """The events that a line of buildx's stderr completes."""
+        """The events that this line of buildx's stderr completes."""
         if not self._pending and not line.startswith("{"):
             self.text.append(redact(line))
             return []
@@ -98,7 +99,7 @@ class Progress:
     def _finished(self, vertex: _Vertex, seconds: float) -> StepFinished:
         error = redact(vertex.error) or None
         event = StepFinished(vertex.digest, vertex.name, seconds, vertex.cached, error)
-        # When one step fails, BuildKit cancels those beside it: they say so, and are not the reason.
+        # When a step fails, BuildKit cancels the parallel ones; their errors are not the cause.
         if error and self.failed is None and "context canceled" not in error:
             self.failed = event
         return event
@@ -132,5 +133,5 @@ class Progress:
 
 
 def _line(data: bytes) -> str:
-    """One printed line: of what a progress bar overwrote, only the last state."""
+    """One printed line; of a progress bar, only the last state."""
     return redact(data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1])

@@ -141,7 +141,7 @@ def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
     ("arguments", "words"),
     [
         (("nothing:1",), "there is no image nothing:1"),
-        (("foreign:1",), "there is no mlship.yaml"),
+        (("foreign:1",), "there is no `mlship.yaml`"),
         (("app:1", "--memory", "lots"), "--memory: 'lots' is not a size"),
         (("app:1", "--timeout", "0"), "--timeout"),
         ((), "IMAGE"),
@@ -183,7 +183,7 @@ def test_a_summary_that_cannot_be_written_changes_no_verdict(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none/summary"))
     done = run("app:1")
     assert done.exit_code == 0
-    assert "warning: no step summary" in done.stderr
+    assert "warning: cannot write the step summary" in done.stderr
 
 
 def test_the_specification_survives_its_label() -> None:

@@ -20,7 +20,7 @@ from tests.helpers.engine_contract import (
     REPRODUCIBLE,
     SLEEP,
     Check,
-    a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
+    a_missing_gpu_is_an_error_and_leaves_no_container,
     request,
 )
 from tests.simgpu.host import SimHost
@@ -39,7 +39,7 @@ def say(engine: Engine, run: RunRequest) -> list[str]:
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract(check: Check, engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     try:
-        with no_gpus() if check is a_gpu_that_there_is_none_of_is_told_and_leaves_no_container else nullcontext():
+        with no_gpus() if check is a_missing_gpu_is_an_error_and_leaves_no_container else nullcontext():
             check(engine, tiny_base, tmp_path)
     finally:
         docker("image", "rm", "--force", REPRODUCIBLE)

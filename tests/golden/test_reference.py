@@ -138,7 +138,7 @@ def meanings_of(kind: type[FleetCuda | GpuPlan | SizeReport], meanings: dict[str
 
 def codes() -> Iterator[str]:
     for kind in sorted(errors.MlshipError.__subclasses__(), key=lambda kind: kind.exit_code):
-        yield f"| {kind.exit_code} | {(kind.__doc__ or '').strip()} |"
+        yield f"| {kind.exit_code} | {(kind.__doc__ or '').strip().splitlines()[0]} |"
 
 
 PAGE = """\

@@ -1,4 +1,4 @@
-"""What every engine does. The same checks run on FakeEngine, and with --run-docker on the real engine."""
+"""Checks that every engine passes: FakeEngine always, the real engine with --run-docker."""
 
 import io
 import tarfile
@@ -29,7 +29,7 @@ SLEEP = ("sleep", "60")
 HUNGRY = ("tail", "/dev/zero")
 MEMORY = 64 << 20
 EPOCH = 1_600_000_000
-REPRODUCIBLE = f"mlship-test-reproducible:{uuid4().hex[:8]}"  # whoever runs the contract removes it
+REPRODUCIBLE = f"mlship-test-reproducible:{uuid4().hex[:8]}"  # the caller removes it
 
 Check = Callable[[Engine, str, Path], None]
 
@@ -40,28 +40,28 @@ def request(image: str, folder: Path, last: str, *, tag: str | None = None, expo
     return BuildRequest(dockerfile, "", folder, "linux/amd64", tag=tag, export=export)
 
 
-def a_container_speaks_and_ends(engine: Engine, image: str, _: Path) -> None:
+def a_container_prints_and_ends(engine: Engine, image: str, _: Path) -> None:
     with started(engine, RunRequest(image, command=SAY)) as container:
         assert list(engine.output(container)) == ["one", "two"]
         assert engine.wait(container, 10) == ExitState(3, out_of_memory=False)
         assert engine.errors(container) == "beside\n"
 
 
-def one_that_runs_is_waited_for_no_longer_than_asked(engine: Engine, image: str, _: Path) -> None:
+def waiting_for_a_running_container_ends_in_time(engine: Engine, image: str, _: Path) -> None:
     with started(engine, RunRequest(image, command=SLEEP)) as container:
         begun = time.monotonic()
         assert engine.wait(container, 0.2) is None
         assert time.monotonic() - begun < 5
 
 
-def a_signal_ends_it_and_is_quiet_afterwards(engine: Engine, image: str, _: Path) -> None:
+def a_signal_stops_it_and_is_ignored_afterwards(engine: Engine, image: str, _: Path) -> None:
     with started(engine, RunRequest(image, command=SLEEP)) as container:
         engine.signal(container, "SIGKILL")
         assert engine.wait(container, 10) == ExitState(137, out_of_memory=False)
         engine.signal(container, "SIGTERM")
 
 
-def removal_is_quiet_when_gone(engine: Engine, image: str, _: Path) -> None:
+def removing_twice_is_allowed(engine: Engine, image: str, _: Path) -> None:
     run = RunRequest(image, command=SLEEP)
     container = engine.start(run)
     engine.remove(container)
@@ -70,7 +70,7 @@ def removal_is_quiet_when_gone(engine: Engine, image: str, _: Path) -> None:
     engine.signal(container, "SIGTERM")
 
 
-def death_by_memory_is_told(engine: Engine, image: str, _: Path) -> None:
+def exceeding_the_memory_limit_is_reported(engine: Engine, image: str, _: Path) -> None:
     with started(engine, RunRequest(image, command=HUNGRY, memory=MEMORY)) as container:
         assert engine.wait(container, 30) == ExitState(137, out_of_memory=True)
 
@@ -81,7 +81,7 @@ def an_unknown_image_is_none_and_cannot_start(engine: Engine, _: str, __: Path) 
         engine.start(RunRequest("mlship-test-nothing:0"))
 
 
-def a_gpu_that_there_is_none_of_is_told_and_leaves_no_container(engine: Engine, image: str, _: Path) -> None:
+def a_missing_gpu_is_an_error_and_leaves_no_container(engine: Engine, image: str, _: Path) -> None:
     run = RunRequest(image, command=SLEEP, gpu=True)
     with pytest.raises(EngineError, match="cannot give containers a GPU") as caught:
         engine.start(run)
@@ -91,7 +91,7 @@ def a_gpu_that_there_is_none_of_is_told_and_leaves_no_container(engine: Engine, 
         assert engine.wait(container, 0) is None
 
 
-def an_image_is_known(engine: Engine, image: str, _: Path) -> None:
+def a_local_image_is_described(engine: Engine, image: str, _: Path) -> None:
     info = engine.image(image)
     assert info is not None
     assert (info.user, info.command) == ("1001:1001", ("sleep", "60"))
@@ -103,7 +103,7 @@ def an_image_is_saved_as_an_image_layout(engine: Engine, image: str, _: Path) ->
         assert {"index.json", "oci-layout"} <= {name.removeprefix("./") for name in tar.getnames()}
 
 
-def who_stops_reading_an_image_leaves_nothing_open(engine: Engine, image: str, _: Path) -> None:
+def reading_an_image_partly_leaves_nothing_open(engine: Engine, image: str, _: Path) -> None:
     with closing(engine.save(image)) as chunks:
         assert next(iter(chunks))
     assert engine.image(image) is not None
@@ -114,7 +114,7 @@ def an_unknown_image_cannot_be_saved(engine: Engine, _: str, __: Path) -> None:
         next(iter(engine.save("mlship-test-nothing:0")))
 
 
-def a_build_tells_its_steps_in_order_and_exports(engine: Engine, image: str, folder: Path) -> None:
+def a_build_reports_its_steps_in_order_and_exports(engine: Engine, image: str, folder: Path) -> None:
     events: list[BuildEvent] = []
     out = folder / "out, put"
     out.mkdir()
@@ -154,18 +154,18 @@ def a_failed_step_is_named_with_its_lines(engine: Engine, image: str, folder: Pa
 
 
 CONTRACT: tuple[Check, ...] = (
-    a_container_speaks_and_ends,
-    one_that_runs_is_waited_for_no_longer_than_asked,
-    a_signal_ends_it_and_is_quiet_afterwards,
-    removal_is_quiet_when_gone,
-    death_by_memory_is_told,
+    a_container_prints_and_ends,
+    waiting_for_a_running_container_ends_in_time,
+    a_signal_stops_it_and_is_ignored_afterwards,
+    removing_twice_is_allowed,
+    exceeding_the_memory_limit_is_reported,
     an_unknown_image_is_none_and_cannot_start,
-    a_gpu_that_there_is_none_of_is_told_and_leaves_no_container,
-    an_image_is_known,
+    a_missing_gpu_is_an_error_and_leaves_no_container,
+    a_local_image_is_described,
     an_image_is_saved_as_an_image_layout,
-    who_stops_reading_an_image_leaves_nothing_open,
+    reading_an_image_partly_leaves_nothing_open,
     an_unknown_image_cannot_be_saved,
-    a_build_tells_its_steps_in_order_and_exports,
+    a_build_reports_its_steps_in_order_and_exports,
     a_reproducible_build_is_the_same_whenever_its_steps_run,
     a_failed_step_is_named_with_its_lines,
 )

@@ -1,4 +1,4 @@
-"""An engine without Docker: it answers what a test wrote down, held to engine_contract.py like the real one."""
+"""A scripted engine without Docker; it has to pass engine_contract.py like the real one."""
 
 import io
 import tarfile
@@ -39,7 +39,7 @@ class Script:
     """What a container does.
 
     Attributes:
-        ends: how it ends by itself; None: it runs until a signal or its removal.
+        ends: how it ends by itself; None if it runs until a signal or its removal.
     """
 
     stdout: tuple[str, ...] = ()
@@ -52,14 +52,14 @@ class FakeEngine:
     """Scripted.
 
     Attributes:
-        scripts: what a container with this command does; None is the image's own command.
-        events: what a build tells; `failure` is then raised, if there is one.
+        scripts: what a container with this command does; None is the command of the image.
+        events: what a build reports; then `failure` is raised, if set.
         files: what a build with `export` writes.
-        calls: the verbs that were used, in order.
+        calls: the verbs called, in order.
         running: containers that were started and not removed, by id.
-        gpus: it can give a container a GPU.
+        gpus: it can pass a GPU to a container.
         manifest: what a reproducible build gives; `keeps_manifests`: what its image store does with it.
-        saved: the tar of an image, by its name; an image of which a test says nothing is an empty layout.
+        saved: the tar of an image by name; other images are an empty layout.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)

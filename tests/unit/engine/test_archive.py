@@ -87,10 +87,10 @@ def test_a_history_that_does_not_fit_is_not_guessed_at(tmp_path: Path) -> None:
     [({}, MANIFEST), ({"manifests": []}, MANIFEST), ({"manifests": INDEX["manifests"] * 2}, MANIFEST), (INDEX, [])],
 )
 def test_what_is_no_image_is_said(tmp_path: Path, index: object, manifest: object) -> None:
-    with pytest.raises(EngineError, match="cannot be read"):
+    with pytest.raises(EngineError, match="cannot read the image archive"):
         read_manifest(archive(tmp_path, index, manifest))
     (tmp_path / "image.tar").write_bytes(b"cut short")
-    with pytest.raises(EngineError, match="cannot be read"):
+    with pytest.raises(EngineError, match="cannot read the image archive"):
         read_manifest(tmp_path / "image.tar")
 
 

@@ -78,7 +78,7 @@ def test_cancelled_neighbours_are_not_the_reason() -> None:
     assert progress.failed.name == "b"
 
 
-def test_transfers_are_told_once_per_state() -> None:
+def test_transfers_are_reported_once_per_state() -> None:
     progress = Progress()
     status = {"id": "sha256:aa", "vertex": "v", "current": 5, "total": 10}
     assert feed(progress, statuses=[status]) == [StepBytes("v", "sha256:aa", 5, 10)]
@@ -105,7 +105,7 @@ def test_only_the_last_lines_are_kept() -> None:
     assert progress.last_lines("v") == tuple(str(n) for n in range(100 - LAST_LINES, 100))
 
 
-def test_passwords_in_urls_are_not_told() -> None:
+def test_passwords_in_urls_are_masked() -> None:
     (event,) = feed(Progress(), logs=[log(b"GET https://me:hunter2@index.example/simple\n")])
     assert event == StepOutput("v", "GET https://***@index.example/simple")
 
