@@ -9,7 +9,7 @@ from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine
 from mlship.errors import EngineError, UsageError
 from mlship.image.plan import BuildPlan
-from mlship.smoke.observed import Device
+from mlship.smoke.seen import Device
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -20,7 +20,7 @@ from mlship.project.checkout import checked_out, read_checkout
 from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
-from mlship.smoke.observed import Device
+from mlship.smoke.seen import Device
 
 _UNKNOWN = "unknown: mlship, engine, base, lock and weights are as they were then"
 

@@ -22,8 +22,8 @@ from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
 from mlship.resources import cache_folder, read_template
-from mlship.smoke.observed import Device
 from mlship.smoke.result import SmokeReport
+from mlship.smoke.seen import Device
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
 

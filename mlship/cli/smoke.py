@@ -11,8 +11,8 @@ from mlship.cli.options import HERE, Directory, Json, On
 if TYPE_CHECKING:
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.base import Engine
-    from mlship.smoke.observed import Device
     from mlship.smoke.result import SmokeReport
+    from mlship.smoke.seen import Device
     from mlship.smoke.spec import SmokeSpec
 
 

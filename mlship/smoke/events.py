@@ -1,4 +1,4 @@
-"""What `mlship.smoke.inside.program` tells, line by line, as values. Times in seconds, sizes in bytes."""
+"""What `mlship.smoke.inside.program` reports, line by line, as values. Times in seconds, sizes in bytes."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inf
 
 @dataclass(frozen=True)
 class Begin:
-    """The model's part begins, as this user on this Python."""
+    """The model's part starts, as this user on this Python."""
 
     uid: int
     python: str
@@ -24,7 +24,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage begins; without a Done or Failed after it, it hung or was killed."""
+    """A stage starts; without Done or Failed after it, it hung or was killed."""
 
     stage: StageName
     event: Literal["stage"] = "stage"
@@ -32,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Done:
-    """A stage ended well."""
+    """A stage succeeded."""
 
     stage: StageName
     seconds: float
@@ -45,7 +45,7 @@ class Failed:
 
     Attributes:
         missing: the module that could not be imported.
-        file: the path that an OSError names.
+        file: the path in an OSError.
         lines: last lines of the traceback.
     """
 
@@ -60,7 +60,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Warm:
-    """The model is warm: latency of its first run, and how many it took."""
+    """The model is warm: latency of its first run, and the number of runs."""
 
     first: float
     runs: int
@@ -69,7 +69,7 @@ class Warm:
 
 @dataclass(frozen=True)
 class Output:
-    """The model's answer to the sample; `golden` holds the recorded one, or nothing where the image has none."""
+    """The model's answer to the sample; `golden` holds the recorded one, or nothing if the image has none."""
 
     value: JsonValue
     golden: tuple[JsonValue, ...]
@@ -88,7 +88,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Peak, private dirty memory before and after loading, and bytes of weights; None where it is not to be read."""
+    """Peak, private dirty memory before and after loading, and bytes of weights; None if unreadable."""
 
     peak: int | None
     before: int | None
@@ -99,7 +99,7 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class Modules:
-    """What was imported: modules of packages without byte code; and the bytes that the build left out of packages."""
+    """Imported modules of packages without bytecode, and bytes that the build left out of packages."""
 
     uncompiled: tuple[str, ...]
     left_out: int
@@ -108,14 +108,14 @@ class Modules:
 
 @dataclass(frozen=True)
 class Hello:
-    """The client has begun; its times count from here."""
+    """The client has started; its times count from here."""
 
     event: Literal["hello"] = "hello"
 
 
 @dataclass(frozen=True)
 class RouteChange:
-    """A route answers otherwise than before; status 0 is no answer."""
+    """The answer of a route has changed; status 0 is no answer."""
 
     probe: Literal["live", "ready"]
     status: int
@@ -125,13 +125,13 @@ class RouteChange:
 
 @dataclass(frozen=True)
 class ServerResponse:
-    """What the server said to a request.
+    """The server's response to a request.
 
     Attributes:
-        what: the sample ("first", "after" what is malformed, "inflight" during SIGTERM), or malformed: "half" a JSON
-            text, JSON of another "kind", an "empty" object.
+        what: the sample ("first", "after" malformed requests, "inflight" during SIGTERM), or a malformed request:
+            "half" a JSON text, JSON of another "kind", an "empty" object.
         status: 0 is no answer, and then `text` says why.
-        output: the answer's JSON, or nothing where it is none.
+        output: the response's JSON, or nothing if it is not JSON.
     """
 
     what: RequestKind
@@ -144,7 +144,7 @@ class ServerResponse:
 
 @dataclass(frozen=True)
 class Stop:
-    """The server may get SIGTERM now; with a request in flight or not."""
+    """The server may get SIGTERM now, with a request in flight or not."""
 
     inflight: bool
     event: Literal["stop"] = "stop"
@@ -170,7 +170,7 @@ Event: TypeAlias = (
 
 
 def parse_event(line: str) -> Event | None:
-    """A line of the container's stdout; None where it is not one of ours."""
+    """A line of the container's stdout; None if it is not an event."""
     try:
         return _adapter().validate_python(json.loads(line))
     except (ValueError, ValidationError, RecursionError):

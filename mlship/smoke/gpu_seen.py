@@ -1,22 +1,35 @@
-"""What was seen of GPUs from within a container: values, as `mlship.smoke.inside.gpu` tells them. Sizes in bytes."""
+"""What was seen of GPUs inside a container, from what `mlship.smoke.inside.gpu` reports. Sizes in bytes."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import BeforeValidator, TypeAdapter
+
+from mlship.driver.answer import (
+    DEVICE_COUNT,
+    DEVICE_HANDLE,
+    LIBCUDA,
+    NVML,
+    NVML_INIT,
+    DriverAnswer,
+    read_answer,
+)
+
+_LISTINGS = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
 _GPU = re.compile(r"(?i)cuda|gpu|tensorrt")
 
 
 @dataclass(frozen=True)
 class CudaSeen:
-    """The driver's library, as a process of its own found it.
+    """The driver's library, called in a process of its own.
 
     Attributes:
-        init: what cuInit returned; None where there is no library.
-        version: what it calls its CUDA version, such as 12040.
-        count: devices; None where it does not start.
-        problem: why it could not be asked.
+        init: what cuInit returned; None if it was not called or did not return.
+        version: the CUDA version that the library supports, such as 12040.
+        count: devices; None if the library does not start.
+        problem: why the library could not be called.
     """
 
     init: int | None = None
@@ -28,7 +41,7 @@ class CudaSeen:
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that computes on a GPU, by the ID that the host knows; its memory is None where NVML does not tell."""
+    """A process that computes on a GPU, by its host PID; memory is None if NVML does not report it."""
 
     pid: int
     memory: int | None
@@ -36,7 +49,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuDevice:
-    """One GPU; `codes` holds NVML's answers where it refused one."""
+    """One GPU; `codes` holds NVML's return codes for what it did not report."""
 
     name: str | None = None
     compute_capability: str | None = None
@@ -47,12 +60,12 @@ class GpuDevice:
 
 @dataclass(frozen=True)
 class NvmlSeen:
-    """What NVML says.
+    """What NVML reports.
 
     Attributes:
-        code: of its start, or of listing the devices; None where there is no library.
+        code: of its start, or of counting the devices; None if the library could not be called.
         driver: such as 550.54.15.
-        problem: why it could not be asked.
+        problem: why the library could not be called.
     """
 
     code: int | None = None
@@ -63,14 +76,14 @@ class NvmlSeen:
 
 
 @dataclass(frozen=True)
-class Word:
-    """What a framework says of where its things are.
+class FrameworkUse:
+    """Where a framework reports its objects to be.
 
     Attributes:
-        cuda: the CUDA version it was built for; None where it has none, or does not say.
-        uses: how many things are where: tensors by device, sessions by their providers.
-        offers: what it could use.
-        memory: what it holds on GPUs; None where it does not count.
+        cuda: the CUDA version that it was built for; None if it was built without, or does not report it.
+        uses: number of objects by place: tensors by device, sessions by their providers.
+        offers: places that it could use.
+        memory: held on GPUs; None if it does not count.
         problem: why it could not be read.
     """
 
@@ -84,26 +97,107 @@ class Word:
 
     @property
     def on_gpu(self) -> bool:
-        """Something of it is on a GPU."""
+        """Whether any of its objects is on a GPU."""
         return any(is_gpu(place) for place in self.uses)
 
     @property
     def offers_gpu(self) -> bool:
-        """It could use one."""
+        """Whether it could use a GPU."""
         return any(is_gpu(place) for place in self.offers)
 
 
 def is_gpu(place: str) -> bool:
-    """A device or a provider that is a GPU's: cuda:0, GPU:0, CUDAExecutionProvider."""
+    """Whether a device or a provider is on a GPU: cuda:0, GPU:0, CUDAExecutionProvider."""
     return bool(_GPU.search(place))
+
+
+def cuda_seen(answer: DriverAnswer) -> CudaSeen:
+    if problem := _problem(answer, LIBCUDA):
+        return CudaSeen(problem=problem)
+    return CudaSeen(
+        answer.code("cuInit"),
+        answer.number("cuDriverGetVersion"),
+        answer.number("cuDeviceGetCount"),
+        simulated=answer.simulated,
+    )
+
+
+def nvml_seen(answer: DriverAnswer) -> NvmlSeen:
+    if problem := _problem(answer, NVML):
+        return NvmlSeen(problem=problem)
+    return NvmlSeen(
+        answer.code(NVML_INIT) or answer.code(DEVICE_COUNT),
+        answer.text("nvmlSystemGetDriverVersion"),
+        tuple(_device(answer, index) for index in range(answer.number(DEVICE_COUNT) or 0)),
+        simulated=answer.simulated,
+    )
+
+
+def _problem(answer: DriverAnswer, name: str) -> str:
+    """Why a library could not be called; empty if it could."""
+    call = answer.pending_call or name
+    if answer.timed_out:
+        return f"{call} does not return"
+    if answer.crashed or answer.silent:
+        return f"{call} crashed ({answer.crashed or 'no answer'})"
+    library = answer.libraries.get(name)
+    return library.error if library else f"{name} was not loaded"
+
+
+def _device(answer: DriverAnswer, index: int) -> GpuDevice:
+    listing = next((call.name for call in answer.calls if call.name in _LISTINGS and call.device == index), "")
+    calls = {
+        "handle": DEVICE_HANDLE,
+        "compute_capability": "nvmlDeviceGetCudaComputeCapability",
+        "memory_used": "nvmlDeviceGetMemoryInfo",
+        "processes": listing,
+    }
+    listed = answer.numbers(listing, index)[1:]
+    return GpuDevice(
+        answer.text("nvmlDeviceGetName", index),
+        ".".join(map(str, answer.numbers("nvmlDeviceGetCudaComputeCapability", index))) or None,
+        answer.number("nvmlDeviceGetMemoryInfo", index, 2),
+        tuple(
+            GpuProcess(pid, None if memory < 0 else memory)
+            for pid, memory in zip(listed[::2], listed[1::2], strict=True)
+        ),
+        {key: code for key, name in calls.items() if (code := answer.code(name, index))},
+    )
+
+
+@dataclass(frozen=True)
+class _ChildLines:
+    """What the driver program printed, and how it ended."""
+
+    lines: tuple[str, ...]
+    timed_out: bool = False
+    signal: str | None = None
+
+
+def _answer_of(value: object) -> DriverAnswer | None:
+    """The answer in an event; None if the event holds values already, as a report does."""
+    if not isinstance(value, dict) or "lines" not in value:
+        return None
+    child = TypeAdapter(_ChildLines).validate_python(value)
+    return read_answer(child.lines, timed_out=child.timed_out, signal=child.signal)
+
+
+def _as_cuda(value: object) -> object:
+    answer = _answer_of(value)
+    return value if answer is None else cuda_seen(answer)
+
+
+def _as_nvml(value: object) -> object:
+    answer = _answer_of(value)
+    return value if answer is None else nvml_seen(answer)
 
 
 @dataclass(frozen=True)
 class GpuBefore:
     """What the container can do with a GPU, before anything of the model is imported."""
 
-    cuda: CudaSeen
-    nvml: NvmlSeen
+    cuda: Annotated[CudaSeen, BeforeValidator(_as_cuda)]
+    nvml: Annotated[NvmlSeen, BeforeValidator(_as_nvml)]
     event: Literal["gpu_before"] = "gpu_before"
 
 
@@ -112,17 +206,17 @@ class GpuAfter:
     """What the model's process has of a GPU once the model is warm.
 
     Attributes:
-        pid: its own, as the container counts.
-        libraries: CUDA's libraries that are mapped, by file.
-        cuda_version: what the mapped libcuda says, such as 12040; None where it is not mapped.
-        silent: modules that are loaded and use GPUs, and cannot be asked whether they do.
+        pid: of the process, in the container.
+        libraries: files of CUDA's libraries that are mapped.
+        cuda_version: that the mapped libcuda supports, such as 12040; None if none is mapped.
+        silent: loaded modules that use GPUs and have no way to report it.
     """
 
     pid: int
     libraries: tuple[str, ...]
     cuda_version: int | None
-    nvml: NvmlSeen
+    nvml: Annotated[NvmlSeen, BeforeValidator(_as_nvml)]
     simulated: bool
     silent: tuple[str, ...]
-    words: tuple[Word, ...]
+    words: tuple[FrameworkUse, ...]
     event: Literal["gpu_after"] = "gpu_after"

@@ -1,5 +1,6 @@
-"""The result of a smoke test: checks with what was seen and what mends them, and the figures."""
+"""The result of a smoke test: checks with observation and remedy, and the figures."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -9,17 +10,38 @@ from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
 Status: TypeAlias = Literal["pass", "warn", "fail", "skip"]
+TITLES = {
+    "image.user": "runs as non-root",
+    "image.command": "starts the server without a shell",
+    "gpu.visible": "the container can use a GPU",
+    "model.import": "model code imports",
+    "model.load": "model loads",
+    "model.warm": "model answers the sample",
+    "model.finite": "every number in the answer is finite",
+    "model.shape": "answer has the declared shape",
+    "model.golden": "answer equals the recorded one",
+    "model.compiled": "every imported module is precompiled",
+    "model.memory": "model fits the memory limit",
+    "gpu.used": "model ran on the GPU",
+    "serve.live": "liveness probe answers",
+    "serve.ready": "ready in time, first request fast",
+    "serve.predict": "server answers the sample",
+    "serve.malformed": "malformed requests are rejected",
+    "serve.inflight": "SIGTERM drains in-flight requests",
+    "serve.sigterm": "SIGTERM exits with code 0 in time",
+}
+_EVIDENCE_LINES = 12
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One checked claim.
 
     Attributes:
         id: stable, such as "model.load" or "serve.sigterm".
-        title: what is claimed, in a line a stranger understands.
-        seen: what was observed, with figures, in one line; lines after it quote the evidence (a traceback, a log).
-        remedy: what to do; empty where it passed.
+        title: the claim, a noun phrase or a plain statement.
+        seen: the observation, with figures, in one line; further lines quote the evidence (a traceback, a log).
+        remedy: what to do; empty for a passed check.
     """
 
     id: str
@@ -29,13 +51,30 @@ class Check:
     remedy: str = ""
 
 
+def passed(check: str, seen: str) -> Check:
+    return Check(check, TITLES[check], "pass", seen)
+
+
+def warned(check: str, seen: str, remedy: str) -> Check:
+    return Check(check, TITLES[check], "warn", seen, remedy)
+
+
+def failed(check: str, seen: str, remedy: str, evidence: Iterable[str] = ()) -> Check:
+    """A failed check; the last lines of the evidence follow `seen`."""
+    return Check(check, TITLES[check], "fail", "\n".join((seen, *list(evidence)[-_EVIDENCE_LINES:])), remedy)
+
+
+def skipped(check: str, why: str) -> Check:
+    return Check(check, TITLES[check], "skip", why)
+
+
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; None where it was not. Seconds and bytes.
+    """What was measured; None if it was not. Seconds and bytes.
 
     Attributes:
-        private_over_weights: growth of private dirty memory over loading, divided by the weights' bytes: near 0
-            where they are mapped, near 1 where they are copied.
+        private_over_weights: growth of private dirty memory during loading, divided by the size of the weights: near 0
+            if they are mapped, near 1 if they are copied.
         left_out: bytes of tests, headers and archives that the build left out of packages.
         live_s: from container start to the first 200 of the live route; ready_s likewise.
     """
@@ -58,12 +97,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class SmokeReport:
-    """What was proven of one image, and where.
+    """What was proven about one image, and where.
 
     Attributes:
-        device: what the containers were given: no GPU ("cpu"), GPUs, or what says itself that it simulates them.
-        gpus: their names, as NVML has them; `driver` is theirs.
-        gpu_seen: all that was seen of them, the driver's codes included.
+        device: what the containers were given: no GPU ("cpu"), GPUs, or simulated ones that say so.
+        gpus: names as reported by NVML; `driver` is their driver's version.
+        gpu_seen: everything seen of the GPUs, the driver's codes included.
     """
 
     image: str
@@ -75,19 +114,19 @@ class SmokeReport:
     driver: str | None = None
     gpu_seen: tuple[GpuBefore | GpuAfter, ...] = ()
 
-    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property; it stands in the JSON so
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property
     def passed(self) -> bool:
-        """Nothing failed, and something was checked."""
+        """Whether something was checked and nothing failed."""
         return bool(self.checks) and self.failure is None
 
     @computed_field  # type: ignore[prop-decorator]  # likewise
     @property
     def simulated(self) -> bool:
-        """It proves nothing about a real GPU."""
+        """Whether the test proves nothing about a real GPU."""
         return self.device == "simulated gpu"
 
     @property
     def failure(self) -> Check | None:
-        """The first check that failed; None where none did."""
+        """The first failed check."""
         return next((check for check in self.checks if check.status == "fail"), None)

@@ -1,32 +1,32 @@
-"""The smoke test of an image as it is shipped: containers started, watched and always removed."""
+"""Runs the smoke test of an image as shipped: containers are started, watched and always removed."""
 
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
-from mlship.errors import CheckFailed, EngineError, UsageError
+from mlship.errors import CheckFailed, EngineError, MlshipError, UsageError
 from mlship.resources import read_package_file
-from mlship.smoke.events import Event, Hello, Output, Stop
-from mlship.smoke.gpu_causes import tells
+from mlship.smoke.events import Event, Hello, Stop, parse_event
+from mlship.smoke.gpu_causes import of_text
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.smoke.judge.gpu import gpu_names, is_simulated
-from mlship.smoke.judge.model import answered
 from mlship.smoke.judge.verdict import judge
-from mlship.smoke.observed import Device, ModelRun, Observed, ServeRun, first_of
 from mlship.smoke.result import SmokeReport
+from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
-from mlship.smoke.tail import Tail
 
 Watch = Callable[[str], None]
 
 _LOG_LINES = 40
 _EARLY_LINES = 5
-_ENGINE_SECONDS = 15.0  # what the engine itself may take beside what it runs
-_SERVER_START_SECONDS = 60.0  # longest time between the client's first word and the server's start
-_EXIT_SLACK_SECONDS = 0.5  # the engine's way of telling that a container has ended takes time too
+_ENGINE_SECONDS = 15.0  # overhead of the engine itself
+_SERVER_START_SECONDS = 60.0  # longest time between the client's first line and the server's start
+_EXIT_SLACK_SECONDS = 0.5  # the engine takes time to report that a container has ended
 _NOT_STARTED = 127
 
 
@@ -35,10 +35,10 @@ class Bench:
     """Where and how an image is tested.
 
     Attributes:
-        watch: is told each step as it begins.
-        listen: is given each line that the containers printed, as each ends.
-        device: what the model and the server are given; the client needs no GPU.
-        env: added to the image's own; for tests of the smoke test only.
+        watch: called with each step as it starts.
+        listen: called with each line that a container printed, once the container has ended.
+        device: given to the model and the server; the client needs no GPU.
+        env: added to the image's environment; for tests of the smoke test only.
     """
 
     engine: Engine
@@ -57,7 +57,55 @@ class Bench:
         return self.device == "gpu"
 
 
-def smoke(  # noqa: PLR0913  the last three are for few
+class _Tail:
+    """A container's events as they come, with the time limit that reading from the engine lacks.
+
+    Attributes:
+        ended: the container will print no more.
+    """
+
+    def __init__(self, engine: Engine, container: str) -> None:
+        self.ended = False
+        self._queue: SimpleQueue[Event | MlshipError | None] = SimpleQueue()
+        Thread(target=self._read, args=(engine, container), daemon=True).start()
+
+    def next(self, seconds: float) -> Event | None:
+        """The next event; None if none comes in time.
+
+        Raises:
+            EngineError, TransientError: from the engine.
+        """
+        if self.ended:
+            return None
+        try:
+            item = self._queue.get(timeout=max(0.0, seconds))
+        except Empty:
+            return None
+        if isinstance(item, MlshipError):
+            raise item
+        self.ended = item is None
+        return item
+
+    def rest(self, seconds: float) -> Iterator[Event]:
+        """The events until the container ends, or the time is over."""
+        until = time.monotonic() + seconds
+        while not self.ended and time.monotonic() < until:
+            event = self.next(until - time.monotonic())
+            if event is not None:
+                yield event
+
+    def _read(self, engine: Engine, container: str) -> None:
+        try:
+            for line in engine.output(container):
+                event = parse_event(line)
+                if event is not None:
+                    self._queue.put(event)
+            self._queue.put(None)
+        except MlshipError as error:
+            self._queue.put(error)
+
+
+def smoke(  # noqa: PLR0913  few callers pass the last three
     engine: Engine,
     image: str,
     spec: SmokeSpec,
@@ -67,29 +115,29 @@ def smoke(  # noqa: PLR0913  the last three are for few
     listen: Watch = lambda _line: None,
     env: Mapping[str, str] | None = None,
 ) -> SmokeReport:
-    """Test an image as it is shipped: the model loads, warms and answers; the server starts, serves and stops.
+    """Test an image as shipped: the model loads, warms and answers; the server starts, serves and stops.
 
     Args:
-        watch: is told each step as it begins.
+        watch: called with each step as it starts.
         device: "gpu" gives the model and the server all GPUs, and proves that the model ran on one.
-        listen: is given each line that the containers printed, as each ends.
+        listen: called with each line that a container printed, once the container has ended.
         env: added to the image's environment; for tests of the smoke test only.
 
     Raises:
         UsageError: there is no such image.
-        EngineError, TransientError: from the engine, which may have no GPU to give.
+        EngineError, TransientError: from the engine, which may have no GPU.
     """
     info = find_image(engine, image)
     bench = Bench(engine, image, spec, watch, listen, device, env or {})
     model = _run_model(bench)
-    serve = _run_server(bench) if answered(model) and info.command else None
+    serve = _run_server(bench) if model.output and info.command else None
     return report_of(image, Observed(spec, info, model, serve, device))
 
 
 def report_of(image: str, observed: Observed) -> SmokeReport:
-    """What was observed, judged. A GPU that says itself that it is simulated is never called one."""
+    """Judge what was observed. A simulated GPU is never called a GPU."""
     checks, figures = judge(observed)
-    before = first_of(GpuBefore, observed.model.events)
+    before = observed.model.gpu_before
     return SmokeReport(
         image,
         observed.image.id,
@@ -107,17 +155,17 @@ def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch, *, 
 
     Raises:
         UsageError: there is no such image.
-        CheckFailed: the model does not answer, or not with finite numbers.
+        CheckFailed: the model does not answer with finite numbers.
     """
     info = find_image(engine, image)
     model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device))
-    output = first_of(Output, model.events)
+    output = model.output
     checks, _ = judge(Observed(spec, info, model, None, device))
     wanted = {"model.import", "model.load", "model.warm", "model.finite"}
     bad = next((check for check in checks if check.id in wanted and check.status == "fail"), None)
     if bad or output is None:
-        what = f"{bad.id}: {bad.seen}" if bad else "it gave none"
-        raise CheckFailed(f"there is no answer to record: {what}", hint=bad.remedy if bad else "run `mlship smoke`")
+        what = f"{bad.id}: {bad.seen}" if bad else "the model returned no answer"
+        raise CheckFailed(f"nothing to record: {what}", hint=bad.remedy if bad else "run `mlship smoke`")
     return json.dumps(output.value, indent=1) + "\n"
 
 
@@ -125,13 +173,13 @@ def find_image(engine: Engine, image: str) -> ImageInfo:
     """A local image.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such image.
     """
     info = engine.image(image)
     if info is None:
         raise UsageError(
-            f"there is no image {image} in this engine",
-            hint=f"`docker pull {image}`, or build one with `mlship build`; `docker images` lists what is there",
+            f"no image `{image}` in this engine",
+            hint=f"`docker pull {image}`, or build one with `mlship build`; `docker images` lists the local images",
         )
     return info
 
@@ -142,20 +190,20 @@ def _run_model(bench: Bench) -> ModelRun:
     command = inside("model", spec, gpu=bench.gpu)
     try:
         with started(bench.engine, bench.request(command, gpu=bench.gpu)) as container:
-            # Twice, as the measurement after the warm-up has the same limit again. The container ends itself
-            # sooner, telling where it hung; this is for one that cannot.
-            events = tuple(Tail(bench.engine, container).rest(2 * spec.load_seconds + _ENGINE_SECONDS))
+            # Twice, since the measurement after the warm-up has the same limit again. The container ends itself
+            # sooner and prints where it hung; this limit is for one that cannot.
+            events = tuple(_Tail(bench.engine, container).rest(2 * spec.load_seconds + _ENGINE_SECONDS))
             ended = bench.engine.wait(container, 1)
             return ModelRun(events, ended, _last_lines(bench, bench.engine.errors(container).splitlines()))
-    except UsageError as error:  # the image exists, so it is the image's own program that cannot be started
+    except UsageError as error:  # the image exists, so its own program cannot be started
         return ModelRun((), ExitState(_NOT_STARTED, out_of_memory=False), (error.message,))
 
 
 def _run_server(bench: Bench) -> ServeRun:
-    """The client first, in a network of its own; then the server beside it. The client outlives the server."""
+    """Start the client in a network of its own, then the server in the same one. The client outlives the server."""
     bench.watch("starting the server")
     with started(bench.engine, bench.request(inside("client", bench.spec))) as client:
-        events = Tail(bench.engine, client)
+        events = _Tail(bench.engine, client)
         hello = _hello(bench, events, client)
         said_at = time.monotonic()
         try:
@@ -166,9 +214,9 @@ def _run_server(bench: Bench) -> ServeRun:
 
 
 def _watch_server(
-    bench: Bench, tail: Tail, hello: tuple[Event, ...], start_at: float, containers: tuple[str, str]
+    bench: Bench, tail: _Tail, hello: tuple[Event, ...], start_at: float, containers: tuple[str, str]
 ) -> ServeRun:
-    """Follow the client until the server may be stopped, or is dead; stop it; hear what became of the last request."""
+    """Follow the client until the server may be stopped, or has died; stop it; see what became of the last request."""
     client, server = containers
     seen = list(hello)
     died = _follow(bench, tail, seen, server)
@@ -178,8 +226,8 @@ def _watch_server(
     return ServeRun(tuple(seen), start_at, died, ended, exit_s, _server_log(bench, server))
 
 
-def _follow(bench: Bench, tail: Tail, seen: list[Event], server: str) -> ExitState | None:
-    """Collect events until the client says Stop; how the server ended, if it did."""
+def _follow(bench: Bench, tail: _Tail, seen: list[Event], server: str) -> ExitState | None:
+    """Collect events until the client sends Stop; returns how the server ended, if it did."""
     until = time.monotonic() + 3 * bench.spec.startup_seconds + _ENGINE_SECONDS
     while not tail.ended and time.monotonic() < until:
         event = tail.next(0.2)
@@ -193,7 +241,7 @@ def _follow(bench: Bench, tail: Tail, seen: list[Event], server: str) -> ExitSta
 
 
 def _stop(bench: Bench, client: str, server: str) -> tuple[ExitState | None, float | None]:
-    """SIGTERM, and word of it to the client, which then sends the rest of its request."""
+    """Send SIGTERM and notify the client, which then sends the rest of its request."""
     bench.watch("stopping the server")
     since = time.monotonic()
     bench.engine.signal(server, "SIGTERM")
@@ -203,9 +251,9 @@ def _stop(bench: Bench, client: str, server: str) -> tuple[ExitState | None, flo
 
 
 def _server_log(bench: Bench, server: str) -> tuple[str, ...]:
-    """The last lines of the server, without the requests that we made.
+    """The last lines of the server, without the test's own requests.
 
-    A running server is ended for it, since reading stdout waits for the end.
+    A running server is killed first, since reading stdout waits for the end.
     """
     bench.engine.signal(server, "SIGKILL")
     bench.engine.wait(server, _ENGINE_SECONDS)
@@ -218,23 +266,23 @@ def _server_log(bench: Bench, server: str) -> tuple[str, ...]:
 
 
 def _last_lines(bench: Bench, lines: list[str]) -> tuple[str, ...]:
-    """The last lines; before them, what says why a GPU is not used: it is printed when the model loads."""
+    """The last lines, after those that say why a GPU is not used: they are printed when the model loads."""
     for line in lines:
         bench.listen(line)
-    said = [line.rstrip() for line in lines if line.strip()]
-    early = [line for line in said[:-_LOG_LINES] if bench.gpu and tells(line)]
-    return (*early[:_EARLY_LINES], *said[-_LOG_LINES:])
+    printed = [line.rstrip() for line in lines if line.strip()]
+    early = [line for line in printed[:-_LOG_LINES] if bench.gpu and of_text(line)]
+    return (*early[:_EARLY_LINES], *printed[-_LOG_LINES:])
 
 
-def _hello(bench: Bench, tail: Tail, client: str) -> tuple[Event, ...]:
-    """Wait for the client's first word; without a client there is no network to start the server in."""
+def _hello(bench: Bench, tail: _Tail, client: str) -> tuple[Event, ...]:
+    """Wait for the client's first line; without a client there is no network to start the server in."""
     for event in tail.rest(_SERVER_START_SECONDS):
         if isinstance(event, Hello):
             return (event,)
-    said = bench.engine.errors(client).strip().rpartition("\n")[2]
+    printed = bench.engine.errors(client).strip().rpartition("\n")[2]
     raise EngineError(
-        f"the client that asks the server could not start beside it ({said or 'it said nothing'})",
-        hint="run the same command again; `docker events` in a second terminal shows what the engine does",
+        f"the container that tests the server did not start ({printed or 'no output'})",
+        hint="run the same command again; `docker events` in a second terminal shows the engine's events",
     )
 
 
@@ -253,5 +301,12 @@ def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
         "startup_seconds": spec.startup_seconds,
         "grace_seconds": spec.grace_seconds,
     }
-    witness = (read_package_file("smoke/inside/gpu.py"),) if gpu else ()
-    return ("python", "-c", read_package_file("smoke/inside/program.py"), part, json.dumps(options), *witness)
+    programs = ("smoke/inside/gpu.py", "driver/ask.py") if gpu else ()
+    return (
+        "python",
+        "-c",
+        read_package_file("smoke/inside/program.py"),
+        part,
+        json.dumps(options),
+        *map(read_package_file, programs),
+    )

@@ -19,7 +19,7 @@ from mlship.project.load import load_config
 from tests.cli.test_smoke import Engine
 from tests.helpers.fakes import Script
 from tests.helpers.toy import toy
-from tests.unit.smoke.test_run import told
+from tests.unit.smoke.test_run import lines_of
 from tests.unit.smoke.test_verdict import IMAGE, stages
 
 DIGEST = f"sha256:{'d' * 64}"
@@ -73,7 +73,7 @@ def request(engine: Engine) -> BuildRequest:
 
 
 def broken(engine: Engine) -> None:
-    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+    engine.model = Script(lines_of(*stages("load")), ends=ExitState(1, out_of_memory=False))
 
 
 def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
@@ -174,4 +174,4 @@ def test_the_image_that_was_built_is_the_one_that_is_tested(run: Run, engine: En
     engine.built = replace(IMAGE, user="root")
     done = run()
     assert done.exit_code == 1
-    assert "image.user: it runs as root" in done.stdout
+    assert "image.user: runs as root" in done.stdout

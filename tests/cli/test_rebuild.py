@@ -23,7 +23,7 @@ from tests.helpers.gits import committed, git
 from tests.helpers.repos import safetensors
 from tests.helpers.toy import YAML, toy
 from tests.unit.build.test_metadata import BUILT, digest
-from tests.unit.smoke.test_run import told
+from tests.unit.smoke.test_run import lines_of
 from tests.unit.smoke.test_verdict import IMAGE, stages
 
 
@@ -116,7 +116,7 @@ def test_a_build_is_plain_where_nothing_is_asked(run: Run, engine: Engine, note:
 
 
 def test_what_failed_its_test_is_not_noted(run: Run, engine: Engine, note: Path) -> None:
-    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+    engine.model = Script(lines_of(*stages("load")), ends=ExitState(1, out_of_memory=False))
     assert run("build", "--metadata", str(note)).exit_code == 1
     assert not note.exists()
 
@@ -179,7 +179,7 @@ def test_a_rebuild_says_nothing_of_what_it_has_not_tested(run: Run, engine: Engi
 
 
 def test_a_rebuild_that_fails_its_test_is_no_success(run: Run, engine: Engine, built: Path) -> None:
-    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+    engine.model = Script(lines_of(*stages("load")), ends=ExitState(1, out_of_memory=False))
     done = run("rebuild", str(built))
     assert done.exit_code == 1
     assert done.stdout.startswith("THE SAME IMAGE")

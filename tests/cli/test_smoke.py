@@ -14,7 +14,7 @@ from mlship.engine.base import ExitState, RunRequest
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.helpers.fakes import Script
 from tests.helpers.toy import toy
-from tests.unit.smoke.test_run import Served, told
+from tests.unit.smoke.test_run import Served, lines_of
 from tests.unit.smoke.test_verdict import IMAGE, MODEL, SERVE, SPEC, stages
 
 LABELLED = replace(IMAGE, labels={LABEL: SPEC.to_json()})
@@ -27,11 +27,11 @@ class Run(Protocol):
 class Engine(Served):
     """Says the same whatever is asked of its containers."""
 
-    model = Script(told(*MODEL.events))
+    model = Script(lines_of(*MODEL.events))
 
     def start(self, request: RunRequest) -> str:
         part = request.command[3] if request.command else "server"
-        says = {"model": self.model, "client": Script(told(*SERVE.events)), "server": Script(ends=None)}
+        says = {"model": self.model, "client": Script(lines_of(*SERVE.events)), "server": Script(ends=None)}
         self.scripts = {**self.scripts, request.command: says[part]}
         return super().start(request)
 
@@ -70,7 +70,7 @@ def test_a_proven_image(run: Run) -> None:
 
 
 def test_the_report_comes_first_and_the_error_after_it(run: Run, engine: Engine) -> None:
-    engine.model = Script(told(*stages("load")), ends=ExitState(137, out_of_memory=True))
+    engine.model = Script(lines_of(*stages("load")), ends=ExitState(137, out_of_memory=True))
     done = run("app:1")
     assert done.exit_code == 1
     assert done.stdout.startswith("NOT PROVEN: model.load: killed for memory")
@@ -79,7 +79,7 @@ def test_the_report_comes_first_and_the_error_after_it(run: Run, engine: Engine)
 
 def test_json_alone_is_on_stdout(run: Run, engine: Engine) -> None:
     assert json.loads(run("app:1", "--json").stdout)["passed"] is True
-    engine.model = Script(told(*stages("load")), ends=ExitState(1, out_of_memory=False))
+    engine.model = Script(lines_of(*stages("load")), ends=ExitState(1, out_of_memory=False))
     failed = run("app:1", "--json")
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["passed"] is False
@@ -140,7 +140,7 @@ def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nothing:1",), "there is no image nothing:1"),
+        (("nothing:1",), "no image `nothing:1`"),
         (("foreign:1",), "there is no `mlship.yaml`"),
         (("app:1", "--memory", "lots"), "--memory: 'lots' is not a size"),
         (("app:1", "--timeout", "0"), "--timeout"),

@@ -138,7 +138,7 @@ def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
 ) -> None:
     found = failures(on(T4_HOST, engine, image, tmp_path, FALL_BACK=CUDNN))
     assert [check.id for check in found] == ["gpu.used"]
-    assert "libcudnn.so.9 of cuDNN 9 is not found in the image (the driver offers CUDA 12.2)" in found[0].seen
+    assert "libcudnn.so.9 of cuDNN 9 is not found in the image (the driver supports CUDA 12.2)" in found[0].seen
 
 
 @pytest.mark.parametrize(

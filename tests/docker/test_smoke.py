@@ -113,11 +113,11 @@ def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
         ("output-unknown", "model.finite", "an object of type object", "numpy arrays"),
         ("server-dies", "serve.ready", "configuration is missing", "its last lines"),
         ("server-local", "serve.ready", "answers nothing", "0.0.0.0"),
-        ("server-cold", "serve.ready", "called ready before its model was warm", "/health/ready"),
+        ("server-cold", "serve.ready", "reported ready before the model was warm", "/health/ready"),
         ("server-500", "serve.malformed", "with 500", "422"),
         ("server-200", "serve.malformed", "with 200", "422"),
         ("server-drops", "serve.inflight", "answered nothing", "SIGTERM"),
-        ("server-ignores", "serve.sigterm", "still runs 3 s after SIGTERM", "tini"),
+        ("server-ignores", "serve.sigterm", "still running 3 s after SIGTERM", "tini"),
         ("server-code", "serve.sigterm", "exit code 3", "exit with 0"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_hang_is_located(engine: Engine, image: str) -> None:
     begun = time.monotonic()
     found = failures(run_smoke(engine, image, "load-hangs", replace(SPEC, load_seconds=2)))
     assert [check.id for check in found] == ["model.load"]
-    assert found[0].seen.startswith("hangs in load(): no end after 2 s")
+    assert found[0].seen.startswith("hangs in load(): not finished after 2 s")
     assert "/app/model.py" in found[0].seen
     assert time.monotonic() - begun < 15
 

@@ -32,7 +32,7 @@ from mlship.smoke.events import (
     parse_event,
 )
 from mlship.smoke.inside import program as inside
-from mlship.smoke.observed import all_of, first_of
+from mlship.smoke.seen import all_of, first_of
 
 MODEL = """\
 import json
@@ -53,7 +53,7 @@ def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[st
     """The model's part in a folder; every line on stdout must be an event."""
     asked = {"load": "model:load", "load_seconds": 20, "sample": "sample.json", "golden": None, "weights": []}
     done = subprocess.run(
-        [sys.executable, "-c", read_package_file("smoke/inside.py"), "model", json.dumps({**asked, **options})],
+        [sys.executable, "-c", read_package_file("smoke/inside/program.py"), "model", json.dumps({**asked, **options})],
         cwd=repo,
         capture_output=True,
         text=True,
@@ -66,7 +66,7 @@ def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[st
 
 
 def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> None:
-    source = read_package_file("smoke/inside.py")
+    source = read_package_file("smoke/inside/program.py")
     tree = ast.parse(source, feature_version=(3, 8))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -250,7 +250,13 @@ def free_port() -> int:
 def client(repo: Path, port: int, seconds: float = 10) -> Iterator[subprocess.Popen[str]]:
     options = {"sample": "sample.json", "port": port, "live": "/live", "ready": "/ready", "predict": "/predict"}
     limits = {"startup_seconds": seconds, "grace_seconds": 0.4}
-    command = [sys.executable, "-c", read_package_file("smoke/inside.py"), "client", json.dumps({**options, **limits})]
+    command = [
+        sys.executable,
+        "-c",
+        read_package_file("smoke/inside/program.py"),
+        "client",
+        json.dumps({**options, **limits}),
+    ]
     with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

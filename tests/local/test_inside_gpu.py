@@ -13,11 +13,13 @@ from typing import TypeAlias
 
 import pytest
 
+from mlship.driver import ask
+from mlship.driver.answer import read_answer
 from mlship.resources import read_package_file
 from mlship.smoke.events import Begin, Event, Stage, parse_event
-from mlship.smoke.gpu_seen import GpuAfter, GpuBefore, Word
+from mlship.smoke.gpu_seen import FrameworkUse, GpuAfter, GpuBefore, cuda_seen
 from mlship.smoke.inside import gpu as inside_gpu
-from mlship.smoke.observed import first_of
+from mlship.smoke.seen import first_of
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario
 
@@ -47,9 +49,9 @@ def model(folder: Path, source: str, env: Mapping[str, str]) -> tuple[Event, ...
     (folder / "model.py").write_text(source)
     (folder / "sample.json").write_text('{"x": 3}')
     options = {"load": "model:load", "load_seconds": 60, "sample": "sample.json", "golden": None, "weights": []}
-    texts = read_package_file("smoke/inside.py"), read_package_file("smoke/inside_gpu.py")
+    program, *texts = map(read_package_file, ("smoke/inside/program.py", "smoke/inside/gpu.py", "driver/ask.py"))
     done = subprocess.run(
-        [sys.executable, "-c", texts[0], "model", json.dumps(options), texts[1]],
+        [sys.executable, "-c", program, "model", json.dumps(options), *texts],
         cwd=folder,
         env={**os.environ, **env},
         capture_output=True,
@@ -71,7 +73,7 @@ def seen(events: tuple[Event, ...]) -> tuple[GpuBefore, GpuAfter]:
 
 
 def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> None:
-    source = read_package_file("smoke/inside_gpu.py")
+    source = read_package_file("smoke/inside/gpu.py")
     tree = ast.parse(source, feature_version=(3, 8))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -116,7 +118,7 @@ def test_a_machine_without_a_gpu_is_told_with_the_loaders_words(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("fault", "init", "nvml"),
-    [("return cuInit 803", 803, 0), ("return nvmlInit_v2 18", 0, 18), ("return nvmlDeviceGetCount_v2 17", 0, 17)],
+    [("return cuInit 803", 803, 0), ("return nvmlInitWithFlags 18", 0, 18), ("return nvmlDeviceGetCount_v2 17", 0, 17)],
 )
 def test_codes_are_kept(host: Made, tmp_path: Path, fault: str, init: int, nvml: int) -> None:
     before, _ = seen(model(tmp_path, CPU, host(T4_HOST.but(fault)).env()))
@@ -138,21 +140,23 @@ def test_what_nvml_refuses_is_a_code_of_its_device(host: Made, tmp_path: Path, f
 
 def test_a_driver_that_crashes_leaves_the_model_alone(host: Made, tmp_path: Path) -> None:
     before, after = seen(model(tmp_path, CPU, host(T4_HOST.but("abort cuInit")).env()))
-    assert before.cuda.problem == "asking it ended a process (signal 6)"
+    assert before.cuda.problem == "cuInit crashed (SIGABRT)"
     assert before.nvml.code == 0
     assert after.libraries == ()
 
 
 def test_a_driver_that_hangs_is_not_waited_for(host: Made) -> None:
     program = (
-        "import sys; from mlship.smoke import inside_gpu; inside_gpu.CHILD_SECONDS = 0.3; "
-        "print(inside_gpu.in_child(inside_gpu.ask_cuda))"
+        "import json; from mlship.driver import ask; from mlship.smoke.inside import gpu; gpu.CHILD_SECONDS = 0.3; "
+        "print(json.dumps(gpu.in_child(ask, 'cuda', '--brief')))"
     )
     env = {**os.environ, **host(T4_HOST.but("hang cuInit")).env()}
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=30, check=True
     )
-    assert "does not answer" in done.stdout
+    found = json.loads(done.stdout)
+    assert found["signal"] is None
+    assert cuda_seen(read_answer(found["lines"], timed_out=found["timed_out"])).problem == "cuInit does not return"
 
 
 def test_a_mig_device_is_used(host: Made, tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def torch(*, cuda: str | None = "12.4", started: bool = True) -> ModuleType:
     return found
 
 
-def word(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType) -> Word:
+def word(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType) -> FrameworkUse:
     monkeypatch.setitem(sys.modules, name, module)
     said = next(said for said in inside_gpu.words() if said["framework"] == name)
     event = {"event": "gpu_after", "pid": 1, "libraries": [], "cuda_version": None, "nvml": {}, "simulated": False}
@@ -296,5 +300,5 @@ def test_a_framework_that_cannot_be_read_says_why_and_hides_no_other(monkeypatch
     assert (word(monkeypatch, "torch", broken).problem or "").startswith("AttributeError: ")
 
 
-def test_the_structures_are_as_large_as_nvml_has_them() -> None:
-    assert (ctypes.sizeof(inside_gpu.Process), ctypes.sizeof(inside_gpu.NvmlMemory)) == (24, 24)
+def test_the_structure_is_as_large_as_in_nvml() -> None:
+    assert ctypes.sizeof(ask.NvmlProcess) == 24

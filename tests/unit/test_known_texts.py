@@ -11,6 +11,7 @@ from mlship.known_texts import KnownText, TextContext, first_match, known_texts,
 # Values that the code of a context adds to the groups of the pattern.
 VALUES: dict[TextContext, set[str]] = {
     "push": {"registry"},
+    "smoke": {"platform", "user", "port", "function", "memory"},
     "start": {"image"},
     "lock": {"input", "python", "platform", "other_python", "conflict", "raised"},
 }

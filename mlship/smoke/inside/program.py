@@ -1,11 +1,11 @@
-"""What runs inside the image under test, given to its `python -c`; it has nothing but the standard library.
+"""Runs inside the tested image through `python -c`; standard library only.
 
-Two parts: `model` loads, warms and asks the model; `client` asks the server of another container in the same network.
-A third argument, the text of `mlship.smoke.inside.gpu`, is what looks at GPUs; without it nothing does.
-Both tell what they see as JSON lines on stdout, each an event of `mlship.smoke.events`, each as soon as it is known,
-so that whoever reads knows where a hang or a kill happened. They judge nothing: that is the verdict's work.
+Two parts: `model` loads, warms and calls the model; `client` calls the server of another container in the same network.
+Two more arguments, the texts of `mlship.smoke.inside.gpu` and `mlship.driver.ask`, look at GPUs; without them nothing
+does. Both parts print JSON lines on stdout, each an event of `mlship.smoke.events`, as soon as it is known, so that the
+reader knows where a hang or a kill happened. They judge nothing: that is left to `mlship.smoke.judge`.
 
-Foreign images are tested too, so this must stay valid for Python 3.8.
+Valid for Python 3.8, since images built without mlship are tested too.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ SETTLE_SECONDS = 0.1
 LINGER_SECONDS = 0.5
 START_SECONDS = 2.0  # the server's container starts later than this one
 TEXT_LIMIT = 300
-# Also loopback, but not the address of localhost: a server that listens there alone, and nobody could reach, is found.
+# Loopback, but not localhost: a server that listens on localhost only, out of reach of all others, is found.
 OUTSIDE = "127.0.0.2"
 
 
 class Events:
-    """JSON lines on the real stdout. What the code under test prints goes to stderr and cannot forge or spoil them."""
+    """JSON lines on the real stdout. What the tested code prints goes to stderr, so it cannot forge or break them."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -55,31 +55,31 @@ class Events:
         self._out.flush()
 
     def now(self) -> float:
-        """Seconds since this program began to talk."""
+        """Seconds since this program started."""
         return time.monotonic() - self._origin
 
     def stage(self, name: str, action: Callable[[], T]) -> T:
-        """Do one stage of the model's part, telling its beginning and its end; an exception ends the program."""
+        """Run one stage of the model's part and report its start and end; an exception ends the program."""
         self.send("stage", stage=name)
         started = time.perf_counter()
         try:
             result = action()
-        except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt of user code are failures as well
-            self.send("failed", stage=name, **describe(error))
+        except BaseException as error:  # noqa: BLE001  SystemExit and KeyboardInterrupt in user code are failures too
+            self.send("failed", stage=name, **failure(error))
             leave(1)
         self.send("done", stage=name, seconds=time.perf_counter() - started)
         return result
 
 
 def leave(code: int) -> NoReturn:
-    """End at once: threads that user code left behind must not keep the container."""
+    """End at once: threads left behind by user code must not keep the container running."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def describe(error: BaseException) -> dict[str, object]:
-    """An exception, with the last calls of its traceback that lie in user code or in packages."""
+def failure(error: BaseException) -> dict[str, object]:
+    """An exception, with the last calls of its traceback in user code or in packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_python(frame.filename)]
     lines = [
         text
@@ -96,7 +96,7 @@ def describe(error: BaseException) -> dict[str, object]:
 
 
 def _is_python(file: str) -> bool:
-    """Python's own modules, and this one."""
+    """Whether a file is one of Python's own modules, or this program."""
     return file.startswith("<") or (file.startswith(str(Path(os.__file__).parent)) and "-packages" not in file)
 
 
@@ -111,14 +111,14 @@ def _text(error: BaseException) -> str:
 
 
 def try_model(events: Events, options: dict[str, object]) -> None:
-    """Import, load, warm up, measure. A hang is ended by faulthandler, which says where it hangs, GIL or not."""
+    """Import, load, warm up, measure. faulthandler ends a hang and prints where it is, even if the GIL is held."""
     limit = float(str(options["load_seconds"]))
     faulthandler.dump_traceback_later(limit, exit=True)
     sys.path.insert(0, str(Path.cwd()))
     events.send("begin", uid=os.getuid(), python=sys.version.split()[0])
-    gpu = witness()
+    gpu, driver = gpu_modules()
     if gpu:
-        events.send("gpu_before", **gpu.before())
+        events.send("gpu_before", **gpu.before(driver))
     module_name, _, function = str(options["load"]).partition(":")
     module = events.stage("import", lambda: importlib.import_module(module_name))
     before = memory("smaps_rollup", "Private_Dirty:")
@@ -126,7 +126,7 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     after = memory("smaps_rollup", "Private_Dirty:")
     run = events.stage("warm", lambda: warm_up(predictor, str(options["sample"]), events))
     if gpu:
-        events.send("gpu_after", **gpu.after())
+        events.send("gpu_after", **gpu.after(driver))
     faulthandler.dump_traceback_later(limit, exit=True)
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))
@@ -136,17 +136,18 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     )
 
 
-def witness() -> types.ModuleType | None:
-    """What looks at GPUs, as a module of its own; None where no GPU is asked for."""
-    if len(sys.argv) < 4:
-        return None
-    module = types.ModuleType("inside_gpu")
-    exec(sys.argv[3], vars(module))  # noqa: S102  `python -c` takes one program, and this is a part of it
-    return module
+def gpu_modules() -> tuple[types.ModuleType | None, ...]:
+    """The two texts that look at GPUs, as modules; None for each if no GPU is requested."""
+    if len(sys.argv) < 5:
+        return None, None
+    found = types.ModuleType("gpu"), types.ModuleType("driver")
+    for index, module in enumerate(found):
+        exec(sys.argv[3 + index], vars(module))  # noqa: S102  `python -c` takes one program, and these are parts of it
+    return found
 
 
 def callable_of(model: object) -> Callable[[object], object]:
-    """The predictor itself, or its .predict."""
+    """The predictor itself, or its .predict method."""
     predict = getattr(model, "predict", model)
     if not callable(predict):
         raise TypeError(f"it returned {type(model).__name__}, which is neither callable nor has a .predict")
@@ -154,12 +155,12 @@ def callable_of(model: object) -> Callable[[object], object]:
 
 
 def warm_up(predict: Callable[[object], object], sample: str, events: Events) -> Callable[[], object]:
-    """Ask until the last three latencies lie within 20 %; returns the call that asks once more."""
+    """Call the model until the last three latencies lie within 20 %; returns a function that calls it once more."""
     text = Path(sample).read_text(encoding="utf-8")
     json.loads(text)
 
     def run() -> object:
-        return predict(json.loads(text))  # read anew: a model may change what it is given
+        return predict(json.loads(text))  # parsed each time: a model may change its input
 
     latencies: list[float] = []
     while len(latencies) < WARM_RUNS and not steady(latencies):
@@ -180,7 +181,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def measure(run: Callable[[], object], events: Events) -> None:
-    """Steady latency over 200 runs, or over two seconds where they are slower."""
+    """Steady latency over 200 runs, or as many as fit in two seconds."""
     until = time.perf_counter() + STEADY_SECONDS
     latencies = [timed(run)]
     while len(latencies) < STEADY_RUNS and time.perf_counter() < until:
@@ -194,7 +195,7 @@ def percentiles(latencies: list[float]) -> dict[str, object]:
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """The output as JSON has it: arrays and tensors become nested lists. numpy and torch need not be imported."""
+    """The output as JSON values: arrays and tensors become nested lists, without importing numpy or torch."""
     for kind in (bool, int, float, str):  # enums and numpy's scalars may be subclasses of them
         if isinstance(value, kind):
             return kind(value)
@@ -217,14 +218,14 @@ def plain(value: object, depth: int = 0) -> object:
 
 
 def read_golden(path: object) -> object:
-    """The recorded answer in a list of one; an empty list where there is no such file in the image."""
+    """The recorded answer in a list of one; an empty list if the image has no such file."""
     if path is None or not Path(str(path)).is_file():
         return []
     return [json.loads(Path(str(path)).read_text(encoding="utf-8"))]
 
 
 def modules() -> dict[str, object]:
-    """What was imported of packages without byte code, which each start compiles; and bytes that the build left out."""
+    """Imported modules of packages without bytecode, which every start compiles; bytes that the build left out."""
     specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
     found = [spec for spec in specs if spec and spec.has_location and "-packages" in str(spec.origin)]
     notes = [json.loads(path.read_text()) for path in Path(sys.prefix, "share/mlship").glob("*.json")]
@@ -234,7 +235,7 @@ def modules() -> dict[str, object]:
 
 
 def memory(file: str, key: str) -> int | None:
-    """A line of /proc in bytes; None where it is not to be read here."""
+    """A line of a file in /proc/self, in bytes; None if it cannot be read."""
     try:
         lines = Path("/proc/self", file).read_text(encoding="ascii").splitlines()
     except OSError:
@@ -243,7 +244,7 @@ def memory(file: str, key: str) -> int | None:
 
 
 def size_of(paths: object) -> int:
-    """Bytes of files and of whole folders."""
+    """Bytes of files and folders."""
     named = map(Path, paths if isinstance(paths, list) else [])
     found = (file for path in named for file in (path.rglob("*") if path.is_dir() else [path]))
     return sum(file.stat().st_size for file in found if file.is_file())
@@ -253,14 +254,14 @@ def size_of(paths: object) -> int:
 
 
 class Reply:
-    """An answer of the server; status 0 where none came, and then `text` says why."""
+    """A response of the server; status 0 if none came, and `text` says why."""
 
     def __init__(self, status: int, text: str, seconds: float) -> None:
         self.status, self.text, self.seconds = status, text, seconds
 
 
 class Server:
-    """The server under test, on this network's loopback."""
+    """The tested server, on the loopback of this network."""
 
     def __init__(self, port: int, predict: str, patience: float) -> None:
         self._port, self._predict, self._patience = port, predict, patience
@@ -308,8 +309,8 @@ class Server:
 
 
 def ask_server(events: Events, options: dict[str, object]) -> None:
-    """Watch the server become ready, ask it, and keep a request in flight while whoever reads sends it SIGTERM."""
-    # Pending until asked for: the reader's answer to "stop" must not be lost, nor end this program.
+    """Wait until the server is ready, call it, and keep a request in flight while the reader sends it SIGTERM."""
+    # Pending until waited for: the reader's answer to "stop" must not be lost, nor end this program.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     body = Path(str(options["sample"])).read_bytes()
     seconds = float(str(options["startup_seconds"]))
@@ -325,7 +326,7 @@ def ask_server(events: Events, options: dict[str, object]) -> None:
 
 
 def wait_until_ready(server: Server, events: Events, options: dict[str, object], seconds: float) -> bool:
-    """Poll both routes and tell every change; ready first, so that a server may open both at once."""
+    """Poll both routes and report every change; ready first, so that a server may open both at once."""
     last: dict[str, int] = {}
     until = time.monotonic() + seconds + START_SECONDS
     while time.monotonic() < until:
@@ -341,7 +342,7 @@ def wait_until_ready(server: Server, events: Events, options: dict[str, object],
 
 
 def answer(events: Events, what: str, reply: Reply) -> bool:
-    """Tell an answer: its JSON, or its first characters where it is none."""
+    """Report a response: its JSON, or its first characters if it is not JSON."""
     try:
         output: list[object] = [json.loads(reply.text)]
     except ValueError:
@@ -352,7 +353,7 @@ def answer(events: Events, what: str, reply: Reply) -> bool:
 
 
 def ask_more(server: Server, events: Events, body: bytes) -> None:
-    """Steady latency, what is malformed, and the sample again."""
+    """Steady latency, malformed requests, and the sample again."""
     until = time.monotonic() + STEADY_SECONDS
     latencies: list[float] = []
     while len(latencies) < WARM_RUNS and time.monotonic() < until:
@@ -364,7 +365,7 @@ def ask_more(server: Server, events: Events, body: bytes) -> None:
 
 
 def malformations(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """What no server of this sample can take for a request."""
+    """Requests that a server for this sample must reject."""
     yield "half", b'{"mlship": [1, 2'
     if isinstance(json.loads(body), dict):
         yield "kind", b'["mlship"]'
@@ -374,13 +375,13 @@ def malformations(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def stop(server: Server, events: Events, body: bytes, inflight: bool, grace: float) -> None:
-    """Say that SIGTERM may come now; with `inflight`, while a request lacks its last byte."""
+    """Report that SIGTERM may come now; with `inflight`, while a request lacks its last byte."""
     if not inflight:
         events.send("stop", inflight=False)
         return
 
     def until_sigterm() -> None:
-        time.sleep(SETTLE_SECONDS)  # the server shall have read the headers
+        time.sleep(SETTLE_SECONDS)  # let the server read the headers
         events.send("stop", inflight=True)
         signal.sigtimedwait({signal.SIGUSR1}, 30)
         time.sleep(min(LINGER_SECONDS, grace / 2))
@@ -394,6 +395,6 @@ def main(part: str, options: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    # Line by line, so that what user code printed is there even if it is killed.
+    # Line by line, so that the output of user code survives a kill.
     getattr(sys.stdout, "reconfigure", lambda **_: None)(line_buffering=True)
     main(sys.argv[1], json.loads(sys.argv[2]))

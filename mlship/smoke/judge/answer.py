@@ -1,22 +1,21 @@
-"""What the model's answer to its sample proves. Pure."""
+"""What the model's answer to the sample proves. Pure."""
 
 from mlship.smoke import output
 from mlship.smoke.events import Output
-from mlship.smoke.judge.checks import failed, passed, skipped, warned
-from mlship.smoke.result import Check
+from mlship.smoke.result import Check, failed, passed, skipped, warned
 from mlship.smoke.spec import SmokeSpec
 
-_NO_SHAPE = "mlship.yaml declares no shape"
-_NO_GOLDEN = "mlship.yaml names no recorded answer"
+_NO_SHAPE = "mlship.yaml has no `model.output_shape`"
+_NO_GOLDEN = "mlship.yaml has no `model.golden`"
 
 
 def answer_checks(answer: Output, spec: SmokeSpec) -> tuple[Check, ...]:
-    """Finite, of the declared shape, and what was recorded."""
+    """Whether it is finite, has the declared shape and equals the recorded one."""
     return (_finite(answer), _shape(answer, spec), _golden(answer, spec))
 
 
 def unanswered(unread: Check | None, spec: SmokeSpec) -> tuple[Check, ...]:
-    """The same checks where there is no answer; `unread` where there was one that could not be read."""
+    """The same checks without an answer; `unread` if there was one that could not be read."""
     return (
         unread or skipped("model.finite", "not reached"),
         skipped("model.shape", _NO_SHAPE if spec.output_shape is None else "not reached"),
@@ -31,11 +30,11 @@ def _finite(answer: Output) -> Check:
         return failed(
             "model.finite",
             f"{len(bad)} of {count} numbers are not finite, the first is {value} at {path or 'the output'}",
-            "look for a division by zero, an overflow in half precision, or weights that are not trained: "
+            "look for a division by zero, an overflow in half precision or untrained weights: "
             "load the same weights where they are known to work, and compare",
         )
     if count == 0:
-        return warned("model.finite", "the answer holds no number", "let the model return its scores too")
+        return warned("model.finite", "the answer contains no number", "let the model return its scores too")
     return passed("model.finite", _counted(count))
 
 
@@ -48,7 +47,7 @@ def _shape(answer: Output, spec: SmokeSpec) -> Check:
         return failed(
             "model.shape",
             f"declared {_dimensions(spec.output_shape)}, found {', '.join(map(_described, found[:5])) or 'no array'}",
-            "mend the model, or `model.output_shape` in mlship.yaml",
+            "fix the model, or `model.output_shape` in mlship.yaml",
         )
     return passed("model.shape", _described(fitting))
 
@@ -75,7 +74,7 @@ def _golden(answer: Output, spec: SmokeSpec) -> Check:
         return failed(
             "model.golden",
             f"{spec.golden} is not in the image",
-            f"name it under `model.golden` in mlship.yaml and build again; {record}",
+            f"set `model.golden` in mlship.yaml and build again; {record}",
         )
     found = output.compare(answer.value, answer.golden[0], spec.rtol, spec.atol)
     if found.equal:
@@ -88,6 +87,6 @@ def _golden(answer: Output, spec: SmokeSpec) -> Check:
     return failed(
         "model.golden",
         seen,
-        "something that decides the answer is not what it was when the answer was recorded (weights, preprocessing, "
-        f"a library's version). Where the new answer is right, record it again: {record}",
+        "weights, preprocessing or a library's version have changed since the answer was recorded. "
+        f"If the new answer is right, record it again: {record}",
     )

@@ -3,18 +3,16 @@
 from mlship.engine.base import ExitState
 from mlship.project.commands import is_shell
 from mlship.smoke import output
-from mlship.smoke.ending import for_end, how_ended
-from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerResponse, Stop
-from mlship.smoke.judge.checks import failed, passed, skipped, warned
+from mlship.smoke.events import Latency, RequestKind, RouteChange, ServerResponse
 from mlship.smoke.judge.model import situation
-from mlship.smoke.observed import Observed, ServeRun, all_of, first_of
-from mlship.smoke.remedy import advise
-from mlship.smoke.result import Check
+from mlship.smoke.remedy import advise, how_ended, remedy_for_end
+from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.seen import Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration
 
 IDS = ("serve.live", "serve.ready", "serve.predict", "serve.malformed", "serve.inflight", "serve.sigterm")
-SLOW_START = 5.0  # kubelet's usual patience with a server that is not alive is a few probes, seconds apart
+SLOW_START = 5.0  # seconds; kubelet usually allows a few failed liveness probes, seconds apart
 TOGETHER = 0.5
 _MALFORMED: dict[RequestKind, str] = {
     "half": "half a JSON text",
@@ -28,10 +26,10 @@ _LOAD_APART = (
 
 
 def serve_checks(observed: Observed) -> tuple[Check, ...]:
-    """All checks of the server's part, in the order in which things happen."""
+    """All checks of the server's part, in chronological order."""
     run = observed.serve
     if run is None:
-        return tuple(skipped(check, "not tried, as the model fails") for check in IDS)
+        return tuple(skipped(check, "not run, since the model fails") for check in IDS)
     return (
         _live(run, observed),
         _ready(run, observed),
@@ -42,40 +40,30 @@ def serve_checks(observed: Observed) -> tuple[Check, ...]:
     )
 
 
-def first_ok(run: ServeRun, probe: str) -> RouteChange | None:
-    """When a health route first said 2xx."""
-    return next((p for p in all_of(RouteChange, run.events) if p.probe == probe and 200 <= p.status < 300), None)
-
-
-def _last(run: ServeRun, probe: str) -> int:
-    """What a health route said at last: when ready was reached, that is what it said then."""
-    return next((p.status for p in reversed(all_of(RouteChange, run.events)) if p.probe == probe), 0)
-
-
 def _live(run: ServeRun, observed: Observed) -> Check:
-    spec, live, ready = observed.spec, first_ok(run, "live"), first_ok(run, "ready")
-    status = _last(run, "live")
+    spec, live, ready = observed.spec, run.first_ok("live"), run.first_ok("ready")
+    status = run.last_status("live")
     if live is None and ready is None and (run.died or status == 0):
-        return skipped("serve.live", "the server answered nothing")
+        return skipped("serve.live", "the server did not answer")
     if live is None or (ready and not 200 <= status < 300):
         return failed(
             "serve.live",
             f"{spec.live} answers {_status(status)}" + (f" when {spec.ready} answers 200" if ready else ""),
-            f"let the server answer 200 on {spec.live} as soon as it listens, or mend `serve.live` in mlship.yaml",
+            f"let the server answer 200 on {spec.live} as soon as it listens, or fix `serve.live` in mlship.yaml",
         )
     since = _since(run, live)
     if spec.live == spec.ready:
         return warned(
             "serve.live",
             f"{since}; live and ready are the same route, {spec.live}",
-            "an orchestrator cannot tell a server that is loading from one that hangs: it kills the one, or sends "
-            f"requests to the other. Mend: {_LOAD_APART}",
+            "an orchestrator cannot distinguish a loading server from one that hangs: it kills the first, or sends "
+            f"requests to the second. {_LOAD_APART.capitalize()}",
         )
     if ready and run.since_start(live) > SLOW_START and ready.at - live.at < TOGETHER:
         return warned(
             "serve.live",
             f"{since}, only once the model was loaded",
-            f"an orchestrator would take it for dead meanwhile and kill it: {_LOAD_APART}",
+            f"an orchestrator would consider it dead meanwhile and kill it: {_LOAD_APART}",
         )
     return passed("serve.live", since)
 
@@ -85,20 +73,20 @@ def _since(run: ServeRun, probe: RouteChange) -> str:
 
 
 def _ready(run: ServeRun, observed: Observed) -> Check:
-    spec, ready = observed.spec, first_ok(run, "ready")
+    spec, ready = observed.spec, run.first_ok("ready")
     if ready is None:
         return _never_ready(run, observed) if run.died is None else _died(run.died, run, observed)
     if run.since_start(ready) > spec.startup_seconds:
         return failed(
             "serve.ready",
-            f"{_since(run, ready)}, allowed are {duration(spec.startup_seconds)}",
+            f"{_since(run, ready)} (limit {duration(spec.startup_seconds)})",
             "raise `serve.startup_seconds` in mlship.yaml, or load faster",
         )
-    first, steady = run.answer("first"), first_of(Latency, run.events)
+    first, steady = run.answer("first"), run.latency
     if first and steady and first.status == 200 and first.seconds > max(1.0, 10 * steady.p50):
         return failed(
             "serve.ready",
-            f"called ready before its model was warm: the first answer took {duration(first.seconds)}, "
+            f"reported ready before the model was warm: the first answer took {duration(first.seconds)}, "
             f"later ones {duration(steady.p50)}",
             f"load the model and run the sample through it before {spec.ready} answers 200",
         )
@@ -107,13 +95,11 @@ def _ready(run: ServeRun, observed: Observed) -> Check:
 
 def _never_ready(run: ServeRun, observed: Observed) -> Check:
     spec = observed.spec
-    live, status = first_ok(run, "live"), _last(run, "ready")
+    live, status = run.first_ok("live"), run.last_status("ready")
     remedy = {
         0: f"let the server listen on 0.0.0.0:{spec.port} (`serve.port` in mlship.yaml)",
-        404: f"let the server answer on {spec.ready}, or mend `serve.ready` in mlship.yaml",
-    }.get(
-        status, "mend what the server waits for, or raise `serve.startup_seconds` in mlship.yaml where it is just slow"
-    )
+        404: f"let the server answer on {spec.ready}, or fix `serve.ready` in mlship.yaml",
+    }.get(status, "fix what the server waits for, or raise `serve.startup_seconds` in mlship.yaml if it is just slow")
     return failed(
         "serve.ready",
         f"not ready after {duration(spec.startup_seconds)}: {spec.ready} answers {_status(status)}"
@@ -124,21 +110,21 @@ def _never_ready(run: ServeRun, observed: Observed) -> Check:
 
 
 def _died(end: ExitState, run: ServeRun, observed: Observed) -> Check:
-    remedy = advise("\n".join(run.log), situation(observed)) or for_end(end, observed.spec)
+    remedy = advise("\n".join(run.log), situation(observed)) or remedy_for_end(end, observed.spec)
     return failed("serve.ready", f"the server {how_ended(end, observed.spec)} before it was ready", remedy, run.log)
 
 
 def _predict(run: ServeRun, observed: Observed) -> Check:
-    spec, first, steady = observed.spec, run.answer("first"), first_of(Latency, run.events)
+    spec, first, steady = observed.spec, run.answer("first"), run.latency
     if first is None:
         return skipped("serve.predict", "not reached")
     bad = output.not_finite(list(first.output))
     if first.status != 200:
         return failed(
             "serve.predict",
-            f"POST {spec.predict} with the sample answers {_said(first)}",
-            f"let the server take {spec.sample} on {spec.predict} as soon as it says ready, "
-            "or mend `serve.predict` in mlship.yaml",
+            f"POST {spec.predict} with the sample answers {_described(first)}",
+            f"let the server accept {spec.sample} on {spec.predict} as soon as it reports ready, "
+            "or fix `serve.predict` in mlship.yaml",
             run.log,
         )
     if not first.output:
@@ -148,11 +134,11 @@ def _predict(run: ServeRun, observed: Observed) -> Check:
     if bad:
         return failed(
             "serve.predict",
-            f"the answer holds {bad[0][1]}, which is not JSON and which clients cannot read",
-            "let the server refuse to answer (500) where the model's output is not finite",
+            f"the answer contains {bad[0][1]}, which is not JSON and which clients cannot parse",
+            "let the server answer 500 if the model's output is not finite",
         )
     if not any(output.numbers(list(first.output))):
-        return warned("serve.predict", "answered 200, without any number", "let the answer carry the model's scores")
+        return warned("serve.predict", "answered 200 without any number", "let the answer contain the model's scores")
     return passed("serve.predict", duration(first.seconds) + _then(steady))
 
 
@@ -171,36 +157,36 @@ def _malformed(run: ServeRun) -> Check:
             "serve.malformed",
             f"answers {', '.join(wrong)} instead of 4xx",
             "check the request before the model sees it, and answer 422 or 400: "
-            "5xx makes clients try again and wakes whoever is on call",
+            "5xx makes clients retry and pages the on-call engineer",
             run.log if any(a.status == 0 or a.status >= 500 for _, a in answers) else (),
         )
     if after.status != 200:
         return failed(
             "serve.malformed",
-            f"after malformed requests the sample is answered {_said(after)}",
+            f"after malformed requests the sample is answered {_described(after)}",
             "do not let a bad request change the server's state",
             run.log,
         )
     mild = [name for name, a in answers if _mild(a)]
     if mild:
-        return warned("serve.malformed", f"takes {mild[0]} for a request", "refuse it, unless all fields are optional")
+        return warned("serve.malformed", f"accepts {mild[0]} as a request", "reject it, unless all fields are optional")
     return passed("serve.malformed", ", ".join(sorted({str(a.status) for _, a in answers})))
 
 
 def _mild(answer: ServerResponse) -> bool:
-    """All fields of a request may be optional; then an empty object is a request."""
+    """Whether it accepts an empty object: a valid request if all fields are optional."""
     return answer.what == "empty" and 200 <= answer.status < 300
 
 
 def _inflight(run: ServeRun) -> Check:
-    stop, last = first_of(Stop, run.events), run.answer("inflight")
+    stop, last = run.stop, run.answer("inflight")
     if stop is None or not stop.inflight or run.died:
         return skipped("serve.inflight", "not reached")
     if last is None or last.status != 200:
         return failed(
             "serve.inflight",
-            f"a request in flight when SIGTERM came was answered {_said(last) if last else 'nothing'}",
-            "on SIGTERM stop listening, answer what has begun, then exit "
+            f"a request in flight when SIGTERM came was answered {_described(last) if last else 'nothing'}",
+            "on SIGTERM stop listening, finish the requests in flight, then exit "
             "(uvicorn and gunicorn do so; a handler that calls sys.exit does not)",
             run.log,
         )
@@ -210,13 +196,13 @@ def _inflight(run: ServeRun) -> Check:
 def _sigterm(run: ServeRun, observed: Observed) -> Check:
     spec = observed.spec
     if run.died:
-        ready = first_ok(run, "ready")
+        ready = run.first_ok("ready")
         if ready is None:
             return skipped("serve.sigterm", "not reached")
         return failed(
             "serve.sigterm",
             f"the server {how_ended(run.died, spec)} before SIGTERM was sent",
-            for_end(run.died, spec),
+            remedy_for_end(run.died, spec),
             run.log,
         )
     if run.ended is None or run.exit_s is None:
@@ -224,24 +210,24 @@ def _sigterm(run: ServeRun, observed: Observed) -> Check:
     if run.ended.code != 0:
         return failed(
             "serve.sigterm",
-            f"it {how_ended(run.ended, spec)}, {duration(run.exit_s)} after SIGTERM",
-            "handle SIGTERM: finish, then exit with 0, as anything else looks like a crash to an orchestrator",
+            f"{how_ended(run.ended, spec)}, {duration(run.exit_s)} after SIGTERM",
+            "handle SIGTERM: finish, then exit with code 0; anything else looks like a crash to an orchestrator",
             run.log,
         )
-    return passed("serve.sigterm", f"after {duration(run.exit_s)} (allowed {duration(spec.grace_seconds)})")
+    return passed("serve.sigterm", f"after {duration(run.exit_s)} (limit {duration(spec.grace_seconds)})")
 
 
 def _ignored(spec: SmokeSpec, command: tuple[str, ...]) -> tuple[str, str]:
-    seen = f"still runs {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
+    seen = f"still running {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
     if is_shell(command):
-        return seen, "a shell is the first process and keeps SIGTERM to itself: use the exec form, CMD [...]"
+        return seen, "a shell is the first process and does not forward SIGTERM: use the exec form, CMD [...]"
     return seen, (
         "let the first process handle SIGTERM (process 1 gets no default handler; "
         "a server that starts others needs an init such as tini), or raise `serve.grace_seconds` in mlship.yaml"
     )
 
 
-def _said(answer: ServerResponse) -> str:
+def _described(answer: ServerResponse) -> str:
     return f"{_status(answer.status)}{': ' + answer.text[:120] if answer.text else ''}"
 
 

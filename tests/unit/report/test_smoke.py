@@ -11,9 +11,9 @@ from mlship.report.github import add_step_summary, markdown
 from mlship.report.json import to_json
 from mlship.report.smoke import show_smoke, smoke_text
 from mlship.smoke.events import Failed, Output
-from mlship.smoke.observed import ModelRun, Observed
 from mlship.smoke.result import Check, Figures, SmokeReport
 from mlship.smoke.run import report_of
+from mlship.smoke.seen import ModelRun, Observed
 from tests.conftest import Golden
 from tests.unit.smoke.test_judge_gpu import BEFORE, FELL_BACK, IDLE, ORT_LOAD
 from tests.unit.smoke.test_judge_gpu import observed as on_gpu
@@ -120,7 +120,7 @@ def test_json_says_whether_it_passed_and_is_the_same_every_time() -> None:
         "remedy": "",
         "seen": "user 1001",
         "status": "pass",
-        "title": "runs as a user that is not root",
+        "title": "runs as non-root",
     }
     assert to_json(report(GOOD)) == to_json(report(GOOD))
     assert json.loads(to_json(broken()))["passed"] is False

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pytest
 
+from mlship.driver import codes
 from mlship.engine.base import ExitState
 from mlship.smoke.events import Event, Failed
-from mlship.smoke.gpu_causes import CUDA_CODES, NVML_CODES, of_code, of_text, tells
-from mlship.smoke.gpu_seen import CudaSeen, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen, Word
+from mlship.smoke.gpu_causes import of_code, of_text
+from mlship.smoke.gpu_seen import CudaSeen, FrameworkUse, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen
 from mlship.smoke.judge.gpu import gpu_used, gpu_visible, is_simulated
 from mlship.smoke.judge.verdict import judge
-from mlship.smoke.observed import ModelRun, Observed
 from mlship.smoke.result import Check
+from mlship.smoke.seen import ModelRun, Observed
 from tests.unit.smoke.test_verdict import GOOD, MODEL, SPEC, stages
 
 MIB = 1 << 20
@@ -24,10 +25,10 @@ NVML = NvmlSeen(0, "550.54.15", (A100,))
 BEFORE = GpuBefore(CudaSeen(0, 12040, 1), NVML)
 BUSY = replace(A100, memory_used=900 * MIB, processes=(GpuProcess(4711, 600 * MIB),))
 LIBCUDA = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"
-TORCH = Word("torch", "2.6.0", "12.4", {"cuda:0": 12, "cpu": 1}, ("cuda",), 512 * MIB)
+TORCH = FrameworkUse("torch", "2.6.0", "12.4", {"cuda:0": 12, "cpu": 1}, ("cuda",), 512 * MIB)
 ON_CPU = replace(TORCH, uses={"cpu": 13}, memory=0)
 CPU_BUILD = replace(ON_CPU, cuda=None, offers=(), version="2.6.0+cpu")
-ONNX = Word(
+ONNX = FrameworkUse(
     "onnxruntime", "1.22.0", None, {"CUDAExecutionProvider + CPUExecutionProvider": 1}, ("CUDAExecutionProvider",)
 )
 AFTER = GpuAfter(7, (LIBCUDA,), 12040, replace(NVML, devices=(BUSY,)), simulated=False, silent=(), words=(TORCH,))
@@ -89,7 +90,10 @@ def test_many_gpus_are_counted_by_kind() -> None:
         (replace(IDLE, nvml=replace(NVML, devices=(replace(A100, memory_used=900 * MIB),))), "grew by 600 MiB"),
         (replace(AFTER, words=(ON_CPU,), silent=("ctranslate2",)), "13 on cpu"),
         (replace(AFTER, words=(replace(TORCH, uses={}),)), "nothing in use"),
-        (replace(AFTER, words=(Word("jax", "0.10", problem="KeyError: 'x'"),)), "jax 0.10 cannot be read: KeyError"),
+        (
+            replace(AFTER, words=(FrameworkUse("jax", "0.10", problem="KeyError: 'x'"),)),
+            "jax 0.10 cannot be read: KeyError",
+        ),
         (
             replace(AFTER, nvml=replace(NVML, devices=(replace(BUSY, processes=(GpuProcess(4711, None),)),))),
             "NVML lists 1 process, their memory unknown",
@@ -154,13 +158,13 @@ FELL_BACK = replace(ONNX, uses={"CPUExecutionProvider": 1})
     [
         ((CPU_BUILD,), (), "torch 2.6.0+cpu is a CPU build", "CUDA build"),
         ((ON_CPU,), (), "all its tensors are on the CPU", "`.to('cuda')` in app.model:load"),
-        ((replace(ON_CPU, offers=()),), (), "built for CUDA 12.4 and finds no GPU", "torch.cuda.init()"),
+        ((replace(ON_CPU, offers=()),), (), "built for CUDA 12.4 and finds no usable GPU", "torch.cuda.init()"),
         ((replace(FELL_BACK, offers=("CPUExecutionProvider",)),), (), "is the CPU package", "instead of onnxruntime"),
-        ((FELL_BACK,), (), "its sessions are made without it", "providers=['CUDAExecutionProvider'] in app.model:load"),
+        ((FELL_BACK,), (), "sessions are created without it", "providers=['CUDAExecutionProvider'] in app.model:load"),
         (
             (FELL_BACK,),
             (ORT_LOAD + "libcudnn.so.9" + NOT_FOUND, ORT_REQUIRE),
-            "libcudnn.so.9 of cuDNN 9 is not found in the image (the driver offers CUDA 12.4)",
+            "libcudnn.so.9 of cuDNN 9 is not found in the image (the driver supports CUDA 12.4)",
             "onnxruntime-gpu[cuda,cudnn]",
         ),
         (
@@ -172,14 +176,14 @@ FELL_BACK = replace(ONNX, uses={"CPUExecutionProvider": 1})
         (
             (FELL_BACK,),
             (ORT_LOAD + "libcudart.so.13" + NOT_FOUND,),
-            "libcudart.so.13 of CUDA 13 is not found in the image (the driver offers CUDA 12.4)",
+            "libcudart.so.13 of CUDA 13 is not found in the image (the driver supports CUDA 12.4)",
             "lock a build for CUDA 12",
         ),
-        ((FELL_BACK,), (ORT_REQUIRE,), "wants cuDNN 9.* and CUDA 12.*", "onnxruntime-gpu before 1.27"),
+        ((FELL_BACK,), (ORT_REQUIRE,), "needs cuDNN 9.* and CUDA 12.*", "onnxruntime-gpu before 1.27"),
         (
             (replace(ON_CPU, offers=()),),
             ("UserWarning: CUDA initialization: The NVIDIA driver on your system is too old (found version 12040).",),
-            "the driver is too old for this torch: it offers CUDA 12.4",
+            "the driver is too old for this torch: it supports CUDA 12.4",
             "update the host's driver",
         ),
         (
@@ -191,17 +195,17 @@ FELL_BACK = replace(ONNX, uses={"CPUExecutionProvider": 1})
         (
             (replace(ON_CPU, offers=()),),
             (TORCH_804,),
-            "forward compatibility was attempted on a GPU that has none (804)",
+            "forward compatibility was attempted on a GPU that does not support it (804)",
             "compat folder",
         ),
         (
-            (Word("jax", "0.10.2", uses={"cpu:0": 1}),),
+            (FrameworkUse("jax", "0.10.2", uses={"cpu:0": 1}),),
             (JAX,),
             "this jaxlib is a CPU build",
             "jax[cuda12]",
         ),
         (
-            (Word("tensorflow", "2.21.0", uses={"CPU": 1}),),
+            (FrameworkUse("tensorflow", "2.21.0", uses={"CPU": 1}),),
             ("W0000 gpu_device.cc:2342] Cannot dlopen some GPU libraries. Please make sure the missing libraries ...",),
             "no CUDA libraries of the versions",
             "tensorflow[and-cuda]",
@@ -210,12 +214,12 @@ FELL_BACK = replace(ONNX, uses={"CPUExecutionProvider": 1})
     ],
 )  # fmt: skip
 def test_a_fall_back_is_a_failure_with_its_cause(
-    words: tuple[Word, ...], log: tuple[str, ...], why: str, remedy: str
+    words: tuple[FrameworkUse, ...], log: tuple[str, ...], why: str, remedy: str
 ) -> None:
     found = observed(after=replace(IDLE, words=words), log=log)
     check = used(found)
     assert check.status == "fail"
-    assert check.seen.splitlines()[0].startswith("it ran on the CPU: ")
+    assert check.seen.splitlines()[0].startswith("ran on the CPU: ")
     assert why in check.seen
     assert remedy in check.remedy
     assert [check.id for check in judge(found)[0] if check.status == "fail"] == ["gpu.used"]
@@ -239,7 +243,9 @@ def test_a_frameworks_cpu_is_not_outweighed_by_memory_that_grew() -> None:
 # What the container can do
 
 
-@pytest.mark.parametrize(("code", "words"), [(code, cause.why) for code, cause in CUDA_CODES.items()])
+@pytest.mark.parametrize(
+    ("code", "words"), [(code, row.why) for code, row in codes.code_table("cuda").items() if row.why]
+)
 def test_each_code_of_cuda_has_words_and_keeps_its_number(code: int, words: str) -> None:
     found = observed(GpuBefore(CudaSeen(code), NVML))
     check = visible(found)
@@ -256,10 +262,10 @@ def test_no_device_is_code_100() -> None:
     assert "(100)" in visible(observed(GpuBefore(CudaSeen(0, 12040, 0), NVML))).seen
 
 
-@pytest.mark.parametrize(("code", "words"), list(NVML_CODES.items()))
+@pytest.mark.parametrize(("code", "words"), [(9, "driver not loaded"), (18, "driver/library version mismatch")])
 def test_each_code_of_nvml_has_words_and_keeps_its_number(code: int, words: str) -> None:
     check = visible(observed(GpuBefore(CudaSeen(999), NvmlSeen(code))))
-    assert check.seen.endswith(f"; NVML: {words} ({code})")
+    assert check.seen.endswith(f"; NVML: {code} ({words})")
     assert visible(observed(replace(BEFORE, nvml=NvmlSeen(code)))).status == "warn"
 
 
@@ -274,8 +280,8 @@ def test_no_driver_library_in_the_container() -> None:
 
 
 def test_a_driver_that_ended_its_process() -> None:
-    check = visible(observed(GpuBefore(CudaSeen(problem="asking it ended a process (signal 11)"), NVML)))
-    assert check.seen.startswith("asking it ended a process (signal 11)")
+    check = visible(observed(GpuBefore(CudaSeen(problem="cuInit crashed (SIGSEGV)"), NVML)))
+    assert check.seen.startswith("cuInit crashed (SIGSEGV)")
     assert "docker run --rm --gpus all" in check.remedy
 
 
@@ -359,6 +365,6 @@ def test_a_model_that_does_not_load_for_want_of_cuda(message: str, device: str, 
 
 
 def test_lines_that_say_nothing_of_gpus_are_not_kept() -> None:
-    assert tells(ORT_REQUIRE)
-    assert not tells("INFO: 127.0.0.1 - GET /health 200, error 100 times")
+    assert of_text(ORT_REQUIRE)
+    assert not of_text("INFO: 127.0.0.1 - GET /health 200, error 100 times")
     assert of_text("KeyError: 'x'") is None

@@ -1,4 +1,4 @@
-"""The smoke test's orchestration against a scripted engine: what is started, what is removed, what is told."""
+"""The smoke test's orchestration against a scripted engine: what is started, removed and reported."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ QUICK = replace(SPEC, grace_seconds=0.2)
 RUNS = None  # the image's own command
 
 
-def told(*events: Event) -> tuple[str, ...]:
+def lines_of(*events: Event) -> tuple[str, ...]:
     return tuple(json.dumps(asdict(event)) for event in events)
 
 
@@ -40,12 +40,12 @@ def engine(model: Script, client: Script, server: Script) -> Served:
 
 
 def good() -> Served:
-    return engine(Script(("garbage", *told(*MODEL.events))), Script(told(*SERVE.events)), Script(ends=None))
+    return engine(Script(("garbage", *lines_of(*MODEL.events))), Script(lines_of(*SERVE.events)), Script(ends=None))
 
 
 def on_gpu(after: GpuAfter = AFTER, stderr: str = "") -> Served:
     """The same, where a GPU is looked for."""
-    model = Script(told(*MODEL.events, BEFORE, after), stderr)
+    model = Script(lines_of(*MODEL.events, BEFORE, after), stderr)
     found = good()
     found.scripts = {**found.scripts, inside("model", QUICK, gpu=True): model}
     return found
@@ -101,10 +101,10 @@ def test_what_says_why_a_gpu_is_not_used_is_kept_among_all_that_is_printed() -> 
     found = on_gpu(replace(IDLE, words=(FELL_BACK,)), stderr)
     bad = smoke(found, "app:1", QUICK, quiet, device="gpu").failure
     assert bad is not None
-    assert (bad.id, "wants cuDNN 9.* and CUDA 12.*" in bad.seen) == ("gpu.used", True)
+    assert (bad.id, "needs cuDNN 9.* and CUDA 12.*" in bad.seen) == ("gpu.used", True)
 
 
-def test_sigterm_reaches_the_server_before_the_client_is_told() -> None:
+def test_sigterm_reaches_the_server_before_the_client_is_notified() -> None:
     found = good()
     smoke(found, "app:1", QUICK, quiet)
     signals = [call for call in found.calls if call.startswith("signal")]
@@ -112,7 +112,7 @@ def test_sigterm_reaches_the_server_before_the_client_is_told() -> None:
 
 
 def test_no_server_is_started_for_a_model_that_fails() -> None:
-    found = engine(Script(told(*stages("load")), ends=ExitState(137, out_of_memory=True)), Script(), Script())
+    found = engine(Script(lines_of(*stages("load")), ends=ExitState(137, out_of_memory=True)), Script(), Script())
     report = smoke(found, "app:1", QUICK, quiet)
     assert not report.passed
     assert found.calls.count("start") == 1
@@ -122,7 +122,9 @@ def test_a_server_that_dies_is_noticed_and_heard() -> None:
     lines: list[str] = []
     dead = Script(("on stdout",), "on stderr\n", ExitState(4, out_of_memory=False))
     found = engine(
-        Script(told(*MODEL.events)), Script(told(Hello(), RouteChange("ready", 0, 0.1), Stop(inflight=False))), dead
+        Script(lines_of(*MODEL.events)),
+        Script(lines_of(Hello(), RouteChange("ready", 0, 0.1), Stop(inflight=False))),
+        dead,
     )
     report = smoke(found, "app:1", QUICK, quiet, listen=lines.append)
     ready = next(check for check in report.checks if check.id == "serve.ready")
@@ -167,7 +169,7 @@ def test_a_server_that_dies_while_the_client_is_silent_is_noticed() -> None:
     over = threading.Event()
     dead = Script(stderr="gone\n", ends=ExitState(4, out_of_memory=False))
     found = Silent(
-        **vars(engine(Script(told(*MODEL.events)), Script(told(Hello(), RouteChange("live", 200, 0.1))), dead))
+        **vars(engine(Script(lines_of(*MODEL.events)), Script(lines_of(Hello(), RouteChange("live", 200, 0.1))), dead))
     )
     report = smoke(found, "app:1", QUICK, quiet)
     over.set()
@@ -194,7 +196,7 @@ def test_ctrl_c_leaves_no_container(step: str) -> None:
     assert found.running == {}
 
 
-def test_an_engine_that_fails_while_it_is_read_is_told() -> None:
+def test_an_engine_that_fails_while_it_is_read_is_reported() -> None:
     class Gone(Served):
         def output(self, container: str) -> Iterator[str]:
             raise TransientError("gone", hint="again")
@@ -206,7 +208,7 @@ def test_an_engine_that_fails_while_it_is_read_is_told() -> None:
 
 
 def test_a_client_that_cannot_start_is_the_engines_fault() -> None:
-    found = engine(Script(told(*MODEL.events)), Script(stderr="no loopback\n"), Script())
+    found = engine(Script(lines_of(*MODEL.events)), Script(stderr="no loopback\n"), Script())
     with pytest.raises(EngineError, match="no loopback"):
         smoke(found, "app:1", QUICK, quiet)
     assert found.running == {}
@@ -219,9 +221,11 @@ def test_a_golden_file_is_the_answer() -> None:
 def test_what_is_not_finite_is_not_recorded() -> None:
     events = tuple(Output([float("nan")], ()) if isinstance(event, Output) else event for event in MODEL.events)
     with pytest.raises(CheckFailed, match="not finite"):
-        record_golden(engine(Script(told(*events)), Script(), Script()), "app:1", QUICK, quiet)
+        record_golden(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)
 
 
 def test_an_image_without_golden_file_can_have_one_recorded() -> None:
     events = tuple(Output(VALUE, ()) if isinstance(event, Output) else event for event in MODEL.events)
-    assert json.loads(record_golden(engine(Script(told(*events)), Script(), Script()), "app:1", QUICK, quiet)) == VALUE
+    assert (
+        json.loads(record_golden(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)) == VALUE
+    )

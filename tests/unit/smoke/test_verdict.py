@@ -7,7 +7,6 @@ import pytest
 from pydantic import JsonValue
 
 from mlship.engine.base import ExitState, ImageInfo
-from mlship.smoke.ending import for_end, how_ended
 from mlship.smoke.events import (
     Begin,
     Done,
@@ -26,11 +25,10 @@ from mlship.smoke.events import (
     Stop,
     Warm,
 )
-from mlship.smoke.judge.checks import TITLES
 from mlship.smoke.judge.verdict import judge
-from mlship.smoke.observed import ModelRun, Observed, ServeRun
-from mlship.smoke.remedy import Situation, advise
-from mlship.smoke.result import Check
+from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
+from mlship.smoke.result import TITLES, Check
+from mlship.smoke.seen import ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 
 MIB = 1 << 20
@@ -173,7 +171,7 @@ def test_after_a_failure_nothing_passes_that_was_not_reached() -> None:
         (ExitState(139, out_of_memory=False), (), "died of SIGSEGV in load()", "native library"),
         (ExitState(132, out_of_memory=False), (), "died of SIGILL", "instructions"),
         (ExitState(3, out_of_memory=False), ("bye",), "ended with exit code 3 in load()", "last lines"),
-        (None, (), "hangs in load(): no end after 120 s", "smoke.timeout_seconds"),
+        (None, (), "hangs in load(): not finished after 120 s", "smoke.timeout_seconds"),
         (ExitState(1, out_of_memory=False), ("Timeout (0:02:00)!", 'File "m.py", line 3'), "hangs in load()", "where"),
     ],
 )
@@ -202,7 +200,7 @@ def test_a_hang_shows_the_users_frames_only() -> None:
     ("stage", "kind", "message", "file", "words"),
     [
         ("warm", "FileNotFoundError", "[Errno 2] sample.json", "sample.json", "add sample.json to the image"),
-        ("warm", "KeyError", "'x'", None, "let the predictor take what sample.json holds"),
+        ("warm", "KeyError", "'x'", None, "let the predictor accept sample.json"),
         ("load", "AttributeError", "module 'app.model' has no attribute 'load'", None, "app.model has no load"),
         ("answer", "TypeError", "the answer holds a Tree", None, "let the predictor return numbers"),
         ("load", "ValueError", "odd", None, "import app.model; app.model.load()"),
@@ -235,7 +233,7 @@ def test_a_model_that_fails_after_its_first_answers_is_not_warm() -> None:
     )
     found = next(c for c in judge(model(*events, ended=ExitState(1, out_of_memory=False)))[0] if c.status == "fail")
     assert found.id == "model.warm"
-    assert "while answering the sample again and again" in found.seen
+    assert "while answering the sample repeatedly" in found.seen
 
 
 def test_a_server_behind_a_shell_is_told_of_the_exec_form() -> None:
@@ -253,14 +251,14 @@ def test_a_server_behind_a_shell_is_told_of_the_exec_form() -> None:
         (132, "died of SIGILL", "older processors"),
         (139, "died of SIGSEGV", "PYTHONFAULTHANDLER"),
         (134, "died of SIGABRT", "PYTHONFAULTHANDLER"),
-        (160, "died of signal 32", "its last lines say why"),
-        (3, "ended with exit code 3", "its last lines say why"),
+        (160, "died of signal 32", "see its last lines"),
+        (3, "ended with exit code 3", "see its last lines"),
     ],
 )
 def test_how_a_process_ended(code: int, words: str, remedy: str) -> None:
     state = ExitState(code, out_of_memory=False)
     assert how_ended(state, SPEC) == words
-    assert remedy in for_end(state, SPEC)
+    assert remedy in remedy_for_end(state, SPEC)
 
 
 def test_python_that_cannot_start_is_the_import() -> None:
@@ -326,7 +324,7 @@ UP = (Hello(), RouteChange("live", 200, 1.4), RouteChange("ready", 200, 3.0))
          "serve.ready", "503"),
         ((Hello(), RouteChange("ready", 0, 1.1), RouteChange("live", 0, 1.1), Stop(inflight=False)),
          "serve.ready", "nothing"),
-        ((*UP, answer("first", 200, 3.0), Latency(0.02, 0.03, 20), *answers()[1:]), "serve.ready", "before its model"),
+        ((*UP, answer("first", 200, 3.0), Latency(0.02, 0.03, 20), *answers()[1:]), "serve.ready", "before the model"),
         ((Hello(), RouteChange("ready", 200, 2.0), RouteChange("live", 404, 2.0), *answers()), "serve.live", "404"),
         ((*UP, answer("first", 500, text="boom")), "serve.predict", "500: boom"),
         ((*UP, answer("first", 0, text="timed out")), "serve.predict", "nothing: timed out"),
@@ -336,7 +334,7 @@ UP = (Hello(), RouteChange("live", 200, 1.4), RouteChange("ready", 200, 3.0))
         ((*UP, *answers(), Stop(inflight=True), answer("inflight", 0, text="cut")), "serve.inflight", "nothing: cut"),
         ((*UP, *answers(), Stop(inflight=True)), "serve.inflight", "answered nothing"),
         ((Hello(), RouteChange("live", 200, 70.0), RouteChange("ready", 200, 70.0), *answers()),
-         "serve.ready", "allowed are 60 s"),
+         "serve.ready", "(limit 60 s)"),
     ],
 )  # fmt: skip
 def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> None:
@@ -378,7 +376,7 @@ def test_an_empty_object_may_be_a_request() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"ended": None, "exit_s": None}, "still runs 10 s after SIGTERM"),
+        ({"ended": None, "exit_s": None}, "still running 10 s after SIGTERM"),
         ({"ended": ExitState(3, out_of_memory=False)}, "exit code 3"),
         ({"ended": ExitState(143, out_of_memory=False)}, "died of SIGTERM"),
         ({"died": ExitState(139, out_of_memory=False), "ended": None, "exit_s": None}, "before SIGTERM was sent"),
@@ -420,24 +418,28 @@ AT_ROOT = replace(IMAGE, env={"PATH": "/root/.local/bin:/usr/bin"})
         ("No module named 'google.protobuf'", IMAGE, "add protobuf"),
         ("No module named 'app'", IMAGE, "under `source`"),
         ("No module named 'numpy'", AT_ROOT, "install into /opt/venv"),
-        ("PermissionError: [Errno 13] Permission denied: '/root/.local/lib/x.py'", IMAGE, "/root is 0700"),
+        (
+            "PermissionError: [Errno 13] Permission denied: '/root/.local/lib/x.py'",
+            IMAGE,
+            "only root can read /root",
+        ),
         ("No module named 'numpy'", replace(AT_ROOT, user="0"), "add numpy"),
         ("exec /usr/local/bin/python: exec format error", IMAGE, "another processor (linux/amd64)"),
         ("OSError: [Errno 30] Read-only file system: '/app/cache'", IMAGE, "/tmp"),
         (
             "PermissionError: [Errno 13] Permission denied: '/data/m.bin'",
             IMAGE,
-            "/data/m.bin cannot be used by user 1001",
+            "/data/m.bin is not accessible to user 1001",
         ),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'm.bin'", IMAGE, "m.bin is not in the image"),
         ("<urlopen error [Errno -3] Temporary failure in name resolution>", IMAGE, "model.weights"),
         ("ImportError: libGL.so.1: cannot open shared object file", IMAGE, "libgl1 under `system.run`"),
-        ("ImportError: libodd.so.7: cannot open shared object file", IMAGE, "brings libodd.so.7"),
+        ("ImportError: libodd.so.7: cannot open shared object file", IMAGE, "provides libodd.so.7"),
         ("ImportError: libcuda.so.1: cannot open shared object file", IMAGE, "asks for a GPU"),
         ("OSError: [Errno 98] Address already in use", IMAGE, "only one server"),
         ("x cannot start: uvicorn: executable file not found in $PATH", IMAGE, "serve.command"),
         ("MemoryError", IMAGE, "now 2 GiB"),
-        ("it returned Session, which is neither callable nor has a .predict", IMAGE, "let load() return the predictor"),
+        ("it returned Session, which is neither callable nor has a .predict", IMAGE, "load() returns no predictor"),
     ],
 )
 def test_remedies(text: str, image: ImageInfo, words: str) -> None:

@@ -1,0 +1,156 @@
+"""What was observed of an image: the events of both parts, folded, and how their containers ended. Values only."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+from mlship.engine.base import ExitState, ImageInfo
+from mlship.smoke.events import (
+    Begin,
+    Done,
+    Event,
+    Failed,
+    Latency,
+    MemoryUse,
+    Modules,
+    Output,
+    RequestKind,
+    RouteChange,
+    ServerResponse,
+    Stage,
+    StageName,
+    Stop,
+    Warm,
+)
+from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+from mlship.smoke.spec import SmokeSpec
+
+E = TypeVar("E", bound=Event)
+Device: TypeAlias = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """The model's part.
+
+    Attributes:
+        ended: None if it took too long and had to be ended.
+        log: last lines that it printed.
+    """
+
+    events: tuple[Event, ...]
+    ended: ExitState | None
+    log: tuple[str, ...] = ()
+
+    def done(self, stage: StageName) -> Done | None:
+        return next((event for event in all_of(Done, self.events) if event.stage == stage), None)
+
+    def failed(self, stage: StageName) -> Failed | None:
+        return next((event for event in all_of(Failed, self.events) if event.stage == stage), None)
+
+    def begun(self, stage: StageName) -> bool:
+        return Stage(stage) in self.events
+
+    @property
+    def begin(self) -> Begin | None:
+        return first_of(Begin, self.events)
+
+    @property
+    def warm(self) -> Warm | None:
+        return first_of(Warm, self.events)
+
+    @property
+    def latency(self) -> Latency | None:
+        return first_of(Latency, self.events)
+
+    @property
+    def output(self) -> Output | None:
+        return first_of(Output, self.events)
+
+    @property
+    def modules(self) -> Modules | None:
+        return first_of(Modules, self.events)
+
+    @property
+    def memory(self) -> MemoryUse | None:
+        return first_of(MemoryUse, self.events)
+
+    @property
+    def gpu_before(self) -> GpuBefore | None:
+        return first_of(GpuBefore, self.events)
+
+    @property
+    def gpu_after(self) -> GpuAfter | None:
+        return first_of(GpuAfter, self.events)
+
+
+@dataclass(frozen=True)
+class ServeRun:
+    """The server's part.
+
+    Attributes:
+        start_at: when the server's container had started, on the client's clock (seconds since Hello).
+        died: how the server ended before SIGTERM; None if it did not.
+        ended: how it ended after SIGTERM; None if it did not within its grace period.
+        exit_s: seconds from SIGTERM to the end.
+        log: last lines that the server printed, without the test's own requests.
+    """
+
+    events: tuple[Event, ...]
+    start_at: float
+    died: ExitState | None
+    ended: ExitState | None
+    exit_s: float | None
+    log: tuple[str, ...] = ()
+
+    def answer(self, what: RequestKind) -> ServerResponse | None:
+        return next((event for event in all_of(ServerResponse, self.events) if event.what == what), None)
+
+    @property
+    def latency(self) -> Latency | None:
+        return first_of(Latency, self.events)
+
+    @property
+    def stop(self) -> Stop | None:
+        return first_of(Stop, self.events)
+
+    def first_ok(self, probe: str) -> RouteChange | None:
+        """When a health route first answered 2xx."""
+        return next((event for event in self._changes(probe) if 200 <= event.status < 300), None)
+
+    def last_status(self, probe: str) -> int:
+        """The last answer of a health route: the one at the moment of readiness, if the server got ready."""
+        changes = self._changes(probe)
+        return changes[-1].status if changes else 0
+
+    def _changes(self, probe: str) -> list[RouteChange]:
+        return [event for event in all_of(RouteChange, self.events) if event.probe == probe]
+
+    def since_start(self, probe: RouteChange) -> float:
+        """When a route answered, in seconds since the server started."""
+        return max(0.0, probe.at - self.start_at)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Both parts, with what was requested.
+
+    Attributes:
+        serve: None if the server was not started, since the model does not answer.
+        device: what the containers were given.
+    """
+
+    spec: SmokeSpec
+    image: ImageInfo
+    model: ModelRun
+    serve: ServeRun | None
+    device: Device = "cpu"
+
+
+def all_of(kind: type[E], events: tuple[Event, ...]) -> list[E]:
+    """The events of one kind, in order."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def first_of(kind: type[E], events: tuple[Event, ...]) -> E | None:
+    """The first event of one kind."""
+    return next(iter(all_of(kind, events)), None)
