@@ -198,3 +198,4 @@ def test_nothing_private_in_an_error(engine: Engine, tiny_base: str, tmp_path: P
     with pytest.raises(BuildError) as caught:
         engine.build(build, lambda _: None)
     assert "| https://***@index.example/" in caught.value.message
+    assert "hunter2" not in f"{caught.value!r} {caught.value.message} {caught.value.hint}"

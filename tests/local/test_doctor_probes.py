@@ -320,13 +320,15 @@ def test_the_programs_are_valid_for_python_3_8_and_know_nothing_of_mlship(path: 
 
 
 def test_replay_of_what_was_recorded_has_the_same_verdict(doctor: Doctor, tmp_path: Path) -> None:
-    done, _ = doctor(T4_HOST.but("return cuInit 999"), **{"/dev/nvidia-uvm": None})
+    uuid = "GPU-5f3a1c77-9d2e-4b60-8f11-7c9e2d4a6b03"
+    host = T4_HOST.but("return cuInit 999")
+    host = replace(host, devices=(replace(host.devices[0], uuid=uuid), *host.devices[1:]))
+    done, _ = doctor(host, **{"/dev/nvidia-uvm": None})
     again = mlship("doctor", "--replay", str(tmp_path / "facts.json"), "--json", cwd=tmp_path)
     assert (again.code, causes(again)) == (done.code, causes(done))
-    assert (
-        "uuid" not in (tmp_path / "facts.json").read_text(encoding="utf-8")
-        or T4_HOST.devices[0].uuid[:12] == "GPU-00000000"
-    )
+    recorded = (tmp_path / "facts.json").read_text(encoding="utf-8")
+    assert uuid[4:] not in recorded
+    assert "GPU-00000000-0000-4000-8000-" in recorded
 
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_a_good_model_tells_all(repo: Path) -> None:
     memory = first_of(MemoryUse, events)
     assert memory is not None
     assert memory.weights == 100
+    assert (memory.peak is not None) == Path("/proc/self/status").exists()
     assert memory.peak is None or memory.peak > 1 << 20
 
 

@@ -1,6 +1,8 @@
 """The flow against a scripted engine: what is asked in which order, and that nothing unproven is pushed."""
 
 import contextlib
+import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from mlship.build.preflight import smoke_device
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.run import BuildOptions, build
-from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo, Manifest
 from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
@@ -18,10 +20,11 @@ from mlship.lock.record import LockRecord, read_record
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
+from tests.helpers.command import mlship_in_process
 from tests.helpers.fakes import FakeEngine
 from tests.helpers.toy import toy
 
-IMAGE = ImageInfo("sha256:1", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {})
+IMAGE = ImageInfo(f"sha256:{'7' * 64}", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {})
 DIGEST = f"sha256:{'1' * 64}"
 PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
 
@@ -133,6 +136,20 @@ def test_a_platform_that_the_lock_is_not_for_is_mended_in_the_yaml(repo: Path) -
     assert "set `platform: linux/arm64` in mlship.yaml" in caught.value.hint
 
 
+def test_cuda_in_the_lock_of_a_cpu_project_is_a_warning(repo: Path) -> None:
+    assert prepare(repo).warnings == ()
+    pins = "".join(f"{pin} --hash=sha256:{'a' * 64}\n" for pin in ("nvidia-cuda-runtime-cu12==12.6.77", "torch==2.8.0"))
+    (repo / "requirements.txt").write_text(pins)
+    inputs = collect_inputs(repo, load_config(repo, {}))
+    LockRecord(inputs, sha256_text(pins), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    (warning,) = prepare(repo).warnings
+    assert "torch 2.8.0, nvidia-cuda-runtime bring " in warning
+    assert "`gpu: {}`" in warning
+    shown = mlship_in_process("plan", cwd=repo)
+    assert shown.code == 0
+    assert warning.split(":")[0] in " ".join(shown.stderr.split())
+
+
 def test_a_lock_for_another_platform_is_stale(repo: Path) -> None:
     with pytest.raises(LockError, match="linux/amd64 -> linux/arm64"):
         prepare(repo, "linux/arm64")
@@ -189,4 +206,33 @@ def test_the_report_says_everything(
     show_build(replace(report, build_s=61.0, smoke_s=2.0))
     text = capsys.readouterr().out
     assert text.startswith("PROVEN on cpu: toy:dev")
-    assert all(part in text for part in (IMAGE.id, DIGEST, "linux/amd64", "python:3.11-slim-bookworm@", "pushed as"))
+    shown = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", text.partition("\nImage\n")[2], re.MULTILINE))
+    assert shown["name"] == "toy:dev"
+    assert shown["id"] == IMAGE.id
+    assert shown["platform"] == "linux/amd64"
+    assert shown["base"] == f"python:3.11-slim-bookworm@{DIGEST}"
+    assert shown["size"].startswith("1000 B")
+    assert (shown["built in"], shown["tested in"]) == ("61 s", "2 s")
+    assert shown["pushed as"] == DIGEST
+
+
+def test_build_and_smoke_test_are_timed_apart(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes as long as a clock says that moves only while it runs."""
+    clock = [1000.0]
+    monkeypatch.setattr("mlship.build.run.time.monotonic", lambda: clock[0])
+    judged(monkeypatch, "pass")
+    proven = importlib.import_module("mlship.smoke.run").smoke
+
+    class Slow(FakeEngine):
+        def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
+            clock[0] += 61.0
+            return super().build(request, watch)
+
+    def slow_smoke(*arguments: object, **options: object) -> object:
+        clock[0] += 7.0
+        return proven(*arguments, **options)
+
+    monkeypatch.setattr("mlship.smoke.run.smoke", slow_smoke)
+    report = build(prepared, Slow(built=IMAGE), BuildOptions(), Silent())
+    assert (report.build_s, report.smoke_s) == (61.0, 7.0)
+    assert build(prepared, Slow(built=IMAGE), BuildOptions(smoke=None), Silent()).smoke_s is None

@@ -34,6 +34,16 @@ ASKS = {
     "tensorflow[and-cuda]": PackageRequest("tensorflow", SpecifierSet(), ("and-cuda",)),
 }
 CASES = [case for case in TABLE.case if TABLE.locks[case.lock].gpu]
+# How each remedy begins: with an action, or with the command that takes it.
+REMEDY = re.compile(
+    r"update the driver: \S+ to >= \d"
+    r"|remove \S+.* from "
+    r"|ship NVIDIA's forward-compatibility libraries: `gpu: "
+    r"|build (two|three|\d+) images, each "
+    r"|build for these hosts: `platform: "
+    r"|allow `\S+` in \S+ and run `mlship lock`"
+    r"|match other hosts; `mlship hosts` "
+)
 BY_MINOR: set[ReasonKind] = {"minor-version", "forward-compat"}
 
 cudas = st.builds(Cuda, st.integers(9, 14), st.integers(0, 9))
@@ -109,6 +119,12 @@ def test_what_is_chosen_is_not_refused_afterwards(ask: str) -> None:
     assert chosen > 10, chosen
 
 
+def remedies(hint: str) -> list[str]:
+    """The remedies of a hint: one, or a list."""
+    head, _, rest = hint.partition(":\n- ")
+    return rest.split("\n- ") if rest and head == "do one of these" else [hint]
+
+
 @pytest.mark.parametrize("ask", ASKS)
 def test_a_refusal_says_who_and_what_to_do(ask: str) -> None:
     asks = (ASKS[ask],)
@@ -120,7 +136,7 @@ def test_a_refusal_says_who_and_what_to_do(ask: str) -> None:
             continue
         error = choice_error(choice, asks, of, AMD)
         assert any(f"\n- {name}: " in error.message for name in names), error.message
-        assert "`" in error.hint or "update the driver" in error.hint or "remove" in error.hint, error.hint
+        assert all(REMEDY.match(remedy) for remedy in remedies(error.hint)), error.hint
         refused += 1
     assert refused
 

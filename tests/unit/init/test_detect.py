@@ -133,7 +133,7 @@ async def g(): ...
 
 @pytest.mark.parametrize("text", ["def", "\0", "(" * 500, "x = 1\n" + "+".join(["1"] * 20000), "\ufeffimport os"])
 def test_what_is_no_python_is_no_module_and_no_crash(text: str) -> None:
-    parse_module("m.py", text)
+    assert parse_module("m.py", text) is None
 
 
 # --- Loaders

@@ -2,6 +2,9 @@
 
 import ast
 import json
+import re
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +106,10 @@ def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -
     text = plan(tmp_path, {"model.safetensors": safetensors()})["mlship.yaml"]
     for key in ("load: ", "sample: ", "command: "):
         text = text.replace(f"# {key}", key)
-    parse_config(text.replace("# FILL IN: source", "source"))
+    config = parse_config(text.replace("# FILL IN: source", "source"))
+    assert (config.model.load, config.model.sample) == ("package.module:function", "sample.json")
+    assert config.serve.command[:2] == ("uvicorn", "package.module:app")
+    assert config.source == ("package",)
 
 
 def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Path) -> None:
@@ -177,6 +183,17 @@ def test_a_sample_is_no_guess(tensor: Tensor, sample: dict[str, object] | None) 
         assert np.array(sample[tensor.name]).ndim == len(tensor.shape)
 
 
+@cache
+def of_a_plain_name() -> dict[str, str]:
+    """The code that is written for the same repository under a harmless name."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = plan(
+            Path(folder),
+            {"pyproject.toml": '[project]\nname = "plain"\n', "model.onnx": onnx_bytes(), "sample.json": "{}"},
+        )
+    return {path: text for path, text in files.items() if path.endswith(".py")}
+
+
 @given(st.text(min_size=1, max_size=40))
 def test_a_hostile_name_reaches_neither_yaml_nor_code_unquoted(
     tmp_path_factory: pytest.TempPathFactory, name: str
@@ -187,8 +204,10 @@ def test_a_hostile_name_reaches_neither_yaml_nor_code_unquoted(
         {"pyproject.toml": f"[project]\nname = {json.dumps(name)}\n", "model.onnx": onnx_bytes(), "sample.json": "{}"},
     )
     files = {file.path: file.text for file in scaffold(detect(repo)).files}
-    parse_config(files["mlship.yaml"])
-    ast.parse(files["serving/app.py"])
+    assert re.fullmatch(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*", parse_config(files["mlship.yaml"]).name)
+    code = {path: text for path, text in files.items() if path.endswith(".py")}
+    assert code == of_a_plain_name()
+    assert all(ast.parse(text) for text in code.values())
 
 
 def test_a_hostile_command_is_quoted(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import inspect
 import os
 import re
 import subprocess
@@ -50,6 +51,29 @@ def test_says_what_pip_config_list_says(home: Path) -> None:
     assert set(ours) == set(listed)
     assert all(value.replace("\n", "\\n") in listed[key] for key, value in ours.items())
     assert ours["index-url"] == "https://user/simple"
+
+
+def test_the_site_level_counts_more_than_the_user_and_less_than_an_explicit_file(home: Path) -> None:
+    """pip.conf in the folder of the Python installation, as a virtual environment or a distribution brings it."""
+    prefix = home / "venv"
+    prefix.mkdir()
+    (prefix / "pip.conf").write_text("[global]\nindex-url = https://site/simple\ntimeout = 11\n")
+    (home / "explicit.conf").write_text("[global]\ntimeout = 12\n")
+    site = pip_options(environment(home), prefix)
+    assert (site["index-url"], site["timeout"]) == ("https://site/simple", "11")
+    assert site["trusted-host"] == "h1 h2"
+    assert inspect.signature(pip_options).parameters["prefix"].default == Path(sys.prefix)
+    explicit = pip_options(environment(home, PIP_CONFIG_FILE=str(home / "explicit.conf")), prefix)
+    assert (explicit["index-url"], explicit["timeout"]) == ("https://site/simple", "12")
+
+
+def test_the_machine_level_counts_less_than_the_user(home: Path) -> None:
+    for name, index in (("one", "https://first/simple"), ("two", "https://second/simple")):
+        (home / "xdg" / name / "pip").mkdir(parents=True)
+        (home / "xdg" / name / "pip/pip.conf").write_text(f"[global]\nindex-url = {index}\nproxy = p:{name}\n")
+    env = environment(home, XDG_CONFIG_DIRS=f"{home}/xdg/one:{home}/xdg/two")
+    found = pip_options(env, home)
+    assert (found["index-url"], found["proxy"]) == ("https://user/simple", "p:two")
 
 
 def test_no_files_at_all_with_dev_null(home: Path) -> None:
