@@ -1,7 +1,6 @@
 """`mlship doctor`, and `mlship doctor explain ID`."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,15 +13,15 @@ if TYPE_CHECKING:
     from mlship.doctor.facts.facts import Facts
 
 _Replay: TypeAlias = Annotated[
-    Path | None, typer.Option("--replay", metavar="FILE", help="The facts of this file instead of this machine's.")
+    Path | None,
+    typer.Option("--replay", metavar="FILE", help="Diagnose a recorded facts file instead of this machine."),
 ]
 _Record: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--record",
         metavar="FILE",
-        help="Also write all that was seen into FILE, to send to somebody. Private data is masked; a file that is "
-        "there is never overwritten.",
+        help="Also write the facts to FILE, with private data masked. Never overwrites a file.",
     ),
 ]
 _Root: TypeAlias = Annotated[
@@ -30,8 +29,8 @@ _Root: TypeAlias = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        help="A folder that stands for /, such as a disk of another machine: files are read below it, no program "
-        "of it or of this machine is run, and no library is called (but a simulated one on LD_LIBRARY_PATH).",
+        help="Examine the files below DIR, such as another machine's disk. [default: /]",
+        show_default=False,
         exists=True,
         file_okay=False,
         resolve_path=True,
@@ -42,8 +41,7 @@ _Html: TypeAlias = Annotated[
     typer.Option(
         "--html",
         metavar="FILE",
-        help="Also write the report into FILE as a page that needs nothing else. A file that is there is never "
-        "overwritten.",
+        help="Also write the report to FILE as one HTML page. Never overwrites a file.",
     ),
 ]
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
@@ -54,29 +52,32 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     ctx: typer.Context,
     replay: _Replay = None,
     image: Annotated[
-        str | None, typer.Option("--image", metavar="IMG", help="And whether this local image will work here.")
+        str | None,
+        typer.Option("--image", metavar="IMG", help="Also check whether this local image can use the GPU here."),
     ] = None,
     container: Annotated[
-        str | None, typer.Option("--container", metavar="NAME", help="And what this container sees.")
+        str | None, typer.Option("--container", metavar="NAME", help="Also check what this container sees.")
     ] = None,
     record: _Record = None,
     root: _Root = Path("/"),
     facts_schema: Annotated[
-        bool, typer.Option("--facts-schema", help="Print the JSON schema of a facts file, and do nothing else.")
+        bool, typer.Option("--facts-schema", help="Print the JSON schema of facts files and exit.")
     ] = False,
     html: _Html = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every check, and each probe's time.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every check and the time of each probe.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Say why containers cannot use the GPU here, and what mends it. Exit 1 where something is wrong."""
+    """Diagnose why containers cannot use the GPU, and print the fix. Exit code 1: a problem was found."""
     if ctx.invoked_subcommand is not None:
         return
     if facts_schema:
         _schema()
         return
-    asked = _Asked(replay, root, image, container)
-    _check(asked, record, html)
-    facts = _seen(asked)
+    sources = _Sources(replay, root, image, container)
+    _check(sources, record, html)
+    facts = _seen(sources)
     if record is not None:
         _record(facts, record)
     _conclude(facts, html, verbose=verbose, json=json)
@@ -85,10 +86,10 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
 @doctor.command()
 def explain(
     diagnosis: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Such as nouveau-owns-gpu. Without it, all are listed.")
+        str | None, typer.Argument(metavar="ID", help="Diagnosis, such as nouveau-owns-gpu. [default: list all]")
     ] = None,
 ) -> None:
-    """Tell the long story of one diagnosis, with its source."""
+    """Explain one diagnosis, with its sources."""
     from difflib import get_close_matches
 
     from mlship.console import emit
@@ -103,14 +104,14 @@ def explain(
     if diagnosis not in rules:
         close = get_close_matches(diagnosis, rules, n=1)
         raise UsageError(
-            f"there is no diagnosis {diagnosis}{f'; did you mean {close[0]}?' if close else ''}",
-            hint="mlship doctor explain, without an ID, lists them all",
+            f"unknown diagnosis `{diagnosis}`",
+            hint=f"did you mean `{close[0]}`?" if close else "run `mlship doctor explain` for a list",
         )
     emit(story_text(rules[diagnosis]))
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Sources:
     """Where the facts come from."""
 
     replay: Path | None
@@ -119,39 +120,46 @@ class _Asked:
     container: str | None
 
 
-def _check(asked: _Asked, *new: Path | None) -> None:
-    """Before anything is looked at."""
+def _check(sources: _Sources, *new: Path | None) -> None:
+    """Reject options that exclude each other, and files that exist, before any probe runs."""
     from mlship.errors import UsageError
     from mlship.files import check_new
 
-    if (asked.replay, asked.image, asked.container).count(None) < 2:
-        raise UsageError("--replay, --image and --container exclude each other", hint="ask for one of them at a time")
+    if (sources.replay, sources.image, sources.container).count(None) < 2:
+        raise UsageError("`--replay`, `--image` and `--container` cannot be combined", hint="use one of them at a time")
     for path in new:
         if path is not None:
             check_new(path)
 
 
-def _seen(asked: _Asked) -> "Facts":
-    if asked.replay is None:
-        return _looked(asked)
+def _seen(sources: _Sources) -> "Facts":
+    if sources.replay is None:
+        return _looked(sources)
     from mlship.doctor.facts.replay import read_facts
 
-    return read_facts(asked.replay)
+    return read_facts(sources.replay)
 
 
-def _looked(asked: _Asked) -> "Facts":
+def _looked(sources: _Sources) -> "Facts":
     from threading import Thread
 
-    # The rules take as long to import as the probes to look, and probes mostly wait for other processes.
-    Thread(target=import_module, args=("mlship.doctor.diagnose",), daemon=True).start()
+    # Loading the rules takes as long as the probes, which mostly wait for other processes.
+    Thread(target=_load_rules, daemon=True).start()
     from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import look
     from mlship.engine import connect_read_only
 
-    what = Look(asked.root, asked.image, asked.container)
+    what = Look(sources.root, sources.image, sources.container)
     check(connect_read_only(), what)
     return look(what)
+
+
+def _load_rules() -> None:
+    from mlship.doctor import diagnose  # noqa: F401  for its imports
+    from mlship.doctor.rules.base import rule_texts
+
+    rule_texts()
 
 
 def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
@@ -170,7 +178,7 @@ def _record(facts: "Facts", path: Path) -> None:
     from mlship.files import save_new
 
     save_new(path, mask(facts, private_names()).to_json())
-    say(f"wrote {path}; private data is masked, but read it before you send it")
+    say(f"wrote {path}; private data is masked, but review it before you send it")
 
 
 def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What does run on this host, as steps: chosen as the build chooses, so that the two never disagree. Pure."""
+"""Steps towards what runs on this host, chosen as the build chooses, so that the two never disagree. Pure."""
 
 from dataclasses import replace
 from shlex import quote
@@ -22,29 +22,27 @@ _EXTRAS = {"onnxruntime-gpu": ("cuda", "cudnn"), "tensorflow": ("and-cuda",), "j
 
 
 def install(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
-    """Install the build of a package that runs on this host: of the same version where there is one, else the newest.
+    """Install a build of the package that runs on this host: the same version if possible, otherwise the newest.
 
     Args:
-        here: what is installed beside it.
+        here: the other installed distributions.
     """
     for ask in _asks(package, version):
         picks = choose((ask,), Fleet((host,), "this host", committed=False), host.platform).picks
         if picks and picks[0].outcome == "runs":
             return Step(
-                _say(where, f"install the build for CUDA {picks[0].built}, which runs here"),
+                _sentence(where, f"install the build for CUDA {picks[0].built}, which runs here"),
                 (_pip(picks[0], ask, here),),
             )
     return None
 
 
-def _say(where: Where, what: str) -> str:
-    return (
-        f"In the image, {what}, and build the image anew:" if where == "container" else f"{what[0].upper()}{what[1:]}:"
-    )
+def _sentence(where: Where, what: str) -> str:
+    return f"In the image, {what}, and rebuild the image:" if where == "container" else f"{what[0].upper()}{what[1:]}:"
 
 
 def _asks(package: str, version: str) -> tuple[PackageRequest, ...]:
-    """The same version first, then any."""
+    """The same version first, then any version."""
     if package.startswith("cupy"):
         return tuple(PackageRequest(name, SpecifierSet()) for name in _CUPY)
     name = "jax" if package.startswith("jax") else package
@@ -60,7 +58,7 @@ def _same(version: str) -> SpecifierSet | None:
 
 
 def _pip(pick: Pick, ask: PackageRequest, here: dict[str, str]) -> str:
-    """The command; torch is reinstalled, since pip takes an installed 2.11.0+cu130 for the 2.11.0 it is asked for."""
+    """The pip command; torch is reinstalled because pip accepts an installed 2.11.0+cu130 as 2.11.0."""
     band = str(ask.specifier) or (pick.limit or "").removeprefix(pick.package)
     if pick.package in wheel_index().packages:
         wanted = " ".join((quote(f"{pick.package}{band}"), *(name for name in _WITH_TORCH if name in here)))
@@ -75,7 +73,7 @@ def brackets(extras: tuple[str, ...]) -> str:
 
 
 def driver(facts: Facts, host: HostProfile, needs: Driver | None) -> Step | None:
-    """Update the driver; None where that is no way: it is new enough, or no such driver drives these GPUs."""
+    """Update the driver; None if it is new enough, or no such driver supports these GPUs."""
     current = Driver.parse(host.driver)
     if needs is None or current is None or current >= needs or not _drives(host, needs):
         return None
@@ -83,14 +81,14 @@ def driver(facts: Facts, host: HostProfile, needs: Driver | None) -> Step | None
     return Step(f"Or update {what} to {needs} or newer.", instead=True)
 
 
-def first(step: Step) -> Step:
-    """The same step where nothing stands before it."""
-    said = step.say.removeprefix("Or ").removeprefix("Or, ")
-    return replace(step, say=f"{said[0].upper()}{said[1:]}", instead=False)
+def without_or(step: Step) -> Step:
+    """The same step without "Or", for the first in a list."""
+    text = step.say.removeprefix("Or ").removeprefix("Or, ")
+    return replace(step, say=f"{text[0].upper()}{text[1:]}", instead=False)
 
 
 def _drives(host: HostProfile, needs: Driver) -> bool:
-    """A driver branch that has dropped one of the GPUs helps nobody."""
+    """The driver branch still supports every GPU of the host."""
     for gpu in host.gpus:
         capability = Capability.parse(gpu.capability) if gpu.capability else None
         known = architecture_of(capability) if capability else None
@@ -100,7 +98,7 @@ def _drives(host: HostProfile, needs: Driver) -> bool:
 
 
 def forward(host: HostProfile, cuda: Cuda) -> Step | None:
-    """NVIDIA's forward-compatibility libraries, on the GPUs and drivers that NVIDIA allows them on."""
+    """NVIDIA's forward-compatibility libraries, if NVIDIA supports them on these GPUs and this driver."""
     package, current = compat_of(cuda), Driver.parse(host.driver)
     served = host.gpus and all(gpu_class(gpu.name) == "data-center" for gpu in host.gpus)
     if package is None or current is None or not served or package.on(current.branch) != "ok":
@@ -110,7 +108,7 @@ def forward(host: HostProfile, cuda: Cuda) -> Step | None:
 
 
 def base_image(host: HostProfile) -> str | None:
-    """The newest nvidia/cuda image whose CUDA this host's driver offers outright, and whose libraries know its GPUs."""
+    """The newest nvidia/cuda image whose CUDA this driver supports, and whose libraries support the GPUs."""
     offered = offered_by(host)
     for cuda in sorted({image.cuda for image in tables().images}, reverse=True):
         found = image_of(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None

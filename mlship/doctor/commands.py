@@ -1,6 +1,6 @@
-"""Commands to copy, in the words of this distribution and this engine. Where it is not known, Debian's and Docker's.
+"""Commands to copy, for this distribution and engine; for Debian and Docker if those are unknown.
 
-What comes from the facts is quoted: a file that somebody sent must not put commands of its own on the clipboard.
+Values from the facts are quoted: a facts file from someone else must not put its own commands on the clipboard.
 """
 
 from shlex import quote
@@ -51,9 +51,9 @@ _HOLD: dict[Manager, str] = {
 
 def manager(facts: Facts) -> Manager:
     """The host's package manager."""
-    said = known(facts.host.packages.manager)
+    recorded = known(facts.host.packages.manager)
     for name in _INSTALL:
-        if said == name:
+        if recorded == name:
             return name
     system = facts.host.os
     names = ((known(system.id) or "").split(), (known(system.like) or "").split())
@@ -71,17 +71,17 @@ def headers(facts: Facts) -> str:
 
 
 def initramfs(facts: Facts) -> str:
-    """Write the initial RAM disk anew."""
+    """Rebuild the initial RAM disk."""
     return _INITRAMFS[manager(facts)]
 
 
 def hold_driver(facts: Facts) -> str:
-    """Keep the driver's packages at their version."""
+    """Pin the driver's packages to their version."""
     return _HOLD[manager(facts)]
 
 
 def engine(facts: Facts) -> Literal["docker", "podman"]:
-    """The engine of the container in question; Docker where it is not known."""
+    """The engine of the container in question; Docker if it is unknown."""
     if known(facts.container.engine) == "podman":
         return "podman"
     only_podman = known(facts.host.podman) is not None and known(facts.host.docker.binary) is None
@@ -89,7 +89,7 @@ def engine(facts: Facts) -> Literal["docker", "podman"]:
 
 
 def restart_engine(facts: Facts) -> str:
-    """Restart the engine so that it reads its configuration; podman has none that runs."""
+    """Restart the engine so that it reads its configuration; podman has no daemon."""
     if engine(facts) == "podman":
         return "# podman has no daemon: nothing to restart"
     if known(facts.host.docker.rootless):
@@ -110,14 +110,14 @@ def run(facts: Facts, *options: str) -> str:
 
 
 def gpu_options(facts: Facts) -> str:
-    """The option that gives a container the GPUs, as this engine takes it."""
+    """The option of this engine that gives a container the GPUs."""
     if known(facts.host.tegra):
         return "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"
     return "--device nvidia.com/gpu=all" if engine(facts) == "podman" else "--gpus all"
 
 
 def refresh_cdi(facts: Facts) -> str:
-    """Write the CDI specification anew."""
+    """Regenerate the CDI specification."""
     services = known(facts.host.services) or {}
     if known(services.get("nvidia-cdi-refresh")):
         return "sudo systemctl restart nvidia-cdi-refresh.service"

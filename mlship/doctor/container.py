@@ -1,4 +1,4 @@
-"""What the container in question was asked for, how the GPU gets into it, and what was said of it. Pure."""
+"""The container in question: what it requested, and how the GPU gets into it. Pure."""
 
 from mlship.doctor.facts.container import Injection
 from mlship.doctor.facts.fact import Fact, each, is_known, known, looked_up
@@ -6,19 +6,19 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.queries import is_tegra, kernel_driver, line_of
 from mlship.doctor.versions import numbers
 
-_JIT_CDI = (1, 18)  # since then nvidia-container-runtime makes a CDI specification of its own, in memory
-_GPUS_BY_CDI = (29, 2)  # since then Docker turns --gpus into CDI devices, where it finds nvidia-cdi-hook
+_JIT_CDI = (1, 18)  # since then nvidia-container-runtime generates a CDI specification in memory
+_GPUS_BY_CDI = (29, 2)  # since then Docker turns --gpus into CDI devices if it finds nvidia-cdi-hook
 _MODES: dict[str, Injection] = {"legacy": "legacy", "cdi": "cdi", "jit-cdi": "jit-cdi", "csv": "csv"}
 CDI = frozenset({"cdi", "jit-cdi"})
 
 
 def environment(facts: Facts) -> dict[str, str]:
-    """Of the container; of the image where no container was looked at. Empty where neither is known."""
+    """The container's environment, or the image's if no container was examined. Empty if both are unknown."""
     return known(facts.container.env) or known(facts.image.env) or {}
 
 
 def runtime(facts: Facts) -> str | None:
-    """The OCI runtime that makes the container: its own, or the engine's default."""
+    """The OCI runtime of the container: its own, or the engine's default."""
     return known(facts.container.host_config.runtime) or known(facts.host.docker.default_runtime)
 
 
@@ -28,39 +28,39 @@ def works(facts: Facts) -> bool:
 
 
 def has_started(facts: Facts) -> bool:
-    """The container runs, or something was called in it."""
+    """The container is running, or calls were made in it."""
     box = facts.container
     called = (known(box.nvml.init), known(box.cuda.init), known(box.cuda.runtime_code))
     return known(box.status) == "running" or any(code is not None for code in called)
 
 
 def is_ok(code: Fact[int]) -> bool:
-    """A call returned 0, or nobody called."""
+    """A call returned 0, or was not made."""
     return known(code) in (0, None)
 
 
 def host_is_well(facts: Facts) -> bool:
-    """NVML answers on the host, and CUDA starts there unless nobody tried."""
+    """NVML answers on the host, and CUDA starts there or was not tried."""
     return known(facts.host.nvml.init) == 0 and is_ok(facts.host.cuda.init)
 
 
 def host_driver(facts: Facts) -> str | None:
-    """The driver's version: of the module, or where there is none to be seen (WSL2), by NVML's word."""
+    """The driver's version: from the module, or from NVML if no module is visible (WSL2)."""
     return kernel_driver(facts) or known(facts.host.nvml.driver_version) or known(facts.container.nvml.driver_version)
 
 
 def at_least(version: Fact[str], wanted: tuple[int, ...]) -> bool | None:
-    """The version is that or newer; None where it is not known."""
+    """The version is that or newer; None if it is unknown."""
     text = known(version)
     return numbers(text) >= wanted if text and numbers(text) else None
 
 
 def injection(facts: Facts) -> Injection | None:
-    """How the GPU gets into the container: as was seen, else as this engine and this toolkit do it."""
+    """How the GPU gets into the container: as observed, otherwise as this engine and toolkit do it."""
     config = facts.container.host_config
-    told: Injection | None = known(facts.container.injection)
-    if told is not None:
-        return told
+    observed: Injection | None = known(facts.container.injection)
+    if observed is not None:
+        return observed
     if is_tegra(facts):
         return "csv"
     if line_of(facts, r"nvidia-container-cli|Auto-detected mode as .legacy"):
@@ -94,7 +94,7 @@ def gpus_mode(facts: Facts) -> Injection | None:
 
 
 def is_snap(facts: Facts) -> bool:
-    """Docker is the snap, which is confined and brings a toolkit of its own."""
+    """Docker is the snap, which is confined and has its own toolkit."""
     docker = facts.host.docker
     return (known(docker.binary) or "").startswith("/snap/") or (known(docker.root_dir) or "").startswith("/var/snap/")
 
@@ -106,7 +106,7 @@ def is_rootless(facts: Facts) -> bool:
 
 
 def is_elsewhere(facts: Facts) -> bool:
-    """Docker runs in another machine: Docker Desktop's, or one behind a context."""
+    """Docker runs on another machine: Docker Desktop's VM, or one behind a context."""
     docker = facts.host.docker
     endpoint = known(docker.endpoint) or "unix://"
     return "Docker Desktop" in (known(docker.operating_system) or "") or not endpoint.startswith("unix://")

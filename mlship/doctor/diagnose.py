@@ -1,4 +1,4 @@
-"""From facts to a diagnosis: run every rule, list what follows under its cause, name what nothing explains. Pure."""
+"""From facts to a diagnosis: run every rule, list what follows from each cause, name what is unexplained. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -36,7 +36,7 @@ class Unexplained:
 
 @dataclass(frozen=True)
 class Examined:
-    """What became of one rule; `why` names the facts that it lacked."""
+    """The outcome of one rule; `why` names the missing facts."""
 
     id: str
     title: str
@@ -46,7 +46,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Probed:
-    """How a probe went; without `seconds` it gave no answer in time."""
+    """How a probe went; no `seconds` means that it did not answer in time."""
 
     name: str
     seconds: float | None
@@ -55,7 +55,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class WorkingPart:
-    """One thing that was looked at and is well."""
+    """Something that was checked and works."""
 
     layer: StackLayer
     seen: str
@@ -63,7 +63,7 @@ class WorkingPart:
 
 @dataclass(frozen=True)
 class Limit:
-    """A fact that could not be read; `root` says that root could."""
+    """A fact that could not be read; with `root`, root could read it."""
 
     fact: str
     why: str
@@ -76,10 +76,10 @@ class Diagnosis:
 
     Attributes:
         causes: root causes, lowest layer first; several are independent of each other.
-        healthy: what was looked at and is well.
+        healthy: what was checked and works.
         limits: what could not be read.
-        probes: how they went, on the machine that the facts are of.
-        bugs: rules that crashed: bugs of mlship, never the end of a diagnosis.
+        probes: how they went on the machine that the facts describe.
+        bugs: rules that crashed, which is a bug in mlship but does not end the diagnosis.
         simulated: the facts come from simulated libraries.
     """
 
@@ -95,7 +95,7 @@ class Diagnosis:
 
 
 def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
-    """What ails this host, this container, or this image on this host."""
+    """Why this host, this container, or this image on this host cannot use the GPU."""
     found, bugs = findings(facts, rules)
     seen = symptoms(facts)
     causes = _causes(found, seen)
@@ -116,13 +116,13 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
 
 
 def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """What the rules found, lowest layer first, without what a better answer excludes; and the rules that crashed."""
+    """The findings, lowest layer first, without those that another finding excludes; and the rules that crashed."""
     found: list[Finding] = []
     bugs: list[str] = []
     for rule in rules:
         try:
             finding = rule.look(facts)
-        except Exception as error:  # noqa: BLE001  one rule's bug must not take the other rules' answer away
+        except Exception as error:  # noqa: BLE001  one rule's bug must not hide the other rules' findings
             bugs.append(f"a bug in mlship's rule {rule.id}: {type(error).__name__}: {error}")
         else:
             found += [finding] if finding else []
@@ -132,7 +132,7 @@ def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Findi
 
 
 def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> tuple[RootCause, ...]:
-    """The findings that no other one explains, each with all that follows from it, directly or not."""
+    """The findings that no other finding explains, each with everything that follows from it."""
     roots = [
         finding
         for position, finding in enumerate(found)
@@ -147,7 +147,7 @@ def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> tuple[Root
 
 def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> RootCause:
     below = [root]
-    for finding in below:  # grows as it goes: what follows from what follows
+    for finding in below:  # grows during the loop, to include indirect consequences
         below += [other for other in found if other not in below and _explains(finding, other)]
     explained = tuple(
         symptom
@@ -165,7 +165,7 @@ def _explains(cause: Finding, other: Finding) -> bool:
 
 
 def _covers(cause: Where, other: Where) -> bool:
-    """What ails the host ails its containers, and never the other way round."""
+    """A cause on the host affects its containers, never the other way round."""
     return cause in {"host", other}
 
 
@@ -189,7 +189,7 @@ def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
 
 
 def _has(facts: Facts, path: str) -> bool:
-    """The fact is known, be it absent. "place." stands for the host or the container, " | " for either."""
+    """The fact is known, even if absent. "place." is the host or the container; " | " separates alternatives."""
     if " | " in path:
         return any(_has(facts, one) for one in path.split(" | "))
     if path.startswith("place."):
@@ -198,7 +198,7 @@ def _has(facts: Facts, path: str) -> bool:
 
 
 def limits(facts: Facts) -> tuple[Limit, ...]:
-    """Every fact that is there and could not be read, by its path."""
+    """Every fact that could not be read, by its path."""
     return tuple(_walk(facts, ""))
 
 
@@ -218,7 +218,7 @@ def _walk(value: object, path: str) -> Iterator[Limit]:
 
 
 def working_parts(facts: Facts) -> tuple[WorkingPart, ...]:
-    """Everything that is well, lowest layer first."""
+    """Everything that works, lowest layer first."""
     return tuple(check for look in _WORKING for check in look(facts))
 
 
@@ -229,13 +229,13 @@ def _hardware(facts: Facts) -> Iterator[WorkingPart]:
         yield WorkingPart("hardware", f"{_many(len(answering), 'NVIDIA GPU')} on the PCI bus: {', '.join(names)}")
     for gpu in passed_on(facts):
         name, driver = known(gpu.name) or "an NVIDIA GPU", known(gpu.driver)
-        yield WorkingPart("hardware", f"{name} is bound to {driver}: kept for virtual machines, not for this host")
+        yield WorkingPart("hardware", f"{name} is bound to {driver}: reserved for virtual machines, not for this host")
 
 
 def _module(facts: Facts) -> Iterator[WorkingPart]:
     version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
     if version:
-        yield WorkingPart("kernel module", f"nvidia {version} is loaded{f' ({flavour} flavour)' if flavour else ''}")
+        yield WorkingPart("kernel module", f"nvidia {version} is loaded{f' ({flavour} module)' if flavour else ''}")
 
 
 def _user_space(facts: Facts) -> Iterator[WorkingPart]:
@@ -243,11 +243,11 @@ def _user_space(facts: Facts) -> Iterator[WorkingPart]:
         nvml, cuda = place.nvml, place.cuda
         if known(nvml.init) == 0 and known(nvml.device_count) != 0:
             count = known(nvml.device_count)
-            sees = "" if count is None else f", and sees {_many(count, 'GPU')}"
+            sees = "" if count is None else f" and sees {_many(count, 'GPU')}"
             yield WorkingPart("driver user space", f"{where}: NVML answers{sees}")
         if known(cuda.init) == 0 and known(cuda.device_count) != 0:
             count = known(cuda.device_count)
-            sees = "" if count is None else f", and sees {_many(count, 'device')}"
+            sees = "" if count is None else f" and sees {_many(count, 'device')}"
             yield WorkingPart("driver user space", f"{where}: CUDA starts{sees}")
 
 
@@ -260,7 +260,7 @@ def _toolkit(facts: Facts) -> Iterator[WorkingPart]:
         yield WorkingPart("toolkit", f"NVIDIA Container Toolkit {version} is installed")
     whole = [spec for spec in each(facts.host.cdi.specs) if spec.missing == () and known(spec.error) is None]
     if whole:
-        yield WorkingPart("toolkit", f"all that {', '.join(spec.path for spec in whole)} names exists")
+        yield WorkingPart("toolkit", f"every file listed in {', '.join(spec.path for spec in whole)} exists")
 
 
 def _engine(facts: Facts) -> Iterator[WorkingPart]:

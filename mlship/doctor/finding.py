@@ -1,4 +1,4 @@
-"""What a rule says: the cause, what shows it, and what mends it."""
+"""What a rule reports: the cause, the evidence, and the fix."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -24,10 +24,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do: a sentence, and the commands to copy. Several steps are done in order.
+    """One step of a fix: a sentence, and the commands to copy. Steps are done in order.
 
     Attributes:
-        instead: it is another way, in place of the steps before it.
+        instead: an alternative to the steps before it.
     """
 
     say: str
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Decider:
-    """A fact that is not known and would decide, and the command that gets it."""
+    """An unknown fact that would confirm the cause or rule it out, and the command that shows it."""
 
     fact: str
     command: str
@@ -48,8 +48,8 @@ class Finding:
     """One cause.
 
     Attributes:
-        where: "host": it holds for all containers too; "container": for the container in question.
-        decides: for a likely cause, what would make it certain or rule it out.
+        where: "host" applies to all containers too; "container" only to the container in question.
+        decides: for a likely cause, what would confirm it or rule it out.
     """
 
     id: str

@@ -30,11 +30,11 @@ class Judged:
     """A framework in one place, judged.
 
     Attributes:
-        package: the distribution, such as "torch"; empty for the CUDA of an image, of whose programs nothing is known.
-        version: of the distribution, with what is behind "+".
-        works: the framework itself uses the GPU, or does not; None where nobody asked it.
+        package: the distribution, such as "torch"; empty for the CUDA of an image with unknown programs.
+        version: of the distribution, with its local part ("+cu128").
+        works: whether the framework itself uses the GPU; None if that was not tested.
         environment: where it is installed; None for the CUDA of an image.
-        driver_is_told: False where the host's driver is only known to be that or newer.
+        driver_is_exact: False if the host's driver is only known to be that version or newer.
     """
 
     where: Where
@@ -46,15 +46,15 @@ class Judged:
     verdict: Verdict
     works: bool | None
     environment: PythonEnvironment | None = None
-    driver_is_told: bool = True
+    driver_is_exact: bool = True
 
     def reason(self, *kinds: ReasonKind) -> Reason | None:
-        """The first reason of such a kind."""
+        """The first reason of one of these kinds."""
         return next((reason for reason in self.verdict.reasons if reason.kind in kinds), None)
 
 
 def environments(facts: Facts) -> Environments:
-    """Python environments of the host and of the container; before it runs, those of its image."""
+    """Python environments of the host and the container, or of the image before it runs."""
     inside = each(facts.container.pythons) or each(facts.image.pythons)
     return (
         *(("host", facts.host, environment) for environment in each(facts.host.pythons)),
@@ -63,10 +63,10 @@ def environments(facts: Facts) -> Environments:
 
 
 def judged(facts: Facts, *, by_torch: bool = False) -> tuple[Judged, ...]:
-    """Every framework whose CUDA is known, in every place whose driver is known.
+    """Every framework with a known CUDA version, wherever the driver is known.
 
     Args:
-        by_torch: or where torch uses the GPU, so that the driver is at least what that asks for.
+        by_torch: also where torch uses the GPU, which shows that the driver is new enough for it.
     """
     found = [
         item
@@ -81,20 +81,20 @@ def judged(facts: Facts, *, by_torch: bool = False) -> tuple[Judged, ...]:
 def _of(
     facts: Facts, where: Where, place: Place, environment: PythonEnvironment, *, by_torch: bool
 ) -> Iterator[Judged]:
-    host, told = profile(facts, place), driver_told(facts, place) is not None
+    host, exact = profile(facts, place), reported_driver(facts, place) is not None
     host = host or (_profile_by_torch(facts, place, environment) if by_torch else None)
     if host is None:
         return
     for package, version, stack in stacks(environment, host.platform):
         works = works_on_gpu(environment, package)
         verdict = judge_stack(stack, host, compat=_by_compat(place))
-        yield Judged(where, place, package, version, host, stack, verdict, works, environment, told)
+        yield Judged(where, place, package, version, host, stack, verdict, works, environment, exact)
 
 
 def _of_image(facts: Facts, where: Where, place: Place) -> Judged | None:
-    """The CUDA that an image was made with, where it holds no framework that says more."""
-    said = known(facts.image.cuda_version) or (known(place.env) or {}).get("CUDA_VERSION")
-    cuda, host = as_cuda(said), profile(facts, place)
+    """The CUDA version of an image without a framework that says more."""
+    reported = known(facts.image.cuda_version) or (known(place.env) or {}).get("CUDA_VERSION")
+    cuda, host = as_cuda(reported), profile(facts, place)
     if where == "host" or cuda is None or host is None:
         return None
     stack = Stack(f"CUDA {cuda}", cuda, cuda, host.platform, "the image")
@@ -102,7 +102,7 @@ def _of_image(facts: Facts, where: Where, place: Place) -> Judged | None:
 
 
 def profile(facts: Facts, place: Place) -> HostProfile | None:
-    """This host as the build knows hosts; None where its driver is not known."""
+    """This host in the form that the build uses; None if its driver is unknown."""
     driver = driver_version(facts, place)
     if driver is None:
         return None
@@ -110,7 +110,7 @@ def profile(facts: Facts, place: Place) -> HostProfile | None:
 
 
 def _profile_by_torch(facts: Facts, place: Place, environment: PythonEnvironment) -> HostProfile | None:
-    """Where torch uses the GPU, the driver is at least what its CUDA and these GPUs ask for."""
+    """If torch uses the GPU, the driver is at least what its CUDA version and these GPUs need."""
     torch, listed = known(environment.torch), _gpus(facts, place)
     cuda = as_cuda(known(torch.cuda)) if torch and known(torch.is_available) else None
     floor = floor_of(cuda.major) if cuda else None
@@ -122,17 +122,17 @@ def _profile_by_torch(facts: Facts, place: Place, environment: PythonEnvironment
     return HostProfile(name="this host", driver=str(driver), gpus=listed, platform=_platform(facts, place))
 
 
-def driver_told(facts: Facts, place: Place) -> str | None:
-    """The driver's version as the module or NVML says it."""
+def reported_driver(facts: Facts, place: Place) -> str | None:
+    """The driver's version as reported by the module or NVML."""
     answers = (place.nvml, facts.host.nvml, facts.container.nvml)
     return kernel_driver(facts) or next((v for nvml in answers if (v := known(nvml.driver_version))), None)
 
 
 def driver_version(facts: Facts, place: Place) -> str | None:
-    """Of the module, as NVML says it, or else the oldest that reports the CUDA that libcuda reports."""
-    told = driver_told(facts, place)
-    if told:
-        driver, _ = driver_in(told)
+    """The reported driver, or the oldest one with the CUDA version that libcuda reports."""
+    reported = reported_driver(facts, place)
+    if reported:
+        driver, _ = driver_in(reported)
         return str(driver) if driver else None
     offered = None if _by_compat(place) else known(place.cuda.driver_version)
     oldest = first_driver(Cuda(offered // 1000, offered % 1000 // 10)) if offered else None
@@ -140,7 +140,7 @@ def driver_version(facts: Facts, place: Place) -> str | None:
 
 
 def _gpus(facts: Facts, place: Place) -> tuple[HostGpu, ...]:
-    """Those that CUDA sees here come first: what a container is not given does not matter to it."""
+    """The GPUs here; those that CUDA sees come first, since others do not matter to a container."""
     for devices in (place.cuda.devices, place.nvml.devices, facts.host.cuda.devices, facts.host.nvml.devices):
         listed: tuple[CudaDevice | NvmlDevice, ...] = each(devices)
         found = {
@@ -159,18 +159,18 @@ def _platform(facts: Facts, place: Place) -> str:
 
 
 def _by_compat(place: Place) -> bool:
-    """CUDA starts here by NVIDIA's forward-compatibility libraries."""
+    """CUDA starts here through NVIDIA's forward-compatibility libraries."""
     library = known(place.cuda.library)
     return library is not None and is_compat(library.path) and known(place.cuda.init) == 0
 
 
 def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str, str, Stack]]:
-    """Package, version and stack of what is installed: by the tables, and first by what it says itself."""
+    """Package, version and stack of what is installed; its own report takes precedence over the tables."""
     here = installed(environment)
     found = {stack.name.split()[0]: stack for stack in read_installed(here, platform).stacks}
-    for package, said in _said(environment, here).items():
-        if said and package in here:
-            found.setdefault(package, Stack(f"{package} {here[package]}", said, said, platform, _MEASURED))
+    for package, reported in _reported_cuda(environment, here).items():
+        if reported and package in here:
+            found.setdefault(package, Stack(f"{package} {here[package]}", reported, reported, platform, _MEASURED))
     torch = known(environment.torch)
     for package, stack in found.items():
         measured = _measured(stack, torch) if package == "torch" and torch else stack
@@ -178,7 +178,7 @@ def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str,
 
 
 def installed(environment: PythonEnvironment) -> dict[str, str]:
-    """Distributions by name, as read from disk and, where that is not known, as the frameworks tell it."""
+    """Distributions by name, as read from disk or, if that is unknown, as the frameworks report them."""
     here = dict(known(environment.distributions) or {})
     torch, onnx = known(environment.torch), known(environment.onnxruntime)
     flow, cupy = known(environment.tensorflow), known(environment.cupy)
@@ -197,7 +197,7 @@ def installed(environment: PythonEnvironment) -> dict[str, str]:
 
 
 def _with_variant(version: str, torch: Torch) -> str:
-    """A wheel from PyPI does not name its CUDA in its version; torch.version.cuda does."""
+    """A PyPI wheel's version does not name its CUDA version; torch.version.cuda does."""
     if "+" in version:
         return version
     cuda = as_cuda(known(torch.cuda))
@@ -206,8 +206,8 @@ def _with_variant(version: str, torch: Torch) -> str:
     return f"{version}+cpu" if is_absent(torch.cuda) else version
 
 
-def _said(environment: PythonEnvironment, here: dict[str, str]) -> dict[str, Cuda | None]:
-    """The CUDA that frameworks say they were built with."""
+def _reported_cuda(environment: PythonEnvironment, here: dict[str, str]) -> dict[str, Cuda | None]:
+    """The CUDA versions that frameworks report they were built with."""
     torch, flow, cupy = known(environment.torch), known(environment.tensorflow), known(environment.cupy)
     return {
         "torch": as_cuda(known(torch.cuda)) if torch else None,
@@ -217,7 +217,7 @@ def _said(environment: PythonEnvironment, here: dict[str, str]) -> dict[str, Cud
 
 
 def _measured(stack: Stack, torch: Torch) -> Stack:
-    """What torch says of its own kernels counts more than what the tables say of its release."""
+    """The stack with torch's own report of its kernels, which takes precedence over the tables."""
     built = as_cuda(known(torch.cuda)) or stack.built
     code = [match.groups() for item in each(torch.arch_list) if (match := _CODE.fullmatch(item))]
     cubins = sorted({Capability(int(major), int(minor)) for kind, major, minor in code if kind == "sm"})
@@ -229,7 +229,7 @@ def _measured(stack: Stack, torch: Torch) -> Stack:
 
 
 def works_on_gpu(environment: PythonEnvironment, package: str) -> bool | None:
-    """What the framework says itself; None where nobody asked."""
+    """What the framework itself reports; None if it was not tested."""
     torch, onnx = known(environment.torch), known(environment.onnxruntime)
     flow, jax, cupy = known(environment.tensorflow), known(environment.jax), known(environment.cupy)
     if package == "torch" and torch:
@@ -267,24 +267,24 @@ def errors(environment: PythonEnvironment) -> Iterator[str]:
 
 
 def unopened(text: str) -> tuple[str, ...]:
-    """Libraries that an error says could not be opened."""
+    """Libraries that could not be opened, according to an error."""
     return tuple(dict.fromkeys(_CANNOT_OPEN.findall(text)))
 
 
 def cuda_folders(place: Place) -> tuple[str, ...]:
-    """Folders of LD_LIBRARY_PATH that hold CUDA's libraries; not those of the driver alone."""
+    """Folders of LD_LIBRARY_PATH that contain CUDA libraries, without those of only the driver."""
     folders = (known(variable(place, "LD_LIBRARY_PATH")) or "").split(":")
     return tuple(item for item in folders if _CUDA_FOLDER.search(item) and not _DRIVER_FOLDER.search(item))
 
 
 def brought(environment: PythonEnvironment) -> dict[str, str]:
-    """Sonames that wheels in this environment bring, each with its distribution."""
+    """Sonames that wheels in this environment contain, each with its distribution."""
     pins = ((name, library_pin(name, version)) for name, version in sorted(installed(environment).items()))
     return {soname: name for name, pin in pins if pin for soname in pin.sonames}
 
 
 def foreign(place: Place, environment: PythonEnvironment) -> dict[str, str]:
-    """Libraries that wheels bring, and that were loaded from a folder of LD_LIBRARY_PATH instead."""
+    """Libraries that wheels contain but that were loaded from a folder of LD_LIBRARY_PATH."""
     own, folders = brought(environment), cuda_folders(place)
     return {
         soname: path
@@ -299,25 +299,25 @@ def _is_own(path: str, environment: PythonEnvironment) -> bool:
 
 
 def variant_of(package: str, version: str | None) -> Variant | None:
-    """What the tables know of a release as PyPI has it."""
+    """The table row of a release on PyPI."""
     release = release_of(package, version) if version else None
     return release.variant() if isinstance(release, Release) else None
 
 
 def wanted(variant: Variant) -> tuple[str, ...]:
-    """The libraries that a build without any of its own looks for first."""
+    """The libraries that a build without its own looks for first."""
     cudnn = (variant.cudnn or "").partition(".")[0]
     major = f"libcublasLt.so.{variant.cuda.major}" if variant.cuda else ""
     return tuple(name for name in (f"libcudnn.so.{cudnn}" if cudnn else "", major) if name)
 
 
 def unresolved(place: Place, sonames: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that the loader was asked for and did not find."""
+    """The libraries that the loader looked for but did not find."""
     return tuple(name for name in sonames if is_absent(looked_up(place.loader.resolves, name)))
 
 
 def image_with(variant: Variant, host: HostProfile | None) -> str | None:
-    """The newest nvidia/cuda image with the CUDA and cuDNN of a build that this host's driver offers."""
+    """The newest nvidia/cuda image with a build's CUDA and cuDNN that this host's driver supports."""
     offered = offered_by(host) if host else None
     least, cudnn = variant.cuda, (variant.cudnn or "").partition(".")[0]
     if least is None:
@@ -336,11 +336,11 @@ def _has(image: NvidiaImage, cudnn: str) -> bool:
     return not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
 
 
-def at_odds(environment: PythonEnvironment) -> str | None:
-    """The plug-in of jax that is of another release than jaxlib."""
+def mismatched_plugin(environment: PythonEnvironment) -> str | None:
+    """The jax plugin whose release differs from jaxlib's."""
     here, jax = installed(environment), known(environment.jax)
     jaxlib = here.get("jaxlib") or (known(jax.jaxlib_version) if jax else None)
     for name in ("jax-cuda12-plugin", "jax-cuda13-plugin"):
         if name in here and jaxlib and here[name].split(".")[:3] != jaxlib.split(".")[:3]:
-            return f"{name} {here[name]} beside jaxlib {jaxlib}"
+            return f"{name} {here[name]} with jaxlib {jaxlib}"
     return None

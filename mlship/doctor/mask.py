@@ -1,6 +1,6 @@
-"""Facts to send to somebody: what names a person, a machine or a network is masked, what a diagnosis needs stays. Pure.
+"""Mask what identifies a person, a machine or a network in facts, and keep what a diagnosis needs. Pure.
 
-The same name gets the same mask all over the file, so that it can still be seen that two things are one.
+A name gets the same mask everywhere in the file, so that equal names stay recognizable.
 """
 
 import json
@@ -28,9 +28,9 @@ _PUBLIC = re.compile(
     r"(?:^|\.)(?:nvidia\.com|nvidia\.github\.io|nvcr\.io|docker\.com|docker\.io|ghcr\.io|quay\.io|gcr\.io|k8s\.io"
     r"|ubuntu\.com|debian\.org|fedoraproject\.org|redhat\.com|github\.com|pypi\.org|pytorch\.org)$"
 )
-# Whose values are versions: four numbers with dots between them are no address there.
+# Keys whose values are versions, in which four numbers with dots are not an address.
 _VERSIONS = re.compile(r"(?:^|_)version$|^(?:distributions|installed|old|new)$")
-# Names that a diagnosis is made from: a machine that is called so keeps its name.
+# Words that a diagnosis needs: a machine with such a name keeps it.
 _WORDS = frozenset(
     [
         "ubuntu",
@@ -73,7 +73,7 @@ def mask(facts: Facts, names: tuple[str, ...] = ()) -> Facts:
     """The facts with everything private masked.
 
     Args:
-        names: of this machine and of the user who runs mlship.
+        names: the names of this machine and its user.
     """
     masking = _Masking(tuple(name for name in names if len(name) > 2 and name.lower() not in _WORDS))
     plain: object = json.loads(facts.to_json())
@@ -81,14 +81,14 @@ def mask(facts: Facts, names: tuple[str, ...] = ()) -> Facts:
 
 
 class _Masking:
-    """Masks of one file."""
+    """The masks of one file."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = [re.compile(rf"(?<![\w.-]){re.escape(name)}(?:\.[\w.-]*\w)?(?![\w-])") for name in names]
         self._given: dict[tuple[str, str], str] = {}
 
     def value(self, value: object, key: str) -> object:
-        """Strings, wherever they are; keys of tables are names of our own, of files or of variables."""
+        """Mask strings at any depth; keys are field names, paths or variable names."""
         if isinstance(value, dict):
             return {self.text(name, "") if "/" in name else name: self._entry(value[name], name, key) for name in value}
         if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""NVIDIA_REQUIRE_*: what an image asks of the host, as NVIDIA's own evaluator reads it. Pure.
+"""NVIDIA_REQUIRE_*: what an image requires of the host, as NVIDIA's own evaluator reads it. Pure.
 
-Alternatives stand between spaces, and one of them must hold; the conditions of an alternative stand between commas,
-and all of them must: "cuda>=12.4 brand=tesla,driver>=535,driver<536".
+Spaces separate alternatives, one of which must hold. Commas separate the conditions of an alternative,
+all of which must hold: "cuda>=12.4 brand=tesla,driver>=535,driver<536".
 """
 
 import re
@@ -36,7 +36,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Requirement:
-    """One of the alternatives must hold. Without any, nothing is asked."""
+    """One of the alternatives must hold. Without any, nothing is required."""
 
     alternatives: tuple[tuple[Condition, ...], ...]
 
@@ -45,7 +45,7 @@ class Requirement:
 
     @property
     def cuda(self) -> Cuda | None:
-        """The CUDA that it asks for first, whatever the GPU's brand; None where it asks for none."""
+        """The first CUDA version that it requires regardless of the GPU's brand; None if there is none."""
         for alternative in self.alternatives:
             for condition in alternative:
                 if (condition.name, condition.operator) == ("cuda", ">=") and len(alternative) == 1:
@@ -56,10 +56,10 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a host offers with one of its GPUs; None is not known.
+    """What a host offers with one of its GPUs; None means unknown.
 
     Attributes:
-        cuda: of the driver; at_least: or newer.
+        cuda: the driver's CUDA version; with at_least, or newer.
         driver: such as "550.54.15".
         arch: the GPU's compute capability, such as "8.0".
         brand: as nvidia-smi prints it, such as "GeForce" or "Quadro RTX".
@@ -76,7 +76,7 @@ def parse(text: str) -> Requirement:
     """Read a requirement.
 
     Raises:
-        ValueError: NVIDIA's evaluator would refuse it as an invalid expression.
+        ValueError: NVIDIA's evaluator would reject it as an invalid expression.
     """
     return Requirement(tuple(_alternative(part) for part in text.split(" ") if part))
 
@@ -89,16 +89,16 @@ def _condition(text: str) -> Condition:
     found = _CONDITION.fullmatch(text)
     name = found["name"].lower() if found else ""
     if found is None or name not in _NAMES:
-        raise ValueError(f"{text!r} is no condition such as cuda>=12.4")
+        raise ValueError(f"{text!r} is not a condition such as cuda>=12.4")
     operator, value = cast("Operator", found["operator"]), found["value"]
     fits = operator in {"=", "!="} if name == "brand" else _NUMBER.fullmatch(value)
     if not fits:
-        raise ValueError(f"{text!r} compares what cannot be compared so")
+        raise ValueError(f"{text!r} is an invalid comparison")
     return Condition(cast("Name", name), operator, value)
 
 
 def holds(requirement: Requirement, offer: Offer) -> bool | None:
-    """The host meets it; None where that depends on what is not known."""
+    """The host meets it; None if that depends on unknown values."""
     answers = [_all(_holds(condition, offer) for condition in one) for one in requirement.alternatives]
     if not answers or True in answers:
         return True
@@ -128,7 +128,7 @@ def _plain(brand: str) -> str:
 
 
 def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
-    """Of a driver that offers "12.4 or newer", only what a newer one could not change is certain."""
+    """For a driver that offers "12.4 or newer", only an answer that a newer one cannot change is certain."""
     if offer.cuda is None:
         return None
     answer = _compare(offer.cuda, condition)
@@ -155,14 +155,14 @@ def _compare(has: tuple[int, ...], condition: Condition) -> bool:
 
 
 def _order(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Less than, equal to or more than 0; what is not written is 0: 470 is 470.0."""
+    """Less than, equal to or greater than 0; missing numbers are 0: 470 is 470.0."""
     return next((a - b for a, b in zip_longest(one, other, fillvalue=0) if a != b), 0)
 
 
 def requirements(env: Mapping[str, str]) -> tuple[str, ...]:
-    """What an image's environment requires, each of which must hold.
+    """The requirements in an image's environment, each of which must hold.
 
-    An image of the old kind, with CUDA_VERSION and no NVIDIA_REQUIRE_CUDA, asks for the CUDA that it has.
+    An older image, with CUDA_VERSION but without NVIDIA_REQUIRE_CUDA, requires its own CUDA version.
     """
     asked = tuple(env[name] for name in sorted(env) if name.startswith("NVIDIA_REQUIRE_"))
     version = numbers(env.get("CUDA_VERSION", ""))
@@ -172,5 +172,5 @@ def requirements(env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def is_disabled(env: Mapping[str, str]) -> bool:
-    """NVIDIA_DISABLE_REQUIRE is set to what the toolkit takes for true."""
+    """NVIDIA_DISABLE_REQUIRE is set to a value that the toolkit accepts as true."""
     return env.get("NVIDIA_DISABLE_REQUIRE") in _TRUE

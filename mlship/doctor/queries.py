@@ -22,18 +22,18 @@ PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta
 
 
 def places(facts: Facts) -> Places:
-    """The host and the container, to ask the same question of both."""
+    """The host and the container, to ask both the same question."""
     return (("host", facts.host), ("container", facts.container))
 
 
 def kernel_driver(facts: Facts) -> str | None:
-    """Version of the nvidia module in memory."""
+    """The version of the loaded nvidia module."""
     module = known(looked_up(facts.kernel.modules, "nvidia"))
     return known(facts.kernel.nvidia.version) or (known(module.version) if module else None)
 
 
 def module_is_loaded(facts: Facts) -> bool | None:
-    """The nvidia module is in memory; None where nobody could tell."""
+    """The nvidia module is loaded; None if that is unknown."""
     module = looked_up(facts.kernel.modules, "nvidia")
     if known(module) or known(facts.kernel.nvidia.version):
         return True
@@ -41,12 +41,12 @@ def module_is_loaded(facts: Facts) -> bool | None:
 
 
 def gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """NVIDIA's GPUs on the PCI bus that this host uses (not NVSwitches, audio devices, or what it passes on)."""
+    """NVIDIA GPUs on the PCI bus that this host uses (no NVSwitches, audio devices, or GPUs passed to VMs)."""
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 
 def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
-    """NVIDIA's GPUs that this host keeps for virtual machines: by intent, so that nothing is wrong with it."""
+    """NVIDIA GPUs that this host reserves for virtual machines, which is intended and no failure."""
     return tuple(device for device in _nvidia(facts) if known(device.driver) in _PASSES_ON)
 
 
@@ -66,15 +66,15 @@ def _chips() -> tuple[tuple[int, str], ...]:
 
 
 def architecture(device: PciDevice) -> str | None:
-    """Of a GPU on the bus, from the facts or from its device id."""
-    told, device_id = known(device.architecture), known(device.device)
-    if told or device_id is None or not re.fullmatch("[0-9a-fA-F]{4}", device_id):
-        return told
+    """The generation of a GPU on the bus, from the facts or its device id."""
+    recorded, device_id = known(device.architecture), known(device.device)
+    if recorded or device_id is None or not re.fullmatch("[0-9a-fA-F]{4}", device_id):
+        return recorded
     return [name for first, name in _chips() if first <= int(device_id, 16)][-1]
 
 
 def is_wsl(facts: Facts) -> bool:
-    """This is WSL2, where the driver lives in Windows."""
+    """This is WSL2, where the driver is in Windows."""
     return known(facts.host.wsl) is not None or known(node(facts.host, "/dev/dxg")) is not None
 
 
@@ -84,14 +84,14 @@ def is_tegra(facts: Facts) -> bool:
 
 
 def driver_is_contained(facts: Facts) -> bool:
-    """The driver's user space is kept off the host's loader path (GPU Operator, GKE, NixOS): that is well."""
+    """The driver's user space is outside the host's loader path by design (GPU Operator, GKE, NixOS)."""
     config = known(facts.host.toolkit.config)
     root = known(config.root) if config else None
     return root == "/run/nvidia/driver" or any(known(looked_up(facts.host.paths, path)) for path in _DRIVER_ROOTS)
 
 
 def gpu_is_known_absent(facts: Facts) -> bool:
-    """Somebody looked at the bus, and nothing else speaks of an NVIDIA GPU either."""
+    """The PCI bus was read and has no NVIDIA GPU, and nothing else points to one."""
     if is_wsl(facts):
         return wsl_lacks_nvidia(facts) and known(facts.host.cuda.init) != 0
     if gpus(facts) or not isinstance(known(facts.kernel.pci), tuple) or is_tegra(facts):
@@ -106,7 +106,7 @@ def node(place: Place, path: str) -> Fact[DeviceNode]:
 
 
 def spec_without_uvm(facts: Facts) -> str | None:
-    """Path of a CDI specification that gives GPUs, but not the UVM node that the host has."""
+    """Path of a CDI specification that lists GPUs but not the host's UVM node."""
     uvm = "/dev/nvidia-uvm"
     if known(node(facts.host, uvm)) is None or known(node(facts.container, uvm)) is not None:
         return None
@@ -118,22 +118,22 @@ def spec_without_uvm(facts: Facts) -> str | None:
 
 
 def variable(place: Place, name: str) -> Fact[str]:
-    """An environment variable; absent where it is unset."""
+    """An environment variable; absent if it is unset."""
     return entry(place.env, name)
 
 
 def log_line(facts: Facts, pattern: str) -> str | None:
-    """The last line of the kernel log that fits."""
+    """The last line of the kernel log that matches."""
     return next((line for line in reversed(each(facts.kernel.log)) if re.search(pattern, line)), None)
 
 
 def is_compat(path: str) -> bool:
-    """The library lies in a cuda-compat folder."""
+    """The library is in a cuda-compat folder."""
     return re.search(r"/compat/", path) is not None
 
 
 def brands(facts: Facts) -> frozenset[str]:
-    """Brands of the GPUs as NVML names them, from either place."""
+    """Brands of the GPUs as NVML reports them on the host or in the container."""
     return frozenset(
         brand
         for _, place in places(facts)
@@ -143,7 +143,7 @@ def brands(facts: Facts) -> frozenset[str]:
 
 
 def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
-    """Every return code of CUDA that is not 0, with the fact that it is."""
+    """Every CUDA return code other than 0, with the name of its fact."""
     found: list[tuple[str, Fact[int]]] = []
     for where, place in places(facts):
         found += [(f"{where}.cuda.init", place.cuda.init), (f"{where}.cuda.runtime_code", place.cuda.runtime_code)]
@@ -153,14 +153,14 @@ def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:
 
 
 def wsl_lacks_nvidia(facts: Facts) -> bool:
-    """WSL2 whose Windows shows it adapters, none of them NVIDIA's."""
+    """WSL2 with adapters, none of which is from NVIDIA."""
     wsl = known(facts.host.wsl)
     folders = known(wsl.drivers) if wsl else None
     return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
 def fact_at(facts: Facts, path: str) -> object:
-    """What stands at a path such as "host.nvml.init"; UNKNOWN where a group on the way is not known."""
+    """The value at a path such as "host.nvml.init"; UNKNOWN if a group on the way is unknown."""
     value: object = facts
     for part in path.split("."):
         value = getattr(value, part, UNKNOWN)
@@ -168,17 +168,17 @@ def fact_at(facts: Facts, path: str) -> object:
 
 
 def recorded_line(facts: Facts, pattern: str) -> Evidence | None:
-    """The last line that fits of the engine's error, of pods' logs, of Kubernetes events and of the toolkit's log."""
+    """The last matching line of the engine's error, pod logs, Kubernetes events and the toolkit's log."""
     return _last(_recorded(facts), pattern)
 
 
 def reported_line(facts: Facts, pattern: str) -> Evidence | None:
-    """The last line that fits of what a user saw."""
+    """The last matching line that a user reported."""
     return _last((("messages", line) for line in each(facts.messages)), pattern)
 
 
 def line_of(facts: Facts, pattern: str) -> Evidence | None:
-    """Either of them, the recorded one first."""
+    """A recorded line if one matches, otherwise a reported one."""
     return recorded_line(facts, pattern) or reported_line(facts, pattern)
 
 

@@ -1,6 +1,6 @@
-"""What is plainly not as it should be, before anybody asks why: codes, missing GPUs, frameworks that run on the CPU.
+"""Visible failures, before their cause is known: error codes, missing GPUs, frameworks that run on the CPU.
 
-A rule's `explains` names these ids. A symptom that no finding explains is listed as unexplained, and still a problem.
+A rule's `explains` names these ids. A symptom that no finding explains is listed as unexplained, and is a problem.
 """
 
 import re
@@ -21,11 +21,11 @@ from mlship.doctor.queries import driver_is_contained, gpu_is_known_absent, gpus
 from mlship.driver import codes
 from mlship.resources import read_package_file
 
-# Of NVML calls on one device; others, such as 3 (not supported), are ordinary.
-_DEVICE_IS_ILL = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
+# Codes of NVML calls on one device; others, such as 3 (not supported), are normal.
+_DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _CONTAINER_LACKS_NVML = 12
 _NOT_FOUND = 404
-_NO_PERMISSION = 4  # in MIG mode the whole GPU's figures are for root alone
+_NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 
 
 class _Cases(TypedDict):
@@ -40,11 +40,11 @@ class _Known(TypedDict):
 
 @dataclass(frozen=True)
 class Symptom:
-    """One thing that is not as it should be.
+    """One visible failure.
 
     Attributes:
         id: such as "cuda.init=999".
-        where: the place where it was seen; a finding of the host explains those of the container too.
+        where: the place where it was seen; a finding on the host also explains those in the container.
         seen: in words.
     """
 
@@ -54,13 +54,13 @@ class Symptom:
 
 
 def symptoms(facts: Facts) -> tuple[Symptom, ...]:
-    """Every symptom, once each. None where there is no NVIDIA GPU: nothing is wrong with what is not there."""
+    """Every symptom, once each. Empty if there is no NVIDIA GPU, so that nothing can be wrong with it."""
     if gpu_is_known_absent(facts):
         return ()
     of_places = (_of_place(facts, where, place) for where, place in places(facts))
     found = chain(*of_places, _of_image(facts), _of_messages(facts))
     first: dict[tuple[str, Where], Symptom] = {}
-    for symptom in found:  # what was measured comes before what somebody saw
+    for symptom in found:  # measured symptoms come before reported ones
         first.setdefault((symptom.id, symptom.where), symptom)
     return tuple(first.values())
 
@@ -80,10 +80,10 @@ def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     if code and not _is_ordinary(facts, where, place, code):
         yield Symptom(f"nvml.init={code}", where, f"nvmlInit returns {codes.nvml(code)}")
     if where == "host" and code == 0 and known(place.nvml.device_count) == 0 and gpus(facts):
-        yield Symptom("nvml.count=0", where, f"NVML counts no GPU, and the PCI bus has {len(gpus(facts))}")
+        yield Symptom("nvml.count=0", where, f"NVML counts no GPU, but the PCI bus has {len(gpus(facts))}")
     for device in each(place.nvml.devices):
         for call, answer in sorted((known(device.codes) or {}).items()):
-            if answer in _DEVICE_IS_ILL and not (answer == _NO_PERMISSION and device.mig_current == 1):
+            if answer in _DEVICE_FAILS and not (answer == _NO_PERMISSION and device.mig_current == 1):
                 name = known(device.pci_bus_id) or known(device.index)
                 yield Symptom(f"nvml.device={answer}", where, f"{call} of GPU {name} returns {codes.nvml(answer)}")
 
@@ -91,13 +91,13 @@ def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
 def _silence(library: str, where: Where, asked: Nvml | CudaApi) -> Iterator[Symptom]:
     """A call that never returned."""
     if call := known(asked.hangs_at):
-        yield Symptom(f"{library}.hangs", where, f"{call} gives no answer")
+        yield Symptom(f"{library}.hangs", where, f"{call} does not return")
     if call := known(asked.crashes_at):
-        yield Symptom(f"{library}.crashes", where, f"{call} ends the program that calls it")
+        yield Symptom(f"{library}.crashes", where, f"{call} crashes the program that calls it")
 
 
 def _is_ordinary(facts: Facts, where: Where, place: Place, code: int) -> bool:
-    """No NVML where none is meant to be: Jetson, a host whose driver is in a container, a compute-only container."""
+    """NVML is missing by design: Jetson, a driver in a container, a compute-only container."""
     if is_tegra(facts):
         return True
     if code != _CONTAINER_LACKS_NVML:
@@ -114,14 +114,14 @@ def _cuda(where: Where, place: Place) -> Iterator[Symptom]:
     if where == "container" and is_absent(cuda.library):
         yield Symptom("cuda.library", where, "libcuda.so.1 is not found")
     if where == "host" and is_absent(cuda.library) and known(nvml.init) == 0 and known(nvml.device_count) != 0:
-        yield Symptom("cuda.library", where, "NVML answers, and libcuda.so.1 is not found")
+        yield Symptom("cuda.library", where, "NVML answers, but libcuda.so.1 is not found")
     if code := known(cuda.init):
         yield Symptom(f"cuda.init={code}", where, f"cuInit returns {codes.cuda(code)}")
     if code := known(cuda.runtime_code):
         yield Symptom(f"cuda.runtime={code}", where, f"cudaGetDeviceCount returns {codes.cuda(code)}")
     for device in each(cuda.devices):
         if code := known(device.context_code):
-            yield Symptom(f"cuda.context={code}", where, f"making a context returns {codes.cuda(code)}")
+            yield Symptom(f"cuda.context={code}", where, f"creating a context returns {codes.cuda(code)}")
         if code := known(device.kernel_code):
             yield Symptom(f"cuda.kernel={code}", where, f"the first kernel returns {codes.cuda(code)}")
 
@@ -147,7 +147,7 @@ def _of_image(facts: Facts) -> Iterator[Symptom]:
 
 
 def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
-    """What fails although CUDA starts; without CUDA its own symptoms say enough."""
+    """What fails although CUDA starts; if CUDA fails, its own symptoms suffice."""
     cupy, triton = known(environment.cupy), known(environment.triton)
     if cupy and (error := known(cupy.error)):
         yield Symptom("cupy", where, f"cupy raises {error}")
@@ -156,13 +156,13 @@ def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom
 
 
 def _of_messages(facts: Facts) -> Iterator[Symptom]:
-    """What somebody saw, in the place where the same was measured; else in the container."""
+    """What a user reported, in the place where the same was measured, otherwise in the container."""
     measured = {symptom.id: symptom.where for where, place in places(facts) for symptom in _measured(where, place)}
     error = known(facts.container.error)
     for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
         if name is not None and name not in measured:
-            yield Symptom(name, "container", f"somebody saw: {line.strip()}")
+            yield Symptom(name, "container", f"reported: {line.strip()}")
 
 
 def _measured(where: Where, place: Place) -> Iterator[Symptom]:

@@ -19,7 +19,7 @@ def test_verdict_first_then_cause_fix_evidence_and_what_is_well(tmp_path: Path) 
     assert (done.code, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "PROBLEM: nouveau holds the GPU"
-    at = [lines.index(head) for head in ("  Fix", "  Evidence", "  What follows from it", "What is well")]
+    at = [lines.index(head) for head in ("  Fix", "  Evidence", "  Consequences", "Working")]
     assert at == sorted(at)
     assert "        sudo update-initramfs -u" in lines
 
@@ -32,7 +32,7 @@ def test_json_has_the_same_verdict_and_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU here")]
+    ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU on this host")]
 )
 def test_a_healthy_host_is_exit_0(name: str, start: str, tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", str(FOLDER / "healthy" / f"{name}.json"), cwd=tmp_path)
@@ -50,7 +50,7 @@ def test_explain(tmp_path: Path) -> None:
     assert "Sources" in mlship("doctor", "explain", "nouveau-owns-gpu", cwd=tmp_path).stdout
     done = mlship("doctor", "explain", "nouveau-owns-gp", cwd=tmp_path)
     assert done.code == 2
-    assert "did you mean nouveau-owns-gpu?" in done.stderr
+    assert "did you mean `nouveau-owns-gpu`?" in done.stderr
     listed = mlship("doctor", "explain", cwd=tmp_path)
     assert listed.code == 0
     layers = listed.stdout.split("\nkernel module\n")[1].split("\n\n")
@@ -122,7 +122,7 @@ def test_what_the_facts_say_is_never_obeyed(tmp_path: Path) -> None:
         assert "\x9b" not in done.stdout
     text = mlship("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
     assert "docker run --gpus all 'x; rm -rf ~ [2J31m sudo reboot'" in text
-    assert "host.nvml.init: [31mred (root could)" in text
+    assert "host.nvml.init: [31mred (root can read it)" in text
 
 
 def test_a_page_is_written_once_and_changes_neither_report_nor_code(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_nvidias_own_libraries_without_a_kernel_module(series: Series, tmp_path:
     library = known(cuda.library)
     assert library is not None
     assert (known(library.version) or "").startswith(str(series.driver))
-    assert (done.code, done.stdout.splitlines()[0]) == (0, "NO NVIDIA GPU here")
+    assert (done.code, done.stdout.splitlines()[0]) == (0, "NO NVIDIA GPU on this host")
 
 
 def test_with_a_root_no_real_library_is_asked(tmp_path: Path) -> None:

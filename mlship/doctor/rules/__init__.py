@@ -1,4 +1,4 @@
-"""Every rule, lowest layer first. A rule stands in the module of its layer, and its module's RULES names it."""
+"""Every rule, lowest layer first. A rule is in the module of its layer, listed in that module's RULES."""
 
 from mlship.doctor.rules import (
     access,

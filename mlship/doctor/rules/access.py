@@ -1,4 +1,4 @@
-"""Rules of device nodes that are there and do not answer: denied by a cgroup or by SELinux, or of another number."""
+"""Rules about device nodes that exist but cannot be used: denied by a cgroup or SELinux, or outdated."""
 
 from shlex import quote
 
@@ -12,7 +12,7 @@ from mlship.doctor.queries import is_wsl, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
 
-# Name in /proc/devices, by the beginning of the node's path; the first that fits.
+# Names in /proc/devices, by the prefix of the node's path; the first match counts.
 _MAJORS = (
     ("/dev/nvidia-uvm", ("nvidia-uvm",)),
     ("/dev/nvidia-caps-imex-channels/", ("nvidia-caps-imex-channels",)),
@@ -35,7 +35,7 @@ def _fails(place: Place) -> tuple[str, str] | None:
 
 
 def _nodes(place: Place) -> tuple[tuple[str, DeviceNode], ...]:
-    """NVIDIA's nodes that are there, in order."""
+    """NVIDIA's existing nodes, sorted."""
     table = known(place.device_nodes) or {}
     return tuple(
         (path, one)
@@ -58,7 +58,7 @@ class DeniedByCgroup(Rule):
             where="container",
             certainty="certain" if by_hand else "likely",
             decides=() if by_hand else (Decider("container.injection", "docker inspect CONTAINER"),),
-            cause=f"Opening {', '.join(path for path, _ in denied)} in the container is denied by its device cgroup.",
+            cause=f"The container's device cgroup denies opening {', '.join(path for path, _ in denied)}.",
             fix=self._fix(facts, denied),
             evidence=(
                 Evidence(f"container.{name}", code),
@@ -74,14 +74,13 @@ class DeniedByCgroup(Rule):
             rules = tuple(f"lxc.cgroup2.devices.allow: c {major}:* rwm" for major in majors)
             return (
                 Step(
-                    "In the container's configuration, allow the numbers (look them up in /proc/devices), and restart "
-                    "it:",
+                    "In the container's configuration, allow the device numbers (see /proc/devices), and restart it:",
                     tuple(f"# {rule}" for rule in rules) or ("grep nvidia /proc/devices",),
                 ),
             )
         return (
             Step(
-                "Make the container anew and give it the GPU by the engine, not by mounting /dev:",
+                "Recreate the container with the GPU given by the engine, not by mounting /dev:",
                 (commands.run(facts, commands.gpu_options(facts)),),
             ),
             Step(
@@ -104,7 +103,7 @@ class OtherMajor(Rule):
             return self.found(
                 where=where,
                 cause="; ".join(
-                    f"{path} has the major number {has}, the driver has {wants}" for path, has, wants in wrong
+                    f"{path} has major number {has}, but the driver has {wants}" for path, has, wants in wrong
                 )
                 + ".",
                 fix=self._fix(facts, where, quote(wrong[0][0])),
@@ -129,13 +128,11 @@ class OtherMajor(Rule):
     @staticmethod
     def _fix(facts: Facts, where: Where, path: str) -> tuple[Step, ...]:
         if where == "host":
-            return (
-                Step("Remove the node, and have it made anew:", (f"sudo rm {path}", "sudo nvidia-modprobe -u -c 0")),
-            )
+            return (Step("Remove the node and create it again:", (f"sudo rm {path}", "sudo nvidia-modprobe -u -c 0")),)
         if known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None:
             return (
                 Step(
-                    "Mount the host's node instead of making one, and allow its number of today:",
+                    "Mount the host's node instead of creating one, and allow its current number:",
                     (
                         "grep nvidia /proc/devices",
                         f"# lxc.mount.entry: {path} {path[1:]} none bind,optional,create=file",
@@ -143,9 +140,9 @@ class OtherMajor(Rule):
                 ),
             )
         return (
-            Step("Where CDI is in use, write its specification anew:", (commands.refresh_cdi(facts),)),
+            Step("If CDI is in use, regenerate its specification:", (commands.refresh_cdi(facts),)),
             Step(
-                "Make the container anew; nodes are given to it when it is made:",
+                "Recreate the container, which gets its nodes when it is created:",
                 (commands.run(facts, commands.gpu_options(facts)),),
             ),
         )
@@ -175,11 +172,11 @@ class SelinuxDenies(Rule):
             decides=()
             if certain
             else (Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
-            cause="SELinux is enforcing, and denies the container's processes the GPU's device nodes.",
+            cause="SELinux is enforcing and denies the container's processes access to the GPU's device nodes.",
             fix=(
                 Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),
                 Step(
-                    "Or start this one without a label:",
+                    "Or start this container without a label:",
                     (commands.run(facts, "--security-opt=label=disable", commands.gpu_options(facts)),),
                     instead=True,
                 ),

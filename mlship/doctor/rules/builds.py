@@ -1,4 +1,4 @@
-"""Rules of frameworks that were installed without their CUDA half."""
+"""Rules about frameworks that were installed without CUDA support."""
 
 from mlship.doctor import advice
 from mlship.doctor.facts.fact import is_absent, known
@@ -6,7 +6,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Evidence, Finding, Step, Where
-from mlship.doctor.frameworks import at_odds, environments, installed, profile, works_on_gpu
+from mlship.doctor.frameworks import environments, installed, mismatched_plugin, profile, works_on_gpu
 from mlship.doctor.queries import gpu_is_known_absent, gpus
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -15,15 +15,15 @@ _PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin")
 
 
 def _has_gpu(facts: Facts, place: Place) -> bool:
-    """Somebody saw an NVIDIA GPU here, or its driver answering."""
+    """An NVIDIA GPU was seen here, or its driver answered."""
     answers = (place.nvml.init, place.cuda.init, facts.host.nvml.init, facts.host.cuda.init)
     return not gpu_is_known_absent(facts) and (bool(gpus(facts)) or any(known(answer) == 0 for answer in answers))
 
 
 def _healthy(where: Where, place: Place) -> tuple[Evidence, ...]:
-    """The GPU is there: it is the build that does not look for it."""
-    told = (("nvml.init", known(place.nvml.init), codes.nvml), ("cuda.init", known(place.cuda.init), codes.cuda))
-    return tuple(Evidence(f"{where}.{name}", say(code)) for name, code, say in told if code == 0)
+    """Evidence that the GPU works, so the build is what does not use it."""
+    calls = (("nvml.init", known(place.nvml.init), codes.nvml), ("cuda.init", known(place.cuda.init), codes.cuda))
+    return tuple(Evidence(f"{where}.{name}", say(code)) for name, code, say in calls if code == 0)
 
 
 class CpuTorch(Rule):
@@ -36,14 +36,14 @@ class CpuTorch(Rule):
             local = version.partition("+")[2]
             without = torch is not None and is_absent(torch.cuda)
             fails = torch is None or known(torch.is_available) is not True
-            told = (known(torch.version) if torch else None) or version
+            shown = (known(torch.version) if torch else None) or version
             if (without or local == "cpu" or local.startswith(("rocm", "xpu"))) and fails and _has_gpu(facts, place):
                 return self.found(
                     where=where,
-                    cause=f"torch {told or 'here'} is a build {self._of(local)}, not for CUDA.",
+                    cause=f"torch {shown or 'here'} is a build {self._of(local)}, not for CUDA.",
                     fix=self._fix(facts, where, place, environment, version),
                     evidence=(
-                        Evidence(f"{where}.pythons.torch.version", told) if told else None,
+                        Evidence(f"{where}.pythons.torch.version", shown) if shown else None,
                         Evidence(f"{where}.pythons.torch.cuda", "none") if without else None,
                         *_healthy(where, place),
                     ),
@@ -61,8 +61,8 @@ class CpuTorch(Rule):
         host = profile(facts, place)
         step = advice.install("torch", version, host, where, installed(environment)) if host else None
         return (
-            step or Step("Install torch again from an index with CUDA: https://download.pytorch.org/whl/cuXYZ."),
-            Step("So that it stays: name that index in the requirements or the lock, and no second one for torch."),
+            step or Step("Reinstall torch from a CUDA index: https://download.pytorch.org/whl/cuXYZ."),
+            Step("To keep it, name only that index for torch in the requirements or the lock file."),
         )
 
 
@@ -83,12 +83,12 @@ class CpuOnnxRuntime(Rule):
                 step = advice.install("onnxruntime-gpu", version, host, where, here) if host else None
                 return self.found(
                     where=where,
-                    cause="onnxruntime lies over onnxruntime-gpu, and has no CUDA provider."
+                    cause="onnxruntime overwrites onnxruntime-gpu, and has no CUDA provider."
                     if both
-                    else f"onnxruntime {here['onnxruntime']} is the package for the CPU; CUDA's is onnxruntime-gpu.",
+                    else f"onnxruntime {here['onnxruntime']} is the CPU package; the CUDA package is onnxruntime-gpu.",
                     fix=(
-                        Step("Remove what is there, and keep dependencies from bringing onnxruntime again:", gone),
-                        step or Step("Install the package with CUDA:", ("pip install 'onnxruntime-gpu[cuda,cudnn]'",)),
+                        Step("Remove both packages, and keep dependencies from installing onnxruntime again:", gone),
+                        step or Step("Install the CUDA package:", ("pip install 'onnxruntime-gpu[cuda,cudnn]'",)),
                     ),
                     evidence=(
                         Evidence(f"{where}.pythons.distributions", ", ".join(n for n in sorted(here) if "onnx" in n)),
@@ -109,7 +109,7 @@ class JaxWithoutPlugin(Rule):
             jax, here = known(environment.jax), known(environment.distributions)
             if jax is None or here is None or known(jax.backend) != "cpu" or not _has_gpu(facts, place):
                 continue
-            plugins, odd = [name for name in _PLUGINS if name in here], at_odds(environment)
+            plugins, odd = [name for name in _PLUGINS if name in here], mismatched_plugin(environment)
             if plugins and not odd:
                 continue
             version = known(jax.version) or here.get("jax", "")
@@ -117,8 +117,8 @@ class JaxWithoutPlugin(Rule):
             step = advice.install("jax", version, host, where, here) if host else None
             return self.found(
                 where=where,
-                cause=f"The plug-in is of another release: {odd}." if odd else f"jax {version} has no CUDA plug-in.",
-                fix=(step or Step("Install jax with its plug-in:", ("pip install --upgrade 'jax[cuda12]'",)),),
+                cause=f"The plugin has another release: {odd}." if odd else f"jax {version} has no CUDA plugin.",
+                fix=(step or Step("Install jax with its plugin:", ("pip install --upgrade 'jax[cuda12]'",)),),
                 evidence=(
                     Evidence(f"{where}.pythons.jax.backend", "cpu"),
                     Evidence(

@@ -1,4 +1,4 @@
-"""Rules of the variables that say which GPUs, and which parts of the driver, a container gets."""
+"""Rules about the variables that select which GPUs and driver libraries a container gets."""
 
 import re
 from shlex import quote
@@ -38,18 +38,19 @@ class VisibleDevicesUnset(Rule):
         options = f"-e {_VISIBLE}=all -e {_CAPABILITIES}=compute,utility"
         return self.found(
             where="container",
-            cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the nvidia runtime gave no GPU.",
+            cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the container got no GPU.",
             fix=(
-                Step("Set it when the container is started:", (commands.run(facts, "--runtime=nvidia", options),)),
+                Step("Set it when you start the container:", (commands.run(facts, "--runtime=nvidia", options),)),
                 Step(
-                    "Or for good, in the Dockerfile:",
+                    "Or permanently, in the Dockerfile:",
                     (f"ENV {_VISIBLE}=all {_CAPABILITIES}=compute,utility",),
                     instead=True,
                 ),
                 *(
                     (
                         Step(
-                            "In Kubernetes: a limit nvidia.com/gpu in the pod; the device plugin sets it.", instead=True
+                            "In Kubernetes, set a limit nvidia.com/gpu; the device plugin sets the variable.",
+                            instead=True,
                         ),
                     )
                     if known(facts.kubernetes) or known(box.engine) in {"containerd", "crio"}
@@ -59,7 +60,7 @@ class VisibleDevicesUnset(Rule):
             evidence=(
                 Evidence("container.host_config.runtime", runtime(facts) or ""),
                 Evidence("container.env", f"{_VISIBLE}: {repr(value) if _VISIBLE in env else 'not set'}"),
-                Evidence("container.device_nodes", "/dev/nvidiactl: not there"),
+                Evidence("container.device_nodes", "/dev/nvidiactl: missing"),
             ),
         )
 
@@ -77,13 +78,15 @@ class VisibleDevicesNone(Rule):
         option = f"-e {_VISIBLE}=all"
         return self.found(
             where="container",
-            cause=f"{_VISIBLE} is 'none', which gives the container the driver's libraries and no GPU.",
-            fix=(Step("Name the GPUs: all, an index, or a UUID:", (commands.run(facts, "--runtime=nvidia", option),)),),
+            cause=f"{_VISIBLE} is 'none', which gives the container the driver's libraries but no GPU.",
+            fix=(
+                Step("Name the GPUs (all, an index, or a UUID):", (commands.run(facts, "--runtime=nvidia", option),)),
+            ),
             evidence=(
                 Evidence("container.env", f"{_VISIBLE}: none"),
                 Evidence("container.cuda.init", codes.cuda(code)) if code else None,
                 Evidence("container.nvml.device_count", "0") if count == 0 else None,
-                Evidence("container.device_nodes", "/dev/nvidia0: not there") if absent else None,
+                Evidence("container.device_nodes", "/dev/nvidia0: missing") if absent else None,
             ),
         )
 
@@ -102,13 +105,13 @@ class WithoutCompute(Rule):
         v2 = (known(box.nvml.codes) or {}).get("nvmlSystemGetCudaDriverVersion_v2")
         return self.found(
             where="container",
-            cause=f"{_CAPABILITIES} is {value!r}: without compute, libcuda.so.1 is not given to the container.",
+            cause=f"{_CAPABILITIES} is {value!r}: without compute, the container does not get libcuda.so.1.",
             fix=(
                 Step(
-                    "Add it when the container is started, or in the image (ENV):",
+                    "Add it when you start the container, or in the image (ENV):",
                     (commands.run(facts, commands.gpu_options(facts), f"-e {_CAPABILITIES}={quote(more)}"),),
                 ),
-                Step("In a Compose file: capabilities: [gpu, compute, utility].", instead=True),
+                Step("In a Compose file, set capabilities: [gpu, compute, utility].", instead=True),
             ),
             evidence=(
                 Evidence("container.env", f"{_CAPABILITIES}: {value}"),
@@ -136,17 +139,21 @@ class UnsupportedCapability(Rule):
             return None
         kept = "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility"
         option = f"-e {_CAPABILITIES}={quote(kept)}"
-        named = ", ".join(wrong) or "all beside other names"
+        named = ", ".join(wrong) or "all together with other names"
         return self.found(
             where="container",
-            cause=f"{_CAPABILITIES} is {value!r}; the toolkit does not take {named}.",
+            cause=f"{_CAPABILITIES} is {value!r}; the toolkit does not accept {named}.",
             fix=(
                 Step(
-                    f"Use names among {', '.join(sorted(allowed))}, or all:",
+                    f"Use names from {', '.join(sorted(allowed))}, or all:",
                     (commands.run(facts, commands.gpu_options(facts), option),),
                 ),
                 *(
-                    (Step("Or allow it: supported-driver-capabilities in config.toml of the toolkit.", instead=True),)
+                    (
+                        Step(
+                            "Or allow it with supported-driver-capabilities in the toolkit's config.toml.", instead=True
+                        ),
+                    )
                     if set(wrong) & _SUPPORTED
                     else ()
                 ),
@@ -177,7 +184,7 @@ class CudaVisibleDevices(Rule):
 
     @classmethod
     def _bad(cls, place: Place, value: str) -> str | None:
-        """The entry that names no device; None where all do, where CUDA took them all, or where it is not known."""
+        """The entry that names no device; None if all name one, if CUDA accepted all, or if that is unknown."""
         code, count = known(place.cuda.init), known(place.cuda.device_count)
         if known(place.nvml.device_count) == 0 or (code and code not in {100, 101}) or (code is None and count is None):
             return None
@@ -216,11 +223,11 @@ class CudaVisibleDevices(Rule):
         return self.found(
             where=where,
             certainty="certain" if sure else "likely",
-            cause=f"{_CUDA_VISIBLE} is {value!r}, and {repr(bad) if bad else 'an empty entry'} names no GPU here.",
+            cause=f"{_CUDA_VISIBLE} is {value!r}, but {repr(bad) if bad else 'an empty entry'} names no GPU here.",
             fix=(
-                Step("Unset it where it is set (the image, the scheduler, a shell):", (f"unset {_CUDA_VISIBLE}",)),
+                Step("Unset it where it is set (image, scheduler, shell):", (f"unset {_CUDA_VISIBLE}",)),
                 Step(
-                    "Or name GPUs as they are counted here, or by UUID, in the order of the PCI bus:",
+                    "Or name GPUs by their number here or by UUID, in PCI bus order:",
                     (commands.run(facts, commands.gpu_options(facts), option, "-e CUDA_DEVICE_ORDER=PCI_BUS_ID"),)
                     if where == "container"
                     else (f"export {_CUDA_VISIBLE}=0 CUDA_DEVICE_ORDER=PCI_BUS_ID",),

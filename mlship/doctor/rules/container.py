@@ -1,4 +1,4 @@
-"""Rules of how a container was started: its runtime on Jetson, its platform, its shared memory."""
+"""Rules about how a container was started: its runtime on Jetson, its platform, its shared memory."""
 
 from shlex import quote
 
@@ -29,7 +29,7 @@ class JetsonRuntime(Rule):
             return None
         return self.found(
             where="container",
-            cause=f"The container's runtime is {used}; on Jetson only the nvidia runtime brings the GPU.",
+            cause=f"The container's runtime is {used}; on Jetson only the nvidia runtime provides the GPU.",
             fix=(
                 Step("Start it with the nvidia runtime:", (commands.run(facts, commands.gpu_options(facts)),)),
                 Step(
@@ -42,12 +42,12 @@ class JetsonRuntime(Rule):
                 ),
             ),
             evidence=(
-                Evidence("host.tegra.release", known(tegra.release) or "not known"),
+                Evidence("host.tegra.release", known(tegra.release) or "unknown"),
                 Evidence("container.host_config.runtime", used or ""),
                 Evidence("container.cuda.library", "libcuda.so.1 is not found")
                 if is_absent(box.cuda.library)
                 else None,
-                *(Evidence("container.device_nodes", f"{path}: not there") for path in absent[:2]),
+                *(Evidence("container.device_nodes", f"{path}: missing") for path in absent[:2]),
             ),
         )
 
@@ -66,20 +66,20 @@ class WrongArchitecture(Rule):
         reference = quote(known(facts.image.reference) or "IMAGE")
         is_l4t = "l4t" in reference or "jetson" in reference or "jetpack" in reference
         pull = (
-            Step(f"Images for Jetson exist for arm64 only; take another one that is made for {host}.")
+            Step(f"Use an image for {host}: images for Jetson exist for arm64 only.")
             if is_l4t and host != "arm64"
             else Step(
-                "Take the image for this processor, if there is one:",
+                "Pull the image for this architecture, if there is one:",
                 (f"docker pull --platform linux/{host} {reference}",),
             )
         )
         return self.found(
             where="container",
-            cause=f"The image is for {image}, and this host is {host} ({machine}).",
+            cause=f"The image is for {image}, but this host is {host} ({machine}).",
             fix=(
                 pull,
                 Step(
-                    "Or build it for this processor, in the folder of its Dockerfile:",
+                    "Or build it for this architecture, in the folder of its Dockerfile:",
                     (f"docker buildx build --load --platform linux/{host} --tag IMAGE .",),
                     instead=True,
                 ),
@@ -105,16 +105,16 @@ class SmallShm(Rule):
         sure = size is not None and size <= _SHM_DEFAULT
         larger = "8g" if not size or size < 4 * 1024**3 else "32g"
         gpu = commands.gpu_options(facts)
-        has = f"{size // 1024**2} MiB" if size is not None else "of a size that is not known"
+        has = f"{size // 1024**2} MiB" if size is not None else "of unknown size"
         return self.found(
             where="container",
             certainty="certain" if sure else "likely",
             cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
             fix=(
-                Step("Give it more:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
-                Step("Or with the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
+                Step("Give the container more shared memory:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
+                Step("Or use the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
                 Step(
-                    "In Kubernetes: mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
+                    "In Kubernetes, mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
                     instead=True,
                 ),
             ),

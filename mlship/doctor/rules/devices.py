@@ -1,4 +1,4 @@
-"""Rules of the device nodes, and of the UVM module behind one of them."""
+"""Rules about device nodes, and about the UVM module behind one of them."""
 
 from shlex import quote
 
@@ -34,7 +34,7 @@ class NoUvmNode(Rule):
                     evidence=(
                         Evidence(f"{where}.nvml.init", codes.nvml(0)),
                         Evidence(f"{where}.cuda.init", codes.cuda(known(place.cuda.init) or 0)),
-                        Evidence(f"{where}.device_nodes", f"{_UVM}: not there"),
+                        Evidence(f"{where}.device_nodes", f"{_UVM}: missing"),
                         *self._module(facts),
                     ),
                 )
@@ -60,15 +60,15 @@ class NoUvmNode(Rule):
     @staticmethod
     def _fix(facts: Facts, where: Where) -> tuple[Step, ...]:
         make = Step(
-            "Load the module and make its nodes, on the host:",
+            "On the host, load the module and create its nodes:",
             ("sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c 0"),
         )
         if where == "host":
             return (make, Step("Then restart the containers that use the GPU:", (commands.restart_container(facts),)))
         return (
             make,
-            Step("Where CDI is in use, write its specification anew:", (commands.refresh_cdi(facts),)),
-            Step("Make the container anew; nodes are given to it when it is made."),
+            Step("If CDI is in use, regenerate its specification:", (commands.refresh_cdi(facts),)),
+            Step("Recreate the container: it gets its nodes when it is created."),
         )
 
 
@@ -83,10 +83,10 @@ class HmmWithKaslr(Rule):
             return None
         code = known((facts.host if where == "host" else facts.container).cuda.init) or 0
         return self.found(
-            cause="The kernel has no free address range for heterogeneous memory management, because of KASLR.",
+            cause="Because of KASLR, the kernel has no free address range for heterogeneous memory management.",
             fix=(
                 Step(
-                    "Turn HMM off in the UVM module, and load it again (no process may use the GPU):",
+                    "Turn off HMM in the UVM module, and reload it while no process uses the GPU:",
                     (
                         "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/uvm.conf",
                         "sudo modprobe -r nvidia_uvm",
@@ -94,7 +94,7 @@ class HmmWithKaslr(Rule):
                     ),
                 ),
                 Step(
-                    "Or add nokaslr to GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, and restart:",
+                    "Or add nokaslr to GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, then reboot:",
                     (_UPDATE_GRUB.get(commands.manager(facts), "sudo update-grub"), "sudo reboot"),
                     instead=True,
                 ),
@@ -130,11 +130,11 @@ class NodePermission(Rule):
         params = known(facts.kernel.nvidia.params) or {}
         return self.found(
             where=where,
-            cause=f"{_CONTROL} is for the group {group} only, and this user ({known(place.user.uid)}) is not in it.",
+            cause=f"Only group {group} may open {_CONTROL}, and this user ({known(place.user.uid)}) is not in it.",
             fix=(
                 *self._join(facts, where, group),
                 Step(
-                    "Or open the nodes to everybody, for good from the next start on:",
+                    "Or open the nodes to all users, from the next boot on:",
                     (
                         "echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee /etc/modprobe.d/nvidia-nodes.conf",
                         "sudo reboot",
@@ -145,7 +145,7 @@ class NodePermission(Rule):
             evidence=(
                 Evidence(f"{where}.nvml.init", codes.nvml(4)),
                 Evidence(f"{where}.device_nodes", f"{_CONTROL}: mode {known(control.mode)}, group {group}"),
-                Evidence(f"{where}.user.groups", ", ".join(map(str, each(place.user.groups))) or "not known"),
+                Evidence(f"{where}.user.groups", ", ".join(map(str, each(place.user.groups))) or "unknown"),
                 *(
                     Evidence("kernel.nvidia.params", _param(k, params[k]))
                     for k in sorted(params)
@@ -157,7 +157,7 @@ class NodePermission(Rule):
     @staticmethod
     def _join(facts: Facts, where: Where, group: str) -> tuple[Step, ...]:
         if where == "host":
-            return (Step("Join the group, and log in anew:", (f"sudo usermod -aG {quote(group)} $USER",)),)
+            return (Step("Join the group, then log out and in again:", (f"sudo usermod -aG {quote(group)} $USER",)),)
         option = f"--group-add $(stat -c %g {_CONTROL})"
         return (
             Step("Start the container with the group:", (commands.run(facts, commands.gpu_options(facts), option),)),
@@ -165,7 +165,7 @@ class NodePermission(Rule):
 
 
 def _param(name: str, value: str) -> str:
-    """A mode as /proc has it, and as everybody writes it: "DeviceFileMode: 432 (0660)"."""
+    """A mode as in /proc, with its usual octal form: "DeviceFileMode: 432 (0660)"."""
     octal = f" (0{int(value):03o})" if name == "DeviceFileMode" and value.isdecimal() else ""
     return f"{name}: {value}{octal}"
 

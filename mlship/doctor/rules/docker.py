@@ -1,4 +1,4 @@
-"""Rules of the Docker engine: which one it is, what it registered, and what its cgroups allow."""
+"""Rules about the Docker engine: its installation, its runtimes, and its cgroups."""
 
 from mlship.doctor import commands
 from mlship.doctor.container import (
@@ -39,11 +39,11 @@ class DockerSnap(Rule):
             return None
         install = "sudo apt-get install -y docker-ce docker-ce-cli containerd.io"
         return self.found(
-            cause="Docker is a snap, confined, and has no nvidia runtime that works; the host's toolkit is not used.",
+            cause="Docker is a confined snap without a working nvidia runtime, and does not use the host's toolkit.",
             fix=(
                 Step(
-                    "Replace it by Docker's own packages (https://docs.docker.com/engine/install; images and volumes "
-                    "of the snap are left behind), and configure the toolkit:",
+                    "Replace it with Docker's own packages (https://docs.docker.com/engine/install; images and volumes "
+                    "of the snap are not migrated), and configure the toolkit:",
                     (
                         "sudo snap remove docker",
                         install if commands.manager(facts) == "apt" else commands.install(facts, "docker-ce"),
@@ -52,7 +52,7 @@ class DockerSnap(Rule):
                     ),
                 ),
                 Step(
-                    "Or keep the snap, at revision 2932 or newer, and use its own runtime:",
+                    "Or keep the snap at revision 2932 or newer, and use its own runtime:",
                     (
                         "sudo snap refresh docker",
                         "snap logs docker.nvidia-container-toolkit",
@@ -87,7 +87,7 @@ class NoDriverRegistered(Rule):
         started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
         return self.found(
             cause=(
-                f"The toolkit was installed ({written}) after dockerd started ({started}), which has not seen it."
+                f"The toolkit was installed ({written}) after dockerd started ({started}), which has not detected it."
                 if late
                 else "dockerd finds none of the toolkit's hooks: the NVIDIA Container Toolkit is not "
                 + ("on its PATH." if installed else "installed.")
@@ -111,7 +111,9 @@ class NoDriverRegistered(Rule):
             else "sudo nvidia-ctk runtime configure --runtime=docker"
         )
         install = () if is_there else (commands.install(facts, "nvidia-container-toolkit"),)
-        say = "Have Docker see it:" if is_there else "Install it (from NVIDIA's repository), and have Docker see it:"
+        say = (
+            "Configure Docker:" if is_there else "Install the toolkit (from NVIDIA's repository), and configure Docker:"
+        )
         return (
             Step(say, (*install, configure, commands.restart_engine(facts))),
             Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
@@ -119,7 +121,7 @@ class NoDriverRegistered(Rule):
 
     @staticmethod
     def _lacks(facts: Facts) -> tuple[str, ...]:
-        """The hooks, where dockerd has none of them; empty where it has one, or nobody could tell."""
+        """The hooks, if dockerd has none of them; empty if it has one, or if that is unknown."""
         hooks = known(facts.host.docker.daemon_hooks)
         if hooks is None:
             return _HOOKS[:1] if is_absent(facts.host.toolkit.version) else ()
@@ -133,7 +135,7 @@ class NoDriverRegistered(Rule):
 
     @staticmethod
     def _is_the_way(facts: Facts) -> bool:
-        """Nobody complained yet: it matters where Docker, and nothing else, is what gives the GPU here."""
+        """No error was reported yet: it matters only if nothing but Docker provides the GPU here."""
         others = (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
         if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
             return False
@@ -141,7 +143,7 @@ class NoDriverRegistered(Rule):
 
     @staticmethod
     def _by_cdi(facts: Facts) -> bool:
-        """The container asks for CDI devices, which need no registered driver."""
+        """The container requests CDI devices, which need no registered driver."""
         return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
 
 
@@ -157,10 +159,10 @@ class RootlessCgroups(Rule):
             return None
         return self.found(
             where="container",
-            cause="Docker is rootless, and no-cgroups is not set in the toolkit's config.toml.",
+            cause="Docker is rootless, but no-cgroups is not set in the toolkit's config.toml.",
             fix=(
                 Step(
-                    "Set it, and have the user's Docker know the runtime:",
+                    "Set it, and configure the runtime for the user's Docker:",
                     (
                         "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place",
                         "nvidia-ctk runtime configure --runtime=docker --config=$HOME/.config/docker/daemon.json",
@@ -168,7 +170,7 @@ class RootlessCgroups(Rule):
                     ),
                 ),
                 Step(
-                    "Or take the GPU by CDI:",
+                    "Or use CDI:",
                     (commands.run(facts, "--device nvidia.com/gpu=all"),),
                     instead=True,
                 ),
@@ -221,7 +223,7 @@ class LostAfterReload(Rule):
 
     @staticmethod
     def _is_systemd(facts: Facts) -> bool:
-        """With cgroupfs systemd has no say, but the kubelet has."""
+        """With cgroupfs, systemd does not change the rules, but the kubelet does."""
         return known(facts.host.docker.cgroup_driver) != "cgroupfs" or known(facts.kubernetes) is not None
 
     @staticmethod
@@ -243,9 +245,9 @@ class LostAfterReload(Rule):
         if known(facts.kubernetes) is not None:
             link = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"
             return (
-                Step("Now: delete the pod, so that it is made anew:", ("kubectl delete pod POD",)),
+                Step("Now: delete the pod so that it is recreated:", ("kubectl delete pod POD",)),
                 Step(
-                    "For good: CDI in the device plugin (deviceListStrategy: cdi-cri), and the links of the nodes:",
+                    "Permanently: use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:",
                     (link,),
                 ),
             )
@@ -254,11 +256,11 @@ class LostAfterReload(Rule):
         return (
             Step("Now: restart the container:", (commands.restart_container(facts),)),
             Step(
-                "For good: give it the GPU by CDI, which tells runc of the nodes:",
+                "Permanently: use CDI, which passes the nodes to runc:",
                 (*spec, commands.run(facts, "--device nvidia.com/gpu=all")),
             ),
             Step(
-                'Or take the cgroup driver cgroupfs: "exec-opts": ["native.cgroupdriver=cgroupfs"] in '
+                'Or use the cgroupfs cgroup driver: "exec-opts": ["native.cgroupdriver=cgroupfs"] in '
                 "/etc/docker/daemon.json, then:",
                 ("sudo systemctl restart docker",),
                 instead=True,
@@ -277,10 +279,10 @@ class NoCgroupsAsRoot(Rule):
             return None
         return self.found(
             where="container",
-            cause="no-cgroups = true in the toolkit's config.toml, and Docker runs as root: nothing allows the nodes.",
+            cause="The toolkit's config.toml has no-cgroups = true, but Docker runs as root: nothing allows the nodes.",
             fix=(
                 Step(
-                    "Unset it, and make the container anew:",
+                    "Unset it, and recreate the container:",
                     ("sudo nvidia-ctk config --in-place --set nvidia-container-cli.no-cgroups=false",),
                 ),
             ),

@@ -1,4 +1,4 @@
-"""Rules of the driver's libraries against the module that is loaded."""
+"""Rules about driver libraries that do not match the loaded module."""
 
 from shlex import quote
 
@@ -17,9 +17,9 @@ _PATH = "LD_LIBRARY_PATH"
 
 def _reload(facts: Facts) -> tuple[Step, ...]:
     return (
-        commands.reboot("Restart the host, so that the module that belongs to the libraries is loaded:"),
+        commands.reboot("Reboot the host to load the module that matches the libraries:"),
         Step(
-            "Or, while no process uses a GPU, reload the module:",
+            "Or reload the module while no process uses a GPU:",
             (
                 "sudo systemctl stop nvidia-persistenced display-manager",
                 "sudo rmmod nvidia_drm nvidia_modeset nvidia_uvm nvidia",
@@ -27,12 +27,12 @@ def _reload(facts: Facts) -> tuple[Step, ...]:
             ),
             instead=True,
         ),
-        Step("So that it does not happen again by itself:", (commands.hold_driver(facts),)),
+        Step("Keep it from happening again:", (commands.hold_driver(facts),)),
     )
 
 
 def _upgrades(facts: Facts) -> tuple[Evidence, ...]:
-    """The driver's packages that changed after the start."""
+    """The driver's packages that changed after boot."""
     boot = known(facts.kernel.boot_time)
     changes = [
         f"{known(change.at)} {known(change.package)} {known(change.old)} -> {known(change.new)}"
@@ -43,7 +43,7 @@ def _upgrades(facts: Facts) -> tuple[Evidence, ...]:
 
 
 def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
-    """CuInit takes a libcuda of another version for forward compatibility, and the GPU does not allow it."""
+    """CuInit takes a libcuda of another version for forward compatibility, which the GPU does not support."""
     library = known(place.cuda.library)
     version = known(library.version) if library else None
     if known(place.cuda.init) != 804 or library is None or is_compat(library.path) or version is None:
@@ -53,7 +53,7 @@ def _libcuda_is_ahead(where: Where, place: Place, module: str) -> bool:
 
 
 def _stray(facts: Facts) -> Library | None:
-    """A library of another version that hides the one of the module's version, which is there too."""
+    """A library of another version that hides the one that matches the module."""
     module, host = kernel_driver(facts), facts.host
     loaded = ((known(host.nvml.library), known(host.nvml.init) == 18), (known(host.cuda.library), _cuda_differs(host)))
     for library, fails in loaded:
@@ -72,7 +72,7 @@ def _cuda_differs(place: Place) -> bool:
 
 
 def _is_on_path(place: Place, library: Library) -> bool:
-    """LD_LIBRARY_PATH names its folder, which is none of the system's."""
+    """LD_LIBRARY_PATH lists its folder, which is not one of the system's."""
     folder = library.path.rpartition("/")[0]
     own = folder.startswith(("/usr/lib", "/lib"))
     return not own and folder in [part.rstrip("/") for part in (known(variable(place, _PATH)) or "").split(":")]
@@ -90,8 +90,8 @@ class LibraryModuleMismatch(Rule):
         if module and version and same(version, module):
             return None
         return self.found(
-            cause=f"The libraries on disk are {version or 'of another version'}, "
-            f"the module in memory is {module or 'not of that version'}.",
+            cause=f"The libraries on disk have {f'version {version}' if version else 'another version'}, "
+            f"but the loaded module is {module or 'a different one'}.",
             fix=self._fix(facts, version, module),
             evidence=(
                 Evidence("host.nvml.init", codes.nvml(18)),
@@ -104,17 +104,17 @@ class LibraryModuleMismatch(Rule):
 
     @staticmethod
     def _fix(facts: Facts, version: str | None, module: str | None) -> tuple[Step, ...]:
-        """A restart loads the module that is on disk: no help where that one is the one in memory."""
+        """A reboot loads the module on disk, which does not help if that is the one already loaded."""
         file = known(looked_up(facts.kernel.module_files, "nvidia"))
         on_disk = known(file.version) if file else None
         if not (on_disk and version and module and same(on_disk, module) and not same(on_disk, version)):
             return _reload(facts)
         return (
             Step(
-                f"The module on disk is {on_disk} too, so a restart alone does not help. Build it for {version}:",
+                f"A reboot alone does not help: the module on disk is {on_disk} too. Build it for {version}:",
                 (commands.headers(facts), "sudo dkms autoinstall", "sudo reboot"),
             ),
-            Step("Where two drivers are installed (packages and NVIDIA's .run file), remove one of them first."),
+            Step("If two drivers are installed (packages and NVIDIA's .run file), remove one of them first."),
         )
 
 
@@ -129,7 +129,7 @@ class NewLibcudaOldModule(Rule):
             library = known(place.cuda.library)
             if library is not None and _libcuda_is_ahead(where, place, module):
                 return self.found(
-                    cause=f"libcuda is {known(library.version)}, the module in memory is still {module}.",
+                    cause=f"libcuda is {known(library.version)}, but the loaded module is still {module}.",
                     fix=_reload(facts),
                     evidence=(
                         Evidence(f"{where}.cuda.init", codes.cuda(804)),
@@ -152,8 +152,8 @@ class StrayLibrary(Rule):
         nvml, cuda = known(facts.host.nvml.init), known(facts.host.cuda.init)
         path = known(variable(facts.host, _PATH)) or ""
         return self.found(
-            cause=f"{library.path} is of driver {known(library.version)}, and is found before the one of {module}, "
-            "which fits the module.",
+            cause=f"{library.path} belongs to driver {known(library.version)}, and the loader finds it before the one "
+            f"of {module}, which matches the module.",
             fix=self._fix(facts, library),
             evidence=(
                 Evidence("host.nvml.init", codes.nvml(nvml)) if nvml else None,
@@ -171,12 +171,12 @@ class StrayLibrary(Rule):
         kept = ":".join(part for part in parts if part.rstrip("/") != folder)
         if len(kept) < len(":".join(parts)):
             command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
-            return (Step(f"Take {folder} off {_PATH}, and out of what sets it (~/.bashrc):", (command,)),)
+            return (Step(f"Remove {folder} from {_PATH}, and from what sets it (~/.bashrc):", (command,)),)
         package = known(library.package)
         remove = f"# remove the package {package}" if package else f"sudo mv {quote(library.path)} /root/"
         return (
             Step(
-                "See which copies there are, and remove the one that does not fit:",
+                "List the copies, and remove the one that does not match:",
                 ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig"),
             ),
         )

@@ -1,4 +1,4 @@
-"""Rules of the driver's branch and flavour against the GPU: too old for it, too new for it, or of the wrong flavour."""
+"""Rules about driver branches and kernel modules that do not support the GPU."""
 
 import re
 
@@ -20,20 +20,20 @@ _FAMILY = re.compile(r"(?:PCI ID|\[)[: ]*10de:([0-9a-fA-F]{4})")
 
 
 def _version(facts: Facts) -> str | None:
-    """Of the module in memory, or of the one that would be loaded."""
+    """The version of the loaded module, or of the one that would be loaded."""
     file = known(looked_up(facts.kernel.module_files, "nvidia"))
     return kernel_driver(facts) or (known(file.version) if file else None)
 
 
 def _branches(name: str | None) -> tuple[int | None, int | None]:
-    """First and last driver branch of a generation; None where there is no such bound, or it is not known."""
+    """First and last driver branch of a generation; None if there is no bound or it is unknown."""
     rows = [row for row in tables().gpus.architectures if row.name == (name or "").removesuffix(" or older")]
     first = min((row.first_branch for row in rows if row.first_branch), default=None)
     return first, max((row.last_branch for row in rows if row.last_branch), default=None)
 
 
 def _unused(facts: Facts) -> tuple[PciDevice, ...]:
-    """GPUs on the bus that no driver has, where NVML is known not to count all of them."""
+    """GPUs on the bus without a driver, if NVML is known not to count all of them."""
     waiting = tuple(gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"})
     code, count = known(facts.host.nvml.init), known(facts.host.nvml.device_count)
     counts_all = code in {None, 12, 18} if count is None else count >= len(waiting)
@@ -41,7 +41,7 @@ def _unused(facts: Facts) -> tuple[PciDevice, ...]:
 
 
 def _lists(facts: Facts, gpu: PciDevice) -> bool:
-    """NVML has this very GPU among those that it drives."""
+    """NVML lists this GPU."""
     address = (known(gpu.address) or "?").lower()
     return any((known(one.pci_bus_id) or "").lower().endswith(address[-10:]) for one in each(facts.host.nvml.devices))
 
@@ -62,11 +62,11 @@ class DriverDoesNotKnowGpu(Rule):
             bound = first if too_old else last
             return self.found(
                 cause=f"{describe(gpu)} ({architecture(gpu) or 'an older generation'}) "
-                + (f"needs driver R{bound} or newer" if too_old else f"was dropped after driver R{bound}")
+                + (f"needs driver R{bound} or newer" if too_old else f"is not supported after driver R{bound}")
                 + f"; this host has {version}.",
                 fix=self._newer(facts, bound or 0) if too_old else self._older(facts, bound or 0),
                 evidence=(
-                    Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu) or 'generation not known'}"),
+                    Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu) or 'unknown generation'}"),
                     Evidence("kernel.nvidia.version", version),
                     Evidence("kernel.log", line) if line else None,
                 ),
@@ -75,10 +75,10 @@ class DriverDoesNotKnowGpu(Rule):
 
     @staticmethod
     def _range(gpu: PciDevice, line: str | None) -> tuple[int | None, int | None]:
-        """By the generation; the module's own word, where it names this GPU, counts more."""
+        """By the generation; what the module logs about this GPU takes precedence."""
         named, legacy = _FAMILY.search(line or ""), _LEGACY.search(line or "")
         device = (known(gpu.device) or "").lower()
-        # The log wraps: the line that names the GPU is often another one than this.
+        # The log wraps: another line often names the GPU.
         fits = named.group(1).lower() == device if named else architecture(gpu) in {None, *PRE_TURING}
         if legacy and fits:
             return None, int(legacy.group(1))
@@ -86,17 +86,17 @@ class DriverDoesNotKnowGpu(Rule):
 
     @staticmethod
     def _is_beside(facts: Facts, gpu: PciDevice) -> bool:
-        """An old card that only shows a picture, beside GPUs that work."""
+        """The card is old and only drives a display, next to GPUs that work."""
         return (architecture(gpu) or "").startswith("Kepler") and bool(known(facts.host.nvml.device_count))
 
     @staticmethod
     def _newer(facts: Facts, bound: int) -> tuple[Step, ...]:
         return (
             Step(
-                f"Install a driver of branch {bound} or newer, in the open flavour, and restart:",
+                f"Install a driver of branch {bound} or newer with the open kernel module, then reboot:",
                 (*_open_packages(facts, max(bound, 580)), "sudo reboot"),
             ),
-            Step("Under the GPU Operator: set driver.version to such a release.", instead=True),
+            Step("With the GPU Operator, set driver.version to such a release.", instead=True),
         )
 
     @staticmethod
@@ -107,15 +107,15 @@ class DriverDoesNotKnowGpu(Rule):
         }.get(commands.manager(facts), f"cuda-drivers-{bound}")
         return (
             Step(
-                f"Install the driver of branch {bound}, in the proprietary flavour, and restart:",
+                f"Install the driver of branch {bound} with the proprietary kernel module, then reboot:",
                 (commands.install(facts, package), "sudo reboot"),
             ),
-            Step("Keep it at that branch:", (commands.hold_driver(facts),)),
+            Step("Pin the driver to that branch:", (commands.hold_driver(facts),)),
         )
 
 
 def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
-    """The open flavour, as this distribution has it."""
+    """Install the open kernel module from this distribution's packages."""
     ubuntu = "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
     if commands.manager(facts) == "apt":
         return (commands.install(facts, f"nvidia-driver-{bound}-open" if ubuntu else "nvidia-open"),)
@@ -139,13 +139,13 @@ class OpenModuleRequired(Rule):
             return None
         gpu = (closed or waiting)[0]
         return self.found(
-            cause=f"The proprietary kernel module is loaded, and {describe(gpu)} needs the open one.",
+            cause=f"The proprietary kernel module is loaded, but {describe(gpu)} needs the open one.",
             fix=(
                 Step(
-                    "Install the open flavour of the same branch, in place of the other, and restart:",
+                    "Replace it with the open module of the same branch, then reboot:",
                     (*_open_packages(facts, int(branch(version) or 580)), "sudo reboot"),
                 ),
-                Step("Under the GPU Operator: set driver.kernelModuleType=open.", instead=True),
+                Step("With the GPU Operator, set driver.kernelModuleType=open.", instead=True),
             ),
             evidence=(
                 Evidence("kernel.nvidia.flavour", "proprietary") if self._is_open(facts) is False else None,

@@ -1,4 +1,4 @@
-"""Rules of an engine that does not start, or cannot start anything for the GPU: what its own message says."""
+"""Rules about an engine that does not start, or cannot start GPU containers, recognized by its own messages."""
 
 import re
 from shlex import quote
@@ -41,10 +41,10 @@ class DaemonJsonBroken(Rule):
             decides=()
             if error or logged
             else (Decider("host.docker.daemon_json", f"python3 -m json.tool {quote(path)}"),),
-            cause=f"{path} is not valid JSON{f': {error}' if error else ''}; dockerd does not start with it.",
+            cause=f"{path} is not valid JSON{f': {error}' if error else ''}. dockerd does not start with it.",
             fix=(
-                Step("Mend it where this says, and start Docker:", (f"python3 -m json.tool {quote(path)}",)),
-                Step("Then:", (commands.restart_engine(facts),)),
+                Step("Fix the file where this command reports an error:", (f"python3 -m json.tool {quote(path)}",)),
+                Step("Then start Docker:", (commands.restart_engine(facts),)),
             ),
             evidence=(
                 Evidence("host.docker.daemon_json", error) if error else None,
@@ -65,14 +65,14 @@ class RuntimeBinaryMissing(Rule):
         return self.found(
             certainty="certain" if gone else "likely",
             decides=() if gone else (Decider("host.toolkit.binaries", "command -v nvidia-container-runtime"),),
-            cause="The engine was told of the nvidia runtime, and nvidia-container-runtime is not on its PATH.",
+            cause="The engine is configured with the nvidia runtime, but nvidia-container-runtime is not on its PATH.",
             fix=(
                 Step(
                     "Install the toolkit (from NVIDIA's repository), and restart the engine:",
                     (commands.install(facts, "nvidia-container-toolkit"), commands.restart_engine(facts)),
                 ),
                 Step(
-                    "Or, where no GPU is wanted, take the runtime and default-runtime out of daemon.json.",
+                    "Or, if no GPU is needed, remove the runtime and default-runtime from daemon.json.",
                     instead=True,
                 ),
             ),
@@ -95,8 +95,8 @@ class SocketPermission(Rule):
             decides=(Decider("host.docker.version", "id -nG; docker info"),),
             cause="The user is not in the group that may use Docker's socket.",
             fix=(
-                Step("Join the group, and log in anew:", ("sudo usermod -aG docker $USER",)),
-                Step("Or start this one as root, with sudo docker run ...", instead=True),
+                Step("Join the group, then log out and in again:", ("sudo usermod -aG docker $USER",)),
+                Step("Or start the container as root, with sudo docker run ...", instead=True),
             ),
             evidence=(line,),
         )
@@ -117,7 +117,7 @@ class OldToolkitWithCgroup2(Rule):
             decides=()
             if certain
             else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version; stat -fc %T /sys/fs/cgroup"),),
-            cause=f"libnvidia-container{f' {version}' if version else ''} knows cgroup v1 only; this host has v2.",
+            cause=f"libnvidia-container{f' {version}' if version else ''} supports only cgroup v1; this host uses v2.",
             fix=(
                 Step(
                     "Upgrade the toolkit (from NVIDIA's repository):",

@@ -1,4 +1,4 @@
-"""Rules of a GPU that answers, and not as it should: its firmware hangs, its memory is taken, its own store is ill."""
+"""Rules about a GPU that answers, but not as it should: its firmware hangs, its memory is full, its card is faulty."""
 
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
@@ -11,14 +11,14 @@ from mlship.driver import codes
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
 _FULL = 0.9
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
-_ILL = {
+_FAULTS = {
     11: (
-        "The driver gets no interrupts from the GPU.",
-        "Update the firmware (BIOS) of the machine, and switch MSI on.",
+        "The driver receives no interrupts from the GPU.",
+        "Update the machine's firmware (BIOS), and turn MSI on.",
     ),
     14: (
-        "The store on the card that holds its configuration (infoROM) is corrupted.",
-        "Take the GPU out of service, and have the card replaced or its infoROM written anew by its vendor.",
+        "The card's configuration memory (infoROM) is corrupted.",
+        "Take the GPU out of service, and have the vendor replace the card or rewrite its infoROM.",
     ),
 }
 
@@ -28,15 +28,13 @@ class GspTimeout(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _GSP)
-        if line is None or not self._is_ill(facts):
+        if line is None or not self._is_faulty(facts):
             return None
         return self.found(
             cause="The firmware on the GPU stopped answering the driver.",
             fix=(
-                Step(
-                    "Reset the GPU while nothing uses it, or restart:", ("sudo nvidia-smi --gpu-reset", "sudo reboot")
-                ),
-                Step("If it happens again: take the newest release of the driver's branch; then suspect the card."),
+                Step("Reset the GPU while nothing uses it, or reboot:", ("sudo nvidia-smi --gpu-reset", "sudo reboot")),
+                Step("If it happens again, install the branch's newest driver; after that, suspect the card."),
             ),
             evidence=(
                 Evidence("kernel.log", line),
@@ -49,36 +47,36 @@ class GspTimeout(Rule):
         )
 
     @staticmethod
-    def _is_ill(facts: Facts) -> bool:
-        """Now; not once, before a reset."""
+    def _is_faulty(facts: Facts) -> bool:
+        """The GPU is faulty now, not only before an earlier reset."""
         if cuda_codes(facts):
             return True
         return any(
-            known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _ill(place, None)
+            known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _faulty(place, None)
             for _, place in places(facts)
         )
 
 
-def _ill(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
-    """Devices whose calls return this code, or any of those that mean that the GPU is ill."""
+def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
+    """Devices whose calls return this code, or any code that means that the GPU is faulty."""
     wanted = {code} if code else {10, 15, 16, 999}
     return tuple(one for one in each(place.nvml.devices) if wanted & set((known(one.codes) or {}).values()))
 
 
-class GpuSaysIll(Rule):
+class HardwareFault(Rule):
     id = "gpu-hardware-fault"
 
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
-            for code, (cause, cure) in _ILL.items():
-                devices = _ill(place, code)
+            for code, (cause, cure) in _FAULTS.items():
+                devices = _faulty(place, code)
                 if known(place.nvml.init) == code or devices:
                     shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
                     return self.found(
                         cause=cause,
                         fix=(
-                            Step("Switch the machine off and on once:", ("sudo poweroff",)),
-                            Step(f"If it stays: {cure[0].lower()}{cure[1:]}"),
+                            Step("Power the machine off and on once:", ("sudo poweroff",)),
+                            Step(f"If the problem remains, {cure[0].lower()}{cure[1:]}"),
                         ),
                         evidence=(
                             Evidence(f"{where}.nvml.devices", f"GPU {shown}: {codes.nvml(code)}")
@@ -122,8 +120,8 @@ class MemoryTaken(Rule):
             where=where,
             cause=f"GPU {known(device.index)} has {figures}.",
             fix=(
-                Step("See which they are, and end those that are left over:", ("nvidia-smi",)),
-                Step("Or cap what each takes, such as vLLM's --gpu-memory-utilization, or use another GPU."),
+                Step("List the processes, and end those that are left over:", ("nvidia-smi",)),
+                Step("Or limit each program's share, as with vLLM's --gpu-memory-utilization, or use another GPU."),
             ),
             evidence=(
                 Evidence(f"{where}.nvml.devices", figures),
@@ -133,4 +131,4 @@ class MemoryTaken(Rule):
         )
 
 
-RULES: tuple[Rule, ...] = (GspTimeout(), GpuSaysIll(), MemoryTaken())
+RULES: tuple[Rule, ...] = (GspTimeout(), HardwareFault(), MemoryTaken())

@@ -1,4 +1,4 @@
-"""Rules of frameworks against the driver and the GPUs: judged as the build judges a lock."""
+"""Rules about frameworks that do not fit the driver or the GPUs, judged as the build judges a lock."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -22,37 +22,37 @@ _PTX = "unsupported toolchain"
 
 
 def _starts(place: Place) -> bool:
-    """Nothing below the framework is known to be ill."""
+    """No layer below the framework is known to fail."""
     return known(place.cuda.init) in {0, None}
 
 
 def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -> tuple[Step, ...]:
-    """What runs here; then the driver, where that is a way."""
+    """What runs here, then a driver update if that helps."""
     here = installed(item.environment) if item.environment else {}
     image = advice.base_image(item.host)
     first = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
     if first is None and not item.package and image:
-        first = Step(f"Build the image on one whose CUDA this driver and this GPU run, such as {image}.")
+        first = Step(f"Use a base image whose CUDA this driver and this GPU support, such as {image}.")
     update = advice.driver(facts, item.host, needs.needs if needs else None)
     steps = tuple(step for step in (first, update, *more) if step)
     if steps and first is None:
-        steps = (advice.first(steps[0]), *steps[1:])
-    return steps or (Step("Install a build that holds code for this GPU, or build it from source for it."),)
+        steps = (advice.without_or(steps[0]), *steps[1:])
+    return steps or (Step("Install a build that contains code for this GPU, or build it from source."),)
 
 
 def _evidence(item: Judged) -> tuple[Evidence, ...]:
     """The versions on both sides."""
     offered = offered_by(item.host)
-    said = f" (CUDA {offered})" if offered else ""
+    supports = f" (CUDA {offered})" if offered else ""
     where = f"{item.where}.pythons" if item.environment else "image.cuda_version"
     torch = known(item.environment.torch) if item.environment and item.package == "torch" else None
     code = each(torch.arch_list) if torch else ()
     return (
         Evidence(where, f"{item.package} {item.version}".strip()),
         *((Evidence(f"{where}.torch.arch_list", " ".join(code)),) if code else ()),
-        Evidence("kernel.nvidia.version", f"{item.host.driver}{said}")
-        if item.driver_is_told
-        else Evidence("kernel.nvidia.version", f"not known; {item.host.driver} or newer{said}"),
+        Evidence("kernel.nvidia.version", f"{item.host.driver}{supports}")
+        if item.driver_is_exact
+        else Evidence("kernel.nvidia.version", f"unknown; {item.host.driver} or newer{supports}"),
         *(Evidence("nvml.devices", f"{gpu.name}, compute capability {gpu.capability}") for gpu in item.host.gpus),
     )
 
@@ -80,26 +80,26 @@ class DriverTooOld(Rule):
         return code == _OLD or (bool(item.package) and (item.works is False or code is None))
 
     def _unnamed(self, facts: Facts) -> Finding | None:
-        """Nobody knows which CUDA it is, but its runtime says that it is newer than the driver's."""
+        """The CUDA version is unknown, but its runtime reports that it is newer than the driver's."""
         for where, place in places(facts):
-            host, said = profile(facts, place), known(place.cuda.driver_version)
-            if known(place.cuda.runtime_code) != _OLD or known(place.cuda.init) != 0 or not said or host is None:
+            host, version = profile(facts, place), known(place.cuda.driver_version)
+            if known(place.cuda.runtime_code) != _OLD or known(place.cuda.init) != 0 or not version or host is None:
                 continue
             image = advice.base_image(host)
             return self.found(
                 where=where,
-                cause=f"The CUDA runtime in use is of a newer major than this host's driver, {host.driver}.",
+                cause=f"The CUDA runtime has a newer major version than this host's driver {host.driver} supports.",
                 fix=(
                     Step(
-                        "Take libraries or an image whose CUDA is not newer than the driver's"
+                        "Use libraries or an image whose CUDA is not newer than the driver's"
                         + (f", such as {image}." if image else ".")
                     ),
-                    Step("Or update the host's driver to one of that CUDA or newer.", instead=True),
+                    Step("Or update the host's driver to one that supports that CUDA version.", instead=True),
                 ),
                 evidence=(
                     *self._codes(where, place),
                     Evidence(f"{where}.cuda.init", codes.cuda(0)),
-                    Evidence(f"{where}.cuda.driver_version", str(said)),
+                    Evidence(f"{where}.cuda.driver_version", str(version)),
                 ),
             )
         return None
@@ -111,7 +111,7 @@ class DriverTooOld(Rule):
 
 
 class _NoKernels(Rule):
-    """What is installed holds no code for a GPU."""
+    """What is installed contains no code for a GPU."""
 
     kind: ClassVar[ReasonKind]
 
@@ -129,8 +129,8 @@ class _NoKernels(Rule):
 
 
 def _no_kernel_was_seen(facts: Facts, place: Place) -> bool:
-    said = any("no kernel image" in line for line in each(facts.messages))
-    return said or any(known(device.kernel_code) == _NO_KERNEL for device in each(place.cuda.devices))
+    reported = any("no kernel image" in line for line in each(facts.messages))
+    return reported or any(known(device.kernel_code) == _NO_KERNEL for device in each(place.cuda.devices))
 
 
 def _kernel_codes(where: Where, place: Place, code: int) -> tuple[Evidence, ...]:
@@ -150,12 +150,12 @@ class DroppedGpu(_NoKernels):
 
 
 def _newest(item: Judged) -> Cuda:
-    """Of what it was built with, and of the libraries that compile for it at run time."""
+    """The newest CUDA among what it was built with and the libraries that compile for it at run time."""
     return max(item.stack.built, item.stack.cuda)
 
 
 def _build_for(item: Judged) -> str:
-    """What tells the compilers to write machine code for the GPUs here."""
+    """The settings that make compilers generate machine code for the GPUs here."""
     capabilities = sorted({gpu.capability for gpu in item.host.gpus if gpu.capability})
     if not capabilities:
         return "nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST"
@@ -175,12 +175,12 @@ class UnsupportedPtx(Rule):
                 yield self._finding(facts, item, f"{reason.text}.", measured=True)
         for where, place in places(facts):
             seen = bool(_kernel_codes(where, place, _BAD_PTX))
-            said = any(_PTX in line for line in each(facts.messages))
+            reported = any(_PTX in line for line in each(facts.messages))
             newer = [item for item in everything if item.where == where and self._is_newer(item)]
-            if newer and (seen or said):
+            if newer and (seen or reported):
                 item = newer[0]
                 named = f"PTX of CUDA {_newest(item)}{f' ({item.stack.name})' if item.package else ' (the image)'}"
-                cause = f"{named} is newer than driver {item.host.driver}, which is of CUDA {offered_by(item.host)}."
+                cause = f"{named} is newer than driver {item.host.driver}, which supports CUDA {offered_by(item.host)}."
                 yield self._finding(facts, item, cause, measured=seen)
             elif seen and driver_version(facts, place):
                 yield self._unnamed(facts, where, place)
@@ -197,7 +197,7 @@ class UnsupportedPtx(Rule):
         here = installed(item.environment) if item.environment else {}
         other = self._other(item, here)
         build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
-        steps = (other, build if other else advice.first(build), update, advice.forward(item.host, _newest(item)))
+        steps = (other, build if other else advice.without_or(build), update, advice.forward(item.host, _newest(item)))
         return self.found(
             where=item.where,
             certainty=certainty,
@@ -206,17 +206,17 @@ class UnsupportedPtx(Rule):
             evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _BAD_PTX)),
             decides=()
             if measured
-            else (Decider("cuda.devices", "run the program that fails, with CUDA_LAUNCH_BLOCKING=1"),),
+            else (Decider("cuda.devices", "run the failing program with CUDA_LAUNCH_BLOCKING=1"),),
         )
 
     @staticmethod
     def _other(item: Judged, here: dict[str, str]) -> Step | None:
-        """The compiler of the driver's CUDA, where a wheel brings a newer one; else another build of the package."""
+        """The compiler of the driver's CUDA if a wheel installs a newer one; else another build of the package."""
         offered = offered_by(item.host)
         for name, version in sorted(here.items()):
             cuda = as_cuda(version) if name.startswith("nvidia-cuda-nvrtc") else None
             if cuda and offered and cuda > offered and cuda.major == offered.major:
-                say = "Take the run-time compiler of the driver's CUDA:"
+                say = "Install the run-time compiler of the driver's CUDA version:"
                 return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
         step = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
         return None if step and f"CUDA {item.stack.built}," in step.say else step
@@ -224,10 +224,10 @@ class UnsupportedPtx(Rule):
     def _unnamed(self, facts: Facts, where: Where, place: Place) -> Finding:
         return self.found(
             where=where,
-            cause=f"A kernel came as PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
+            cause=f"A kernel is PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
             fix=(
                 Step("Build it with machine code for this GPU: nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST."),
-                Step("Or update the host's driver to that of the CUDA it was built with.", instead=True),
+                Step("Or update the host's driver to one that supports the CUDA it was built with.", instead=True),
             ),
             evidence=_kernel_codes(where, place, _BAD_PTX),
         )

@@ -1,4 +1,4 @@
-"""Rules of what a container asked for and was not given: a GPU that is not there, one that nobody may ask for."""
+"""Rules about GPUs that were requested but not provided."""
 
 import re
 from shlex import quote
@@ -37,10 +37,10 @@ class UnknownDevice(Rule):
             where="container",
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L"),),
-            cause=f"The container asks for the GPU {name or 'by a name'} that NVML on this host does not list"
+            cause=f"The container requests GPU {name or 'names'} that NVML on this host does not list"
             + (f"; it counts {count}." if count is not None else "."),
             fix=(
-                Step("See which there are, and name one of them (or all):", ("nvidia-smi -L",)),
+                Step("List the GPUs, and name one of them (or all):", ("nvidia-smi -L",)),
                 Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
             ),
             evidence=(
@@ -74,13 +74,14 @@ class EnvironmentNotAccepted(Rule):
         mount = commands.run(facts, "--runtime=nvidia", "-v /dev/null:/var/run/nvidia-container-devices/all")
         return self.found(
             where="container",
-            cause=f"{_VISIBLE}={asks} is not taken from a container without privileges: the toolkit's config.toml "
-            "says so.",
+            cause=f"The toolkit ignores {_VISIBLE}={asks} in an unprivileged container, as its config.toml specifies.",
             fix=(
-                Step("Ask through the engine instead:", (commands.run(facts, "--device nvidia.com/gpu=all"),)),
-                *((Step("Or by a mount, which this host takes:", (mount,), instead=True),) if volumes else ()),
                 Step(
-                    "Or, where every user of this host may have every GPU, allow it:",
+                    "Request the GPU through the engine instead:", (commands.run(facts, "--device nvidia.com/gpu=all"),)
+                ),
+                *((Step("Or through a mount, which this host accepts:", (mount,), instead=True),) if volumes else ()),
+                Step(
+                    "Or, if every user of this host may use every GPU, allow the variable:",
                     (f"sudo nvidia-ctk config --in-place --set {_ACCEPT}=true",),
                     instead=True,
                 ),
@@ -115,18 +116,21 @@ class GpuNodeNotGiven(Rule):
         code = known(box.cuda.init)
         return self.found(
             where="container",
-            cause=f"{', '.join(sorted(gpus))}: no node of a GPU is in the container, though /dev/nvidiactl is.",
+            cause=f"{', '.join(sorted(gpus))}: no GPU node is in the container, although /dev/nvidiactl is.",
             fix=(
-                Step("Give it the GPU by the engine:", (commands.run(facts, commands.gpu_options(facts)),)),
                 Step(
-                    "Or, where nodes are listed by hand, list the GPU's too; see which the host has:",
+                    "Give the container the GPU through the engine:",
+                    (commands.run(facts, commands.gpu_options(facts)),),
+                ),
+                Step(
+                    "Or, if nodes are listed by hand, add the GPU's node; list those of the host:",
                     ("ls -l /dev/nvidia[0-9]*",),
                     instead=True,
                 ),
             ),
             evidence=(
-                *(Evidence("container.device_nodes", f"{path}: not there") for path in sorted(gpus)[:2]),
-                Evidence("container.device_nodes", "/dev/nvidiactl: there"),
+                *(Evidence("container.device_nodes", f"{path}: missing") for path in sorted(gpus)[:2]),
+                Evidence("container.device_nodes", "/dev/nvidiactl: present"),
                 Evidence("container.cuda.init", codes.cuda(code)) if code else None,
                 Evidence("container.injection", how) if (how := injection(facts)) else None,
             ),
@@ -153,7 +157,7 @@ class ResourceNotOffered(Rule):
         there = {k: n for k, n in offered.items() if n and k.startswith("nvidia.com/")}
         listed = ", ".join(f"{k}: {n}" for k, n in sorted(there.items())) or "no GPU"
         return self.found(
-            cause=f"The pod {pod} asks for {wants} {name}, and this node offers {listed}.",
+            cause=f"Pod {pod} asks for {wants} {name}, but this node offers {listed}.",
             fix=self._fix(facts, name, there),
             evidence=(
                 Evidence("kubernetes.pods", f"{pod}: Pending, asks for {name}: {wants}"),
@@ -166,22 +170,24 @@ class ResourceNotOffered(Rule):
         node_facts = known(facts.kubernetes)
         plugins = [one for one in each(node_facts.pods) if known(one.role) == "device-plugin"] if node_facts else []
         if there and name not in there:
-            return (Step(f"Ask for what there is in the pod's limits: {', '.join(sorted(there))}."),)
+            return (Step(f"In the pod's limits, request what the node offers: {', '.join(sorted(there))}."),)
         if there:
-            return (Step("Ask for no more than one node has, or split the work over several pods."),)
+            return (Step("Request no more than one node has, or split the work across several pods."),)
         if plugins:
             pod = quote(known(plugins[0].name) or "POD")
             space = quote(known(plugins[0].namespace) or "kube-system")
-            return (Step("The device plugin offers nothing: see why:", (f"kubectl logs -n {space} {pod}",)),)
+            return (
+                Step("Check in its log why the device plugin offers nothing:", (f"kubectl logs -n {space} {pod}",)),
+            )
         return (
             Step(
-                "Install NVIDIA's device plugin (or the GPU Operator, which brings it):",
+                "Install NVIDIA's device plugin (or the GPU Operator, which includes it):",
                 (
                     "helm repo add nvdp https://nvidia.github.io/k8s-device-plugin",
                     "helm upgrade -i nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --create-namespace",
                 ),
             ),
-            Step("See what the node then offers:", ("kubectl describe node NODE | grep nvidia.com",)),
+            Step("Check what the node offers then:", ("kubectl describe node NODE | grep nvidia.com",)),
         )
 
 

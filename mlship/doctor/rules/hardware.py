@@ -1,4 +1,4 @@
-"""Rules of the GPU itself: does it answer, has it power, is its memory well, is its fabric up."""
+"""Rules about the GPU itself: it answers, has power and working memory, and its fabric is up."""
 
 import re
 from shlex import quote
@@ -24,16 +24,16 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
-# Modules that are soldered to a board, which joins them by NVSwitch where it holds eight.
+# Modules soldered to a board, which connects them by NVSwitch if it holds eight.
 _ON_BOARD = re.compile(r"SXM|HBM3|\bH200\b|\bB[23]00\b")
-# Of nvmlInit: it did not get as far as the GPUs (permissions, no driver, no library, versions that differ).
+# Codes of nvmlInit that come before it reaches the GPUs: permissions, no driver, no library, version mismatch.
 _SAYS_NOTHING = {4, 9, 12, 18}
 _NVML_DEVICES = Decider("nvml.devices", "nvidia-smi -q")
 _LOG = Decider("kernel.log", "sudo dmesg | grep -iE 'nvrm|xid'")
 
 
 def _answers_with(facts: Facts, code: int) -> tuple[Evidence, ...]:
-    """Where NVML gives this code, for a device or for all."""
+    """Where NVML returns this code, for one device or for all."""
     found = []
     for where, place in places(facts):
         if known(place.nvml.init) == code:
@@ -50,7 +50,7 @@ def _label(device: NvmlDevice) -> str:
 
 
 def _all_answer(facts: Facts) -> bool | None:
-    """NVML on the host counts every GPU of the bus, and none returns an error; None where it is not known."""
+    """NVML on the host counts every GPU on the bus without errors; None if that is unknown."""
     nvml = facts.host.nvml
     count, on_bus = known(nvml.device_count), [gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci"]
     code = known(nvml.init)
@@ -58,8 +58,8 @@ def _all_answer(facts: Facts) -> bool | None:
         return None
     if count is None or code:
         return False
-    ill = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
-    return not ill and count >= len(on_bus)
+    lost = any(15 in (known(device.codes) or {}).values() for device in each(nvml.devices))
+    return not lost and count >= len(on_bus)
 
 
 class FallenOffTheBus(Rule):
@@ -69,9 +69,9 @@ class FallenOffTheBus(Rule):
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
         lost = _answers_with(facts, 15)
         line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
-        heard = reported_line(facts, r"GPU is lost|fallen off the bus")
+        reported = reported_line(facts, r"GPU is lost|fallen off the bus")
         answering = _all_answer(facts)
-        if not (dead or lost) and (answering is True or not (line or heard)):
+        if not (dead or lost) and (answering is True or not (line or reported)):
             return None
         certain = bool(dead or lost or (line and answering is False))
         where = self._address(line) or next((known(gpu.address) for gpu in dead), None)
@@ -85,7 +85,7 @@ class FallenOffTheBus(Rule):
                 *(Evidence("kernel.pci", f"{known(gpu.address)}: revision ff, it does not answer") for gpu in dead),
                 Evidence("kernel.log", line) if line else None,
                 self._count(facts),
-                heard,
+                reported,
             ),
         )
 
@@ -99,7 +99,7 @@ class FallenOffTheBus(Rule):
         count, on_bus = known(facts.host.nvml.device_count), len(gpus(facts))
         if count is None or count >= on_bus:
             return None
-        return Evidence("host.nvml.device_count", f"{count}, and the PCI bus has {on_bus}")
+        return Evidence("host.nvml.device_count", f"{count}, but the PCI bus has {on_bus}")
 
     @staticmethod
     def _fix(facts: Facts) -> tuple[Step, ...]:
@@ -107,9 +107,9 @@ class FallenOffTheBus(Rule):
         name = quote((known(node_facts.node) if node_facts else None) or "NODE")
         drain = f"kubectl drain {name} --ignore-daemonsets --delete-emptydir-data"
         return (
-            *((Step("Move the pods away:", (drain,)),) if node_facts else ()),
-            Step("Switch the machine off and on (a virtual machine: stop and start it):", ("sudo poweroff",)),
-            Step("If it happens again: reseat the card and its power cables, look at power and heat, return the card."),
+            *((Step("Drain the node:", (drain,)),) if node_facts else ()),
+            Step("Power the machine off and on (stop and start a virtual machine):", ("sudo poweroff",)),
+            Step("If it happens again: reseat the card and its cables, check power and cooling, or replace it."),
         )
 
 
@@ -119,8 +119,8 @@ class NoPowerCable(Rule):
     def look(self, facts: Facts) -> Finding | None:
         answers = _answers_with(facts, 8)
         line = log_line(facts, r"(?i)necessary power cables|external power cables")
-        heard = reported_line(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
-        if not answers and (_all_answer(facts) is True or not (line or heard)):
+        reported = reported_line(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
+        if not answers and (_all_answer(facts) is True or not (line or reported)):
             return None
         certain = bool(answers or line)
         return self.found(
@@ -128,10 +128,10 @@ class NoPowerCable(Rule):
             decides=() if certain else (_LOG,),
             cause="The external power cables of a GPU are not connected.",
             fix=(
-                Step("Switch the machine off:", ("sudo poweroff",)),
-                Step("Connect every power connector of the card, each with its own cable, and switch it on again."),
+                Step("Power the machine off:", ("sudo poweroff",)),
+                Step("Connect every power connector of the card with its own cable, and power the machine on."),
             ),
-            evidence=(*answers, Evidence("kernel.log", line) if line else None, heard),
+            evidence=(*answers, Evidence("kernel.log", line) if line else None, reported),
         )
 
 
@@ -147,11 +147,11 @@ class RequiresReset(Rule):
         return self.found(
             certainty="certain" if measured else "likely",
             decides=() if measured else (_NVML_DEVICES,),
-            cause="A GPU had memory errors that cannot be corrected, and works again only after a reset."
+            cause="A GPU had uncorrectable memory errors and works again only after a reset."
             if pending or signs
-            else "A GPU's memory has failed: no row is left to remap."
+            else "A GPU's memory has failed: it has no spare rows left to remap."
             if failed
-            else "A GPU is in a state that only a reset ends.",
+            else "A GPU is in a state that only a reset can clear.",
             fix=self._fix(facts, failed=bool(failed)),
             evidence=(*measured, *signs),
         )
@@ -177,13 +177,13 @@ class RequiresReset(Rule):
     @staticmethod
     def _signs(facts: Facts) -> tuple[Evidence, ...]:
         line = log_line(facts, r"Xid.*: (48|63|64|95)\b|GPU Reset Required")
-        heard = reported_line(facts, r"(?i)uncorrectable ECC error|requires reset")
+        reported = reported_line(facts, r"(?i)uncorrectable ECC error|requires reset")
         refused = tuple(Evidence(fact, codes.cuda(214)) for fact, code in cuda_codes(facts) if code == 214)
-        return (*refused, *((Evidence("kernel.log", line),) if line else ()), *((heard,) if heard else ()))
+        return (*refused, *((Evidence("kernel.log", line),) if line else ()), *((reported,) if reported else ()))
 
     @staticmethod
     def _is_clean(facts: Facts) -> bool:
-        """NVML was asked about every GPU, and nothing is pending: the log tells of what a reset has mended."""
+        """NVML reports nothing pending for any GPU: the log describes what a reset has already fixed."""
         devices = each(facts.host.nvml.devices)
         asked = [is_known(device.retired_pages_pending) and is_known(device.remapped_rows) for device in devices]
         refused = any(code == 214 for _, code in cuda_codes(facts))
@@ -191,18 +191,18 @@ class RequiresReset(Rule):
 
     @staticmethod
     def _fix(facts: Facts, *, failed: bool) -> tuple[Step, ...]:
-        ill = [
+        faulty = [
             known(device.index)
             for device in each(facts.host.nvml.devices)
             if 16 in (known(device.codes) or {}).values()
             or known(device.retired_pages_pending)
             or ((rows := known(device.remapped_rows)) and known(rows.pending))
         ]
-        number = next((str(index) for index in ill if index is not None), "N")
+        number = next((str(index) for index in faulty if index is not None), "N")
         return (
-            Step("Stop all programs that use the GPU, and reset it:", (f"sudo nvidia-smi --gpu-reset -i {number}",)),
-            Step("Or, where it cannot be reset alone (NVLink, a virtual machine), restart:", ("sudo reboot",), True),
-            *((Step("Return the card: its memory has no spare rows left."),) if failed else ()),
+            Step("Stop all programs that use the GPU, then reset it:", (f"sudo nvidia-smi --gpu-reset -i {number}",)),
+            Step("Or reboot if it cannot be reset alone (NVLink, a virtual machine):", ("sudo reboot",), True),
+            *((Step("Replace the card: its memory has no spare rows left."),) if failed else ()),
         )
 
 
@@ -227,11 +227,11 @@ class NoFabricManager(Rule):
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
-            cause="The GPUs wait to be registered in the NVLink fabric, "
+            cause="The GPUs are waiting to be registered in the NVLink fabric, "
             + (
                 f"and nvidia-fabricmanager is {shown}."
                 if shown
-                else "and nvidia-fabricmanager runs and has not done it."
+                else "and nvidia-fabricmanager is running but has not registered them."
             ),
             fix=self._fix(facts, service),
             evidence=(
@@ -251,9 +251,9 @@ class NoFabricManager(Rule):
             for device in each(facts.host.nvml.devices)
             if (state := known(device.fabric_state)) in states
         )
-        heard = reported_line(facts, "system not yet initialized")
+        reported = reported_line(facts, "system not yet initialized")
         works = any(known(place.cuda.init) == 0 for _, place in places(facts))
-        found = (*refused, *waiting[:1], *((heard,) if heard else ()))
+        found = (*refused, *waiting[:1], *((reported,) if reported else ()))
         return () if works and not refused else found
 
     def _has_fabric(self, facts: Facts) -> bool:
@@ -278,7 +278,7 @@ class NoFabricManager(Rule):
             return (Evidence("kernel.pci", f"{len(on_bus)} NVSwitch"),)
         control = "/dev/nvidia-nvswitchctl"
         there = known(node(facts.host, control)) is not None
-        return (Evidence("host.device_nodes", f"{control}: there"),) if there else ()
+        return (Evidence("host.device_nodes", f"{control}: present"),) if there else ()
 
     @staticmethod
     def _is_grace(facts: Facts) -> bool:
@@ -288,13 +288,13 @@ class NoFabricManager(Rule):
 
     @staticmethod
     def _shown(facts: Facts, fact: Fact[Service]) -> str:
-        """What is wrong with the unit; empty where it runs and is of the driver's version."""
+        """What is wrong with the unit; empty if it runs and has the driver's version."""
         service, driver = known(fact), kernel_driver(facts)
         if service is None:
             return "not installed"
         version, active = known(service.version), known(service.active)
         if version and driver and not same(version, driver):
-            return f"of version {version}, and the driver is {driver}"
+            return f"version {version}, but the driver is {driver}"
         return "" if active in {"active", None} else f"{active}"
 
     @staticmethod
@@ -306,20 +306,20 @@ class NoFabricManager(Rule):
     def _fix(self, facts: Facts, service: Fact[Service]) -> tuple[Step, ...]:
         if driver_is_contained(facts):
             driver = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
-            return (Step("Fabric Manager runs in the driver's container; see what it says there:", (driver,)),)
+            return (Step("Fabric Manager runs in the driver container; check its log there:", (driver,)),)
         start = "sudo systemctl enable --now nvidia-fabricmanager"
         shown = self._shown(facts, service)
-        if not is_absent(service) and not shown.startswith("of version"):
+        if not is_absent(service) and not shown.startswith("version"):
             journal = "journalctl -u nvidia-fabricmanager -b --no-pager | tail -n 50"
             again = "sudo systemctl restart nvidia-fabricmanager"
-            return (Step("Start it; if it does not stay, its log says why:", (start if shown else again, journal)),)
+            return (Step("Start it, and check its log if it stops again:", (start if shown else again, journal)),)
         new = any(re.search(r"\bB\d", known(device.name) or "") for device in each(facts.host.nvml.devices))
         return (
             Step(
-                "Install Fabric Manager of exactly the driver's version, and start it:",
+                "Install Fabric Manager in exactly the driver's version, and start it:",
                 (self._install(facts), start, "sudo systemctl restart nvidia-fabricmanager"),
             ),
-            *((Step("HGX B200 and newer need NVIDIA's nvlsm as well, from the same repository."),) if new else ()),
+            *((Step("HGX B200 and newer also need NVIDIA's nvlsm from the same repository."),) if new else ()),
         )
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Rules of the image: what it brings that it should not, and what it lacks."""
+"""Rules about the image: what it should not contain, and what it lacks."""
 
 from shlex import quote
 
@@ -34,12 +34,10 @@ class DriverInImage(Rule):
         return self.found(
             where="container",
             certainty=certainty,
-            cause=f"{library.path} is a file of the image, of driver {known(library.version)}; the host's is {module}.",
+            cause=f"{library.path} in the image is from driver {known(library.version)}; the host has {module}.",
             fix=(
-                Step(
-                    "Remove the driver's packages in the Dockerfile, and build the image anew:", (self._purge(library),)
-                ),
-                Step("Install CUDA's packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."),
+                Step("Remove the driver's packages in the Dockerfile, and rebuild the image:", (self._purge(library),)),
+                Step("Install only CUDA packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."),
             ),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(code)) if code else None,
@@ -81,7 +79,7 @@ class DriverInImage(Rule):
 
     @staticmethod
     def _on_disk(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
-        """Before a container was looked at: it will depend on which of the two the loader takes."""
+        """No container was examined yet: the outcome depends on which of the two the loader picks."""
         if known(facts.container.nvml.init) is not None or known(facts.container.cuda.init) is not None:
             return None
         for library in each(facts.image.driver_libraries):
@@ -114,14 +112,14 @@ class CompatOlderThanDriver(Rule):
             certainty="certain" if sure else "likely",
             cause=f"libcuda comes from {library.path}"
             + (
-                f", made for drivers older than {version}; this host has {module}."
+                f", which is for drivers older than {version}; this host has {module}."
                 if sure
                 else ", a cuda-compat folder."
             ),
             fix=_without_compat(facts, place),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(803)),
-                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'not known'}"),
+                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'unknown'}"),
                 Evidence("kernel.nvidia.version", module) if module else None,
                 *_compat_on_path(where, place),
             ),
@@ -152,11 +150,11 @@ class CompatOnGeForce(Rule):
             certainty="certain" if sure else "likely",
             cause=f"libcuda comes from {library.path}"
             + (f" (driver {version}), newer than this host's driver {module}," if sure else ",")
-            + " and this GPU allows no forward compatibility.",
+            + " and this GPU does not support forward compatibility.",
             fix=self._fix(facts, place, version),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(804)),
-                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'not known'}"),
+                Evidence(f"{where}.cuda.library", f"{library.path}, version {version or 'unknown'}"),
                 Evidence("kernel.nvidia.version", module) if module else None,
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
                 *_compat_on_path(where, place),
@@ -166,14 +164,14 @@ class CompatOnGeForce(Rule):
 
     @staticmethod
     def _fix(facts: Facts, place: Place, version: str | None) -> tuple[Step, ...]:
-        """Within one CUDA major the host's own libcuda usually does: minor-version compatibility."""
+        """Within one CUDA major version the host's own libcuda usually suffices: minor-version compatibility."""
         image = known(facts.image.cuda_version) or environment(facts).get("CUDA_VERSION")
         driver = _driver_cuda(facts)
-        needed = f"{branch(version)} or newer" if version else "what the image's CUDA needs"
-        newest = f" (this driver runs CUDA {driver})" if driver else ""
+        needed = f"{branch(version)} or newer" if version else "the version that the image's CUDA needs"
+        newest = f" (this driver supports CUDA {driver})" if driver else ""
         steps = (
             Step(f"Update the host's driver to {needed}."),
-            Step(f"Or take an image whose CUDA is not newer than the driver's{newest}.", instead=True),
+            Step(f"Or use an image whose CUDA is not newer than the driver's{newest}.", instead=True),
         )
         if image and driver and numbers(image)[:1] == numbers(driver)[:1]:
             update = Step(f"Or update the host's driver to {needed}.", instead=True)
@@ -200,7 +198,7 @@ class CompatForOtherBranches(Rule):
 
     @staticmethod
     def _listed(place: Place, version: str) -> tuple[str, ...]:
-        """By the library's own note."""
+        """The driver branches that the library's own note lists."""
         folders = (known(one.driver_branches) for one in each(place.loader.compat) if known(one.version) == version)
         return next((branches for branches in folders if branches), ())
 
@@ -216,8 +214,8 @@ class CompatForOtherBranches(Rule):
             fix=(
                 *_without_compat(facts, place),
                 Step(
-                    f"Or update the host's driver to a branch that it supports{f' ({named})' if named else ''}, or to "
-                    f"{branch(version or '')} or newer, which needs no compat.",
+                    f"Or update the host's driver to a supported branch{f' ({named})' if named else ''}, or to "
+                    f"{branch(version or '')} or newer, which needs no cuda-compat.",
                     instead=True,
                 ),
             ),
@@ -249,18 +247,20 @@ class NoDriverInContainer(Rule):
             cause="The container has neither libcuda nor the GPU's device nodes: it was started without a GPU.",
             fix=(
                 Step("Start it with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)),
-                Step("In Kubernetes: a limit nvidia.com/gpu in the pod, and runtimeClassName: nvidia.", instead=True),
+                Step(
+                    "In Kubernetes, set a limit nvidia.com/gpu and runtimeClassName: nvidia in the pod.", instead=True
+                ),
             ),
             evidence=(
                 Evidence("container.cuda.library", "libcuda.so.1 is not found"),
-                Evidence("container.device_nodes", "/dev/nvidiactl: not there"),
+                Evidence("container.device_nodes", "/dev/nvidiactl: missing"),
                 Evidence("container.cuda.runtime_code", codes.cuda(code)) if code else None,
             ),
         )
 
     @staticmethod
     def _other(facts: Facts) -> bool:
-        """The GPU was asked for and did not come, or it comes in another way: rules of their own."""
+        """The GPU was requested but not provided, or is provided in another way: other rules cover that."""
         config = facts.container.host_config
         asked = each(config.gpus) or each(config.cdi_devices) or known(config.runtime) not in {None, "runc", "crun"}
         inherited = known(config.runtime) is None and known(facts.host.docker.default_runtime) == "nvidia"
@@ -269,13 +269,13 @@ class NoDriverInContainer(Rule):
 
 
 def _driver_cuda(facts: Facts) -> str | None:
-    """The CUDA of the host's driver by its own word, such as "12.2"."""
-    said = known(facts.host.cuda.driver_version) or known(facts.host.nvml.cuda_driver_version)
-    return f"{said // 1000}.{said % 1000 // 10}" if said else None
+    """The CUDA version that the host's driver reports, such as "12.2"."""
+    version = known(facts.host.cuda.driver_version) or known(facts.host.nvml.cuda_driver_version)
+    return f"{version // 1000}.{version % 1000 // 10}" if version else None
 
 
 def _compat_on_path(where: Where, place: Place) -> tuple[Evidence | None, ...]:
-    """How the compat folder got onto the loader's path."""
+    """What put the compat folder on the loader's path."""
     path = known(variable(place, "LD_LIBRARY_PATH")) or ""
     files = sorted(known(place.loader.conf) or {})
     named = [file for file in files if any("/compat" in folder for folder in (known(place.loader.conf) or {})[file])]
@@ -290,10 +290,13 @@ def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
     kept = ":".join(part for part in path.split(":") if part and "/compat" not in part)
     option = f"-e LD_LIBRARY_PATH={quote(kept or '/usr/lib/x86_64-linux-gnu')}"
     return (
-        Step("Start it without the compat folder:", (commands.run(facts, commands.gpu_options(facts), option),)),
         Step(
-            "For good: take the compat folder off the loader's path in the image "
-            "(ENV LD_LIBRARY_PATH, /etc/ld.so.conf.d). The toolkit's enable-cuda-compat hook adds it where it helps."
+            "Start the container without the compat folder:",
+            (commands.run(facts, commands.gpu_options(facts), option),),
+        ),
+        Step(
+            "Permanently: remove the compat folder from the loader's path in the image "
+            "(ENV LD_LIBRARY_PATH, /etc/ld.so.conf.d). The toolkit's enable-cuda-compat hook adds it if it helps."
         ),
     )
 

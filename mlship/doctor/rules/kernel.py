@@ -1,4 +1,4 @@
-"""Rules of the kernel module: is it there, may it load, does it own the GPU, does it fit the GPU."""
+"""Rules about the kernel module: it exists, may load, owns the GPU, and supports it."""
 
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
@@ -17,7 +17,7 @@ _BLACKLIST = (
 
 
 def free_gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """GPUs that are not handed to virtual machines."""
+    """GPUs that are not passed to virtual machines."""
     return tuple(gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci")
 
 
@@ -37,10 +37,10 @@ class NotBuiltForThisKernel(Rule):
             return None
         release = known(facts.kernel.release) or "$(uname -r)"
         return self.found(
-            cause=f"The NVIDIA driver is installed, but not its kernel module for the running kernel {release}.",
+            cause=f"The NVIDIA driver is installed, but it has no module for the running kernel {release}.",
             fix=(
                 Step(
-                    "Install the kernel's headers, build the module and load it:",
+                    "Install the kernel headers, then build and load the module:",
                     (commands.headers(facts), "sudo dkms autoinstall", "sudo modprobe nvidia"),
                 ),
                 *self._prebuilt(facts),
@@ -64,18 +64,20 @@ class NotBuiltForThisKernel(Rule):
         if not version or not branch(version):
             return ()
         package = f"linux-modules-nvidia-{branch(version)}-generic"
-        return (Step("Or take Ubuntu's prebuilt modules:", (commands.install(facts, package),), instead=True),)
+        return (Step("Or install Ubuntu's prebuilt modules:", (commands.install(facts, package),), instead=True),)
 
     @staticmethod
     def _driver_is_installed(facts: Facts) -> tuple[Evidence, ...]:
-        """What tells it from a host where no driver was ever installed."""
+        """Traces of a driver: without them, none was ever installed."""
         built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
         if built:
             kernels = ", ".join(known(line.kernel) or f"none ({known(line.state)})" for line in built)
             return (Evidence("kernel.dkms", f"nvidia is built for: {kernels}"),)
         library = known(facts.host.nvml.library)
         if library or known(facts.host.nvml.init) == 9:
-            return (Evidence("host.nvml.library", library.path if library else "answers: driver not loaded"),)
+            return (
+                Evidence("host.nvml.library", library.path if library else "reports that the driver is not loaded"),
+            )
         packages = sorted(
             name
             for name in known(facts.host.packages.installed) or {}
@@ -95,13 +97,13 @@ class SecureBoot(Rule):
         if not shown:
             return None
         return self.found(
-            cause="Secure Boot is on, and the nvidia module is not signed by a key that this machine has enrolled.",
+            cause="Secure Boot is on, but the nvidia module is not signed with a key that is enrolled on this machine.",
             fix=(
                 Step(
-                    "Enroll the key that DKMS signs with; the machine asks for the password at the next start:",
+                    "Enroll the key that DKMS signs with (the machine asks for the password at the next boot):",
                     (f"sudo mokutil --import {self._key(facts)}", "sudo reboot"),
                 ),
-                Step("Or install the modules that the distribution signs, instead of those of DKMS.", instead=True),
+                Step("Or install the modules that the distribution signs instead of DKMS's.", instead=True),
                 Step("Or turn Secure Boot off in the firmware.", instead=True),
             ),
             evidence=(Evidence("kernel.secure_boot", "on"), *shown),
@@ -142,11 +144,11 @@ class Nouveau(Rule):
             return None
         line = log_line(facts, "another driver was loaded|probe routine was not called")
         return self.found(
-            cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot take it.",
+            cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot use it.",
             fix=(
                 *self._install_first(facts),
                 Step(
-                    "Keep nouveau from loading, and restart:",
+                    "Keep nouveau from loading, then reboot:",
                     (
                         _BLACKLIST,
                         commands.initramfs(facts),
@@ -162,7 +164,7 @@ class Nouveau(Rule):
 
     @staticmethod
     def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
-        """An old card that CUDA's driver no longer drives, beside GPUs that it does."""
+        """The card is too old for the driver and only drives a display, next to GPUs that work."""
         others = [gpu for gpu in gpus(facts) if gpu not in held]
         works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
         return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
@@ -171,7 +173,7 @@ class Nouveau(Rule):
     def _install_first(facts: Facts) -> tuple[Step, ...]:
         if not is_absent(looked_up(facts.kernel.module_files, "nvidia")):
             return ()
-        return (Step("Install NVIDIA's driver; this host has none for its kernel."),)
+        return (Step("Install NVIDIA's driver: this host has none for its kernel."),)
 
 
 class OpenModuleOnOldGpu(Rule):
@@ -185,13 +187,13 @@ class OpenModuleOnOldGpu(Rule):
             return None
         model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
         return self.found(
-            cause=f"The open flavour of the kernel module is loaded, and {model}, which it does not support.",
+            cause=f"The open kernel module is loaded, but {model}, which it does not support.",
             fix=(
                 Step(
-                    "Install the proprietary flavour, of branch 580 or older:",
+                    "Install the proprietary module, of branch 580 or older, then reboot:",
                     (*self._packages(facts), "sudo reboot"),
                 ),
-                Step("Under the GPU Operator: set driver.kernelModuleType=proprietary.", instead=True),
+                Step("With the GPU Operator, set driver.kernelModuleType=proprietary.", instead=True),
             ),
             evidence=(
                 Evidence("kernel.nvidia.flavour", "open"),

@@ -1,4 +1,4 @@
-"""Rules of a driver that nobody installed, and of a module that nobody loaded."""
+"""Rules about a driver that is not installed, and a module that is not loaded."""
 
 import re
 from shlex import quote
@@ -21,7 +21,7 @@ _BLOCKS = r"module_blacklist|blacklisted|NVRM: (No NVIDIA|The NVIDIA (probe|GPU)
 _REPOSITORY = "# add NVIDIA's repository: https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
 _FUSION = "https://mirrors.rpmfusion.org/nonfree/fedora/rpmfusion-nonfree-release-$(rpm -E %fedora).noarch.rpm"
 _COMPONENTS = "# add contrib non-free non-free-firmware to the components in /etc/apt/sources.list.d/debian.sources"
-# What to do first, the packages, and those for a GPU before Turing.
+# Commands to run first, the packages, and the packages for a GPU before Turing.
 _PACKAGES = {
     "apt": ((_COMPONENTS, "sudo apt-get update"), "nvidia-driver", "nvidia-driver"),
     "fedora": (
@@ -37,7 +37,7 @@ _PACKAGES = {
 
 
 def _lies_idle(facts: Facts) -> bool:
-    """A GPU is there for this host, and the module is known not to be in memory."""
+    """This host has a GPU, and the module is known not to be loaded."""
     return bool(free_gpus(facts)) and module_is_loaded(facts) is False and not is_wsl(facts) and not is_tegra(facts)
 
 
@@ -54,13 +54,13 @@ class NotInstalled(Rule):
         return self.found(
             certainty="certain" if no_library else "likely",
             decides=() if no_library else (Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
-            cause=f"{describe(free_gpus(facts)[0])} is there, and this system has no NVIDIA driver.",
+            cause=f"{describe(free_gpus(facts)[0])} is present, but this system has no NVIDIA driver.",
             fix=self._fix(facts),
             evidence=(
                 *(Evidence("kernel.pci", describe(gpu)) for gpu in free_gpus(facts)[:4]),
                 Evidence("kernel.module_files.nvidia", "none for the running kernel"),
                 Evidence("host.nvml.library", "libnvidia-ml.so.1 is not found") if no_library else None,
-                Evidence("host.packages.installed", "no package of the driver")
+                Evidence("host.packages.installed", "no driver package")
                 if known(facts.host.packages.installed) is not None
                 else None,
             ),
@@ -68,7 +68,7 @@ class NotInstalled(Rule):
 
     @staticmethod
     def _traces(facts: Facts) -> bool:
-        """Of a driver that is installed and not whole, which is another fault."""
+        """The driver is installed but incomplete, which is another failure."""
         names = known(facts.host.packages.installed) or {}
         built = any("nvidia" in (known(line.module) or "") for line in each(facts.kernel.dkms))
         return built or any(_DRIVER_PACKAGE.match(name) for name in names) or known(facts.host.nvml.init) in {0, 9, 18}
@@ -77,18 +77,20 @@ class NotInstalled(Rule):
         kubernetes = known(facts.kubernetes)
         if kubernetes and known(kubernetes.operator_version):
             logs = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
-            return (
-                Step("The GPU Operator brings the driver, and has not yet: see what its driver pod says:", (logs,)),
-            )
+            return (Step("The GPU Operator has not installed the driver yet. Check the driver pod's log:", (logs,)),)
         old = any(architecture(gpu) in PRE_TURING for gpu in free_gpus(facts))
         return (
-            Step("Install the driver, and restart:", (*self._install(facts, old=old), "sudo reboot")),
-            *((Step("This GPU is older than Turing: take the proprietary flavour, of 580 or older."),) if old else ()),
+            Step("Install the driver, then reboot:", (*self._install(facts, old=old), "sudo reboot")),
+            *(
+                (Step("This GPU is older than Turing: use the proprietary module, of branch 580 or older."),)
+                if old
+                else ()
+            ),
         )
 
     @staticmethod
     def _install(facts: Facts, *, old: bool) -> tuple[str, ...]:
-        """As the distribution documents it, from its own packages where it has them."""
+        """As the distribution documents it; from its own packages if it has them."""
         name, like = known(facts.host.os.id) or "", (known(facts.host.os.like) or "").split()
         if name == "ubuntu" or "ubuntu" in like:
             return (
@@ -118,13 +120,13 @@ class NotLoaded(Rule):
         return self.found(
             certainty="likely" if doubts else "certain",
             decides=doubts,
-            cause="The nvidia module for the running kernel is on disk, and it is not loaded"
-            + (f": the kernel's command line keeps it out ({listed})." if listed else "."),
+            cause="The nvidia module for the running kernel is on disk but not loaded"
+            + (f": the kernel command line blocks it ({listed})." if listed else "."),
             fix=self._fix(facts, listed),
             evidence=(
                 Evidence("kernel.pci", describe(free_gpus(facts)[0])),
                 Evidence("kernel.modules.nvidia", "not loaded"),
-                Evidence("kernel.module_files.nvidia", path or "there"),
+                Evidence("kernel.module_files.nvidia", path or "present"),
                 Evidence("kernel.cmdline", listed) if listed else None,
                 Evidence("kernel.secure_boot", "off") if known(facts.kernel.secure_boot) is False else None,
             ),
@@ -132,7 +134,7 @@ class NotLoaded(Rule):
 
     @staticmethod
     def _doubts(facts: Facts) -> tuple[Decider, ...]:
-        """What could still keep it from loading, where that is not known."""
+        """Unknown facts that could still keep it from loading."""
         drivers_known = all(is_known(gpu.driver) for gpu in free_gpus(facts))
         signature = Decider("kernel.secure_boot", "mokutil --sb-state; sudo modprobe nvidia")
         held = Decider("kernel.pci", "lspci -k -d 10de:")
@@ -156,21 +158,21 @@ class NotLoaded(Rule):
 
     @staticmethod
     def _fix(facts: Facts, listed: str | None) -> tuple[Step, ...]:
-        load = Step("Load it:", ("sudo modprobe nvidia", "sudo modprobe nvidia_uvm"))
+        load = Step("Load the module:", ("sudo modprobe nvidia", "sudo modprobe nvidia_uvm"))
         if listed:
             took = f"sudo grubby --update-kernel=ALL --remove-args={quote(listed)}"
             edit = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove {listed}"
             remove = took if commands.manager(facts) == "dnf" else edit
             update = () if commands.manager(facts) == "dnf" else ("sudo update-grub",)
-            return (Step("Take it off the kernel's command line, and restart:", (remove, *update, "sudo reboot")),)
+            return (Step("Remove it from the kernel command line, then reboot:", (remove, *update, "sudo reboot")),)
         return (
             load,
             Step(
-                "If it is on a blacklist of modprobe, take it off:",
+                "If modprobe's configuration blocks it, remove that entry:",
                 ("grep -rn nvidia /etc/modprobe.d /lib/modprobe.d",),
             ),
             Step(
-                "So that it is loaded at each start:",
+                "Load it at every boot:",
                 (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",),
             ),
         )

@@ -1,4 +1,4 @@
-"""Rules of a Kubernetes node: its device plugin, and what it offers."""
+"""Rules about a Kubernetes node: its device plugin, and what it offers."""
 
 import re
 from shlex import quote
@@ -14,13 +14,13 @@ from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, po
 _NVIDIA = "nvidia"
 _NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
-# Xid that a program causes by itself: the device plugin does not count them against the GPU.
+# Xids that programs cause themselves: the device plugin does not count them against the GPU.
 _OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
 _UNHEALTHY = r"XidCriticalError|marking device as unhealthy"
 
 
 def _delete(pod: Pod | None) -> str:
-    """Its DaemonSet makes it anew."""
+    """Delete the pod; its DaemonSet recreates it."""
     if pod is None or not known(pod.name):
         return "kubectl delete pod -n NAMESPACE DEVICE-PLUGIN-POD"
     return f"kubectl delete pod -n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or '')}"
@@ -32,24 +32,28 @@ class PluginWithoutRuntime(Rule):
     def look(self, facts: Facts) -> Finding | None:
         plugins = pods_of(facts, "device-plugin")
         pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
-        heard, engine = line_of(facts, _NO_STRATEGY), node_engine(facts)
+        reported, engine = line_of(facts, _NO_STRATEGY), node_engine(facts)
         default = known(engine.default_runtime_name) if engine else None
         if (plugins and pod is None) or default == _NVIDIA or not self._host_is_well(facts):
             return None
         bare = pod is not None and is_absent(pod.runtime_class)
-        if not heard and not (bare and default and self._offers_none(facts)):
+        if not reported and not (bare and default and self._offers_none(facts)):
             return None
-        if self._offers_none(facts) is False:  # the line is of an earlier start
+        if self._offers_none(facts) is False:  # the line is from an earlier start
             return None
         certain = bare and default is not None
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else self._decides(),
             cause="The device plugin's pod has no runtimeClassName nvidia"
-            + (f", and the default runtime is {default}: it finds no driver." if default else ": it finds no driver."),
+            + (
+                f", and the default runtime is {default}, so it finds no driver."
+                if default
+                else ", so it finds no driver."
+            ),
             fix=self._fix(facts),
             evidence=(
-                heard,
+                reported,
                 Evidence("kubernetes.pods", f"{known(pod.name)}: no runtimeClassName") if bare and pod else None,
                 Evidence(f"host.{engine_name(facts)}.default_runtime_name", default) if default else None,
                 Evidence("kubernetes.allocatable", "no nvidia.com/*") if self._offers_none(facts) else None,
@@ -91,7 +95,7 @@ class PluginWithoutRuntime(Rule):
         helm = "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values"
         return (
             *((configure(facts),) if handlers is not None and _NVIDIA not in handlers else ()),
-            *((Step("Make the RuntimeClass:", (create,)),) if classes is not None and _NVIDIA not in classes else ()),
+            *((Step("Create the RuntimeClass:", (create,)),) if classes is not None and _NVIDIA not in classes else ()),
             Step("Run the device plugin with the nvidia runtime:", (f"{helm} --set runtimeClassName=nvidia",)),
             Step("Or make nvidia the node's default runtime:", configure(facts, default=True).commands, instead=True),
         )
@@ -101,25 +105,25 @@ class MarkedUnhealthy(Rule):
     id = "k8s-xid-marks-gpu-unhealthy"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard, line, fewer = line_of(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
+        reported, line, fewer = line_of(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
         if not fewer:
             return None
-        if not heard and not line and not fewer[0].fact.endswith("capacity"):
+        if not reported and not line and not fewer[0].fact.endswith("capacity"):
             return None
-        certain = bool(line or (heard and heard.fact != "messages"))
+        certain = bool(line or (reported and reported.fact != "messages"))
         plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("kubernetes.pods", "kubectl logs -n NAMESPACE DEVICE-PLUGIN-POD"),),
-            cause="A GPU had an error that the device plugin counts as critical, and this node no longer offers it.",
+            cause="The device plugin considers an error of a GPU critical, so this node no longer offers that GPU.",
             fix=(
                 Step(
-                    "Mend the GPU: see which Xid it was, stop its programs, reset it or restart the node:",
+                    "Fix the GPU: find the Xid, stop the GPU's programs, then reset it or reboot the node:",
                     self._reset(),
                 ),
-                Step("Then restart the device plugin, which does not take a GPU back by itself:", (_delete(plugin),)),
+                Step("Then restart the device plugin, which does not restore a GPU by itself:", (_delete(plugin),)),
             ),
-            evidence=(*fewer, heard, Evidence("kernel.log", line) if line else None),
+            evidence=(*fewer, reported, Evidence("kernel.log", line) if line else None),
         )
 
     @staticmethod
@@ -137,7 +141,7 @@ class MarkedUnhealthy(Rule):
 
     @staticmethod
     def _fewer(facts: Facts) -> tuple[Evidence, ...]:
-        """The node offers less than it has; NVML's count says so only where no GPU is divided."""
+        """The node offers fewer GPUs than it has; NVML's count shows that only if no GPU is partitioned."""
         node = known(facts.kubernetes)
         offered, has = (known(node.allocatable), known(node.capacity)) if node else (None, None)
         if node is None or offered is None:
@@ -166,14 +170,14 @@ class TimeSlicing(Rule):
             cause="Several pods share this GPU by time-slicing, which does not divide its memory.",
             fix=(
                 Step(
-                    "Cap what each program takes, so that all fit; vLLM:",
+                    "Limit each program's share so that all fit; with vLLM:",
                     ("vllm serve MODEL --gpu-memory-utilization 0.3",),
                 ),
                 Step(
-                    "The same in a program that uses PyTorch:",
+                    "The same with PyTorch:",
                     ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",),
                 ),
-                Step("Or divide the GPU with MIG, or share it through MPS with memory limits.", instead=True),
+                Step("Or partition the GPU with MIG, or share it through MPS with memory limits.", instead=True),
             ),
             evidence=(*shared, ran_out, held),
         )
@@ -204,7 +208,7 @@ class TimeSlicing(Rule):
 
     @staticmethod
     def _held(facts: Facts) -> Evidence | None:
-        """The memory is taken, and the container in question has no process that took it."""
+        """The memory is used, but by no process of the container in question."""
         for device in each(facts.container.nvml.devices):
             used, total = known(device.memory_used), known(device.memory_total)
             if used and total and used > total // 4 and known(device.compute_processes) == 0:

@@ -1,4 +1,4 @@
-"""Rules of frameworks that do not find CUDA's libraries, or find the wrong ones."""
+"""Rules about frameworks that do not find CUDA's libraries, or find the wrong ones."""
 
 import re
 from shlex import quote
@@ -6,7 +6,7 @@ from shlex import quote
 from mlship.cuda.tables.lookup import wheel_index
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Cuda
-from mlship.doctor.advice import brackets, first
+from mlship.doctor.advice import brackets, without_or
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
@@ -14,7 +14,6 @@ from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.frameworks import (
     as_cuda,
-    at_odds,
     brought,
     cuda_folders,
     environments,
@@ -22,6 +21,7 @@ from mlship.doctor.frameworks import (
     foreign,
     image_with,
     installed,
+    mismatched_plugin,
     profile,
     unopened,
     unresolved,
@@ -44,48 +44,48 @@ def _starts(place: Place) -> bool:
 
 
 def _fails(environment: PythonEnvironment) -> tuple[str, ...]:
-    """Frameworks that say that they do not use the GPU."""
+    """Frameworks that report that they do not use the GPU."""
     return tuple(name for name in _FRAMEWORKS if works_on_gpu(environment, name) is False)
 
 
 def _unset(where: Where, place: Place) -> Step:
-    """What is left of the path is the driver's own folder, where an image needs that."""
+    """Remove CUDA's folders; the driver's own folder stays, since some images need it."""
     folders = (known(variable(place, _PATH)) or "").split(":")
     kept = ":".join(item for item in folders if item and item not in cuda_folders(place))
     command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
-    rest = "in the image's ENV, or where it is started" if where == "container" else "and in what sets it (~/.bashrc)"
-    return Step(f"Take CUDA's folders off {_PATH}, {rest}:", (command,))
+    rest = "in the image's ENV or where it is started" if where == "container" else "and from what sets it (~/.bashrc)"
+    return Step(f"Remove CUDA's folders from {_PATH}, {rest}:", (command,))
 
 
 class _Missing(Rule):
-    """A framework whose CUDA libraries lie nowhere on the loader's path."""
+    """A framework whose CUDA libraries are not on the loader's path."""
 
     def _of(
-        self, facts: Facts, place: Place, environment: PythonEnvironment, package: str, told: tuple[str, ...]
+        self, facts: Facts, place: Place, environment: PythonEnvironment, package: str, reported: tuple[str, ...]
     ) -> tuple[Variant | None, str | None, tuple[str, ...]]:
-        """What the tables know of the installed release, its version, and the libraries that are not found."""
+        """The table row of the installed release, its version, and the libraries that are not found."""
         here = installed(environment)
         variant = variant_of(package, here.get(package))
         asked = wanted(variant) if variant else ()
-        said = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
-        fits = tuple(name for name in said if name in asked or name.startswith(("libcu", "libnv")))
-        return variant, here.get(package), told or fits or unresolved(place, asked)
+        messages = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
+        fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
+        return variant, here.get(package), reported or fits or unresolved(place, asked)
 
     @staticmethod
     def _install(
         facts: Facts, place: Place, package: str, version: str | None, variant: Variant | None, *then: Step
     ) -> tuple[Step, ...]:
-        """By wheels, and by an image that has them."""
+        """Install the libraries as wheels, or use an image that has them."""
         extras = variant.extras if variant else ()
         band = f"=={version.partition('+')[0]}" if version else ""
         image = image_with(variant, profile(facts, place)) if variant else None
         wheels = Step(
             "Install CUDA's libraries with it:", (f"pip install {quote(f'{package}{brackets(extras)}{band}')}",)
         )
-        base = Step(f"Or build the image on one that has them, such as {image}.", instead=True) if image else None
-        base = first(base) if base and not extras else base
+        base = Step(f"Or use a base image that has them, such as {image}.", instead=True) if image else None
+        base = without_or(base) if base and not extras else base
         return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step) or (
-            Step("Install the CUDA and cuDNN that this release asks for, on the loader's path."),
+            Step("Install the CUDA and cuDNN versions that this release needs on the loader's path."),
         )
 
 
@@ -99,9 +99,9 @@ class OnnxRuntimeLibraries(_Missing):
             built_in = onnx is not None and "CUDAExecutionProvider" in each(onnx.available_providers)
             if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not _starts(place):
                 continue
-            told = self._of(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
-            if (built_in or "onnxruntime-gpu" in here) and told[2]:
-                return self._finding(facts, where, place, environment, told)
+            reported = self._of(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
+            if (built_in or "onnxruntime-gpu" in here) and reported[2]:
+                return self._finding(facts, where, place, environment, reported)
         return None
 
     def _finding(
@@ -110,16 +110,16 @@ class OnnxRuntimeLibraries(_Missing):
         where: Where,
         place: Place,
         environment: PythonEnvironment,
-        told: tuple[Variant | None, str | None, tuple[str, ...]],
+        reported: tuple[Variant | None, str | None, tuple[str, ...]],
     ) -> Finding:
-        variant, version, missing = told
+        variant, version, missing = reported
         own = brought(environment)
         lies = sorted({own[name] for name in missing if name in own})
         load = Step(
-            "The wheels are there; in the Python program, load their libraries before the first session:",
+            "In the Python program, load the libraries of the installed wheels before the first session:",
             ("import onnxruntime; onnxruntime.preload_dlls()",),
         )
-        after = Step("Then, in the Python program, before the first session:", load.commands)
+        after = Step("Then load them in the Python program, before the first session:", load.commands)
         return self.found(
             where=where,
             cause=f"libonnxruntime_providers_cuda.so needs {', '.join(missing)}, which the loader does not find.",
@@ -168,7 +168,7 @@ class TensorFlowLibraries(_Missing):
 
     @staticmethod
     def _is_bare(place: Place, environment: PythonEnvironment, variant: Variant | None) -> bool:
-        """No wheel brings CUDA's libraries, and the loader's cache does not know them."""
+        """No wheel contains CUDA's libraries, and the loader's cache does not list them."""
         cache = known(place.loader.cache)
         listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
         missing = cache is None or (variant is not None and not set(wanted(variant)) & set(cache))
@@ -190,14 +190,16 @@ class ShadowedWheels(Rule):
 
     @staticmethod
     def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
-        """Which files were loaded is not known: jax has its plug-in, or the words speak of two versions."""
+        """The loaded files are unknown, but jax has its plugin, or the messages mention two versions."""
         if known(environment.loaded) is not None or not brought(environment):
             return False
-        said = (*errors(environment), *each(facts.messages))
+        messages = (*errors(environment), *each(facts.messages))
         plugin = any(name.startswith("jax-cuda") for name in installed(environment))
         jax = known(environment.jax)
         on_cpu = jax is not None and known(jax.backend) == "cpu"
-        return any(_AT_ODDS.search(line) for line in said) or (plugin and on_cpu and not at_odds(environment))
+        return any(_AT_ODDS.search(line) for line in messages) or (
+            plugin and on_cpu and not mismatched_plugin(environment)
+        )
 
     def _finding(self, where: Where, place: Place, loaded: dict[str, str]) -> Finding:
         path = known(variable(place, _PATH)) or ""
@@ -205,7 +207,7 @@ class ShadowedWheels(Rule):
         return self.found(
             where=where,
             certainty="certain" if loaded else "likely",
-            cause=f"{_PATH} makes the loader take {shown or 'a CUDA of the system'} before the wheels' own libraries.",
+            cause=f"{_PATH} makes the loader pick {shown or 'another CUDA'} before the wheels' own libraries.",
             fix=(_unset(where, place),),
             evidence=(
                 Evidence(f"{where}.env.{_PATH}", path),
@@ -218,7 +220,7 @@ class ShadowedWheels(Rule):
 
 
 def _jitlink(facts: Facts) -> tuple[Where, Place, PythonEnvironment, str] | None:
-    """The place and the symbol that libcusparse did not find in the nvJitLink that was loaded."""
+    """The place, and the symbol that libcusparse did not find in the loaded nvJitLink."""
     for where, place, environment in environments(facts):
         for line in (*errors(environment), *each(facts.messages)):
             if found := _JITLINK.search(line):
@@ -227,7 +229,7 @@ def _jitlink(facts: Facts) -> tuple[Where, Place, PythonEnvironment, str] | None
 
 
 def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
-    """The same version of the same build: a newer one may be for another CUDA."""
+    """Reinstall the same version of the same build: a newer one may need another CUDA."""
     version, _, variant = installed(environment).get("torch", "").partition("+")
     if not version or not variant.startswith("cu"):
         return ()
@@ -250,15 +252,15 @@ class JitLinkConflict(Rule):
         source = next(iter(loaded.values()), None) or (folders[0] if folders else wheel) or "another CUDA"
         sure = raised or bool(folders or wheel)
         again = Step(
-            "Or install torch and its libraries again, from the index that it came from:",
+            "Or reinstall torch and its libraries from the index that it came from:",
             _torch_again(environment),
             instead=True,
         )
         return self.found(
             where=where,
             certainty="certain" if sure else "likely",
-            cause=f"libcusparse looks for {symbol} in libnvJitLink, and the one from {source} does not have it.",
-            fix=(_unset(where, place), again) if folders else (first(again),),
+            cause=f"libcusparse needs {symbol} from libnvJitLink, but the one from {source} does not have it.",
+            fix=(_unset(where, place), again) if folders else (without_or(again),),
             evidence=(
                 Evidence(f"{where}.pythons.error", f"undefined symbol: {symbol}"),
                 Evidence(f"{where}.env.{_PATH}", known(variable(place, _PATH)) or "") if folders else None,
@@ -270,7 +272,7 @@ class JitLinkConflict(Rule):
 
     @staticmethod
     def _old_wheel(environment: PythonEnvironment, symbol: str) -> str | None:
-        """The distribution that is older than the symbol: __nvJitLinkComplete_12_4 is of CUDA 12.4."""
+        """The distribution that is older than the symbol: __nvJitLinkComplete_12_4 needs CUDA 12.4."""
         asked = re.search(r"_(\d+)_(\d+)$", symbol)
         for name, version in sorted(installed(environment).items()):
             cuda = as_cuda(version)
@@ -298,7 +300,7 @@ class TritonLibcuda(Rule):
 
     @staticmethod
     def _cached(place: Place) -> list[str] | None:
-        """Names of libcuda that the loader's cache has; None where nobody looked."""
+        """Names of libcuda in the loader's cache; None if it was not examined."""
         cache = known(place.loader.cache)
         return None if cache is None else sorted(name for name in cache if name.startswith("libcuda.so"))
 
@@ -310,13 +312,11 @@ class TritonLibcuda(Rule):
             where=where,
             certainty="certain" if measured else "likely",
             cause="libcuda is loaded, but the loader's cache has "
-            + ("libcuda.so.1 only, not the libcuda.so that -lcuda means." if linked else "no libcuda."),
+            + ("only libcuda.so.1, not the libcuda.so that -lcuda needs." if linked else "no libcuda."),
             fix=(
-                Step("Tell Triton where it lies:", (f"export TRITON_LIBCUDA_PATH={folder}",)),
-                Step("Or write the cache anew as root when the container starts:", ("ldconfig",), instead=True),
-                Step(
-                    "Or give it the name that -lcuda means:", (f"ln -s libcuda.so.1 {folder}/libcuda.so",), instead=True
-                ),
+                Step("Point Triton to the library:", (f"export TRITON_LIBCUDA_PATH={folder}",)),
+                Step("Or rebuild the cache as root when the container starts:", ("ldconfig",), instead=True),
+                Step("Or add the name that -lcuda needs:", (f"ln -s libcuda.so.1 {folder}/libcuda.so",), instead=True),
             ),
             evidence=(
                 Evidence(f"{where}.pythons.triton.error", line.strip()),

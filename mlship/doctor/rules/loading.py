@@ -1,4 +1,4 @@
-"""Rules of what the loader takes, or cannot take, inside an image: link-time stubs, and musl."""
+"""Rules about what the loader picks, or cannot load, in an image: link-time stubs and musl."""
 
 from shlex import quote
 
@@ -25,7 +25,7 @@ class StubLibcuda(Rule):
             if known(place.cuda.init) == _STUB:
                 return self.found(
                     where=where,
-                    cause=f"libcuda comes from {library.path if library else 'a stub'}, which holds no driver.",
+                    cause=f"libcuda comes from {library.path if library else 'a stub'}, which contains no driver.",
                     fix=self._fix(facts, where, place),
                     evidence=(
                         Evidence(f"{where}.cuda.init", codes.cuda(_STUB)),
@@ -37,7 +37,7 @@ class StubLibcuda(Rule):
 
     @staticmethod
     def _named(where: Where, place: Place) -> tuple[Evidence, ...]:
-        """How the stub's folder got onto the path, and the real library beside it."""
+        """What put the stub's folder on the path, and the real library next to it."""
         path, conf = known(variable(place, "LD_LIBRARY_PATH")) or "", known(place.loader.conf) or {}
         real = [lib.path for lib in each(place.loader.libraries) if "libcuda" in lib.path and _STUBS not in lib.path]
         return (
@@ -54,15 +54,15 @@ class StubLibcuda(Rule):
         steps: list[Step] = []
         if files:
             delete = tuple(f"sed -i '\\|/stubs|d' {quote(file)}" for file in files)
-            steps.append(Step("Take the stubs off the loader's path, and write its cache anew:", (*delete, "ldconfig")))
+            steps.append(Step("Remove the stubs from the loader's path, and rebuild its cache:", (*delete, "ldconfig")))
         if _STUBS in path or not files:
             setting = f"LD_LIBRARY_PATH={quote(kept)}"
             command = f"ENV {setting}" if where == "container" else f"export {setting}"
             say = "In the Dockerfile's last stage, set" if where == "container" else "Set"
             steps.append(Step(f"{say} the path without the stubs:", (command,)))
-        steps.append(Step("For linking, name the stubs in LIBRARY_PATH, in the build stage only."))
+        steps.append(Step("For linking, put the stubs in LIBRARY_PATH, in the build stage only."))
         if where == "container" and is_absent(node(place, "/dev/nvidiactl")):
-            steps.append(Step("And start it with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)))
+            steps.append(Step("Start the container with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)))
         return tuple(steps)
 
 
@@ -77,7 +77,7 @@ class MuslImage(Rule):
             if musl and not known(libc.glibc_loader) and self._wants_gpu(facts):
                 return self.found(
                     where="container",
-                    cause="The image has musl instead of glibc, which the driver's libraries are made for.",
+                    cause="The image uses musl, but the driver's libraries are built for glibc.",
                     fix=self._fix(facts),
                     evidence=(
                         Evidence(f"{named}.libc", known(libc.musl_loader) or "musl"),
@@ -89,7 +89,7 @@ class MuslImage(Rule):
 
     @staticmethod
     def _wants_gpu(facts: Facts) -> bool:
-        """The GPU was asked for and does not come, or nobody has looked inside yet."""
+        """The GPU was requested but is missing, or the inside was not examined yet."""
         box = facts.container
         if gpu_is_known_absent(facts) or known(box.cuda.init) == 0 or known(box.nvml.init) == 0:
             return False
@@ -106,13 +106,13 @@ class MuslImage(Rule):
     @staticmethod
     def _mounted(facts: Facts) -> tuple[Evidence, ...]:
         there = [lib.path for lib in each(facts.container.loader.libraries) if known(lib.mounted)]
-        return tuple(Evidence("container.loader.libraries", f"{path}: mounted, not loadable") for path in there[:1])
+        return tuple(Evidence("container.loader.libraries", f"{path}: mounted but not loadable") for path in there[:1])
 
     @staticmethod
     def _fix(facts: Facts) -> tuple[Step, ...]:
         update = " and update the toolkit to 1.18.2 or newer" if _old_toolkit(facts) else ""
         return (
-            Step("In the Dockerfile, build on a distribution with glibc:", ("FROM python:3.12-slim-bookworm",)),
+            Step("In the Dockerfile, use a base image with glibc:", ("FROM python:3.12-slim-bookworm",)),
             Step(f"Or, for nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
         )
 

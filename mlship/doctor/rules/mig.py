@@ -1,4 +1,4 @@
-"""Rules of MIG: a GPU that is divided, or is meant to be."""
+"""Rules about MIG."""
 
 from shlex import quote
 
@@ -29,7 +29,7 @@ def _is_on(device: NvmlDevice) -> bool:
 
 
 def _is_empty(device: NvmlDevice) -> bool:
-    """MIG is on, and NVML shows no instance here."""
+    """MIG is on, but NVML shows no instance here."""
     codes_of = known(device.codes) or {}
     return _is_on(device) and (
         device.mig_devices == ()
@@ -38,14 +38,14 @@ def _is_empty(device: NvmlDevice) -> bool:
 
 
 def _nothing_usable(place: Place) -> bool:
-    """Every GPU of this place is in MIG mode without an instance, and CUDA does not say otherwise."""
+    """Every GPU here is in MIG mode without an instance, and CUDA does not show otherwise."""
     devices = each(place.nvml.devices)
     works = known(place.cuda.init) == 0 and (known(place.cuda.device_count) or 0) > 0
     return bool(devices) and all(_is_empty(device) for device in devices) and not works
 
 
 def _on_host(facts: Facts) -> list[str]:
-    """MIG instances that the host has of the GPUs that the container sees."""
+    """The host's MIG instances on the GPUs that the container sees."""
     inside = {uuid for device in each(facts.container.nvml.devices) if (uuid := known(device.uuid))}
     return [
         instance
@@ -83,15 +83,15 @@ class NoInstances(Rule):
 
     def _finding(self, where: Where, place: Place, *, certain: bool) -> Finding:
         first = next((known(device.index) for device in each(place.nvml.devices)), 0)
-        here = "of it" if certain else "that this container can see"
+        here = "on it" if certain else "that this container can see"
         return self.found(
             where=where,
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
-            cause=f"MIG mode is on, and there is no MIG instance {here}.",
+            cause=f"MIG mode is on, but there is no MIG instance {here}.",
             fix=(
                 Step(
-                    "Create instances: list the profiles, then create those that you need (here the smallest, twice):",
+                    "List the profiles, then create the instances that you need (here two of the smallest):",
                     (
                         f"sudo nvidia-smi mig -i {first} -lgip",
                         f"sudo nvidia-smi mig -i {first} -cgi 19,19 -C",
@@ -99,7 +99,7 @@ class NoInstances(Rule):
                 ),
                 Step("Or turn MIG mode off:", (f"sudo nvidia-smi -i {first} -mig 0",), instead=True),
                 Step(
-                    "Where CDI is in use, write its specification anew:",
+                    "If CDI is in use, regenerate its specification:",
                     ("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",),
                 ),
             ),
@@ -108,7 +108,7 @@ class NoInstances(Rule):
 
 
 def _lacks_instances_in_lxc(facts: Facts) -> bool:
-    """An LXC container with a GPU in MIG mode, and no instance of it inside."""
+    """An LXC container with a GPU in MIG mode but no instance."""
     if not _is_lxc(facts):
         return False
     if each(facts.container.nvml.devices):
@@ -129,7 +129,7 @@ class PassedWithoutInstances(Rule):
         caps = self._caps(facts)
         return self.found(
             where="container",
-            cause="The container has a GPU in MIG mode, and no MIG instance of it"
+            cause="The container has a GPU in MIG mode but no MIG instance on it"
             + (f"; the host has {len(on_host)}." if on_host else "."),
             fix=(*self._create(on_host), *self._give(facts, on_host[0] if on_host else "MIG-UUID")),
             evidence=(
@@ -144,7 +144,7 @@ class PassedWithoutInstances(Rule):
 
     @staticmethod
     def _passed_without(facts: Facts) -> bool:
-        """Under LXC, or under another engine where the host is known to have instances."""
+        """Under LXC, or under another engine if the host is known to have instances."""
         if _is_lxc(facts):
             return _lacks_instances_in_lxc(facts)
         return bool(_on_host(facts)) and _nothing_usable(facts.container)
@@ -153,7 +153,7 @@ class PassedWithoutInstances(Rule):
     def _caps(facts: Facts) -> Evidence | None:
         looked = known(facts.container.device_nodes) or {}
         lacks = any(path.startswith("/dev/nvidia-caps") and known(n) is None for path, n in looked.items())
-        return Evidence("container.device_nodes", "/dev/nvidia-caps: not there") if lacks else None
+        return Evidence("container.device_nodes", "/dev/nvidia-caps: missing") if lacks else None
 
     @staticmethod
     def _create(on_host: list[str]) -> tuple[Step, ...]:
@@ -161,7 +161,7 @@ class PassedWithoutInstances(Rule):
             return ()
         return (
             Step(
-                "See whether the host has instances, and create them if not:",
+                "Check whether the host has instances, and create them if not:",
                 ("nvidia-smi -L", "sudo nvidia-smi mig -cgi 19,19 -C"),
             ),
             Step("Or turn MIG mode off on the host:", ("sudo nvidia-smi -mig 0",), instead=True),
@@ -199,13 +199,13 @@ class OneInstanceAProcess(Rule):
             if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
                 return self.found(
                     where=where,
-                    cause=f"There are {len(instances)} MIG instances, and CUDA gives a process one of them.",
+                    cause=f"There are {len(instances)} MIG instances, but CUDA gives each process only one.",
                     fix=(
                         Step(
-                            "Start one process for each instance, each with its own:",
+                            "Start one process per instance:",
                             tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2]),
                         ),
-                        Step("Or take one larger instance, or turn MIG mode off, where one process needs it all."),
+                        Step("Or, if one process needs everything, use one larger instance or turn MIG mode off."),
                     ),
                     evidence=(
                         Evidence(f"{where}.nvml.devices", f"{len(instances)} MIG instances"),
@@ -217,7 +217,7 @@ class OneInstanceAProcess(Rule):
 
     @staticmethod
     def _wants_several(facts: Facts, place: Place, where: Where) -> Evidence | None:
-        """One instance a process is well where nobody wants more."""
+        """Evidence that more than one instance is wanted; otherwise one per process is fine."""
         for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
             value = known(variable(place, name)) or ""
             if value.count("MIG-") > 1:
@@ -241,16 +241,14 @@ class MixedMigRegression(Rule):
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("kubernetes.pods", "kubectl describe pod POD"),),
-            cause=f"Driver {version} has a fault in NVML: with GPUs in MIG mode beside others, some are not offered.",
+            cause=f"Driver {version} has an NVML bug: it miscounts GPUs if only some are in MIG mode.",
             fix=(
+                Step("Install a release with the fix (570.172.08 or 580), or 570.86.15, which does not have the bug."),
                 Step(
-                    "Install a branch in which it is mended (570.172.08, or 580), or 570.86.15, which has not got it."
-                ),
-                Step(
-                    "Under the GPU Operator:",
+                    "With the GPU Operator:",
                     (_PATCH,),
                 ),
-                Step("Or put all GPUs of a node in the same mode.", instead=True),
+                Step("Or use the same MIG mode for all GPUs of a node.", instead=True),
             ),
             evidence=(
                 Evidence("kernel.nvidia.version", version),

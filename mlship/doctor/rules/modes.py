@@ -1,4 +1,4 @@
-"""Rules of how a GPU is lent: its compute mode, its licence, its number."""
+"""Rules about how a GPU is shared: its compute mode, its license, its number."""
 
 import re
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ def _devices(facts: Facts) -> Iterator[NvmlDevice]:
 
 
 def _refused(facts: Facts) -> tuple[Evidence, ...]:
-    """CUDA was refused a context, as measured, or else as somebody saw it."""
+    """Evidence that CUDA got no context: measured, or else reported by a user."""
     measured = tuple(Evidence(fact, codes.cuda(code)) for fact, code in cuda_codes(facts) if code in {_BUSY, 102})
-    heard = reported_line(facts, _IS_BUSY)
-    return measured or ((heard,) if heard else ())
+    reported = reported_line(facts, _IS_BUSY)
+    return measured or ((reported,) if reported else ())
 
 
 class ComputeModeSet(Rule):
@@ -43,8 +43,8 @@ class ComputeModeSet(Rule):
         return self.found(
             certainty="certain" if full else "likely",
             decides=() if full else (Decider("nvml.devices", "nvidia-smi --query-compute-apps=pid,name --format=csv"),),
-            cause=f"GPU {named} is in the compute mode {mode}, "
-            + ("which allows no context." if mode == "Prohibited" else "and another process has its only context."),
+            cause=f"GPU {named} is in compute mode {mode}, "
+            + ("which allows no context." if mode == "Prohibited" else "and another process holds its only context."),
             fix=(
                 Step("Allow several processes on the GPU:", (f"sudo nvidia-smi -i {named} -c DEFAULT",)),
                 *self._others(mode),
@@ -60,7 +60,7 @@ class ComputeModeSet(Rule):
 
     @staticmethod
     def _is_closed(device: NvmlDevice, *, mps: bool) -> bool:
-        """The MPS server holds an exclusive GPU, and lends it: that mode is then as it should be."""
+        """The mode blocks contexts. An exclusive GPU is fine if the MPS server holds and shares it."""
         mode = known(device.compute_mode)
         return mode == "Prohibited" or (mode in {"Exclusive_Process", "Exclusive_Thread"} and not mps)
 
@@ -96,7 +96,7 @@ class UnlicensedVgpu(Rule):
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("nvml.devices", "nvidia-smi -q | grep -i 'license status'"),),
-            cause=f"{known(device.name) or 'The vGPU'} has no licence{f': {status}' if status else ''}.",
+            cause=f"{known(device.name) or 'The vGPU'} has no license{f': {status}' if status else ''}.",
             fix=self._fix(facts),
             evidence=(
                 Evidence("nvml.devices", f"license status {status}") if status else None,
@@ -117,7 +117,7 @@ class UnlicensedVgpu(Rule):
 
     @staticmethod
     def _may_be(device: NvmlDevice) -> bool:
-        """Where the licence is not known: the other cause of the same code is ruled out."""
+        """The license is unknown, and the other cause of the same code is ruled out."""
         return not isinstance(device.license_status, str) and known(device.compute_mode) == "Default"
 
     @staticmethod
@@ -131,7 +131,7 @@ class UnlicensedVgpu(Rule):
     def _stopped(facts: Facts) -> Evidence | None:
         service = looked_up(facts.host.services, "nvidia-gridd")
         if is_absent(service):
-            return Evidence("host.services.nvidia-gridd", "there is no such service")
+            return Evidence("host.services.nvidia-gridd", "no such service")
         active = known(service.active) if (service := known(service)) else None
         return Evidence("host.services.nvidia-gridd", active) if active not in {"active", None} else None
 
@@ -140,14 +140,14 @@ class UnlicensedVgpu(Rule):
         if is_absent(looked_up(facts.host.services, "nvidia-gridd")):
             return (
                 Step(
-                    "The driver here came without nvidia-gridd: install NVIDIA's vGPU guest driver, which has it "
-                    "(in a cloud: another version of the node image)."
+                    "This driver came without nvidia-gridd: install NVIDIA's vGPU guest driver, which includes it "
+                    "(in a cloud, use another version of the node image)."
                 ),
-                Step("Then install the client token, and see the licence:", ("nvidia-smi -q | grep -i license",)),
+                Step("Then install the client token, and check the license:", ("nvidia-smi -q | grep -i license",)),
             )
         return (
             Step(
-                "Install the client token of the licence server, and restart the service:",
+                "Install the license server's client token, and restart the service:",
                 (
                     "sudo install -m 744 client_configuration_token_*.tok /etc/nvidia/ClientConfigToken/",
                     "sudo systemctl enable nvidia-gridd",
@@ -155,7 +155,7 @@ class UnlicensedVgpu(Rule):
                 ),
             ),
             Step(
-                "If it stays unlicensed: the clock must be right, and the licence server reachable:",
+                "If it stays unlicensed, check that the clock is right and that the license server is reachable:",
                 ("timedatectl", "journalctl -u nvidia-gridd -b --no-pager | tail -n 20"),
             ),
         )
@@ -180,14 +180,14 @@ class DeviceOrder(Rule):
                 decides=()
                 if measured
                 else (Decider(f"{where}.cuda.devices", "deviceQuery, or torch.cuda.get_device_name(0)"),),
-                cause=f"CUDA_VISIBLE_DEVICES={chosen} counts from the fastest GPU, not as nvidia-smi does, "
-                "and the GPUs here are not alike.",
+                cause=f"CUDA_VISIBLE_DEVICES={chosen} counts from the fastest GPU, unlike nvidia-smi, "
+                "and the GPUs here differ.",
                 fix=(
-                    Step("Let CUDA count as nvidia-smi does:", ("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)),
+                    Step("Make CUDA count as nvidia-smi does:", ("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)),
                     Step("Or name the GPU:", (f"export CUDA_VISIBLE_DEVICES={quote(uuids)}",), instead=True),
                 ),
                 evidence=(
-                    Evidence(f"{where}.env", f"CUDA_VISIBLE_DEVICES={chosen}, CUDA_DEVICE_ORDER is not set"),
+                    Evidence(f"{where}.env", f"CUDA_VISIBLE_DEVICES={chosen}, CUDA_DEVICE_ORDER not set"),
                     Evidence(
                         f"{where}.nvml.devices",
                         ", ".join(f"{known(device.index)}: {known(device.name)}" for device in devices),
@@ -205,7 +205,7 @@ class DeviceOrder(Rule):
 
     @staticmethod
     def _mismatch(place: Place, chosen: str, devices: tuple[NvmlDevice, ...]) -> Evidence | None:
-        """The first device that CUDA gives, against the one of that number in nvidia-smi."""
+        """The first device whose number means another GPU in CUDA than in nvidia-smi."""
         by_index = {known(device.index): device for device in devices}
         given = {known(device.ordinal): device for device in each(place.cuda.devices)}
         for ordinal, number in enumerate(re.findall(r"\d+", chosen)):

@@ -1,4 +1,4 @@
-"""Rules of NVIDIA_REQUIRE_*: what an image asks of the driver, and who sees to it."""
+"""Rules about NVIDIA_REQUIRE_*: what an image requires of the driver, and whether that is checked."""
 
 import re
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Unmet:
 
 
 def _offers(facts: Facts, driver: str) -> tuple[Offer, ...]:
-    """With each GPU, as all of them must do; with one of which nothing is known, where nobody looked at them."""
+    """What the host offers with each GPU, since all must fit; one unknown GPU if none was examined."""
     version = Driver.parse(driver)
     answer = offer_of(version) if version else None
     cuda, loose = (answer.cuda, answer.at_least) if answer else (None, False)
@@ -40,7 +40,7 @@ def _offers(facts: Facts, driver: str) -> tuple[Offer, ...]:
 
 
 def _unmet(facts: Facts) -> Unmet | None:
-    """The first requirement of the image that fails for certain."""
+    """The first requirement of the image that certainly fails."""
     driver = host_driver(facts)
     if driver is None or is_tegra(facts):
         return None
@@ -67,27 +67,27 @@ def _evidence(facts: Facts, unmet: Unmet) -> tuple[Evidence, ...]:
 
 
 def _newest_branch(facts: Facts) -> int | None:
-    """The newest driver branch that still drives every GPU of the host; None where no branch is too new."""
-    told = {known(gpu.compute_capability) or "" for gpu in each(facts.host.nvml.devices)}
-    kinds = (architecture_of(Capability.parse(one)) for one in told if re.fullmatch(r"[0-9]{1,2}\.[0-9]", one))
+    """The newest driver branch that still supports every GPU of the host; None if no branch is too new."""
+    capabilities = {known(gpu.compute_capability) or "" for gpu in each(facts.host.nvml.devices)}
+    kinds = (architecture_of(Capability.parse(one)) for one in capabilities if re.fullmatch(r"[0-9]{1,2}\.[0-9]", one))
     return min((kind.last_branch for kind in kinds if kind and kind.last_branch), default=None)
 
 
 def _ways_out(facts: Facts, unmet: Unmet) -> tuple[Step, ...]:
-    """A newer driver only where the requirement is about that, and there is one that drives this GPU."""
+    """Suggest a newer driver only if the requirement is about that and one supports this GPU."""
     wanted, has = unmet.requirement.cuda, unmet.cuda
-    older = Step(f"Or take an image made for CUDA {has} or older." if has else "Or take an older image.", instead=True)
+    older = Step(f"Or use an image for CUDA {has} or older." if has else "Or use an older image.", instead=True)
     if wanted is None or (has and has >= wanted):
-        return (Step("Take an image that allows this driver and this GPU."),)
+        return (Step("Use an image that allows this driver and this GPU."),)
     toolkit, newest = toolkit_of(str(wanted)), _newest_branch(facts)
     if newest and toolkit and toolkit.driver and toolkit.driver.branch > newest:
-        return (Step(f"Take an image made for CUDA {has} or older: R{newest} is the last driver for this GPU."),)
+        return (Step(f"Use an image for CUDA {has} or older: R{newest} is the last driver for this GPU."),)
     floor = f" ({toolkit.driver} or newer)" if toolkit and toolkit.driver else ""
-    return (Step(f"Update the host's driver to one that offers CUDA {wanted}{floor}."), older)
+    return (Step(f"Update the host's driver to one that supports CUDA {wanted}{floor}."), older)
 
 
 def _is_minor(unmet: Unmet) -> bool:
-    """Only the minor version is newer: most programs run all the same."""
+    """Only the minor version is newer: most programs run anyway."""
     wanted = unmet.requirement.cuda
     return bool(wanted and unmet.cuda and wanted.major == unmet.cuda.major)
 
@@ -104,12 +104,18 @@ class RequireUnsatisfied(Rule):
         ignore = commands.run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
         return self.found(
             where="container",
-            cause=f"The image requires {unmet.requirement.alternatives[0][0]}, and this host's driver {unmet.driver} "
-            f"offers {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; no other alternative of it fits.",
+            cause=f"The image requires {unmet.requirement.alternatives[0][0]}, but this host's driver {unmet.driver} "
+            f"supports {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; the host meets no other alternative either.",
             fix=(
                 *_ways_out(facts, unmet),
                 *(
-                    (Step("Or, as the CUDA major is the same, start it without the check:", (ignore,), instead=True),)
+                    (
+                        Step(
+                            "Or, as the CUDA major version is the same, start it without the check:",
+                            (ignore,),
+                            instead=True,
+                        ),
+                    )
                     if _is_minor(unmet)
                     else ()
                 ),
@@ -119,7 +125,7 @@ class RequireUnsatisfied(Rule):
 
     @staticmethod
     def _is_ahead(facts: Facts) -> bool:
-        """The legacy hook will refuse it; what runs was not refused."""
+        """The legacy hook will reject it; a container that runs was not rejected."""
         return injection(facts) == "legacy" and not has_started(facts)
 
     @staticmethod
@@ -128,7 +134,7 @@ class RequireUnsatisfied(Rule):
         return is_disabled(environment(facts)) or (config is not None and known(config.disable_require) is True)
 
     def _only_said(self, facts: Facts, line: Evidence) -> Finding | None:
-        """The engine said so; the driver or the requirement is not known, or by now it fits."""
+        """The engine reported it, but the driver or the requirement is unknown, or it fits now."""
         text = line.value.partition("unsatisfied condition:")[2].strip().partition(" ")[0].strip(",.: ")
         driver = host_driver(facts)
         if driver is not None and self._fits_by_now(facts, text, driver):
@@ -136,10 +142,10 @@ class RequireUnsatisfied(Rule):
         return self.found(
             where="container",
             certainty="likely",
-            cause=f"The image requires {text or 'another driver'}, and the engine found that this host has less.",
+            cause=f"The image requires {text or 'another driver'}, which this host does not meet, the engine reported.",
             fix=(
-                Step(f"Update the host's driver to one for which {text or 'the requirement'} holds."),
-                Step("Or take an image that was made for an older CUDA.", instead=True),
+                Step(f"Update the host's driver to one that meets {text or 'the requirement'}."),
+                Step("Or use an image for an older CUDA version.", instead=True),
             ),
             evidence=(line, Evidence("kernel.nvidia.version", driver) if driver else None),
             decides=(
@@ -172,8 +178,8 @@ class RequireNotEnforced(Rule):
         return self.found(
             where="container",
             certainty="certain" if failed else "likely",
-            cause=f"The image requires {unmet.requirement}, the driver {unmet.driver} offers "
-            f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and with CDI nothing checks that at the start.",
+            cause=f"The image requires {unmet.requirement}, but driver {unmet.driver} supports "
+            f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and CDI does not check that at start.",
             fix=_ways_out(facts, unmet),
             evidence=(
                 *_evidence(facts, unmet),

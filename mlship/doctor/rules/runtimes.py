@@ -1,4 +1,4 @@
-"""Rules of containerd and CRI-O: their handler for nvidia, and what its hook runs."""
+"""Rules about containerd and CRI-O: their nvidia handler, and what its hook runs."""
 
 from shlex import quote
 
@@ -18,8 +18,8 @@ _NO_HANDLER = (
 )
 _NO_NAME = r"Runtime\.Name must be set"
 _LDCONFIG_KILLED = r"ldconfig.* (terminated with|killed by) signal:? 9|ldconfig.*signal: killed"
-_LDCONFIG_MENDED = (1, 18)
-_RUNTIME_TYPE_MENDED = (1, 20)
+_LDCONFIG_FIXED = (1, 18)
+_RUNTIME_TYPE_FIXED = (1, 20)
 
 
 def node_engine(facts: Facts) -> Containerd | None:
@@ -36,22 +36,22 @@ def engine_name(facts: Facts) -> str:
 
 
 def configure(facts: Facts, *, default: bool = False) -> Step:
-    """Write the handler into the runtime's configuration, as this distribution does it."""
+    """How to add the handler to the runtime's configuration on this distribution."""
     engine = node_engine(facts)
     distribution = (known(engine.distribution) if engine else None) or ""
     if distribution in {"k3s", "rke2"}:
         service = "k3s" if distribution == "k3s" else "rke2-server"
         config = f"echo 'default-runtime: nvidia' | sudo tee -a /etc/rancher/{distribution}/config.yaml"
         return Step(
-            f"{distribution} finds nvidia-container-runtime when it starts:",
+            f"Restart {distribution}, which finds nvidia-container-runtime when it starts:",
             (*((config,) if default else ()), f"sudo systemctl restart {service}"),
         )
     if distribution == "microk8s":
-        return Step("Turn its GPU add-on on:", ("sudo microk8s enable nvidia",))
+        return Step("Enable its GPU add-on:", ("sudo microk8s enable nvidia",))
     name = engine_name(facts)
     option = " --set-as-default" if default else ""
     return Step(
-        "On the node, write the runtime handler and restart:",
+        "On the node, add the runtime handler and restart:",
         (f"sudo nvidia-ctk runtime configure --runtime={name}{option}", f"sudo systemctl restart {name}"),
     )
 
@@ -65,13 +65,13 @@ class NoRuntimeHandler(Rule):
     id = "k8s-no-runtime-nvidia"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard = line_of(facts, _NO_HANDLER)
+        reported = line_of(facts, _NO_HANDLER)
         lacks = self._lacks_handler(facts)
         pod = self._asking(facts)
-        if not (heard or (lacks and pod and gpus(facts))):
+        if not (reported or (lacks and pod and gpus(facts))):
             return None
-        if lacks is False and heard and heard.fact != "messages" and pod and known(pod.ready):
-            return None  # it was so once, and the event is still listed
+        if lacks is False and reported and reported.fact != "messages" and pod and known(pod.ready):
+            return None  # the event is old but still listed
         certain = lacks is True
         before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
         return self.found(
@@ -79,11 +79,11 @@ class NoRuntimeHandler(Rule):
             decides=()
             if certain
             else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A3 nvidia"),),
-            cause=f"{engine_name(facts)} on this node has no runtime handler nvidia"
-            + (f", since {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
+            cause=f"{engine_name(facts)} on this node has no nvidia runtime handler"
+            + (f" because {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
             fix=(*self._before(facts, before), *self._here(facts, lacks)),
             evidence=(
-                heard,
+                reported,
                 Evidence(f"host.{engine_name(facts)}.runtimes", self._handlers(facts)) if certain else None,
                 Evidence("kubernetes.pods", f"{known(pod.name)}: runtimeClassName {known(pod.runtime_class)}")
                 if pod
@@ -118,21 +118,17 @@ class NoRuntimeHandler(Rule):
             for pod in before
         )
         kernel = () if kernel_driver(facts) else ("sudo dmesg | grep -i nvrm",)
-        return (
-            (Step("First mend what comes before it, and see why it is not ready:", (*logs, *kernel)),) if logs else ()
-        )
+        return (Step("First fix the preceding pod: check why it is not ready:", (*logs, *kernel)),) if logs else ()
 
     @staticmethod
     def _here(facts: Facts, lacks: bool | None) -> tuple[Step, ...]:
         if lacks is False:
             name = engine_name(facts)
-            return (
-                Step("The handler is configured: restart, so that it is read:", (f"sudo systemctl restart {name}",)),
-            )
+            return (Step("Restart to load the handler, which is configured:", (f"sudo systemctl restart {name}",)),)
         node = known(facts.kubernetes)
         if node and known(node.operator_version):
             logs = "kubectl logs -n gpu-operator -l app=nvidia-container-toolkit-daemonset --tail=50"
-            return (Step("Then the operator's toolkit pod writes the handler; its log says whether it did:", (logs,)),)
+            return (Step("Check in its log whether the operator's toolkit pod then wrote the handler:", (logs,)),)
         return (configure(facts),)
 
 
@@ -140,11 +136,11 @@ class LdconfigKilled(Rule):
     id = "k8s-ldconfig-killed-signal-9"
 
     def look(self, facts: Facts) -> Finding | None:
-        heard = line_of(facts, _LDCONFIG_KILLED)
+        reported = line_of(facts, _LDCONFIG_KILLED)
         toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
         version = known(toolkit.cli_version) or known(toolkit.version)
-        mended = version is not None and numbers(version) >= _LDCONFIG_MENDED
-        if heard is None or mended or log_line(facts, r"(?i)(oom-kill|out of memory).*ldconfig"):
+        has_fix = version is not None and numbers(version) >= _LDCONFIG_FIXED
+        if reported is None or has_fix or log_line(facts, r"(?i)(oom-kill|out of memory).*ldconfig"):
             return None
         if config and known(config.mode) in {"cdi", "jit-cdi"}:
             return None
@@ -153,12 +149,12 @@ class LdconfigKilled(Rule):
         return self.found(
             certainty="certain" if certain else "likely",
             decides=() if certain else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version"),),
-            cause=f"The toolkit's seccomp filter{f' (toolkit {version})' if version else ''} does not know a call that "
-            "this host's ldconfig makes, and the kernel kills it.",
+            cause=f"The toolkit's seccomp filter{f' (toolkit {version})' if version else ''} blocks a system call that "
+            "this host's ldconfig makes, so the kernel kills it.",
             fix=(
                 Step("Upgrade the toolkit and libnvidia-container to 1.18.0 or newer:", (self._upgrade(facts),)),
                 Step(
-                    "Or use CDI, which does not run ldconfig in this way:",
+                    "Or use CDI, which does not run ldconfig this way:",
                     (
                         "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
                         "sudo nvidia-ctk config --in-place --set nvidia-container-runtime.mode=cdi",
@@ -167,7 +163,7 @@ class LdconfigKilled(Rule):
                 ),
             ),
             evidence=(
-                heard,
+                reported,
                 Evidence("host.toolkit.version", version) if version else None,
                 Evidence("kernel.log", line) if line else None,
             ),
@@ -189,10 +185,10 @@ class NoRuntimeType(Rule):
             for name, one in handlers.items()
             if is_absent(one.runtime_type) and _NVIDIA in (known(one.binary) or name)
         )
-        heard, version = line_of(facts, _NO_NAME), known(facts.host.toolkit.version)
+        reported, version = line_of(facts, _NO_NAME), known(facts.host.toolkit.version)
         typed = bool(handlers) and all(known(one.runtime_type) for one in handlers.values())
-        mended = version is not None and numbers(version) >= _RUNTIME_TYPE_MENDED
-        if not broken and (heard is None or typed or mended):
+        has_fix = version is not None and numbers(version) >= _RUNTIME_TYPE_FIXED
+        if not broken and (reported is None or typed or has_fix):
             return None
         source = (
             next((known(handlers[name].source) for name in broken), None) or "/etc/containerd/conf.d/99-nvidia.toml"
@@ -202,22 +198,22 @@ class NoRuntimeType(Rule):
             decides=()
             if broken
             else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A5 nvidia"),),
-            cause=f"{source} defines the handler {broken[0] if broken else _NVIDIA} without runtime_type.",
-            fix=self._fix(source, mended=mended),
+            cause=f"{source} defines handler {broken[0] if broken else _NVIDIA} without runtime_type.",
+            fix=self._fix(source, has_fix=has_fix),
             evidence=(
                 *(Evidence("host.containerd.runtimes", f"{name}: no runtime_type, in {source}") for name in broken),
-                heard,
+                reported,
                 Evidence("host.toolkit.version", version) if version else None,
             ),
         )
 
     @staticmethod
-    def _fix(source: str, *, mended: bool) -> tuple[Step, ...]:
+    def _fix(source: str, *, has_fix: bool) -> tuple[Step, ...]:
         write = "sudo nvidia-ctk runtime configure --runtime=containerd"
-        newest = "" if mended else "Upgrade nvidia-container-toolkit to 1.20.0 or newer, and "
+        newest = "" if has_fix else "Upgrade nvidia-container-toolkit to 1.20.0 or newer, and "
         add = r'sudo sed -i "/runtimes\.nvidia\]/a runtime_type = \"io.containerd.runc.v2\""'
         restart = "sudo systemctl restart containerd"
-        say = f"{newest}write the file anew:"
+        say = f"{newest}regenerate the file:"
         return (
             Step(say[0].upper() + say[1:], (write, restart)),
             Step("Or add the type by hand:", (f"{add} {quote(source)}", restart), instead=True),

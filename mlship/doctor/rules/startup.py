@@ -1,4 +1,4 @@
-"""Rules of a GPU that does not start although its driver is there, and of what it lost while the machine slept."""
+"""Rules about a GPU that does not start although its driver is loaded, and about what it lost in sleep."""
 
 from shlex import quote
 
@@ -18,12 +18,12 @@ _SLEPT = r"PM: (suspend|hibernation|resume)|suspend exit|Waking up from system s
 _KEEP_MEMORY = (
     "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | sudo tee /etc/modprobe.d/nvidia-sleep.conf"
 )
-_PIPES = "/tmp/nvidia-mps"  # noqa: S108  where the daemon has them unless it is told otherwise
+_PIPES = "/tmp/nvidia-mps"  # noqa: S108  the daemon's default
 _MPS = {805, 806, 807, 808, 809, 810}
 
 
 def _counts_all(facts: Facts) -> bool | None:
-    """NVML on the host counts every GPU of the bus; None where that is not known."""
+    """NVML on the host counts every GPU on the bus; None if that is unknown."""
     nvml, code = facts.host.nvml, known(facts.host.nvml.init)
     count = known(nvml.device_count)
     if count is None:
@@ -39,15 +39,13 @@ class NoAddressWindow(Rule):
         if line is None or _counts_all(facts) is not False or not gpus(facts):
             return None
         return self.found(
-            cause="A PCI window of the GPU was not assigned, so the driver cannot reach it.",
+            cause="The firmware did not assign a PCI window of the GPU, so the driver cannot reach it.",
             fix=(
                 Step(
-                    "In the firmware's settings: switch on Above 4G Decoding (and Resizable BAR), update the firmware."
+                    "In the firmware settings, turn on Above 4G Decoding (and Resizable BAR), or update the firmware."
                 ),
-                Step(
-                    "In a virtual machine: give it UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."
-                ),
-                Step("Or have the kernel assign it: add pci=realloc to the kernel's command line.", instead=True),
+                Step("For a virtual machine, use UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."),
+                Step("Or let the kernel assign it: add pci=realloc to the kernel command line.", instead=True),
             ),
             evidence=(Evidence("kernel.log", line),),
         )
@@ -64,8 +62,8 @@ class DoesNotInitialise(Rule):
         if virtual:
             return self._as_vgpu(facts, line, virtual)
         return self.found(
-            cause="The kernel module found the GPU and could not start it"
-            + (": its firmware file is missing, or of another version." if firmware else "."),
+            cause="The kernel module found the GPU but could not start it"
+            + (": its firmware file is missing or has another version." if firmware else "."),
             fix=(*(self._firmware(facts) if firmware else ()), *self._otherwise(again=firmware is not None)),
             evidence=(Evidence("kernel.log", line), Evidence("kernel.log", firmware) if firmware else None),
         )
@@ -73,10 +71,10 @@ class DoesNotInitialise(Rule):
     def _as_vgpu(self, facts: Facts, line: str, virtual: str) -> Finding:
         version = kernel_driver(facts) or "in this guest"
         return self.found(
-            cause=f"The driver {version} of this virtual machine and the vGPU manager of its host do not fit.",
+            cause=f"Driver {version} in this virtual machine is incompatible with the vGPU manager on its host.",
             fix=(
-                Step("Install the guest driver of the same vGPU release as the host's manager; ask who runs the host."),
-                Step("Or have the host's vGPU manager updated.", instead=True),
+                Step("Install the guest driver of the vGPU release that the host uses (ask its administrator)."),
+                Step("Or update the vGPU manager on the host.", instead=True),
             ),
             evidence=(Evidence("kernel.log", virtual), Evidence("kernel.log", line)),
         )
@@ -86,19 +84,17 @@ class DoesNotInitialise(Rule):
         version = kernel_driver(facts) or "VERSION"
         return (
             Step(
-                "Install the driver's firmware of the module's version, and restart:",
+                "Install the driver firmware of the module's version, then reboot:",
                 (f"ls /lib/firmware/nvidia/{version}/", commands.initramfs(facts), "sudo reboot"),
             ),
         )
 
     @staticmethod
     def _otherwise(*, again: bool) -> tuple[Step, ...]:
-        first = "If that does not help: switch" if again else "Switch"
+        first = "If that does not help, power" if again else "Power"
         return (
-            Step(f"{first} the machine off and on; a restart does not always reset a GPU:", ("sudo poweroff",)),
-            Step(
-                "If it stays: try the GPU in another slot or machine; the lines before it in the log say what failed."
-            ),
+            Step(f"{first} the machine off and on (a reboot does not always reset a GPU):", ("sudo poweroff",)),
+            Step("If the problem remains, see the preceding log lines, and try the GPU in another slot or machine."),
         )
 
 
@@ -112,14 +108,14 @@ class LostInSleep(Rule):
         if is_absent(node(facts.host, "/dev/nvidia-uvm")) or log_line(facts, r"request_free_mem_region"):
             return None
         return self.found(
-            cause="The machine slept, and the UVM module did not come back from it: NVML works, cuInit does not.",
+            cause="The machine slept, and the UVM module did not recover: NVML works, cuInit does not.",
             fix=(
                 Step(
-                    "Load the module anew, while no process uses a GPU:",
+                    "Reload the module while no process uses a GPU:",
                     ("sudo rmmod nvidia_uvm", "sudo modprobe nvidia_uvm"),
                 ),
                 Step(
-                    "So that it survives sleep:",
+                    "Preserve video memory across sleep:",
                     (
                         _KEEP_MEMORY,
                         "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume",
@@ -147,32 +143,30 @@ class MpsNotReached(Rule):
         runs = known(facts.host.mps)
         return self.found(
             where="container" if inside else "host",
-            cause="CUDA finds no MPS server that takes it"
-            + (": the daemon does not run." if runs is False else f" ({codes.cuda(code)})."),
+            cause="CUDA finds no MPS server that accepts it"
+            + (": the daemon is not running." if runs is False else f" ({codes.cuda(code)})."),
             fix=self._fix(facts, folder, inside=inside, runs=runs is True),
             evidence=(
                 Evidence(name, codes.cuda(code)),
-                Evidence("host.mps", "runs" if runs else "does not run") if runs is not None else None,
+                Evidence("host.mps", "running" if runs else "not running") if runs is not None else None,
                 Evidence("env.CUDA_MPS_PIPE_DIRECTORY", folder) if folder else None,
             ),
         )
 
     @staticmethod
     def _fix(facts: Facts, folder: str | None, *, inside: bool, runs: bool) -> tuple[Step, ...]:
-        start = Step(
-            "Start the daemon on the host, as the user whose programs use it:", ("nvidia-cuda-mps-control -d",)
-        )
+        start = Step("Start the daemon on the host as the user whose programs use it:", ("nvidia-cuda-mps-control -d",))
         pipe = folder or _PIPES
         mount = commands.run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
         return (
             *(() if runs else (start,)),
-            *((Step("Give the container the daemon's folder and the host's IPC:", (mount,)),) if inside else ()),
             *(
-                (Step("End clients that are left over: the server takes 48 on a GPU.", ("nvidia-smi",)),)
-                if runs
+                (Step("Give the container the daemon's folder and the host's IPC namespace:", (mount,)),)
+                if inside
                 else ()
             ),
-            Step("Or do without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
+            *((Step("End leftover clients (the server accepts 48 per GPU):", ("nvidia-smi",)),) if runs else ()),
+            Step("Or run without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
         )
 
 

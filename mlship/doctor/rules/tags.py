@@ -1,4 +1,4 @@
-"""Rules of the base image's name: tags of nvidia/cuda that are gone, or that never were."""
+"""Rules about the base image's name: nvidia/cuda tags that were deleted or never existed."""
 
 import re
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ _MISSING = re.compile(r"not found|manifest unknown|no such manifest", re.IGNOREC
 _DISTRO = re.compile(r"(ubuntu|debian|alpine|fedora|arch)[-a-z]*(\d+(?:\.\d+)?)?|(bookworm|bullseye|trixie|buster)")
 _FLAVOUR = re.compile(r"(?:cudnn\d*-)?(?:runtime|devel)|base")
 _NEVER = frozenset({"debian", "alpine", "fedora", "arch", "bookworm", "bullseye", "trixie", "buster"})
-_SINCE = "20.04"  # what there was for older Ubuntus, nobody lists any more
+_SINCE = "20.04"  # images for older Ubuntu releases are no longer listed
 
 
 @dataclass(frozen=True)
 class _Tag:
-    """A tag of nvidia/cuda that is not there.
+    """A tag of nvidia/cuda that does not exist.
 
     Attributes:
         cuda: None for "latest" and other names without a version.
-        distro: such as "ubuntu20.04"; empty where the tag names none.
-        seen: the registry said so, or an engine that asked it.
+        distro: such as "ubuntu20.04"; empty if the tag names none.
+        seen: the answer of the registry, or of an engine that asked it.
     """
 
     image: str
@@ -41,7 +41,7 @@ class _Tag:
 
 
 def _missing(facts: Facts) -> _Tag | None:
-    """The tag that was not found: by the registry's answer, or by an engine's message."""
+    """The tag that was not found, by the registry's answer or an engine's message."""
     if known(facts.image.registry_status) == _NOT_FOUND:
         for name in (known(facts.image.base), known(facts.image.reference)):
             if name and (found := _NAME.search(name)):
@@ -67,7 +67,7 @@ def _tag(found: re.Match[str], seen: str) -> _Tag:
 
 
 def _never_was(tag: _Tag) -> bool:
-    """NVIDIA publishes none for that distribution, or none of that CUDA."""
+    """NVIDIA publishes no image for that distribution, or not with that CUDA version."""
     family = _DISTRO.fullmatch(tag.distro)
     if tag.image != "cuda" or family is None:
         return False
@@ -78,7 +78,7 @@ def _never_was(tag: _Tag) -> bool:
 
 
 def _instead(facts: Facts, tag: _Tag) -> NvidiaImage | None:
-    """The tag to take: of the same CUDA, else a newer minor of its major, else the newest that this driver offers."""
+    """The tag to use: the same CUDA, else a newer minor version, else the newest that this driver supports."""
     flavour = tag.flavour if tag.flavour in FLAVOURS else "cudnn-runtime" if "cudnn" in tag.flavour else "runtime"
     kept = [image for image in tables().images if not image.gone and flavour in image.flavours]
     host = profile(facts, facts.host)
@@ -98,12 +98,12 @@ def _instead(facts: Facts, tag: _Tag) -> NvidiaImage | None:
 
 def _fix(facts: Facts, tag: _Tag) -> tuple[Step, ...]:
     image = _instead(facts, tag)
-    pin = Step("So that it stays: copy the image to a registry of your own, and name it there by its digest.")
+    pin = Step("To keep it available, copy the image to your own registry and pin it by digest.")
     if image is None:
-        return (Step("Take a tag that NVIDIA still publishes: https://hub.docker.com/r/nvidia/cuda/tags"), pin)
+        return (Step("Use a tag that NVIDIA still publishes: https://hub.docker.com/r/nvidia/cuda/tags"), pin)
     flavour = "base" if tag.flavour == "base" else re.sub(r"cudnn\d*", "cudnn", tag.flavour)
     name = f"{image.version}-base-{image.distro}" if flavour == "base" else image.tag(flavour)
-    return (Step("In the Dockerfile, take a release that is there:", (f"FROM nvidia/cuda:{name}",)), pin)
+    return (Step("In the Dockerfile, use a release that exists:", (f"FROM nvidia/cuda:{name}",)), pin)
 
 
 def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
@@ -122,8 +122,8 @@ class TagDeleted(Rule):
         tag = _missing(facts)
         if tag is None:
             return None
-        sure = tag.seen == "404" or _told(tag)
-        why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never was"
+        sure = tag.seen == "404" or _confirmed(tag)
+        why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never existed"
         return self.found(
             where="container",
             certainty="certain" if sure else "likely",
@@ -136,8 +136,8 @@ class TagDeleted(Rule):
         )
 
 
-def _told(tag: _Tag) -> bool:
-    """The tables say so too: no version, a CUDA older than any that is kept, or a point release that was replaced."""
+def _confirmed(tag: _Tag) -> bool:
+    """The tables confirm it: no version, a CUDA older than any that is kept, or a replaced point release."""
     kept = [image for image in tables().images if not image.gone]
     version = re.match(r"\d+\.\d+\.\d+", tag.tag)
     replaced = version is None or version[0] not in {image.version for image in kept}
@@ -152,14 +152,14 @@ class NeverPublished(Rule):
         if tag is None or not _never_was(tag):
             return None
         there = sorted({image.distro for image in tables().images if image.cuda == tag.cuda})
-        listed = f"; that CUDA comes for {', '.join(there)}" if there else ""
+        listed = f"; that CUDA version exists for {', '.join(there)}" if there else ""
         return self.found(
             where="container",
-            cause=f"nvidia/cuda:{tag.tag}: NVIDIA publishes none for {tag.distro}{listed}.",
+            cause=f"nvidia/cuda:{tag.tag}: NVIDIA publishes no such image for {tag.distro}{listed}.",
             fix=(
                 *_fix(facts, tag),
                 Step(
-                    "Or stay on Debian, with CUDA from nvidia-* wheels; in the Dockerfile, ask for the GPU:",
+                    "Or stay on Debian, with CUDA from nvidia-* wheels, and request the GPU in the Dockerfile:",
                     ("ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",),
                     instead=True,
                 ),

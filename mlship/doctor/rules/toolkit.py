@@ -1,4 +1,4 @@
-"""Rules of the NVIDIA Container Toolkit and of CDI."""
+"""A rule about CDI specifications."""
 
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
@@ -20,21 +20,21 @@ class CdiWithoutUvm(Rule):
         absent = is_absent(node(facts.container, "/dev/nvidia-uvm"))
         return self.found(
             where="container",
-            cause=f"{spec} gives containers the GPU without /dev/nvidia-uvm, which the host has by now.",
+            cause=f"{spec} gives containers the GPU without /dev/nvidia-uvm, which the host has now.",
             fix=(
                 Step(
-                    "Make the control nodes, write the specification anew:",
+                    "Create the control nodes, then regenerate the specification:",
                     (
                         "sudo nvidia-ctk system create-device-nodes --control-devices --load-kernel-modules",
                         commands.refresh_cdi(facts),
                     ),
                 ),
-                Step("Make the container anew; nodes are given to it when it is made."),
+                Step("Recreate the container: it gets its nodes when it is created."),
             ),
             evidence=(
-                Evidence("host.device_nodes", "/dev/nvidia-uvm: there"),
-                Evidence("host.cdi.specs", f"{spec}: no /dev/nvidia-uvm among its device nodes"),
-                Evidence("container.device_nodes", "/dev/nvidia-uvm: not there") if absent else None,
+                Evidence("host.device_nodes", "/dev/nvidia-uvm: present"),
+                Evidence("host.cdi.specs", f"{spec}: lists no /dev/nvidia-uvm"),
+                Evidence("container.device_nodes", "/dev/nvidia-uvm: missing") if absent else None,
                 Evidence("container.cuda.init", codes.cuda(code)) if code else None,
             ),
         )

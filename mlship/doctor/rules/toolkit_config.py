@@ -1,4 +1,4 @@
-"""Rules of the toolkit's installation: its sources, its versions, its config.toml, and the sockets that it mounts."""
+"""Rules about the toolkit's installation: repositories, versions, config.toml, and the sockets that it mounts."""
 
 import re
 from itertools import combinations
@@ -42,14 +42,14 @@ class LdconfigPath(Rule):
         return self.found(
             where="container",
             certainty="certain" if wrong else "likely",
-            cause=f"{library.path} is mounted and the loader's cache lacks it: the hook "
+            cause=f"{library.path} is mounted, but the loader's cache lacks it: the hook "
             + (f"could not run {path}." if path else "did not run ldconfig."),
             fix=(
                 Step(
-                    "Name the host's ldconfig in config.toml, and make the container anew:",
+                    "Set the host's ldconfig in config.toml, and recreate the container:",
                     (f"sudo nvidia-ctk config --in-place --set nvidia-container-cli.ldconfig={right}",),
                 ),
-                Step("Or upgrade the toolkit to 1.17 or newer, which finds it by itself.", instead=True),
+                Step("Or upgrade the toolkit to 1.17 or newer, which finds ldconfig by itself.", instead=True),
             ),
             evidence=(
                 Evidence("container.loader.libraries", library.path),
@@ -63,7 +63,7 @@ class LdconfigPath(Rule):
         )
 
     def _refused(self, facts: Facts, line: Evidence) -> Finding | None:
-        """The hook did not even start the container."""
+        """The hook failed, so the container did not start."""
         config = known(facts.host.toolkit.config)
         path = known(config.ldconfig) if config else None
         if not path or works(facts) or self._is_wrong(facts, path) is False:
@@ -71,8 +71,8 @@ class LdconfigPath(Rule):
         set_right = f"sudo nvidia-ctk config --in-place --set nvidia-container-cli.ldconfig={self._right(facts)}"
         return self.found(
             where="container",
-            cause=f"The hook could not run {path}, which config.toml names.",
-            fix=(Step("Name the host's ldconfig in config.toml, and make the container anew:", (set_right,)),),
+            cause=f"The hook could not run {path}, which is set in config.toml.",
+            fix=(Step("Set the host's ldconfig in config.toml, and recreate the container:", (set_right,)),),
             evidence=(Evidence("host.toolkit.config.ldconfig", path), line),
         )
 
@@ -86,7 +86,7 @@ class LdconfigPath(Rule):
 
     @staticmethod
     def _is_wrong(facts: Facts, path: str) -> bool | None:
-        """Not of the host, or not there; None where nobody looked and the distribution does not tell."""
+        """The path is not on the host, or does not exist; None if neither a probe nor the distribution shows it."""
         if not path.startswith("@"):
             return True
         there = looked_up(facts.host.paths, path[1:])
@@ -126,9 +126,9 @@ class VersionSkew(Rule):
         wanted = max((toolkit, cli, "1.17.8"), key=numbers)
         return self.found(
             certainty="certain" if drops else "likely",
-            cause=f"nvidia-ctk is {toolkit}, nvidia-container-cli {cli}"
-            f"{', which drops flags of a caller of another version' if drops else ''}.",
-            fix=(Step(f"Bring all four packages to one version, {wanted} or newer:", (self._install(facts),)),),
+            cause=f"nvidia-ctk is {toolkit}, but nvidia-container-cli is {cli}"
+            f"{', which drops flags from callers of other versions' if drops else ''}.",
+            fix=(Step(f"Install one version of all four packages, {wanted} or newer:", (self._install(facts),)),),
             evidence=(
                 Evidence("host.toolkit.version", toolkit),
                 Evidence("host.toolkit.cli_version", cli),
@@ -159,27 +159,25 @@ class PersistencedSocket(Rule):
         in_image = self._has_socket(facts)
         fix = (
             Step(
-                "Start the daemon anew, so that a socket that answers lies there:",
+                "Restart the daemon so that its socket answers:",
                 ("sudo systemctl restart nvidia-persistenced",),
             ),
             Step(
-                "Or give the GPU by CDI, which needs no such file:",
+                "Or use CDI, which does not mount the socket:",
                 (commands.run(facts, "--device nvidia.com/gpu=all"),),
                 instead=True,
             ),
         )
-        remove = Step(
-            "In the Dockerfile, remove it, and build the image anew:", ("RUN rm -rf /run/nvidia-persistenced",)
-        )
+        remove = Step("Remove it in the Dockerfile, and rebuild the image:", ("RUN rm -rf /run/nvidia-persistenced",))
         return self.found(
             where="container",
             certainty="certain" if in_image or stopped else "likely",
-            cause="A socket lies where the hook makes the mount point for that of nvidia-persistenced"
-            + (": the image brings it." if in_image else "."),
+            cause="A socket already exists where the hook mounts the one of nvidia-persistenced"
+            + (": it is in the image." if in_image else "."),
             fix=(remove, fix[1]) if in_image else fix,
             evidence=(
                 line,
-                Evidence("host.services", f"nvidia-persistenced: {active or 'not there'}") if stopped else None,
+                Evidence("host.services", f"nvidia-persistenced: {active or 'missing'}") if stopped else None,
                 Evidence("image.paths", "/run/nvidia-persistenced/socket") if in_image else None,
             ),
             decides=()
@@ -209,10 +207,10 @@ class AptSignedBy(Rule):
         )
         return self.found(
             certainty="certain" if pair else "likely",
-            cause=f"{' and '.join(files) or 'Two files in /etc/apt/sources.list.d'} name the same "
-            "repository of NVIDIA's with different keys.",
+            cause=f"{' and '.join(files) or 'Two files in /etc/apt/sources.list.d'} list the same "
+            "NVIDIA repository with different keys.",
             fix=(
-                Step(f"Keep {keep}, remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
+                Step(f"Keep {keep} and remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
                 *(
                     (Step("Then install the toolkit:", (commands.install(facts, "nvidia-container-toolkit"),)),)
                     if is_absent(facts.host.toolkit.version)
@@ -239,13 +237,13 @@ class AptSignedBy(Rule):
 
     @staticmethod
     def _where(facts: Facts, source: PackageSource) -> str:
-        """The repository, as apt compares it."""
+        """The repository in the form that apt compares."""
         arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(known(facts.host.os.arch) or "", "")
         return re.sub(r"[/ ]+$", "", (known(source.uri) or "").replace("$(ARCH)", arch))
 
     @staticmethod
     def _keep(files: list[str]) -> str:
-        """The file that today's guides and packages write; else the last."""
+        """The file that current guides and packages write; otherwise the last one."""
         ours = ("nvidia-container-toolkit", "cuda-")
         return next((file for name in ours for file in files if file.rpartition("/")[2].startswith(name)), files[-1])
 

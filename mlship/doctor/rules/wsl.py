@@ -1,4 +1,4 @@
-"""Rules of WSL2, where the driver lives in Windows and Linux gets its libraries from /usr/lib/wsl."""
+"""Rules about WSL2, where the driver lives in Windows and Linux gets its libraries from /usr/lib/wsl."""
 
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
@@ -33,8 +33,8 @@ class NoAdapters(Rule):
         if not is_wsl(facts) or not wanted or known(facts.host.cuda.init) == 0:
             return None
         drivers = known(wsl.drivers) if (wsl := known(facts.host.wsl)) else None
-        heard = line_of(facts, _NO_ADAPTER)
-        if not no_folder and (drivers is not None or not (no_library or heard)):
+        reported = line_of(facts, _NO_ADAPTER)
+        if not no_folder and (drivers is not None or not (no_library or reported)):
             return None
         return self.found(
             certainty="certain" if no_folder else "likely",
@@ -44,7 +44,7 @@ class NoAdapters(Rule):
             fix=self._fix(facts),
             evidence=(
                 Evidence("host.wsl.drivers", ", ".join(drivers) or "none") if drivers is not None else None,
-                Evidence("host.paths", f"{_LIBCUDA}: not there") if no_library else None,
+                Evidence("host.paths", f"{_LIBCUDA}: missing") if no_library else None,
                 wanted,
             ),
         )
@@ -55,11 +55,11 @@ class NoAdapters(Rule):
         return bool(wsl and known(wsl.windows_nvidia_smi))
 
     def _wanted(self, facts: Facts) -> Evidence | None:
-        """Somebody expects a GPU: a machine without one is well by itself."""
-        heard = line_of(facts, _WANTS_GPU)
-        if heard or not self._works_in_windows(facts):
+        """Evidence that a GPU is expected: a machine without one is fine."""
+        reported = line_of(facts, _WANTS_GPU)
+        if reported or not self._works_in_windows(facts):
             asked = known(facts.container.host_config.gpus)
-            return heard or (Evidence("container.host_config.gpus", ", ".join(asked)) if asked else None)
+            return reported or (Evidence("container.host_config.gpus", ", ".join(asked)) if asked else None)
         return Evidence("host.wsl.windows_nvidia_smi", "nvidia-smi works in Windows")
 
     @staticmethod
@@ -67,11 +67,11 @@ class NoAdapters(Rule):
         return is_absent(looked_up(facts.host.paths, _LIBCUDA))
 
     def _fix(self, facts: Facts) -> tuple[Step, ...]:
-        update = Step("In PowerShell, update WSL and start it anew:", ("wsl --update", "wsl --shutdown"))
-        driver = Step("Install the current NVIDIA driver in Windows; none in WSL, where it would do harm.")
+        update = Step("In PowerShell, update and restart WSL:", ("wsl --update", "wsl --shutdown"))
+        driver = Step("Install the current NVIDIA driver in Windows, and none in WSL, where it breaks CUDA.")
         if self._works_in_windows(facts):
             return (update, driver)
-        return (driver, update, Step("Without an NVIDIA GPU: use the image for the CPU, without --gpus.", instead=True))
+        return (driver, update, Step("Without an NVIDIA GPU, use a CPU image, without --gpus.", instead=True))
 
 
 class LinuxDriverInWsl(Rule):
@@ -85,11 +85,11 @@ class LinuxDriverInWsl(Rule):
         if not foreign and (asked or not packages):
             return None
         code = known(facts.host.nvml.init)
-        taken = foreign[0].value if foreign else "what they brought"
+        taken = foreign[0].value if foreign else "its libraries"
         return self.found(
             certainty="certain" if foreign else "likely",
             decides=() if foreign else (Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
-            cause=f"A Linux driver is installed, and the loader takes {taken}; WSL needs the libraries of Windows.",
+            cause=f"A Linux driver is installed, and the loader picks {taken}; WSL needs the libraries from Windows.",
             fix=self._fix(facts, packages),
             evidence=(
                 *foreign,
@@ -100,7 +100,7 @@ class LinuxDriverInWsl(Rule):
 
     @staticmethod
     def _foreign(facts: Facts) -> tuple[Evidence, ...]:
-        """Libraries of a driver that the loader takes from elsewhere; compat and stub folders are other faults."""
+        """Driver libraries that the loader picks from elsewhere; compat and stub folders are other failures."""
         found: list[tuple[str, str]] = []
         for name, fact in (("cuda", facts.host.cuda.library), ("nvml", facts.host.nvml.library)):
             if library := known(fact):
@@ -123,8 +123,8 @@ class LinuxDriverInWsl(Rule):
         by_hand = known(facts.host.packages.installed) is not None and not packages
         purge = "sudo nvidia-uninstall" if by_hand else _PURGE[commands.manager(facts)]
         return (
-            Step("Remove the Linux driver; CUDA's own packages (cuda-toolkit-*) may stay:", (purge, "sudo ldconfig")),
-            Step("In PowerShell, start WSL anew, so that it puts its libraries in place:", ("wsl --shutdown",)),
+            Step("Remove the Linux driver; CUDA packages (cuda-toolkit-*) can stay:", (purge, "sudo ldconfig")),
+            Step("In PowerShell, restart WSL so that it restores its libraries:", ("wsl --shutdown",)),
         )
 
 

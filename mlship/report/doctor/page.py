@@ -1,4 +1,4 @@
-"""A diagnosis as one page that needs nothing else: no script, no font, no address outside of it."""
+"""A diagnosis as one self-contained page: no script, font or external address."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class _Cause:
 
 
 def diagnosis_page(diagnosis: Diagnosis) -> str:
-    """The page, in the order of the report on the screen. What comes from facts is text in it, never markup."""
+    """The page, in the order of the text report. Facts appear as text, never as markup."""
     page = render(
         "doctor.html.j2",
         diagnosis=diagnosis,
@@ -37,6 +37,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> str:
         as_root=words.AS_ROOT if words.root_would_add(diagnosis) else None,
         coverage=words.coverage(diagnosis),
         signs=words.SIGNS,
+        outcomes=words.OUTCOMES,
     )
     return "".join(character for character in page if character == "\n" or character.isprintable())
 

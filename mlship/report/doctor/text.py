@@ -1,4 +1,4 @@
-"""A diagnosis for people: the verdict first, then cause, fix, evidence, and what was well. 80 columns."""
+"""A diagnosis as text of 80 columns: the verdict first, then cause, fix, evidence, and what works."""
 
 import os
 import sys
@@ -26,16 +26,16 @@ from mlship.report.doctor.words import (
 )
 
 WIDTH = 80
-_COMMAND = " " * 8  # nothing else stands on the line of a command, so that it can be copied
+_COMMAND = " " * 8  # a command has its own line, so that it can be copied
 _STYLES = {"PROBLEM": "bold red", "HEALTHY": "bold green", "NO NVIDIA GPU": "bold", "CANNOT TELL": "bold yellow"}
 
 
 def show_diagnosis(diagnosis: Diagnosis, *, verbose: bool) -> None:
-    """Print it on stdout. Where there are colours, they only repeat what the words say."""
+    """Print it on stdout. Colours only repeat what the words say."""
     from mlship.console import out
 
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to say nothing
+        sys.stdout.reconfigure(errors="replace")  # for terminals without ✓
     coloured = sys.stdout.isatty() or "FORCE_COLOR" in os.environ
     for line in diagnosis_text(diagnosis, verbose=verbose).splitlines():
         style = next((style for start, style in _STYLES.items() if line.startswith(start)), None)
@@ -43,19 +43,19 @@ def show_diagnosis(diagnosis: Diagnosis, *, verbose: bool) -> None:
 
 
 def diagnosis_text(diagnosis: Diagnosis, *, verbose: bool = False) -> str:
-    """The whole report. What a terminal would obey, or not show, is left out."""
+    """The whole report, without control characters."""
     lines = _lines(diagnosis, verbose=verbose)
     return "".join("".join(filter(str.isprintable, line)) + "\n" for line in lines)
 
 
 def story_text(rule: Rule) -> str:
-    """The long story of one diagnosis, with its source."""
+    """The explanation of one diagnosis, with its sources."""
     below = [f"  {name}" for name in rule.text.excludes]
     above = [f"  {name}" for name, text in rule_texts().items() if rule.id in text.excludes]
     blocks = [
         [f"{rule.id}: {rule.text.title}", f"layer: {rule.text.layer}"],
         textwrap.wrap(rule.text.story, WIDTH),
-        ["Facts that it needs", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.text.needs)],
+        ["Required facts", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.text.needs)],
         ["Takes precedence over", *below] if below else [],
         ["Gives way to", *above] if above else [],
         ["Sources", *(f"  {source}" for source in rule.text.source)],
@@ -64,13 +64,13 @@ def story_text(rule: Rule) -> str:
 
 
 def stories_text(rules: Iterable[Rule]) -> str:
-    """Every diagnosis by its layer, the lowest first."""
+    """Every diagnosis by layer, the lowest first."""
     by_layer = {
         layer: sorted((rule for rule in rules if rule.text.layer == layer), key=lambda rule: rule.id)
         for layer in LAYERS
     }
     lines = [line for layer, found in by_layer.items() if found for line in ("", layer, *_titles(found))]
-    return "\n".join(["Diagnoses by layer; mlship doctor explain ID tells the story of one.", *lines]) + "\n"
+    return "\n".join(["Diagnoses by layer. `mlship doctor explain ID` explains one.", *lines]) + "\n"
 
 
 def _titles(rules: list[Rule]) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
     for unexplained in diagnosis.unexplained:
         yield ""
         yield from _unexplained(unexplained)
-    yield from _well(diagnosis)
+    yield from _working(diagnosis)
     yield from _not_read(diagnosis)
     yield from _bugs(diagnosis)
     yield ""
@@ -109,14 +109,14 @@ def _cause(cause: RootCause) -> Iterator[str]:
         yield from _hanging("    ", f"{item.fact}: {item.value}")
     if below := follows(cause):
         yield ""
-        yield "  What follows from it"
+        yield "  Consequences"
         for text in below:
             yield from _hanging("    ", text)
     if finding.decides:
         yield ""
-        yield from _deciders("What would make it certain", finding.decides)
+        yield from _deciders("What would confirm it", finding.decides)
     yield ""
-    yield "  To read more"
+    yield "  More"
     yield f"{_COMMAND}mlship doctor explain {finding.id}"
 
 
@@ -125,8 +125,8 @@ def _fix(finding: Finding) -> Iterator[str]:
     yield "  Fix"
     for item in numbered(finding.fix):
         yield from _step(item)
-    if said := stands_for(finding):
-        yield from _wrapped("    ", f"({said})")
+    if meaning := stands_for(finding):
+        yield from _wrapped("    ", f"({meaning})")
 
 
 def _step(item: Numbered) -> Iterator[str]:
@@ -143,15 +143,15 @@ def _deciders(head: str, deciders: tuple[Decider, ...]) -> Iterator[str]:
 
 def _unexplained(unexplained: Unexplained) -> Iterator[str]:
     symptom = unexplained.symptom
-    yield from _hanging("", f"Not explained: {symptom.where}: {symptom.seen} [{symptom.id}]")
-    yield from _wrapped("  ", "No known cause fits what was seen, or a fact that would show it is lacking.")
-    yield from _deciders("What would tell its causes apart", unexplained.decides)
+    yield from _hanging("", f"Unexplained: {symptom.where}: {symptom.seen} [{symptom.id}]")
+    yield from _wrapped("  ", "No known cause fits, or a fact that would show the cause is missing.")
+    yield from _deciders("Facts that tell its causes apart", unexplained.decides)
 
 
-def _well(diagnosis: Diagnosis) -> Iterator[str]:
+def _working(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.healthy:
         yield ""
-        yield "What is well"
+        yield "Working"
         for check in diagnosis.healthy:
             yield from _wrapped(f"  {SIGNS['fine']} ", check.seen)
 
@@ -159,25 +159,25 @@ def _well(diagnosis: Diagnosis) -> Iterator[str]:
 def _not_read(diagnosis: Diagnosis) -> Iterator[str]:
     if lines := not_read(diagnosis):
         yield ""
-        yield "What could not be read"
+        yield "Could not be read"
         for line in lines:
             yield from _hanging("  ", line)
     if root_would_add(diagnosis):
-        yield "  Root could read some of it; on that machine:"
+        yield "  Root can read some of it; on that machine, run:"
         yield f"{_COMMAND}{AS_ROOT}"
 
 
 def _bugs(diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.bugs:
         yield ""
-        yield "Bugs of mlship, please report them"
+        yield "Bugs in mlship; please report them"
         for bug in diagnosis.bugs:
             yield from _hanging("  ", bug)
 
 
 def _everything(diagnosis: Diagnosis) -> Iterator[str]:
     yield ""
-    yield f"Every check: {SIGNS['found']} found, {SIGNS['fine']} not so here, {SIGNS['not looked']} a fact is lacking"
+    yield f"Every check: {SIGNS['found']} found, {SIGNS['fine']} not found, {SIGNS['not looked']} a fact is missing"
     for examined in diagnosis.examined:
         yield from _examined(examined)
     if diagnosis.probes:
@@ -188,7 +188,7 @@ def _everything(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _examined(examined: Examined) -> Iterator[str]:
-    lacking = f" (not known: {examined.why})" if examined.outcome == "not looked" else ""
+    lacking = f" (missing: {examined.why})" if examined.outcome == "not looked" else ""
     yield from _hanging(f"  {SIGNS[examined.outcome]} ", f"{examined.id}{lacking}")
 
 
@@ -198,7 +198,7 @@ def _probed(probe: Probed) -> str:
 
 
 def _hanging(start: str, text: str) -> Iterator[str]:
-    """Wrapped, the lines after the first a little further in, so that one sees where the next item begins."""
+    """Wrap the text and indent the lines after the first, so that items stay apart."""
     return _fill(start, " " * (len(start) + 2), text)
 
 
@@ -207,7 +207,7 @@ def _wrapped(start: str, text: str) -> Iterator[str]:
 
 
 def _fill(first: str, rest: str, text: str) -> Iterator[str]:
-    """Paths stay whole, however long they are."""
+    """Wrap the text without breaking paths."""
     yield from textwrap.wrap(
         text,
         WIDTH,

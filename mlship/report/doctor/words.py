@@ -1,4 +1,4 @@
-"""What a diagnosis says, for the screen and for the page alike: verdict, steps, what follows, what was not read."""
+"""The words of a diagnosis, for the screen and the page: verdict, steps, what follows, what could not be read."""
 
 import re
 from dataclasses import dataclass
@@ -7,17 +7,18 @@ from typing import Literal, TypeAlias
 from mlship.doctor.diagnose import Diagnosis, RootCause, RuleOutcome
 from mlship.doctor.finding import LAYERS, Finding, StackLayer, Step
 
-LinkState: TypeAlias = Literal["broken", "suffers", "well", "not seen"]
+LinkState: TypeAlias = Literal["broken", "affected", "working", "not seen"]
 SIGNS: dict[RuleOutcome, str] = {"found": "✗", "fine": "✓", "not looked": "–"}  # noqa: RUF001  an en dash is meant
-LAYER_SIGNS: dict[LinkState, str] = {"broken": "✗", "suffers": "!", "well": "✓", "not seen": "–"}  # noqa: RUF001
+OUTCOMES: dict[RuleOutcome, str] = {"found": "found", "fine": "not found", "not looked": "facts missing"}
+LAYER_SIGNS: dict[LinkState, str] = {"broken": "✗", "affected": "!", "working": "✓", "not seen": "–"}  # noqa: RUF001
 _LAYER_WORDS: dict[LinkState, str] = {
-    "broken": "BROKEN here",
-    "suffers": "suffers from it",
-    "well": "well",
-    "not seen": "not seen",
+    "broken": "BROKEN",
+    "affected": "affected",
+    "working": "working",
+    "not seen": "not checked",
 }
 AS_ROOT = 'sudo "$(command -v mlship)" doctor'
-_MORE_THAN_MESSAGES = 40  # characters: a value as long as this is a message, which nobody wants to read twice
+_MORE_THAN_MESSAGES = 40  # characters: a longer value is a message, which is not repeated
 _STANDS_FOR = {
     "IMAGE": "your image",
     "CONTAINER": "your container's name",
@@ -32,7 +33,7 @@ _WORD = re.compile(rf"(?<![\w$-])({'|'.join(_STANDS_FOR)})(?![\w=])")
 
 @dataclass(frozen=True)
 class Numbered:
-    """A step with what stands in front of it: a number where several are done in order, else nothing."""
+    """A step with its number, which is empty for a single step or an alternative."""
 
     number: str
     step: Step
@@ -56,19 +57,19 @@ class LayerState:
 
 
 def verdict_line(diagnosis: Diagnosis) -> str:
-    """One line that says it all."""
+    """The verdict in one line."""
     if diagnosis.verdict == "healthy":
-        return "HEALTHY: nothing that doctor knows of keeps containers from the GPU here"
+        return "HEALTHY: no known problem stops containers from using the GPU"
     if diagnosis.verdict == "no-gpu":
-        return "NO NVIDIA GPU here"
+        return "NO NVIDIA GPU on this host"
     if diagnosis.verdict == "unknown":
-        return "CANNOT TELL: nothing wrong was found, and no working GPU was seen"
+        return "CANNOT TELL: no problem was found, but no working GPU was seen"
     return _problem(diagnosis)
 
 
 def _problem(diagnosis: Diagnosis) -> str:
     if not diagnosis.causes:
-        return f"PROBLEM, cause not known: {diagnosis.unexplained[0].symptom.seen}"
+        return f"PROBLEM, unknown cause: {diagnosis.unexplained[0].symptom.seen}"
     first = diagnosis.causes[0].finding
     others = len(diagnosis.causes) - 1
     more = f" (and {others} more {'cause' if others == 1 else 'causes'})" if others else ""
@@ -76,19 +77,19 @@ def _problem(diagnosis: Diagnosis) -> str:
 
 
 def verdict_notes(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """What has to be said before anything else."""
+    """Notes below the verdict."""
     notes = {
-        "no-gpu": "Nothing is wrong: no NVIDIA GPU is there to be used. If there should be one, it is not plugged in, "
+        "no-gpu": "Nothing is wrong: this host has no NVIDIA GPU. If it should have one, the GPU is not plugged in, "
         "has no power, or was not given to this virtual machine.",
-        "unknown": "Too little could be seen. Run doctor on the GPU host itself, as root.",
+        "unknown": "There are too few facts. Run `mlship doctor` on the GPU host itself, as root.",
     }
-    simulated = "Simulated: the libraries that answered are a simulation, not a GPU's driver."
-    said = notes.get(diagnosis.verdict)
-    return ((said,) if said else ()) + ((simulated,) if diagnosis.simulated else ())
+    simulated = "Simulated: the answers come from simulated libraries, not from a GPU's driver."
+    note = notes.get(diagnosis.verdict)
+    return ((note,) if note else ()) + ((simulated,) if diagnosis.simulated else ())
 
 
 def cause_head(diagnosis: Diagnosis, number: int) -> str:
-    """The heading of a cause, counted from 0; the title of the only one stands in the verdict already."""
+    """The heading of a cause, counted from 0; without its title if it is the only one, as the verdict has it."""
     finding = diagnosis.causes[number].finding
     total = len(diagnosis.causes)
     likely = ", probably" if finding.certainty == "likely" else ""
@@ -98,49 +99,51 @@ def cause_head(diagnosis: Diagnosis, number: int) -> str:
 
 
 def numbered(steps: tuple[Step, ...]) -> tuple[Numbered, ...]:
-    """Steps in order get numbers; another way in place of them gets none."""
+    """Number the steps that are done in order; alternatives get no number."""
     in_order = [step for step in steps if not is_other_way(step)]
     numbers = {id(step): f"{count}. " for count, step in enumerate(in_order, 1)} if len(in_order) > 1 else {}
     return tuple(Numbered(numbers.get(id(step), ""), step) for step in steps)
 
 
 def is_other_way(step: Step) -> bool:
-    """The step takes the place of those before it."""
+    """The step is an alternative to those before it."""
     return step.instead or step.say.startswith("Or ")
 
 
 def command_lines(step: Step) -> tuple[str, ...]:
-    """Each command as one line, whatever the facts put into it."""
+    """Each command as one line, whatever the facts contain."""
     return tuple(" ".join(command.splitlines()) for command in step.commands)
 
 
 def stands_for(finding: Finding) -> str | None:
-    """What the words in capitals stand for that are to be replaced in the commands."""
+    """What to put in place of the words in capitals in the commands."""
     text = "\n".join(line for step in finding.fix for line in command_lines(step))
     words = dict.fromkeys(_WORD.findall(text))
-    said = [f"{word} stands for {_STANDS_FOR[word]}" for word in words]
-    return f"{', '.join(said)}." if said else None
+    texts = [f"{word} stands for {_STANDS_FOR[word]}" for word in words]
+    return f"{', '.join(texts)}." if texts else None
 
 
 def follows(cause: RootCause) -> tuple[str, ...]:
-    """What follows from a cause: diagnoses, then what was seen. Long messages of the evidence are not repeated."""
+    """What follows from a cause: diagnoses, then symptoms. Long messages in the evidence are not repeated."""
     below = tuple(f"{finding.title} [{finding.id}]" for finding in cause.findings)
     return below + tuple(_seen(cause, f"{symptom.where}: {symptom.seen}") for symptom in cause.symptoms)
 
 
 def _seen(cause: RootCause, text: str) -> str:
     for item in cause.finding.evidence:
-        if len(item.value) > _MORE_THAN_MESSAGES and item.value in text and "somebody saw" in text:
+        if len(item.value) > _MORE_THAN_MESSAGES and item.value in text and "reported: " in text:
             return text.replace(item.value, "the message above")
     return text
 
 
 def not_read(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """What could not be read, one line a reason; probes that gave no answer are among it."""
+    """What could not be read, one line per reason, and the probes that failed."""
     reasons: dict[tuple[str, bool], list[str]] = {}
     for limit in diagnosis.limits:
         reasons.setdefault((limit.why, limit.root), []).append(limit.fact)
-    facts = [f"{', '.join(names)}: {why}{' (root could)' if root else ''}" for (why, root), names in reasons.items()]
+    facts = [
+        f"{', '.join(names)}: {why}{' (root can read it)' if root else ''}" for (why, root), names in reasons.items()
+    ]
     return (*facts, *(f"probe {probe.name}: {probe.problem}" for probe in diagnosis.probes if probe.problem))
 
 
@@ -150,14 +153,14 @@ def root_would_add(diagnosis: Diagnosis) -> tuple[str, ...]:
 
 
 def coverage(diagnosis: Diagnosis) -> str:
-    """Whether every known cause could be checked. Without numbers: a new rule must not change every report."""
+    """Whether every known cause could be checked; without numbers, so that a new rule changes no report."""
     if any(examined.outcome == "not looked" for examined in diagnosis.examined):
         return "Some known causes could not be checked: facts are missing (see --verbose)."
     return "Every known cause was checked."
 
 
 def layer_states(diagnosis: Diagnosis) -> tuple[LayerState, ...]:
-    """Every layer, the lowest first: where it is broken, what suffers from it, what is well."""
+    """Every layer, the lowest first: broken, affected, working, or not checked."""
     return tuple(_state(diagnosis, layer) for layer in LAYERS)
 
 
@@ -167,6 +170,6 @@ def _state(diagnosis: Diagnosis, layer: StackLayer) -> LayerState:
     if broken:
         return LayerState(layer, "broken", ", ".join(broken))
     if below:
-        return LayerState(layer, "suffers", ", ".join(below))
-    well = any(check.layer == layer for check in diagnosis.healthy)
-    return LayerState(layer, "well" if well else "not seen")
+        return LayerState(layer, "affected", ", ".join(below))
+    works = any(part.layer == layer for part in diagnosis.healthy)
+    return LayerState(layer, "working" if works else "not seen")
