@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlship.errors import LockError, UsageError
+from mlship.image.decide import make_plan
 from mlship.image.dockerfile import copied_paths, dockerfile, dockerignore
-from mlship.image.plan import BuildPlan, make_plan
+from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.groups import brings_cuda
 from mlship.project.base import PLATFORMS
@@ -22,7 +23,7 @@ from mlship.smoke.spec import SmokeSpec
 # Imported inside functions: only projects that use GPUs, or whose lock brings CUDA, wait for the CUDA match.
 if TYPE_CHECKING:
     from mlship.cuda.hosts.profile import Fleet
-    from mlship.image.gpu_plan import Matched
+    from mlship.image.gpu import Matched
 
 FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
 
@@ -112,22 +113,22 @@ def _with_remedy(error: LockError, target: str | None, fleet: "Fleet | None") ->
 def _chosen_cuda(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:
     if fleet is None:
         return None
-    from mlship.image.gpu_plan import chosen
+    from mlship.image.gpu import chosen_cuda
 
-    return chosen(repo, config, fleet)
+    return chosen_cuda(repo, config, fleet)
 
 
 def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | None":
     if fleet is None:
         return None
-    from mlship.image.gpu_plan import match_to
+    from mlship.image.gpu import match_hosts
 
-    return match_to(config, lock, fleet)
+    return match_hosts(config, lock, fleet)
 
 
 def _unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:
     if not brings_cuda(lock.pins):
         return ()
-    from mlship.image.gpu_plan import unwanted_cuda
+    from mlship.image.gpu import unwanted_cuda
 
     return unwanted_cuda(config, lock)

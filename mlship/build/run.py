@@ -15,8 +15,9 @@ from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MlshipError
 from mlship.image.context import build_context, wheelhouses
-from mlship.image.dockerfile import quote, titles
+from mlship.image.dockerfile import quote
 from mlship.image.labels import PROOF
+from mlship.image.steps import step_titles
 from mlship.image.titles import named_layers, retitled
 from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
@@ -174,7 +175,7 @@ def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
     with tempfile.TemporaryDirectory(prefix="mlship-trace-") as folder:
         image = request(prepared, prepared.plan.tag, BuildOptions())
         traced = replace(image, tag=None, target="trace", export=Path(folder))
-        engine.build(traced, retitled(watch, titles(prepared.dockerfile)))
+        engine.build(traced, retitled(watch, step_titles(prepared.plan)))
         return read_trace((Path(folder) / "trace.json").read_bytes())
 
 
@@ -205,7 +206,7 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
     """Query the engine only where needed: that takes a third of a fully cached build."""
     if options.smoke and prepared.plan.platform != this_platform():
         check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
-    named = titles(prepared.dockerfile)
+    named = step_titles(prepared.plan)
     try:
         with reporter.building() as watch:
             built = engine.build(request(prepared, tag, options), retitled(watch, named))

@@ -1,32 +1,36 @@
-"""What a build needs of the lock, group by group, as files: the named build context `packages`. Pure.
+"""The named build context `packages`: mlship's build programs and, per group, what the lock says. Pure.
 
-Each step mounts the folder that it needs and no other, so that a pin which moves makes only its own group install anew.
+Each step mounts only the folder it needs, so that an updated pin reinstalls only its own group.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 
-from mlship.image.health import health_code
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
 from mlship.lock.groups import GROUPS, LockGroup, requirements_of
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
-from mlship.resources import read_package_file
+from mlship.resources import read_package_file, read_template
 
-PROGRAMS = ("install.py", "bytecode.py", "check.py", "trace.py")
-# Headers and archives of CUDA and the frameworks are compiled against when a model runs (NVRTC, Triton, inductor).
+PROGRAMS = (
+    *("install.py", "bytecode.py", "check.py", "libraries.py", "trace.py"),
+    *("apt.sh", "set-dates.sh", "system.sh"),
+)
+# Models compile against headers and archives of CUDA and the frameworks at run time (NVRTC, Triton, inductor).
 _COMPILED_AGAINST: frozenset[LockGroup] = frozenset({"cuda", "framework", "compiled"})
 
 
 def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, bytes]:
     """The files by path; the same inputs give the same bytes."""
     texts = {f"programs/{name}": read_package_file(f"image/inside/{name}") for name in PROGRAMS}
+    texts["programs/settings.sh"] = read_template("settings.sh")
+    texts["uv/uv.txt"] = read_template("uv.txt")
     texts["check/pins.json"] = _json(
         [{"name": pin.name, "version": pin.version, "marker": pin.marker} for pin in lock.pins]
     )
     texts["trace/options.json"] = _json(_trace_options(plan, config))
-    texts["python/modules/README"] = "modules.json is here where the server was traced.\n"
+    texts["python/modules/README"] = "modules.json is here if the server was traced.\n"
     if lock.record.trace:
         texts["python/modules/modules.json"] = _json(lock.record.trace.python)
     for group in GROUPS:
@@ -35,7 +39,7 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, byte
 
 
 def wheelhouses(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
-    """Whose local wheels each group may see, by name of the build context: another's must not make it install anew."""
+    """The pins whose local wheels each group sees, by name of the build context: others must not reinstall it."""
     groups = {name: layer.group for layer in plan.layers for name in layer.packages}
     return {
         f"wheelhouse-{group}": tuple(pin for pin in lock.pins if groups[pin.name] == group)
@@ -60,7 +64,7 @@ def _of_group(group: LockGroup, plan: BuildPlan, lock: Lock) -> Iterator[tuple[s
 
 
 def _kinds(group: LockGroup, *, traced: bool) -> list[str]:
-    """What is left out: tests only where it was seen that nobody imports them."""
+    """The kinds of files to leave out: tests only if a trace shows that nothing imports them."""
     tests = ["tests"] if traced else []
     return tests if group in _COMPILED_AGAINST else [*tests, "headers", "archives"]
 
@@ -72,7 +76,7 @@ def _trace_options(plan: BuildPlan, config: Config) -> Mapping[str, object]:
         "ready": config.serve.ready,
         "predict": config.serve.predict,
         "sample": config.model.sample,
-        "health": health_code(plan.health.url),
+        "health": plan.health.code,
         "seconds": config.serve.startup_seconds + config.smoke.timeout_seconds,
     }
 

@@ -1,4 +1,4 @@
-"""BuildKit's steps in words: what the Dockerfile's own titles say. Its bookkeeping stays in the background."""
+"""Names BuildKit's steps by the plan's titles, and marks its bookkeeping."""
 
 import re
 from collections.abc import Mapping
@@ -6,18 +6,16 @@ from dataclasses import replace
 
 from mlship.engine.base import BuildEvent, BuildWatcher, Manifest, StepFinished, StepStarted
 
-# Numbers below ten are set right where there are ten steps and more.
+# BuildKit right-aligns step numbers below ten if there are ten steps or more.
 _STEP = re.compile(r"\[(\S+) +(\d+)/\d+\] ")
 _BOOKKEEPING = re.compile(r"\[context |\[\S+ +\d+/\d+\] (FROM|LINK) ")
 _LINK = re.compile(r"\[\S+ +\d+/\d+\] LINK ")
 
+Titles = Mapping[str, tuple[str, ...]]  # by stage; see mlship.image.steps.step_titles
 
-def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
-    """A watcher that hears of steps by their titles.
 
-    Args:
-        titles: by the start of BuildKit's name, such as `[builder 3/`.
-    """
+def retitled(watch: BuildWatcher, titles: Titles) -> BuildWatcher:
+    """A watcher that passes events on with their steps' titles."""
 
     def hear(event: BuildEvent) -> None:
         if isinstance(event, StepStarted | StepFinished):
@@ -27,21 +25,24 @@ def retitled(watch: BuildWatcher, titles: Mapping[str, str]) -> BuildWatcher:
     return hear
 
 
-def in_words(name: str, titles: Mapping[str, str]) -> str:
-    """The name of one step; `[internal]` in front marks what nobody needs to see unless it takes its time."""
+def in_words(name: str, titles: Titles) -> str:
+    """The title of a step; `[internal]` marks what matters only if it is slow."""
     found = _STEP.match(name)
-    title = titles.get(f"[{found[1]} {found[2]}/") if found else None
+    title = f"{found[1]}: {step}" if found and (step := _title(found[1], int(found[2]), titles)) else None
     if _BOOKKEEPING.match(name):
-        linked = f"{found[1]}: {title}, linked" if found and title and _LINK.match(name) else name
-        return f"[internal] {linked}"
-    if found is None or title is None:
-        return name
-    return f"{found[1]}: {title}"
+        return f"[internal] {title}, linked" if title and _LINK.match(name) else f"[internal] {name}"
+    return title or name
 
 
-def named_layers(built: Manifest, titles: Mapping[str, str]) -> Manifest:
-    """The same, where each layer that a step of the shipped stages made is called as that step: the uppermost ones."""
-    own = [title for start, title in titles.items() if start.startswith(("[system ", "[runtime "))]
+def _title(stage: str, number: int, titles: Titles) -> str | None:
+    """BuildKit counts the steps of a stage from 1."""
+    steps = titles.get(stage, ())
+    return steps[number - 1] if number <= len(steps) else None
+
+
+def named_layers(built: Manifest, titles: Titles) -> Manifest:
+    """The manifest with the topmost layers, which the shipped stages' steps made, named by their titles."""
+    own = (*titles["system"], *titles["runtime"])
     first = len(built.layers) - len(own)
     if first < 0:
         return built

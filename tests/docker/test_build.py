@@ -61,7 +61,7 @@ def test_report_says_what_was_proven(locked: Path) -> None:
     assert "PROVEN" in done.stdout.splitlines()[0]
     assert "RUN" not in done.stderr
     assert "COPY" not in done.stderr
-    assert "light-packages: compile byte code of what is imported, light" in done.stderr
+    assert "light-packages: compile bytecode of imported modules" in done.stderr
     assert "cpu" in done.stdout
 
 

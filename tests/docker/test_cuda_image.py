@@ -18,9 +18,9 @@ import pytest
 from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError
 from mlship.image.context import build_context, wheelhouses
+from mlship.image.decide import make_plan
 from mlship.image.dockerfile import dockerfile, dockerignore
-from mlship.image.gpu import GpuPlan
-from mlship.image.plan import make_plan
+from mlship.image.plan import GpuPlan
 from mlship.lock.check import Lock
 from mlship.lock.indexes import read_pip_settings
 from mlship.lock.pins import parse_lock

@@ -153,5 +153,5 @@ def test_a_server_that_does_not_start_is_no_reason_not_to_lock(repo: Path) -> No
     (repo / "server.py").write_text("raise SystemExit('no such thing')\n")
     done = mlship("lock", "--trace", cwd=repo)
     assert done.code == 0
-    assert "the server could not be traced: the server ended with exit code 1" in done.stderr
+    assert "the server could not be traced: the server exited with code 1" in done.stderr
     assert "no such thing" in done.stderr

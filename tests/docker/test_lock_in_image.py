@@ -89,14 +89,15 @@ def installing(base: str, lock: str) -> str:
 
     uv itself comes from elsewhere: Debian's pip 25.1 cannot do TLS with an index that has an address and no name.
     """
-    secrets = read_template("secrets.j2")
-    mount = "--mount=type=bind,from=wheelhouse,target=/wheelhouse"
+    mount = f"--mount=type=bind,from=wheelhouse,target=/wheelhouse {read_template('secrets.j2')}"
+    settings = f"COPY <<'SETTINGS' /settings.sh\n{read_template('settings.sh')}SETTINGS\n"
     return (
-        f"FROM scratch AS wheelhouse\nFROM {base} AS uv\nCOPY <<'PINS' /uv.txt\n{read_template('uv.txt')}PINS\n"
-        f"RUN {mount} {secrets}    unset PIP_EXTRA_INDEX_URL; "
+        f"FROM scratch AS wheelhouse\nFROM {base} AS uv\n{settings}"
+        f"COPY <<'PINS' /uv.txt\n{read_template('uv.txt')}PINS\n"
+        f"RUN {mount}    . /settings.sh && unset PIP_EXTRA_INDEX_URL && "
         "python -m pip install -q --no-deps --require-hashes --target /opt/uv -r /uv.txt\n"
         f"COPY <<'PINS' /requirements.txt\n{lock}PINS\n"
-        f"RUN {mount} {secrets}    /opt/uv/bin/uv pip install --no-config --no-cache --target /out --no-deps "
+        f"RUN {mount}    . /settings.sh && /opt/uv/bin/uv pip install --no-config --no-cache --target /out --no-deps "
         "--require-hashes -r /requirements.txt && env | grep -c ^PIP_\n"
         "FROM scratch\nCOPY --from=uv /out /\n"
     )

@@ -14,7 +14,7 @@ from mlship import errors
 from mlship.cli.app import app
 from mlship.cuda.hosts.fleet import FleetCuda
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.image.gpu import GpuPlan
+from mlship.image.plan import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 from mlship.size.report import SizeReport

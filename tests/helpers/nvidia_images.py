@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.files import sha256_text
-from mlship.image.gpu import CudaImage
+from mlship.image.plan import CudaImage
 from mlship.resources import cache_folder
 
 MACHINE = platform.machine()

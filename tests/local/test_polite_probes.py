@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mlship.image.health import health_code
 from mlship.image.inside.trace import status
+from mlship.image.plan import Health
 
 
 class Server(ThreadingHTTPServer):
@@ -58,7 +58,7 @@ def test_the_trace_reads_to_the_end(server: Server) -> None:
 
 
 def test_the_health_check_reads_to_the_end(server: Server) -> None:
-    code = health_code(f"http://127.0.0.1:{server.server_port}/")
+    code = Health(f"http://127.0.0.1:{server.server_port}/", 1).code
     subprocess.run((sys.executable, "-ISc", code), check=True, timeout=30)
     server.server_close()
     assert server.errors == []

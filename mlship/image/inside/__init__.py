@@ -1,1 +1,1 @@
-"""Programs that run in the image's build, by the image's own Python: standard library alone, and no knowledge of us."""
+"""Programs that run in the image build, with the image's own Python: standard library only, independent of mlship."""

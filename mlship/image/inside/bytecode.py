@@ -1,16 +1,21 @@
-"""Compiles byte code into the layers of one group, and leaves out what nobody loads.
+"""Compiles bytecode into the layers of one group, and removes files that nothing loads.
 
-    bytecode.py packages FOLDER TARGET     the packages that install.py has laid out
+    bytecode.py packages FOLDER TARGET     the packages that install.py has split into layers
     bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
 
-FOLDER holds `modules.json` (what a trace saw, as mlship.lock has it; without it everything is compiled), and for
-packages `layers.json` and `prune.json`: {"kinds": [...], "keep": [patterns]}.
+FOLDER holds `modules.json` (the traced modules in mlship.lock's format; without it everything is compiled), and for
+packages also `layers.json` and `prune.json`: {"kinds": [...], "keep": [patterns]}.
 
-Byte code is hash-based and never checked: it stays valid whatever happens to file times. A read-only container cannot
-keep what it compiles, so what is missing here is compiled at every start.
+Bytecode is hash-based and unchecked, so it stays valid whatever happens to file times. A read-only container cannot
+store bytecode: it compiles whatever is missing here at every start.
 """
 
 from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":  # the base image has no bytecode of the standard library: keep what these imports compile
+    sys.pycache_prefix = "/root/.cache/mlship/" + "".join(filter(str.isalnum, sys.version))
 
 import csv
 import fnmatch
@@ -19,7 +24,6 @@ import json
 import os
 import py_compile
 import shutil
-import sys
 import sysconfig
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mlship.image.inside.install import settle, site_packages
-else:  # beside this one, in the build; -I leaves its folder out
+else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     from install import settle, site_packages
 
@@ -38,14 +42,15 @@ CACHE = "/root/.cache/mlship"
 Folders = dict[str, str]
 HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
 ARCHIVES = (".a", ".lib")
-# The parts of the standard library that no server imports.
-NOT_SERVED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages")
+# Parts of the standard library that no server imports.
+UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages")
 
 
 def main(arguments: list[str]) -> int:
     command, folder, target = arguments[0], Path(arguments[1]), Path(arguments[2])
     modules = folder / "modules.json"
     traced = json.loads(modules.read_text()) if modules.exists() else None
+    target.mkdir(parents=True, exist_ok=True)
     if command == "python":
         jobs = list(python_jobs(traced, target))
     else:
@@ -59,24 +64,24 @@ def main(arguments: list[str]) -> int:
 
 
 def python_jobs(traced: Folders | None, target: Path) -> Iterator[tuple[str, str, str]]:
-    """Source, byte code, and the source's path when it runs; nothing that the base has compiled already."""
+    """Source, bytecode, and the source's path at run time, for each module that the base has not compiled."""
     library = Path(sysconfig.get_path("stdlib"))
-    for path in named(library, traced) if traced is not None else served(library):
+    for path in named(library, traced) if traced is not None else used(library):
         where = cached(path)
         if path.exists() and not where.exists():
             yield str(path), str(target / where.relative_to("/")), str(path)
 
 
-def served(library: Path) -> Iterator[Path]:
+def used(library: Path) -> Iterator[Path]:
     for path in sorted(library.rglob("*.py")):
-        if path.relative_to(library).parts[0] not in NOT_SERVED and "tests" not in path.parts:
+        if path.relative_to(library).parts[0] not in UNUSED and "tests" not in path.parts:
             yield path
 
 
 def package_jobs(
     traced: dict[str, Folders] | None, roots: dict[str, Path], target: Path
 ) -> Iterator[tuple[str, str, str]]:
-    """As python_jobs."""
+    """See python_jobs."""
     if traced is None:
         sources: Iterable[Path] = sorted(target.rglob("*.py"))
     else:
@@ -98,7 +103,7 @@ def cached(path: Path) -> Path:
 
 
 def compile_all(jobs: list[tuple[str, str, str]]) -> None:
-    """Several at once; which process compiles what changes nothing in it."""
+    """Compile in parallel; the result does not depend on the order."""
     os.makedirs(CACHE, exist_ok=True)  # noqa: PTH103
     for folder in {os.path.dirname(job[1]) for job in jobs}:  # noqa: PTH120
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
@@ -111,9 +116,9 @@ def compile_all(jobs: list[tuple[str, str, str]]) -> None:
 
 
 def compile_one(job: tuple[str, str, str]) -> None:
-    """Byte code depends on the Python, the text and the path: where these were compiled before, it is taken."""
+    """Bytecode depends only on Python, source and path, so it is cached by these."""
     source, target, shown = job
-    with open(source, "rb") as file:  # noqa: PTH123  thousands of files, and the build waits
+    with open(source, "rb") as file:  # noqa: PTH123  faster, for thousands of files
         key = hashlib.sha256(f"{sys.version} {shown}\n".encode() + file.read()).hexdigest()
     known = os.path.join(CACHE, key)  # noqa: PTH118
     if not os.path.exists(known):  # noqa: PTH110
@@ -121,13 +126,13 @@ def compile_one(job: tuple[str, str, str]) -> None:
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
             py_compile.compile(source, f"{known}.{os.getpid()}", shown, doraise=True, invalidation_mode=mode)
         except (py_compile.PyCompileError, UnicodeDecodeError, ValueError):
-            return  # packages hold templates that end in .py and are no Python: they stay as they are
+            return  # packages contain templates that end in .py and are not Python
         os.replace(f"{known}.{os.getpid()}", known)  # noqa: PTH105
     shutil.copyfile(known, target)
 
 
 def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders] | None) -> None:
-    """Remove what nobody loads, and note in each layer what was removed: bytes and files by kind."""
+    """Remove files that nothing loads, and record in each layer the removed bytes and files by kind."""
     imported = {folder for folders in (traced or {}).values() for folder in folders}
     for layer in sorted(target.iterdir()):
         root = layer / site_packages().relative_to("/")
@@ -139,11 +144,11 @@ def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders]
             and not any(fnmatch.fnmatch(str(path.relative_to(root)), pattern) for pattern in wanted["keep"])
         ]
         if gone:
-            remove(layer, root, gone)
+            prune_layer(layer, root, gone)
 
 
 def kind_of(path: Path, imported: set[str]) -> str | None:
-    """Why nobody loads a file, if so. A package of tests that was imported is none."""
+    """The kind of a file that nothing loads, or None. An imported package of tests counts as loaded."""
     folders = [str(folder) for folder in path.parents if folder.name == "tests"]
     if folders and not any(one == folder or one.startswith(f"{folder}/") for one in imported for folder in folders):
         return "tests"
@@ -152,10 +157,10 @@ def kind_of(path: Path, imported: set[str]) -> str | None:
     return "archives" if path.suffix in ARCHIVES else None
 
 
-def remove(layer: Path, root: Path, gone: list[tuple[Path, str]]) -> None:
-    told: dict[str, dict[str, int]] = {}
+def prune_layer(layer: Path, root: Path, gone: list[tuple[Path, str]]) -> None:
+    removed: dict[str, dict[str, int]] = {}
     for path, kind in gone:
-        entry = told.setdefault(kind, {"bytes": 0, "files": 0})
+        entry = removed.setdefault(kind, {"bytes": 0, "files": 0})
         entry["bytes"] += path.lstat().st_size
         entry["files"] += 1
         path.unlink()
@@ -168,7 +173,7 @@ def remove(layer: Path, root: Path, gone: list[tuple[Path, str]]) -> None:
         record.write_text("".join(f"{line}\n" for line in kept))
     note = layer / "opt/venv/share/mlship" / f"{layer.parent.name}-{layer.name}.json"
     note.parent.mkdir(parents=True)
-    note.write_text(json.dumps({"pruned": told}, sort_keys=True))
+    note.write_text(json.dumps({"pruned": removed}, sort_keys=True))
 
 
 def remove_empty(folder: Path, root: Path) -> None:

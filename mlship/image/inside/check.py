@@ -1,15 +1,21 @@
-"""Checks all groups together: every pin is installed once, in its version, and nothing else is.
+"""Checks what the build relies on.
 
-    check.py PINS METADATA ...
+    check.py base VERSION                  the base image has this Python, on glibc
+    check.py packages PINS METADATA ...    every pin is installed once, in its version, and nothing else is
 
-PINS is JSON: a list of {"name", "version", "marker"}. METADATA are folders of `*.dist-info`, one a group.
-Needs the base image's pip, as it knows versions and markers; it is not shipped.
+PINS is JSON: a list of {"name", "version", "marker"}. METADATA are folders of `*.dist-info`, one per group.
+Uses the base image's pip, which does not ship, to compare versions and evaluate markers.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+
+if __name__ == "__main__":  # the base image has no bytecode of the standard library: keep what these imports compile
+    sys.pycache_prefix = "/root/.cache/mlship/" + "".join(filter(str.isalnum, sys.version))
+
+import json
+import platform
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,23 +24,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlship.image.inside.install import canonical
-else:  # beside this one, in the build; -I leaves its folder out
+else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from install import canonical
 
 
 def main(arguments: list[str]) -> int:
-    pins = [pin for pin in json.loads(Path(arguments[0]).read_text()) if is_meant(pin["marker"])]
-    found: dict[str, list[str]] = {}
-    for package in distributions(path=arguments[1:]):
-        found.setdefault(canonical(package.metadata["Name"]), []).append(package.version)
-    wrong = list(differences({pin["name"]: pin["version"] for pin in pins}, found))
+    command, *arguments = arguments
+    wrong = list(base_problems(arguments[0]) if command == "base" else package_problems(arguments[0], arguments[1:]))
     sys.stderr.writelines(f"mlship: {line}\n" for line in wrong)
     return 1 if wrong else 0
 
 
-def is_meant(marker: str | None) -> bool:
-    """The pin is for this Python and platform."""
+def base_problems(version: str) -> Iterator[str]:
+    """Another Python or libc than the lock's would fail much later, and less clearly."""
+    found = ".".join(platform.python_version_tuple()[:2]), platform.libc_ver()[0] or "musl"
+    if found != (version, "glibc"):
+        yield f"the base image has Python {found[0]} on {found[1]}; the lock needs Python {version} on glibc"
+
+
+def package_problems(file: str, metadata: list[str]) -> Iterator[str]:
+    pins = [pin for pin in json.loads(Path(file).read_text()) if applies(pin["marker"])]
+    found: dict[str, list[str]] = {}
+    for package in distributions(path=metadata):
+        found.setdefault(canonical(package.metadata["Name"]), []).append(package.version)
+    yield from differences({pin["name"]: pin["version"] for pin in pins}, found)
+
+
+def applies(marker: str | None) -> bool:
+    """Whether a pin applies to this Python and platform."""
     if not marker:
         return True
     from pip._vendor.packaging.markers import Marker
@@ -43,19 +61,19 @@ def is_meant(marker: str | None) -> bool:
 
 
 def differences(pins: dict[str, str], found: dict[str, list[str]]) -> Iterator[str]:
-    """Where what is installed is not what is locked, as lines for people."""
+    """Differences between locked and installed packages, one line each."""
     for name in sorted({*pins, *found}):
         versions = found.get(name, [])
         if name not in pins:
-            yield f"{name} {', '.join(versions)} is installed, and the lock does not have it"
+            yield f"{name} {', '.join(versions)} is installed but not locked"
         elif not versions:
-            yield f"{name} {pins[name]} is locked, and it is not installed"
+            yield f"{name} {pins[name]} is locked but not installed"
         elif len(versions) > 1 or not same(versions[0], pins[name]):
-            yield f"{name} {pins[name]} is locked, and installed is {', '.join(versions)}"
+            yield f"{name} {pins[name]} is locked, but {', '.join(versions)} is installed"
 
 
 def same(one: str, other: str) -> bool:
-    """1.0 is 1.0.0."""
+    """Whether two versions are equal, as 1.0 and 1.0.0 are."""
     if one == other:
         return True
     from pip._vendor.packaging.version import InvalidVersion, Version

@@ -1,15 +1,19 @@
-"""Installs one group of the lock, and lays out its packages as the image's layers, the same bytes each time.
+"""Installs one group of the lock, and splits its packages into the image's layers, with the same bytes every time.
 
     install.py FOLDER TARGET UV ...
 
-FOLDER holds `requirements.txt`, the group's own part of the lock, and `layers.json`: names of packages by layer.
-UV ... is the command that installs. Each layer becomes TARGET/<layer>/opt/venv/...; TARGET/../metadata gets what is
-needed to check all groups together.
+FOLDER holds `requirements.txt`, the group's part of the lock, and `layers.json`: package names by layer. UV ... is the
+install command. Each layer becomes TARGET/<layer>/opt/venv/...; TARGET/../metadata gets each package's metadata.
 
-Where two packages bring the same file, the last by name has it, whatever order the installer chose.
+If several packages have the same file, the last by name wins, whatever order the installer chose.
 """
 
 from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":  # the base image has no bytecode of the standard library: keep what these imports compile
+    sys.pycache_prefix = "/root/.cache/mlship/" + "".join(filter(str.isalnum, sys.version))
 
 import base64
 import csv
@@ -19,15 +23,14 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from collections import defaultdict
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 VENV = Path("/opt/venv")
-# 1980-01-01, the first that a zip file knows. Not the commit's: a layer must not change with every commit.
+# 1980-01-01, the earliest date of a zip file. Not the commit's: a layer must not change with every commit.
 EPOCH = 315532800
-# What installers leave: caches, and notes on where a wheel came from, which differ between machines.
+# Left by installers: caches, and records of a wheel's origin, which differ between machines.
 LEFTOVERS = ("uv_cache.json", "uv_build.json", "REQUESTED", "direct_url.json")
 
 
@@ -40,14 +43,14 @@ def main(arguments: list[str]) -> int:
         return code
     wanted = {name for names in layers.values() for name in names}
     packages = {name: found for name, found in installed().items() if name in wanted}
-    for name in spoilt(packages):
+    for name in overwritten(packages):
         subprocess.run([*command, "--reinstall-package", name], check=True)
     split(layers, packages, target)
     return 0
 
 
 def installed() -> dict[str, Distribution]:
-    """What lies in the environment, by canonical name."""
+    """The packages in the environment by canonical name."""
     return {canonical(found.metadata["Name"]): found for found in distributions(path=[str(site_packages())])}
 
 
@@ -56,14 +59,14 @@ def site_packages() -> Path:
 
 
 def canonical(name: str) -> str:
-    """PEP 503."""
+    """The canonical name of a package (PEP 503)."""
     return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def record(package: Distribution) -> dict[Path, str]:
-    """The files of a package, as its RECORD has them, with their hashes; "" where it gives none.
+    """The files in a package's RECORD with their hashes; "" for a file without one.
 
-    Byte code is left out, as what a wheel holds of it is of another time, and so is what lies outside.
+    Leaves out bytecode, which is stale, and files outside the environment.
     """
     found: dict[Path, str] = {}
     for path, hash_, *_ in csv.reader((package.read_text("RECORD") or "").splitlines()):
@@ -73,8 +76,8 @@ def record(package: Distribution) -> dict[Path, str]:
     return found
 
 
-def spoilt(packages: dict[str, Distribution]) -> list[str]:
-    """Packages that should have a file which another one's lies in place of, in order."""
+def overwritten(packages: dict[str, Distribution]) -> list[str]:
+    """Packages that own a file which another package has overwritten, in order."""
     owners: dict[Path, dict[str, str]] = defaultdict(dict)
     for name, package in sorted(packages.items()):
         for path, hash_ in record(package).items():
@@ -88,16 +91,16 @@ def spoilt(packages: dict[str, Distribution]) -> list[str]:
 
 
 def hash_of(path: Path) -> str:
-    """As RECORD writes it."""
+    """The hash of a file in RECORD's format."""
     digest = hashlib.sha256(path.read_bytes()).digest()
     return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def split(layers: dict[str, list[str]], packages: dict[str, Distribution], target: Path) -> None:
-    """Move each package's files to its layer; the last by name first, so that it has what several bring."""
+    """Move each package's files to its layer. The last by name goes first, and so gets the files it shares."""
     layer_of = {name: layer for layer, names in layers.items() for name in names}
     (target.parent / "metadata").mkdir(parents=True)
-    for layer in layers:  # also that of a pin whose marker is for another platform: the image copies it all the same
+    for layer in layers:  # even if no pin in it applies to this platform, because the image copies every layer
         (target / layer).mkdir(parents=True)
     for name in sorted(packages, reverse=True):
         keep_metadata(packages[name], target.parent / "metadata")
@@ -108,7 +111,7 @@ def split(layers: dict[str, list[str]], packages: dict[str, Distribution], targe
 
 
 def keep_metadata(package: Distribution, folder: Path) -> None:
-    """What tells the package's name, version and needs; and what installers leave goes."""
+    """Copy a package's name, version and dependencies to `folder`, and remove what installers leave."""
     site = site_packages()
     (info,) = {path.parent for path in record(package) if path.name == "METADATA" and path.parent.parent == site}
     target = folder / info.name
@@ -131,19 +134,19 @@ def move(path: Path, layer: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """One time, one owner, and modes that say no more than whether a file is a program.
+    """Give all files one date, and modes that depend only on whether a file is executable.
 
-    What is so already is left alone: a file of a step before would be copied into this step's layer, all of it.
+    Leaves correct files alone: changing a file of an earlier step would copy all of it into this step's layer.
     """
     for where, folders, files in os.walk(folder):
         for name in (*files, *folders):
-            settle_one(os.path.join(where, name))  # noqa: PTH118  thousands of files, and the build waits
+            settle_one(os.path.join(where, name))  # noqa: PTH118  faster, for thousands of files
 
 
 def settle_one(path: str) -> None:
     found = os.lstat(path)
     if not stat.S_ISLNK(found.st_mode):
-        mode = 0o755 if found.st_mode & 0o100 else 0o644  # a folder has that bit
+        mode = 0o755 if found.st_mode & 0o100 else 0o644  # also set for folders
         if stat.S_IMODE(found.st_mode) != mode:
             os.chmod(path, mode)  # noqa: PTH101
     if found.st_mtime != EPOCH:

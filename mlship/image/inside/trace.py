@@ -1,12 +1,11 @@
-"""Starts the server, asks it the sample, and notes which Python modules that took.
+"""Starts the server, sends it the sample, and records which Python modules it imports.
 
     trace.py OPTIONS OUTPUT
 
 OPTIONS is JSON: command, port, ready, predict, sample, health (Python code), seconds. OUTPUT gets
-{"packages": {package: {folder: modules}}, "python": {folder: modules}}, or {"why": ...} where the server did not get
-that far.
+{"packages": {package: {folder: modules}}, "python": {folder: modules}}, or {"why": ...} if the server failed.
 
-Python itself says what it imports: it keeps the byte code of every module that it compiles, of every process, below
+Python itself reports the imports: every process stores the bytecode of each module it compiles below
 PYTHONPYCACHEPREFIX.
 """
 
@@ -29,14 +28,14 @@ if TYPE_CHECKING:
     from typing import IO
 
     from mlship.image.inside.install import installed, record, site_packages
-else:  # beside this one, in the build; -I leaves its folder out
+else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from install import installed, record, site_packages
 
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
-SAID = 2000
+OUTPUT_LIMIT = 2000  # characters
 USER = 1001
 
 
@@ -58,11 +57,11 @@ def main(arguments: list[str]) -> int:
 
 
 def serve(options: dict[str, object], modules: Path) -> None:
-    """One life of the server, as user 1001: ready, one answer, SIGTERM."""
+    """Run the server as user 1001 until it is ready, send one request, then SIGTERM."""
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(modules), "HOME": "/tmp"}  # noqa: S108  as in the image
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [str(word) for word in options["command"]]  # type: ignore[attr-defined]
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         try:
             server = subprocess.Popen(
                 command,
@@ -70,43 +69,43 @@ def serve(options: dict[str, object], modules: Path) -> None:
                 user=USER,
                 group=USER,
                 extra_groups=[],
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 stdin=subprocess.DEVNULL,
             )
         except OSError as error:
-            raise ServerError(f"{command[0]} cannot be started: {error}") from error
+            raise ServerError(f"cannot start {command[0]}: {error}") from error
         try:
-            ask(options, server, said, modules)
+            send_sample(options, server, output, modules)
             server.send_signal(signal.SIGTERM)
             server.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            pass  # what it imports is known all the same
+            pass  # its imports are recorded anyway
         finally:
             server.kill()
 
 
-def ask(options: dict[str, object], server: subprocess.Popen[bytes], said: IO[bytes], modules: Path) -> None:
-    """Wait until it is ready, as the health check does, then send the sample."""
+def send_sample(options: dict[str, object], server: subprocess.Popen[bytes], output: IO[bytes], modules: Path) -> None:
+    """Wait until the server is ready, send the sample, then run the health check once."""
     port, deadline = int(str(options["port"])), time.monotonic() + float(str(options["seconds"]))
     while status(port, "GET", str(options["ready"])) != 200:
         if server.poll() is not None:
-            raise ServerError(f"the server ended with exit code {server.returncode}{last(said)}")
+            raise ServerError(f"the server exited with code {server.returncode}{last(output)}")
         if time.monotonic() > deadline:
-            raise ServerError(f"the server was not ready after {options['seconds']} s{last(said)}")
+            raise ServerError(f"the server was not ready after {options['seconds']} s{last(output)}")
         time.sleep(POLL_SECONDS)
     answer = status(port, "POST", str(options["predict"]), Path(str(options["sample"])).read_bytes())
     if answer != 200:
-        raise ServerError(f"it answered the sample with {answer}{last(said)}")
+        raise ServerError(f"the server answered the sample with status {answer}{last(output)}")
     health = [sys.executable, "-X", f"pycache_prefix={modules}", "-ISc", str(options["health"])]
     subprocess.run(health, check=False, timeout=30)
 
 
 def status(port: int, method: str, route: str, body: bytes | None = None) -> int:
-    """The status of an answer; 0 where there is none.
+    """The status of the response; 0 if there is none.
 
-    It reads the answer to its end: a server that finds its connection dropped imports what writes a traceback, and
-    whether it finds that is a matter of time.
+    Reads the response to its end: a server that notices a dropped connection imports modules to write a traceback, and
+    whether it notices depends on timing.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -121,21 +120,21 @@ def status(port: int, method: str, route: str, body: bytes | None = None) -> int
         connection.close()
 
 
-def last(said: IO[bytes]) -> str:
-    """The end of what the server printed."""
-    said.seek(0)
-    text = said.read()[-SAID:].decode(errors="replace").strip()
+def last(output: IO[bytes]) -> str:
+    """The end of the server's output."""
+    output.seek(0)
+    text = output.read()[-OUTPUT_LIMIT:].decode(errors="replace").strip()
     return f":\n{text}" if text else ""
 
 
 def imported(modules: Path) -> set[Path]:
-    """Sources whose byte code lies there."""
+    """Sources of the bytecode below `modules`."""
     found = modules.rglob(f"*.{sys.implementation.cache_tag}.pyc")
     return {Path("/") / path.relative_to(modules).parent / f"{path.name.split('.')[0]}.py" for path in found}
 
 
 def owned(sources: set[Path]) -> dict[str, object]:
-    """Sources by package and folder. Those of nobody are the project's own, which are compiled whole."""
+    """Sources by package and folder; sources without a package are the project's own, which is compiled whole."""
     library = Path(sysconfig.get_path("stdlib"))
     packages: dict[str, set[Path]] = {}
     owners = {path: name for name, package in installed().items() for path in record(package)}

@@ -177,7 +177,7 @@ def test_where_metadata_cannot_be_written_is_said_first(tmp_path: Path) -> None:
 
 
 def test_layers_are_called_as_the_steps_that_made_them() -> None:
-    titles = {"[uv 1/": "pin uv", "[system 2/": "name the user", "[runtime 1/": "add the code"}
+    titles = {"builder": ("add programs",), "system": ("name the user",), "runtime": ("add the code",)}
     layers = (ImageLayer(digest(1), 1, "BASE"), ImageLayer(digest(2), 2, "RUN x"), ImageLayer(digest(3), 3, "COPY y"))
     named = named_layers(Manifest(digest(1), digest(2), layers), titles)
     assert [layer.what for layer in named.layers] == ["BASE", "name the user", "add the code"]

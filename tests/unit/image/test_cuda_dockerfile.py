@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from mlship.image.dockerfile import dockerfile, titles
-from mlship.image.gpu import CudaImage, GpuPlan
-from mlship.image.plan import BuildPlan, make_plan
+from mlship.image.decide import make_plan
+from mlship.image.dockerfile import dockerfile
+from mlship.image.plan import BuildPlan, CudaImage, GpuPlan
+from mlship.image.steps import step_titles
 from mlship.lock.check import Lock
 from mlship.lock.pins import parse_lock
 from mlship.lock.record import LockRecord
 from mlship.project.git import Revision
 from mlship.project.load import parse_config
+from tests.helpers.dockerfiles import numbered_steps
 
 YAML = """\
 name: digits
@@ -28,7 +30,7 @@ DEVEL = CudaImage("nvidia/cuda:12.6.3-devel-ubuntu22.04", DIGEST)
 WHEELS = GpuPlan("12.6", "wheels", "cuda>=12.0")
 IMAGE = GpuPlan("12.6", "image", "cuda>=12.6", runtime=RUNTIME)
 COMPAT = replace(IMAGE, compat=IMAGE.runtime)
-COMPILED = replace(WHEELS, devel=DEVEL, compiled=("flash-attn",), devices=("A100 (8.0)", "T4 (7.5)", "A100 (8.0)"))
+COMPILED = replace(WHEELS, devel=DEVEL, compiled=("flash-attn",), architectures=("7.5", "8.0"))
 EVERY = pytest.mark.parametrize("gpu", [WHEELS, IMAGE, COMPAT, COMPILED], ids=["wheels", "image", "compat", "compiled"])
 
 
@@ -52,8 +54,8 @@ def test_the_plan_is_json_both_ways_and_every_step_has_a_title(gpu: GpuPlan) -> 
     found = plan(gpu)
     assert BuildPlan.from_json(found.to_json()) == found
     written = dockerfile(found)
-    steps = [line for line in written.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
-    assert len(titles(written)) == len(steps)
+    titled = {stage: len(titles) for stage, titles in step_titles(found).items() if titles}
+    assert {stage: len(steps) for stage, steps in numbered_steps(written).items()} == titled
     froms = [line.split()[1] for line in written.splitlines() if line.startswith("FROM ")]
     stages = {line.split()[3] for line in written.splitlines() if line.startswith("FROM ")}
     assert {name for name in froms if "@sha256:" not in name} <= {"scratch", *stages}
@@ -70,8 +72,8 @@ def test_the_loader_is_told_and_checked_once_all_libraries_are_there(gpu: GpuPla
 @EVERY
 def test_what_is_copied_comes_before_what_changes_more_often(gpu: GpuPlan) -> None:
     shipped = text(gpu).partition("AS runtime")[2]
-    assert ("--from=cuda-libraries /out/ /" in shipped) is (gpu.way == "image")
-    assert shipped.find("/out/ /") < shipped.index("--from=checked")
+    assert ("--from=cuda-libraries /layers/cuda-libraries/ /" in shipped) is (gpu.way == "image")
+    assert shipped.find("/layers/cuda-libraries/ /") < shipped.index("--from=checked")
     assert not any(f"COPY --link --from={stage}" in shipped for stage in ("cuda ", "cuda-devel", "libraries "))
 
 
@@ -98,15 +100,15 @@ def test_the_builder_gets_a_compiler_only_where_something_is_compiled() -> None:
 
 def test_what_is_compiled_is_installed_last_and_for_the_hosts() -> None:
     written = text(COMPILED)
-    assert "#: install torch from requirements.txt, by hash" in written
-    assert "#: compile flash-attn with nvcc" in written
+    titles = step_titles(plan(COMPILED))
+    assert titles["install-framework"] == ("install torch from requirements.txt",)
+    assert titles["install-compiled"] == ("add framework packages", "compile flash-attn with nvcc")
     assert "COPY --from=install-framework /layers/framework/*/ /" in written.partition("AS install-compiled")[2]
-    assert "--no-cache --no-build-isolation --no-binary flash-attn\n" in written
+    assert "--require-hashes --no-cache --no-build-isolation --no-binary flash-attn\n" in written
     assert 'export TORCH_CUDA_ARCH_LIST="7.5 8.0" CUDAARCHS="75;80"' in written
     assert written.count("uv pip check") == 1
-    assert written.count("--no-deps --require-hashes \\\n") == 2
+    assert written.count("--no-deps --require-hashes --") == 3
 
 
-@pytest.mark.parametrize("devices", [(), ("A100 (8.0)", "a GPU that nobody knows")])
-def test_nothing_is_said_of_hosts_that_are_not_known(devices: tuple[str, ...]) -> None:
-    assert "CUDAARCHS" not in text(replace(COMPILED, devices=devices))
+def test_unknown_architectures_are_left_to_the_package() -> None:
+    assert "CUDAARCHS" not in text(replace(COMPILED, architectures=()))

@@ -100,9 +100,9 @@ def test_times_and_modes_are_always_the_same(site: Path, tmp_path: Path) -> None
 def test_of_one_file_of_two_packages_the_last_by_name_has_it(site: Path, tmp_path: Path) -> None:
     wheel(site, "b", {"shared.py": "FROM = 'b'\n", "same.py": ""})
     wheel(site, "a", {"shared.py": "FROM = 'a'\n", "same.py": ""})
-    assert install.spoilt(dict(install.installed())) == ["b"]
+    assert install.overwritten(dict(install.installed())) == ["b"]
     wheel(site, "b", {"shared.py": "FROM = 'b'\n", "same.py": ""})  # as --reinstall-package does
-    assert install.spoilt(dict(install.installed())) == []
+    assert install.overwritten(dict(install.installed())) == []
     layers = lay_out(site, tmp_path, {"one": ["a"], "two": ["b"]})
     root = layers / "two" / site.relative_to("/")
     assert (root / "shared.py").read_text() == "FROM = 'b'\n"
@@ -236,10 +236,10 @@ def test_python_itself_is_compiled_where_the_base_has_not(tmp_path: Path, monkey
     [
         ({"a": ["1.0"]}, []),
         ({"a": ["1.0.0"]}, []),
-        ({}, ["a 1.0 is locked, and it is not installed"]),
-        ({"a": ["1.1"]}, ["a 1.0 is locked, and installed is 1.1"]),
-        ({"a": ["1.0", "1.0"]}, ["a 1.0 is locked, and installed is 1.0, 1.0"]),
-        ({"a": ["1.0"], "b": ["2"]}, ["b 2 is installed, and the lock does not have it"]),
+        ({}, ["a 1.0 is locked but not installed"]),
+        ({"a": ["1.1"]}, ["a 1.0 is locked, but 1.1 is installed"]),
+        ({"a": ["1.0", "1.0"]}, ["a 1.0 is locked, but 1.0, 1.0 is installed"]),
+        ({"a": ["1.0"], "b": ["2"]}, ["b 2 is installed but not locked"]),
     ],
 )
 def test_what_is_installed_is_what_is_locked(found: dict[str, list[str]], said: list[str]) -> None:
@@ -247,6 +247,6 @@ def test_what_is_installed_is_what_is_locked(found: dict[str, list[str]], said: 
 
 
 def test_pins_for_others_are_not_missed() -> None:
-    assert check.is_meant(None)
-    assert check.is_meant("python_version >= '3.8'")
-    assert not check.is_meant("sys_platform == 'win32'")
+    assert check.applies(None)
+    assert check.applies("python_version >= '3.8'")
+    assert not check.applies("sys_platform == 'win32'")

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from mlship.build.preflight import check_tag
 from mlship.errors import UsageError
 from mlship.image.context import build_context, wheelhouses
-from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote, titles
-from mlship.image.gpu import CudaImage, GpuPlan, PlanReason
+from mlship.image.decide import forks, make_plan
+from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote
 from mlship.image.labels import labels
-from mlship.image.plan import BuildPlan, make_plan
-from mlship.image.serving import forks
+from mlship.image.plan import BuildPlan, CudaImage, GpuPlan, PlanReason
+from mlship.image.steps import step_titles
 from mlship.lock.check import Lock
 from mlship.lock.pins import parse_lock
 from mlship.lock.record import LockRecord, Trace
 from mlship.project.git import Revision, without_credentials
 from mlship.project.load import parse_config
 from mlship.project.weights import WeightFile
+from tests.helpers.dockerfiles import numbered_steps
 
 YAML = """\
 name: digits
@@ -39,7 +40,9 @@ MANY = "".join(
     f"{pin} --hash=sha256:{'a' * 64}\n" for pin in ("anyio==4.0", "numpy==2.4", "onnxruntime==1.32", "scipy==1.17")
 )
 SIZES = {"anyio": 100_000, "numpy": 17_000_000, "onnxruntime": 28_000_000, "scipy": 35_000_000}
-STAGES = {"install-heavy", "system"}
+# The instruction of a step, by the first word of its title; else RUN.
+KINDS = {"add": "COPY", "copy": "COPY", "export": "COPY", "set": "WORKDIR", "create": "WORKDIR"}
+STAGES = {"builder", "install-heavy", "system"}
 
 
 def lock(pins: str = PINS, trace: Trace | None = None) -> Lock:
@@ -73,7 +76,7 @@ def test_same_inputs_same_bytes_and_json_both_ways() -> None:
 def test_the_gpu_part_goes_both_ways_too() -> None:
     image = CudaImage("nvidia/cuda:12.6.3-runtime-ubuntu22.04", DIGEST)
     gpu = GpuPlan(
-        "12.6", "image", "cuda>=12.4", image, image, ("flash-attn",), image, "https://x/cu126", ("a",), ("b",)
+        "12.6", "image", "cuda>=12.4", image, image, ("flash-attn",), image, "https://x/cu126", ("a",), ("b",), ("7.5",)
     )
     whole = replace(plan(), gpu=gpu, reasons=(PlanReason("cuda", "12.6", "why", ("source",)),))
     assert all(getattr(gpu, field.name) for field in fields(GpuPlan))
@@ -305,6 +308,10 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
         YAML.replace("uvicorn,", "gunicorn,") + "system: {build: [gcc], run: [libgomp1]}\n", weights=(weight("m"),)
     )
     text = dockerfile(found)
-    steps = [line for line in text.splitlines() if line.partition(" ")[0] in {"RUN", "COPY", "WORKDIR"}]
-    assert len(titles(text)) == len(steps)
-    assert titles(text)["[install-heavy 1/"] == "install numpy from requirements.txt, by hash"
+    titles = step_titles(found)
+    assert numbered_steps(text).keys() == titles.keys()
+    assert titles["install-heavy"] == ("install numpy from requirements.txt",)
+    for stage, steps in numbered_steps(text).items():
+        for step, title in zip(steps, titles[stage], strict=True):
+            expected = "RUN" if stage in {"environment", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
+            assert step.startswith(expected), (title, step)

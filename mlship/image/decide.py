@@ -1,0 +1,207 @@
+"""Every choice of a plan: each function returns what it chooses together with the reasons. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Generic, TypeVar
+
+from mlship.frameworks import telemetry_of
+from mlship.image.labels import labels
+from mlship.image.plan import (
+    USER,
+    BuildPlan,
+    Bytecode,
+    DebianPackages,
+    GpuPlan,
+    Health,
+    PlanBase,
+    PlanReason,
+    WeightFolder,
+)
+from mlship.lock.check import Lock
+from mlship.lock.groups import GROUPS, PackageLayer, package_layers
+from mlship.lock.pins import Pin
+from mlship.lock.record import Trace
+from mlship.project.base import base_name, base_reference
+from mlship.project.commands import program
+from mlship.project.config import Config, System
+from mlship.project.git import Revision
+from mlship.project.weights import WeightFile
+
+# 1980-01-01, as in the layers: an image without a commit has no date of its own, so that every build is the same.
+NO_COMMIT = 315532800
+
+_FORKING = {"gunicorn", "uwsgi", "supervisord", "honcho"}
+_WORKER_FLAGS = ("--workers", "-w")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Decision(Generic[Value]):
+    """A choice, and why."""
+
+    value: Value
+    reasons: tuple[PlanReason, ...]
+
+
+def make_plan(
+    config: Config,
+    lock: Lock,
+    weights: tuple[WeightFile, ...],
+    revision: Revision,
+    smoke: str,
+    *,
+    gpu: GpuPlan | None = None,
+) -> BuildPlan:
+    """Decide everything that the Dockerfile says.
+
+    Args:
+        smoke: the smoke test's specification as JSON, for the image's labels.
+        gpu: result of matching the lock to the hosts; None for a CPU image.
+    """
+    base = _base(config, lock)
+    layers = _layers(lock, gpu)
+    bytecode = _bytecode(lock.record.trace)
+    version = _version(config, revision)
+    folders = _weights(weights)
+    init = _init(config.serve.command)
+    telemetry = _telemetry(lock.pins)
+    return BuildPlan(
+        tag=f"{config.name}:{version.value}",
+        platform=config.platform,
+        python=config.python,
+        base=base.value,
+        lock=config.requirements.lock,
+        pins=len(lock.pins),
+        weights=folders.value,
+        source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
+        packages=_packages(config.system, gpu, init=init.value),
+        layers=layers.value,
+        bytecode=bytecode.value,
+        keep=config.keep,
+        env=dict(sorted({**telemetry.value, **(gpu.env if gpu else {}), **config.env}.items())),
+        command=config.serve.command,
+        init=init.value,
+        port=config.serve.port,
+        health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
+        labels=labels(config, version.value, lock, revision, smoke),
+        epoch=NO_COMMIT if revision.epoch is None else revision.epoch,
+        reasons=(
+            *base.reasons,
+            _lock_reason(config, lock),
+            *layers.reasons,
+            *bytecode.reasons,
+            *([PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml")] if config.keep else ()),
+            *version.reasons,
+            *folders.reasons,
+            PlanReason("user", USER, "numeric, so that Kubernetes can verify it is not root; only /tmp is writable"),
+            *init.reasons,
+            *telemetry.reasons,
+            *(
+                PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
+                for allowed in config.model.allow_pickle
+            ),
+        ),
+        gpu=gpu,
+    )
+
+
+def forks(command: Sequence[str]) -> bool:
+    """Whether the server runs its workers as child processes, so that PID 1 must reap orphans."""
+    return program(command) in _FORKING or _workers(command) > 1
+
+
+def _workers(command: Sequence[str]) -> int:
+    """The number of workers in the command; 1 if it names none."""
+    for index, word in enumerate(command):
+        flag, separator, value = word.partition("=")
+        if flag in _WORKER_FLAGS:
+            value = value if separator else "".join(command[index + 1 : index + 2])
+            return int(value) if value.isdecimal() else 1
+    return 1
+
+
+def _decided(value: Value, topic: str, choice: str, why: str) -> Decision[Value]:
+    return Decision(value, (PlanReason(topic, choice, why),))
+
+
+def _base(config: Config, lock: Lock) -> Decision[PlanBase]:
+    name = base_name(config)
+    base = PlanBase(name, base_reference(config), lock.record.digest)
+    why = "standard manylinux wheels install without compiling; pinned by digest in mlship.lock"
+    return _decided(base, "base", name, why)
+
+
+def _lock_reason(config: Config, lock: Lock) -> PlanReason:
+    count = len(lock.pins)
+    pins = f"{count} pinned {'package' if count == 1 else 'packages'}"
+    return PlanReason(
+        "lock", config.requirements.lock, f"{pins} with hashes, installed with --require-hashes --no-deps"
+    )
+
+
+def _layers(lock: Lock, gpu: GpuPlan | None) -> Decision[tuple[PackageLayer, ...]]:
+    layers = package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ())
+    count = Counter(layer.group for layer in layers)
+    listed = ", ".join(f"{count[group]} {group}" for group in GROUPS if count[group])
+    return _decided(layers, "layers", listed or "none", "a package update changes its own layer and no other")
+
+
+def _bytecode(trace: Trace | None) -> Decision[Bytecode]:
+    if trace is None:
+        return _decided(
+            "everything", "bytecode", "all modules", "imports have not been traced; run `mlship lock --trace`"
+        )
+    return _decided(
+        "traced", "bytecode", f"{trace.count} modules", "those that the server imported when `mlship lock` traced it"
+    )
+
+
+def _version(config: Config, revision: Revision) -> Decision[str]:
+    version = config.version or revision.image_tag or "dev"
+    if config.version:
+        why = "set in mlship.yaml"
+    else:
+        why = "from `git describe`" if revision.describe else "no git repository, and no `version` in mlship.yaml"
+    return _decided(version, "version", version, why)
+
+
+def _weights(weights: tuple[WeightFile, ...]) -> Decision[tuple[WeightFolder, ...]]:
+    """One layer per folder."""
+    folders: dict[str, list[WeightFile]] = {}
+    for weight in sorted(weights, key=lambda w: w.path):
+        folders.setdefault(str(PurePosixPath(weight.path).parent), []).append(weight)
+    found = tuple(
+        WeightFolder(tuple(w.path for w in files), "" if folder == "." else folder, sum(w.size for w in files))
+        for folder, files in folders.items()
+    )
+    count, size = len(weights), sum(weight.size for weight in weights)
+    choice = f"{count} {'file' if count == 1 else 'files'}, {size:,} bytes"
+    return _decided(found, "weights", choice, "in layers of their own, which a code change never touches")
+
+
+def _init(command: Sequence[str]) -> Decision[bool]:
+    if forks(command):
+        return _decided(True, "init", "tini", f"{command[0]} forks, and PID 1 must reap orphaned processes")
+    return _decided(False, "init", "none", f"{command[0]} runs as PID 1 and receives SIGTERM itself")
+
+
+def _telemetry(pins: Iterable[Pin]) -> Decision[dict[str, str]]:
+    """Variables that turn off the telemetry of locked libraries."""
+    switches = tuple(telemetry_of(pin.name for pin in pins))
+    return Decision(
+        {switch.variable: switch.value for switch in switches},
+        tuple(
+            PlanReason("telemetry", f"{switch.variable}={switch.value}", f"turns telemetry off: {switch.source}")
+            for switch in switches
+        ),
+    )
+
+
+def _packages(system: System, gpu: GpuPlan | None, *, init: bool) -> DebianPackages:
+    """Nvcc needs a C++ compiler, which the builder gets from Debian."""
+    compiler = ("g++",) if gpu and gpu.devel else ()
+    build = {*system.build, *compiler, *(("tini",) if init else ())}
+    return DebianPackages(tuple(sorted(build)), tuple(sorted(system.run)))
