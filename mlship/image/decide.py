@@ -1,7 +1,7 @@
 """Every choice of a plan: each function returns what it chooses together with the reasons. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
@@ -34,6 +34,7 @@ NO_COMMIT = 315532800
 
 _FORKING = {"gunicorn", "uwsgi", "supervisord", "honcho"}
 _WORKER_FLAGS = ("--workers", "-w")
+_USER_REASON = PlanReason("user", USER, "numeric, so that Kubernetes can verify it is not root; only /tmp is writable")
 
 Value = TypeVar("Value")
 
@@ -68,6 +69,8 @@ def make_plan(
     folders = _weights(weights)
     init = _init(config.serve.command)
     telemetry = _telemetry(lock.pins)
+    packages = (*base.reasons, _lock_reason(config, lock), *layers.reasons, *bytecode.reasons, *_keep_reasons(config))
+    service = (*version.reasons, *folders.reasons, _USER_REASON, *init.reasons, *telemetry.reasons, *_pickles(config))
     return BuildPlan(
         tag=f"{config.name}:{version.value}",
         platform=config.platform,
@@ -88,22 +91,7 @@ def make_plan(
         health=Health(f"http://127.0.0.1:{config.serve.port}{config.serve.ready}", round(config.serve.startup_seconds)),
         labels=labels(config, version.value, lock, revision, smoke),
         epoch=NO_COMMIT if revision.epoch is None else revision.epoch,
-        reasons=(
-            *base.reasons,
-            _lock_reason(config, lock),
-            *layers.reasons,
-            *bytecode.reasons,
-            *([PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml")] if config.keep else ()),
-            *version.reasons,
-            *folders.reasons,
-            PlanReason("user", USER, "numeric, so that Kubernetes can verify it is not root; only /tmp is writable"),
-            *init.reasons,
-            *telemetry.reasons,
-            *(
-                PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
-                for allowed in config.model.allow_pickle
-            ),
-        ),
+        reasons=(*packages, *service),
         gpu=gpu,
     )
 
@@ -140,6 +128,16 @@ def _lock_reason(config: Config, lock: Lock) -> PlanReason:
     return PlanReason(
         "lock", config.requirements.lock, f"{pins} with hashes, installed with --require-hashes --no-deps"
     )
+
+
+def _keep_reasons(config: Config) -> Iterator[PlanReason]:
+    if config.keep:
+        yield PlanReason("keep", ", ".join(config.keep), "set in mlship.yaml")
+
+
+def _pickles(config: Config) -> Iterator[PlanReason]:
+    for allowed in config.model.allow_pickle:
+        yield PlanReason("pickle", allowed.path, f"allowed in mlship.yaml: {allowed.reason}")
 
 
 def _layers(lock: Lock, gpu: GpuPlan | None) -> Decision[tuple[PackageLayer, ...]]:

@@ -91,7 +91,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
         assert words in done.stdout
     assert "pushed" not in done.stdout
     assert "testing toy:dev as it will run in production" in done.stderr
-    assert "✓ light-packages: compile all byte code, light" in done.stderr
+    assert "✓ light-packages: compile all bytecode" in done.stderr
     assert "Installed 1 package" not in done.stderr
     assert engine.calls[:2] == ["build", "info"]
     assert "push" not in engine.calls

@@ -102,16 +102,17 @@ FLEET_CUDA = {
     "unknown": "list of `host` and `why`: what keeps the answer from being whole",
 }
 GPU_PLAN = {
-    "cuda": "of CUDA's libraries in the image, such as `12.6`; null where nothing is known to need any",
-    "way": "`wheels`: the lock brings them; `image`: they are copied from `runtime`",
-    "require": "NVIDIA_REQUIRE_CUDA, or empty",
+    "cuda": "version of CUDA's libraries in the image, such as `12.6`; null if no package is known to need them",
+    "way": "`wheels`: locked wheels bring them; `image`: they are copied from `runtime`",
+    "require": "NVIDIA_REQUIRE_CUDA; may be empty",
     "runtime": "NVIDIA's image that the libraries are copied from: `reference` and `digest`",
-    "devel": "the one that the builder mounts for nvcc, and that is not shipped",
+    "devel": "NVIDIA's image that provides nvcc to the builder and does not ship",
     "compiled": "list of locked distributions that are compiled with it",
-    "compat": "the one whose forward-compatibility libraries are shipped",
-    "index": "wheel index of the chosen CUDA; null where the project's own indexes have it",
+    "compat": "NVIDIA's image whose forward-compatibility libraries ship",
+    "index": "wheel index of the chosen CUDA; null if the project's own indexes have the wheels",
     "hosts": "list of the names of the hosts that the image is matched to",
-    "devices": "list of what these have, for people: `T4 (7.5)`",
+    "devices": "list of their GPUs, for people: `T4 (7.5)`",
+    "architectures": "list of their compute capabilities; empty if one of them is unknown",
 }
 
 SIZE = {
