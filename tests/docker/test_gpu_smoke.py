@@ -144,7 +144,7 @@ def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
 @pytest.mark.parametrize(
     ("fault", "check", "words"),
     [
-        ("return cuInit 803", "gpu.visible", "of versions that do not fit (803)"),
+        ("return cuInit 803", "gpu.visible", "incompatible versions (803)"),
         ("return cuInit 100", "gpu.visible", "no CUDA-capable device is detected (100)"),
         ("return cuMemAlloc_v2 46", "model.load", "CUDA error: 46"),
     ],

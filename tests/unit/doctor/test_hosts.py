@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 import pytest
 
 from mlship.doctor.diagnose import Diagnosis, diagnose, findings
+from mlship.doctor.facts.fact import UNKNOWN, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS
 from mlship.doctor.queries import fact_at
@@ -55,6 +56,14 @@ def test_no_false_alarm(name: str) -> None:
     assert (causes(diagnosis), diagnosis.unexplained, diagnosis.bugs) == ((), (), ())
     assert diagnosis.verdict == ("no-gpu" if "without-nvidia-gpu" in name else "healthy")
     assert diagnosis.healthy
+
+
+def test_a_real_host_is_in_the_bank() -> None:
+    """Recorded by `mlship doctor --record` on a virtual machine with an H200, without host-specific names."""
+    facts = hosts("healthy")["h200-vm-without-engine"]
+    assert facts.simulated == UNKNOWN
+    assert (facts.host.nvml.init, facts.host.cuda.init, facts.kernel.nvidia.flavour) == (0, 0, "open")
+    assert {run.name for run in known(facts.probes) or ()} >= {"nvml", "cuda", "kernel", "loader"}
 
 
 @cache
