@@ -11,11 +11,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Array:
-    """A part of the output that has a shape of its own.
+    """A part of the output with a shape of its own.
 
     Attributes:
         path: where it is, such as `scores` or `[0].label`; empty for the output as a whole.
-        shape: None where rows differ in length.
+        shape: None if rows differ in length.
     """
 
     path: str
@@ -29,7 +29,7 @@ class Deviation:
     Attributes:
         numbers: how many were compared; `off` of them lie outside the tolerance.
         difference: absolute, of the worst number, at `path`.
-        mismatch: where the two are not even alike, and how; empty where they are.
+        mismatch: where the structures differ, and how; empty if they do not.
     """
 
     numbers: int
@@ -44,7 +44,7 @@ class Deviation:
 
 
 def numbers(value: JsonValue, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every number with its path. True and false are none; an integer that no float holds is infinite."""
+    """Every number with its path. Booleans do not count; an integer too large for a float is infinite."""
     match value:
         case bool() | None | str():
             return
@@ -76,7 +76,7 @@ def arrays(value: JsonValue, path: str = "") -> Iterator[Array]:
 
 
 def shape(value: JsonValue) -> Shape | None:
-    """Shape of nested lists; () of a single number or text; None where rows differ."""
+    """Shape of nested lists; () for a single number or text; None if rows differ."""
     if not isinstance(value, list):
         return None if isinstance(value, dict) else ()
     inner = {shape(item) for item in value}
@@ -87,7 +87,7 @@ def shape(value: JsonValue) -> Shape | None:
 
 
 def fits(found: Shape | None, declared: tuple[int | None, ...]) -> bool:
-    """Whether a shape is the declared one, where None stands for any size."""
+    """Whether a shape is the declared one; None stands for any size."""
     return (
         found is not None
         and len(found) == len(declared)
@@ -108,7 +108,7 @@ def compare(value: JsonValue, golden: JsonValue, rtol: float, atol: float) -> De
 
 
 def _distance(a: float, b: float) -> float:
-    """Infinite where only one is NaN or infinite, or both differently; never NaN."""
+    """Infinite if only one is NaN or infinite, or both are but differ; never NaN."""
     if a == b or (math.isnan(a) and math.isnan(b)):
         return 0.0
     return abs(a - b) if math.isfinite(a) and math.isfinite(b) else math.inf

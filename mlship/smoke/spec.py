@@ -1,4 +1,4 @@
-"""What a smoke test needs to know of an image. It travels in the image's labels, so an image can be tested anywhere."""
+"""What a smoke test needs to know about an image; stored in an image label, so an image can be tested anywhere."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,13 +15,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class SmokeSpec:
-    """How to load, ask and serve the model of an image. Paths are relative to the image's working directory.
+    """How to load, call and serve the model of an image. Paths are relative to the image's working directory.
 
     Attributes:
-        memory: limit of the container, bytes.
+        memory: limit of the container, in bytes.
         load_seconds: limit for import, load and warm-up together.
-        output_shape: declared shape, None for a dimension that varies; None as a whole: nothing declared.
-        gpu: the image is made to run on a GPU; labels without it are of images that are not.
+        output_shape: declared shape, with None for a dimension of any size; None if nothing is declared.
+        gpu: the image is built for a GPU; a label without the field means that it is not.
     """
 
     load: str
@@ -51,25 +51,25 @@ class SmokeSpec:
         """Read a label.
 
         Raises:
-            UsageError: it is not ours, or of a newer mlship.
+            UsageError: the label is invalid, or was written by a newer mlship.
         """
         try:
             spec = _adapter().validate_json(text)
         except ValidationError as error:
             raise UsageError(
-                f"the label {LABEL} of this image cannot be read ({error.error_count()} errors)",
-                hint="build the image again with this mlship: `mlship build`",
+                f"invalid image label `{LABEL}` ({error.error_count()} errors)",
+                hint="build the image again: `mlship build`",
             ) from error
         if spec.schema != SCHEMA:
             raise UsageError(
-                f"this image was built by a newer mlship (smoke schema {spec.schema}, known: {SCHEMA})",
-                hint="update mlship, or build the image again with this one",
+                f"unsupported smoke schema {spec.schema} in the image label (expected {SCHEMA})",
+                hint="update mlship, or build the image again with `mlship build`",
             )
         return spec
 
     @staticmethod
     def from_config(config: Config) -> "SmokeSpec":
-        """What mlship.yaml says of it."""
+        """The settings of mlship.yaml."""
         model, serve = config.model, config.serve
         return SmokeSpec(
             load=model.load,

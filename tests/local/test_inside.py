@@ -288,9 +288,9 @@ def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
             events += listen(process, lambda event: isinstance(event, Stop))
             time.sleep(0.2)
             process.send_signal(signal.SIGUSR1)
-            told = time.monotonic()
+            notified = time.monotonic()
             events += listen(process, lambda event: isinstance(event, ServerResponse))
-            waited = time.monotonic() - told
+            waited = time.monotonic() - notified
             assert process.wait(10) == 0
         finally:
             server.shutdown()

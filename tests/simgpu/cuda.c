@@ -111,8 +111,8 @@ static FILE *open_for_writing(const char *folder, char *path, size_t size) {
     return fopen(path, "w");
 }
 
-/* Tell which devices this process uses, with how much memory; where no folder can be written, nobody knows. */
-static void tell(void) {
+/* Record which devices this process uses, and how much memory; unknown to others if no folder is writable. */
+static void record(void) {
     char draft[512], path[512];
     FILE *file = NULL;
     int number = 0;
@@ -248,7 +248,7 @@ EXPORT int cuDevicePrimaryCtxRetain(Context *context, int device) {
     pthread_mutex_lock(&lock);
     primary[device].device = cuda_device(device);
     primary[device].users++;
-    tell();
+    record();
     pthread_mutex_unlock(&lock);
     *context = &primary[device];
     return SUCCESS;
@@ -259,7 +259,7 @@ EXPORT int cuDevicePrimaryCtxRelease_v2(int device) {
     RETURN_IF(!primary[device].users, INVALID_CONTEXT);
     pthread_mutex_lock(&lock);
     primary[device].users--;
-    tell();
+    record();
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
@@ -272,7 +272,7 @@ static int create_context(Context *context, int device) {
     if (next < created + MOST_DEVICES) {
         *next = (struct context){cuda_device(device), 1};
         *context = current = next;
-        tell();
+        record();
     }
     pthread_mutex_unlock(&lock);
     return next < created + MOST_DEVICES ? SUCCESS : OUT_OF_MEMORY;
@@ -303,7 +303,7 @@ EXPORT int cuCtxDestroy_v2(Context context) {
     pthread_mutex_lock(&lock);
     context->users = 0;
     current = current == context ? NULL : current;
-    tell();
+    record();
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
@@ -330,7 +330,7 @@ static int allocate(Pointer *address, size_t bytes) {
     *next = (struct allocation){next_address, bytes, current->device};
     *address = next_address;
     next_address += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    tell();
+    record();
     return SUCCESS;
 }
 
@@ -352,7 +352,7 @@ EXPORT int cuMemFree_v2(Pointer address) {
     int is_known = address && found < allocation + MOST_ALLOCATIONS;
     if (is_known)
         found->address = 0;
-    tell();
+    record();
     pthread_mutex_unlock(&lock);
     return is_known || !address ? SUCCESS : INVALID_VALUE;
 }

@@ -125,7 +125,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Of a test process that was killed: who has the lock knows that nobody uses them."""
+    """Remove the files of a killed test process: the holder of the lock knows that no process uses them."""
     for path in CDI_FOLDER.glob(f"{_OURS}*"):
         path.unlink()
 

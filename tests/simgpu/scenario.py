@@ -32,7 +32,7 @@ class Device:
     """A GPU. None stands for what it does not have: NVML then answers "not supported".
 
     Attributes:
-        memory: bytes, `reserved` included, which nobody can allocate.
+        memory: bytes, `reserved` included, which cannot be allocated.
         pci_device_id: PCI's device and vendor numbers as NVML has them: device first.
         compute_mode: 0 default, 2 prohibited, 3 one process.
         fabric_state: 1 not started, 2 in progress, 3 completed.

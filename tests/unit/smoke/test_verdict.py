@@ -1,4 +1,4 @@
-"""From observations to checks: each fault is called by its name, with what mends it, and nothing else fails."""
+"""From observations to checks: each fault has its own check and remedy, and nothing else fails."""
 
 from collections.abc import Mapping
 from dataclasses import replace
