@@ -39,9 +39,7 @@ _Root: TypeAlias = Annotated[
 _Html: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--html",
-        metavar="FILE",
-        help="Also write the report to FILE as one HTML page. Never overwrites a file.",
+        "--html", metavar="FILE", help="Also write the report to FILE as one HTML page. Never overwrites a file."
     ),
 ]
 doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)

@@ -32,40 +32,12 @@ _PUBLIC = re.compile(
 _VERSIONS = re.compile(r"(?:^|_)version$|^(?:distributions|installed|old|new)$")
 # Words that a diagnosis needs: a machine with such a name keeps it.
 _WORDS = frozenset(
-    [
-        "ubuntu",
-        "debian",
-        "fedora",
-        "centos",
-        "rhel",
-        "rocky",
-        "alma",
-        "suse",
-        "arch",
-        "nvidia",
-        "cuda",
-        "gpu",
-        "docker",
-        "podman",
-        "containerd",
-        "kernel",
-        "host",
-        "linux",
-        "localhost",
-        "container",
-        "default",
-        "root",
-        "none",
-        "active",
-        "kubernetes",
-        "node",
-        "master",
-        "worker",
-        "jetson",
-        "tegra",
-        "wsl",
-        "server",
-    ]
+    (
+        *("ubuntu", "debian", "fedora", "centos", "rhel", "rocky", "alma", "suse", "arch"),
+        *("nvidia", "cuda", "gpu", "docker", "podman", "containerd", "kernel", "host", "linux"),
+        *("localhost", "container", "default", "root", "none", "active", "kubernetes", "node", "master"),
+        *("worker", "jetson", "tegra", "wsl", "server"),
+    )
 )
 
 

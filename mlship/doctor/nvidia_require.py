@@ -144,14 +144,9 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
 
 def _compare(has: tuple[int, ...], condition: Condition) -> bool:
     order = _order(has, numbers(condition.value))
-    return {
-        "=": order == 0,
-        "!=": order != 0,
-        "<": order < 0,
-        "<=": order <= 0,
-        ">": order > 0,
-        ">=": order >= 0,
-    }[condition.operator]
+    return {"=": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[
+        condition.operator
+    ]
 
 
 def _order(one: tuple[int, ...], other: tuple[int, ...]) -> int:

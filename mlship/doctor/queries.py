@@ -105,18 +105,6 @@ def node(place: Place, path: str) -> Fact[DeviceNode]:
     return looked_up(place.device_nodes, path)
 
 
-def spec_without_uvm(facts: Facts) -> str | None:
-    """Path of a CDI specification that lists GPUs but not the host's UVM node."""
-    uvm = "/dev/nvidia-uvm"
-    if known(node(facts.host, uvm)) is None or known(node(facts.container, uvm)) is not None:
-        return None
-    for spec in each(facts.host.cdi.specs):
-        nodes = known(spec.device_nodes) or ()
-        if known(spec.kind) == "nvidia.com/gpu" and "/dev/nvidiactl" in nodes and uvm not in nodes:
-            return spec.path
-    return None
-
-
 def variable(place: Place, name: str) -> Fact[str]:
     """An environment variable; absent if it is unset."""
     return entry(place.env, name)

@@ -1,4 +1,4 @@
-"""Reports of doctor as people read them: written anew with --update-golden, and then to be read."""
+"""Doctor's reports as people read them. Update them with --update-golden, and read the diff."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_page(golden: Golden) -> None:
     golden("doctor/nouveau-owns-gpu.html", diagnosis_page(diagnose(facts)))
 
 
-def test_the_documents_show_a_report_as_it_is() -> None:
+def test_the_documents_show_a_real_report() -> None:
     text = diagnosis_text(diagnose(facts_of("nvml-lib-kmod-mismatch-after-upgrade")))
     assert f"$ mlship doctor\n{text}```" in (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
     begin = text.partition("  Evidence")[0].rstrip()

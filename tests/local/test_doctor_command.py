@@ -1,4 +1,4 @@
-"""`mlship doctor` from a facts file: verdict, exit code, JSON, and whatever somebody may send as a facts file."""
+"""`mlship doctor` from a facts file: verdict, exit code, JSON, and broken or hostile facts files."""
 
 import json
 import subprocess
@@ -140,7 +140,7 @@ def test_a_page_is_written_once_and_changes_neither_report_nor_code(tmp_path: Pa
     assert (lost.code, lost.stdout) == (2, "")
 
 
-def test_colour_only_where_somebody_looks(tmp_path: Path) -> None:
+def test_colour_only_on_a_terminal(tmp_path: Path) -> None:
     for env, coloured in (({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
         done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path, env=env)
         assert ("\x1b[1;31m" in done.stdout) == coloured

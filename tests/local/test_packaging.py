@@ -31,7 +31,7 @@ def test_wheel_holds_what_it_should(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {f"mlship/{path.relative_to(ROOT)}" for path in (ROOT / "templates").rglob("*") if path.is_file()}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mlship").rglob("*.py")}
-    facts = {str(path.relative_to(ROOT)) for path in (ROOT / "mlship/data/cuda").glob("*.toml")}
+    facts = {str(path.relative_to(ROOT)) for path in (ROOT / "mlship/data").rglob("*.toml")}
     assert facts
     assert templates | modules | facts <= names
     assert not [name for name in names if name.startswith(("tests", "examples", "scripts"))]

@@ -27,7 +27,6 @@ from mlship.doctor.rules import (
     runtimes,
     startup,
     tags,
-    toolkit,
     toolkit_config,
     wsl,
 )
@@ -37,7 +36,7 @@ RULES: tuple[Rule, ...] = (
     *(*hardware.RULES, *startup.RULES, *faults.RULES, *mig.RULES, *modes.RULES),
     *(*kernel.RULES, *kernel_install.RULES, *driver_fit.RULES),
     *(*driver.RULES, *devices.RULES, *wsl.RULES),
-    *(*toolkit.RULES, *toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
+    *(*toolkit_config.RULES, *cdi.RULES, *runtimes.RULES),
     *(*docker.RULES, *engine_start.RULES, *access.RULES, *given.RULES, *capabilities.RULES, *container.RULES),
     *(*image.RULES, *loading.RULES, *tags.RULES, *require.RULES),
     *(*framework.RULES, *libraries.RULES, *builds.RULES),

@@ -56,8 +56,8 @@ class DeniedByCgroup(Rule):
         by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
         return self.found(
             where="container",
-            certainty="certain" if by_hand else "likely",
-            decides=() if by_hand else (Decider("container.injection", "docker inspect CONTAINER"),),
+            certain=by_hand,
+            decides=(Decider("container.injection", "docker inspect CONTAINER"),),
             cause=f"The container's device cgroup denies opening {', '.join(path for path, _ in denied)}.",
             fix=self._fix(facts, denied),
             evidence=(
@@ -168,10 +168,8 @@ class SelinuxDenies(Rule):
         certain = bool(denials and refused) or bool(denials and off)
         return self.found(
             where="container",
-            certainty="certain" if certain else "likely",
-            decides=()
-            if certain
-            else (Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
+            certain=certain,
+            decides=(Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
             cause="SELinux is enforcing and denies the container's processes access to the GPU's device nodes.",
             fix=(
                 Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),

@@ -2,12 +2,12 @@
 
 import tomllib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import LAYERS, Certainty, Decider, Evidence, Finding, StackLayer, Step, Where
+from mlship.doctor.finding import LAYERS, Decider, Evidence, Finding, StackLayer, Step, Where
 from mlship.resources import read_package_file
 
 
@@ -74,7 +74,7 @@ class Rule(ABC):
         fix: tuple[Step, ...],
         evidence: tuple[Evidence | None, ...],
         where: Where = "host",
-        certainty: Certainty = "certain",
+        certain: bool = True,
         decides: tuple[Decider, ...] = (),
     ) -> Finding:
         """A finding of this rule.
@@ -82,6 +82,9 @@ class Rule(ABC):
         Args:
             cause: what is wrong, in one sentence with the values of this host.
             evidence: the facts that show it; None for a fact that is unknown here.
+            certain: the facts prove the cause; otherwise it is likely.
+            decides: what would confirm a likely cause; dropped if it is certain.
         """
         shown = tuple(item for item in evidence if item is not None)
-        return Finding(self.id, self.text.layer, self.text.title, where, cause, fix, shown, certainty, decides)
+        finding = Finding(self.id, self.text.layer, self.text.title, where, cause, fix, shown)
+        return finding if certain else replace(finding, certainty="likely", decides=decides)

@@ -222,7 +222,7 @@ class CudaVisibleDevices(Rule):
         option = f"-e {_CUDA_VISIBLE}=0"
         return self.found(
             where=where,
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"{_CUDA_VISIBLE} is {value!r}, but {repr(bad) if bad else 'an empty entry'} names no GPU here.",
             fix=(
                 Step("Unset it where it is set (image, scheduler, shell):", (f"unset {_CUDA_VISIBLE}",)),
@@ -240,7 +240,7 @@ class CudaVisibleDevices(Rule):
                 Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
                 Evidence(f"{where}.cuda.init_without_visible_devices", codes.cuda(0)) if without else None,
             ),
-            decides=() if sure else (Decider(f"{where}.nvml.device_count", "nvidia-smi -L"),),
+            decides=(Decider(f"{where}.nvml.device_count", "nvidia-smi -L"),),
         )
 
 

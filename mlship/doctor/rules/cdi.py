@@ -20,6 +20,49 @@ _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
 _UNRESOLVABLE = r"unresolvable CDI devices|could not select device driver .cdi."
 
 
+def _spec_without_uvm(facts: Facts) -> str | None:
+    """Path of a CDI specification that lists GPUs but not the host's UVM node."""
+    uvm = "/dev/nvidia-uvm"
+    if known(node(facts.host, uvm)) is None or known(node(facts.container, uvm)) is not None:
+        return None
+    for spec in each(facts.host.cdi.specs):
+        nodes = known(spec.device_nodes) or ()
+        if known(spec.kind) == "nvidia.com/gpu" and "/dev/nvidiactl" in nodes and uvm not in nodes:
+            return spec.path
+    return None
+
+
+class CdiWithoutUvm(Rule):
+    id = "cdi-spec-without-uvm"
+
+    def look(self, facts: Facts) -> Finding | None:
+        spec = _spec_without_uvm(facts)
+        if spec is None or known(facts.container.cuda.init) == 0:
+            return None
+        code = known(facts.container.cuda.init)
+        absent = is_absent(node(facts.container, "/dev/nvidia-uvm"))
+        return self.found(
+            where="container",
+            cause=f"{spec} gives containers the GPU without /dev/nvidia-uvm, which the host has now.",
+            fix=(
+                Step(
+                    "Create the control nodes, then regenerate the specification:",
+                    (
+                        "sudo nvidia-ctk system create-device-nodes --control-devices --load-kernel-modules",
+                        commands.refresh_cdi(facts),
+                    ),
+                ),
+                Step("Recreate the container: it gets its nodes when it is created."),
+            ),
+            evidence=(
+                Evidence("host.device_nodes", "/dev/nvidia-uvm: present"),
+                Evidence("host.cdi.specs", f"{spec}: lists no /dev/nvidia-uvm"),
+                Evidence("container.device_nodes", "/dev/nvidia-uvm: missing") if absent else None,
+                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
+            ),
+        )
+
+
 def _is_current(facts: Facts, spec: CdiSpec) -> bool | None:
     """It lists the current driver's libraries, and everything that it lists exists; None if that is unknown."""
     libraries = (known(place.library) for place in (facts.host.nvml, facts.host.cuda))
@@ -149,7 +192,7 @@ class LegacyToCdi(Rule):
         missing = [path for path in ("/dev/nvidia-modeset", "/dev/nvidia-uvm-tools") if is_absent(node(box, path))]
         return self.found(
             where="container",
-            certainty="likely",
+            certain=False,
             cause=f"NVML works in the container but CUDA does not, and the GPU came through {injection(facts)} "
             f"(toolkit {known(toolkit) or 'unknown'}, Docker {known(docker) or 'unknown'}).",
             fix=(
@@ -270,4 +313,4 @@ def _names(specs: Iterable[CdiSpec]) -> set[str]:
     return {name for spec in specs for name in each(spec.devices)}
 
 
-RULES: tuple[Rule, ...] = (StaleSpec(), UnresolvableDevice(), LegacyToCdi())
+RULES: tuple[Rule, ...] = (CdiWithoutUvm(), StaleSpec(), UnresolvableDevice(), LegacyToCdi())

@@ -108,18 +108,15 @@ class SmallShm(Rule):
         has = f"{size // 1024**2} MiB" if size is not None else "of unknown size"
         return self.found(
             where="container",
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
             fix=(
                 Step("Give the container more shared memory:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
                 Step("Or use the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
-                Step(
-                    "In Kubernetes, mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.",
-                    instead=True,
-                ),
+                Step("In Kubernetes, mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.", instead=True),
             ),
             evidence=(line, Evidence("container.shm", has) if size is not None else None),
-            decides=() if sure else (Decider("container.shm", "df -h /dev/shm"),),
+            decides=(Decider("container.shm", "df -h /dev/shm"),),
         )
 
 

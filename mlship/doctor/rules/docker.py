@@ -169,11 +169,7 @@ class RootlessCgroups(Rule):
                         "systemctl --user restart docker",
                     ),
                 ),
-                Step(
-                    "Or use CDI:",
-                    (commands.run(facts, "--device nvidia.com/gpu=all"),),
-                    instead=True,
-                ),
+                Step("Or use CDI:", (commands.run(facts, "--device nvidia.com/gpu=all"),), instead=True),
             ),
             evidence=(
                 Evidence("host.docker.rootless", "yes"),
@@ -201,7 +197,7 @@ class LostAfterReload(Rule):
         sure = after or (denied is True and how == "legacy")
         return self.found(
             where="container",
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause="The container's cgroup no longer allows the GPU's nodes"
             + (f": systemd reloaded at {reloaded}, after the container started." if after else "."),
             fix=self._fix(facts),
@@ -213,9 +209,7 @@ class LostAfterReload(Rule):
                 Evidence("host.docker.cgroup_driver", known(facts.host.docker.cgroup_driver) or "systemd"),
                 Evidence("container.injection", how) if how else None,
             ),
-            decides=()
-            if sure
-            else (
+            decides=(
                 Decider("host.systemd_reloaded_at", "journalctl -b _PID=1 | grep Reloading"),
                 Decider("container.device_nodes", "docker exec CONTAINER sh -c ': <> /dev/nvidiactl'"),
             ),

@@ -101,10 +101,9 @@ class DriverDoesNotKnowGpu(Rule):
 
     @staticmethod
     def _older(facts: Facts, bound: int) -> tuple[Step, ...]:
-        package = {
-            "apt": f"nvidia-driver-{bound}",
-            "pacman": f"nvidia-{bound}xx-dkms nvidia-{bound}xx-utils",
-        }.get(commands.manager(facts), f"cuda-drivers-{bound}")
+        package = {"apt": f"nvidia-driver-{bound}", "pacman": f"nvidia-{bound}xx-dkms nvidia-{bound}xx-utils"}.get(
+            commands.manager(facts), f"cuda-drivers-{bound}"
+        )
         return (
             Step(
                 f"Install the driver of branch {bound} with the proprietary kernel module, then reboot:",

@@ -37,10 +37,8 @@ class DaemonJsonBroken(Rule):
             return None
         path = (known(file.path) if file else None) or "/etc/docker/daemon.json"
         return self.found(
-            certainty="certain" if error or logged else "likely",
-            decides=()
-            if error or logged
-            else (Decider("host.docker.daemon_json", f"python3 -m json.tool {quote(path)}"),),
+            certain=bool(error or logged),
+            decides=(Decider("host.docker.daemon_json", f"python3 -m json.tool {quote(path)}"),),
             cause=f"{path} is not valid JSON{f': {error}' if error else ''}. dockerd does not start with it.",
             fix=(
                 Step("Fix the file where this command reports an error:", (f"python3 -m json.tool {quote(path)}",)),
@@ -63,23 +61,17 @@ class RuntimeBinaryMissing(Rule):
             return None
         gone = is_absent(toolkit.version) or is_absent(looked_up(toolkit.binaries, "nvidia-container-runtime"))
         return self.found(
-            certainty="certain" if gone else "likely",
-            decides=() if gone else (Decider("host.toolkit.binaries", "command -v nvidia-container-runtime"),),
+            certain=gone,
+            decides=(Decider("host.toolkit.binaries", "command -v nvidia-container-runtime"),),
             cause="The engine is configured with the nvidia runtime, but nvidia-container-runtime is not on its PATH.",
             fix=(
                 Step(
                     "Install the toolkit (from NVIDIA's repository), and restart the engine:",
                     (commands.install(facts, "nvidia-container-toolkit"), commands.restart_engine(facts)),
                 ),
-                Step(
-                    "Or, if no GPU is needed, remove the runtime and default-runtime from daemon.json.",
-                    instead=True,
-                ),
+                Step("Or, if no GPU is needed, remove the runtime and default-runtime from daemon.json.", instead=True),
             ),
-            evidence=(
-                Evidence("host.toolkit.version", "not installed") if is_absent(toolkit.version) else None,
-                line,
-            ),
+            evidence=(Evidence("host.toolkit.version", "not installed") if is_absent(toolkit.version) else None, line),
         )
 
 
@@ -91,7 +83,7 @@ class SocketPermission(Rule):
         if line is None or is_rootless(facts) or known(facts.host.docker.version) is not None:
             return None
         return self.found(
-            certainty="likely",
+            certain=False,
             decides=(Decider("host.docker.version", "id -nG; docker info"),),
             cause="The user is not in the group that may use Docker's socket.",
             fix=(
@@ -113,10 +105,10 @@ class OldToolkitWithCgroup2(Rule):
         certain = version is not None and known(facts.kernel.cgroup_version) is not None
         upgrade = "nvidia-container-toolkit libnvidia-container-tools libnvidia-container1"
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=()
-            if certain
-            else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version; stat -fc %T /sys/fs/cgroup"),),
+            certain=certain,
+            decides=(
+                Decider("host.toolkit.cli_version", "nvidia-container-cli --version; stat -fc %T /sys/fs/cgroup"),
+            ),
             cause=f"libnvidia-container{f' {version}' if version else ''} supports only cgroup v1; this host uses v2.",
             fix=(
                 Step(

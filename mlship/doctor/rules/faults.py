@@ -12,10 +12,7 @@ _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
 _FULL = 0.9
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 _FAULTS = {
-    11: (
-        "The driver receives no interrupts from the GPU.",
-        "Update the machine's firmware (BIOS), and turn MSI on.",
-    ),
+    11: ("The driver receives no interrupts from the GPU.", "Update the machine's firmware (BIOS), and turn MSI on."),
     14: (
         "The card's configuration memory (infoROM) is corrupted.",
         "Take the GPU out of service, and have the vendor replace the card or rewrite its infoROM.",

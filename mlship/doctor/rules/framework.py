@@ -11,7 +11,7 @@ from mlship.doctor import advice
 from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, Place
-from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.frameworks import Judged, as_cuda, driver_version, installed, judged, profile
 from mlship.doctor.queries import places
 from mlship.doctor.rules.base import Rule
@@ -191,7 +191,6 @@ class UnsupportedPtx(Rule):
         return offered is not None and _newest(item) > offered
 
     def _finding(self, facts: Facts, item: Judged, cause: str, *, measured: bool) -> Finding:
-        certainty: Certainty = "certain" if measured else "likely"
         needs = first_driver(_newest(item))
         update = advice.driver(facts, item.host, needs)
         here = installed(item.environment) if item.environment else {}
@@ -200,13 +199,11 @@ class UnsupportedPtx(Rule):
         steps = (other, build if other else advice.without_or(build), update, advice.forward(item.host, _newest(item)))
         return self.found(
             where=item.where,
-            certainty=certainty,
+            certain=measured,
             cause=cause,
             fix=tuple(step for step in steps if step),
             evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _BAD_PTX)),
-            decides=()
-            if measured
-            else (Decider("cuda.devices", "run the failing program with CUDA_LAUNCH_BLOCKING=1"),),
+            decides=(Decider("cuda.devices", "run the failing program with CUDA_LAUNCH_BLOCKING=1"),),
         )
 
     @staticmethod

@@ -35,8 +35,8 @@ class UnknownDevice(Rule):
         certain = bool(name) and (name.isdigit() or len(here) == count) and count is not None
         return self.found(
             where="container",
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L"),),
+            certain=certain,
+            decides=(Decider("host.nvml.devices", "nvidia-smi -L"),),
             cause=f"The container requests GPU {name or 'names'} that NVML on this host does not list"
             + (f"; it counts {count}." if count is not None else "."),
             fix=(

@@ -76,8 +76,8 @@ class FallenOffTheBus(Rule):
         certain = bool(dead or lost or (line and answering is False))
         where = self._address(line) or next((known(gpu.address) for gpu in dead), None)
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (_NVML_DEVICES, Decider("kernel.pci", "lspci -d 10de:")),
+            certain=certain,
+            decides=(_NVML_DEVICES, Decider("kernel.pci", "lspci -d 10de:")),
             cause=f"The GPU{f' at {where}' if where else ''} no longer answers: its PCIe link or its power failed.",
             fix=self._fix(facts),
             evidence=(
@@ -124,8 +124,8 @@ class NoPowerCable(Rule):
             return None
         certain = bool(answers or line)
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (_LOG,),
+            certain=certain,
+            decides=(_LOG,),
             cause="The external power cables of a GPU are not connected.",
             fix=(
                 Step("Power the machine off:", ("sudo poweroff",)),
@@ -145,8 +145,8 @@ class RequiresReset(Rule):
         if not measured and (not signs or self._is_clean(facts)):
             return None
         return self.found(
-            certainty="certain" if measured else "likely",
-            decides=() if measured else (_NVML_DEVICES,),
+            certain=bool(measured),
+            decides=(_NVML_DEVICES,),
             cause="A GPU had uncorrectable memory errors and works again only after a reset."
             if pending or signs
             else "A GPU's memory has failed: it has no spare rows left to remap."
@@ -225,8 +225,8 @@ class NoFabricManager(Rule):
             and trouble[0].fact != "messages"
         )
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
+            certain=certain,
+            decides=(Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
             cause="The GPUs are waiting to be registered in the NVLink fabric, "
             + (
                 f"and nvidia-fabricmanager is {shown}."

@@ -7,7 +7,7 @@ from mlship.doctor.container import environment
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
-from mlship.doctor.finding import Certainty, Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, node, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, newer, numbers, same
@@ -25,15 +25,14 @@ class DriverInImage(Rule):
         module = kernel_driver(facts)
         if module is None or known(facts.host.nvml.init) not in {0, None}:
             return None
-        found = self._loaded(facts, module) or self._on_disk(facts, module)
-        if found is None:
+        library = self._loaded(facts, module) or self._on_disk(facts, module)
+        if library is None:
             return None
-        library, certainty = found
         code, cuda = known(facts.container.nvml.init), known(facts.container.cuda.init)
         called = code is not None or cuda is not None
         return self.found(
             where="container",
-            certainty=certainty,
+            certain=called,
             cause=f"{library.path} in the image is from driver {known(library.version)}; the host has {module}.",
             fix=(
                 Step("Remove the driver's packages in the Dockerfile, and rebuild the image:", (self._purge(library),)),
@@ -46,9 +45,7 @@ class DriverInImage(Rule):
                 Evidence("kernel.nvidia.version", module),
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
-            decides=()
-            if called
-            else (Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+            decides=(Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
         )
 
     @staticmethod
@@ -65,7 +62,7 @@ class DriverInImage(Rule):
         )
 
     @staticmethod
-    def _loaded(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
+    def _loaded(facts: Facts, module: str) -> Library | None:
         nvml, cuda = facts.container.nvml, facts.container.cuda
         fails = ((nvml.library, known(nvml.init) == 18), (cuda.library, known(cuda.init) in _CUDA_DIFFERS))
         for fact, differs in fails:
@@ -74,18 +71,18 @@ class DriverInImage(Rule):
             if library is None or version is None or same(version, module) or known(library.mounted) is not False:
                 continue
             if differs and not is_compat(library.path):
-                return library, "certain"
+                return library
         return None
 
     @staticmethod
-    def _on_disk(facts: Facts, module: str) -> tuple[Library, Certainty] | None:
+    def _on_disk(facts: Facts, module: str) -> Library | None:
         """No container was examined yet: the outcome depends on which of the two the loader picks."""
         if known(facts.container.nvml.init) is not None or known(facts.container.cuda.init) is not None:
             return None
         for library in each(facts.image.driver_libraries):
             version = known(library.version)
             if version and not same(version, module) and not is_compat(library.path):
-                return library, "likely"
+                return library
         return None
 
 
@@ -109,7 +106,7 @@ class CompatOlderThanDriver(Rule):
         sure = bool(module and version)
         return self.found(
             where=where,
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"libcuda comes from {library.path}"
             + (
                 f", which is for drivers older than {version}; this host has {module}."
@@ -123,7 +120,7 @@ class CompatOlderThanDriver(Rule):
                 Evidence("kernel.nvidia.version", module) if module else None,
                 *_compat_on_path(where, place),
             ),
-            decides=() if sure else (_MODULE_VERSION,),
+            decides=(_MODULE_VERSION,),
         )
 
 
@@ -147,7 +144,7 @@ class CompatOnGeForce(Rule):
         sure = bool(module and version)
         return self.found(
             where=where,
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"libcuda comes from {library.path}"
             + (f" (driver {version}), newer than this host's driver {module}," if sure else ",")
             + " and this GPU does not support forward compatibility.",
@@ -159,7 +156,7 @@ class CompatOnGeForce(Rule):
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
                 *_compat_on_path(where, place),
             ),
-            decides=() if sure else (_MODULE_VERSION,),
+            decides=(_MODULE_VERSION,),
         )
 
     @staticmethod
@@ -207,7 +204,7 @@ class CompatForOtherBranches(Rule):
         named = ", ".join(f"R{one}" for one in listed)
         return self.found(
             where=where,
-            certainty="certain" if listed else "likely",
+            certain=bool(listed),
             cause=f"libcuda comes from {library.path} (driver {version})"
             + (f", which runs on {named}" if listed else "")
             + f"; this host has {module}.",
@@ -226,9 +223,7 @@ class CompatForOtherBranches(Rule):
                 Evidence(f"{where}.loader.compat", named) if listed else None,
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
             ),
-            decides=()
-            if listed
-            else (
+            decides=(
                 Decider("container.loader.compat", f"readelf -p .note.cuda.fwd_compatibility {quote(library.path)}"),
             ),
         )

@@ -147,14 +147,7 @@ class Nouveau(Rule):
             cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot use it.",
             fix=(
                 *self._install_first(facts),
-                Step(
-                    "Keep nouveau from loading, then reboot:",
-                    (
-                        _BLACKLIST,
-                        commands.initramfs(facts),
-                        "sudo reboot",
-                    ),
-                ),
+                Step("Keep nouveau from loading, then reboot:", (_BLACKLIST, commands.initramfs(facts), "sudo reboot")),
             ),
             evidence=(
                 *(Evidence("kernel.pci", f"{known(gpu.address)}: driver nouveau") for gpu in held),

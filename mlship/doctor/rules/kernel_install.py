@@ -52,8 +52,8 @@ class NotInstalled(Rule):
         if not _lies_idle(facts) or not (no_library or no_package) or not no_module or self._traces(facts):
             return None
         return self.found(
-            certainty="certain" if no_library else "likely",
-            decides=() if no_library else (Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
+            certain=no_library,
+            decides=(Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
             cause=f"{describe(free_gpus(facts)[0])} is present, but this system has no NVIDIA driver.",
             fix=self._fix(facts),
             evidence=(
@@ -118,7 +118,7 @@ class NotLoaded(Rule):
         doubts = self._doubts(facts)
         path = known(module.path)
         return self.found(
-            certainty="likely" if doubts else "certain",
+            certain=not doubts,
             decides=doubts,
             cause="The nvidia module for the running kernel is on disk but not loaded"
             + (f": the kernel command line blocks it ({listed})." if listed else "."),
@@ -172,8 +172,7 @@ class NotLoaded(Rule):
                 ("grep -rn nvidia /etc/modprobe.d /lib/modprobe.d",),
             ),
             Step(
-                "Load it at every boot:",
-                (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",),
+                "Load it at every boot:", (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",)
             ),
         )
 

@@ -43,8 +43,8 @@ class PluginWithoutRuntime(Rule):
             return None
         certain = bare and default is not None
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else self._decides(),
+            certain=certain,
+            decides=self._decides(),
             cause="The device plugin's pod has no runtimeClassName nvidia"
             + (
                 f", and the default runtime is {default}, so it finds no driver."
@@ -113,8 +113,8 @@ class MarkedUnhealthy(Rule):
         certain = bool(line or (reported and reported.fact != "messages"))
         plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("kubernetes.pods", "kubectl logs -n NAMESPACE DEVICE-PLUGIN-POD"),),
+            certain=certain,
+            decides=(Decider("kubernetes.pods", "kubectl logs -n NAMESPACE DEVICE-PLUGIN-POD"),),
             cause="The device plugin considers an error of a GPU critical, so this node no longer offers that GPU.",
             fix=(
                 Step(
@@ -165,18 +165,15 @@ class TimeSlicing(Rule):
             return None
         held = self._held(facts)
         return self.found(
-            certainty="certain" if held else "likely",
-            decides=() if held else (Decider("nvml.devices", "nvidia-smi  # on the node, during the failure"),),
+            certain=bool(held),
+            decides=(Decider("nvml.devices", "nvidia-smi  # on the node, during the failure"),),
             cause="Several pods share this GPU by time-slicing, which does not divide its memory.",
             fix=(
                 Step(
                     "Limit each program's share so that all fit; with vLLM:",
                     ("vllm serve MODEL --gpu-memory-utilization 0.3",),
                 ),
-                Step(
-                    "The same with PyTorch:",
-                    ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",),
-                ),
+                Step("The same with PyTorch:", ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",)),
                 Step("Or partition the GPU with MIG, or share it through MPS with memory limits.", instead=True),
             ),
             evidence=(*shared, ran_out, held),

@@ -150,7 +150,7 @@ class TensorFlowLibraries(_Missing):
             named = ", ".join(missing) if missing else "CUDA's libraries"
             return self.found(
                 where=where,
-                certainty="likely" if bare else "certain",
+                certain=not bare,
                 cause=f"TensorFlow {version or ''} looks for {named}, which the loader does not find.",
                 fix=self._install(facts, place, "tensorflow", version, variant or variant_of("tensorflow", version)),
                 evidence=(
@@ -160,9 +160,7 @@ class TensorFlowLibraries(_Missing):
                 ),
                 decides=(
                     Decider("pythons.tensorflow.missing_libraries", "python -c 'import tensorflow' 2>&1 | grep dlopen"),
-                )
-                if bare
-                else (),
+                ),
             )
         return None
 
@@ -206,16 +204,14 @@ class ShadowedWheels(Rule):
         shown = ", ".join(sorted(loaded.values())[:3])
         return self.found(
             where=where,
-            certainty="certain" if loaded else "likely",
+            certain=bool(loaded),
             cause=f"{_PATH} makes the loader pick {shown or 'another CUDA'} before the wheels' own libraries.",
             fix=(_unset(where, place),),
             evidence=(
                 Evidence(f"{where}.env.{_PATH}", path),
                 *(Evidence(f"{where}.pythons.loaded", f"{name}: {file}") for name, file in list(loaded.items())[:4]),
             ),
-            decides=()
-            if loaded
-            else (Decider("pythons.loaded", "LD_DEBUG=libs python -c 'import jax; jax.devices()'"),),
+            decides=(Decider("pythons.loaded", "LD_DEBUG=libs python -c 'import jax; jax.devices()'"),),
         )
 
 
@@ -258,7 +254,7 @@ class JitLinkConflict(Rule):
         )
         return self.found(
             where=where,
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"libcusparse needs {symbol} from libnvJitLink, but the one from {source} does not have it.",
             fix=(_unset(where, place), again) if folders else (without_or(again),),
             evidence=(
@@ -267,7 +263,7 @@ class JitLinkConflict(Rule):
                 *(Evidence(f"{where}.pythons.loaded", f"{name}: {path}") for name, path in sorted(loaded.items())),
                 Evidence(f"{where}.pythons.distributions", wheel) if wheel else None,
             ),
-            decides=() if sure else (Decider("env", f"echo ${_PATH}; pip list | grep nvjitlink"),),
+            decides=(Decider("env", f"echo ${_PATH}; pip list | grep nvjitlink"),),
         )
 
     @staticmethod
@@ -310,7 +306,7 @@ class TritonLibcuda(Rule):
         linked = bool(names and "libcuda.so.1" in names)
         return self.found(
             where=where,
-            certainty="certain" if measured else "likely",
+            certain=measured,
             cause="libcuda is loaded, but the loader's cache has "
             + ("only libcuda.so.1, not the libcuda.so that -lcuda needs." if linked else "no libcuda."),
             fix=(
@@ -323,7 +319,7 @@ class TritonLibcuda(Rule):
                 Evidence(f"{where}.cuda.library", library.path) if library else None,
                 Evidence(f"{where}.loader.cache", ", ".join(names) or "no libcuda") if names is not None else None,
             ),
-            decides=() if measured else (Decider("loader.cache", "ldconfig -p | grep libcuda.so"),),
+            decides=(Decider("loader.cache", "ldconfig -p | grep libcuda.so"),),
         )
 
 

@@ -86,16 +86,13 @@ class NoInstances(Rule):
         here = "on it" if certain else "that this container can see"
         return self.found(
             where=where,
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
+            certain=certain,
+            decides=(Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
             cause=f"MIG mode is on, but there is no MIG instance {here}.",
             fix=(
                 Step(
                     "List the profiles, then create the instances that you need (here two of the smallest):",
-                    (
-                        f"sudo nvidia-smi mig -i {first} -lgip",
-                        f"sudo nvidia-smi mig -i {first} -cgi 19,19 -C",
-                    ),
+                    (f"sudo nvidia-smi mig -i {first} -lgip", f"sudo nvidia-smi mig -i {first} -cgi 19,19 -C"),
                 ),
                 Step("Or turn MIG mode off:", (f"sudo nvidia-smi -i {first} -mig 0",), instead=True),
                 Step(
@@ -239,15 +236,12 @@ class MixedMigRegression(Rule):
         waiting = [pod for pod in each(kubernetes.pods) if known(pod.phase) == "Pending"]
         certain = bool(waiting) or (seen is not None and seen.fact != "messages")
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("kubernetes.pods", "kubectl describe pod POD"),),
+            certain=certain,
+            decides=(Decider("kubernetes.pods", "kubectl describe pod POD"),),
             cause=f"Driver {version} has an NVML bug: it miscounts GPUs if only some are in MIG mode.",
             fix=(
                 Step("Install a release with the fix (570.172.08 or 580), or 570.86.15, which does not have the bug."),
-                Step(
-                    "With the GPU Operator:",
-                    (_PATCH,),
-                ),
+                Step("With the GPU Operator:", (_PATCH,)),
                 Step("Or use the same MIG mode for all GPUs of a node.", instead=True),
             ),
             evidence=(

@@ -41,8 +41,8 @@ class ComputeModeSet(Rule):
         number = known(device.index)
         named = "N" if number is None else str(number)
         return self.found(
-            certainty="certain" if full else "likely",
-            decides=() if full else (Decider("nvml.devices", "nvidia-smi --query-compute-apps=pid,name --format=csv"),),
+            certain=full,
+            decides=(Decider("nvml.devices", "nvidia-smi --query-compute-apps=pid,name --format=csv"),),
             cause=f"GPU {named} is in compute mode {mode}, "
             + ("which allows no context." if mode == "Prohibited" else "and another process holds its only context."),
             fix=(
@@ -94,8 +94,8 @@ class UnlicensedVgpu(Rule):
             return None
         certain = (unlicensed and (bool(refused) or "Unrestricted" not in status)) or bool(log and refused)
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("nvml.devices", "nvidia-smi -q | grep -i 'license status'"),),
+            certain=certain,
+            decides=(Decider("nvml.devices", "nvidia-smi -q | grep -i 'license status'"),),
             cause=f"{known(device.name) or 'The vGPU'} has no license{f': {status}' if status else ''}.",
             fix=self._fix(facts),
             evidence=(
@@ -176,10 +176,8 @@ class DeviceOrder(Rule):
             uuids = self._uuids(chosen, devices)
             return self.found(
                 where=where,
-                certainty="certain" if measured else "likely",
-                decides=()
-                if measured
-                else (Decider(f"{where}.cuda.devices", "deviceQuery, or torch.cuda.get_device_name(0)"),),
+                certain=bool(measured),
+                decides=(Decider(f"{where}.cuda.devices", "deviceQuery, or torch.cuda.get_device_name(0)"),),
                 cause=f"CUDA_VISIBLE_DEVICES={chosen} counts from the fastest GPU, unlike nvidia-smi, "
                 "and the GPUs here differ.",
                 fix=(

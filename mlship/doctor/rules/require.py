@@ -141,7 +141,7 @@ class RequireUnsatisfied(Rule):
             return None
         return self.found(
             where="container",
-            certainty="likely",
+            certain=False,
             cause=f"The image requires {text or 'another driver'}, which this host does not meet, the engine reported.",
             fix=(
                 Step(f"Update the host's driver to one that meets {text or 'the requirement'}."),
@@ -177,18 +177,12 @@ class RequireNotEnforced(Rule):
             return None
         return self.found(
             where="container",
-            certainty="certain" if failed else "likely",
+            certain=bool(failed),
             cause=f"The image requires {unmet.requirement}, but driver {unmet.driver} supports "
             f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and CDI does not check that at start.",
             fix=_ways_out(facts, unmet),
-            evidence=(
-                *_evidence(facts, unmet),
-                Evidence("container.injection", injection(facts) or ""),
-                failed,
-            ),
-            decides=()
-            if failed
-            else (
+            evidence=(*_evidence(facts, unmet), Evidence("container.injection", injection(facts) or ""), failed),
+            decides=(
                 Decider("container.cuda.runtime_code", commands.run(facts, commands.gpu_options(facts)) + " PROGRAM"),
             ),
         )

@@ -75,10 +75,8 @@ class NoRuntimeHandler(Rule):
         certain = lacks is True
         before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=()
-            if certain
-            else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A3 nvidia"),),
+            certain=certain,
+            decides=(Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A3 nvidia"),),
             cause=f"{engine_name(facts)} on this node has no nvidia runtime handler"
             + (f" because {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
             fix=(*self._before(facts, before), *self._here(facts, lacks)),
@@ -147,8 +145,8 @@ class LdconfigKilled(Rule):
         line = log_line(facts, r"(?i)(seccomp|audit).*ldconfig")
         certain = version is not None
         return self.found(
-            certainty="certain" if certain else "likely",
-            decides=() if certain else (Decider("host.toolkit.cli_version", "nvidia-container-cli --version"),),
+            certain=certain,
+            decides=(Decider("host.toolkit.cli_version", "nvidia-container-cli --version"),),
             cause=f"The toolkit's seccomp filter{f' (toolkit {version})' if version else ''} blocks a system call that "
             "this host's ldconfig makes, so the kernel kills it.",
             fix=(
@@ -194,10 +192,8 @@ class NoRuntimeType(Rule):
             next((known(handlers[name].source) for name in broken), None) or "/etc/containerd/conf.d/99-nvidia.toml"
         )
         return self.found(
-            certainty="certain" if broken else "likely",
-            decides=()
-            if broken
-            else (Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A5 nvidia"),),
+            certain=bool(broken),
+            decides=(Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A5 nvidia"),),
             cause=f"{source} defines handler {broken[0] if broken else _NVIDIA} without runtime_type.",
             fix=self._fix(source, has_fix=has_fix),
             evidence=(

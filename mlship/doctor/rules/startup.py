@@ -116,10 +116,7 @@ class LostInSleep(Rule):
                 ),
                 Step(
                     "Preserve video memory across sleep:",
-                    (
-                        _KEEP_MEMORY,
-                        "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume",
-                    ),
+                    (_KEEP_MEMORY, "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume"),
                 ),
             ),
             evidence=(

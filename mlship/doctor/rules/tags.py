@@ -126,13 +126,11 @@ class TagDeleted(Rule):
         why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never existed"
         return self.found(
             where="container",
-            certainty="certain" if sure else "likely",
+            certain=sure,
             cause=f"nvidia/{tag.image}:{tag.tag} is not in the registry: {why}.",
             fix=_fix(facts, tag),
             evidence=_evidence(facts, tag),
-            decides=()
-            if sure
-            else (Decider("image.registry_status", f"docker manifest inspect nvidia/{tag.image}:{tag.tag}"),),
+            decides=(Decider("image.registry_status", f"docker manifest inspect nvidia/{tag.image}:{tag.tag}"),),
         )
 
 

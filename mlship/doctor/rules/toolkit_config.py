@@ -41,7 +41,7 @@ class LdconfigPath(Rule):
         right = self._right(facts)
         return self.found(
             where="container",
-            certainty="certain" if wrong else "likely",
+            certain=bool(wrong),
             cause=f"{library.path} is mounted, but the loader's cache lacks it: the hook "
             + (f"could not run {path}." if path else "did not run ldconfig."),
             fix=(
@@ -57,9 +57,9 @@ class LdconfigPath(Rule):
                 Evidence("host.toolkit.config.ldconfig", path) if path else None,
                 Evidence("container.loader.ldconfig_helps", "yes") if helps else None,
             ),
-            decides=()
-            if wrong
-            else (Decider("host.toolkit.config.ldconfig", "grep ldconfig /etc/nvidia-container-runtime/config.toml"),),
+            decides=(
+                Decider("host.toolkit.config.ldconfig", "grep ldconfig /etc/nvidia-container-runtime/config.toml"),
+            ),
         )
 
     def _refused(self, facts: Facts, line: Evidence) -> Finding | None:
@@ -125,7 +125,7 @@ class VersionSkew(Rule):
             return None
         wanted = max((toolkit, cli, "1.17.8"), key=numbers)
         return self.found(
-            certainty="certain" if drops else "likely",
+            certain=drops,
             cause=f"nvidia-ctk is {toolkit}, but nvidia-container-cli is {cli}"
             f"{', which drops flags from callers of other versions' if drops else ''}.",
             fix=(Step(f"Install one version of all four packages, {wanted} or newer:", (self._install(facts),)),),
@@ -134,9 +134,7 @@ class VersionSkew(Rule):
                 Evidence("host.toolkit.cli_version", cli),
                 line_of(facts, "nvidia-container-cli"),
             ),
-            decides=()
-            if drops
-            else (Decider("container.cuda.init", commands.run(facts, commands.gpu_options(facts)) + " nvidia-smi"),),
+            decides=(Decider("container.cuda.init", commands.run(facts, commands.gpu_options(facts)) + " nvidia-smi"),),
         )
 
     @staticmethod
@@ -158,10 +156,7 @@ class PersistencedSocket(Rule):
         stopped = is_absent(unit) or (active is not None and active != "active")
         in_image = self._has_socket(facts)
         fix = (
-            Step(
-                "Restart the daemon so that its socket answers:",
-                ("sudo systemctl restart nvidia-persistenced",),
-            ),
+            Step("Restart the daemon so that its socket answers:", ("sudo systemctl restart nvidia-persistenced",)),
             Step(
                 "Or use CDI, which does not mount the socket:",
                 (commands.run(facts, "--device nvidia.com/gpu=all"),),
@@ -171,7 +166,7 @@ class PersistencedSocket(Rule):
         remove = Step("Remove it in the Dockerfile, and rebuild the image:", ("RUN rm -rf /run/nvidia-persistenced",))
         return self.found(
             where="container",
-            certainty="certain" if in_image or stopped else "likely",
+            certain=in_image or stopped,
             cause="A socket already exists where the hook mounts the one of nvidia-persistenced"
             + (": it is in the image." if in_image else "."),
             fix=(remove, fix[1]) if in_image else fix,
@@ -180,9 +175,7 @@ class PersistencedSocket(Rule):
                 Evidence("host.services", f"nvidia-persistenced: {active or 'missing'}") if stopped else None,
                 Evidence("image.paths", "/run/nvidia-persistenced/socket") if in_image else None,
             ),
-            decides=()
-            if in_image or stopped
-            else (Decider("host.services.nvidia-persistenced", "systemctl is-active nvidia-persistenced"),),
+            decides=(Decider("host.services.nvidia-persistenced", "systemctl is-active nvidia-persistenced"),),
         )
 
     @staticmethod
@@ -206,7 +199,7 @@ class AptSignedBy(Rule):
             "$(grep -l nvidia.github.io /etc/apt/sources.list.d/* | grep -v /nvidia-container-toolkit.list$)"
         )
         return self.found(
-            certainty="certain" if pair else "likely",
+            certain=bool(pair),
             cause=f"{' and '.join(files) or 'Two files in /etc/apt/sources.list.d'} list the same "
             "NVIDIA repository with different keys.",
             fix=(
@@ -222,7 +215,7 @@ class AptSignedBy(Rule):
                 Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
                 line,
             ),
-            decides=() if pair else (Decider("host.packages.sources", "grep -r nvidia /etc/apt/sources.list.d"),),
+            decides=(Decider("host.packages.sources", "grep -r nvidia /etc/apt/sources.list.d"),),
         )
 
     @classmethod

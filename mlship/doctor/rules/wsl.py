@@ -37,8 +37,8 @@ class NoAdapters(Rule):
         if not no_folder and (drivers is not None or not (no_library or reported)):
             return None
         return self.found(
-            certainty="certain" if no_folder else "likely",
-            decides=() if no_folder else (Decider("host.wsl.drivers", "ls /usr/lib/wsl/drivers"),),
+            certain=no_folder,
+            decides=(Decider("host.wsl.drivers", "ls /usr/lib/wsl/drivers"),),
             cause="Windows gives WSL no NVIDIA GPU"
             + (", although nvidia-smi works on the Windows side." if self._works_in_windows(facts) else "."),
             fix=self._fix(facts),
@@ -87,8 +87,8 @@ class LinuxDriverInWsl(Rule):
         code = known(facts.host.nvml.init)
         taken = foreign[0].value if foreign else "its libraries"
         return self.found(
-            certainty="certain" if foreign else "likely",
-            decides=() if foreign else (Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
+            certain=bool(foreign),
+            decides=(Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
             cause=f"A Linux driver is installed, and the loader picks {taken}; WSL needs the libraries from Windows.",
             fix=self._fix(facts, packages),
             evidence=(

@@ -1,4 +1,4 @@
-"""What doctor tells to install runs on the host it is told for, and makes nothing worse."""
+"""What doctor suggests to install runs on that host, and makes nothing worse."""
 
 import re
 
@@ -40,12 +40,12 @@ def test_installs_what_runs_here(package: str, version: str, on: HostProfile, co
 
 
 @pytest.mark.parametrize("on", [host("470.256.02", BLACKWELL), host("not a driver")])
-def test_says_nothing_where_nothing_is_known_to_run(on: HostProfile) -> None:
+def test_suggests_nothing_if_nothing_is_known_to_run(on: HostProfile) -> None:
     assert advice.install("torch", "2.11.0", on, "host", {}) is None
 
 
 @pytest.mark.parametrize(
-    ("on", "needs", "told"),
+    ("on", "needs", "suggested"),
     [
         (host("550.54.15"), "580.65.06", True),
         (host("580.95.05"), "580.65.06", False),  # new enough
@@ -53,8 +53,8 @@ def test_says_nothing_where_nothing_is_known_to_run(on: HostProfile) -> None:
         (host("570.133.20", PASCAL), "580.65.06", True),
     ],
 )
-def test_a_driver_update_only_where_it_helps(on: HostProfile, needs: str, *, told: bool) -> None:
-    assert bool(advice.driver(Facts(), on, Driver.parse(needs))) is told
+def test_a_driver_update_only_if_it_helps(on: HostProfile, needs: str, *, suggested: bool) -> None:
+    assert bool(advice.driver(Facts(), on, Driver.parse(needs))) is suggested
 
 
 def test_no_base_image_whose_libraries_have_dropped_the_gpu() -> None:
@@ -64,7 +64,7 @@ def test_no_base_image_whose_libraries_have_dropped_the_gpu() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in hosts() if name.startswith("pascal-volta")])
-def test_a_dropped_gpu_is_never_told_to_update_the_driver(name: str) -> None:
+def test_a_dropped_gpu_gets_no_driver_update(name: str) -> None:
     steps = [step.say for cause in diagnose(hosts()[name]).causes for step in cause.finding.fix]
     assert steps
     assert not [say for say in steps if "driver to" in say]

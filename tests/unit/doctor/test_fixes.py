@@ -1,4 +1,4 @@
-"""A fix must not make things worse: what is advised where the plain advice would be wrong."""
+"""A fix must not make things worse: advice for hosts on which the usual advice would be wrong."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def advice(name: str) -> str:
         ),
         ("apt-signed-by-conflict--cuda-repository", "rm /etc/apt/sources.list.d/archive", "apt-get install"),
         ("docker-no-nvidia-driver-registered--installed-after-the-start", "restart docker", "install -y"),
-        ("docker-no-nvidia-driver-registered--nobody-tried", "dnf install -y nvidia-container-toolkit", "apt-get"),
+        ("docker-no-nvidia-driver-registered--not-tried", "dnf install -y nvidia-container-toolkit", "apt-get"),
         ("rootless-docker-no-cgroups", "systemctl --user restart docker", "sudo systemctl"),
         ("nvml-unknown-error-after-daemon-reload", "docker restart api", "reboot"),
         ("nvml-unknown-error-after-daemon-reload--kubernetes", "delete the pod", "docker"),

@@ -1,4 +1,4 @@
-"""Each recorded host is named right, and no rule fires on another's host (test_doctor_unknown.py: where less is known).
+"""Each recorded host gets its diagnosis, and no rule fires on another host (test_doctor_unknown.py: with fewer facts).
 
 Adding a host is adding a file in tests/doctor/hosts and its entry in tests/doctor/expected.toml.
 """
@@ -36,7 +36,7 @@ def test_every_host_has_an_expectation_and_every_rule_a_host() -> None:
 
 @pytest.mark.bank(kind=rule_of)
 @pytest.mark.parametrize("name", hosts())
-def test_named_right(name: str) -> None:
+def test_diagnosis(name: str) -> None:
     diagnosis, want = diagnose(hosts()[name]), expected()[name]
     assert causes(diagnosis) == want.causes
     assert {finding.id for cause in diagnosis.causes for finding in cause.findings} == set(want.follows)
@@ -75,19 +75,19 @@ def found_everywhere() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_fires_on_no_other_host(rule: Rule) -> None:
-    """But where expected.toml lists it."""
+    """Except where expected.toml lists it."""
     wanted = {name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)}
     assert {name for name, found in found_everywhere().items() if rule.id in found} == wanted
 
 
-def test_of_nothing_nothing_follows() -> None:
+def test_no_facts_give_no_findings() -> None:
     diagnosis = diagnose(Facts())
     assert (diagnosis.verdict, diagnosis.causes, diagnosis.unexplained) == ("unknown", (), ())
     assert {examined.outcome for examined in diagnosis.examined} == {"not looked"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_rules_are_documented_and_name_what_there_is(rule: Rule) -> None:
+def test_rules_are_documented_and_name_existing_facts(rule: Rule) -> None:
     assert rule.text.layer in LAYERS
     assert all((rule.text.title, rule.text.story, rule.text.needs, *rule.text.source))
     assert rule.text.source
@@ -104,7 +104,7 @@ def test_every_rule_has_texts_and_every_text_a_rule() -> None:
     assert set(rule_texts()) == set(BY_ID)
 
 
-def test_precedence_names_what_there_is_and_has_no_cycle() -> None:
+def test_precedence_names_existing_rules_and_has_no_cycle() -> None:
     for rule_id, text in rule_texts().items():
         assert set(text.excludes) <= set(BY_ID), rule_id
         assert {name for name in text.explains if "-" in name and "." not in name} <= set(BY_ID), rule_id

@@ -1,4 +1,4 @@
-"""The report of doctor, on the screen and as a page: whatever the facts are, it stays readable and harmless."""
+"""Doctor's report as text and as a page stays readable and harmless, whatever the facts are."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ COMMAND = re.compile(r" {8}\S")
 
 
 def hostile(diagnosis: Diagnosis) -> Diagnosis:
-    """Each text that facts can reach holds markup and escapes."""
+    """Every text that facts can reach contains markup and escapes."""
     cause = diagnosis.causes[0]
     finding = replace(
         cause.finding,
@@ -111,7 +111,7 @@ def test_a_page_needs_nothing_else(of_nouveau: Diagnosis) -> None:
     assert "url(" not in page
 
 
-def test_layers_say_by_word_where_it_is_broken(of_nouveau: Diagnosis) -> None:
+def test_layers_name_their_state(of_nouveau: Diagnosis) -> None:
     states = {item.layer: item for item in layer_states(of_nouveau)}
     assert tuple(states) == LAYERS
     assert (states["kernel module"].word, states["kernel module"].sign) == ("BROKEN", "✗")
@@ -121,13 +121,13 @@ def test_layers_say_by_word_where_it_is_broken(of_nouveau: Diagnosis) -> None:
     assert ">BROKEN: nouveau-owns-gpu<" in diagnosis_page(of_nouveau)
 
 
-def test_a_probe_without_an_answer_is_said() -> None:
+def test_a_probe_without_an_answer_is_listed() -> None:
     diagnosis = diagnose(Facts(probes=(ProbeRun("nvml", problem="no answer within 5 s"),)))
     assert "  probe nvml: no answer within 5 s" in diagnosis_text(diagnosis).splitlines()
     assert "  nvml: no answer within 5 s" in diagnosis_text(diagnosis, verbose=True).splitlines()
 
 
-def test_steps_are_numbered_where_there_are_several_and_other_ways_are_not() -> None:
+def test_several_steps_are_numbered_but_alternatives_are_not() -> None:
     steps = (Step("Stop it."), Step("Start it."), Step("Or reboot.", instead=True))
     assert [item.number for item in numbered(steps)] == ["1. ", "2. ", ""]
     assert [item.number for item in numbered(steps[1:])] == ["", ""]
