@@ -7,7 +7,7 @@ FILES  := $(patsubst test_%.py,%,$(notdir $(wildcard tests/cli/test_*.py tests/g
 AREAS  := $(sort $(UNITS) $(FILES))
 ENGINE := scripts/engine up && eval "$$(scripts/engine env)"
 
-.PHONY: help demo test test-fast check golden lock-dev bench benchmark clean
+.PHONY: help demo test test-fast mutants check golden lock-dev bench benchmark clean
 help:       ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
@@ -25,11 +25,14 @@ else
 	$(BIN)/pytest --numprocesses=2 --timeout=60 tests/unit tests/cli tests/golden $(PYTEST_ARGS)
 endif
 
+mutants: $(VENV)/ready    ## Change 200 expressions and count the changes that tests notice (30 minutes)
+	$(BIN)/python scripts/mutants $(MUTANTS_ARGS)
+
 check: $(VENV)/ready      ## Check lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark scripts/benchmark-page
+	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/mutants scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark scripts/benchmark-page
 
 golden: $(VENV)/ready     ## Write the golden files again; read the diff before committing
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli

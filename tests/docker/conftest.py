@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.patience import limit
 from tests.helpers.private import authority, private
 
 __all__ = ["authority", "private"]
@@ -26,5 +27,5 @@ def registry() -> Iterator[str]:
 
 
 def docker(*arguments: str) -> str:
-    done = subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(300))
     return done.stdout.strip()

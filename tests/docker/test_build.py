@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import mlship
+from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, SERVER, YAML, toy
 
 pytestmark = pytest.mark.docker
@@ -37,7 +38,7 @@ def locked(once_locked: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(60)).stdout
 
 
 def test_report_says_what_was_proven(locked: Path) -> None:
@@ -162,7 +163,7 @@ def interrupt(repo: Path, when: Callable[[str], bool], *arguments: str) -> tuple
             break
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=limit(60))
     return process.returncode, said + rest
 
 

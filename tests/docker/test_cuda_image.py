@@ -33,6 +33,7 @@ from mlship.project.load import load_config
 from mlship.resources import cache_folder, read_template
 from tests.helpers import nvidia_images
 from tests.helpers.nvidia_images import shared_object, wheel
+from tests.helpers.patience import limit
 from tests.helpers.toy import YAML, toy
 from tests.helpers.wheels import pin_line, write_sdist, write_wheel
 
@@ -57,7 +58,7 @@ class Image:
     def run(self, *command: str) -> str:
         confined = ("--read-only", "--cap-drop=ALL", "--network=none", "--env=PYTHONDONTWRITEBYTECODE=1")
         run = ("docker", "run", "--rm", *confined, "--entrypoint", command[0], self.tag, *command[1:])
-        done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=limit(60))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -87,7 +88,7 @@ def build(engine: Engine, tmp_path: Path) -> Iterator[Build]:
         return Image(tags[-1])
 
     yield build
-    subprocess.run(("docker", "rmi", "--force", *tags), capture_output=True, check=False, timeout=60)
+    subprocess.run(("docker", "rmi", "--force", *tags), capture_output=True, check=False, timeout=limit(60))
 
 
 def _request(engine: Engine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: str) -> BuildRequest:
@@ -196,7 +197,7 @@ def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str
 def layer(image: Image, created_by: str) -> int:
     """Bytes of the layer that this instruction has made."""
     command = ("docker", "history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image.tag)
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     return next(int(line.split()[0]) for line in said.splitlines() if created_by in line)
 
 

@@ -20,6 +20,7 @@ from mlship.doctor.probes.run import look
 from mlship.engine import connect_read_only
 from mlship.engine.look import Trial
 from tests.helpers.command import mlship
+from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 from tests.simgpu.host import LIBRARY_FOLDER, SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
@@ -52,7 +53,7 @@ def base() -> str:
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=check, timeout=300)
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=check, timeout=limit(300))
 
 
 def library(source: str, path: Path) -> Path:
@@ -61,7 +62,7 @@ def library(source: str, path: Path) -> Path:
     if compiler is None:
         unavailable("no C compiler makes libraries for the image", "docker")
     argv = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-x", "c", "-", "-o", str(path)]
-    subprocess.run(argv, input=source, text=True, check=True, timeout=60)
+    subprocess.run(argv, input=source, text=True, check=True, timeout=limit(60))
     return path
 
 

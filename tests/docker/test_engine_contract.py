@@ -23,12 +23,13 @@ from tests.helpers.engine_contract import (
     a_missing_gpu_is_an_error_and_leaves_no_container,
     request,
 )
+from tests.helpers.patience import limit
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import T4_HOST
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(60)).stdout
 
 
 def say(engine: Engine, run: RunRequest) -> list[str]:
@@ -125,7 +126,7 @@ def test_secrets_reach_the_step_and_no_layer(engine: Engine, tiny_base: str, tmp
     lines: list[str] = []
     try:
         engine.build(build, lambda event: lines.append(getattr(event, "text", "")))
-        saved = subprocess.run(("docker", "save", tag), capture_output=True, check=True, timeout=60).stdout
+        saved = subprocess.run(("docker", "save", tag), capture_output=True, check=True, timeout=limit(60)).stdout
         assert canary.encode() not in saved
         assert canary not in docker("image", "inspect", tag)
     finally:
@@ -190,7 +191,7 @@ def test_waiting_is_prompt(engine: Engine, tiny_base: str) -> None:
     with started(engine, RunRequest(tiny_base, command=("sleep", "0.3"))) as container:
         begun = time.monotonic()
         assert engine.wait(container, 30) is not None
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < limit(5)
 
 
 def test_nothing_private_in_an_error(engine: Engine, tiny_base: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.command import Command, mlship
 from tests.helpers.examples import Example, examples
+from tests.helpers.patience import limit
 
 pytestmark = pytest.mark.docker
 BUILT = [example for example in examples() if not example.gpu]
@@ -36,7 +37,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def inside(built: Built, *command: str) -> str:
     run = ("docker", "run", "--rm", "--network=none", "--entrypoint", command[0], built.tag, *command[1:])
-    return subprocess.run(run, capture_output=True, text=True, timeout=60, check=False).stdout
+    return subprocess.run(run, capture_output=True, text=True, timeout=limit(60), check=False).stdout
 
 
 def test_is_proven(built: Built) -> None:

@@ -25,6 +25,7 @@ from tests.helpers import nvidia_images
 from tests.helpers.command import Command, mlship
 from tests.helpers.gpu_toy import gpu_toy
 from tests.helpers.nvidia_images import shared_object
+from tests.helpers.patience import limit
 from tests.helpers.toy import YAML, toy
 from tests.helpers.wheels import write_wheel
 from tests.simgpu.host import SimHost
@@ -52,11 +53,13 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
 
 
 def inspected() -> dict[str, dict[str, str]]:
-    said = subprocess.run(("docker", "image", "inspect", TAG), capture_output=True, check=True, timeout=60).stdout
+    said = subprocess.run(
+        ("docker", "image", "inspect", TAG), capture_output=True, check=True, timeout=limit(60)
+    ).stdout
     config = json.loads(said)[0]["Config"]
     return {"labels": config["Labels"], "env": dict(entry.split("=", 1) for entry in config["Env"])}
 
@@ -92,7 +95,9 @@ def test_is_proven_on_the_simulated_gpu_and_says_so(repo: Path, tmp_path: Path) 
     assert image["env"]["NVIDIA_REQUIRE_CUDA"] == "cuda>=12.2"
     assert image["env"]["NVIDIA_VISIBLE_DEVICES"] == "all"
     cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", TAG, "-p")
-    assert "libcudart.so.12" in subprocess.run(cache, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert (
+        "libcudart.so.12" in subprocess.run(cache, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
+    )
 
 
 def test_without_a_gpu_cpu_is_proven_and_the_label_says_no_more(repo: Path) -> None:
@@ -180,7 +185,7 @@ def test_the_build_takes_the_wheel_from_the_index_too(tmp_path: Path) -> None:
 def served(root: Path) -> Iterator[tuple[str, str, list[str]]]:
     """A folder over HTTP, where a build's container reaches it: address, host, and the paths that are asked for."""
     gateway = ("docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
-    host = subprocess.run(gateway, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    host = subprocess.run(gateway, capture_output=True, text=True, check=True, timeout=limit(60)).stdout.strip()
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -215,7 +220,7 @@ def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, 
     done = mlship("build", "--tag", TAG, "--no-smoke", *host, cwd=repo)
     assert done.code == 0, done.stderr
     cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", TAG, "-p")
-    found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=60).stdout
+    found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     for name in ("libcudart.so.12", "libcudnn.so.9"):
         assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found
     older = mlship("plan", "--driver", "535.183.01", "--compute-capability", "7.5", cwd=repo)

@@ -16,6 +16,7 @@ from mlship.smoke.run import smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.docker.gpus import no_gpus
 from tests.docker.test_smoke import built, containers, quiet
+from tests.helpers.patience import limit
 from tests.helpers.toy import SERVER
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST, Scenario
@@ -185,5 +186,5 @@ def test_the_label_decides_and_the_option_wins(
 ) -> None:
     command = [sys.executable, "-m", "mlship", "smoke", image, *arguments]
     with no_gpus():
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=limit(120), check=False)
     assert done.returncode == code, done.stderr

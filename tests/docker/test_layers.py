@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import mlship
+from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, YAML, toy
 
 pytestmark = pytest.mark.docker
@@ -22,13 +23,13 @@ USES = "import dateutil.parser\nimport numpy\n"
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=300).stdout
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(300)).stdout
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,9 @@ def contents(tmp_path: Path) -> set[str]:
     """Everything in the image's file system."""
     container = docker("create", TAG).strip()
     try:
-        subprocess.run(("docker", "export", "--output", tmp_path / "all.tar", container), check=True, timeout=120)
+        subprocess.run(
+            ("docker", "export", "--output", tmp_path / "all.tar", container), check=True, timeout=limit(120)
+        )
     finally:
         docker("rm", container)
     with tarfile.open(tmp_path / "all.tar") as tar:

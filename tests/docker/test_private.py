@@ -13,6 +13,7 @@ import pytest
 
 from mlship.lock.indexes import PipSettings
 from tests.helpers.command import Command, mlship
+from tests.helpers.patience import limit
 from tests.helpers.private import CANARY, Authority
 from tests.helpers.toy import toy
 
@@ -58,7 +59,7 @@ def unpacked(data: bytes) -> bytes:
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(120)).stdout
 
 
 def build(repo: Path) -> Command:

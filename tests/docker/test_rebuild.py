@@ -16,6 +16,7 @@ import pytest
 from mlship.build.record import read_metadata
 from tests.helpers.command import Command, mlship
 from tests.helpers.gits import committed, git
+from tests.helpers.patience import limit
 from tests.helpers.repos import safetensors
 from tests.helpers.toy import MODEL, YAML, toy
 
@@ -24,7 +25,7 @@ NAME = f"mlship-test-rebuild-{uuid.uuid4().hex[:8]}"
 
 
 def docker(*arguments: str) -> str:
-    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(60)).stdout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -202,7 +203,7 @@ def interrupted(repo: Path, until: str, *arguments: str) -> tuple[int, str]:
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=limit(60))
     return process.returncode, said + rest
 
 
@@ -218,7 +219,10 @@ def test_a_temporary_folder_without_room_is_transient(repo: Path, tmp_path: Path
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)), capture_output=True, check=False, timeout=10
+        ("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)),
+        capture_output=True,
+        check=False,
+        timeout=limit(10),
     )
     if mounted.returncode:
         pytest.skip("a small file system needs the right to mount one")
@@ -228,7 +232,7 @@ def test_a_temporary_folder_without_room_is_transient(repo: Path, tmp_path: Path
         )
         left = list(small.iterdir())
     finally:
-        subprocess.run(("umount", str(small)), check=True, timeout=10)
+        subprocess.run(("umount", str(small)), check=True, timeout=limit(10))
     assert done.code == 75, done.stderr
     assert "TMPDIR" in done.stderr
     assert left == []

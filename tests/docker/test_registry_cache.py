@@ -13,6 +13,7 @@ import pytest
 from _bench_engine import NEEDED, alone, engine
 
 from tests.helpers.command import mlship
+from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, toy
 
 pytestmark = pytest.mark.docker
@@ -38,7 +39,7 @@ def test_a_fresh_runner_takes_all_groups_from_the_cache(
     assert mlship("lock", cwd=repo).code == 0
     built = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-to", cache, cwd=repo)
     assert built.code == 0, built.stderr
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=60)
+    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
 
     for name, value in fresh.items():
         monkeypatch.setenv(name, value)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.helpers.patience import limit
 from tests.simgpu import host as simgpu_host
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST
@@ -55,7 +56,7 @@ def run(device: str, program: str, image: str = IMAGES[0]) -> subprocess.Complet
     reference = f"{mirror}/library/{image}" if mirror else image
     run_it = ("docker", "run", "--quiet", *CONFINED, "--device", f"nvidia.com/gpu={device}")
     argv = [*run_it, reference, "python", "-c", program]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=limit(300))
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -13,6 +13,7 @@ from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, Engine
 from mlship.size.report import SizeReport
 from tests.helpers.layouts import record
+from tests.helpers.patience import limit
 
 SITE = "layers/light/six/opt/venv/lib/python3.11/site-packages"
 DOCKERFILE = """\
@@ -42,7 +43,7 @@ def built(engine: Engine, tiny_base: str, tmp_path: Path) -> Iterator[tuple[str,
             engine.build(BuildRequest(text, "", tmp_path, engine.info().platform, tag=tag), lambda _: None)
         yield tags
     finally:
-        subprocess.run(("docker", "image", "rm", "--force", *tags), capture_output=True, check=False, timeout=60)
+        subprocess.run(("docker", "image", "rm", "--force", *tags), capture_output=True, check=False, timeout=limit(60))
 
 
 def run(*arguments: str) -> str:

@@ -18,6 +18,7 @@ from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import record_golden, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.helpers.faulty import DOCKERFILE, FILES
+from tests.helpers.patience import limit
 
 NAME = "mlship-test-smoke"
 MIB = 1 << 20
@@ -51,7 +52,7 @@ def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
     try:
         yield tag
     finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=True, timeout=60)
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=True, timeout=limit(60))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 def containers() -> set[str]:
     """Those of this module's images: others may be tested at the same time."""
     command = ["docker", "ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.run"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     return {line for line in listed.splitlines() if line.startswith(NAME)}
 
 
@@ -136,7 +137,7 @@ def test_a_hang_is_located(engine: Engine, image: str) -> None:
     assert [check.id for check in found] == ["model.load"]
     assert found[0].seen.startswith("hangs in load(): not finished after 2 s")
     assert "/app/model.py" in found[0].seen
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < limit(15)
 
 
 def test_a_crash_is_located(engine: Engine, image: str) -> None:

@@ -10,6 +10,7 @@ from mlship.cuda.hosts.nvml import probe_nvml
 from mlship.cuda.hosts.profile import parse_host
 from mlship.driver.answer import DEVICE_COUNT, NVML
 from tests.helpers.command import mlship
+from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 
 FIELDS = ("driver_version", "name", "compute_cap", "memory.total", "uuid", "mig.mode.current")
@@ -21,7 +22,7 @@ def smi() -> list[list[str]]:
     if not Path("/proc/driver/nvidia/version").exists():
         unavailable("this machine has no NVIDIA driver", "gpu")
     argv = ["nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=limit(60), check=True)
     return [[cell.strip() for cell in row] for row in csv.reader(done.stdout.splitlines())]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from mlship.cli.app import app
+from tests.helpers.patience import limit
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def mlship(*arguments: str, cwd: Path, seconds: float = 240, env: dict[str, str]
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=limit(seconds),
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

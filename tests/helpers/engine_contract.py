@@ -23,6 +23,7 @@ from mlship.engine.base import (
     started,
 )
 from mlship.errors import BuildError, EngineError, UsageError
+from tests.helpers.patience import limit
 
 SAY = ("sh", "-c", "echo one; echo two; echo beside >&2; exit 3")
 SLEEP = ("sleep", "60")
@@ -51,7 +52,7 @@ def waiting_for_a_running_container_ends_in_time(engine: Engine, image: str, _: 
     with started(engine, RunRequest(image, command=SLEEP)) as container:
         begun = time.monotonic()
         assert engine.wait(container, 0.2) is None
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < limit(5)
 
 
 def a_signal_stops_it_and_is_ignored_afterwards(engine: Engine, image: str, _: Path) -> None:

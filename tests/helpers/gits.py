@@ -3,13 +3,15 @@
 import subprocess
 from pathlib import Path
 
+from tests.helpers.patience import limit
+
 _WHO = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false", "-c", "core.autocrlf=false")
 
 
 def git(repo: Path, *arguments: str) -> str:
     """What git says."""
     done = subprocess.run(
-        ("git", "-C", repo, *_WHO, *arguments), capture_output=True, text=True, check=True, timeout=60
+        ("git", "-C", repo, *_WHO, *arguments), capture_output=True, text=True, check=True, timeout=limit(60)
     )
     return done.stdout.strip()
 

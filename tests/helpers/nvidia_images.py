@@ -19,6 +19,7 @@ from pathlib import Path
 from mlship.files import sha256_text
 from mlship.image.plan import CudaImage
 from mlship.resources import cache_folder
+from tests.helpers.patience import limit
 
 MACHINE = platform.machine()
 MULTIARCH = f"usr/lib/{MACHINE}-linux-gnu"
@@ -69,7 +70,7 @@ def shared_object(path: Path, code: str = "", soname: str = "", needed: tuple[Pa
 
 
 def run(*command: str, given: str = "") -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, input=given)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit(300), input=given)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -102,7 +103,7 @@ def _published(kind: Kind, registry: str) -> CudaImage:
 def _labels(reference: str) -> dict[str, str] | None:
     """None where the registry has no such image."""
     command = ("docker", "buildx", "imagetools", "inspect", "--format", "{{json .Image}}", reference)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit(60))
     if done.returncode:
         return None
     labels: dict[str, str] = json.loads(done.stdout).get("config", {}).get("Labels") or {}

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 from tests.simgpu.build import put_whole
 
@@ -83,7 +84,7 @@ def _apt(work: Path, source: str) -> list[str]:
 
 
 def _run(argv: list[str], work: Path) -> None:
-    done = subprocess.run(argv, cwd=work, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(argv, cwd=work, capture_output=True, text=True, check=False, timeout=limit(300))
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         unavailable(f"NVIDIA's libraries cannot be had from Debian: {said}", "docker")

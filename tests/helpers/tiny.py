@@ -12,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.helpers.patience import limit
+
 PROGRAMS = ("sh", "cat", "echo", "env", "grep", "head", "id", "ls", "mkdir", "readlink", "sleep", "tail", "touch")
 FOLDERS = {"tmp": 0o1777, "proc": 0o755, "sys": 0o755, "dev": 0o755, "etc": 0o755}
 FILES = {"etc/passwd": b"root:x:0:0::/:/bin/sh\n", "etc/group": b"root:x:0:\n"}
@@ -57,7 +59,7 @@ def _programs() -> dict[str, Path]:
         if path is None:
             pytest.skip(f"this machine has no {program} to make a small image of")
         found[f"bin/{program}"] = Path(path).resolve()
-        said = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=30).stdout
+        said = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=limit(30)).stdout
         for library in re.findall(r"(/\S+) \(0x", said):
             found[library.lstrip("/")] = Path(library).resolve()
     return found

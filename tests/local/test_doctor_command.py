@@ -10,6 +10,7 @@ import pytest
 from mlship.doctor.facts.replay import SIZE_LIMIT
 from tests.helpers.command import mlship
 from tests.helpers.doctor_hosts import FOLDER
+from tests.helpers.patience import limit
 
 NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
 
@@ -155,7 +156,7 @@ def test_a_terminal_that_cannot_show_the_signs(tmp_path: Path) -> None:
 
 def test_a_replay_asks_no_engine_and_no_library(tmp_path: Path) -> None:
     argv = [sys.executable, "-X", "importtime", "-m", "mlship", "doctor", "--replay", NOUVEAU]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=limit(60))
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mlship.doctor.rules" in imported
     assert not imported & {"docker", "pynvml", "rich.console", "jinja2", "mlship.doctor.probes.run"}

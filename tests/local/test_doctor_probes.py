@@ -19,6 +19,7 @@ from mlship.doctor.probes.inside import INSIDE
 from mlship.driver.child import DRIVER_PROGRAM
 from tests.helpers.command import Command, mlship
 from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
+from tests.helpers.patience import limit
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario
 
@@ -287,7 +288,9 @@ FILES_ALONE = ("kernel", "kernel log", "module files", "system", "packages", "se
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
 def test_nobody_learns_what_there_is_to_learn(tmp_path: Path) -> None:
     program = f"NAMES = {FILES_ALONE}\n{AS_NOBODY}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=limit(60)
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert [(run["name"], run["problem"]) for run in facts["probes"]] == [(name, None) for name in FILES_ALONE]
@@ -305,7 +308,7 @@ def test_the_programs_work_as_nobody_and_by_dash_c(program: Path) -> None:
         *(["nvml"] if program == DRIVER_PROGRAM else []),
     ]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=30, user=65534, group=65534, cwd="/"
+        argv, capture_output=True, text=True, check=False, timeout=limit(30), user=65534, group=65534, cwd="/"
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert isinstance(json.loads(done.stdout.splitlines()[-1]), dict)

@@ -23,6 +23,7 @@ from onnx import TensorProto
 from mlship.init.detect import detect
 from mlship.init.scaffold import scaffold, settle, write_files
 from mlship.project.load import parse_config
+from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes, write
 
 SLOW = """
@@ -74,7 +75,7 @@ class Running:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body)
         request.add_header("Content-Type", "")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=limit(10)) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -96,7 +97,7 @@ class Running:
         """Stop it; returns what it logged."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=20)[0]
+        return self.process.communicate(timeout=limit(20))[0]
 
 
 def initialised(repo: Path, files: dict[str, str | bytes]) -> Path:
@@ -169,7 +170,7 @@ def test_it_lives_at_once_and_is_ready_only_when_the_model_is_warm(tmp_path: Pat
 def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path, loader: str) -> None:
     repo = initialised(tmp_path, {"broken.py": loader, "sample.json": "{}"})
     with served(repo) as server:
-        log, _ = server.process.communicate(timeout=30)
+        log, _ = server.process.communicate(timeout=limit(30))
         assert server.process.returncode == 1
         assert "the model could not be loaded and warmed" in log
 
@@ -189,7 +190,13 @@ def test_nothing_is_rounded_or_cut_off(tmp_path: Path, element: int, good: list[
         f"from serving.model import load; m = load(); print(m.predict({{'x': [{good}]}})); m.predict({{'x': [{bad}]}})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo, env=offline(), capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code],
+        cwd=repo,
+        env=offline(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit(60),
     )
     assert json.loads(done.stdout.replace("'", '"'))["y"][0][0] == sum(
         value for value in good if isinstance(value, float | int)

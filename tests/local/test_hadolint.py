@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.patience import limit
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 # Debian's packages are not pinned: the base's digest pins the release, and security updates are wanted.
 IGNORED = ("DL3008",)
@@ -16,6 +18,6 @@ def test_hadolint_finds_nothing(path: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     ignored = [part for rule in IGNORED for part in ("--ignore", rule)]
     done = subprocess.run(
-        [hadolint, "--no-color", *ignored, path], capture_output=True, text=True, timeout=60, check=False
+        [hadolint, "--no-color", *ignored, path], capture_output=True, text=True, timeout=limit(60), check=False
     )
     assert (done.returncode, done.stdout) == (0, "")

@@ -33,6 +33,7 @@ from mlship.smoke.events import (
 )
 from mlship.smoke.inside import program as inside
 from mlship.smoke.seen import all_of, first_of
+from tests.helpers.patience import limit
 
 MODEL = """\
 import json
@@ -57,7 +58,7 @@ def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[st
         cwd=repo,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=limit(30),
         check=False,
     )
     events = [parse_event(line) for line in done.stdout.splitlines()]

@@ -20,6 +20,7 @@ from mlship.smoke.events import Begin, Event, Stage, parse_event
 from mlship.smoke.gpu_seen import FrameworkUse, GpuAfter, GpuBefore, cuda_seen
 from mlship.smoke.inside import gpu as inside_gpu
 from mlship.smoke.seen import first_of
+from tests.helpers.patience import limit
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, H100_MIG_HOST, T4_HOST, Scenario
 
@@ -56,7 +57,7 @@ def model(folder: Path, source: str, env: Mapping[str, str]) -> tuple[Event, ...
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=limit(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -152,7 +153,7 @@ def test_a_driver_that_hangs_is_not_waited_for(host: Made) -> None:
     )
     env = {**os.environ, **host(T4_HOST.but("hang cuInit")).env()}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=limit(30), check=True
     )
     found = json.loads(done.stdout)
     assert found["signal"] is None

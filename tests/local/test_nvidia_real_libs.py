@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.nvidia_libs import SERIES, Series, real_libraries
+from tests.helpers.patience import limit
 from tests.simgpu.build import built_libraries
 from tests.simgpu.scenario import LIBRARIES, SOURCES, calls
 
@@ -64,9 +65,9 @@ def series(request: pytest.FixtureRequest) -> Series:
 def ask(folder: Path, names: list[str]) -> dict[str, object]:
     codes = [int(code) for code in re.findall(r'\{(\d+), "CUDA', (SOURCES / "cuda.c").read_text(encoding="utf-8"))]
     question = json.dumps([str(folder), names, PROC_NAMES, CUDA_VERSIONS, [*codes, 12345]])
-    env = {**os.environ, "MLSHIP_SIMGPU": "/nonexistent"}
+    env = {**os.environ, "MLSHIP_SIMGPU": str(folder / "no-scenario")}
     done = subprocess.run(
-        [sys.executable, "-c", ASK, question], env=env, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", ASK, question], env=env, capture_output=True, text=True, check=False, timeout=limit(60)
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout)
@@ -102,7 +103,7 @@ def test_without_a_scenario_the_simulated_libraries_answer_as_the_real_ones(seri
 def test_they_ask_for_no_newer_libc_than_bookworms() -> None:
     for name in LIBRARIES:
         said = subprocess.run(
-            ["objdump", "-T", built_libraries() / name], capture_output=True, text=True, check=True, timeout=30
+            ["objdump", "-T", built_libraries() / name], capture_output=True, text=True, check=True, timeout=limit(30)
         ).stdout
         needed = {tuple(map(int, version.split("."))) for version in re.findall(r"GLIBC_([\d.]+)", said)}
         assert max(needed) <= (2, 36)
@@ -111,6 +112,6 @@ def test_they_ask_for_no_newer_libc_than_bookworms() -> None:
 def exported(library: Path) -> set[str]:
     """The names that others can use; `@@VERSION` cut off."""
     said = subprocess.run(
-        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True, timeout=60
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True, timeout=limit(60)
     ).stdout
     return {line.split()[-1].partition("@")[0] for line in said.splitlines()}

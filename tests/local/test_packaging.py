@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlship.resources import read_template
+from tests.helpers.patience import limit
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as a release is: sdist first, then the wheel from it."""
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    subprocess.run(build, check=True, capture_output=True, timeout=limit(120))
     return next(out.glob("*.whl"))
 
 
@@ -62,7 +63,7 @@ def test_wheel_renders_outside_the_checkout(wheel: Path, tmp_path: Path) -> None
     script = "import mlship.resources as r; print(r.__file__); print(len(r.read_template('Dockerfile.j2')))"
     code = f"import sys; sys.path.append({here!r}); {script}"
     done = subprocess.run(
-        [python, "-I", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        [python, "-I", "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, timeout=limit(60)
     )
     where, length = done.stdout.split()
     assert where.startswith(str(site))
@@ -72,6 +73,6 @@ def test_wheel_renders_outside_the_checkout(wheel: Path, tmp_path: Path) -> None
     shutil.copy(ROOT / "examples/digits-onnx/repo/model.onnx", repo)
     command = f"import sys; sys.path.append({here!r}); from mlship.__main__ import main; main()"
     init = [str(python), "-I", "-c", command, "init", "--yes", "-C", str(repo)]
-    subprocess.run(init, check=True, capture_output=True, cwd=tmp_path, timeout=60)
+    subprocess.run(init, check=True, capture_output=True, cwd=tmp_path, timeout=limit(60))
     assert "serving.model:load" in (repo / "mlship.yaml").read_text()
     assert (repo / "serving/app.py").is_file()

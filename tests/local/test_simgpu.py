@@ -16,6 +16,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from tests.helpers.patience import limit
 from tests.simgpu.ask_cuda import BYTES
 from tests.simgpu.build import built_libraries
 from tests.simgpu.host import SimHost
@@ -112,7 +113,7 @@ def make(tmp_path: Path) -> Make:
 def run(host: SimHost, *argv: str | Path, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **host.env()}
     argv = (sys.executable, *argv)
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=timeout)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=limit(timeout))
 
 
 def ask(host: SimHost, program: str) -> dict[str, object]:

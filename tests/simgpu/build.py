@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 from tests.simgpu.scenario import LIBRARIES, SOURCES
 
@@ -39,7 +40,7 @@ def _compile(source: str, library: Path) -> None:
     if sys.platform != "linux" or compiler is None:
         unavailable("the simulated GPU host needs Linux and gcc", "simgpu", "docker")
     argv = [compiler, *_FLAGS, *_WARNINGS, f"-Wl,-soname,{library.name}.1", "-o", str(library), str(SOURCES / source)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=limit(120))
     if done.returncode:
         raise AssertionError(f"{' '.join(argv)}\n{done.stderr}")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 from tests.simgpu.build import built_libraries
 from tests.simgpu.scenario import LIBRARIES, Scenario
@@ -132,7 +133,7 @@ def _remove_leftovers() -> None:
 
 def _need_cdi() -> None:
     argv = ["docker", "info", "--format", "{{json .CDISpecDirs}}"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=limit(60))
     if str(CDI_FOLDERS[0]) not in done.stdout:
         unavailable(f"the engine reads no CDI specifications from {CDI_FOLDERS[0]}", "simgpu")
 

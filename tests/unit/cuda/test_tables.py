@@ -43,6 +43,7 @@ from mlship.cuda.tables.rows import (
 )
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.resources import read_package_file
+from tests.helpers.patience import limit
 
 FILES: dict[str, type[TableFile]] = {
     "drivers.toml": DriversFile,
@@ -587,7 +588,7 @@ def test_every_fact_has_a_source() -> None:
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
     code = "import mlship.cuda.tables.lookup as t; print(t.tables.cache_info().currsize)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=limit(60))
     assert done.stdout.strip() == "0"
 
 

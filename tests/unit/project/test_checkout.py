@@ -111,6 +111,6 @@ def test_a_tree_that_git_cannot_write(repo: Path) -> None:
 
 
 def test_no_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", str(repo / "no-programs"))
     with pytest.raises(EngineError, match="no git program"):
         read_checkout(repo)
