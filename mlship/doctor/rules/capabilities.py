@@ -42,7 +42,7 @@ class VisibleDevicesUnset(Rule):
             fix=(
                 Step("Set it when you start the container:", (commands.run(facts, "--runtime=nvidia", options),)),
                 Step(
-                    "Or permanently, in the Dockerfile:",
+                    "Or set it permanently, in the Dockerfile:",
                     (f"ENV {_VISIBLE}=all {_CAPABILITIES}=compute,utility",),
                     instead=True,
                 ),

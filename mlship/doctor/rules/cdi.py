@@ -111,7 +111,7 @@ class StaleSpec(Rule):
     def _finding(self, facts: Facts, spec: CdiSpec) -> Finding:
         driver, named = host_driver(facts), ", ".join(known(spec.driver_versions) or ())
         missing = known(spec.missing) or ()
-        gone = f"{len(missing)} of the files that it lists do not exist" if missing else ""
+        gone = f"{len(missing)} of its files {'does' if len(missing) == 1 else 'do'} not exist" if missing else ""
         return self.found(
             cause=f"{spec.path} is for driver {named or 'files of another version'}; the host has {driver or 'another'}"
             f"{f', and {gone}' if gone else ''}.",

@@ -116,7 +116,7 @@ class NoDriverRegistered(Rule):
         )
         return (
             Step(say, (*install, configure, commands.restart_engine(facts))),
-            Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
+            Step("Then start the container:", (commands.run(facts, commands.gpu_options(facts)),)),
         )
 
     @staticmethod
@@ -239,18 +239,18 @@ class LostAfterReload(Rule):
         if known(facts.kubernetes) is not None:
             link = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"
             return (
-                Step("Now: delete the pod so that it is recreated:", ("kubectl delete pod POD",)),
+                Step("Now, delete the pod so that it is recreated:", ("kubectl delete pod POD",)),
                 Step(
-                    "Permanently: use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:",
+                    "For good, use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:",
                     (link,),
                 ),
             )
         service = looked_up(facts.host.services, "nvidia-cdi-refresh")
         spec = () if known(service) else (commands.refresh_cdi(facts),)
         return (
-            Step("Now: restart the container:", (commands.restart_container(facts),)),
+            Step("Now, restart the container:", (commands.restart_container(facts),)),
             Step(
-                "Permanently: use CDI, which passes the nodes to runc:",
+                "For good, use CDI, which passes the nodes to runc:",
                 (*spec, commands.run(facts, "--device nvidia.com/gpu=all")),
             ),
             Step(

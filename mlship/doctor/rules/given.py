@@ -41,7 +41,7 @@ class UnknownDevice(Rule):
             + (f"; it counts {count}." if count is not None else "."),
             fix=(
                 Step("List the GPUs, and name one of them (or all):", ("nvidia-smi -L",)),
-                Step("Then:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step("Then start the container:", (commands.run(facts, commands.gpu_options(facts)),)),
             ),
             evidence=(
                 line,

@@ -290,7 +290,7 @@ def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
             (commands.run(facts, commands.gpu_options(facts), option),),
         ),
         Step(
-            "Permanently: remove the compat folder from the loader's path in the image "
+            "For good, remove the compat folder from the loader's path in the image "
             "(ENV LD_LIBRARY_PATH, /etc/ld.so.conf.d). The toolkit's enable-cuda-compat hook adds it if it helps."
         ),
     )

@@ -173,7 +173,7 @@ class TimeSlicing(Rule):
                     "Limit each program's share so that all fit; with vLLM:",
                     ("vllm serve MODEL --gpu-memory-utilization 0.3",),
                 ),
-                Step("The same with PyTorch:", ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",)),
+                Step("Do the same with PyTorch:", ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",)),
                 Step("Or partition the GPU with MIG, or share it through MPS with memory limits.", instead=True),
             ),
             evidence=(*shared, ran_out, held),

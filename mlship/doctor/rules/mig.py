@@ -241,7 +241,7 @@ class MixedMigRegression(Rule):
             cause=f"Driver {version} has an NVML bug: it miscounts GPUs if only some are in MIG mode.",
             fix=(
                 Step("Install a release with the fix (570.172.08 or 580), or 570.86.15, which does not have the bug."),
-                Step("With the GPU Operator:", (_PATCH,)),
+                Step("With the GPU Operator, set that version:", (_PATCH,)),
                 Step("Or use the same MIG mode for all GPUs of a node.", instead=True),
             ),
             evidence=(

@@ -167,7 +167,7 @@ class PersistencedSocket(Rule):
         return self.found(
             where="container",
             certain=in_image or stopped,
-            cause="A socket already exists where the hook mounts the one of nvidia-persistenced"
+            cause="A socket already exists at the path where the hook mounts nvidia-persistenced's"
             + (": it is in the image." if in_image else "."),
             fix=(remove, fix[1]) if in_image else fix,
             evidence=(
