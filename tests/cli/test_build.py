@@ -12,37 +12,25 @@ from typer.testing import CliRunner, Result
 import mlship.engine
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, StepFinished, StepOutput, StepStarted
-from mlship.files import sha256_text
-from mlship.lock.inputs import collect_inputs
-from mlship.lock.record import LockRecord
-from mlship.project.load import load_config
-from tests.cli.test_smoke import Engine
 from tests.helpers.fakes import Script
+from tests.helpers.locked_repos import DIGEST, locked
+from tests.helpers.smoke_engine import Engine
+from tests.helpers.smoke_events import IMAGE, stages
+from tests.helpers.smoke_scripts import lines_of
 from tests.helpers.toy import toy
-from tests.unit.smoke.test_run import lines_of
-from tests.unit.smoke.test_verdict import IMAGE, stages
 
-DIGEST = f"sha256:{'d' * 64}"
-TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return locked(toy(tmp_path))
+
+
 TAG = "toy:dev"
 STEP = "[light-packages 1/1] RUN --mount=type=secret,id=mlship-env uv pip install"
 
 
 class Run(Protocol):
     def __call__(self, *arguments: str) -> Result: ...
-
-
-def locked(repo: Path) -> Path:
-    """The repository with a lock that answers what its mlship.yaml asks."""
-    (repo / "requirements.txt").write_text(TEXT)
-    inputs = collect_inputs(repo, load_config(repo, {}))
-    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
-    return repo
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return locked(toy(tmp_path))
 
 
 @pytest.fixture

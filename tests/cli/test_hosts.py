@@ -10,9 +10,9 @@ from typer.testing import CliRunner, Result
 from mlship.cli.app import app
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host
 from mlship.driver import child
+from tests.helpers.cluster_nodes import cluster, labels, node
 from tests.helpers.nvml_lines import asked, gpu, loaded, printer, whole
 from tests.helpers.toy import YAML, toy
-from tests.unit.cuda.test_import_nodes import cluster, labels, node
 
 A100 = HostProfile("a100", "550.54.15", (HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
 GTX = HostProfile("gtx1080ti", "580.65.06", (HostGpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 1, 11 << 30),), source="nvml")

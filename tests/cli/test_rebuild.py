@@ -16,15 +16,15 @@ from mlship.build.record import read_metadata
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, Manifest
 from mlship.engine.failures import FailedBuild, build_failure
-from tests.cli.test_build import DIGEST, locked
-from tests.cli.test_smoke import Engine
+from tests.helpers.build_records import BUILT, digest
 from tests.helpers.fakes import Script
 from tests.helpers.gits import committed, git
+from tests.helpers.locked_repos import DIGEST, locked
 from tests.helpers.repos import safetensors
+from tests.helpers.smoke_engine import Engine
+from tests.helpers.smoke_events import IMAGE, stages
+from tests.helpers.smoke_scripts import lines_of
 from tests.helpers.toy import YAML, toy
-from tests.unit.build.test_metadata import BUILT, digest
-from tests.unit.smoke.test_run import lines_of
-from tests.unit.smoke.test_verdict import IMAGE, stages
 
 
 class Run(Protocol):

@@ -11,9 +11,9 @@ import mlship.engine
 from mlship.cli.app import app
 from mlship.size.report import SizeReport
 from tests.helpers.fakes import FakeEngine
-from tests.unit.size.test_account import IMAGE
-from tests.unit.size.test_compare import NEWER
-from tests.unit.smoke.test_verdict import IMAGE as INFO
+from tests.helpers.size_changes import NEWER
+from tests.helpers.size_reports import IMAGE
+from tests.helpers.smoke_events import IMAGE as INFO
 
 
 class Run(Protocol):

@@ -13,27 +13,16 @@ from mlship.cli.app import app
 from mlship.engine.base import ExitState, RunRequest
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.helpers.fakes import Script
+from tests.helpers.smoke_engine import Engine
+from tests.helpers.smoke_events import IMAGE, SPEC, stages
+from tests.helpers.smoke_scripts import lines_of
 from tests.helpers.toy import toy
-from tests.unit.smoke.test_run import Served, lines_of
-from tests.unit.smoke.test_verdict import IMAGE, MODEL, SERVE, SPEC, stages
 
 LABELLED = replace(IMAGE, labels={LABEL: SPEC.to_json()})
 
 
 class Run(Protocol):
     def __call__(self, *arguments: str) -> Result: ...
-
-
-class Engine(Served):
-    """Says the same whatever is asked of its containers."""
-
-    model = Script(lines_of(*MODEL.events))
-
-    def start(self, request: RunRequest) -> str:
-        part = request.command[3] if request.command else "server"
-        says = {"model": self.model, "client": Script(lines_of(*SERVE.events)), "server": Script(ends=None)}
-        self.scripts = {**self.scripts, request.command: says[part]}
-        return super().start(request)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from mlship.project.git import Revision
 from mlship.project.load import load_config
 from mlship.resources import cache_folder, read_template
 from tests.helpers import nvidia_images
+from tests.helpers.cuda_packages import CUDART, VERSION, cudart, cudnn
 from tests.helpers.nvidia_images import shared_object, wheel
 from tests.helpers.patience import limit
 from tests.helpers.toy import YAML, toy
@@ -41,11 +41,6 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc, to make libraries that need CUDA"),
 ]
-VERSION = """\
-extern int cudaRuntimeGetVersion(int *);
-int version(void) { int found = 0; cudaRuntimeGetVersion(&found); return found; }
-"""
-CUDART = "nvidia-cuda-runtime-cu12==12.9.79"
 ASK = "import ctypes, mlshipkernel as k; print(ctypes.CDLL(k.__file__[:-3] + '_libs/k.so').version())"
 
 
@@ -118,19 +113,6 @@ def kernel(folder: Path, *needed: Path, code: str = VERSION) -> Path:
     """A wheel with a library that needs these."""
     library = shared_object(folder / "k.so", code, needed=needed)
     return write_wheel(folder / "kernel", "mlshipkernel", more={"mlshipkernel_libs/k.so": library.read_bytes()})
-
-
-def cudart(folder: Path) -> Path:
-    """The real library, to link with."""
-    with zipfile.ZipFile(wheel(CUDART)) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/libcudart.so.12"))
-        (folder / "libcudart.so.12").write_bytes(archive.read(name))
-    return folder / "libcudart.so.12"
-
-
-def cudnn(folder: Path) -> Path:
-    """A stand-in to link with."""
-    return shared_object(folder / "libcudnn.so.9", soname="libcudnn.so.9")
 
 
 def fail(build: Build, wheels: list[Path], gpu: GpuPlan) -> BuildError:

@@ -20,9 +20,9 @@ import pytest
 from mlship.files import sha256_file
 from mlship.image.labels import PROOF
 from tests.docker.gpus import no_gpus
-from tests.docker.test_cuda_image import VERSION, cudart, cudnn
 from tests.helpers import nvidia_images
 from tests.helpers.command import Command, mlship
+from tests.helpers.cuda_packages import VERSION, cudart, cudnn
 from tests.helpers.gpu_toy import gpu_toy
 from tests.helpers.nvidia_images import shared_object
 from tests.helpers.patience import limit

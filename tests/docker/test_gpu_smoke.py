@@ -15,8 +15,8 @@ from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.docker.gpus import no_gpus
-from tests.docker.test_smoke import built, containers, quiet
 from tests.helpers.patience import limit
+from tests.helpers.smoke_images import built, containers, quiet
 from tests.helpers.toy import SERVER
 from tests.simgpu.host import SimHost
 from tests.simgpu.scenario import A100_HOST, T4_HOST, Scenario

@@ -1,26 +1,23 @@
 """The smoke test against real containers: an image whose faults can be chosen, and the Dockerfile of the blogs."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from mlship.engine.base import BuildRequest, Engine
+from mlship.engine.base import Engine
 from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import record_golden, smoke
 from mlship.smoke.spec import LABEL, SmokeSpec
 from tests.helpers.faulty import DOCKERFILE, FILES
 from tests.helpers.patience import limit
+from tests.helpers.smoke_images import built, containers, quiet
 
-NAME = "mlship-test-smoke"
 MIB = 1 << 20
 SPEC = SmokeSpec(
     load="model:load",
@@ -41,20 +38,6 @@ SPEC = SmokeSpec(
 )
 
 
-@contextmanager
-def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
-    """An image of this Dockerfile on the base that mlship uses, under a unique name; removed afterwards."""
-    mirror = os.environ.get("MLSHIP_BASE_MIRROR")
-    base = f"{mirror}/library/python:3.11-slim-bookworm" if mirror else "python:3.11-slim-bookworm"
-    tag = f"{NAME}-{uuid4().hex[:12]}:1"
-    text = dockerfile.replace("BASE", base)
-    engine.build(BuildRequest(text, "", context, engine.info().platform, tag=tag), lambda _event: None)
-    try:
-        yield tag
-    finally:
-        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=True, timeout=limit(60))
-
-
 @pytest.fixture(scope="module")
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("faulty")
@@ -69,17 +52,6 @@ def nothing_is_left_behind() -> Iterator[None]:
     before = containers()
     yield
     assert containers() <= before
-
-
-def containers() -> set[str]:
-    """Those of this module's images: others may be tested at the same time."""
-    command = ["docker", "ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.run"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
-    return {line for line in listed.splitlines() if line.startswith(NAME)}
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def run_smoke(engine: Engine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:

@@ -8,7 +8,7 @@ from mlship.engine.base import Engine
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.run import smoke
 from mlship.smoke.spec import SmokeSpec
-from tests.docker.test_smoke import built, quiet
+from tests.helpers.smoke_images import built, quiet
 from tests.helpers.toy import SERVER
 
 pytestmark = pytest.mark.docker

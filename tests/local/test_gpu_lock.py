@@ -20,9 +20,9 @@ from mlship.lock.compile import Upgrade
 from mlship.lock.inputs import read_inputs
 from mlship.lock.resolve import Resolved, resolve
 from mlship.project.config import Config
+from tests.helpers.lock_configs import config as config_of
+from tests.helpers.lock_runs import HERE, DigestEngine, versions
 from tests.helpers.wheels import write_index, write_wheel
-from tests.unit.lock.test_check import config as config_of
-from tests.unit.lock.test_resolve import HERE, DigestEngine, versions
 
 if TYPE_CHECKING:
     from mlship.engine.base import Engine

@@ -7,9 +7,9 @@ import pytest
 from mlship.errors import UsageError
 from mlship.lock.check import check_lock
 from mlship.lock.compile import Upgrade, choose_place
+from tests.helpers.lock_configs import config as config_of
+from tests.helpers.lock_runs import HERE, NEW, OLD, DigestEngine, config, make_repo, run, versions
 from tests.helpers.wheels import write_wheel
-from tests.unit.lock.test_check import config as config_of
-from tests.unit.lock.test_resolve import HERE, NEW, OLD, DigestEngine, config, make_repo, run, versions
 
 
 @pytest.fixture

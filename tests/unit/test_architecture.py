@@ -1,6 +1,7 @@
 """Imports point one way, libraries of the outside world have one door each, and modules stay small."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -217,6 +218,18 @@ def public_type(node: ast.stmt) -> str | None:
     else:
         return None
     return None if name.startswith("_") else name
+
+
+def test_test_modules_import_no_test_modules() -> None:
+    """What tests share is in tests/helpers or a conftest.py."""
+    tests = ROOT.parent / "tests"
+    wrong = [
+        f"{path.relative_to(tests)} imports {target}"
+        for path in sorted(tests.rglob("*.py"))
+        for target in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if re.match(r"tests\.(\w+\.)*test_\w+$", target)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_start_up_imports_nothing_heavy() -> None:

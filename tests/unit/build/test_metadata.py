@@ -17,15 +17,9 @@ from mlship.build.record import (
     Weight,
     read_metadata,
 )
-from mlship.engine.base import ImageLayer, Manifest
 from mlship.errors import UsageError
+from tests.helpers.build_records import BUILT, digest
 
-
-def digest(number: int) -> str:
-    return f"sha256:{number:064d}"
-
-
-BUILT = Manifest(digest(1), digest(2), (ImageLayer(digest(3), 30, "a base"), ImageLayer(digest(4), 40, "add the code")))
 METADATA = Metadata(
     tag="toy:1",
     platform="linux/amd64",

@@ -18,13 +18,13 @@ from mlship.errors import EngineError, UsageError
 from mlship.files import sha256_file
 from mlship.image.titles import named_layers
 from mlship.smoke.result import Figures, SmokeReport
-from tests.cli.test_build import locked
+from tests.helpers.build_records import BUILT, digest
+from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.fakes import FakeEngine
 from tests.helpers.gits import committed, git
+from tests.helpers.locked_repos import locked
 from tests.helpers.repos import safetensors
 from tests.helpers.toy import YAML, toy
-from tests.unit.build.test_metadata import BUILT, digest
-from tests.unit.build.test_run import IMAGE, Silent
 
 ENGINE = EngineInfo("26.1.5", "0.13.1", "linux/amd64", rootless=False)
 HOST = HostProfile("a", "550.54.15", (HostGpu("A100", "8.0"),), "linux/amd64")

@@ -1,10 +1,8 @@
 """The flow against a scripted engine: what is asked in which order, and that nothing unproven is pushed."""
 
-import contextlib
 import importlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from mlship.build.preflight import smoke_device
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.run import BuildOptions, build
-from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, ImageInfo, Manifest
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, Manifest
 from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
@@ -20,31 +18,13 @@ from mlship.lock.record import LockRecord, read_record
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
+from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.command import mlship_in_process
 from tests.helpers.fakes import FakeEngine
 from tests.helpers.toy import toy
 
-IMAGE = ImageInfo(f"sha256:{'7' * 64}", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {})
 DIGEST = f"sha256:{'1' * 64}"
 PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
-
-
-@dataclass
-class Silent:
-    """A reporter that only remembers what it is told."""
-
-    steps: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-    def step(self, text: str) -> None:
-        self.steps.append(text)
-
-    @contextlib.contextmanager
-    def building(self) -> Iterator[BuildWatcher]:
-        yield lambda _event: None
 
 
 @pytest.fixture(autouse=True)

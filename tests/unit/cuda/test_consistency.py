@@ -19,7 +19,7 @@ from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import tables
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.lock.pins import Pin
-from tests.unit.cuda.test_match import TABLE, Case, fleet, kind, matched
+from tests.helpers.cuda_cases import TABLE, Case, fleet, kind, matched
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 HOSTS = sorted(name for name, host in TABLE.hosts.items() if host.platform == AMD)

@@ -12,21 +12,10 @@ from mlship.files import sha256_text
 from mlship.lock.check import check_lock
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, read_record
-from mlship.project.config import Config
-from mlship.project.load import parse_config
+from tests.helpers.lock_configs import config
 
-YAML = """\
-name: demo
-model: {load: "a:b", sample: s.json}
-serve: {command: [python]}
-source: [a.py]
-"""
 FIELDS = sorted(field.name for field in fields(LockRecord))
 TEXT = f"numpy==2.0 --hash=sha256:{'a' * 64}\n"
-
-
-def config(extra: str = "") -> Config:
-    return parse_config(YAML + extra)
 
 
 @pytest.fixture

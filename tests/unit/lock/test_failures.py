@@ -4,7 +4,7 @@ import pytest
 
 from mlship.errors import MlshipError, TransientError, UsageError
 from mlship.lock.failures import explain
-from tests.unit.lock.test_check import config
+from tests.helpers.lock_configs import config
 
 CONFLICT = """\
   Collecting starlette==0.30.0 (from -r requirements.in (line 2))

@@ -12,8 +12,8 @@ from mlship.report.size.words import how_changed, share, signed, step
 from mlship.size.compare import compare
 from mlship.size.report import PartChange, SizeReport
 from tests.conftest import Golden
-from tests.unit.size.test_account import IMAGE, report
-from tests.unit.size.test_compare import NEWER
+from tests.helpers.size_changes import NEWER
+from tests.helpers.size_reports import IMAGE, report
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e[bold]x[/bold]\nnew line'
 

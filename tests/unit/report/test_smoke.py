@@ -15,9 +15,9 @@ from mlship.smoke.result import Check, Figures, SmokeReport
 from mlship.smoke.run import report_of
 from mlship.smoke.seen import ModelRun, Observed
 from tests.conftest import Golden
-from tests.unit.smoke.test_judge_gpu import BEFORE, FELL_BACK, IDLE, ORT_LOAD
-from tests.unit.smoke.test_judge_gpu import observed as on_gpu
-from tests.unit.smoke.test_verdict import GOOD, IMAGE, MODEL, SPEC, served, stages
+from tests.helpers.smoke_events import GOOD, IMAGE, MODEL, SPEC, served, stages
+from tests.helpers.smoke_gpu_events import BEFORE, FELL_BACK, IDLE, ORT_LOAD
+from tests.helpers.smoke_gpu_events import observed as on_gpu
 
 TRACE = ("File /app/model.py, line 12, in <module>", "    import sklearn")
 

@@ -6,11 +6,9 @@ from mlship.size.account import account
 from mlship.size.compare import compare
 from mlship.size.layout import read_layout
 from mlship.size.report import Comparison, SizeReport
-from tests.helpers.layouts import Image, chunks, record
-from tests.unit.size.test_account import IMAGE, SITE, report
-
-SIX = record(SITE, "six", "1.18", {"six.py": b"6" * 12})
-NEWER = replace(IMAGE, trees=[*IMAGE.trees[:4], SIX, *IMAGE.trees[5:]])
+from tests.helpers.layouts import Image, chunks
+from tests.helpers.size_changes import NEWER
+from tests.helpers.size_reports import IMAGE, report
 
 
 def against(image: Image, other: Image) -> Comparison:

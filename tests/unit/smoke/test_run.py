@@ -3,35 +3,22 @@
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from mlship.engine.base import ExitState, RunRequest
 from mlship.errors import CheckFailed, EngineError, TransientError, UsageError
-from mlship.smoke.events import Event, Hello, Output, RouteChange, Stop
+from mlship.smoke.events import Hello, Output, RouteChange, Stop
 from mlship.smoke.gpu_seen import GpuAfter
 from mlship.smoke.run import inside, record_golden, smoke
-from tests.helpers.fakes import FakeEngine, Script
-from tests.unit.smoke.test_judge_gpu import AFTER, BEFORE, FELL_BACK, IDLE, ORT_REQUIRE
-from tests.unit.smoke.test_verdict import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
+from tests.helpers.fakes import Script
+from tests.helpers.smoke_events import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
+from tests.helpers.smoke_gpu_events import AFTER, BEFORE, FELL_BACK, IDLE, ORT_REQUIRE
+from tests.helpers.smoke_scripts import Served, lines_of
 
 QUICK = replace(SPEC, grace_seconds=0.2)
 RUNS = None  # the image's own command
-
-
-def lines_of(*events: Event) -> tuple[str, ...]:
-    return tuple(json.dumps(asdict(event)) for event in events)
-
-
-@dataclass
-class Served(FakeEngine):
-    """Its server ends well on SIGTERM."""
-
-    def signal(self, container: str, name: str) -> None:
-        super().signal(container, name)
-        if name == "SIGTERM":
-            self.running[container] = (Script(), ExitState(0, out_of_memory=False))
 
 
 def engine(model: Script, client: Script, server: Script) -> Served:

@@ -1,0 +1,21 @@
+"""Repositories with a lock, made without an index."""
+
+from pathlib import Path
+
+from mlship.files import sha256_text
+from mlship.lock.inputs import collect_inputs
+from mlship.lock.record import LockRecord
+from mlship.project.load import load_config
+
+DIGEST = f"sha256:{'d' * 64}"
+
+
+TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
+
+
+def locked(repo: Path) -> Path:
+    """The repository with a lock that answers what its mlship.yaml asks."""
+    (repo / "requirements.txt").write_text(TEXT)
+    inputs = collect_inputs(repo, load_config(repo, {}))
+    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    return repo

@@ -1,0 +1,71 @@
+"""Size reports of made-up images."""
+
+from mlship.size.account import account
+from mlship.size.content import BIG
+from mlship.size.groups import OWN_STEP
+from mlship.size.layout import read_layout
+from mlship.size.report import SizeReport
+from tests.helpers.layouts import Image, chunks, record
+
+SITE = "opt/venv/lib/python3.11/site-packages"
+
+
+OWN = f"RUN /bin/sh -c echo app:x:1001:1001:{OWN_STEP} >> /etc/passwd # buildkit"
+
+
+SMOKE = '{"weights": ["weights/model.onnx"], "gpu": false}'
+
+
+LABELS = {
+    "dev.mlship.version": "0.1.0",
+    "dev.mlship.smoke": SMOKE,
+    "org.opencontainers.image.base.name": "docker.io/library/python:3.11-slim-bookworm",
+}
+
+
+TORCH = record(
+    SITE,
+    "torch",
+    "2.7.0+cu126",
+    {
+        "torch/__init__.py": b"c" * 30,
+        "torch/lib/libtorch.so": b"l" * 500,
+        "torch/data.bin": b"d" * 7,
+        "../../../bin/torchrun": b"#!python",
+    },
+)
+
+
+OTHERS = {
+    f"{SITE}/torch/__pycache__/__init__.cpython-311.pyc": b"b" * 11,
+    f"{SITE}/torch/unnamed.txt": b"u" * 3,
+    f"{SITE}/stray/x.py": b"s" * 2,
+}
+
+
+IMAGE = Image(
+    [
+        {"usr/lib/libc.so.6": b"c" * 100, "etc/passwd": b"root", "etc/motd": b"hello"},
+        {"etc/passwd": b"root app", "etc/.wh.motd": b""},
+        {**TORCH, **OTHERS},
+        record(SITE, "nvidia-cublas-cu12", "12.6.4", {"nvidia/cublas/lib/libcublas.so.12": b"n" * 200}),
+        record(SITE, "six", "1.17", {"six.py": b"6" * 9}),
+        {"app/weights/model.onnx": b"w" * 50, "app/big.bin": b"v" * BIG},
+        {"app/serve.py": b"p" * 5},
+    ],
+    (
+        "ADD base",
+        OWN,
+        "COPY /opt/venv /opt/venv",
+        "COPY a /",
+        "COPY /layers/light/bucket-3/ / # buildkit",
+        "COPY w",
+        "x",
+    ),
+    labels=LABELS,
+)
+
+
+def report(image: Image = IMAGE) -> SizeReport:
+    saved = read_layout(chunks(image.saved()), "it", "linux/amd64")
+    return account(saved, "it:1", "sha256:1")

@@ -1,0 +1,38 @@
+"""Images for smoke tests with a real engine."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from mlship.engine.base import BuildRequest, Engine
+from tests.helpers.patience import limit
+
+NAME = "mlship-test-smoke"
+
+
+@contextmanager
+def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
+    """An image of this Dockerfile on the base that mlship uses, under a unique name; removed afterwards."""
+    mirror = os.environ.get("MLSHIP_BASE_MIRROR")
+    base = f"{mirror}/library/python:3.11-slim-bookworm" if mirror else "python:3.11-slim-bookworm"
+    tag = f"{NAME}-{uuid4().hex[:12]}:1"
+    text = dockerfile.replace("BASE", base)
+    engine.build(BuildRequest(text, "", context, engine.info().platform, tag=tag), lambda _event: None)
+    try:
+        yield tag
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", tag], capture_output=True, check=True, timeout=limit(60))
+
+
+def containers() -> set[str]:
+    """Those of this module's images: others may be tested at the same time."""
+    command = ["docker", "ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.run"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
+    return {line for line in listed.splitlines() if line.startswith(NAME)}
+
+
+def quiet(_: str) -> None:
+    pass
