@@ -374,7 +374,7 @@ def test_a_container_started_without_the_gpu_is_named(host: SimHost, start: Star
     [
         (("--image", "mlship-no-such-image:1"), "the engine has no image mlship-no-such-image:1"),
         (("--container", "mlship-no-such-container"), "the engine has no container mlship-no-such-container"),
-        (("--image", "a", "--container", "b"), "exclude each other"),
+        (("--image", "a", "--container", "b"), "cannot be combined"),
         (("--image", "--privileged"), "the engine has no image --privileged"),
     ],
 )

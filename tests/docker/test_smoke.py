@@ -91,7 +91,7 @@ def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
         ("server-200", "serve.malformed", "with 200", "422"),
         ("server-drops", "serve.inflight", "answered nothing", "SIGTERM"),
         ("server-ignores", "serve.sigterm", "still running 3 s after SIGTERM", "tini"),
-        ("server-code", "serve.sigterm", "exit code 3", "exit with 0"),
+        ("server-code", "serve.sigterm", "exit code 3", "exit with code 0"),
     ],
 )
 def test_a_fault_is_called_by_its_name(
