@@ -6,12 +6,17 @@ _RELOCK = "run `mlship lock{options}` and commit what it writes"
 
 
 class MlshipError(Exception):
-    """`message` is what happened and why; `hint` is the exact next step."""
+    """`message` is what happened and why; `hint` is the exact next step.
+
+    Attributes:
+        cause: id of the row in data/known_texts.toml that explains the error; empty if none does.
+    """
 
     exit_code = 70
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init__(self, message: str, *, hint: str, cause: str = "") -> None:
         super().__init__(message)
+        self.cause = cause
         self.message = message
         self.hint = hint
 

@@ -78,7 +78,7 @@ class TextMatch:
     def as_error(self, **values: str) -> errors.MlshipError:
         """Cause and fix as the row's class of error."""
         kind: type[errors.MlshipError] = getattr(errors, self.row.error or "MlshipError")
-        return kind(self.why(**values), hint=self.hint(**values))
+        return kind(self.why(**values), hint=self.hint(**values), cause=self.row.id)
 
 
 def first_match(text: str, context: TextContext) -> TextMatch | None:

@@ -1,4 +1,4 @@
-"""The image of some earlier day once more: its commit in a temporary folder, its weights, and the same build."""
+"""Builds a recorded image again: its commit in a temporary folder, its weights, the same build, and a comparison."""
 
 import os
 import shutil
@@ -22,17 +22,17 @@ from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.smoke.seen import Device
 
-_UNKNOWN = "unknown: mlship, engine, base, lock and weights are as they were then"
+_UNKNOWN = "unknown: mlship, engine, base, lock and weights are the same as for the recorded build"
 
 
 @dataclass(frozen=True)
 class RebuildOptions:
-    """What the command line says of a rebuild.
+    """Options of the command line.
 
     Attributes:
-        tag: of the image; None: its own name, with the commit as its tag, so that no other image loses its name.
-        smoke: what to test the image on; None: what it is made for.
-        proves: test it at all; else nothing is proven, and the report says so.
+        tag: name of the image; None: the recorded name with the commit as tag, so that no other image loses its name.
+        smoke: device to test the image on; None: the one it is built for.
+        proves: run the smoke test; otherwise the report says that nothing was proven.
     """
 
     tag: str | None = None
@@ -43,10 +43,10 @@ class RebuildOptions:
 
 @dataclass(frozen=True)
 class ComparedLayer:
-    """One layer then and now; None where there was none, or is none.
+    """The digests of one recorded layer and its rebuilt counterpart; None if there is no such layer.
 
     Attributes:
-        what: what made it.
+        what: title of the step that made it.
     """
 
     what: str
@@ -60,15 +60,15 @@ class ComparedLayer:
 
 @dataclass(frozen=True)
 class RebuildReport:
-    """What came of a rebuild.
+    """The result of a rebuild.
 
     Attributes:
-        same: the manifests have one digest: every byte of the image is as it was.
-        recorded: digest of the manifest then; rebuilt: now. For GPUs, before the label of the proof was put on.
-        tagged: digest then of the image with that label; None where it has none, and where nobody knows.
+        same: both manifests have the same digest, so every byte of the image is the same.
+        recorded: digest of the recorded manifest; rebuilt: of the new one. For a GPU image, without the proof label.
+        tagged: recorded digest of the image with the proof label; None without such a label, or if unknown.
         layers: from the base up.
-        reasons: why they may differ, likely ones first; empty where they do not.
-        build: the rebuild itself, with what it proved.
+        reasons: why the images may differ, most likely first; empty if they are the same.
+        build: the rebuild itself, with its proof.
     """
 
     same: bool
@@ -81,30 +81,32 @@ class RebuildReport:
 
 
 def check_rebuildable(metadata: Metadata, name: str) -> Manifest:
-    """What was built, if it can be built again.
+    """The recorded manifest of a reproducible build.
 
     Args:
-        name: of the metadata's file, for messages.
+        name: name of the metadata file, for messages.
 
     Raises:
-        UsageError: it was not reproducible.
+        UsageError: the build was not reproducible.
     """
-    hint = "build with `mlship build --reproducible --metadata FILE` what is to be built again later"
+    hint = "build with `mlship build --reproducible --metadata FILE` to be able to rebuild later"
     if metadata.source.dirty:
-        raise UsageError(f"{name} is of a build with changes that are in no commit, so nobody can repeat it", hint=hint)
+        raise UsageError(f"`{name}` records a build with uncommitted changes", hint=hint)
     if not metadata.reproducible or metadata.built is None or metadata.source.commit is None:
-        raise UsageError(f"{name} is of a build without --reproducible, which promised no digest", hint=hint)
+        raise UsageError(
+            f"`{name}` records a build without --reproducible, so its digest cannot be reproduced", hint=hint
+        )
     return metadata.built
 
 
 def version_warning(metadata: Metadata) -> str | None:
-    """Another mlship writes another Dockerfile and another label; None where it is the same."""
+    """A warning if another mlship built the image, because its Dockerfile and label differ; otherwise None."""
     then = metadata.tools.mlship
     if then == __version__:
         return None
     return (
-        f"this is mlship {__version__}, and the image was built by mlship {then}: the digest will differ; "
-        f"install mlship {then} for the same one"
+        f"mlship {then} built the image, and this is mlship {__version__}: the digest will differ; "
+        f"install mlship {then} to reproduce it"
     )
 
 
@@ -121,14 +123,14 @@ def rebuild(
     reporter: Reporter,
     warn: Callable[[str], None],
 ) -> RebuildReport:
-    """Check out, fetch the weights, build, prove and compare; what was checked out is gone afterwards.
+    """Check out the commit into a temporary folder, add the weights, build, prove and compare.
 
     Args:
-        repo: a folder of the git repository that has the commit, and the weights where git has none.
-        warn: hears what `mlship build` warns of.
+        repo: a folder of the git repository with the commit, and with the weights that git does not have.
+        warn: receives the warnings of the build.
 
     Raises:
-        UsageError: the repository lacks the commit, a weight file has another hash, or see check_rebuildable.
+        UsageError: the repository lacks the commit or a weight file, or see check_rebuildable.
         MlshipError: see mlship.build.prepare and mlship.build.run.
     """
     built = check_rebuildable(metadata, "this")
@@ -150,7 +152,7 @@ def _check_project(metadata: Metadata, project: Path) -> None:
         commit = (metadata.source.commit or "")[:12]
         raise UsageError(
             f"the commit {commit} has no {CONFIG} in {metadata.source.path or 'its top folder'}",
-            hint="this metadata does not belong to that commit; look for another copy of it",
+            hint="use the metadata file that was written for this commit",
         )
 
 
@@ -166,8 +168,8 @@ def _prepare(metadata: Metadata, project: Path) -> Prepared:
     record = prepared.lock.record
     if record.requirements != metadata.lock.requirements or record.digest != metadata.base.digest:
         raise UsageError(
-            f"the lock in commit {(source.commit or '')[:12]} is not the one that the image was built from",
-            hint="this metadata does not belong to that commit; look for another copy of it",
+            f"the lock in commit {(source.commit or '')[:12]} is not the one that the recorded image was built from",
+            hint="use the metadata file that was written for this commit",
         )
     return prepared
 
@@ -187,10 +189,10 @@ def _fleet_finder(project: Path, host: TargetHost | None) -> FindFleet:
 
 
 def place_weights(weights: tuple[Weight, ...], tree: Path, project: Path, here: Path) -> None:
-    """The recorded weights in the checked-out project: the commit's own, else the current ones of the same hash.
+    """Put the recorded weights into the checked-out project: the commit's own, or current files with the same hash.
 
     Raises:
-        UsageError: neither has the recorded file.
+        UsageError: neither exists.
     """
     for weight in weights:
         target, current = project / weight.path, here / weight.path
@@ -199,10 +201,9 @@ def place_weights(weights: tuple[Weight, ...], tree: Path, project: Path, here: 
         found = _hash(current)
         if found != weight.sha256:
             raise UsageError(
-                f"{weight.path} of the recorded build is not in the commit, and {current} "
-                f"{f'has another content, {found}' if found else 'is not there'}; needed is {weight.sha256}",
-                hint=f"fetch the model as it was then to {current} ({weight.size:,} bytes), "
-                "and run the same command again",
+                f"the recorded `{weight.path}` is not in the commit, and `{current}` "
+                f"{f'has another hash, {found}' if found else 'does not exist'} (expected {weight.sha256})",
+                hint=f"download the recorded version to `{current}` ({weight.size:,} bytes) and run the command again",
             )
         _place(current, target, tree)
 
@@ -215,10 +216,13 @@ def _hash(path: Path) -> str | None:
 
 
 def _place(current: Path, target: Path, tree: Path) -> None:
-    """A link costs no room where both lie on one disk; the build only reads it."""
+    """A hard link takes no space; the build only reads it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.parent.resolve().is_relative_to(tree.resolve()):
-        raise UsageError(f"{target.parent} leads out of the repository", hint="this metadata is not of that commit")
+        raise UsageError(
+            f"{target.parent} leads out of the repository",
+            hint="use the metadata file that was written for this commit",
+        )
     target.unlink(missing_ok=True)
     try:
         os.link(current.resolve(), target)
@@ -240,21 +244,21 @@ def _build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: 
     try:
         return build(prepared, engine, options, reporter)
     except BuildError as error:
-        if "no longer has the locked digest" not in error.message:
+        if error.cause != "digest-missing":
             raise
         raise BuildError(
             error.message,
-            hint="the base is gone from that registry: name one that keeps it by MLSHIP_BASE_MIRROR, or push the base "
-            "from a machine that still has it",
+            hint="set MLSHIP_BASE_MIRROR to a registry with the base image, or push it from a machine that has it",
+            cause=error.cause,
         ) from error
 
 
 def _compare(
     metadata: Metadata, recorded: Manifest, report: BuildReport, prepared: Prepared, engine: EngineInfo
 ) -> RebuildReport:
-    """What was built then and now, layer by layer."""
+    """Compare the recorded and the rebuilt image layer by layer."""
     if report.built is None:
-        raise EngineError("the engine told no digest of what it built", hint="update Docker Engine and buildx")
+        raise EngineError("the engine reported no digest for the build", hint="update Docker Engine and buildx")
     rebuilt = report.built
     layers = tuple(_compared(then, now) for then, now in zip_longest(recorded.layers, rebuilt.layers))
     same = recorded.digest == rebuilt.digest
@@ -274,20 +278,20 @@ def _compared(then: ImageLayer | None, now: ImageLayer | None) -> ComparedLayer:
 def _shape(layers: tuple[ComparedLayer, ...], *, same_config: bool) -> tuple[str, ...]:
     if not all(layer.same for layer in layers):
         return ()
-    what = "how they are listed" if same_config else "labels, environment or command"
-    return (f"every layer is the same: what differs is {what}",)
+    what = "how the manifest lists them" if same_config else "labels, environment or command"
+    return (f"every layer is the same; the difference is in {what}",)
 
 
 def _causes(metadata: Metadata, plan: BuildPlan, engine: EngineInfo) -> Iterator[str]:
     if warning := version_warning(metadata):
         yield warning
     if packages := sorted({*plan.packages.build, *plan.packages.run}):
-        yield f"Debian has other versions of {', '.join(packages)} now: they are not locked"
+        yield f"Debian packages are not locked, and may have new versions: {', '.join(packages)}"
     if plan.gpu and plan.gpu.compiled:
-        yield f"{', '.join(plan.gpu.compiled)} was compiled anew, and compilers seldom write the same bytes twice"
+        yield f"{', '.join(plan.gpu.compiled)} was compiled again, and compilers rarely produce the same bytes"
     then = (metadata.tools.engine, metadata.tools.buildx)
     if then != (engine.version, engine.buildx):
         yield (
-            f"then Docker Engine {then[0]} and buildx {then[1]} built it, now {engine.version} and {engine.buildx}: "
-            "one may compress in another way, which gives other digests for the same files"
+            f"Docker Engine {then[0]} and buildx {then[1]} built the recorded image, {engine.version} and "
+            f"{engine.buildx} this one: other versions may compress the same files to other digests"
         )

@@ -1,4 +1,4 @@
-"""What a build leaves behind, so that the same image can be built again: one frozen value with JSON both ways."""
+"""The metadata of a build, from which the image can be rebuilt: one frozen value with JSON both ways."""
 
 import json
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from mlship.errors import UsageError
 
 SCHEMA = 1
 _SIZE_LIMIT = 5_000_000
-_HOW = "`mlship build --metadata FILE` writes one"
+_HOW = "name a file that `mlship build --metadata FILE` wrote"
 
 
 def _below(path: str) -> str:
-    """A path that cannot lead out of its folder."""
+    """Refuse a path that leads out of its folder."""
     if path.startswith("/") or ".." in PurePosixPath(path).parts or "\0" in path:
         raise ValueError("the path leads out of the repository")
     return path
 
 
-# These reach git's command line and the disk, so a file that somebody else made must not be able to say anything there.
+# These reach git's command line and the disk, and the file may come from anywhere: only safe values pass.
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 Below = Annotated[str, AfterValidator(_below)]
@@ -31,14 +31,14 @@ Below = Annotated[str, AfterValidator(_below)]
 
 @dataclass(frozen=True)
 class SourceCommit:
-    """The code that was built; None where nobody knows.
+    """The code that was built; None for unknown values.
 
     Attributes:
-        commit: full hash. describe: as `git describe` named it then.
-        url: of the remote, without credentials.
-        path: of the project inside the git repository; empty where it is its top.
-        dirty: files that git tracks were not as in the commit.
-        epoch: seconds since 1970: the image's date.
+        commit: full hash; describe: output of `git describe`.
+        url: remote, without credentials.
+        path: the project's folder in the git repository; empty for its top.
+        dirty: tracked files differed from the commit.
+        epoch: the image's date in seconds since 1970.
     """
 
     commit: Commit | None
@@ -51,7 +51,7 @@ class SourceCommit:
 
 @dataclass(frozen=True)
 class BaseImage:
-    """What the image stands on."""
+    """The image's base."""
 
     reference: str
     digest: Digest
@@ -71,7 +71,7 @@ class LockHashes:
 
 @dataclass(frozen=True)
 class Weight:
-    """A file of the model, below the project; size in bytes."""
+    """A model file; path relative to the project, size in bytes."""
 
     path: Below
     sha256: Digest
@@ -80,7 +80,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the image was proven on: "cpu", "gpu", "simulated gpu"; names of the GPUs."""
+    """The device the image was proven on ("cpu", "gpu", "simulated gpu"), and its GPUs."""
 
     device: str
     gpus: tuple[str, ...]
@@ -89,7 +89,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Tools:
-    """Versions of what built the image."""
+    """Versions of the tools that built the image."""
 
     mlship: str
     engine: str
@@ -98,7 +98,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class TargetHost:
-    """The GPU host that the command line named."""
+    """The GPU host named on the command line."""
 
     driver: str
     compute_capabilities: tuple[str, ...]
@@ -106,15 +106,14 @@ class TargetHost:
 
 @dataclass(frozen=True)
 class Metadata:
-    """One build that succeeded.
+    """One successful build.
 
     Attributes:
-        digest: of the image's manifest as it is tagged; None where the engine's image store keeps none.
-        pushed: digest that the registry confirmed; None where it was not pushed.
-        built: what was built, layer by layer; for GPUs, before the label of the proof. None of builds that were not
-            reproducible.
-        proven: None where nothing was tested.
-        host: None where the hosts are files of the repository, and for the CPU.
+        digest: digest of the tagged image's manifest; None if the engine's image store keeps none.
+        pushed: digest that the registry confirmed; None if the image was not pushed.
+        built: manifest of a reproducible build; for a GPU image, before the proof label was added.
+        proven: None if the smoke test was skipped.
+        host: None if the hosts are files of the repository, and for a CPU image.
     """
 
     tag: str
@@ -135,18 +134,18 @@ class Metadata:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """JSON with a newline at its end; the same value gives the same bytes."""
+        """JSON with a final newline; the same value gives the same bytes."""
         return _adapter().dump_json(self, indent=2).decode() + "\n"
 
     @staticmethod
     def from_json(text: str, name: str) -> "Metadata":
-        """Read it back.
+        """Read metadata from JSON.
 
         Args:
-            name: of the file, for messages.
+            name: name of the file, for messages.
 
         Raises:
-            UsageError: it is something else, or of another schema.
+            UsageError: `text` is not metadata of a build, or has a newer schema.
         """
         _check_schema(text, name)
         try:
@@ -154,36 +153,36 @@ class Metadata:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"{name} is not the metadata of a build: {where}: {first['msg']}", hint=_HOW) from error
+            raise UsageError(f"`{name}` is not build metadata: {where}: {first['msg']}", hint=_HOW) from error
 
 
 def read_metadata(path: Path) -> Metadata:
     """Read a file that `mlship build --metadata` wrote.
 
     Raises:
-        UsageError: it is not there, cannot be read, or is something else.
+        UsageError: the file does not exist, cannot be read, or is not build metadata.
     """
     try:
         if path.stat().st_size > _SIZE_LIMIT:
-            raise UsageError(f"{path} is too large to be the metadata of a build", hint=_HOW)
+            raise UsageError(f"`{path}` is too large to be build metadata", hint=_HOW)
         return Metadata.from_json(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not the metadata of a build: it is no text", hint=_HOW) from error
+        raise UsageError(f"`{path}` is not build metadata: not UTF-8 text", hint=_HOW) from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", hint=f"check the path; {_HOW}") from error
+        raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=_HOW) from error
 
 
 def _check_schema(text: str, name: str) -> None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not the metadata of a build: it is no JSON", hint=_HOW) from error
+        raise UsageError(f"`{name}` is not build metadata: not JSON", hint=_HOW) from error
     schema = found.get("schema") if isinstance(found, dict) else None
     if not isinstance(schema, int) or "tag" not in found or "source" not in found:
-        raise UsageError(f"{name} is not the metadata of a build", hint=_HOW)
+        raise UsageError(f"`{name}` is not build metadata", hint=_HOW)
     if schema > SCHEMA:
         raise UsageError(
-            f"{name} was written by a newer mlship (schema {schema}, known: {SCHEMA})", hint="update mlship"
+            f"`{name}` was written by a newer mlship (schema {schema}, expected at most {SCHEMA})", hint="update mlship"
         )
 
 

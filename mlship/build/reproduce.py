@@ -1,4 +1,4 @@
-"""What `--reproducible` needs of a repository, and what `--metadata` notes of a build."""
+"""What `--reproducible` requires of a repository, and the metadata that `--metadata` records."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,41 +19,40 @@ from mlship.project.paths import behind_links
 from mlship.smoke.result import SmokeReport
 
 _SHOWN = 5
-_LEAVE = "or leave --reproducible out"
+_LEAVE = "or drop `--reproducible`"
 
 
 def check_reproducible(prepared: Prepared) -> tuple[str, ...]:
-    """Refuse what nobody could build again from a commit; what may be the same again, or not, is a warning.
+    """Refuse a build that cannot be repeated from a commit.
 
     Returns:
-        The warnings.
+        Warnings about what may differ in a rebuild.
 
     Raises:
-        UsageError: there is no commit, or the folder is not as in it, or a host is in no file.
+        UsageError: there is no commit, files differ from it, or a GPU host is in no file.
     """
     checkout = read_checkout(prepared.repo)
     if checkout is None:
         raise UsageError(
-            f"--reproducible: {prepared.repo.resolve()} has no commit that git could give back later",
+            f"--reproducible: `{prepared.repo.resolve()}` has no commit to rebuild from",
             hint=f"commit it (`git init`, `git add`, `git commit`), {_LEAVE}",
         )
     if checkout.changed:
         raise UsageError(
-            f"--reproducible: what would be built is in no commit, as these files are not as committed:"
-            f"{_listed(checkout.changed)}",
-            hint=f"commit them, or put them aside with `git stash`; {_LEAVE}",
+            f"--reproducible: these files have uncommitted changes:{_listed(checkout.changed)}",
+            hint=f"commit them, put them aside with `git stash`, {_LEAVE}",
         )
     if unknown := _not_committed(prepared):
         raise UsageError(
-            f"--reproducible: these files go into the image and are in no commit of this repository:{_listed(unknown)}",
-            hint=f"`git add` and commit them, take them out of `source` in mlship.yaml, {_LEAVE}",
+            f"--reproducible: these files go into the image but are not committed:{_listed(unknown)}",
+            hint=f"commit them (`git add`, `git commit`), remove them from `source` in mlship.yaml, {_LEAVE}",
         )
     _check_hosts(prepared.fleet)
     return tuple(_doubts(prepared.plan))
 
 
 def _not_committed(prepared: Prepared) -> list[str]:
-    """Weights are left out: they are known by their hashes, wherever they come from."""
+    """Files of the image that are not committed. Weights may come from anywhere: they are recorded by hash."""
     inputs = [key.removeprefix("file ") for key in prepared.lock.record.inputs if key.startswith("file ")]
     hosts = [prepared.config.gpu.hosts] if prepared.config.gpu and prepared.fleet and prepared.fleet.committed else []
     sources = prepared.plan.source
@@ -75,7 +74,7 @@ def _check_hosts(fleet: Fleet | None) -> None:
     if fleet is None or fleet.committed or fleet.origin == COMMAND_LINE:
         return
     raise UsageError(
-        f"--reproducible: CUDA is matched to {fleet.origin}, which no other machine is",
+        f"--reproducible: CUDA is matched to {fleet.origin}, which another machine cannot do",
         hint="record it with `mlship hosts record hosts/NAME.json` and commit the file, "
         "or name a host with --driver and --compute-capability",
     )
@@ -84,15 +83,15 @@ def _check_hosts(fleet: Fleet | None) -> None:
 def _doubts(plan: BuildPlan) -> Iterator[str]:
     if packages := sorted({*plan.packages.build, *plan.packages.run}):
         yield (
-            f"packages from Debian are not locked ({', '.join(packages)}): "
-            "a build after Debian has a newer one gives another digest"
+            f"Debian packages are not locked ({', '.join(packages)}): "
+            "the digest changes when Debian has a newer version"
         )
     if plan.gpu and plan.gpu.compiled:
-        yield f"compilers seldom write the same bytes twice ({', '.join(plan.gpu.compiled)}): the digest may differ"
+        yield f"compilers rarely produce the same bytes twice ({', '.join(plan.gpu.compiled)}): the digest may differ"
 
 
-def describe(prepared: Prepared, report: BuildReport, options: BuildOptions, engine: EngineInfo) -> Metadata:
-    """Everything that is known of a build that succeeded; reads all weights for their hashes.
+def build_metadata(prepared: Prepared, report: BuildReport, options: BuildOptions, engine: EngineInfo) -> Metadata:
+    """The metadata of a successful build; reads all weights to hash them.
 
     Raises:
         OSError: a weight file cannot be read.

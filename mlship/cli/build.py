@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Packed(StrEnum):
-    """How layers are compressed."""
+    """Layer compression."""
 
     ZSTD = "zstd"
     GZIP = "gzip"
@@ -35,7 +35,9 @@ class Packed(StrEnum):
 
 Caches = Annotated[
     list[str] | None,
-    typer.Option(metavar="REF", help="Registry reference, or BuildKit's own type=...,key=value. Repeatable."),
+    typer.Option(
+        metavar="REF", help="Build cache: a registry reference, or BuildKit's `type=...,key=value`. Repeatable."
+    ),
 ]
 
 
@@ -43,16 +45,16 @@ Compressed = Annotated[
     Packed,
     typer.Option(
         "--compression",
-        help="Of the layers: gzip where a registry or a host's runtime knows no zstd. "
-        "Docker's older image store passes this over and pushes gzip.",
+        help="Layer compression; use gzip where a registry or runtime lacks zstd support. "
+        "Docker's older image store always pushes gzip.",
     ),
 ]
 Reproducible = Annotated[
     bool,
     typer.Option(
         "--reproducible",
-        help="The same digest for the same commit, lock, base and weights on any machine. "
-        "Refuses what is in no commit; needs room for the image in the temporary folder.",
+        help="Produce the same digest from the same commit, lock, base and weights on any machine. "
+        "Refuses uncommitted files; needs space for the image in the temporary folder.",
     ),
 ]
 MetadataFile = Annotated[
@@ -60,7 +62,7 @@ MetadataFile = Annotated[
     typer.Option(
         "--metadata",
         metavar="FILE",
-        help="Write what was built, from what and with what digest, as JSON. `mlship rebuild FILE` builds it again.",
+        help="Write the build's inputs and digest as JSON, for `mlship rebuild FILE`.",
     ),
 ]
 
@@ -68,7 +70,7 @@ MetadataFile = Annotated[
 def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     tag: Tag = None,
-    push: Annotated[bool, typer.Option("--push", help="Push the image once the smoke test has passed.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Push the image if the smoke test passes.")] = False,
     platform: Platform = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
@@ -83,10 +85,10 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Build the image from the lock, then prove in it that the model loads, warms and serves.
+    """Build the image from the lock, then prove that the model in it loads, warms up and serves.
 
-    A model on GPUs is matched to its hosts first, and proven on a GPU; where the build machine has none, --smoke cpu
-    proves what can be proven, and the image's label says so.
+    For GPUs, CUDA is matched to the hosts first, and the image is proven on a GPU. On a build machine without a GPU,
+    --smoke cpu proves what a CPU can, and the image's label says so.
     """
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare
@@ -113,12 +115,12 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     engine = connect()
     report = run.build(prepared, engine, options, reporter)
     if metadata is not None:
-        _note(metadata, prepared, report, options, engine)
+        _write_metadata(metadata, prepared, report, options, engine)
     _show(report, json=json)
 
 
 def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:
-    """What can be refused or warned of before the build."""
+    """Refuse or warn before the build."""
     from mlship.console import warn
 
     warnings = prepared.warnings
@@ -134,14 +136,16 @@ def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None)
         warn(warning)
 
 
-def _note(file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine") -> None:
-    """Only of an image that did not fail its test."""
-    from mlship.build.reproduce import describe
+def _write_metadata(
+    file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine"
+) -> None:
+    """Write the metadata unless the image failed its smoke test."""
+    from mlship.build.reproduce import build_metadata
     from mlship.console import say
     from mlship.files import write_atomic
 
     if report.smoke is None or report.smoke.passed:
-        write_atomic(file, describe(prepared, report, options, engine.info()).to_json())
+        write_atomic(file, build_metadata(prepared, report, options, engine.info()).to_json())
         say(f"wrote {file}")
 
 

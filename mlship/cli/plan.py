@@ -10,7 +10,7 @@ def plan(
     compute_capability: Capabilities = None,
     json: Json = False,
 ) -> None:
-    """Show what will be built, and why. Needs no engine and no network."""
+    """Show what will be built, and why. Needs no container engine and no network."""
     from mlship.build.prepare import prepare
     from mlship.cli.options import fleet_finder
     from mlship.console import emit, warn

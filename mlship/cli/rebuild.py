@@ -15,7 +15,7 @@ Repository = Annotated[
     typer.Option(
         "--directory",
         "-C",
-        help="The git repository that has the commit, and the weights where git has none.",
+        help="Git repository with the commit, and with the weights that git does not have.",
         show_default="this folder",
         exists=True,
         file_okay=False,
@@ -24,7 +24,9 @@ Repository = Annotated[
 
 
 def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `mlship build --reproducible --metadata` wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File that `mlship build --reproducible --metadata` wrote.")
+    ],
     directory: Repository = HERE,
     tag: ImageName = None,
     smoke: Smoke = None,
@@ -33,11 +35,11 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Build the image of an earlier day again from its commit, and say whether it is the same, byte for byte.
+    """Rebuild a recorded image from its commit, and report whether it is the same, byte for byte.
 
-    The commit is checked out into a temporary folder; your own files stay as they are. Weights that are not in git are
-    taken from the repository as it is now, if their sha256 is the recorded one.
-    Exit code 0: the same digest, and it passed its test (unless --no-smoke); 1: another one, or it failed.
+    Checks out the commit into a temporary folder; your files stay untouched. Weights outside git come from the current
+    repository if their sha256 matches the recorded one.
+    Exit code 0: same digest, and the smoke test passed (or --no-smoke); 1: different digest, or the test failed.
     """
     from mlship.build.preflight import check_tag
     from mlship.build.rebuild import RebuildOptions, check_rebuildable, version_warning
@@ -74,5 +76,5 @@ def _show(report: "RebuildReport", *, json: bool) -> None:
         conclude(report.build.smoke)
     if not report.same:
         raise CheckFailed(
-            f"{report.build.tag} is not the recorded image {report.recorded}", hint=f"likely: {report.reasons[0]}"
+            f"{report.build.tag} is not the recorded image {report.recorded}", hint=f"likely cause: {report.reasons[0]}"
         )

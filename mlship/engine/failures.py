@@ -35,7 +35,7 @@ def build_failure(failed: FailedBuild) -> MlshipError:
     # A step that printed nothing is explained by BuildKit's own error.
     details = failed.output or [line for line in failed.error.splitlines() if line.strip()][-3:]
     parts.extend(f"  | {line}" for line in details)
-    return type(known)("\n".join(parts), hint=known.hint)
+    return type(known)("\n".join(parts), hint=known.hint, cause=known.cause)
 
 
 def registry_failure(reference: str, text: str, *, pushed: bool = False) -> MlshipError:

@@ -1,4 +1,4 @@
-"""What came of a build: the proof first, then the image."""
+"""Reports a build: the proof first, then the image."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def show_build(report: BuildReport) -> None:
     if report.smoke is not None:
         show_smoke(report.smoke)
     else:
-        out(f"NOT PROVEN: {report.tag} was built and not tested (--no-smoke)", style="bold yellow")
+        out(f"NOT PROVEN: {report.tag} was built but not tested (--no-smoke)", style="bold yellow")
     out()
     out("Image")
     for name, value in _facts(report):
@@ -26,7 +26,7 @@ def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:
     yield "id", report.image_id
     yield "platform", report.platform
     yield "base", report.base
-    yield "size", f"{size(report.size)} as the engine counts it, the base included"
+    yield "size", f"{size(report.size)} as the engine counts it, including the base image"
     yield "built in", duration(report.build_s)
     if report.smoke_s is not None:
         yield "tested in", duration(report.smoke_s)

@@ -1,4 +1,4 @@
-"""The smoke report as the summary of a step in GitHub Actions."""
+"""Writes the smoke report to the step summary of GitHub Actions."""
 
 import os
 import re
@@ -13,7 +13,7 @@ VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 def add_step_summary(report: SmokeReport, environment: Mapping[str, str] = os.environ) -> None:
-    """Append the report to the file that GitHub names; without that name do nothing.
+    """Append the report to the file named by `GITHUB_STEP_SUMMARY`, if it is set.
 
     Raises:
         OSError: the file cannot be written.
@@ -25,7 +25,7 @@ def add_step_summary(report: SmokeReport, environment: Mapping[str, str] = os.en
 
 
 def markdown(report: SmokeReport) -> str:
-    """The whole report. What comes from outside is quoted, so that it stays text."""
+    """The whole report, with foreign text escaped."""
     return clean("\n".join(_lines(report)) + "\n")
 
 
@@ -60,5 +60,5 @@ def _details(check: Check) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Text as it is: no markup, no HTML, no new lines or table cells."""
+    """Escape markup and HTML; join lines."""
     return re.sub(r"([\\`*_{}\[\]<>|#~!@])", r"\\\1", " ".join(text.split()))

@@ -1,11 +1,11 @@
-"""The plan on the screen: what will be built, and why."""
+"""Prints the plan: what will be built, and why."""
 
 from mlship.console import out
 from mlship.image.plan import BuildPlan
 
 
 def show_plan(plan: BuildPlan) -> None:
-    """Print the plan as a person reads it."""
+    """Print the plan for people."""
     out(f"{plan.tag} for {plan.platform}, Python {plan.python}", style="bold")
     out()
     width = max(len(reason.topic) for reason in plan.reasons)

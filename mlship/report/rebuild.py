@@ -1,4 +1,4 @@
-"""What came of a rebuild: the answer first, then layer by layer, then the image as `mlship build` shows it."""
+"""Reports a rebuild: the result first, then each layer, then the image as `mlship build` reports it."""
 
 from collections.abc import Iterator
 
@@ -22,12 +22,12 @@ def show_rebuild(report: RebuildReport) -> None:
 
 def _lines(report: RebuildReport) -> Iterator[str]:
     if report.same:
-        yield f"THE SAME IMAGE: {report.build.tag}"
+        yield f"SAME IMAGE: {report.build.tag}"
         yield f"  digest    {report.rebuilt}"
         if report.tagged is not None:
             yield f"  tagged    {_tagged(report.tagged, report.build.manifest)}"
         return
-    yield f"ANOTHER IMAGE: {report.build.tag} is not what was recorded"
+    yield f"DIFFERENT IMAGE: {report.build.tag} is not the recorded image"
     yield f"  recorded  {report.recorded}"
     yield f"  rebuilt   {report.rebuilt}"
     yield ""
@@ -39,10 +39,10 @@ def _lines(report: RebuildReport) -> Iterator[str]:
 
 
 def _tagged(recorded: str, rebuilt: str | None) -> str:
-    """For GPUs, a label says what the image was proven on; with another proof, or none, the digest is another."""
+    """A GPU image has a label for the device it was proven on; with another proof, its digest differs."""
     if recorded == rebuilt:
-        return f"{recorded}, with the label of its proof, as then"
-    return f"{rebuilt or 'unknown'}; then {recorded}, with another label of its proof"
+        return f"{recorded}, with the same proof label"
+    return f"{rebuilt or 'unknown'}; recorded {recorded}, with another proof label"
 
 
 def _row(layer: ComparedLayer) -> str:
@@ -50,7 +50,7 @@ def _row(layer: ComparedLayer) -> str:
     start = f"  {'=' if layer.same else '≠'} {what:<{_WIDTH}}"
     if layer.same:
         return f"{start} {_short(layer.recorded)}"
-    return f"{start} {_short(layer.recorded)} then, {_short(layer.rebuilt)} now"
+    return f"{start} {_short(layer.recorded)} recorded, {_short(layer.rebuilt)} rebuilt"
 
 
 def _short(digest: str | None) -> str:

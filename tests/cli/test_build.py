@@ -109,7 +109,7 @@ def test_what_fails_its_test_is_not_pushed(run: Run, engine: Engine) -> None:
 def test_without_the_test_nothing_is_called_proven(run: Run, engine: Engine) -> None:
     done = run("--no-smoke", "--push")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("NOT PROVEN: toy:dev was built and not tested (--no-smoke)")
+    assert done.stdout.startswith("NOT PROVEN: toy:dev was built but not tested (--no-smoke)")
     assert "tested in" not in done.stdout
     assert "start" not in engine.calls
     assert "push" in engine.calls

@@ -136,7 +136,7 @@ def test_a_rebuild_is_the_same_and_proven(run: Run, engine: Engine, repo: Path, 
     git(repo, "remote", "add", "origin", "https://elsewhere.example/toy")
     done = run("rebuild", str(built))
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(f"THE SAME IMAGE: toy:rebuild-{commit[:12]}\n")
+    assert done.stdout.startswith(f"SAME IMAGE: toy:rebuild-{commit[:12]}\n")
     assert BUILT.digest in done.stdout.splitlines()[1]
     assert "PROVEN on cpu" in done.stdout
     request = asked(engine)
@@ -152,11 +152,13 @@ def test_another_engine_is_a_reason(run: Run, engine: Engine, built: Path) -> No
     engine.manifest = replace(BUILT, digest=digest(10), layers=(replace(BUILT.layers[0], digest=digest(11)),))
     done = run("rebuild", str(built))
     assert done.exit_code == 1
-    assert "then Docker Engine 23.0.1 and buildx 0.13.1 built it, now 26.1.5 and 0.13.1" in done.stdout
+    assert "Docker Engine 23.0.1 and buildx 0.13.1 built the recorded image, 26.1.5 and 0.13.1 this one" in done.stdout
     assert "unknown" not in done.stdout
 
 
-@pytest.mark.parametrize(("tagged", "words"), [(BUILT.digest, "as then"), (digest(30), f"; then {digest(30)}")])
+@pytest.mark.parametrize(
+    ("tagged", "words"), [(BUILT.digest, "with the same proof label"), (digest(30), f"; recorded {digest(30)}")]
+)
 def test_the_label_of_a_proof_is_told_apart(
     run: Run, engine: Engine, built: Path, monkeypatch: pytest.MonkeyPatch, tagged: str, words: str
 ) -> None:
@@ -174,7 +176,7 @@ def test_a_rebuild_says_nothing_of_what_it_has_not_tested(run: Run, engine: Engi
     engine.calls.clear()
     done = run("rebuild", str(built), "--no-smoke", "--tag", "mine:1")
     assert done.exit_code == 0
-    assert "NOT PROVEN: mine:1 was built and not tested (--no-smoke)" in done.stdout
+    assert "NOT PROVEN: mine:1 was built but not tested (--no-smoke)" in done.stdout
     assert "start" not in engine.calls
 
 
@@ -182,7 +184,7 @@ def test_a_rebuild_that_fails_its_test_is_no_success(run: Run, engine: Engine, b
     engine.model = Script(lines_of(*stages("load")), ends=ExitState(1, out_of_memory=False))
     done = run("rebuild", str(built))
     assert done.exit_code == 1
-    assert done.stdout.startswith("THE SAME IMAGE")
+    assert done.stdout.startswith("SAME IMAGE")
     assert "NOT PROVEN: model.load" in done.stdout
 
 
@@ -191,11 +193,11 @@ def test_another_digest_is_shown_layer_by_layer(run: Run, engine: Engine, built:
     engine.manifest = Manifest(digest(10), BUILT.config, layers)
     done = run("rebuild", str(built))
     assert done.exit_code == 1
-    assert done.stdout.startswith("ANOTHER IMAGE: toy:rebuild-")
+    assert done.stdout.startswith("DIFFERENT IMAGE: toy:rebuild-")
     assert f"recorded  {BUILT.digest}\n  rebuilt   {digest(10)}" in done.stdout
     same, other = (line for line in done.stdout.splitlines() if line.startswith(("  = ", "  ≠ ")))
     assert "then" not in same
-    assert "then, " in other
+    assert " recorded, " in other
     assert "Likely reasons\n  - unknown: mlship, engine, base, lock and weights are as they were then" in done.stdout
     assert "is not the recorded image" in done.stderr
 
@@ -209,7 +211,7 @@ def test_json_has_the_answer_and_keeps_the_exit_code(run: Run, engine: Engine, b
     assert other.exit_code == 1
     found = json.loads(other.stdout)
     assert found["same"] is False
-    assert found["reasons"][0] == "every layer is the same: what differs is labels, environment or command"
+    assert found["reasons"][0] == "every layer is the same; the difference is in labels, environment or command"
 
 
 def test_another_mlship_is_a_warning_first(
@@ -217,7 +219,7 @@ def test_another_mlship_is_a_warning_first(
 ) -> None:
     monkeypatch.setattr(mlship.build.rebuild, "__version__", "9.9.9")
     done = run("rebuild", str(built))
-    warning = "this is mlship 9.9.9, and the image was built by mlship 0.1.0: the digest will differ"
+    warning = "mlship 0.1.0 built the image, and this is mlship 9.9.9: the digest will differ"
     assert warning in done.stderr.split("•")[0]
     engine.manifest = replace(BUILT, digest=digest(10))
     assert f"  - {warning}" in run("rebuild", str(built)).stdout
@@ -228,7 +230,7 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
     (repo / "w.safetensors").write_bytes(safetensors((9.0,)))
     done = run("rebuild", str(built))
     assert done.exit_code == 2
-    assert f"{repo / 'w.safetensors'} has another content, sha256:" in done.stderr
+    assert f"{repo / 'w.safetensors'}` has another hash, sha256:" in done.stderr
     assert read_metadata(built).weights[0].sha256 in done.stderr
     (repo / "w.safetensors").unlink()
     done = run("rebuild", str(built))
@@ -241,13 +243,13 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"reproducible": False}, "is of a build without --reproducible"),
-        ({"built": None}, "is of a build without --reproducible"),
-        ({"source": {"dirty": True}}, "changes that are in no commit"),
+        ({"reproducible": False}, "records a build without --reproducible"),
+        ({"built": None}, "records a build without --reproducible"),
+        ({"source": {"dirty": True}}, "uncommitted changes"),
         ({"source": {"commit": "1" * 40}}, "does not have the commit 1111"),
         ({"source": {"path": "elsewhere"}}, "has no mlship.yaml in elsewhere"),
-        ({"lock": {"requirements": digest(9)}}, "is not the one that the image was built from"),
-        ({"base": {"digest": digest(9)}}, "is not the one that the image was built from"),
+        ({"lock": {"requirements": digest(9)}}, "is not the one that the recorded image was built from"),
+        ({"base": {"digest": digest(9)}}, "is not the one that the recorded image was built from"),
         ({"platform": "windows/amd64"}, "unsupported platform `windows/amd64`"),
         ({"schema": 2}, "written by a newer mlship"),
     ],

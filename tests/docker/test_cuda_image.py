@@ -173,7 +173,7 @@ def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str
     assert image.run("readlink", f"{folder}/libcudart.so.12", "/usr/local/cuda") == "libcudart.so.12.9.79\ncuda-12.9\n"
     assert image.files("stubs", "*.a", "cuda_runtime.h", "targets") == []
     assert ("/usr/local/cuda-12.9/compat/libcuda.so.1" in image.files("libcuda.so*")) is compat
-    assert layer(image, "/out/ / # buildkit") < 2_000_000
+    assert layer(image, "/layers/cuda-libraries/ / # buildkit") < 2_000_000
 
 
 def layer(image: Image, created_by: str) -> int:

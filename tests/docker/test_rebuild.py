@@ -127,7 +127,7 @@ def test_another_checkout_and_nothing_cached_give_the_same(note: Path, repo: Pat
     other = clone(repo, tmp_path / "other")
     done = rebuilt(note, other, env=forgetful(tmp_path / "bin"))
     assert done.code == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(f"THE SAME IMAGE: {NAME}:again\n")
+    assert done.stdout.startswith(f"SAME IMAGE: {NAME}:again\n")
     (image,) = json.loads(docker("image", "inspect", f"{NAME}:again"))
     assert image["Id"] == read_metadata(note).digest
 
@@ -163,9 +163,9 @@ def test_another_plan_is_another_image_and_the_layers_tell(note: Path, repo: Pat
     other.write_text(json.dumps(found))
     done = rebuilt(other, repo)
     assert done.code == 1
-    assert done.stdout.startswith("ANOTHER IMAGE")
+    assert done.stdout.startswith("DIFFERENT IMAGE")
     assert "≠" not in done.stdout
-    assert "every layer is the same: what differs is labels, environment or command" in done.stdout
+    assert "every layer is the same; the difference is in labels, environment or command" in done.stdout
 
 
 def test_gzip_is_gzip_whatever_was_built_before(note: Path, repo: Path, registry: str) -> None:

@@ -54,13 +54,13 @@ def test_json_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
-        ("[1]", "is not the metadata of a build"),
-        ('{"containerimage.digest": "sha256:1"}', "is not the metadata of a build"),
-        ('{"schema": 1, "tag": "x"}', "is not the metadata of a build"),
-        ('{"schema": 1, "tag": "x", "source": {}}', "is not the metadata of a build: platform: Field required"),
-        ('{"schema": 2, "tag": "x", "source": {}}', "written by a newer mlship (schema 2, known: 1)"),
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "is not build metadata"),
+        ('{"containerimage.digest": "sha256:1"}', "is not build metadata"),
+        ('{"schema": 1, "tag": "x"}', "is not build metadata"),
+        ('{"schema": 1, "tag": "x", "source": {}}', "is not build metadata: platform: Field required"),
+        ('{"schema": 2, "tag": "x", "source": {}}', "written by a newer mlship (schema 2, expected at most 1)"),
     ],
 )
 def test_what_is_something_else_is_said(tmp_path: Path, text: str, words: str) -> None:
@@ -89,14 +89,14 @@ def test_nothing_in_it_reaches_further_than_it_should(tmp_path: Path, key: tuple
     for part in key[:-1]:
         inner = inner[part]
     inner[key[-1]] = value
-    with pytest.raises(UsageError, match=r"is not the metadata of a build"):
+    with pytest.raises(UsageError, match=r"is not build metadata"):
         Metadata.from_json(json.dumps(found), "m.json")
 
 
 def test_files_that_cannot_be_it(tmp_path: Path) -> None:
     for name, content in (("image.tar", b"\xff\xfe\x00"), ("large", b" " * 5_000_001)):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UsageError, match=r"metadata of a build"):
+        with pytest.raises(UsageError, match=r"build metadata"):
             read_metadata(tmp_path / name)
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UsageError) as caught:

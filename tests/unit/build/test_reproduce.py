@@ -10,7 +10,7 @@ from mlship import __version__
 from mlship.build.preflight import check_metadata_path
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.record import Metadata, Proof, TargetHost, Tools, Weight
-from mlship.build.reproduce import check_reproducible, describe
+from mlship.build.reproduce import build_metadata, check_reproducible
 from mlship.build.run import BuildOptions, BuildReport, build
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet, HostGpu, HostProfile
 from mlship.engine.base import EngineInfo, ImageLayer, Manifest
@@ -78,7 +78,7 @@ def test_what_is_not_as_committed_is_refused_and_named(repo: Path, tmp_path: Pat
     committed(tmp_path, "two")
     for number in range(7):
         (tmp_path / f"{number}").write_text("changed")
-    with pytest.raises(UsageError, match="not as committed") as caught:
+    with pytest.raises(UsageError, match="uncommitted changes") as caught:
         check_reproducible(prepare(repo))
     assert caught.value.message.splitlines()[1:] == ["- 0", "- 1", "- 2", "- 3", "- 4", "- and 2 more"]
     assert "git stash" in caught.value.hint
@@ -87,7 +87,7 @@ def test_what_is_not_as_committed_is_refused_and_named(repo: Path, tmp_path: Pat
 @pytest.mark.parametrize("name", ["package/new.py", "package/ignored.safetensors"])
 def test_source_that_is_in_no_commit_is_refused_and_named(repo: Path, name: str) -> None:
     (repo / name).write_text("x = 1\n")
-    with pytest.raises(UsageError, match="are in no commit of this repository") as caught:
+    with pytest.raises(UsageError, match="are not committed") as caught:
         check_reproducible(prepare(repo))
     assert f"\n- {name}" in caught.value.message
 
@@ -114,7 +114,7 @@ def gpu(prepared: Prepared, fleet: Fleet) -> Prepared:
 
 def test_a_host_that_only_this_machine_is_is_refused(repo: Path) -> None:
     prepared = prepare(repo)
-    with pytest.raises(UsageError, match="which no other machine is") as caught:
+    with pytest.raises(UsageError, match="which another machine cannot do") as caught:
         check_reproducible(gpu(prepared, Fleet((HOST,), "this machine", committed=False)))
     assert "mlship hosts record" in caught.value.hint
     for fleet in (Fleet((HOST,), COMMAND_LINE, committed=False), Fleet((HOST,), "hosts/", committed=True)):
@@ -134,7 +134,7 @@ def test_everything_is_noted(repo: Path, tmp_path: Path) -> None:
     proof = SmokeReport("toy:dev", "sha256:1", "cpu", (), Figures())
     made = report(manifest=digest(1), built=BUILT, smoke=proof, digest=digest(1))
     options = BuildOptions(reproducible=True, compression="gzip")
-    found = describe(prepared, made, options, ENGINE)
+    found = build_metadata(prepared, made, options, ENGINE)
     assert (found.digest, found.pushed, found.built, found.image_id) == (digest(1), digest(1), BUILT, "sha256:1")
     assert (found.reproducible, found.compression, found.platform) == (True, "gzip", "linux/amd64")
     assert found.source.commit == git(repo, "rev-parse", "HEAD")
@@ -152,7 +152,7 @@ def test_everything_is_noted(repo: Path, tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
     prepared = prepare(locked(toy(tmp_path)))
-    found = json.loads(describe(prepared, report(), BuildOptions(), ENGINE).to_json())
+    found = json.loads(build_metadata(prepared, report(), BuildOptions(), ENGINE).to_json())
     assert [found[key] for key in ("digest", "pushed", "built", "proven", "host")] == [None] * 5
     source = found["source"]
     assert [source[key] for key in ("commit", "describe", "url", "path", "dirty")] == [None] * 5
@@ -162,7 +162,7 @@ def test_what_is_not_known_is_null(tmp_path: Path) -> None:
 def test_a_changed_file_is_noted_and_so_is_a_named_host(repo: Path) -> None:
     (repo / "model.py").write_text("changed")
     fleet = Fleet((HOST,), COMMAND_LINE, committed=False)
-    found = describe(gpu(prepare(repo), fleet), report(), BuildOptions(), ENGINE)
+    found = build_metadata(gpu(prepare(repo), fleet), report(), BuildOptions(), ENGINE)
     assert found.source.dirty is True
     assert found.host == TargetHost("550.54.15", ("8.0",))
 

@@ -89,7 +89,7 @@ def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.Capt
     report = build(prepared, FakeEngine(built=IMAGE), BuildOptions(smoke=None), Silent())
     assert (report.smoke, report.smoke_s) == (None, None)
     show_build(report)
-    assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built and not tested")
+    assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built but not tested")
 
 
 def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Prepared) -> None:
