@@ -25,7 +25,7 @@ Repository = Annotated[
 
 def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File that `mlship build --reproducible --metadata` wrote.")
+        Path, typer.Argument(metavar="FILE", help="File written by `mlship build --reproducible --metadata`.")
     ],
     directory: Repository = HERE,
     tag: ImageName = None,
