@@ -236,7 +236,7 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
     done = run("rebuild", str(built))
     assert done.exit_code == 2
     assert "does not exist (expected sha256:" in done.stderr
-    assert "hint: fetch the model as it was then" in done.stderr
+    assert "hint: download the recorded version" in done.stderr
     assert engine.calls == []
 
 
