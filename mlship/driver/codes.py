@@ -35,8 +35,16 @@ def code_table(api: Literal["nvml", "cuda"]) -> Mapping[int, DriverCode]:
 
 
 def nvml(code: int) -> str:
-    """Such as "18 (driver/library version mismatch)"."""
-    return _described(code, code_table("nvml"))
+    """Such as "18 (driver/library version mismatch)"; for a code newer than the table, nvidia-ml-py's name."""
+    text = _described(code, code_table("nvml"))
+    return text if text != str(code) else _named_by_pynvml(code)
+
+
+def _named_by_pynvml(code: int) -> str:
+    import pynvml
+
+    names = {value: name for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_")}
+    return f"{code} ({names[code]})" if code in names else str(code)
 
 
 def cuda(code: int) -> str:

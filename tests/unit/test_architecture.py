@@ -59,6 +59,7 @@ DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
     "ctypes": ("driver.ask", "smoke.inside"),
+    "pynvml": ("driver.codes",),
     "subprocess": ("process",),
     "socket": ("smoke.inside",),
     "jinja2": ("render",),
