@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit 3 and say what changed.")] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Let every pin and the base image move.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the lock; exit 3 if it is stale.")] = False,
+    upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Upgrade every pin and the base image.")] = False,
     upgrade_package: Annotated[
         list[str] | None,
-        typer.Option("--upgrade-package", "-P", metavar="NAME", help="Let this pin move. Repeatable."),
+        typer.Option("--upgrade-package", "-P", metavar="NAME", help="Upgrade this package. Repeatable."),
     ] = None,
     trace: Annotated[
         bool | None,
         typer.Option(
             "--trace/--no-trace",
-            help="See what the server imports, anew; or do not, and compile everything. Default: if not yet seen.",
+            help="Trace the server's imports again, or skip tracing and compile every module. [default: trace once]",
         ),
     ] = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
     json: Json = False,
 ) -> None:
-    """Resolve the requirements for the image's Python and platform, every pin with hashes.
+    """Lock the requirements for the image's Python and platform, with hashes.
 
-    Pins that still fit stay as they are. For a model on GPUs, CUDA is chosen first: the newest that every host runs.
-    Then the server runs once in a build: byte code is compiled for the modules that it imports, and no others.
+    Existing pins stay if they still fit. For a model on GPUs, mlship first chooses the newest CUDA that every host can
+    run. It then starts the server once in a build to trace its imports: only these modules get precompiled bytecode.
     """
     from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
@@ -46,8 +46,8 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
     config = load_config(directory)
     if check and (upgrade or upgrade_package or trace):
-        what = "traced" if trace else "upgraded"
-        raise UsageError(f"--check changes nothing, so nothing can be {what} with it", hint="drop one of the two")
+        other = "--trace" if trace else "--upgrade" if upgrade else "--upgrade-package"
+        raise UsageError(f"`--check` cannot be used with `{other}`", hint="remove one of them")
     fleet = fleet_finder(directory, driver, compute_capability)(config)
     gpu = _target(directory, config, fleet) if fleet else None
     now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
@@ -57,7 +57,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     else:
         known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
     if not check and trace is not False:
-        _trace(directory, fleet, None if trace else known, anew=bool(trace))
+        _trace(directory, fleet, None if trace else known, again=bool(trace))
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
@@ -70,12 +70,12 @@ def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
     names = ", ".join(host.name for host in fleet.hosts)
     say(f"CUDA for {names} ({fleet.origin}): {target.key}")
     if target.pages:
-        say(f"wheel index of that CUDA: {redact(target.pages[0].rsplit('/', 2)[0])}")
+        say(f"wheel index for this CUDA: {redact(target.pages[0].rsplit('/', 2)[0])}")
     return target
 
 
 def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
-    """The lock does not answer what is asked now; one that does would be resolved into itself."""
+    """Whether the lock has to be resolved again."""
     from mlship.errors import LockError
     from mlship.lock.check import check_lock
 
@@ -100,7 +100,7 @@ def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -
 def _resolve(
     directory: Path, config: "Config", upgrade: "Upgrade", gpu: "GpuTarget | None", *, json: bool
 ) -> "Trace | None":
-    """What is still true of the trace before."""
+    """Resolve and write the lock; returns what is still valid of the earlier trace."""
     import time
 
     from mlship.console import emit, say
@@ -123,12 +123,12 @@ def _resolve(
     return resolved.traced
 
 
-def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, anew: bool) -> None:
-    """Trace where nothing was traced yet. What cannot be traced is said, and the lock is as good without it.
+def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, again: bool) -> None:
+    """Trace the server's imports unless the lock has a trace. A failure is only a warning: the lock stays valid.
 
     Args:
-        known: what was traced before and is still true; it stays.
-        anew: trace although there is a trace.
+        known: what is still valid of an earlier trace; it is kept.
+        again: trace even if there is a trace.
     """
     import time
 
@@ -139,21 +139,21 @@ def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, ane
     from mlship.engine import connect
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
-    from mlship.lock.trace import merged, write_trace
+    from mlship.lock.trace import merge_traces, write_trace
 
-    if read_record(directory).trace and not anew:
+    if read_record(directory).trace and not again:
         return
     reporter = ConsoleReporter(verbose=False)
     try:
         prepared = prepare(directory, find_fleet=lambda _config: fleet)
-        reporter.step("tracing what the server imports")
+        reporter.step("tracing the server's imports")
         started = time.monotonic()
         with reporter.building() as watch:
             trace = run.trace(prepared, connect(), watch)
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         return
-    trace = merged(trace, known)
+    trace = merge_traces(trace, known)
     write_trace(directory, trace)
     seconds = time.monotonic() - started
-    say(f"mlship.lock: byte code for {trace.count} modules, which the server imports; traced in {seconds:.1f} s")
+    say(f"mlship.lock: the server imports {trace.count} modules; traced in {seconds:.1f} s")

@@ -1,4 +1,4 @@
-"""Is the lock still what mlship wrote, and is it still an answer to what is asked? Instant: no network, no engine."""
+"""Check that the lock is as `mlship lock` wrote it and that its inputs did not change. Needs no network or engine."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mlship.project.config import Config
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that was checked: what it was made from, what it pins, and its text."""
+    """A checked lock: what it was made from, its pins and its text."""
 
     record: LockRecord
     pins: tuple[Pin, ...]
@@ -22,25 +22,24 @@ class Lock:
 
 
 def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
-    """Read the lock and compare it with what it was made from.
+    """Read the lock and compare it with its inputs.
 
     Args:
-        cuda: what is chosen now for the hosts that the repository names; None where it names none, and the lock's own
-            choice stands.
+        cuda: the CUDA now chosen for the repository's host files; None without any, and the lock's choice stands.
 
     Raises:
-        LockError: it is missing, stale, unhashed or edited by hand; the message has everything that changed.
-        UsageError: a requirements file is missing or asks for what cannot be locked.
+        LockError: the lock is missing, stale, unhashed or edited by hand; the message lists every change.
+        UsageError: a requirements file is missing or contains something that cannot be locked.
     """
     name = config.requirements.lock
-    collect_inputs(repo, config)  # what is wrong with them comes first
-    text = read_text(repo / name)
+    collect_inputs(repo, config)  # problems in them are reported first
+    text = read_lock_text(repo / name)
     _refuse_foreign(repo, name, text)
     record = read_record(repo)
     inputs = collect_inputs(repo, config, _chosen(record, config, cuda))
     changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
     if not changes and record.base != inputs["base"]:
-        changes.append(f"{FILE_NAME} was edited by hand: its digest is of {record.base}")
+        changes.append(f"`{FILE_NAME}` was edited by hand: its digest belongs to {record.base}")
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", changed=_changed_keys(record.inputs, inputs))
@@ -53,24 +52,24 @@ def _chosen(record: LockRecord, config: Config, cuda: str | None) -> str | None:
     return cuda or record.inputs.get("cuda") or "to be chosen"
 
 
-def read_text(path: Path) -> str | None:
-    """The text of a lock; None where there is none.
+def read_lock_text(path: Path) -> str | None:
+    """The text of a lock; None if the file does not exist.
 
     Raises:
-        LockError: it is there and cannot be read.
+        LockError: the file cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise LockError(f"{path.name} cannot be read as UTF-8 text") from error
+        raise LockError(f"`{path.name}` cannot be read as UTF-8 text") from error
 
 
 def _refuse_foreign(repo: Path, name: str, text: str | None) -> None:
     if text is not None and not (repo / FILE_NAME).exists():
         hashed = "" if "--hash=" in text else " and has no hashes"
-        raise LockError(f"there is no {FILE_NAME}: {name} was not made by `mlship lock`{hashed}")
+        raise LockError(f"no `{FILE_NAME}`: `{name}` was not written by `mlship lock`{hashed}")
 
 
 def _changed_keys(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -86,22 +85,22 @@ def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[
         elif not key.startswith("file "):
             yield f"{key} {before or 'none'} -> {after or 'none'}"
         else:
-            what = "is new" if before is None else "is no longer read" if after is None else "changed since the lock"
-            yield f"{key.removeprefix('file ')} {what}"
+            what = "is new" if before is None else "is no longer read" if after is None else "has changed"
+            yield f"`{key.removeprefix('file ')}` {what}"
 
 
 def _changed_cuda(before: str | None, after: str | None, *, alone: bool) -> str:
-    """Why the lock is of another CUDA; `alone`: nothing else that it was made from has changed."""
+    """Why the CUDA differs; `alone`: no other input changed."""
     if before is None:
-        return "mlship.yaml asks for a GPU now, and the lock was made for the CPU"
+        return "mlship.yaml now has a `gpu` section, but the lock was made for the CPU"
     if after is None:
-        return f"mlship.yaml asks for no GPU now, and the lock was made for CUDA {before}"
-    why = "the hosts changed, or what mlship knows of them" if alone else "so another CUDA is chosen"
+        return f"mlship.yaml no longer has a `gpu` section, but the lock was made for CUDA {before}"
+    why = "the hosts or mlship's CUDA tables changed" if alone else "the chosen CUDA changed"
     return f"{why}: CUDA {before} -> {after}"
 
 
 def _changed_text(record: LockRecord, name: str, text: str | None) -> Iterator[str]:
     if text is None:
-        yield f"{name} is missing"
+        yield f"`{name}` is missing"
     elif sha256_text(text) != record.requirements:
-        yield f"{name} was edited by hand after `mlship lock` wrote it"
+        yield f"`{name}` was edited by hand after `mlship lock` wrote it"

@@ -1,4 +1,4 @@
-"""Running pip-compile: on this machine where it is like the image, else in the base image; the same bytes come out."""
+"""Run pip-compile: on this machine if it matches the image, otherwise in the base image. Both give the same bytes."""
 
 import platform
 import shlex
@@ -50,7 +50,7 @@ _GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 
 @dataclass(frozen=True)
 class Upgrade:
-    """Which pins may move; all others stay as they are where they still fit."""
+    """Which pins may move; all others stay if they still fit."""
 
     all: bool = False
     packages: tuple[str, ...] = ()
@@ -58,11 +58,11 @@ class Upgrade:
 
 @dataclass(frozen=True)
 class CompileRequest:
-    """What is asked of pip-compile.
+    """The input of pip-compile.
 
     Attributes:
-        previous: the lock so far, whose pins are kept; empty for none.
-        limits: requirements that keep to versions with the chosen CUDA.
+        previous: the lock so far, whose pins are kept; empty without a lock.
+        limits: requirements that allow only versions built for the chosen CUDA.
     """
 
     repo: Path
@@ -76,7 +76,7 @@ class CompileRequest:
 
 @dataclass(frozen=True)
 class ResolverPlace:
-    """Where a lock is resolved, and why there."""
+    """Where a lock is resolved, and why."""
 
     local: bool
     reason: str
@@ -84,11 +84,11 @@ class ResolverPlace:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What pip-compile answered.
+    """The result of pip-compile.
 
     Attributes:
         text: the lock.
-        sizes: bytes of the file that each pin installs, by package; one that nobody tells is missing.
+        sizes: bytes of the file that each pin installs, by package; unknown sizes are absent.
     """
 
     text: str
@@ -97,35 +97,33 @@ class Compiled:
 
 @dataclass(frozen=True)
 class _Sized:
-    """What pip_compile.py says of one pin."""
+    """What pip_compile.py reports about one pin."""
 
     file: str
     size: int
 
 
 def choose_place(config: Config) -> ResolverPlace:
-    """This machine, where its Python, processor and C library are the image's; else the base image."""
+    """This machine if its Python, processor and C library match the image's; otherwise the base image."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     libc, libc_version = platform.libc_ver()
     if here != config.python or sys.implementation.name != "cpython":
-        return ResolverPlace(local=False, reason=f"mlship runs on Python {here} and the image has {config.python}")
+        return ResolverPlace(local=False, reason=f"mlship runs on Python {here}, the image on {config.python}")
     if sys.platform != "linux" or libc != "glibc":
-        return ResolverPlace(local=False, reason="this machine is no Linux with glibc")
+        return ResolverPlace(local=False, reason="this machine does not run Linux with glibc")
     if this_platform() != config.platform:
-        return ResolverPlace(
-            local=False, reason=f"this machine is {platform.machine()} and the image {config.platform}"
-        )
+        return ResolverPlace(local=False, reason=f"this machine is {platform.machine()}, the image {config.platform}")
     if tuple(int(part) for part in libc_version.split(".")[:2]) > _GLIBC[config.base.distro]:
         return ResolverPlace(
-            local=False, reason=f"this machine's glibc {libc_version} is newer than {config.base.distro}'s"
+            local=False, reason=f"glibc {libc_version} of this machine is newer than that of {config.base.distro}"
         )
     return ResolverPlace(
-        local=True, reason=f"this machine has Python {config.python} on {config.platform}, as the image"
+        local=True, reason=f"this machine has Python {config.python} on {config.platform}, like the image"
     )
 
 
 def compile_here(question: CompileRequest, work: Path) -> Compiled:
-    """Resolve with this interpreter; `work` is an empty folder.
+    """Resolve with this interpreter, in the empty folder `work`.
 
     Raises:
         UsageError, TransientError: see mlship.lock.failures.
@@ -177,13 +175,13 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
 
 
 def _sizes(path: Path, local: Mapping[str, LocalFile]) -> dict[str, int]:
-    """By canonical name; of a local file that only a stand-in was shown of, its own size."""
+    """Sizes by canonical name; a local file that was replaced by a stub counts with its real size."""
     if not path.exists():
         return {}
-    told = _sized().validate_json(path.read_bytes())
+    reported = _sized().validate_json(path.read_bytes())
     return {
         str(canonicalize_name(name)): local[one.file].path.stat().st_size if one.file in local else one.size
-        for name, one in sorted(told.items())
+        for name, one in sorted(reported.items())
     }
 
 
@@ -193,7 +191,7 @@ def _sized() -> TypeAdapter[dict[str, _Sized]]:
 
 
 def resolver_version(place: ResolverPlace) -> str:
-    """Of pip-tools, where it runs."""
+    """The version of pip-tools that resolves at this place."""
     pins = {pin.name: pin.version for pin in parse_lock(read_template("resolver.txt"), "resolver.txt")}
     return version("pip-tools") if place.local else pins["pip-tools"]
 
@@ -245,9 +243,9 @@ def _command(question: CompileRequest, output: str, constraints: list[str]) -> l
 
 
 def _write_constraints(question: CompileRequest, folder: Path) -> Iterator[Path]:
-    """Files of what limits versions: pip's own `constraint` setting, and what the chosen CUDA needs.
+    """Write pip's `constraint` setting and the limits of the chosen CUDA to files.
 
-    As files, since addresses in the setting may hold a password and argv is public.
+    Files, because addresses in the setting may hold a password and argv is public.
     """
     named = question.settings.constraints
     parts = [f"-c {c}" if (path := local_path(c)) is None else _text(path) for c in named]
@@ -261,12 +259,12 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        hint = "`pip config list` and PIP_CONSTRAINT say who names it; correct that"
-        raise UsageError(f"{path}, pip's own constraints file, cannot be read", hint=hint) from error
+        hint = "correct the `constraint` setting; see `pip config list` and PIP_CONSTRAINT"
+        raise UsageError(f"cannot read `{path}`, the constraints file in pip's configuration", hint=hint) from error
 
 
 def _without_places(text: str, settings: PipSettings, folder: Path) -> str:
-    """The comments name what limited a version; a path or address of this machine says nothing to others."""
+    """Name constraints files in comments by their origin: a path or address of this machine means nothing elsewhere."""
     for name in (str(folder / _CONSTRAINTS), _CONSTRAINTS, *settings.constraints):
         text = text.replace(f"-c {name}", "-c pip.conf")
     for name in (str(folder / _LIMITS), _LIMITS):

@@ -1,7 +1,7 @@
-"""Which pin is installed with which others, and which layer it lies in. Pure.
+"""Which pins are installed together, and in which layer. Pure.
 
-Layers follow the rate of change: what is large and moves rarely is apart from what is small and moves often, and a
-layer's name says what is in it. The same pins always give the same layers, and a pin that moves changes one of them.
+Layers follow the rate of change: large packages that rarely move are apart from small ones that often do. The same pins
+always give the same layers, and a pin that moves changes one of them.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from mlship.lock.pins import Pin
 LockGroup: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"]
 
 GROUPS: tuple[LockGroup, ...] = get_args(LockGroup)
-HEAVY = 5_000_000  # bytes of a wheel: installing it again costs more than another step does
-OWN_LAYER = 100_000  # bytes of a wheel: below that, what a layer itself costs would count
+HEAVY = 5_000_000  # bytes of a wheel: from here on, installing it again costs more than a step of its own
+OWN_LAYER = 100_000  # bytes of a wheel: below that, the layer itself costs more
 BUCKETS = 8
-MOST_OWN_LAYERS = 64  # of the 127 that an image can have, and each of them is looked up at every pull
+MOST_OWN_LAYERS = 64  # an image can have 127, and every pull looks up each of them
 
 
 @dataclass(frozen=True)
 class PackageLayer:
-    """One layer of packages: what a change of one of them makes others pull again.
+    """One layer of packages, which are pulled together.
 
     Attributes:
-        name: of the package that has it alone, or `bucket-3`.
+        name: the only package in it, or a bucket such as `bucket-3`.
         packages: canonical names, sorted.
     """
 
@@ -36,18 +36,18 @@ class PackageLayer:
 
     @property
     def is_shared(self) -> bool:
-        """It is a bucket, for whatever is small."""
+        """Whether it is a bucket of small packages."""
         return self.name.startswith("bucket-")
 
 
 def package_layers(
     pins: Iterable[Pin], sizes: Mapping[str, int], compiled: Iterable[str] = ()
 ) -> tuple[PackageLayer, ...]:
-    """The layers of a lock: in the order in which they lie in the image, every pin in exactly one.
+    """The layers of a lock, lowest first, with every pin in exactly one.
 
     Args:
-        sizes: bytes of the wheels, by name of the package; one that is missing is not known.
-        compiled: names of what is compiled in the build, which has a group of its own.
+        sizes: bytes of the wheels by package; an unknown size is absent.
+        compiled: packages that the build compiles; they form a group of their own.
     """
     apart = frozenset(compiled)
     groups = {pin.name: "compiled" if pin.name in apart else group_of(pin.name, sizes.get(pin.name)) for pin in pins}
@@ -57,12 +57,12 @@ def package_layers(
         layer = name if name in own else f"bucket-{bucket_of(name)}"
         shared.setdefault((groups[name], layer), []).append(name)
     layers = (PackageLayer(group, name, tuple(packages)) for (group, name), packages in shared.items())
-    # Shared layers lie on top of their group: they move most often, and a host unpacks again what lies above them.
+    # Shared layers are on top of their group: they change most often, and a host unpacks every layer above a change.
     return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.is_shared, layer.name)))
 
 
 def group_of(name: str, size: int | None) -> LockGroup:
-    """The group of a package, by its canonical name, else by the size of its wheel in bytes."""
+    """The group of a package: by its canonical name, otherwise by the size of its wheel in bytes."""
     return runtime_group(name) or ("heavy" if size is not None and size >= HEAVY else "light")
 
 
@@ -72,18 +72,18 @@ def brings_cuda(pins: Iterable[Pin]) -> bool:
 
 
 def bucket_of(name: str) -> int:
-    """Which of the shared layers a package lies in: always the same, whatever else is locked."""
+    """The shared layer of a package; it does not depend on what else is locked."""
     return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
 
 
 def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:
-    """The part of a lock that one group installs, in pip's format."""
+    """The lock lines of some packages, in pip's format."""
     wanted = frozenset(names)
     return "".join(_line(pin) for pin in pins if pin.name in wanted)
 
 
 def _with_own_layer(groups: Mapping[str, LockGroup], sizes: Mapping[str, int]) -> frozenset[str]:
-    """The largest; of CUDA and the frameworks also those whose size nobody told, as they are large."""
+    """The largest packages, and those of CUDA and the frameworks whose size is unknown."""
     found = list(_large(groups, sizes))
     return frozenset(sorted(found, key=lambda name: (-sizes.get(name, HEAVY), name))[:MOST_OWN_LAYERS])
 

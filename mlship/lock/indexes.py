@@ -1,4 +1,4 @@
-"""Where packages come from: what pip uses on this machine, and what requirements files add, is what the build uses."""
+"""Where packages come from: pip's settings on this machine plus the index options of requirements files."""
 
 import argparse
 import os
@@ -20,12 +20,12 @@ _TRUE = {"y", "yes", "t", "true", "on", "1"}
 
 @dataclass(frozen=True)
 class PipSettings:
-    """What pip uses on this machine. Addresses may hold passwords: they are not in the repr.
+    """Pip's settings on this machine. Addresses may hold passwords, so they are not in the repr.
 
     Attributes:
         index_url: None for PyPI.
         find_links: local folders as absolute paths, and addresses.
-        cert: the bundle of certificates that pip trusts; None where nobody knows it.
+        cert: the certificate bundle that pip trusts; None if unknown.
         proxies: environment variables in lower case, such as ("https_proxy", "http://...").
         constraints: files or addresses that limit versions when the lock is made.
     """
@@ -44,21 +44,21 @@ class PipSettings:
     constraints: tuple[str, ...] = field(default=(), repr=False)
 
     def indexes(self) -> tuple[str, ...]:
-        """Every index, the main one first; none where only find-links are used."""
+        """Every index, the main one first; none if only find-links are used."""
         return () if self.no_index else (self.index_url or "https://pypi.org/simple", *self.extra_index_urls)
 
 
 def project_settings(repo: Path, config: Config) -> PipSettings:
-    """Pip's settings on this machine together with what the repository's requirements files say of indexes.
+    """Pip's settings on this machine plus the index options of the repository's requirements files.
 
     Raises:
-        UsageError: a pip configuration file is malformed, or see read_inputs.
+        UsageError: a pip configuration file is malformed; also from read_inputs.
     """
     return with_declared(read_pip_settings(), repo, read_inputs(repo, config))
 
 
 def read_pip_settings(environment: Mapping[str, str] = os.environ) -> PipSettings:
-    """What pip uses on this machine: its files, its environment, netrc, proxies and certificates.
+    """Pip's settings on this machine: configuration files, environment, netrc, proxies and certificates.
 
     Raises:
         UsageError: a pip configuration file is malformed.
@@ -85,7 +85,7 @@ def read_pip_settings(environment: Mapping[str, str] = os.environ) -> PipSetting
 
 
 def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...]) -> PipSettings:
-    """`settings` with the index options of requirements files, which win over the machine's, as in pip."""
+    """`settings` with the index options of requirements files, which override the machine's, as in pip."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-i", "--index-url", "--pypi-url")
     parser.add_argument("--extra-index-url", action="append", default=[])
@@ -95,23 +95,23 @@ def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...
     for file in files:
         for line in (line for _, line in file.lines() if line.startswith("-")):
             try:
-                said, _ = parser.parse_known_args(line.replace("=", " ", 1).split())
+                options, _ = parser.parse_known_args(line.replace("=", " ", 1).split())
             except argparse.ArgumentError:
-                continue  # pip-compile says what is wrong with it, with its own words
-            links = (_absolute(link, (repo / file.path).parent) for link in said.find_links)
+                continue  # pip-compile reports it
+            links = (_absolute(link, (repo / file.path).parent) for link in options.find_links)
             settings = replace(
                 settings,
-                index_url=said.index_url or settings.index_url,
-                extra_index_urls=_more(settings.extra_index_urls, said.extra_index_url),
+                index_url=options.index_url or settings.index_url,
+                extra_index_urls=_more(settings.extra_index_urls, options.extra_index_url),
                 find_links=_more(settings.find_links, links),
-                trusted_hosts=_more(settings.trusted_hosts, said.trusted_host),
-                no_index=said.no_index or settings.no_index,
+                trusted_hosts=_more(settings.trusted_hosts, options.trusted_host),
+                no_index=options.no_index or settings.no_index,
             )
     return settings
 
 
 def local_path(address: str) -> Path | None:
-    """The path behind a file: address or a plain path; None for an address elsewhere."""
+    """The path of a file: URL or a plain path; None for a remote address."""
     if address.startswith("file:"):
         return Path(unquote(urlsplit(address).path))
     return None if "://" in address else Path(address).expanduser()
@@ -127,7 +127,7 @@ def _absolute(link: str, beside: Path) -> str:
 
 
 def _certificates(options: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:
-    """The bundle that counts: pip's `requests` lets its own variables win over pip's setting."""
+    """The bundle that pip uses: the variables of `requests` override pip's own setting."""
     requests = [environment.get(name) for name in _CA_VARIABLES]
     named = [*requests, options.get("cert"), environment.get("SSL_CERT_FILE")]
     system = [ssl.get_default_verify_paths().cafile, *_SYSTEM_CA]

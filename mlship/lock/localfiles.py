@@ -1,4 +1,4 @@
-"""Distributions in local folders: find-links, and indexes with file: addresses (PEP 503 pages)."""
+"""Distributions in local folders: find-links, and PEP 503 indexes with file: addresses."""
 
 import re
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ class LocalFile:
 
 
 def local_files(settings: PipSettings, names: frozenset[str] | None = None) -> dict[str, LocalFile]:
-    """Local distributions by file name; where two folders hold the same name, the first wins.
+    """Local distributions by file name; the first folder with a name wins.
 
     Args:
-        names: canonical names of the only projects to look for; None for all.
+        names: canonical names of the projects to look for; None for all.
     """
     found: dict[str, LocalFile] = {}
     for path in _candidates(settings, names):
@@ -60,11 +60,11 @@ def _candidates(settings: PipSettings, names: frozenset[str] | None) -> Iterator
 
 
 def _linked(page: Path) -> Iterator[Path]:
-    """Files that an index page links to and that are on this machine."""
+    """Local files that an index page links to."""
     try:
         text = page.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # as pip: an index without this project, or a folder that is not there
+        return  # like pip: the index lacks this project, or the folder is missing
     links = _Links()
     links.feed(text)
     for link in links.found:

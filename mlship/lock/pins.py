@@ -1,4 +1,4 @@
-"""The requirements lock as a value: exact versions, each with its hashes, and nothing that would undo them."""
+"""The requirements lock as a value: exact versions with hashes, and no option that would bypass them."""
 
 import re
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ class Pin:
     """One locked distribution.
 
     Attributes:
-        name: canonical, as PEP 503 has it.
-        hashes: as pip writes them, such as "sha256:<hex>"; any of them will do.
+        name: canonical (PEP 503).
+        hashes: in pip's form, such as "sha256:<hex>"; a file must match one of them.
         marker: when it is installed; None for always.
-        url: where the file lies, for a pin that names a wheel by its address instead of an index's version.
+        url: the address of the wheel, for a pin that names one.
     """
 
     name: str
@@ -40,10 +40,10 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
     """Read a lock in pip's requirements format.
 
     Args:
-        name: of the file, for messages.
+        name: the file name, for messages.
 
     Raises:
-        LockError: lines that are no pins, or pins that would be installed unchecked; with the number of each line.
+        LockError: a line is not a pin, or its pin would be installed unchecked; the message has line numbers.
     """
     pins: dict[str, Pin] = {}
     problems: list[str] = []
@@ -54,7 +54,7 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
             problems.append(f"{name}, line {number}: {refusal}")
             continue
         if pin.name in pins:
-            problems.append(f"{name}, line {number}: {pin.name} stands twice")
+            problems.append(f"{name}, line {number}: `{pin.name}` is pinned twice")
         pins[pin.name] = pin
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
@@ -63,11 +63,11 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
 
 
 class _RefusedError(Exception):
-    """Why one line is no pin."""
+    """Why a line is not a pin."""
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without comments, joined where a backslash ends them, with the number of the first."""
+    """Lines without comments, joined at backslashes, with the number of their first line."""
     start, parts = 0, list[str]()
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.rstrip("\r")
@@ -90,7 +90,7 @@ def _pin(line: str) -> Pin:
     requirement = _requirement(_HASH.sub("", line).strip())
     version = _wheel_version(requirement) if requirement.url else _exact_version(requirement)
     if not hashes:
-        raise _RefusedError(f"{requirement.name} has no --hash, so anything could be installed in its place")
+        raise _RefusedError(f"`{requirement.name}` has no --hash, so any file could be installed in its place")
     return Pin(
         name=canonicalize_name(requirement.name),
         version=version,
@@ -102,16 +102,16 @@ def _pin(line: str) -> Pin:
 
 
 def _option(option: str) -> str:
-    """Never the whole line: an index address may hold a password."""
+    """Show the option only: an index address may hold a password."""
     if option in {"-e", "--editable"}:
         return "an editable install has no hash; list your own code under `source` in mlship.yaml"
-    return f"{option} does not belong into the lock; indexes come from pip's own configuration"
+    return f"{option} does not belong in the lock; configure indexes in pip"
 
 
 def _hash(text: str) -> str:
     algorithm, _, digest = text.partition(":")
     if not re.fullmatch(r"[0-9a-f]+", digest) or len(digest) != _DIGITS.get(algorithm):
-        raise _RefusedError("a --hash is not sha256:, sha384: or sha512: and its hexadecimal digits")
+        raise _RefusedError("a --hash is not sha256:, sha384: or sha512: followed by its hexadecimal digits")
     return text
 
 
@@ -120,27 +120,27 @@ def _requirement(text: str) -> Requirement:
         return Requirement(text)
     except (InvalidRequirement, RecursionError) as error:
         shown = "an address without a name" if "://" in text else repr(text[:60])
-        raise _RefusedError(f"{shown} is not of the form name==version --hash=sha256:...") from error
+        raise _RefusedError(f"{shown} does not have the form name==version --hash=sha256:...") from error
 
 
 def _exact_version(requirement: Requirement) -> str:
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator != "==" or specifiers[0].version.endswith("*"):
-        raise _RefusedError(f"{requirement.name} is not pinned to one version with ==")
+        raise _RefusedError(f"`{requirement.name}` is not pinned to one version with ==")
     return specifiers[0].version
 
 
 def _wheel_version(requirement: Requirement) -> str:
-    """The version in the file name of a wheel's address; everything else cannot be checked before it is built."""
+    """The version in a wheel's file name; any other file would have to be built before it can be checked."""
     name = requirement.name
     try:
         url = urlsplit(requirement.url or "")
         file = PurePosixPath(unquote(url.path)).name
         wheel, version, *_ = parse_wheel_filename(file)
     except (ValueError, InvalidWheelFilename) as error:
-        raise _RefusedError(f"{name} comes from an address that is no wheel, so it would be built unchecked") from error
+        raise _RefusedError(f"the address of `{name}` is not a wheel, so it would be built unchecked") from error
     if url.scheme != "https" or wheel != canonicalize_name(name):
-        raise _RefusedError(f"{name} is not taken from an https:// address of its own wheel")
+        raise _RefusedError(f"`{name}` does not come from an https:// address of its own wheel")
     if url.username or url.password:
-        raise _RefusedError(f"the address of {name} holds a password; put it into ~/.netrc")
+        raise _RefusedError(f"the address of `{name}` contains a password; move it to `~/.netrc`")
     return str(version)

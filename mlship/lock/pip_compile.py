@@ -1,16 +1,16 @@
 """pip-compile, with three differences.
 
-A hash that a page of links gives is taken, as pip itself takes it: pip-tools downloads every file of a version to hash
-it where the index has no JSON API, and for one torch of download.pytorch.org that is twenty files of 800 MB. pip checks
-the same hashes when it downloads.
+Hashes in the links of an index page are trusted, as pip trusts them. Without a JSON API, pip-tools would download every
+file of a version to hash it: twenty files of 800 MB for one torch from download.pytorch.org. pip checks the same hashes
+when it installs.
 
-A page of one CUDA's wheels that cannot be reached ends it at once: pip would ask again for each package, for minutes,
-and then take a build of another CUDA from PyPI.
+An unreachable page of one CUDA's wheels ends the run at once. pip would retry for each package, for minutes, and then
+take a build for another CUDA from PyPI.
 
-Where MLSHIP_SIZES names a file, it gets the size in bytes of the file that each pin would install, as JSON: what the
-server says, without loading it; a pin that nobody tells the size of is missing.
+If MLSHIP_SIZES names a file, it receives the size in bytes of the file that each pin would install, as JSON. Sizes come
+from the server without a download; unknown ones are absent.
 
-Run by the resolver's Python, which may be another than mlship's: standard library and pip-tools only.
+The resolver's Python may differ from mlship's, so this uses only the standard library and pip-tools.
 """
 
 import json
@@ -32,7 +32,7 @@ def trust_links() -> None:
     """Let pip-tools take the sha256 in a link's fragment."""
     from piptools.repositories.pypi import PyPIRepository
 
-    hashed = PyPIRepository._get_file_hash  # noqa: SLF001  pip-tools has no door for it
+    hashed = PyPIRepository._get_file_hash  # noqa: SLF001  pip-tools has no public way
 
     def file_hash(self: "PyPIRepository", link: "Link") -> str:
         return f"sha256:{link.hash}" if link.hash_name == "sha256" and link.hash else hashed(self, link)
@@ -44,16 +44,16 @@ _CUDA_PAGE = re.compile(r"/cu[0-9]{2,4}/[a-z0-9-]+/$")
 
 
 def need_pages() -> None:
-    """Let pip give up where it could not connect to such a page; one that is not there (404) has no such wheels."""
+    """Make pip fail if it cannot connect to such a page. A missing page (404) means that there are no such wheels."""
     from pip._internal.index import collector
 
     name = "_handle_get_simple_fail"
-    told = getattr(collector, name, None)
-    if told is None:
-        return  # another pip: it takes its time
+    original = getattr(collector, name, None)
+    if original is None:
+        return  # another version of pip, which retries
 
     def fail(link: "Link", reason: str | Exception, **more: object) -> None:
-        told(link, reason, **more)
+        original(link, reason, **more)
         if isinstance(reason, str) and _CUDA_PAGE.search(link.url_without_fragment):
             sys.exit(f"no connection to the wheel index {link.redacted_url}: {reason}")
 
@@ -61,7 +61,7 @@ def need_pages() -> None:
 
 
 def remember_repository() -> "list[PyPIRepository]":
-    """The list that pip-tools' repository will be in, once there is one."""
+    """A list that pip-tools' repository is added to when it is created."""
     from piptools.repositories.pypi import PyPIRepository
 
     made: list[PyPIRepository] = []
@@ -79,11 +79,11 @@ _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
 def sizes(repository: "PyPIRepository", lock: str) -> "dict[str, dict[str, object]]":
-    """File and size in bytes of what each pin of the lock installs, by its name."""
+    """The file that each pin of the lock installs, with its size in bytes, by package."""
     links = dict(_links(repository, lock))
     with ThreadPoolExecutor(8) as pool:
-        told = pool.map(lambda link: _size(repository.session, link), links.values())
-        found = zip(links.items(), told, strict=True)
+        known = pool.map(lambda link: _size(repository.session, link), links.values())
+        found = zip(links.items(), known, strict=True)
         return {name: {"file": link.filename, "size": size} for (name, link), size in found if size}
 
 
@@ -96,19 +96,19 @@ def _links(repository: "PyPIRepository", lock: str) -> "Iterator[tuple[str, Link
 
 
 def _size(session: "PipSession", link: "Link") -> int:
-    """0 where nobody tells."""
+    """Bytes; 0 if unknown."""
     try:
         if link.is_file:
             return os.path.getsize(link.file_path)  # noqa: PTH202  standard library, and pip's own path is a str
         url, plain = link.url_without_fragment, {"Accept-Encoding": "identity"}
         answer = session.head(url, headers=plain, allow_redirects=True, timeout=20)
         return int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
-    except Exception:  # noqa: BLE001  whatever pip and its adapters raise: a lock is worth more than a size
+    except Exception:  # noqa: BLE001  pip and its adapters raise many types, and a missing size is no reason to fail
         return 0
 
 
 def write_sizes(made: "list[PyPIRepository]", path: str) -> None:
-    """After a lock was written: the file that MLSHIP_SIZES names."""
+    """Write the sizes of the finished lock to `path`."""
     output = sys.argv[sys.argv.index("--output-file") + 1]
     with open(output, encoding="utf-8") as file:  # noqa: PTH123
         found = sizes(made[-1], file.read())

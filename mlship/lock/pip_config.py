@@ -1,7 +1,6 @@
 """pip's own configuration, read as pip documents it: files, then environment.
 
-`pip config list` says the same, but costs a third of a second of CPU, and this is read in every build.
-A test compares the two.
+Every build reads it, and `pip config list` would take a third of a second of CPU. A test compares the two.
 """
 
 import configparser
@@ -17,10 +16,10 @@ _NO_OPTIONS = {"PIP_CONFIG_FILE", "PIP_ISOLATED"}
 
 
 def pip_options(environment: Mapping[str, str], prefix: Path = Path(sys.prefix)) -> dict[str, str]:
-    """What `pip install` would use, by option name such as "index-url"; later files and the environment win.
+    """The options of `pip install` by name, such as "index-url"; later files and the environment win.
 
     Args:
-        prefix: of the Python whose pip it is; its pip.conf is the "site" level.
+        prefix: the prefix of pip's Python; its pip.conf is the "site" level.
 
     Raises:
         UsageError: a configuration file is malformed.
@@ -34,7 +33,7 @@ def pip_options(environment: Mapping[str, str], prefix: Path = Path(sys.prefix))
 
 
 def config_files(environment: Mapping[str, str], prefix: Path) -> Iterator[Path]:
-    """Where pip looks, least important first: machine, user, Python installation, PIP_CONFIG_FILE."""
+    """Where pip looks, lowest precedence first: machine, user, Python installation, PIP_CONFIG_FILE."""
     explicit = environment.get("PIP_CONFIG_FILE")
     if explicit == os.devnull:
         return
@@ -63,11 +62,11 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return {}  # as pip: a file that is not there for us configures nothing
+        return {}  # like pip: a file that cannot be opened configures nothing
     except (configparser.Error, UnicodeDecodeError) as error:
-        # Not the parser's own text: it quotes the line, and the line may hold a password.
+        # The parser's own message quotes the line, which may hold a password.
         raise UsageError(
-            f"{path} is not a pip configuration file", hint="`pip config debug` shows what is wrong"
+            f"`{path}` is not a valid pip configuration file", hint="run `pip config debug` to see the mistake"
         ) from error
     return {section: {_name(key): value for key, value in parser.items(section)} for section in parser.sections()}
 

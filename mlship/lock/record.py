@@ -1,4 +1,4 @@
-"""`mlship.lock`: what the requirements lock was made from; a changed input makes it stale, never silently wrong."""
+"""`mlship.lock`: what the requirements lock was made from, so that a changed input makes it stale."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +12,10 @@ from mlship.files import write_atomic
 
 FILE_NAME = "mlship.lock"
 SCHEMA = 2
-# These reach FROM, so a lock edited by hand must not be able to say anything else there.
+# These appear in FROM lines, so a lock edited by hand must not be able to put anything else there.
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 BaseName = Annotated[str, Field(pattern=r"^python:3\.\d+-slim-[a-z]+$")]
-# Of a package or module, so that neither can lead out of the folder where byte code is made.
+# Names of packages and modules, which must not lead out of the folder where bytecode is compiled.
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]
 Folder = Annotated[str, Field(pattern=r"^(\.|[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*)$")]
 Modules = Annotated[str, Field(pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
@@ -24,10 +24,10 @@ CudaName = Annotated[str, Field(pattern=r"^nvidia/cuda:[0-9.]+-[a-z0-9-]+-ubuntu
 
 @dataclass(frozen=True)
 class Trace:
-    """The Python modules that the server imports until it has answered: byte code is compiled for these.
+    """The Python modules that the server imports before its first response: the build compiles bytecode for these.
 
-    Folders are below site-packages, or below the standard library, "." for the folder itself; the modules of a folder
-    are the names of their files without ".py", sorted, in a line.
+    Folders are below site-packages or the standard library, "." for the folder itself. The modules of a folder are
+    file names without ".py", sorted, on one line.
 
     Attributes:
         packages: folders and their modules by package.
@@ -39,7 +39,7 @@ class Trace:
 
     @property
     def count(self) -> int:
-        """How many modules there are."""
+        """The number of modules."""
         folders = (self.python, *self.packages.values())
         return sum(len(modules.split()) for folder in folders for modules in folder.values())
 
@@ -49,15 +49,15 @@ class LockRecord:
     """One `mlship lock`, written beside the requirements lock and committed with it.
 
     Attributes:
-        inputs: what was resolved, by name: "python", "platform", "base", and one entry "file <path>" for each
-            requirements or constraints file read, as sha256 of its text; for GPUs "cuda", the choice in a line.
-        requirements: sha256 of the requirements lock as mlship wrote it; another one was edited by hand.
+        inputs: what was resolved, by name: "python", "platform", "base"; "file <path>" with the sha256 of each
+            requirements or constraints file; for GPUs "cuda", the choice on one line.
+        requirements: sha256 of the requirements lock as mlship wrote it.
         base: the base image without registry, such as python:3.11-slim-bookworm.
         digest: the base image's digest (sha256:...).
-        resolver: for people: "pip-tools 7.6.2".
-        images: digests of NVIDIA's images that something is taken from, by name and tag without registry.
-        sizes: bytes of the wheel that each pin installs, by package; one that its index does not tell is missing.
-        trace: None where nothing was traced.
+        resolver: for display, such as "pip-tools 7.6.2".
+        images: digests of NVIDIA's images that the build copies from, by name and tag without registry.
+        sizes: bytes of the wheel that each pin installs, by package; sizes that the index does not report are absent.
+        trace: None if nothing was traced.
     """
 
     inputs: dict[str, str]
@@ -71,7 +71,7 @@ class LockRecord:
     schema: int = SCHEMA
 
     def write(self, repo: Path) -> None:
-        """Write `mlship.lock`, atomically; the same record gives the same bytes."""
+        """Write `mlship.lock` atomically; the same record gives the same bytes."""
         write_atomic(repo / FILE_NAME, _adapter().dump_json(self, indent=2).decode() + "\n")
 
 
@@ -79,22 +79,22 @@ def read_record(repo: Path) -> LockRecord:
     """Read `mlship.lock`.
 
     Raises:
-        LockError: it is missing, malformed or of a newer mlship.
+        LockError: it is missing, malformed, or written by another version of mlship.
     """
     try:
         text = (repo / FILE_NAME).read_text(encoding="utf-8")
         record = _adapter().validate_json(text)
     except FileNotFoundError as error:
-        raise LockError(f"there is no {FILE_NAME}: the dependencies were never locked") from error
+        raise LockError(f"no `{FILE_NAME}`: the dependencies have not been locked") from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise LockError(f"{FILE_NAME} cannot be read: it is not what mlship wrote") from error
+        raise LockError(f"`{FILE_NAME}` is not a valid lock record") from error
     if record.schema > SCHEMA:
         raise LockError(
-            f"{FILE_NAME} was written by a newer mlship",
+            f"`{FILE_NAME}` was written by a newer mlship",
             hint="update mlship, or run `mlship lock` again",
         )
     if record.schema < SCHEMA:
-        raise LockError(f"{FILE_NAME} was written by an older mlship, which noted no sizes of wheels")
+        raise LockError(f"`{FILE_NAME}` was written by an older mlship, which did not record wheel sizes")
     return record
 
 

@@ -1,4 +1,4 @@
-"""`mlship lock`: requirements -> exact versions with hashes, for the image and not for this machine."""
+"""`mlship lock`: resolve requirements to exact versions with hashes, for the image rather than this machine."""
 
 import re
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 from mlship.engine.base import Engine
 from mlship.errors import EngineError, LockError, UsageError
 from mlship.files import sha256_text, write_atomic
-from mlship.lock.check import read_text
+from mlship.lock.check import read_lock_text
 from mlship.lock.compile import (
     CompileRequest,
     ResolverPlace,
@@ -19,12 +19,12 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.gpu import GpuTarget, impatient, with_pages, without_cuda
+from mlship.lock.gpu import GpuTarget, with_few_retries, with_pages, without_cuda
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
-from mlship.lock.trace import still_true
+from mlship.lock.trace import carry_over
 from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
 from mlship.project.paths import leaves
@@ -34,11 +34,11 @@ _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?"
 
 @dataclass(frozen=True)
 class Resolved:
-    """A lock that was made and written.
+    """A lock that was resolved and written.
 
     Attributes:
-        previous: the pins before; none for the first lock.
-        traced: what was traced of those that have not moved; None where nothing was.
+        previous: the pins before; empty for the first lock.
+        traced: the earlier trace of packages that did not move; None without one.
     """
 
     record: LockRecord
@@ -56,17 +56,17 @@ def resolve(
     cache: Path,
     gpu: GpuTarget | None = None,
 ) -> Resolved:
-    """Resolve, then write the requirements lock and `mlship.lock`; whatever fails before leaves both as they were.
+    """Resolve, then write the requirements lock and `mlship.lock`. A failure leaves both as they were.
 
     Args:
-        cache: a folder of mlship's own, for hashes of local wheels.
-        gpu: the CUDA that is resolved for, and who judges the pins that came out; None for the CPU.
+        cache: mlship's cache folder, for hashes of local wheels.
+        gpu: the CUDA to resolve for; it also judges the resolved pins. None for the CPU.
 
     Raises:
-        UsageError: the requirements conflict, cannot be found, or cannot be locked; or the file to write is not ours.
-        TransientError: an index, a registry or the disk.
+        UsageError: the requirements conflict, do not exist or cannot be locked; or mlship did not write the lock file.
+        TransientError: an index, a registry or the disk failed.
         EngineError, BuildError: from the engine.
-        MatchError: what was resolved does not run on the hosts.
+        MatchError: the resolved pins do not run on the hosts.
     """
     _check_packages(upgrade)
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
@@ -78,7 +78,7 @@ def resolve(
     digest = _digest(repo, config, engine, upgrade)
     settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
     if gpu and gpu.pages:
-        settings = impatient(settings)
+        settings = with_few_retries(settings)
     question = CompileRequest(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     place = choose_place(config)
     with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
@@ -93,33 +93,33 @@ def resolve(
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, compiled.sizes)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
-    return Resolved(record, pins, before, place, still_true(trace, before, pins))
+    return Resolved(record, pins, before, place, carry_over(trace, before, pins))
 
 
 def _check_packages(upgrade: Upgrade) -> None:
     for name in upgrade.packages:
         if not _PACKAGE.fullmatch(name):
-            raise UsageError(f"--upgrade-package {name!r} is no package", hint="give a name, or name==version")
+            raise UsageError(f"--upgrade-package: {name!r} is not a package", hint="give a name or name==version")
 
 
 def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
-    """The lock so far, as text and as pins; a file that no `mlship lock` or pip-compile wrote is never overwritten."""
+    """The existing lock as text and pins; only files that `mlship lock` or pip-compile wrote are overwritten."""
     name = config.requirements.lock
     if leaves(repo, repo / name):
-        raise UsageError(f"{name} lies outside the repository", hint="set requirements.lock in mlship.yaml")
-    text = read_text(repo / name) or ""
+        raise UsageError(f"`{name}` is outside the repository", hint="correct `requirements.lock` in mlship.yaml")
+    text = read_lock_text(repo / name) or ""
     if not text.strip():
         return "", ()
     if "autogenerated by pip-compile" not in text or "--hash=" not in text:
         raise UsageError(
-            f"{name} was not written by `mlship lock`, and is not overwritten",
-            hint="set `requirements: {lock: requirements.lock.txt}` in mlship.yaml, or another free name; "
-            f"to lock what {name} asks for, name it as requirements.input",
+            f"`{name}` was not written by `mlship lock`, so it is not overwritten",
+            hint="set `requirements: {lock: requirements.lock.txt}` in mlship.yaml, or another unused name; "
+            f"to lock the packages in `{name}`, set it as `requirements.input`",
         )
     try:
         return text, parse_lock(text, name)
     except LockError:
-        return text, ()  # it only says what to keep; pip-compile makes of it what it can
+        return text, ()  # pip-compile keeps the pins that it can read
 
 
 def _trace(repo: Path) -> Trace | None:
@@ -141,20 +141,20 @@ def _engine(engine_factory: Callable[[], Engine], config: Config) -> Engine:
         engine = engine_factory()
         engine.info()
     except EngineError as error:
-        why = f"the lock holds the digest of the base image {base_reference(config)}, which the engine looks up"
+        why = f"`mlship lock` needs the engine to look up the digest of the base image {base_reference(config)}"
         raise EngineError(f"{error.message}\n({why})", hint=error.hint) from error
     return engine
 
 
 def _digest(repo: Path, config: Config, engine: Engine, upgrade: Upgrade) -> str:
-    """The base image's digest: kept like any pin while it is there, so that a small change rebuilds little."""
+    """The base image's digest: kept like a pin while the registry has it, so that a small change rebuilds little."""
     reference = base_reference(config)
     try:
         record = read_record(repo)
         if record.base == base_name(config) and not upgrade.all:
             return engine.resolve(f"{reference}@{record.digest}")
     except (LockError, UsageError, EngineError):
-        pass  # no lock yet, or an image that its registry has dropped: look up the tag
+        pass  # no lock yet, or the registry no longer has the image: look up the tag
     return engine.resolve(reference)
 
 
@@ -163,6 +163,6 @@ def _checked(text: str, config: Config) -> tuple[Pin, ...]:
         return parse_lock(text, config.requirements.lock)
     except LockError as error:
         raise UsageError(
-            f"what was resolved cannot be installed hash-checked:\n{error.message}",
-            hint=f"ask for wheels of an index in {config.requirements.input}, then run `mlship lock` again",
+            f"the resolved packages cannot be installed with hash checking:\n{error.message}",
+            hint=f"require packages from an index in `{config.requirements.input}`, then run `mlship lock` again",
         ) from error

@@ -1,6 +1,6 @@
-"""pip's settings as BuildKit secrets: they reach every installing step, and no layer, history or cache key.
+"""pip's settings as BuildKit secrets: they reach every installing step, but no layer, history or cache key.
 
-templates/secrets.j2 mounts them; the same Dockerfile works with all of them, some of them or none.
+templates/secrets.j2 mounts them. The same Dockerfile works with all, some or none of them.
 """
 
 import re
@@ -12,15 +12,15 @@ from mlship.errors import UsageError
 from mlship.lock.indexes import PipSettings, local_path
 
 _MOUNTED = "/run/secrets"
-_LIMIT = 500 * 1024  # BuildKit's, for one secret
+_LIMIT = 500 * 1024  # bytes; BuildKit's limit for one secret
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
 
 def build_secrets(settings: PipSettings) -> dict[str, bytes]:
-    """The secrets of a build by id; only those that there is something to say in.
+    """The non-empty secrets of a build, by id.
 
     Raises:
-        UsageError: a file that pip's settings name cannot be read, or is too large for BuildKit.
+        UsageError: a file in pip's settings cannot be read, or is too large for BuildKit.
     """
     files = {"mlship-ca": settings.cert, "mlship-netrc": settings.netrc, "mlship-client-cert": settings.client_cert}
     secrets = {name: _read(path) for name, path in files.items() if path}
@@ -50,7 +50,7 @@ def _variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
 
 
 def _index_variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
-    """Local indexes and folders are not among them: their files come through the wheelhouse."""
+    """Without local indexes and folders, whose files come through the wheelhouse."""
     remote = [index for index in settings.indexes() if local_path(index) is None]
     if not remote:
         yield from (("PIP_NO_INDEX", "1"), ("UV_NO_INDEX", "1"))
@@ -58,7 +58,7 @@ def _index_variables(settings: PipSettings) -> Iterator[tuple[str, str]]:
         main, *extra = remote
         yield from (("PIP_INDEX_URL", main), ("UV_DEFAULT_INDEX", main))
         if extra:
-            # pip takes the best version of any index. uv would stop at the first, which the hashes make needless.
+            # pip takes the best version of any index; uv would stop at the first. The hashes make that safe.
             both = " ".join(extra)
             yield from (("PIP_EXTRA_INDEX_URL", both), ("UV_INDEX", both), ("UV_INDEX_STRATEGY", "unsafe-best-match"))
     if links := [link for link in settings.find_links if local_path(link) is None]:
@@ -69,11 +69,11 @@ def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        hint = "`pip config list` and the environment say who names it; correct that, or make it readable"
-        raise UsageError(f"{path}, which pip is configured to use, cannot be read", hint=hint) from error
+        hint = "make it readable, or correct the setting (`pip config list` and the environment show it)"
+        raise UsageError(f"cannot read `{path}`, which is in pip's configuration", hint=hint) from error
     if len(content) > _LIMIT:
         content = b"".join(match[0] for match in _PEM.finditer(content))
     if not 0 < len(content) <= _LIMIT:
-        hint = "name a bundle with the certificates that are needed: `pip config set global.cert FILE`"
-        raise UsageError(f"{path} is larger than the 500 kB that a build secret may have", hint=hint)
+        hint = "use a bundle with only the certificates you need: `pip config set global.cert FILE`"
+        raise UsageError(f"`{path}` is larger than 500 KiB, the limit of a build secret", hint=hint)
     return content

@@ -1,4 +1,4 @@
-"""What the build's trace wrote, as the lock keeps it. Pure but for writing mlship.lock."""
+"""The trace of imports that the build made, as mlship.lock keeps it. Pure except for writing mlship.lock."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,14 +11,14 @@ from mlship.errors import UsageError
 from mlship.lock.pins import Pin
 from mlship.lock.record import Trace, read_record
 
-HINT = "mend that and run `mlship lock` again; until then byte code is compiled for everything, which costs megabytes"
+HINT = "fix that and run `mlship lock` again; until then the build compiles bytecode for every module"
 
 
 def read_trace(content: bytes) -> Trace:
-    """The trace, sorted, so that the same modules give the same bytes.
+    """Read a trace and sort it, so that the same modules give the same bytes.
 
     Raises:
-        UsageError: the server could not be traced; the message says why.
+        UsageError: the server could not be traced.
     """
     try:
         found = _adapter().validate_json(content)
@@ -28,16 +28,16 @@ def read_trace(content: bytes) -> Trace:
     return Trace(packages, dict(sorted(found.python.items())))
 
 
-def still_true(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> Trace | None:
-    """What was traced of packages that have not moved, and of Python itself."""
+def carry_over(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> Trace | None:
+    """The part of a trace that is still valid: packages that did not move, and Python itself."""
     if trace is None:
         return None
     same = {pin.name for pin in {*before} & {*after}}
     return Trace({name: folders for name, folders in trace.packages.items() if name in same}, trace.python)
 
 
-def merged(new: Trace, old: Trace | None) -> Trace:
-    """Both together: a module that is imported now and then, as time will have it, must not move a layer each time."""
+def merge_traces(new: Trace, old: Trace | None) -> Trace:
+    """Both traces together: a module that is imported only sometimes must not change a layer each time."""
     if old is None:
         return new
     names = sorted({*new.packages, *old.packages})
@@ -51,7 +51,7 @@ def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_trace(repo: Path, trace: Trace) -> None:
-    """Note it in mlship.lock."""
+    """Store the trace in mlship.lock."""
     replace(read_record(repo), trace=trace).write(repo)
 
 
@@ -59,7 +59,7 @@ def _reason(content: bytes) -> str:
     try:
         return _why().validate_json(content)["why"]
     except (ValidationError, KeyError):
-        return "what was noted in the build has names that are none of modules"
+        return "the trace contains invalid module names"
 
 
 @cache

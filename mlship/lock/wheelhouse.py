@@ -1,4 +1,8 @@
-"""Local wheels that the lock names, in one folder: mounted into the build, never copied into a layer."""
+"""Local wheels for a build: those in the lock are mounted into it; a resolve in the image gets stubs of all of them.
+
+A local index may be many gigabytes, which BuildKit would copy. pip-compile reads only a wheel's metadata, so a stub
+with that metadata stands in for it, and `true_hashes` then replaces the stub's hash with the wheel's.
+"""
 
 import json
 import os
@@ -26,28 +30,28 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def stage(settings: PipSettings, pins: Iterable[Pin], cache: Path) -> Path:
-    """A folder with exactly the local files that the pins name: name, version and hash.
+    """Make a folder with exactly the local files that match the pins in name, version and hash.
 
-    The same files give the same folder, which is then used again; files are hard links where the disk allows it.
+    The same files give the same folder, which is reused. Files are hard links if the disk allows it.
 
     Args:
-        cache: a folder of mlship's own.
+        cache: mlship's cache folder.
 
     Raises:
-        TransientError: the disk is full or cannot be written.
+        TransientError: the disk is full or not writable.
     """
     try:
         files = _named(settings, {pin.name: pin for pin in pins}, Hashes(cache / "hashes.json"))
         return _folder(files, cache / "wheelhouse")
     except OSError as error:
         raise TransientError(
-            f"local wheels cannot be collected in {cache}: {error.strerror or error}",
-            hint="make room on that disk, or check the permissions of that folder; then run the same command again",
+            f"cannot collect local wheels in `{cache}`: {error.strerror or error}",
+            hint="free space on that disk or make the folder writable, then run the same command again",
         ) from error
 
 
 class Hashes:
-    """sha256 of files that were seen before: a file of the same size and time is not read again."""
+    """A cache of sha256 hashes: a file with the same path, size and time is not read again."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -64,7 +68,7 @@ class Hashes:
         return self._known[key]
 
     def save(self) -> None:
-        """Keep what was learnt for the next run."""
+        """Store new hashes for the next run."""
         if self._new:
             write_atomic(self._store, json.dumps(self._known, indent=0, sort_keys=True))
 
@@ -82,7 +86,7 @@ def _adapter() -> TypeAdapter[dict[str, str]]:
 
 
 def _named(settings: PipSettings, pins: dict[str, Pin], hashes: Hashes) -> dict[str, Path]:
-    """Local files by name that are the very files the pins mean."""
+    """Local files by name that match the pins."""
     candidates = local_files(settings, frozenset(pins))
     named = {name: file.path for name, file in candidates.items() if _is_meant(file, pins[file.name], hashes)}
     hashes.save()
@@ -108,7 +112,7 @@ def _folder(files: dict[str, Path], parent: Path) -> Path:
         for name, path in files.items():
             _link(path.resolve(), temporary / name)
         temporary.chmod(0o755)
-        with suppress(FileExistsError):  # another build was quicker, with the same files
+        with suppress(FileExistsError):  # a concurrent build made the same folder
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -118,15 +122,15 @@ def _folder(files: dict[str, Path], parent: Path) -> Path:
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or files of somebody else
+    except OSError:  # another disk, or the files of another user
         shutil.copy2(source, target)
 
 
 def write_stubs(files: dict[str, LocalFile], folder: Path) -> dict[str, Path]:
-    """Fill `folder` with stand-ins for wheels, and source archives as they are.
+    """Fill `folder` with stubs of wheels and copies of source archives.
 
     Returns:
-        The real file by the `sha256:<hex>` of its stand-in.
+        The real file by the `sha256:<hex>` of its stub.
     """
     originals: dict[str, Path] = {}
     for name, file in files.items():
@@ -139,7 +143,7 @@ def write_stubs(files: dict[str, LocalFile], folder: Path) -> dict[str, Path]:
 
 
 def true_hashes(lock: str, originals: dict[str, Path], hashes: Hashes) -> str:
-    """The lock with the hash of each stand-in replaced by its wheel's, sorted and unique as pip-compile has them."""
+    """Replace each stub's hash in the lock by its wheel's; sorted and unique, like pip-compile's own."""
 
     def block(match: re.Match[str]) -> str:
         named = re.findall(r"--hash=(\S+)", match[0])
@@ -155,6 +159,6 @@ def _write_stub(wheel: Path, target: Path) -> bool:
             for name in sorted(name for name in source.namelist() if _METADATA.fullmatch(name)):
                 stub.writestr(zipfile.ZipInfo(name, _EPOCH), source.read(name))
     except (zipfile.BadZipFile, OSError, KeyError):
-        target.unlink(missing_ok=True)  # as pip: a broken wheel is no candidate until somebody needs it
+        target.unlink(missing_ok=True)  # like pip, which ignores a broken wheel unless it is needed
         return False
     return True

@@ -1,4 +1,4 @@
-"""What `mlship lock` did: how many pins, how long, and what changed against the lock before."""
+"""The result of `mlship lock`: the number of pins, the duration and the changes since the previous lock."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class LockChange:
-    """One package that differs from the lock before; None where it is not in one of them."""
+    """A package whose version changed; None where a lock lacks it."""
 
     name: str
     before: str | None
@@ -29,7 +29,7 @@ class LockChange:
 
 
 def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockChange, ...]:
-    """What was added, removed or moved to another version, by name."""
+    """Added, removed and changed packages, by name."""
     old = {pin.name: pin.version for pin in before}
     new = {pin.name: pin.version for pin in after}
     return tuple(
@@ -40,7 +40,7 @@ def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockC
 
 
 def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
-    """For people."""
+    """The result as lines of text."""
     record = resolved.record
     yield f"{name}: {len(resolved.pins)} pins with hashes, by {record.resolver} in {seconds:.1f} s"
     yield f"base image: {record.base}@{record.digest}"
@@ -52,11 +52,11 @@ def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
     if len(changes) > _SHOWN:
         yield f"  and {len(changes) - _SHOWN} more"
     if not changes:
-        yield "no pin changed"
+        yield "no pins changed"
 
 
 def lock_json(resolved: Resolved, seconds: float) -> str:
-    """For machines."""
+    """The result as JSON."""
     return to_json(
         {
             "pins": len(resolved.pins),

@@ -60,7 +60,7 @@ def test_check_of_a_stale_lock_says_what_changed(repo: Path) -> None:
     (repo / "requirements.in").write_text("numpy\nfastapi\n")
     done = CliRunner().invoke(app(), ["--check", "-C", str(repo)])
     assert isinstance(done.exception, LockError)
-    assert "requirements.in changed since the lock" in done.exception.message
+    assert "`requirements.in` has changed" in done.exception.message
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_many_changes_are_counted_and_none_is_said(repo: Path, resolver: Answers
     many = [f"p{number}==1" for number in range(25)]
     resolver(pins("numpy==2.0", *many))
     assert "and 5 more" in CliRunner().invoke(app(), ["-C", str(repo)]).stderr
-    assert "no pin changed" in CliRunner().invoke(app(), ["-U", "-C", str(repo)]).stderr
+    assert "no pins changed" in CliRunner().invoke(app(), ["-U", "-C", str(repo)]).stderr
 
 
 def test_what_the_server_imports_is_traced_into_the_lock(repo: Path, resolver: Answers) -> None:
@@ -126,7 +126,7 @@ def test_what_the_server_imports_is_traced_into_the_lock(repo: Path, resolver: A
     (repo / "mlship.lock").unlink()
     resolver(pins("numpy==2.0"))
     done = CliRunner().invoke(app(), ["-C", str(repo)])
-    assert "byte code for 5 modules, which the server imports; traced in" in done.stderr
+    assert "the server imports 5 modules; traced in" in done.stderr
     trace = read_record(repo).trace
     assert trace is not None
     assert list(trace.python.items()) == [(".", "os"), ("json", "__init__")]
@@ -189,4 +189,4 @@ def test_check_and_upgrade_exclude_each_other(repo: Path) -> None:
 def test_check_goes_with_nothing_that_changes_the_lock(repo: Path, option: str) -> None:
     done = CliRunner().invoke(app(), ["--check", option, "-C", str(repo)])
     assert isinstance(done.exception, UsageError)
-    assert "--check changes nothing" in done.exception.message
+    assert "`--check` cannot be used with" in done.exception.message

@@ -68,9 +68,9 @@ def test_everything_that_changed_is_said_at_once(repo: Path) -> None:
         "- python 3.11 -> 3.13",
         "- platform linux/amd64 -> linux/arm64",
         "- base python:3.11-slim-bookworm -> python:3.13-slim-trixie",
-        "- limits.txt changed since the lock",
-        "- new.in is new",
-        "- requirements.in changed since the lock",
+        "- `limits.txt` has changed",
+        "- `new.in` is new",
+        "- `requirements.in` has changed",
         "- more/gpu.in is no longer read",
         "- requirements.txt was edited by hand after `mlship lock` wrote it",
     ]
@@ -78,19 +78,19 @@ def test_everything_that_changed_is_said_at_once(repo: Path) -> None:
 
 def test_a_missing_lock(repo: Path) -> None:
     (repo / "requirements.txt").unlink()
-    assert "requirements.txt is missing" in refusal(repo)
+    assert "`requirements.txt` is missing" in refusal(repo)
 
 
 def test_a_lock_made_by_hand(repo: Path) -> None:
     (repo / "mlship.lock").unlink()
     (repo / "requirements.txt").write_text("numpy==2.0\n")
-    assert "requirements.txt was not made by `mlship lock` and has no hashes" in refusal(repo)
+    assert "`requirements.txt` was not written by `mlship lock` and has no hashes" in refusal(repo)
 
 
 def test_never_locked(repo: Path) -> None:
     (repo / "mlship.lock").unlink()
     (repo / "requirements.txt").unlink()
-    assert "never locked" in refusal(repo)
+    assert "have not been locked" in refusal(repo)
 
 
 def test_a_record_of_a_newer_mlship(repo: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_record_of_a_newer_mlship(repo: Path) -> None:
 
 def test_a_lock_that_is_no_text(repo: Path) -> None:
     (repo / "requirements.txt").write_bytes(b"\xff")
-    assert "requirements.txt cannot be read as UTF-8 text" in refusal(repo)
+    assert "`requirements.txt` cannot be read as UTF-8 text" in refusal(repo)
 
 
 def test_a_record_whose_digest_is_of_another_base(repo: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_record_whose_digest_is_of_another_base(repo: Path) -> None:
     )
     assert edited != record
     (repo / "mlship.lock").write_text(edited)
-    assert "its digest is of python:3.13-slim-trixie" in refusal(repo)
+    assert "its digest belongs to python:3.13-slim-trixie" in refusal(repo)
 
 
 _json = st.recursive(
@@ -136,26 +136,26 @@ def test_no_record_makes_a_traceback(tmp_path_factory: pytest.TempPathFactory, c
 @pytest.mark.parametrize("bad", [b"", b"{}", b"\xff", b'{"inputs": 1}'])
 def test_a_broken_record(repo: Path, bad: bytes) -> None:
     (repo / "mlship.lock").write_bytes(bad)
-    assert "mlship.lock cannot be read" in refusal(repo)
+    assert "`mlship.lock` is not a valid lock record" in refusal(repo)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("-r gone.in", "there is no gone.in (named by requirements.in, line 2)"),
-        ("-rgone.in", "there is no gone.in"),
-        ("--constraint=gone.in", "there is no gone.in"),
-        ("-r binary.in", "binary.in cannot be read"),
-        ("-r pyproject.toml", "locks requirements files only"),
-        ("-r ../outside.in", "lies outside the repository"),
-        ("-r link.in", "lies outside the repository"),
-        ("-r circle.in", "lies outside the repository"),
-        ("-c /etc/passwd", "only files of this repository"),
-        ("-r https://host/r.in", "only files of this repository"),
+        ("-r gone.in", "no `gone.in` (named by requirements.in, line 2)"),
+        ("-rgone.in", "no `gone.in`"),
+        ("--constraint=gone.in", "no `gone.in`"),
+        ("-r binary.in", "cannot read `binary.in`"),
+        ("-r pyproject.toml", "is not a requirements file"),
+        ("-r ../outside.in", "is outside the repository"),
+        ("-r link.in", "is outside the repository"),
+        ("-r circle.in", "is outside the repository"),
+        ("-c /etc/passwd", "only files in the repository"),
+        ("-r https://host/r.in", "only files in the repository"),
         ("-e .", "a package from a local folder"),
         ("./wheels/x.whl", "a package from a local folder"),
         ("x @ file:///x.whl", "a package from a local folder"),
-        ("--index-url https://u:hunter2@host/simple", "with a password in it"),
+        ("--index-url https://u:hunter2@host/simple", "contains a password"),
     ],
 )
 def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) -> None:
@@ -181,10 +181,10 @@ def test_files_that_include_each_other_are_read_once(repo: Path) -> None:
             "12.6: torch",
             "13.0: torch",
             "",
-            "- the hosts changed, or what mlship knows of them: CUDA 12.6: torch -> 13.0",
+            "- the hosts or mlship's CUDA tables changed: CUDA 12.6: torch -> 13.0",
         ),
-        ("12.6: torch", "13.0: torch", "scipy\n", "- so another CUDA is chosen: CUDA 12.6: torch -> 13.0: torch"),
-        (None, "13.0: torch", "", "- mlship.yaml asks for a GPU now, and the lock was made for the CPU"),
+        ("12.6: torch", "13.0: torch", "scipy\n", "- the chosen CUDA changed: CUDA 12.6: torch -> 13.0: torch"),
+        (None, "13.0: torch", "", "- mlship.yaml now has a `gpu` section, but the lock was made for the CPU"),
     ],
 )
 def test_why_the_lock_is_of_another_cuda(repo: Path, before: str | None, now: str, more: str, said: str) -> None:
@@ -199,4 +199,4 @@ def test_why_the_lock_is_of_another_cuda(repo: Path, before: str | None, now: st
 def test_a_project_that_asks_for_no_gpu_any_more(repo: Path) -> None:
     inputs = collect_inputs(repo, config(), "12.6: torch")
     LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", "sha256:" + "0" * 64, "pip-tools 7").write(repo)
-    assert "- mlship.yaml asks for no GPU now, and the lock was made for CUDA 12.6: torch" in refusal(repo)
+    assert "- mlship.yaml no longer has a `gpu` section, but the lock was made for CUDA 12.6: torch" in refusal(repo)

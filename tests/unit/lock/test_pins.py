@@ -47,7 +47,7 @@ def test_a_wheel_by_address_needs_https_its_name_and_no_password() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("numpy==1.0", "numpy has no --hash"),
+        ("numpy==1.0", "`numpy` has no --hash"),
         (f"numpy>=1.0 --hash={A}", "not pinned to one version"),
         (f"numpy==1.* --hash={A}", "not pinned to one version"),
         (f"numpy==1.0,<2 --hash={A}", "not pinned to one version"),
@@ -59,14 +59,14 @@ def test_a_wheel_by_address_needs_https_its_name_and_no_password() -> None:
         ("--index-url https://user:hunter2@host/simple", "--index-url does not belong"),
         ("--extra-index-url=https://user:hunter2@host/simple", "--extra-index-url does not belong"),
         (f"https://user:hunter2@host/x.whl --hash={A}", "an address without a name"),
-        (f"x @ git+https://host/x.git --hash={A}", "no wheel"),
-        (f"x @ https://host/x-1.0.tar.gz --hash={A}", "no wheel"),
+        (f"x @ git+https://host/x.git --hash={A}", "is not a wheel"),
+        (f"x @ https://host/x-1.0.tar.gz --hash={A}", "is not a wheel"),
         (f"x @ file:///tmp/x-1.0-py3-none-any.whl --hash={A}", "https://"),
         (f"x @ https://host/y-1.0-py3-none-any.whl --hash={A}", "https://"),
-        (f"x @ https://u:hunter2@host/x-1.0-py3-none-any.whl --hash={A}", "holds a password"),
-        ("./local.whl", "is not of the form"),
-        ("%$!", "is not of the form"),
-        (f"numpy==1.0 --hash={A}\nNumPy==1.1 --hash={A}", "line 2: numpy stands twice"),
+        (f"x @ https://u:hunter2@host/x-1.0-py3-none-any.whl --hash={A}", "contains a password"),
+        ("./local.whl", "does not have the form"),
+        ("%$!", "does not have the form"),
+        (f"numpy==1.0 --hash={A}\nNumPy==1.1 --hash={A}", "line 2: `numpy` is pinned twice"),
     ],
 )
 def test_refuses_what_would_be_installed_unchecked(line: str, said: str) -> None:
@@ -90,7 +90,7 @@ PIECES = st.sampled_from(
 
 
 def test_brackets_without_end_are_no_pin() -> None:
-    with pytest.raises(LockError, match="not of the form"):
+    with pytest.raises(LockError, match="not have the form"):
         parse_lock(f"x==1 ; {'(' * 5000} --hash={A}", "r")
 
 

@@ -82,7 +82,7 @@ def test_no_files_at_all_with_dev_null(home: Path) -> None:
 
 def test_a_malformed_file_is_named_and_its_password_is_not(home: Path) -> None:
     (home / ".config/pip/pip.conf").write_text("index-url = https://u:hunter2@host\n")
-    with pytest.raises(UsageError, match=r"pip\.conf is not") as caught:
+    with pytest.raises(UsageError, match=r"pip\.conf` is not") as caught:
         read_pip_settings(environment(home))
     assert "hunter2" not in caught.value.message
 
@@ -157,7 +157,7 @@ def test_proxies_hosts_and_patience_reach_pip_and_uv(tmp_path: Path) -> None:
 
 
 def test_a_file_of_pips_settings_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="which pip is configured to use, cannot be read"):
+    with pytest.raises(UsageError, match="which is in pip's configuration"):
         build_secrets(PipSettings(netrc=tmp_path / "gone"))
 
 
@@ -185,7 +185,7 @@ def test_a_large_bundle_is_cut_to_its_certificates(tmp_path: Path) -> None:
     (tmp_path / "ca").write_text(("# a comment\n" * 1000 + block) * 60)
     assert build_secrets(PipSettings(cert=tmp_path / "ca"))["mlship-ca"] == block.encode() * 60
     (tmp_path / "ca").write_text("x" * 600_000)
-    with pytest.raises(UsageError, match="500 kB"):
+    with pytest.raises(UsageError, match="500 KiB"):
         build_secrets(PipSettings(cert=tmp_path / "ca"))
 
 

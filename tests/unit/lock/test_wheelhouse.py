@@ -18,7 +18,7 @@ def settings(tmp_path: Path) -> PipSettings:
     """A find-links folder and an index whose pages link relatively, as pip would use them."""
     write_wheel(tmp_path / "wheels", "alpha")
     write_wheel(tmp_path / "wheels", "other")
-    (tmp_path / "wheels/readme.txt").write_text("no wheel")
+    (tmp_path / "wheels/readme.txt").write_text("is not a wheel")
     (tmp_path / "wheels/broken.whl").write_text("no name of a wheel")
     files = [write_wheel(tmp_path / "index/files", "beta", version) for version in ("1.0", "2.0")]
     simple = write_index(tmp_path / "index/simple", files)
@@ -89,7 +89,7 @@ def test_hashes_are_kept_and_a_broken_store_is_forgotten(tmp_path: Path) -> None
 
 def test_a_cache_that_cannot_be_written(settings: PipSettings, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(TransientError, match="cannot be collected"):
+    with pytest.raises(TransientError, match="cannot collect local wheels"):
         stage(settings, (), tmp_path / "cache")
 
 
