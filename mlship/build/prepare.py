@@ -16,7 +16,7 @@ from mlship.project.base import PLATFORMS
 from mlship.project.config import Config
 from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
-from mlship.project.paths import behind_links, check_paths
+from mlship.project.paths import check_paths, link_targets
 from mlship.project.weights import check_weights
 from mlship.smoke.spec import SmokeSpec
 
@@ -91,7 +91,7 @@ def prepare(
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
     warnings = matched.warnings if matched else _unwanted_cuda(config, lock)
-    return Prepared(repo, config, lock, plan, revision, behind_links(repo, copied_paths(plan)), warnings, fleet)
+    return Prepared(repo, config, lock, plan, revision, link_targets(repo, copied_paths(plan)), warnings, fleet)
 
 
 def _for_platform(config: Config, target: str | None) -> Config:

@@ -16,7 +16,7 @@ from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file
 from mlship.image.plan import BuildPlan
-from mlship.project.checkout import checked_out, read_checkout
+from mlship.project.checkout import read_checkout, temporary_worktree
 from mlship.project.config import Config
 from mlship.project.git import Revision
 from mlship.project.load import FILE_NAME as CONFIG
@@ -136,7 +136,7 @@ def rebuild(
     built = check_rebuildable(metadata, "this")
     source = metadata.source
     reporter.step(f"checking out {(source.commit or '')[:12]} into a temporary folder")
-    with checked_out(repo, source.commit or "") as tree:
+    with temporary_worktree(repo, source.commit or "") as tree:
         project = tree / (source.path or "")
         _check_project(metadata, project)
         place_weights(metadata.weights, tree, project, _here(repo) / (source.path or ""))

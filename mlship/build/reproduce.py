@@ -13,9 +13,9 @@ from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.image.plan import BuildPlan
 from mlship.lock.record import FILE_NAME as LOCK
-from mlship.project.checkout import beside_commit, read_checkout
+from mlship.project.checkout import outside_commit, read_checkout
 from mlship.project.load import FILE_NAME as CONFIG
-from mlship.project.paths import behind_links
+from mlship.project.paths import link_targets
 from mlship.smoke.result import SmokeReport
 
 _SHOWN = 5
@@ -56,9 +56,9 @@ def _not_committed(prepared: Prepared) -> list[str]:
     inputs = [key.removeprefix("file ") for key in prepared.lock.record.inputs if key.startswith("file ")]
     hosts = [prepared.config.gpu.hosts] if prepared.config.gpu and prepared.fleet and prepared.fleet.committed else []
     sources = prepared.plan.source
-    paths = (CONFIG, LOCK, prepared.plan.lock, *inputs, *hosts, *sources, *behind_links(prepared.repo, sources))
+    paths = (CONFIG, LOCK, prepared.plan.lock, *inputs, *hosts, *sources, *link_targets(prepared.repo, sources))
     weights = _weight_paths(prepared.plan)
-    return [path for path in beside_commit(prepared.repo, paths) if path not in weights]
+    return [path for path in outside_commit(prepared.repo, paths) if path not in weights]
 
 
 def _weight_paths(plan: BuildPlan) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from mlship.lock.groups import GROUPS, PackageLayer, package_layers
 from mlship.lock.pins import Pin
 from mlship.lock.record import Trace
 from mlship.project.base import base_name, base_reference
-from mlship.project.commands import program
+from mlship.project.commands import program_name
 from mlship.project.config import Config, System
 from mlship.project.git import Revision
 from mlship.project.weights import WeightFile
@@ -98,7 +98,7 @@ def make_plan(
 
 def forks(command: Sequence[str]) -> bool:
     """Whether the server runs its workers as child processes, so that PID 1 must reap orphans."""
-    return program(command) in _FORKING or _workers(command) > 1
+    return program_name(command) in _FORKING or _workers(command) > 1
 
 
 def _workers(command: Sequence[str]) -> int:

@@ -12,10 +12,10 @@ from mlship.errors import UsageError
 from mlship.files import write_new
 from mlship.init.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
 from mlship.init.found import Detected, Detection, Routes
-from mlship.project.commands import for_app
+from mlship.project.commands import app_command
 from mlship.project.config import json_schema
 from mlship.project.onnx_header import OnnxHeader, Tensor
-from mlship.project.paths import LEFT_OUT, leaves
+from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
 
 _MEANINGS = {
@@ -107,7 +107,7 @@ def write_files(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
         OSError: the repository cannot be written, or the disk is full.
     """
     for file in files:
-        if leaves(repo, (repo / file.path).parent):
+        if leads_outside(repo, (repo / file.path).parent):
             raise UsageError(
                 f"{file.path} would be written outside of {repo}: its folder is a symbolic link",
                 hint="remove the link, then run `mlship init` again",
@@ -122,7 +122,7 @@ def _decide(found: Detection) -> _Plan:
     needs = ["fastapi", "uvicorn", *(["numpy", _onnxruntime(found)] if found.onnx else [])] if generated else []
     if found.server:
         needs = [*found.server.needs]
-    own = for_app("fastapi", "serving.app:app", factory=False) if generated else ()
+    own = app_command("fastapi", "serving.app:app", factory=False) if generated else ()
     return _Plan(
         load=load,
         generated=generated,

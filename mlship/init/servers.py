@@ -10,13 +10,13 @@ from mlship.init.tree import Tree
 from mlship.project.commands import (
     PORT,
     Dockerfile,
-    exec_form,
-    for_app,
+    app_command,
     is_server,
-    listening,
+    listen_on,
+    parse_command,
     port_of,
     procfile_web,
-    program,
+    program_name,
 )
 from mlship.project.config import names_musl
 
@@ -45,7 +45,7 @@ def find_server(
     port = asked if 1024 < asked <= 65535 else PORT
     if port != asked:
         notes.append(f"port {asked} needs root, which the image is not: {port} stands in mlship.yaml instead")
-    command = listening(command, port)
+    command = listen_on(command, port)
     if not named and port_of(command) is None:
         notes.append(f"the command names no port: serve.port says {port}; correct it if the server listens elsewhere")
     entries = _named_modules(command, modules) or [m.name or "" for m, _ in apps[:1]]
@@ -92,23 +92,23 @@ def _command(
     tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]
 ) -> tuple[tuple[str, ...], str] | None:
     web = procfile_web(tree.text("Procfile") or "")
-    if web and (command := exec_form([web])):
+    if web and (command := parse_command([web])):
         return command, "the web line of the Procfile"
-    if dockerfile and (command := exec_form(dockerfile.command)) and (apps or is_server(command)):
+    if dockerfile and (command := parse_command(dockerfile.command)) and (apps or is_server(command)):
         return command, "the command of the Dockerfile"
     for module, app in apps[:1]:
         how = "a function that makes" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
-        return for_app(app.kind, f"{module.name}:{app.name}", factory=app.factory), why
+        return app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory), why
     return None
 
 
 def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
     """Commands that only a shell could run, and bases that mlship does not build on."""
     web = procfile_web(tree.text("Procfile") or "")
-    if web and not exec_form([web]):
+    if web and not parse_command([web]):
         yield f"the Procfile's web line needs a shell, so it was not taken over: {web[:200]}"
-    if dockerfile and dockerfile.command and not exec_form(dockerfile.command):
+    if dockerfile and dockerfile.command and not parse_command(dockerfile.command):
         yield "the Dockerfile's command needs a shell, so it was not taken over"
     if dockerfile and names_musl(dockerfile.base):
         yield f"the Dockerfile builds on {dockerfile.base}; mlship on Debian slim, where ML wheels install as they are"
@@ -129,7 +129,7 @@ def _named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> lis
 
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[str, ...]:
-    name = program(command)
+    name = program_name(command)
     started = [command[2]] if name.startswith("python") and "-m" in command[1:2] and len(command) > 2 else [name]
     programs = [name for name in started if is_server([name]) and name not in _FOUNDATIONS]
     names = ["waitress" if name == "waitress-serve" else name for name in programs]

@@ -9,7 +9,7 @@ from mlship.errors import UsageError
 from mlship.files import sha256_text
 from mlship.project.base import base_name
 from mlship.project.config import Config
-from mlship.project.paths import leaves
+from mlship.project.paths import leads_outside
 from mlship.redact import has_credentials
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
@@ -65,7 +65,7 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
     if PurePosixPath(path).suffix in {".toml", ".py", ".cfg"}:
         raise UsageError(f"`{path}` is not a requirements file", hint="list the packages you need in `requirements.in`")
     where = repo / path
-    if leaves(repo, where):
+    if leads_outside(repo, where):
         raise UsageError(
             f"`{path}` is outside the repository (named by {named_by})", hint="copy it into the repository"
         )

@@ -27,7 +27,7 @@ from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.trace import carry_over
 from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
-from mlship.project.paths import leaves
+from mlship.project.paths import leads_outside
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?")
 
@@ -105,7 +105,7 @@ def _check_packages(upgrade: Upgrade) -> None:
 def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
     """The existing lock as text and pins; only files that `mlship lock` or pip-compile wrote are overwritten."""
     name = config.requirements.lock
-    if leaves(repo, repo / name):
+    if leads_outside(repo, repo / name):
         raise UsageError(f"`{name}` is outside the repository", hint="correct `requirements.lock` in mlship.yaml")
     text = read_lock_text(repo / name) or ""
     if not text.strip():

@@ -1,4 +1,4 @@
-"""The base image: always `python:X.Y-slim-<Debian release>`, from Docker Hub where no registry is named."""
+"""The base image: always `python:X.Y-slim-<Debian release>`, from Docker Hub or a mirror."""
 
 import platform
 from typing import get_args
@@ -10,20 +10,20 @@ _PROCESSORS = {"x86_64": "linux/amd64", "AMD64": "linux/amd64", "aarch64": "linu
 
 
 def base_name(config: Config) -> str:
-    """Name and tag without registry, as mlship.lock records it: `python:3.11-slim-bookworm`."""
+    """Name and tag without registry, as in mlship.lock: `python:3.11-slim-bookworm`."""
     return f"python:{config.python}-slim-{config.base.distro}"
 
 
 def base_reference(config: Config) -> str:
-    """Name and tag as the engine pulls it, from the mirror where there is one."""
+    """Name and tag as the engine pulls it, from the mirror if one is set."""
     return f"{config.base.mirror}/library/{base_name(config)}" if config.base.mirror else base_name(config)
 
 
 def cuda_reference(config: Config, name: str) -> str:
-    """One of NVIDIA's images, such as nvidia/cuda:12.6.3-runtime-ubuntu22.04, from the mirror where there is one."""
+    """An image of NVIDIA's, such as nvidia/cuda:12.6.3-runtime-ubuntu22.04, from the mirror if one is set."""
     return f"{config.base.mirror}/{name}" if config.base.mirror else name
 
 
 def this_platform() -> str | None:
-    """The platform whose images this machine's processor runs; None for one that no image is built for."""
+    """The platform whose images this machine runs; None for an unsupported processor."""
     return _PROCESSORS.get(platform.machine())

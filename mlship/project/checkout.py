@@ -1,4 +1,4 @@
-"""The repository's folder and its commit: how they differ, and the commit in a folder of its own."""
+"""The working tree and its commit: their differences, and a commit checked out in a temporary folder."""
 
 import os
 import re
@@ -18,12 +18,12 @@ _SUBMODULE = "160000 "
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder of a git repository that has a commit.
+    """A folder in a git repository with at least one commit.
 
     Attributes:
         top: the top folder of the repository.
-        path: of the folder below it, in POSIX form; empty for the top itself.
-        changed: files that git tracks and that are not as in the commit, by their paths below the top.
+        path: the folder, relative to the top, in POSIX form; empty for the top itself.
+        changed: tracked files that differ from the commit, relative to the top.
     """
 
     top: Path
@@ -32,10 +32,10 @@ class Checkout:
 
 
 def read_checkout(folder: Path) -> Checkout | None:
-    """What git says of a folder; None where it belongs to no repository, or to one without a commit.
+    """Ask git about a folder; None if it is in no repository, or in one without commits.
 
     Raises:
-        EngineError: there is no git program.
+        EngineError: git is not installed.
     """
     where = _git(folder, "rev-parse", "--show-toplevel", "--show-prefix")
     changed = _git(folder, "diff", "--no-ext-diff", "--name-only", "-z", "HEAD")
@@ -45,10 +45,10 @@ def read_checkout(folder: Path) -> Checkout | None:
     return Checkout(Path(top), prefix.rstrip("/"), _entries(changed.stdout))
 
 
-def beside_commit(folder: Path, paths: Iterable[str]) -> tuple[str, ...]:
-    """Files at these paths of the folder, or below them, that are in no commit: git ignores or does not know them.
+def outside_commit(folder: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """Untracked and ignored files at or below these paths, except those that mlship never ships.
 
-    What mlship never ships is left out; a submodule counts, as its files are in another repository's commits.
+    A submodule counts too, because its files are in another repository's commits.
     """
     named = ("--", *dict.fromkeys(paths))
     others = _entries(_git(folder, "ls-files", "--others", "-z", *named).stdout)
@@ -59,13 +59,13 @@ def beside_commit(folder: Path, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def checked_out(folder: Path, commit: str) -> Iterator[Path]:
-    """The commit in a temporary folder, as a worktree of the repository; gone afterwards, also when interrupted.
+def temporary_worktree(folder: Path, commit: str) -> Iterator[Path]:
+    """Check out a commit as a git worktree in a temporary folder, which is removed afterwards.
 
-    The user's own worktree is not touched, and no hook is run.
+    The user's own worktree is not touched, and no hook runs.
 
     Raises:
-        UsageError: the folder belongs to no repository, or the repository does not have the commit.
+        UsageError: the folder is in no repository, or the repository lacks the commit.
         TransientError: the disk is full.
     """
     _check_known(folder, commit)
@@ -79,17 +79,17 @@ def checked_out(folder: Path, commit: str) -> Iterator[Path]:
 
 
 def _check_known(folder: Path, commit: str) -> None:
-    asked = _git(folder, "rev-parse", "--git-dir")
-    if not asked.ok:
+    inside = _git(folder, "rev-parse", "--git-dir")
+    if not inside.ok:
         raise UsageError(
-            f"{folder.resolve()} is in no git repository ({_last(asked.stderr)})",
-            hint="name the repository that has the commit: `--directory REPOSITORY`",
+            f"`{folder.resolve()}` is not in a git repository ({_last(inside.stderr)})",
+            hint="name the repository with the commit: `--directory REPOSITORY`",
         )
     if not _git(folder, "cat-file", "-e", f"{commit}^{{commit}}").ok:
         raise UsageError(
-            f"the repository of {folder.resolve()} does not have the commit {commit}",
+            f"the repository of `{folder.resolve()}` does not contain the commit {commit}",
             hint="fetch it with `git fetch --all --tags` (a shallow clone: `git fetch --unshallow`), "
-            "or name another repository with --directory",
+            "or name another repository with `--directory`",
         )
 
 
@@ -99,21 +99,21 @@ def _add(folder: Path, tree: Path, commit: str) -> None:
         return
     if re.search(r"(?i)no space left|quota exceeded", done.stderr):
         raise TransientError(
-            f"the commit {commit[:12]} does not fit into {tree.parent}: the disk is full",
-            hint="set TMPDIR to a folder with room for it, and run the same command again",
+            f"cannot check out {commit[:12]} in `{tree.parent}`: the disk is full",
+            hint="set TMPDIR to a folder with enough free space, then run the same command again",
         )
     raise UsageError(
         f"git cannot check out {commit[:12]}: {_last(done.stderr)}",
-        hint=f"`git worktree add --detach /tmp/try {commit[:12]}` must work in that repository",
+        hint=f"run `git worktree add --detach /tmp/try {commit[:12]}` in that repository and fix what it reports",
     )
 
 
 def _git(folder: Path, *arguments: str) -> process.Completed:
-    """Paths are taken as they are: a `*` in a file name is no pattern."""
+    """Run git with literal paths: a `*` in a file name is not a pattern."""
     try:
         return process.run(("git", "--literal-pathspecs", *_NO_HOOKS, "-C", str(folder), *arguments))
     except process.ProcessError as error:
-        raise EngineError("there is no git program on PATH", hint="install git, then run the same command") from error
+        raise EngineError("no `git` on PATH", hint="install git, then run the same command again") from error
 
 
 def _entries(text: str) -> tuple[str, ...]:
@@ -121,4 +121,4 @@ def _entries(text: str) -> tuple[str, ...]:
 
 
 def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["git said nothing"])[-1]
+    return (text.strip().splitlines() or ["git printed nothing"])[-1]

@@ -1,4 +1,4 @@
-"""The command that starts an existing server: from a Procfile, a Dockerfile or the kind of its app object. Pure."""
+"""Commands that start servers: from a Procfile, a Dockerfile or an app object, and their ports. Pure."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 PORT = 8080
-GRACE = 8  # seconds; mlship.yaml's grace_seconds leaves two more
+GRACE = 8  # seconds; two less than the default of grace_seconds
 _SERVERS = {"uvicorn", "gunicorn", "hypercorn", "daphne", "waitress-serve", "flask", "fastapi", "uwsgi", "granian"}
 _RUNNERS = (("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",))
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
@@ -16,16 +16,16 @@ _EXPANDED = re.compile(r"[`$*?~]")
 _PORT_VARIABLE = re.compile(r"\$\{PORT(?::?-(\d+))?\}|\$PORT\b")
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
-_EVERYWHERE = "0.0.0.0"  # noqa: S104  what a container must listen on
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  a container must listen on all interfaces
 
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """What mlship reads of a Dockerfile: its last stage.
+    """The last stage of a Dockerfile.
 
     Attributes:
         base: the image it starts from.
-        command: entrypoint and command as they are written, each in exec or shell form.
+        command: ENTRYPOINT and CMD as written, each in exec or shell form.
     """
 
     base: str
@@ -34,13 +34,13 @@ class Dockerfile:
 
     @property
     def python(self) -> str | None:
-        """The Python of an official base image, such as 3.11."""
+        """The Python version of an official base image, such as 3.11."""
         match = re.search(r"(?:^|/)python:(\d+\.\d+)", self.base)
         return match[1] if match else None
 
 
 def read_dockerfile(text: str) -> Dockerfile | None:
-    """The last stage of a Dockerfile; None where no FROM is in it."""
+    """Read the last stage of a Dockerfile; None without FROM."""
     bases: dict[str, str] = {}
     base, entrypoint, command, port = "", "", "", None
     for line in re.sub(r"\\\s*\n", " ", re.sub(r"(?m)^\s*#.*\n?", "", text)).splitlines():
@@ -66,11 +66,11 @@ def procfile_web(text: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def exec_form(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | None:
-    """Command lines as one argument list; None where only a shell could run them.
+def parse_command(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | None:
+    """Parse command lines into one argument list; None if they need a shell.
 
     Args:
-        port: stands in for $PORT, which platforms set and an image must not depend on.
+        port: replaces $PORT, which some platforms set but an image must not depend on.
     """
     words = [word for part in parts for word in (_json(part) or _split(part, port))]
     if is_shell(words) and words[1:2] == ["-c"] and len(words) == 3:
@@ -82,23 +82,23 @@ def exec_form(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | None:
     return tuple(words) if usable else None
 
 
-def program(command: Sequence[str]) -> str:
-    """The name of the program that a command runs, without its folder; empty for an empty command."""
+def program_name(command: Sequence[str]) -> str:
+    """The program that a command runs, without its folder; empty for an empty command."""
     return command[0].rpartition("/")[2] if command else ""
 
 
 def is_shell(command: Sequence[str]) -> bool:
-    """Whether a command runs a shell, which as the first process would keep SIGTERM to itself."""
-    return program(command) in _SHELLS
+    """Whether a command runs a shell, which would not forward SIGTERM to the server."""
+    return program_name(command) in _SHELLS
 
 
 def is_server(command: Sequence[str]) -> bool:
-    """Whether a command starts a server that mlship knows, directly or as `python -m`."""
+    """Whether a command starts a known server, directly or as `python -m`."""
     return any(word.rpartition("/")[2] in _SERVERS for word in command[:3])
 
 
-def for_app(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:
-    """How to start an app object: uvicorn for FastAPI, gunicorn for Flask."""
+def app_command(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:
+    """The command that serves an app object: uvicorn for FastAPI, gunicorn for Flask."""
     if kind == "flask":
         return (
             "gunicorn",
@@ -113,7 +113,7 @@ def for_app(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[st
 
 
 def port_of(command: Sequence[str]) -> int | None:
-    """The port that a command names."""
+    """The port in a command; None without one."""
     for index in _values(command, _PORT_FLAGS):
         digits = re.search(r"(\d{1,5})$", command[index])
         if digits:
@@ -121,10 +121,10 @@ def port_of(command: Sequence[str]) -> int | None:
     return None
 
 
-def listening(command: Sequence[str], port: int) -> tuple[str, ...]:
-    """The same command on `port` and on all interfaces, where it named another or none.
+def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
+    """The same command, listening on `port` and on all interfaces.
 
-    uvicorn and gunicorn listen on 127.0.0.1 by default, which nothing outside the container can reach.
+    By default uvicorn and gunicorn listen on 127.0.0.1, which is unreachable from outside the container.
     """
     words = list(command)
     for index in _values(words, _HOST_FLAGS):
@@ -132,18 +132,17 @@ def listening(command: Sequence[str], port: int) -> tuple[str, ...]:
     addresses = _values(words, _PORT_FLAGS)
     for index in addresses:
         words[index] = re.sub(r"\d{1,5}$", str(port), words[index])
-    if program(words) == "uvicorn":
+    flags = {word.partition("=")[0] for word in words}
+    if program_name(words) == "uvicorn":
         words += [] if any(word.startswith(("--host", "--uds")) for word in words) else ["--host", _EVERYWHERE]
         words += [] if addresses else ["--port", str(port)]
-    elif (
-        program(words) == "gunicorn" and not addresses and not {"-c", "--config"} & {w.partition("=")[0] for w in words}
-    ):
+    elif program_name(words) == "gunicorn" and not (addresses or {"-c", "--config"} & flags):
         words += ["--bind", f"{_EVERYWHERE}:{port}"]
     return tuple(words)
 
 
 def _values(command: Sequence[str], flags: tuple[str, ...]) -> list[int]:
-    """Where in a command the values of some flags stand: in the word after the flag, or in the same one."""
+    """Indexes of the words that hold the values of some flags: the word after the flag, or the same one."""
     found = []
     for index, word in enumerate(command):
         flag, separator, _ = word.partition("=")
@@ -163,7 +162,7 @@ def _json(text: str) -> list[str]:
 
 
 def _split(text: str, port: int) -> list[str]:
-    """A shell line as words; none where it needs a shell: operators, variables, patterns."""
+    """Split a shell line into words; empty if it has operators, variables or patterns, which need a shell."""
     lexer = shlex.shlex(
         _PORT_VARIABLE.sub(lambda match: match[1] or str(port), text), posix=True, punctuation_chars=True
     )

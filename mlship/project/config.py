@@ -1,7 +1,4 @@
-"""`mlship.yaml` as a value: the keys, their defaults and what is refused.
-
-Reading the file and turning a refusal into file, line and key is `mlship.project.load`'s work.
-"""
+"""`mlship.yaml` as a value: keys, defaults and validation. `mlship.project.load` reads the file and reports errors."""
 
 import re
 from pathlib import PurePosixPath
@@ -14,9 +11,8 @@ from mlship.project.commands import PORT, is_shell
 from mlship.units import bytes_of
 
 MUSL_REFUSED = (
-    "Alpine (musl) is refused: PyPI's ML wheels are built for glibc, so on musl they are compiled for "
-    "the better part of an hour or are missing altogether, and NVIDIA's libraries do not load. "
-    "Use bookworm or trixie"
+    "Alpine (musl) is not supported: PyPI's ML wheels are built for glibc, so on musl they compile for most of an hour "
+    "or do not exist, and NVIDIA's libraries do not load. Use bookworm or trixie"
 )
 _PLAIN = re.compile(r"[\w@%+=:,./ -]+")
 _MUSL = re.compile(r"(?i)alpine|musl")
@@ -24,44 +20,44 @@ _SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)
 
 
 def _relative(text: str) -> str:
-    """A path inside the repository, in POSIX form, that needs no quoting anywhere."""
+    """Validate a path inside the repository, in POSIX form, that needs no quoting anywhere."""
     path = PurePosixPath(text)
     if not text or path.is_absolute() or ".." in path.parts or "~" in path.parts[:1]:
         raise ValueError(f"{text!r} is not a path inside the repository")
     if not needs_no_quoting(text):
         raise ValueError(
-            f"{text!r} has characters that are not safe in a Dockerfile "
-            "(letters, digits, spaces and @%+=:,._/- are); rename the file"
+            f"{text!r} has characters that are unsafe in a Dockerfile "
+            "(safe are letters, digits, spaces and @%+=:,._/-); rename the file"
         )
     return str(path)
 
 
 def needs_no_quoting(path: str) -> bool:
-    """The path stands for itself in a Dockerfile and a .dockerignore: no pattern, no variable, no second line."""
+    """Whether a path is literal in a Dockerfile and a .dockerignore: no pattern, variable or newline."""
     return bool(_PLAIN.fullmatch(path)) and path == path.strip() and not path.startswith("-")
 
 
 def _entry(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text):
-        raise ValueError(f"{text!r} is not of the form package.module:function")
+        raise ValueError(f"{text!r} does not have the form package.module:function")
     return text
 
 
 def _route(text: str) -> str:
     if not re.fullmatch(r"/[\w./~%:-]*", text):
-        raise ValueError(f"{text!r} is not the path of a URL, such as /health/ready")
+        raise ValueError(f"{text!r} is not a URL path such as /health/ready")
     return text
 
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*", text) or len(text) > 100:
-        raise ValueError(f"{text!r} is no image name: lower-case letters and digits, with single . _ - between them")
+        raise ValueError(f"{text!r} is not an image name: use lower-case letters, digits and single . _ -")
     return text
 
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,100}", text):
-        raise ValueError(f"{text!r} cannot be an image tag: letters, digits, . _ - only")
+        raise ValueError(f"{text!r} is not an image tag: use letters, digits, . _ - only")
     return text
 
 
@@ -84,13 +80,13 @@ def _address(text: str) -> str:
 
 def _distribution(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text):
-        raise ValueError(f"{text!r} is not the name of a package")
+        raise ValueError(f"{text!r} is not a package name")
     return str(canonicalize_name(text))
 
 
 def _package(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
-        raise ValueError(f"{text!r} is not the name of a Debian package")
+        raise ValueError(f"{text!r} is not a Debian package name")
     return text
 
 
@@ -101,24 +97,24 @@ def _printable(text: str) -> str:
 
 
 def names_musl(value: object) -> bool:
-    """Alpine, or another system on musl, is asked for here."""
+    """Whether a value names Alpine or another musl system."""
     return isinstance(value, str) and bool(_MUSL.search(value))
 
 
 def _no_musl(value: object) -> object:
-    """Refuse Alpine wherever somebody would write it, with the reason; load.py does so under unknown keys."""
+    """Refuse Alpine with the reason wherever it may be written; load.py does so for unknown keys."""
     if names_musl(value):
         raise ValueError(MUSL_REFUSED)
     return value
 
 
 def _unquoted(value: object) -> object:
-    """YAML reads an unquoted 3.11 as a number; nothing else than "3.11" can have been meant."""
+    """Accept an unquoted 3.11, which YAML reads as a number."""
     return str(value) if isinstance(value, float) else _no_musl(value)
 
 
 RepoPath = Annotated[str, AfterValidator(_relative)]
-PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # stands in a --mount option, where commas separate
+PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # used in a --mount option, where commas separate
 Entry = Annotated[str, AfterValidator(_entry)]
 Route = Annotated[str, AfterValidator(_route)]
 Size = Annotated[str, AfterValidator(_size)]
@@ -131,97 +127,99 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Section(BaseModel):
-    """Every part of mlship.yaml: frozen, and no key that is not known."""
+    """A section of mlship.yaml: frozen, without unknown keys."""
 
-    # Built once, as part of the whole, when a file is read: that takes half as long as section by section.
+    # Built once, with the whole model, when a file is read: twice as fast as section by section.
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Requirements(Section):
-    """What pip-tools resolves, and the file that it writes."""
+    """The requirements to lock, and the lock."""
 
-    input: PlainPath = Field("requirements.in", description="What you ask for; yours to edit.")
-    lock: PlainPath = Field("requirements.txt", description="What `mlship lock` writes: every pin, with hashes.")
+    input: PlainPath = Field("requirements.in", description="The packages you need; yours to edit.")
+    lock: PlainPath = Field("requirements.txt", description="The lock, written by `mlship lock`, with hashes.")
 
     @model_validator(mode="after")
     def _two_files(self) -> "Requirements":
         if self.lock in {"mlship.lock", "mlship.yaml"}:
-            raise ValueError(f"lock is {self.lock}, which is a file of mlship's own; give it another name")
+            raise ValueError(f"lock is {self.lock}, a file that mlship uses itself; choose another name")
         if self.input == self.lock:
-            raise ValueError("input and lock are the same file; the lock would overwrite what it is made from")
+            raise ValueError("input and lock are the same file, so the lock would overwrite its own input")
         return self
 
 
 class AllowedPickle(Section):
-    """One pickled file that somebody answers for."""
+    """A pickled file that is allowed."""
 
     path: RepoPath
-    sha256: Sha256 = Field(description="Of the file; another file under the same name is refused again.")
+    sha256: Sha256 = Field(description="Hash of the file; another file of that name is refused.")
     reason: Annotated[str, AfterValidator(_printable), Field(min_length=10, max_length=300)]
 
 
 class Model(Section):
-    """How the model is loaded and what it is expected to say."""
+    """How to load the model, and the output to expect."""
 
     load: Entry = Field(
         description="package.module:function without arguments. It returns the predictor: a callable, or an object "
-        "with .predict, that takes the sample and returns numbers (nested lists, dicts, numpy arrays, torch tensors)."
+        "with .predict. The predictor takes the sample and returns numbers (nested lists, dicts, numpy arrays or torch "
+        "tensors)."
     )
-    weights: tuple[RepoPath, ...] = Field((), description="Weight files or folders; they get layers of their own.")
-    sample: RepoPath = Field(description="A JSON file: the body of one valid request.")
-    golden: RepoPath | None = Field(None, description="A JSON file: what the model must answer to the sample.")
+    weights: tuple[RepoPath, ...] = Field((), description="Model files or folders; they get image layers of their own.")
+    sample: RepoPath = Field(description="A JSON file with the body of one valid request.")
+    golden: RepoPath | None = Field(None, description="A JSON file with the expected output for the sample.")
     rtol: Annotated[float, Field(ge=0, le=1)] = Field(1e-3, description="Relative tolerance against golden.")
     atol: Annotated[float, Field(ge=0)] = Field(1e-5, description="Absolute tolerance against golden.")
     output_shape: tuple[Annotated[int, Field(ge=0)] | None, ...] | None = Field(
-        None, description="Declared shape of the output, null where a dimension varies: [null, 10]."
+        None, description="Expected shape of the output, with null for a dimension that varies: [null, 10]."
     )
     allow_pickle: tuple[AllowedPickle, ...] = Field(
-        (), description="Pickle is code, and refused. Each exception: path, sha256 and a reason (kept in the labels)."
+        (),
+        description="Pickle files to allow although they run code when loaded; the image's labels keep the reasons.",
     )
 
 
 class Serve(Section):
-    """The command that the container runs, and the routes that tell how it is."""
+    """The command that the container runs, and its HTTP routes."""
 
     command: Annotated[tuple[Argument, ...], Field(min_length=1)] = Field(description="Exec form; no shell.")
     port: Annotated[int, Field(ge=1025, le=65535)] = Field(PORT, description="Above 1024: the user is not root.")
-    live: Route = Field("/health/live", description="200 as soon as the process answers.")
-    ready: Route = Field("/health/ready", description="200 only after the model is loaded and warm.")
-    predict: Route = Field("/predict", description="POST; takes the sample.")
-    startup_seconds: Seconds = Field(60.0, description="Longest time from start to ready.")
-    grace_seconds: Seconds = Field(10.0, description="Longest time from SIGTERM to exit.")
+    live: Route = Field("/health/live", description="Liveness probe: 200 as soon as the process responds.")
+    ready: Route = Field("/health/ready", description="Readiness probe: 200 once the model is loaded and warm.")
+    predict: Route = Field("/predict", description="Prediction route: accepts a POST of the sample.")
+    startup_seconds: Seconds = Field(60.0, description="Time limit from start to ready.")
+    grace_seconds: Seconds = Field(10.0, description="Time limit from SIGTERM to exit.")
 
     @model_validator(mode="after")
     def _exec_form(self) -> "Serve":
         if is_shell(self.command):
-            raise ValueError("command runs a shell, which would keep SIGTERM to itself; name the server directly")
+            raise ValueError("command runs a shell, which would not forward SIGTERM; name the server directly")
         return self
 
 
 class Base(Section):
-    """The image underneath: always python:X.Y-slim of a Debian release, pinned by digest in mlship.lock."""
+    """The base image: always python:X.Y-slim of a Debian release, pinned by digest in mlship.lock."""
 
     distro: Annotated[Literal["bookworm", "trixie"], BeforeValidator(_no_musl)] = Field(
-        "bookworm", description="Debian release of the image. Alpine is refused: musl has no ML wheels."
+        "bookworm", description="Debian release of the image. Alpine is not supported: there are no ML wheels for musl."
     )
     mirror: Annotated[str, AfterValidator(_mirror)] | None = Field(
-        None, description="Registry that holds library/python; MLSHIP_BASE_MIRROR overrides it. Default: Docker Hub."
+        None, description="Registry with library/python; MLSHIP_BASE_MIRROR overrides it. Default: Docker Hub."
     )
 
 
 class Gpu(Section):
-    """What a model on NVIDIA GPUs needs; without this section the image is for the CPU."""
+    """Settings for NVIDIA GPUs; without this section the image is for the CPU."""
 
     hosts: RepoPath = Field(
-        "hosts", description="Folder of host files (`mlship hosts record`): CUDA is matched to them."
+        "hosts", description="Folder of host files (`mlship hosts record`), which CUDA is matched to."
     )
     wheel_index: Annotated[str, AfterValidator(_address)] | None = Field(
         None,
-        description="Mirror of https://download.pytorch.org/whl, which has a folder for each CUDA (cu126, ...); "
+        description="Mirror of https://download.pytorch.org/whl, with a folder for each CUDA (cu126, ...); "
         "MLSHIP_WHEEL_INDEX overrides it.",
     )
     compile: tuple[Distribution, ...] = Field(
-        (), description="Locked packages without a wheel that nvcc has to compile. Well-known ones need no mention."
+        (), description="Locked packages without a wheel that nvcc has to compile; common ones are detected."
     )
     forward_compat: bool = Field(
         False,
@@ -230,67 +228,67 @@ class Gpu(Section):
 
 
 class System(Section):
-    """Debian packages that no wheel brings."""
+    """Debian packages that the wheels do not include."""
 
-    build: tuple[DebianPackage, ...] = Field((), description="Only in the builder (compilers, headers).")
-    run: tuple[DebianPackage, ...] = Field((), description="In the final image (shared libraries).")
+    build: tuple[DebianPackage, ...] = Field((), description="Only for the build, such as compilers and headers.")
+    run: tuple[DebianPackage, ...] = Field((), description="In the final image, such as shared libraries.")
 
 
 class Smoke(Section):
     """Limits of the smoke test."""
 
-    memory: Size = Field("2g", description="Memory limit of the container; beyond it the model is killed.")
-    timeout_seconds: Seconds = Field(120.0, description="Longest time for loading and warming the model.")
+    memory: Size = Field("2g", description="Memory limit of the container; exceeding it kills the model.")
+    timeout_seconds: Seconds = Field(120.0, description="Time limit for loading and warming the model.")
 
 
 def _given(value: object) -> object:
-    """`gpu:` with nothing behind it asks for a GPU too."""
+    """Accept `gpu:` without keys."""
     return {} if value is None else value
 
 
 def _environment(env: dict[str, str]) -> dict[str, str]:
     for key, value in env.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", key):
-            raise ValueError(f"{key!r} is not the name of an environment variable")
+            raise ValueError(f"{key!r} is not a name for an environment variable")
         if _SECRET.search(key):
-            raise ValueError(f"{key} looks like a secret; what stands in an image can be read by whoever pulls it")
+            raise ValueError(f"{key} looks like a secret; everyone who pulls the image could read it")
         _printable(value)
     return env
 
 
 class Config(Section):
-    """mlship.yaml: what is shipped, and how it is known to work."""
+    """mlship.yaml: what to ship, and how to test it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, title="mlship.yaml")
 
     name: Annotated[str, AfterValidator(_name)] = Field(description="Name of the image.")
     version: Annotated[str, AfterValidator(_version)] | None = Field(
-        None, description="Tag of the image. Default: what `git describe` says."
+        None, description="Tag of the image. Default: the output of `git describe`."
     )
     python: Annotated[Literal["3.11", "3.12", "3.13", "3.14"], BeforeValidator(_unquoted)] = Field(
-        "3.11", description="Python of the image: major and minor."
+        "3.11", description="Python version of the image: major and minor."
     )
     platform: Literal["linux/amd64", "linux/arm64"] = Field(
-        "linux/amd64", description="What the lock is resolved for and the image is built for."
+        "linux/amd64", description="Platform of the lock and the image."
     )
     requirements: Requirements = Field(default_factory=Requirements)
     model: Model
     serve: Serve
     source: Annotated[tuple[RepoPath, ...], Field(min_length=1)] = Field(
-        description="Files and folders of your code that go into the image; nothing else does."
+        description="Files and folders of your code to put in the image; nothing else is copied."
     )
     keep: tuple[Pattern, ...] = Field(
         (),
-        description="Files of packages, as patterns below site-packages, that stay in the image. Left out are test "
-        'folders that nothing imports, C headers and static archives. "*" keeps everything.',
+        description="Patterns below site-packages of files to keep. By default the image leaves out test folders that "
+        'nothing imports, C headers and static archives; "*" keeps everything.',
     )
     env: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
-        default_factory=dict, description="Environment of the image. Never secrets."
+        default_factory=dict, description="Environment variables of the image. Never put secrets here."
     )
     base: Annotated[Base, BeforeValidator(_no_musl)] = Field(default_factory=Base)
     gpu: Annotated[Gpu | None, BeforeValidator(_given)] = Field(
         None,
-        description="Present, even if empty: the model runs on NVIDIA GPUs, and the smoke test proves that it does.",
+        description="If present, even empty: the model runs on NVIDIA GPUs, and the smoke test checks that it does.",
     )
     system: System = Field(default_factory=System)
     smoke: Smoke = Field(default_factory=Smoke)
@@ -299,9 +297,8 @@ class Config(Section):
     def _loader_is_left_alone(self) -> "Config":
         if self.gpu and "LD_LIBRARY_PATH" in self.env:
             raise ValueError(
-                "env.LD_LIBRARY_PATH is refused where the model runs on GPUs: "
-                "it would win over the wheels' own libraries and the host's driver; "
-                "the image's loader finds CUDA without it"
+                "env.LD_LIBRARY_PATH cannot be set for a model on GPUs: it would override the wheels' libraries and "
+                "the host's driver; the image finds CUDA without it"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What a model file is, told from its content: a name proves nothing, and a pickle is code under any name."""
+"""Identify model files by their content: names prove nothing, and a pickle runs code under any name."""
 
 import ast
 import bz2
@@ -52,11 +52,11 @@ _MAGIC: tuple[tuple[bytes, ModelFormat], ...] = (
 _SENTENCEPIECE = re.compile(rb"\n.\n\x05<unk>\x15", re.DOTALL)
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
 _OBJECTS = re.compile(r"'[|<>=]?O\d*'")
-_BZ2_BLOCK = 1 << 20  # bz2 yields nothing before a whole block of up to 900 kB
+_BZ2_BLOCK = 1 << 20  # bz2 returns nothing before a whole block of up to 900 kB
 
 
 def identify(path: Path) -> ModelFormat:
-    """What kind of file this is. Reads headers only, so it costs the same for kilobytes and for gigabytes.
+    """Identify a file. Only headers are read, so the cost does not depend on the size.
 
     Raises:
         OSError: the file cannot be read.
@@ -71,9 +71,9 @@ def identify(path: Path) -> ModelFormat:
 
 
 def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
-    """What undoes the compression that a file begins with: takes data and the most bytes to return.
+    """The decompressor for a file that begins with `head`: takes data and the maximum number of bytes to return.
 
-    joblib knows gzip, zlib, bz2, xz and lzma; None for all else.
+    Covers joblib's formats: gzip, zlib, bz2, xz and lzma. None for any other file.
     """
     if head[:2] in (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda"):
         return zlib.decompressobj(wbits=47).decompress  # 32 + 15: gzip or zlib
@@ -98,7 +98,7 @@ def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
 
 
 def _by_archive(file: IO[bytes], head: bytes) -> ModelFormat | None:
-    """Zip archives, and compressed files by what is in them."""
+    """Zip archives, and compressed files by their content."""
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(file)
     decompress = decompressor(head)
@@ -107,7 +107,7 @@ def _by_archive(file: IO[bytes], head: bytes) -> ModelFormat | None:
     with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
         inner = decompress(file.read(_BZ2_BLOCK), _HEAD)
         return "pickle" if is_pickle(inner) else "text" if inner and _is_text(inner) else "unknown"
-    return None  # it only looked compressed
+    return None  # not compressed after all
 
 
 def _by_structure(path: Path, head: bytes, size: int) -> ModelFormat:
@@ -121,7 +121,7 @@ def _by_structure(path: Path, head: bytes, size: int) -> ModelFormat:
 
 
 def _is_safetensors(path: Path, size: int) -> bool:
-    """Eight bytes of length, that many of JSON, and then exactly the tensors that the JSON speaks of."""
+    """Eight bytes of length, that many bytes of JSON, then exactly the tensors in the JSON."""
     with path.open("rb") as file, suppress(ValueError, RecursionError, KeyError, TypeError, struct.error):
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(size - 8, _HEADER_LIMIT) or file.read(1) != b"{":
@@ -156,7 +156,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def numpy_data(head: bytes) -> tuple[str, int]:
-    """The element type of an .npy file, as text, and where its data begins.
+    """The element type of an .npy file, as text, and the offset of its data.
 
     Raises:
         ValueError: the header is damaged.
@@ -172,7 +172,7 @@ def numpy_data(head: bytes) -> tuple[str, int]:
 
 
 def _has_objects(head: bytes) -> bool:
-    """An array of Python objects holds a pickle; a header that cannot be read is taken for the worst."""
+    """Whether an array holds Python objects, which are pickled; an unreadable header counts as such."""
     try:
         return bool(_OBJECTS.search(numpy_data(head)[0]))
     except ValueError:
@@ -190,5 +190,5 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        return len(head) == _HEAD and error.start > len(head) - 4  # a character cut in two by our own limit
+        return len(head) == _HEAD and error.start > len(head) - 4  # the limit cut a character in two
     return True

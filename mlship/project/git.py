@@ -1,4 +1,4 @@
-"""What git says of the repository: for labels and the default tag. Unknown where there is no git, never an error."""
+"""The repository's revision, for labels and the default tag. Unknown without git; never an error."""
 
 import os
 import re
@@ -14,12 +14,12 @@ _LONGEST_TAG = 100
 
 @dataclass(frozen=True)
 class Revision:
-    """The commit that is built; None where it is not known.
+    """The commit that is built; None for unknown values.
 
     Attributes:
-        describe: nearest tag, distance and "-dirty", as `git describe --always` says it.
+        describe: nearest tag, distance and "-dirty", as `git describe --always` prints them.
         commit: full hash. source: URL of the remote, without credentials.
-        epoch: seconds since 1970 of the commit, or SOURCE_DATE_EPOCH where that is set.
+        epoch: SOURCE_DATE_EPOCH if set, else the time of the commit; seconds since 1970.
     """
 
     describe: str | None = None
@@ -29,7 +29,7 @@ class Revision:
 
     @property
     def image_tag(self) -> str | None:
-        """`describe` as the tag of an image: a git tag such as v1.0+cu121 or release/2 is none as it stands."""
+        """`describe` as an image tag; git tags such as v1.0+cu121 or release/2 need changes for that."""
         if self.describe is None:
             return None
         tag = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.describe).lstrip(".-")
@@ -37,7 +37,7 @@ class Revision:
 
 
 def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Revision:
-    """Ask git; SOURCE_DATE_EPOCH in the environment overrides the commit's time."""
+    """Ask git. SOURCE_DATE_EPOCH in the environment overrides the time of the commit."""
     epoch = environment.get("SOURCE_DATE_EPOCH") or _git(repo, "log", "-1", "--format=%ct")
     remote = _git(repo, "remote", "get-url", "origin")
     return Revision(
@@ -49,7 +49,7 @@ def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Re
 
 
 def without_credentials(remote: str) -> str:
-    """A remote's URL on one line, without user and password: whoever pulls the image can read the label."""
+    """A remote's URL on one line, without user and password: everyone who pulls the image can read its labels."""
     remote = "".join(c for c in remote if c.isprintable())
     try:
         parts = urlsplit(remote)
@@ -57,7 +57,7 @@ def without_credentials(remote: str) -> str:
         return ""
     if not parts.netloc:
         return remote
-    if parts.scheme == "ssh":  # its user is part of the address; a password has no business there
+    if parts.scheme == "ssh":  # the user is part of the address; a password is not
         user = f"{parts.username}@" if parts.username else ""
         return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2]))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -1,4 +1,4 @@
-"""Reading `mlship.yaml`: every refusal names the file, the line, the key, and what was probably meant."""
+"""Read `mlship.yaml`. Every error names the file, the line and the key, and suggests what was probably meant."""
 
 import difflib
 import os
@@ -32,7 +32,7 @@ def load_config(repo: Path, environment: Mapping[str, str] = os.environ) -> Conf
         environment: MLSHIP_BASE_MIRROR in it overrides `base.mirror`, MLSHIP_WHEEL_INDEX `gpu.wheel_index`.
 
     Raises:
-        UsageError: there is none, it cannot be read, or it asks for something that is refused.
+        UsageError: the file is missing, unreadable or invalid.
     """
     config = parse_config(_read(repo / FILE_NAME))
     if mirror := environment.get(MIRROR_VARIABLE):
@@ -45,27 +45,27 @@ def load_config(repo: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
 
 def parse_config(text: str) -> Config:
-    """The text of an `mlship.yaml` as a value.
+    """Parse the text of an `mlship.yaml`.
 
     Raises:
-        UsageError: see load_config.
+        UsageError: the text is invalid.
     """
     lines: dict[KeyPath, int] = {}
     document = _document(text, lines)
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        raise _explain(error, lines) from error
+        raise _all_errors(error, lines) from error
 
 
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > _SIZE_LIMIT:
-            raise _refuse("is larger than 1 MB, so it is no mlship.yaml")
+            raise _refuse("is larger than 1 MB")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UsageError(
-            f"there is no {FILE_NAME} in {path.parent}",
+            f"no `{FILE_NAME}` in `{path.parent.resolve()}`",
             hint="run `mlship init` there, or change to your model repository",
         ) from error
     except UnicodeDecodeError as error:
@@ -74,12 +74,12 @@ def _read(path: Path) -> str:
         raise _refuse(f"cannot be read: {error.strerror}") from error
 
 
-def _refuse(what: str, hint: str = f"mend {FILE_NAME}; `mlship schema` shows every key") -> UsageError:
-    return UsageError(f"{FILE_NAME} {what}", hint=hint)
+def _refuse(what: str, hint: str = f"fix `{FILE_NAME}`; `mlship schema` prints every key") -> UsageError:
+    return UsageError(f"`{FILE_NAME}` {what}", hint=hint)
 
 
 def _overridden(section: S, key: str, variable: str, value: str) -> S:
-    """A section of mlship.yaml with one key from the environment."""
+    """A section of mlship.yaml with one key set from the environment."""
     try:
         return type(section).model_validate({**section.model_dump(), key: value})
     except ValidationError as error:
@@ -88,7 +88,7 @@ def _overridden(section: S, key: str, variable: str, value: str) -> S:
 
 
 def _document(text: str, lines: dict[KeyPath, int]) -> object:
-    """Parse YAML, noting at which line each key stands; a key that stands twice is refused."""
+    """Parse YAML and record the line of each key; duplicate keys are refused."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -96,13 +96,13 @@ def _document(text: str, lines: dict[KeyPath, int]) -> object:
         where = f" line {mark.line + 1}:" if mark else ""
         raise _refuse(f"is not YAML:{where} {getattr(error, 'problem', None) or error}") from error
     if root is None:
-        raise _refuse("is empty", hint="run `mlship init` in an empty copy to see what belongs there")
+        raise _refuse("is empty", hint="delete it and run `mlship init` to write a new one")
     for path, node in _walk(root, ()):
         if path in lines:
-            raise _refuse(f"line {node.start_mark.line + 1}: {_dotted(path)} stands twice")
+            raise _refuse(f"line {node.start_mark.line + 1}: duplicate key {_dotted(path)}")
         lines[path] = node.start_mark.line + 1
         if len(lines) > _KEY_LIMIT:
-            raise _refuse(f"has more than {_KEY_LIMIT} keys; are there aliases in it that hold each other?")
+            raise _refuse(f"has more than {_KEY_LIMIT} keys, perhaps through nested aliases")
     return _construct(text)
 
 
@@ -115,13 +115,13 @@ def _construct(text: str) -> object:
 
 def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
     if len(path) > _DEPTH_LIMIT:
-        raise _refuse(f"line {node.start_mark.line + 1}: is nested too deeply")
+        raise _refuse(f"line {node.start_mark.line + 1}: nested too deeply")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _refuse(f"line {key.start_mark.line + 1}: a key must be plain text")
             if key.tag not in _TEXT_KEYS:
-                raise _refuse(f"line {key.start_mark.line + 1}: YAML does not take {key.value!r} for text; quote it")
+                raise _refuse(f"line {key.start_mark.line + 1}: YAML does not read {key.value!r} as text; quote it")
             yield (*path, key.value), key
             yield from _walk(value, (*path, key.value))
     elif isinstance(node, yaml.SequenceNode):
@@ -130,15 +130,15 @@ def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]
             yield from _walk(value, (*path, index))
 
 
-def _explain(error: ValidationError, lines: Mapping[KeyPath, int]) -> UsageError:
-    """Everything that is wrong at once, in the order of the file."""
+def _all_errors(error: ValidationError, lines: Mapping[KeyPath, int]) -> UsageError:
+    """All errors at once, in the order of the file."""
     found = sorted(((_line(e["loc"], lines), _dotted(e["loc"]), e) for e in error.errors()), key=lambda f: f[:2])
     rows = [f"{FILE_NAME}, line {line}: {f'{key}: ' if key else ''}{_message(e)}" for line, key, e in found]
     return UsageError("\n".join(rows), hint=_remedy([e for _, _, e in found]))
 
 
 def _line(path: KeyPath, lines: Mapping[KeyPath, int]) -> int:
-    """The line of a key, or of the nearest thing around it that is in the file (a missing key has no line)."""
+    """The line of a key, or of its nearest parent in the file (a missing key has no line)."""
     while path and path not in lines:
         path = path[:-1]
     return lines.get(path, 1)
@@ -152,14 +152,14 @@ def _dotted(path: KeyPath) -> str:
 
 
 def _message(error: ErrorDetails) -> str:
-    """What pydantic found, in words of the file, not of Python."""
+    """A pydantic error in terms of the file, not of Python."""
     kind, given = error["type"], _kind(error["input"])
     said = {
         "missing": "is missing",
-        "tuple_type": f"must be a list, and is {given}",
-        "model_type": f"must hold keys of its own, and is {given}",
-        "dict_type": f"must hold keys of its own, and is {given}",
-        "string_type": f"must be text, and is {given}; put it in quotes",
+        "tuple_type": f"must be a list, not {given}",
+        "model_type": f"must be a mapping, not {given}",
+        "dict_type": f"must be a mapping, not {given}",
+        "string_type": f"must be text, not {given}; put it in quotes",
     }.get(kind)
     if kind == "extra_forbidden" and names_musl(error["input"]):
         return MUSL_REFUSED
@@ -168,8 +168,8 @@ def _message(error: ErrorDetails) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "literal_error":
-        return f"must be {error['ctx']['expected']}, and is {given}"
-    return said or f"{error['msg'][:1].lower()}{error['msg'][1:]}, and is {given}"
+        return f"must be {error['ctx']['expected']}, not {given}"
+    return said or f"{error['msg'][:1].lower()}{error['msg'][1:]}, not {given}"
 
 
 def _kind(value: object) -> str:
@@ -187,7 +187,7 @@ def _kind(value: object) -> str:
 
 def _guess(path: KeyPath) -> str:
     near = difflib.get_close_matches(str(path[-1]), _known_keys(path[:-1]), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(_known_keys(path[:-1]))}"
+    return f"; did you mean `{near[0]}`?" if near else f"; valid keys here: {', '.join(_known_keys(path[:-1]))}"
 
 
 def _known_keys(path: KeyPath) -> list[str]:
@@ -206,5 +206,5 @@ def _known_keys(path: KeyPath) -> list[str]:
 def _remedy(errors: list[ErrorDetails]) -> str:
     missing = [_dotted(e["loc"]) for e in errors if e["type"] == "missing"]
     if missing:
-        return f"add {', '.join(missing)}; `mlship schema` says what each takes"
-    return "`mlship schema` shows every key and what it takes"
+        return f"add {', '.join(missing)}; `mlship schema` prints the values of every key"
+    return "fix these keys; `mlship schema` prints every key and its values"

@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself: inputs, outputs and the data files beside it.
+"""The header of an ONNX file: inputs, outputs and external data files.
 
-The `onnx` package reads the whole file and costs a quarter of a second to import, which `mlship plan` cannot spend on
-a model of gigabytes. So this walks the protobuf's own framing: fields are skipped by their length, weights never read.
+The `onnx` package reads the whole file and takes a quarter of a second to import. This walks the protobuf framing
+instead: fields are skipped by their length, and weights are never read.
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
@@ -43,8 +43,8 @@ class Tensor:
     """One input or output of a model.
 
     Attributes:
-        element: ONNX's name of the element type, such as float; None where it is no plain tensor.
-        shape: None for a dimension that varies; None as a whole where the file does not say.
+        element: ONNX's element type, such as float; None if it is not a plain tensor.
+        shape: None for a dimension that varies; None as a whole if the file does not say.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OnnxHeader:
-    """Inputs, outputs and the data files of a model.
+    """Inputs, outputs and data files of a model.
 
     Attributes:
-        external: files that hold its tensors, relative to the model's folder, as the model names them.
+        external: files with its tensors, relative to the model's folder, as the model names them.
     """
 
     inputs: tuple[Tensor, ...]
@@ -73,8 +73,8 @@ class OnnxHeader:
 
 
 def read_onnx(path: Path) -> OnnxHeader | None:
-    """The header of an ONNX model; None where the file is something else, damaged or cut short."""
-    # IndexError and ValueError: a length that leads out of the file; both mean "no protobuf".
+    """The header of an ONNX model; None if the file is something else, damaged or cut short."""
+    # IndexError and ValueError: a length beyond the end of the file, so it is not protobuf.
     with (
         path.open("rb") as file,
         suppress(IndexError, ValueError),
@@ -85,21 +85,21 @@ def read_onnx(path: Path) -> OnnxHeader | None:
 
 
 class _Wire:
-    """Protobuf's framing over a mapped file: only the pages that are looked at are read."""
+    """Protobuf's framing over a memory-mapped file, so only the visited pages are read."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self.all: Span = (0, len(data))
 
     def fields(self, span: Span) -> Iterator[tuple[int, int, Span]]:
-        """Number, wire type and extent of each field; raises ValueError where the framing does not fit exactly."""
+        """Number, wire type and extent of each field; raises ValueError if the framing does not fit exactly."""
         position, end = span
         while position < end:
             key, position = self._varint(position)
             number, wire = key >> 3, key & 7
             start, position = self._extent(wire, position)
             if position > end or number == 0:
-                raise ValueError("a field leads out of its message")
+                raise ValueError("a field extends beyond its message")
             yield number, wire, (start, position)
 
     def messages(self, span: Span, number: int) -> Iterator[Span]:
@@ -122,7 +122,7 @@ class _Wire:
             return start, start + length
         if wire in (_FIXED64, _FIXED32):
             return position, position + (8 if wire == _FIXED64 else 4)
-        raise ValueError("no wire type of protobuf 3")
+        raise ValueError("not a wire type of protobuf 3")
 
     def _varint(self, position: int) -> tuple[int, int]:
         value = 0
@@ -132,7 +132,7 @@ class _Wire:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value, position
-        raise ValueError("a number without end")
+        raise ValueError("an unterminated number")
 
 
 def _model(wire: _Wire) -> OnnxHeader | None:

@@ -1,4 +1,4 @@
-"""Is this a pickle, and what would loading it import? Nothing is ever unpickled here."""
+"""Recognise pickles and list what loading them would import. Nothing is ever unpickled here."""
 
 import logging
 from typing import IO
@@ -10,14 +10,14 @@ _CODE = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "
 
 
 def is_pickle(head: bytes) -> bool:
-    """Whether the beginning of a file is a pickle of any protocol."""
+    """Whether a file that begins with `head` is a pickle of any protocol."""
     if len(head) > 2 and head[0] == 0x80 and head[1] <= 5:
         return True
     return _is_text_pickle(head)
 
 
 def _is_text_pickle(head: bytes) -> bool:
-    """Protocols 0 and 1 have no magic; plain text that happens to parse stops early and does nothing."""
+    """Protocols 0 and 1 have no magic number. Plain text that happens to parse stops early and does nothing."""
     import pickletools
 
     names: set[str] = set()
@@ -30,15 +30,15 @@ def _is_text_pickle(head: bytes) -> bool:
             if count > _ENOUGH_OPCODES:
                 return True
     except (ValueError, UnicodeDecodeError, IndexError, OverflowError):
-        return {"GLOBAL", "REDUCE"} <= names  # cut short by our own limit, or raw arrays between the opcodes
+        return {"GLOBAL", "REDUCE"} <= names  # cut short by the read limit, or raw arrays between the opcodes
     return False
 
 
 def dangerous_imports(file: IO[bytes]) -> tuple[str, ...]:
-    """What loading a pickle or torch archive would import that picklescan knows to be an attack.
+    """Imports of a pickle or torch archive that picklescan considers dangerous.
 
     Args:
-        file: seekable, at the beginning of the pickle.
+        file: a seekable file at the beginning of the pickle.
 
     Raises:
         ValueError: the scanner cannot read it.
@@ -46,7 +46,7 @@ def dangerous_imports(file: IO[bytes]) -> tuple[str, ...]:
     from picklescan.scanner import SafetyLevel, scan_bytes
 
     log = logging.getLogger("picklescan")
-    log.addHandler(logging.NullHandler())  # or its warnings would go to stderr past our console
+    log.addHandler(logging.NullHandler())  # otherwise its warnings go straight to stderr
     log.propagate = False
     try:
         result = scan_bytes(file, "model")

@@ -1,4 +1,4 @@
-"""The weight files that mlship.yaml names: there, inside the repository, and nothing that runs code when loaded."""
+"""Check the model files in mlship.yaml: they exist, are inside the repository and run no code when loaded."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from mlship.frameworks import framework_table
 from mlship.project.config import AllowedPickle, Model, needs_no_quoting
 from mlship.project.formats import CODE, ModelFormat, decompressor, identify, numpy_data
 from mlship.project.onnx_header import read_onnx
-from mlship.project.paths import LEFT_OUT, existing
+from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickles import dangerous_imports
 
 _CHUNK = 1 << 16
@@ -28,11 +28,11 @@ _EXCEPTION = """. If you trust this file, allow it in mlship.yaml:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of the model.
+    """A file of the model.
 
     Attributes:
-        path: below the repository, in POSIX form.
-        kind: by content; "onnx-data" is what an ONNX model beside it names as its tensors.
+        path: relative to the repository, in POSIX form.
+        kind: by content; "onnx-data" holds tensors of an ONNX model beside it.
         size: bytes.
     """
 
@@ -42,11 +42,11 @@ class WeightFile:
 
 
 def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
-    """Every file that `model.weights` names, folders expanded, each known to be data and not code.
+    """Every file in `model.weights`, with folders expanded; each is data, not code.
 
     Raises:
-        UsageError: a path is missing or leaves the repository, or a file is empty, pickled or of an unknown format,
-            and `model.allow_pickle` does not answer for it.
+        UsageError: a path is missing or leads out of the repository, or a file is empty, pickled or of an unknown
+            format and `model.allow_pickle` does not allow it.
     """
     allowed = {entry.path: entry for entry in model.allow_pickle}
     paths = dict.fromkeys(path for index, named in enumerate(model.weights) for path in _files(repo, named, index))
@@ -57,17 +57,17 @@ def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
 
 
 def weight_file(repo: Path, path: str) -> WeightFile:
-    """One file, identified by its content.
+    """Identify a file by its content.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     full = repo / path
     return WeightFile(path, identify(full), full.stat().st_size)
 
 
 def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ...]:
-    """The same files, where those that hold the tensors of an ONNX model beside them are known as such."""
+    """The same files, with those that hold tensors of an ONNX model marked as "onnx-data"."""
     named = {path for file in files if file.kind == "onnx" for path in external_files(repo, file.path)}
     return tuple(
         WeightFile(file.path, "onnx-data", file.size) if file.path in named and file.kind not in CODE else file
@@ -76,16 +76,16 @@ def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ..
 
 
 def external_files(repo: Path, path: str) -> Iterator[str]:
-    """The files that an ONNX model beside them names as its tensors, below the repository, there or not."""
+    """The files that an ONNX model names for its tensors, relative to the repository; they may be missing."""
     header = read_onnx(repo / path)
     for place in header.external if header else ():
         yield os.path.normpath(PurePosixPath(path).parent / place)
 
 
 def _files(repo: Path, named: str, index: int) -> Iterator[str]:
-    """The regular files of one entry, sorted."""
+    """The regular files of one entry of `model.weights`, sorted."""
     key = f"model.weights[{index}]"
-    full = existing(repo, named, key)
+    full = existing_path(repo, named, key)
     if full.is_file():
         yield named
         return
@@ -94,25 +94,25 @@ def _files(repo: Path, named: str, index: int) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
         for name in sorted([*names, *(f for f in folders if Path(root, f).is_symlink())]):
             path = Path(root, name).relative_to(repo).as_posix()
-            if _is_weight(existing(repo, path, key), path, key):
+            if _is_weight(existing_path(repo, path, key), path, key):
                 found += 1
                 yield path
     if not found:
-        raise UsageError(f"mlship.yaml, {key}: the folder {named} holds no files", hint=f"fetch the model into {named}")
+        raise UsageError(f"mlship.yaml, {key}: no files in `{named}`", hint=f"download the model to `{named}`")
 
 
 def _is_weight(full: Path, path: str, key: str) -> bool:
     if full.is_dir():
         raise UsageError(
-            f"mlship.yaml, {key}: {path} is a symbolic link to a folder, which would be left out of the image",
-            hint=f"name the folder itself in {key}, or copy it here",
+            f"mlship.yaml, {key}: `{path}` is a symbolic link to a folder, which the image would not contain",
+            hint=f"set `{key}` to the folder itself, or copy it into the repository",
         )
     if not full.is_file() or full.name.startswith("."):
         return False
     if not needs_no_quoting(path):
         raise UsageError(
-            f"mlship.yaml, {key}: {path!r} has characters that are not safe in a Dockerfile "
-            "(letters, digits, spaces and @%+=:,._/- are)",
+            f"mlship.yaml, {key}: {path!r} has characters that are unsafe in a Dockerfile "
+            "(safe are letters, digits, spaces and @%+=:,._/-)",
             hint="rename the file",
         )
     return True
@@ -159,23 +159,23 @@ def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, 
 
 
 def _scan(path: Path, file: WeightFile) -> None:
-    """A second opinion on a file that somebody answers for: known attacks are refused all the same."""
+    """Scan an allowed file for known attacks, which are refused nevertheless."""
     if file.kind == "unknown":
         return
     try:
         with path.open("rb") as raw, _pickled(raw) as content:
             dangerous = dangerous_imports(content)
     except (ValueError, EOFError) as error:
-        raise UsageError(f"{file.path}: {error}", hint="convert it, or write it again uncompressed") from error
+        raise UsageError(f"`{file.path}`: {error}", hint="convert it, or save it without compression") from error
     if dangerous:
         raise UsageError(
-            f"{file.path} is allowed in mlship.yaml, but loading it would call {', '.join(dangerous)}",
+            f"`{file.path}` is allowed in mlship.yaml, but loading it would call {', '.join(dangerous)}",
             hint="do not load this file; find out where it came from",
         )
 
 
 def _pickled(raw: IO[bytes]) -> IO[bytes]:
-    """The pickle in a file: the file itself, what its compression hides, or what follows a numpy header."""
+    """The pickle in a file: the file itself, its decompressed content, or the data after a numpy header."""
     head = raw.read(_CHUNK)
     start = numpy_data(head)[1] if head.startswith(b"\x93NUMPY") else 0
     raw.seek(start)

@@ -42,7 +42,7 @@ def test_help_names_every_command_and_exit_code() -> None:
 def test_without_mlship_yaml(command: str, tmp_path: Path) -> None:
     done = mlship_in_process(command, cwd=tmp_path)
     assert (done.code, done.stdout) == (2, "")
-    assert "error: there is no mlship.yaml" in done.stderr
+    assert "error: no `mlship.yaml`" in done.stderr
     assert "hint: run `mlship init`" in done.stderr
 
 

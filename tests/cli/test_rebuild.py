@@ -246,7 +246,7 @@ def test_other_weights_are_refused_with_both_hashes(run: Run, engine: Engine, re
         ({"reproducible": False}, "records a build without --reproducible"),
         ({"built": None}, "records a build without --reproducible"),
         ({"source": {"dirty": True}}, "uncommitted changes"),
-        ({"source": {"commit": "1" * 40}}, "does not have the commit 1111"),
+        ({"source": {"commit": "1" * 40}}, "does not contain the commit 1111"),
         ({"source": {"path": "elsewhere"}}, "has no mlship.yaml in elsewhere"),
         ({"lock": {"requirements": digest(9)}}, "is not the one that the recorded image was built from"),
         ({"base": {"digest": digest(9)}}, "is not the one that the recorded image was built from"),

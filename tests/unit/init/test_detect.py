@@ -12,7 +12,7 @@ from mlship.init.requirements import declared, distribution, from_imports
 from mlship.init.servers import find_routes
 from mlship.init.sources import App, Route, parse_module
 from mlship.init.tree import read_tree
-from mlship.project.commands import exec_form, listening, read_dockerfile
+from mlship.project.commands import listen_on, parse_command, read_dockerfile
 from tests.helpers.repos import onnx_bytes, safetensors, write
 from tests.helpers.sampling import examples
 
@@ -343,12 +343,12 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
     ],
 )
 def test_commands_become_exec_form_or_nothing(parts: tuple[str, ...], words: tuple[str, ...] | None) -> None:
-    assert exec_form(parts) == words
+    assert parse_command(parts) == words
 
 
 def test_only_addresses_are_changed() -> None:
     command = ("uvicorn", "a:b", "--host=localhost", "--log", "localhost", "--limit", "80", "--port", "80")
-    assert listening(command, 8080) == (
+    assert listen_on(command, 8080) == (
         "uvicorn",
         "a:b",
         "--host=0.0.0.0",

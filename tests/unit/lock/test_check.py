@@ -71,8 +71,8 @@ def test_everything_that_changed_is_said_at_once(repo: Path) -> None:
         "- `limits.txt` has changed",
         "- `new.in` is new",
         "- `requirements.in` has changed",
-        "- more/gpu.in is no longer read",
-        "- requirements.txt was edited by hand after `mlship lock` wrote it",
+        "- `more/gpu.in` is no longer read",
+        "- `requirements.txt` was edited by hand after `mlship lock` wrote it",
     ]
 
 

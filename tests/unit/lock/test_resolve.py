@@ -76,9 +76,9 @@ def test_what_cannot_be_hash_checked_is_refused_before_it_is_written(repo: Path)
 def test_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the image on" in choose_place(config(OTHER)).reason
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert choose_place(config()).reason == "this machine is no Linux with glibc"
+    assert choose_place(config()).reason == "this machine does not run Linux with glibc"
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.99"))
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert "newer than trixie's" in choose_place(config()).reason
+    assert "newer than that of trixie" in choose_place(config()).reason
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert "aarch64" in choose_place(config()).reason

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlship.errors import EngineError, UsageError
-from mlship.project.checkout import beside_commit, checked_out, read_checkout
+from mlship.project.checkout import outside_commit, read_checkout, temporary_worktree
 from tests.helpers.gits import committed, git
 from tests.helpers.repos import write
 
@@ -46,15 +46,15 @@ def test_no_repository_and_no_commit_are_none(tmp_path: Path) -> None:
 
 def test_ignored_and_unknown_files_and_submodules_are_in_no_commit(repo: Path) -> None:
     write(repo, {"sub/k.secret": "", "sub/new.py": "", "sub/__pycache__/b.pyc": "", "other.py": ""})
-    assert beside_commit(repo, ("sub", "a.py")) == ("sub/k.secret", "sub/new.py")
-    assert beside_commit(repo / "sub", ("k.secret", "b.py")) == ("k.secret",)
+    assert outside_commit(repo, ("sub", "a.py")) == ("sub/k.secret", "sub/new.py")
+    assert outside_commit(repo / "sub", ("k.secret", "b.py")) == ("k.secret",)
     git(repo, "update-index", "--add", "--cacheinfo", f"160000,{git(repo, 'rev-parse', 'HEAD')},sub/module")
-    assert "sub/module" in beside_commit(repo, ("sub",))
+    assert "sub/module" in outside_commit(repo, ("sub",))
 
 
 def test_a_name_is_no_pattern(repo: Path) -> None:
     (repo / "sub/xy.py").touch()
-    assert beside_commit(repo, ("sub/[x]*.py",)) == ()
+    assert outside_commit(repo, ("sub/[x]*.py",)) == ()
 
 
 def test_a_commit_in_a_folder_of_its_own(repo: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_commit_in_a_folder_of_its_own(repo: Path) -> None:
     (repo / ".git/hooks/post-checkout").chmod(0o755)
     committed(repo, "two")
     (repo / "a.py").write_text("not committed")
-    with checked_out(repo, commit) as tree:
+    with temporary_worktree(repo, commit) as tree:
         assert (tree / "a.py").read_text() == "a"
         assert git(tree, "rev-parse", "HEAD") == commit
         assert not (tree.parent / "ran").exists()
@@ -75,7 +75,7 @@ def test_a_commit_in_a_folder_of_its_own(repo: Path) -> None:
 
 
 def test_nothing_is_left_where_it_is_interrupted(repo: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), checked_out(repo, git(repo, "rev-parse", "HEAD")) as tree:
+    with pytest.raises(KeyboardInterrupt), temporary_worktree(repo, git(repo, "rev-parse", "HEAD")) as tree:
         raise KeyboardInterrupt
     assert not tree.parent.exists()
     assert len(git(repo, "worktree", "list").splitlines()) == 1
@@ -84,19 +84,19 @@ def test_nothing_is_left_where_it_is_interrupted(repo: Path) -> None:
 def test_another_worktree_is_left_alone(repo: Path, tmp_path: Path) -> None:
     git(repo, "worktree", "add", "--quiet", "--detach", str(tmp_path / "mine"))
     (tmp_path / "mine").rename(tmp_path / "unplugged")
-    with checked_out(repo, git(repo, "rev-parse", "HEAD")):
+    with temporary_worktree(repo, git(repo, "rev-parse", "HEAD")):
         pass
     assert "mine" in git(repo, "worktree", "list")
 
 
 def test_a_commit_that_is_not_there(repo: Path) -> None:
-    with pytest.raises(UsageError, match="does not have the commit") as caught, checked_out(repo, "1" * 40):
+    with pytest.raises(UsageError, match="does not contain the commit") as caught, temporary_worktree(repo, "1" * 40):
         pass
     assert "git fetch" in caught.value.hint
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is in no git repository") as caught, checked_out(tmp_path, "1" * 40):
+    with pytest.raises(UsageError, match="not in a git repository") as caught, temporary_worktree(tmp_path, "1" * 40):
         pass
     assert "--directory" in caught.value.hint
 
@@ -105,12 +105,12 @@ def test_a_tree_that_git_cannot_write(repo: Path) -> None:
     (repo / ".git/worktrees").write_text("in the way")
     with (
         pytest.raises(UsageError, match="git cannot check out"),
-        checked_out(repo, git(repo, "rev-parse", "HEAD")),
+        temporary_worktree(repo, git(repo, "rev-parse", "HEAD")),
     ):
         pass
 
 
 def test_no_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(repo / "no-programs"))
-    with pytest.raises(EngineError, match="no git program"):
+    with pytest.raises(EngineError, match="no `git`"):
         read_checkout(repo)

@@ -45,33 +45,39 @@ def test_python_may_stand_without_quotes() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("name: digits", "name: Digits"), "line 1: name: 'Digits' is no image name"),
-        (("name: digits", 'name: "$(id)"'), "line 1: name: '$(id)' is no image name"),
-        (("name: digits", 'name: "{{x}}"'), "no image name"),
-        (("name: digits", 'name: "a\\nb"'), "no image name"),
-        (("weights:", "weigths:"), "line 4: model.weigths: unknown key; did you mean weights?"),
+        (("name: digits", "name: Digits"), "line 1: name: 'Digits' is not an image name"),
+        (("name: digits", 'name: "$(id)"'), "line 1: name: '$(id)' is not an image name"),
+        (("name: digits", 'name: "{{x}}"'), "not an image name"),
+        (("name: digits", 'name: "a\\nb"'), "not an image name"),
+        (("weights:", "weigths:"), "line 4: model.weigths: unknown key; did you mean `weights`?"),
         (("weights: [model.onnx]", "weights: model.onnx"), "line 4: model.weights: must be a list"),
         (
             ("weights: [model.onnx]", "weights: [../secret]"),
             "line 4: model.weights[0]: '../secret' is not a path inside",
         ),
         (("weights: [model.onnx]", "weights: [/etc/passwd]"), "is not a path inside the repository"),
-        (("weights: [model.onnx]", "weights: ['a$b']"), "not safe in a Dockerfile"),
-        (("weights: [model.onnx]", "weights: ['a\"b']"), "not safe in a Dockerfile"),
-        (("weights: [model.onnx]", "weights: ['--from=x']"), "not safe in a Dockerfile"),
-        (("weights: [model.onnx]", "weights: ['*.onnx']"), "not safe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['a$b']"), "unsafe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['a\"b']"), "unsafe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['--from=x']"), "unsafe in a Dockerfile"),
+        (("weights: [model.onnx]", "weights: ['*.onnx']"), "unsafe in a Dockerfile"),
         (("load: serving.model:load", "load: serving/model.py"), "package.module:function"),
         (("  sample: sample.json\n", ""), "line 2: model.sample: is missing"),
         (("source: [serving]", "source: []"), "line 8: source"),
-        (("source: [serving]", "source: [serving]\nsource: [x]"), "line 9: source stands twice"),
-        (("source: [serving]", "source: [serving]\nbase: {distro: alpine}"), "Alpine (musl) is refused"),
-        (("source: [serving]", "source: [serving]\nbase: python:3.11-alpine"), "Alpine (musl) is refused"),
+        (("source: [serving]", "source: [serving]\nsource: [x]"), "line 9: duplicate key source"),
+        (("source: [serving]", "source: [serving]\nbase: {distro: alpine}"), "Alpine (musl) is not supported"),
+        (("source: [serving]", "source: [serving]\nbase: python:3.11-alpine"), "Alpine (musl) is not supported"),
         (("source: [serving]", "source: [serving]\nbase: {image: 'python:3.11-alpine'}"), "base.image: Alpine (musl)"),
-        (("source: [serving]", "source: [serving]\nimage: python:3.11-alpine"), "image: Alpine (musl) is refused"),
-        (("source: [serving]", "source: [serving]\npython: 3.11-alpine"), "python: Alpine (musl) is refused"),
-        (("source: [serving]", "source: [serving]\n1: x"), "line 9: YAML does not take '1' for text"),
-        (("source: [serving]", "source: [serving]\nenv: {ON: x}"), "line 9: YAML does not take 'ON' for text"),
-        (("source: [serving]", "source: [serving]\nrequirements: {lock: mlship.lock}"), "a file of mlship's own"),
+        (
+            ("source: [serving]", "source: [serving]\nimage: python:3.11-alpine"),
+            "image: Alpine (musl) is not",
+        ),
+        (("source: [serving]", "source: [serving]\npython: 3.11-alpine"), "python: Alpine (musl) is not supported"),
+        (("source: [serving]", "source: [serving]\n1: x"), "line 9: YAML does not read '1' as text"),
+        (("source: [serving]", "source: [serving]\nenv: {ON: x}"), "line 9: YAML does not read 'ON' as text"),
+        (
+            ("source: [serving]", "source: [serving]\nrequirements: {lock: mlship.lock}"),
+            "mlship uses itself",
+        ),
         (("source: [serving]", "source: [serving]\nbase: {distro: bullseye}"), "'bookworm' or 'trixie'"),
         (("source: [serving]", "source: [serving]\npython: '3.8'"), "line 9: python: must be"),
         (("source: [serving]", "source: [serving]\nenv: {API_KEY: x}"), "looks like a secret"),
@@ -80,30 +86,30 @@ def test_python_may_stand_without_quotes() -> None:
         (("source: [serving]", "source: [serving]\nrequirements: {lock: 'a,b'}"), "requirements.lock"),
         (
             ("source: [serving]", "source: [serving]\nsystem: {run: ['a; rm -rf /']}"),
-            "not the name of a Debian package",
+            "not a Debian package name",
         ),
         (("source: [serving]", "source: [serving]\nsmoke: {memory: lots}"), "is not a size such as 512m"),
         (("source: [serving]", "source: [serving]\nsmoke: {memory: 1k}"), "is not a valid memory limit"),
         (("source: [serving]", "source: [serving]\nsmoke: {memory: 99999999g}"), "is not a valid memory limit"),
         (("command: [uvicorn", "command: [sh, -c, uvicorn"), "runs a shell"),
         (("command: [uvicorn", "command: [/usr/bin/dash, -c, uvicorn"), "runs a shell"),
-        (("command: [uvicorn", "ready: health ready\n  command: [uvicorn"), "is not the path of a URL"),
+        (("command: [uvicorn", "ready: health ready\n  command: [uvicorn"), "is not a URL path"),
         (
             ("source: [serving]", "source: [serving]\nenv: {'A-B': x}"),
-            "'A-B' is not the name of an environment variable",
+            "'A-B' is not a name for an environment variable",
         ),
         (
             ("weights: [model.onnx]", "allow_pickle: [{path: a.pkl, sha255: x}]"),
-            "line 4: model.allow_pickle[0].sha255: unknown key; did you mean sha256?",
+            "line 4: model.allow_pickle[0].sha255: unknown key; did you mean `sha256`?",
         ),
-        (("source: [serving]", "source: [serving]\nenv: 3"), "env: must hold keys of its own, and is 3"),
+        (("source: [serving]", "source: [serving]\nenv: 3"), "env: must be a mapping, not 3"),
         (("command: [uvicorn", "port: 80\n  command: [uvicorn"), "serve.port"),
-        (("source: [serving]", "source: [serving]\ngpu: {host: h}"), "gpu.host: unknown key; did you mean hosts?"),
+        (("source: [serving]", "source: [serving]\ngpu: {host: h}"), "gpu.host: unknown key; did you mean `hosts`?"),
         (
             ("source: [serving]", "source: [serving]\ngpu: {zzz: 1}"),
-            "gpu.zzz: unknown key; known here: hosts, wheel_index, compile, forward_compat",
+            "gpu.zzz: unknown key; valid keys here: hosts, wheel_index, compile, forward_compat",
         ),
-        (("source: [serving]", "source: [serving]\ngpu: true"), "gpu: must hold keys of its own, and is True"),
+        (("source: [serving]", "source: [serving]\ngpu: true"), "gpu: must be a mapping, not True"),
     ],
 )
 def test_refusals_name_line_key_and_reason(change: tuple[str, str], said: str) -> None:
@@ -120,13 +126,13 @@ def test_the_loaders_path_is_refused_for_gpus_only() -> None:
     env = "env: {LD_LIBRARY_PATH: /usr/local/cuda/lib64}\n"
     assert parse_config(GOOD + env).env
     said = refusal(GOOD + env + "gpu: {}\n")
-    assert "env.LD_LIBRARY_PATH is refused" in said
-    assert "it would win over the wheels' own libraries" in said
+    assert "env.LD_LIBRARY_PATH cannot be set" in said
+    assert "it would override the wheels' libraries" in said
 
 
 def test_everything_wrong_is_said_at_once() -> None:
     message = refusal("nmae: x\nmodel: {load: 1}\n")
-    assert [part in message for part in ("did you mean name?", "model.load", "serve: is missing")] == [True] * 3
+    assert [part in message for part in ("did you mean `name`?", "model.load", "serve: is missing")] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ def test_aliases_that_expand_without_end_are_refused() -> None:
 
 
 def test_missing_file_says_init(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no mlship\.yaml") as caught:
+    with pytest.raises(UsageError, match=r"no `mlship\.yaml`") as caught:
         load_config(tmp_path, {})
     assert "mlship init" in caught.value.hint
 

@@ -7,7 +7,7 @@ import pytest
 from mlship.errors import UsageError
 from mlship.project.config import Config
 from mlship.project.load import parse_config
-from mlship.project.paths import behind_links, check_paths
+from mlship.project.paths import check_paths, link_targets
 
 YAML = """\
 name: digits
@@ -45,13 +45,13 @@ def test_a_sound_repository_passes(repo: Path, config: Config) -> None:
 def test_missing_source(repo: Path, config: Config) -> None:
     (repo / "serving/app.py").unlink()
     (repo / "serving").rmdir()
-    assert "source[0]: serving does not exist" in refusal(repo, config)
+    assert "source[0]: `serving` does not exist" in refusal(repo, config)
 
 
 def test_a_sample_must_be_a_file(repo: Path, config: Config) -> None:
     (repo / "sample.json").unlink()
     (repo / "sample.json").mkdir()
-    assert "model.sample: sample.json is not a file" in refusal(repo, config)
+    assert "model.sample: `sample.json` is not a file" in refusal(repo, config)
 
 
 @pytest.mark.parametrize("name", ["serving/link.py", "sample.json"])
@@ -65,7 +65,7 @@ def test_links_out_of_the_repository_are_refused(repo: Path, config: Config, nam
 @pytest.mark.parametrize("content", [b"", b"{x}", b"\xff\xfe\0", b"[" * 100_000])
 def test_a_sample_must_be_json(repo: Path, config: Config, content: bytes) -> None:
     (repo / "sample.json").write_bytes(content)
-    assert "model.sample: sample.json is not JSON" in refusal(repo, config)
+    assert "model.sample: `sample.json` is not JSON" in refusal(repo, config)
 
 
 def test_links_inside_are_followed_step_by_step(repo: Path) -> None:
@@ -74,14 +74,14 @@ def test_links_inside_are_followed_step_by_step(repo: Path) -> None:
     (repo / "hop").symlink_to("data")
     (repo / "hop/a.json").symlink_to("../data/b.json")
     (repo / "link.json").symlink_to("hop/a.json")
-    assert behind_links(repo, ["link.json", "sample.json"]) == ("hop", "data/a.json", "data/b.json")
+    assert link_targets(repo, ["link.json", "sample.json"]) == ("hop", "data/a.json", "data/b.json")
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside"])
 def test_links_that_the_engine_cannot_follow(repo: Path, target: str) -> None:
     (repo / "link.json").symlink_to(target)
-    with pytest.raises(UsageError, match=r"link\.json is a symbolic link"):
-        behind_links(repo, ["link.json"])
+    with pytest.raises(UsageError, match=r"link\.json` is a symbolic link"):
+        link_targets(repo, ["link.json"])
 
 
 def test_links_in_a_circle_are_refused(repo: Path, config: Config) -> None:

@@ -207,21 +207,21 @@ def test_a_missing_path_a_link_out_and_an_empty_folder_are_refused(tmp_path: Pat
         check_weights(repo, model("absent"))
     with pytest.raises(UsageError, match="out of the repository"):
         check_weights(repo, model("w"))
-    with pytest.raises(UsageError, match="holds no files"):
+    with pytest.raises(UsageError, match="no files in"):
         check_weights(repo, model("none"))
 
 
 @pytest.mark.parametrize("name", ["[1].onnx", "a*.onnx", "$(id).onnx", 'q".onnx', "x\n!**.onnx", "end.onnx "])
 def test_names_in_a_folder_that_a_dockerfile_would_take_for_more_than_names(tmp_path: Path, name: str) -> None:
     write(tmp_path, {f"w/{name}": onnx_bytes()})
-    with pytest.raises(UsageError, match="not safe in a Dockerfile"):
+    with pytest.raises(UsageError, match="unsafe in a Dockerfile"):
         check_weights(tmp_path, model("w"))
 
 
 def test_a_linked_folder_is_not_left_out_in_silence(tmp_path: Path) -> None:
     write(tmp_path, {"w/a.onnx": onnx_bytes(), "other/b.onnx": onnx_bytes()})
     (tmp_path / "w/other").symlink_to("../other")
-    with pytest.raises(UsageError, match="w/other is a symbolic link to a folder"):
+    with pytest.raises(UsageError, match="w/other` is a symbolic link to a folder"):
         check_weights(tmp_path, model("w"))
 
 
