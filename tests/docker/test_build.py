@@ -180,7 +180,7 @@ def test_interrupted_while_loading_the_model(locked: Path) -> None:
     (locked / "model.py").write_text(
         "import time\n" + MODEL.replace("    weights =", "    time.sleep(60)\n    weights =")
     )
-    code, said = interrupt(locked, lambda text: "smoke test" in text, "build", "--tag", TAG)
+    code, said = interrupt(locked, lambda text: "as it will run" in text, "build", "--tag", TAG)
     assert code == 130, said
 
 

@@ -225,6 +225,7 @@ def test_what_is_compiled_needs_nothing_of_the_compiler(build: Build, registry: 
         devel=nvidia_images.devel(registry),
         compiled=("mlshipkernel",),
         devices=("H100 (9.0)", "T4 (7.5)"),
+        architectures=("7.5", "9.0"),
     )
     image = build([wheel("nvidia-cuda-runtime==13.0.96"), setuptools, base, sdist], gpu)
     folder = "/opt/venv/lib/python3.11/site-packages/nvidia/cu13/lib"
