@@ -133,7 +133,7 @@ def test_a_silent_fall_back_fails_and_is_not_labelled(repo: Path, tmp_path: Path
     ("driver", "capability", "words", "remedy"),
     [
         ("470.57.02", "8.0", "needs driver >= 525", "update the driver"),
-        ("580.65.06", "12.0", "has no kernels for", "run `mlship lock`"),
+        ("580.65.06", "12.0", "has no kernels for", "run `mlship lock --driver 580.65.06"),
     ],
 )
 def test_a_host_that_cannot_run_it_is_refused_before_anything_is_pulled(
@@ -225,4 +225,4 @@ def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, 
         assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found
     older = mlship("plan", "--driver", "535.183.01", "--compute-capability", "7.5", cwd=repo)
     assert older.code == 3  # another CUDA, whose image was never pinned
-    assert "pins no digest of nvidia/cuda:12.3.2-cudnn9-runtime-ubuntu22.04" in older.stderr
+    assert "pins no digest for `nvidia/cuda:12.3.2-cudnn9-runtime-ubuntu22.04`" in older.stderr

@@ -18,7 +18,7 @@ from tests.helpers.toy import MODEL, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"
-GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", "Python's own modules")
+GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", "python-modules")
 
 
 @pytest.fixture
