@@ -20,8 +20,8 @@ hosts = typer.Typer(
 def show(context: typer.Context, directory: Directory = HERE, json: Json = False) -> None:
     """Show the GPU hosts that images are matched to.
 
-    Each with the CUDA that it offers, and then the CUDA that all of them can run. They are the files in hosts/, or in
-    the folder that mlship.yaml names; without such a folder, this machine.
+    Prints the CUDA that each host supports, and the versions that run on all of them. Hosts are the files in hosts/, or
+    in the folder set by gpu.hosts in mlship.yaml; without that folder, this machine.
     """
     from mlship.console import emit
     from mlship.cuda.hosts.fleet import fleet_cuda
@@ -32,8 +32,8 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
     if context.invoked_subcommand is not None:
         if json or directory != HERE:
             raise UsageError(
-                "-C and --json belong to `mlship hosts` alone, not to what comes after it",
-                hint=f"`mlship hosts {context.invoked_subcommand} --help`",
+                f"`-C` and `--json` cannot be used with `mlship hosts {context.invoked_subcommand}`",
+                hint=f"remove them; `mlship hosts {context.invoked_subcommand} --help` lists its options",
             )
         return
     fleet = fleet_of(directory, *_named(directory))
@@ -45,32 +45,32 @@ def show(context: typer.Context, directory: Directory = HERE, json: Json = False
 
 
 def _named(directory: Path) -> tuple[str, ...]:
-    """The folder that mlship.yaml names; none where there is no such file, or it asks for no GPU."""
+    """The folder set by `gpu.hosts` in mlship.yaml; none without that file or key."""
     from mlship.project.load import FILE_NAME, load_config
 
     gpu = load_config(directory).gpu if (directory / FILE_NAME).exists() else None
     return (gpu.hosts,) if gpu else ()
 
 
-@hosts.command()
-def record(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as hosts/a100.json; - prints it instead.")],
+@hosts.command("record")
+def record_host(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, such as hosts/a100.json; - is stdout.")],
 ) -> None:
-    """Write what this GPU host offers into a file.
+    """Record this GPU host in a file.
 
-    Commit the file: images are matched to all hosts in hosts/. A file that is there is never overwritten.
+    Commit the file: images are matched to all hosts in hosts/. An existing file is never overwritten.
     """
     from mlship.console import emit, say, warn
-    from mlship.cuda.hosts.files import check_name, save_host
+    from mlship.cuda.hosts.files import check_file_name, save_host
     from mlship.cuda.hosts.nvml import this_host
     from mlship.report.hosts import host_line
 
     printed = str(file) == "-"
     if not printed:
-        check_name(file)
+        check_file_name(file)
     host = this_host("this-machine" if printed else file.stem)
     if host.simulated:
-        warn("the GPU is simulated, and the file says so")
+        warn("the GPU is simulated; the file records that")
     for note in host.notes:
         say(f"note: {note}", style="yellow")
     if printed:
@@ -82,16 +82,15 @@ def record(
 
 @hosts.command("import")
 def import_nodes(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `kubectl get nodes -o json` printed; - is stdin.")],
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Where the host files go.", file_okay=False)] = (
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output of `kubectl get nodes -o json`; - is stdin.")],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="Folder for the host files.", file_okay=False)] = (
         Path("hosts")
     ),
 ) -> None:
-    """Write files for a cluster's kinds of GPU nodes.
+    """Write a host file for each kind of GPU node in a cluster.
 
-    They are told apart by the labels of GPU Feature Discovery: nodes with the same driver, GPU and processor
-    are one kind. A file that an earlier import wrote is brought up to date; one that was recorded or written by hand
-    is never overwritten.
+    Nodes with the same driver, GPU and processor are one kind, by the labels of GPU Feature Discovery. Files of an
+    earlier import are updated; files that were recorded or written by hand are never overwritten.
     """
     from mlship.cuda.hosts.files import outdated, plan_import
     from mlship.cuda.hosts.kubernetes import read_nodes
@@ -103,8 +102,8 @@ def import_nodes(
     warn_of_nodes(nodes)
     if not nodes.pools:
         raise UsageError(
-            f"none of {len(nodes.unlabelled) + nodes.without_gpu} nodes tells which GPU and driver it has",
-            hint="install GPU Feature Discovery, or on each kind of GPU host `mlship hosts record hosts/NAME.json`",
+            f"none of {len(nodes.unlabelled) + nodes.without_gpu} nodes has labels for its GPU and driver",
+            hint="install GPU Feature Discovery, or run `mlship hosts record hosts/NAME.json` on each kind of GPU host",
         )
     planned = plan_import((pool.host for pool in nodes.pools), into)
     for each in planned:
@@ -124,13 +123,13 @@ def _read(file: Path) -> str:
             data = stream.read(_MOST + 1)
     if len(data) > _MOST:
         raise UsageError(
-            f"{shown} is larger than {_MOST // 1_000_000} MB",
-            hint="take the GPU nodes alone: "
+            f"`{shown}` is larger than {_MOST // 1_000_000} MB",
+            hint="select only the GPU nodes: "
             "`kubectl get nodes -l nvidia.com/gpu.present=true -o json | mlship hosts import -`",
         )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{shown} is not UTF-8 text", hint="`kubectl get nodes -o json | mlship hosts import -`"
+            f"`{shown}` is not UTF-8 text", hint="run `kubectl get nodes -o json | mlship hosts import -`"
         ) from error

@@ -1,4 +1,4 @@
-"""What hosts offer, for people and machines."""
+"""The reports of `mlship hosts`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _NAMED = 5  # nodes or hosts in one line
 
 
 def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
-    """Print the hosts as a table, and the CUDA that all of them can run."""
+    """Print the hosts as a table, and the CUDA versions that run on all of them."""
     for line in fleet_text(fleet, cuda).splitlines():
         out(line)
 
@@ -26,7 +26,7 @@ def fleet_text(fleet: Fleet, cuda: FleetCuda) -> str:
 
 
 def fleet_json(fleet: Fleet, cuda: FleetCuda) -> str:
-    """The same for machines."""
+    """The fleet as JSON."""
     return to_json({"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda})
 
 
@@ -53,28 +53,28 @@ def _lines(fleet: Fleet, cuda: FleetCuda) -> Iterator[str]:
 
 def _remarks(host: HostProfile) -> Iterator[str]:
     if host.simulated:
-        yield f"{host.name}: simulated; no such GPU was there"
+        yield f"{host.name}: simulated, not a real GPU"
     yield from (f"{host.name}: {note}" for note in host.notes)
 
 
 def _excluded(cuda: FleetCuda) -> Iterator[str]:
-    """GPUs that newer CUDA versions leave out, whatever the driver says."""
+    """GPUs that newer CUDA versions no longer support, whatever the driver."""
     for bound in cuda.bounds:
         if bound.side == "most" and bound.by == "gpu":
-            yield f"  {bound.host}: CUDA {bound.cuda} is the last for {bound.because}, whatever the driver says"
+            yield f"  {bound.host}: CUDA {bound.cuda} is the last for {bound.because}, whatever the driver"
 
 
 def _together(cuda: FleetCuda) -> Iterator[str]:
     yield from (f"  {each.host}: no CUDA runs: {each.why}" for each in cuda.blocked)
     if not cuda.known:
-        yield "Which CUDA all of them can run is not known."
+        yield "The CUDA that runs on all hosts is unknown."
         return
     if not cuda.outright and not cuda.by_minor_version:
-        yield "No CUDA fits all of them, so they need more than one image:"
+        yield "No CUDA runs on all hosts; they need more than one image:"
     elif cuda.outright:
-        yield f"CUDA that all of their drivers offer: {_span(cuda.outright)}"
+        yield f"CUDA that every driver supports: {_span(cuda.outright)}"
     else:
-        yield "There is no CUDA that all of their drivers offer and that knows all of their GPUs:"
+        yield "No CUDA is supported by every driver and supports every GPU:"
     if cuda.most:
         yield f"  {cuda.most} is the newest for {_hosts(cuda.deciding('most'))}"
     if cuda.least:
@@ -86,8 +86,8 @@ def _by_minor(cuda: FleetCuda) -> Iterator[str]:
     if not cuda.by_minor_version:
         return
     also = "also " * bool(cuda.outright)
-    yield f"By minor-version compatibility all of them {also}run: {_span(cuda.by_minor_version)}"
-    yield "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated"
+    yield f"CUDA that {also}runs everywhere through minor-version compatibility: {_span(cuda.by_minor_version)}"
+    yield "  with kernels compiled for these GPUs; drivers do not compile PTX of a newer CUDA than their own"
     yield from (f"  {each.host}: {each.why}" for each in cuda.doubtful)
 
 
@@ -101,7 +101,7 @@ def _hosts(bounds: Sequence[Bound]) -> str:
 
 
 def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -> None:
-    """Print which file stands for which nodes; warn of files that stand for none any more."""
+    """Print the nodes behind each file; warn about files that no longer match any node."""
     rows = [("file", "", "nodes", "driver", "GPUs of a node")]
     rows.extend(
         (str(each.path), each.state, str(len(pool.nodes)), pool.host.driver, _gpu(pool.host.gpus[0]))
@@ -113,23 +113,23 @@ def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -
         for note in pool.host.notes:
             out(f"{pool.host.name}: {note}")
     if nodes.without_gpu:
-        out(f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without NVIDIA GPU")
+        out(f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without an NVIDIA GPU")
     for path in old:
-        warn(f"{path} is of an earlier import, and no node is like it any more: `rm {path}`")
+        warn(f"`{path}` is from an earlier import and no longer matches any node; remove it with `rm {path}`")
 
 
 def warn_of_nodes(nodes: Nodes) -> None:
-    """Name the nodes that have a GPU and do not say which, by reason."""
+    """Name the GPU nodes that their labels do not describe, by reason."""
     reasons: dict[str, list[str]] = {}
     for each in nodes.unlabelled:
         reasons.setdefault(each.why, []).append(each.node)
     for why, named in reasons.items():
         more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        warn(f"{', '.join(named[:_NAMED])}{more}: an NVIDIA GPU that is not described: {why}")
+        warn(f"skipped {', '.join(named[:_NAMED])}{more}: NVIDIA GPU, but {why}")
     if reasons:
         warn(
-            "those nodes are left out; install GPU Feature Discovery (in the device plugin's Helm chart: "
-            "`--set gfd.enabled=true`), or on such a node `mlship hosts record hosts/NAME.json`"
+            "to include the skipped nodes, install GPU Feature Discovery (in the device plugin's Helm chart: "
+            "`--set gfd.enabled=true`), or run `mlship hosts record hosts/NAME.json` on one"
         )
 
 

@@ -1,4 +1,4 @@
-"""`mlship hosts` as a user meets it: the table, the files, exit codes, and that nothing is overwritten."""
+"""`mlship hosts` from the command line: the table, the files, exit codes, and no overwriting."""
 
 import json
 from dataclasses import replace
@@ -64,12 +64,12 @@ def test_the_table_names_hosts_and_the_cuda_of_all(tmp_path: Path) -> None:
         "  a100       550.54.15  12.4  8 x NVIDIA A100-SXM4-80GB (8.0, 80 GiB)",
         "  gtx1080ti  580.65.06  13.0  1 x NVIDIA GeForce GTX 1080 Ti (6.1, 11 GiB)",
         "",
-        "  gtx1080ti: CUDA 12.9 is the last for compute capability 6.1 (Pascal), whatever the driver says",
-        "CUDA that all of their drivers offer: 11.0 to 12.4",
+        "  gtx1080ti: CUDA 12.9 is the last for compute capability 6.1 (Pascal), whatever the driver",
+        "CUDA that every driver supports: 11.0 to 12.4",
         "  12.4 is the newest for a100 (driver 550.54.15)",
         "  11.0 is the oldest for a100 (compute capability 8.0 (Ampere))",
-        "By minor-version compatibility all of them also run: 12.5 to 12.9",
-        "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated",
+        "CUDA that also runs everywhere through minor-version compatibility: 12.5 to 12.9",
+        "  with kernels compiled for these GPUs; drivers do not compile PTX of a newer CUDA than their own",
     ]
 
 
@@ -89,11 +89,11 @@ def test_what_runs_by_minor_version_compatibility_alone(tmp_path: Path) -> None:
     result = run("-C", fleet(tmp_path, replace(A100, name="t4", driver="535.183.01"), B200))
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-6:] == [
-        "There is no CUDA that all of their drivers offer and that knows all of their GPUs:",
+        "No CUDA is supported by every driver and supports every GPU:",
         "  12.2 is the newest for t4 (driver 535.183.01)",
         "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))",
-        "By minor-version compatibility all of them run: 12.8 to 12.9",
-        "  with kernels that were compiled for their GPUs; PTX of a newer CUDA than a driver's is not translated",
+        "CUDA that runs everywhere through minor-version compatibility: 12.8 to 12.9",
+        "  with kernels compiled for these GPUs; drivers do not compile PTX of a newer CUDA than their own",
         "  t4: drivers before R550 cannot read the compressed kernels that CUDA 12.4 and newer can produce",
     ]
 
@@ -109,8 +109,8 @@ def test_what_runs_by_minor_version_compatibility_alone(tmp_path: Path) -> None:
 def test_hosts_that_no_cuda_serves_together(tmp_path: Path, other: HostProfile, words: list[str]) -> None:
     result = run("-C", fleet(tmp_path, other, B200))
     assert result.exit_code == 0
-    assert "No CUDA fits all of them, so they need more than one image:" in result.stdout
-    assert "By minor-version" not in result.stdout
+    assert "No CUDA runs on all hosts; they need more than one image:" in result.stdout
+    assert "minor-version" not in result.stdout
     for word in [*words, "  12.8 is the oldest for b200 (compute capability 10.0 (Blackwell))"]:
         assert word in result.stdout
 
@@ -131,7 +131,7 @@ def test_the_folder_that_the_project_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("driver", "words"),
     [
-        ("390.157", ["Which CUDA all of them can run is not known.", "driver 390.157 is older than R450"]),
+        ("390.157", ["The CUDA that runs on all hosts is unknown.", "driver 390.157 is older than R450"]),
         ("999.10", ["R999 is newer than", "at least"]),
     ],
 )
@@ -144,7 +144,7 @@ def test_drivers_that_are_not_plainly_known(tmp_path: Path, driver: str, words: 
 def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
     host = replace(A100, name="a\x1b[31m", simulated=True, notes=("seen\x1b]0;x\x07",), gpus=(HostGpu("T4", None),))
     result = run("-C", fleet(tmp_path, host))
-    assert "simulated; no such GPU was there" in result.stdout
+    assert "simulated, not a real GPU" in result.stdout
     assert "1 x T4 (compute capability unknown)" in result.stdout
     assert "\x1b" not in result.stdout
 
@@ -152,11 +152,11 @@ def test_notes_simulation_and_control_characters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        (replace(A100, driver="open"), "hosts/a100.json: driver 'open' is no driver version such as 550.54.15"),
-        (replace(A100, driver="550.54.15-grid"), "driver '550.54.15-grid' is no driver version such as 550.54.15"),
+        (replace(A100, driver="open"), "hosts/a100.json: 'open' is not a driver version such as 550.54.15"),
+        (replace(A100, driver="550.54.15-grid"), "'550.54.15-grid' is not a driver version such as 550.54.15"),
         (replace(A100, gpus=(HostGpu("T4", "sm_75"),)), "'sm_75' is not a compute capability"),
         (replace(A100, gpus=()), "a host without a GPU"),
-        (replace(A100, platform="linux/sparc"), "hosts/a100.json: no image is built for platform 'linux/sparc'"),
+        (replace(A100, platform="linux/sparc"), "hosts/a100.json: unsupported platform 'linux/sparc'"),
     ],
 )
 def test_bad_files_are_usage_errors(tmp_path: Path, host: HostProfile, words: str) -> None:
@@ -169,7 +169,7 @@ def test_bad_files_are_usage_errors(tmp_path: Path, host: HostProfile, words: st
 def test_an_empty_folder_is_a_usage_error(tmp_path: Path) -> None:
     result = run("-C", fleet(tmp_path))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "hosts/ holds no host files" in result.stderr
+    assert "no host files in `hosts/`" in result.stderr
 
 
 @pytest.mark.usefixtures("a100")
@@ -193,7 +193,7 @@ def test_no_host_at_all() -> None:
 def test_options_before_a_command_are_refused(tmp_path: Path) -> None:
     result = run("-C", str(tmp_path), "record", "a.json")
     assert result.exit_code == 2
-    assert "belong to `mlship hosts` alone" in result.stderr
+    assert "`-C` and `--json` cannot be used with `mlship hosts record`" in result.stderr
 
 
 # record
@@ -267,10 +267,10 @@ def test_a_cluster_becomes_files() -> None:
         "  file                                        nodes  driver      GPUs of a node",
         "  hosts/nvidia-a100-sxm4-80gb-r550.json  new  2      550.54.15   8 x NVIDIA-A100-SXM4-80GB (8.0, 80 GiB)",
         "  hosts/tesla-t4-r535.json               new  1      535.161.07  1 x Tesla-T4 (7.5, 15 GiB)",
-        "tesla-t4-r535: the labels say CUDA 12.4, but driver 535.161.07 offers 12.2",
-        "1 node without NVIDIA GPU",
+        "tesla-t4-r535: the labels report CUDA 12.4, but driver 535.161.07 supports 12.2",
+        "1 node without an NVIDIA GPU",
     ]
-    assert "warning: bare: an NVIDIA GPU that is not described: it has no label nvidia.com/gpu.product" in result.stderr
+    assert "warning: skipped bare: NVIDIA GPU, but label nvidia.com/gpu.product is missing" in result.stderr
     assert "install GPU Feature Discovery" in result.stderr
     assert run().exit_code == 0
 
@@ -308,11 +308,11 @@ def test_names_of_nodes_cannot_write_to_the_terminal() -> None:
     ("given", "words"),
     [
         (b"", "the input is empty"),
-        (b"apiVersion: v1\n", "this is YAML"),
+        (b"apiVersion: v1\n", "the input is YAML"),
         (b"\xff\xfe{\x00}\x00", "is not UTF-8 text"),
         (b" " * 50_000_001, "is larger than 50 MB"),
-        (cluster(node("cpu", {})).encode(), "none of 1 nodes tells which GPU and driver it has"),
-        (cluster(node("bare", {"nvidia.com/gpu.present": "true"})).encode(), "none of 1 nodes tells"),
+        (cluster(node("cpu", {})).encode(), "none of 1 nodes has labels for its GPU and driver"),
+        (cluster(node("bare", {"nvidia.com/gpu.present": "true"})).encode(), "none of 1 nodes has labels"),
     ],
     ids=["empty", "yaml", "utf-16", "huge", "no GPU", "no labels"],
 )

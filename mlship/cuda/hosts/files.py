@@ -1,4 +1,4 @@
-"""Host files on the disk: written once, and never over what somebody recorded or wrote by hand. An edge."""
+"""Host files on disk: never overwritten if they were recorded or written by hand. Reads and writes files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,39 +15,39 @@ SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Planned:
-    """A host file that an import makes, and what it does to the one that is there."""
+    """A host file that an import produces, compared with the file on disk."""
 
     path: Path
     text: str
     state: FileState
 
 
-def check_name(path: Path) -> None:
-    """Refuse a name that no host file can have, before the host is looked at.
+def check_file_name(path: Path) -> None:
+    """Check the name of a host file before probing the host.
 
     Raises:
         UsageError: it is a folder, or does not end in .json.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint=f"name a file in it: `mlship hosts record {path / 'NAME.json'}`")
+        raise UsageError(f"`{path}` is a folder", hint=f"name a file in it: `mlship hosts record {path / 'NAME.json'}`")
     if path.suffix != SUFFIX:
         raise UsageError(
-            f"{path} does not end in {SUFFIX}, so it would not be read as a host file",
-            hint=f"`mlship hosts record {path}{SUFFIX}`",
+            f"`{path}` does not end in {SUFFIX}, so mlship would not read it as a host file",
+            hint=f"run `mlship hosts record {path}{SUFFIX}`",
         )
 
 
 def save_host(path: Path, text: str) -> FileState:
-    """Write a host file, unless it is there already with these very bytes.
+    """Write a host file that does not exist yet, or has the same content.
 
     Raises:
-        UsageError: it is there with others.
+        UsageError: it exists with other content.
     """
     state = _state(path, text)
     if state == "changed":
         raise UsageError(
-            f"{path} is there, and says something else; a recorded host is never overwritten",
-            hint=f"remove it, then record again: `rm {path}`",
+            f"`{path}` exists with different content; a recorded host is never overwritten",
+            hint=f"remove it with `rm {path}` and record again",
         )
     if state == "new":
         write_atomic(path, text)
@@ -55,10 +55,10 @@ def save_host(path: Path, text: str) -> FileState:
 
 
 def plan_import(hosts: Iterable[HostProfile], folder: Path) -> tuple[Planned, ...]:
-    """What importing `hosts` would write. What an earlier import wrote may change; nothing else may.
+    """What importing `hosts` would write. Only files of an earlier import may change.
 
     Raises:
-        UsageError: a file of that name was recorded or written by hand, or is no host file.
+        UsageError: a file of that name was recorded or written by hand, or is not a host file.
     """
     planned = []
     for host in hosts:
@@ -66,15 +66,15 @@ def plan_import(hosts: Iterable[HostProfile], folder: Path) -> tuple[Planned, ..
         state = _state(path, text)
         if state == "changed" and parse_host(path.read_text(encoding="utf-8"), str(path)).source != "labels":
             raise UsageError(
-                f"{path} was not made by an import, so no import overwrites it; nothing was written",
-                hint=f"remove it, then import again: `rm {path}`; or import into another folder with --into",
+                f"`{path}` was not created by an import, so no import overwrites it; nothing was written",
+                hint=f"remove it with `rm {path}` and import again, or import into another folder with `--into`",
             )
         planned.append(Planned(path, text, state))
     return tuple(planned)
 
 
 def outdated(folder: Path, planned: Iterable[Planned]) -> tuple[Path, ...]:
-    """Files of earlier imports that no node is like any more."""
+    """Files of earlier imports that no longer match any node."""
     kept = {each.path.name for each in planned}
     others = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.name not in kept)
     return tuple(path for path in others if _is_import(path))

@@ -1,4 +1,4 @@
-"""The CUDA that every host of a fleet can run: what `match` says of each toolkit there, and what limits it. Pure."""
+"""The CUDA versions that run on every host of a fleet, by the verdict on each toolkit, and what limits them. Pure."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Side: TypeAlias = Literal["most", "least"]
 
 @dataclass(frozen=True)
 class Bound:
-    """One thing that limits what a host can run.
+    """A limit of what a host can run.
 
     Attributes:
-        side: "most": this CUDA and no newer one; "least": this CUDA and no older one.
-        by: what kind of thing sets it.
-        because: that thing, such as "driver 550.54.15".
+        side: "most": this CUDA or older; "least": this CUDA or newer.
+        by: what sets the limit.
+        because: its name, such as "driver 550.54.15".
     """
 
     host: str
@@ -32,7 +32,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Remark:
-    """What is to be known of a host, or is not known, and why."""
+    """Something to know about a host, or an unknown."""
 
     host: str
     why: str
@@ -40,7 +40,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class HostCuda:
-    """The CUDA that a host's driver branch offers; None where that is not known."""
+    """The CUDA that a host's driver branch offers; None where unknown."""
 
     host: str
     cuda: str | None
@@ -51,17 +51,16 @@ class FleetCuda:
     """What all hosts can run.
 
     Attributes:
-        most: the newest CUDA that all of their drivers offer, and none of their GPUs is too old for; None where a
-            host's is not known.
-        least: the oldest CUDA that knows all their GPUs; None where nothing sets one.
-        outright: CUDA versions that every driver offers and that know every GPU, oldest first.
-        by_minor_version: those that run on all of them beside: newer than some driver's, by minor-version
-            compatibility.
+        most: the newest CUDA that every driver offers and that still supports every GPU; None where a driver's CUDA is
+            unknown.
+        least: the oldest CUDA that supports every GPU; None where nothing sets one.
+        outright: CUDA versions that every driver offers and that support every GPU, oldest first.
+        by_minor_version: versions newer than some driver's that run on all hosts through minor-version compatibility.
         hosts: what each driver offers, in the fleet's order.
-        bounds: everything that limits a host, in the fleet's order.
+        bounds: the limits of each host, in the fleet's order.
         blocked: hosts on which no CUDA runs, and why.
-        doubtful: hosts on which only a run tells whether `by_minor_version` holds, and why.
-        unknown: what keeps the answer from being whole.
+        doubtful: hosts on which only a run can confirm `by_minor_version`, and why.
+        unknown: what is unknown about a host.
     """
 
     most: str | None
@@ -76,7 +75,7 @@ class FleetCuda:
 
     @property
     def known(self) -> bool:
-        """What each host's driver offers is known."""
+        """The CUDA of every host's driver is known."""
         return all(host.cuda is not None for host in self.hosts)
 
     def deciding(self, side: Side) -> tuple[Bound, ...]:
@@ -89,7 +88,7 @@ def fleet_cuda(fleet: Fleet) -> FleetCuda:
     """What all hosts of a fleet can run.
 
     Raises:
-        UsageError: a host's driver or compute capability is written as nothing is.
+        UsageError: a host's driver or compute capability is not a version.
     """
     found = [_host(host) for host in fleet.hosts]
     bounds = tuple(bound for _, host_bounds, _ in found for bound in host_bounds)
@@ -116,7 +115,7 @@ def _toolkits() -> list[Cuda]:
 
 
 def _judge(cuda: Cuda, host: HostProfile) -> Verdict:
-    """A program that was built with this CUDA for whatever GPUs its toolkit knows."""
+    """The verdict on a program that was built with this CUDA for every GPU its toolkit supports."""
     return judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, ""), host)
 
 
@@ -130,13 +129,13 @@ def _doubts(verdicts: Iterable[Verdict]) -> Iterator[Remark]:
 
 
 def _boards(judged: Iterable[Iterable[Verdict]]) -> Iterator[Remark]:
-    """Jetsons, whose drivers have numbers of their own: whichever CUDA is asked about, the answer is the same."""
+    """Jetsons: their drivers have their own version numbers, so the remark is the same for every CUDA."""
     for verdict in next(iter(judged), ()):
         yield from (Remark(verdict.host, r.text) for r in verdict.reasons if r.kind == "jetson")
 
 
 def _blocked(judged: Iterable[tuple[Verdict, ...]]) -> Iterator[Remark]:
-    """Hosts that refuse every CUDA, such as one whose driver does not drive its GPU."""
+    """Hosts that refuse every CUDA, such as one whose driver does not support its GPU."""
     for verdicts in zip(*judged, strict=True):
         if all(verdict.outcome == "refused" for verdict in verdicts):
             yield Remark(verdicts[0].host, verdicts[0].reasons[0].text)
@@ -150,11 +149,10 @@ def _edge(bounds: Iterable[Bound], side: Side) -> str | None:
 
 
 def _host(host: HostProfile) -> tuple[HostCuda, list[Bound], list[Remark]]:
-    said = list(dict.fromkeys([*_of_driver(host), *_of_gpus(host)]))
-    driver = next((each for each in said if isinstance(each, Bound) and each.by == "driver"), None)
-    bounds = [each for each in said if isinstance(each, Bound)]
-    unknown = [each for each in said if isinstance(each, Remark)]
-    return HostCuda(host.name, driver.cuda if driver else None), bounds, unknown
+    found = list(dict.fromkeys([*_of_driver(host), *_of_gpus(host)]))
+    bounds = [each for each in found if isinstance(each, Bound)]
+    unknown = [each for each in found if isinstance(each, Remark)]
+    return HostCuda(host.name, next((each.cuda for each in bounds if each.by == "driver"), None)), bounds, unknown
 
 
 def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
@@ -171,11 +169,11 @@ def _of_driver(host: HostProfile) -> Iterator[Bound | Remark]:
 def _of_gpus(host: HostProfile) -> Iterator[Bound | Remark]:
     for gpu in host.gpus:
         if gpu.capability is None:
-            yield Remark(host.name, f"the compute capability of {gpu.name} is not known")
+            yield Remark(host.name, f"the compute capability of {gpu.name} is unknown")
             continue
         known = architecture_of(_capability(host, gpu.capability))
         if known is None:
-            yield Remark(host.name, f"no table knows compute capability {gpu.capability}, which {gpu.name} has")
+            yield Remark(host.name, f"the tables do not list compute capability {gpu.capability} of {gpu.name}")
             continue
         because = f"compute capability {gpu.capability} ({known.name})"
         if known.last is not None:
@@ -194,5 +192,5 @@ def _capability(host: HostProfile, text: str) -> Capability:
 def _bad(host: HostProfile, why: str) -> UsageError:
     return UsageError(
         f"host {host.name}: {why}",
-        hint="record it on that host: `mlship hosts record FILE` (docs/reference.md describes the format)",
+        hint="run `mlship hosts record FILE` on that host (docs/reference.md describes the format)",
     )

@@ -1,7 +1,7 @@
-"""A cluster's nodes as host profiles, by the labels that GPU Feature Discovery puts on them. Pure."""
+"""A cluster's nodes as host profiles, by the labels of GPU Feature Discovery. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,8 +15,9 @@ from mlship.project.base import PLATFORMS
 
 Labels: TypeAlias = Mapping[str, str]
 
-_HINT = "`kubectl get nodes -o json | mlship hosts import -`"
+_HINT = "run `kubectl get nodes -o json | mlship hosts import -`"
 _GPU = "nvidia.com/gpu"
+_DRIVER = "nvidia.com/cuda.driver-version.full"
 _MIB = 1 << 20
 _PRODUCT = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,62}?)(?:-MIG-(?P<mig>\d+g\.\d+gb[A-Za-z0-9.]*))?(?P<shared>-SHARED)?"
@@ -50,10 +51,10 @@ class _Kind(BaseModel):
 
 @dataclass(frozen=True)
 class Pool:
-    """Nodes that are alike in driver, GPU and processor.
+    """Nodes with the same driver, GPU and processor.
 
     Attributes:
-        host: their profile; its name is safe for a file and no other pool's.
+        host: their profile; its name is unique and safe as a file name.
         nodes: their names, sorted.
     """
 
@@ -63,7 +64,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A node that has an NVIDIA GPU, and what keeps it from being described."""
+    """A node with an NVIDIA GPU that its labels do not describe, and why."""
 
     node: str
     why: str
@@ -74,7 +75,7 @@ class Nodes:
     """A cluster.
 
     Attributes:
-        without_gpu: how many nodes have no NVIDIA GPU.
+        without_gpu: the number of nodes without an NVIDIA GPU.
     """
 
     pools: tuple[Pool, ...]
@@ -84,7 +85,7 @@ class Nodes:
 
 @dataclass(frozen=True, order=True)
 class _Kinship:
-    """What makes nodes alike."""
+    """What nodes of one pool have in common."""
 
     product: str
     mig: str
@@ -105,7 +106,7 @@ class _Described:
 
 
 def read_nodes(text: str) -> Nodes:
-    """Read what `kubectl get nodes -o json` prints, a list or a single node.
+    """Read the output of `kubectl get nodes -o json`: a list or a single node.
 
     Raises:
         UsageError: it is something else.
@@ -132,19 +133,19 @@ def _parse(text: str) -> list[_Node]:
         raise _not_nodes(text, error) from error
     strange = next((node.kind for node in items if node.kind not in {None, "Node"}), None)
     if strange is not None:
-        raise UsageError(f"this is a list of {strange}s, not of nodes", hint=_HINT)
+        raise UsageError(f"the input is a list of {strange}s, not of nodes", hint=_HINT)
     return items
 
 
 def _not_nodes(text: str, error: ValidationError) -> UsageError:
     if not text.strip():
-        return UsageError("there is nothing to read: the input is empty", hint=_HINT)
+        return UsageError("the input is empty", hint=_HINT)
     if not text.lstrip().startswith(("{", "[")):
-        what = "YAML" if re.match(r"\s*(---|apiVersion:|kind:|items:)", text) else "a table, or some other text"
-        return UsageError(f"this is {what}; nodes are read as JSON", hint=_HINT)
+        what = "YAML" if re.match(r"\s*(---|apiVersion:|kind:|items:)", text) else "not JSON"
+        return UsageError(f"the input is {what}, but nodes must be JSON", hint=_HINT)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return UsageError(f"this is no list of nodes: {f'{where}: ' if where else ''}{first['msg']}", hint=_HINT)
+    return UsageError(f"the input is not a list of nodes: {f'{where}: ' if where else ''}{first['msg']}", hint=_HINT)
 
 
 def _has_gpu(node: _Node, labels: Labels) -> bool:
@@ -163,17 +164,16 @@ def _describe(node: str, labels: Labels) -> _Described:
     """One node by its labels.
 
     Raises:
-        ValueError: what they lack or say wrongly.
+        ValueError: a label is missing or wrong.
     """
     raw = labels.get(f"{_GPU}.product", "")
     product = _PRODUCT.fullmatch(raw)
     if product is None:
-        said = f"its label {_GPU}.product is no label's value" if raw else f"it has no label {_GPU}.product"
-        raise ValueError(said)
-    said = _driver(labels)
-    driver, suffix = driver_in(said)
+        raise ValueError(f"label {_GPU}.product is {'not valid' if raw else 'missing'}")
+    version = _driver(labels)
+    driver, suffix = driver_in(version)
     if driver is None:
-        raise ValueError(f"its label says {said[:60]!r}, which is not a driver version such as 550.54.15")
+        raise ValueError(f"label {_DRIVER} is {version[:60]!r}, not a driver version such as 550.54.15")
     memory = _number(labels.get(f"{_GPU}.memory"))
     kin = _Kinship(product["name"], product["mig"] or "", driver, _capability(labels), _platform(labels))
     return _Described(
@@ -188,8 +188,7 @@ def _describe(node: str, labels: Labels) -> _Described:
 
 
 def _driver(labels: Labels) -> str:
-    full = labels.get("nvidia.com/cuda.driver-version.full")
-    if full:
+    if full := labels.get(_DRIVER):
         return full
     for parts in (
         ("cuda.driver-version.major", "cuda.driver-version.minor", "cuda.driver-version.revision"),
@@ -198,11 +197,11 @@ def _driver(labels: Labels) -> str:
         values = [labels.get(f"nvidia.com/{part}", "") for part in parts]
         if values[0] and values[1]:
             return ".".join(value for value in values if value)
-    raise ValueError("it has no label nvidia.com/cuda.driver-version.full, nor its older forms")
+    raise ValueError(f"label {_DRIVER} and its older forms are missing")
 
 
 def _capability(labels: Labels) -> str:
-    """Compute capability; empty where the labels do not say it."""
+    """Compute capability; empty where the labels do not have it."""
     pair = (labels.get(f"{_GPU}.compute.major", ""), labels.get(f"{_GPU}.compute.minor", ""))
     return ".".join(pair) if all(re.fullmatch(r"\d{1,2}", part) for part in pair) else ""
 
@@ -218,16 +217,12 @@ def _platform(labels: Labels) -> str:
     arch = labels.get("kubernetes.io/arch") or labels.get("beta.kubernetes.io/arch") or ""
     platform = f"linux/{arch}"
     if platform not in PLATFORMS:
-        raise ValueError(f"its label kubernetes.io/arch says {arch!r}, and images are built for {_either(PLATFORMS)}")
+        raise ValueError(f"label kubernetes.io/arch is {arch!r}, but images are for {' or '.join(PLATFORMS)}")
     return platform
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"\d{1,9}", text) else None
-
-
-def _either(choices: Iterable[str]) -> str:
-    return " or ".join(choices)
 
 
 def _pools(described: list[_Described]) -> tuple[Pool, ...]:
@@ -249,13 +244,13 @@ def _profile(name: str, kin: _Kinship, family: list[_Described]) -> HostProfile:
         memory=min((each.memory for each in family if each.memory), default=None),
         mig=True if kin.mig else None,
     )
-    said = {each.cuda for each in family}
+    versions = {each.cuda for each in family}
     return HostProfile(
         name=name,
         driver=str(kin.driver),
         gpus=(gpu,),
         platform=kin.platform,
-        cuda=said.pop() if len(said) == 1 else None,
+        cuda=versions.pop() if len(versions) == 1 else None,
         source="labels",
         notes=tuple(_notes(kin, family)),
     )
@@ -265,28 +260,28 @@ def _notes(kin: _Kinship, family: list[_Described]) -> list[str]:
     notes = []
     counts = sorted({each.count for each in family if each.count})
     if not counts:
-        notes.append("the labels do not say how many GPUs a node has")
+        notes.append("the labels do not give the number of GPUs of a node")
     elif len(counts) > 1:
-        notes.append(f"nodes have from {counts[0]} to {counts[-1]} of these GPUs; the least is written here")
+        notes.append(f"nodes have {counts[0]} to {counts[-1]} of these GPUs; this file has the smallest number")
     if kin.mig:
-        notes.append(f"the GPUs are cut into MIG slices {kin.mig}; count and memory are of the slices")
+        notes.append(f"the GPUs are split into MIG slices {kin.mig}; count and memory are those of the slices")
     if any(each.shared for each in family):
         notes.append("the GPUs are shared by time-slicing")
-    said = sorted({each.cuda for each in family if each.cuda})
-    if len(said) > 1:
-        notes.append(f"nodes with this driver say different CUDA versions: {', '.join(said)}")
+    versions = sorted({each.cuda for each in family if each.cuda})
+    if len(versions) > 1:
+        notes.append(f"nodes with this driver report different CUDA versions: {', '.join(versions)}")
     offered = offer_of(kin.driver)
-    if len(said) == 1 and offered.cuda and not offered.at_least and said[0] != str(offered.cuda):
-        notes.append(f"the labels say CUDA {said[0]}, but driver {kin.driver} offers {offered.cuda}")
+    if len(versions) == 1 and offered.cuda and not offered.at_least and versions[0] != str(offered.cuda):
+        notes.append(f"the labels report CUDA {versions[0]}, but driver {kin.driver} supports {offered.cuda}")
     notes.extend(
-        f"the labels call the driver {kin.driver}{suffix}; matched as {kin.driver}"
+        f"the labels report driver {kin.driver}{suffix}; matched as {kin.driver}"
         for suffix in sorted({each.suffix for each in family if each.suffix})
     )
     return notes
 
 
 def _names(kinships: list[_Kinship]) -> dict[_Kinship, str]:
-    """A file name for each: product and driver branch, and more only where that would name two of them."""
+    """A file name for each: product and driver branch, and more only where two would be equal."""
     names: dict[_Kinship, str] = {}
     for parts in (_short, _with_driver, _with_all):
         open_ = [kin for kin in kinships if kin not in names]
@@ -296,7 +291,7 @@ def _names(kinships: list[_Kinship]) -> dict[_Kinship, str]:
             (kin, name) for kin, name in zip(open_, made, strict=True) if made.count(name) == 1 and name not in taken
         )
     for kin in kinships:
-        if kin not in names:  # products that differ in nothing that a file name can hold
+        if kin not in names:  # products that differ only in characters that file names leave out
             names[kin] = next(
                 name
                 for number in range(2, len(kinships) + 2)

@@ -1,4 +1,4 @@
-"""Host files: what is read, what is refused and why, and that none is overwritten by accident."""
+"""Host files: reading, refusals with reasons, and no accidental overwriting."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.cuda.hosts.files import check_name, outdated, plan_import, save_host
+from mlship.cuda.hosts.files import check_file_name, outdated, plan_import, save_host
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host, read_fleet
 from mlship.errors import UsageError
 
@@ -49,7 +49,7 @@ def test_a_file_written_by_hand_needs_little() -> None:
         (but(gpus=[{"name": "T4", "capability": 7.5}]), "gpus.0.capability"),
         (but(source="guess"), "source"),
         (but(gpus=[]), "describes a host without a GPU"),
-        (but(schema=2), "was written by another mlship (host schema 2, known: 1)"),
+        (but(schema=2), "unsupported host schema 2 in `hosts/a.json` (expected 1)"),
         ("[" * 100_000, "recursion limit"),
     ],
 )
@@ -72,7 +72,7 @@ def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not a host")
     for folder in (tmp_path, tmp_path / "absent", tmp_path / "README.md"):
         with pytest.raises(
-            UsageError, match=r"^(hosts/ (holds no host files|cannot be read)|README.md is a file)"
+            UsageError, match=r"^(no host files in `hosts/`|cannot read `hosts/`|`README.md` is a file)"
         ) as caught:
             read_fleet(folder, "hosts/")
         assert "mlship hosts record" in caught.value.hint
@@ -81,7 +81,7 @@ def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"\xff\xfe{\x00", "cannot be read as UTF-8"),
+        (b"\xff\xfe{\x00", "as UTF-8 text"),
         (b" " * 1_000_001, "larger than 1 MB"),
         (b"{}", "is not a host file"),
     ],
@@ -91,7 +91,7 @@ def test_a_bad_file_of_a_fleet_is_named(tmp_path: Path, data: bytes, words: str)
     (tmp_path / "b.json").write_bytes(data)
     with pytest.raises(UsageError, match=words) as caught:
         read_fleet(tmp_path, "hosts/")
-    assert caught.value.message.startswith("hosts/b.json ")
+    assert "`hosts/b.json`" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_bad_file_of_a_fleet_is_named(tmp_path: Path, data: bytes, words: str)
 )
 def test_a_name_that_would_not_be_read_is_refused(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_name(tmp_path / name)
+        check_file_name(tmp_path / name)
     assert f"mlship hosts record {tmp_path / hint}" in caught.value.hint
 
 
@@ -109,7 +109,7 @@ def test_a_recorded_host_is_never_overwritten(tmp_path: Path) -> None:
     assert save_host(path, "one\n") == "same"
     with pytest.raises(UsageError, match="never overwritten") as caught:
         save_host(path, "two\n")
-    assert caught.value.hint.endswith(f"`rm {path}`")
+    assert f"`rm {path}`" in caught.value.hint
     assert path.read_text() == "one\n"
     assert [each.name for each in path.parent.iterdir()] == ["a.json"]
 
@@ -121,7 +121,7 @@ def test_an_import_changes_what_an_import_wrote_and_nothing_else(tmp_path: Path)
     newer = replace(imported, driver="570.26")
     assert [each.state for each in plan_import([imported], tmp_path)] == ["same"]
     assert [each.state for each in plan_import([newer, replace(newer, name="more")], tmp_path)] == ["changed", "new"]
-    with pytest.raises(UsageError, match="was not made by an import"):
+    with pytest.raises(UsageError, match="was not created by an import"):
         plan_import([replace(newer, name="mine")], tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A cluster's nodes by their labels: which are alike, which say too little, and what is no list of nodes."""
+"""A cluster's nodes by their labels: pools, nodes with missing labels, and input that is not a list of nodes."""
 
 import json
 import time
@@ -79,7 +79,7 @@ def test_mig_slices_are_called_so() -> None:
     host = only(read_nodes(cluster(node("a", mig)))).host
     assert host.name == "nvidia-a100-sxm4-80gb-mig-1g.10gb-r550"
     assert host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", "8.0", 56, 9728 << 20, mig=True),)
-    assert host.notes == ("the GPUs are cut into MIG slices 1g.10gb; count and memory are of the slices",)
+    assert host.notes == ("the GPUs are split into MIG slices 1g.10gb; count and memory are those of the slices",)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_shared_and_unshared_nodes_are_alike() -> None:
 def test_the_least_node_stands_for_its_kind() -> None:
     host = only(read_nodes(cluster(node("a", labels()), node("b", labels(gpu__count="4"))))).host
     assert host.gpus[0].count == 4
-    assert host.notes == ("nodes have from 4 to 8 of these GPUs; the least is written here",)
+    assert host.notes == ("nodes have 4 to 8 of these GPUs; this file has the smallest number",)
 
 
 def test_names_grow_only_where_they_must() -> None:
@@ -133,19 +133,19 @@ def test_names_grow_only_where_they_must() -> None:
 def test_a_suffix_of_the_driver_is_noted() -> None:
     host = only(read_nodes(cluster(node("a", labels(driver="550.54.15-grid"))))).host
     assert host.driver == "550.54.15"
-    assert host.notes == ("the labels call the driver 550.54.15-grid; matched as 550.54.15",)
+    assert host.notes == ("the labels report driver 550.54.15-grid; matched as 550.54.15",)
 
 
 def test_cuda_that_does_not_fit_the_driver_is_noted() -> None:
     host = only(read_nodes(cluster(node("a", labels(driver="535.161.07"))))).host
-    assert host.notes == ("the labels say CUDA 12.4, but driver 535.161.07 offers 12.2",)
+    assert host.notes == ("the labels report CUDA 12.4, but driver 535.161.07 supports 12.2",)
 
 
 def test_cuda_on_which_nodes_differ_is_noted_and_not_taken() -> None:
     nodes = [node("a", labels()), node("b", {**labels(), "nvidia.com/cuda.runtime-version.full": "12.8"})]
     host = only(read_nodes(cluster(*nodes))).host
     assert host.cuda is None
-    assert host.notes == ("nodes with this driver say different CUDA versions: 12.4, 12.8",)
+    assert host.notes == ("nodes with this driver report different CUDA versions: 12.4, 12.8",)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_cuda_on_which_nodes_differ_is_noted_and_not_taken() -> None:
         ({"feature.node.kubernetes.io/pci-10de.present": "true"}, "gpu.product"),
         ({"feature.node.kubernetes.io/pci-0302_10de.present": "true"}, "gpu.product"),
         (without(labels(), "driver"), "cuda.driver-version.full"),
-        (labels(driver="open.0"), "'open.0', which is not a driver version"),
+        (labels(driver="open.0"), "'open.0', not a driver version"),
         (labels(arch="ppc64le"), "'ppc64le'"),
         (without(labels(), "/arch"), "kubernetes.io/arch"),
-        (labels("../../etc/passwd"), "is no label's value"),
-        (labels("A100\x1b[31m"), "is no label's value"),
+        (labels("../../etc/passwd"), "gpu.product is not valid"),
+        (labels("A100\x1b[31m"), "gpu.product is not valid"),
     ],
 )
 def test_gpu_nodes_that_say_too_little_are_named(of: dict[str, str], why: str) -> None:
@@ -170,7 +170,7 @@ def test_gpu_nodes_that_say_too_little_are_named(of: dict[str, str], why: str) -
 
 
 @pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-1g.5gb"])
-def test_a_gpu_that_only_the_device_plugin_tells_of(resource: str) -> None:
+def test_a_gpu_that_only_the_device_plugin_reports(resource: str) -> None:
     assert read_nodes(cluster(node("a", None, {resource: "1"}))).unlabelled
     assert read_nodes(cluster(node("a", None, {resource: "0"}))).without_gpu == 1
 
@@ -179,7 +179,7 @@ def test_what_the_labels_do_not_say_stays_unknown() -> None:
     bare = without(labels(), "compute", "gpu.count", "gpu.memory", "runtime")
     host = only(read_nodes(cluster(node("a", bare)))).host
     assert host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", None, 1, None),)
-    assert (host.cuda, host.notes) == (None, ("the labels do not say how many GPUs a node has",))
+    assert (host.cuda, host.notes) == (None, ("the labels do not give the number of GPUs of a node",))
 
 
 @pytest.mark.parametrize(("key", "value"), [("compute.major", "eight"), ("gpu.memory", "-1"), ("gpu.count", "8GPUs")])
@@ -194,9 +194,9 @@ def test_numbers_that_are_none_stay_unknown(key: str, value: str) -> None:
     [
         ("", "the input is empty"),
         (" \n", "the input is empty"),
-        ("apiVersion: v1\nitems: []\n", "this is YAML"),
-        ("---\nkind: List\n", "this is YAML"),
-        ("NAME   STATUS   ROLES\n", "a table, or some other text"),
+        ("apiVersion: v1\nitems: []\n", "the input is YAML"),
+        ("---\nkind: List\n", "the input is YAML"),
+        ("NAME   STATUS   ROLES\n", "the input is not JSON"),
         ('{"kind": "List", "items": [', "EOF"),
         ("[]", "should be an object"),
         ('{"items": []}', "kind"),
