@@ -1,11 +1,11 @@
-"""CUDA's libraries and the loader: which folders it must know, and whether it then finds what the packages need.
+"""CUDA libraries and the loader: which folders it needs, and whether it then finds what the packages need.
 
 Runs while an image is built, with the base image's own Python and nothing but the standard library; never shipped.
 
     libraries.py folders SITE_PACKAGES        prints what belongs in a file of /etc/ld.so.conf.d
     ldconfig -p | libraries.py check ROOT...  looks at every library below the roots; exit code 1 where one is wrong
 
-What fails begins with "mlship: "; a last line "hint: " says what mends it. `mlship.engine.failures` reads both.
+Problems are printed as "mlship: ..." with a last line "hint: ..."; `mlship.engine.failures` reads both.
 """
 
 import os
@@ -42,7 +42,7 @@ _WHEELS = {
     "libnvshmem": "nvshmem",
 }
 _KEEPS_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}  # for CUDA 13 too; the others dropped theirs
-# A wheel's private copy has a hash in its name (libcudart-d0da41ae.so.11.0): that is nobody else's business.
+# A wheel's private copy has a hash in its name (libcudart-d0da41ae.so.11.0), and only that wheel uses it.
 _CUDA = re.compile(rf"(?:{'|'.join(_WHEELS)})[A-Za-z_]*(?:-builtins)?(?:\.alt)?\.so(?:\.|$)")
 # Of the host's driver: NVIDIA's container toolkit brings them, and any other copy would not fit the kernel module.
 _DRIVER = re.compile(r"lib(?:cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[a-z0-9-]+)\.so(?:\.|$)")
@@ -115,7 +115,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class LibraryProblem:
-    """Something that is wrong, and what mends it."""
+    """A problem, and how to fix it."""
 
     what: str
     hint: str
