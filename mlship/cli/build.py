@@ -35,9 +35,7 @@ class Packed(StrEnum):
 
 Caches = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="REF", help="Build cache: a registry reference, or BuildKit's `type=...,key=value`. Repeatable."
-    ),
+    typer.Option(metavar="REF", help="Build cache, as a registry reference; repeatable."),
 ]
 
 
@@ -45,16 +43,14 @@ Compressed = Annotated[
     Packed,
     typer.Option(
         "--compression",
-        help="Layer compression; use gzip where a registry or runtime lacks zstd support. "
-        "Docker's older image store always pushes gzip.",
+        help="Layer compression; gzip for old runtimes.",
     ),
 ]
 Reproducible = Annotated[
     bool,
     typer.Option(
         "--reproducible",
-        help="Produce the same digest from the same commit, lock, base and weights on any machine. "
-        "Refuses uncommitted files; needs space for the image in the temporary folder.",
+        help="Build the same digest on any machine, from a commit.",
     ),
 ]
 MetadataFile = Annotated[
@@ -62,7 +58,7 @@ MetadataFile = Annotated[
     typer.Option(
         "--metadata",
         metavar="FILE",
-        help="Write the build's inputs and digest as JSON, for `mlship rebuild FILE`.",
+        help="Write the inputs and digest for `mlship rebuild`.",
     ),
 ]
 
@@ -85,10 +81,11 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Build the image from the lock, then prove that the model in it loads, warms up and serves.
+    """Build the image, then prove that it works.
 
     For GPUs, CUDA is matched to the hosts first, and the image is proven on a GPU. On a build machine without a GPU,
     --smoke cpu proves what a CPU can, and the image's label says so.
+    A cache REF can also be BuildKit's type=...,key=value.
     """
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare

@@ -14,7 +14,10 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Never ask; choose by the stated rules.")] = False,
     json: Json = False,
 ) -> None:
-    """Look at what is here, and write mlship.yaml and what is missing. Nothing that exists is changed."""
+    """Detect what a model needs and write mlship.yaml.
+
+    Missing files are written too. Existing files are never changed.
+    """
     from mlship.console import emit
     from mlship.init.detect import detect
     from mlship.init.scaffold import scaffold, settle, write_files

@@ -34,7 +34,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     compute_capability: Capabilities = None,
     json: Json = False,
 ) -> None:
-    """Lock the requirements for the image's Python and platform, with hashes.
+    """Lock the requirements for the image, with hashes.
 
     Existing pins stay if they still fit. For a model on GPUs, mlship first chooses the newest CUDA that every host can
     run. It then starts the server once in a build to trace its imports: only these modules get precompiled bytecode.

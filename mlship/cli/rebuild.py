@@ -35,7 +35,7 @@ def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer work
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Rebuild a recorded image from its commit, and report whether it is the same, byte for byte.
+    """Rebuild a recorded image and compare the digests.
 
     Checks out the commit into a temporary folder; your files stay untouched. Weights outside git come from the current
     repository if their sha256 matches the recorded one.

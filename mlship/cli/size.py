@@ -42,9 +42,11 @@ def size(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every part, however small.")] = False,
     json: Json = False,
 ) -> None:
-    """Show where an image's bytes are: by what they are for, by Python package, by layer; and what is not needed.
+    """Show where an image's bytes are.
 
-    Any local image will do. Nothing is run and nothing is written: the engine's copy is read once.
+    By purpose, Python package and layer, with what may not be needed.
+
+    Works for any local image. The image does not run; mlship reads the engine's copy once.
     """
     from mlship.engine import connect
     from mlship.files import check_new

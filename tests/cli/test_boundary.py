@@ -145,3 +145,10 @@ def test_schema_is_json(tmp_path: Path) -> None:
     import json
 
     assert json.loads(mlship_in_process("schema", cwd=tmp_path).stdout)["title"] == "mlship.yaml"
+
+
+def test_help_cuts_no_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, ["--help"], prog_name="mlship").output.splitlines()
+    assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
+    assert max(map(len, lines)) <= 80

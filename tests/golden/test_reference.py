@@ -63,24 +63,24 @@ def helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 HOST = {
-    "name": "what people call this kind of host: the file's name",
-    "driver": "the driver's version, as `nvidia-smi` prints it: `550.54.15`",
-    "gpus": "list; one entry for each kind of GPU in it",
+    "name": "name of this kind of host; the file's name",
+    "driver": "driver version as `nvidia-smi` prints it: `550.54.15`",
+    "gpus": "list with one entry per kind of GPU",
     "platform": "`linux/amd64` or `linux/arm64`",
-    "cuda": "what NVML says of CUDA, such as `12.4`; only compared, as it follows whatever libcuda is found",
+    "cuda": "CUDA version from NVML, such as `12.4`; only a cross-check, because it depends on the libcuda found",
     "toolkit": "version of the NVIDIA Container Toolkit",
     "engine": "such as `Docker Engine 26.1.5`",
-    "source": "where it comes from: `nvml`, `labels`, `command line` or `hand`",
-    "simulated": "the libraries that answered say that they are a simulation",
-    "notes": "list of what is worth knowing, such as a disagreement between sources",
-    "schema": "of this format",
+    "source": "origin: `nvml`, `labels`, `command line` or `hand`",
+    "simulated": "the NVIDIA libraries identify themselves as simulated",
+    "notes": "list of notes, such as a disagreement between sources",
+    "schema": "version of this format",
 }
 GPU = {
-    "name": "as NVML or a node's label has it",
-    "capability": "compute capability, such as `8.0`; null where nobody could tell",
-    "count": "how many",
-    "memory": "bytes of one",
-    "mig": "Multi-Instance GPU is on",
+    "name": "from NVML or a node's label",
+    "capability": "compute capability, such as `8.0`; null if unknown",
+    "count": "number of GPUs",
+    "memory": "bytes per GPU",
+    "mig": "Multi-Instance GPU mode is enabled",
 }
 
 
@@ -91,15 +91,15 @@ def members(kind: type[HostProfile | HostGpu], meanings: dict[str, str]) -> Iter
 
 
 FLEET_CUDA = {
-    "most": "newest CUDA that every driver offers and no GPU is too old for; null where a driver's is not known",
-    "least": "oldest CUDA that knows every GPU; null where nothing sets one",
-    "outright": "list of CUDA versions that every driver offers and that know every GPU, oldest first",
-    "by_minor_version": "list of those that run on all beside, by minor-version compatibility",
-    "hosts": "list of `host` and `cuda`: what its driver offers, or null",
-    "bounds": "list of what limits a host: `host`, `side` (`most`, `least`), `cuda`, `by` (`driver`, `gpu`), `because`",
-    "blocked": "list of `host` and `why`: no CUDA runs there",
-    "doubtful": "list of `host` and `why`: only a run tells whether `by_minor_version` holds",
-    "unknown": "list of `host` and `why`: what keeps the answer from being whole",
+    "most": "newest CUDA that every driver and GPU supports; null if a driver is unknown",
+    "least": "oldest CUDA that supports every GPU; null if there is no lower bound",
+    "outright": "list of CUDA versions that every driver and GPU supports, oldest first",
+    "by_minor_version": "list of further CUDA versions that run on all hosts through minor-version compatibility",
+    "hosts": "list of `host` and `cuda`: the CUDA version its driver supports, or null",
+    "bounds": "list of limits: `host`, `side` (`most`, `least`), `cuda`, `by` (`driver`, `gpu`), `because`",
+    "blocked": "list of `host` and `why`: hosts that no CUDA version fits",
+    "doubtful": "list of `host` and `why`: hosts where only a run shows whether `by_minor_version` holds",
+    "unknown": "list of `host` and `why`: hosts that could not be judged",
 }
 GPU_PLAN = {
     "cuda": "version of CUDA's libraries in the image, such as `12.6`; null if no package is known to need them",
@@ -116,20 +116,19 @@ GPU_PLAN = {
 }
 
 SIZE = {
-    "image": "what was asked for",
-    "id": "what the engine knows it by",
+    "image": "as given by the user",
+    "id": "image ID in the engine",
     "platform": "such as `linux/amd64`",
-    "totals": "`compressed` (what a pull moves), `unpacked`, `hidden` (of it, by later layers), `files`",
-    "base": "the base's part: `layers`, `compressed`, `unpacked`, null where not known; `name`, `digest`, `why`",
-    "layers": "list, the lowest first: `digest`, `diff_id`, `made_by`, `base`, `compressed`, `unpacked`, `hidden`, "
-    "`files`",
-    "parts": "list of packages and folders, the largest first: `group`, `name`, `version`, `bytes`, `files`, "
+    "totals": "`compressed` (the size of a pull), `unpacked`, `hidden` (by later layers), `files`",
+    "base": "the base image: `layers`, `compressed`, `unpacked`, null if unknown; `name`, `digest`, `why`",
+    "layers": "list, lowest first: `digest`, `diff_id`, `made_by`, `base`, `compressed`, `unpacked`, `hidden`, `files`",
+    "parts": "list of packages and folders, largest first: `group`, `name`, `version`, `bytes`, `files`, "
     "and `sorts`: bytes of `native`, `data`, `code` and `bytecode`",
     "waste": "list of what may not be needed: `id`, `bytes`, `what`, `advice`, `where`",
-    "unknown": "list of what could not be told, and why",
-    "against": "null, or what changed since `other`: `pulled` (numbers of layers), `pull` (their compressed bytes), "
+    "unknown": "list of what could not be determined, with the reason",
+    "against": "null, or the changes since `other`: `pulled` (layer numbers), `pull` (their compressed bytes), "
     "`compressed`, `unpacked`, `changes`",
-    "schema": "of this format",
+    "schema": "version of this format",
 }
 
 
@@ -145,7 +144,7 @@ def codes() -> Iterator[str]:
 PAGE = """\
 # Reference
 
-Made from the program by `make golden`; do not edit.
+Generated by `make golden`; do not edit.
 
 ## Commands
 
@@ -162,7 +161,7 @@ Each entry of `model.allow_pickle`:
 | --- | --- | --- |
 {pickles}
 
-What may stand in `gpu`:
+Keys of `gpu`:
 
 | key | default | meaning |
 | --- | --- | --- |
@@ -170,8 +169,8 @@ What may stand in `gpu`:
 
 ## Host files
 
-One JSON file for each kind of GPU host, in `hosts/`: `mlship hosts record` and `mlship hosts import` write them, and
-`mlship hosts` reads them. They hold no serial number and no host name. Unknown is null.
+One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
+`mlship hosts` reads them. They contain no serial numbers and no host names. Unknown values are null.
 
 | key | default | meaning |
 | --- | --- | --- |
@@ -185,14 +184,14 @@ Each entry of `gpus`:
 
 ## JSON of `mlship hosts` and `mlship plan`
 
-`mlship hosts --json` prints `origin` (where the hosts come from), `committed` (they stand in the repository), `hosts`
-(as in the host files) and `cuda`, which has:
+`mlship hosts --json` prints `origin` (where the hosts come from), `committed` (whether they are files of the
+repository), `hosts` (as in the host files) and `cuda`, which has:
 
 | key | meaning |
 | --- | --- |
 {fleet}
 
-`mlship plan --json` prints the plan, with `schema` as its version. Its `gpu` is null for an image for the CPU; else:
+`mlship plan --json` prints the plan, with `schema` as its version. Its `gpu` is null for a CPU image, otherwise:
 
 | key | meaning |
 | --- | --- |
@@ -200,7 +199,7 @@ Each entry of `gpus`:
 
 ## JSON of `mlship size`
 
-`mlship size IMAGE --json` prints what `--against` reads back. Sizes are bytes; unknown is null.
+`mlship size IMAGE --json` prints the input of `--against`. Sizes are in bytes; unknown values are null.
 
 | key | meaning |
 | --- | --- |
@@ -210,9 +209,9 @@ Each entry of `gpus`:
 
 | code | meaning |
 | --- | --- |
-| 0 | All that was asked for was done, and proven. |
+| 0 | Success. |
 {codes}
-| 70 | A bug of ours, with a report to paste. |
+| 70 | A bug in mlship, with a report to paste. |
 
 ## Environment
 
@@ -220,12 +219,12 @@ Each entry of `gpus`:
 | --- | --- |
 | `MLSHIP_BASE_MIRROR` | Registry that holds `library/python`; overrides `base.mirror`. |
 | `MLSHIP_WHEEL_INDEX` | Mirror of PyTorch's wheel index; overrides `gpu.wheel_index`. |
-| `SOURCE_DATE_EPOCH` | Time of the build, instead of the commit's. |
-| `DOCKER_HOST`, docker contexts | Which engine is used. |
-| `NO_COLOR` | No colours. |
-| `GITHUB_STEP_SUMMARY` | The smoke test's report is added to that file. |
-| `PIP_*`, `pip.conf`, `~/.netrc`, `*_proxy` | What pip uses here is what the image build uses, as secrets. |
-| `XDG_CACHE_HOME` | Where mlship keeps what it can make again, in `mlship/`. Default: `~/.cache`. |
+| `SOURCE_DATE_EPOCH` | Build time, instead of the commit's. |
+| `DOCKER_HOST`, docker contexts | The engine to use. |
+| `NO_COLOR` | Disable colours. |
+| `GITHUB_STEP_SUMMARY` | File to which the smoke report is added. |
+| `PIP_*`, `pip.conf`, `~/.netrc`, `*_proxy` | pip's settings on this machine; the image build uses them as secrets. |
+| `XDG_CACHE_HOME` | Parent of the cache folder `mlship/`. Default: `~/.cache`. |
 """
 
 
