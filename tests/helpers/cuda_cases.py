@@ -91,8 +91,8 @@ def fleet(names: tuple[str, ...]) -> Fleet:
 
 
 def kind(case: Case) -> tuple[str, str, str]:
-    """What a case is an example of: what is locked, and what comes of it."""
-    return case.lock, case.outcome, case.because
+    """What a case is an example of: the package that is locked, and the verdict."""
+    return case.lock.partition("-")[0], case.outcome, case.because
 
 
 def matched(case: Case) -> Match:

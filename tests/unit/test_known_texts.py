@@ -3,10 +3,8 @@
 import re
 from string import Formatter
 
-import pytest
-
 from mlship import errors
-from mlship.known_texts import KnownText, TextContext, first_match, known_texts, phrase
+from mlship.known_texts import TextContext, first_match, known_texts, phrase
 
 # Values that the code of a context adds to the groups of the pattern.
 VALUES: dict[TextContext, set[str]] = {
@@ -15,36 +13,36 @@ VALUES: dict[TextContext, set[str]] = {
     "start": {"image"},
     "lock": {"input", "python", "platform", "other_python", "conflict", "raised"},
 }
-ROWS = [pytest.param(row, id=row.id) for row in known_texts()]
+ROWS = known_texts()
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_examples_match_their_row_first(row: KnownText) -> None:
-    assert row.examples
-    for context in row.contexts:
-        for example in row.examples:
-            match = first_match(example, context)
-            assert match is not None
-            assert match.row.id == row.id
+def test_examples_match_their_row_first() -> None:
+    for row in ROWS:
+        assert row.examples
+        for context in row.contexts:
+            for example in row.examples:
+                match = first_match(example, context)
+                assert match is not None
+                assert match.row.id == row.id
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_texts_name_groups_and_values_that_exist(row: KnownText) -> None:
-    groups = set(re.compile(row.pattern).groupindex)
-    for context in row.contexts:
-        hint = row.hints.get(context, row.hint)
-        named = {name for text in (row.why, hint) for _, name, _, _ in Formatter().parse(text) if name is not None}
-        assert named <= groups | VALUES.get(context, set())
+def test_texts_name_groups_and_values_that_exist() -> None:
+    for row in ROWS:
+        groups = set(re.compile(row.pattern).groupindex)
+        for context in row.contexts:
+            hint = row.hints.get(context, row.hint)
+            named = {name for text in (row.why, hint) for _, name, _, _ in Formatter().parse(text) if name is not None}
+            assert named <= groups | VALUES.get(context, set())
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_a_row_with_an_error_has_cause_and_fix(row: KnownText) -> None:
-    assert row.why or row.symptom
-    if row.error:
-        assert row.hint
-        assert issubclass(getattr(errors, row.error), errors.MlshipError)
-    assert not row.why.endswith(".")
-    assert set(row.hints) <= set(row.contexts)
+def test_a_row_with_an_error_has_cause_and_fix() -> None:
+    for row in ROWS:
+        assert row.why or row.symptom
+        if row.error:
+            assert row.hint
+            assert issubclass(getattr(errors, row.error), errors.MlshipError)
+        assert not row.why.endswith(".")
+        assert set(row.hints) <= set(row.contexts)
 
 
 def test_ids_are_unique() -> None:

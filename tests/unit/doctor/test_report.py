@@ -20,6 +20,7 @@ HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e'
 NAMES = sorted(hosts())
 ORDER = ("  Fix", "  Evidence", "  Consequences", "  What would confirm it", "  More")
 COMMAND = re.compile(r" {8}\S")
+LAYER = {rule.id: rule.text.layer for rule in RULES}
 
 
 def hostile(diagnosis: Diagnosis) -> Diagnosis:
@@ -60,7 +61,7 @@ class Tags(HTMLParser):
         self.tags.append((tag, tuple(name for name, _ in attrs)))
 
 
-@pytest.mark.bank(kind=rule_of)
+@pytest.mark.bank(kind=lambda name: LAYER[rule_of(name)])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
     lines = diagnosis_text(diagnose(hosts()[name])).splitlines()
@@ -76,7 +77,7 @@ def test_every_report_fits_the_screen_and_keeps_its_order(name: str) -> None:
         assert {"  Fix", "  Evidence", "  More"} <= set(heads)
 
 
-@pytest.mark.bank(kind=rule_of)
+@pytest.mark.bank(kind=lambda name: LAYER[rule_of(name)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_command_is_a_line_of_its_own(name: str) -> None:
     diagnosis = diagnose(hosts()[name])
