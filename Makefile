@@ -7,6 +7,9 @@ FILES  := $(patsubst test_%.py,%,$(notdir $(wildcard tests/cli/test_*.py tests/g
 AREAS  := $(sort $(UNITS) $(FILES))
 ENGINE := scripts/engine up && eval "$$(scripts/engine env)"
 
+# Set by some machines; without it, pytest's workers would compile pytest's plugins and all tests in every run.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test test-fast mutants check golden lock-dev bench benchmark clean
 help:       ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
