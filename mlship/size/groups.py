@@ -14,7 +14,8 @@ from mlship.size.layout import SavedImage
 from mlship.size.owners import Distribution
 from mlship.size.report import SizeGroup, Sort
 
-OWN_STEP = "mlship:/tmp:/usr/sbin/nologin"  # in the first step that mlship's Dockerfile adds to its base
+# Text of the first step that mlship's Dockerfile adds to its base; earlier images have the second.
+OWN_STEPS = ("sh /mnt/system.sh ", "mlship:/tmp:/usr/sbin/nologin")
 _SMOKE = "dev.mlship.smoke"
 _VERSION = "dev.mlship.version"
 _LAYER = re.compile(r"COPY\s+(?:--\S+\s+)*/?layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
@@ -49,11 +50,11 @@ def group_of_step(made_by: str | None) -> tuple[SizeGroup, str] | None:
 def base_layers(image: SavedImage) -> tuple[int | None, str]:
     """How many of the lowest layers are the base's, and how that is known, or why it is not."""
     if _VERSION not in image.labels:
-        return None, "only images that mlship built tell where their base ends; `--against BASE` compares with it"
+        return None, "the end of the base is known only for images built by mlship; compare with `--against BASE`"
     for number, layer in enumerate(image.layers):
-        if layer.made_by is not None and OWN_STEP in layer.made_by:
-            return number, "all layers before the first step of mlship's own"
-    return None, "the image's history does not show the first step of mlship's own"
+        if layer.made_by is not None and any(step in layer.made_by for step in OWN_STEPS):
+            return number, "all layers before mlship's first step"
+    return None, "the image's history does not show mlship's first step"
 
 
 class Sorter:

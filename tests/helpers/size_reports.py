@@ -2,7 +2,7 @@
 
 from mlship.size.account import account
 from mlship.size.content import BIG
-from mlship.size.groups import OWN_STEP
+from mlship.size.groups import OWN_STEPS
 from mlship.size.layout import read_layout
 from mlship.size.report import SizeReport
 from tests.helpers.layouts import Image, chunks, record
@@ -10,7 +10,7 @@ from tests.helpers.layouts import Image, chunks, record
 SITE = "opt/venv/lib/python3.11/site-packages"
 
 
-OWN = f"RUN /bin/sh -c echo app:x:1001:1001:{OWN_STEP} >> /etc/passwd # buildkit"
+OWN = f"RUN /bin/sh -c {OWN_STEPS[0]}/app # buildkit"
 
 
 SMOKE = '{"weights": ["weights/model.onnx"], "gpu": false}'

@@ -12,7 +12,7 @@ from mlship.report.json import to_json
 from mlship.resources import read_template
 from mlship.size.account import account
 from mlship.size.content import BIG, Content, File
-from mlship.size.groups import OWN_STEP, group_of_step
+from mlship.size.groups import OWN_STEPS, group_of_step
 from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.owners import Owners, source_of
 from mlship.size.report import Part, SizeReport
@@ -106,8 +106,10 @@ def test_the_dockerfile_has_the_step_that_tells_where_the_base_ends() -> None:
     text = read_template("Dockerfile.j2")
     assert "\nFROM system AS runtime\n" in text
     system = text.partition("FROM base AS system\n")[2]
-    assert system.count(OWN_STEP) == 1
-    assert OWN_STEP in re.split(r"\n(?=RUN |COPY |ADD )", system)[1]  # the first that makes a layer
+    assert system.count(OWN_STEPS[0]) == 1
+    assert (
+        OWN_STEPS[0] in re.split(r"^(?=RUN |COPY |ADD )", system, flags=re.MULTILINE)[1]
+    )  # the first that makes a layer
 
 
 def test_hidden_bytes_are_told_by_layer() -> None:
