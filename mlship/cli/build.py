@@ -34,32 +34,16 @@ class Packed(StrEnum):
 
 
 Caches = Annotated[
-    list[str] | None,
-    typer.Option(metavar="REF", help="Build cache, as a registry reference; repeatable."),
+    list[str] | None, typer.Option(metavar="REF", help="Build cache, as a registry reference; repeatable.")
 ]
 
 
-Compressed = Annotated[
-    Packed,
-    typer.Option(
-        "--compression",
-        help="Layer compression; gzip for old runtimes.",
-    ),
-]
+Compressed = Annotated[Packed, typer.Option("--compression", help="Layer compression; gzip for old runtimes.")]
 Reproducible = Annotated[
-    bool,
-    typer.Option(
-        "--reproducible",
-        help="Build the same digest on any machine, from a commit.",
-    ),
+    bool, typer.Option("--reproducible", help="Build the same digest on any machine, from a commit.")
 ]
 MetadataFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--metadata",
-        metavar="FILE",
-        help="Write the inputs and digest for `mlship rebuild`.",
-    ),
+    Path | None, typer.Option("--metadata", metavar="FILE", help="Write the inputs and digest for `mlship rebuild`.")
 ]
 
 

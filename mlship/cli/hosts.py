@@ -10,10 +10,7 @@ from mlship.cli.options import HERE, Directory, Json
 
 _MOST = 50_000_000  # bytes; a node is some 10 to 20 kB of JSON
 
-hosts = typer.Typer(
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+hosts = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @hosts.callback(invoke_without_command=True)

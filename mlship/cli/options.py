@@ -19,12 +19,10 @@ Directory = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Platform = Annotated[
-    str | None,
-    typer.Option("--platform", help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH"),
+    str | None, typer.Option("--platform", help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH")
 ]
 Driver = Annotated[
-    str | None,
-    typer.Option("--driver", metavar="VERSION", help="Match this NVIDIA driver instead of hosts/."),
+    str | None, typer.Option("--driver", metavar="VERSION", help="Match this NVIDIA driver instead of hosts/.")
 ]
 Capabilities = Annotated[
     list[str] | None,

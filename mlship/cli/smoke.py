@@ -19,16 +19,12 @@ if TYPE_CHECKING:
 def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
     directory: Directory = HERE,
-    on: Annotated[
-        On | None,
-        typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]"),
-    ] = None,
+    on: Annotated[On | None, typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]")] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Memory limit, such as 2g. [default: the image's]")
     ] = None,
     timeout: Annotated[
-        float | None,
-        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Limit for loading and for startup."),
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Limit for loading and for startup.")
     ] = None,
     record_golden: Annotated[
         Path | None,

@@ -96,6 +96,7 @@ class Diagnosis:
 
 def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     """Why this host, this container, or this image on this host cannot use the GPU."""
+    by_layer = sorted(rules, key=lambda rule: LAYERS.index(rule.text.layer))
     found, bugs = findings(facts, rules)
     seen = symptoms(facts)
     causes = _causes(found, seen)
@@ -107,7 +108,7 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
         causes=causes,
         unexplained=unexplained,
         healthy=healthy,
-        examined=tuple(_examined(rule, facts, found) for rule in rules),
+        examined=tuple(_examined(rule, facts, found) for rule in by_layer),
         limits=limits(facts),
         probes=tuple(Probed(run.name, known(run.seconds), known(run.problem)) for run in each(facts.probes)),
         bugs=bugs,

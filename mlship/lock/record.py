@@ -90,8 +90,7 @@ def read_record(repo: Path) -> LockRecord:
         raise LockError(f"`{FILE_NAME}` is not a valid lock record") from error
     if record.schema > SCHEMA:
         raise LockError(
-            f"`{FILE_NAME}` was written by a newer mlship",
-            hint="update mlship, or run `mlship lock` again",
+            f"`{FILE_NAME}` was written by a newer mlship", hint="update mlship, or run `mlship lock` again"
         )
     if record.schema < SCHEMA:
         raise LockError(f"`{FILE_NAME}` was written by an older mlship, which did not record wheel sizes")

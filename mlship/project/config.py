@@ -173,8 +173,7 @@ class Model(Section):
         None, description="Expected shape of the output, with null for a dimension that varies: [null, 10]."
     )
     allow_pickle: tuple[AllowedPickle, ...] = Field(
-        (),
-        description="Pickle files to allow although they run code when loaded; the image's labels keep the reasons.",
+        (), description="Pickle files to allow although they run code when loaded; the image's labels keep the reasons."
     )
 
 
@@ -222,8 +221,7 @@ class Gpu(Section):
         (), description="Locked packages without a wheel that nvcc has to compile; common ones are detected."
     )
     forward_compat: bool = Field(
-        False,
-        description="Ship NVIDIA's forward-compatibility libraries, for data-center GPUs with an older driver.",
+        False, description="Ship NVIDIA's forward-compatibility libraries, for data-center GPUs with an older driver."
     )
 
 

@@ -79,7 +79,7 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
             "written": written,
             "kept": [kept.path for kept in planned.kept],
             "todo": planned.todo,
-        },
+        }
     )
 
 

@@ -21,7 +21,7 @@ _VERSION = "dev.mlship.version"
 _LAYER = re.compile(r"COPY\s+(?:--\S+\s+)*/?layers/(?P<group>[a-z]+)/(?P<name>[^\s/]+)/?\s")
 _CUDA_FOLDER = re.compile(r"usr/local/cuda[^/]*|opt/nvidia/[^/]+")
 _MODELS = re.compile(
-    r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|h5|keras|tflite|joblib|pkl|pickle|npz|msgpack|cbm|ubj|mlmodel|engine)",
+    r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|h5|keras|tflite|joblib|pkl|pickle|npz|msgpack|cbm|ubj|mlmodel|engine)"
 )
 _OFTEN_MODELS = re.compile(r"\.(?:bin|model|data|npy|pb|plan)")
 _SURE = 1 << 20  # bytes from which on such a file is taken for weights

@@ -96,9 +96,7 @@ def _identical(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]
         yield "identical", f"{what}: {_listed(names)}", advice, taken
 
 
-def _by_parts(
-    twice: Iterable[tuple[Sequence[Placed], str]],
-) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
+def _by_parts(twice: Iterable[tuple[Sequence[Placed], str]]) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
     """What the same parts have twice is one waste: the parts, the files that are taken, and what they are called."""
     found: dict[tuple[str, ...], tuple[list[Placed], list[str]]] = {}
     for files, name in sorted(twice, key=lambda pair: (-_bytes(pair[0]), pair[1])):

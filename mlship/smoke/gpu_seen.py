@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, TypeAdapter
 
-from mlship.driver.answer import (
-    DEVICE_COUNT,
-    DEVICE_HANDLE,
-    LIBCUDA,
-    NVML,
-    NVML_INIT,
-    DriverAnswer,
-    read_answer,
-)
+from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, LIBCUDA, NVML, NVML_INIT, DriverAnswer, read_answer
 
 _LISTINGS = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
 _GPU = re.compile(r"(?i)cuda|gpu|tensorrt")

@@ -120,8 +120,7 @@ def parse_host(text: str, name: str) -> HostProfile:
         raise UsageError(f"{name}: unsupported platform {host.platform!r}", hint=f"use {' or '.join(PLATFORMS)}")
     if not host.gpus:
         raise UsageError(
-            f"`{name}` describes a host without a GPU",
-            hint="remove the file, or record it again on a GPU host",
+            f"`{name}` describes a host without a GPU", hint="remove the file, or record it again on a GPU host"
         )
     return host
 

@@ -4,15 +4,7 @@ import tomllib
 from collections.abc import Callable, Hashable, Iterable
 from typing import Annotated, TypeAlias, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from mlship.cuda.versions import Capability, Cuda, Driver

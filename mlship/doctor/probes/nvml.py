@@ -6,14 +6,7 @@ from typing import TypeVar
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import (
-    ComputeMode,
-    Nvml,
-    NvmlDevice,
-    Place,
-    RemappedRows,
-    Virtualization,
-)
+from mlship.doctor.facts.place import ComputeMode, Nvml, NvmlDevice, Place, RemappedRows, Virtualization
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed

@@ -187,6 +187,3 @@ class SelinuxDenies(Rule):
                 *(Evidence("container.device_nodes", f"{path}: EACCES") for path in refused[:2]),
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (OtherMajor(), DeniedByCgroup(), SelinuxDenies())

@@ -128,6 +128,3 @@ class JaxWithoutPlugin(Rule):
                 ),
             )
         return None
-
-
-RULES: tuple[Rule, ...] = (CpuTorch(), CpuOnnxRuntime(), JaxWithoutPlugin())

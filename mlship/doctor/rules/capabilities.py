@@ -242,8 +242,3 @@ class CudaVisibleDevices(Rule):
             ),
             decides=(Decider(f"{where}.nvml.device_count", "nvidia-smi -L"),),
         )
-
-
-RULES: tuple[Rule, ...] = (
-    *(VisibleDevicesUnset(), VisibleDevicesNone(), WithoutCompute(), UnsupportedCapability(), CudaVisibleDevices()),
-)

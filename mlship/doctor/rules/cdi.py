@@ -311,6 +311,3 @@ def _conflict(ours: list[CdiSpec], device: str) -> Why | None:
 
 def _names(specs: Iterable[CdiSpec]) -> set[str]:
     return {name for spec in specs for name in each(spec.devices)}
-
-
-RULES: tuple[Rule, ...] = (CdiWithoutUvm(), StaleSpec(), UnresolvableDevice(), LegacyToCdi())

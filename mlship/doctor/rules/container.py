@@ -118,6 +118,3 @@ class SmallShm(Rule):
             evidence=(line, Evidence("container.shm", has) if size is not None else None),
             decides=(Decider("container.shm", "df -h /dev/shm"),),
         )
-
-
-RULES: tuple[Rule, ...] = (JetsonRuntime(), WrongArchitecture(), SmallShm())

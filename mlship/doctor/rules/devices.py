@@ -168,6 +168,3 @@ def _param(name: str, value: str) -> str:
     """A mode as in /proc, with its usual octal form: "DeviceFileMode: 432 (0660)"."""
     octal = f" (0{int(value):03o})" if name == "DeviceFileMode" and value.isdecimal() else ""
     return f"{name}: {value}{octal}"
-
-
-RULES: tuple[Rule, ...] = (NoUvmNode(), HmmWithKaslr(), NodePermission())

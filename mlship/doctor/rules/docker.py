@@ -241,8 +241,7 @@ class LostAfterReload(Rule):
             return (
                 Step("Now, delete the pod so that it is recreated:", ("kubectl delete pod POD",)),
                 Step(
-                    "For good, use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:",
-                    (link,),
+                    "For good, use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:", (link,)
                 ),
             )
         service = looked_up(facts.host.services, "nvidia-cdi-refresh")
@@ -286,8 +285,3 @@ class NoCgroupsAsRoot(Rule):
                 Evidence("host.toolkit.config.no_cgroups", "true"),
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (
-    *(DockerSnap(), NoDriverRegistered(), RootlessCgroups(), LostAfterReload(), NoCgroupsAsRoot()),
-)

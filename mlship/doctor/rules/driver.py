@@ -180,6 +180,3 @@ class StrayLibrary(Rule):
                 ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig"),
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (StrayLibrary(), LibraryModuleMismatch(), NewLibcudaOldModule())

@@ -168,6 +168,3 @@ class OpenModuleRequired(Rule):
         if file is None or not is_known(file.license) or known(file.license) is None:
             return None
         return known(file.license) == "Dual MIT/GPL"
-
-
-RULES: tuple[Rule, ...] = (DriverDoesNotKnowGpu(), OpenModuleRequired())

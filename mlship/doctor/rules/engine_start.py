@@ -118,6 +118,3 @@ class OldToolkitWithCgroup2(Rule):
             ),
             evidence=(Evidence("host.toolkit.cli_version", version) if version else None, line),
         )
-
-
-RULES: tuple[Rule, ...] = (DaemonJsonBroken(), RuntimeBinaryMissing(), SocketPermission(), OldToolkitWithCgroup2())

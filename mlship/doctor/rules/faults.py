@@ -126,6 +126,3 @@ class MemoryTaken(Rule):
                 line,
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (GspTimeout(), HardwareFault(), MemoryTaken())

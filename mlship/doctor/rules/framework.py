@@ -228,6 +228,3 @@ class UnsupportedPtx(Rule):
             ),
             evidence=_kernel_codes(where, place, _BAD_PTX),
         )
-
-
-RULES: tuple[Rule, ...] = (DriverTooOld(), TooNewGpu(), DroppedGpu(), UnsupportedPtx())

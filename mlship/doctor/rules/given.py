@@ -189,6 +189,3 @@ class ResourceNotOffered(Rule):
             ),
             Step("Check what the node offers then:", ("kubectl describe node NODE | grep nvidia.com",)),
         )
-
-
-RULES: tuple[Rule, ...] = (UnknownDevice(), EnvironmentNotAccepted(), GpuNodeNotGiven(), ResourceNotOffered())

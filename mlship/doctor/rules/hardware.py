@@ -330,6 +330,3 @@ class NoFabricManager(Rule):
         if commands.manager(facts) == "apt":
             return commands.install(facts, quote(f"nvidia-fabricmanager-{branch(version)}={version}*"))
         return commands.install(facts, quote(f"nvidia-fabric-manager-{version}"))
-
-
-RULES: tuple[Rule, ...] = (FallenOffTheBus(), NoPowerCable(), RequiresReset(), NoFabricManager())

@@ -294,8 +294,3 @@ def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
             "(ENV LD_LIBRARY_PATH, /etc/ld.so.conf.d). The toolkit's enable-cuda-compat hook adds it if it helps."
         ),
     )
-
-
-RULES: tuple[Rule, ...] = (
-    *(DriverInImage(), CompatOlderThanDriver(), CompatOnGeForce(), CompatForOtherBranches(), NoDriverInContainer()),
-)

@@ -208,6 +208,3 @@ class OpenModuleOnOldGpu(Rule):
         if commands.manager(facts) == "apt":
             return ("sudo apt-get purge 'nvidia-*-open'", commands.install(facts, "nvidia-driver-580"))
         return (commands.install(facts, "nvidia-driver-580xx"),)
-
-
-RULES: tuple[Rule, ...] = (NotBuiltForThisKernel(), SecureBoot(), Nouveau(), OpenModuleOnOldGpu())

@@ -175,6 +175,3 @@ class NotLoaded(Rule):
                 "Load it at every boot:", (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",)
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (NotInstalled(), NotLoaded())

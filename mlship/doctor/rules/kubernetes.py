@@ -213,6 +213,3 @@ class TimeSlicing(Rule):
                     "container.nvml.devices", f"{used * 100 // total} % of the memory is used, by no process here"
                 )
         return None
-
-
-RULES: tuple[Rule, ...] = (PluginWithoutRuntime(), MarkedUnhealthy(), TimeSlicing())

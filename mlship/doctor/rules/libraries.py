@@ -321,8 +321,3 @@ class TritonLibcuda(Rule):
             ),
             decides=(Decider("loader.cache", "ldconfig -p | grep libcuda.so"),),
         )
-
-
-RULES: tuple[Rule, ...] = (
-    *(OnnxRuntimeLibraries(), TensorFlowLibraries(), ShadowedWheels(), JitLinkConflict(), TritonLibcuda()),
-)

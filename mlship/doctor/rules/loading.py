@@ -120,6 +120,3 @@ class MuslImage(Rule):
 def _old_toolkit(facts: Facts) -> str | None:
     version = known(facts.host.toolkit.version)
     return version if version and numbers(version) < _LOCATES_MUSL else None
-
-
-RULES: tuple[Rule, ...] = (StubLibcuda(), MuslImage())

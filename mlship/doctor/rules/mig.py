@@ -251,6 +251,3 @@ class MixedMigRegression(Rule):
                 seen,
             ),
         )
-
-
-RULES: tuple[Rule, ...] = (NoInstances(), PassedWithoutInstances(), OneInstanceAProcess(), MixedMigRegression())

@@ -220,6 +220,3 @@ class DeviceOrder(Rule):
     def _uuids(chosen: str, devices: tuple[NvmlDevice, ...]) -> str:
         by_index = {str(known(device.index)): known(device.uuid) for device in devices}
         return ",".join(by_index.get(number) or "GPU-UUID" for number in re.findall(r"\d+", chosen))
-
-
-RULES: tuple[Rule, ...] = (ComputeModeSet(), UnlicensedVgpu(), DeviceOrder())

@@ -197,6 +197,3 @@ class RequireNotEnforced(Rule):
             if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
                 return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
         return line_of(facts, _SAID_TOO_OLD)
-
-
-RULES: tuple[Rule, ...] = (RequireUnsatisfied(), RequireNotEnforced())

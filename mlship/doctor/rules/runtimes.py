@@ -214,6 +214,3 @@ class NoRuntimeType(Rule):
             Step(say[0].upper() + say[1:], (write, restart)),
             Step("Or add the type by hand:", (f"{add} {quote(source)}", restart), instead=True),
         )
-
-
-RULES: tuple[Rule, ...] = (NoRuntimeHandler(), LdconfigKilled(), NoRuntimeType())

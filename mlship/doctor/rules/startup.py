@@ -165,6 +165,3 @@ class MpsNotReached(Rule):
             *((Step("End leftover clients (the server accepts 48 per GPU):", ("nvidia-smi",)),) if runs else ()),
             Step("Or run without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
         )
-
-
-RULES: tuple[Rule, ...] = (NoAddressWindow(), DoesNotInitialise(), LostInSleep(), MpsNotReached())

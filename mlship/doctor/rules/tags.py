@@ -164,6 +164,3 @@ class NeverPublished(Rule):
             ),
             evidence=_evidence(facts, tag),
         )
-
-
-RULES: tuple[Rule, ...] = (TagDeleted(), NeverPublished())

@@ -244,6 +244,3 @@ class AptSignedBy(Rule):
     def _shown(source: PackageSource) -> Evidence:
         key = known(source.signed_by) or "no key"
         return Evidence("host.packages.sources", f"{known(source.file)}: {known(source.uri)} ({key})")
-
-
-RULES: tuple[Rule, ...] = (LdconfigPath(), VersionSkew(), PersistencedSocket(), AptSignedBy())

@@ -126,6 +126,3 @@ class LinuxDriverInWsl(Rule):
             Step("Remove the Linux driver; CUDA packages (cuda-toolkit-*) can stay:", (purge, "sudo ldconfig")),
             Step("In PowerShell, restart WSL so that it restores its libraries:", ("wsl --shutdown",)),
         )
-
-
-RULES: tuple[Rule, ...] = (NoAdapters(), LinuxDriverInWsl())

@@ -167,12 +167,7 @@ def read_tensorflow(tensorflow: ModuleType) -> dict[str, object]:
     gpus = [device.name for device in tensorflow.config.list_logical_devices("GPU")]
     held = {name: tensorflow.config.experimental.get_memory_info(name)["current"] for name in gpus}
     used = {name: 1 for name, memory in held.items() if memory}
-    return {
-        "cuda": build.get("cuda_version"),
-        "uses": used or {"CPU": 1},
-        "offers": gpus,
-        "memory": sum(held.values()),
-    }
+    return {"cuda": build.get("cuda_version"), "uses": used or {"CPU": 1}, "offers": gpus, "memory": sum(held.values())}
 
 
 def read_jax(jax: ModuleType) -> dict[str, object]:
@@ -181,10 +176,7 @@ def read_jax(jax: ModuleType) -> dict[str, object]:
     if not backends:
         return {"uses": {}}
     devices = (device for array in jax.live_arrays() for device in array.devices())
-    return {
-        "uses": count_of(f"{device.platform}:{device.id}" for device in devices),
-        "offers": sorted(backends),
-    }
+    return {"uses": count_of(f"{device.platform}:{device.id}" for device in devices), "offers": sorted(backends)}
 
 
 def read_cupy(cupy: ModuleType) -> dict[str, object]:
