@@ -153,7 +153,7 @@ def test_another_fleet_moves_cuda_and_nothing_else(repo: Path, shop: Shop) -> No
 def test_a_newer_wheel_of_another_index_does_not_slip_in(repo: Path, shop: Shop) -> None:
     stock(shop)
     shop.sell("torch", "2.14.2", CUDA_13)
-    with pytest.raises(MatchError, match=r"torch 2\.14\.2 is not of the chosen CUDA") as caught:
+    with pytest.raises(MatchError, match=r"`torch` 2\.14\.2 is not a build for the chosen CUDA") as caught:
         lock(repo, shop, T4)
     assert "torch<2.14.2" in caught.value.hint
     assert not (repo / "requirements.txt").exists()
