@@ -30,8 +30,18 @@ class DriverCode:
 @cache
 def code_table(api: Literal["nvml", "cuda"]) -> Mapping[int, DriverCode]:
     """The known codes of one library."""
-    rows = tomllib.loads(read_package_file("data/codes.toml"))[api]
-    return TypeAdapter(Mapping[int, DriverCode]).validate_python(rows)
+    return TypeAdapter(Mapping[int, DriverCode]).validate_python(_tables()[api])
+
+
+@cache
+def nvml_names(kind: Literal["brand", "architecture"]) -> dict[int, str]:
+    """NVML's numbers for a GPU's brand or architecture, as nvidia-smi prints them."""
+    return TypeAdapter(dict[int, str]).validate_python(_tables()[kind])
+
+
+@cache
+def _tables() -> dict[str, object]:
+    return tomllib.loads(read_package_file("data/codes.toml"))
 
 
 def nvml(code: int) -> str:

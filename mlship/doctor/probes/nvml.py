@@ -12,42 +12,13 @@ from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, NVML, NVML_CUDA_VERSION, NVML_INIT, DriverAnswer
 from mlship.driver.child import ask_driver
+from mlship.driver.codes import nvml_names
 
 T = TypeVar("T")
 
 _NOT_FOUND = 12
 _INSTANCE = "uuid of a MIG instance"
 _ORDINARY = frozenset({NVML_INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
-_BRANDS = {
-    1: "Quadro",
-    2: "Tesla",
-    3: "NVS",
-    4: "GRID",
-    5: "GeForce",
-    6: "Titan",
-    7: "NVIDIA Virtual Applications",
-    8: "NVIDIA Virtual PC",
-    9: "NVIDIA Virtual Compute Server",
-    10: "NVIDIA RTX Virtual Workstation",
-    11: "NVIDIA Cloud Gaming",
-    12: "Quadro RTX",
-    13: "NVIDIA RTX",
-    14: "NVIDIA",
-    15: "GeForce RTX",
-    16: "Titan RTX",
-}
-_ARCHITECTURES = {
-    2: "Kepler",
-    3: "Maxwell",
-    4: "Pascal",
-    5: "Volta",
-    6: "Turing",
-    7: "Ampere",
-    8: "Ada",
-    9: "Hopper",
-    10: "Blackwell",
-    13: "Rubin",
-}
 _COMPUTE_MODES: dict[int, ComputeMode] = {0: "Default", 1: "Exclusive_Thread", 2: "Prohibited", 3: "Exclusive_Process"}
 _VIRTUAL: dict[int, Virtualization] = {0: "none", 1: "passthrough", 2: "vgpu", 3: "host-vgpu", 4: "host-vsga"}
 _ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
@@ -117,8 +88,8 @@ def _device(found: DriverFacts, index: int) -> NvmlDevice:
         minor=number("MinorNumber"),
         codes=_codes(found.answer, index),
         compute_capability=_capability(found, index),
-        brand=_named(number("Brand"), _BRANDS),
-        architecture=_named(number("Architecture"), _ARCHITECTURES),
+        brand=_named(number("Brand"), nvml_names("brand")),
+        architecture=_named(number("Architecture"), nvml_names("architecture")),
         memory_total=number("MemoryInfo"),
         memory_used=number("MemoryInfo", 2),
         mig_current=number("MigMode"),

@@ -2,10 +2,29 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mlship.doctor.facts.facts import Facts, adapter
 from mlship.doctor.facts.place import Place
-from mlship.driver.child import ChildResult
+from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.inside import INSIDE
+from mlship.doctor.probes.where import placed
+from mlship.driver.child import ChildResult, run_script
+
+
+@dataclass(frozen=True)
+class InsideProbe:
+    """Runs a program of `inside` in its own process: nodes call the driver, and a network folder may not answer.
+
+    A device node proves little: for root, NVIDIA's libraries create /dev/nvidiactl even without the module.
+    """
+
+    name: str
+    program: str
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        return placed(look.root, read_place(run_script(INSIDE / self.program, (str(look.root),), self.seconds - 1)))
 
 
 class NoAnswerError(Exception):

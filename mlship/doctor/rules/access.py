@@ -44,9 +44,7 @@ def _nodes(place: Place) -> tuple[tuple[str, DeviceNode], ...]:
     )
 
 
-class DeniedByCgroup(Rule):
-    id = "device-cgroup-denies-node"
-
+class DeniedByCgroup(Rule, id="device-cgroup-denies-node"):
     def look(self, facts: Facts) -> Finding | None:
         box, failing = facts.container, _fails(facts.container)
         denied = [(path, one) for path, one in _nodes(box) if known(one.open) == "EPERM"]
@@ -91,9 +89,7 @@ class DeniedByCgroup(Rule):
         )
 
 
-class OtherMajor(Rule):
-    id = "device-node-of-another-major"
-
+class OtherMajor(Rule, id="device-node-of-another-major"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             failing = _fails(place)
@@ -148,9 +144,7 @@ class OtherMajor(Rule):
         )
 
 
-class SelinuxDenies(Rule):
-    id = "selinux-denies-device-nodes"
-
+class SelinuxDenies(Rule, id="selinux-denies-device-nodes"):
     def look(self, facts: Facts) -> Finding | None:
         selinux, box, failing = known(facts.host.selinux), facts.container, _fails(facts.container)
         if selinux is None or known(selinux.mode) != "Enforcing" or failing is None or works(facts):

@@ -58,6 +58,13 @@ class Rule(ABC):
     """
 
     id: ClassVar[str]
+    registered: ClassVar[list[type["Rule"]]] = []
+
+    def __init_subclass__(cls, *, id: str = "") -> None:  # noqa: A002  a rule's id is what users call it
+        super().__init_subclass__()
+        if id:
+            cls.id = id
+            Rule.registered.append(cls)
 
     @property
     def text(self) -> RuleText:

@@ -26,9 +26,7 @@ def _healthy(where: Where, place: Place) -> tuple[Evidence, ...]:
     return tuple(Evidence(f"{where}.{name}", say(code)) for name, code, say in calls if code == 0)
 
 
-class CpuTorch(Rule):
-    id = "cpu-only-torch"
-
+class CpuTorch(Rule, id="cpu-only-torch"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             torch = known(environment.torch)
@@ -66,9 +64,7 @@ class CpuTorch(Rule):
         )
 
 
-class CpuOnnxRuntime(Rule):
-    id = "cpu-only-onnxruntime"
-
+class CpuOnnxRuntime(Rule, id="cpu-only-onnxruntime"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             onnx, here = known(environment.onnxruntime), installed(environment)
@@ -101,9 +97,7 @@ class CpuOnnxRuntime(Rule):
         return None
 
 
-class JaxWithoutPlugin(Rule):
-    id = "jax-cpu-only-jaxlib"
-
+class JaxWithoutPlugin(Rule, id="jax-cpu-only-jaxlib"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             jax, here = known(environment.jax), known(environment.distributions)

@@ -23,9 +23,7 @@ def _tokens(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-class VisibleDevicesUnset(Rule):
-    id = "visible-devices-unset-plain-image"
-
+class VisibleDevicesUnset(Rule, id="visible-devices-unset-plain-image"):
     def look(self, facts: Facts) -> Finding | None:
         box, env = facts.container, environment(facts)
         asked_otherwise = each(box.host_config.gpus) or each(box.host_config.cdi_devices) or "CUDA_VERSION" in env
@@ -65,9 +63,7 @@ class VisibleDevicesUnset(Rule):
         )
 
 
-class VisibleDevicesNone(Rule):
-    id = "visible-devices-none"
-
+class VisibleDevicesNone(Rule, id="visible-devices-none"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         env = known(box.env) or {}
@@ -91,9 +87,7 @@ class VisibleDevicesNone(Rule):
         )
 
 
-class WithoutCompute(Rule):
-    id = "driver-capabilities-without-compute"
-
+class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         value = (known(box.env) or {}).get(_CAPABILITIES, "")
@@ -124,9 +118,7 @@ class WithoutCompute(Rule):
         )
 
 
-class UnsupportedCapability(Rule):
-    id = "unsupported-capability-in-env"
-
+class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, "unsupported capabilities found")
         if works(facts) or (line is None and injection(facts) != "legacy"):
@@ -172,9 +164,7 @@ class UnsupportedCapability(Rule):
         return frozenset(_tokens(named)) if named and "all" not in _tokens(named) else _SUPPORTED
 
 
-class CudaVisibleDevices(Rule):
-    id = "cuda-visible-devices-empty-or-invalid"
-
+class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             value = (known(place.env) or {}).get(_CUDA_VISIBLE)

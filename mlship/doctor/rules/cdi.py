@@ -32,9 +32,7 @@ def _spec_without_uvm(facts: Facts) -> str | None:
     return None
 
 
-class CdiWithoutUvm(Rule):
-    id = "cdi-spec-without-uvm"
-
+class CdiWithoutUvm(Rule, id="cdi-spec-without-uvm"):
     def look(self, facts: Facts) -> Finding | None:
         spec = _spec_without_uvm(facts)
         if spec is None or known(facts.container.cuda.init) == 0:
@@ -84,9 +82,7 @@ def _is_shadowed(facts: Facts, spec: CdiSpec) -> bool:
     return bool(names) and set(each(spec.devices)) <= names
 
 
-class StaleSpec(Rule):
-    id = "cdi-spec-stale-after-driver-upgrade"
-
+class StaleSpec(Rule, id="cdi-spec-stale-after-driver-upgrade"):
     def look(self, facts: Facts) -> Finding | None:
         if works(facts) or not self._is_used(facts):
             return None
@@ -139,9 +135,7 @@ class StaleSpec(Rule):
         )
 
 
-class UnresolvableDevice(Rule):
-    id = "cdi-device-unresolvable"
-
+class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, _UNRESOLVABLE)
         if works(facts) or not is_ok(facts.host.nvml.init) or (has_started(facts) and line is None):
@@ -173,9 +167,7 @@ class UnresolvableDevice(Rule):
         return next(iter((*asked, *named)), None)
 
 
-class LegacyToCdi(Rule):
-    id = "ctk-1-18-legacy-to-cdi-regression"
-
+class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         if known(box.cuda.init) != 999 or not is_ok(box.nvml.init) or not is_ok(facts.host.cuda.init):

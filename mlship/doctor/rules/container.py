@@ -16,9 +16,7 @@ _SHM_DEFAULT = 64 * 1024**2
 _TEGRA_NODES = ("/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvmap", "/dev/nvgpu/igpu0/ctrl", "/dev/nvidia0")
 
 
-class JetsonRuntime(Rule):
-    id = "jetson-gpus-flag-without-runtime"
-
+class JetsonRuntime(Rule, id="jetson-gpus-flag-without-runtime"):
     def look(self, facts: Facts) -> Finding | None:
         box, tegra, used = facts.container, known(facts.host.tegra), runtime(facts)
         if tegra is None or used in {None, "nvidia"} or works(facts) or each(box.host_config.cdi_devices):
@@ -52,9 +50,7 @@ class JetsonRuntime(Rule):
         )
 
 
-class WrongArchitecture(Rule):
-    id = "wrong-arch-image"
-
+class WrongArchitecture(Rule, id="wrong-arch-image"):
     def look(self, facts: Facts) -> Finding | None:
         platform = known(facts.container.platform) or ""
         image = known(facts.image.architecture) or (platform.split("/")[1] if platform.count("/") else None)
@@ -93,9 +89,7 @@ class WrongArchitecture(Rule):
         )
 
 
-class SmallShm(Rule):
-    id = "shm-exhausted"
-
+class SmallShm(Rule, id="shm-exhausted"):
     def look(self, facts: Facts) -> Finding | None:
         line, box = line_of(facts, _SHM_SAID), facts.container
         size = known(box.shm)

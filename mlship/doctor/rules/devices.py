@@ -20,9 +20,7 @@ _UPDATE_GRUB = {
 }
 
 
-class NoUvmNode(Rule):
-    id = "nvidia-uvm-node-missing"
-
+class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             if self._fits(facts, place):
@@ -72,9 +70,7 @@ class NoUvmNode(Rule):
         )
 
 
-class HmmWithKaslr(Rule):
-    id = "uvm-hmm-kaslr"
-
+class HmmWithKaslr(Rule, id="uvm-hmm-kaslr"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, r"request_free_mem_region\(\) err -34")
         where = next((where for where, place in places(facts) if known(place.cuda.init)), None)
@@ -107,9 +103,7 @@ class HmmWithKaslr(Rule):
         )
 
 
-class NodePermission(Rule):
-    id = "device-node-permission-denied"
-
+class NodePermission(Rule, id="device-node-permission-denied"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             control = known(node(place, _CONTROL))

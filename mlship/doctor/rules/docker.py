@@ -27,9 +27,7 @@ _SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such
 _DENIED = r"bpf_prog_query\(BPF_CGROUP_DEVICE\)|devices\.allow: permission denied|failed to add device rules"
 
 
-class DockerSnap(Rule):
-    id = "docker-snap-no-nvidia"
-
+class DockerSnap(Rule, id="docker-snap-no-nvidia"):
     def look(self, facts: Facts) -> Finding | None:
         docker = facts.host.docker
         line, runtimes = line_of(facts, _SNAP_FAILS), known(docker.runtimes)
@@ -71,9 +69,7 @@ class DockerSnap(Rule):
         )
 
 
-class NoDriverRegistered(Rule):
-    id = "docker-no-nvidia-driver-registered"
-
+class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
     def look(self, facts: Facts) -> Finding | None:
         docker, line = facts.host.docker, line_of(facts, _NO_DRIVER)
         if is_snap(facts) or is_elsewhere(facts) or not host_is_well(facts) or works(facts):
@@ -147,9 +143,7 @@ class NoDriverRegistered(Rule):
         return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
 
 
-class RootlessCgroups(Rule):
-    id = "rootless-docker-no-cgroups"
-
+class RootlessCgroups(Rule, id="rootless-docker-no-cgroups"):
     def look(self, facts: Facts) -> Finding | None:
         config, line = known(facts.host.toolkit.config), line_of(facts, _DENIED)
         if config is None or known(config.no_cgroups) is True or not is_rootless(facts) or works(facts):
@@ -179,9 +173,7 @@ class RootlessCgroups(Rule):
         )
 
 
-class LostAfterReload(Rule):
-    id = "nvml-unknown-error-after-daemon-reload"
-
+class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
     def look(self, facts: Facts) -> Finding | None:
         box, how = facts.container, injection(facts)
         if known(box.nvml.init) != 999 or not host_is_well(facts) or how in CDI or is_rootless(facts):
@@ -261,9 +253,7 @@ class LostAfterReload(Rule):
         )
 
 
-class NoCgroupsAsRoot(Rule):
-    id = "no-cgroups-denies-device-nodes"
-
+class NoCgroupsAsRoot(Rule, id="no-cgroups-denies-device-nodes"):
     def look(self, facts: Facts) -> Finding | None:
         box, config = facts.container, known(facts.host.toolkit.config)
         if config is None or known(config.no_cgroups) is not True or is_rootless(facts) or not host_is_well(facts):

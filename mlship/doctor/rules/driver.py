@@ -78,9 +78,7 @@ def _is_on_path(place: Place, library: Library) -> bool:
     return not own and folder in [part.rstrip("/") for part in (known(variable(place, _PATH)) or "").split(":")]
 
 
-class LibraryModuleMismatch(Rule):
-    id = "nvml-lib-kmod-mismatch-after-upgrade"
-
+class LibraryModuleMismatch(Rule, id="nvml-lib-kmod-mismatch-after-upgrade"):
     def look(self, facts: Facts) -> Finding | None:
         module, library = kernel_driver(facts), known(facts.host.nvml.library)
         if known(facts.host.nvml.init) != 18 or is_wsl(facts):
@@ -118,9 +116,7 @@ class LibraryModuleMismatch(Rule):
         )
 
 
-class NewLibcudaOldModule(Rule):
-    id = "api-mismatch-804-on-geforce-after-upgrade"
-
+class NewLibcudaOldModule(Rule, id="api-mismatch-804-on-geforce-after-upgrade"):
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
         if module is None:
@@ -142,9 +138,7 @@ class NewLibcudaOldModule(Rule):
         return None
 
 
-class StrayLibrary(Rule):
-    id = "stray-driver-library"
-
+class StrayLibrary(Rule, id="stray-driver-library"):
     def look(self, facts: Facts) -> Finding | None:
         library, module = _stray(facts), kernel_driver(facts)
         if library is None or module is None or is_wsl(facts):

@@ -46,9 +46,7 @@ def _lists(facts: Facts, gpu: PciDevice) -> bool:
     return any((known(one.pci_bus_id) or "").lower().endswith(address[-10:]) for one in each(facts.host.nvml.devices))
 
 
-class DriverDoesNotKnowGpu(Rule):
-    id = "driver-does-not-drive-gpu"
-
+class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
     def look(self, facts: Facts) -> Finding | None:
         version, line = _version(facts), log_line(facts, _NOT_KNOWN)
         if version is None or log_line(facts, _WANTS_OPEN):
@@ -123,9 +121,7 @@ def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
     return (commands.install(facts, "nvidia-open"),)
 
 
-class OpenModuleRequired(Rule):
-    id = "open-module-required"
-
+class OpenModuleRequired(Rule, id="open-module-required"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _WANTS_OPEN)
         waiting = [gpu for gpu in _unused(facts) if not _lists(facts, gpu)]

@@ -24,9 +24,7 @@ _OLD_CGROUPS = r"cgroup subsystem devices not found|failed to get device cgroup 
 _KNOWS_CGROUP_2 = (1, 8)
 
 
-class DaemonJsonBroken(Rule):
-    id = "docker-daemon-json-invalid"
-
+class DaemonJsonBroken(Rule, id="docker-daemon-json-invalid"):
     def look(self, facts: Facts) -> Finding | None:
         file, service = known(facts.host.docker.daemon_json), known(looked_up(facts.host.services, "docker"))
         error = known(file.error) if file else None
@@ -52,9 +50,7 @@ class DaemonJsonBroken(Rule):
         )
 
 
-class RuntimeBinaryMissing(Rule):
-    id = "nvidia-runtime-binary-missing"
-
+class RuntimeBinaryMissing(Rule, id="nvidia-runtime-binary-missing"):
     def look(self, facts: Facts) -> Finding | None:
         line, toolkit = line_of(facts, _NO_BINARY.pattern), facts.host.toolkit
         if line is None or is_snap(facts):
@@ -75,9 +71,7 @@ class RuntimeBinaryMissing(Rule):
         )
 
 
-class SocketPermission(Rule):
-    id = "docker-socket-permission"
-
+class SocketPermission(Rule, id="docker-socket-permission"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, _NO_SOCKET)
         if line is None or is_rootless(facts) or known(facts.host.docker.version) is not None:
@@ -94,9 +88,7 @@ class SocketPermission(Rule):
         )
 
 
-class OldToolkitWithCgroup2(Rule):
-    id = "toolkit-older-than-cgroup-v2"
-
+class OldToolkitWithCgroup2(Rule, id="toolkit-older-than-cgroup-v2"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, _OLD_CGROUPS)
         version = known(facts.host.toolkit.cli_version) or known(facts.host.toolkit.version)

@@ -20,9 +20,7 @@ _FAULTS = {
 }
 
 
-class GspTimeout(Rule):
-    id = "gsp-firmware-timeout"
-
+class GspTimeout(Rule, id="gsp-firmware-timeout"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _GSP)
         if line is None or not self._is_faulty(facts):
@@ -60,9 +58,7 @@ def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
     return tuple(one for one in each(place.nvml.devices) if wanted & set((known(one.codes) or {}).values()))
 
 
-class HardwareFault(Rule):
-    id = "gpu-hardware-fault"
-
+class HardwareFault(Rule, id="gpu-hardware-fault"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             for code, (cause, cure) in _FAULTS.items():
@@ -84,9 +80,7 @@ class HardwareFault(Rule):
         return None
 
 
-class MemoryTaken(Rule):
-    id = "gpu-memory-taken"
-
+class MemoryTaken(Rule, id="gpu-memory-taken"):
     def look(self, facts: Facts) -> Finding | None:
         failed = next(((name, code) for name, code in cuda_codes(facts) if code == 2), None)
         line = line_of(facts, _OUT_OF_MEMORY)

@@ -57,9 +57,7 @@ def _evidence(item: Judged) -> tuple[Evidence, ...]:
     )
 
 
-class DriverTooOld(Rule):
-    id = "runtime-35-driver-too-old"
-
+class DriverTooOld(Rule, id="runtime-35-driver-too-old"):
     def look(self, facts: Facts) -> Finding | None:
         for item in judged(facts):
             reason = item.reason("driver-floor")
@@ -139,13 +137,11 @@ def _kernel_codes(where: Where, place: Place, code: int) -> tuple[Evidence, ...]
     return (Evidence(f"{where}.cuda.devices", f"the first kernel returns {codes.cuda(code)}"),) if seen else ()
 
 
-class TooNewGpu(_NoKernels):
-    id = "blackwell-sm120-old-torch"
+class TooNewGpu(_NoKernels, id="blackwell-sm120-old-torch"):
     kind = "arch-too-new"
 
 
-class DroppedGpu(_NoKernels):
-    id = "pascal-volta-cuda13-wheel"
+class DroppedGpu(_NoKernels, id="pascal-volta-cuda13-wheel"):
     kind = "arch-dropped"
 
 
@@ -162,9 +158,7 @@ def _build_for(item: Judged) -> str:
     return f"nvcc -arch=sm_{capabilities[0].replace('.', '')}, TORCH_CUDA_ARCH_LIST='{' '.join(capabilities)}'"
 
 
-class UnsupportedPtx(Rule):
-    id = "unsupported-ptx-version-222"
-
+class UnsupportedPtx(Rule, id="unsupported-ptx-version-222"):
     def look(self, facts: Facts) -> Finding | None:
         return next(self._looks(facts), None)
 

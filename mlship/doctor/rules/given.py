@@ -18,9 +18,7 @@ _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
 _NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
 
 
-class UnknownDevice(Rule):
-    id = "visible-devices-unknown-gpu"
-
+class UnknownDevice(Rule, id="visible-devices-unknown-gpu"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, _UNKNOWN)
         if line is None or works(facts) or is_tegra(facts) or "tegra" in line.value:
@@ -57,9 +55,7 @@ class UnknownDevice(Rule):
         return any(uuid.startswith(name) for uuid in uuids)
 
 
-class EnvironmentNotAccepted(Rule):
-    id = "visible-devices-not-accepted"
-
+class EnvironmentNotAccepted(Rule, id="visible-devices-not-accepted"):
     def look(self, facts: Facts) -> Finding | None:
         config, box = known(facts.host.toolkit.config), facts.container
         asks = environment(facts).get(_VISIBLE, "")
@@ -94,9 +90,7 @@ class EnvironmentNotAccepted(Rule):
         )
 
 
-class GpuNodeNotGiven(Rule):
-    id = "gpu-node-not-in-container"
-
+class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         nodes = known(box.device_nodes) or {}
@@ -137,9 +131,7 @@ class GpuNodeNotGiven(Rule):
         )
 
 
-class ResourceNotOffered(Rule):
-    id = "k8s-resource-not-offered"
-
+class ResourceNotOffered(Rule, id="k8s-resource-not-offered"):
     def look(self, facts: Facts) -> Finding | None:
         node_facts = known(facts.kubernetes)
         offered = known(node_facts.capacity) or known(node_facts.allocatable) if node_facts else None

@@ -62,9 +62,7 @@ def _all_answer(facts: Facts) -> bool | None:
     return not lost and count >= len(on_bus)
 
 
-class FallenOffTheBus(Rule):
-    id = "gpu-fallen-off-the-bus"
-
+class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
     def look(self, facts: Facts) -> Finding | None:
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
         lost = _answers_with(facts, 15)
@@ -113,9 +111,7 @@ class FallenOffTheBus(Rule):
         )
 
 
-class NoPowerCable(Rule):
-    id = "power-cable-missing"
-
+class NoPowerCable(Rule, id="power-cable-missing"):
     def look(self, facts: Facts) -> Finding | None:
         answers = _answers_with(facts, 8)
         line = log_line(facts, r"(?i)necessary power cables|external power cables")
@@ -135,9 +131,7 @@ class NoPowerCable(Rule):
         )
 
 
-class RequiresReset(Rule):
-    id = "gpu-requires-reset"
-
+class RequiresReset(Rule, id="gpu-requires-reset"):
     def look(self, facts: Facts) -> Finding | None:
         pending, failed = self._pending(facts), self._failed(facts)
         measured = (*_answers_with(facts, 16), *pending, *failed)
@@ -206,9 +200,7 @@ class RequiresReset(Rule):
         )
 
 
-class NoFabricManager(Rule):
-    id = "fabric-manager-not-running"
-
+class NoFabricManager(Rule, id="fabric-manager-not-running"):
     def look(self, facts: Facts) -> Finding | None:
         trouble = self._trouble(facts)
         if not trouble or not self._has_fabric(facts) or self._is_grace(facts):

@@ -18,9 +18,7 @@ _CUDA_DIFFERS = frozenset({803, 804})
 _MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version")
 
 
-class DriverInImage(Rule):
-    id = "nvml-mismatch-only-inside-container"
-
+class DriverInImage(Rule, id="nvml-mismatch-only-inside-container"):
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
         if module is None or known(facts.host.nvml.init) not in {0, None}:
@@ -86,9 +84,7 @@ class DriverInImage(Rule):
         return None
 
 
-class CompatOlderThanDriver(Rule):
-    id = "compat-older-than-host-driver-803"
-
+class CompatOlderThanDriver(Rule, id="compat-older-than-host-driver-803"):
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
         for where, place in places(facts):
@@ -124,9 +120,7 @@ class CompatOlderThanDriver(Rule):
         )
 
 
-class CompatOnGeForce(Rule):
-    id = "compat-on-geforce-804"
-
+class CompatOnGeForce(Rule, id="compat-on-geforce-804"):
     def look(self, facts: Facts) -> Finding | None:
         module = kernel_driver(facts)
         for where, place in places(facts):
@@ -176,9 +170,7 @@ class CompatOnGeForce(Rule):
         return steps
 
 
-class CompatForOtherBranches(Rule):
-    id = "compat-not-for-this-driver"
-
+class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
     def look(self, facts: Facts) -> Finding | None:
         module, brand = kernel_driver(facts), brands(facts)
         if module is None or not brand or brand & _CONSUMER:
@@ -229,9 +221,7 @@ class CompatForOtherBranches(Rule):
         )
 
 
-class NoDriverInContainer(Rule):
-    id = "runtime-35-no-libcuda"
-
+class NoDriverInContainer(Rule, id="runtime-35-no-libcuda"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container
         if not is_absent(box.cuda.library) or not is_absent(node(box, "/dev/nvidiactl")) or self._other(facts):

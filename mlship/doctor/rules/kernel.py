@@ -25,9 +25,7 @@ def describe(gpu: PciDevice) -> str:
     return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
 
 
-class NotBuiltForThisKernel(Rule):
-    id = "driver-not-loaded-after-kernel-update"
-
+class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
     def look(self, facts: Facts) -> Finding | None:
         here = looked_up(facts.kernel.module_files, "nvidia")
         if not free_gpus(facts) or not is_absent(here) or module_is_loaded(facts) is not False or is_wsl(facts):
@@ -86,9 +84,7 @@ class NotBuiltForThisKernel(Rule):
         return (Evidence("host.packages.installed", ", ".join(packages)),) if packages else ()
 
 
-class SecureBoot(Rule):
-    id = "secure-boot-unsigned-module"
-
+class SecureBoot(Rule, id="secure-boot-unsigned-module"):
     def look(self, facts: Facts) -> Finding | None:
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
         if not known(facts.kernel.secure_boot) or module is None or module_is_loaded(facts) is not False:
@@ -135,9 +131,7 @@ class SecureBoot(Rule):
         return ()
 
 
-class Nouveau(Rule):
-    id = "nouveau-owns-gpu"
-
+class Nouveau(Rule, id="nouveau-owns-gpu"):
     def look(self, facts: Facts) -> Finding | None:
         held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
         if not held or self._only_shows_a_picture(facts, held):
@@ -169,9 +163,7 @@ class Nouveau(Rule):
         return (Step("Install NVIDIA's driver: this host has none for its kernel."),)
 
 
-class OpenModuleOnOldGpu(Rule):
-    id = "open-module-on-pre-turing"
-
+class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
     def look(self, facts: Facts) -> Finding | None:
         free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
         old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]

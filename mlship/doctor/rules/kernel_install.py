@@ -41,9 +41,7 @@ def _lies_idle(facts: Facts) -> bool:
     return bool(free_gpus(facts)) and module_is_loaded(facts) is False and not is_wsl(facts) and not is_tegra(facts)
 
 
-class NotInstalled(Rule):
-    id = "driver-not-installed"
-
+class NotInstalled(Rule, id="driver-not-installed"):
     def look(self, facts: Facts) -> Finding | None:
         nvml = facts.host.nvml
         no_library = is_absent(nvml.library) or (known(nvml.library) is None and known(nvml.init) == _NO_LIBRARY)
@@ -105,9 +103,7 @@ class NotInstalled(Rule):
         return (*before, *headers, *((commands.install(facts, chosen),) if chosen else ()))
 
 
-class NotLoaded(Rule):
-    id = "driver-module-not-loaded"
-
+class NotLoaded(Rule, id="driver-module-not-loaded"):
     def look(self, facts: Facts) -> Finding | None:
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
         if not _lies_idle(facts) or module is None:

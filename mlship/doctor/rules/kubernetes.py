@@ -26,9 +26,7 @@ def _delete(pod: Pod | None) -> str:
     return f"kubectl delete pod -n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or '')}"
 
 
-class PluginWithoutRuntime(Rule):
-    id = "k8s-device-plugin-incompatible-strategy"
-
+class PluginWithoutRuntime(Rule, id="k8s-device-plugin-incompatible-strategy"):
     def look(self, facts: Facts) -> Finding | None:
         plugins = pods_of(facts, "device-plugin")
         pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
@@ -101,9 +99,7 @@ class PluginWithoutRuntime(Rule):
         )
 
 
-class MarkedUnhealthy(Rule):
-    id = "k8s-xid-marks-gpu-unhealthy"
-
+class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
     def look(self, facts: Facts) -> Finding | None:
         reported, line, fewer = line_of(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
         if not fewer:
@@ -156,9 +152,7 @@ class MarkedUnhealthy(Rule):
         return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
 
 
-class TimeSlicing(Rule):
-    id = "time-slicing-no-memory-isolation"
-
+class TimeSlicing(Rule, id="time-slicing-no-memory-isolation"):
     def look(self, facts: Facts) -> Finding | None:
         shared, ran_out = self._shared(facts), self._ran_out(facts)
         if not shared or not ran_out:

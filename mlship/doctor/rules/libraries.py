@@ -89,9 +89,7 @@ class _Missing(Rule):
         )
 
 
-class OnnxRuntimeLibraries(_Missing):
-    id = "ort-cudnn9-missing"
-
+class OnnxRuntimeLibraries(_Missing, id="ort-cudnn9-missing"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             onnx = known(environment.onnxruntime)
@@ -134,9 +132,7 @@ class OnnxRuntimeLibraries(_Missing):
         )
 
 
-class TensorFlowLibraries(_Missing):
-    id = "tf-cannot-dlopen"
-
+class TensorFlowLibraries(_Missing, id="tf-cannot-dlopen"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             flow = known(environment.tensorflow)
@@ -173,9 +169,7 @@ class TensorFlowLibraries(_Missing):
         return listed and missing and not brought(environment) and not cuda_folders(place)
 
 
-class ShadowedWheels(Rule):
-    id = "ld-library-path-shadows-wheel-libs"
-
+class ShadowedWheels(Rule, id="ld-library-path-shadows-wheel-libs"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             failing, folders = _fails(environment), cuda_folders(place)
@@ -234,9 +228,7 @@ def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
     )
 
 
-class JitLinkConflict(Rule):
-    id = "nvjitlink-symbol-conflict"
-
+class JitLinkConflict(Rule, id="nvjitlink-symbol-conflict"):
     def look(self, facts: Facts) -> Finding | None:
         found = _jitlink(facts)
         if found is None:
@@ -277,9 +269,7 @@ class JitLinkConflict(Rule):
         return None
 
 
-class TritonLibcuda(Rule):
-    id = "triton-libcuda-so-cannot-found"
-
+class TritonLibcuda(Rule, id="triton-libcuda-so-cannot-found"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place, environment in environments(facts):
             triton = known(environment.triton)

@@ -16,9 +16,7 @@ _STUB, _STUBS = 34, "/stubs"
 _LOCATES_MUSL = (1, 18, 2)
 
 
-class StubLibcuda(Rule):
-    id = "stub-libcuda-on-path"
-
+class StubLibcuda(Rule, id="stub-libcuda-on-path"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             library = known(place.cuda.library)
@@ -66,9 +64,7 @@ class StubLibcuda(Rule):
         return tuple(steps)
 
 
-class MuslImage(Rule):
-    id = "alpine-musl-no-driver-libs"
-
+class MuslImage(Rule, id="alpine-musl-no-driver-libs"):
     def look(self, facts: Facts) -> Finding | None:
         for named, libc in (("container", facts.container.libc), ("image", facts.image.libc)):
             musl = known(libc.family) == "musl" or (

@@ -71,9 +71,7 @@ def _evidence(where: Where, place: Place) -> tuple[Evidence | None, ...]:
     )
 
 
-class NoInstances(Rule):
-    id = "mig-enabled-no-instances"
-
+class NoInstances(Rule, id="mig-enabled-no-instances"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in places(facts):
             asked_host = where == "host" or is_known(facts.host.nvml.devices)
@@ -116,9 +114,7 @@ def _lacks_instances_in_lxc(facts: Facts) -> bool:
     return whole and bool(devices) and all(map(_is_on, devices)) and bool(known(facts.container.cuda.init))
 
 
-class PassedWithoutInstances(Rule):
-    id = "gpu-passed-lxd-mig-on"
-
+class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
     def look(self, facts: Facts) -> Finding | None:
         if not self._passed_without(facts):
             return None
@@ -185,9 +181,7 @@ class PassedWithoutInstances(Rule):
         )
 
 
-class OneInstanceAProcess(Rule):
-    id = "mig-single-instance-per-process"
-
+class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in reversed(places(facts)):
             devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
@@ -222,9 +216,7 @@ class OneInstanceAProcess(Rule):
         return reported_line(facts, _ONE_SEEN)
 
 
-class MixedMigRegression(Rule):
-    id = "vgpu-driver-regression-570-mig-mixed"
-
+class MixedMigRegression(Rule, id="vgpu-driver-regression-570-mig-mixed"):
     def look(self, facts: Facts) -> Finding | None:
         version, kubernetes = kernel_driver(facts), known(facts.kubernetes)
         if version is None or kubernetes is None or not _FIRST_BROKEN <= numbers(version) <= _LAST_BROKEN:

@@ -28,9 +28,7 @@ def _refused(facts: Facts) -> tuple[Evidence, ...]:
     return measured or ((reported,) if reported else ())
 
 
-class ComputeModeSet(Rule):
-    id = "compute-mode-prohibited-or-exclusive"
-
+class ComputeModeSet(Rule, id="compute-mode-prohibited-or-exclusive"):
     def look(self, facts: Facts) -> Finding | None:
         refused = _refused(facts)
         devices = [device for device in _devices(facts) if self._is_closed(device, mps=bool(known(facts.host.mps)))]
@@ -80,9 +78,7 @@ class ComputeModeSet(Rule):
         )
 
 
-class UnlicensedVgpu(Rule):
-    id = "vgpu-unlicensed-46"
-
+class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):
     def look(self, facts: Facts) -> Finding | None:
         device = next((device for device in _devices(facts) if self._is_vgpu(device)), None)
         if device is None or (known(device.license_status) or "").startswith("Licensed"):
@@ -161,9 +157,7 @@ class UnlicensedVgpu(Rule):
         )
 
 
-class DeviceOrder(Rule):
-    id = "default-device-order-mismatch"
-
+class DeviceOrder(Rule, id="default-device-order-mismatch"):
     def look(self, facts: Facts) -> Finding | None:
         for where, place in reversed(places(facts)):
             chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) or ""

@@ -92,9 +92,7 @@ def _is_minor(unmet: Unmet) -> bool:
     return bool(wanted and unmet.cuda and wanted.major == unmet.cuda.major)
 
 
-class RequireUnsatisfied(Rule):
-    id = "require-cuda-unsatisfied"
-
+class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
     def look(self, facts: Facts) -> Finding | None:
         line, unmet = line_of(facts, _SAID_UNSATISFIED), _unmet(facts)
         if works(facts) or (line is None and not self._is_ahead(facts)) or self._is_off(facts):
@@ -163,9 +161,7 @@ class RequireUnsatisfied(Rule):
         return all(holds(requirement, offer) for offer in _offers(facts, driver))
 
 
-class RequireNotEnforced(Rule):
-    id = "require-not-enforced-cdi"
-
+class RequireNotEnforced(Rule, id="require-not-enforced-cdi"):
     def look(self, facts: Facts) -> Finding | None:
         unmet, box = _unmet(facts), facts.container
         if unmet is None or injection(facts) not in CDI or line_of(facts, _SAID_UNSATISFIED):

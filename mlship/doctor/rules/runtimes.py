@@ -61,9 +61,7 @@ def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
     return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
 
 
-class NoRuntimeHandler(Rule):
-    id = "k8s-no-runtime-nvidia"
-
+class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
     def look(self, facts: Facts) -> Finding | None:
         reported = line_of(facts, _NO_HANDLER)
         lacks = self._lacks_handler(facts)
@@ -130,9 +128,7 @@ class NoRuntimeHandler(Rule):
         return (configure(facts),)
 
 
-class LdconfigKilled(Rule):
-    id = "k8s-ldconfig-killed-signal-9"
-
+class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):
     def look(self, facts: Facts) -> Finding | None:
         reported = line_of(facts, _LDCONFIG_KILLED)
         toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
@@ -172,9 +168,7 @@ class LdconfigKilled(Rule):
         return commands.install(facts, "nvidia-container-toolkit", "libnvidia-container-tools")
 
 
-class NoRuntimeType(Rule):
-    id = "containerd-runtime-name-must-be-set"
-
+class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
     def look(self, facts: Facts) -> Finding | None:
         containerd = known(facts.host.containerd)
         handlers = (known(containerd.runtimes) if containerd else None) or {}

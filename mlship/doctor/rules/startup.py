@@ -31,9 +31,7 @@ def _counts_all(facts: Facts) -> bool | None:
     return count >= len(gpus(facts)) > 0
 
 
-class NoAddressWindow(Rule):
-    id = "pci-window-not-assigned"
-
+class NoAddressWindow(Rule, id="pci-window-not-assigned"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _NO_WINDOW)
         if line is None or _counts_all(facts) is not False or not gpus(facts):
@@ -51,9 +49,7 @@ class NoAddressWindow(Rule):
         )
 
 
-class DoesNotInitialise(Rule):
-    id = "gpu-does-not-initialise"
-
+class DoesNotInitialise(Rule, id="gpu-does-not-initialise"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _NO_START)
         if line is None or _counts_all(facts) is not False or not gpus(facts):
@@ -98,9 +94,7 @@ class DoesNotInitialise(Rule):
         )
 
 
-class LostInSleep(Rule):
-    id = "uvm-lost-after-suspend"
-
+class LostInSleep(Rule, id="uvm-lost-after-suspend"):
     def look(self, facts: Facts) -> Finding | None:
         line = log_line(facts, _SLEPT)
         if line is None or known(facts.host.cuda.init) != 999 or known(facts.host.nvml.init) != 0 or is_wsl(facts):
@@ -127,9 +121,7 @@ class LostInSleep(Rule):
         )
 
 
-class MpsNotReached(Rule):
-    id = "mps-not-reached"
-
+class MpsNotReached(Rule, id="mps-not-reached"):
     def look(self, facts: Facts) -> Finding | None:
         found = next(((name, code) for name, code in cuda_codes(facts) if code in _MPS), None)
         if found is None:

@@ -115,9 +115,7 @@ def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
     )
 
 
-class TagDeleted(Rule):
-    id = "nvidia-image-tag-deleted"
-
+class TagDeleted(Rule, id="nvidia-image-tag-deleted"):
     def look(self, facts: Facts) -> Finding | None:
         tag = _missing(facts)
         if tag is None:
@@ -142,9 +140,7 @@ def _confirmed(tag: _Tag) -> bool:
     return tag.cuda is None or tag.cuda < min(image.cuda for image in kept) or replaced
 
 
-class NeverPublished(Rule):
-    id = "ubuntu2004-cuda13-image-missing"
-
+class NeverPublished(Rule, id="ubuntu2004-cuda13-image-missing"):
     def look(self, facts: Facts) -> Finding | None:
         tag = _missing(facts)
         if tag is None or not _never_was(tag):

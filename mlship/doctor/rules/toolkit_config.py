@@ -23,9 +23,7 @@ _MUST_MATCH = (1, 18)
 _NOT_RUN = r"ldcache error: .*ldconfig.*(no such file|not found)"
 
 
-class LdconfigPath(Rule):
-    id = "ldcache-not-updated-debian-ldconfig"
-
+class LdconfigPath(Rule, id="ldcache-not-updated-debian-ldconfig"):
     def look(self, facts: Facts) -> Finding | None:
         library = self._mounted_not_cached(facts.container)
         if library is None and (line := line_of(facts, _NOT_RUN)):
@@ -111,9 +109,7 @@ class LdconfigPath(Rule):
         return "@$(command -v ldconfig)" if usual in there else f"@{usual}"
 
 
-class VersionSkew(Rule):
-    id = "toolkit-libnvidia-container-version-skew"
-
+class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
     def look(self, facts: Facts) -> Finding | None:
         toolkit, cli = known(facts.host.toolkit.version), known(facts.host.toolkit.cli_version)
         if not toolkit or not cli or not numbers(toolkit) or not numbers(cli) or works(facts):
@@ -143,9 +139,7 @@ class VersionSkew(Rule):
         return commands.install(facts, f"{base} libnvidia-container-tools libnvidia-container1")
 
 
-class PersistencedSocket(Rule):
-    id = "persistence-daemon-socket-mount"
-
+class PersistencedSocket(Rule, id="persistence-daemon-socket-mount"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, r"nvidia-persistenced/socket.*no such device or address")
         if line is None or works(facts):
@@ -184,9 +178,7 @@ class PersistencedSocket(Rule):
         return any(known(looked_up(facts.image.paths, path)) for path in paths)
 
 
-class AptSignedBy(Rule):
-    id = "apt-signed-by-conflict"
-
+class AptSignedBy(Rule, id="apt-signed-by-conflict"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, "Conflicting values set for option Signed-By.*nvidia")
         pair = self._conflict(facts)

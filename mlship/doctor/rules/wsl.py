@@ -24,9 +24,7 @@ _DRIVER_PACKAGES = (
 )
 
 
-class NoAdapters(Rule):
-    id = "wsl-no-adapters"
-
+class NoAdapters(Rule, id="wsl-no-adapters"):
     def look(self, facts: Facts) -> Finding | None:
         wanted = self._wanted(facts)
         no_folder, no_library = wsl_lacks_nvidia(facts), self._no_library(facts)
@@ -74,9 +72,7 @@ class NoAdapters(Rule):
         return (driver, update, Step("Without an NVIDIA GPU, use a CPU image, without --gpus.", instead=True))
 
 
-class LinuxDriverInWsl(Rule):
-    id = "wsl-linux-driver-installed"
-
+class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
     def look(self, facts: Facts) -> Finding | None:
         foreign = self._foreign(facts)
         if not is_wsl(facts) or known(facts.host.cuda.init) == 0 or wsl_lacks_nvidia(facts):
