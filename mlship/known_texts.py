@@ -16,7 +16,7 @@ from mlship import errors
 from mlship.resources import read_package_file
 
 TextContext: TypeAlias = Literal[
-    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu", "doctor"
+    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu"
 ]
 ErrorName: TypeAlias = Literal["UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"]
 
@@ -27,7 +27,6 @@ class KnownText(BaseModel):
     Attributes:
         contexts: where the text is looked for.
         pattern: a regular expression; `^` and `$` match at line ends.
-        symptom: the doctor's symptom that the text shows.
         why: the cause; may name the pattern's groups and values that the caller has, such as {image}.
         hint: the fix, in the same form.
         hints: fixes that differ in one of the contexts.
@@ -41,7 +40,6 @@ class KnownText(BaseModel):
     contexts: tuple[TextContext, ...]
     pattern: str
     error: ErrorName | None = None
-    symptom: str = ""
     why: str = ""
     hint: str = ""
     hints: Mapping[TextContext, str] = {}

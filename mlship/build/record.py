@@ -2,14 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from mlship.engine.base import Compression, Manifest
 from mlship.errors import UsageError
+from mlship.versioned import adapter, dump, first_error
 
 SCHEMA = 1
 _SIZE_LIMIT = 5_000_000
@@ -135,7 +135,7 @@ class Metadata:
 
     def to_json(self) -> str:
         """JSON with a final newline; the same value gives the same bytes."""
-        return _adapter().dump_json(self, indent=2).decode() + "\n"
+        return dump(self) + "\n"
 
     @staticmethod
     def from_json(text: str, name: str) -> "Metadata":
@@ -149,11 +149,9 @@ class Metadata:
         """
         _check_schema(text, name)
         try:
-            return _adapter().validate_json(text)
+            return adapter(Metadata).validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"`{name}` is not build metadata: {where}: {first['msg']}", hint=_HOW) from error
+            raise UsageError(f"`{name}` is not build metadata: {first_error(error)}", hint=_HOW) from error
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -184,8 +182,3 @@ def _check_schema(text: str, name: str) -> None:
         raise UsageError(
             f"`{name}` was written by a newer mlship (schema {schema}, expected at most {SCHEMA})", hint="update mlship"
         )
-
-
-@cache
-def _adapter() -> TypeAdapter[Metadata]:
-    return TypeAdapter(Metadata)

@@ -143,13 +143,12 @@ def _looked(sources: _Sources) -> "Facts":
 
     # Loading the rules takes as long as the probes, which mostly wait for other processes.
     Thread(target=_load_rules, daemon=True).start()
-    from mlship.doctor.probes.asked import check
     from mlship.doctor.probes.base import Look
-    from mlship.doctor.probes.run import look
+    from mlship.doctor.probes.run import check_requested, look
     from mlship.engine import connect_read_only
 
     what = Look(sources.root, sources.image, sources.container)
-    check(connect_read_only(), what)
+    check_requested(connect_read_only(), what)
     return look(what)
 
 
@@ -172,7 +171,7 @@ def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
 def _record(facts: "Facts", path: Path) -> None:
     from mlship.console import say
     from mlship.doctor.mask import mask
-    from mlship.doctor.probes.private import private_names
+    from mlship.doctor.probes.run import private_names
     from mlship.files import save_new
 
     save_new(path, mask(facts, private_names()).to_json())

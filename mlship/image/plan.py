@@ -1,14 +1,11 @@
 """The plan: everything that is built and why, as one frozen value with JSON both ways. Pure; no engine, no network."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
-
 from mlship.cuda.fit.needs import CudaSource
-from mlship.errors import UsageError
 from mlship.lock.groups import PackageLayer
+from mlship.versioned import dump, parse
 
 Bytecode: TypeAlias = Literal["traced", "everything"]
 
@@ -188,7 +185,7 @@ class BuildPlan:
 
     def to_json(self) -> str:
         """The plan as JSON; the same plan gives the same bytes."""
-        return _adapter().dump_json(self, indent=2).decode()
+        return dump(self)
 
     @staticmethod
     def from_json(text: str) -> "BuildPlan":
@@ -197,17 +194,4 @@ class BuildPlan:
         Raises:
             UsageError: `text` is not a plan, or has another schema.
         """
-        try:
-            plan = _adapter().validate_json(text)
-        except ValidationError as error:
-            raise UsageError("not a plan of mlship", hint="create one with `mlship plan --json`") from error
-        if plan.schema != SCHEMA:
-            raise UsageError(
-                f"unsupported plan schema {plan.schema} (expected {SCHEMA})", hint="run `mlship plan --json` again"
-            )
-        return plan
-
-
-@cache
-def _adapter() -> TypeAdapter[BuildPlan]:
-    return TypeAdapter(BuildPlan)
+        return parse(text, BuildPlan, SCHEMA, "not a plan of mlship", "create one with `mlship plan --json`")

@@ -6,12 +6,10 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
-from pydantic import TypeAdapter
 
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
@@ -27,6 +25,7 @@ from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
 from mlship.resources import read_package_file, read_template
+from mlship.versioned import adapter
 
 _FLAGS = (
     *("--no-config", "--verbose", "--resolver=backtracking", "--newline=lf"),
@@ -178,16 +177,11 @@ def _sizes(path: Path, local: Mapping[str, LocalFile]) -> dict[str, int]:
     """Sizes by canonical name; a local file that was replaced by a stub counts with its real size."""
     if not path.exists():
         return {}
-    reported = _sized().validate_json(path.read_bytes())
+    reported = adapter(dict[str, _Sized]).validate_json(path.read_bytes())
     return {
         str(canonicalize_name(name)): local[one.file].path.stat().st_size if one.file in local else one.size
         for name, one in sorted(reported.items())
     }
-
-
-@cache
-def _sized() -> TypeAdapter[dict[str, _Sized]]:
-    return TypeAdapter(dict[str, _Sized])
 
 
 def resolver_version(place: ResolverPlace) -> str:

@@ -1,14 +1,14 @@
 """`mlship.lock`: what the requirements lock was made from, so that a changed input makes it stale."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from mlship.errors import LockError
 from mlship.files import write_atomic
+from mlship.versioned import adapter, dump
 
 FILE_NAME = "mlship.lock"
 SCHEMA = 2
@@ -72,7 +72,7 @@ class LockRecord:
 
     def write(self, repo: Path) -> None:
         """Write `mlship.lock` atomically; the same record gives the same bytes."""
-        write_atomic(repo / FILE_NAME, _adapter().dump_json(self, indent=2).decode() + "\n")
+        write_atomic(repo / FILE_NAME, dump(self) + "\n")
 
 
 def read_record(repo: Path) -> LockRecord:
@@ -83,7 +83,7 @@ def read_record(repo: Path) -> LockRecord:
     """
     try:
         text = (repo / FILE_NAME).read_text(encoding="utf-8")
-        record = _adapter().validate_json(text)
+        record = adapter(LockRecord).validate_json(text)
     except FileNotFoundError as error:
         raise LockError(f"no `{FILE_NAME}`: the dependencies have not been locked") from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
@@ -95,8 +95,3 @@ def read_record(repo: Path) -> LockRecord:
     if record.schema < SCHEMA:
         raise LockError(f"`{FILE_NAME}` was written by an older mlship, which did not record wheel sizes")
     return record
-
-
-@cache
-def _adapter() -> TypeAdapter[LockRecord]:
-    return TypeAdapter(LockRecord)

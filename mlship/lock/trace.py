@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from mlship.errors import UsageError
 from mlship.lock.pins import Pin
 from mlship.lock.record import Trace, read_record
+from mlship.versioned import adapter
 
 HINT = "fix that and run `mlship lock` again; until then the build compiles bytecode for every module"
 
@@ -21,7 +21,7 @@ def read_trace(content: bytes) -> Trace:
         UsageError: the server could not be traced.
     """
     try:
-        found = _adapter().validate_json(content)
+        found = adapter(Trace).validate_json(content)
     except ValidationError:
         raise UsageError(f"the server could not be traced: {_reason(content)}", hint=HINT) from None
     packages = {name: dict(sorted(folders.items())) for name, folders in sorted(found.packages.items())}
@@ -57,16 +57,6 @@ def write_trace(repo: Path, trace: Trace) -> None:
 
 def _reason(content: bytes) -> str:
     try:
-        return _why().validate_json(content)["why"]
+        return adapter(dict[str, str]).validate_json(content)["why"]
     except (ValidationError, KeyError):
         return "the trace contains invalid module names"
-
-
-@cache
-def _adapter() -> TypeAdapter[Trace]:
-    return TypeAdapter(Trace)
-
-
-@cache
-def _why() -> TypeAdapter[dict[str, str]]:
-    return TypeAdapter(dict[str, str])

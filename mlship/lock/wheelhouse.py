@@ -12,17 +12,17 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from mlship.errors import TransientError
 from mlship.files import sha256_file, sha256_text, write_atomic
 from mlship.lock.indexes import PipSettings
 from mlship.lock.localfiles import LocalFile, local_files
 from mlship.lock.pins import Pin
+from mlship.versioned import adapter
 
 _METADATA = re.compile(r"[^/]+\.dist-info/(METADATA|WHEEL|entry_points\.txt)")
 _HASH_BLOCK = re.compile(r"(?:^ {4}--hash=\S+(?: \\)?\n)+", re.MULTILINE)
@@ -75,14 +75,9 @@ class Hashes:
 
 def _load(store: Path) -> dict[str, str]:
     try:
-        return _adapter().validate_json(store.read_bytes())
+        return adapter(dict[str, str]).validate_json(store.read_bytes())
     except (OSError, ValidationError):
         return {}
-
-
-@cache
-def _adapter() -> TypeAdapter[dict[str, str]]:
-    return TypeAdapter(dict[str, str])
 
 
 def _named(settings: PipSettings, pins: dict[str, Pin], hashes: Hashes) -> dict[str, Path]:

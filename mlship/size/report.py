@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
-
-from mlship.errors import UsageError
+from mlship.versioned import parse
 
 SCHEMA = 1
 Sort: TypeAlias = Literal["code", "native", "bytecode", "data"]
@@ -169,19 +166,4 @@ class SizeReport:
             UsageError: it is something else, or of a newer mlship.
         """
         hint = "write one with `mlship size IMAGE --json > FILE`, or name an image"
-        try:
-            report = _adapter().validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(
-                f"{name} is no report of `mlship size --json`: {f'{where}: ' * bool(where)}{first['msg']}", hint=hint
-            ) from error
-        if report.schema != SCHEMA:
-            raise UsageError(f"{name} has schema {report.schema}, and this mlship reads {SCHEMA}", hint=hint)
-        return report
-
-
-@cache
-def _adapter() -> TypeAdapter[SizeReport]:
-    return TypeAdapter(SizeReport)
+        return parse(text, SizeReport, SCHEMA, f"`{name}` is not a report of `mlship size --json`", hint)

@@ -1,13 +1,10 @@
 """What a smoke test needs to know about an image; stored in an image label, so an image can be tested anywhere."""
 
 from dataclasses import dataclass
-from functools import cache
 
-from pydantic import TypeAdapter, ValidationError
-
-from mlship.errors import UsageError
 from mlship.project.config import Config
 from mlship.units import bytes_of
+from mlship.versioned import adapter, parse
 
 LABEL = "dev.mlship.smoke"
 SCHEMA = 1
@@ -44,7 +41,7 @@ class SmokeSpec:
 
     def to_json(self) -> str:
         """The value of the label."""
-        return _adapter().dump_json(self).decode()
+        return adapter(SmokeSpec).dump_json(self).decode()
 
     @staticmethod
     def from_json(text: str) -> "SmokeSpec":
@@ -53,19 +50,8 @@ class SmokeSpec:
         Raises:
             UsageError: the label is invalid, or was written by a newer mlship.
         """
-        try:
-            spec = _adapter().validate_json(text)
-        except ValidationError as error:
-            raise UsageError(
-                f"invalid image label `{LABEL}` ({error.error_count()} errors)",
-                hint="build the image again: `mlship build`",
-            ) from error
-        if spec.schema != SCHEMA:
-            raise UsageError(
-                f"unsupported smoke schema {spec.schema} in the image label (expected {SCHEMA})",
-                hint="update mlship, or build the image again with `mlship build`",
-            )
-        return spec
+        hint = "update mlship, or build the image again with `mlship build`"
+        return parse(text, SmokeSpec, SCHEMA, f"invalid image label `{LABEL}`", hint)
 
     @staticmethod
     def from_config(config: Config) -> "SmokeSpec":
@@ -89,8 +75,3 @@ class SmokeSpec:
             memory=bytes_of(config.smoke.memory),
             gpu=config.gpu is not None,
         )
-
-
-@cache
-def _adapter() -> TypeAdapter[SmokeSpec]:
-    return TypeAdapter(SmokeSpec)

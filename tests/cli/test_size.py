@@ -93,7 +93,7 @@ def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
         (("nothing:1",), 2, "no image `nothing:1`"),
         (("app:2", "--against", "nothing:1"), 2, "no image `nothing:1`"),
         (("app:2", "--against", "nothing.json"), 2, "there is no file nothing.json"),
-        (("app:2", "--against", "other.json"), 2, "other.json is no report of `mlship size --json`"),
+        (("app:2", "--against", "other.json"), 2, "`other.json` is not a report of `mlship size --json`"),
         (("cut:1",), 5, "what the engine saved of cut:1 cannot be read"),
     ],
 )

@@ -1,15 +1,13 @@
 """GPU hosts as values: one profile for each kind of host, read from and written to JSON."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
-
-from pydantic import TypeAdapter, ValidationError
 
 from mlship.cuda.versions import Capability, Driver, driver_in
 from mlship.errors import UsageError
 from mlship.project.base import PLATFORMS
+from mlship.versioned import dump, parse
 
 SCHEMA = 1
 COMMAND_LINE = "the command line"
@@ -64,7 +62,7 @@ class HostProfile:
 
     def to_json(self) -> str:
         """The text of a host file; equal profiles give equal bytes."""
-        return _adapter().dump_json(self, indent=2).decode() + "\n"
+        return dump(self) + "\n"
 
 
 @dataclass(frozen=True)
@@ -95,20 +93,8 @@ def parse_host(text: str, name: str) -> HostProfile:
     Raises:
         UsageError: it is not a host file, is from another mlship, or describes a host without a GPU.
     """
-    try:
-        host = _adapter().validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"`{name}` is not a host file: {f'{where}: ' if where else ''}{first['msg']}",
-            hint="run `mlship hosts record FILE` on that host (docs/reference.md describes the format)",
-        ) from error
-    if host.schema != SCHEMA:
-        raise UsageError(
-            f"unsupported host schema {host.schema} in `{name}` (expected {SCHEMA})",
-            hint="update mlship, or record the host again with `mlship hosts record`",
-        )
+    hint = "run `mlship hosts record FILE` on that host (docs/reference.md describes the format)"
+    host = parse(text, HostProfile, SCHEMA, f"`{name}` is not a host file", hint)
     if Driver.parse(host.driver) is None:
         raise UsageError(
             f"{name}: {host.driver!r} is not a driver version such as 550.54.15",
@@ -196,8 +182,3 @@ def _read(path: Path, shown: str) -> HostProfile:
         raise UsageError(
             f"cannot read `{shown}` as UTF-8 text", hint="record the host again with `mlship hosts record`"
         ) from error
-
-
-@cache
-def _adapter() -> TypeAdapter[HostProfile]:
-    return TypeAdapter(HostProfile)

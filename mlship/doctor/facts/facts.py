@@ -1,15 +1,13 @@
 """All facts as one frozen value with JSON both ways."""
 
 from dataclasses import dataclass
-from functools import cache
-
-from pydantic import TypeAdapter
 
 from mlship.doctor.facts.container import Container, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.facts.kubernetes import Kubernetes
+from mlship.versioned import adapter
 
 SCHEMA = 1
 
@@ -52,12 +50,6 @@ class Facts(FactGroup):
         """The text of a facts file without unknown facts; the same facts give the same bytes."""
         import json
 
-        plain: object = adapter().dump_python(self, mode="json", exclude_defaults=True)
+        plain: object = adapter(Facts).dump_python(self, mode="json", exclude_defaults=True)
         assert isinstance(plain, dict)  # noqa: S101  for mypy: a dataclass dumps to a dict
         return json.dumps({"schema": self.schema, **plain}, indent=2, ensure_ascii=False) + "\n"
-
-
-@cache
-def adapter() -> TypeAdapter[Facts]:
-    """Validates and dumps facts; expensive to create."""
-    return TypeAdapter(Facts)

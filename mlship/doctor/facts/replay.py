@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from mlship.doctor.facts.engine import Docker
-from mlship.doctor.facts.facts import SCHEMA, Facts, adapter
+from mlship.doctor.facts.facts import SCHEMA, Facts
 from mlship.doctor.facts.host import Packages
 from mlship.doctor.facts.kernel import ProcDriver
 from mlship.doctor.facts.toolkit import Cdi, Toolkit
 from mlship.errors import UsageError
+from mlship.versioned import adapter
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -67,7 +68,7 @@ def parse_facts(text: str, name: str) -> Facts:
     """
     plain = _check_schema(text, name)
     try:
-        return adapter().validate_json(json.dumps(plain) if _absent_groups(plain) else text, strict=True)
+        return adapter(Facts).validate_json(json.dumps(plain) if _absent_groups(plain) else text, strict=True)
     except ValidationError as error:
         raise UsageError(f"`{name}` is not a facts file: {_first_errors(error, text)}", hint=_HINT) from error
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlship.doctor.facts.facts import Facts, adapter
+from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.where import placed
 from mlship.driver.child import ChildResult, run_script
+from mlship.versioned import adapter
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def read_place(ended: ChildResult) -> Place:
     """
     plain = read_object(ended)
     text = json.dumps({"host": plain, "schema": 1})
-    facts: Facts = adapter().validate_json(text, strict=True)
+    facts: Facts = adapter(Facts).validate_json(text, strict=True)
     return facts.host
 
 

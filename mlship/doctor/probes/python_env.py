@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlship.doctor.facts.facts import Facts, adapter
+from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes.base import Look
@@ -16,6 +16,7 @@ from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.parts import NoAnswerError, read_object
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.child import ChildResult, run_child
+from mlship.versioned import adapter
 
 _MOST = 3
 
@@ -50,7 +51,7 @@ def read_environment(ended: ChildResult) -> PythonEnvironment:
         ValueError: unexpected output.
     """
     text = json.dumps({"host": {"pythons": [read_object(ended)]}, "schema": 1})
-    facts: Facts = adapter().validate_json(text, strict=True)
+    facts: Facts = adapter(Facts).validate_json(text, strict=True)
     pythons = facts.host.pythons
     if not isinstance(pythons, tuple):
         raise NoAnswerError("the answer is not an environment")

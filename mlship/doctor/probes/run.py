@@ -1,5 +1,8 @@
 """Run all probes in parallel, each with its own time limit; the result is always facts."""
 
+import getpass
+import os
+import platform
 import threading
 import time
 from dataclasses import replace
@@ -25,6 +28,9 @@ from mlship.doctor.probes.python_env import PythonProbe
 from mlship.doctor.probes.services import ServicesProbe
 from mlship.doctor.probes.system import SystemProbe
 from mlship.doctor.probes.toolkit import ToolkitProbe
+from mlship.engine.failures import engine_failure, no_docker
+from mlship.engine.look import EngineLook, LookResult
+from mlship.errors import UsageError
 
 PROBES: tuple[Probe, ...] = (
     NvmlProbe(),
@@ -85,3 +91,46 @@ class _Run(threading.Thread):
     def result(self) -> ProbeRun:
         late = f"no answer within {self.probe.seconds:g} s" if self.seconds == UNKNOWN else None
         return ProbeRun(self.probe.name, self.seconds, self.problem or late)
+
+
+def check_requested(engine: EngineLook, look: Look) -> None:
+    """Check that the requested image or container exists.
+
+    Raises:
+        EngineError: no engine answers.
+        UsageError: the engine has no such image or container.
+    """
+    if look.container is not None:
+        _refuse(engine.container(look.container), f"container {look.container}", "list them with `docker ps --all`")
+    if look.image is None:
+        return
+    answer = engine.image(look.image)
+    # A deleted tag of one of NVIDIA's own images is a diagnosis.
+    if answer.lack == "not there" and is_nvidias(look.image) and engine.registry(look.image).lack == "not there":
+        return
+    _refuse(answer, f"image {look.image}", f"run `docker pull {look.image}`, then try again; mlship pulls nothing")
+
+
+def is_nvidias(reference: str) -> bool:
+    """Whether it is one of NVIDIA's images: nvidia/cuda on Docker Hub or a mirror, or nvcr.io/nvidia."""
+    return "nvidia/" in reference
+
+
+def _refuse(answer: LookResult, what: str, hint: str) -> None:
+    if answer.lack == "not there":
+        raise UsageError(f"the engine has no {what}", hint=hint)
+    if answer.lack == "no client":
+        raise no_docker()
+    if answer.lack is not None:
+        raise engine_failure(answer.said)
+
+
+def private_names() -> tuple[str, ...]:
+    """Names of this machine and its user, to be masked."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = ""
+    node = platform.node()
+    names = (node, node.partition(".")[0], user, os.environ.get("SUDO_USER", ""))
+    return tuple(dict.fromkeys(name for name in names if name))

@@ -49,7 +49,7 @@ def test_a_file_written_by_hand_needs_little() -> None:
         (but(gpus=[{"name": "T4", "capability": 7.5}]), "gpus.0.capability"),
         (but(source="guess"), "source"),
         (but(gpus=[]), "describes a host without a GPU"),
-        (but(schema=2), "unsupported host schema 2 in `hosts/a.json` (expected 1)"),
+        (but(schema=2), "is not a host file: unsupported schema 2 (expected 1)"),
         ("[" * 100_000, "recursion limit"),
     ],
 )

@@ -128,9 +128,9 @@ def test_an_engine_that_stores_layers_uncompressed_does_not_know_what_a_pull_mov
 def test_json_both_ways() -> None:
     found = report()
     assert SizeReport.from_json(to_json(found), "x.json") == found
-    with pytest.raises(UsageError, match=r"x\.json is no report"):
+    with pytest.raises(UsageError, match=r"`x\.json` is not a report"):
         SizeReport.from_json("{}", "x.json")
-    with pytest.raises(UsageError, match="is no report"):
+    with pytest.raises(UsageError, match="is not a report"):
         SizeReport.from_json(b"\xff\xfe", "x.json")
     with pytest.raises(UsageError, match="schema 2"):
         SizeReport.from_json(to_json(replace(found, schema=2)), "x.json")

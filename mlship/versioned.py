@@ -1,0 +1,57 @@
+"""Frozen values as JSON and back, with a schema version. Pydantic validates; its adapters are made on first use."""
+
+from typing import Protocol, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlship.errors import UsageError
+
+T = TypeVar("T")
+_adapters: dict[object, TypeAdapter[object]] = {}
+
+
+class Versioned(Protocol):
+    """A value that records the version of its JSON format."""
+
+    @property
+    def schema(self) -> int: ...
+
+
+V = TypeVar("V", bound=Versioned)
+
+
+def adapter(kind: type[T]) -> TypeAdapter[T]:
+    """The adapter of a type; expensive to create, so it is kept."""
+    if kind not in _adapters:
+        _adapters[kind] = cast("TypeAdapter[object]", TypeAdapter(kind))
+    return cast("TypeAdapter[T]", _adapters[kind])
+
+
+def dump(value: object) -> str:
+    """JSON with an indent of two spaces; the same value gives the same bytes."""
+    return adapter(type(value)).dump_json(value, indent=2).decode()
+
+
+def first_error(error: ValidationError) -> str:
+    """The first error of a validation, with its key."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def parse(text: str | bytes, kind: type[V], schema: int, what: str, hint: str) -> V:
+    """Read a value from JSON.
+
+    Args:
+        what: what the text is not, if it is invalid: "`a.json` is not a host file".
+
+    Raises:
+        UsageError: the JSON is invalid, or has another schema version.
+    """
+    try:
+        value = adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise UsageError(f"{what}: {first_error(error)}", hint=hint) from error
+    if value.schema != schema:
+        raise UsageError(f"{what}: unsupported schema {value.schema} (expected {schema})", hint=hint)
+    return value
