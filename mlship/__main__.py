@@ -7,7 +7,6 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)  # before a command starts and after it has cleaned up
     # Imports create many permanent objects; garbage collection among them takes a fifth of the start-up time.

@@ -63,14 +63,12 @@ def emit(text: str) -> None:
 
 
 def problem(error: MlshipError) -> None:
-    """Print an error and its hint on stderr."""
     _labelled("error:", "bold red", error.message)
     _problems().print()
     _labelled("hint:", "bold cyan", error.hint)
 
 
 def warn(text: str) -> None:
-    """Print a warning on stderr."""
     _labelled("warning:", "bold yellow", text)
 
 

@@ -47,8 +47,6 @@ class Framework(_FrameworkRow):
 
 
 class CudaDistributions(_FrameworkRow):
-    """Patterns of CUDA's own distributions."""
-
     libraries: tuple[str, ...]
     layer: tuple[str, ...]
     cannot_report: tuple[str, ...]
@@ -72,8 +70,6 @@ class FormatText(_FrameworkRow):
 
 
 class FrameworkTable(_FrameworkRow):
-    """The whole file."""
-
     frameworks: tuple[Framework, ...]
     cuda: CudaDistributions
     gpu_only: GpuOnly
@@ -84,7 +80,6 @@ class FrameworkTable(_FrameworkRow):
 
 @cache
 def framework_table() -> FrameworkTable:
-    """The table, read once."""
     return FrameworkTable.model_validate(tomllib.loads(read_package_file(_FILE)))
 
 

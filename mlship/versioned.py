@@ -1,5 +1,6 @@
 """Frozen values as JSON and back, with a schema version. Pydantic validates; its adapters are made on first use."""
 
+import json
 from typing import Protocol, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -7,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from mlship.errors import UsageError
 
 T = TypeVar("T")
+_CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # valid in JSON, but terminals obey some of them
 _adapters: dict[object, TypeAdapter[object]] = {}
 
 
@@ -30,6 +32,12 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
 def dump(value: object) -> str:
     """JSON with an indent of two spaces; the same value gives the same bytes."""
     return adapter(type(value)).dump_json(value, indent=2).decode()
+
+
+def to_json(value: object) -> str:
+    """A result for machines: sorted keys, two spaces, a final newline; the same bytes for the same value."""
+    plain: object = adapter(type(value)).dump_python(value, mode="json")
+    return json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False).translate(_CONTROL) + "\n"
 
 
 def first_error(error: ValidationError) -> str:

@@ -51,8 +51,6 @@ class SourceCommit:
 
 @dataclass(frozen=True)
 class BaseImage:
-    """The image's base."""
-
     reference: str
     digest: Digest
 
@@ -98,8 +96,6 @@ class Tools:
 
 @dataclass(frozen=True)
 class TargetHost:
-    """The GPU host named on the command line."""
-
     driver: str
     compute_capabilities: tuple[str, ...]
 

@@ -80,9 +80,7 @@ class BuildReport:
 class Reporter(Protocol):
     """Receives the progress of a build."""
 
-    def step(self, text: str) -> None:
-        """Report that a step begins."""
-        ...
+    def step(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None:
         """Report a problem that does not stop the build."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 class Packed(StrEnum):
-    """Layer compression."""
-
     ZSTD = "zstd"
     GZIP = "gzip"
 
@@ -101,7 +99,6 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
 
 def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:
-    """Refuse or warn before the build."""
     from mlship.console import warn
 
     warnings = prepared.warnings
@@ -134,7 +131,7 @@ def _show(report: "BuildReport", *, json: bool) -> None:
     from mlship.cli.smoke import conclude
     from mlship.console import emit
     from mlship.report.build import show_build
-    from mlship.report.json import to_json
+    from mlship.versioned import to_json
 
     if json:
         emit(to_json(report))

@@ -110,8 +110,6 @@ def explain(
 
 @dataclass(frozen=True)
 class _Sources:
-    """Where the facts come from."""
-
     replay: Path | None
     root: Path
     image: str | None
@@ -182,7 +180,7 @@ def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -
     from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor.text import show_diagnosis
-    from mlship.report.json import to_json
+    from mlship.versioned import to_json
 
     diagnosis: Diagnosis = conclude(facts)
     if json:

@@ -89,7 +89,7 @@ def _stale(directory: Path, config: "Config", cuda: str | None) -> bool:
 def _check(directory: Path, config: "Config", cuda: str | None, *, json: bool) -> None:
     from mlship.console import emit, say
     from mlship.lock.check import check_lock
-    from mlship.report.json import to_json
+    from mlship.versioned import to_json
 
     lock = check_lock(directory, config, cuda)
     if json:

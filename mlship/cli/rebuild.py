@@ -65,8 +65,8 @@ def _show(report: "RebuildReport", *, json: bool) -> None:
     from mlship.cli.smoke import conclude
     from mlship.console import emit
     from mlship.errors import CheckFailed
-    from mlship.report.json import to_json
     from mlship.report.rebuild import show_rebuild
+    from mlship.versioned import to_json
 
     if json:
         emit(to_json(report))

@@ -121,8 +121,8 @@ def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
 
 def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit, say
-    from mlship.report.json import to_json
     from mlship.report.size.text import show_size
+    from mlship.versioned import to_json
 
     if json:
         emit(to_json(report))

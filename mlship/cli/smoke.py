@@ -55,8 +55,8 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
 def _show(report: "SmokeReport", *, json: bool) -> None:
     from mlship.console import emit
-    from mlship.report.json import to_json
     from mlship.report.smoke import show_smoke
+    from mlship.versioned import to_json
 
     if json:
         emit(to_json(report))

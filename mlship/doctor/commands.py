@@ -50,7 +50,6 @@ _HOLD: dict[Manager, str] = {
 
 
 def manager(facts: Facts) -> Manager:
-    """The host's package manager."""
     recorded = known(facts.host.packages.manager)
     for name in _INSTALL:
         if recorded == name:
@@ -61,7 +60,6 @@ def manager(facts: Facts) -> Manager:
 
 
 def install(facts: Facts, *packages: str) -> str:
-    """Install packages on the host."""
     return f"{_INSTALL[manager(facts)]} {' '.join(packages)}"
 
 
@@ -71,7 +69,6 @@ def headers(facts: Facts) -> str:
 
 
 def initramfs(facts: Facts) -> str:
-    """Rebuild the initial RAM disk."""
     return _INITRAMFS[manager(facts)]
 
 
@@ -99,12 +96,10 @@ def restart_engine(facts: Facts) -> str:
 
 
 def restart_container(facts: Facts) -> str:
-    """Restart the container in question."""
     return f"{engine(facts)} restart {quote(known(facts.container.name) or 'CONTAINER')}"
 
 
 def run(facts: Facts, *options: str) -> str:
-    """Start a container with options."""
     image = quote(known(facts.image.reference) or "IMAGE")
     return " ".join((engine(facts), "run", *options, image))
 
@@ -117,7 +112,6 @@ def gpu_options(facts: Facts) -> str:
 
 
 def refresh_cdi(facts: Facts) -> str:
-    """Regenerate the CDI specification."""
     services = known(facts.host.services) or {}
     if known(services.get("nvidia-cdi-refresh")):
         return "sudo systemctl restart nvidia-cdi-refresh.service"
@@ -125,5 +119,4 @@ def refresh_cdi(facts: Facts) -> str:
 
 
 def reboot(why: str) -> Step:
-    """Reboot the host."""
     return Step(why, ("sudo reboot",))

@@ -23,7 +23,6 @@ def runtime(facts: Facts) -> str | None:
 
 
 def works(facts: Facts) -> bool:
-    """CUDA starts in the container."""
     return known(facts.container.cuda.init) == 0
 
 

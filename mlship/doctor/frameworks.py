@@ -258,7 +258,6 @@ _DRIVER_FOLDER = re.compile(r"^/usr/local/nvidia/|/compat/?$|/stubs/?$")
 
 
 def errors(environment: PythonEnvironment) -> Iterator[str]:
-    """What the frameworks raised."""
     torch, onnx, flow = known(environment.torch), known(environment.onnxruntime), known(environment.tensorflow)
     jax, cupy, triton = known(environment.jax), known(environment.cupy), known(environment.triton)
     for framework in (torch, onnx, flow, jax, cupy, triton):

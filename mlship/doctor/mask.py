@@ -53,8 +53,6 @@ def mask(facts: Facts, names: tuple[str, ...] = ()) -> Facts:
 
 
 class _Masking:
-    """The masks of one file."""
-
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = [re.compile(rf"(?<![\w.-]){re.escape(name)}(?:\.[\w.-]*\w)?(?![\w-])") for name in names]
         self._given: dict[tuple[str, str], str] = {}

@@ -101,7 +101,6 @@ def gpu_is_known_absent(facts: Facts) -> bool:
 
 
 def node(place: Place, path: str) -> Fact[DeviceNode]:
-    """A node in /dev."""
     return looked_up(place.device_nodes, path)
 
 

@@ -89,7 +89,6 @@ def _nvml(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
 
 
 def _silence(library: str, where: Where, asked: Nvml | CudaApi) -> Iterator[Symptom]:
-    """A call that never returned."""
     if call := known(asked.hangs_at):
         yield Symptom(f"{library}.hangs", where, f"{call} does not return")
     if call := known(asked.crashes_at):

@@ -17,7 +17,6 @@ def same(one: str, other: str) -> bool:
 
 
 def newer(one: str, other: str) -> bool:
-    """`one` is newer than `other`."""
     return not same(one, other) and numbers(one) > numbers(other)
 
 

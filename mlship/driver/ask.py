@@ -45,8 +45,6 @@ U32, U64, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 
 
 class Function(Protocol):
-    """A function of a library."""
-
     def __call__(self, *given: object) -> int: ...
 
 

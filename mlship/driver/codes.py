@@ -29,7 +29,6 @@ class DriverCode:
 
 @cache
 def code_table(api: Literal["nvml", "cuda"]) -> Mapping[int, DriverCode]:
-    """The known codes of one library."""
     return TypeAdapter(Mapping[int, DriverCode]).validate_python(_tables()[api])
 
 

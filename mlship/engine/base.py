@@ -115,8 +115,6 @@ class StepFinished:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """A line that a step printed."""
-
     id: str
     text: str
 

@@ -154,7 +154,6 @@ def remove(container: str) -> None:
 
 @contextmanager
 def connected() -> Iterator["DockerClient"]:
-    """A client, closed afterwards."""
     from docker.errors import APIError, DockerException
 
     try:

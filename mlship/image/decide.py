@@ -167,7 +167,6 @@ def _version(config: Config, revision: Revision) -> Decision[str]:
 
 
 def _weights(weights: tuple[WeightFile, ...]) -> Decision[tuple[WeightFolder, ...]]:
-    """One layer per folder."""
     folders: dict[str, list[WeightFile]] = {}
     for weight in sorted(weights, key=lambda w: w.path):
         folders.setdefault(str(PurePosixPath(weight.path).parent), []).append(weight)

@@ -39,7 +39,6 @@ class PlanBase:
 
     @property
     def pinned(self) -> str:
-        """Name, tag and digest, for FROM."""
         return f"{self.reference}@{self.digest}"
 
 
@@ -56,7 +55,6 @@ class CudaImage:
 
     @property
     def pinned(self) -> str:
-        """Name, tag and digest, for FROM."""
         return f"{self.reference}@{self.digest}"
 
 

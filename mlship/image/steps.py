@@ -76,7 +76,6 @@ def _install_group(plan: BuildPlan, name: LockGroup, packages: list[str]) -> Ins
 
 
 def weight_steps(plan: BuildPlan) -> tuple[WeightsStep, ...]:
-    """One step per folder of weights."""
     return tuple(_weights_step(weights, plan.workdir) for weights in plan.weights)
 
 

@@ -39,7 +39,6 @@ class Declared:
 
     @property
     def names(self) -> frozenset[str]:
-        """Normalised names of the distributions."""
         return frozenset(name for line in self.lines if (name := distribution(line)))
 
 

@@ -59,8 +59,6 @@ class Scaffold:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The decisions behind the texts."""
-
     load: str | None
     generated: bool
     sample: str | None

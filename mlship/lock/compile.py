@@ -75,8 +75,6 @@ class CompileRequest:
 
 @dataclass(frozen=True)
 class ResolverPlace:
-    """Where a lock is resolved, and why."""
-
     local: bool
     reason: str
 

@@ -39,7 +39,6 @@ class Trace:
 
     @property
     def count(self) -> int:
-        """The number of modules."""
         folders = (self.python, *self.packages.values())
         return sum(len(modules.split()) for folder in folders for modules in folder.values())
 

@@ -7,7 +7,6 @@ from mlship.units import duration, size
 
 
 def show_build(report: BuildReport) -> None:
-    """Print the report on stdout."""
     from mlship.console import out
     from mlship.report.smoke import show_smoke
 

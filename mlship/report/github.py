@@ -60,5 +60,4 @@ def _details(check: Check) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Escape markup and HTML; join lines."""
     return re.sub(r"([\\`*_{}\[\]<>|#~!@])", r"\\\1", " ".join(text.split()))

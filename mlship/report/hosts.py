@@ -8,8 +8,8 @@ from mlship.cuda.hosts.files import Planned
 from mlship.cuda.hosts.fleet import Bound, FleetCuda
 from mlship.cuda.hosts.kubernetes import Nodes
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.report.json import to_json
 from mlship.units import size
+from mlship.versioned import to_json
 
 _NAMED = 5  # nodes or hosts in one line
 
@@ -21,17 +21,14 @@ def show_fleet(fleet: Fleet, cuda: FleetCuda) -> None:
 
 
 def fleet_text(fleet: Fleet, cuda: FleetCuda) -> str:
-    """The whole table."""
     return "\n".join(_lines(fleet, cuda)) + "\n"
 
 
 def fleet_json(fleet: Fleet, cuda: FleetCuda) -> str:
-    """The fleet as JSON."""
     return to_json({"origin": fleet.origin, "committed": fleet.committed, "hosts": fleet.hosts, "cuda": cuda})
 
 
 def host_line(host: HostProfile) -> str:
-    """One host in one line."""
     return f"driver {host.driver}, {', '.join(map(_gpu, host.gpus))}"
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from mlship.console import say
 from mlship.init.found import Detected, Detection, GpuUse
 from mlship.init.scaffold import NewFile, Scaffold
-from mlship.report.json import to_json
+from mlship.versioned import to_json
 
 
 def show_found(found: Detection) -> None:
-    """What was found, each with why."""
     say(f"Found in {found.name}", style="bold")
     _row("framework", found.framework.value, "; ".join(found.evidence) or found.framework.why)
     _row("python", found.python.value, found.python.why)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlship.lock.pins import Pin
 from mlship.lock.resolve import Resolved
-from mlship.report.json import to_json
+from mlship.versioned import to_json
 
 _SHOWN = 20
 
@@ -40,7 +40,6 @@ def lock_changes(before: tuple[Pin, ...], after: tuple[Pin, ...]) -> tuple[LockC
 
 
 def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
-    """The result as lines of text."""
     record = resolved.record
     yield f"{name}: {len(resolved.pins)} pins with hashes, by {record.resolver} in {seconds:.1f} s"
     yield f"base image: {record.base}@{record.digest}"
@@ -56,7 +55,6 @@ def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
 
 
 def lock_json(resolved: Resolved, seconds: float) -> str:
-    """The result as JSON."""
     return to_json(
         {
             "pins": len(resolved.pins),

@@ -5,7 +5,6 @@ from mlship.image.plan import BuildPlan
 
 
 def show_plan(plan: BuildPlan) -> None:
-    """Print the plan for people."""
     out(f"{plan.tag} for {plan.platform}, Python {plan.python}", style="bold")
     out()
     width = max(len(reason.topic) for reason in plan.reasons)

@@ -9,7 +9,6 @@ _WIDTH = 40
 
 
 def show_rebuild(report: RebuildReport) -> None:
-    """Print the report on stdout."""
     from mlship.console import out
 
     first, *rest = _lines(report)

@@ -24,7 +24,6 @@ def show_smoke(report: SmokeReport) -> None:
 
 
 def smoke_text(report: SmokeReport) -> str:
-    """The whole report."""
     return "\n".join(_lines(report)) + "\n"
 
 

@@ -18,8 +18,6 @@ _DIGEST = "org.opencontainers.image.base.digest"
 
 @dataclass
 class _Sum:
-    """What a part comes to so far."""
-
     files: int = 0
     sorts: Counter[Sort] = field(default_factory=Counter)
     groups: Counter[SizeGroup] = field(default_factory=Counter)

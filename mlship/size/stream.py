@@ -16,8 +16,6 @@ _EXTENSIONS = {
 
 
 class Readable(Protocol):
-    """All that is asked of a stream."""
-
     def read(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes; empty at the end."""
         ...

@@ -157,7 +157,6 @@ def _advice(parts: Sequence[str], taken: PlacedFiles) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first of them."""
     shown = list(names[:_NAMED])
     if len(names) > _NAMED:
         shown.append(f"{len(names) - _NAMED} more")

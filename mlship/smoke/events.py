@@ -32,8 +32,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Done:
-    """A stage succeeded."""
-
     stage: StageName
     seconds: float
     event: Literal["done"] = "done"
@@ -78,8 +76,6 @@ class Output:
 
 @dataclass(frozen=True)
 class Latency:
-    """Steady latency."""
-
     p50: float
     p99: float
     runs: int

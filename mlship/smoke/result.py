@@ -128,5 +128,4 @@ class SmokeReport:
 
     @property
     def failure(self) -> Check | None:
-        """The first failed check."""
         return next((check for check in self.checks if check.status == "fail"), None)

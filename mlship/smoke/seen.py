@@ -152,5 +152,4 @@ def all_of(kind: type[E], events: tuple[Event, ...]) -> list[E]:
 
 
 def first_of(kind: type[E], events: tuple[Event, ...]) -> E | None:
-    """The first event of one kind."""
     return next(iter(all_of(kind, events)), None)

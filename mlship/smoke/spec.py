@@ -40,7 +40,6 @@ class SmokeSpec:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """The value of the label."""
         return adapter(SmokeSpec).dump_json(self).decode()
 
     @staticmethod

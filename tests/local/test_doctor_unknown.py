@@ -13,7 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import diagnosis_text
-from mlship.report.json import to_json
+from mlship.versioned import to_json
 from tests.helpers.doctor_hosts import expected, hosts, leaves, mixed, without
 from tests.helpers.sampling import examples
 

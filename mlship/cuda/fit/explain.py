@@ -112,7 +112,6 @@ def _two_images(blocked: tuple[Verdict, ...], requests: tuple[PackageRequest, ..
 
 
 def _foreign(fleet: Fleet, platform: str) -> list[HostProfile]:
-    """The hosts of another platform."""
     return [host for host in fleet.hosts if host.platform != platform]
 
 

@@ -32,8 +32,6 @@ _NUMBERS = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(\.|$)", re.ASCII)
 
 @dataclass(frozen=True)
 class Tables:
-    """Every table."""
-
     drivers: DriversFile
     gpus: GpusFile
     packages: PackagesFile

@@ -78,8 +78,6 @@ class Row(BaseModel):
 
 
 class TableFile(BaseModel):
-    """One file."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     sources: dict[str, Text]
 

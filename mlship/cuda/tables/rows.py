@@ -248,8 +248,6 @@ class CudaLibrary(Row):
 
 
 class LibrariesFile(TableFile):
-    """libraries.toml."""
-
     libraries: Annotated[tuple[CudaLibrary, ...], once(lambda row: (row.name,))]
 
 

@@ -26,8 +26,6 @@ _IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
 
 @dataclass(frozen=True)
 class CdiProbe:
-    """CDI."""
-
     name: str = "cdi"
     seconds: float = 4.0
 
@@ -65,14 +63,11 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
 
 @dataclass(frozen=True)
 class CdiFile:
-    """File attributes of a specification."""
-
     mode: Fact[str] = UNKNOWN
     written_at: Fact[str] = UNKNOWN
 
 
 def spec_of(path: str, text: str, root: Path, found: CdiFile = CdiFile()) -> CdiSpec:
-    """Parse one specification."""
     try:
         tree = _parsed(path, text)
     except ValueError as error:

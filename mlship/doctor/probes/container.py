@@ -39,8 +39,6 @@ _FIRST_GPUS_BY_CDI = (29, 2)
 
 @dataclass(frozen=True)
 class ContainerProbe:
-    """A running container."""
-
     engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "container"
     seconds: float = 7.5

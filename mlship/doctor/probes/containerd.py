@@ -35,8 +35,6 @@ _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 @dataclass(frozen=True)
 class ContainerdProbe:
-    """containerd and CRI-O."""
-
     name: str = "containerd"
     seconds: float = 4.0
 
@@ -63,7 +61,6 @@ def _cri_is_off(text: str) -> bool:
 
 
 def _parsed(text: str) -> dict[str, object] | str:
-    """The parsed TOML, or the parse error."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -96,7 +96,6 @@ def _unit_path(root: Path, daemon: Daemon) -> str | None:
 
 
 def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
-    """Path of the daemon's configuration."""
     argv = daemon.argv if daemon else ()
     for option, value in zip(argv, (*argv[1:], ""), strict=False):
         if option == "--config-file":

@@ -22,8 +22,6 @@ _FIRST_DISCOVERED = (28, 2)
 
 @dataclass(frozen=True)
 class DockerProbe:
-    """Docker."""
-
     engine: EngineLook = field(default_factory=connect_read_only)
     name: str = "docker"
     seconds: float = 6.0
@@ -43,8 +41,6 @@ class DockerProbe:
 
 @dataclass(frozen=True)
 class PodmanProbe:
-    """podman."""
-
     name: str = "podman"
     seconds: float = 4.0
 
@@ -111,7 +107,6 @@ def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
 
 
 def endpoint_of(context: LookResult) -> Fact[str]:
-    """The endpoint of the current context."""
     if context.lack:
         return Unreadable(context.said or "docker context did not answer")
     return plain.text(context.found, "Endpoints", "docker", "Host")

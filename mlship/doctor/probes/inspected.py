@@ -30,7 +30,6 @@ def container_of(found: object) -> Container:
 
 
 def host_config(found: object) -> HostConfig:
-    """The start options."""
     requests = list(plain.items(found, "DeviceRequests"))
     devices = tuple(plain.text(one, "PathOnHost") or "" for one in plain.items(found, "Devices"))
     return HostConfig(
@@ -61,7 +60,6 @@ def _is_cdi(request: object) -> bool:
 
 
 def _gpus(request: object) -> tuple[str, ...]:
-    """The GPUs of one `--gpus` request."""
     wanted = [name for group in plain.items(request, "Capabilities") if isinstance(group, list) for name in group]
     if _GPU not in wanted and plain.text(request, "Driver") != "nvidia":
         return ()

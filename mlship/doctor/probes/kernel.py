@@ -50,7 +50,6 @@ class KernelProbe:
 
 
 def release(root: Path) -> Fact[str]:
-    """`uname -r`."""
     return os.uname().release if live(root) else _stripped(root, "/proc/sys/kernel/osrelease")
 
 
@@ -221,7 +220,6 @@ def parse_version(text: str) -> tuple[Fact[str], Fact[Flavour]]:
 
 
 def parse_params(text: str) -> dict[str, str]:
-    """Pure."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {key.strip(): value.strip().strip('"') for key, colon, value in pairs if colon and key.strip()}
 

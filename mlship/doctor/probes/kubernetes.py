@@ -37,8 +37,6 @@ _EVENTS, _LOG_LINES = 20, 20
 
 @dataclass(frozen=True)
 class KubernetesProbe:
-    """Kubernetes."""
-
     name: str = "kubernetes"
     seconds: float = 4.0
 

@@ -28,13 +28,11 @@ def number(tree: object, *keys: str) -> int | None:
 
 
 def texts(tree: object, *keys: str) -> tuple[str, ...] | None:
-    """A list of strings."""
     found = at(tree, *keys)
     return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else None
 
 
 def table(tree: object, *keys: str) -> dict[str, object]:
-    """A table; empty if there is none."""
     found = at(tree, *keys)
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 

@@ -26,8 +26,6 @@ _LOG_MATTERS = re.compile(r"mode as|[Ee]rror|[Ff]ailed|unsatisfied|not found")
 
 @dataclass(frozen=True)
 class ToolkitProbe:
-    """The toolkit."""
-
     name: str = "toolkit"
     seconds: float = 4.0
 
@@ -95,7 +93,6 @@ def _config_paths() -> tuple[str, ...]:
 
 
 def config_of(path: str, toml: str) -> Fact[ToolkitConfig]:
-    """The settings in config.toml."""
     try:
         tree: object = tomllib.loads(toml)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -41,7 +41,6 @@ def _unused(facts: Facts) -> tuple[PciDevice, ...]:
 
 
 def _lists(facts: Facts, gpu: PciDevice) -> bool:
-    """NVML lists this GPU."""
     address = (known(gpu.address) or "?").lower()
     return any((known(one.pci_bus_id) or "").lower().endswith(address[-10:]) for one in each(facts.host.nvml.devices))
 

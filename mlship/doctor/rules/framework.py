@@ -41,7 +41,6 @@ def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -
 
 
 def _evidence(item: Judged) -> tuple[Evidence, ...]:
-    """The versions on both sides."""
     offered = offered_by(item.host)
     supports = f" (CUDA {offered})" if offered else ""
     where = f"{item.where}.pythons" if item.environment else "image.cuda_version"

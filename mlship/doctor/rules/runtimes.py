@@ -23,7 +23,6 @@ _RUNTIME_TYPE_FIXED = (1, 20)
 
 
 def node_engine(facts: Facts) -> Containerd | None:
-    """The container runtime of the node."""
     containerd = known(facts.host.containerd)
     if containerd is not None:
         return containerd

@@ -81,7 +81,6 @@ def used(library: Path) -> Iterator[Path]:
 def package_jobs(
     traced: dict[str, Folders] | None, roots: dict[str, Path], target: Path
 ) -> Iterator[tuple[str, str, str]]:
-    """See python_jobs."""
     if traced is None:
         sources: Iterable[Path] = sorted(target.rglob("*.py"))
     else:

@@ -115,8 +115,6 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class LibraryProblem:
-    """A problem, and how to fix it."""
-
     what: str
     hint: str
 

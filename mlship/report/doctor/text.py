@@ -207,7 +207,6 @@ def _wrapped(start: str, text: str) -> Iterator[str]:
 
 
 def _fill(first: str, rest: str, text: str) -> Iterator[str]:
-    """Wrap the text without breaking paths."""
     yield from textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )

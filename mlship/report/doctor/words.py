@@ -57,7 +57,6 @@ class LayerState:
 
 
 def verdict_line(diagnosis: Diagnosis) -> str:
-    """The verdict in one line."""
     if diagnosis.verdict == "healthy":
         return "HEALTHY: no known problem stops containers from using the GPU"
     if diagnosis.verdict == "no-gpu":
@@ -77,7 +76,6 @@ def _problem(diagnosis: Diagnosis) -> str:
 
 
 def verdict_notes(diagnosis: Diagnosis) -> tuple[str, ...]:
-    """Notes below the verdict."""
     notes = {
         "no-gpu": "Nothing is wrong: this host has no NVIDIA GPU. If it should have one, the GPU is not plugged in, "
         "has no power, or was not given to this virtual machine.",

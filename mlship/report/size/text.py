@@ -92,7 +92,6 @@ def _parts(report: SizeReport, *, verbose: bool) -> Iterator[str]:
 
 
 def _folded(parts: Sequence[Part], total: int, *, verbose: bool) -> tuple[Sequence[Part], Sequence[Part]]:
-    """Those worth a line, and the small rest."""
     if verbose:
         return parts, ()
     worth = [part for part in parts[:_MOST_ROWS] if part.bytes >= _SMALL * total]

@@ -27,7 +27,6 @@ def amount(count: int | None) -> str:
 
 
 def signed(count: int | None) -> str:
-    """A difference, with its sign."""
     if count is None:
         return UNKNOWN
     return f"{'+' if count > 0 else '-' if count < 0 else ''}{size(abs(count))}"
@@ -39,7 +38,6 @@ def number(count: int, word: str) -> str:
 
 
 def headline(report: SizeReport) -> str:
-    """The totals in one line."""
     totals = report.totals
     pull = "what a pull moves is unknown" if totals.compressed is None else f"{size(totals.compressed)} to pull"
     return f"{pull}, {size(totals.unpacked)} unpacked"
@@ -89,7 +87,6 @@ def sorts_line(part: Part) -> str:
 
 
 def title(part: Part) -> str:
-    """Name and version."""
     return f"{part.name} {part.version}" if part.version else part.name
 
 

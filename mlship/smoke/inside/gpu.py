@@ -180,7 +180,6 @@ def read_jax(jax: ModuleType) -> dict[str, object]:
 
 
 def read_cupy(cupy: ModuleType) -> dict[str, object]:
-    """Memory of its pool."""
     held = cupy.get_default_memory_pool().total_bytes()
     return {"uses": {"cuda": 1} if held else {}, "memory": held}
 

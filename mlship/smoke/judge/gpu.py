@@ -62,7 +62,6 @@ def _unreported(observed: Observed) -> Check:
 
 
 def gpu_names(nvml: NvmlSeen) -> tuple[str, ...]:
-    """The names of the GPUs."""
     return tuple(device.name or "a GPU without a name" for device in nvml.devices)
 
 

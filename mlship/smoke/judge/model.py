@@ -102,7 +102,6 @@ def _for_error(error: Failed, observed: Observed) -> str:
 
 
 def situation(observed: Observed) -> Situation:
-    """Where a failure happened."""
     begin, gpu = observed.model.begin, observed.model.gpu_before
     return Situation(
         observed.spec,

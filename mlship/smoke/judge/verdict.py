@@ -23,7 +23,6 @@ def judge(observed: Observed) -> tuple[tuple[Check, ...], Figures]:
 
 
 def figures(observed: Observed) -> Figures:
-    """What was measured."""
     model, serve = observed.model, observed.serve
     warm, latency, memory, modules = model.warm, model.latency, model.memory, model.modules
     served = serve.latency if serve else None

@@ -8,12 +8,12 @@ import pytest
 
 from mlship.engine.base import ExitState
 from mlship.report.github import add_step_summary, markdown
-from mlship.report.json import to_json
 from mlship.report.smoke import show_smoke, smoke_text
 from mlship.smoke.events import Failed, Output
 from mlship.smoke.result import Check, Figures, SmokeReport
 from mlship.smoke.run import report_of
 from mlship.smoke.seen import ModelRun, Observed
+from mlship.versioned import to_json
 from tests.conftest import Golden
 from tests.helpers.smoke_events import GOOD, IMAGE, MODEL, SPEC, served, stages
 from tests.helpers.smoke_gpu_events import BEFORE, FELL_BACK, IDLE, ORT_LOAD

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.errors import UsageError
-from mlship.report.json import to_json
 from mlship.resources import read_template
 from mlship.size.account import account
 from mlship.size.content import BIG, Content, File
@@ -16,6 +15,7 @@ from mlship.size.groups import OWN_STEPS, group_of_step
 from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.owners import Owners, source_of
 from mlship.size.report import Part, SizeReport
+from mlship.versioned import to_json
 from tests.helpers.layouts import Image, record
 from tests.helpers.size_reports import IMAGE, LABELS, OWN, SITE, SMOKE, TORCH, report
 
