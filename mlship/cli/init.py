@@ -11,23 +11,23 @@ from mlship.cli.options import HERE, Directory, Json
 def init(
     directory: Directory = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Never ask; choose by the stated rules.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not prompt; use the default choices.")] = False,
     json: Json = False,
 ) -> None:
     """Detect what a model needs and write mlship.yaml.
 
-    Missing files are written too. Existing files are never changed.
+    Also writes other missing files. Never changes existing files.
     """
     from mlship.console import emit
     from mlship.init.detect import detect
-    from mlship.init.scaffold import scaffold, settle, write_files
+    from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
     from mlship.report.init import as_json, diff, show_found, show_written
 
     found = detect(directory)
     if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]))
-    planned = settle(scaffold(found), directory)
-    written = () if dry_run else write_files(directory, planned.files)
+    planned = keep_existing(scaffold(found), directory)
+    written = () if dry_run else write_scaffold(directory, planned.files)
     show_found(found)
     show_written(planned, dry_run=dry_run)
     if json:
@@ -37,12 +37,12 @@ def init(
 
 
 def _ask(choices: tuple[str, ...], default: str) -> str:
-    """Which model to serve; the default where nobody is there to ask."""
+    """Prompt for the model to serve; use the default without a terminal."""
     if not _is_terminal():
         return default
     for number, path in enumerate(choices, 1):
         typer.echo(f"  {number}  {path}", err=True)
-    answer: int = typer.prompt("Which model is served?", type=int, default=choices.index(default) + 1, err=True)
+    answer: int = typer.prompt("Which model should be served?", type=int, default=choices.index(default) + 1, err=True)
     return choices[answer - 1] if 1 <= answer <= len(choices) else default
 
 

@@ -1,4 +1,4 @@
-"""What a source file says of CUDA: does it insist on a GPU, or use one only where there is one? Read, never run."""
+"""How a source file uses CUDA: whether it requires a GPU or uses one if available. Parsed, never run."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -7,8 +7,8 @@ from itertools import chain
 
 PROVIDER = "CUDAExecutionProvider"
 _PROVIDERS = {PROVIDER, "TensorrtExecutionProvider"}
-# What asks whether there is a GPU: torch, onnxruntime, tensorflow, jax, transformers.
-_QUESTIONS = {
+# Functions of torch, onnxruntime, tensorflow, jax and transformers that check for a GPU.
+_GPU_CHECKS = {
     "is_available",
     "device_count",
     "get_available_providers",
@@ -25,28 +25,28 @@ class CudaUse:
     """How a source file uses CUDA.
 
     Attributes:
-        named: how it asks for a GPU, as it stands there: `device="cuda"`, `.cuda()`, CUDAExecutionProvider.
-        asks: it asks whether there is a GPU, or takes another way for "cuda" than for "cpu".
-        insists: it stops where there is none.
+        named: expressions that select a GPU: `device="cuda"`, `.cuda()`, CUDAExecutionProvider.
+        checks: the file checks for a GPU, or handles "cuda" and "cpu" differently.
+        required: the file fails without a GPU.
     """
 
     named: tuple[str, ...] = ()
-    asks: bool = False
-    insists: bool = False
+    checks: bool = False
+    required: bool = False
 
 
-def read_cuda(nodes: Iterable[ast.AST]) -> CudaUse:
-    """Read the nodes of one file, as `ast.walk` gives them."""
-    found, asks, insists = set[str](), False, False
+def find_cuda_use(nodes: Iterable[ast.AST]) -> CudaUse:
+    """Find the CUDA use in all AST nodes of one file."""
+    found, checks, required = set[str](), False, False
     for node in nodes:
         found.update(_named(node))
-        asks = asks or _asks(node)
-        insists = insists or _insists(node)
-    return CudaUse(tuple(sorted(found)), asks, insists)
+        checks = checks or _checks(node)
+        required = required or _requires(node)
+    return CudaUse(tuple(sorted(found)), checks, required)
 
 
 def _named(node: ast.AST) -> Iterator[str]:
-    """Where "cuda" is given to something. One among several choices, or compared, it is not."""
+    """Expressions that pass "cuda" on. Comparisons and lists of choices do not count."""
     match node:
         case ast.Call(func=ast.Attribute(attr="cuda"), args=[]):
             yield ".cuda()"
@@ -79,16 +79,16 @@ def _defaults(arguments: ast.arguments) -> Iterator[str]:
 
 
 def _provider(element: ast.expr) -> str:
-    """A provider of onnxruntime, alone or with its options."""
+    """An onnxruntime GPU provider, with or without options; empty for anything else."""
     first = element.elts[0] if isinstance(element, ast.Tuple) and element.elts else element
     text = _text(first)
     return text if text in _PROVIDERS else ""
 
 
-def _asks(node: ast.AST) -> bool:
+def _checks(node: ast.AST) -> bool:
     match node:
         case ast.Attribute(attr=name) | ast.Name(id=name):
-            return name in _QUESTIONS
+            return name in _GPU_CHECKS
         case ast.Compare(left=left, comparators=others):
             return any(_is_cuda(text) or text in _PROVIDERS for text in map(_text, (left, *others)))
         case ast.IfExp(body=body, orelse=otherwise):
@@ -97,13 +97,13 @@ def _asks(node: ast.AST) -> bool:
             return False
 
 
-def _insists(node: ast.AST) -> bool:
-    """`assert torch.cuda.is_available()`, or an error where it is false."""
+def _requires(node: ast.AST) -> bool:
+    """`assert torch.cuda.is_available()`, or `raise` if it is false."""
     match node:
         case ast.Assert(test=test):
-            return any(_asks(part) for part in ast.walk(test))
+            return any(_checks(part) for part in ast.walk(test))
         case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=test), body=[ast.Raise(), *_]):
-            return any(_asks(part) for part in ast.walk(test))
+            return any(_checks(part) for part in ast.walk(test))
         case _:
             return False
 

@@ -1,4 +1,4 @@
-"""Which requirements file the lock is made from, and what is written where the repository has none. Pure."""
+"""Choose the requirements file to lock, or the contents of a new one. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class Dependencies:
     """The requirements keys of mlship.yaml and the file behind them.
 
     Attributes:
-        template: renders `input` where it must be written; None where it is there.
-        lines: requirement lines, `needs` what the server adds; both for the template.
-        lacking: what the server needs and an existing file does not name.
+        template: template for `input`; None if the file exists.
+        lines: requirement lines for the template.
+        needs: server requirements for the template.
+        lacking: server requirements that an existing file does not list.
     """
 
     input: str
@@ -29,16 +30,16 @@ class Dependencies:
 
     @property
     def named(self) -> bool:
-        """Whether mlship.yaml must say it: the file names are not the defaults."""
+        """Whether the file names differ from the defaults, so mlship.yaml must state them."""
         return (self.input, self.lock) != ("requirements.in", "requirements.txt")
 
 
 def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
-    """An existing requirements file is used as it is; else one is written from what the repository says.
+    """Use an existing requirements file unchanged, or derive a new one.
 
     Args:
-        needs: what the server needs, as requirements.
-        generated: the server is written by mlship, so that its folder can hold a requirements file of its own.
+        needs: server requirements.
+        generated: mlship writes the server, so its folder may hold a requirements file.
     """
     usable = next((d for d in found.declared if d.usable and not d.compiled), None)
     if usable is None:
@@ -51,7 +52,7 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
 
 
 def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
-    """From pyproject.toml, setup.cfg or the conda environment; else from a lock; else from the imports."""
+    """From pyproject.toml, setup.cfg or the conda environment, then a lock file, then the imports."""
     source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
     lines = (
         _pins(source)
@@ -71,7 +72,7 @@ def _pins(source: Declared) -> tuple[str, ...]:
 
 
 def _lock(declared: Sequence[Declared], usable: Declared | None) -> str:
-    """requirements.txt, except where a person wrote it, or it is the only record of what was pinned."""
+    """requirements.txt, unless it is handwritten or the only record of the pins."""
     text = next((d for d in declared if d.origin == "requirements.txt"), None)
-    theirs = text is not None and (not text.compiled or usable is None)
-    return "requirements.lock" if theirs else "requirements.txt"
+    handwritten_or_only = text is not None and (not text.compiled or usable is None)
+    return "requirements.lock" if handwritten_or_only else "requirements.txt"

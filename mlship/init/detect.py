@@ -1,6 +1,6 @@
-"""What a repository holds, each with the reason: framework, Python, model files, loader, server, sample.
+"""Detect the framework, Python version, model files, loader, server and sample of a repository, with reasons.
 
-Everything is read and nothing is run. Where several candidates exist, one is chosen by a rule that is said aloud.
+Files are read, never run. Reports state the rule that chose between several candidates.
 """
 
 import json
@@ -13,7 +13,7 @@ from mlship.frameworks import framework_table
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
-from mlship.init.models import Asked, find_weights, served_strings
+from mlship.init.models import LoadClues, find_weights, served_strings
 from mlship.init.python_version import find_python
 from mlship.init.requirements import declared, from_imports, pyproject
 from mlship.init.servers import find_server
@@ -25,17 +25,17 @@ from mlship.project.onnx_header import OnnxHeader, read_onnx
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
 _MODULES = 2_000
-_NUMERIC = {"numpy", "safetensors"}  # a loader that imports none of the frameworks may still load arrays
+_NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
 
 def detect(repo: Path, model: str | None = None) -> Detection:
-    """Look at a repository.
+    """Inspect a repository.
 
     Args:
-        model: the model file to serve, where somebody chose one of several.
+        model: the model file to serve, if the user chose one of several.
 
     Raises:
-        UsageError: it is no folder, or cannot be read.
+        UsageError: `repo` is not a readable folder.
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
@@ -44,7 +44,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules)
     served = _served(modules, loader, server)
-    weights = find_weights(tree, Asked(served_strings(served), loader.value is not None, model))
+    weights = find_weights(tree, LoadClues(served_strings(served), loader.value is not None, model))
     needs = declared(tree)
     sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
@@ -76,7 +76,7 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
 
 
 def _loader(modules: Mapping[str, Module]) -> Detected:
-    """Only where the module reaches a framework: a `load()` that reads settings is no loader of a model."""
+    """Only modules that import a framework count: a `load()` may read settings instead of a model."""
     known = {name for framework in framework_table().frameworks for name in framework.imports} | _NUMERIC
     found = [
         (module, name)
@@ -87,14 +87,14 @@ def _loader(modules: Mapping[str, Module]) -> Detected:
     ]
     found.sort(key=lambda f: (LOADERS.index(f[1]), f[0].path.count("/"), f[0].path))
     if not found:
-        return Detected(None, f"no function {', '.join(LOADERS[:3])}, ... without arguments in the served code")
+        return Detected(None, "no `load()`, `load_model()`, `get_model()` or similar in the served code")
     module, name = found[0]
-    others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (by name, then nearest to the root)"
+    others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (ordered by name, then depth)"
     return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
 
 
 def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingServer | None) -> tuple[Module, ...]:
-    """What is imported by the loader and the server; where there is neither, all code that is no test or training."""
+    """Modules that the loader and server import; without either, all code except tests and training."""
     start = [*([loader.value.partition(":")[0]] if loader.value else []), *(server.modules if server else ())]
     if start:
         return reachable(start, modules)
@@ -117,13 +117,13 @@ def _is_onnx(weights: ModelFiles) -> bool:
 def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Detected:
     found = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
     if not found:
-        return Detected(None, f"no {what}: no JSON file called {', '.join(patterns)}")
-    others = f"; not {', '.join(found[1:4])} (by name, then nearest to the root)" if len(found) > 1 else ""
+        return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
+    others = f"; not {', '.join(found[1:4])} (ordered by name, then depth)" if len(found) > 1 else ""
     return Detected(found[0], f"{found[0]}{others}")
 
 
 def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
-    """Files outside of tests first, then by the order of the patterns, then nearest to the root."""
+    """Files outside tests first, then in the order of the patterns, then by depth."""
     order = [(("test" in path.lower(), index), path) for index, p in enumerate(patterns) for path in tree.files
              if fnmatch(PurePosixPath(path).name.lower(), p)]  # fmt: skip
     order.sort(key=lambda pair: pair[0])
@@ -140,7 +140,7 @@ def _is_json(tree: Tree, path: str) -> bool:
 def _source(
     tree: Tree, served: Sequence[Module], weights: ModelFiles, server: ExistingServer | None
 ) -> tuple[str, ...]:
-    """Top-level files and folders of the served code, and the files that it or its command names."""
+    """Top-level files and folders of the served code, plus files that the code or server command names."""
     paths = [module.path for module in served]
     words = [*served_strings(served), *(server.command if server else ()), "gunicorn.conf.py"]
     given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
@@ -161,7 +161,7 @@ def _covered(path: str, named: Sequence[str]) -> bool:
 
 
 def _name(tree: Tree) -> str:
-    """The project's name in pyproject.toml, else the folder's, as an image name takes it."""
+    """The project name in pyproject.toml, or the folder name, as a valid image name."""
     project = pyproject(tree).get("project")
     named = project.get("name") if isinstance(project, dict) else None
     text = named if isinstance(named, str) else tree.root.resolve().name
@@ -170,11 +170,9 @@ def _name(tree: Tree) -> str:
 
 def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     for file in weights.refused:
-        what = (
-            "a pointer of Git LFS: run `git lfs pull`"
-            if file.kind == "lfs-pointer"
-            else f"refused: {file.kind}, which is code"
-        )
-        yield f"{file.path} is {what}"
+        if file.kind == "lfs-pointer":
+            yield f"`{file.path}` is a Git LFS pointer; run `git lfs pull`"
+        else:
+            yield f"`{file.path}` ({file.kind}) runs code when loaded; rejected unless listed in `allow_pickle`"
     if tree.cut:
-        yield f"the repository has more files than the {len(tree.files)} that were looked at"
+        yield f"only the first {len(tree.files)} files of the repository were inspected"

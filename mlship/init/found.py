@@ -1,4 +1,4 @@
-"""What `mlship init` finds in a repository, as frozen values: each with why, and "not found" with why not."""
+"""What `mlship init` finds in a repository, with the reason for each result."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mlship.project.weights import WeightFile
 
 @dataclass(frozen=True)
 class Detected:
-    """One thing that was looked for; `value` is None where it is unknown, and `why` says so."""
+    """A detected value and the reason for it; `value` is None if nothing was found."""
 
     value: str | None
     why: str
@@ -18,7 +18,7 @@ class Detected:
 
 @dataclass(frozen=True)
 class Routes:
-    """The paths of a server that mlship.yaml needs; None where none was found."""
+    """Server paths for mlship.yaml; None if not found."""
 
     live: str | None
     ready: str | None
@@ -27,12 +27,12 @@ class Routes:
 
 @dataclass(frozen=True)
 class ExistingServer:
-    """A server that the repository already has.
+    """A server in the repository.
 
     Attributes:
-        path: the file that holds it, or the one that names its command.
-        modules: dotted names of what its command imports.
-        needs: distributions that must be installed for the command to start.
+        path: the file that defines the server or its command.
+        modules: dotted names of the modules that the command imports.
+        needs: distributions that the command requires.
     """
 
     kind: str
@@ -47,13 +47,14 @@ class ExistingServer:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The model files.
+    """The model files of a repository.
 
     Attributes:
-        models: usable ones; `refused` are code when loaded.
-        named: what model.weights should say: files, or folders where all that is in them belongs to the model.
-        absent: files or folders that the code names and that are not here.
-        choices: several models among which nothing in the repository decides.
+        models: usable files.
+        refused: files that run code when loaded, and Git LFS pointers.
+        named: files for model.weights, or folders that hold only model files.
+        absent: missing files or folders that the code names.
+        choices: models to choose from, if the repository does not determine one.
     """
 
     models: tuple[WeightFile, ...]
@@ -69,9 +70,9 @@ class GpuUse:
     """Whether the model is meant for NVIDIA GPUs.
 
     Attributes:
-        evidence: what speaks for it, line by line; none: the image is for the CPU.
-        hosts: host files that the repository has.
-        note: what may speak for it and does not decide.
+        evidence: reasons for a GPU image; empty for a CPU image.
+        hosts: host files in the repository.
+        note: an inconclusive hint.
     """
 
     evidence: tuple[str, ...] = ()
@@ -85,19 +86,19 @@ class GpuUse:
 
 @dataclass(frozen=True)
 class Detection:
-    """All of it.
+    """Everything that was detected.
 
     Attributes:
-        name: a name for the image.
-        framework: what the served code runs the model with.
-        evidence: what speaks for the framework, line by line.
+        name: image name.
+        framework: the library that runs the model.
+        evidence: reasons for the framework.
         loader: package.module:function in the repository.
-        onnx: the header of the one ONNX model, where there is neither a loader nor a server of its own.
-        declared: dependencies by file, the most telling first.
+        onnx: header of the served ONNX model, if the repository has neither a loader nor a server.
+        declared: dependencies by file, most specific first.
         imports: distributions that the served code imports.
         source: files and folders of the served code.
-        python_path: folder that modules are found from, where it is not the repository itself.
-        notes: what a person should know and may have to act on.
+        python_path: import root, if it is not the repository root.
+        notes: remarks that may need action.
     """
 
     name: str
@@ -119,5 +120,5 @@ class Detection:
 
     @property
     def port(self) -> int:
-        """Of the existing server, or of the one that is written."""
+        """Port of the existing or generated server."""
         return self.server.port if self.server else PORT

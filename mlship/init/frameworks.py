@@ -1,4 +1,4 @@
-"""Which library runs the model: by what the served code imports, the model files are, and the requirements name."""
+"""Detect the library that runs the model from imports, model files and requirements."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from mlship.init.requirements import Declared
 from mlship.init.sources import Module
 from mlship.project.weights import WeightFile
 
-_SERVED, _MODEL, _NAMED, _ELSEWHERE = 8, 4, 2, 1  # each outweighs all weaker ones together
+_SERVED, _MODEL, _NAMED, _ELSEWHERE = 8, 4, 2, 1  # each outweighs the sum of those after it
 
 
 @dataclass(frozen=True)
 class Clues:
-    """What may speak for a framework.
+    """The evidence to weigh.
 
     Attributes:
         elsewhere: imports of code that is not served: training, tests.
-        details: by path of a model file, what its header says of inputs and outputs.
+        details: inputs and outputs from the header, by path of the model file.
     """
 
     served: tuple[Module, ...]
@@ -29,19 +29,19 @@ class Clues:
 
 
 def tops(imports: Iterable[str]) -> frozenset[str]:
-    """Top-level names of dotted ones."""
+    """Top-level names of dotted names."""
     return frozenset(name.split(".")[0] for name in imports)
 
 
 def find_framework(clues: Clues) -> tuple[Detected, tuple[str, ...]]:
     """The framework and the evidence for it.
 
-    What the served code imports outweighs the model files, these the requirements, these all other code.
+    Imports of the served code outweigh model files, then requirements, then all other code.
     """
     weighed = [(tuple(_evidence(framework, clues)), framework) for framework in framework_table().frameworks]
     rows, best = max(weighed, key=lambda pair: sum({weight for weight, _ in pair[0]}))  # the first of equals
     if not rows:
-        return Detected(None, "no model file, import or requirement speaks for any framework that mlship knows"), ()
+        return Detected(None, "no supported framework detected"), ()
     return Detected(best.name, rows[0][1]), tuple(text for _, text in rows)
 
 
@@ -60,4 +60,4 @@ def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
             yield _NAMED, f"{declared.origin} names {', '.join(sorted(named))}"
     other = framework.imports & tops(clues.elsewhere)
     if other:
-        yield _ELSEWHERE, f"code that is not served imports {', '.join(sorted(other))}"
+        yield _ELSEWHERE, f"other code imports {', '.join(sorted(other))}"

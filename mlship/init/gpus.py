@@ -1,7 +1,7 @@
-"""Is the model meant for NVIDIA GPUs? By host files, requirements, the base image and what the served code asks for.
+"""Detect from host files, requirements, the base image and the served code whether the model needs NVIDIA GPUs.
 
-Code that takes a GPU where there is one, and the CPU elsewhere, decides nothing: most training code says that, and an
-image for GPUs is gigabytes larger and proven on a GPU only. It is said, and a person decides.
+Code that falls back to the CPU is inconclusive: most training code does so, and a GPU image is gigabytes larger and
+needs a GPU for its smoke test. The report mentions it and the user decides.
 """
 
 import json
@@ -27,7 +27,7 @@ _SHOWN = 3
 def find_gpus(
     tree: Tree, served: Sequence[Module], declared: Sequence[Declared], dockerfile: Dockerfile | None
 ) -> GpuUse:
-    """Whether the image is for GPUs, and what speaks for it.
+    """Whether to build a GPU image, and why.
 
     Args:
         served: the modules that the loader and the server import.
@@ -45,7 +45,7 @@ def find_gpus(
 
 
 def _host_files(tree: Tree) -> Iterator[str]:
-    """Host files of `mlship hosts record`, by content."""
+    """Files written by `mlship hosts record`, recognised by content."""
     for path in tree.files:
         if fnmatch(path, f"{HOSTS}/*.json") and path.count("/") == 1 and _is_host(tree.text(path) or ""):
             yield path
@@ -67,11 +67,11 @@ def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
     for file in declared:
         named = sorted({name for line in file.lines if (name := _gpu_name(line))})
         if named:
-            yield f"{file.origin} asks for {_listed(named)}"
+            yield f"{file.origin} requires {_listed(named)}"
 
 
 def _gpu_name(line: str) -> str | None:
-    """What a requirement line asks for, where that is for GPUs alone."""
+    """The GPU-only package or extra in a requirement line."""
     try:
         requirement = Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].strip().rstrip("\\").strip())
     except (InvalidRequirement, RecursionError):
@@ -93,22 +93,21 @@ def _from_conda(tree: Tree) -> Iterator[str]:
     names = {re.split(r"[\s=<>!~]", entry.rpartition("::")[2], maxsplit=1)[0] for entry in entries
              if isinstance(entry, str)}  # fmt: skip
     if named := sorted(names & framework_table().gpu_only.conda):
-        yield f"{path} asks for {_listed(named)}"
+        yield f"{path} requires {_listed(named)}"
 
 
 def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:
-    """Evidence, or a note where the code has another way; never both."""
-    uses = [(module.path, module.cuda) for module in served if module.cuda.named or module.cuda.insists]
+    """Evidence, or a note if the code falls back to the CPU; never both."""
+    uses = [(module.path, module.cuda) for module in served if module.cuda.named or module.cuda.required]
     if not uses:
         return (), None
-    insisting = [path for path, use in uses if use.insists]
-    if insisting:
-        return (f"{insisting[0]} stops where there is no GPU",), None
-    named = [f"{path} says {_listed(use.named)}" for path, use in uses]
-    if not any(module.cuda.asks for module in served):
+    requiring = [path for path, use in uses if use.required]
+    if requiring:
+        return (f"{requiring[0]} fails without a GPU",), None
+    named = [f"{path} uses {_listed(use.named)}" for path, use in uses]
+    if not any(module.cuda.checks for module in served):
         return tuple(named), None
-    note = f"{uses[0][0]} uses a GPU only where there is one, so this image is for the CPU; for GPUs add `gpu:` to "
-    return (), f"{note}mlship.yaml"
+    return (), f"{uses[0][0]} uses a GPU only if available, so this is a CPU image; for GPUs add `gpu:` to mlship.yaml"
 
 
 def _listed(names: Iterable[str]) -> str:

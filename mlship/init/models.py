@@ -1,4 +1,4 @@
-"""The model files of a repository, by content; and those that its code names but that are not there."""
+"""Find model files by content, and missing ones that the code names."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,13 +33,13 @@ _BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What decides which model files matter.
+class LoadClues:
+    """What determines the relevant model files.
 
     Attributes:
-        strings: string constants of the code that loads.
-        loader: the repository loads its model itself.
-        model: the one that a person chose.
+        strings: string constants of the loading code.
+        loader: whether the repository has a loader.
+        model: the file that the user chose.
     """
 
     strings: frozenset[str]
@@ -47,24 +47,24 @@ class Asked:
     model: str | None = None
 
 
-def find_weights(tree: Tree, asked: Asked) -> ModelFiles:
-    """The model files and what model.weights should say of them."""
+def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
+    """Find the model files and the value of model.weights."""
     files = with_data_files(tree.root, list(_identified(tree)))
-    named_by_code = {PurePosixPath(text).name for text in asked.strings}
+    named_by_code = {PurePosixPath(text).name for text in clues.strings}
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and PurePosixPath(f.path).name in named_by_code}
     models = tuple(f for f in files if f.kind in MODELS or f.path in arrays)
     refused = tuple(f for f in files if f.kind in CODE or f.kind == "lfs-pointer")
-    absent = tuple(_absent(tree, asked.strings, {PurePosixPath(f.path).name for f in files}))
-    if asked.loader or not models:
+    absent = tuple(_absent(tree, clues.strings, {PurePosixPath(f.path).name for f in files}))
+    if clues.loader or not models:
         named = _grouped(tree, models or refused, files)
         folders = () if named else tuple(path for path in absent if "." not in path)
-        why = "the model files that the code can load" if named or folders else "no model file was found, by content"
+        why = "model files that the code can load" if named or folders else "no model files found"
         return ModelFiles(models, refused, named or folders, absent, (), why)
-    return _one_of(tree, models, refused, asked.model)
+    return _one_of(tree, models, refused, clues.model)
 
 
 def served_strings(modules: Iterable[Module]) -> frozenset[str]:
-    """String constants of some modules."""
+    """String constants of the given modules."""
     return frozenset(text for module in modules for text in module.strings if 0 < len(text) < 200)
 
 
@@ -82,31 +82,33 @@ def _could_be_model(path: PurePosixPath) -> bool:
     return not (beside or path.suffix.lower() in _TEXT_SUFFIXES or path.name.startswith("."))
 
 
-def _one_of(tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], asked: str | None) -> ModelFiles:
-    """Without a loader the server loads one ONNX model: the one asked for, called model.onnx, or the largest."""
+def _one_of(
+    tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], chosen: str | None
+) -> ModelFiles:
+    """The ONNX model that a generated server loads: the chosen one, model.onnx, or the largest."""
     onnx = sorted(
         (f for f in models if f.kind == "onnx"),
-        key=lambda f: (f.path != asked, PurePosixPath(f.path).name != "model.onnx", f.path.count("/"), -f.size, f.path),
+        key=lambda f: (
+            f.path != chosen,
+            PurePosixPath(f.path).name != "model.onnx",
+            f.path.count("/"),
+            -f.size,
+            f.path,
+        ),
     )
     if not onnx:
         named = tuple(f.path for f in models)
-        return ModelFiles(
-            tuple(models), refused, named, (), (), "the model files; nothing in the repository loads them"
-        )
+        return ModelFiles(tuple(models), refused, named, (), (), "model files; no code in the repository loads them")
     data = tuple(external_files(tree.root, onnx[0].path))
     named = (onnx[0].path, *(path for path in data if path in tree))
     absent = tuple(path for path in data if path not in tree)
     choices = tuple(f.path for f in onnx) if len(onnx) > 1 else ()
-    why = (
-        "the one that was asked for"
-        if asked
-        else "called model.onnx, nearest to the root, or the largest, in this order"
-    )
-    return ModelFiles(tuple(models), refused, named, absent, choices, why if choices else "the one ONNX model")
+    why = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
+    return ModelFiles(tuple(models), refused, named, absent, choices, why if choices else "the only ONNX model")
 
 
 def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile]) -> tuple[str, ...]:
-    """Folders where all that is in them belongs to the model (a tokenizer, labels), else the files one by one."""
+    """Folders that hold only model files (including tokenizers and labels), otherwise single files."""
     kinds = {f.path: f.kind for f in files}
     names: dict[str, None] = {}
     for file in wanted:
@@ -119,7 +121,7 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
 
 
 def _absent(tree: Tree, strings: frozenset[str], present: set[str]) -> Iterator[str]:
-    """Folders that git ignores and files named like models, where the code names them and they are not here."""
+    """Missing model files and git-ignored folders that the code names."""
     for line in (tree.text(".gitignore") or "").splitlines():
         folder = line.strip().strip("/")
         named = any(text == folder or text.startswith(f"{folder}/") for text in strings)

@@ -1,4 +1,4 @@
-"""The Python that a repository is written for, as far as it says so."""
+"""Detect the Python version of a repository."""
 
 import re
 from collections.abc import Iterator
@@ -17,15 +17,17 @@ SUPPORTED: tuple[str, ...] = get_args(Config.model_fields["python"].annotation)
 
 
 def find_python(tree: Tree, dockerfile: Dockerfile | None) -> Detected:
-    """Major and minor version, from the first file that names one; 3.11 where none does."""
+    """Major and minor version from the first file that states one; 3.11 by default."""
     stated = list(_stated(tree, dockerfile))
     if not stated:
-        return Detected(DEFAULT, "no file names one")
+        return Detected(DEFAULT, "default: no `.python-version` or `requires-python` found")
     version, where = stated[0]
     differing = [f"{other} ({place})" for other, place in stated[1:] if other != version]
-    but = f", though there is also {', '.join(differing)}" if differing else ""
+    but = f"; ignored: {', '.join(differing)}" if differing else ""
     if version not in SUPPORTED:
-        return Detected(DEFAULT, f"{where} says {version}, and mlship builds {SUPPORTED[0]} to {SUPPORTED[-1]}")
+        return Detected(
+            DEFAULT, f"default: {where} says {version}, but mlship supports {SUPPORTED[0]} to {SUPPORTED[-1]}"
+        )
     return Detected(version, where + but)
 
 
@@ -50,7 +52,7 @@ def _first(pattern: str, text: str | None, where: str) -> Iterator[tuple[str, st
 
 
 def _lowest(specifiers: object, where: str) -> Iterator[tuple[str, str]]:
-    """The lowest supported version that fits: what works there is most likely what was tested."""
+    """The lowest supported version that matches, because it is the most likely to have been tested."""
     try:
         wanted = SpecifierSet(specifiers if isinstance(specifiers, str) else "")
     except InvalidSpecifier:

@@ -1,4 +1,4 @@
-"""What `mlship init` writes: pure texts from what was found, and one small step that never overwrites."""
+"""Generate the files of `mlship init` and write them without overwriting."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from mlship.errors import UsageError
 from mlship.files import write_new
-from mlship.init.dependencies import FROM_IMPORTS, Dependencies, choose_dependencies
+from mlship.init.dependencies import Dependencies, choose_dependencies
 from mlship.init.found import Detected, Detection, Routes
 from mlship.project.commands import app_command
 from mlship.project.config import json_schema
@@ -19,9 +19,9 @@ from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
 
 _MEANINGS = {
-    "live": "200 as soon as the process answers",
-    "ready": "200 once the model is loaded and warm",
-    "predict": "POST; takes the sample",
+    "live": "returns 200 once the process responds",
+    "ready": "returns 200 once the model is loaded and warm",
+    "predict": "POST route that accepts the sample",
 }
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
 _SAMPLE = "sample.json"
@@ -33,7 +33,7 @@ Nested: TypeAlias = "float | int | bool | str | list[Nested]"
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file that belongs into the repository, and why."""
+    """A file to add to the repository, and why."""
 
     path: str
     text: str
@@ -42,7 +42,7 @@ class NewFile:
 
 @dataclass(frozen=True)
 class Kept:
-    """A file of the repository that stays as it is, and what that means."""
+    """An existing file that stays unchanged, and why."""
 
     path: str
     why: str
@@ -50,7 +50,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What to write, what stays, and what remains for a person to do before `mlship lock`."""
+    """Files to write, files to keep, and manual steps before `mlship lock`."""
 
     files: tuple[NewFile, ...]
     kept: tuple[Kept, ...]
@@ -69,17 +69,17 @@ class _Plan:
 
 
 def scaffold(found: Detection) -> Scaffold:
-    """Everything that a repository like this one needs, whether it has it already or not."""
+    """Plan all files, whether or not they exist already."""
     plan = _decide(found)
     return Scaffold(
         files=(
-            NewFile("mlship.yaml", _yaml(found, plan), "what is shipped, and how it is known to work"),
+            NewFile("mlship.yaml", _yaml(found, plan), "what to ship and how to test it"),
             *_requirements(plan.dependencies),
-            NewFile(".dockerignore", _dockerignore(found, plan), "nothing but what is shipped reaches the engine"),
+            NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
             *(_server(found, plan) if plan.generated and plan.load else ()),
-            *([NewFile(_SAMPLE, plan.made_up, "zeros in the shape of the model's inputs")] if plan.made_up else []),
+            *([NewFile(_SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
             NewFile(
-                ".mlship/schema.json", json.dumps(json_schema(), indent=2) + "\n", "editors check mlship.yaml by it"
+                ".mlship/schema.json", json.dumps(json_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
             ),
         ),
         kept=tuple(_kept(found, plan)),
@@ -87,27 +87,27 @@ def scaffold(found: Detection) -> Scaffold:
     )
 
 
-def settle(planned: Scaffold, repo: Path) -> Scaffold:
-    """The same, where the files that are there already are kept instead."""
-    there = {file.path for file in planned.files if os.path.lexists(repo / file.path)}
+def keep_existing(planned: Scaffold, repo: Path) -> Scaffold:
+    """Keep files that exist in the repository instead of writing them."""
+    existing = {file.path for file in planned.files if os.path.lexists(repo / file.path)}
     return Scaffold(
-        files=tuple(file for file in planned.files if file.path not in there),
-        kept=(*(Kept(file.path, "it is there already") for file in planned.files if file.path in there), *planned.kept),
+        files=tuple(file for file in planned.files if file.path not in existing),
+        kept=(*(Kept(file.path, "already exists") for file in planned.files if file.path in existing), *planned.kept),
         todo=planned.todo,
     )
 
 
-def write_files(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
-    """Write files, each whole or not at all; returns those that were written. What exists is never replaced.
+def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
+    """Write each file atomically and return the paths written. Existing files are never replaced.
 
     Raises:
-        UsageError: a folder on the way is a symbolic link out of the repository.
-        OSError: the repository cannot be written, or the disk is full.
+        UsageError: a parent folder is a symbolic link out of the repository.
+        OSError: the repository is not writable, or the disk is full.
     """
     for file in files:
         if leads_outside(repo, (repo / file.path).parent):
             raise UsageError(
-                f"{file.path} would be written outside of {repo}: its folder is a symbolic link",
+                f"`{file.path}` would be written outside `{repo}`: its folder is a symbolic link",
                 hint="remove the link, then run `mlship init` again",
             )
     return tuple(file.path for file in files if write_new(repo / file.path, file.text))
@@ -133,7 +133,7 @@ def _decide(found: Detection) -> _Plan:
 
 
 def _onnxruntime(found: Detection) -> str:
-    """For GPUs with the wheels of CUDA's libraries; but not beside an onnxruntime that is asked for already."""
+    """The GPU package with CUDA wheels, unless the repository already requires onnxruntime."""
     named = any("onnxruntime" in declared.names for declared in found.declared)
     return "onnxruntime-gpu[cuda,cudnn]" if found.gpus.wanted and not named else "onnxruntime"
 
@@ -167,10 +167,10 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     if chosen.template is None:
         return ()
     text = render(chosen.template, origin=chosen.origin, lines=chosen.lines, needs=chosen.needs)
-    named = f"what {chosen.origin} name{'' if chosen.origin == FROM_IMPORTS else 's'}" if chosen.origin else ""
+    named = f"from {chosen.origin}" if chosen.origin else ""
     server = f"for the server: {', '.join(chosen.needs)}" if chosen.needs else ""
     why = "; ".join(part for part in (named, server) if part)
-    return (NewFile(chosen.input, text, why or "empty, since nothing here says what the code needs"),)
+    return (NewFile(chosen.input, text, why or "empty: no dependencies found"),)
 
 
 def _dockerignore(found: Detection, plan: _Plan) -> str:
@@ -184,8 +184,8 @@ def _server(found: Detection, plan: _Plan) -> tuple[NewFile, ...]:
     module, _, function = (plan.load or "").partition(":")
     app = render("init/app.py.j2", module=module, function=function, sample=plan.sample or _SAMPLE)
     files = (
-        NewFile("serving/__init__.py", render("init/package.py.j2"), "makes serving a package"),
-        NewFile("serving/app.py", app, "a small FastAPI server, since the repository has none"),
+        NewFile("serving/__init__.py", render("init/package.py.j2"), "makes `serving` a package"),
+        NewFile("serving/app.py", app, "FastAPI server, because no server was found"),
     )
     if found.onnx is None:
         return files
@@ -196,55 +196,55 @@ def _server(found: Detection, plan: _Plan) -> tuple[NewFile, ...]:
 def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
     chosen = plan.dependencies
     if chosen.template != _OWN_INPUT:
-        yield Kept(chosen.origin, "your requirements; the lock is made from them")
+        yield Kept(chosen.origin, "your requirements, used for the lock")
     if found.server:
-        yield Kept(found.server.path, "your server; it is what is shipped")
+        yield Kept(found.server.path, "your server, shipped unchanged")
 
 
 def _todo(found: Detection, plan: _Plan) -> Iterator[str]:
     absent, lacking = found.weights.absent, plan.dependencies.lacking
     if absent:
-        yield f"fetch the model: not here, but named by the code: {', '.join(absent)}"
+        yield f"Download the model files that the code names: {', '.join(absent)}."
     if plan.load is None:
         yield _write_loader(found)
     if plan.sample is None:
-        yield "write one valid request to sample.json, and name it in model.sample"
+        yield "Write a valid request to `sample.json` and set `model.sample` to it."
     if plan.made_up:
-        yield "put a real request into sample.json: zeros prove little"
+        yield "Replace the zeros in `sample.json` with a real request; zeros test little."
     if found.server and (unknown := [key for key in _MEANINGS if getattr(found.server.routes, key) is None]):
-        yield f"name the server's routes in mlship.yaml: {', '.join(f'serve.{key}' for key in unknown)}"
+        yield f"Set the server routes in mlship.yaml: {', '.join(f'`serve.{key}`' for key in unknown)}."
     yield from _gpu_todo(found)
     if lacking:
-        yield f"add {', '.join(lacking)} to {plan.dependencies.input}: the server needs it"
+        yield f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it."
 
 
 def _gpu_todo(found: Detection) -> Iterator[str]:
-    """What an image for GPUs needs that no file of a repository can tell."""
+    """Manual steps for a GPU image."""
     if not found.gpus.wanted:
         return
     if any("onnxruntime" in declared.names for declared in found.declared):
-        yield "ask for onnxruntime-gpu[cuda,cudnn] instead of onnxruntime, which runs on the CPU alone"
+        yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
     if not found.gpus.hosts:
         yield (
-            "record the hosts that it will run on: `mlship hosts record hosts/NAME.json` on each kind of GPU host "
-            "(a cluster: `kubectl get nodes -o json | mlship hosts import -`)"
+            "Record the target hosts: run `mlship hosts record hosts/NAME.json` on each kind of GPU host. For a "
+            "Kubernetes cluster, run `kubectl get nodes -o json | mlship hosts import -`."
         )
 
 
 def _write_loader(found: Detection) -> str:
     if found.server:
         return (
-            "write a function load() that returns what the server asks for its predictions, as a callable or an "
-            "object with .predict that takes the sample, and name it in model.load"
+            "Write a function `load()` that returns the server's predictor (a callable, or an object with `.predict`, "
+            "that accepts the sample), and set `model.load` to it."
         )
     return (
-        "write a function load() that returns the predictor, remove mlship.yaml (and .dockerignore, where "
-        "`mlship init` wrote it), and run `mlship init` again: it then names the function and writes the server"
+        "Write a function `load()` that returns the predictor. Remove mlship.yaml (and .dockerignore, if `mlship init` "
+        "wrote it), then run `mlship init` again to set `model.load` and generate the server."
     )
 
 
 def made_up_sample(header: OnnxHeader) -> str | None:
-    """JSON with zeros for every input; None where a shape or a type does not say enough."""
+    """JSON with zeros for every input; None if a shape or type is unknown or too large."""
     shapes = {tensor.name: _shape(tensor) for tensor in header.inputs}
     if not shapes or None in shapes.values() or any(_zero(tensor) is None for tensor in header.inputs):
         return None
@@ -256,7 +256,7 @@ def made_up_sample(header: OnnxHeader) -> str | None:
 
 
 def _shape(tensor: Tensor) -> list[int] | None:
-    """One for the batch, and for the length of a sequence; an open height or width is nobody's guess."""
+    """Use 1 for an open batch size or sequence length; other open dimensions have no sensible default."""
     if tensor.shape is None:
         return None
     free = 2 if len(tensor.shape) <= 2 else 1

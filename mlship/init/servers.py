@@ -1,4 +1,4 @@
-"""The server that a repository already has: its command, its port, its routes. Pure but for reading the tree."""
+"""Detect the command, port and routes of a server in the repository."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +30,9 @@ _FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
 def find_server(
     tree: Tree, modules: Mapping[str, Module], dockerfile: Dockerfile | None
 ) -> tuple[ExistingServer | None, tuple[str, ...]]:
-    """The server and how it is started, and what to say about it; None where the repository has none.
+    """Find the server and notes about it; None if the repository has no server.
 
-    The command comes from the Procfile, else from the Dockerfile, else from the kind of the app object.
+    The command comes from the Procfile, then the Dockerfile, then the kind of app object.
     """
     apps = _apps(modules)
     notes = [*_other_apps(apps), *_unusable(tree, dockerfile)]
@@ -41,13 +41,13 @@ def find_server(
         return None, tuple(notes)
     command, why = chosen
     named = port_of(command) or (dockerfile.port if dockerfile else None)
-    asked = named or PORT
-    port = asked if 1024 < asked <= 65535 else PORT
-    if port != asked:
-        notes.append(f"port {asked} needs root, which the image is not: {port} stands in mlship.yaml instead")
+    requested = named or PORT
+    port = requested if 1024 < requested <= 65535 else PORT
+    if port != requested:
+        notes.append(f"port {requested} requires root, but the image runs as non-root; mlship.yaml uses port {port}")
     command = listen_on(command, port)
     if not named and port_of(command) is None:
-        notes.append(f"the command names no port: serve.port says {port}; correct it if the server listens elsewhere")
+        notes.append(f"the command sets no port; `serve.port` is {port}, change it if the server uses another port")
     entries = _named_modules(command, modules) or [m.name or "" for m, _ in apps[:1]]
     served = reachable(entries, modules)
     server = ExistingServer(
@@ -64,7 +64,7 @@ def find_server(
 
 
 def find_routes(routes: Sequence[Route]) -> Routes:
-    """Which routes tell that it lives, that it is ready, and which one predicts."""
+    """Choose the liveness, readiness and prediction routes."""
     get = [route.path for route in routes if "GET" in route.methods]
     post = [
         route.path for route in routes if "POST" in route.methods and "{" not in route.path and "<" not in route.path
@@ -78,7 +78,7 @@ def find_routes(routes: Sequence[Route]) -> Routes:
 
 
 def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
-    """Nearest to the root first, then the usual file names, then objects before factories."""
+    """Ordered by depth, usual file names, then objects before factories."""
     found = [(module, app) for module in modules.values() if is_served(module.path) for app in module.apps]
     return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), f[1].factory, f[0].path, f[1].name))
 
@@ -93,37 +93,37 @@ def _command(
 ) -> tuple[tuple[str, ...], str] | None:
     web = procfile_web(tree.text("Procfile") or "")
     if web and (command := parse_command([web])):
-        return command, "the web line of the Procfile"
+        return command, "the `web` line in Procfile"
     if dockerfile and (command := parse_command(dockerfile.command)) and (apps or is_server(command)):
-        return command, "the command of the Dockerfile"
+        return command, "the command in Dockerfile"
     for module, app in apps[:1]:
-        how = "a function that makes" if app.factory else "the object"
+        how = "the factory function" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
         return app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory), why
     return None
 
 
 def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
-    """Commands that only a shell could run, and bases that mlship does not build on."""
+    """Notes about commands that require a shell and unsupported base images."""
     web = procfile_web(tree.text("Procfile") or "")
     if web and not parse_command([web]):
-        yield f"the Procfile's web line needs a shell, so it was not taken over: {web[:200]}"
+        yield f"ignored the `web` line in Procfile, because it requires a shell: {web[:200]}"
     if dockerfile and dockerfile.command and not parse_command(dockerfile.command):
-        yield "the Dockerfile's command needs a shell, so it was not taken over"
+        yield "ignored the command in Dockerfile, because it requires a shell"
     if dockerfile and names_musl(dockerfile.base):
-        yield f"the Dockerfile builds on {dockerfile.base}; mlship on Debian slim, where ML wheels install as they are"
+        yield f"Dockerfile uses {dockerfile.base}; mlship uses Debian slim, which runs standard manylinux wheels"
     if dockerfile:
-        yield "the Dockerfile stays as it is; mlship renders its own and does not use it"
+        yield "mlship generates its own Dockerfile and does not use or change yours"
 
 
 def _other_apps(apps: Sequence[tuple[Module, App]]) -> Iterator[str]:
     if len(apps) > 1:
         others = ", ".join(f"{module.name}:{app.name}" for module, app in apps[1:4])
-        yield f"there are {len(apps)} server objects; the one nearest to the root was taken, not {others}"
+        yield f"found {len(apps)} server objects; using the one closest to the root, not {others}"
 
 
 def _named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> list[str]:
-    """Modules that a command names: `app:app`, `-m app`, `app.py`."""
+    """Modules in a command: `app:app`, `-m app`, `app.py`."""
     names = [re.sub(r"(:.*|\.py)$", "", word).replace("/", ".") for word in command]
     return [name for name in names if name in modules]
 
@@ -139,9 +139,9 @@ def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[
 def _missing_routes(server: ExistingServer) -> Iterator[str]:
     routes = server.routes
     if routes.predict is None:
-        yield "no POST route was found in the server: set serve.predict in mlship.yaml to the one that predicts"
+        yield "no POST route found in the server; set `serve.predict` in mlship.yaml to the prediction route"
     if routes.live is None or routes.ready is None:
         yield (
-            "no health route was found in the server: add a GET route that answers 200 once the model is loaded, "
-            "and name it in serve.live and serve.ready"
+            "no health route found in the server; add a GET route that returns 200 once the model is loaded, "
+            "and set `serve.live` and `serve.ready` to it"
         )

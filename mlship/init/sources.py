@@ -1,4 +1,4 @@
-"""Python sources, read and never run: imports, server objects, routes and loaders."""
+"""Imports, server objects, routes and loaders of Python sources. Parsed, never run."""
 
 import ast
 import warnings
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
-from mlship.init.cuda_code import CudaUse, read_cuda
+from mlship.init.cuda_code import CudaUse, find_cuda_use
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
@@ -21,7 +21,7 @@ _SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scrip
 
 @dataclass(frozen=True)
 class App:
-    """A server object, or a function that makes one."""
+    """A server object, or a factory function for one."""
 
     kind: AppKind
     name: str
@@ -30,7 +30,7 @@ class App:
 
 @dataclass(frozen=True)
 class Route:
-    """A path that a decorator serves; methods in upper case."""
+    """A route that a decorator registers; methods in upper case."""
 
     path: str
     methods: tuple[str, ...]
@@ -41,10 +41,9 @@ class Module:
     """One source file.
 
     Attributes:
-        name: dotted, as seen from the folder that `python` starts in; None where no import could name it.
-        imports: absolute dotted names, `from a import b` as both a and a.b.
-        strings: the string constants in it.
-        cuda: whether it asks for a GPU.
+        name: dotted module name, relative to the import root; None if the path is not importable.
+        imports: absolute dotted names; `from a import b` counts as both a and a.b.
+        strings: string constants.
     """
 
     path: str
@@ -58,14 +57,14 @@ class Module:
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
-    """A source file as a value; None where it is no Python.
+    """Parse a source file; None if it is not valid Python.
 
     Args:
-        root: the folder that modules are found from: "" or "src".
+        root: import root: "" or "src".
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in their code is not our user's business now
+            warnings.simplefilter("ignore")  # such as invalid escape sequences
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -79,12 +78,12 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         routes=tuple(_routes(nodes)),
         loaders=tuple(_loaders(tree.body)),
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
-        cuda=read_cuda(nodes),
+        cuda=find_cuda_use(nodes),
     )
 
 
 def is_served(path: str) -> bool:
-    """Whether a source file could be part of what is served: no test, training script, notebook or tool."""
+    """Whether a source file may be served, rather than a test, training script, notebook or tool."""
     parts = PurePosixPath(path)
     stem = parts.stem.lower()
     side = any(part.lower() in _SIDE_FOLDERS for part in parts.parts[:-1])
@@ -92,7 +91,7 @@ def is_served(path: str) -> bool:
 
 
 def reachable(start: Iterable[str], modules: Mapping[str, Module]) -> tuple[Module, ...]:
-    """The modules that importing `start` imports, themselves included, in order of their paths."""
+    """`start` and all modules that they import, directly or not, sorted by path."""
     seen: dict[str, Module] = {}
     waiting = list(start)
     while waiting:
@@ -113,7 +112,7 @@ def _module_name(path: str, root: str) -> str | None:
 
 
 def _walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every node but those that only type checkers see."""
+    """Every node outside `if TYPE_CHECKING` blocks."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -185,7 +184,7 @@ def _routes(nodes: tuple[ast.AST, ...]) -> Iterator[Route]:
 
 
 def _router_prefix(nodes: tuple[ast.AST, ...]) -> dict[str, str]:
-    """Prefix by the name of a router: `router = APIRouter(prefix="/v1")`."""
+    """Prefixes by router name: `router = APIRouter(prefix="/v1")`."""
     return {
         target.id: prefix
         for node in nodes

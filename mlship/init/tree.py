@@ -1,4 +1,4 @@
-"""The files of a repository: a bounded walk that skips what is nobody's source, and bounded reading of text."""
+"""Walk the files of a repository and read them as text, within limits."""
 
 import os
 import re
@@ -12,16 +12,16 @@ _SKIPPED = {*LEFT_OUT, "site-packages", "dist", "build", ".tox", ".nox", ".mlshi
 _FILES = 20_000
 _DEPTH = 8
 _TEXT_LIMIT = 1_000_000
-_SAFE = re.compile(r"[\w@%+=:,./ -]+")  # what mlship.yaml takes as a path
+_SAFE = re.compile(r"[\w@%+=:,./ -]+")  # valid as a path in mlship.yaml
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Regular files, nearest to the root first.
+    """Regular files, ordered by depth.
 
     Attributes:
-        files: paths in POSIX form.
-        cut: the walk stopped at its limit, so there is more.
+        files: POSIX paths.
+        cut: the walk stopped at its limit.
     """
 
     root: Path
@@ -32,7 +32,7 @@ class Tree:
         return path in self.files
 
     def text(self, path: str) -> str | None:
-        """The text of a file; None where it is not there, too large or cannot be read. Odd bytes are replaced."""
+        """The text of a file; None if missing, too large or unreadable. Invalid UTF-8 is replaced."""
         full = self.root / path
         try:
             if not full.is_file() or full.stat().st_size > _TEXT_LIMIT:
@@ -42,7 +42,7 @@ class Tree:
             return None
 
     def below(self, folder: str) -> tuple[str, ...]:
-        """The files of one folder and of those in it."""
+        """All files under a folder."""
         return tuple(file for file in self.files if file.startswith(f"{folder}/"))
 
 
@@ -50,13 +50,13 @@ def read_tree(repo: Path) -> Tree:
     """Walk a repository.
 
     Raises:
-        UsageError: it is no folder, or cannot be read.
+        UsageError: `repo` is not a readable folder.
     """
     try:
         next(repo.iterdir(), None)
     except OSError as error:
         raise UsageError(
-            f"{repo} cannot be read as a folder: {error.strerror}", hint="name the folder of your model repository"
+            f"cannot read the folder `{repo}`: {error.strerror}", hint="pass the folder of your model repository"
         ) from error
     files: list[str] = []
     for root, folders, names in os.walk(repo):
@@ -75,7 +75,7 @@ def _walked(folder: Path, place: Path) -> bool:
 
 
 def _path(repo: Path, place: Path) -> str | None:
-    """The path of a regular file inside the repository that mlship.yaml could name; None for others."""
+    """The path of a regular file inside the repository, if it is valid in mlship.yaml."""
     full, path = repo / place, PurePosixPath(place).as_posix()
     try:
         inside = full.is_file() and (not full.is_symlink() or full.resolve().is_relative_to(repo.resolve()))

@@ -1,4 +1,4 @@
-"""What `mlship init` found and wrote: on the screen, as JSON and as a diff."""
+"""Reports of `mlship init`: text, JSON and diff."""
 
 import difflib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def show_found(found: Detection) -> None:
     _row("weights", ", ".join(found.weights.named) or None, found.weights.why)
     _fact("loader", found.loader)
     server = found.server
-    _row("server", " ".join(server.command) if server else None, server.why if server else "no server of its own")
+    _row("server", " ".join(server.command) if server else None, server.why if server else "no server found")
     _fact("sample", found.sample)
     _fact("golden", found.golden)
     _gpus(found.gpus)
@@ -26,23 +26,23 @@ def show_found(found: Detection) -> None:
 
 
 def show_written(planned: Scaffold, *, dry_run: bool) -> None:
-    """What was written, what was kept, what is missing, and the next command."""
+    """Print the files written and kept, the manual steps, and the next command."""
     for file in planned.files:
         say(f"  {'would write' if dry_run else 'wrote'}  {file.path}: {file.why}", style="green")
     for kept in planned.kept:
         say(f"  kept   {kept.path}: {kept.why}")
     if planned.todo:
         say()
-        say("Still missing", style="bold")
+        say("To do", style="bold")
         for number, step in enumerate(planned.todo, 1):
             say(f"  {number}. {step}")
     following = "`mlship init`" if dry_run else "`mlship lock`"
     say()
-    say(f"Next: {'the steps above, then ' if planned.todo else ''}{following}")
+    say(f"Next: {'complete the steps above, then run ' if planned.todo else ''}{following}")
 
 
 def diff(new: Sequence[NewFile]) -> str:
-    """What would be written, as a unified diff that `git apply` takes."""
+    """The new files as a unified diff for `git apply`."""
     lines = [
         line
         for file in new
@@ -52,7 +52,7 @@ def diff(new: Sequence[NewFile]) -> str:
 
 
 def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
-    """All of it for machines; null where something was not found."""
+    """The whole report as JSON; null for values not found."""
     server = found.server
     return to_json(
         {
@@ -87,7 +87,7 @@ def _fact(what: str, fact: Detected) -> None:
 
 
 def _gpus(gpus: GpuUse) -> None:
-    """Nothing where nothing speaks of GPUs: most models run on the CPU, and need no line that says so."""
+    """Print GPU use only if the repository mentions GPUs."""
     if gpus.wanted:
         _row("gpu", "NVIDIA", "; ".join(gpus.evidence))
     elif gpus.note:

@@ -91,7 +91,7 @@ def test_json_of_a_dry_run_says_that_nothing_was_written(repo: Path) -> None:
 def test_what_is_no_folder_is_a_usage_error(repo: Path) -> None:
     for path in (repo / "absent", repo / "model.onnx"):
         assert run("-C", str(path)).exit_code == 2
-        with pytest.raises(UsageError, match="cannot be read as a folder"):
+        with pytest.raises(UsageError, match="cannot read the folder"):
             read_tree(path)
 
 

@@ -21,7 +21,7 @@ import pytest
 from onnx import TensorProto
 
 from mlship.init.detect import detect
-from mlship.init.scaffold import scaffold, settle, write_files
+from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
 from mlship.project.load import parse_config
 from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes, write
@@ -102,8 +102,8 @@ class Running:
 
 def initialised(repo: Path, files: dict[str, str | bytes]) -> Path:
     write(repo, files)
-    planned = settle(scaffold(detect(repo)), repo)
-    write_files(repo, planned.files)
+    planned = keep_existing(scaffold(detect(repo)), repo)
+    write_scaffold(repo, planned.files)
     return repo
 
 
@@ -154,7 +154,7 @@ def test_it_lives_at_once_and_is_ready_only_when_the_model_is_warm(tmp_path: Pat
         assert server.wait("/health/ready", 200) >= {503, 200}
         assert server.ask("/predict", b'{"x": [1.0]}') == (200, '{"outputs": {"y": [0.0], "n": 1.0}}')
         for bad in (b'{"x": [-1.0]}', b'{"x": [0]}'):  # NaN and minus infinity
-            assert server.ask("/predict", bad) == (500, '{"detail":"the model\'s output has NaN or infinity in it"}')
+            assert server.ask("/predict", bad) == (500, '{"detail":"the model output contains NaN or infinity"}')
         assert server.ask("/predict", b"{}") == (422, '{"detail":"KeyError: \'x\'"}')
         assert server.ask("/predict", b'{"boom": 1}')[0] == 500
 
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path
     with served(repo) as server:
         log, _ = server.process.communicate(timeout=limit(30))
         assert server.process.returncode == 1
-        assert "the model could not be loaded and warmed" in log
+        assert "failed to load and warm up the model" in log
 
 
 @pytest.mark.parametrize(

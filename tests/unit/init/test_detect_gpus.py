@@ -13,7 +13,7 @@ from mlship.project.load import parse_config
 from tests.helpers.repos import onnx_bytes, write
 
 HOST = json.dumps({"name": "t4", "driver": "535.183.01", "gpus": [{"name": "Tesla T4", "capability": "7.5"}]})
-TODO = "record the hosts that it will run on"
+TODO = "Record the target hosts"
 Files = dict[str, str | bytes]
 
 
@@ -32,31 +32,31 @@ def found(repo: Path, files: Files) -> GpuUse:
     [
         pytest.param({"hosts/t4.json": HOST}, "hosts/ has 1 host file", id="hosts"),
         pytest.param({"hosts/t4.json": HOST, "hosts/b.json": HOST}, "hosts/ has 2 host files", id="two hosts"),
-        ({"requirements.txt": "numpy\nonnxruntime-gpu[cuda,cudnn]>=1.22"}, "requirements.txt asks for onnxruntime-gpu"),
-        ({"requirements.in": "cupy-cuda12x\nflash_attn==2.8\n"}, "requirements.in asks for cupy-cuda12x, flash-attn"),
-        ({"requirements.in": "jax[cuda12]"}, "requirements.in asks for jax[cuda12]"),
-        ({"requirements.in": "tensorflow[and-cuda]>=2.20"}, "requirements.in asks for tensorflow[and-cuda]"),
-        ({"requirements.in": "torch==2.9.1+cu126"}, "requirements.in asks for torch built for CUDA (+cu126)"),
+        ({"requirements.txt": "numpy\nonnxruntime-gpu[cuda,cudnn]>=1.22"}, "requirements.txt requires onnxruntime-gpu"),
+        ({"requirements.in": "cupy-cuda12x\nflash_attn==2.8\n"}, "requirements.in requires cupy-cuda12x, flash-attn"),
+        ({"requirements.in": "jax[cuda12]"}, "requirements.in requires jax[cuda12]"),
+        ({"requirements.in": "tensorflow[and-cuda]>=2.20"}, "requirements.in requires tensorflow[and-cuda]"),
+        ({"requirements.in": "torch==2.9.1+cu126"}, "requirements.in requires torch built for CUDA (+cu126)"),
         ({"pyproject.toml": "[project]\ndependencies = ['vllm', 'tensorrt-cu13']"},
-         "pyproject.toml asks for tensorrt-cu13, vllm"),
+         "pyproject.toml requires tensorrt-cu13, vllm"),
         ({"environment.yml": "dependencies: [pytorch, nvidia::pytorch-cuda=12.4]"},
-         "environment.yml asks for pytorch-cuda"),
+         "environment.yml requires pytorch-cuda"),
         ({"Dockerfile": "FROM nvidia/cuda:12.4.1-runtime-ubuntu22.04\n"},
          "the Dockerfile starts from nvidia/cuda:12.4.1-runtime-ubuntu22.04"),
         ({"Dockerfile": "FROM pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime\n"},
          "the Dockerfile starts from pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime"),
-        (served('net = Net().to("cuda")'), 'model.py says to("cuda")'),
-        (served("net = Net().cuda()"), "model.py says .cuda()"),
-        (served('net = pipeline(device="cuda:0")'), 'model.py says device="cuda:0"'),
-        (served('DEVICE = "cuda"\nnet = Net().to(DEVICE)'), 'model.py says DEVICE = "cuda"'),
-        (served('def inner(device="cuda"): ...\nnet = inner()'), 'model.py says device="cuda"'),
+        (served('net = Net().to("cuda")'), 'model.py uses to("cuda")'),
+        (served("net = Net().cuda()"), "model.py uses .cuda()"),
+        (served('net = pipeline(device="cuda:0")'), 'model.py uses device="cuda:0"'),
+        (served('DEVICE = "cuda"\nnet = Net().to(DEVICE)'), 'model.py uses DEVICE = "cuda"'),
+        (served('def inner(device="cuda"): ...\nnet = inner()'), 'model.py uses device="cuda"'),
         (served('net = ort.InferenceSession("m", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])'),
-         "model.py says CUDAExecutionProvider"),
+         "model.py uses CUDAExecutionProvider"),
         (served('net = ort.InferenceSession("m", providers=[("CUDAExecutionProvider", {}), "CPUExecutionProvider"])'),
-         "model.py says CUDAExecutionProvider"),
-        (served('assert torch.cuda.is_available()\nnet = Net().to("cuda")'), "model.py stops where there is no GPU"),
+         "model.py uses CUDAExecutionProvider"),
+        (served('assert torch.cuda.is_available()\nnet = Net().to("cuda")'), "model.py fails without a GPU"),
         (served("if not torch.cuda.is_available():\n    raise RuntimeError\nnet = Net()"),
-         "model.py stops where there is no GPU"),
+         "model.py fails without a GPU"),
     ],
 )  # fmt: skip
 def test_it_is_for_gpus(tmp_path: Path, files: Files, evidence: str) -> None:
@@ -104,7 +104,7 @@ def test_a_gpu_where_there_is_one_decides_nothing_and_is_said(tmp_path: Path, bo
     gpus = found(tmp_path, served(body))
     assert not gpus.wanted
     assert gpus.note is not None
-    assert gpus.note.startswith("model.py uses a GPU only where there is one, so this image is for the CPU")
+    assert gpus.note.startswith("model.py uses a GPU only if available, so this is a CPU image")
     assert TODO not in "".join(scaffold(detect(tmp_path)).todo)
 
 
@@ -120,7 +120,7 @@ def test_the_section_says_why_and_the_hosts_are_to_be_recorded(tmp_path: Path) -
     write(tmp_path, {"model.onnx": onnx_bytes(), "requirements.in": "onnxruntime-gpu[cuda,cudnn]\nnumpy\n"})
     planned = scaffold(detect(tmp_path))
     text = next(file.text for file in planned.files if file.path == "mlship.yaml")
-    assert "# The model runs on NVIDIA GPUs: requirements.in asks for onnxruntime-gpu.\n" in text
+    assert "# The model runs on NVIDIA GPUs: requirements.in requires onnxruntime-gpu.\n" in text
     config = parse_config(text)
     assert config.gpu is not None
     assert config.gpu.hosts == "hosts"
@@ -143,11 +143,11 @@ def test_the_written_loader_asks_for_cuda_first_and_its_requirements_bring_it(tm
 
 
 def test_two_onnxruntimes_are_never_asked_for(tmp_path: Path) -> None:
-    """They install over each other, so the one that is there is kept, and a person is told."""
+    """They overwrite each other, so the existing one is kept and reported."""
     write(tmp_path, {"model.onnx": onnx_bytes(), "hosts/t4.json": HOST, "requirements.txt": "onnxruntime\nnumpy\n"})
     planned = scaffold(detect(tmp_path))
     assert not any("onnxruntime-gpu" in file.text for file in planned.files if file.path.endswith(".in"))
-    assert "ask for onnxruntime-gpu[cuda,cudnn] instead of onnxruntime, which runs on the CPU alone" in planned.todo
+    assert "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`." in planned.todo
 
 
 def loader(repo: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.init.detect import detect
-from mlship.init.scaffold import scaffold, settle, write_files
+from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
 from mlship.project.load import parse_config
 from mlship.project.weights import check_weights
 from tests.helpers.examples import Example, examples, with_tiny_weights
@@ -31,19 +31,19 @@ def test_it_is_detected(example: Example, tmp_path: Path) -> None:
 
 def test_what_is_written_is_valid_and_a_second_run_writes_nothing(example: Example, tmp_path: Path) -> None:
     repo = with_tiny_weights(example, example.copy(tmp_path))
-    planned = settle(scaffold(detect(repo)), repo)
+    planned = keep_existing(scaffold(detect(repo)), repo)
     config = parse_config(next(file.text for file in planned.files if file.path == "mlship.yaml"))
     assert planned.todo == ()
     assert config.model.load == example.load
     assert config.python == example.python
     assert {file.path for file in check_weights(repo, config.model)} >= set(example.weights)
-    write_files(repo, planned.files)
-    assert settle(scaffold(detect(repo)), repo).files == ()
+    write_scaffold(repo, planned.files)
+    assert keep_existing(scaffold(detect(repo)), repo).files == ()
 
 
 def test_a_model_that_is_not_fetched_yet_is_named_and_changes_nothing_else(example: Example, tmp_path: Path) -> None:
     bare, whole = example.copy(tmp_path / "bare"), with_tiny_weights(example, example.copy(tmp_path / "whole"))
     without, complete = scaffold(detect(bare)), scaffold(detect(whole))
     assert bool(without.todo) == bool(example.fetch)
-    assert all("fetch the model" in step for step in without.todo)
+    assert all("Download the model files" in step for step in without.todo)
     assert without.files == complete.files

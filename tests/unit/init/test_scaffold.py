@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
-from mlship.init.scaffold import NewFile, Scaffold, made_up_sample, scaffold, settle, write_files
+from mlship.init.scaffold import NewFile, Scaffold, keep_existing, made_up_sample, scaffold, write_scaffold
 from mlship.project.load import parse_config
 from mlship.project.onnx_header import OnnxHeader, Tensor
 from tests.helpers.repos import onnx_bytes, safetensors, write
@@ -29,7 +29,7 @@ def plan(repo: Path, files: dict[str, str | bytes]) -> dict[str, str]:
 
 
 def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
-    return settle(scaffold(detect(write(repo, files))), repo)
+    return keep_existing(scaffold(detect(write(repo, files))), repo)
 
 
 def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_what_was_not_found_is_left_out_and_named_as_the_next_step(tmp_path: Pat
     for key in ("model.load", "model.sample", "serve.command", "source"):
         assert f"{key}: is missing" in caught.value.message
     assert files["mlship.yaml"].count("FILL IN") == 4
-    assert [step.split()[0:2] for step in found.todo] == [["write", "a"], ["write", "one"]]
+    assert [step.split()[0:2] for step in found.todo] == [["Write", "a"], ["Write", "a"]]
 
 
-def test_a_server_that_loads_its_own_model_gets_no_loader_that_nobody_wrote(tmp_path: Path) -> None:
+def test_a_server_that_loads_its_own_model_gets_no_generated_loader(tmp_path: Path) -> None:
     server = (
         "from fastapi import FastAPI\nimport onnxruntime\nS = onnxruntime.InferenceSession('m.onnx')\napp = FastAPI()"
     )
@@ -85,21 +85,21 @@ def test_a_server_that_loads_its_own_model_gets_no_loader_that_nobody_wrote(tmp_
     assert [file.path for file in found.files] == ["mlship.yaml", ".dockerignore", ".mlship/schema.json"]
     with pytest.raises(UsageError, match=r"model\.load: is missing"):
         parse_config(found.files[0].text)
-    assert found.todo[0].startswith("write a function load()")
+    assert found.todo[0].startswith("Write a function `load()`")
     assert "init` again" not in found.todo[0]
 
 
-def test_an_empty_repository_is_told_what_was_not_found(tmp_path: Path) -> None:
+def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"train.ipynb": "{}"}))
     why = {file.path: file.why for file in scaffold(found).files}
-    assert found.weights.why == "no model file was found, by content"
-    assert why["requirements.in"] == "empty, since nothing here says what the code needs"
+    assert found.weights.why == "no model files found"
+    assert why["requirements.in"] == "empty: no dependencies found"
 
 
-def test_requirements_from_imports_are_said_in_grammar(tmp_path: Path) -> None:
+def test_requirements_from_imports_state_their_origin(tmp_path: Path) -> None:
     files = planned(tmp_path, {"score.py": LOADER}).files
     why = next(file.why for file in files if file.path == "requirements.in")
-    assert why.startswith("what the imports of the served code name; for the server: fastapi")
+    assert why.startswith("from the imports of the served code; for the server: fastapi")
 
 
 def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Pa
     assert (config.requirements.input, config.requirements.lock) == ("requirements.txt", "requirements.lock")
     assert "requirements.in" not in files
     assert found.todo == (
-        "name the server's routes in mlship.yaml: serve.live, serve.ready, serve.predict",
-        "add gunicorn to requirements.txt: the server needs it",
+        "Set the server routes in mlship.yaml: `serve.live`, `serve.ready`, `serve.predict`.",
+        "Add gunicorn to `requirements.txt`, because the server requires it.",
     )
     assert "requirements.txt" in [kept.path for kept in found.kept]
 
@@ -160,7 +160,7 @@ def test_a_sample_is_made_up_where_the_model_says_enough(tmp_path: Path) -> None
     files = {file.path: file.text for file in found.files}
     assert json.loads(files["sample.json"]) == {"x": [[0.0, 0.0, 0.0, 0.0]]}
     assert parse_config(files["mlship.yaml"]).model.sample == "sample.json"
-    assert found.todo == ("put a real request into sample.json: zeros prove little",)
+    assert found.todo == ("Replace the zeros in `sample.json` with a real request; zeros test little.",)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_sample_is_no_guess(tensor: Tensor, sample: dict[str, object] | None) 
 
 
 @cache
-def of_a_plain_name() -> dict[str, str]:
+def code_for_a_harmless_name() -> dict[str, str]:
     """The code that is written for the same repository under a harmless name."""
     with tempfile.TemporaryDirectory() as folder:
         files = plan(
@@ -206,7 +206,7 @@ def test_a_hostile_name_reaches_neither_yaml_nor_code_unquoted(
     files = {file.path: file.text for file in scaffold(detect(repo)).files}
     assert re.fullmatch(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*", parse_config(files["mlship.yaml"]).name)
     code = {path: text for path, text in files.items() if path.endswith(".py")}
-    assert code == of_a_plain_name()
+    assert code == code_for_a_harmless_name()
     assert all(ast.parse(text) for text in code.values())
 
 
@@ -220,7 +220,7 @@ def test_writing_never_replaces_and_leaves_no_half_files(tmp_path: Path) -> None
     write(tmp_path, {"a": "mine"})
     (tmp_path / "dangling").symlink_to("nowhere")
     files = tuple(NewFile(path, "theirs", "") for path in ("a", "dangling", "sub/b"))
-    assert write_files(tmp_path, files) == ("sub/b",)
+    assert write_scaffold(tmp_path, files) == ("sub/b",)
     assert (tmp_path / "a").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "dangling", "sub"]
@@ -232,6 +232,6 @@ def test_nothing_is_written_through_a_link_out_of_the_repository(tmp_path: Path)
     outside.mkdir()
     (repo / "serving").symlink_to(outside)
     with pytest.raises(UsageError, match="outside"):
-        write_files(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
+        write_scaffold(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
     assert not list(outside.iterdir())
     assert not (repo / "mlship.yaml").exists()
