@@ -92,13 +92,13 @@ class Progress:
             if vertex.started is None:
                 continue
             if self._is_new(vertex.digest, "started", vertex.started):
-                yield StepStarted(vertex.digest, vertex.name)
+                yield StepStarted(vertex.digest, redact(vertex.name))
             if vertex.completed is not None and self._is_new(vertex.digest, "completed", vertex.started):
                 yield self._finished(vertex, (vertex.completed - vertex.started).total_seconds())
 
     def _finished(self, vertex: _Vertex, seconds: float) -> StepFinished:
         error = redact(vertex.error) or None
-        event = StepFinished(vertex.digest, vertex.name, seconds, vertex.cached, error)
+        event = StepFinished(vertex.digest, redact(vertex.name), seconds, vertex.cached, error)
         # When a step fails, BuildKit cancels the parallel ones; their errors are not the cause.
         if error and self.failed is None and "context canceled" not in error:
             self.failed = event

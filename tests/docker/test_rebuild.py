@@ -152,7 +152,7 @@ def test_other_weights_are_refused(note: Path, repo: Path, tmp_path: Path) -> No
     (other / "w.safetensors").write_bytes(safetensors((7.0,)))
     done = rebuilt(note, other)
     assert done.code == 2
-    assert "w.safetensors of the recorded build is not in the commit" in done.stderr
+    assert "the recorded `w.safetensors` is not in the commit" in done.stderr
 
 
 def test_another_plan_is_another_image_and_the_layers_tell(note: Path, repo: Path, tmp_path: Path) -> None:

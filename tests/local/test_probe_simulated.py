@@ -68,8 +68,8 @@ def test_a_recorded_host_is_a_fleet(tmp_path: Path) -> None:
     done = mlship("hosts", cwd=tmp_path)
     assert done.code == 0
     assert "NVIDIA H100 80GB HBM3 (9.0, 80 GiB, MIG)" in done.stdout
-    assert "sim: simulated; no such GPU was there" in done.stdout
-    assert "CUDA that all of their drivers offer: 11.8 to 13.0" in done.stdout
+    assert "sim: simulated, not a real GPU" in done.stdout
+    assert "CUDA that every driver supports: 11.8 to 13.0" in done.stdout
 
 
 @pytest.mark.parametrize("code", CODES)

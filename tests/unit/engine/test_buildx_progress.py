@@ -123,3 +123,11 @@ def test_any_text_is_survived(lines: list[str]) -> None:
     progress = Progress()
     for line in lines:
         progress.feed(line)
+
+
+def test_a_password_in_the_name_of_a_step_is_masked() -> None:
+    name = "[1/1] RUN curl https://me:hunter2@index.example/"
+    times = {"started": "2026-01-01T00:00:00Z", "completed": "2026-01-01T00:00:01Z"}
+    events = feed(Progress(), vertexes=[{"digest": "v", "name": name, **times}])
+    assert len(events) == 2
+    assert "hunter2" not in repr(events)
