@@ -274,10 +274,10 @@ def test_an_empty_folder_and_an_empty_path_are_no_crash(tmp_path: Path) -> None:
 # Everything is imported first: nobody may not read this Python's own files, where they lie in a home folder.
 AS_NOBODY = """
 import os
-from mlship.doctor.facts.facts import adapter
+from mlship.doctor.facts.facts import Facts; from mlship.versioned import adapter
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.run import PROBES, look
-adapter()
+adapter(Facts)
 look(Look())
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 print(look(Look(), tuple(probe for probe in PROBES if probe.name in NAMES)).to_json())
