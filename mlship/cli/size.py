@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mlship.engine.base import Engine
     from mlship.size.report import SizeReport
 
-_LARGEST_REPORT = 64 << 20  # bytes; that of a large image is some 100 kB
-_QUIET = 100_000_000  # bytes that are read, at least, between two plain lines that say how far it is
+_LARGEST_REPORT = 64 << 20  # bytes; a large image has a report of about 100 kB
+_QUIET = 100_000_000  # minimum bytes between two progress lines
 
 
 def size(
@@ -26,8 +26,7 @@ def size(
         typer.Option(
             "--against",
             metavar="IMAGE_OR_JSON",
-            help="Also what changed since this local image, or since the one that this file of `mlship size --json` "
-            "describes.",
+            help="Compare with an image or saved JSON report.",
         ),
     ] = None,
     html: Annotated[
@@ -35,11 +34,10 @@ def size(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Also write the report into FILE, as a map and tables on a page that needs nothing else. A file that "
-            "is there is never overwritten.",
+            help="Write an HTML page; never overwrites FILE.",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every part, however small.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List small items too.")] = False,
     json: Json = False,
 ) -> None:
     """Show where an image's bytes are.
@@ -63,19 +61,19 @@ def size(
 
 
 def _other(engine: "Engine", against: str) -> "SizeReport":
-    """An image to compare with, or what was written of one: a file that is there, or a name that ends in .json."""
+    """Measure the image to compare with, or read its report if `against` is a file or ends in .json."""
     from mlship.errors import UsageError
     from mlship.size.report import SizeReport
 
     path = Path(against)
     if not path.is_file():
         if against.endswith(".json"):
-            raise UsageError(f"there is no file {against}", hint=f"write it: `mlship size IMAGE --json > {against}`")
+            raise UsageError(f"no file `{against}`", hint=f"run `mlship size IMAGE --json > {against}`")
         return _measured(engine, against)
     with path.open("rb") as file:
         data = file.read(_LARGEST_REPORT + 1)
     if len(data) > _LARGEST_REPORT:
-        raise UsageError(f"{against} is too large to be a report", hint="name a file of `mlship size --json`")
+        raise UsageError(f"`{against}` is too large to be a report", hint="pass a file from `mlship size --json`")
     return SizeReport.from_json(data, against)
 
 
@@ -92,10 +90,10 @@ def _measured(engine: "Engine", image: str) -> "SizeReport":
 
 @contextmanager
 def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
-    """Tells on stderr how far it is: a bar on a terminal, a line now and then elsewhere.
+    """Report progress on stderr: a bar on a terminal, occasional lines elsewhere.
 
     Args:
-        expected: bytes, about: engines count an image in several ways.
+        expected: approximate bytes; engines measure image size in different ways.
     """
     from mlship.console import say, talk
 
@@ -106,7 +104,7 @@ def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
             nonlocal said
             if count - said >= max(_QUIET, expected // 10):
                 said = count
-                say(f"• {image}: {count / 1e6:.0f} of about {max(count, expected) / 1e6:.0f} MB read")
+                say(f"• {image}: read {count / 1e6:.0f} of about {max(count, expected) / 1e6:.0f} MB")
 
         yield line
         return

@@ -1,1 +1,1 @@
-"""Where an image's bytes are: the saved image read in one pass, whose bytes they are, and what is there for nothing."""
+"""Image size: read a saved image in one pass, assign each byte to an owner, and find waste."""

@@ -1,4 +1,4 @@
-"""The accounting: every byte of every layer in exactly one part, or hidden. Pure."""
+"""Account for every byte of an image: each belongs to one part or is hidden. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,10 +29,11 @@ class _Sum:
 
 
 def account(image: SavedImage, name: str, image_id: str) -> SizeReport:
-    """Where the bytes are.
+    """Build the size report.
 
     Args:
-        name: what the image was called on the command line; `image_id` what the engine knows it by.
+        name: image name from the command line.
+        image_id: image ID in the engine.
     """
     seen = visible([layer.content for layer in image.layers])
     base = _base(image)
@@ -51,7 +52,7 @@ def account(image: SavedImage, name: str, image_id: str) -> SizeReport:
 
 
 def _placed(image: SavedImage, seen: list[set[str]], base: int | None) -> Iterator[Placed]:
-    """Every file that a container sees, with its owner and its group; sorted, so that nothing depends on tar order."""
+    """Yield every visible file with its owner and group, in an order independent of the tar."""
     owners = Owners(
         {
             path: named
@@ -75,7 +76,7 @@ def _place(path: str, file: File, layer: int, owners: Owners, sorter: Sorter) ->
 
 
 def _parts(placed: list[Placed]) -> tuple[Part, ...]:
-    """The largest first. A distribution whose files lie in several groups is one part, of the group with most of it."""
+    """Return the parts, largest first. A distribution in several groups counts in its largest group."""
     sums: dict[Distribution | tuple[SizeGroup, str], _Sum] = {}
     for each in placed:
         key = each.owner or (each.group, each.part)
@@ -98,7 +99,7 @@ def _totals(image: SavedImage, seen: list[set[str]]) -> Totals:
 
 
 def _hidden(image: SavedImage, seen: list[set[str]]) -> list[dict[str, int]]:
-    """For each layer what later ones replace or remove, in bytes by path."""
+    """Return bytes by path that later layers replace or remove, for each layer."""
     return [
         {path: file.size for path, file in sorted(layer.content.files.items()) if file.size and path not in paths}
         for layer, paths in zip(image.layers, seen, strict=True)
@@ -147,8 +148,8 @@ def _unknown(image: SavedImage, base: BaseLayers) -> Iterator[str]:
     plain = sum(layer.compressed is None for layer in image.layers)
     if plain:
         which = "the layers" if plain == len(image.layers) else f"{plain} of {len(image.layers)} layers"
-        yield f"what a pull moves: this engine keeps {which} uncompressed, and a push compresses them"
+        yield f"pull size: this engine stores {which} uncompressed; a push compresses them"
     if base.layers is None:
-        yield f"the base's part: {base.why}"
+        yield f"base image size: {base.why}"
     if image.layers and all(layer.made_by is None for layer in image.layers):
-        yield "what made the layers: the image's history does not say"
+        yield "build steps: the image's history does not match its layers"

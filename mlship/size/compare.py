@@ -1,4 +1,4 @@
-"""What changed from one image to another: what a host that has the one must pull, and which parts grew. Pure."""
+"""Compare two images: layers to pull and parts that changed. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeGrou
 
 @dataclass(frozen=True)
 class _Named:
-    """All parts of one name: a distribution can be there twice."""
+    """All parts with one name: a distribution can be installed twice."""
 
     group: SizeGroup
     bytes: int
@@ -16,7 +16,7 @@ class _Named:
 
 
 def compare(report: SizeReport, other: SizeReport) -> Comparison:
-    """From `other`, the image that a host has, to the image of `report`."""
+    """Compare `other`, the image on a host, with the newer image of `report`."""
     pulled = [number for number, layer in enumerate(report.layers, 1) if not _has(other, layer)]
     sizes = [report.layers[number - 1].compressed for number in pulled]
     changes = sorted(_changes(_by_name(other), _by_name(report)), key=_largest_first)
@@ -31,7 +31,7 @@ def compare(report: SizeReport, other: SizeReport) -> Comparison:
 
 
 def _has(other: SizeReport, layer: LayerSize) -> bool:
-    """By digest; by the digest of the plain tar where an engine keeps layers uncompressed."""
+    """Compare by digest, or by `diff_id` if an engine stores the layer uncompressed."""
     return any(
         layer.digest == each.digest
         or (layer.diff_id == each.diff_id and (layer.compressed is None or each.compressed is None))

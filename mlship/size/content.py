@@ -1,4 +1,4 @@
-"""What one layer holds: its files, what it removes of the layers below, and what its Python packages call theirs."""
+"""Read one layer: its files, the paths it removes from lower layers, and its Python RECORD files."""
 
 import csv
 import hashlib
@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 
 from mlship.size.stream import CHUNK, BrokenTarError, Readable, members
 
-BIG = 1 << 20  # files from this size on are told apart by content
-_LONGEST_PATH = 4096  # Linux' own limit
+BIG = 1 << 20  # bytes; files from this size on are compared by content
+_LONGEST_PATH = 4096  # PATH_MAX on Linux
 _LARGEST_RECORD = 16 << 20
-_MOST_NAMES = 5_000_000  # files, and lines of RECORD files; a large image has some 100,000
+_MOST_NAMES = 5_000_000  # files plus lines of RECORD files; a large image has about 100,000
 _SMALLEST_PROGRAM = 1 << 12
 _ELF = b"\x7fELF"
 _WHITEOUT = ".wh."
@@ -28,9 +28,9 @@ class File:
     """A path in a layer.
 
     Attributes:
-        size: bytes of its content; 0 for links and folders. A hard link's bytes are where they are stored.
-        digest: sha256 of a big file's content, in hex; None for others.
-        elf: it is a program or a library by its content; looked at where its name has no ending.
+        size: content in bytes; 0 for links and folders. A hard link counts only at its target.
+        digest: hex SHA-256 of a file of at least `BIG` bytes; None for other files.
+        elf: the content is ELF; checked for big files and for files without a suffix.
     """
 
     size: int
@@ -41,13 +41,13 @@ class File:
 
 @dataclass(frozen=True)
 class Content:
-    """One layer's.
+    """Content of one layer. Paths have no leading slash.
 
     Attributes:
-        files: by path, without a slash in front.
-        gone: paths of lower layers that this one removes, with all below them.
-        opaque: folders of which nothing is left that lower layers put there.
-        records: by the path of a RECORD, the paths that it names.
+        files: files, links and folders by path.
+        gone: paths whose whole tree this layer removes from lower layers.
+        opaque: folders whose content from lower layers this layer hides.
+        records: the paths listed in each RECORD, by the path of the RECORD.
     """
 
     files: dict[str, File] = field(default_factory=dict)
@@ -58,21 +58,21 @@ class Content:
 
 @dataclass
 class Budget:
-    """How many names an image may have before it is refused: what is read stays in memory."""
+    """Limits the names held in memory for one image."""
 
     left: int = _MOST_NAMES
 
     def spend(self, count: int = 1) -> None:
         self.left -= count
         if self.left < 0:
-            raise BrokenTarError(f"it has more than {_MOST_NAMES} files")
+            raise BrokenTarError(f"more than {_MOST_NAMES} files")
 
 
 def content_of(stream: Readable, budget: Budget) -> Content:
-    """Read the tar of a layer to its end; where a path comes twice, the last one stays.
+    """Read the tar of a layer to its end; the last entry of a path wins.
 
     Raises:
-        BrokenTarError: it is not the whole of a tar, or has more names than the budget.
+        BrokenTarError: the tar is incomplete, or has more names than the budget allows.
     """
     found = Content()
     for member, opened in members(stream):
@@ -92,10 +92,10 @@ def content_of(stream: Readable, budget: Budget) -> Content:
 
 
 def _normal(name: str) -> str:
-    """A path below the root, whatever its dots say."""
+    """Normalize a path; `..` cannot leave the root."""
     if len(name) > _LONGEST_PATH:
         raise BrokenTarError(f"a path has {len(name)} characters")
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # a name can be any bytes
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # names can hold any bytes
     return posixpath.normpath(f"/{text}").lstrip("/")
 
 
@@ -105,7 +105,7 @@ def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
     if not member.isreg():
         return File(0, "link")
     pieces: Iterable[tuple[int, int]] | None = getattr(member, "sparse", None)
-    if pieces is not None:  # its size counts the holes, and is whatever the header says
+    if pieces is not None:  # the size in the header includes holes and is not verified
         return File(sum(size for _, size in pieces))
     big, nameless = member.size >= BIG, "." not in posixpath.basename(member.name)
     stream = opened() if big or (nameless and member.size >= _SMALLEST_PROGRAM) else None
@@ -124,7 +124,7 @@ def _digest(data: bytes, stream: Readable) -> str:
 
 
 def _record(path: str, stream: Readable, budget: Budget) -> tuple[str, ...]:
-    """The paths that a RECORD names, below the image's root.
+    """Return the paths listed in a RECORD, relative to the image's root.
 
     https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-record-file
     """
@@ -135,7 +135,7 @@ def _record(path: str, stream: Readable, budget: Budget) -> tuple[str, ...]:
 
 
 def _named(site: str, lines: list[str]) -> Iterator[str]:
-    """Up to the first line that is none of a RECORD's; folders tell whose the other files are."""
+    """Stop at the first malformed line; the owner of other files follows from their folder."""
     with suppress(csv.Error):
         for row in csv.reader(lines):
             if row and row[0] and len(row[0]) + len(site) < _LONGEST_PATH:

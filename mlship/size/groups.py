@@ -1,4 +1,4 @@
-"""What a file is for: its group, and the part of the group that it belongs to. Pure."""
+"""Assign each file to a group (its purpose) and to a part of that group. Pure."""
 
 import json
 import posixpath
@@ -24,13 +24,13 @@ _MODELS = re.compile(
     r"\.(?:safetensors|onnx|gguf|ggml|pt|pth|ckpt|h5|keras|tflite|joblib|pkl|pickle|npz|msgpack|cbm|ubj|mlmodel|engine)"
 )
 _OFTEN_MODELS = re.compile(r"\.(?:bin|model|data|npy|pb|plan)")
-_SURE = 1 << 20  # bytes from which on such a file is taken for weights
+_SURE = 1 << 20  # bytes; smaller files with such a suffix do not count as weights
 _NATIVE = re.compile(r"\.(?:so(?:\.[\w.]+)?|a|dylib|cubin|fatbin)$")
 _CODE = re.compile(r"\.(?:py|pyi|pyx|pxd|js|sh|c|cc|cpp|cu|h|hpp|cuh)$")
 
 
 def sort_of(path: str, file: File) -> Sort:
-    """Code, native code, byte code or data: by its name, and by content where the name has no ending."""
+    """Classify a file by its suffix, or by its content if it has none."""
     name = posixpath.basename(path)
     if name.endswith((".pyc", ".pyo")):
         return "bytecode"
@@ -40,7 +40,7 @@ def sort_of(path: str, file: File) -> Sort:
 
 
 def group_of_step(made_by: str | None) -> tuple[SizeGroup, str] | None:
-    """The group and the name that mlship's own steps carry: `COPY /layers/framework/torch / ...`."""
+    """Return the group and package of an mlship layer, such as `COPY /layers/framework/torch / ...`."""
     found = _LAYER.match(f"{made_by or ''} ")
     if found is None or found["group"] not in get_args(SizeGroup):
         return None
@@ -48,7 +48,7 @@ def group_of_step(made_by: str | None) -> tuple[SizeGroup, str] | None:
 
 
 def base_layers(image: SavedImage) -> tuple[int | None, str]:
-    """How many of the lowest layers are the base's, and how that is known, or why it is not."""
+    """Count the layers of the base image, with how the count is known or why it is unknown."""
     if _VERSION not in image.labels:
         return None, "the end of the base is known only for images built by mlship; compare with `--against BASE`"
     for number, layer in enumerate(image.layers):
@@ -58,10 +58,10 @@ def base_layers(image: SavedImage) -> tuple[int | None, str]:
 
 
 class Sorter:
-    """Sorts the files of one image.
+    """Assigns the files of one image to groups.
 
     Args:
-        base: how many of the lowest layers are the base's; None where that is not known.
+        base: number of layers in the base image; None if unknown.
     """
 
     def __init__(self, image: SavedImage, base: int | None) -> None:
@@ -71,14 +71,14 @@ class Sorter:
         self._steps = [group_of_step(layer.made_by) for layer in image.layers]
 
     def package(self, owner: Distribution, layer: int) -> SizeGroup:
-        """The group of a distribution's files in one layer."""
+        """Return the group of a distribution's files in one layer."""
         if layer < self._base:
             return "base"
         step = self._steps[layer]
         return step[0] if step else runtime_group(owner.name) or "packages"
 
     def other(self, path: str, size: int, layer: int) -> tuple[SizeGroup, str]:
-        """The group of a file that no distribution owns, and its part: mostly a folder."""
+        """Return the group and part (usually a folder) of a file without a distribution."""
         if layer < self._base:
             return "base", _folder(path)
         if found := _CUDA_FOLDER.match(path):
@@ -94,7 +94,7 @@ class Sorter:
         return bool(self._app) and path.startswith(f"{self._app}/")
 
     def _is_weight(self, path: str, size: int) -> bool:
-        """The label says so, or its name does: the name of a small file counts in the app's folder only."""
+        """Recognize weights by label or suffix; outside the app folder only large files with a clear suffix."""
         suffix = posixpath.splitext(path)[1].lower()
         known, often = _MODELS.fullmatch(suffix), _OFTEN_MODELS.fullmatch(suffix)
         if not self._in_app(path):
@@ -105,7 +105,6 @@ class Sorter:
 
     @cached_property
     def _weights(self) -> tuple[str, ...]:
-        """What the label of the smoke test calls weights."""
         return _named_weights(self._image.labels)
 
 
@@ -119,5 +118,5 @@ def _named_weights(labels: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _folder(path: str) -> str:
-    """The first three folders of a path: as deep as people know their way in a Linux system."""
+    """Return the first three folders of a path; deeper ones mean little to a reader."""
     return "/" + "/".join(path.split("/")[:-1][:3])

@@ -1,4 +1,4 @@
-"""A saved image as values: what `docker save` streams, read in one pass, its layers listed as they go by.
+"""Parse the stream of `docker save` in one pass into the layers of one image.
 
 https://github.com/opencontainers/image-spec/blob/main/image-layout.md, and layer.md there for whiteouts.
 """
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mlship.errors import EngineError
 from mlship.size.content import Budget, Content, content_of
-from mlship.size.stream import Again, BrokenTarError, ByteStream, Readable, is_compressed, is_tar, members, unpacked
+from mlship.size.stream import BrokenTarError, ByteStream, Readable, Rewound, is_compressed, is_tar, members, unpacked
 
 _LARGEST_JSON = 16 << 20
 _HEAD = 512
@@ -38,7 +38,7 @@ class _Manifest(BaseModel):
     layers: list[_Descriptor]
 
 
-class _Own(BaseModel):
+class _LegacyManifest(BaseModel):
     config: str = Field(alias="Config")
     layers: list[str] = Field(alias="Layers")
 
@@ -53,14 +53,14 @@ class _RootFs(BaseModel):
     diff_ids: list[str]
 
 
-class _Running(BaseModel):
+class _RunConfig(BaseModel):
     working_dir: str | None = Field(None, alias="WorkingDir")
     labels: dict[str, str] | None = Field(None, alias="Labels")
 
 
 class _Config(_Platform):
     rootfs: _RootFs
-    config: _Running | None = None
+    config: _RunConfig | None = None
     history: list[_Step] | None = None
 
 
@@ -69,9 +69,9 @@ class SavedLayer:
     """One layer.
 
     Attributes:
-        digest: of the layer as the engine stores it; `diff_id` that of its plain tar.
-        made_by: the step that made it, from the image's history; None where the history does not fit the layers.
-        compressed: bytes as a registry would hold it; None where the engine stores it uncompressed.
+        digest: digest of the stored blob; `diff_id` is the digest of the uncompressed tar.
+        made_by: build step from the image's history; None if the history does not match the layers.
+        compressed: bytes in a registry; None if the engine stores the layer uncompressed.
     """
 
     digest: str
@@ -83,7 +83,7 @@ class SavedLayer:
 
 @dataclass(frozen=True)
 class SavedImage:
-    """An image of one platform, its lowest layer first."""
+    """An image for one platform, lowest layer first."""
 
     platform: str
     working_dir: str
@@ -93,7 +93,7 @@ class SavedImage:
 
 @dataclass(frozen=True)
 class _Blob:
-    """A layer's blob; `content` says why where it cannot be read."""
+    """A layer's blob; `content` is the error if it cannot be read."""
 
     size: int
     compressed: bool
@@ -103,15 +103,15 @@ class _Blob:
 def read_layout(
     chunks: Iterable[bytes], name: str, platform: str, watch: Callable[[int], None] = lambda _count: None
 ) -> SavedImage:
-    """Read the tar of a saved image, to its end.
+    """Read the tar of a saved image to its end.
 
     Args:
-        name: the image's, for messages.
-        platform: which of several to take, such as linux/amd64.
-        watch: is told how many bytes were read so far.
+        name: image name for messages.
+        platform: platform to select, such as linux/amd64.
+        watch: called with the number of bytes read so far.
 
     Raises:
-        EngineError: it is not the whole of an image.
+        EngineError: the stream is not a complete image.
     """
     found = _Found({}, {}, {}, Budget())
     try:
@@ -125,14 +125,14 @@ def read_layout(
         return _linked(found, platform)
     except BrokenTarError as error:
         raise EngineError(
-            f"what the engine saved of {name} cannot be read: {error}",
-            hint=f"`docker save {name} | tar -t >/dev/null` must work; else pull or build the image again",
+            f"cannot read image `{name}` as saved by the engine: {error}",
+            hint=f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again",
         ) from error
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What went by so far, by path; engines before 25 write a link where a layer comes twice."""
+    """Contents read so far, by path; Docker before 25 links a layer that occurs twice."""
 
     texts: dict[str, bytes]
     blobs: dict[str, _Blob]
@@ -141,7 +141,7 @@ class _Found:
 
     def take(self, path: str, size: int, stream: Readable) -> None:
         head = stream.read(_HEAD)
-        stream = Again(head, stream)
+        stream = Rewound(head, stream)
         if is_compressed(head) or is_tar(head):
             self.blobs[path] = _Blob(size, is_compressed(head), self._listed(stream, head))
         elif head.lstrip().startswith((b"{", b"[")) and size <= _LARGEST_JSON:
@@ -150,7 +150,7 @@ class _Found:
     def _listed(self, stream: Readable, head: bytes) -> Content | BrokenTarError:
         try:
             return content_of(unpacked(stream, head), self.budget)
-        except BrokenTarError as error:  # it may be no layer of the image that is meant
+        except BrokenTarError as error:  # the blob may not be a layer of the selected image
             return error
 
     def text(self, path: str) -> bytes:
@@ -167,13 +167,12 @@ class _Found:
 
 
 def _linked(found: _Found, platform: str) -> SavedImage:
-    """Manifest -> configuration and layers."""
     chosen = _by_index(found, platform) if "index.json" in found.texts else _by_engine(found)
     config = found.json(chosen.config, _Config)
-    running = config.config or _Running()
+    running = config.config or _RunConfig()
     diff_ids = config.rootfs.diff_ids
     if len(diff_ids) != len(chosen.layers):
-        raise BrokenTarError("configuration and manifest disagree about the number of layers")
+        raise BrokenTarError("configuration and manifest list different numbers of layers")
     steps = _steps(config, len(diff_ids))
     return SavedImage(
         platform=f"{config.os}/{config.architecture}",
@@ -188,7 +187,7 @@ def _linked(found: _Found, platform: str) -> SavedImage:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The paths of one image's blobs."""
+    """Paths of one image's blobs."""
 
     config: str
     layers: tuple[str, ...]
@@ -197,28 +196,28 @@ class _Chosen:
 def _by_index(found: _Found, platform: str) -> _Chosen:
     manifest = _manifest(found, "index.json", platform)
     if manifest is None:
-        raise BrokenTarError(f"it holds no image for {platform}")
+        raise BrokenTarError(f"no image for {platform}")
     return _Chosen(_path(manifest.config.digest), tuple(_path(each.digest) for each in manifest.layers))
 
 
 def _by_engine(found: _Found) -> _Chosen:
-    """Engines before 25 write no index, only a manifest of their own."""
+    """Docker before 25 writes no index, only its own manifest."""
     try:
-        first = TypeAdapter(list[_Own]).validate_json(found.text("manifest.json"))[0]
+        first = TypeAdapter(list[_LegacyManifest]).validate_json(found.text("manifest.json"))[0]
     except (ValidationError, IndexError) as error:
-        raise BrokenTarError("manifest.json names no image") from error
+        raise BrokenTarError("manifest.json lists no image") from error
     return _Chosen(first.config, tuple(found.links.get(path, path) for path in first.layers))
 
 
 def _manifest(found: _Found, path: str, platform: str, depth: int = 0) -> _Manifest | None:
-    """The first manifest of the platform below an index; an index may name others."""
+    """Return the platform's first manifest below an index; indexes can be nested."""
     if depth > 3:
-        raise BrokenTarError("its indexes go in circles")
+        raise BrokenTarError("image indexes refer to each other in a circle")
     for each in found.json(path, _Index).manifests:
         below = _path(each.digest)
         text = found.texts.get(below)
         if text is None or not _fits(each, platform):
-            continue  # of another platform, which this engine never pulled
+            continue  # another platform, or a manifest that the engine did not pull
         if b'"manifests"' in text and b'"layers"' not in text:
             deeper = _manifest(found, below, platform, depth + 1)
             if deeper is not None:
@@ -229,7 +228,7 @@ def _manifest(found: _Found, path: str, platform: str, depth: int = 0) -> _Manif
 
 
 def _fits(descriptor: _Descriptor, platform: str) -> bool:
-    """Attestations say that they are for unknown/unknown."""
+    """Attestations have the platform unknown/unknown, which never matches."""
     named = descriptor.platform
     return named is None or f"{named.os}/{named.architecture}" == "/".join(platform.split("/")[:2])
 
@@ -237,7 +236,7 @@ def _fits(descriptor: _Descriptor, platform: str) -> bool:
 def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> SavedLayer:
     blob = found.blobs.get(path)
     if blob is None:
-        raise BrokenTarError(f"layer {path} is missing, or is neither gzip, zstd nor tar")
+        raise BrokenTarError(f"layer {path} is missing or is not gzip, zstd or tar")
     if isinstance(blob.content, BrokenTarError):
         raise BrokenTarError(f"layer {path}: {blob.content}") from blob.content
     digest = path.removeprefix("blobs/").replace("/", ":", 1) if path.startswith("blobs/") else diff_id
@@ -245,7 +244,7 @@ def _layer(found: _Found, path: str, diff_id: str, step: str | None) -> SavedLay
 
 
 def _steps(config: _Config, count: int) -> list[str | None]:
-    """What made each layer; nothing is guessed where history and layers do not fit."""
+    """Return each layer's build step; None for all if history and layers do not match."""
     steps = [step.created_by or step.comment for step in config.history or () if not step.empty_layer]
     return steps if len(steps) == count else [None] * count
 

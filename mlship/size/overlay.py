@@ -1,4 +1,4 @@
-"""Which file of which layer a container sees, where layers lie on each other. Pure."""
+"""Determine which files of each layer a container sees. Pure."""
 
 import posixpath
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from mlship.size.content import Content
 
 @dataclass
 class _Above:
-    """What the layers above do to one that is looked at.
+    """How the layers above hide files of the current layer.
 
     Attributes:
-        taken: paths that are no folder up there, or are removed there: nothing at or below them is seen.
-        folders: paths that are folders up there: a file at one of them is not seen.
-        opaque: folders of which only the layers above are seen.
+        taken: paths that are removed or are not folders above; they hide everything at or below them.
+        folders: paths that are folders above; they hide a file at the same path.
+        opaque: folders that hide all of their content in lower layers.
     """
 
     taken: set[str] = field(default_factory=set)
@@ -22,7 +22,6 @@ class _Above:
     opaque: set[str] = field(default_factory=set)
 
     def add(self, content: Content) -> None:
-        """The layer that was looked at is now one of those above."""
         for path, file in content.files.items():
             (self.folders if file.kind == "folder" else self.taken).add(path)
             folder = posixpath.dirname(path)
@@ -34,7 +33,7 @@ class _Above:
 
 
 def visible(layers: Sequence[Content]) -> list[set[str]]:
-    """For each layer the paths of its files, links included and folders not, that a container sees."""
+    """Return the visible paths of each layer; includes links, excludes folders."""
     above, seen = _Above(), []
     for content in reversed(layers):
         buried: dict[str, bool] = {"": "" in above.opaque}
@@ -53,7 +52,7 @@ def visible(layers: Sequence[Content]) -> list[set[str]]:
 
 
 def _buried(folder: str, above: _Above, known: dict[str, bool]) -> bool:
-    """What lies in this folder is hidden, since the folder or one around it is."""
+    """Report whether the folder or one of its parents is hidden; caches the answer in `known`."""
     chain = []
     while folder not in known:
         chain.append(folder)

@@ -1,4 +1,4 @@
-"""Which Python distribution a file belongs to: what RECORD files say, and folders for what none names. Pure."""
+"""Map files to Python distributions, by RECORD or else by folder. Pure."""
 
 import posixpath
 import re
@@ -17,7 +17,8 @@ class Distribution:
     """An installed distribution.
 
     Attributes:
-        name: normalized; `site` is the folder that it is installed into.
+        name: normalized name.
+        site: folder that it is installed into.
     """
 
     name: str
@@ -26,10 +27,10 @@ class Distribution:
 
 
 class Owners:
-    """Answers whose a path is.
+    """Finds the distribution that owns a path.
 
     Args:
-        records: by the path of a RECORD that a container sees, the paths that it names.
+        records: the paths listed in each visible RECORD, by the path of the RECORD.
     """
 
     def __init__(self, records: Mapping[str, Iterable[str]]) -> None:
@@ -38,21 +39,21 @@ class Owners:
         for record, paths in sorted(records.items()):
             owner = _distribution(record)
             if owner is not None:
-                self._learn(owner, (record, *paths))
+                self._add(owner, (record, *paths))
 
     def of(self, path: str) -> Distribution | None:
-        """Whose it is; a file of site-packages that nobody names belongs to a distribution of its folder's name."""
+        """Return the owner. A site-packages file in no RECORD belongs to a distribution named after its folder."""
         source = source_of(path)
         named = self._named.get(path) or (self._named.get(source) if source else None)
         return named or self._by_folder(path)
 
-    def _learn(self, owner: Distribution, paths: Iterable[str]) -> None:
+    def _add(self, owner: Distribution, paths: Iterable[str]) -> None:
         for path in paths:
             self._named.setdefault(path, owner)
             folder = posixpath.dirname(path)
             while folder != owner.site and folder.startswith(owner.site):
                 if self._folders.setdefault(folder, owner) != owner:
-                    self._folders[folder] = None  # a namespace that several share
+                    self._folders[folder] = None  # a namespace shared by several distributions
                 folder = posixpath.dirname(folder)
 
     def _by_folder(self, path: str) -> Distribution | None:
@@ -68,19 +69,19 @@ class Owners:
 
 
 def site_of(path: str) -> str | None:
-    """The site-packages that a path is in; None where it is in none."""
+    """Return the site-packages folder that contains a path, or None."""
     found = _SITE.match(path)
     return found[0] if found else None
 
 
 def source_of(path: str) -> str | None:
-    """The source that a file of byte code was compiled from; None where it is none, or lies beside its source."""
+    """Return the source of bytecode in `__pycache__`; None for any other file."""
     found = _PYC.fullmatch(path)
     return f"{found['folder'] or ''}{found['stem']}.py" if found else None
 
 
 def compiled_by(path: str) -> str | None:
-    """The tag of the interpreter that compiled a file of byte code, such as cpython-311."""
+    """Return the interpreter tag of bytecode in `__pycache__`, such as cpython-311."""
     found = _PYC.fullmatch(path)
     return found["tag"] if found else None
 
@@ -94,7 +95,7 @@ def _distribution(record: str) -> Distribution | None:
 
 
 def _unnamed(path: str, site: str) -> Distribution:
-    """By the first folder, or the module, below site-packages."""
+    """Name a distribution after the first folder or module below site-packages."""
     top = path.removeprefix(f"{site}/").partition("/")[0]
     base = re.sub(r"(?:-[\d.]+[^/]*)?\.(?:dist-info|egg-info|egg|libs|py|pth|so)$", "", top)
     return Distribution(canonicalize_name(base or top), None, site)

@@ -1,4 +1,4 @@
-"""The result of `mlship size`: a frozen value, JSON both ways."""
+"""The report of `mlship size`, which can be read back from JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mlship.versioned import parse
 SCHEMA = 1
 Sort: TypeAlias = Literal["code", "native", "bytecode", "data"]
 SORTS: tuple[Sort, ...] = ("native", "data", "code", "bytecode")
-# What it is for; in this order where sizes are equal.
+# Groups name the purpose of a file.
 SizeGroup: TypeAlias = Literal[
     "base", "cuda", "framework", "heavy", "light", "packages", "weights", "code", "system",
 ]  # fmt: skip
@@ -17,13 +17,13 @@ SizeGroup: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the whole image.
+    """Totals of the image.
 
     Attributes:
-        compressed: bytes that a pull moves; None where a layer's are not known.
-        unpacked: bytes of the contents of all files of all layers; `hidden` of them are replaced or removed by a later
-            layer, and travel nevertheless.
-        files: that a container sees.
+        compressed: bytes that a pull transfers; None if unknown for any layer.
+        unpacked: bytes of all files in all layers.
+        hidden: unpacked bytes that later layers replace or remove; a pull still transfers them.
+        files: files that a container sees.
     """
 
     compressed: int | None
@@ -34,11 +34,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class BaseLayers:
-    """The image that this one is made from.
+    """The base image.
 
     Attributes:
-        layers: how many of the lowest layers are its; None where that is not known, and `why` says why.
-        name: as the image's label has it; digest likewise.
+        layers: number of lowest layers from the base; None if unknown, for the reason in `why`.
+        name: base name from the image's label, as is `digest`.
     """
 
     layers: int | None
@@ -54,10 +54,10 @@ class LayerSize:
     """One layer.
 
     Attributes:
-        digest: of the layer as it is stored; `diff_id` that of its plain tar, which no compression changes.
-        made_by: the step that made it; None where the image's history does not say.
-        base: it is the base's; None where that is not known.
-        hidden: bytes of it that later layers replace or remove.
+        digest: digest of the stored blob; `diff_id` is the digest of the uncompressed tar.
+        made_by: build step; None if unknown.
+        base: whether it belongs to the base image; None if unknown.
+        hidden: unpacked bytes that later layers replace or remove.
     """
 
     digest: str
@@ -72,11 +72,12 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class Part:
-    """A Python distribution, or a folder where none owns the files. Bytes are unpacked ones.
+    """A Python distribution, or a folder of files without one.
 
     Attributes:
-        version: of a distribution; None for everything else.
-        sorts: its bytes by sort: code, native (shared libraries, extension modules, static archives), bytecode, data.
+        version: version of a distribution; None for a folder.
+        bytes: unpacked bytes.
+        sorts: unpacked bytes by kind; native includes shared libraries, extension modules and static archives.
     """
 
     group: SizeGroup
@@ -89,11 +90,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Waste:
-    """Bytes that are there for nothing, or may be.
+    """Bytes that may not be needed.
 
     Attributes:
-        bytes: that would be saved; each file counts in one waste only.
-        advice: one line: what to do about it.
+        bytes: unpacked bytes saved; each file counts once.
+        advice: one line with what to do.
         where: the largest examples.
     """
 
@@ -106,7 +107,7 @@ class Waste:
 
 @dataclass(frozen=True)
 class PartChange:
-    """How a part differs from the other image's; bytes and version are None where it is not there."""
+    """How a part changed; bytes and version are None in an image without the part."""
 
     name: str
     group: SizeGroup
@@ -122,12 +123,12 @@ class PartChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from another image to this one.
+    """Changes from another image to this one.
 
     Attributes:
-        pulled: numbers of the layers, from 1, that a host with the other image does not have yet.
-        pull: their compressed bytes; None where not known.
-        changes: of parts, the largest first; those that are the same are left out.
+        pulled: numbers, from 1, of the layers missing on a host with the other image.
+        pull: compressed bytes of those layers; None if unknown.
+        changes: changed parts, largest change first.
     """
 
     other: str
@@ -140,10 +141,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SizeReport:
-    """Where the bytes of an image are.
+    """Sizes of an image.
 
     Attributes:
-        unknown: what could not be told, and why.
+        unknown: values that could not be determined, and why.
     """
 
     image: str
@@ -160,10 +161,10 @@ class SizeReport:
 
     @staticmethod
     def from_json(text: str | bytes, name: str) -> "SizeReport":
-        """Read what `mlship size --json` printed.
+        """Read the output of `mlship size --json`.
 
         Raises:
-            UsageError: it is something else, or of a newer mlship.
+            UsageError: the text is something else or has another schema.
         """
-        hint = "write one with `mlship size IMAGE --json > FILE`, or name an image"
+        hint = "pass an image, or write a report with `mlship size IMAGE --json > FILE`"
         return parse(text, SizeReport, SCHEMA, f"`{name}` is not a report of `mlship size --json`", hint)

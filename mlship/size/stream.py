@@ -1,4 +1,4 @@
-"""Tars read in one pass with bounded memory, whoever made them: nothing is written, and no header is believed."""
+"""Read untrusted tars in one pass with bounded memory, without writing to disk."""
 
 import io
 import sys
@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Protocol, TypeAlias, cast
 
 CHUNK = 1 << 20
-_LARGEST_HEADER = 1 << 20  # of a pax or GNU extension, which tarfile holds in memory
+_LARGEST_HEADER = 1 << 20  # bytes; tarfile holds a pax or GNU extension header in memory
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _EXTENSIONS = {
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -17,7 +18,7 @@ _EXTENSIONS = {
 
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; empty at the end."""
+        """Return up to `size` bytes; empty at the end."""
         ...
 
 
@@ -25,59 +26,50 @@ Member: TypeAlias = tuple[tarfile.TarInfo, Callable[[], Readable]]
 
 
 class BrokenTarError(Exception):
-    """It is no tar, ends too early, or is made to do harm."""
+    """The data is not a tar, is truncated, or exceeds a limit."""
 
 
-class ByteStream(io.RawIOBase):
-    """Chunks of bytes as a file that can be read once, from its start to its end.
+class ByteStream:
+    """Chunks of bytes as a file that can be read once.
 
     Args:
-        watch: is told how many bytes were read so far, about once a megabyte.
+        watch: called with the number of bytes read so far, about once per MiB.
     """
 
     def __init__(self, chunks: Iterable[bytes], watch: Callable[[int], None] = lambda _count: None) -> None:
-        super().__init__()
         self._chunks = iter(chunks)
         self._watch = watch
         self._left = b""
         self._start = 0
         self._count = 0
-        self._told = 0
-
-    def readable(self) -> bool:
-        return True
+        self._reported = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes, as the engine's pieces fall; empty at the end."""
         while self._start == len(self._left):
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
             self._left, self._start = chunk, 0
-            self._tell(len(chunk))
+            self._count_chunk(len(chunk))
         end = len(self._left) if size < 0 else min(self._start + size, len(self._left))
         data = self._left[self._start : end]
         self._start = end
         return data
 
-    def _tell(self, more: int) -> None:
+    def _count_chunk(self, more: int) -> None:
         self._count += more
-        if self._count - self._told >= CHUNK:
-            self._told = self._count
+        if self._count - self._reported >= CHUNK:
+            self._reported = self._count
             self._watch(self._count)
 
 
-class _Watched(io.RawIOBase):
-    """A stream that knows where its last byte that is not zero is: a tar ends in zeros."""
+class _NonZeroEnd:
+    """Records where the last non-zero byte ends: a tar is padded with zeros."""
 
     def __init__(self, stream: Readable) -> None:
-        super().__init__()
         self._stream = stream
         self._position = 0
         self.last = 0
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
@@ -88,16 +80,12 @@ class _Watched(io.RawIOBase):
         return data
 
 
-class Again(io.RawIOBase):
-    """A stream of which the first bytes were read already: they come again."""
+class Rewound:
+    """A stream that returns its first bytes, already read, once more."""
 
     def __init__(self, head: bytes, stream: Readable) -> None:
-        super().__init__()
         self._head = head
         self._stream = stream
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1, /) -> bytes:
         if not self._head:
@@ -107,16 +95,12 @@ class Again(io.RawIOBase):
         return data + self._stream.read() if size < 0 else data
 
 
-class _Guarded(io.RawIOBase):
-    """Another stream; whatever its library says of a broken one is a BrokenTarError."""
+class _Guarded:
+    """Raises a decoder's errors as BrokenTarError."""
 
     def __init__(self, stream: Readable, errors: tuple[type[Exception], ...]) -> None:
-        super().__init__()
         self._stream = stream
         self._errors = errors
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1, /) -> bytes:
         try:
@@ -126,7 +110,7 @@ class _Guarded(io.RawIOBase):
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """A header that asks for no more memory than an honest one would."""
+    """Rejects headers that would make tarfile allocate too much memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedInfo":
@@ -137,16 +121,16 @@ class _BoundedInfo(tarfile.TarInfo):
 
 
 def members(stream: Readable) -> Iterator[Member]:
-    """Each member with a way to its content, once, and before the next member is asked for. All of the stream is read.
+    """Yield each member with a function that opens its content once, before the next member. Reads to the end.
 
     Raises:
-        BrokenTarError: it is no tar, or not the whole of one.
+        BrokenTarError: the data is not a complete tar.
     """
-    watched = _Watched(stream)
+    watched = _NonZeroEnd(stream)
     try:
-        with tarfile.open(fileobj=watched, mode="r|", tarinfo=_BoundedInfo, errorlevel=1) as tar:
+        with tarfile.open(fileobj=_as_file(watched), mode="r|", tarinfo=_BoundedInfo, errorlevel=1) as tar:
             while (member := tar.next()) is not None:
-                vars(tar)["members"] = []  # tarfile would keep them all
+                vars(tar)["members"] = []  # tarfile would keep every member in memory
                 yield member, _opener(tar, member)
                 _skip(tar)
             end = tar.offset
@@ -159,8 +143,6 @@ def members(stream: Readable) -> Iterator[Member]:
 
 
 def _opener(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], Readable]:
-    """For a file; it can be opened once."""
-
     def opened() -> Readable:
         stream = tar.extractfile(member)
         return _Guarded(stream or io.BytesIO(), (tarfile.TarError, OSError, EOFError))
@@ -169,30 +151,30 @@ def _opener(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], Reada
 
 
 def _skip(tar: tarfile.TarFile) -> None:
-    """To the next header. tarfile itself would go on for ever where a header lies about a size."""
+    """Skip to the next header. tarfile itself would loop forever if a header overstates a size."""
     stream = tar.fileobj
     while (left := tar.offset - stream.tell()) > 0:
         if not stream.read(min(CHUNK, left)):
-            raise BrokenTarError("it ends within a file")
+            raise BrokenTarError("truncated within a file")
 
 
 def is_compressed(head: bytes) -> bool:
-    """Whether a blob is compressed in a way that is known here, by its first bytes."""
-    return head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+    """Report whether a blob starts like gzip or zstd."""
+    return head.startswith((_GZIP, _ZSTD))
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether a blob is a plain tar; one without members is all zeros."""
+    """Report whether a blob is an uncompressed tar; a tar without members is all zeros."""
     return head[257:262] == b"ustar" or (len(head) >= 512 and not any(head[:512]))
 
 
 def unpacked(stream: Readable, head: bytes) -> Readable:
-    """What a blob holds, by its first bytes: gzip, zstd, or as it is."""
-    if head.startswith(b"\x1f\x8b"):
+    """Decompress gzip or zstd, recognized by the first bytes; return any other stream unchanged."""
+    if head.startswith(_GZIP):
         import gzip
 
         return _Guarded(gzip.GzipFile(fileobj=_as_file(stream), mode="rb"), (OSError, EOFError, zlib.error))
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
+    if head.startswith(_ZSTD):
         return _zstd(stream)
     return stream
 
@@ -206,5 +188,5 @@ def _zstd(stream: Readable) -> _Guarded:
 
 
 def _as_file(stream: Readable) -> IO[bytes]:
-    """The libraries ask for a whole file, and only read."""
+    """The libraries are typed for complete files but only call `read`."""
     return cast("IO[bytes]", stream)

@@ -1,4 +1,4 @@
-"""What is in an image for nothing, or may be: each with its bytes and what to do about it. Pure."""
+"""Find files that an image may not need, with their size and advice. Pure."""
 
 import posixpath
 import re
@@ -13,11 +13,13 @@ from mlship.size.report import SizeGroup, Waste
 
 _EXAMPLES = 3
 _NAMED = 4
-_HIDDEN = "remove or change them in the step that brings them, or copy only what is needed from another stage"
-_OWN_COPIES = "each package brings its own copy; only fewer packages, or releases of them that share it, would help"
-_LINKS = "make them links in the step that brings them: a wheel cannot hold links, and a registry stores each copy"
-_HIDDEN_IN_BASE = "a pull of the base moves them whatever is done here; only a base without them would help"
-_WORTH_SAYING = 1 << 16  # bytes
+_HIDDEN = "remove or change them in the step that adds them, or copy only the needed files from another stage"
+_OWN_COPIES = "each package bundles its own copy; use fewer packages, or releases that share the library"
+_LINKS = (
+    "replace them with links in the step that adds them: wheels cannot contain links, and registries store each copy"
+)
+_HIDDEN_IN_BASE = "use a base image without them; later steps cannot remove them from the pull"
+_SMALLEST_WASTE = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
 _PYTHON = re.compile(r"(?:^|/)python(\d)\.(\d+)/")
 _CACHES = re.compile(
@@ -31,7 +33,7 @@ _TESTS = re.compile(r"/tests?/")
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A file that a container sees, with all that is known of it."""
+    """A visible file with its layer, owner and group."""
 
     path: str
     file: File
@@ -46,12 +48,12 @@ WasteRule: TypeAlias = Callable[[PlacedFiles], Iterator[tuple[str, str, str, Pla
 
 
 def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0) -> tuple[Waste, ...]:
-    """The largest first. No byte counts twice: what one rule has taken, the next ones do not see.
+    """Find waste, largest first. A file matched by one rule is not passed to the next.
 
     Args:
-        placed: the files that a container sees.
-        hidden: for each layer the bytes that a container does not see, by path.
-        base: how many of the lowest layers are the base's.
+        placed: visible files.
+        hidden: hidden bytes by path, for each layer.
+        base: number of layers in the base image.
     """
     found = list(_hidden(hidden, base))
     left = [each for each in placed if each.file.size and each.file.kind == "file"]
@@ -61,7 +63,7 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
             found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
             taken = {each.path for each in files}
             left = [each for each in left if each.path not in taken]
-    worth = [waste for waste in found if waste.bytes >= _WORTH_SAYING]
+    worth = [waste for waste in found if waste.bytes >= _SMALLEST_WASTE]
     return tuple(sorted(worth, key=lambda waste: (-waste.bytes, waste.id, waste.what)))
 
 
@@ -73,14 +75,14 @@ def _waste(name: str, what: str, advice: str, sizes: dict[str, int]) -> Waste:
 def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
     for number, sizes in enumerate(layers, 1):
         if sizes:
-            whose, advice = ("", _HIDDEN) if number > base else (", of the base,", _HIDDEN_IN_BASE)
+            whose, advice = ("", _HIDDEN) if number > base else (" (base image)", _HIDDEN_IN_BASE)
             count = f"{len(sizes):,} {'file' if len(sizes) == 1 else 'files'}"
             what = f"{count} of layer {number}{whose} that later layers replace or remove"
             yield _waste("hidden", what, advice, sizes)
 
 
 def _identical(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    """Big files with the same content: all but one are taken."""
+    """Find big files with the same content; all copies but one are waste."""
     same: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
         if each.file.digest is not None:
@@ -97,7 +99,7 @@ def _identical(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]
 
 
 def _by_parts(twice: Iterable[tuple[Sequence[Placed], str]]) -> Iterator[tuple[list[str], list[Placed], list[str]]]:
-    """What the same parts have twice is one waste: the parts, the files that are taken, and what they are called."""
+    """Merge copies shared by the same parts: yield the parts, the redundant files and their names."""
     found: dict[tuple[str, ...], tuple[list[Placed], list[str]]] = {}
     for files, name in sorted(twice, key=lambda pair: (-_bytes(pair[0]), pair[1])):
         taken, names = found.setdefault(tuple(sorted({each.part for each in files})), ([], []))
@@ -108,12 +110,12 @@ def _by_parts(twice: Iterable[tuple[Sequence[Placed], str]]) -> Iterator[tuple[l
 
 
 def _kept_first(files: Sequence[Placed]) -> list[Placed]:
-    """What is kept is a package's rather than nobody's, then the largest."""
+    """Sort the copy to keep first: owned by a package, then the largest."""
     return sorted(files, key=lambda each: (each.owner is None, -each.file.size, each.path))
 
 
 def _twice_installed(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    """A distribution in two site-packages: the first on the path hides the other, which is taken to be the smaller."""
+    """Find distributions in several site-packages. One hides the others; assume that it is the largest."""
     sites: dict[str, dict[str, list[Placed]]] = defaultdict(lambda: defaultdict(list))
     for each in left:
         if each.owner is not None and each.owner.version is not None:
@@ -124,13 +126,13 @@ def _twice_installed(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedF
             yield (
                 "installed-twice",
                 f"{name} is installed in {len(by_site)} places: /{', /'.join(sorted(by_site))}",
-                f"keep the one in /{largest}; install into one environment only",
+                f"install into one environment only; keep the copy in /{largest}",
                 [each for site in others for each in by_site[site]],
             )
 
 
 def _libraries(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    """A shared library in several folders: all but one are taken."""
+    """Find shared libraries in several folders; all copies but one are waste."""
     named: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
         found = _LIBRARY.match(posixpath.basename(each.path)) if each.file.size >= BIG else None
@@ -150,10 +152,12 @@ def _libraries(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]
 def _advice(parts: Sequence[str], taken: PlacedFiles) -> str:
     if any(part.startswith("/") for part in parts) and not all(part.startswith("/") for part in parts):
         if any(each.group == "cuda" for each in taken):
-            return "CUDA's libraries come with the wheels already: use a base without CUDA, such as python:X.Y-slim"
+            return (
+                "use a base image without CUDA, such as python:X.Y-slim: the wheels already contain the CUDA libraries"
+            )
     elif _of_packages(taken):
         return _OWN_COPIES
-    return "keep one, in a folder that the loader knows, if its version fits all"
+    return "keep one copy on the loader's search path if its version suits all users"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -171,7 +175,7 @@ def _caches(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "cache",
         "caches of package managers",
-        "mount them in the step that fills them (RUN --mount=type=cache), or remove them in the same step",
+        "use a cache mount in the step that fills them (RUN --mount=type=cache), or remove them in the same step",
         [each for each in left if _CACHES.match(each.path)],
     )
 
@@ -180,8 +184,8 @@ def _never_read(every: set[str]) -> WasteRule:
     def rule(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
         yield (
             "bytecode-never-read",
-            "byte code that no interpreter reads: its source is gone, or it is for another Python",
-            "remove __pycache__ folders before compiling anew, with the Python of the image",
+            "unused bytecode: its source is missing, or it is for another Python version",
+            "remove `__pycache__` folders, then compile with the Python of the image",
             [each for each in left if _is_never_read(each.path, every)],
         )
 
@@ -189,7 +193,7 @@ def _never_read(every: set[str]) -> WasteRule:
 
 
 def _is_never_read(path: str, every: set[str]) -> bool:
-    """https://peps.python.org/pep-3147/: __pycache__ counts only beside its source, and only its own version's."""
+    """Python reads __pycache__ only beside its source and for its own version (https://peps.python.org/pep-3147/)."""
     source, python = source_of(path), _PYTHON.search(path)
     if source is None:
         return False
@@ -199,8 +203,8 @@ def _is_never_read(path: str, every: set[str]) -> bool:
 def _archives(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "static-archives",
-        "static archives (.a), which only a linker reads",
-        "remove them in the stage that installs; compile in a stage that is not shipped",
+        "static archives (.a), used only by a linker",
+        "remove them in the stage that installs packages, and compile in a separate build stage",
         [each for each in left if each.group != "base" and each.path.endswith(".a")],
     )
 
@@ -208,8 +212,8 @@ def _archives(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
 def _headers(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "headers",
-        "headers of C, C++ and CUDA",
-        "remove them where nothing is compiled at run time; torch.compile, triton and cupy do compile",
+        "C, C++ and CUDA headers",
+        "remove them if nothing compiles at run time; torch.compile, triton and cupy do",
         [each for each in left if each.group not in {"base", "code"} and _HEADER.search(each.path)],
     )
 
@@ -217,8 +221,8 @@ def _headers(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
 def _tests(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
     yield (
         "tests",
-        "packages' own tests",
-        "remove them in the stage that installs, and prove the image afterwards: some packages import theirs",
+        "test suites of packages",
+        "remove them in the stage that installs packages, then run `mlship smoke`: some packages import their tests",
         [each for each in left if each.group != "base" and site_of(each.path) and _TESTS.search(each.path)],
     )
 

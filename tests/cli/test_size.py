@@ -57,14 +57,14 @@ def test_json_is_the_same_report(run: Run) -> None:
     assert run("app:2", "--json").stdout == result.stdout
 
 
-def test_against_an_image_and_against_what_was_written_of_it(run: Run, engine: FakeEngine) -> None:
+def test_against_an_image_and_against_its_report(run: Run, engine: FakeEngine) -> None:
     by_image = run("app:2", "--against", "app:1")
     Path("old.json").write_text(run("app:1", "--json").stdout)
     engine.images.pop("app:1")
     by_file = run("app:2", "--against", "old.json")
     assert by_image.exit_code == by_file.exit_code == 0
     assert by_image.stdout == by_file.stdout
-    assert "nothing to pull but" in by_file.stdout
+    assert "a host with app:1 pulls " in by_file.stdout
     assert "in 1 layer" in by_file.stdout
     assert "1.17 -> 1.18" in by_file.stdout
     found = SizeReport.from_json(run("app:2", "--against", "old.json", "--json").stdout, "it").against
@@ -73,7 +73,7 @@ def test_against_an_image_and_against_what_was_written_of_it(run: Run, engine: F
 
 
 def test_the_same_image_has_nothing_to_pull(run: Run) -> None:
-    assert "has nothing to pull: every layer is the same" in run("app:1", "--against", "app:1").stdout
+    assert "pulls nothing: all layers are the same" in run("app:1", "--against", "app:1").stdout
 
 
 def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
@@ -92,9 +92,9 @@ def test_a_page_is_written_once(run: Run, engine: FakeEngine) -> None:
     [
         (("nothing:1",), 2, "no image `nothing:1`"),
         (("app:2", "--against", "nothing:1"), 2, "no image `nothing:1`"),
-        (("app:2", "--against", "nothing.json"), 2, "there is no file nothing.json"),
+        (("app:2", "--against", "nothing.json"), 2, "no file `nothing.json`"),
         (("app:2", "--against", "other.json"), 2, "`other.json` is not a report of `mlship size --json`"),
-        (("cut:1",), 5, "what the engine saved of cut:1 cannot be read"),
+        (("cut:1",), 5, "cannot read image `cut:1` as saved by the engine"),
     ],
 )
 def test_errors(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -107,9 +107,9 @@ def test_errors(run: Run, arguments: tuple[str, ...], code: int, said: str) -> N
         assert result.stdout == ""
 
 
-def test_a_large_image_says_how_far_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_large_image_reports_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlship.cli.size._QUIET", 10)
     monkeypatch.setattr("mlship.size.stream.CHUNK", 10_000)
     said = run("app:2").stderr.splitlines()
     assert len(said) > 1
-    assert all(line.startswith("• app:2: 0 of about 0 MB read") for line in said)
+    assert all(line.startswith("• app:2: read 0 of about 0 MB") for line in said)

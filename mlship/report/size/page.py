@@ -1,4 +1,4 @@
-"""Where an image's bytes are, as one page that needs nothing else: a map of them, and the tables."""
+"""Render a size report as a self-contained HTML page with a treemap and tables."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from mlship.size.report import SORTS, Part, SizeReport, Sort
 from mlship.units import size
 
 FRAME = Rect(0, 0, 1200, 640)
-_LETTER = 6.9  # width of an average letter of the labels, in the map's units
+_LETTER = 6.9  # average letter width of labels, in map units
 _LINE = 15.0
 _MARGIN = 6.0
-_SMALLEST = 0.0004  # of the map: parts below it are one tile together
+_SMALLEST = 0.0004  # share of the image; smaller parts share one tile
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The bytes of one sort in a tile; `label` is empty where the tile's own stands, or there is no room."""
+    """One kind of file in a tile; `label` is empty if it would not fit or would cover the tile's label."""
 
     rect: Rect
     sort: Sort | None
@@ -30,8 +30,8 @@ class Tile:
     """A part in the map.
 
     Attributes:
-        hint: what a pointer on it shows.
-        labels: what fits into it, line by line.
+        hint: text shown on hover.
+        labels: lines that fit in the tile.
     """
 
     group: str
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class _Bytes:
-    """What a tile stands for, before it has a place."""
+    """The content of a tile before layout."""
 
     name: str
     title: str
@@ -53,7 +53,7 @@ class _Bytes:
 
 
 def size_page(report: SizeReport) -> str:
-    """The page. What comes from the image is text in it, never markup."""
+    """Render the page. Values from the image are escaped and never become markup."""
     page = render(
         "size.html.j2",
         report=report,
@@ -69,14 +69,14 @@ def size_page(report: SizeReport) -> str:
 
 
 def tiles(report: SizeReport) -> Iterator[Tile]:
-    """The whole image: a tile's area is its unpacked bytes, and the tiles of a group lie together."""
+    """Lay out the image: area is proportional to unpacked size, and tiles of a group are adjacent."""
     for group, inside, frame in _frames(report):
         rects = squarify([each.bytes for each in inside], frame)
         yield from (_tile(group, each, rect) for each, rect in zip(inside, rects, strict=True) if rect.area)
 
 
 def _frames(report: SizeReport) -> Iterator[tuple[str, list[_Bytes], Rect]]:
-    """Each group with its parts and its place, the largest first."""
+    """Yield each group with its parts and frame, largest first."""
     groups: list[tuple[str, list[_Bytes]]] = [(group, _bytes_of(report, group)) for group, _, _ in words.groups(report)]
     if report.totals.hidden:
         hidden = report.totals.hidden
@@ -88,7 +88,7 @@ def _frames(report: SizeReport) -> Iterator[tuple[str, list[_Bytes], Rect]]:
 
 
 def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
-    """The parts of a group, the small ones together."""
+    """Return the parts of a group, with small parts combined."""
     least = _SMALLEST * report.totals.unpacked
     parts = [part for part in report.parts if part.group == group]
     found = [_part(part) for part in parts if part.bytes >= least]
@@ -98,7 +98,7 @@ def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
         found.append(
             _Bytes(
                 f"{len(small)} more",
-                f"{len(small)} smaller ones",
+                words.number(len(small), "smaller item"),
                 total,
                 ", ".join(words.title(part) for part in small[:20]),
             )
@@ -110,7 +110,11 @@ def _part(part: Part) -> _Bytes:
     sorts = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
     sorts.sort(key=lambda pair: -pair[1])
     return _Bytes(
-        part.name, words.title(part), part.bytes, f"{part.files:,} files: {words.sorts_line(part)}", tuple(sorts)
+        part.name,
+        words.title(part),
+        part.bytes,
+        f"{words.number(part.files, 'file')}: {words.sorts_line(part)}",
+        tuple(sorts),
     )
 
 
@@ -139,12 +143,12 @@ def _cell_label(sort: Sort, count: int, rect: Rect) -> str:
 
 
 def _letters(rect: Rect) -> int:
-    """How many stand in one line of it."""
+    """Return the number of letters that fit on a line."""
     return int((rect.width - 2 * _MARGIN) / _LETTER)
 
 
 def _labels(each: _Bytes, rect: Rect) -> Iterator[str]:
-    """The title, cut where it must be, and the size below it; nothing where it could not be read."""
+    """Yield the title, shortened to fit, and the size; nothing if the tile is too small."""
     letters = _letters(rect)
     if rect.height < _LINE + _MARGIN:
         return
@@ -156,7 +160,7 @@ def _labels(each: _Bytes, rect: Rect) -> Iterator[str]:
 
 
 def _fit(title: str, letters: int) -> str:
-    """A path keeps its end, everything else its start."""
+    """Shorten a path at its start and any other title at its end."""
     if len(title) <= letters:
         return title
     if letters < 4:

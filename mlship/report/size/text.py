@@ -1,4 +1,4 @@
-"""Where an image's bytes are, on the screen: the totals first, then groups, parts, layers and waste."""
+"""Print an image's size report: totals, then groups, parts, layers and waste."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ NARROWEST = 60
 _BAR = 24
 _MOST_ROWS = 20
 _MOST_WASTES = 8
-_SMALL = 0.01  # of the image: parts below it are one line together
+_SMALL = 0.01  # share of the image; smaller parts are combined into one line
 
 
 def show_size(report: SizeReport, *, verbose: bool = False) -> None:
-    """Print the report on stdout, as wide as the terminal is."""
+    """Print the report on stdout, fitted to the terminal."""
     from mlship.console import out
 
     for line in size_text(report, terminal_width(), verbose=verbose).splitlines():
@@ -26,7 +26,7 @@ def show_size(report: SizeReport, *, verbose: bool = False) -> None:
 
 
 def terminal_width() -> int:
-    """Of the terminal that stdout is; WIDTH where it is none."""
+    """Return the width of the terminal, or WIDTH if stdout is not a terminal."""
     import shutil
     import sys
 
@@ -35,10 +35,10 @@ def terminal_width() -> int:
 
 
 def size_text(report: SizeReport, width: int = WIDTH, *, verbose: bool = False) -> str:
-    """The whole report.
+    """Format the report.
 
     Args:
-        verbose: every part and every change, however small.
+        verbose: include small parts and changes.
     """
     lines = [_cut(clean(line).replace("\n", " "), width) for line in _lines(report, width, verbose=verbose)]
     return "\n".join(lines) + "\n"
@@ -49,14 +49,14 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield f"  {words.counted(report)}"
     yield from _wrapped(words.base_line(report.base), width)
     if report.totals.hidden:
-        yield f"  {size(report.totals.hidden)} of it is hidden: later layers replace or remove it"
+        yield f"  {size(report.totals.hidden)} hidden: later layers replace or remove these files"
     yield from _groups(report, _BAR if width >= 80 else _BAR // 2)
     yield from _parts(report, verbose=verbose)
     yield from _layers(report)
     yield from _waste(report, width, verbose=verbose)
     if report.unknown:
         yield ""
-        yield "Not known"
+        yield "Unknown"
         for line in report.unknown:
             yield from _wrapped(line, width)
     if report.against is not None:
@@ -66,7 +66,7 @@ def _lines(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
 def _groups(report: SizeReport, longest: int) -> Iterator[str]:
     rows = words.groups(report)
     yield ""
-    yield "What for (unpacked)"
+    yield "Size by purpose (unpacked)"
     total, most = report.totals.unpacked, max((count for _, count, _ in rows), default=0)
     for group, count, files in rows:
         bar = "█" * round(longest * count / most) if most else ""
@@ -80,14 +80,14 @@ def _parts(report: SizeReport, *, verbose: bool) -> Iterator[str]:
     total = report.totals.unpacked
     shown, rest = _folded(report.parts, total, verbose=verbose)
     yield ""
-    yield "What (unpacked, the largest first)"
+    yield "Size by package or folder (unpacked, largest first)"
     rows = [
         (words.title(part), size(part.bytes), words.share(part.bytes, total), words.GROUPS[part.group],
          words.sorts_line(part)) for part in shown
     ]  # fmt: skip
     if rest:
         left = sum(part.bytes for part in rest)
-        rows.append((f"{len(rest)} smaller ones", size(left), words.share(left, total), "", "-v names them"))
+        rows.append((words.number(len(rest), "smaller item"), size(left), words.share(left, total), "", "-v lists all"))
     yield from _table(rows, right={1, 2})
 
 
@@ -101,7 +101,7 @@ def _folded(parts: Sequence[Part], total: int, *, verbose: bool) -> tuple[Sequen
 
 def _layers(report: SizeReport) -> Iterator[str]:
     yield ""
-    yield "Layers (the lowest first)"
+    yield "Layers (lowest first)"
     rows = [("", "to pull", "unpacked", "files", "")]
     rows.extend(
         (
@@ -119,10 +119,10 @@ def _layers(report: SizeReport) -> Iterator[str]:
 def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
     yield ""
     if not report.waste:
-        yield "Nothing was found that is there for nothing."
+        yield "No unneeded files found."
         return
     total = sum(waste.bytes for waste in report.waste)
-    yield f"What may not be needed: up to {size(total)} unpacked"
+    yield f"May not be needed: up to {size(total)} unpacked"
     all_of_them = verbose or len(report.waste) == _MOST_WASTES + 1
     shown = report.waste if all_of_them else report.waste[:_MOST_WASTES]
     for waste in shown:
@@ -130,13 +130,14 @@ def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
         yield from _wrapped(f"{'':8}  -> {waste.advice}", width, hang=15)
         yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
     if more := report.waste[len(shown) :]:
-        yield f"  {size(sum(waste.bytes for waste in more)):>8}  in {len(more)} smaller ones; -v names them"
+        total = sum(waste.bytes for waste in more)
+        yield f"  {size(total):>8}  in {words.number(len(more), 'smaller item')}; -v lists all"
 
 
 def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> Iterator[str]:
     yield ""
     pull, unpacked = words.signed(comparison.compressed), words.signed(comparison.unpacked)
-    yield f"Against {comparison.other}: {pull} to pull in all, {unpacked} unpacked"
+    yield f"Compared with {comparison.other}: {pull} total pull size, {unpacked} unpacked"
     yield f"  {words.pull_line(comparison)}"
     yield from _pulled(report, comparison)
     shown = comparison.changes if verbose else comparison.changes[:_MOST_ROWS]
@@ -146,14 +147,16 @@ def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> It
     ]
     more = comparison.changes[len(shown) :]
     if more:
-        rows.append((words.signed(sum(change.grown for change in more)), f"{len(more)} smaller changes", "", ""))
+        rows.append(
+            (words.signed(sum(change.grown for change in more)), words.number(len(more), "smaller change"), "", "")
+        )
     if not rows:
-        yield "  no part has changed its size or its version"
+        yield "  no package or folder changed its size or version"
     yield from _table(rows, right={0})
 
 
 def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
-    """The layers that are to be pulled, the largest first."""
+    """List the layers to pull, largest first."""
     pulled = [(number, report.layers[number - 1]) for number in comparison.pulled]
     pulled.sort(key=lambda pair: (-(pair[1].compressed or pair[1].unpacked), pair[0]))
     rows = [(words.amount(layer.compressed), f"layer {number}", words.step(layer)) for number, layer in pulled]
@@ -161,7 +164,7 @@ def _pulled(report: SizeReport, comparison: Comparison) -> Iterator[str]:
         rows[_MOST_ROWS:] = [("", f"{len(rows) - _MOST_ROWS} more", "")]
     if rows:
         yield from _table(rows, right={0})
-        yield "  what changed (unpacked)"
+        yield "  changes (unpacked)"
 
 
 def _table(rows: Sequence[tuple[str, ...]], right: set[int]) -> Iterator[str]:
@@ -176,7 +179,7 @@ def _table(rows: Sequence[tuple[str, ...]], right: set[int]) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, hang: int = 2) -> Iterator[str]:
-    """Two columns in, as are the lines that follow, and these `hang` - 2 more."""
+    """Wrap with an indent of two columns, and of `hang` from the second line on."""
     yield from textwrap.wrap(
         clean(text), width, initial_indent="  ", subsequent_indent="  " + " " * (hang - 2),
         break_on_hyphens=False, break_long_words=False,

@@ -1,4 +1,4 @@
-"""Rectangles whose areas are proportional to values, as square as can be. Pure.
+"""Squarified treemap: rectangles with areas proportional to values. Pure.
 
 Bruls, Huizing, van Wijk: Squarified Treemaps (2000), https://www.win.tue.nl/~vanwijk/stm.pdf.
 """
@@ -22,10 +22,10 @@ class Rect:
 
 
 def squarify(values: Sequence[float], frame: Rect) -> list[Rect]:
-    """One rectangle for each value, in the order of the values; together they fill the frame.
+    """Fill the frame with one rectangle per value, in order.
 
     Args:
-        values: none below zero; squarest where the largest comes first. A value of zero gets an area of zero.
+        values: non-negative values; descending order gives the squarest rectangles.
     """
     total = sum(values)
     if not total or not frame.area:
@@ -41,7 +41,7 @@ def squarify(values: Sequence[float], frame: Rect) -> list[Rect]:
 
 
 def _row(areas: Sequence[float], side: float) -> Sequence[float]:
-    """The first areas that make the best row along a side: one more would make it worse."""
+    """Return the leading areas of a row; adding the next one would make the row less square."""
     count = 1
     while count < len(areas) and _worst(areas[: count + 1], side) <= _worst(areas[:count], side):
         count += 1
@@ -49,14 +49,14 @@ def _row(areas: Sequence[float], side: float) -> Sequence[float]:
 
 
 def _worst(row: Sequence[float], side: float) -> float:
-    """The largest ratio of the sides of a rectangle in the row; 1 is a square."""
+    """Return the largest aspect ratio in the row; 1 is a square."""
     depth = sum(row) / side if side else 0
     lengths = [area / depth for area in row if area and depth]
     return max((max(length / depth, depth / length) for length in lengths if length), default=0)
 
 
 def _lay(row: Sequence[float], frame: Rect, *, last: bool) -> list[Rect]:
-    """A row along the shorter side of the frame; the last one takes all that is left of it."""
+    """Place a row along the shorter side of the frame; the last row fills the rest."""
     upright, total, laid = frame.width >= frame.height, sum(row), []
     depth = _depth(frame, total, last=last)
     before = 0.0

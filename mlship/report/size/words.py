@@ -1,4 +1,4 @@
-"""What the report of `mlship size` says, on the screen and on the page."""
+"""Texts shared by the terminal report and HTML page of `mlship size`."""
 
 import re
 from collections import Counter
@@ -17,12 +17,11 @@ GROUPS: dict[SizeGroup, str] = {
     "base": "base image",
     "system": "system",
 }
-SORT_WORDS: dict[Sort, str] = {"native": "native", "data": "data", "code": "code", "bytecode": "byte code"}
+SORT_WORDS: dict[Sort, str] = {"native": "native", "data": "data", "code": "code", "bytecode": "bytecode"}
 UNKNOWN = "unknown"
 
 
 def amount(count: int | None) -> str:
-    """Bytes, or that nobody knows."""
     return UNKNOWN if count is None else size(count)
 
 
@@ -33,34 +32,33 @@ def signed(count: int | None) -> str:
 
 
 def number(count: int, word: str) -> str:
-    """1 layer, 1,234 files."""
+    """Format a count, such as "1 layer" or "1,234 files"."""
     return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def headline(report: SizeReport) -> str:
     totals = report.totals
-    pull = "what a pull moves is unknown" if totals.compressed is None else f"{size(totals.compressed)} to pull"
+    pull = "pull size unknown" if totals.compressed is None else f"{size(totals.compressed)} to pull"
     return f"{pull}, {size(totals.unpacked)} unpacked"
 
 
 def counted(report: SizeReport) -> str:
-    """How many layers and files there are."""
     return f"{number(len(report.layers), 'layer')}, {number(report.totals.files, 'file')}"
 
 
 def base_line(base: BaseLayers) -> str:
-    """The base's part of it, or why that is not known."""
-    name = base.name or base.digest or "of unknown name"
+    """Describe the base image's share, or why it is unknown."""
+    name = base.name or base.digest or "unnamed"
     if base.layers is None:
-        return f"base: {UNKNOWN}: {base.why}"
+        return f"base image size unknown: {base.why}"
     return (
-        f"of which the base, {name}: {amount(base.compressed)} to pull, "
+        f"base image {name}: {amount(base.compressed)} to pull, "
         f"{amount(base.unpacked)} unpacked, in {number(base.layers, 'layer')}"
     )
 
 
 def groups(report: SizeReport) -> list[tuple[SizeGroup, int, int]]:
-    """Each group with its bytes and its files, the largest first."""
+    """Return each group with its bytes and number of files, largest first."""
     sums, files = Counter[SizeGroup](), Counter[SizeGroup]()
     for part in report.parts:
         sums[part.group] += part.bytes
@@ -69,7 +67,6 @@ def groups(report: SizeReport) -> list[tuple[SizeGroup, int, int]]:
 
 
 def share(count: int, total: int) -> str:
-    """Of the whole, in percent."""
     if not total:
         return ""
     percent = 100 * count / total
@@ -77,7 +74,7 @@ def share(count: int, total: int) -> str:
 
 
 def sorts_line(part: Part) -> str:
-    """What its bytes are, where they are not all of one sort."""
+    """Describe the kinds of files that make up at least 5 % of a part."""
     known = [(sort, part.sorts[sort]) for sort in SORTS if part.sorts.get(sort)]
     known.sort(key=lambda pair: -pair[1])
     worth = [(sort, count) for sort, count in known if count * 20 >= part.bytes]
@@ -91,7 +88,7 @@ def title(part: Part) -> str:
 
 
 def step(layer: LayerSize) -> str:
-    """What made a layer, without the shell and the engine around it."""
+    """Return a layer's build step without the shell and BuildKit boilerplate."""
     if layer.made_by is None:
         return UNKNOWN
     text = " ".join(layer.made_by.split())
@@ -102,22 +99,22 @@ def step(layer: LayerSize) -> str:
 
 
 def pull_line(comparison: Comparison) -> str:
-    """What a host that has the other image must pull."""
+    """Describe what a host with the other image must pull."""
     if not comparison.pulled:
-        return f"a host that has {comparison.other} has nothing to pull: every layer is the same"
+        return f"a host with {comparison.other} pulls nothing: all layers are the same"
     count = number(len(comparison.pulled), "layer")
     if comparison.pull is None:
-        return f"a host that has {comparison.other} pulls {count}; how many bytes is unknown"
-    return f"a host that has {comparison.other} has nothing to pull but {size(comparison.pull)} in {count}"
+        return f"a host with {comparison.other} pulls {count} of unknown size"
+    return f"a host with {comparison.other} pulls {size(comparison.pull)} in {count}"
 
 
 def how_changed(change: PartChange) -> str:
-    """Came, went, or which version became which."""
+    """Describe whether a part is new, removed or has another version."""
     before, after = change.version_before, change.version_after
     if change.before is None:
         return f"new: {after}" if after else "new"
     if change.after is None:
-        return f"gone: {before}" if before else "gone"
+        return f"removed: {before}" if before else "removed"
     if before != after:
         return f"{before or UNKNOWN} -> {after or UNKNOWN}"
     return before or ""

@@ -1,4 +1,4 @@
-"""The report on the screen and as a page: true, narrow where it must be, and harmless whatever an image says."""
+"""The terminal report and HTML page: correct, within the width, and safe for hostile images."""
 
 import re
 from dataclasses import replace
@@ -84,7 +84,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, *, verbose: bool) -> Non
         assert max(map(len, size_text(made, width, verbose=verbose).splitlines())) <= width
 
 
-def test_a_hostile_image_says_nothing_but_text() -> None:
+def test_a_hostile_image_adds_only_text() -> None:
     text, page = size_text(hostile()), size_page(hostile())
     assert "\x1b" not in text + page
     assert "\u202e" not in page
@@ -100,19 +100,19 @@ def test_the_page_needs_nothing_else() -> None:
     assert page == size_page(full())
 
 
-def test_small_parts_are_one_line_and_verbose_names_them() -> None:
+def test_small_parts_are_one_line_and_verbose_lists_them() -> None:
     image = replace(IMAGE, trees=[{f"d{number}/x": b"1" * (5 if number else 9000) for number in range(30)}], steps=None)
     found = report(image)
-    assert "29 smaller ones" in size_text(found)
+    assert "29 smaller items" in size_text(found)
     assert "/d17" not in size_text(found)
     assert "/d17" in size_text(found, verbose=True)
 
 
-def test_small_wastes_are_one_line_and_verbose_names_them() -> None:
+def test_small_wastes_are_one_line_and_verbose_lists_them() -> None:
     found = full()
     waste = tuple(replace(found.waste[0], bytes=1 << 20, what=f"waste {number}") for number in range(10))
     found = replace(found, waste=waste)
-    assert "2 MiB  in 2 smaller ones" in size_text(found)
+    assert "2 MiB  in 2 smaller items" in size_text(found)
     assert "waste 9" not in size_text(found)
     assert "waste 9" in size_text(found, verbose=True)
 
@@ -155,5 +155,5 @@ def test_words() -> None:
     change = PartChange("x", "light", 1, 2, "1.0", "1.1")
     assert how_changed(change) == "1.0 -> 1.1"
     assert how_changed(replace(change, before=None, version_before=None)) == "new: 1.1"
-    assert how_changed(replace(change, after=None, version_after=None)) == "gone: 1.0"
+    assert how_changed(replace(change, after=None, version_after=None)) == "removed: 1.0"
     assert how_changed(replace(change, version_before=None, version_after=None)) == ""

@@ -1,4 +1,4 @@
-"""The accounting: every byte in one place, owners by RECORD, groups by history and by name, JSON both ways."""
+"""Accounting: each byte counted once, owners by RECORD, groups by history and name, JSON round trip."""
 
 import re
 from dataclasses import replace
@@ -102,7 +102,7 @@ def test_the_base_ends_where_mlships_first_step_is() -> None:
     assert len(lost.unknown) == 2
 
 
-def test_the_dockerfile_has_the_step_that_tells_where_the_base_ends() -> None:
+def test_the_dockerfile_has_the_step_that_marks_the_end_of_the_base() -> None:
     text = read_template("Dockerfile.j2")
     assert "\nFROM system AS runtime\n" in text
     system = text.partition("FROM base AS system\n")[2]
@@ -112,7 +112,7 @@ def test_the_dockerfile_has_the_step_that_tells_where_the_base_ends() -> None:
     )  # the first that makes a layer
 
 
-def test_hidden_bytes_are_told_by_layer() -> None:
+def test_hidden_bytes_by_layer() -> None:
     found = report()
     assert found.totals.hidden == len(b"root" + b"hello")
     assert [layer.hidden for layer in found.layers] == [9, 0, 0, 0, 0, 0, 0]
@@ -142,7 +142,7 @@ def test_a_record_that_was_removed_owns_nothing() -> None:
     assert [(part.name, part.version) for part in found.parts] == [("six", None)]
 
 
-def test_a_namespace_belongs_to_nobody() -> None:
+def test_a_namespace_has_no_owner() -> None:
     owners = Owners({f"s/site-packages/{name}-1.dist-info/RECORD": [f"s/site-packages/ns/{name}/x"] for name in "ab"})
     owner = owners.of("s/site-packages/ns/a/other")
     assert owner is not None
@@ -162,7 +162,7 @@ def test_a_namespace_belongs_to_nobody() -> None:
         ("a/__pycache__/b.txt", None),
     ],
 )
-def test_the_source_of_byte_code(path: str, source: str | None) -> None:
+def test_the_source_of_bytecode(path: str, source: str | None) -> None:
     assert source_of(path) == source
 
 

@@ -1,4 +1,4 @@
-"""What changed, and what a host that has the other image must pull."""
+"""Changes between two images, and the layers to pull."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a container sees of layers that lie on each other, beside a model that applies them one by one."""
+"""Visible files of stacked layers, compared with a model that applies the layers one by one."""
 
 from hypothesis import given
 from hypothesis import strategies as st

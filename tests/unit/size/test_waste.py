@@ -1,4 +1,4 @@
-"""What is there for nothing: each kind found once, with its bytes, and nothing that is needed."""
+"""Each kind of waste is found once with its size, and needed files are not waste."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_cuda_twice() -> None:
     )["library-twice"]
     assert (found.bytes, found.where) == (8 * MB, (f"/{image}",))
     assert found.what == "/usr/local/cuda-12.6 and nvidia-cublas-cu12 each have libcublas.so"
-    assert "a base without CUDA" in found.advice
+    assert "a base image without CUDA" in found.advice
 
 
 def test_a_library_that_two_packages_bring_is_theirs() -> None:
@@ -41,7 +41,7 @@ def test_a_library_that_two_packages_bring_is_theirs() -> None:
     records = {**installed(SITE, "numpy", paths[0]), **installed(SITE, "scipy", paths[1])}
     found = wasted({f"{SITE}/{path}": File(2 * MB) for path in paths}, records)["library-twice"]
     assert found.bytes == 2 * MB
-    assert "each package brings its own copy" in found.advice
+    assert "each package bundles its own copy" in found.advice
 
 
 def test_libraries_of_the_same_folder_small_ones_and_extension_modules_are_none() -> None:
@@ -62,7 +62,7 @@ def test_the_same_content_twice() -> None:
     found = wasted({**same, "data/d": File(3 * MB, digest="y")})["identical"]
     assert (found.bytes, found.where) == (6 * MB, ("/data/b", "/data/c"))
     assert found.what == "/data has more than one copy of files: a"
-    assert "make them links" in found.advice
+    assert "replace them with links" in found.advice
 
 
 def test_copies_within_one_package_and_across_packages_are_one_waste_each() -> None:
@@ -81,8 +81,8 @@ def test_copies_within_one_package_and_across_packages_are_one_waste_each() -> N
         (4 * MB, "triton has more than one copy of files: libcupti.so"),
         (3 * MB, "numpy and scipy have the same content: libgfortran.so.5"),
     ]
-    assert "wheel cannot hold links" in found[0].advice
-    assert "each package brings its own copy" in found[1].advice
+    assert "wheels cannot contain links" in found[0].advice
+    assert "each package bundles its own copy" in found[1].advice
 
 
 def test_a_distribution_in_two_places() -> None:
