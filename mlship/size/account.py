@@ -9,7 +9,7 @@ from mlship.size.groups import Sorter, base_layers, sort_of
 from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.overlay import visible
 from mlship.size.owners import Distribution, Owners
-from mlship.size.report import BaseLayers, LayerSize, Part, SizeGroup, SizeReport, Sort, Totals
+from mlship.size.report import BaseLayers, LayerSize, Part, SizeGroup, SizeReport, Sort, Totals, known_sum
 from mlship.size.waste import Placed, wasted
 
 _NAME = "org.opencontainers.image.base.name"
@@ -135,9 +135,7 @@ def _layer(layer: SavedLayer, seen: set[str], number: int, base: int | None) -> 
 
 
 def _compressed(layers: tuple[SavedLayer, ...]) -> int | None:
-    sizes = [layer.compressed for layer in layers]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
+    return known_sum(layer.compressed for layer in layers)
 
 
 def _unpacked(layer: SavedLayer) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport
+from mlship.size.report import Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, known_sum
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,11 @@ class _Named:
 def compare(report: SizeReport, other: SizeReport) -> Comparison:
     """Compare `other`, the image on a host, with the newer image of `report`."""
     pulled = [number for number, layer in enumerate(report.layers, 1) if not _has(other, layer)]
-    sizes = [report.layers[number - 1].compressed for number in pulled]
     changes = sorted(_changes(_by_name(other), _by_name(report)), key=_largest_first)
     return Comparison(
         other=other.image,
         pulled=tuple(pulled),
-        pull=_sum(sizes),
+        pull=known_sum(report.layers[number - 1].compressed for number in pulled),
         compressed=_difference(report.totals.compressed, other.totals.compressed),
         unpacked=report.totals.unpacked - other.totals.unpacked,
         changes=tuple(changes),
@@ -68,11 +67,6 @@ def _changes(before: dict[str, _Named], after: dict[str, _Named]) -> Iterator[Pa
 
 def _largest_first(change: PartChange) -> tuple[int, str]:
     return -abs(change.grown), change.name
-
-
-def _sum(sizes: list[int | None]) -> int | None:
-    known = [size for size in sizes if size is not None]
-    return sum(known) if len(known) == len(sizes) else None
 
 
 def _difference(after: int | None, before: int | None) -> int | None:

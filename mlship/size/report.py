@@ -1,6 +1,6 @@
 """The report of `mlship size`, which can be read back from JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,6 +13,12 @@ SORTS: tuple[Sort, ...] = ("native", "data", "code", "bytecode")
 SizeGroup: TypeAlias = Literal[
     "base", "cuda", "framework", "heavy", "light", "packages", "weights", "code", "system",
 ]  # fmt: skip
+
+
+def known_sum(sizes: Iterable[int | None]) -> int | None:
+    """Add sizes; None if any is unknown."""
+    known = list(sizes)
+    return None if None in known else sum(size or 0 for size in known)
 
 
 @dataclass(frozen=True)
