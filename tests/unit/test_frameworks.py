@@ -23,6 +23,7 @@ from mlship.size.content import Content
 from mlship.size.groups import Sorter
 from mlship.size.layout import SavedImage, SavedLayer
 from mlship.size.owners import Distribution
+from mlship.smoke.inside import gpu
 
 TABLE = framework_table()
 PATTERNS = sorted(
@@ -115,8 +116,15 @@ def test_gpu_requirements_are_requirements() -> None:
 
 def test_the_build_names_the_same_requirements() -> None:
     """image/inside/libraries.py runs where mlship is absent, so it holds a copy."""
-    known = {" or ".join(row.gpu_requirements) for row in TABLE.frameworks}
-    assert set(libraries._EXTRAS.values()) <= known
+    known = {" or ".join(row.gpu_requirements) for row in TABLE.frameworks if row.gpu_requirements}
+    assert set(libraries._EXTRAS.values()) == known
+
+
+def test_the_smoke_test_reads_what_the_table_says() -> None:
+    """smoke/inside/gpu.py runs where mlship is absent, so it holds a copy."""
+    assert set(gpu.READERS) == {name for row in TABLE.frameworks for name in row.reports_gpu}
+    silent = {name for row in TABLE.frameworks for name in row.cannot_report} | set(TABLE.cuda.cannot_report)
+    assert set(gpu.SILENT) == silent
 
 
 @pytest.mark.parametrize(
