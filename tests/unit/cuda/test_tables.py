@@ -72,13 +72,13 @@ def unknown(package: str, version: str) -> str:
     return found.reason
 
 
-# A file, a text that it contains, what replaces the text, and the error.
+# A file, a text that it contains, what replaces the text, and the error; {row} is the number of the row that changes.
 BAD_ROWS = [
     (
         "drivers.toml",
         'cuda = "13.4", source = "compat"',
         'cuda = "13.4"',
-        "branches row 1 (615), source: Field required",
+        "branches row {row} (615), source: Field required",
     ),
     (
         "drivers.toml",
@@ -86,20 +86,25 @@ BAD_ROWS = [
         'source = "rumour"',
         "floors row 1 (13), source: 'rumour' is not listed under",
     ),
-    ("drivers.toml", "branch = 615,", "branch = 615, brnch = 1,", "branches row 1 (615), brnch: Extra inputs are not"),
-    ("drivers.toml", "branch = 615,", 'branch = "615",', "row 1 (615), branch: Input should be a valid integer"),
-    ("drivers.toml", "branch = 615,", "branch = true,", "row 1 (True), branch: Input should be a valid integer"),
-    ("drivers.toml", "branch = 610,", "branch = 615,", "branches: row 2: 615 is listed twice"),
+    (
+        "drivers.toml",
+        "branch = 615,",
+        "branch = 615, brnch = 1,",
+        "branches row {row} (615), brnch: Extra inputs are not",
+    ),
+    ("drivers.toml", "branch = 615,", 'branch = "615",', "row {row} (615), branch: Input should be a valid integer"),
+    ("drivers.toml", "branch = 615,", "branch = true,", "row {row} (True), branch: Input should be a valid integer"),
+    ("drivers.toml", "branch = 610,", "branch = 615,", "branches: row {row}: 615 is listed twice"),
     ("drivers.toml", 'cuda = "13.4"', 'cuda = "13"', "cuda: '13' is not a CUDA version"),
-    ("drivers.toml", 'cuda = "13.4"', "cuda = 13.4", "branches row 1 (615), cuda: 13.4 is not text"),
+    ("drivers.toml", 'cuda = "13.4"', "cuda = 13.4", "branches row {row} (615), cuda: 13.4 is not text"),
     ("drivers.toml", '"610.43.02"', '"610.43.02-grid"', "driver: '610.43.02-grid' is not a driver version"),
-    ("drivers.toml", '"13.3 U1"', '"13.3 Ux"', "toolkits row 6 (13.3 Ux), version: String should match pattern"),
-    ("drivers.toml", '"13.3 U1"', '"13.3"', "toolkits: row 7: 13.3.0 is listed twice"),
+    ("drivers.toml", '"13.3 U1"', '"13.3 Ux"', "toolkits row {row} (13.3 Ux), version: String should match pattern"),
+    ("drivers.toml", 'version = "13.3"', 'version = "13.3 U1"', "toolkits: row {row}: 13.3.1 is listed twice"),
     (
         "drivers.toml",
         "not_needed = [615]",
         "not_needed = [610]",
-        "compat row 1 (13-4): each host branch belongs in one of",
+        "compat row {row} (13-4): each host branch belongs in one of",
     ),
     (
         "drivers.toml",
@@ -107,13 +112,18 @@ BAD_ROWS = [
         'not_needed = ["615"]',
         "not_needed row 1 (615): Input should be a valid int",
     ),
-    ("drivers.toml", 'package = "13-4"', 'package = "latest"', "compat row 1 (latest), package: String should match"),
+    (
+        "drivers.toml",
+        'package = "13-4"',
+        'package = "latest"',
+        "compat row {row} (latest), package: String should match",
+    ),
     ("drivers.toml", "\n[sources]\n", "\n[extra]\n[sources]\n", "extra: Extra inputs are not permitted"),
     ("drivers.toml", "branches = [", "branches = [[", "is not TOML"),
     ("drivers.toml", "branches = [", "branches = [ 1,", "branches row 1 (1): Input should be a valid dictionary"),
     ("gpus.toml", 'capabilities = ["8.0"]', 'capabilities = ["sm_80"]', "'sm_80' is not a compute capability"),
-    ("gpus.toml", 'capabilities = ["8.6"]', 'capabilities = ["8.0"]', "architectures: row 8: 8.0 is listed twice"),
-    ("gpus.toml", '["5.0", "5.2", "5.3"]', '["5.2", "5.0", "5.3"]', "row 3 (Maxwell), capabilities: must ascend"),
+    ("gpus.toml", 'capabilities = ["8.6"]', 'capabilities = ["8.0"]', "architectures: row {row}: 8.0 is listed twice"),
+    ("gpus.toml", '["5.0", "5.2", "5.3"]', '["5.2", "5.0", "5.3"]', "row {row} (Maxwell), capabilities: must ascend"),
     ("gpus.toml", 'tegra = ["5.3"]', 'tegra = ["6.2"]', "tegra lists a capability that the row does not have"),
     ("gpus.toml", 'first = "6.5", last = "12.9"', 'first = "12.9", last = "6.5"', "is newer than its last 6.5"),
     (
@@ -124,9 +134,14 @@ BAD_ROWS = [
     ),
     ("gpus.toml", 'kind = "jetson"', 'kind = "toy"', "kind: Input should be 'data-center', 'geforce'"),
     ("gpus.toml", r"\btesla\b", r"\btesla\b(", "is not a regular expression"),
-    ("images.toml", '"12.6.3"', '"12.6"', "images row 10 (12.6), version: String should match pattern"),
-    ("images.toml", '"12.0.0"', '"11.8.0"', "images: row 2: 11.8.0 is listed twice"),
-    ("images.toml", '"ubuntu20.04"', '"focal"', "row 1 (11.8.0), distros row 1 (focal): String should match pattern"),
+    ("images.toml", '"12.6.3"', '"12.6"', "images row {row} (12.6), version: String should match pattern"),
+    ("images.toml", '"12.0.0"', '"11.8.0"', "images: row {row}: 11.8.0 is listed twice"),
+    (
+        "images.toml",
+        '"ubuntu20.04"',
+        '"focal"',
+        "row {row} (11.8.0), distros row 1 (focal): String should match pattern",
+    ),
     (
         "images.toml",
         'flavours = ["runtime", "devel"]',
@@ -134,7 +149,7 @@ BAD_ROWS = [
         "flavours row 1 (base): Input should be 'r",
     ),
     ("images.toml", 'token = "cudnn8", ', "", "cudnn, token and the cudnn flavours belong together"),
-    ("images.toml", "gone = true", 'gone = "yes"', "row 2 (12.0.0), gone: Input should be a valid boolean"),
+    ("images.toml", "gone = true", 'gone = "yes"', "row {row} (12.0.0), gone: Input should be a valid boolean"),
     (
         "libraries.toml",
         'plain = "cuda", source = "meta"',
@@ -163,10 +178,17 @@ BAD_ROWS = [
 ]
 
 
+def row_of(text: str, part: str) -> int:
+    """The number of the row, of those on one line each, that first contains a text."""
+    above = text[: text.index(part)]
+    return above[above.rfind(" = [\n") :].count("\n  {")
+
+
 @pytest.mark.parametrize(("name", "good", "bad", "said"), BAD_ROWS)
 def test_a_row_that_cannot_be_trusted_is_refused(name: str, good: str, bad: str, said: str) -> None:
     text = read_package_file(f"data/cuda/{name}")
     assert good in text
+    said = said.replace("{row}", str(row_of(text, good)))
     with pytest.raises(ValueError, match=re.escape(said)) as refusal:
         read_table(FILES[name], name, text.replace(good, bad, 1))
     assert str(refusal.value).startswith(name)
@@ -247,7 +269,6 @@ def test_two_numbers_or_nothing(kind: type[Cuda] | type[Capability], text: str) 
         ("580.95.05", "13.0", False, None),
         ("585.10.01", "13.0", True, "R585 is unknown: like R580 before it, at least CUDA 13.0"),
         ("615.31", "13.4", False, None),
-        ("620.10", "13.4", True, "R620 is newer than R615, the newest known branch: at least CUDA 13.4"),
     ],
 )
 def test_the_cuda_of_a_driver(driver: str, cuda: str | None, at_least: bool, reason: str | None) -> None:
@@ -255,6 +276,16 @@ def test_the_cuda_of_a_driver(driver: str, cuda: str | None, at_least: bool, rea
     assert isinstance(answer, CudaOffer)
     assert (str(answer.cuda) if answer.cuda else None, answer.at_least) == (cuda, at_least)
     assert (answer.reason is None) if reason is None else (reason in (answer.reason or ""))
+
+
+def test_a_driver_newer_than_the_table_offers_at_least_the_newest_known_cuda() -> None:
+    newest = tables().drivers.branches[-1]
+    answer = offer_of(read_driver(f"{newest.branch + 5}.10"))
+    assert isinstance(answer, CudaOffer)
+    assert (answer.cuda, answer.at_least) == (newest.cuda, True)
+    assert answer.reason is not None
+    assert f"R{newest.branch + 5} is newer than R{newest.branch}, the newest known branch" in answer.reason
+    assert f"at least CUDA {newest.cuda}" in answer.reason
 
 
 def test_newer_branches_offer_newer_cuda() -> None:
