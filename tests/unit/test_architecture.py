@@ -253,3 +253,54 @@ def test_start_up_imports_nothing_heavy() -> None:
         if alias.partition(".")[0] in heavy
     ]
     assert not found, "\n".join(found)
+
+
+# Programs that run without mlship, as text in a container or a subprocess: their names meet no others.
+ALONE = ("image.inside", "smoke.inside", "doctor.probes.inside", "driver.ask")
+# Names that still mean different things in two modules. Rename one and remove it here; add none.
+HOMONYMS = frozenset(
+    [
+        "argv",
+        "build",
+        "compare",
+        "cuda_version",
+        "engine",
+        "find",
+        "image_of",
+        "injection",
+        "install",
+        "installed",
+        "json_schema",
+        "manager",
+        "number",
+        "numbers",
+        "parse",
+        "pods_of",
+        "read",
+        "resolve",
+        "run",
+        "say",
+        "tables",
+    ]
+)
+
+
+def test_a_public_function_name_exists_once() -> None:
+    """Except `main`, and a command, which may be named like the stage that it runs."""
+    places: dict[str, list[str]] = {}
+    for module, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "main":
+                places.setdefault(node.name, []).append(module)
+    excepted = ("cli", *ALONE)
+    found = {
+        name: [module for module in homes if not any(below(module, place) for place in excepted)]
+        for name, homes in places.items()
+    }
+    twice = {name: homes for name, homes in found.items() if len(homes) > 1 and name not in HOMONYMS}
+    assert not twice, "\n".join(f"{name}: {', '.join(homes)}" for name, homes in sorted(twice.items()))
+
+
+def test_unit_tests_mirror_the_folders() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
+    assert folders <= {path.name for path in ROOT.iterdir() if path.is_dir()} | {"scripts"}
