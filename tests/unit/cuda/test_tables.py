@@ -160,7 +160,7 @@ BAD_ROWS = [
     ("libraries.toml", 'sonames = ["libcufile.so.0"]', "sonames = []", "sonames: Tuple should have at least 1 item"),
     ("libraries.toml", '"nvidia-cuda-nvrtc"', '"nvidia-cuda-runtime"', "row 3: nvidia-cuda-runtime is listed twice"),
     ("packages.toml", '">=2.13,<2.14"', '">=2.13,<2.15"', "releases: torch >=2.13,<2.15 and >=2.14,<2.15 overlap"),
-    ("packages.toml", '">=2.14,<2.15"', '">=2.14"', "releases row 1 (torch), versions: '>=2.14' is not a band such"),
+    ("packages.toml", '">=2.14,<2.15"', '">=2.14"', "releases row {row} (torch), versions: '>=2.14' is not a band"),
     ("packages.toml", '">=2.14,<2.15"', '">=2.14,<=2.15"', "is not a band such as"),
     ("packages.toml", '">=2.14,<2.15"', '">=2.15,<2.14"', "contains no version"),
     ("packages.toml", '">=2.14,<2.15"', '"new,<2.15"', "is not a version specifier"),
@@ -179,9 +179,9 @@ BAD_ROWS = [
 
 
 def row_of(text: str, part: str) -> int:
-    """The number of the row, of those on one line each, that first contains a text."""
+    """The number of the row that first contains a text: a [[releases]] table, or one line of a list."""
     above = text[: text.index(part)]
-    return above[above.rfind(" = [\n") :].count("\n  {")
+    return above.count("\n[[releases]]\n") or above[above.rfind(" = [\n") :].count("\n  {")
 
 
 @pytest.mark.parametrize(("name", "good", "bad", "said"), BAD_ROWS)
