@@ -26,7 +26,7 @@ Address = tuple[str, int] | str | bytes
 
 
 class Worker(Protocol):
-    """A worker process, as pytest-xdist hands it to hooks."""
+    """A worker process of pytest-xdist, as its hooks receive it."""
 
     config: pytest.Config
 
@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Whether every case runs: with `--whole`, or when the command names single tests."""
+    """Whether every case runs: with `--whole`, or if the command names single tests."""
     return bool(config.getoption("--whole")) or all(".py::" in argument for argument in config.args)
 
 
@@ -100,7 +100,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where a layer is required (MLSHIP_REQUIRE has docker, or gpu), a test of it that skips has failed."""
+    """Fail a skipped test if MLSHIP_REQUIRE names its layer (docker or gpu)."""
     report = yield
     layer = "gpu" if needs_gpu(item) else "docker" if needs_docker(item) else ""
     if item.get_closest_marker("may_skip"):
@@ -121,7 +121,7 @@ def needs_docker(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_accidents(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that does not say `docker` reaches neither an engine nor the network, nor do its child processes."""
+    """Without the marker `docker`, a test and its child processes reach neither an engine nor the network."""
     if needs_docker(request.node):
         return
     monkeypatch.setenv("DOCKER_HOST", NOWHERE)
@@ -145,13 +145,13 @@ def _no_accidents(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 def process_path(program: str, options: process.Options) -> Path | None:
-    """Where a program would be found."""
+    """Path of a program, as PATH resolves it."""
     folders = {**os.environ, **(options.env or {})}.get("PATH", "").split(os.pathsep)
     return next((path for folder in folders if (path := Path(folder, program)).exists()), None)
 
 
 def is_fake(program: Path, request: pytest.FixtureRequest) -> bool:
-    """It is a script that a test wrote."""
+    """Whether a test wrote this program."""
     factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
     return factory.getbasetemp() in program.parents
 
@@ -188,7 +188,7 @@ def engine() -> "Engine":
 
 @pytest.fixture(scope="session")
 def tiny_base() -> Iterator[str]:
-    """A small image with a shell and coreutils, its user 1001, made without any registry."""
+    """A small image with a shell and coreutils, for user 1001, made without a registry."""
     from tests.helpers.tiny import tiny_image
 
     with tiny_image() as reference:

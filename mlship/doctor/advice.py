@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 from mlship.cuda.fit.choose import PackageRequest, Pick, choose
 from mlship.cuda.fit.judge import Stack, judge_stack, offered_by
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.lookup import architecture_of, compat_of, gpu_class, image_of, tables, wheel_index
+from mlship.cuda.tables.lookup import architecture_of, compat_of, gpu_class, nvidia_image, tables, wheel_index
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step, Where
@@ -111,7 +111,7 @@ def base_image(host: HostProfile) -> str | None:
     """The newest nvidia/cuda image whose CUDA this driver supports, and whose libraries support the GPUs."""
     offered = offered_by(host)
     for cuda in sorted({image.cuda for image in tables().images}, reverse=True):
-        found = image_of(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None
+        found = nvidia_image(cuda, "runtime", "ubuntu22.04") if offered and cuda <= offered else None
         if (
             found
             and judge_stack(Stack(f"CUDA {cuda}", cuda, cuda, host.platform, found.source), host).outcome == "runs"

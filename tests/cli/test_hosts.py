@@ -11,7 +11,7 @@ from mlship.cli.app import app
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host
 from mlship.driver import child
 from tests.helpers.cluster_nodes import cluster, labels, node
-from tests.helpers.nvml_lines import asked, gpu, loaded, printer, whole
+from tests.helpers.nvml_lines import answer_lines, call_lines, gpu, loaded, printing_program
 from tests.helpers.toy import YAML, toy
 
 A100 = HostProfile("a100", "550.54.15", (HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 8, 80 << 30),), source="nvml")
@@ -40,14 +40,16 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def a100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host with two A100, as NVML's own process reports it."""
-    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", whole(gpu(0), gpu(1))))
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printing_program(tmp_path / "driver.py", answer_lines(gpu(0), gpu(1))))
 
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without NVIDIA's libraries."""
     error = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", loaded(path=None, error=error)))
+    monkeypatch.setattr(
+        child, "DRIVER_PROGRAM", printing_program(tmp_path / "driver.py", loaded(path=None, error=error))
+    )
 
 
 # The fleet
@@ -208,7 +210,7 @@ def test_recording_twice_and_then_something_else(tmp_path: Path) -> None:
     host = parse_host(text, "hosts/pair.json")
     assert (host.name, host.driver, host.cuda, host.source) == ("pair", "550.54.15", "12.4", "nvml")
     assert "unchanged: hosts/pair.json" in run("record", "hosts/pair.json").stderr
-    printer(tmp_path / "driver.py", whole(gpu(0)))
+    printing_program(tmp_path / "driver.py", answer_lines(gpu(0)))
     third = run("record", "hosts/pair.json")
     assert third.exit_code == 2
     assert "`rm hosts/pair.json`" in third.stderr
@@ -225,8 +227,8 @@ def test_recording_to_stdout_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_simulated_host_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [*whole(gpu(0)), *loaded(simulated=True)]
-    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", lines))
+    lines = [*answer_lines(gpu(0)), *loaded(simulated=True)]
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printing_program(tmp_path / "driver.py", lines))
     result = run("record", "sim.json")
     assert "warning: the GPU is simulated" in result.stderr
     assert parse_host(Path("sim.json").read_text(), "sim.json").simulated
@@ -241,8 +243,8 @@ def test_a_wrong_name_is_refused_before_anything_is_asked(name: str, hint: str) 
 
 @pytest.mark.parametrize("code", [4, 9, 18, 999])
 def test_a_host_that_does_not_answer_is_no_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    lines = [*loaded(), *asked("nvmlInitWithFlags", code=code)]
-    monkeypatch.setattr(child, "DRIVER_PROGRAM", printer(tmp_path / "driver.py", lines))
+    lines = [*loaded(), *call_lines("nvmlInitWithFlags", code=code)]
+    monkeypatch.setattr(child, "DRIVER_PROGRAM", printing_program(tmp_path / "driver.py", lines))
     result = run("record", "a.json")
     assert result.exit_code == 4
     assert f" {code})" in result.stderr

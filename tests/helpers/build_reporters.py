@@ -1,4 +1,4 @@
-"""A reporter that remembers, and the image it reports."""
+"""A recording reporter, and the image that it reports."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ IMAGE = ImageInfo(f"sha256:{'7' * 64}", 1000, "linux/amd64", "1001:1001", "/app"
 
 @dataclass
 class Silent:
-    """A reporter that only remembers what it is told."""
+    """A reporter that records its calls."""
 
     steps: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)

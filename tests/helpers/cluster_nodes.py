@@ -10,7 +10,7 @@ def labels(
     arch: str = "amd64",
     **more: str,
 ) -> dict[str, str]:
-    """As GPU Feature Discovery 0.17 writes them."""
+    """The labels of GPU Feature Discovery 0.17."""
     major, minor, *revision = driver.split(".")
     return {
         "kubernetes.io/arch": arch,

@@ -1,4 +1,4 @@
-"""The command `mlship` without a terminal: in a process of its own, or in the test's process."""
+"""Run `mlship` without a terminal, in a new process or in the test's."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ class Command:
 
 
 def mlship(*arguments: str, cwd: Path, seconds: float = 240, env: dict[str, str] | None = None) -> Command:
-    """Run `python -m mlship` to its end, as a user does."""
+    """Run `python -m mlship`, as a user does."""
     done = subprocess.run(
         [sys.executable, "-m", "mlship", *arguments],
         cwd=cwd,
@@ -39,7 +39,7 @@ def mlship(*arguments: str, cwd: Path, seconds: float = 240, env: dict[str, str]
 
 
 def mlship_in_process(*arguments: str, cwd: Path) -> Command:
-    """Run a command without starting Python: for tests of messages and exit codes, a tenth of the time."""
+    """Run a command in this process, in a tenth of the time: for tests of messages and exit codes."""
     with contextlib.chdir(cwd):
         done = CliRunner().invoke(app, list(arguments), prog_name="mlship")
     assert "Traceback" not in done.stderr, done.stderr

@@ -1,11 +1,10 @@
 """The table of CUDA cases, and the match of each."""
 
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
@@ -15,54 +14,77 @@ from mlship.lock.pins import Pin
 FILE = Path(__file__).parents[1] / "unit" / "cuda" / "cases.toml"
 
 
-@dataclass(frozen=True)
-class CaseGpu:
-    name: str
-    cc: str | None = None
+Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
+Keyword: TypeAlias = Literal[
+    "native",
+    "minor-version",
+    "driver-floor",
+    "ptx-jit",
+    "arch-dropped",
+    "arch-too-new",
+    "driver-lacks-gpu",
+    "cpu-only",
+    "two-majors",
+    "two-distributions",
+    "cuda-in-cpu-project",
+    "nothing-known",
+    "unknown-release",
+    "unknown-gpu",
+    "jetson",
+    "forward-compat-possible",
+    "platform",
+]
+Warn: TypeAlias = Literal["minor-version", "compressed-fatbin"]
+Capability: TypeAlias = Annotated[str, Field(pattern=r"^\d+\.\d$")]
+Variant: TypeAlias = Annotated[str, Field(pattern=r"^cu\d{3}$")]
 
 
-@dataclass(frozen=True)
-class CaseHost:
-    driver: str
-    gpus: tuple[CaseGpu, ...]
-    platform: str = "linux/amd64"
+class Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-@dataclass(frozen=True)
-class CaseLock:
-    pins: tuple[str, ...]
-    platform: str = "linux/amd64"
+class CaseLock(Entry):
+    pins: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+==[^=\s]+$")], ...] = Field(min_length=1)
+    platform: Platform = "linux/amd64"
     extras: tuple[str, ...] = ()
     gpu: bool = True
 
 
-@dataclass(frozen=True)
-class Case:
+class CaseGpu(Entry):
+    name: str
+    cc: Capability | None = None
+
+
+class CaseHost(Entry):
+    driver: Annotated[str, Field(pattern=r"^\d{3}(\.\d+){1,2}$")]
+    gpus: tuple[CaseGpu, ...] = Field(min_length=1)
+    platform: Platform = "linux/amd64"
+
+
+class Case(Entry):
     lock: str
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...] = Field(min_length=1)
     outcome: Literal["runs", "refused", "unknown"]
-    because: str
-    doc: str
-    also: tuple[str, ...] = ()
-    source_way: str | None = None
-    warn: tuple[str, ...] | None = None
+    because: Keyword
+    also: tuple[Keyword, ...] = ()
+    source_way: Literal["wheels", "image"] | None = None
+    warn: tuple[Warn, ...] | None = None
     blocked: tuple[str, ...] = ()
+    doc: str
 
 
-@dataclass(frozen=True)
-class ChoiceCase:
-    asks: tuple[str, ...]
-    hosts: tuple[str, ...]
+class ChoiceCase(Entry):
+    asks: tuple[str, ...] = Field(min_length=1)
+    hosts: tuple[str, ...] = Field(min_length=1)
     outcome: Literal["runs", "refused"]
-    variant: str | None = None
-    cuda: str | None = None
-    also: tuple[str, ...] = ()
+    variant: Variant | None = None
+    cuda: Capability | None = None
+    also: tuple[Variant, ...] = ()
     limit: str | None = None
     blocked: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Entry):
     docs: dict[str, str]
     locks: dict[str, CaseLock]
     hosts: dict[str, CaseHost]
@@ -70,7 +92,7 @@ class Table:
     choice: tuple[ChoiceCase, ...]
 
 
-TABLE = TypeAdapter(Table).validate_python(tomllib.loads(FILE.read_text()))
+TABLE = Table.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8")))
 
 
 def pin(text: str) -> Pin:
@@ -91,7 +113,7 @@ def fleet(names: tuple[str, ...]) -> Fleet:
 
 
 def kind(case: Case) -> tuple[str, str, str]:
-    """What a case is an example of: the package that is locked, and the verdict."""
+    """The locked package and the verdict, so that a sample has a case of each."""
     return case.lock.partition("-")[0], case.outcome, case.because
 
 

@@ -1,4 +1,4 @@
-"""Small packages that stand in for libraries of CUDA."""
+"""Small stand-ins for packages of CUDA's libraries."""
 
 import zipfile
 from pathlib import Path
@@ -15,7 +15,7 @@ CUDART = "nvidia-cuda-runtime-cu12==12.9.79"
 
 
 def cudart(folder: Path) -> Path:
-    """The real library, to link with."""
+    """The real library, to link against."""
     with zipfile.ZipFile(wheel(CUDART)) as archive:
         name = next(name for name in archive.namelist() if name.endswith("/libcudart.so.12"))
         (folder / "libcudart.so.12").write_bytes(archive.read(name))
@@ -23,5 +23,5 @@ def cudart(folder: Path) -> Path:
 
 
 def cudnn(folder: Path) -> Path:
-    """A stand-in to link with."""
+    """A stand-in to link against."""
     return shared_object(folder / "libcudnn.so.9", soname="libcudnn.so.9")

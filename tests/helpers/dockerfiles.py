@@ -1,4 +1,4 @@
-"""Reads a Dockerfile as BuildKit numbers it."""
+"""Number the instructions of a Dockerfile as BuildKit does."""
 
 
 def numbered_steps(text: str) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The recorded hosts, and facts made up at random, for the tests of doctor."""
+"""Recorded hosts and random facts for the tests of doctor."""
 
 import tomllib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Expected:
-    """What must be said of a host.
+    """The expected diagnosis of a host.
 
     Attributes:
         less: what may be named instead where a fact is not known: the same trouble by a wider name.
@@ -34,17 +34,17 @@ class Expected:
 
 @cache
 def hosts(kind: str = "hosts") -> dict[str, Facts]:
-    """By name of the file: "hosts" have an entry in expected.toml, "healthy" need none."""
+    """Facts by file name; those in "hosts" have an entry in expected.toml, those in "healthy" need none."""
     return {path.stem: read_facts(path) for path in sorted((FOLDER / kind).glob("*.json"))}
 
 
 def rule_of(name: str) -> str:
-    """The rule that a host with a problem was recorded for."""
+    """The rule that a faulty host was recorded for."""
     return name.partition("--")[0]
 
 
 def family_of(name: str) -> str:
-    """The kind of machine that a healthy host is: the first words of its name."""
+    """The kind of a healthy machine: the first words of its name."""
     return "-".join(name.removeprefix("judge-").split("-")[:1])
 
 
@@ -60,7 +60,7 @@ def _expected(entry: dict[str, list[str] | bool]) -> Expected:
 
 
 def without(facts: Facts, path: str) -> Facts:
-    """The facts, one of them unknown (a group: all that is in it)."""
+    """The facts with one of them unknown; for a group, everything in it."""
     return _without(facts, path.split("."))
 
 
@@ -73,13 +73,13 @@ def _without(group: T, path: list[str]) -> T:
 
 
 def _groups(kind: type) -> dict[str, object]:
-    """Fields that are groups, never UNKNOWN themselves, and the group of which nothing is known."""
+    """Fields that hold a group, never UNKNOWN, each with its empty group."""
     return {field.name: field.default for field in fields(kind) if is_dataclass(field.default)}
 
 
 @st.composite
 def mixed(draw: st.DrawFn) -> Facts:
-    """A host made of several: each fact from any of the recorded hosts, or not there, or not readable, or not known.
+    """A mixed host: each fact is that of a random recorded host, or absent, unreadable or unknown.
 
     Far more hosts than are recorded, of values that rules do react to.
     """
@@ -89,7 +89,7 @@ def mixed(draw: st.DrawFn) -> Facts:
 
 
 def _mix(draw: st.DrawFn, choices: tuple[T, ...], lost: int) -> T:
-    """One group out of several of its kind; of a hundred facts, `lost` are lost."""
+    """One group mixed from several; `lost` percent of its facts are lost."""
     first = choices[0]
     assert is_dataclass(first)
     assert not isinstance(first, type)
@@ -111,7 +111,7 @@ def _one(draw: st.DrawFn, values: list[object], lost: int) -> object:
 
 
 def leaves(value: object, path: str = "") -> Iterator[str]:
-    """Paths of the facts that are known in a group."""
+    """Paths of the known facts in a group."""
     if not is_dataclass(value) or isinstance(value, type):
         return
     for field in fields(value):

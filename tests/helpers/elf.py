@@ -1,10 +1,10 @@
-"""The smallest shared libraries: ELF files that a loader's first look would take, and nothing in them to run."""
+"""Minimal ELF shared libraries: valid headers and a dynamic section, no code."""
 
 import struct
 from pathlib import Path
 
 X86_64 = 62
-BASE = 0x10000  # where the file is loaded: addresses in it are no offsets
+BASE = 0x10000  # load address, so that addresses differ from file offsets
 
 
 def write_elf(

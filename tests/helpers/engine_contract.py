@@ -36,7 +36,7 @@ Check = Callable[[Engine, str, Path], None]
 
 
 def request(image: str, folder: Path, last: str, *, tag: str | None = None, export: Path | None = None) -> BuildRequest:
-    """A build on the small image whose last instruction is given."""
+    """A build on the small image with this last instruction."""
     dockerfile = f"FROM {image} AS work\nUSER 0\nRUN echo working\n{last}\n"
     return BuildRequest(dockerfile, "", folder, "linux/amd64", tag=tag, export=export)
 
@@ -88,7 +88,7 @@ def a_missing_gpu_is_an_error_and_leaves_no_container(engine: Engine, image: str
         engine.start(run)
     assert "--gpus all: " in caught.value.message
     assert "nvidia-ctk" in caught.value.hint
-    with started(engine, replace(run, gpu=False)) as container:  # nothing is left that has its name
+    with started(engine, replace(run, gpu=False)) as container:  # nothing with its name is left
         assert engine.wait(container, 0) is None
 
 
@@ -131,13 +131,13 @@ def a_reproducible_build_is_the_same_whenever_its_steps_run(engine: Engine, imag
         f"FROM scratch AS changing\nFROM {image}\nUSER 0\n"
         "RUN --mount=type=bind,from=changing,target=/mnt mkdir /new && echo words > /new/file\n"
     )
-    asked = BuildRequest(
+    request = BuildRequest(
         dockerfile, "", folder, "linux/amd64", tag=REPRODUCIBLE, epoch=EPOCH, reproducible=True, compression="gzip"
     )
     built = []
-    for compression in ("gzip", "zstd", "zstd"):  # what was cached as gzip before does not matter
+    for compression in ("gzip", "zstd", "zstd"):  # whatever the cache holds as gzip
         folders = {"changing": {"nonce": uuid4().bytes}}  # so no step comes from the cache
-        built.append(engine.build(replace(asked, folders=folders, compression=compression), lambda _: None))
+        built.append(engine.build(replace(request, folders=folders, compression=compression), lambda _: None))
     found = engine.image(REPRODUCIBLE)
     assert found is not None
     assert built[1] is not None

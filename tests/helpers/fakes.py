@@ -1,4 +1,4 @@
-"""A scripted engine without Docker; it has to pass engine_contract.py like the real one."""
+"""A scripted engine without Docker; it passes engine_contract.py like the real one."""
 
 import io
 import tarfile

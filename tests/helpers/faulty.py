@@ -1,7 +1,7 @@
-"""A small image whose model or server is at fault in the way that its variable FAULT says."""
+"""A small image whose variable FAULT selects a fault of its model or server."""
 
 MODEL = '''\
-"""A model of two numbers; FAULT says what is wrong with it."""
+"""A model of two numbers; FAULT selects its fault."""
 
 import json
 import os
@@ -55,7 +55,7 @@ class Predictor:
 '''
 
 SERVER = '''\
-"""A server of the standard library; FAULT says what is wrong with it."""
+"""A standard-library server; FAULT selects its fault."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Git repositories for tests, whatever the machine's own configuration of git is."""
+"""Git repositories for tests, independent of the machine's git configuration."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ _WHO = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=fal
 
 
 def git(repo: Path, *arguments: str) -> str:
-    """What git says."""
+    """The output of git."""
     done = subprocess.run(
         ("git", "-C", repo, *_WHO, *arguments), capture_output=True, text=True, check=True, timeout=limit(60)
     )
@@ -17,7 +17,7 @@ def git(repo: Path, *arguments: str) -> str:
 
 
 def committed(repo: Path, message: str = "one") -> str:
-    """Commit all that git does not ignore, and return the commit; makes the folder a repository first."""
+    """Commit everything that git does not ignore, and return the commit; initialize the repository first if needed."""
     git(repo, "init", "--quiet", "--template=")
     git(repo, "add", "--all")
     git(repo, "commit", "--quiet", "--message", message)

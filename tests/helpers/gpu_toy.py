@@ -1,11 +1,11 @@
-"""The smallest model repository for GPUs, and a stand-in for torch that uses libcuda as the real one does."""
+"""A minimal model repository for GPUs, with a stand-in for torch that calls libcuda like the real one."""
 
 from pathlib import Path
 
 from tests.helpers.toy import YAML, toy
 from tests.helpers.wheels import write_wheel
 
-# What the smoke test asks of torch, and a tensor that lies in GPU memory: through libcuda, in a few lines.
+# The calls that the smoke test makes to torch, and a tensor in GPU memory, through libcuda.
 TORCH = """\
 import ctypes
 import types
@@ -73,7 +73,7 @@ RUNTIME = "nvidia-cuda-runtime-cu12==12.6.77"
 
 
 def gpu_toy(folder: Path) -> Path:
-    """Write the repository, and beside it a wheel index like PyTorch's that holds one torch for CUDA 12.6."""
+    """Write the repository, and next to it a wheel index like PyTorch's with one torch for CUDA 12.6."""
     page = folder / "whl" / "cu126" / "torch"
     write_wheel(page, "torch", "2.14.1+cu126", (RUNTIME,), {"torch/__init__.py": TORCH.encode()})
     index = f"gpu: {{wheel_index: 'file://{folder}/whl'}}\n"

@@ -1,4 +1,4 @@
-"""Saved images made in a test: what `docker save` would stream, small."""
+"""Small saved images, as `docker save` streams them."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ Tree = Mapping[str, bytes | str | None]
 
 
 def tar(tree: Tree) -> bytes:
-    """Files by path; None is a folder, a text a symbolic link to it."""
+    """A tar of files by path; None is a folder, a text the target of a symbolic link."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as made:
         for path, content in tree.items():
@@ -46,7 +46,7 @@ def digest(data: bytes) -> str:
 
 
 def record(site: str, name: str, version: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """A distribution as pip would install it."""
+    """The files of a distribution as pip installs it."""
     info = f"{name}-{version}.dist-info/RECORD"
     lines = "".join(f"{path},sha256=x,{len(data)}\n" for path, data in files.items()) + f"{info},,\n"
     return {**{f"{site}/{path}": data for path, data in files.items()}, f"{site}/{info}": lines.encode()}
@@ -88,7 +88,7 @@ class Image:
         return {path(digest(each)): each for each in (*layers, text, manifest)}, digest(manifest)
 
     def saved(self, seed: int = 0) -> bytes:
-        """The tar of the layout; blobs in an order that the seed decides."""
+        """The tar of the layout; the seed decides the order of blobs."""
         blobs, manifest = self.blobs()
         index = {"schemaVersion": 2, "manifests": [{"digest": manifest}]}
         return layout(blobs, index, seed)

@@ -25,19 +25,19 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass
 class DigestEngine:
-    """Knows the digest of the tag; a build is answered with a lock that pip-compile might have written, or fails."""
+    """Resolves the tag to a digest; a build returns a lock like pip-compile's, or fails."""
 
     tag: str = OLD
     dropped: bool = False
     answer: Callable[[BuildRequest], str] | None = None
-    asked: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
     requests: list[BuildRequest] = field(default_factory=list)
 
     def info(self) -> EngineInfo:
         return EngineInfo("26.1.5", "0.13.1", "linux/amd64", rootless=False)
 
     def resolve(self, reference: str) -> str:
-        self.asked.append(reference)
+        self.references.append(reference)
         if "@" in reference and self.dropped:
             raise UsageError("no such image", hint="x")
         return reference.partition("@")[2] or self.tag
@@ -56,7 +56,7 @@ class DigestEngine:
 
 
 def make_repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository that asks for `alpha`, and pip that finds it in a folder of wheels."""
+    """A repository that requires `alpha`, with pip set to a folder of wheels."""
     for name in (name for name in os.environ if name.startswith("PIP_")):
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

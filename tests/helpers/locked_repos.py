@@ -1,4 +1,4 @@
-"""Repositories with a lock, made without an index."""
+"""Locked repositories, made without a package index."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
 
 
 def locked(repo: Path) -> Path:
-    """The repository with a lock that answers what its mlship.yaml asks."""
+    """The repository with a lock that matches its mlship.yaml."""
     (repo / "requirements.txt").write_text(TEXT)
     inputs = collect_inputs(repo, load_config(repo, {}))
     LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)

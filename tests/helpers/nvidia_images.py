@@ -1,4 +1,4 @@
-"""Images laid out as NVIDIA's (nvidia/cuda), made of what NVIDIA has on PyPI, in a registry on this machine.
+"""Images with the layout of nvidia/cuda, made from NVIDIA's wheels on PyPI, in a local registry.
 
 Real: the CUDA runtime, nvcc and what it needs. Stand-ins, made here by gcc: cuDNN, NCCL, the stubs and the driver's
 library in compat/. Registries keep them, so they are made once; what lies there under their names and was not made
@@ -35,7 +35,7 @@ ENV = {
 
 @dataclass(frozen=True)
 class Kind:
-    """One image: its tag, the wheels that it is made of, and what else is put into its tree."""
+    """One image: its tag, its wheels, and further files."""
 
     tag: str
     cuda: str
@@ -44,12 +44,12 @@ class Kind:
 
     @property
     def recipe(self) -> str:
-        """Changes where this file does."""
+        """Changes with this file."""
         return sha256_text(f"{self.tag} {Path(__file__).read_text(encoding='utf-8')}")
 
 
 def wheel(requirement: str) -> Path:
-    """A wheel of PyPI for this machine; kept between runs."""
+    """Download a wheel for this machine from PyPI; cached between runs."""
     name, _, version = requirement.partition("==")
     folder = cache_folder() / "test-wheels"
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
@@ -60,7 +60,7 @@ def wheel(requirement: str) -> Path:
 
 
 def shared_object(path: Path, code: str = "", soname: str = "", needed: tuple[Path, ...] = ()) -> Path:
-    """A library that gcc makes of C code; `needed` are the libraries that it needs, used or not."""
+    """A library that gcc compiles; `needed` are the libraries it links to, used or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = (f"-Wl,-soname,{soname}",) if soname else ()
     libraries = ("-Wl,--no-as-needed", *map(str, needed))
@@ -76,13 +76,13 @@ def run(*command: str, given: str = "") -> str:
 
 
 def runtime(registry: str) -> CudaImage:
-    """CUDA 12.9 with cuDNN and NCCL, as a server would take it."""
+    """CUDA 12.9 with cuDNN and NCCL, for a server."""
     kind = Kind("12.9.2-cudnn-runtime-ubuntu22.04", "12.9", ("nvidia-cuda-runtime-cu12==12.9.79",), _runtime)
     return _published(kind, registry)
 
 
 def devel(registry: str) -> CudaImage:
-    """CUDA 13.0 with a compiler that works."""
+    """CUDA 13.0 with a working compiler."""
     wheels = ("nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88")
     kind = Kind("13.0.2-devel-ubuntu22.04", "13.0", (*wheels, "nvidia-cuda-runtime==13.0.96"), _devel)
     return _published(kind, registry)
@@ -101,7 +101,7 @@ def _published(kind: Kind, registry: str) -> CudaImage:
 
 
 def _labels(reference: str) -> dict[str, str] | None:
-    """None where the registry has no such image."""
+    """None if the registry has no such image."""
     command = ("docker", "buildx", "imagetools", "inspect", "--format", "{{json .Image}}", reference)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit(60))
     if done.returncode:
@@ -168,7 +168,7 @@ def _devel(tree: Path, cuda: str) -> None:
     lib = root / TARGET / "lib"
     (lib / "libcudart.so").symlink_to("libcudart.so.13")
     shared_object(lib / "stubs/libcuda.so", "int cuInit(unsigned flags) { return 34; }", "libcuda.so.1")
-    for library in lib.glob("libnvvm.so*"):  # 70 MB that nvcc does without
+    for library in lib.glob("libnvvm.so*"):  # 70 MB that nvcc does not need
         library.unlink()
     profile = root / "bin/nvcc.profile"
     profile.write_text(profile.read_text().replace("$(TOP)/lib", "$(TOP)/lib64"))

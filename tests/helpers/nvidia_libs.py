@@ -1,4 +1,4 @@
-"""NVIDIA's real user-space libraries, out of Debian's non-free section: unpacked into a cache, never installed."""
+"""NVIDIA's real user-space libraries from Debian's non-free section: unpacked into a cache, never installed."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ PACKAGES = ("libcuda1", "libnvidia-ml1")
 
 @dataclass(frozen=True)
 class Series:
-    """A Debian release and the driver that it has.
+    """A Debian release and its driver.
 
     Attributes:
         driver: branch of the driver.
@@ -32,7 +32,7 @@ SERIES = (Series("bookworm", 535, 12020), Series("trixie", 550, 12040))
 
 
 def real_libraries(series: Series) -> Path:
-    """A folder with libcuda.so.1 and libnvidia-ml.so.1; the test skips where Debian's packages cannot be had.
+    """A folder with libcuda.so.1 and libnvidia-ml.so.1; the test skips if Debian's packages are unavailable.
 
     They load without the rest of the driver: what else they want (the PTX compiler) they open when a GPU is used.
     """
@@ -62,7 +62,7 @@ def _unpacked(suite: str, work: Path) -> Path:
 
 
 def _apt(work: Path, source: str) -> list[str]:
-    """apt-get with lists, sources and state of its own; the machine's are neither used nor changed."""
+    """apt-get with its own lists, sources and state, independent of the machine's."""
     for folder in ("etc/preferences.d", "etc/apt.conf.d", "state/lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
     (work / "etc/sources.list").write_text(source, encoding="utf-8")
@@ -86,5 +86,5 @@ def _apt(work: Path, source: str) -> list[str]:
 def _run(argv: list[str], work: Path) -> None:
     done = subprocess.run(argv, cwd=work, capture_output=True, text=True, check=False, timeout=limit(300))
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-        unavailable(f"NVIDIA's libraries cannot be had from Debian: {said}", "docker")
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        unavailable(f"Debian's packages of NVIDIA's libraries are unavailable: {reason}", "docker")

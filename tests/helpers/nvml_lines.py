@@ -1,4 +1,4 @@
-"""Lines as `mlship.driver.ask` prints them, and a program that prints them in its place."""
+"""Lines as `mlship.driver.ask` prints them, and a program that prints them instead."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def loaded(name: str = "libnvidia-ml.so.1", path: str | None = LIBRARY, **fields
     ]
 
 
-def asked(name: str, value: object = "", device: int | None = None, code: int = 0) -> list[str]:
+def call_lines(name: str, value: object = "", device: int | None = None, code: int = 0) -> list[str]:
     answer = {"code": code, "value": None if code else value}
     return [event("call", name=name, device=device), event("answer", name=name, device=device, **answer)]
 
@@ -29,30 +29,30 @@ def gpu(
     index: int, name: str = "NVIDIA A100-SXM4-80GB", capability: str = "8.0", mig: bool | None = False
 ) -> list[str]:
     return [
-        *asked(DEVICE_HANDLE, [94000], index),
-        *asked("nvmlDeviceGetName", name, index),
-        *asked("nvmlDeviceGetUUID", f"GPU-{index}", index),
-        *asked("nvmlDeviceGetCudaComputeCapability", [int(part) for part in capability.split(".")], index),
-        *asked("nvmlDeviceGetMemoryInfo", [80 << 30, 79 << 30, 1 << 30], index),
-        *asked("nvmlDeviceGetMigMode", [int(bool(mig))] * 2, index, code=3 if mig is None else 0),
+        *call_lines(DEVICE_HANDLE, [94000], index),
+        *call_lines("nvmlDeviceGetName", name, index),
+        *call_lines("nvmlDeviceGetUUID", f"GPU-{index}", index),
+        *call_lines("nvmlDeviceGetCudaComputeCapability", [int(part) for part in capability.split(".")], index),
+        *call_lines("nvmlDeviceGetMemoryInfo", [80 << 30, 79 << 30, 1 << 30], index),
+        *call_lines("nvmlDeviceGetMigMode", [int(bool(mig))] * 2, index, code=3 if mig is None else 0),
     ]
 
 
-def whole(*gpus: list[str], driver: str = "550.54.15", cuda: list[str] | None = None) -> list[str]:
+def answer_lines(*gpus: list[str], driver: str = "550.54.15", cuda: list[str] | None = None) -> list[str]:
     return [
         *loaded(),
-        *asked(NVML_INIT),
-        *asked("nvmlSystemGetNVMLVersion", "12.550.54.15"),
-        *asked("nvmlSystemGetDriverVersion", driver),
-        *asked("nvmlDeviceGetCount_v2", [len(gpus)]),
+        *call_lines(NVML_INIT),
+        *call_lines("nvmlSystemGetNVMLVersion", "12.550.54.15"),
+        *call_lines("nvmlSystemGetDriverVersion", driver),
+        *call_lines("nvmlDeviceGetCount_v2", [len(gpus)]),
         *(line for each in gpus for line in each),
-        *(asked(NVML_CUDA_VERSION, [12040]) if cuda is None else cuda),
+        *(call_lines(NVML_CUDA_VERSION, [12040]) if cuda is None else cuda),
         *loaded("libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.15"),
         event("done"),
     ]
 
 
-def printer(path: Path, lines: list[str]) -> Path:
-    """A program that prints these lines and ends well."""
+def printing_program(path: Path, lines: list[str]) -> Path:
+    """A program that prints these lines and exits with 0."""
     path.write_text(f"print({''.join(lines)!r}, end='')\n", encoding="utf-8")
     return path

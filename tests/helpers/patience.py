@@ -1,4 +1,4 @@
-"""Time limits of tests, all scaled by one factor: MLSHIP_TEST_PATIENCE=5 on a loaded machine. [default: 1]"""
+"""Time limits of tests, scaled by one factor: MLSHIP_TEST_PATIENCE=5 on a loaded machine. [default: 1]"""
 
 import os
 

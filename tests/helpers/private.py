@@ -1,4 +1,4 @@
-"""What a company has: a private CA, and two private indexes, one with its password in the address, one in netrc."""
+"""A company's setup: a private CA, and two private indexes, one with its password in the URL, one in netrc."""
 
 import base64
 import functools
@@ -19,7 +19,7 @@ CANARY = "c4n4ry-s3cret"
 
 
 class Guarded(http.server.SimpleHTTPRequestHandler):
-    """Files for those who know the password."""
+    """Serve files with a password."""
 
     password = b""
 
@@ -38,7 +38,7 @@ class Guarded(http.server.SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Authority:
-    """A private CA, and a server certificate of it for `host`."""
+    """A private CA, and its server certificate for `host`."""
 
     bundle: Path
     server: Path
@@ -47,7 +47,7 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """For the address under which a build's container reaches this machine."""
+    """A certificate for the address at which a build's container reaches this machine."""
     shown = process.run(["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"])
     host = shown.stdout.strip()
     folder = tmp_path / "ca"
@@ -68,7 +68,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def private(tmp_path: Path, authority: Authority) -> Iterator[PipSettings]:
-    """This machine's settings, and two private indexes: one's password is in its address, the other's in netrc."""
+    """This machine's settings, and two private indexes: one has its password in the URL, the other in netrc."""
     servers = []
     urls = []
     for name, user in (("mlshipone", "alice"), ("mlshiptwo", "bob")):

@@ -1,4 +1,4 @@
-"""Small model repositories for tests, and model files of every format that are as tiny as they can be."""
+"""Small model repositories for tests, and minimal model files of every format."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 
 def write(repo: Path, files: dict[str, str | bytes]) -> Path:
-    """Write files below a folder, and return it."""
+    """Write files below a folder and return the folder."""
     for name, content in files.items():
         path = repo / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def safetensors(values: tuple[float, ...] = (1.0, 2.0)) -> bytes:
 
 
 def onnx_proto(*, external: str | None = None, element: int = TensorProto.FLOAT) -> onnx.ModelProto:
-    """x [N,4] @ w -> y [N,2]; w also stands among the inputs, as old exporters have it."""
+    """x [N,4] @ w -> y [N,2]; w is also an input, as old exporters write it."""
     kind = helper.tensor_dtype_to_np_dtype(element)
     weight = helper.make_tensor("w", element, [4, 2], np.ones(8, kind).tobytes(), raw=True)
     if external:
@@ -44,5 +44,5 @@ def onnx_proto(*, external: str | None = None, element: int = TensorProto.FLOAT)
 
 
 def onnx_bytes(*, external: str | None = None, element: int = TensorProto.FLOAT) -> bytes:
-    """The same, serialised."""
+    """The model, serialized."""
     return bytes(onnx_proto(external=external, element=element).SerializeToString())

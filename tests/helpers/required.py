@@ -1,4 +1,4 @@
-"""What a test cannot go without: skipped where it is missing, a failure where MLSHIP_REQUIRE says it must be there."""
+"""Requirements of tests: without them a test skips, or fails if MLSHIP_REQUIRE names the layer."""
 
 import os
 from typing import NoReturn
@@ -7,12 +7,12 @@ import pytest
 
 
 def is_required(*layers: str) -> bool:
-    """MLSHIP_REQUIRE, a comma-separated list, names one of these layers."""
+    """Whether MLSHIP_REQUIRE, a comma-separated list, names one of these layers."""
     return not set(layers).isdisjoint(os.environ.get("MLSHIP_REQUIRE", "").split(","))
 
 
 def unavailable(reason: str, *layers: str) -> NoReturn:
-    """End the test here: it cannot run, for this reason.
+    """End a test that cannot run, with the reason.
 
     Args:
         layers: the names in MLSHIP_REQUIRE with which that is a failure.

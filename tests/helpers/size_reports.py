@@ -1,4 +1,4 @@
-"""Size reports of made-up images."""
+"""Size reports of invented images."""
 
 from mlship.size.account import account
 from mlship.size.content import BIG

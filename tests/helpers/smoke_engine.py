@@ -7,7 +7,7 @@ from tests.helpers.smoke_scripts import Served, lines_of
 
 
 class Engine(Served):
-    """Says the same whatever is asked of its containers."""
+    """Gives the same answer to every command in its containers."""
 
     model = Script(lines_of(*MODEL.events))
 

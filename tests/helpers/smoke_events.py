@@ -1,4 +1,4 @@
-"""What the smoke test sees of a good model, for tests of the judges."""
+"""The events of a correct model, for tests of the judges."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ STAGES: tuple[StageName, ...] = ("import", "load", "warm", "answer", "measure")
 
 
 def stages(upto: StageName) -> tuple[Event, ...]:
-    """All stages before one are done, and that one begins."""
+    """All stages before this one are done, and it begins."""
     before = STAGES[: STAGES.index(upto)]
     return (Begin(1001, "3.11.9"), *(e for s in before for e in (Stage(s), Done(s, 0.5))), Stage(upto))
 

@@ -1,4 +1,4 @@
-"""What the smoke test sees of a GPU, for tests of the judges."""
+"""The events of a GPU, for tests of the judges."""
 
 from dataclasses import replace
 

@@ -15,7 +15,7 @@ NAME = "mlship-test-smoke"
 
 @contextmanager
 def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
-    """An image of this Dockerfile on the base that mlship uses, under a unique name; removed afterwards."""
+    """Build this Dockerfile on mlship's base under a unique name; removed afterwards."""
     mirror = os.environ.get("MLSHIP_BASE_MIRROR")
     base = f"{mirror}/library/python:3.11-slim-bookworm" if mirror else "python:3.11-slim-bookworm"
     tag = f"{NAME}-{uuid4().hex[:12]}:1"
@@ -28,7 +28,7 @@ def built(engine: Engine, context: Path, dockerfile: str) -> Iterator[str]:
 
 
 def containers() -> set[str]:
-    """Those of this module's images: others may be tested at the same time."""
+    """Containers of this module's images only, because other tests may run at the same time."""
     command = ["docker", "ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.run"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     return {line for line in listed.splitlines() if line.startswith(NAME)}

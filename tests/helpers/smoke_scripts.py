@@ -14,7 +14,7 @@ def lines_of(*events: Event) -> tuple[str, ...]:
 
 @dataclass
 class Served(FakeEngine):
-    """Its server ends well on SIGTERM."""
+    """Its server exits cleanly on SIGTERM."""
 
     def signal(self, container: str, name: str) -> None:
         super().signal(container, name)

@@ -1,4 +1,4 @@
-"""A small image made of this machine's own shell and coreutils: tests with it need no registry and no network."""
+"""A small image made of this machine's own shell and coreutils: its tests need neither a registry nor a network."""
 
 import io
 import re
@@ -21,7 +21,7 @@ FILES = {"etc/passwd": b"root:x:0:0::/:/bin/sh\n", "etc/group": b"root:x:0:\n"}
 
 @contextmanager
 def tiny_image() -> Iterator[str]:
-    """The image's unique name; it is removed afterwards."""
+    """The unique name of the image, which is removed afterwards."""
     import docker
 
     name = f"mlship-test-{uuid4().hex[:12]}"
@@ -52,14 +52,14 @@ def _tar() -> bytes:
 
 
 def _programs() -> dict[str, Path]:
-    """Programs and the libraries that they load, by their path in the image."""
+    """Programs and their libraries, by path in the image."""
     found = {}
     for program in PROGRAMS:
         path = shutil.which(program)
         if path is None:
             pytest.skip(f"this machine has no {program} to make a small image of")
         found[f"bin/{program}"] = Path(path).resolve()
-        said = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=limit(30)).stdout
-        for library in re.findall(r"(/\S+) \(0x", said):
+        listing = subprocess.run(["ldd", path], capture_output=True, text=True, check=True, timeout=limit(30)).stdout
+        for library in re.findall(r"(/\S+) \(0x", listing):
             found[library.lstrip("/")] = Path(library).resolve()
     return found

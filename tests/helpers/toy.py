@@ -1,9 +1,9 @@
-"""The smallest model repository: a model of three lines, a server of the standard library, one small package."""
+"""A minimal model repository: a three-line model, a standard-library server, one small package."""
 
 from pathlib import Path
 
 SERVER = '''\
-"""A server with the standard library alone."""
+"""A server that uses only the standard library."""
 import json
 import signal
 import threading
@@ -92,7 +92,7 @@ FILES = {
 
 
 def toy(folder: Path, **changed: str) -> Path:
-    """Write the repository; `changed` replaces files, with `_` for `.` in their names."""
+    """Write the repository; `changed` replaces files, named with `_` for `.`."""
     repo = folder / "toy"
     repo.mkdir()
     for name, text in {**FILES, **{key.replace("_", "."): value for key, value in changed.items()}}.items():

@@ -1,4 +1,4 @@
-"""Tiny real wheels, made here."""
+"""Tiny valid wheels and source archives."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ def write_wheel(
     requires: tuple[str, ...] = (),
     more: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """A wheel that installs `name.py`, and `more` files by path; the same arguments give the same bytes."""
+    """A wheel that installs `name.py` and `more` files by path; the same arguments give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
@@ -49,7 +49,7 @@ def write_sdist(folder: Path, name: str, files: Mapping[str, str], version: str 
 
 
 def write_index(root: Path, wheels: list[Path], links: str = "../../files/") -> Path:
-    """A PEP 503 index of pages beside the folder that they link to."""
+    """A PEP 503 index next to the folder that its pages link to."""
     for wheel in wheels:
         page = root / wheel.name.split("-")[0] / "index.html"
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +60,6 @@ def write_index(root: Path, wheels: list[Path], links: str = "../../files/") -> 
 
 
 def pin_line(wheel: Path) -> str:
-    """The line of a lock for a wheel or a source archive."""
+    """The line of a lock for this wheel or source archive."""
     name, version, *_ = wheel.name.removesuffix(".tar.gz").split("-")
     return f"{name}=={version} --hash={sha256_file(wheel)}\n"

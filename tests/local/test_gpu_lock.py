@@ -44,7 +44,7 @@ class Shop:
 
     root: Path
     address: str
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     def sell(self, name: str, version: str, requires: tuple[str, ...] = ()) -> None:
         """On the index like PyPI."""
@@ -77,7 +77,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            shop.asked.append(self.path)
+            shop.requests.append(self.path)
             super().do_GET()
 
         def log_message(self, *_: object) -> None:
@@ -130,7 +130,7 @@ def test_the_wheel_of_the_chosen_cuda_is_locked_and_others_keep_their_index(repo
     assert resolved.record.inputs["cuda"] == "12.6: torch<2.15 cu126 from the wheel index"
     text = (repo / "requirements.txt").read_text()
     assert f"--hash=sha256:{'7' * 64}" in text  # of the page, since that file cannot be fetched
-    assert not any("cp399" in path for path in shop.asked)
+    assert not any("cp399" in path for path in shop.requests)
     assert "via -c mlship.lock" in text
     assert shop.address not in text
 
@@ -139,7 +139,7 @@ def test_where_pypis_own_wheel_runs_no_other_index_is_asked(repo: Path, shop: Sh
     stock(shop)
     resolved = lock(repo, shop, H100)
     assert versions(resolved) == {"torch": "2.14.1", "nvidia-cuda-runtime": "13.0.96", "small": "1.0"}
-    assert not any(path.startswith("/whl") for path in shop.asked)
+    assert not any(path.startswith("/whl") for path in shop.requests)
 
 
 def test_another_fleet_moves_cuda_and_nothing_else(repo: Path, shop: Shop) -> None:
@@ -173,5 +173,5 @@ def test_a_wheel_index_that_does_not_answer_is_named_at_once(repo: Path, shop: S
     with pytest.raises(TransientError, match=f"CUDA version: {address}/cu126/torch/") as caught:
         resolve(repo, elsewhere, lambda: engine, Upgrade(), repo.parent / "cache", target)
     assert "gpu.wheel_index" in caught.value.hint
-    assert not [path for path in shop.asked if "torch" in path]
+    assert not [path for path in shop.requests if "torch" in path]
     assert not (repo / "requirements.txt").exists()

@@ -266,7 +266,6 @@ HOMONYMS = frozenset(
         "cuda_version",
         "engine",
         "find",
-        "image_of",
         "injection",
         "install",
         "installed",
@@ -280,7 +279,6 @@ HOMONYMS = frozenset(
         "resolve",
         "run",
         "say",
-        "tables",
     ]
 )
 

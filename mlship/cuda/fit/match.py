@@ -10,7 +10,7 @@ from mlship.cuda.fit.explain import choice_error, match_error
 from mlship.cuda.fit.judge import Outcome, Reason, Verdict, judge_stack, offered_by, worst
 from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.hosts.profile import Fleet, HostProfile
-from mlship.cuda.tables.lookup import image_of, tables, wheel_index
+from mlship.cuda.tables.lookup import nvidia_image, tables, wheel_index
 from mlship.cuda.versions import Cuda, Driver
 from mlship.errors import MatchError
 from mlship.lock.gpu import GpuTarget
@@ -161,7 +161,7 @@ def _by_compat(verdicts: tuple[Verdict, ...]) -> set[str]:
 
 
 def _exact_image(cuda: Cuda, flavour: str, distro: str) -> str | None:
-    found = (image_of(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro])
+    found = (nvidia_image(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro])
     return next((f"nvidia/cuda:{image.tag(flavour)}" for image in found if image), None)
 
 
@@ -173,7 +173,7 @@ def _image(
     offered = min((cuda for host in fleet.hosts if (cuda := offered_by(host))), default=None)
     fitting: list[tuple[Cuda, str]] = []
     for cuda in sorted({image.cuda for image in tables().images if least <= image.cuda < below}):
-        images = [image_of(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro]]
+        images = [nvidia_image(cuda, flavour, ubuntu) for ubuntu in _UBUNTUS[distro]]
         kept = [i for i in images if i and (cudnn is None or (i.cudnn or "").partition(".")[0] == str(cudnn))]
         if kept:
             fitting.append((cuda, f"nvidia/cuda:{kept[0].tag(flavour)}"))

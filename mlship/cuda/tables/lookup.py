@@ -145,7 +145,7 @@ def gpu_class(name: str) -> GpuClass | None:
     return next((row.kind for row in tables().gpus.classes if row.pattern.search(spaced)), None)
 
 
-def image_of(cuda: Cuda, flavour: str, distro: str) -> NvidiaImage | None:
+def nvidia_image(cuda: Cuda, flavour: str, distro: str) -> NvidiaImage | None:
     """The newest available point release of nvidia/cuda with this CUDA.
 
     Args:

@@ -33,7 +33,7 @@ def json_schema() -> Json:
     return schema
 
 
-def tables() -> str:
+def markdown_tables() -> str:
     """Markdown with one table per group."""
     schema = json_schema()
     lines: list[str] = []

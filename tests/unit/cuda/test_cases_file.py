@@ -1,103 +1,18 @@
-"""The table of CUDA cases is well formed. Whether mlship agrees with it is another test's matter."""
+"""cases.toml is well formed and consistent; test_match.py checks that mlship agrees with it."""
 
 import re
 import tomllib
 from collections import Counter
-from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-FILE = Path(__file__).parent / "cases.toml"
+from tests.helpers.cuda_cases import FILE, TABLE, Case, ChoiceCase, Keyword, Table
 
-Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
-Keyword: TypeAlias = Literal[
-    "native",
-    "minor-version",
-    "driver-floor",
-    "ptx-jit",
-    "arch-dropped",
-    "arch-too-new",
-    "driver-lacks-gpu",
-    "cpu-only",
-    "two-majors",
-    "two-distributions",
-    "cuda-in-cpu-project",
-    "nothing-known",
-    "unknown-release",
-    "unknown-gpu",
-    "jetson",
-    "forward-compat-possible",
-    "platform",
-]
-Warn: TypeAlias = Literal["minor-version", "compressed-fatbin"]
-Capability: TypeAlias = Annotated[str, Field(pattern=r"^\d+\.\d$")]
-Variant: TypeAlias = Annotated[str, Field(pattern=r"^cu\d{3}$")]
 RUNS: set[Keyword] = {"native", "minor-version", "ptx-jit", "cpu-only", "cuda-in-cpu-project"}
 UNKNOWN: set[Keyword] = {"unknown-release", "unknown-gpu", "jetson", "nothing-known"}
-
-
-class Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Lock(Entry):
-    pins: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+==[^=\s]+$")], ...] = Field(min_length=1)
-    platform: Platform = "linux/amd64"
-    extras: tuple[str, ...] = ()
-    gpu: bool = True
-
-
-class Gpu(Entry):
-    name: str
-    cc: Capability | None = None
-
-
-class Host(Entry):
-    driver: Annotated[str, Field(pattern=r"^\d{3}(\.\d+){1,2}$")]
-    gpus: tuple[Gpu, ...] = Field(min_length=1)
-    platform: Platform = "linux/amd64"
-
-
-class Case(Entry):
-    lock: str
-    hosts: tuple[str, ...] = Field(min_length=1)
-    outcome: Literal["runs", "refused", "unknown"]
-    because: Keyword
-    also: tuple[Keyword, ...] = ()
-    source_way: Literal["wheels", "image"] | None = None
-    warn: tuple[Warn, ...] | None = None
-    blocked: tuple[str, ...] = ()
-    doc: str
-
-
-class Choice(Entry):
-    asks: tuple[str, ...] = Field(min_length=1)
-    hosts: tuple[str, ...] = Field(min_length=1)
-    outcome: Literal["runs", "refused"]
-    variant: Variant | None = None
-    cuda: Capability | None = None
-    also: tuple[Variant, ...] = ()
-    limit: str | None = None
-    blocked: tuple[str, ...] = ()
-
-
-class Table(Entry):
-    docs: dict[str, str]
-    locks: dict[str, Lock]
-    hosts: dict[str, Host]
-    case: tuple[Case, ...]
-    choice: tuple[Choice, ...]
-
-
-def load() -> Table:
-    return Table.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8")))
-
-
-TABLE = load()
 
 
 @pytest.mark.parametrize("part", ["locks", "hosts", "case", "choice"])
@@ -133,8 +48,8 @@ def test_pins_are_versions_and_stand_once() -> None:
         pins = [pin.split("==") for pin in TABLE.locks[lock].pins]
         assert len({name for name, _ in pins}) == len(pins)
         assert all(str(Version(version)) for _, version in pins)
-        asked = [Requirement(extra) for extra in TABLE.locks[lock].extras]
-        assert all(ask.extras and ask.name in {name for name, _ in pins} for ask in asked)
+        requirements = [Requirement(extra) for extra in TABLE.locks[lock].extras]
+        assert all(ask.extras and ask.name in {name for name, _ in pins} for ask in requirements)
 
 
 @pytest.mark.bank(kind=lambda case: (case.outcome, case.because))
@@ -159,7 +74,7 @@ def test_a_case_does_not_contradict_itself(case: Case) -> None:
 @pytest.mark.parametrize(
     "choice", TABLE.choice, ids=lambda choice: f"{'+'.join(choice.asks)}-on-{'+'.join(choice.hosts)}"
 )
-def test_a_choice_does_not_contradict_itself(choice: Choice) -> None:
+def test_a_choice_does_not_contradict_itself(choice: ChoiceCase) -> None:
     torch = any(Requirement(ask).name == "torch" for ask in choice.asks)
     assert bool(choice.variant) == bool(choice.cuda) == (torch and choice.outcome == "runs")
     assert not choice.variant or choice.variant == "cu" + re.sub(r"\D", "", choice.cuda or "")

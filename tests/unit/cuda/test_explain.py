@@ -64,17 +64,17 @@ def test_commands_in_hints_name_the_same_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "key"),
+    ("requirement", "key"),
     [
         ("onnxruntime-gpu[cuda,cudnn]", "12: onnxruntime-gpu"),  # the lock decides which 12
         ("onnxruntime-gpu", "12.4: onnxruntime-gpu"),  # NVIDIA's image is chosen by what the host offers
         ("torch", "12.6: torch"),
     ],
 )
-def test_the_key_says_no_more_than_is_decided(asked: str, key: str) -> None:
+def test_the_key_says_no_more_than_is_decided(requirement: str, key: str) -> None:
     config = parse_config(f"{YAML}gpu: {{}}\n")
     fleet = Fleet((A100,), "hosts/", committed=True)
-    assert lock_target(config, (InputFile("requirements.in", asked),), fleet).key.startswith(key)
+    assert lock_target(config, (InputFile("requirements.in", requirement),), fleet).key.startswith(key)
 
 
 def test_a_cpu_build_of_torch_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""What mlship says of locks on hosts, against what NVIDIA's and the frameworks' documents say: cases.toml."""
+"""mlship's verdicts on locks and hosts agree with cases.toml, which quotes NVIDIA's and the frameworks' documents."""
 
 from collections.abc import Iterator
 
@@ -19,8 +19,8 @@ from tests.helpers.cuda_cases import (
 WARNINGS = {"minor-version", "compressed-fatbin"}
 
 
-def said(match: Match) -> Iterator[str]:
-    """Keywords of everything that was said."""
+def keywords(match: Match) -> Iterator[str]:
+    """The kind of every problem, warning and reason."""
     yield from (problem.kind for problem in (*match.needs.problems, *match.needs.warnings))
     yield from (reason.kind for verdict in match.verdicts for reason in verdict.reasons)
 
@@ -33,7 +33,7 @@ def test_case(case: Case) -> None:
         assert not match.needs.problems  # nothing is matched for the CPU
         assert {problem.kind for problem in match.needs.warnings} == {case.because} - {"cpu-only"}
         return
-    kinds = set(said(match))
+    kinds = set(keywords(match))
     assert match.outcome == case.outcome, (kinds, match.verdicts)
     assert kinds & {case.because, *case.also}, kinds
     if case.source_way is not None:
@@ -47,9 +47,9 @@ def test_case(case: Case) -> None:
 @pytest.mark.bank(kind=lambda case: (case.asks, case.outcome))
 @pytest.mark.parametrize("case", TABLE.choice, ids=lambda case: f"{','.join(case.asks)} on {','.join(case.hosts)}")
 def test_choice(case: ChoiceCase) -> None:
-    asked = [Requirement(text) for text in case.asks]
-    asks = tuple(PackageRequest(r.name, r.specifier, tuple(sorted(r.extras))) for r in asked)
-    choice = choose(asks, fleet(case.hosts), TABLE.hosts[case.hosts[0]].platform)
+    requirements = [Requirement(text) for text in case.asks]
+    requests = tuple(PackageRequest(r.name, r.specifier, tuple(sorted(r.extras))) for r in requirements)
+    choice = choose(requests, fleet(case.hosts), TABLE.hosts[case.hosts[0]].platform)
     if case.outcome == "refused":
         assert not choice.picks
         assert {v.host for pick in choice.refused for v in pick.blocked} >= set(case.blocked)

@@ -20,7 +20,7 @@ from mlship.driver.answer import (
     read_answer,
 )
 from mlship.errors import MatchError
-from tests.helpers.nvml_lines import LIBRARY, asked, event, gpu, loaded, whole
+from tests.helpers.nvml_lines import LIBRARY, answer_lines, call_lines, event, gpu, loaded
 from tests.helpers.patience import limit
 
 NAMES = {code: row.name for code, row in codes.code_table("nvml").items() if code}
@@ -39,7 +39,7 @@ def refused(answer: DriverAnswer) -> MatchError:
 
 
 def test_a_whole_answer() -> None:
-    answer = read_answer(whole(gpu(0), gpu(1)))
+    answer = read_answer(answer_lines(gpu(0), gpu(1)))
     assert (answer.timed_out, answer.crashed, answer.silent, answer.pending) == (False, "", False, None)
     assert answer.text("nvmlSystemGetDriverVersion") == "550.54.15"
     assert answer.text("nvmlSystemGetNVMLVersion") == "12.550.54.15"
@@ -55,11 +55,11 @@ def test_a_whole_answer() -> None:
 
 def test_a_simulation_is_known_by_either_library() -> None:
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
-        assert read_answer([*whole(gpu(0)), *loaded(name, simulated=True)]).simulated
+        assert read_answer([*answer_lines(gpu(0)), *loaded(name, simulated=True)]).simulated
 
 
 def test_alike_gpus_are_counted_and_nothing_names_one() -> None:
-    answer = read_answer(whole(gpu(0), gpu(1, "NVIDIA T4", "7.5", None), gpu(2)))
+    answer = read_answer(answer_lines(gpu(0), gpu(1, "NVIDIA T4", "7.5", None), gpu(2)))
     host = probe.profile_of(answer, "mixed", "linux/amd64", "1.17.8", "Docker Engine 26.1.5")
     assert host.gpus == (
         HostGpu("NVIDIA A100-SXM4-80GB", "8.0", 2, 80 << 30, mig=False),
@@ -71,7 +71,7 @@ def test_alike_gpus_are_counted_and_nothing_names_one() -> None:
 
 @pytest.mark.parametrize("code", NAMES)
 def test_each_refused_start_keeps_its_code_and_has_a_remedy(code: int) -> None:
-    error = refused(read_answer([*loaded(), *asked(NVML_INIT, code=code)]))
+    error = refused(read_answer([*loaded(), *call_lines(NVML_INIT, code=code)]))
     assert f"{NVML_INIT}: {NAMES[code]} {code}" in error.message
 
 
@@ -87,13 +87,13 @@ def test_each_refused_start_keeps_its_code_and_has_a_remedy(code: int) -> None:
     ],
 )
 def test_refusals_say_why_and_what_to_do(code: int, words: str, command: str) -> None:
-    error = refused(read_answer([*loaded(), *asked(NVML_INIT, code=code)]))
+    error = refused(read_answer([*loaded(), *call_lines(NVML_INIT, code=code)]))
     assert words in error.message
     assert command in error.hint
 
 
 def test_a_lost_gpu_among_good_ones_is_named() -> None:
-    answer = read_answer(whole(gpu(0), asked(DEVICE_HANDLE, device=1, code=15)))
+    answer = read_answer(answer_lines(gpu(0), call_lines(DEVICE_HANDLE, device=1, code=15)))
     assert f"{DEVICE_HANDLE} of GPU 1: NVML_ERROR_GPU_IS_LOST 15" in refused(answer).message
 
 
@@ -122,7 +122,7 @@ def test_a_hang_before_the_first_word() -> None:
 
 
 def test_a_crash_says_where_and_what_was_known() -> None:
-    lines = whole(gpu(0))[:-5]
+    lines = answer_lines(gpu(0))[:-5]
     lines.append(event("call", name=NVML_CUDA_VERSION, device=None))
     answer = read_answer(lines, signal="SIGABRT", code=-6, stderr="a\nb!\n\n")
     assert (answer.crashed, answer.pending_call) == ("SIGABRT", NVML_CUDA_VERSION)
@@ -131,40 +131,40 @@ def test_a_crash_says_where_and_what_was_known() -> None:
 
 
 def test_no_gpu() -> None:
-    assert "has no GPU" in refused(read_answer(whole())).message
+    assert "has no GPU" in refused(read_answer(answer_lines())).message
 
 
 @pytest.mark.parametrize(
     "noise", ["", "{", "[[" * 5000, '{"event": "answer"}', '{"event": "else"}', "NVRM: hello", "\x00"]
 )
 def test_what_is_no_line_of_ours_is_passed_over(noise: str) -> None:
-    lines = whole(gpu(0))
+    lines = answer_lines(gpu(0))
     assert read_answer([noise, *lines, noise]) == read_answer(lines)
 
 
 @pytest.mark.parametrize(
-    ("said", "driver", "notes"),
+    ("reported", "driver", "notes"),
     [
         ("550.54.15", "550.54.15", 0),
         ("396.26", "396.26", 0),
         ("550.54.15-grid", "550.54.15", 1),
     ],
 )
-def test_driver_versions(said: str, driver: str, notes: int) -> None:
-    host = profile(whole(gpu(0), driver=said))
+def test_driver_versions(reported: str, driver: str, notes: int) -> None:
+    host = profile(answer_lines(gpu(0), driver=reported))
     assert (host.driver, len(host.notes)) == (driver, notes)
-    assert all(said in note for note in host.notes)
+    assert all(reported in note for note in host.notes)
 
 
-@pytest.mark.parametrize("said", ["open", "", "550", "550.x", "1.2.3.4", "550.54.15\x1b[31m550.54"])
-def test_what_is_no_driver_version_is_refused(said: str) -> None:
+@pytest.mark.parametrize("reported", ["open", "", "550", "550.x", "1.2.3.4", "550.54.15\x1b[31m550.54"])
+def test_what_is_no_driver_version_is_refused(reported: str) -> None:
     with pytest.raises(MatchError, match="a driver version such as 550"):
-        profile(whole(gpu(0), driver=said))
+        profile(answer_lines(gpu(0), driver=reported))
 
 
 def test_cuda_that_does_not_fit_the_driver_is_noted_with_both_and_why() -> None:
     host = probe.profile_of(
-        read_answer(whole(gpu(0), cuda=asked(NVML_CUDA_VERSION, [12080]))), "a", "linux/amd64", None, None
+        read_answer(answer_lines(gpu(0), cuda=call_lines(NVML_CUDA_VERSION, [12080]))), "a", "linux/amd64", None, None
     )
     assert host.cuda == "12.8"
     (note,) = host.notes
@@ -179,14 +179,14 @@ def test_cuda_that_does_not_fit_the_driver_is_noted_with_both_and_why() -> None:
 )
 def test_cuda_that_nvml_does_not_say_is_noted(code: int, words: str) -> None:
     host = probe.profile_of(
-        read_answer(whole(gpu(0), cuda=asked(NVML_CUDA_VERSION, code=code))), "a", "linux/amd64", None, None
+        read_answer(answer_lines(gpu(0), cuda=call_lines(NVML_CUDA_VERSION, code=code))), "a", "linux/amd64", None, None
     )
     assert host.cuda is None
     assert words in host.notes[0]
 
 
 def test_a_branch_that_no_table_knows_is_not_contradicted() -> None:
-    lines = whole(gpu(0), driver="999.10", cuda=asked(NVML_CUDA_VERSION, [15000]))
+    lines = answer_lines(gpu(0), driver="999.10", cuda=call_lines(NVML_CUDA_VERSION, [15000]))
     assert profile(lines).notes == ()
 
 

@@ -21,8 +21,8 @@ from mlship.cuda.tables.lookup import (
     compat_of,
     floor_of,
     gpu_class,
-    image_of,
     library_pin,
+    nvidia_image,
     offer_of,
     release_of,
     tables,
@@ -184,12 +184,12 @@ def row_of(text: str, part: str) -> int:
     return above.count("\n[[releases]]\n") or above[above.rfind(" = [\n") :].count("\n  {")
 
 
-@pytest.mark.parametrize(("name", "good", "bad", "said"), BAD_ROWS)
-def test_a_row_that_cannot_be_trusted_is_refused(name: str, good: str, bad: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "good", "bad", "message"), BAD_ROWS)
+def test_a_row_that_cannot_be_trusted_is_refused(name: str, good: str, bad: str, message: str) -> None:
     text = read_package_file(f"data/cuda/{name}")
     assert good in text
-    said = said.replace("{row}", str(row_of(text, good)))
-    with pytest.raises(ValueError, match=re.escape(said)) as refusal:
+    message = message.replace("{row}", str(row_of(text, good)))
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
         read_table(FILES[name], name, text.replace(good, bad, 1))
     assert str(refusal.value).startswith(name)
 
@@ -326,7 +326,7 @@ def test_floors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "branch", "said"),
+    ("cuda", "branch", "expected"),
     [
         ((12, 8), 535, "ok"),
         ((12, 8), 570, "not-needed"),
@@ -336,10 +336,10 @@ def test_floors() -> None:
         ((12, 2), 535, "not-needed"),
     ],
 )
-def test_forward_compatibility(cuda: tuple[int, int], branch: int, said: Forward) -> None:
+def test_forward_compatibility(cuda: tuple[int, int], branch: int, expected: Forward) -> None:
     compat = compat_of(Cuda(*cuda))
     assert compat
-    assert compat.on(branch) == said
+    assert compat.on(branch) == expected
 
 
 def test_forward_compatibility_follows_the_branches() -> None:
@@ -443,7 +443,7 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "said"),
+    ("package", "version", "reason"),
     [
         ("torch", "2.15.0", "torch 2.15.0 is newer than the known releases, which end before 2.15"),
         ("torch", "2.15.0.dev20261101", "is newer than the known releases"),
@@ -453,8 +453,8 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
         ("numpy", "2.0", "the tables do not list numpy"),
     ],
 )
-def test_what_nobody_wrote_down_is_unknown(package: str, version: str, said: str) -> None:
-    assert said in unknown(package, version)
+def test_what_is_not_recorded_is_unknown(package: str, version: str, reason: str) -> None:
+    assert reason in unknown(package, version)
 
 
 def test_the_gpus_of_torch() -> None:
@@ -580,7 +580,7 @@ def test_what_is_no_cuda_library(name: str, version: str) -> None:
     ],
 )
 def test_images(cuda: str, flavour: str, distro: str, tag: str | None) -> None:
-    image = image_of(Cuda.parse(cuda), flavour, distro)
+    image = nvidia_image(Cuda.parse(cuda), flavour, distro)
     assert (image.tag(flavour) if image else None) == tag
 
 
@@ -636,7 +636,7 @@ def _refresh(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "requires", "extras", "said"),
+    ("package", "version", "requires", "extras", "differences"),
     [
         (
             "torch",
@@ -651,8 +651,8 @@ def _refresh(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             ["cuda-toolkit[cudart]==13.2.1", 'nvidia-cudnn-cu13==9.25.0.1; platform_system == "Linux"'],
             [],
             [
-                "the row says CUDA 13.0, the metadata cuda-toolkit 13.2.1",
-                "the row says cuDNN 9.24, the metadata nvidia-cudnn-cu13 9.25.0.1",
+                "the row has CUDA 13.0, the metadata cuda-toolkit 13.2.1",
+                "the row has cuDNN 9.24, the metadata nvidia-cudnn-cu13 9.25.0.1",
             ],
         ),
         ("torch", "2.14.1", ['cuda-toolkit==12.8.1; sys_platform == "win32"'], [], []),
@@ -669,17 +669,17 @@ def _refresh(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             ['nvidia-cuda-runtime<14.0,>=13.0.48; extra == "and-cuda"'],
             ["cuda"],
             [
-                "the row says that there are the extras ['and-cuda'], the metadata has ['cuda']",
-                "the row says CUDA 12.5, the metadata nvidia-cuda-runtime 13.0.48",
+                "the row has the extras ['and-cuda'], the metadata has ['cuda']",
+                "the row has CUDA 12.5, the metadata nvidia-cuda-runtime 13.0.48",
             ],
         ),
         ("vllm", "0.33.0", ["torch==2.14.0"], [], []),
-        ("vllm", "0.33.0", ["torch==2.15.0"], [], ["the row says torch 2.14.0, the metadata torch 2.15.0"]),
+        ("vllm", "0.33.0", ["torch==2.15.0"], [], ["the row has torch 2.14.0, the metadata torch 2.15.0"]),
     ],
 )
 def test_what_the_refresher_calls_a_difference(
-    refresh: ModuleType, package: str, version: str, requires: list[str], extras: list[str], said: list[str]
+    refresh: ModuleType, package: str, version: str, requires: list[str], extras: list[str], differences: list[str]
 ) -> None:
     found = refresh.Metadata(version, tuple(Requirement(text) for text in requires), frozenset(extras))
     row = release(package, version)
-    assert list(refresh.differences(row, row.variant(), found)) == said
+    assert list(refresh.differences(row, row.variant(), found)) == differences

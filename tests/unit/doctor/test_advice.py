@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.lookup import image_of
+from mlship.cuda.tables.lookup import nvidia_image
 from mlship.cuda.versions import Cuda, Driver
 from mlship.doctor import advice
 from mlship.doctor.diagnose import diagnose
@@ -58,7 +58,7 @@ def test_a_driver_update_only_if_it_helps(on: HostProfile, needs: str, *, sugges
 
 
 def test_no_base_image_whose_libraries_have_dropped_the_gpu() -> None:
-    newest = image_of(Cuda(12, 9), "runtime", "ubuntu22.04")
+    newest = nvidia_image(Cuda(12, 9), "runtime", "ubuntu22.04")
     assert newest
     assert advice.base_image(host("580.95.05", PASCAL)) == f"nvidia/cuda:{newest.tag('runtime')}"
 

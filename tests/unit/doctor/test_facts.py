@@ -13,7 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, LoadedModule
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.replay import parse_facts
-from mlship.doctor.facts.schema import json_schema, tables
+from mlship.doctor.facts.schema import json_schema, markdown_tables
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.run import look
 from tests.helpers.doctor_hosts import hosts, mixed
@@ -101,20 +101,20 @@ def test_probes_that_crash_or_hang_are_facts_with_a_reason() -> None:
 
 def test_every_group_has_a_table() -> None:
     assert "unknown" not in str(json_schema().get("default"))
-    headings = re.findall(r"^### (\w+)$", tables(), re.MULTILINE)
+    headings = re.findall(r"^### (\w+)$", markdown_tables(), re.MULTILINE)
     assert {"Facts", "Kernel", "Docker", "CdiSpec", "Torch"} <= set(headings)
     assert headings == ["Facts", *sorted(set(headings) - {"Facts"})]
 
 
 def test_the_page_is_current(request: pytest.FixtureRequest) -> None:
-    """--update-golden writes its tables anew."""
+    """--update-golden rewrites its tables."""
     text = PAGE.read_text(encoding="utf-8")
     head, _, rest = text.partition(MARKS[0])
     written, _, tail = rest.partition(MARKS[1])
     if request.config.getoption("--update-golden"):
-        PAGE.write_text(f"{head}{MARKS[0]}\n{tables()}\n{MARKS[1]}{tail}", encoding="utf-8")
+        PAGE.write_text(f"{head}{MARKS[0]}\n{markdown_tables()}\n{MARKS[1]}{tail}", encoding="utf-8")
         return
-    assert written.strip() == tables().strip(), "run pytest --update-golden"
+    assert written.strip() == markdown_tables().strip(), "run pytest --update-golden"
 
 
 def test_null_for_a_group_says_that_none_of_it_is_there() -> None:
