@@ -1,8 +1,8 @@
 """The interface of a probe: it reads one source, fills its part of the facts and leaves the rest unknown."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from mlship.doctor.facts.facts import Facts
 
@@ -22,16 +22,19 @@ class Look:
     container: str | None = None
 
 
-class Probe(Protocol):
-    """One source. An exception from `read` becomes the probe's `problem` and never ends a run."""
+class Probe(ABC):
+    """One source. An exception from `read` becomes the probe's `problem` and never ends a run.
 
-    @property
-    def name(self) -> str:
-        """The source, such as "nvml" or "docker"."""
+    Attributes:
+        name: the source, such as "nvml" or "docker".
+        seconds: time limit.
+        host_only: not read inside a container, whose files say nothing about the host.
+    """
 
-    @property
-    def seconds(self) -> float:
-        """Time limit in seconds."""
+    name: str
+    seconds: float
+    host_only = False
 
+    @abstractmethod
     def read(self, look: Look) -> Facts:
         """Read the facts; those that cannot be read are Unreadable, with the reason."""

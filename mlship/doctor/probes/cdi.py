@@ -12,9 +12,8 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Cdi, CdiSpec
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
-from mlship.doctor.probes.where import here
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
@@ -24,14 +23,12 @@ _IN_FOLDER = re.compile(r"/lib/firmware/nvidia/(\d{3,}\.\d+(?:\.\d+)?)/")
 _IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
 
 
-@dataclass(frozen=True)
-class CdiProbe:
-    name: str = "cdi"
-    seconds: float = 4.0
+class CdiProbe(Probe):
+    name = "cdi"
+    seconds = 4.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # a container's files are not the host's
-            return Facts()
         return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
 
 

@@ -10,7 +10,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.look_inside import Seen, look_inside
@@ -38,10 +38,10 @@ _FIRST_GPUS_BY_CDI = (29, 2)
 
 
 @dataclass(frozen=True)
-class ContainerProbe:
+class ContainerProbe(Probe):
     engine: EngineLook = field(default_factory=connect_read_only)
-    name: str = "container"
-    seconds: float = 7.5
+    name = "container"
+    seconds = 7.5
 
     def read(self, look: Look) -> Facts:
         if look.container is None:
@@ -69,12 +69,12 @@ class ContainerProbe:
 
 
 @dataclass(frozen=True)
-class ImageProbe:
+class ImageProbe(Probe):
     """An image, through a short-lived container: with the GPU if the engine can provide one."""
 
     engine: EngineLook = field(default_factory=connect_read_only)
-    name: str = "image"
-    seconds: float = 7.5
+    name = "image"
+    seconds = 7.5
 
     def read(self, look: Look) -> Facts:
         if look.image is None:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.where import here
+from mlship.doctor.probes.base import Look, Probe
 
 # Distribution, configuration file, program.
 _CONTAINERD = (
@@ -33,14 +32,12 @@ _PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")  # cont
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 
-@dataclass(frozen=True)
-class ContainerdProbe:
-    name: str = "containerd"
-    seconds: float = 4.0
+class ContainerdProbe(Probe):
+    name = "containerd"
+    seconds = 4.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # a container's files are not the host's
-            return Facts()
         return Facts(host=Host(containerd=containerd(look.root), crio=crio(look.root)))
 
 

@@ -1,12 +1,12 @@
 """The CUDA driver API, called in a process of its own: codes, a context, and the file of libcuda."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, CudaDevice, Loader, Place
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.answer import LIBCUDA, DriverAnswer
@@ -18,13 +18,12 @@ _RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 _CONTEXT = "cuDevicePrimaryCtxRetain"
 
 
-@dataclass(frozen=True)
-class CudaProbe:
+class CudaProbe(Probe):
     """Calls libcuda as this user; if it reports no device, again without CUDA_VISIBLE_DEVICES."""
 
-    name: str = "cuda"
-    seconds: float = 8.0
-    limit: float = 5.0
+    name = "cuda"
+    seconds = 8.0
+    limit = 5.0
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)

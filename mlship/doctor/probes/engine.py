@@ -9,7 +9,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import dockerd, plain, programs
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import numbers
@@ -21,10 +21,10 @@ _FIRST_DISCOVERED = (28, 2)
 
 
 @dataclass(frozen=True)
-class DockerProbe:
+class DockerProbe(Probe):
     engine: EngineLook = field(default_factory=connect_read_only)
-    name: str = "docker"
-    seconds: float = 6.0
+    name = "docker"
+    seconds = 6.0
 
     def read(self, look: Look) -> Facts:
         if not live(look.root) and (look.image or look.container) is None:
@@ -39,14 +39,12 @@ class DockerProbe:
         return Facts(host=Host(docker=with_daemon(look.root, docker)))
 
 
-@dataclass(frozen=True)
-class PodmanProbe:
-    name: str = "podman"
-    seconds: float = 4.0
+class PodmanProbe(Probe):
+    name = "podman"
+    seconds = 4.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":
-            return Facts()
         if programs.program(look.root, "podman") is None:
             return Facts(host=Host(podman=None))
         done = programs.say(look.root, ["podman", "info", "--format", "json"], 3)

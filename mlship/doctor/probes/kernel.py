@@ -2,14 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_fact, text_of, unreadable
 from mlship.doctor.probes.where import live
 
@@ -22,12 +21,11 @@ _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
-@dataclass(frozen=True)
-class KernelProbe:
+class KernelProbe(Probe):
     """Reads only /proc and /sys: fast, and runs no program."""
 
-    name: str = "kernel"
-    seconds: float = 3.0
+    name = "kernel"
+    seconds = 3.0
 
     def read(self, look: Look) -> Facts:
         root = look.root

@@ -3,13 +3,12 @@
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.fact import Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
@@ -26,12 +25,11 @@ _LONGEST = 500
 _COMMANDS = (("dmesg",), ("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"))
 
 
-@dataclass(frozen=True)
-class KernelLogProbe:
+class KernelLogProbe(Probe):
     """All three may be denied to non-root users."""
 
-    name: str = "kernel log"
-    seconds: float = 5.0
+    name = "kernel log"
+    seconds = 5.0
 
     def read(self, look: Look) -> Facts:
         if not live(look.root):

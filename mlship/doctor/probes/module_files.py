@@ -2,13 +2,12 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, ModuleFile
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in
 from mlship.doctor.probes.inside.loader import section
 from mlship.doctor.probes.kernel import release
@@ -22,12 +21,11 @@ _FOLDERS = ("/lib/modules", "/usr/lib/modules")
 _SIGNED = b"~Module signature appended~\n"
 
 
-@dataclass(frozen=True)
-class ModuleFilesProbe:
+class ModuleFilesProbe(Probe):
     """/lib/modules/$(uname -r). A container has none, which proves nothing."""
 
-    name: str = "module files"
-    seconds: float = 4.0
+    name = "module files"
+    seconds = 4.0
 
     def read(self, look: Look) -> Facts:
         kernel = known(release(look.root))

@@ -1,13 +1,12 @@
 """NVML, called in a process of its own: every code, and the library's file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import ComputeMode, Nvml, NvmlDevice, Place, RemappedRows, Virtualization
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.driver_facts import DriverFacts, library_fact
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.answer import DEVICE_COUNT, DEVICE_HANDLE, NVML, NVML_CUDA_VERSION, NVML_INIT, DriverAnswer
@@ -24,13 +23,12 @@ _VIRTUAL: dict[int, Virtualization] = {0: "none", 1: "passthrough", 2: "vgpu", 3
 _ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
 
 
-@dataclass(frozen=True)
-class NvmlProbe:
+class NvmlProbe(Probe):
     """Calls NVML as this user."""
 
-    name: str = "nvml"
-    seconds: float = 6.5
-    limit: float = 4.5
+    name = "nvml"
+    seconds = 6.5
+    limit = 4.5
 
     def read(self, look: Look) -> Facts:
         only = () if live(look.root) else ("--simulated-only",)

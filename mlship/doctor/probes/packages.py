@@ -3,7 +3,6 @@
 import gzip
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,9 +10,9 @@ from typing import Literal
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_of
-from mlship.doctor.probes.where import here, live
+from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
 Action = Literal["install", "upgrade", "downgrade", "remove"]
@@ -42,17 +41,15 @@ _DNF: dict[str, Action] = {
 _MOST = 200
 
 
-@dataclass(frozen=True)
-class PackagesProbe:
+class PackagesProbe(Probe):
     """Reads the files of dpkg, pacman and apk; runs rpm if programs may be run."""
 
-    name: str = "packages"
-    seconds: float = 5.0
+    name = "packages"
+    seconds = 5.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
         root = look.root
-        if here(root) == "container":
-            return Facts()
         kind = manager(root)
         return Facts(
             host=Host(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.where import placed
 from mlship.driver.child import ChildResult, run_script
@@ -14,7 +14,7 @@ from mlship.versioned import adapter
 
 
 @dataclass(frozen=True)
-class InsideProbe:
+class InsideProbe(Probe):
     """Runs a program of `inside` in its own process: nodes call the driver, and a network folder may not answer.
 
     A device node proves little: for root, NVIDIA's libraries create /dev/nvidiactl even without the module.

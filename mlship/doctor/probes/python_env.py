@@ -5,13 +5,12 @@ mlship's own environment counts only if it has a framework, because then it is t
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.parts import NoAnswerError, read_object
 from mlship.doctor.probes.where import live, placed
@@ -21,12 +20,11 @@ from mlship.versioned import adapter
 _MOST = 3
 
 
-@dataclass(frozen=True)
-class PythonProbe:
+class PythonProbe(Probe):
     """Reads package metadata; imports nothing."""
 
-    name: str = "python"
-    seconds: float = 6.0
+    name = "python"
+    seconds = 6.0
 
     def read(self, look: Look) -> Facts:
         if not live(look.root):

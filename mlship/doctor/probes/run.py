@@ -28,6 +28,7 @@ from mlship.doctor.probes.python_env import PythonProbe
 from mlship.doctor.probes.services import ServicesProbe
 from mlship.doctor.probes.system import SystemProbe
 from mlship.doctor.probes.toolkit import ToolkitProbe
+from mlship.doctor.probes.where import here
 from mlship.engine.failures import engine_failure, no_docker
 from mlship.engine.look import EngineLook, LookResult
 from mlship.errors import UsageError
@@ -81,7 +82,8 @@ class _Run(threading.Thread):
     def run(self) -> None:
         started = time.monotonic()
         try:
-            facts = self.probe.read(self.what)
+            skipped = self.probe.host_only and here(self.what.root) == "container"
+            facts = Facts() if skipped else self.probe.read(self.what)
         except Exception as error:  # noqa: BLE001  a failed probe is a fact with a reason
             self.problem = f"{type(error).__name__}: {error}"
         else:

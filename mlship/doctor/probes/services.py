@@ -1,16 +1,15 @@
 """systemd units that are relevant on a GPU host."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time, iso
-from mlship.doctor.probes.where import here, live
+from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
 UNITS = (
@@ -22,16 +21,14 @@ _LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidi
 _SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
 
 
-@dataclass(frozen=True)
-class ServicesProbe:
+class ServicesProbe(Probe):
     """One query to systemd for all units; logs only of failed ones."""
 
-    name: str = "services"
-    seconds: float = 6.0
+    name = "services"
+    seconds = 6.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":
-            return Facts()
         if not live(look.root):
             return Facts(host=Host(services=_of_folder(look)))
         units = [f"{unit}.service" for unit in UNITS]

@@ -2,14 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.container import Container, Lxc
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Selinux, Tegra, Wsl
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.where import here, lxc
@@ -27,12 +26,11 @@ _BOOLEANS = ("container_use_devices", "container_use_xserver_devices")
 _AUDIT_BYTES = 1_000_000
 
 
-@dataclass(frozen=True)
-class SystemProbe:
+class SystemProbe(Probe):
     """Reads files only. Inside a container, the host's facts stay unknown."""
 
-    name: str = "system"
-    seconds: float = 3.0
+    name = "system"
+    seconds = 3.0
 
     def read(self, look: Look) -> Facts:
         root = look.root

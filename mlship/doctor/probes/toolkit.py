@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
@@ -12,10 +11,9 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.dockerd import HOOKS
 from mlship.doctor.probes.files import below
-from mlship.doctor.probes.where import here
 
 PROGRAMS = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime", *HOOKS)
 _CONFIG = "nvidia-container-runtime/config.toml"
@@ -24,14 +22,12 @@ _LOG_LINES = 20
 _LOG_MATTERS = re.compile(r"mode as|[Ee]rror|[Ff]ailed|unsatisfied|not found")
 
 
-@dataclass(frozen=True)
-class ToolkitProbe:
-    name: str = "toolkit"
-    seconds: float = 4.0
+class ToolkitProbe(Probe):
+    name = "toolkit"
+    seconds = 4.0
+    host_only = True
 
     def read(self, look: Look) -> Facts:
-        if here(look.root) == "container":  # a container's files are not the host's
-            return Facts()
         binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
         found = config(look.root)
         toolkit = Toolkit(

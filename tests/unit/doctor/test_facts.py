@@ -14,7 +14,7 @@ from mlship.doctor.facts.kernel import Kernel, LoadedModule
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.facts.schema import json_schema, markdown_tables
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
 from tests.helpers.doctor_hosts import hosts, mixed
 from tests.helpers.patience import limit
@@ -61,7 +61,7 @@ def test_parts_are_put_together() -> None:
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(Probe):
     """A probe that does what it is told."""
 
     name: str
