@@ -12,12 +12,10 @@ from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell
-from mlship.doctor.probes.cuda_driver import SONAMES, cuda_facts, resolved_files, with_all_devices
+from mlship.doctor.probes.driver import SONAMES, cuda_facts, nvml_facts, resolved_files, with_all_devices
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import VARIABLES
-from mlship.doctor.probes.nvml import nvml_facts
-from mlship.doctor.probes.parts import read_place
-from mlship.doctor.probes.python_env import read_environment
+from mlship.doctor.probes.inside_programs import read_environment, read_place
 from mlship.doctor.queries import variable
 from mlship.driver.child import DRIVER_PROGRAM, ChildResult
 from mlship.engine.look import EngineLook, Ran

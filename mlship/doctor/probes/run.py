@@ -15,16 +15,14 @@ from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.cdi import CdiProbe
 from mlship.doctor.probes.container import ContainerProbe, ImageProbe
 from mlship.doctor.probes.containerd import ContainerdProbe
-from mlship.doctor.probes.cuda_driver import CudaProbe
+from mlship.doctor.probes.driver import CudaProbe, NvmlProbe
 from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
+from mlship.doctor.probes.inside_programs import InsideProbe, PythonProbe
 from mlship.doctor.probes.kernel import KernelProbe
 from mlship.doctor.probes.kernel_log import KernelLogProbe
 from mlship.doctor.probes.kubernetes import KubernetesProbe
 from mlship.doctor.probes.module_files import ModuleFilesProbe
-from mlship.doctor.probes.nvml import NvmlProbe
 from mlship.doctor.probes.packages import PackagesProbe
-from mlship.doctor.probes.parts import InsideProbe
-from mlship.doctor.probes.python_env import PythonProbe
 from mlship.doctor.probes.services import ServicesProbe
 from mlship.doctor.probes.system import SystemProbe
 from mlship.doctor.probes.toolkit import ToolkitProbe

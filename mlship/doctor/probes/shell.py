@@ -16,7 +16,7 @@ from mlship.doctor.facts.place import (
     Place,
     User,
 )
-from mlship.doctor.probes.driver_facts import driver_version_of
+from mlship.doctor.probes.driver import driver_version_of
 from mlship.doctor.probes.inside.nodes import VARIABLES
 
 _MARK = "@@"

@@ -13,9 +13,9 @@ from mlship.doctor.facts.place import NvmlDevice
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.mask import mask
 from mlship.doctor.probes import kernel, kernel_log, module_files, packages, services, system
+from mlship.doctor.probes.driver import nvml_facts
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inside.loader import cache_entries, section
-from mlship.doctor.probes.nvml import nvml_facts
 from mlship.doctor.probes.where import here
 from mlship.driver.child import ChildResult
 

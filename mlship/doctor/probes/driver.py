@@ -1,0 +1,328 @@
+"""NVML and the CUDA driver API, called in a separate process: every code, and the libraries' files."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import (
+    ComputeMode,
+    CudaApi,
+    CudaDevice,
+    Library,
+    Loader,
+    Nvml,
+    NvmlDevice,
+    Place,
+    RemappedRows,
+    Virtualization,
+)
+from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.where import live, placed
+from mlship.driver.answer import (
+    DEVICE_COUNT,
+    DEVICE_HANDLE,
+    LIBCUDA,
+    NVML,
+    NVML_CUDA_VERSION,
+    NVML_INIT,
+    DriverAnswer,
+    DriverCall,
+    LoadedLibrary,
+)
+from mlship.driver.child import ask_driver
+from mlship.driver.codes import nvml_names
+
+T = TypeVar("T")
+
+_NOT_FOUND = 12
+_INSTANCE = "uuid of a MIG instance"
+_ORDINARY = frozenset({NVML_INIT, _INSTANCE, "nvmlDeviceGetMigDeviceHandleByIndex"})
+_COMPUTE_MODES: dict[int, ComputeMode] = {0: "Default", 1: "Exclusive_Thread", 2: "Prohibited", 3: "Exclusive_Process"}
+_VIRTUAL: dict[int, Virtualization] = {0: "none", 1: "passthrough", 2: "vgpu", 3: "host-vgpu", 4: "host-vsga"}
+_ADDRESSING = {0: "None", 1: "HMM", 2: "ATS"}
+# Libraries of the driver that CUDA opens when it needs them.
+SONAMES = ("libnvidia-ptxjitcompiler.so.1",)
+_RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
+
+
+class NvmlProbe(Probe):
+    """Calls NVML as this user."""
+
+    name = "nvml"
+    seconds = 6.5
+
+    def read(self, look: Look) -> Facts:
+        only = _simulated_only(look)
+        answer = ask_driver(("nvml", *only), 4.5)
+        if answer.refused or (only and NVML in answer.libraries and not answer.libraries[NVML].simulated):
+            return Facts()
+        return _facts(look, answer, Place(nvml=nvml_facts(answer)))
+
+
+class CudaProbe(Probe):
+    """Calls libcuda as this user; if it reports no device, again without CUDA_VISIBLE_DEVICES."""
+
+    name = "cuda"
+    seconds = 8.0
+
+    def read(self, look: Look) -> Facts:
+        only = _simulated_only(look)
+        answer = ask_driver(("cuda", *only, *SONAMES), 5.0)
+        if only and not answer.simulated:
+            return Facts()
+        cuda = cuda_facts(answer)
+        if known(cuda.init) and "CUDA_VISIBLE_DEVICES" in os.environ:
+            cuda = with_all_devices(cuda, ask_driver(("cuda", "--all-devices", *only), 2.0))
+        return _facts(
+            look, answer, Place(cuda=cuda, loader=Loader(resolves=UNKNOWN if only else resolved_files(answer)))
+        )
+
+
+def _simulated_only(look: Look) -> tuple[str, ...]:
+    """For another system's folder: only simulated libraries count, because real ones are this machine's."""
+    return () if live(look.root) else ("--simulated-only",)
+
+
+def _facts(look: Look, answer: DriverAnswer, place: Place) -> Facts:
+    return replace(placed(look.root, place), simulated=True if answer.simulated else UNKNOWN)
+
+
+@dataclass(frozen=True)
+class DriverFacts:
+    """Facts from a driver's answer; each says why it is missing."""
+
+    answer: DriverAnswer
+
+    def code(self, name: str, device: int | None = None) -> Fact[int]:
+        """The return code of a call."""
+        found = self.answer.call(name, device)
+        return self.gap(name, device) if found is None else found.code
+
+    def text(self, name: str, device: int | None = None) -> Fact[str]:
+        found = self.answer.call(name, device)
+        if found is None:
+            return self.gap(name, device)
+        return found.value if isinstance(found.value, str) else _failed(found)
+
+    def number(self, name: str, device: int | None = None, place: int = 0) -> Fact[int]:
+        """One of the numbers that a call gave."""
+        found = self.answer.call(name, device)
+        if found is None:
+            return self.gap(name, device)
+        number = self.answer.number(name, device, place)
+        return _failed(found) if number is None else number
+
+    def gap(self, name: str, device: int | None) -> Unreadable | Unknown:
+        """Why a call has no answer: it hung, crashed or was not made."""
+        answer = self.answer
+        if answer.silent:
+            return Unreadable(answer.stderr or "the program that asks did not run")
+        if answer.pending != (name, device):
+            return UNKNOWN
+        return Unreadable(
+            "no answer in time" if answer.timed_out else f"it ended the program that asked: {answer.crashed}"
+        )
+
+    @property
+    def hangs_at(self) -> Fact[str]:
+        return self._pending if self.answer.timed_out else None
+
+    @property
+    def crashes_at(self) -> Fact[str]:
+        crashed = self.answer.crashed and not self.answer.silent
+        return f"{self._pending} ({self.answer.crashed})" if crashed else None
+
+    @property
+    def _pending(self) -> str:
+        return self.answer.pending_call or "loading it"
+
+
+def nvml_facts(answer: DriverAnswer) -> Nvml:
+    """What NVML reported, wherever `mlship.driver.ask nvml` ran. Pure."""
+    found = DriverFacts(answer)
+    loaded = answer.libraries.get(NVML)
+    missing = loaded is not None and bool(loaded.error)
+    version = answer.text("nvmlSystemGetNVMLVersion")
+    count = found.number(DEVICE_COUNT)
+    return Nvml(
+        init=_NOT_FOUND if missing else found.code(NVML_INIT),
+        library=library_fact(loaded, version.partition(".")[2] if version else None),
+        driver_version=found.text("nvmlSystemGetDriverVersion"),
+        cuda_driver_version=found.number(NVML_CUDA_VERSION),
+        device_count=count,
+        devices=tuple(_nvml_device(found, index) for index in range(count)) if isinstance(count, int) else UNKNOWN,
+        codes=_codes(answer, None),
+        hangs_at=found.hangs_at,
+        crashes_at=found.crashes_at,
+    )
+
+
+def _codes(answer: DriverAnswer, device: int | None) -> Fact[dict[str, int]]:
+    """Codes other than 0; a call unknown to NVML (13), or made before it has started (1), is no answer."""
+    return {
+        call.name: call.code
+        for call in answer.calls
+        if call.device == device and call.code not in {0, 1, 13} and call.name not in _ORDINARY
+    }
+
+
+def _nvml_device(found: DriverFacts, index: int) -> NvmlDevice:
+    def number(name: str, place: int = 0) -> Fact[int]:
+        return found.number(f"nvmlDeviceGet{name}", index, place)
+
+    def text(name: str) -> Fact[str]:
+        return found.text(f"nvmlDeviceGet{name}", index)
+
+    if found.answer.call(DEVICE_HANDLE, index) is None:
+        return NvmlDevice(index=index, name=found.gap(DEVICE_HANDLE, index), codes={})
+    return NvmlDevice(
+        index=index,
+        name=text("Name"),
+        uuid=text("UUID"),
+        pci_bus_id=text("PciInfo_v3"),
+        minor=number("MinorNumber"),
+        codes=_codes(found.answer, index),
+        compute_capability=_capability(found, index, "nvmlDeviceGetCudaComputeCapability"),
+        brand=_named(number("Brand"), nvml_names("brand")),
+        architecture=_named(number("Architecture"), nvml_names("architecture")),
+        memory_total=number("MemoryInfo"),
+        memory_used=number("MemoryInfo", 2),
+        mig_current=number("MigMode"),
+        mig_pending=number("MigMode", 1),
+        mig_devices=tuple(
+            call.value
+            for call in found.answer.calls
+            if (call.name, call.device) == (_INSTANCE, index) and isinstance(call.value, str)
+        )
+        if known(number("MigMode")) is not None
+        else UNKNOWN,
+        compute_mode=_named(number("ComputeMode"), _COMPUTE_MODES),
+        compute_processes=number("ComputeRunningProcesses_v3"),
+        persistence_mode=_yes(number("PersistenceMode")),
+        ecc_mode=_yes(number("EccMode")),
+        uncorrected_ecc=number("TotalEccErrors"),
+        remapped_rows=_rows(found, index),
+        retired_pages_pending=_yes(number("RetiredPagesPendingStatus")),
+        fabric_state=_fabric(found, index, 0),
+        fabric_status=_fabric(found, index, 1),
+        virtualization_mode=_named(number("VirtualizationMode"), _VIRTUAL),
+        license_status=_licence(found, index),
+        gsp_firmware_version=text("GspFirmwareVersion"),
+        addressing_mode=_named(number("AddressingMode"), _ADDRESSING),
+    )
+
+
+def _named(fact: Fact[int], names: Mapping[int, T]) -> Fact[T]:
+    """The name of a number; unknown if it has none."""
+    return names.get(fact, UNKNOWN) if isinstance(fact, int) else fact
+
+
+def _yes(fact: Fact[int]) -> Fact[bool]:
+    return bool(fact) if isinstance(fact, int) else fact
+
+
+def _capability(found: DriverFacts, index: int, call: str) -> Fact[str]:
+    major, minor = found.number(call, index), found.number(call, index, 1)
+    return f"{major}.{minor}" if isinstance(major, int) else major
+
+
+def _rows(found: DriverFacts, index: int) -> Fact[RemappedRows]:
+    numbers = [found.number("nvmlDeviceGetRemappedRows", index, place) for place in range(4)]
+    first = numbers[0]
+    if first is None or not isinstance(first, int):
+        return first
+    return RemappedRows(numbers[0], numbers[1], _yes(numbers[2]), _yes(numbers[3]))
+
+
+def _fabric(found: DriverFacts, index: int, place: int) -> Fact[int]:
+    later = found.number("nvmlDeviceGetGpuFabricInfoV", index, place)
+    return later if isinstance(later, int) else found.number("nvmlDeviceGetGpuFabricInfo", index, place)
+
+
+def _licence(found: DriverFacts, index: int) -> Fact[str]:
+    """Only a virtual GPU is licensed."""
+    call = "nvmlDeviceGetGridLicensableFeatures_v4"
+    supported, state = found.number(call, index), found.number(call, index, 1)
+    if isinstance(supported, Unreadable) or not isinstance(state, int):
+        return state if not isinstance(state, int) else UNKNOWN
+    if not supported:
+        return None
+    return "Licensed" if state else "Unlicensed"
+
+
+def with_all_devices(cuda: CudaApi, answer: DriverAnswer) -> CudaApi:
+    """The facts, with the answer of a second run that hid no device."""
+    return replace(cuda, init_without_visible_devices=DriverFacts(answer).code("cuInit"))
+
+
+def cuda_facts(answer: DriverAnswer) -> CudaApi:
+    """What CUDA reported, wherever `mlship.driver.ask cuda` ran. Pure."""
+    found = DriverFacts(answer)
+    count = found.number("cuDeviceGetCount")
+    runtime = any(name in answer.libraries and not answer.libraries[name].error for name in _RUNTIMES)
+    return CudaApi(
+        library=library_fact(answer.libraries.get(LIBCUDA)),
+        init=found.code("cuInit"),
+        driver_version=found.number("cuDriverGetVersion"),
+        device_count=count,
+        devices=tuple(_cuda_device(found, index) for index in range(count)) if isinstance(count, int) else UNKNOWN,
+        runtime_code=found.code("cudaGetDeviceCount") if runtime else UNKNOWN,
+        hangs_at=found.hangs_at,
+        crashes_at=found.crashes_at,
+    )
+
+
+def resolved_files(answer: DriverAnswer) -> Fact[dict[str, Fact[str]]]:
+    """The file of each library that was loaded; null if the loader finds none. Pure."""
+    if answer.timed_out or answer.crashed or answer.silent:
+        return UNKNOWN
+    return {name: None if one.error else one.path or UNKNOWN for name, one in sorted(answer.libraries.items())}
+
+
+def _cuda_device(found: DriverFacts, ordinal: int) -> CudaDevice:
+    return CudaDevice(
+        ordinal=ordinal,
+        name=found.text("cuDeviceGetName", ordinal),
+        uuid=found.text("cuDeviceGetUuid_v2", ordinal),
+        compute_capability=_capability(found, ordinal, "cuDeviceGetAttribute"),
+        context_code=found.code("cuDevicePrimaryCtxRetain", ordinal),
+    )
+
+
+def _failed(call: DriverCall) -> Unreadable | Unknown | None:
+    """Absent if the GPU lacks the feature (3), unknown if the driver lacks the call (13, 500)."""
+    if call.code == 3:
+        return None
+    return UNKNOWN if call.code in {13, 500} else Unreadable(f"{call.name} returns {call.code}")
+
+
+def library_fact(loaded: LoadedLibrary | None, version: str | None = None) -> Fact[Library]:
+    """The file that a name resolved to; absent if the loader finds none.
+
+    Args:
+        version: of the driver, as the library itself reports it; used if the file name has none.
+    """
+    if loaded is None:
+        return UNKNOWN
+    if not loaded.error:
+        if loaded.path is None:
+            return Unreadable("its file was not found")
+        return _library(loaded.path, loaded.mounted, loaded.version or version)
+    # The loader names a file that it found and could not use: a broken one, or one for another processor.
+    found = re.match(r"(/[^:]+): (?!cannot open shared object file: No such file)", loaded.error)
+    return _library(found[1], None, None) if found else None
+
+
+def driver_version_of(path: str) -> str | None:
+    """The driver's version in a file name: 550.54.15 in libcuda.so.550.54.15."""
+    found = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
+    return found[1] if found else None
+
+
+def _library(path: str, mounted: bool | None, version: str | None) -> Library:
+    named = driver_version_of(path) or version
+    return Library(path, named or UNKNOWN, UNKNOWN if mounted is None else mounted)

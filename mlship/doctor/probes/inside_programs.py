@@ -1,0 +1,121 @@
+"""Facts from the programs of `inside`: one JSON object each, validated like a facts file."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Host
+from mlship.doctor.facts.place import Place
+from mlship.doctor.facts.python import PythonEnvironment
+from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.inside import INSIDE
+from mlship.doctor.probes.where import live, placed
+from mlship.driver.child import ChildResult, run_child, run_script
+from mlship.versioned import adapter
+
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class InsideProbe(Probe):
+    """Runs a program of `inside` in its own process: nodes call the driver, and a network folder may not answer.
+
+    A device node proves little: for root, NVIDIA's libraries create /dev/nvidiactl even without the module.
+    """
+
+    name: str
+    program: str
+    seconds: float = 4.0
+
+    def read(self, look: Look) -> Facts:
+        return placed(look.root, read_place(run_script(INSIDE / self.program, (str(look.root),), self.seconds - 1)))
+
+
+class PythonProbe(Probe):
+    """The user's Python environments, from package metadata: each `python3` on PATH with a GPU framework.
+
+    mlship's own environment counts only if it has a framework, because then it is the project's as well.
+    """
+
+    name = "python"
+    seconds = 6.0
+
+    def read(self, look: Look) -> Facts:
+        if not live(look.root):
+            return Facts()
+        found: dict[object, PythonEnvironment] = {}
+        for program in _pythons(os.environ.get("PATH", "")):
+            # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
+            ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
+            try:
+                environment = read_environment(ended)
+            except (NoAnswerError, ValueError):
+                continue
+            found.setdefault(environment.prefix, environment)
+        return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
+
+
+class NoAnswerError(Exception):
+    """The program gave no answer, with the reason."""
+
+
+def read_place(ended: ChildResult) -> Place:
+    """Part of a place.
+
+    Raises:
+        NoAnswerError: the program did not finish.
+        ValueError: unexpected output.
+    """
+    return _host(_object_of(ended))
+
+
+def read_environment(ended: ChildResult) -> PythonEnvironment:
+    """One environment, from the output of `inside.python_env`.
+
+    Raises:
+        NoAnswerError: the program did not finish.
+        ValueError: unexpected output.
+    """
+    pythons = _host({"pythons": [_object_of(ended)]}).pythons
+    if not isinstance(pythons, tuple):
+        raise NoAnswerError("the answer is not an environment")
+    return pythons[0]
+
+
+def _host(plain: dict[str, object]) -> Host:
+    facts: Facts = adapter(Facts).validate_json(json.dumps({"host": plain, "schema": 1}), strict=True)
+    return facts.host
+
+
+def _object_of(ended: ChildResult) -> dict[str, object]:
+    """The last JSON object in the output.
+
+    Raises:
+        NoAnswerError: there is none.
+    """
+    try:
+        plain: object = json.loads(_last(ended.lines))
+    except ValueError as error:
+        why = "no answer in time" if ended.how == "late" else _last(ended.stderr.splitlines()) or "no answer"
+        raise NoAnswerError(why) from error
+    if not isinstance(plain, dict):
+        raise NoAnswerError("the answer is not an object")
+    return {str(key): value for key, value in plain.items()}
+
+
+def _last(lines: Iterable[str]) -> str:
+    return next((line.strip() for line in reversed(list(lines)) if line.strip()), "")
+
+
+def _pythons(path: str) -> list[Path]:
+    """The first python3 programs on PATH, each file once."""
+    found: dict[str, Path] = {}
+    for folder in path.split(os.pathsep):
+        program = Path(folder, "python3")
+        if folder.startswith("/") and os.access(program, os.X_OK):
+            # Compare folders too: a virtual environment's python3 links to the base interpreter.
+            found.setdefault(os.path.realpath(folder), program)
+    return list(found.values())[:_MOST]
