@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
@@ -55,36 +55,28 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     if not isinstance(text, str):
         why = text or Unreadable("the file disappeared")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
-    return spec_of(path, text, root, CdiFile(mode, written))
+    return replace(spec_of(path, text, root), mode=mode, written_at=written)
 
 
-@dataclass(frozen=True)
-class CdiFile:
-    mode: Fact[str] = UNKNOWN
-    written_at: Fact[str] = UNKNOWN
-
-
-def spec_of(path: str, text: str, root: Path, found: CdiFile = CdiFile()) -> CdiSpec:
+def spec_of(path: str, text: str, root: Path) -> CdiSpec:
+    """A specification, from the text of its file."""
     try:
         tree = _parsed(path, text)
     except ValueError as error:
-        lines = str(error).split("\n")
-        return CdiSpec(
-            path, mode=found.mode, readable=True, written_at=found.written_at, error=" ".join(lines[0:3])[:300]
-        )
+        return CdiSpec(path, readable=True, error=" ".join(str(error).split("\n")[:3])[:300])
     edits = tuple(_edits(tree))
-    nodes = tuple(dict.fromkeys(path for edit in edits for path in _nodes(edit)))
+    nodes = tuple(node for edit in edits for node in plain.items(edit, "deviceNodes"))
+    paths = tuple(dict.fromkeys(plain.text(node, "path") or "" for node in nodes))
+    on_host = (plain.text(node, "hostPath") or plain.text(node, "path") for node in nodes)
     return CdiSpec(
         path=path,
         kind=plain.text(tree, "kind"),
         cdi_version=plain.text(tree, "cdiVersion"),
         devices=tuple(name for one in plain.items(tree, "devices") if (name := plain.text(one, "name"))),
         driver_versions=tuple(sorted({version for edit in edits for version in _versions(edit)})),
-        device_nodes=tuple(plain.text(node, "path") or "" for node in _unique_nodes(edits)),
-        missing=tuple(path for path in (*nodes, *_others(edits)) if _is_missing(root, path)),
-        mode=found.mode,
+        device_nodes=tuple(filter(None, paths)),
+        missing=tuple(one for one in (*dict.fromkeys(on_host), *_others(edits)) if one and _is_missing(root, one)),
         readable=True,
-        written_at=found.written_at,
         error=None,
     )
 
@@ -124,33 +116,15 @@ def _edits(tree: object) -> Iterator[object]:
         yield plain.at(device, "containerEdits")
 
 
-def _unique_nodes(edits: tuple[object, ...]) -> Iterator[object]:
-    seen = set()
-    for edit in edits:
-        for node in plain.items(edit, "deviceNodes"):
-            if (path := plain.text(node, "path")) and path not in seen:
-                seen.add(path)
-                yield node
-
-
-def _nodes(edit: object) -> Iterator[str]:
-    """Paths of the device nodes on the host."""
-    for node in plain.items(edit, "deviceNodes"):
-        if path := plain.text(node, "hostPath") or plain.text(node, "path"):
-            yield path
-
-
 def _others(edits: tuple[object, ...]) -> tuple[str, ...]:
     """Host paths of mounts and of hook programs."""
-    found: dict[str, None] = {}
-    for edit in edits:
-        for mount in plain.items(edit, "mounts"):
-            if path := plain.text(mount, "hostPath"):
-                found[path] = None
-        for hook in plain.items(edit, "hooks"):
-            if path := plain.text(hook, "path"):
-                found[path] = None
-    return tuple(found)
+    found = (
+        plain.text(one, key)
+        for edit in edits
+        for kind, key in (("mounts", "hostPath"), ("hooks", "path"))
+        for one in plain.items(edit, kind)
+    )
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _versions(edit: object) -> Iterator[str]:
@@ -168,17 +142,13 @@ def _is_missing(root: Path, path: str) -> bool:
     """A path without read permission does not count as missing."""
     try:
         below(root, path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
     return False
 
 
 def _listed(root: Path) -> Fact[tuple[str, ...]]:
-    if programs.program(root, "nvidia-ctk") is None:
-        return UNKNOWN
-    done = programs.say(root, ["nvidia-ctk", "cdi", "list"], 2)
+    done = programs.say(root, ["nvidia-ctk", "cdi", "list"], 2) if programs.program(root, "nvidia-ctk") else None
     if done is None or not done.ok:
         return UNKNOWN
     return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

@@ -2,10 +2,11 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from mlship.doctor.facts.engine import Containerd, RuntimeHandler
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
@@ -13,6 +14,8 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look, Probe
+
+T = TypeVar("T")
 
 # Distribution, configuration file, program.
 _CONTAINERD = (
@@ -28,7 +31,29 @@ _CONTAINERD = (
     ("containerd", "/etc/containerd/config.toml", "containerd"),
 )
 _CRIO = ("/etc/crio/crio.conf", "/etc/crio/crio.conf.d", "/etc/crio/conf.d")
-_PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")  # containerd 2, containerd 1
+
+
+class _Section(NamedTuple):
+    """A table with runtimes, and its keys; `path` and all keys are paths of table names."""
+
+    path: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    default: tuple[str, ...]
+    program: tuple[str, ...]
+    cdi: str | None
+
+
+_CRI = tuple(
+    _Section(
+        ("plugins", plugin),
+        ("containerd", "runtimes"),
+        ("containerd", "default_runtime_name"),
+        ("options", "BinaryName"),
+        "enable_cdi",
+    )
+    for plugin in ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")  # containerd 2, containerd 1
+)
+_CRIO_RUNTIME = (_Section(("crio", "runtime"), ("runtimes",), ("default_runtime",), ("runtime_path",), None),)
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 
@@ -69,15 +94,8 @@ def _containerd(root: Path, path: str, text: str) -> Containerd:
     if isinstance(tree, str):
         return Containerd(config_path=path, error=tree)
     imports = plain.texts(tree, "imports") or ()
-    whole = Containerd(config_path=path, imports=imports, runtimes={}, error=None)
-    # The main file is read first, and later files win.
-    for source in (path, *_imported(root, path, imports)):
-        found = programs.read(root, source)
-        part = _parsed(found) if isinstance(found, str) else {}
-        if isinstance(part, str):
-            return replace(whole, error=f"{source}: {part}")
-        whole = _with_part(whole, part, source)
-    return whole
+    sources = (path, *_imported(root, path, imports))
+    return _merged(root, Containerd(config_path=path, imports=imports), sources, _CRI)
 
 
 def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]:
@@ -87,29 +105,34 @@ def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]
         yield from (file for file in programs.files(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
 
 
-def _with_part(whole: Containerd, tree: dict[str, object], source: str) -> Containerd:
-    """Merge one file, with the plugin names of containerd 1 and 2."""
-    runtimes = dict(whole.runtimes) if isinstance(whole.runtimes, dict) else {}
-    default, cdi, folders = whole.default_runtime_name, whole.cdi, whole.cdi_spec_dirs
-    for plugin in _PLUGINS:
-        cri = plain.at(tree, "plugins", plugin)
-        for name, one in plain.table(cri, "containerd", "runtimes").items():
-            binary = plain.text(one, "options", "BinaryName")
-            runtimes[name] = RuntimeHandler(plain.text(one, "runtime_type"), binary, source)
-        default = plain.text(cri, "containerd", "default_runtime_name") or default
-        cdi = _either(plain.flag(cri, "enable_cdi"), cdi)
-        folders = plain.texts(cri, "cdi_spec_dirs") or folders
-    return replace(
-        whole,
-        runtimes=runtimes,
-        default_runtime_name=default if default != UNKNOWN else None,
-        cdi=cdi if cdi != UNKNOWN else None,
-        cdi_spec_dirs=folders if folders != UNKNOWN else None,
-    )
+def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tuple[_Section, ...]) -> Containerd:
+    """Merge the files in order; later ones win, even over the main file."""
+    runtimes: dict[str, RuntimeHandler] = {}
+    whole = replace(whole, runtimes=runtimes, error=None)
+    for source in sources:
+        text = programs.read(root, source)
+        tree = _parsed(text) if isinstance(text, str) else {}
+        if isinstance(tree, str):
+            return replace(whole, error=f"{source}: {tree}")
+        for keys in sections:
+            table = plain.table(tree, *keys.path)
+            for name, one in plain.table(table, *keys.runtimes).items():
+                program = plain.text(one, *keys.program)
+                runtimes[name] = RuntimeHandler(plain.text(one, "runtime_type"), program, source)
+            whole = replace(
+                whole,
+                default_runtime_name=_later(whole.default_runtime_name, plain.text(table, *keys.default)),
+                cdi=_later(whole.cdi, plain.flag(table, keys.cdi)) if keys.cdi else UNKNOWN,
+                cdi_spec_dirs=_later(whole.cdi_spec_dirs, plain.texts(table, "cdi_spec_dirs") or None),
+            )
+    return whole
 
 
-def _either(new: bool | None, old: Fact[bool]) -> Fact[bool]:
-    return old if new is None else new
+def _later(old: Fact[T], new: T | None) -> Fact[T]:
+    """The value of a later file; absent if no file has one."""
+    if new is not None:
+        return new
+    return None if old == UNKNOWN else old
 
 
 def _version(root: Path, program: str) -> Fact[str]:
@@ -122,30 +145,9 @@ def _version(root: Path, program: str) -> Fact[str]:
 def crio(root: Path) -> Fact[Containerd]:
     """CRI-O; None without a configuration and a program."""
     main, *folders = _CRIO
-    sources = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
-    texts = {source: text for source in sources if isinstance(text := programs.read(root, source), str)}
-    if not texts and programs.program(root, "crio") is None:
+    paths = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
+    sources = [path for path in paths if isinstance(programs.read(root, path), str)]
+    if not sources and programs.program(root, "crio") is None:
         return None
-    whole = Containerd(
-        version=_version(root, "crio"), config_path=main if main in texts else None, runtimes={}, error=None
-    )
-    for source, text in texts.items():
-        tree = _parsed(text)
-        if isinstance(tree, str):
-            return replace(whole, error=f"{source}: {tree}")
-        whole = _with_crio(whole, tree, source)
-    return whole
-
-
-def _with_crio(whole: Containerd, tree: dict[str, object], source: str) -> Containerd:
-    runtimes = dict(whole.runtimes) if isinstance(whole.runtimes, dict) else {}
-    own = plain.at(tree, "crio", "runtime")
-    for name, one in plain.table(own, "runtimes").items():
-        runtimes[name] = RuntimeHandler(plain.text(one, "runtime_type"), plain.text(one, "runtime_path"), source)
-    default, folders = plain.text(own, "default_runtime"), plain.texts(own, "cdi_spec_dirs")
-    return replace(
-        whole,
-        runtimes=runtimes,
-        default_runtime_name=default or (whole.default_runtime_name if whole.default_runtime_name != UNKNOWN else None),
-        cdi_spec_dirs=folders or (whole.cdi_spec_dirs if whole.cdi_spec_dirs != UNKNOWN else None),
-    )
+    whole = Containerd(version=_version(root, "crio"), config_path=main if main in sources else None)
+    return _merged(root, whole, sources, _CRIO_RUNTIME)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlship.doctor.facts.engine import DaemonJson
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.files import below
+from mlship.doctor.probes.files import below, text_of
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 _SNAP_CONFIG = "/var/snap/docker/current/config/daemon.json"
@@ -50,10 +50,7 @@ def _daemons(root: Path) -> list[Daemon]:
 
 def started_at(root: Path, daemon: Daemon) -> Fact[str]:
     """Start time: boot time plus the ticks since boot."""
-    stat = programs.read(root, f"/proc/{daemon.pid}/stat")
-    boot = programs.read(root, "/proc/stat")
-    if not isinstance(stat, str) or not isinstance(boot, str):
-        return UNKNOWN
+    stat, boot = (text_of(below(root, f"/proc/{name}")) or "" for name in (f"{daemon.pid}/stat", "stat"))
     ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may contain spaces
     booted = re.search(r"^btime (\d+)", boot, re.MULTILINE)
     if not ticks or booted is None:
@@ -104,11 +101,8 @@ def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
             return option.partition("=")[2]
     if snap:
         return _SNAP_CONFIG
-    return f"{_user_config()}/docker/daemon.json" if rootless else _CONFIG
-
-
-def _user_config() -> str:
-    return os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return f"{home}/docker/daemon.json" if rootless else _CONFIG
 
 
 def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:

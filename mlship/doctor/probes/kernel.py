@@ -2,12 +2,12 @@
 
 import os
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
+from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_fact, text_of, unreadable
 from mlship.doctor.probes.where import live
@@ -59,12 +59,7 @@ def _stripped(root: Path, path: str) -> Fact[str]:
 def boot_time(stat: str) -> Fact[str]:
     """From /proc/stat. Pure."""
     found = re.search(r"^btime (\d{1,11})$", stat, re.MULTILINE)
-    return iso(int(found[1])) if found else UNKNOWN
-
-
-def iso(seconds: float) -> str:
-    """ISO 8601, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return plain.moment(int(found[1])) if found else UNKNOWN
 
 
 def lockdown(text: str | None) -> Fact[str]:
@@ -186,27 +181,15 @@ def _module(folder: Path) -> Fact[LoadedModule]:
 
 
 def proc_driver(root: Path) -> ProcDriver:
+    """/proc/driver/nvidia; a part that is missing is absent only if /proc can be listed."""
     version, params = (text_fact(below(root, f"/proc/driver/nvidia/{name}")) for name in ("version", "params"))
-    known = names_in(below(root, "/proc")) is not None
+    missing = UNKNOWN if names_in(below(root, "/proc")) is None else None
+    number, flavour = parse_version(version) if isinstance(version, str) else (version, version)
     return ProcDriver(
-        version=(None if known else UNKNOWN) if version is None else _parsed_version(version),
-        flavour=(None if known else UNKNOWN) if version is None else _parsed_flavour(version),
-        params=(None if known else UNKNOWN)
-        if params is None
-        else parse_params(params)
-        if isinstance(params, str)
-        else params,
+        version=missing if number is None else number,
+        flavour=missing if flavour is None else flavour,
+        params=missing if params is None else parse_params(params) if isinstance(params, str) else params,
     )
-
-
-def _parsed_version(text: Fact[str]) -> Fact[str]:
-    return parse_version(text)[0] if isinstance(text, str) else text
-
-
-def _parsed_flavour(text: Fact[str]) -> Fact[Flavour]:
-    if not isinstance(text, str):
-        return UNKNOWN if text is None else text
-    return parse_version(text)[1]
 
 
 def parse_version(text: str) -> tuple[Fact[str], Fact[Flavour]]:

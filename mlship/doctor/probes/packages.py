@@ -3,13 +3,14 @@
 import gzip
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
+from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.where import live
@@ -133,7 +134,7 @@ def apt_history(text: str) -> tuple[PackageChange, ...]:
         fields = dict(line.partition(": ")[::2] for line in entry.strip().splitlines())
         command = fields.get("Commandline", "")
         by = "unattended-upgrade" if "unattended-upgrade" in command else command.split(" ")[0] or UNKNOWN
-        at = _utc(fields.get("Start-Date", ""))
+        at = _utc(" ".join(fields.get("Start-Date", "").split()), "%Y-%m-%d %H:%M:%S")
         for key, action in _ACTIONS.items():
             for package, versions in re.findall(r"([^\s:,]+)(?::\w+)? \(([^)]*)\)", fields.get(key, "")):
                 if _MATTERS.match(package):
@@ -148,12 +149,11 @@ def _change(at: Fact[str], action: Action, package: str, versions: str, by: Fact
     return PackageChange(at=at, action=action, package=package, old=old, new=new, by=by)
 
 
-def _utc(local: str) -> Fact[str]:
+def _utc(text: str, layout: str) -> Fact[str]:
     try:
-        when = datetime.strptime(" ".join(local.split()), "%Y-%m-%d %H:%M:%S").astimezone(UTC)
+        return plain.moment(datetime.strptime(text, layout).astimezone().timestamp())
     except (ValueError, OverflowError):
         return UNKNOWN
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def dnf_history(text: str) -> tuple[PackageChange, ...]:
@@ -164,15 +164,8 @@ def dnf_history(text: str) -> tuple[PackageChange, ...]:
         if verb in _DNF and _MATTERS.match(package):
             new = None if _DNF[verb] == "remove" else version
             old = version if new is None else UNKNOWN
-            found.append(PackageChange(_zoned(at), _DNF[verb], package, old, new))
+            found.append(PackageChange(_utc(at, "%Y-%m-%dT%H:%M:%S%z"), _DNF[verb], package, old, new))
     return tuple(found[-_MOST:])
-
-
-def _zoned(text: str) -> Fact[str]:
-    try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError):
-        return UNKNOWN
 
 
 def sources(root: Path) -> Fact[tuple[PackageSource, ...]]:

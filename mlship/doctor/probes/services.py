@@ -6,9 +6,10 @@ from datetime import datetime
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
+from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below, names_in, text_of
-from mlship.doctor.probes.kernel import boot_time, iso
+from mlship.doctor.probes.kernel import boot_time
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
@@ -37,7 +38,7 @@ class ServicesProbe(Probe):
             return Facts()  # no systemd: services are unknown
         booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
         services = parse_show(ended.stdout, booted)
-        return Facts(host=Host(services={unit: _told(unit, service) for unit, service in services.items()}))
+        return Facts(host=Host(services={unit: _with_log(unit, service) for unit, service in services.items()}))
 
 
 def parse_show(text: str, booted: Fact[str]) -> dict[str, Fact[Service]]:
@@ -63,10 +64,10 @@ def _service(fields: dict[str, str], booted: Fact[str]) -> Service:
 def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
     if not isinstance(booted, str):
         return UNKNOWN
-    return iso(datetime.fromisoformat(booted).timestamp() + microseconds / 1_000_000)
+    return plain.moment(datetime.fromisoformat(booted).timestamp() + microseconds / 1_000_000)
 
 
-def _told(unit: str, service: Fact[Service]) -> Fact[Service]:
+def _with_log(unit: str, service: Fact[Service]) -> Fact[Service]:
     """Add the version and, if inactive, the last log lines."""
     if not isinstance(service, Service) or unit not in _LOGGED:
         return service
