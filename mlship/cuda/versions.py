@@ -8,11 +8,18 @@ _DRIVER = re.compile(r"[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 _DRIVER_IN = re.compile(r"(?<![0-9.])[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?(?![0-9.])", re.ASCII)
 
 
-class Cuda(NamedTuple):
-    """A CUDA version, such as 12.6."""
-
+class _TwoNumbers(NamedTuple):
     major: int
     minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+class Cuda(_TwoNumbers):
+    """A CUDA version, such as 12.6."""
+
+    __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> "Cuda":
@@ -23,15 +30,11 @@ class Cuda(NamedTuple):
         """
         return cls(*_two(text, "a CUDA version such as 12.6"))
 
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}"
 
-
-class Capability(NamedTuple):
+class Capability(_TwoNumbers):
     """A compute capability, such as 8.0: what code a GPU can run."""
 
-    major: int
-    minor: int
+    __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> "Capability":
@@ -41,9 +44,6 @@ class Capability(NamedTuple):
             ValueError: it is anything else, "sm_80" included.
         """
         return cls(*_two(text, "a compute capability such as 8.0"))
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}"
 
 
 class Driver(NamedTuple):

@@ -263,7 +263,6 @@ HOMONYMS = frozenset(
         "argv",
         "build",
         "compare",
-        "cuda_version",
         "engine",
         "find",
         "injection",

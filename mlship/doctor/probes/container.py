@@ -54,12 +54,7 @@ class ContainerProbe(Probe):
         error = known(box.error)
         seen = look_inside(self.engine, look.container, _INSIDE_SECONDS) if box.status == "running" else Seen(Place())
         box = replace(with_place(box, seen.place), platform=image_platform(image))
-        return Facts(
-            simulated=True if seen.simulated else UNKNOWN,
-            container=replace(box, injection=injection(self.engine, box)),
-            image=with_files(image, seen.place),
-            messages=(error,) if error else UNKNOWN,
-        )
+        return _facts(seen, replace(box, injection=injection(self.engine, box)), image, error)
 
     def _image(self, container: object) -> Image:
         """The container's image; its tag may point to another image by now."""
@@ -91,12 +86,16 @@ class ImageProbe(Probe):
             error=tried.error,
             injection=tried.injection,
         )
-        return Facts(
-            simulated=True if tried.seen.simulated else UNKNOWN,
-            container=box if tried.error else with_place(box, tried.seen.place),
-            image=with_files(image, tried.seen.place),
-            messages=(tried.error,) if tried.error else UNKNOWN,
-        )
+        return _facts(tried.seen, box if tried.error else with_place(box, tried.seen.place), image, tried.error)
+
+
+def _facts(seen: Seen, box: Container, image: Image, error: str | None) -> Facts:
+    return Facts(
+        simulated=True if seen.simulated else UNKNOWN,
+        container=box,
+        image=with_files(image, seen.place),
+        messages=(error,) if error else UNKNOWN,
+    )
 
 
 def _gone(engine: EngineLook, reference: str) -> Facts:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, Unknown, Unreadable
+from mlship.doctor.facts.fact import Fact, Unreadable
 
 _MOST = 16_000_000  # bytes; /var/lib/dpkg/status has about 5 MB
 
@@ -58,8 +58,3 @@ def names_in(path: Path) -> tuple[str, ...] | None:
         return tuple(sorted(os.listdir(path)))  # noqa: PTH208  names, not paths
     except OSError:
         return None
-
-
-def absent_if(folder: Path) -> Unknown | None:
-    """The fact for an entry that is not in a folder: absent if the folder exists, else unknown."""
-    return None if folder.is_dir() else UNKNOWN

@@ -36,12 +36,7 @@ def host_config(found: object) -> HostConfig:
         runtime=plain.text(found, "Runtime"),
         gpus=tuple(name for one in requests if not _is_cdi(one) for name in _gpus(one)),
         cdi_devices=(
-            *(
-                name
-                for one in requests
-                if plain.text(one, "Driver") == "cdi"
-                for name in plain.texts(one, "DeviceIDs") or ()
-            ),
+            *(name for one in requests if _is_cdi(one) for name in plain.texts(one, "DeviceIDs") or ()),
             *(name for name in devices if "=" in name),
         ),
         devices=tuple(name for name in devices if "=" not in name),
@@ -98,14 +93,14 @@ def image_of(found: object, reference: str) -> Image:
         architecture=plain.text(found, "Architecture"),
         labels=dict(sorted(labels.items())),
         env=env,
-        cuda_version=cuda_version(env if isinstance(env, dict) else {}),
+        cuda_version=_cuda_version(env if isinstance(env, dict) else {}),
         base=labels.get("org.opencontainers.image.base.name") or UNKNOWN,
         registry_status=None,
         error=None,
     )
 
 
-def cuda_version(env: dict[str, str]) -> Fact[str]:
+def _cuda_version(env: dict[str, str]) -> Fact[str]:
     """The CUDA version from NVIDIA's images; unknown if CUDA comes from wheels."""
     found = re.match(r"\d+\.\d+", env.get("CUDA_VERSION", ""))
     return found[0] if found else UNKNOWN

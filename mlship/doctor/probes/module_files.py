@@ -66,16 +66,30 @@ def _rank(path: Path, folder: Path) -> int:
 
 
 def _file(root: Path, path: Path) -> ModuleFile:
+    """From modinfo; without it, from the uncompressed file, which does not name the signer."""
     shown = str(path) if live(root) else f"/{path.relative_to(root)}"
-    content: dict[str, str] | None = None
-    if live(root):
-        ended = run_child(("modinfo", str(path)), 1.0)
-        content = parse_modinfo(ended.stdout) if ended.ok else None
-    if content is None:
-        return _read(path, shown)
-    return ModuleFile(
-        shown, content.get("version") or UNKNOWN, content.get("license") or UNKNOWN, content.get("signer")
-    )
+    ended = run_child(("modinfo", str(path)), 1.0) if live(root) else None
+    if ended and ended.ok:
+        content = parse_modinfo(ended.stdout)
+        signer: Fact[str] = content.get("signer")
+    else:
+        info = section(str(path), ".modinfo")
+        if info is None:
+            return ModuleFile(shown)
+        pairs = [entry.decode("utf-8", "replace").partition("=") for entry in info.split(b"\0") if entry]
+        content = {key: value for key, _, value in reversed(pairs)}
+        signer = UNKNOWN if _is_signed(path) else None
+    return ModuleFile(shown, content.get("version") or UNKNOWN, content.get("license") or UNKNOWN, signer)
+
+
+def _is_signed(path: Path) -> bool:
+    """Whether a signature is appended; yes if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_SIGNED), os.SEEK_END)
+            return file.read() == _SIGNED
+    except OSError:
+        return True
 
 
 def parse_modinfo(text: str) -> dict[str, str]:
@@ -86,21 +100,3 @@ def parse_modinfo(text: str) -> dict[str, str]:
         if colon and not line.startswith((" ", "\t")):
             found.setdefault(key.strip(), value.strip())
     return found
-
-
-def _read(path: Path, shown: str) -> ModuleFile:
-    """Without modinfo: from the uncompressed file. Only modinfo reports the signer."""
-    info = section(str(path), ".modinfo")
-    if info is None:
-        return ModuleFile(shown)
-    pairs = [entry.decode("utf-8", "replace").partition("=") for entry in info.split(b"\0") if entry]
-    content = {key: value for key, _, value in reversed(pairs)}
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_SIGNED), os.SEEK_END)
-            signed = file.read() == _SIGNED
-    except OSError:
-        signed = True
-    return ModuleFile(
-        shown, content.get("version") or UNKNOWN, content.get("license") or UNKNOWN, UNKNOWN if signed else None
-    )

@@ -62,7 +62,7 @@ def test_parts_are_put_together() -> None:
 
 @dataclass(frozen=True)
 class Scripted(Probe):
-    """A probe that does what it is told."""
+    """A probe with a scripted answer."""
 
     name: str
     answer: Facts | Exception | float
