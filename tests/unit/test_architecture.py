@@ -260,24 +260,16 @@ ALONE = ("image.inside", "smoke.inside", "doctor.probes.inside", "driver.ask")
 # Names that still mean different things in two modules. Rename one and remove it here; add none.
 HOMONYMS = frozenset(
     [
-        "argv",
         "build",
         "compare",
-        "engine",
-        "find",
-        "injection",
         "install",
         "installed",
         "json_schema",
-        "manager",
         "number",
         "numbers",
         "parse",
-        "pods_of",
-        "read",
         "resolve",
         "run",
-        "say",
     ]
 )
 

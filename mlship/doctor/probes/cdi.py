@@ -51,7 +51,7 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     with suppress(OSError):
         status = real.stat()
         mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
-    text = programs.read(root, path)
+    text = programs.text_at(root, path)
     if not isinstance(text, str):
         why = text or Unreadable("the file disappeared")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
@@ -148,7 +148,7 @@ def _is_missing(root: Path, path: str) -> bool:
 
 
 def _listed(root: Path) -> Fact[tuple[str, ...]]:
-    done = programs.say(root, ["nvidia-ctk", "cdi", "list"], 2) if programs.program(root, "nvidia-ctk") else None
+    done = programs.run_here(root, ["nvidia-ctk", "cdi", "list"], 2) if programs.program(root, "nvidia-ctk") else None
     if done is None or not done.ok:
         return UNKNOWN
     return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

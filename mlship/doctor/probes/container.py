@@ -54,7 +54,7 @@ class ContainerProbe(Probe):
         error = known(box.error)
         seen = look_inside(self.engine, look.container, _INSIDE_SECONDS) if box.status == "running" else Seen(Place())
         box = replace(with_place(box, seen.place), platform=image_platform(image))
-        return _facts(seen, replace(box, injection=injection(self.engine, box)), image, error)
+        return _facts(seen, replace(box, injection=injection_of(self.engine, box)), image, error)
 
     def _image(self, container: object) -> Image:
         """The container's image; its tag may point to another image by now."""
@@ -188,7 +188,7 @@ def image_platform(image: Image) -> Fact[str]:
     return f"linux/{architecture}" if architecture else UNKNOWN
 
 
-def injection(engine: EngineLook, box: Container) -> Fact[Injection]:
+def injection_of(engine: EngineLook, box: Container) -> Fact[Injection]:
     """How the container got the GPU; unknown if that cannot be determined."""
     config = box.host_config
     if each(config.cdi_devices):

@@ -69,7 +69,7 @@ class ContainerdProbe(Probe):
 def containerd(root: Path) -> Fact[Containerd]:
     """The first containerd that serves Kubernetes; None if none does. Docker's own has CRI disabled."""
     for distribution, path, program in _CONTAINERD:
-        text = programs.read(root, path)
+        text = programs.text_at(root, path)
         if isinstance(text, Unreadable):
             return Containerd(distribution=distribution, config_path=path, runtimes=text, error=UNKNOWN)
         if text is not None and not _cri_is_off(text):
@@ -110,7 +110,7 @@ def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tup
     runtimes: dict[str, RuntimeHandler] = {}
     whole = replace(whole, runtimes=runtimes, error=None)
     for source in sources:
-        text = programs.read(root, source)
+        text = programs.text_at(root, source)
         tree = _parsed(text) if isinstance(text, str) else {}
         if isinstance(tree, str):
             return replace(whole, error=f"{source}: {tree}")
@@ -137,7 +137,7 @@ def _later(old: Fact[T], new: T | None) -> Fact[T]:
 
 def _version(root: Path, program: str) -> Fact[str]:
     path = programs.program(root, program) if "/" not in program else program
-    done = programs.say(root, [path, "--version"], 1.5) if path else None
+    done = programs.run_here(root, [path, "--version"], 1.5) if path else None
     found = _VERSION.search(done.stdout) if done else None
     return found[1] if found else UNKNOWN
 
@@ -146,7 +146,7 @@ def crio(root: Path) -> Fact[Containerd]:
     """CRI-O; None without a configuration and a program."""
     main, *folders = _CRIO
     paths = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
-    sources = [path for path in paths if isinstance(programs.read(root, path), str)]
+    sources = [path for path in paths if isinstance(programs.text_at(root, path), str)]
     if not sources and programs.program(root, "crio") is None:
         return None
     whole = Containerd(version=_version(root, "crio"), config_path=main if main in sources else None)

@@ -32,7 +32,7 @@ class Daemon:
     argv: tuple[str, ...]
 
 
-def find(root: Path, *, rootless: bool) -> Daemon | None:
+def find_daemon(root: Path, *, rootless: bool) -> Daemon | None:
     """The daemon that runs as root, or the first rootless one; None if /proc shows none."""
     return next((one for one in _daemons(root) if (one.uid != 0) == rootless), None)
 
@@ -72,7 +72,7 @@ def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
 
 
 def _path(root: Path, daemon: Daemon) -> Fact[str]:
-    environ = programs.read(root, f"/proc/{daemon.pid}/environ")
+    environ = programs.text_at(root, f"/proc/{daemon.pid}/environ")
     if isinstance(environ, str):
         return next((entry[5:] for entry in environ.split("\0") if entry.startswith("PATH=")), "")
     return _unit_path(root, daemon) or environ or UNKNOWN
@@ -81,13 +81,13 @@ def _path(root: Path, daemon: Daemon) -> Fact[str]:
 def _unit_path(root: Path, daemon: Daemon) -> str | None:
     """The PATH that systemd sets for docker.service, readable by every user."""
     argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
-    unit = programs.say(root, argv, 1)
+    unit = programs.run_here(root, argv, 1)
     if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
         return None
     own = re.search(r"^Environment=.*?\bPATH=(\S+)", unit.stdout, re.MULTILINE)
     if own:
         return own[1]
-    manager = programs.say(root, ["systemctl", "show-environment"], 1)
+    manager = programs.run_here(root, ["systemctl", "show-environment"], 1)
     found = re.search(r"^PATH=(\S+)", manager.stdout, re.MULTILINE) if manager else None
     return found[1] if found else None
 
@@ -107,7 +107,7 @@ def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
 
 def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
     """daemon.json; None if there is no such file."""
-    found = programs.read(root, path)
+    found = programs.text_at(root, path)
     if not isinstance(found, str):
         return found
     modified = plain.moment(below(root, path).stat().st_mtime)

@@ -47,7 +47,7 @@ class PodmanProbe(Probe):
     def read(self, look: Look) -> Facts:
         if programs.program(look.root, "podman") is None:
             return Facts(host=Host(podman=None))
-        done = programs.say(look.root, ["podman", "info", "--format", "json"], 3)
+        done = programs.run_here(look.root, ["podman", "info", "--format", "json"], 3)
         if done is None:
             return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
         return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
@@ -131,7 +131,7 @@ def with_daemon(root: Path, docker: Docker) -> Docker:
     elsewhere = (not endpoint.startswith("unix://") and endpoint != "") or known(
         docker.operating_system
     ) == "Docker Desktop"
-    daemon = None if elsewhere else dockerd.find(root, rootless=rootless)
+    daemon = None if elsewhere else dockerd.find_daemon(root, rootless=rootless)
     if not elsewhere:
         path = dockerd.config_path(daemon, rootless=rootless, snap=snap)
         docker = replace(docker, daemon_json=dockerd.daemon_json(root, path))

@@ -75,7 +75,7 @@ class Kubectl:
         if left <= 0.05:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
-        done = programs.say(programs.HERE, argv, left)
+        done = programs.run_here(programs.HERE, argv, left)
         if done is None:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         if not done.ok:
@@ -104,7 +104,7 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
 
 def _is_this(root: Path, node: object) -> bool:
     """Compare boot IDs if readable, because another cluster may have a node of the same name."""
-    boot = programs.read(root, "/proc/sys/kernel/random/boot_id")
+    boot = programs.text_at(root, "/proc/sys/kernel/random/boot_id")
     boot_id = plain.text(node, "status", "nodeInfo", "bootID")
     return not boot_id or not isinstance(boot, str) or boot_id == boot.strip()
 
@@ -133,7 +133,7 @@ def _with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
     classes = kubectl.get("get", "runtimeclasses", "-o", "json")
     pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
     events = kubectl.get("get", "events", "-A", "--field-selector", "type=Warning", "-o", "json")
-    found = pods if isinstance(pods, Unreadable) else tuple(pods_of(pods))
+    found = pods if isinstance(pods, Unreadable) else tuple(gpu_pods(pods))
     if isinstance(found, tuple):
         found = tuple(_with_log(kubectl, pod) for pod in found)
     return replace(
@@ -151,7 +151,7 @@ def classes_of(found: object) -> dict[str, str]:
     return {plain.text(one, "metadata", "name") or "": plain.text(one, "handler") or "" for one in classes}
 
 
-def pods_of(found: object) -> Iterator[Pod]:
+def gpu_pods(found: object) -> Iterator[Pod]:
     """NVIDIA's pods, and pods that request GPUs."""
     for pod in plain.items(found, "items"):
         name = plain.text(pod, "metadata", "name") or ""

@@ -80,8 +80,8 @@ def look_inside(engine: EngineLook, container: str, seconds: float) -> Seen:
     python = python_of(engine, container)
     if python is not None:
         return _by_python(python, seconds - 1)
-    ran = engine.execute(container, shell.argv(), seconds)
-    return Seen(shell.read(ran.stdout), how="shell") if shell.finished(ran.stdout) else Seen(Place())
+    ran = engine.execute(container, shell.shell_argv(), seconds)
+    return Seen(shell.read_sections(ran.stdout), how="shell") if shell.finished(ran.stdout) else Seen(Place())
 
 
 def python_of(engine: EngineLook, container: str) -> ContainerPython | None:

@@ -32,14 +32,14 @@ class ModuleFilesProbe(Probe):
         folder = next((path for name in _FOLDERS if names_in(path := below(look.root, name))), None)
         if kernel is None or folder is None:
             return Facts()
-        found = find(folder / kernel)
+        found = find_modules(folder / kernel)
         files: dict[str, Fact[ModuleFile]] = {
             name: _file(look.root, found[name]) if name in found else None for name in NAMES
         }
         return Facts(kernel=Kernel(module_files=files))
 
 
-def find(folder: Path) -> dict[str, Path]:
+def find_modules(folder: Path) -> dict[str, Path]:
     """Module files by module name; of several, the one that modprobe prefers."""
     found: dict[str, Path] = {}
     for place, _, names in os.walk(folder):

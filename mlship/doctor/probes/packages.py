@@ -51,12 +51,12 @@ class PackagesProbe(Probe):
 
     def read(self, look: Look) -> Facts:
         root = look.root
-        kind = manager(root)
+        kind = package_manager(root)
         return Facts(
             host=Host(
                 packages=Packages(
                     manager=kind or UNKNOWN,
-                    installed=installed(root, kind),
+                    installed=installed_packages(root, kind),
                     history=history(root, kind),
                     sources=sources(root),
                 )
@@ -64,7 +64,7 @@ class PackagesProbe(Probe):
         )
 
 
-def manager(root: Path) -> str | None:
+def package_manager(root: Path) -> str | None:
     """From the package manager's own files; the distribution decides among those that use rpm."""
     if below(root, "/var/lib/dpkg/status").exists():
         return "apt"
@@ -77,7 +77,7 @@ def manager(root: Path) -> str | None:
     return None
 
 
-def installed(root: Path, kind: str | None) -> Fact[dict[str, str]]:
+def installed_packages(root: Path, kind: str | None) -> Fact[dict[str, str]]:
     if kind == "apt":
         return dpkg_status(text_of(below(root, "/var/lib/dpkg/status")) or "")
     if kind == "apk":

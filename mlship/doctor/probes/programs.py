@@ -11,7 +11,7 @@ HERE = Path("/")
 FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin")
 
 
-def read(root: Path, path: str) -> str | Unreadable | None:
+def text_at(root: Path, path: str) -> str | Unreadable | None:
     """The text of a file; None if it does not exist."""
     found = text_fact(below(root, path))
     return found if isinstance(found, str | Unreadable) else None
@@ -40,7 +40,7 @@ def is_program(path: Path) -> bool:
         return False
 
 
-def say(root: Path, argv: list[str], seconds: float) -> process.Completed | None:
+def run_here(root: Path, argv: list[str], seconds: float) -> process.Completed | None:
     """Run a program of this machine; None if it does not exist, hangs, or the root is another system's."""
     if root != HERE:
         return None

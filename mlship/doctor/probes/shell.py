@@ -54,7 +54,7 @@ _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
 
 
-def argv() -> tuple[str, ...]:
+def shell_argv() -> tuple[str, ...]:
     """The shell, and a script that prints everything section by section."""
     script = "\n".join(f"echo {_MARK}{name}; {{ {command}\n}} 2>/dev/null" for name, command in _SECTIONS.items())
     return ("sh", "-c", f"{script}\necho {_MARK}end")
@@ -65,7 +65,7 @@ def finished(text: str) -> bool:
     return text.rstrip().endswith(f"{_MARK}end")
 
 
-def read(text: str) -> Place:
+def read_sections(text: str) -> Place:
     """What the script printed. Pure."""
     sections = _sections(text)
     mounts = tuple(_mounts(sections["mounts"]))

@@ -35,7 +35,7 @@ class SystemProbe(Probe):
     def read(self, look: Look) -> Facts:
         root = look.root
         if here(root) == "container":
-            return Facts(container=Container(engine=engine(root), lxc=Lxc() if lxc(root) else None))
+            return Facts(container=Container(engine=engine_here(root), lxc=Lxc() if lxc(root) else None))
         return Facts(
             host=Host(
                 virtualization=virtualization(root),
@@ -48,7 +48,7 @@ class SystemProbe(Probe):
         )
 
 
-def engine(root: Path) -> Fact[str]:
+def engine_here(root: Path) -> Fact[str]:
     """The engine of this container, from its traces."""
     if lxc(root):
         return "lxc"

@@ -44,7 +44,7 @@ class ToolkitProbe(Probe):
 def _version(root: Path, program: str | None) -> Fact[str]:
     if program is None:
         return None
-    done = programs.say(root, [program, "--version"], 1.5)
+    done = programs.run_here(root, [program, "--version"], 1.5)
     if done is None:
         return UNKNOWN if root != programs.HERE else Unreadable(f"{program} --version does not answer")
     return version_of(done.stdout) or Unreadable(f"{program} --version says {done.stdout.strip()[:80]!r}")
@@ -68,7 +68,7 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
 def config(root: Path) -> Fact[ToolkitConfig]:
     """The configuration that the toolkit reads; None if there is no file."""
     for path in _config_paths():
-        found = programs.read(root, path)
+        found = programs.text_at(root, path)
         if isinstance(found, str):
             return config_of(path, found)
         if found is not None:
@@ -119,10 +119,10 @@ def log(root: Path, found: ToolkitConfig | None) -> Fact[tuple[str, ...]]:
     """The last relevant log lines, if nvidia-container-runtime.debug names a log file."""
     if found is None:
         return UNKNOWN
-    text = programs.read(root, known(found.path) or "")
+    text = programs.text_at(root, known(found.path) or "")
     tree: object = tomllib.loads(text) if isinstance(text, str) else {}
     path = plain.text(tree, "nvidia-container-runtime", "debug")
-    lines = programs.read(root, path) if path else None
+    lines = programs.text_at(root, path) if path else None
     if not isinstance(lines, str):
         return lines
     return tuple(line for line in lines.splitlines()[-500:] if _LOG_MATTERS.search(line))[-_LOG_LINES:]

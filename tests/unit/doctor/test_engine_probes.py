@@ -17,10 +17,10 @@ from mlship.doctor.probes.cdi import CdiProbe, spec_of
 from mlship.doctor.probes.containerd import containerd, crio
 from mlship.doctor.probes.engine import DockerProbe, binary, docker_of, podman_of
 from mlship.doctor.probes.inspected import container_of, image_of
-from mlship.doctor.probes.kubernetes import classes_of, events_of, node_of, operator_of, pods_of
+from mlship.doctor.probes.kubernetes import classes_of, events_of, gpu_pods, node_of, operator_of
 from mlship.doctor.probes.look_inside import ended_of, first_env
 from mlship.doctor.probes.plain import moment_of
-from mlship.doctor.probes.shell import read as read_shell
+from mlship.doctor.probes.shell import read_sections
 from mlship.doctor.probes.toolkit import ToolkitProbe, config, config_of, version_of
 from mlship.engine.look import LookResult, Ran
 from tests.helpers.patience import limit
@@ -479,7 +479,7 @@ def test_a_kubernetes_node() -> None:
 
 
 def test_pods_of_a_node() -> None:
-    plugin, workload = pods_of(PODS)
+    plugin, workload = gpu_pods(PODS)
     assert (plugin.role, plugin.ready, plugin.reason, plugin.runtime_class) == (
         "device-plugin",
         False,
@@ -594,7 +594,7 @@ Failed to initialize NVML: Driver/library version mismatch
 
 
 def test_what_a_shell_tells() -> None:
-    place = read_shell(SHELL)
+    place = read_sections(SHELL)
     assert (place.libc.family, place.os.id, place.os.arch) == ("musl", "alpine", "x86_64")
     assert (place.user.uid, place.user.groups, place.env) == (1000, (44, 1000), {"NVIDIA_VISIBLE_DEVICES": "all"})
     nodes = known(place.device_nodes) or {}
@@ -610,7 +610,7 @@ def test_what_a_shell_tells() -> None:
 
 @pytest.mark.parametrize("text", ["", "@@end", "garbage\n@@nodes\ncrw x\n@@id\nroot\n@@end\n"])
 def test_a_shell_that_tells_nothing(text: str) -> None:
-    place = read_shell(text)
+    place = read_sections(text)
     assert (place.user.uid, place.libc.family) == (UNKNOWN, UNKNOWN)
 
 

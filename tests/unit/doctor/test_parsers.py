@@ -147,7 +147,7 @@ def test_of_two_module_files_the_one_that_modprobe_takes(tmp_path: Path) -> None
     for folder in ("kernel/nvidia-535", "updates/dkms"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "nvidia.ko").touch()
-    assert module_files.find(tmp_path) == {"nvidia": tmp_path / "updates/dkms/nvidia.ko"}
+    assert module_files.find_modules(tmp_path) == {"nvidia": tmp_path / "updates/dkms/nvidia.ko"}
 
 
 def test_modinfo() -> None:
