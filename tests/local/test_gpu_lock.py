@@ -39,7 +39,7 @@ class Shop:
     """Two indexes on 127.0.0.1.
 
     Attributes:
-        asked: paths that were fetched.
+        requests: paths that were fetched.
     """
 
     root: Path

@@ -21,7 +21,7 @@ from mlship.lock.inputs import InputFile
         ("torch @ https://example.com/torch.whl", ["torch"]),
     ],
 )
-def test_what_is_asked_for(lines: str, asks: list[str]) -> None:
+def test_requests(lines: str, asks: list[str]) -> None:
     assert [str(ask) for ask in read_requests((InputFile("requirements.in", lines),), "3.11")] == asks
 
 
