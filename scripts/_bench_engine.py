@@ -1,4 +1,4 @@
-"""A Docker Engine and registries of the benchmark's own: nothing else on the machine is pruned, filled or slowed."""
+"""A Docker Engine and registries for the benchmark only: no other engine on the machine is pruned or filled."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _machine import Problem, Result, last_lines, run, say
+from _machine import Problem, Result, last_lines, port_answers, run, say, start_detached, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BRIDGE = "mlship-bench"
 SUBNET = "10.213.77"
+_RETRY = "fix the cause, then run the benchmark again"
 NEEDED = ("dockerd", "docker", "docker-registry", "ip", "iptables")
 _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
@@ -33,32 +33,30 @@ _MANIFESTS = (
 )
 
 
-def refuse_without_means() -> None:
-    """Before anything is started: what the benchmark needs that it does not bring."""
+def require_programs() -> None:
+    """Raise a Problem if something is missing that the benchmark does not install itself."""
     missing = [name for name in NEEDED if not shutil.which(name)]
     if os.uname().sysname != "Linux" or os.geteuid() != 0 or missing:
-        why = f"not found: {', '.join(missing)}" if missing else "this is not Linux, or the user is not root"
-        remedy = (
-            "run it as root on Linux with dockerd and docker-registry; on Debian, `scripts/engine up` installs both"
-        )
-        raise Problem("the benchmark starts a Docker Engine of its own, and cannot here", why, remedy)
+        why = f"not found: {', '.join(missing)}" if missing else "it needs Linux and root"
+        hint = "run as root on Linux with dockerd and docker-registry; on Debian, `scripts/engine up` installs both"
+        raise Problem("the benchmark cannot start its own Docker Engine", why, hint)
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """One benchmark at a time: there is one bridge, and two would measure each other."""
+    """Allow one benchmark at a time: two would share a bridge and slow each other."""
     with (Path(tempfile.gettempdir()) / "mlship-benchmark.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            why = "two at a time would measure each other"
-            raise Problem("another benchmark runs on this machine", why, "wait until it has ended") from None
+            why = "two at a time would slow each other"
+            raise Problem("another benchmark is running on this machine", why, "wait until it ends") from None
         yield
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of one image for one platform, as the registry has it."""
+    """The manifest of one image for one platform."""
 
     digest: str
     layers: tuple[tuple[str, int], ...]
@@ -67,7 +65,7 @@ class Manifest:
 
 @dataclass
 class Registry:
-    """A `docker-registry` on 127.0.0.1, whose storage can be looked at and put back to a start."""
+    """A `docker-registry` on 127.0.0.1 whose storage can be read and reset."""
 
     folder: Path
     port: int = 0
@@ -92,8 +90,8 @@ class Registry:
         }
         (self.folder / "registry.json").write_text(json.dumps(config))
         argv = ("docker-registry", "serve", str(self.folder / "registry.json"))
-        self._child = start(argv, self.folder / "registry.log")
-        wait_until(lambda: answers(self.port), self._child, self.folder / "registry.log")
+        self._child = start_detached(argv, self.folder / "registry.log")
+        wait_until(lambda: port_answers(self.port), self._child, self.folder / "registry.log", 60, _RETRY)
 
     def stop(self) -> None:
         if self._child:
@@ -101,14 +99,14 @@ class Registry:
             self._child = None
 
     def reset(self, seed: Path) -> None:
-        """Empty but for what `seed`, another registry's storage, has."""
+        """Replace the storage with that of another registry, `seed`."""
         self.stop()
         shutil.rmtree(self.storage, ignore_errors=True)
         shutil.copytree(seed, self.storage, copy_function=os.link)
         self.start()
 
     def blobs(self) -> dict[str, int]:
-        """Digest and size of everything stored: layers, configurations, manifests."""
+        """The digests and sizes (bytes) of all stored layers, configurations and manifests."""
         root = self.storage / "docker/registry/v2/blobs/sha256"
         return {f"sha256:{path.parent.name}": path.stat().st_size for path in root.glob("*/*/data")}
 
@@ -117,7 +115,7 @@ class Registry:
         return self.storage / "docker/registry/v2/blobs/sha256" / value[:2] / value / "data"
 
     def manifest(self, repository: str, reference: str) -> Manifest:
-        """The image's own manifest: an index with attestations in it is looked through."""
+        """The image's own manifest, also if the reference is an index with attestations."""
         digest, content = self._get(repository, reference)
         while "manifests" in content:
             listed = content["manifests"]
@@ -140,16 +138,17 @@ class Registry:
         finally:
             connection.close()
         if answer.status != 200:
-            raise Problem(f"no manifest for {repository}:{reference}", body.decode(errors="replace"), "report this")
+            what = f"no manifest for `{repository}:{reference}`"
+            raise Problem(what, body.decode(errors="replace"), "report this as a bug")
         return answer.headers["Docker-Content-Digest"], json.loads(body)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What the measurements ask of the Docker Engine, through the docker command line."""
+    """The benchmark's Docker Engine, through the docker command line."""
 
     socket: Path
-    config: Path  # DOCKER_CONFIG: neither the user's builders nor the user's logins
+    config: Path  # DOCKER_CONFIG, without the user's builders and logins
 
     @property
     def env(self) -> dict[str, str]:
@@ -161,11 +160,11 @@ class Engine:
     def must(self, *arguments: str, limit: float = 900) -> str:
         done = self.docker(*arguments, limit=limit)
         if not done.ok:
-            raise Problem(f"docker {arguments[0]} failed", last_lines(done.out + done.err), "see above")
+            raise Problem(f"`docker {arguments[0]}` failed", last_lines(done.out + done.err), _RETRY)
         return done.out
 
     def forget(self, keep: Sequence[str]) -> None:
-        """No build cache and no image but those named: as on a machine that builds for the first time."""
+        """Remove the build cache and all images but those in `keep`, as on a machine that has never built."""
         kept = {self.must("image", "inspect", "--format", "{{.Id}}", name).strip() for name in keep}
         listed = self.must("image", "ls", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
         for line in listed.splitlines():
@@ -183,7 +182,7 @@ class Engine:
 
 @contextlib.contextmanager
 def registries(folder: Path) -> Iterator[tuple[Registry, Registry]]:
-    """One for the base image, which is also docker.io's mirror; one that every push goes to."""
+    """A registry for the base image, which is also the mirror of docker.io, and one for all pushes."""
     both = Registry(folder / "bases"), Registry(folder / "pushes")
     try:
         for one in both:
@@ -196,7 +195,7 @@ def registries(folder: Path) -> Iterator[tuple[Registry, Registry]]:
 
 @contextlib.contextmanager
 def engine(folder: Path, mirror: str) -> Iterator[Engine]:
-    """A dockerd with its own storage, containerd, bridge and subnet."""
+    """Run a dockerd with its own storage, containerd, bridge and subnet."""
     data, socket_path = folder / "engine", folder / "engine.sock"
     data.mkdir(parents=True)
     (folder / "docker").mkdir()
@@ -206,7 +205,7 @@ def engine(folder: Path, mirror: str) -> Iterator[Engine]:
         "pidfile": str(data / "pid"),
         "hosts": [f"unix://{socket_path}"],
         "bridge": BRIDGE,
-        # Another engine on this machine has its own rules, and a second one would rewrite them.
+        # Another engine on this machine has its own rules, which this one would rewrite.
         "iptables": False,
         "ip6tables": False,
         "registry-mirrors": [f"http://{mirror}"],
@@ -215,10 +214,11 @@ def engine(folder: Path, mirror: str) -> Iterator[Engine]:
     }
     (folder / "daemon.json").write_text(json.dumps(config))
     with _network():
-        child = start(("dockerd", "--config-file", str(folder / "daemon.json")), folder / "dockerd.log")
+        log = folder / "dockerd.log"
+        child = start_detached(("dockerd", "--config-file", str(folder / "daemon.json")), log)
         made = Engine(socket_path, folder / "docker")
         try:
-            wait_until(lambda: made.docker("version", limit=10).ok, child, folder / "dockerd.log")
+            wait_until(lambda: made.docker("version", limit=10).ok, child, log, 60, _RETRY)
             yield made
         finally:
             _end_engine(made, child, data)
@@ -249,8 +249,8 @@ def _rules() -> tuple[tuple[str, ...], ...]:
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """A bridge and the three rules that lead from it to the outside; all of it goes again."""
-    _remove_network()  # what a benchmark that was killed left behind
+    """A bridge and three firewall rules for its traffic, all removed at the end."""
+    _remove_network()  # a killed benchmark may have left them
     try:
         _run(("ip", "link", "add", BRIDGE, "type", "bridge"))
         _run(("ip", "address", "add", f"{SUBNET}.1/24", "dev", BRIDGE))
@@ -270,7 +270,7 @@ def _remove_network() -> None:
 
 
 def _mtu() -> int:
-    """Of the device that leads outside; a larger one on the bridge would lose packets."""
+    """The MTU of the device with the default route; a larger MTU on the bridge would lose packets."""
     words = run(("ip", "-o", "route", "get", "192.0.2.1")).out.split()
     device = words[words.index("dev") + 1] if "dev" in words else ""
     path = Path(f"/sys/class/net/{device}/mtu")
@@ -280,13 +280,7 @@ def _mtu() -> int:
 def _run(argv: Sequence[str]) -> None:
     done = run(argv)
     if not done.ok:
-        raise Problem(f"{' '.join(argv)} failed", last_lines(done.err), "see above")
-
-
-def start(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: Ctrl-C reaches this script, which then ends it in the right order."""
-    with log.open("ab") as sink:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
+        raise Problem(f"`{' '.join(argv)}` failed", last_lines(done.err), _RETRY)
 
 
 def end(child: subprocess.Popen[bytes], limit: float = 60) -> None:
@@ -294,26 +288,9 @@ def end(child: subprocess.Popen[bytes], limit: float = 60) -> None:
     try:
         child.wait(limit)
     except subprocess.TimeoutExpired:
-        say(f"pid {child.pid} has not ended after {limit:.0f} s; killing it")
+        say(f"pid {child.pid} is still running {limit:.0f} s after SIGTERM; killing it")
         child.kill()
         child.wait()
-
-
-def wait_until(ready: object, child: subprocess.Popen[bytes], log: Path, limit: float = 60) -> None:
-    assert callable(ready)
-    last = time.monotonic() + limit
-    while not ready():
-        if child.poll() is not None or time.monotonic() > last:
-            how = "ended at once" if child.poll() is not None else f"did not answer in {limit:.0f} s"
-            words = log.read_text(errors="replace")
-            raise Problem(f"{Path(log).stem} was started but {how}", last_lines(words), "mend that and try again")
-        time.sleep(0.05)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

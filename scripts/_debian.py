@@ -1,4 +1,4 @@
-"""What scripts/engine does to a Debian machine: one extra apt source, and packages from it. Nothing is removed."""
+"""Install packages on Debian for scripts/engine, with one extra apt source. Nothing is removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _machine import Problem, Result, code_for, last_lines, run, run_unbroken, say, write_whole
+from _machine import RUN_AGAIN, Problem, Result, code_for, last_lines, run, run_unbroken, say, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ _TRIXIE = 13
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where this machine gets Debian from, so that nothing else has to be reachable."""
+    """The Debian mirror of this machine, which containers use too, so that no other host has to be reachable."""
 
     main: str = "http://deb.debian.org/debian"
     security: str = ""
@@ -50,12 +50,12 @@ def os_release() -> dict[str, str]:
 
 
 def can_install() -> bool:
-    """Only Debian itself: on its derivatives, packages from trixie can break the machine."""
+    """Whether packages can be installed. Debian only: packages from trixie can break its derivatives."""
     return os_release().get("ID") == "debian" and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
 def install(packages: Sequence[str], *, trixie: bool) -> None:
-    """Install packages, those of the engine from trixie; no service is started by it."""
+    """Install packages, with `trixie` from that release, and start no services."""
     older = _is_older_than_trixie(os_release())
     names = [f"{name}/trixie" if trixie and older else name for name in packages]
     say(f"installing {' '.join(packages)} with apt")
@@ -67,20 +67,20 @@ def install(packages: Sequence[str], *, trixie: bool) -> None:
 
 
 def _install(names: Sequence[str], *, lists_are_fresh: bool) -> None:
-    """Without `apt-get update` first, if the lists may do as they are: it costs seconds. With it where they did not."""
+    """Try without `apt-get update` first if the lists may be fresh, which saves seconds; then with it."""
     refreshed = Result(0, "", "") if lists_are_fresh else _apt(["update"])
     done = _apt(["install", "-y", "--no-install-recommends", "--no-remove", *names])
     if not done.ok and lists_are_fresh:
         return _install(names, lists_are_fresh=False)
     if not done.ok:
-        words = f"{refreshed.err}\n{done.err}" if not refreshed.ok else done.err
-        remedy = "mend that, then: scripts/engine up"
-        raise Problem(f"apt-get could not install {' '.join(names)}", last_lines(words), remedy, code_for(words))
+        output = done.err if refreshed.ok else f"{refreshed.err}\n{done.err}"
+        what, hint = f"`apt-get` cannot install {' '.join(names)}", f"fix the cause, then {RUN_AGAIN}"
+        raise Problem(what, last_lines(output), hint, code_for(output))
     return None
 
 
 def mirror() -> Mirror:
-    """The machine's own Debian source, or Debian's public mirror where it has none that others can use."""
+    """The machine's Debian source, or Debian's public mirror if no source of the machine works in a container."""
     codename = os_release().get("VERSION_CODENAME", "")
     main = next((source for source in _sources() if codename in source.suites), None)
     security = next((source.uri for source in _sources() if f"{codename}-security" in source.suites), "")
@@ -95,41 +95,39 @@ def _apt(arguments: list[str]) -> Result:
 
 
 def _companions(packages: Sequence[str]) -> list[str]:
-    # dockerd needs the iptables program for its bridge network; the machine's own release of it will do.
+    # dockerd needs the iptables program for its bridge network; the one of the machine's own release works.
     return ["iptables"] if "docker.io" in packages else []
 
 
 def _add_trixie() -> None:
-    here = mirror()
-    # Priority 100 is below the installed release's 500: trixie is used only where it is asked for by name.
+    own = mirror()
+    # Priority 100 is below the installed release's 500: apt takes from trixie only what names it.
     write_whole(_PIN, "Package: *\nPin: release n=trixie\nPin-Priority: 100\n")
-    write_whole(
-        _SOURCE, f"Types: deb\nURIs: {here.main}\nSuites: trixie\nComponents: main\nSigned-By: {here.keyring}\n"
-    )
+    write_whole(_SOURCE, f"Types: deb\nURIs: {own.main}\nSuites: trixie\nComponents: main\nSigned-By: {own.keyring}\n")
 
 
 def _is_older_than_trixie(release: dict[str, str]) -> bool:
-    # Testing and unstable have no VERSION_ID; both are newer.
+    # Testing and unstable have no VERSION_ID; both are newer than trixie or equal to it.
     number = release.get("VERSION_ID", "")
     return number.isdigit() and int(number) < _TRIXIE
 
 
 @contextlib.contextmanager
 def _no_services_started() -> Iterator[None]:
-    """Debian starts a service as its package comes in; this script starts its own, with its own configuration."""
-    mine = not _POLICY.exists()
-    if mine:
+    """Keep Debian from starting services on installation; this script starts them with its own configuration."""
+    created = not _POLICY.exists()
+    if created:
         write_whole(_POLICY, "#!/bin/sh\nexit 101\n")
         _POLICY.chmod(0o755)
     try:
         yield
     finally:
-        if mine:
+        if created:
             _POLICY.unlink(missing_ok=True)
 
 
 def _keep_services_off(packages: Sequence[str]) -> None:
-    """Debian's docker-registry would listen on all interfaces from the next boot on."""
+    """Disable the services: after a reboot, Debian's docker-registry would listen on all interfaces."""
     units = {"docker-registry": ["docker-registry.service"], "docker.io": ["docker.service", "docker.socket"]}
     for package in packages:
         if package in units and shutil.which("systemctl"):
@@ -144,12 +142,12 @@ def _sources() -> list[_Source]:
     for path in [_APT / "sources.list", *sorted(_APT.glob("sources.list.d/*.list"))]:
         if path.exists():
             found += parse_one_line(path.read_text(errors="replace"))
-    # mirror+file: and the like name files of this machine, which a container does not have.
+    # Schemes such as mirror+file: name files of this machine, which a container does not have.
     return [source for source in found if source.uri.startswith(("http://", "https://"))]
 
 
 def parse_deb822(text: str) -> list[_Source]:
-    """The stanzas of a .sources file; comments and continued lines (an embedded key) are passed over."""
+    """Parse a .sources file, ignoring comments and continuation lines (an embedded key)."""
     found = []
     for stanza in text.split("\n\n"):
         lines = [line.partition(":") for line in stanza.splitlines() if line and line[0] not in "# \t"]
@@ -162,7 +160,7 @@ def parse_deb822(text: str) -> list[_Source]:
 
 
 def parse_one_line(text: str) -> list[_Source]:
-    """`deb [options] URI SUITE COMPONENT...`, one a line."""
+    """Parse lines such as `deb [options] URI SUITE COMPONENT...`."""
     found = []
     for line in text.splitlines():
         kind, _, rest = line.strip().partition(" ")

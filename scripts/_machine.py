@@ -1,4 +1,4 @@
-"""The ground floor of scripts/engine: talk, problems, subprocesses, background programs and what is remembered."""
+"""What the scripts share: progress messages, errors, subprocesses, background programs and saved state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 ENGINE_TROUBLE = 5
 TRY_AGAIN = 75
 INTERRUPTED = 130
+RUN_AGAIN = "run `scripts/engine up` again"
 
-# What apt, mmdebstrap and docker write when the network or the disk is to blame: trying again may help.
-_PASSING = (
+# What apt, mmdebstrap and docker print for errors of the network or the disk, where a retry may help.
+_TRANSIENT = (
     "could not resolve",
     "temporary failure",
     "failed to fetch",
@@ -38,20 +41,20 @@ _PASSING = (
 _started = time.monotonic()
 
 
-class Problem(Exception):  # noqa: N818  (it is told to a user, like mlship's own)
-    """Something the user can act on: what happened, why, and the next command. Never shown as a traceback."""
+class Problem(Exception):  # noqa: N818  (a report to the user, not a bug)
+    """An error that the user can act on: what happened, why, and a hint. Never shown as a traceback."""
 
-    def __init__(self, what: str, why: str, remedy: str, code: int = ENGINE_TROUBLE) -> None:
+    def __init__(self, what: str, why: str, hint: str, code: int = ENGINE_TROUBLE) -> None:
         super().__init__(what)
-        self.what, self.why, self.remedy, self.code = what, why, remedy, code
+        self.what, self.why, self.hint, self.code = what, why, hint, code
 
     def __str__(self) -> str:
-        return f"error: {self.what}\n  why:  {_indented(self.why)}\n  next: {_indented(self.remedy)}"
+        return f"error: {self.what}\n{textwrap.indent(self.why, '  ')}\nhint: {self.hint}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a command ended: 127 is "no such program", 124 "ran past its time limit"."""
+    """How a command ended: 127 if there is no such program, 124 if it exceeded its time limit."""
 
     code: int
     out: str
@@ -64,13 +67,13 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What one run of scripts/engine tells the next one."""
+    """What scripts/engine saves for its next run."""
 
     dockerd: int | None = None
     registry: int | None = None
     port: int | None = None
     base: str = ""  # "pulled", "stand-ins", or "" for not yet decided
-    recipe: str = ""  # which recipe made the stand-ins in the registry, once they were checked
+    recipe: str = ""  # the recipe of the checked stand-ins in the registry
     installed: tuple[str, ...] = ()
 
     @property
@@ -79,12 +82,12 @@ class State:
 
 
 def say(text: str) -> None:
-    """Talk, never data: stderr, with the seconds since the start."""
+    """Print progress to stderr, with the seconds since the start."""
     print(f"[{time.monotonic() - _started:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def run(argv: Sequence[str], *, limit: float = 60, env: dict[str, str] | None = None) -> Result:
-    """Run to the end and keep the output; never raises for what the command does."""
+    """Run to the end and capture the output. A failure is a Result, not an exception."""
     whole_env = {**os.environ, **env} if env else None
     try:
         done = subprocess.run(
@@ -100,12 +103,12 @@ def run(argv: Sequence[str], *, limit: float = 60, env: dict[str, str] | None = 
     except FileNotFoundError:
         return Result(127, "", f"{argv[0]}: no such program")
     except subprocess.TimeoutExpired:
-        return Result(124, "", f"{argv[0]}: no end after {limit:.0f} s")
+        return Result(124, "", f"{argv[0]}: timed out after {limit:.0f} s")
     return Result(done.returncode, done.stdout, done.stderr)
 
 
 def run_unbroken(argv: Sequence[str], env: dict[str, str]) -> Result:
-    """Run to the end even through Ctrl-C, which is passed on after it: a package is never left half installed."""
+    """Run to the end even after Ctrl-C, which is raised afterwards: no package is left half installed."""
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -126,8 +129,8 @@ def run_unbroken(argv: Sequence[str], env: dict[str, str]) -> Result:
 
 
 def code_for(text: str) -> int:
-    """75 where trying again may help (network, disk), 5 otherwise."""
-    return TRY_AGAIN if any(sign in text.lower() for sign in _PASSING) else ENGINE_TROUBLE
+    """75 if a retry may help (network, disk), else 5."""
+    return TRY_AGAIN if any(sign in text.lower() for sign in _TRANSIENT) else ENGINE_TROUBLE
 
 
 def last_lines(text: str, count: int = 12) -> str:
@@ -140,7 +143,7 @@ def state_dir() -> Path:
 
 
 def load_state() -> State:
-    """The remembered state; an unreadable or foreign file counts as none, since all of it can be found out again."""
+    """The saved state; an empty one if the file cannot be read, since all of it can be found again."""
     try:
         raw = json.loads((state_dir() / "state.json").read_text())
         known = {field.name for field in dataclasses.fields(State)}
@@ -156,7 +159,7 @@ def save_state(state: State) -> State:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write all of it or nothing: whoever reads at the same time sees the old file or the new one."""
+    """Replace the file atomically: readers see the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -168,20 +171,20 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """One `up` or `down` at a time: a second one waits and then finds the work done."""
+    """Allow one `up` or `down` at a time; a second one waits and then finds the work done."""
     state_dir().mkdir(parents=True, exist_ok=True)
     with (state_dir() / "lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another scripts/engine is at work; waiting for it")
+            say("waiting for another scripts/engine")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @dataclasses.dataclass(frozen=True)
 class Background:
-    """A program kept running after this script ends. The config file in its argv tells it from anybody else's."""
+    """A program that outlives this script; the config file in its argv identifies it."""
 
     program: str
     argv: tuple[str, ...]
@@ -192,53 +195,60 @@ class Background:
         return state_dir() / f"{self.program}.log"
 
     def is_alive(self, pid: int | None) -> bool:
-        """Whether the recorded pid is still this very program: pids are reused."""
+        """Whether the recorded pid is still this program, since pids are reused."""
         argv = command_line(pid)
         return bool(argv) and Path(argv[0]).name == self.program and str(self.config) in argv
 
     def start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("wb") as log:
-            # A session of its own: it outlives this script and the terminal, and Ctrl-C does not reach it.
-            return subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-            )
+        self.log.unlink(missing_ok=True)
+        return start_detached(self.argv, self.log)
 
     def wait_until(self, answers: Callable[[], bool], child: subprocess.Popen[bytes], limit: float) -> None:
-        """Wait until it answers; a program that died, or takes too long, is a Problem with its own last words."""
-        end = time.monotonic() + limit
-        while not answers():
-            if child.poll() is not None:
-                raise self._trouble(f"ended at once (exit {child.returncode})")
-            if time.monotonic() > end:
-                raise self._trouble(f"did not answer in {limit:.0f} s")
-            time.sleep(0.1)
+        wait_until(answers, child, self.log, limit, f"fix the cause, then {RUN_AGAIN}")
 
     def stop(self, pid: int, limit: float = 30) -> None:
-        """Ask it to end and wait; it is never killed hard, since dockerd would leave its containerd behind."""
+        """Send SIGTERM and wait. There is no SIGKILL, after which dockerd would leave its containerd running."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + limit
         while self.is_alive(pid):
             if time.monotonic() > end:
-                raise Problem(f"{self.program} (pid {pid}) has not ended", f"no end after {limit:.0f} s", f"kill {pid}")
+                why = f"it is still running {limit:.0f} s after SIGTERM"
+                raise Problem(f"cannot stop `{self.program}` (pid {pid})", why, f"run `kill {pid}`")
             time.sleep(0.1)
 
-    def _trouble(self, how: str) -> Problem:
-        words = self.log.read_text(errors="replace") if self.log.exists() else ""
-        why = f"the end of {self.log}:\n{last_lines(words)}"
-        return Problem(
-            f"{self.program} was started but {how}", why, "mend that, then: scripts/engine up", code_for(words)
+
+def start_detached(argv: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program in its own session: it outlives this script and the terminal, and gets no Ctrl-C."""
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd="/", start_new_session=True
         )
 
 
+def wait_until(answers: Callable[[], bool], child: subprocess.Popen[bytes], log: Path, limit: float, hint: str) -> None:
+    """Wait up to `limit` seconds; raise a Problem with the end of the log if the program exits or does not answer."""
+    end = time.monotonic() + limit
+    while not answers():
+        if child.poll() is not None or time.monotonic() > end:
+            code = child.returncode
+            how = f"did not answer within {limit:.0f} s" if code is None else f"exited with code {code}"
+            output = log.read_text(errors="replace")
+            raise Problem(f"`{log.stem}` {how}", f"the end of {log}:\n{last_lines(output)}", hint, code_for(output))
+        time.sleep(0.05)
+
+
+def port_answers(port: int) -> bool:
+    """Whether something listens on 127.0.0.1:port."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def command_line(pid: int | None) -> list[str]:
-    """The argv of a running process; empty for none, and for one that is dead but not yet collected."""
+    """The argv of a running process; empty if there is none or it is a zombie."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return []
     return raw.decode(errors="replace").rstrip("\0").split("\0") if raw else []
-
-
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n        ")

@@ -1,7 +1,7 @@
-"""Stand-ins for Docker Hub's python:X.Y-slim images, made from Debian's packages, and the registry that serves them.
+"""Build stand-ins for Docker Hub's python:X.Y-slim images from Debian packages, and serve them in a local registry.
 
-They look like the official images (/usr/local/bin/python, pip, PYTHON_VERSION, no compiler), and are not: same Debian
-release and Python minor version, but Debian's patch release, Debian's build options and another digest.
+Stand-ins look like the official images (/usr/local/bin/python, pip, PYTHON_VERSION, no compiler). They have the same
+Debian release and Python minor version, but Debian's patch release and build options, and another digest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _debian
-from _machine import Background, Problem, State, code_for, last_lines, run, save_state, say, state_dir
+from _machine import (
+    RUN_AGAIN,
+    Background,
+    Problem,
+    State,
+    code_for,
+    last_lines,
+    port_answers,
+    run,
+    save_state,
+    say,
+    state_dir,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,15 +43,15 @@ if TYPE_CHECKING:
 REPOSITORY = "library/python"
 FIRST_PORT = 5787
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-# One date for every file, so that the same packages give the same digest whenever they are made.
+# The date of every file, so that the same packages always give the same digest.
 _EPOCH = "1735689600"
 _CREATED = "2025-01-01T00:00:00Z"
 _OCI = "application/vnd.oci.image"
-_AGAIN = "scripts/engine up"
+_FIX = f"fix the cause, then {RUN_AGAIN}"
 
-# Runs once Debian is installed: $1 the image's root, $2 X.Y, $3 where to write X.Y.Z. What an official image has is put
-# where it has it; what only Debian has goes. `env -i`: this machine's pip settings are none of the image's. The image's
-# /tmp stays: mmdebstrap keeps its own apt configuration there, and would clean this machine's lists without it.
+# Runs after Debian is installed. $1 is the image's root, $2 is X.Y, and X.Y.Z is written to $3. Files go where an
+# official image has them; files that only Debian has are removed. `env -i` keeps this machine's pip settings out. The
+# image's /tmp stays: mmdebstrap keeps its apt configuration there, and would clean this machine's lists without it.
 _HOOK = r"""set -eu
 root=$1 python=python$2
 for name in python python3 "$python"; do
@@ -57,7 +69,7 @@ rm -rf etc/hostname etc/resolv.conf root/.cache var/cache/ldconfig/aux-cache var
     var/lib/dpkg/*-old var/log/*.log var/log/apt
 """
 
-# Run by the image's own user-visible python, as mlship's images will.
+# Runs with the python on the image's PATH, as mlship's images do.
 _CHECK = r"""set -eu
 python -c 'import asyncio, bz2, ctypes, decimal, hashlib, lzma, multiprocessing, sqlite3, ssl, sys, uuid, zlib, zoneinfo
 assert "%d.%d" % sys.version_info[:2] == sys.argv[1], sys.version
@@ -80,14 +92,14 @@ class StandIn:
 
 STAND_INS = (StandIn("bookworm", "3.11"), StandIn("trixie", "3.13"))
 _PACKAGES = ("usr-is-merged", "ca-certificates", "netbase", "tzdata")
-# The same folders that Debian's own slim images leave out; licences stay.
+# The folders that Debian's own slim images leave out. Licences stay.
 _NO_DOCUMENTATION = tuple(
     f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "groff", "lintian")
 )
 _OPTIONS = (
     "--mode=root",
     "--variant=minbase",
-    # Without it usrmerge comes in, and with it all of perl.
+    # Without this hook, apt installs usrmerge, which needs perl.
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     *(f"--aptopt={option}" for option in ('Acquire::Languages "none"', "Acquire::Retries 3")),
     *(
@@ -95,12 +107,12 @@ _OPTIONS = (
         for option in ("force-unsafe-io", *_NO_DOCUMENTATION, "path-include=/usr/share/doc/*/copyright")
     ),
 )
-# A changed recipe makes the stand-ins anew.
+# A changed recipe builds the stand-ins again.
 RECIPE = hashlib.sha256(repr((STAND_INS, _PACKAGES, _OPTIONS, _HOOK, _PATH, _EPOCH)).encode()).hexdigest()[:16]
 
 
 def ensure(state: State) -> State:
-    """The registry up and both stand-ins in it, checked; what is there already is kept."""
+    """Start the registry and put both stand-ins in it, checked. Stand-ins of the same recipe are kept."""
     if not shutil.which("docker-registry") or not shutil.which("mmdebstrap"):
         _debian.install(_debian.STANDIN_PACKAGES, trixie=False)
         state = dataclasses.replace(state, installed=tuple(sorted({*state.installed, *_debian.STANDIN_PACKAGES})))
@@ -119,10 +131,10 @@ def registry() -> Background:
 
 def start_registry(state: State) -> State:
     service = registry()
-    if service.is_alive(state.registry) and state.port and _answers(state.port):
+    if service.is_alive(state.registry) and state.port and port_answers(state.port):
         return state
     port = _free_port(state.port or FIRST_PORT)
-    # JSON is YAML, which is what the registry reads, and it needs no care about quoting.
+    # The registry reads YAML. JSON is YAML whose quoting is always right.
     config = {
         "version": "0.1",
         "log": {"level": "warn"},
@@ -132,13 +144,13 @@ def start_registry(state: State) -> State:
     service.config.write_text(json.dumps(config, indent=2) + "\n")
     child = service.start()
     state = save_state(dataclasses.replace(state, registry=child.pid, port=port))
-    service.wait_until(lambda: _answers(port), child, limit=15)
+    service.wait_until(lambda: port_answers(port), child, limit=15)
     say(f"local registry on 127.0.0.1:{port} (pid {child.pid})")
     return state
 
 
 def digest(port: int, image: StandIn) -> str:
-    """The digest the registry gives for the stand-in; empty where it has none or does not answer."""
+    """The stand-in's digest in the registry; empty if it is not there or the registry does not answer."""
     try:
         return _ask(port, "HEAD", f"manifests/{image.tag}").headers.get("Docker-Content-Digest", "")
     except Problem:
@@ -146,10 +158,8 @@ def digest(port: int, image: StandIn) -> str:
 
 
 def _make_all(port: int) -> None:
-    say(
-        "making stand-ins from Debian packages, both at once (about a minute): "
-        + ", ".join(image.tag for image in STAND_INS)
-    )
+    names = ", ".join(image.tag for image in STAND_INS)
+    say(f"building stand-ins from Debian packages, in parallel (about a minute): {names}")
     state_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="making-", dir=state_dir()) as folder:
         work = Path(folder)
@@ -160,7 +170,7 @@ def _make_all(port: int) -> None:
 
 
 def _bootstrap(work: Path) -> None:
-    """Side by side, since each spends half its time waiting: 60 s for both where one takes 39 s (2 cores)."""
+    """Run mmdebstrap in parallel, since each waits half the time: 60 s for both, 39 s for one (2 cores)."""
     makers = {image: _start_bootstrap(image, work) for image in STAND_INS}
     try:
         while any(maker.poll() is None for maker in makers.values()) and not any(
@@ -169,15 +179,10 @@ def _bootstrap(work: Path) -> None:
             time.sleep(0.1)
         for image, maker in makers.items():
             if maker.poll():
-                words = (work / f"{image.suite}.log").read_text(errors="replace")
-                raise Problem(
-                    f"mmdebstrap could not make {image.tag}",
-                    last_lines(words),
-                    f"mend that, then: {_AGAIN}",
-                    code_for(words),
-                )
+                log = (work / f"{image.suite}.log").read_text(errors="replace")
+                raise Problem(f"`mmdebstrap` cannot build {image.tag}", last_lines(log), _FIX, code_for(log))
     finally:
-        # mmdebstrap unmounts and removes its own tree when asked to end; wait for that before the work folder goes.
+        # After SIGTERM, mmdebstrap unmounts and removes its tree; wait for that before removing the work folder.
         for maker in makers.values():
             maker.terminate()
             maker.wait()
@@ -213,7 +218,7 @@ def _publish(port: int, image: StandIn, work: Path) -> None:
 
 
 def _push(port: int, image: StandIn, work: Path) -> None:
-    """As an image index with one platform, the shape a Docker Hub tag has."""
+    """Push an image index with one platform, as a tag on Docker Hub has."""
     version = (work / f"{image.suite}.version").read_text().strip()
     architecture = run(["dpkg", "--print-architecture"]).out.strip()
     layer, raw_digest = _compress(work / f"{image.suite}.tar", work / f"{image.suite}.tar.gz")
@@ -245,16 +250,16 @@ def _config(version: str, architecture: str, raw_digest: str) -> dict[str, objec
 
 
 def _compress(tar: Path, target: Path) -> tuple[Path, str]:
-    """Gzip without name or time in its header; also the digest of what went in, which the image's config names."""
-    plain = hashlib.sha256()
-    squeeze = zlib.compressobj(level=1, wbits=31)
+    """Gzip without a name or time in the header. Also return the digest of the tar, which the image's config names."""
+    digest_of_tar = hashlib.sha256()
+    compressor = zlib.compressobj(level=1, wbits=31)
     with tar.open("rb") as source, target.open("wb") as sink:
         while chunk := source.read(1 << 20):
-            plain.update(chunk)
-            sink.write(squeeze.compress(chunk))
-        sink.write(squeeze.flush())
+            digest_of_tar.update(chunk)
+            sink.write(compressor.compress(chunk))
+        sink.write(compressor.flush())
     tar.unlink()
-    return target, f"sha256:{plain.hexdigest()}"
+    return target, f"sha256:{digest_of_tar.hexdigest()}"
 
 
 def _put_blob(port: int, kind: str, content: Path | bytes) -> dict[str, object]:
@@ -277,51 +282,47 @@ def _as_json(content: dict[str, object]) -> bytes:
 
 
 def _ask(port: int, method: str, what: str, data: bytes | None = None, kind: str = "") -> http.client.HTTPResponse:
-    """One request to the local registry. http.client, unlike urllib, never takes the way through a proxy."""
+    """Send one request to the local registry. http.client, unlike urllib, never uses a proxy."""
     headers = {"Accept": f"{_OCI}.index.v1+json", **({"Content-Type": kind} if kind else {})}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         url = what if what.startswith("http") else f"/v2/{REPOSITORY}/{what}"
         connection.request(method, url, data, headers)
         answer = connection.getresponse()
-        words = answer.read().decode(errors="replace")
+        body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         why = f"{method} {what}: {error!r}"
-        raise Problem("the local registry does not answer", why, f"see {registry().log}, then: {_AGAIN}") from None
+        raise Problem("the local registry does not answer", why, _read_log()) from None
     finally:
         connection.close()
     if answer.status >= 300:
-        why = f"{method} {what}: {answer.status} {words[:300]}"
-        raise Problem(
-            "the local registry refused a request", why, f"see {registry().log}, then: {_AGAIN}", code_for(words)
-        )
+        why = f"{method} {what}: {answer.status} {body[:300]}"
+        raise Problem("the local registry refused a request", why, _read_log(), code_for(body))
     return answer
 
 
+def _read_log() -> str:
+    return f"read {registry().log}, then {RUN_AGAIN}"
+
+
 def _check(port: int, image: StandIn) -> None:
-    """Once per recipe: a stand-in that cannot do what an official image does would fail later, and puzzlingly."""
+    """Check the stand-in once per recipe; a broken one would cause confusing failures later."""
     say(f"checking {image.tag} in a container")
     name = f"127.0.0.1:{port}/{REPOSITORY}:{image.tag}"
     inside = ["sh", "-c", _CHECK, "check", image.python]
     done = run(["docker", "run", "--rm", "--pull=always", "--network=none", name, *inside], limit=180)
     if not done.ok:
-        words = last_lines(done.out + done.err)
-        raise Problem(f"the stand-in {name} failed its check", words, f"mend that, then: {_AGAIN}", code_for(done.err))
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        output = last_lines(done.out + done.err)
+        raise Problem(f"the stand-in `{name}` failed its check", output, _FIX, code_for(done.err))
 
 
 def _free_port(first: int) -> int:
     for port in range(first, first + 20):
         with socket.socket() as probe:
-            # As the registry itself binds: a port that waits out its last connections after a restart is free.
+            # The registry binds the same way: a port with connections in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return port
-    why = f"{first} to {first + 19} on 127.0.0.1 are all taken"
-    raise Problem("no free port for the local registry", why, f"free one of them, then: {_AGAIN}")
+    why = f"ports {first} to {first + 19} on 127.0.0.1 are all in use"
+    raise Problem("no free port for the local registry", why, f"free one of them, then {RUN_AGAIN}")

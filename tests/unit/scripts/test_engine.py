@@ -1,4 +1,4 @@
-"""scripts/engine without an engine: a fake `docker` on PATH says what a real one would."""
+"""scripts/engine without an engine: a fake `docker` on PATH prints what a real one would."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, loader.name, module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, loader.name, module)  # dataclasses look up their module
     loader.exec_module(module)
     monkeypatch.setattr(module._debian, "can_install", lambda: False)  # a test installs nothing
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
@@ -74,7 +74,7 @@ def _remember(tmp_path: Path, **values: object) -> None:
         ("unknown", (0, 0)),
     ],
 )
-def test_versions_are_read_from_what_the_programs_print(
+def test_versions_are_parsed_from_the_output_of_programs(
     engine: ModuleType, text: str, version: tuple[int, int]
 ) -> None:
     assert engine.parse_version(text) == version
@@ -85,17 +85,17 @@ def test_a_reachable_engine_is_used_and_its_images_pulled_once(
 ) -> None:
     _docker(tmp_path, ANSWERING)
     assert engine.main(["up"]) == 0
-    assert "asking for python:3.11-slim-bookworm" in capsys.readouterr().err
+    assert "pulling python:3.11-slim-bookworm" in capsys.readouterr().err
     assert engine.main(["up"]) == 0
-    assert "asking" not in capsys.readouterr().err
+    assert "pulling" not in capsys.readouterr().err
     assert engine.main(["status"]) == 0
-    assert "found here, used as it is" in capsys.readouterr().out
+    assert "already running" in capsys.readouterr().out
     assert engine.main(["env"]) == 0
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("script", ["sleep 60", "echo no such host >&2; exit 1"])
-def test_a_registry_that_does_not_answer_is_given_up(
+def test_a_registry_that_does_not_answer_times_out(
     engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     _docker(tmp_path, ANSWERING.replace('echo "$2: Pulling from library/python"; touch "$PULLED"', script))
@@ -105,55 +105,58 @@ def test_a_registry_that_does_not_answer_is_given_up(
 
 
 @pytest.mark.parametrize("script", ["echo Pulling from x; exit 1", "echo toomanyrequests: slow down >&2; exit 1"])
-def test_a_registry_that_answers_and_then_fails_is_told_to_try_again(
+def test_a_registry_that_answers_and_then_fails_means_try_again(
     engine: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], script: str
 ) -> None:
     _docker(tmp_path, ANSWERING.replace('echo "$2: Pulling from library/python"; touch "$PULLED"', script))
     assert engine.main(["up"]) == 75
-    assert "could not be pulled" in capsys.readouterr().err
+    assert "cannot pull `python:3.11-slim-bookworm`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("output", "hint"),
     [
         ("permission denied while trying to connect to the Docker daemon socket", "usermod -aG docker"),
         ("Cannot connect to the Docker daemon", "install Docker Engine 23"),
     ],
 )
-def test_without_an_engine_the_way_to_one_is_told(
-    engine: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str, told: str
+def test_without_an_engine_the_hint_says_how_to_get_one(
+    engine: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, hint: str
 ) -> None:
-    _docker(tmp_path, f'[ "$1" = context ] || {{ echo {shlex.quote(said)} >&2; exit 1; }}')
+    _docker(tmp_path, f'[ "$1" = context ] || {{ echo {shlex.quote(output)} >&2; exit 1; }}')
     assert engine.main(["up"]) == 5
-    assert told in capsys.readouterr().err
+    assert hint in capsys.readouterr().err
     assert engine.main(["status"]) == 5
 
 
-def test_an_engine_elsewhere_is_not_replaced_by_one_here(
+def test_a_remote_engine_is_not_replaced_by_a_local_one(
     engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _docker(tmp_path, "exit 1")
     monkeypatch.setenv("DOCKER_HOST", "tcp://far:2375")
     assert engine.main(["up"]) == 5
-    assert "tcp://far:2375 does not answer" in capsys.readouterr().err
+    assert "`tcp://far:2375` does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [("26.1.5+dfsg1", "20.10.24+dfsg1", "too old: 20.10"), ("0.13.1+ds1", "v0.12.0", "buildx 0.13 or newer")],
+    ("old", "new", "message"),
+    [
+        ("26.1.5+dfsg1", "20.10.24+dfsg1", "Docker Engine 20.10.24+dfsg1 is too old"),
+        ("0.13.1+ds1", "v0.12.0", "buildx 0.13 or newer"),
+    ],
 )
-def test_what_is_too_old_is_named(
-    engine: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
+def test_versions_that_are_too_old_are_named(
+    engine: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, message: str
 ) -> None:
     _docker(tmp_path, ANSWERING.replace(old, new))
     assert engine.main(["up"]) == 5
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_env_names_the_stand_ins_unless_the_user_has_a_mirror(
     engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _remember(tmp_path, base="stand-ins", port=5790, unknown="of a later version")
+    _remember(tmp_path, base="stand-ins", port=5790, unknown="from a later version")
     for mirror in ("", "127.0.0.1:5790"):
         monkeypatch.setenv("MLSHIP_BASE_MIRROR", mirror)
         assert engine.main(["env"]) == 0
@@ -164,20 +167,20 @@ def test_env_names_the_stand_ins_unless_the_user_has_a_mirror(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"installed": 3}'])
-def test_a_broken_memory_counts_as_none(engine: ModuleType, tmp_path: Path, text: str) -> None:
+def test_a_broken_state_file_counts_as_empty(engine: ModuleType, tmp_path: Path, text: str) -> None:
     _remember(tmp_path)
     (tmp_path / "state" / "mlship-engine" / "state.json").write_text(text)
     assert engine.load_state() == engine.State()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_reused_pid_is_not_taken_for_ours(engine: ModuleType, tmp_path: Path) -> None:
+def test_a_reused_pid_is_not_mistaken_for_ours(engine: ModuleType, tmp_path: Path) -> None:
     config = tmp_path / "config"
     service = engine.Background("sleep", ("sleep", "60", str(config)), config)
     with subprocess.Popen(["tail", "-f", "/dev/null", str(config)], stderr=subprocess.DEVNULL) as other:
         try:
             while b"tail" not in Path(f"/proc/{other.pid}/cmdline").read_bytes():
-                time.sleep(0.01)  # between fork and exec it still has our name
+                time.sleep(0.01)  # between fork and exec, it still has our name
             assert not service.is_alive(other.pid)
             assert not engine._stop(service, other.pid)
             assert engine.is_stale(str(other.pid), "dockerd")
@@ -189,12 +192,12 @@ def test_a_reused_pid_is_not_taken_for_ours(engine: ModuleType, tmp_path: Path) 
     assert not service.is_alive(os.getpid())
 
 
-def test_the_machines_own_daemon_settings_win(engine: ModuleType) -> None:
+def test_daemon_settings_of_the_machine_win(engine: ModuleType) -> None:
     config = engine.daemon_config({"log-driver": "local", "features": {"cdi": False}})
     assert config == {"log-driver": "local", "features": {"cdi": False, "containerd-snapshotter": True}}
 
 
-def test_debian_sources_of_both_formats_are_read(engine: ModuleType) -> None:
+def test_debian_sources_are_parsed_in_both_formats(engine: ModuleType) -> None:
     deb822 = """Types: deb
 # a comment
 URIs: http://near.example/debian/
@@ -226,7 +229,7 @@ deb http://near.example/security bookworm-security main
     assert found[0].keyring == "/k.gpg"
 
 
-def test_an_interruption_is_130_and_no_traceback(
+def test_an_interruption_exits_with_130_and_no_traceback(
     engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _docker(tmp_path, ANSWERING)
