@@ -1,4 +1,4 @@
-"""Prints the argv with which mlship would ask the engine: `_bench_bare.py REPOSITORY FOLDER TAG`."""
+"""Print the `docker buildx build` that mlship would run: `_bench_bare.py REPOSITORY FOLDER TAG`."""
 
 import json
 import sys
@@ -9,12 +9,12 @@ from mlship.build.run import BuildOptions, request
 from mlship.engine.buildx import argv, write_files
 
 
-def main() -> None:
-    repo, folder, tag = sys.argv[1:]
-    asked = request(prepare(Path(repo)), tag, BuildOptions())
-    epoch = [] if asked.epoch is None else ["env", f"SOURCE_DATE_EPOCH={asked.epoch}"]
-    print(json.dumps([*epoch, *argv(asked, write_files(asked, Path(folder)))]))
+def bare_build(repo: Path, folder: Path, tag: str) -> list[str]:
+    """Return the argv of the build, after writing its Dockerfile, secrets and wheels to `folder`."""
+    build = request(prepare(repo), tag, BuildOptions())
+    epoch = [] if build.epoch is None else ["env", f"SOURCE_DATE_EPOCH={build.epoch}"]
+    return [*epoch, *argv(build, write_files(build, folder))]
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(bare_build(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))

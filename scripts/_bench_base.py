@@ -1,4 +1,4 @@
-"""The base image of all contestants: python:3.11-slim, or its stand-in, and what reaches this machine's indexes."""
+"""The base image of all contestants, python:3.11-slim or its stand-in, with access to this machine's index."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True)
 class Base:
-    names: tuple[str, ...]  # what must never be removed from the engine
+    names: tuple[str, ...]  # images that the benchmark must not remove
     layers: int
     origin: str
 
 
 def base_image(engine: Engine, bases: Registry, work: Path) -> Base:
-    """Made and pushed once, and pulled under every name that a contestant's Dockerfile may ask for."""
+    """Build and push it once, then pull it under every name that a contestant's Dockerfile may use."""
     mirror = os.environ.get("MLSHIP_BASE_MIRROR", "")
     source = f"{mirror or 'docker.io'}/library/python:{SUITE_TAG}"
     if not engine.docker("pull", "--quiet", source).ok:
-        remedy = 'eval "$(scripts/engine env)", or a network that reaches Docker Hub'
-        raise Problem(f"no base image: {source} cannot be pulled", "no registry has it", remedy)
+        hint = 'run `eval "$(scripts/engine env)"`, or use a network that reaches Docker Hub'
+        raise Problem(f"cannot pull the base image `{source}`", "no registry has it", hint)
     folder = work / "base"
     folder.mkdir()
     (folder / "Dockerfile").write_text(_dockerfile(source, folder))
@@ -42,7 +42,7 @@ def base_image(engine: Engine, bases: Registry, work: Path) -> Base:
     for name in names:
         engine.must("tag", f"{ours}:{SUITE_TAG}", f"{ours}:{name}")
         engine.must("push", "--quiet", f"{ours}:{name}")
-        engine.must("pull", "--quiet", f"python:{name}")  # through the mirror, which is that registry
+        engine.must("pull", "--quiet", f"python:{name}")  # through the mirror, which is the same registry
     engine.must("pull", "--quiet", f"{ours}:{SUITE_TAG}")
     kept = (f"{ours}:{SUITE_TAG}", *(f"python:{name}" for name in names))
     origin = "stand-in for python:3.11-slim" if mirror else "python:3.11-slim"
@@ -50,7 +50,7 @@ def base_image(engine: Engine, bases: Registry, work: Path) -> Base:
 
 
 def _dockerfile(source: str, folder: Path) -> str:
-    """Certificates and the index of this machine's pip, so that nobody's Dockerfile has to know of them."""
+    """Add the certificates and index of this machine's pip, so that no contestant's Dockerfile needs them."""
     lines = [f"FROM {source}"]
     bundle, index = certificates(), index_url()
     if bundle:
@@ -63,7 +63,7 @@ def _dockerfile(source: str, folder: Path) -> str:
 
 
 def certificates() -> str:
-    """The bundle that pip is told to trust here, "" for none."""
+    """The CA bundle in this machine's pip configuration, or ""."""
     return _pip("cert")
 
 
@@ -72,13 +72,13 @@ def index_url() -> str:
 
 
 def _pip(key: str) -> str:
-    """From pip's environment first, as pip itself does."""
+    """Read the environment before the configuration, as pip does."""
     variable = os.environ.get(f"PIP_{key.upper().replace('-', '_')}", "")
     return variable or run(("python3", "-m", "pip", "config", "get", f"global.{key}")).out.strip()
 
 
 def clean_environment(work: Path) -> dict[str, str]:
-    """Settings of pip for the commands that run here: the same index for all, and no local folders of wheels."""
+    """Return the environment of commands on this machine: the same index for all, and no local folders of wheels."""
     bundle, index = certificates(), index_url()
     settings = [f"cert = {bundle}"] * bool(bundle) + [f"index-url = {index}"] * bool(index)
     config = work / "pip.conf"

@@ -1,4 +1,4 @@
-"""Who takes part in the benchmark: mlship, its peers and two controls, all with one model, one lock, one base image."""
+"""The contestants: mlship, its peers and two controls, all with the same model, pins and base image."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ STEP_LIMIT = 1200.0
 
 
 class CannotRunError(Exception):
-    """This contestant cannot be measured here; the text says why. It gets no number."""
+    """This contestant cannot be measured; the message says why. It gets no number."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a repository holds at one step; each step of the benchmark changes one of these."""
+    """The content of a repository at one step; each step of the benchmark changes one field."""
 
     revision: str = "0"
     uvicorn: str = "0.53.0"
@@ -39,7 +39,7 @@ class State:
 
     @property
     def pins(self) -> str:
-        """requirements.txt with the two packages that are bumped."""
+        """requirements.txt with the versions of the two packages that change."""
         own = {"uvicorn": self.uvicorn, "scipy": self.scipy}
         lines = (REPOS / "common/requirements.txt").read_text().splitlines()
         named = ((line.partition("==")[0], line) for line in lines)
@@ -56,12 +56,12 @@ STEPS = {"cold": COLD, "edit": EDIT, "light": LIGHT, "heavy": HEAVY, "weights": 
 
 @dataclass(frozen=True)
 class Serving:
-    """How its container is asked for a prediction, and what it needs to run with a read-only root."""
+    """How to request a prediction, and the flags that a read-only root needs."""
 
     port: int
     path: str = "/predict"
     flags: tuple[str, ...] = ()
-    wrap: str = ""  # the key that the request is put under
+    wrap: str = ""  # the key of the request in the body
 
     def body(self) -> bytes:
         sample = json.loads((REPOS / "common/sample.json").read_text())
@@ -70,7 +70,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Place:
-    """Where contestants work: own folders, own settings of pip, own engine."""
+    """The folder, environment and registry that the contestants work with."""
 
     work: Path
     env: Mapping[str, str]
@@ -78,7 +78,7 @@ class Place:
     mlship: Sequence[str]
 
     def call(self, argv: Sequence[str], cwd: Path, **env: str) -> str:
-        """Run to the end; what fails is the contestant's failure, in its own words."""
+        """Run to the end; a failure is a CannotRunError with the command's output."""
         done = run(
             [
                 "env",
@@ -91,12 +91,12 @@ class Place:
             limit=STEP_LIMIT,
         )
         if not done.ok:
-            words = telling(done.out + done.err)
-            raise CannotRunError(f"`{' '.join(Path(word).name for word in argv[:4])}` failed ({done.code}): {words}")
+            command = " ".join(Path(word).name for word in argv[:4])
+            raise CannotRunError(f"`{command}` failed ({done.code}): {error_lines(done.out + done.err)}")
         return done.out
 
     def venv(self, name: str, *packages: str) -> Path:
-        """The folder of a virtual environment's programs, with these packages newly from the index."""
+        """Create a virtual environment, install the packages in it, and return its bin folder."""
         folder = self.work / "venv" / name
         if not folder.exists():
             self.call([sys.executable, "-m", "venv", str(folder)], self.work)
@@ -112,14 +112,14 @@ class Place:
         return self.call([str(programs / "python"), "-c", code], self.work).strip()
 
 
-def telling(output: str, count: int = 8) -> str:
-    """What says why: lines that speak of an error, else the last ones. Python's traceback comes after both."""
-    spoken = [line for line in output.splitlines() if "error:" in line.lower()]
-    return last_lines("\n".join(spoken) or output, count)
+def error_lines(output: str, count: int = 8) -> str:
+    """The last lines with "error:", since a traceback may follow them; without any, the last lines."""
+    errors = [line for line in output.splitlines() if "error:" in line.lower()]
+    return last_lines("\n".join(errors) or output, count)
 
 
 def _unset() -> list[str]:
-    """What pip and uv are told here is told by the benchmark alone, so that all get the very same wheels."""
+    """`env` options that unset the user's pip, uv and Docker settings, so that all get the same wheels."""
     prefixes, kept = (
         ("PIP_", "UV_", "DOCKER_", "BUILDX_", "BUILDKIT_"),
         {"PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX"},
@@ -129,7 +129,7 @@ def _unset() -> list[str]:
 
 @dataclass
 class Contestant:
-    """One way from a repository to an image. `arrange` is outside of the clock, `build` inside."""
+    """One way to turn a repository into an image. Only `build` is timed."""
 
     place: Place
     name: str = ""
@@ -141,10 +141,10 @@ class Contestant:
     notes: list[str] = field(default_factory=list)
 
     def prepare(self) -> None:
-        """Once, before anything is measured."""
+        """Set up once, before any measurement."""
 
     def arrange(self, repo: Path, state: State) -> None:
-        """Bring the repository into a state."""
+        """Write the files of a state to the repository."""
         for name in self.templates:
             shutil.copytree(REPOS / name, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         (repo / "requirements.txt").write_text(state.pins)
@@ -155,12 +155,12 @@ class Contestant:
         (repo / "weights/table.safetensors").write_bytes(weights(state.weights))
 
     def build(self, repo: Path, tag: str) -> None:
-        """From the repository to the image in the engine."""
+        """Build the image and load it into the engine."""
         self.place.call(["docker", "build", "--tag", tag, "."], repo)
 
 
 def weights(seed: int) -> bytes:
-    """A safetensors file of bytes that no compression makes smaller, the same for the same seed."""
+    """A safetensors file of incompressible bytes, which depend only on the seed."""
     header = {"table": {"dtype": "U8", "shape": [WEIGHTS_BYTES >> 10, 1 << 10], "data_offsets": [0, WEIGHTS_BYTES]}}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -176,7 +176,7 @@ class Mlship(Contestant):
         self._locks = place.work / "mlship-locks"
 
     def prepare(self) -> None:
-        """`mlship lock` for every set of pins that there will be."""
+        """Run `mlship lock` for every set of pins."""
         self.version = self._mlship("--version").split()[-1]
         for state in self.locked:
             repo = self._locks / self._key(state)
@@ -196,7 +196,7 @@ class Mlship(Contestant):
         self._mlship("build", "--no-smoke", "--tag", tag, cwd=repo)
 
     def build_reproducible(self, repo: Path, tag: str) -> None:
-        """With the option, which takes what is committed: the same commit in each folder."""
+        """Build with --reproducible, which needs a commit: the same one in each folder."""
         when = {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "1700000000 +0000"}
         who = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.com")
         for argv in (("init", "--quiet"), ("add", "--all"), (*who, "commit", "--quiet", "--message", "benchmark")):
@@ -207,10 +207,10 @@ class Mlship(Contestant):
         return "--reproducible" in self._mlship("build", "--help")
 
     def bare(self, repo: Path, files: Path, tag: str) -> list[str]:
-        """The `docker buildx build` that mlship would run, to be run without mlship."""
+        """The argv of the `docker buildx build` that mlship would run."""
         helper = str(ROOT / "scripts/_bench_bare.py")
-        said = self.place.call([self.place.mlship[0], helper, str(repo), str(files), tag], repo, **self._env)
-        argv: list[str] = json.loads(said)
+        output = self.place.call([self.place.mlship[0], helper, str(repo), str(files), tag], repo, **self._env)
+        argv: list[str] = json.loads(output)
         return argv
 
     @property
@@ -226,7 +226,7 @@ class Mlship(Contestant):
 
 
 class Torch(Mlship):
-    """mlship with PyTorch's default wheels beside the other packages: gigabytes of CUDA."""
+    """mlship with PyTorch's default wheels, which include gigabytes of CUDA libraries."""
 
     locked = (COLD, LIGHT)
 
@@ -250,12 +250,12 @@ class BentoML(Contestant):
             place, "BentoML", "peer", Serving(3000, flags=("--env", "BENTOML_HOME=/tmp/bentoml")), ("common", "bentoml")
         )
         self.clock = "bentoml build; bentoml containerize"
-        self.notes.append("started with BENTOML_HOME=/tmp/bentoml: it writes there, and the root is read-only")
+        self.notes.append("started with BENTOML_HOME=/tmp/bentoml, where it writes, since the root is read-only")
 
     def prepare(self) -> None:
         pins = self.place.work / "bentoml-pins.txt"
         pins.write_text(COLD.pins)
-        # `bentoml build` imports the service, and what it imports.
+        # `bentoml build` imports the service and its packages.
         self._programs = self.place.venv("bentoml", "bentoml", "uv", "-r", str(pins))
         self.version = self.place.version(self._programs, "bentoml")
 
@@ -274,8 +274,10 @@ class BentoML(Contestant):
 class LitServe(Contestant):
     def __init__(self, place: Place) -> None:
         super().__init__(place, "LitServe", "peer", Serving(8000), ("common", "litserve"))
-        self.clock = "docker build of what `litserve dockerize` wrote (itself outside of the clock)"
-        self.notes.append("--build-arg PYTHON_VERSION=3.11, which its Dockerfile offers; its own default is 3.12")
+        self.clock = "docker build of the Dockerfile from `litserve dockerize` (not timed)"
+        self.notes.append(
+            "built with --build-arg PYTHON_VERSION=3.11, an argument of its Dockerfile; the default is 3.12"
+        )
 
     def prepare(self) -> None:
         self._programs = self.place.venv("litserve", "litserve", "lightning-sdk")
@@ -294,16 +296,16 @@ class LitServe(Contestant):
 class MLflow(Contestant):
     def __init__(self, place: Place) -> None:
         super().__init__(place, "MLflow", "peer", templates=("common", "mlflow"))
-        self.clock = "mlflow models build-docker (saving the model as MLflow's own is outside of the clock)"
+        self.clock = "mlflow models build-docker (saving the model in MLflow's format is not timed)"
         self.notes.append(
-            "--env-manager local, its own option: python:3.11-slim; its default is ubuntu:24.04 with pyenv from GitHub"
-            " and a PPA, which would be slower and larger"
+            "built with --env-manager local, which uses python:3.11-slim; the default, ubuntu:24.04 with pyenv from"
+            " GitHub and a PPA, would be slower and larger"
         )
         nginx = ("/var/log/nginx", "/var/lib/nginx", "/run")
         self.serving = Serving(
             8080, "/invocations", tuple(word for path in nginx for word in ("--tmpfs", path)), wrap="inputs"
         )
-        self.notes.append(f"started with --tmpfs {' '.join(nginx)}: nginx writes there, and the root is read-only")
+        self.notes.append(f"started with --tmpfs {' '.join(nginx)}, where nginx writes, since the root is read-only")
 
     def prepare(self) -> None:
         self._programs = self.place.venv("mlflow", "mlflow")
@@ -328,7 +330,7 @@ class MLflow(Contestant):
 class Blog(Contestant):
     def __init__(self, place: Place) -> None:
         super().__init__(place, "blog", templates=("common", "fastapi", "blog"), clock="docker build")
-        self.notes.append("runs as root, as `pip install --user` needs it to")
+        self.notes.append("runs as root, since `pip install --user` installs for root")
 
 
 class Hand(Contestant):

@@ -1,4 +1,4 @@
-"""The steps that every contestant goes through, and what is measured at each."""
+"""Run the steps of the benchmark for a contestant, and measure each of them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 READY_LIMIT = 180.0
 POLL = 0.01
-SLOW = 60.0  # seconds; a step that took longer in the first round ends the later rounds of that contestant
-VERY_SLOW = 180.0  # seconds; a contestant whose cold build takes longer is built once, and not in small steps
-PAIRS = 3  # source edits of mlship and of the bare engine, in turn
+SLOW = 60.0  # seconds; a step that takes longer is measured in the first round only
+VERY_SLOW = 180.0  # seconds; a contestant whose cold build takes longer is only built once
+PAIRS = 3  # source edits built by mlship and by the bare engine, in turn
 
 
 @dataclass
 class Bench:
-    """The engine and the registries that everything is measured in."""
+    """The engine and registries of the benchmark, and the steps to run."""
 
     engine: Engine
     bases: Registry
@@ -47,23 +47,21 @@ class Bench:
 
 
 def one_round(bench: Bench, contestant: Contestant, results: Results, number: int) -> None:
-    """A cold build, then every step on the state that the one before left."""
+    """Run a cold build, then every step on the result of the step before."""
     bench.pushes.reset(bench.bases.storage)
     bench.engine.forget(bench.base_images)
     repo = bench.work / "repos" / f"{contestant.name}-{number}"
     last = "cold"
     for step, state in STEPS.items():
         if step != "cold" and contestant.kind == "peer" and results.values["cold_s"][0] > VERY_SLOW:
-            results.notes.append(
-                f"its cold build took more than {VERY_SLOW:.0f} s: it was built once, and nothing else"
-            )
+            results.notes.append(f"the cold build took more than {VERY_SLOW:.0f} s, so no other step was measured")
             break
         if step != "cold" and number > 1 and results.values.get(f"{step}_s", [0])[0] > SLOW:
             break
         if step in bench.steps or step == "cold":
             last = step
             _step(bench, contestant, results, repo, step, state)
-        # After the edit that is compared with the others', which none of them makes on a warmed-up engine.
+        # After the edit that is compared with the peers', which would otherwise run on a warmer engine than theirs.
         if step == "edit" and "edit" in bench.steps and isinstance(contestant, Mlship):
             _own_time(bench, contestant, results, repo)
     if bench.ready:
@@ -72,11 +70,11 @@ def one_round(bench: Bench, contestant: Contestant, results: Results, number: in
 
 
 def _ready(bench: Bench, contestant: Contestant, results: Results, tag: str) -> None:
-    """An image that does not start here still has its other numbers."""
+    """Measure the start; an image that does not start keeps its other numbers."""
     try:
         seconds = start_to_ready(bench, contestant, tag)
     except CannotRunError as error:
-        results.notes.append(f"no time from start to first answer: {error}")
+        results.notes.append(f"start to first answer not measured: {error}")
         say(f"{contestant.name}: {error}")
         return
     say(f"{contestant.name}: first answer after {seconds:.2f} s")
@@ -84,7 +82,7 @@ def _ready(bench: Bench, contestant: Contestant, results: Results, tag: str) -> 
 
 
 def _tag(contestant: Contestant, step: str) -> str:
-    """One name a step: an image that loses its name may be collected while a build still extends it."""
+    """One name per step: an untagged image may be garbage-collected while a build uses it."""
     return f"bench/{contestant.name.lower()}:{step}"
 
 
@@ -92,11 +90,13 @@ def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, st
     contestant.arrange(repo, state)
     with memory_peak() as memory:
         seconds = _timed(contestant, repo, _tag(contestant, step))
-    moved, manifest = _push(bench, contestant, step)
-    layers = {digest: size for digest, size in manifest.layers if digest in moved}
-    say(f"{contestant.name}: {step} {seconds:.1f} s, pushed {sum(moved.values()) / 1e6:.2f} MB in {len(layers)} layers")
+    pushed, manifest = _push(bench, contestant, step)
+    layers = {digest: size for digest, size in manifest.layers if digest in pushed}
+    say(
+        f"{contestant.name}: {step} {seconds:.1f} s, pushed {sum(pushed.values()) / 1e6:.2f} MB in {len(layers)} layers"
+    )
     results.add(f"{step}_s", seconds)
-    results.add(f"{step}_pushed", sum(moved.values()))
+    results.add(f"{step}_pushed", sum(pushed.values()))
     results.add(f"{step}_layers", len(layers))
     if step == "heavy":
         results.largest_heavy_layer = float(max(layers.values(), default=0))
@@ -109,14 +109,14 @@ def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, st
 
 @dataclass
 class Memory:
-    """Bytes that the whole machine had in use at most, beyond what it had at the start. Page cache is not in use."""
+    """Peak memory use of the whole machine in bytes, minus its use at the start, without the page cache."""
 
     peak: int = 0
 
 
 @contextlib.contextmanager
 def memory_peak(interval: float = 0.2) -> Iterator[Memory]:
-    """Of all processes, as builders, installers and compressors are children of several of them."""
+    """Measure all processes, since builders, installers and compressors have different parents."""
     before, found, ended = _available(), Memory(), threading.Event()
 
     def watch() -> None:
@@ -139,28 +139,28 @@ def _available() -> int:
 
 
 def _timed(contestant: Contestant, repo: Path, tag: str) -> float:
-    os.sync()  # what an earlier step wrote is not written at this one's cost
+    os.sync()  # so that writes of an earlier step do not slow this one
     start = time.monotonic()
     contestant.build(repo, tag)
     return time.monotonic() - start
 
 
 def _push(bench: Bench, contestant: Contestant, step: str) -> tuple[dict[str, int], Manifest]:
-    """Into a repository that nothing was pushed to; what is new in the registry is what moved."""
+    """Push to an empty repository. Return the digests and sizes of the new blobs, and the manifest."""
     before = bench.pushes.blobs()
     repository = f"bench/{contestant.name.lower()}-{step}"
     name = f"{bench.pushes.host}/{repository}:1"
     bench.engine.must("tag", _tag(contestant, step), name)
     bench.engine.must("push", "--quiet", name)
     after = bench.pushes.blobs()
-    # The name stays until the next round: removing one lets containerd collect what a build still needs.
+    # The tag stays until the next round: without it, containerd may collect layers that a build needs.
     return {digest: size for digest, size in after.items() if digest not in before}, bench.pushes.manifest(
         repository, "1"
     )
 
 
 def _sizes(bench: Bench, results: Results, manifest: Manifest) -> None:
-    """Once: the layers after the base's, as the registry has them and unpacked."""
+    """Measure, once, the layers above the base: compressed and unpacked."""
     if results.values.get("image_compressed"):
         return
     own = manifest.layers[bench.base_layers :]
@@ -170,7 +170,7 @@ def _sizes(bench: Bench, results: Results, manifest: Manifest) -> None:
 
 
 def unpacked(blob: Path) -> int:
-    """Bytes of a layer's tar archive, gzip or zstd; an OSError where zstd is needed and not there."""
+    """Size in bytes of a layer's tar archive (gzip or zstd). OSError if it needs `zstd`, which is missing."""
     with blob.open("rb") as source:
         if source.read(2) == b"\x1f\x8b":
             source.seek(0)
@@ -193,7 +193,7 @@ def _gunzipped(chunks: Iterator[bytes]) -> int:
 
 
 def _own_time(bench: Bench, contestant: Mlship, results: Results, repo: Path) -> None:
-    """What mlship takes over the engine, for the same kind of source edit: A B A B."""
+    """Compare source edits built by mlship and by the bare engine, in turn (A B A B)."""
     ours, bare = [], []
     try:
         for pair in range(PAIRS):
@@ -207,7 +207,7 @@ def _own_time(bench: Bench, contestant: Mlship, results: Results, repo: Path) ->
             contestant.place.call(argv, repo)
             bare.append(time.monotonic() - start)
     except CannotRunError as error:
-        results.notes.append(f"no comparison with the bare engine: {error}")
+        results.notes.append(f"not compared with the bare engine: {error}")
         return
     for a, b in zip(ours, bare, strict=True):
         results.add("edit_over_bare_s", a - b)
@@ -215,7 +215,7 @@ def _own_time(bench: Bench, contestant: Mlship, results: Results, repo: Path) ->
 
 
 def cold_again(bench: Bench, contestant: Contestant, results: Results) -> None:
-    """Without the clock: the same inputs from another folder, with nothing cached."""
+    """Build the same inputs from another folder without a cache, for the digest only."""
     bench.pushes.reset(bench.bases.storage)
     bench.engine.forget(bench.base_images)
     repo = bench.work / "repos" / f"again-{contestant.name}"
@@ -229,7 +229,7 @@ def cold_again(bench: Bench, contestant: Contestant, results: Results) -> None:
 
 
 def reproducible_option(bench: Bench, contestant: Mlship, results: Results) -> None:
-    """Twice with the option, from two folders, with nothing cached."""
+    """Build twice with --reproducible, from two folders, without a cache."""
     for number in (1, 2):
         bench.engine.forget(bench.base_images)
         bench.pushes.reset(bench.bases.storage)
@@ -241,7 +241,7 @@ def reproducible_option(bench: Bench, contestant: Mlship, results: Results) -> N
 
 
 def start_to_ready(bench: Bench, contestant: Contestant, tag: str) -> float:
-    """From `docker run` to the first prediction, with nothing of the image in the page cache."""
+    """Seconds from `docker run` to the first prediction, with an empty page cache."""
     bench.dropped_caches = drop_caches()
     port = free_port()
     serving = contestant.serving
@@ -251,7 +251,7 @@ def start_to_ready(bench: Bench, contestant: Contestant, tag: str) -> float:
     name = bench.engine.must("run", "--detach", *flags, tag).strip()
     try:
         while not _predicts(port, contestant):
-            _refuse_dead_or_late(bench, name, time.monotonic() - start)
+            _require_running(bench, name, time.monotonic() - start)
             time.sleep(POLL)
         return time.monotonic() - start
     finally:
@@ -272,14 +272,14 @@ def _predicts(port: int, contestant: Contestant) -> bool:
     return answer.status == 200
 
 
-def _refuse_dead_or_late(bench: Bench, name: str, seconds: float) -> None:
-    """Asked rarely: every question costs the machine what the container could use."""
+def _require_running(bench: Bench, name: str, seconds: float) -> None:
+    """Raise CannotRunError if the container ended or is late. Ask rarely, since asking slows the container."""
     late = seconds > READY_LIMIT
     if late or int(seconds * 100) % 200 == 0:
         alive = bench.engine.docker("inspect", "--format", "{{.State.Running}}", name).out.strip() == "true"
         if late or not alive:
             done = bench.engine.docker("logs", name)
-            how = f"no answer after {seconds:.0f} s" if alive else "the container ended"
+            how = f"no answer after {seconds:.0f} s" if alive else "the container exited"
             raise CannotRunError(f"{how}: {last_lines(done.out + done.err, 8)}")
 
 

@@ -1,4 +1,4 @@
-"""What was measured, held against the targets: values in, text and JSON out. Nothing here runs anything."""
+"""Compare the measurements with the targets and print them as text or JSON. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
 
 Verdict = Literal["met", "missed", "not measured"]
 SECONDS, BYTES, COUNT = "s", "B", ""
-# In this order: id, what it says, unit.
+# id: title, unit. benchmark-page uses the titles too.
 MEASURES = {
     "cold_s": ("cold build", SECONDS),
     "edit_s": ("source edit", SECONDS),
     "light_s": ("light bump (uvicorn)", SECONDS),
-    "heavy_s": ("heavy bump (scipy)", SECONDS),
-    "weights_s": ("weights change", SECONDS),
+    "heavy_s": ("bump of a heavy wheel (scipy)", SECONDS),
+    "weights_s": ("new weights (4 MB)", SECONDS),
     "cold_pushed": ("first push, beyond the base", BYTES),
-    "edit_pushed": ("push after a source edit", BYTES),
-    "light_pushed": ("push after the light bump", BYTES),
-    "heavy_pushed": ("push after the heavy bump", BYTES),
-    "weights_pushed": ("push after a weights change", BYTES),
-    "edit_layers": ("layers moved: source edit", COUNT),
-    "light_layers": ("layers moved: light bump", COUNT),
-    "heavy_layers": ("layers moved: heavy bump", COUNT),
-    "weights_layers": ("layers moved: weights", COUNT),
+    "edit_pushed": ("pushed after the edit", BYTES),
+    "light_pushed": ("pushed after the light bump", BYTES),
+    "heavy_pushed": ("pushed after the heavy bump", BYTES),
+    "weights_pushed": ("pushed after new weights", BYTES),
+    "edit_layers": ("layers pushed after the edit", COUNT),
+    "light_layers": ("layers pushed after the light bump", COUNT),
+    "heavy_layers": ("layers pushed after the heavy bump", COUNT),
+    "weights_layers": ("layers pushed after new weights", COUNT),
     "image_compressed": ("image beyond the base, compressed", BYTES),
     "image_unpacked": ("image beyond the base, unpacked", BYTES),
-    "ready_s": ("container start to first answer", SECONDS),
-    "cold_memory": ("memory at the peak of the cold build", BYTES),
-    "edit_over_bare_s": ("source edit, over the bare engine", SECONDS),
+    "ready_s": ("start to first answer, cold page cache", SECONDS),
+    "cold_memory": ("peak memory of the cold build", BYTES),
+    "edit_over_bare_s": ("source edit, difference to the bare engine", SECONDS),
 }
 
 
 @dataclass
 class Results:
-    """Of one contestant. A measure that was not taken is absent; `failure` says why there is none at all."""
+    """The results of one contestant, without the measures that were not taken; `failure` is why it stopped."""
 
     name: str
     kind: str
@@ -46,7 +46,7 @@ class Results:
     failure: str = ""
     values: dict[str, list[float]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
-    layers: list[list[str]] = field(default_factory=list)  # of those builds
+    layers: list[list[str]] = field(default_factory=list)  # of each build in `digests`
     digests_reproducible: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     largest_heavy_layer: float | None = None
@@ -62,7 +62,7 @@ class Results:
         return same(self.digests)
 
     def layers_that_differ(self) -> list[int]:
-        """Their places in the image, the base's included, over all cold builds."""
+        """Indexes, counted with the base's layers, of the layers that differ between cold builds."""
         if len({len(layers) for layers in self.layers}) != 1:
             return []
         return [place for place, one in enumerate(zip(*self.layers, strict=True)) if len(set(one)) > 1]
@@ -90,7 +90,7 @@ class Target:
     what: str
     measure: str
     bound: float
-    against: str = ""  # "" for none, "peers" for the best of them, else a contestant's name
+    against: str = ""  # "" for none, "peers" for the best peer, else a contestant's name
 
 
 @dataclass(frozen=True)
@@ -104,20 +104,20 @@ class Judged:
 TARGETS = (
     Target("cold build", "cold_s", 0.5, "peers"),
     Target("cold build", "cold_s", 0.35, "BentoML"),
-    Target("source edit, own seconds over the bare engine", "edit_over_bare_s", 1.5),
+    Target("source edit, difference to the bare engine", "edit_over_bare_s", 1.5),
     Target("source edit, bytes pushed", "edit_pushed", 60_000),
     Target("light bump", "light_s", 0.10, "peers"),
     Target("light bump, bytes pushed", "light_pushed", 0.003, "peers"),
     Target("image beyond the base, compressed", "image_compressed", 0.75, "blog"),
     Target("image beyond the base, compressed", "image_compressed", 0.25, "BentoML"),
-    Target("start to ready", "ready_s", 0.8, "peers"),
+    Target("start to first answer", "ready_s", 0.8, "peers"),
 )
-# Beyond the layer in question: the image's configuration, its manifest, and layers of a few entries.
+# Bytes pushed besides the layer in question: the image's configuration, its manifest and layers of a few files.
 SMALL_CHANGE = 100_000
 
 
 def same(digests: Sequence[str]) -> bool | None:
-    """None where there is nothing to compare."""
+    """Whether all digests are equal; None if there are fewer than two."""
     return len(set(digests)) == 1 if len(digests) > 1 else None
 
 
@@ -131,14 +131,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def best(results: Sequence[Results], against: str, measure: str) -> tuple[str, float] | None:
-    """Whom to compare with, and their median: the named one, or the best of the peers that have a number."""
+    """Name and median of the contestant to compare with: the named one, or the best peer."""
     chosen = [one for one in results if (one.kind == "peer" if against == "peers" else one.name == against)]
     known = [(one.name, value) for one in chosen if (value := one.median(measure)) is not None]
     return min(known, key=lambda pair: pair[1]) if known else None
 
 
 def judge(results: Sequence[Results], weights_bytes: int) -> list[Judged]:
-    """Every target, in order; one without its numbers is not measured, whatever the others say."""
+    """Judge every target, in order; one that lacks a number is "not measured"."""
     ours = next((one for one in results if one.kind == "ours"), None)
     judged = [_judge(results, ours, target) for target in TARGETS]
     return [*judged, _heavy(ours), _weights(ours, weights_bytes), _same(ours)]
@@ -153,8 +153,8 @@ def _judge(results: Sequence[Results], ours: Results | None, target: Target) -> 
             return Judged(target.what, bound, "", "not measured")
         return Judged(target.what, bound, human(value, unit), _verdict(value <= target.bound))
     other = best(results, target.against, target.measure)
-    whom = "the best peer" if target.against == "peers" else target.against
-    bound = f"<= {target.bound:g} of {whom}"
+    rival = "the best peer" if target.against == "peers" else target.against
+    bound = f"<= {target.bound:g} of {rival}"
     if value is None or other is None:
         return Judged(target.what, bound, "", "not measured")
     ratio = value / other[1]
@@ -163,26 +163,26 @@ def _judge(results: Sequence[Results], ours: Results | None, target: Target) -> 
 
 
 def _heavy(ours: Results | None) -> Judged:
-    what, bound = "heavy bump, bytes pushed", "that wheel's layer only"
+    what, bound = "heavy bump, bytes pushed", "only the wheel's layer"
     pushed = ours.median("heavy_pushed") if ours else None
     if not ours or pushed is None or ours.largest_heavy_layer is None:
         return Judged(what, bound, "", "not measured")
     layers = ours.median("heavy_layers")
-    all_of_it = ours.median("cold_pushed") or 0
-    found = f"{human(pushed, BYTES)} in {layers:.0f} layers, the largest {human(ours.largest_heavy_layer, BYTES)}"
-    found += f"; all of the image {human(all_of_it, BYTES)}"
-    # A layer of all packages is larger than any one wheel is.
-    alone = pushed - ours.largest_heavy_layer <= SMALL_CHANGE and ours.largest_heavy_layer <= 0.5 * all_of_it
-    return Judged(what, bound, found, _verdict(alone))
+    image = ours.median("cold_pushed") or 0
+    found = f"{human(pushed, BYTES)} in {layers:.0f} layer{'' if layers == 1 else 's'}, "
+    found += f"the largest {human(ours.largest_heavy_layer, BYTES)}; whole image {human(image, BYTES)}"
+    # A layer with all packages would be larger than half of the image.
+    one_wheel = pushed - ours.largest_heavy_layer <= SMALL_CHANGE and ours.largest_heavy_layer <= 0.5 * image
+    return Judged(what, bound, found, _verdict(one_wheel))
 
 
 def _weights(ours: Results | None, size: int) -> Judged:
     pushed = ours.median("weights_pushed") if ours else None
-    bound = "the weights only"
+    what, bound = "new weights, bytes pushed", "only the weights"
     if pushed is None:
-        return Judged("weights change, bytes pushed", bound, "", "not measured")
+        return Judged(what, bound, "", "not measured")
     found = f"{human(pushed, BYTES)} for {human(size, BYTES)} of weights"
-    return Judged("weights change, bytes pushed", bound, found, _verdict(pushed <= size * 1.001 + SMALL_CHANGE))
+    return Judged(what, bound, found, _verdict(pushed <= size * 1.001 + SMALL_CHANGE))
 
 
 def _same(ours: Results | None) -> Judged:
@@ -191,9 +191,9 @@ def _same(ours: Results | None) -> Judged:
     what, bound = "same inputs, another folder, no cache", "same digest"
     if found is None and option is None:
         return Judged(what, bound, "", "not measured")
-    words = f"{'same' if found else 'another'} digest"
-    words += "" if option is None else f"; with --reproducible {'the same' if option else 'another'}"
-    return Judged(what, bound, words, _verdict(bool(found or option)))
+    described = f"{'same' if found else 'different'} digest"
+    described += "" if option is None else f"; {'same' if option else 'different'} with `--reproducible`"
+    return Judged(what, bound, described, _verdict(bool(found or option)))
 
 
 def _verdict(met: bool) -> Verdict:
@@ -212,7 +212,7 @@ def human(value: float, unit: str) -> str:
 
 
 def text(results: Sequence[Results], judged: Sequence[Judged], facts: Mapping[str, object]) -> str:
-    """For people: the numbers, the ratios, the verdicts, and what must be known to read them."""
+    """The report: facts of the machine, numbers, ratios, verdicts and notes."""
     return "\n".join(
         [*_facts(facts), "", *_numbers(results), "", *_ratios(results), "", *_verdicts(judged), "", *_notes(results)]
     )
@@ -223,13 +223,13 @@ def _facts(facts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _numbers(results: Sequence[Results]) -> list[str]:
-    """Medians, with the smallest and the largest where there are several."""
+    """Medians, with minimum and maximum if there are several values."""
     rows = [["", *(one.name for one in results)]]
     for measure, (what, unit) in MEASURES.items():
         cells = [_cell(one, measure, unit) for one in results]
         if any(cells):
             rows.append([what, *(cell or "-" for cell in cells)])
-    rows.append(["same digest twice", *(_yes(one.same_digest()) for one in results)])
+    rows.append(["two cold builds, one digest", *(_yes(one.same_digest()) for one in results)])
     return _aligned(rows)
 
 
@@ -244,10 +244,10 @@ def _cell(one: Results, measure: str, unit: str) -> str:
 
 def _ratios(results: Sequence[Results]) -> list[str]:
     ours = next((one for one in results if one.kind == "ours"), None)
-    rows = [["mlship's share of", "best peer's", "BentoML's", "blog's", "hand's"]]
+    rows = [["mlship as a fraction of", "best peer", "BentoML", "blog", "hand"]]
     for measure, (what, _) in MEASURES.items():
         value = ours.median(measure) if ours else None
-        others = [best(results, whom, measure) for whom in ("peers", "BentoML", "blog", "hand")]
+        others = [best(results, rival, measure) for rival in ("peers", "BentoML", "blog", "hand")]
         if value is not None and any(others):
             rows.append(
                 [what, *(f"{value / other[1]:.3g} ({other[0]})" if other and other[1] else "-" for other in others)]
@@ -263,7 +263,7 @@ def _verdicts(judged: Sequence[Judged]) -> list[str]:
 
 def _notes(results: Sequence[Results]) -> Iterator[str]:
     for one in results:
-        yield f"{one.name} {one.version}: {one.failure or 'in the clock: ' + one.clock}"
+        yield f"{one.name} {one.version}: {one.failure or 'timed: ' + one.clock}"
         yield from (f"  - {note}" for note in one.notes)
 
 

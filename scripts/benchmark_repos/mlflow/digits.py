@@ -1,4 +1,4 @@
-"""The model as an MLflow model, the way MLflow calls "models from code"."""
+"""The model in MLflow's "models from code" style."""
 
 from pathlib import Path
 

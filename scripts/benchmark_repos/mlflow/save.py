@@ -1,4 +1,4 @@
-"""Saves the model in MLflow's own format, into the folder named on the command line."""
+"""Save the model in MLflow's format to the folder on the command line."""
 
 import sys
 

@@ -18,7 +18,7 @@ def verdicts(*results: Results, weights: int = 20 * MB) -> dict[tuple[str, str],
     return {(one.what, one.bound): (one.found, one.verdict) for one in judge(results, weights)}
 
 
-def test_median_of_the_rounds_is_what_counts() -> None:
+def test_results_report_the_median_of_the_rounds() -> None:
     results = Results("mlship", "ours")
     for value in (9.0, 1.0, 2.0):
         results.add("cold_s", value)
@@ -26,7 +26,7 @@ def test_median_of_the_rounds_is_what_counts() -> None:
     assert results.as_json()["measures"] == {"cold_s": {"median": 2.0, "min": 1.0, "max": 9.0, "runs": 3}}
 
 
-def test_best_peer_is_the_smallest_and_controls_are_no_peers() -> None:
+def test_best_peer_is_the_smallest_and_never_a_control() -> None:
     results = [
         contestant("BentoML", "peer", cold_s=60),
         contestant("LitServe", "peer", cold_s=40),
@@ -38,7 +38,7 @@ def test_best_peer_is_the_smallest_and_controls_are_no_peers() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(20.0, "met"), (20.1, "missed")])
-def test_a_ratio_is_held_against_its_bound(seconds: float, verdict: str) -> None:
+def test_a_ratio_is_compared_with_its_bound(seconds: float, verdict: str) -> None:
     found = verdicts(ours(cold_s=seconds), contestant("LitServe", "peer", cold_s=40))
     assert found["cold build", "<= 0.5 of the best peer"][1] == verdict
     assert found["cold build", "<= 0.35 of BentoML"] == ("", "not measured")
@@ -51,23 +51,23 @@ def test_nothing_is_judged_without_mlship() -> None:
 @pytest.mark.parametrize(
     ("pushed", "largest", "verdict"),
     [
-        (35.4 * MB, 35.35 * MB, "met"),  # one wheel, and the configuration
+        (35.4 * MB, 35.35 * MB, "met"),  # one wheel and the configuration
         (165 * MB, 144 * MB, "missed"),  # a layer of all packages
-        (60 * MB, 35 * MB, "missed"),  # that wheel, and others
+        (60 * MB, 35 * MB, "missed"),  # that wheel and others
     ],
 )
-def test_heavy_bump_is_one_wheel(pushed: float, largest: float, verdict: str) -> None:
+def test_heavy_bump_pushes_one_wheel(pushed: float, largest: float, verdict: str) -> None:
     results = ours(heavy_pushed=pushed, heavy_layers=2, cold_pushed=167 * MB)
     results.largest_heavy_layer = largest
-    assert verdicts(results)["heavy bump, bytes pushed", "that wheel's layer only"][1] == verdict
+    assert verdicts(results)["heavy bump, bytes pushed", "only the wheel's layer"][1] == verdict
 
 
 @pytest.mark.parametrize(("pushed", "verdict"), [(20.05 * MB, "met"), (21 * MB, "missed")])
-def test_weights_change_is_the_weights(pushed: float, verdict: str) -> None:
-    assert verdicts(ours(weights_pushed=pushed))["weights change, bytes pushed", "the weights only"][1] == verdict
+def test_new_weights_push_only_the_weights(pushed: float, verdict: str) -> None:
+    assert verdicts(ours(weights_pushed=pushed))["new weights, bytes pushed", "only the weights"][1] == verdict
 
 
-def test_same_needs_two() -> None:
+def test_same_needs_two_digests() -> None:
     assert same([]) is None
     assert same(["a"]) is None
     assert same(["a", "a"]) is True
@@ -79,22 +79,22 @@ def test_layers_that_differ_between_cold_builds() -> None:
     assert results.layers_that_differ() == [1]
 
 
-def test_digest_with_the_option_counts() -> None:
+def test_same_digest_with_reproducible_meets_the_target() -> None:
     results = ours(cold_s=1)
     results.digests, results.digests_reproducible = ["a", "b"], ["c", "c"]
     key = ("same inputs, another folder, no cache", "same digest")
-    assert verdicts(results)[key] == ("another digest; with --reproducible the same", "met")
+    assert verdicts(results)[key] == ("different digest; same with `--reproducible`", "met")
 
 
-def test_a_failed_contestant_has_its_reason_and_no_number() -> None:
+def test_a_failed_contestant_shows_its_reason_and_no_number() -> None:
     failed = Results("MLflow", "peer", failure="no such image")
-    said = text([ours(cold_s=2), failed], judge([ours(cold_s=2), failed], MB), {"cores": 2})
-    row = next(line for line in said.splitlines() if line.startswith("cold build "))
+    report = text([ours(cold_s=2), failed], judge([ours(cold_s=2), failed], MB), {"cores": 2})
+    row = next(line for line in report.splitlines() if line.startswith("cold build "))
     assert row.split() == ["cold", "build", "2.00", "s", "-"]
-    assert "no such image" in said
+    assert "no such image" in report
 
 
-def test_json_is_plain() -> None:
+def test_json_has_facts_contestants_and_targets() -> None:
     results = [ours(cold_s=2, edit_pushed=9000)]
     found = json.loads(json.dumps(as_json(results, judge(results, MB), {"cores": 2})))
     assert set(found) == {"facts", "contestants", "targets"}
@@ -105,8 +105,8 @@ def test_json_is_plain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "said"),
+    ("value", "unit", "expected"),
     [(1.234, "s", "1.23 s"), (77.06, "s", "77.1 s"), (9000, "B", "9.0 kB"), (12, "B", "12 B"), (3, "", "3")],
 )
-def test_human(value: float, unit: str, said: str) -> None:
-    assert human(value, unit) == said
+def test_human(value: float, unit: str, expected: str) -> None:
+    assert human(value, unit) == expected

@@ -1,4 +1,4 @@
-"""The model that every contestant serves: ONNX, and weights beside it, with what a real service imports before it."""
+"""The model that every contestant serves: ONNX with separate weights, and the imports of a real service."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
 
 class Digits:
-    """Handwritten digits; `predict` takes {"pixels": [[...]]} and answers nested lists."""
+    """Handwritten digits; `predict` takes {"pixels": [[...]]} and returns nested lists."""
 
     def __init__(self, weights: Path) -> None:
         self._session = ort.InferenceSession(weights / "model.onnx", providers=["CPUExecutionProvider"])

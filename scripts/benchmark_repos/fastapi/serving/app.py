@@ -1,4 +1,4 @@
-"""The same plain server for mlship and for the controls."""
+"""The server of mlship and the controls."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
