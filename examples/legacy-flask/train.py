@@ -1,4 +1,4 @@
-"""Make repo/models/wine.onnx, and a sample request from wines that it was not trained on.
+"""Create repo/models/wine.onnx, and a sample request from wines that it was not trained on.
 
 pip install scikit-learn==1.9.1 skl2onnx==1.20.0 && python train.py
 """

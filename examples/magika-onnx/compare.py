@@ -1,8 +1,8 @@
-"""Check that repo/classifier.py answers as the magika package itself does.
+"""Check that repo/classifier.py gives the same answers as the magika package.
 
 pip install magika==1.0.3 && python fetch.py && python compare.py [FILE ...]
 
-Without files it compares on this folder, and on this interpreter and its standard library.
+Without files, compare on this folder, this Python interpreter and its standard library.
 """
 
 import base64
@@ -38,7 +38,7 @@ def main() -> None:
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else default_files():
         content = path.read_bytes()
         expected = theirs.identify_bytes(content).prediction
-        if expected.dl.label == "undefined":  # magika does not ask its model about very short content
+        if expected.dl.label == "undefined":  # magika does not run its model on very short content
             continue
         answer = ours.predict({"content_base64": base64.b64encode(content).decode()})
         label, score = labels[int(answer["label"][0])], float(answer["scores"].max())

@@ -1,4 +1,4 @@
-"""Check that repo/embedder.py answers as the transformers library does with the same weights.
+"""Check that repo/embedder.py gives the same answers as the transformers library with the same weights.
 
 pip install "torch==2.13.0+cpu" transformers && python fetch.py && python compare.py
 """
@@ -19,7 +19,7 @@ from embedder import MAX_TEXTS, MAX_TOKENS, load  # noqa: E402
 
 @torch.inference_mode()
 def reference(texts: list[str]) -> torch.Tensor:
-    """Embed the texts the way the model's own card on Hugging Face shows it."""
+    """Embed the texts as the model card on Hugging Face shows."""
     tokenizer = BertTokenizerFast(tokenizer_file=str(WEIGHTS / "tokenizer.json"))
     model = BertModel.from_pretrained(WEIGHTS, config=BertConfig.from_pretrained(WEIGHTS), local_files_only=True).eval()
     batch = tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")

@@ -3,7 +3,7 @@
     pip install -r requirements-train.txt && python train.py
 
 Writes three files next to this script: ``model.onnx``, ``sample.json`` (one request) and
-``golden.json`` (what the model answers to it).
+``golden.json`` (the model's answer to it).
 """
 
 import json
@@ -49,7 +49,7 @@ def export(model: Pipeline) -> bytes:
 
 
 def predict(onnx_model: bytes, pixels: Floats) -> dict[str, NDArray[np.generic]]:
-    """Run the exported model the way a server will: every output by its name."""
+    """Run the exported model as a server does; return every output by name."""
     session = ort.InferenceSession(onnx_model, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"pixels": pixels}), strict=True))

@@ -1,4 +1,4 @@
-"""Which digit is this? A small network in plain PyTorch, on the GPU where there is one.
+"""Classify handwritten digits with a small PyTorch network, on a GPU if there is one.
 
 python digits.py sample.json
 """
@@ -18,7 +18,7 @@ MAX_DIGITS = 256
 
 
 class Network(nn.Module):
-    """Pixels in, one score for each digit out."""
+    """Map pixels to one score for each digit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,17 +39,19 @@ class Reader:
 
     @torch.inference_mode()
     def predict(self, payload: object) -> dict[str, Tensor]:
-        """Read the digits; a ValueError says what is wrong with the payload."""
+        """Classify the digits. A ValueError describes an invalid payload."""
         probabilities = self._network(read_pixels(payload).to(self._device)).softmax(dim=1).cpu()
         return {"digits": probabilities.argmax(dim=1), "probabilities": probabilities}
 
 
 def read_pixels(payload: object) -> Tensor:
-    """The pixels that the payload carries."""
+    """Return the pixels of the payload, one row for each digit."""
     rows = payload.get("pixels") if isinstance(payload, dict) else None
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_DIGITS:
         raise ValueError(f'expected {{"pixels": [[{PIXELS} numbers], ...]}}, 1 to {MAX_DIGITS} digits')
-    pixels = torch.tensor(rows, dtype=torch.float32)  # a ValueError or TypeError where the rows are no such numbers
+    pixels = torch.tensor(
+        rows, dtype=torch.float32
+    )  # a ValueError or TypeError if the rows are not numbers of one length
     if pixels.ndim != 2 or pixels.shape[1] != PIXELS or not pixels.isfinite().all():
         raise ValueError(f"expected {PIXELS} finite numbers for each digit")
     return pixels

@@ -3,7 +3,7 @@
     pip install -r requirements-train.txt && python train.py
 
 Writes three files next to this script: ``model.safetensors``, ``sample.json`` (one request) and
-``golden.json`` (what the model answers to it, on the CPU).
+``golden.json`` (the model's answer to it, on the CPU).
 """
 
 import json
@@ -24,7 +24,7 @@ LEAST_ACCURACY = 0.97
 
 
 def train(pixels: Tensor, labels: Tensor) -> Network:
-    """Fit the network; all digits at once, they are few."""
+    """Fit the network on all digits at once, since they are few."""
     torch.manual_seed(SEED)
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01, weight_decay=1e-4)

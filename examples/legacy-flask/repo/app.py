@@ -1,4 +1,4 @@
-"""Which of three cultivars is this wine from? A small HTTP service around models/wine.onnx."""
+"""A small HTTP service around models/wine.onnx, which identifies the cultivar of a wine."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ MEASUREMENTS = 13
 
 
 class WineModel:
-    """The model and how a request becomes its input."""
+    """The model, and the conversion of requests to its input."""
 
     def __init__(self, path: Path) -> None:
         self._session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def predict(self, payload: object) -> dict[str, list[object]]:
-        """Answer ``{"wines": [[13 measurements], ...]}``; a ValueError says what is wrong with the payload."""
+        """Answer ``{"wines": [[13 measurements], ...]}``. A ValueError describes an invalid payload."""
         cultivars, probabilities = self._session.run(None, {"measurements": read_wines(payload)})
         return {"cultivars": cultivars.tolist(), "probabilities": probabilities.tolist()}
 
 
 def read_wines(payload: object) -> np.ndarray:
-    """Return the measurements that the payload carries, one row a wine."""
+    """Return the measurements of the payload, one row for each wine."""
     if not isinstance(payload, dict) or "wines" not in payload:
         raise ValueError('expected {"wines": [[...], ...]}')
     try:
@@ -49,7 +49,7 @@ model = load_model()
 
 @app.get("/healthz")
 def healthz() -> Response:
-    """Tell that the model is loaded: without it this module would not have been imported."""
+    """Report that the model is loaded; otherwise the import of this module would have failed."""
     return jsonify(status="ok")
 
 
@@ -61,11 +61,11 @@ def predict() -> Response:
 
 @app.errorhandler(ValueError)
 def bad_request(error: ValueError) -> tuple[Response, int]:
-    """Say what was wrong with the payload."""
+    """Describe the invalid payload."""
     return jsonify(error=str(error)), 400
 
 
 @app.errorhandler(HTTPException)
 def http_error(error: HTTPException) -> tuple[Response, int]:
-    """Answer in JSON where Flask would answer in HTML."""
+    """Answer errors in JSON instead of HTML."""
     return jsonify(error=error.description), error.code or 500

@@ -1,7 +1,7 @@
-"""What kind of content is this? Scores for 214 content types, by magika's model.
+"""Score content for 214 content types with magika's model.
 
-The model sees the first and the last 1024 bytes. Which score belongs to which type is in
-``weights/config.json``, under ``target_labels_space``.
+The model sees the first and the last 1024 bytes. ``target_labels_space`` in ``weights/config.json``
+lists the types in the order of the scores.
 
     python classifier.py sample.json
 """
@@ -24,7 +24,7 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How the model wants to see bytes."""
+    """How bytes become the model's input."""
 
     beg_size: int
     end_size: int
@@ -38,7 +38,7 @@ class FeatureConfig:
         return cls(**{name: int(config[name]) for name in cls.__dataclass_fields__})
 
     def features(self, content: bytes) -> Features:
-        """Return the bytes at both ends, without outer white space, padded in the middle."""
+        """Return the bytes of both ends without outer whitespace, padded in the middle."""
         begin = content[: self.block_size].lstrip()[: self.beg_size]
         end = content[-self.block_size :].rstrip()[-self.end_size :]
         if len(begin) < self.min_file_size_for_dl:
@@ -58,14 +58,14 @@ class Classifier:
         self._input = session.get_inputs()[0].name
 
     def predict(self, payload: object) -> dict[str, NDArray[np.generic]]:
-        """Classify the content; a ValueError says what is wrong with the payload."""
+        """Classify the content. A ValueError describes an invalid payload."""
         features = self._config.features(decode(payload))
         scores: Scores = self._session.run(None, {self._input: features[np.newaxis]})[0]
         return {"label": scores.argmax(axis=1), "scores": scores}
 
 
 def decode(payload: object) -> bytes:
-    """Return the content that the payload carries."""
+    """Return the content of the payload."""
     if not isinstance(payload, dict) or "content_base64" not in payload:
         raise ValueError('expected {"content_base64": "..."}')
     try:

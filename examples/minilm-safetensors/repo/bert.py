@@ -1,4 +1,4 @@
-"""The BERT encoder, no more than inference needs. Parameters bear the names they have in the safetensors file."""
+"""The BERT encoder, for inference only. Parameters have the same names as in the safetensors file."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ class BertConfig:
 
 
 def empty_table(rows: int, size: int) -> nn.Embedding:
-    """An embedding that is not initialised: `nn.Embedding(rows, size)` on the meta device takes PyTorch 1.5 s."""
+    """Create an embedding without initialising it, which takes PyTorch 1.5 s even on the meta device."""
     return nn.Embedding.from_pretrained(torch.empty(rows, size))
 
 
 class Embeddings(nn.Module):
-    """Word, position and segment of every token."""
+    """The sum of the word, position and segment embeddings of every token."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         positions = self.position_embeddings.weight[: ids.shape[1]]
-        segment = self.token_type_embeddings.weight[0]  # one text a row: always the first segment
+        segment = self.token_type_embeddings.weight[0]  # each row is one text: always the first segment
         return self.LayerNorm(self.word_embeddings(ids) + positions + segment)
 
 
 class SelfAttention(nn.Module):
-    """Every token looks at the tokens that the mask lets through."""
+    """Every token attends to the tokens in the mask."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class SelfAttention(nn.Module):
         return attended.transpose(1, 2).flatten(2)
 
     def split(self, hidden: Tensor) -> Tensor:
-        """[batch, token, hidden] to [batch, head, token, hidden / heads]."""
+        """Reshape [batch, token, hidden] to [batch, head, token, hidden / heads]."""
         return hidden.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class AddNorm(nn.Module):
-    """A projection, added to what went before it and normalised."""
+    """A projection with a residual connection and layer normalisation."""
 
     def __init__(self, size_in: int, config: BertConfig) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Token ids and their mask, both [batch, token], to one vector a token."""
+    """Map token ids and their mask, both [batch, token], to one vector for each token."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

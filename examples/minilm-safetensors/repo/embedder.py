@@ -1,4 +1,4 @@
-"""Sentence embeddings by all-MiniLM-L6-v2: texts that mean the same get vectors that point the same way.
+"""Embed sentences with all-MiniLM-L6-v2: similar meanings give vectors of similar direction.
 
 python embedder.py sample.json
 """
@@ -17,7 +17,7 @@ from torch.nn import functional
 from bert import Bert, BertConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
-MAX_TOKENS = 256  # what the model was trained on; longer texts are cut
+MAX_TOKENS = 256  # the training length of the model; longer texts are truncated
 MAX_TEXTS = 64
 NOT_IN_THE_ENCODER = ("embeddings.position_ids", "pooler.")
 
@@ -31,7 +31,7 @@ class Embedder:
 
     @torch.inference_mode()
     def predict(self, payload: object) -> dict[str, Tensor]:
-        """Embed the texts; a ValueError says what is wrong with the payload."""
+        """Embed the texts. A ValueError describes an invalid payload."""
         encodings = self._tokenizer.encode_batch(read_texts(payload))
         ids = torch.tensor([encoding.ids for encoding in encodings])
         mask = torch.tensor([encoding.attention_mask for encoding in encodings])
@@ -39,7 +39,7 @@ class Embedder:
 
 
 def read_texts(payload: object) -> list[str]:
-    """Return the texts that the payload carries."""
+    """Return the texts of the payload."""
     texts = payload.get("texts") if isinstance(payload, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError('expected {"texts": ["...", "..."]}')
@@ -49,13 +49,13 @@ def read_texts(payload: object) -> list[str]:
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of every text's token vectors, padding left out."""
+    """Return the mean of every text's token vectors, without padding."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Load the tokenizer; a batch is padded to its longest text."""
+    """Load the tokenizer, which pads a batch to its longest text."""
     tokenizer: Tokenizer = Tokenizer.from_file(str(path))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
@@ -63,7 +63,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def load_encoder(config_path: Path, weights_path: Path) -> Bert:
-    """Build the encoder around the memory-mapped weights: no parameter is initialised or copied."""
+    """Build the encoder on the memory-mapped weights, without initialising or copying parameters."""
     config = json.loads(config_path.read_text(encoding="utf-8"))
     with torch.device("meta"):
         encoder = Bert(BertConfig(**{field.name: config[field.name] for field in fields(BertConfig)}))
