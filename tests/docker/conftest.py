@@ -14,7 +14,7 @@ __all__ = ["authority", "private"]
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """A registry on this machine that takes what is pushed: the stand-ins', or one of its own from Docker Hub."""
+    """A local registry that accepts pushes: the one of the stand-ins, or one started from Docker Hub's image."""
     mirror = os.environ.get("MLSHIP_BASE_MIRROR", "")
     if mirror.startswith("127.0.0.1:"):
         yield mirror

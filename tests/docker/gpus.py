@@ -1,4 +1,4 @@
-"""Which GPUs containers of this engine can have while a test runs: simulated ones, or none."""
+"""Control which GPUs containers of this engine get during a test: simulated ones, or none."""
 
 import fcntl
 import shutil
@@ -11,7 +11,7 @@ from tests.simgpu import host
 
 @contextmanager
 def no_gpus() -> Iterator[None]:
-    """Meanwhile no test gives this engine's containers simulated GPUs; the test skips where it has real ones."""
+    """Keep other tests from adding simulated GPUs to this engine; skip if it has real ones."""
     if shutil.which("nvidia-container-runtime-hook"):
         unavailable("this engine gives containers real GPUs")
     with host._LOCK.open("w") as lock:

@@ -1,4 +1,4 @@
-"""`mlship build` on the smallest repository: what it leaves in the engine, and what it does when it fails."""
+"""`mlship build` on a minimal repository: its results in the engine, and its failures."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ TAG = f"mlship-test-toy:{uuid.uuid4().hex[:8]}"  # other sessions may share the 
 
 @pytest.fixture(scope="module")
 def once_locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Locked and traced once: that takes longer than most tests here."""
+    """Lock and trace once, which takes longer than most tests."""
     repo = toy(tmp_path_factory.mktemp("locked"))
     done = mlship("lock", cwd=repo)
     assert done.code == 0, done.stderr
@@ -43,7 +43,7 @@ def _images_go() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither containers of the image under test nor temporary files, whatever the test did."""
+    """Check that the test leaves no containers of its image and no temporary files."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -56,7 +56,7 @@ def docker(*arguments: str) -> str:
     return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(60)).stdout
 
 
-def test_report_says_what_was_proven(locked: Path) -> None:
+def test_report_lists_what_was_proven(locked: Path) -> None:
     done = mlship("build", "--tag", TAG, cwd=locked)
     assert done.code == 0, done.stderr
     assert "PROVEN" in done.stdout.splitlines()[0]
@@ -66,21 +66,21 @@ def test_report_says_what_was_proven(locked: Path) -> None:
     assert "cpu" in done.stdout
 
 
-def test_labels_are_what_was_planned(locked: Path) -> None:
+def test_labels_match_the_plan(locked: Path) -> None:
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
     planned = json.loads(mlship("plan", "--json", cwd=locked).stdout)["labels"]
     labels = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Labels"]
     assert planned.items() <= labels.items()
 
 
-def test_without_smoke_nothing_is_called_proven(locked: Path) -> None:
+def test_without_smoke_the_report_claims_nothing_proven(locked: Path) -> None:
     done = mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
     assert done.code == 0
     assert "NOT PROVEN" in done.stdout
     assert json.loads(mlship("build", "--tag", TAG, "--no-smoke", "--json", cwd=locked).stdout)["smoke"] is None
 
 
-def test_smoke_alone_needs_no_repository(locked: Path, tmp_path: Path) -> None:
+def test_smoke_needs_no_repository(locked: Path, tmp_path: Path) -> None:
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
     done = mlship("smoke", TAG, cwd=tmp_path)
     assert done.code == 0, done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_labels_and_env_survive_quoting(locked: Path) -> None:
     assert f"ODD={odd}" in environment
 
 
-def test_code_is_readable_whatever_its_modes_are(locked: Path) -> None:
+def test_code_is_readable_regardless_of_file_modes(locked: Path) -> None:
     (locked / "model.py").chmod(0o600)
     assert mlship("build", "--tag", TAG, cwd=locked).code == 0
 
@@ -120,7 +120,7 @@ def test_a_registry_that_does_not_answer_is_transient(locked: Path) -> None:
     assert done.code == 75, done.stderr
 
 
-def test_an_unknown_package_of_debian_fails_the_build(locked: Path) -> None:
+def test_an_unknown_debian_package_fails_the_build(locked: Path) -> None:
     (locked / "mlship.yaml").write_text(YAML + "system: {build: [no-such-package-anywhere]}\n")
     done = mlship("build", "--tag", TAG, cwd=locked)
     assert done.code == 6
@@ -147,7 +147,7 @@ def test_debian_packages_reach_the_final_image(locked: Path) -> None:
 
 
 def interrupt(repo: Path, when: Callable[[str], bool], *arguments: str) -> tuple[int, str]:
-    """Start mlship and send SIGINT once its talk says that it is where we want it."""
+    """Start mlship and send SIGINT when its output matches `when`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mlship", *arguments],
         cwd=repo,

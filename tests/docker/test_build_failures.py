@@ -1,4 +1,4 @@
-"""Real builds that fail or are interrupted: what is said, and that nothing stays behind."""
+"""Real builds that fail or are interrupted: the errors, and that nothing is left behind."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_steps(engine: Engine, tiny_base: str, tmp_path: Path, last: str, kind: 
     assert why in error.message.splitlines()[0]
 
 
-def test_ignored_files_are_not_there(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
+def test_ignored_files_are_not_in_the_build(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").touch()
     build = BuildRequest(f"FROM {tiny_base}\nCOPY secret.txt /\n", "secret.txt\n", tmp_path, "linux/amd64")
     assert "`secret.txt` does not exist" in fail(engine, build).message
@@ -58,7 +58,7 @@ def test_unknown_builder(engine: Engine, tmp_path: Path) -> None:
     assert "no-such-builder" in error.message
 
 
-# A registry that answers what its repositories are called ----------------------------------------------------------
+# A registry whose repository names select its answers ----------------------------------------------------------
 
 ANSWERS = {
     "missing": (404, "MANIFEST_UNKNOWN"),
@@ -69,7 +69,7 @@ ANSWERS = {
 
 
 class Registry(BaseHTTPRequestHandler):
-    default_request_version = "HTTP/1.1"  # so that the engine sees HTTP where it tried TLS, and falls back
+    default_request_version = "HTTP/1.1"  # so that the engine, which tries TLS first, sees HTTP and falls back
 
     def do_GET(self) -> None:
         ping = self.path.rstrip("/") == "/v2"
@@ -123,7 +123,7 @@ def test_registries(
     kinds: tuple[type[MlshipError], type[MlshipError]],
     why: str,
 ) -> None:
-    """Seen by a build first, then asked for a digest."""
+    """Check the error of a build, then that of a digest request."""
     reference = f"{registry}/library/{name}:1"
     error = fail(engine, BuildRequest(f"FROM {reference}\n", "", tmp_path, "linux/amd64"))
     assert (type(error), why in error.message) == (kinds[0], True), error.message
@@ -176,7 +176,7 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(tiny_base: str, tmp_path: Path
 
 
 def programs_with(mark: str) -> list[str]:
-    """Command lines on this machine that name it: buildx's, and the step's where the engine is on this machine."""
+    """Command lines on this machine with the mark: of buildx, and of the step if the engine is local."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

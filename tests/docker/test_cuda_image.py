@@ -1,7 +1,7 @@
-"""CUDA's libraries in a Debian-slim image, each of the three ways built for real: what is in it, and what is not.
+"""Build CUDA libraries into a Debian-slim image in all three ways, and check the content of the image.
 
-No GPU is needed: libcudart answers what version it is without one. tests/helpers/nvidia_images.py says
-what is a stand-in.
+No GPU is needed: libcudart returns its version without one. tests/helpers/nvidia_images.py describes the
+stand-ins.
 """
 
 import re
@@ -46,7 +46,7 @@ ASK = "import ctypes, mlshipkernel as k; print(ctypes.CDLL(k.__file__[:-3] + '_l
 
 @dataclass(frozen=True)
 class Image:
-    """A built image, and how it is looked at: as user 1001, read-only, without capabilities and network."""
+    """A built image, inspected as user 1001, read-only, without capabilities and without a network."""
 
     tag: str
 
@@ -58,12 +58,12 @@ class Image:
         return done.stdout
 
     def files(self, *names: str) -> list[str]:
-        """Paths below /usr, /opt and /app that have one of these names (patterns of find)."""
+        """Paths below /usr, /opt and /app that match one of these patterns of `find -name`."""
         wanted = " -o ".join(f"-name '{name}'" for name in names)
         return self.run("sh", "-c", f"find /usr /opt /app \\( {wanted} \\)").splitlines()
 
     def cached(self) -> dict[str, str]:
-        """What the loader knows of CUDA: paths by name."""
+        """CUDA libraries in the loader's cache: paths by name."""
         found = re.findall(r"(lib(?:cu|nccl|nv)\S+) \(.*\) => (\S+)", self.run("/usr/sbin/ldconfig", "-p"))
         return dict(found)
 
@@ -73,7 +73,7 @@ Build = Callable[[list[Path], GpuPlan], Image]
 
 @pytest.fixture
 def build(engine: Engine, tmp_path: Path) -> Iterator[Build]:
-    """Builds the toy repository with a lock of these wheels for this GPU plan."""
+    """Build the toy repository with a lock of these wheels for this GPU plan."""
     repo = toy(tmp_path, mlship_yaml=YAML + "gpu: {}\n")
     tags: list[str] = []
 
@@ -110,7 +110,7 @@ def _request(engine: Engine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: 
 
 
 def kernel(folder: Path, *needed: Path, code: str = VERSION) -> Path:
-    """A wheel with a library that needs these."""
+    """A wheel with a library that needs these libraries."""
     library = shared_object(folder / "k.so", code, needed=needed)
     return write_wheel(folder / "kernel", "mlshipkernel", more={"mlshipkernel_libs/k.so": library.read_bytes()})
 
@@ -124,7 +124,7 @@ def fail(build: Build, wheels: list[Path], gpu: GpuPlan) -> BuildError:
 WHEELS = GpuPlan(cuda="12.9", way="wheels", require="cuda>=12.0")
 
 
-def test_wheels_are_found_without_any_help(build: Build, tmp_path: Path) -> None:
+def test_libraries_in_wheels_are_found(build: Build, tmp_path: Path) -> None:
     image = build([wheel(CUDART), kernel(tmp_path, cudart(tmp_path))], WHEELS)
     folder = "/opt/venv/lib/python3.11/site-packages/nvidia/cuda_runtime/lib"
     assert image.cached() == {"libcudart.so.12": f"{folder}/libcudart.so.12"}
@@ -138,7 +138,7 @@ def test_wheels_are_found_without_any_help(build: Build, tmp_path: Path) -> None
     assert "LD_LIBRARY_PATH" not in env
 
 
-def test_what_nothing_brings_fails_the_build_and_is_named(build: Build, tmp_path: Path) -> None:
+def test_a_missing_library_fails_the_build_and_is_named(build: Build, tmp_path: Path) -> None:
     error = fail(build, [wheel(CUDART), kernel(tmp_path, cudart(tmp_path), cudnn(tmp_path))], WHEELS)
     assert (
         "mlshipkernel_libs/k.so needs libcudnn.so.9, and nothing in the image has it" in error.message.splitlines()[0]
@@ -146,8 +146,8 @@ def test_what_nothing_brings_fails_the_build_and_is_named(build: Build, tmp_path
     assert "nvidia-cudnn-cu12" in error.hint
 
 
-def test_a_driver_of_its_own_fails_the_build(build: Build, tmp_path: Path) -> None:
-    """The image's Debian packages or wheels may bring one; it would not fit the host's kernel module."""
+def test_a_driver_in_the_image_fails_the_build(build: Build, tmp_path: Path) -> None:
+    """The image's Debian packages or wheels may contain a driver, which would not match the host's kernel module."""
     library = shared_object(tmp_path / "libcuda.so.1", soname="libcuda.so.1").read_bytes()
     brings = write_wheel(tmp_path / "bad", "mlshipkernel", more={"mlshipkernel_libs/libcuda.so.1": library})
     error = fail(build, [brings], WHEELS)
@@ -155,7 +155,9 @@ def test_a_driver_of_its_own_fails_the_build(build: Build, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("compat", [False, True])
-def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str, tmp_path: Path, compat: bool) -> None:
+def test_only_libraries_are_copied_from_nvidias_image(
+    build: Build, registry: str, tmp_path: Path, compat: bool
+) -> None:
     gpu = GpuPlan(
         "12.9",
         "image",
@@ -169,7 +171,7 @@ def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str
     assert image.cached() == {name: f"{folder}/{name}" for name in names}
     assert image.run("python", "-c", ASK) == "12090\n"
     long = {"libcudart.so.12.9.79", "libcudnn.so.9.10.2", "libnccl.so.2.27.3"}
-    assert set(image.run("ls", folder).split()) == {*names, *long}  # the links are links still, see the size
+    assert set(image.run("ls", folder).split()) == {*names, *long}  # the links are still links, as the size shows
     assert image.run("readlink", f"{folder}/libcudart.so.12", "/usr/local/cuda") == "libcudart.so.12.9.79\ncuda-12.9\n"
     assert image.files("stubs", "*.a", "cuda_runtime.h", "targets") == []
     assert ("/usr/local/cuda-12.9/compat/libcuda.so.1" in image.files("libcuda.so*")) is compat
@@ -177,7 +179,7 @@ def test_only_libraries_are_taken_from_nvidias_image(build: Build, registry: str
 
 
 def layer(image: Image, created_by: str) -> int:
-    """Bytes of the layer that this instruction has made."""
+    """Size in bytes of the layer from this instruction."""
     command = ("docker", "history", "--no-trunc", "--human=false", "--format", "{{.Size}} {{.CreatedBy}}", image.tag)
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     return next(int(line.split()[0]) for line in said.splitlines() if created_by in line)
@@ -213,8 +215,8 @@ extern "C" int launch(float *x) { twice<<<1, 32>>>(x); return cudaGetLastError()
 """
 
 
-def test_what_is_compiled_needs_nothing_of_the_compiler(build: Build, registry: str, tmp_path: Path) -> None:
-    """A source archive that needs another locked package and setuptools while it is built, as flash-attn does."""
+def test_compiled_packages_do_not_need_the_compiler(build: Build, registry: str, tmp_path: Path) -> None:
+    """Like flash-attn, the source archive needs another locked package and setuptools to build."""
     setuptools = wheel("setuptools==80.9.0")
     base = write_wheel(tmp_path / "base", "mlshipbase")
     sdist = write_sdist(tmp_path / "sdist", "mlshipkernel", {"setup.py": SETUP, "k.cu": KERNEL})
@@ -237,7 +239,7 @@ def test_what_is_compiled_needs_nothing_of_the_compiler(build: Build, registry: 
 
 
 def test_a_real_package_without_its_cuda_fails_the_build(build: Build, tmp_path: Path) -> None:
-    """Of 290 MB, downloaded once. What it needs of Python are stand-ins, as nothing is run."""
+    """The package has 290 MB and is downloaded once. Its Python dependencies are stand-ins, since nothing runs."""
     needs = ("coloredlogs", "flatbuffers", "numpy", "packaging", "protobuf", "sympy")
     others = [write_wheel(tmp_path / "others", name, "2.0") for name in needs]
     error = fail(build, [wheel("onnxruntime-gpu==1.22.0"), *others], WHEELS)

@@ -1,4 +1,4 @@
-"""What doctor sees through a real engine: containers with a simulated GPU, and images that spoil it."""
+"""`mlship doctor` with a real engine: containers with a simulated GPU, and images that break it."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.simgpu.scenario import A100_HOST, T4_HOST
 CDI = ("--device", "nvidia.com/gpu=all")
 IDLE = "import time; time.sleep(60)"
 STUB = "int cuInit(unsigned f) { return 34; } int cuDriverGetVersion(int *v) { *v = 12040; return 0; }"
-# A compat library's ELF note as NVIDIA's have it, with the answer that it gives under a newer driver.
+# A compat library with an ELF note like NVIDIA's, and the error that it returns with a newer driver.
 COMPAT = r"""
 int cuInit(unsigned f) { return 803; }
 int cuDriverGetVersion(int *v) { *v = 12090; return 0; }
@@ -57,7 +57,7 @@ def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 
 def library(source: str, path: Path) -> Path:
-    """A shared library of some lines of C."""
+    """Compile a shared library from C source."""
     compiler = shutil.which("gcc")
     if compiler is None:
         unavailable("no C compiler makes libraries for the image", "docker")
@@ -68,7 +68,7 @@ def library(source: str, path: Path) -> Path:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
-    """Builds an image from a Dockerfile and files, and removes it."""
+    """Build an image from a Dockerfile and files, and remove it afterwards."""
     made: list[str] = []
 
     def run(dockerfile: str, **files: Path) -> str:
@@ -88,7 +88,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts containers, and removes them."""
+    """Start containers, and remove them afterwards."""
     made: list[str] = []
 
     def run(*options: str, command: tuple[str, ...] = ("python", "-c", IDLE)) -> str:
@@ -152,7 +152,7 @@ def test_a_container_with_the_gpu(start: Start) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_what_answers_says_that_it_is_simulated(start: Start) -> None:
+def test_a_simulated_driver_is_reported_as_simulated(start: Start) -> None:
     facts = seen(container=start(*CDI))
     assert facts.simulated is True
     assert facts.image.driver_libraries == ()
@@ -171,17 +171,17 @@ def test_the_devices_that_a_variable_hides(start: Start) -> None:
     assert entry(box.env, "CUDA_VISIBLE_DEVICES") == "-1"
 
 
-def test_the_variable_that_asks_for_none(start: Start) -> None:
+def test_the_variable_that_requests_no_gpu(start: Start) -> None:
     box = seen(container=start("--env", "NVIDIA_VISIBLE_DEVICES=none")).container
     assert (entry(box.env, "NVIDIA_VISIBLE_DEVICES"), box.cuda.library) == ("none", None)
 
 
-def test_secrets_stay_where_they_are(start: Start) -> None:
+def test_secrets_are_not_recorded(start: Start) -> None:
     facts = seen(container=start("--env", "HF_TOKEN=hf_secret", "--env", "INDEX=https://me:secret@example.org/"))
     assert "secret" not in facts.to_json()
 
 
-def test_a_container_that_has_ended(start: Start) -> None:
+def test_an_exited_container(start: Start) -> None:
     name = start(command=("true",))
     docker("wait", name)
     box = seen(container=name).container
@@ -195,17 +195,17 @@ def test_a_call_that_hangs_ends_in_time(start: Start, tmp_path: Path) -> None:
         assert (box.nvml.init, box.cuda.hangs_at) == (0, "cuInit")
         assert isinstance(box.cuda.init, Unreadable)
         left = docker("top", name, "-eo", "pid,args").stdout
-        assert left.count("python") == 1  # the container's own: nothing of ours hangs on in it
+        assert left.count("python") == 1  # the container's own; none of doctor's processes is left
 
 
-def test_an_image_with_a_gpu_that_the_engine_gives(host: SimHost) -> None:
+def test_an_image_with_a_gpu_from_the_engine(host: SimHost) -> None:
     facts = seen(image=base())
     assert (facts.container.error, facts.container.injection, facts.messages) == (None, "cdi", UNKNOWN)
     assert (facts.container.nvml.init, facts.container.cuda.init) == (0, 0)
     assert (facts.image.architecture, facts.image.driver_libraries, facts.image.loader.compat) == ("amd64", (), ())
 
 
-def test_an_engine_that_has_no_way_to_give_a_gpu() -> None:
+def test_an_engine_without_gpu_support() -> None:
     facts = seen(image=base())
     said = known(facts.container.error) or ""
     assert "could not select device driver" in said
@@ -214,7 +214,7 @@ def test_an_engine_that_has_no_way_to_give_a_gpu() -> None:
     assert (facts.image.libc.family, facts.container.libc.family) == ("glibc", UNKNOWN)
 
 
-def test_a_specification_whose_files_are_gone(host: SimHost) -> None:
+def test_a_specification_with_missing_files(host: SimHost) -> None:
     spec = next(path for path in Path("/etc/cdi").glob("mlship-simgpu-*.json"))
     tree = json.loads(spec.read_text())
     gone = "/usr/lib/x86_64-linux-gnu/libnvidia-gone.so.535.161.07"
@@ -227,7 +227,7 @@ def test_a_specification_whose_files_are_gone(host: SimHost) -> None:
     assert gone in (known(facts.container.error) or "")
 
 
-def test_a_specification_gives_no_uvm_node(host: SimHost) -> None:
+def test_a_specification_without_a_uvm_node(host: SimHost) -> None:
     (found,) = known(seen().host.cdi.specs) or ()
     assert (found.device_nodes, found.devices[:2]) == ((), ("all", "0"))  # type: ignore[index]
 
@@ -267,7 +267,7 @@ def test_a_compat_library_that_comes_first(build: Build, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("host")
-def test_an_image_with_a_driver_of_its_own(build: Build, tmp_path: Path) -> None:
+def test_an_image_with_its_own_driver(build: Build, tmp_path: Path) -> None:
     path = f"{LIBRARY_FOLDER}/libnvidia-ml.so.565.57.01"
     image = build(
         f"FROM {base()}\nCOPY lib {path}\n", lib=library("int nvmlInit_v2(void) { return 18; }", tmp_path / "l")
@@ -300,7 +300,7 @@ def test_an_image_with_a_shell_and_no_python(build: Build) -> None:
     assert nvml is not None
     assert (libcuda.path, libcuda.mounted) == (f"{LIBRARY_FOLDER}/libcuda.so.1", True)
     assert (box.libc.family, box.user.uid, nvml.mounted) == ("glibc", 0, True)
-    assert isinstance(box.cuda.init, Unknown)  # a shell calls no library
+    assert isinstance(box.cuda.init, Unknown)  # a shell cannot call libraries
 
 
 def test_an_image_with_nothing_to_run(build: Build, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_an_image_for_another_processor(tmp_path: Path) -> None:
     assert (facts.image.architecture, facts.container.platform) == ("arm64", "linux/arm64")
 
 
-def test_a_forgotten_container_ends_by_itself() -> None:
+def test_an_abandoned_container_ends_by_itself() -> None:
     engine = connect_read_only()
     trial = Trial(base(), ("sh", "-c", "sleep 1"))
     try:
@@ -336,7 +336,7 @@ def test_a_forgotten_container_ends_by_itself() -> None:
 
 
 def causes(host: SimHost, tmp_path: Path, *arguments: str) -> list[str]:
-    """The diagnosis where the host's own NVML is the simulated one."""
+    """The diagnosis on a host whose NVML is the simulated one."""
     done = mlship("doctor", *arguments, "--json", cwd=tmp_path, env=host.env())
     assert done.code == 1, done.stdout + done.stderr
     return [cause["finding"]["id"] for cause in json.loads(done.stdout)["causes"]]
@@ -378,7 +378,7 @@ def test_a_container_started_without_the_gpu_is_named(host: SimHost, start: Star
         (("--image", "--privileged"), "the engine has no image --privileged"),
     ],
 )
-def test_what_is_not_there_is_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_a_missing_image_or_container_is_an_error(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = mlship("doctor", *arguments, cwd=tmp_path)
     assert done.code == 2
     assert said in " ".join(done.stderr.split())

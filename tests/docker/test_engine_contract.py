@@ -1,4 +1,4 @@
-"""Docker keeps the contract, and confines what it starts."""
+"""The Docker engine fulfils the contract and confines its containers."""
 
 import subprocess
 import time
@@ -46,7 +46,7 @@ def test_contract(check: Check, engine: Engine, tiny_base: str, tmp_path: Path) 
         docker("image", "rm", "--force", REPRODUCIBLE)
 
 
-def test_a_container_is_given_gpus_and_stays_confined(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
+def test_a_container_with_gpus_stays_confined(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     look = (
         "ls /usr/lib/*/libcuda.so.1; id -u; touch /x 2>&1; grep -E 'CapEff|NoNew' /proc/self/status; ls /sys/class/net"
     )
@@ -94,7 +94,7 @@ def test_interrupted_as_the_thread_that_starts_it_starts(
     assert left == ""
 
 
-def test_container_carries_its_label_and_limit(engine: Engine, tiny_base: str) -> None:
+def test_container_has_its_label_and_limit(engine: Engine, tiny_base: str) -> None:
     run = RunRequest(tiny_base, command=SLEEP, memory=MEMORY, env={"A": "b c"})
     with started(engine, run):
         seen = docker("inspect", "--format", "{{.Config.Labels}} {{.HostConfig.MemorySwap}} {{.Config.Env}}", run.name)
@@ -112,7 +112,7 @@ def test_a_second_container_shares_the_network(engine: Engine, tiny_base: str) -
     assert own != shared
 
 
-def test_a_program_that_is_not_there(engine: Engine, tiny_base: str) -> None:
+def test_a_missing_program(engine: Engine, tiny_base: str) -> None:
     run = RunRequest(tiny_base, command=("no-such-program",))
     with pytest.raises(UsageError, match="no-such-program"):
         engine.start(run)
@@ -155,7 +155,7 @@ def test_build_times_follow_the_epoch(engine: Engine, tiny_base: str, tmp_path: 
         docker("image", "rm", "--force", tag)
 
 
-def test_no_engine_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     engine = connect()
     with pytest.raises(EngineError, match="cannot connect to a Docker Engine"):
@@ -166,7 +166,7 @@ def test_no_engine_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         engine.build(BuildRequest("FROM scratch\n", "", tmp_path, "linux/amd64"), print)
 
 
-def test_unknown_context_and_ssh_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_context_and_ssh_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "ssh://me@far")
     with pytest.raises(EngineError) as caught:
         connect().image("x")
@@ -182,7 +182,7 @@ def test_a_registry_that_does_not_answer_is_transient(engine: Engine) -> None:
         engine.resolve("127.0.0.1:1/library/python:3.11")
 
 
-def test_a_bad_name_is_usage(engine: Engine) -> None:
+def test_a_bad_name_is_a_usage_error(engine: Engine) -> None:
     with pytest.raises(UsageError, match="invalid image name"):
         engine.resolve("Not A Name")
 
@@ -194,7 +194,7 @@ def test_waiting_is_prompt(engine: Engine, tiny_base: str) -> None:
         assert time.monotonic() - begun < limit(5)
 
 
-def test_nothing_private_in_an_error(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
+def test_errors_contain_nothing_private(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     build = request(tiny_base, tmp_path, "RUN echo https://me:hunter2@index.example/ && exit 1")
     with pytest.raises(BuildError) as caught:
         engine.build(build, lambda _: None)

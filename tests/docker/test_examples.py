@@ -1,4 +1,4 @@
-"""Each example but those for GPUs, from its bare repository to a proven image, as its user would do it."""
+"""Build each example without a GPU from its bare repository to a proven image, with a user's commands."""
 
 import json
 import subprocess
@@ -53,12 +53,12 @@ def test_is_proven(built: Built) -> None:
         assert status["model.golden"] == "pass"
 
 
-def test_nothing_changed_costs_nothing(built: Built) -> None:
+def test_a_build_without_changes_is_fast(built: Built) -> None:
     again = mlship("build", "--tag", built.tag, "--no-smoke", "--json", cwd=built.repo)
     assert json.loads(again.stdout)["image_id"] == json.loads(built.build.stdout)["image_id"]
 
 
-def test_init_and_lock_change_nothing_the_second_time(built: Built) -> None:
+def test_a_second_init_and_lock_change_nothing(built: Built) -> None:
     before = {path: path.read_bytes() for path in built.repo.rglob("*") if path.is_file()}
     assert mlship("init", "--yes", cwd=built.repo).code == 0
     assert mlship("lock", "--check", cwd=built.repo).code == 0
@@ -66,13 +66,13 @@ def test_init_and_lock_change_nothing_the_second_time(built: Built) -> None:
     assert after == before
 
 
-def test_image_is_not_root_and_can_write_nowhere_else(built: Built) -> None:
+def test_image_is_not_root_and_cannot_write_app_or_venv(built: Built) -> None:
     assert inside(built, "id", "-u").strip() == "1001"
     assert inside(built, "find", "/app", "/opt/venv", "-writable", "-not", "-type", "l", "-print").strip() == ""
     assert inside(built, "find", "/app", "/opt/venv", "-not", "-user", "root", "-print").strip() == ""
 
 
-def test_image_has_no_tools_of_the_builder(built: Built) -> None:
+def test_image_has_no_build_tools(built: Built) -> None:
     found = inside(
         built, "sh", "-c", "for p in gcc cc pip pip3 curl git uv; do command -v $p; done; ls /wheelhouse /uv.txt"
     )

@@ -1,4 +1,4 @@
-"""The whole way of a model for GPUs, at the command line: hosts, lock, plan, build, proof, on a simulated host.
+"""A GPU model on the command line, from hosts and lock to plan, build and smoke test, on a simulated host.
 
 What is real: pip-tools, uv, the engine, CDI, NVIDIA's CUDA runtime wheel. What is simulated: the driver, its GPUs, and
 a torch that does nothing but hold memory on them.
@@ -37,7 +37,7 @@ TAG = f"mlship-test-gpu-toy:{uuid.uuid4().hex[:8]}"
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two recorded hosts, and the lock that fits both."""
+    """Two recorded hosts, and the lock for both."""
     folder = tmp_path_factory.mktemp("gpu-build")
     repo = gpu_toy(folder)
     for name, scenario in (("t4", T4_HOST), ("a100", A100_HOST)):
@@ -79,7 +79,7 @@ def test_the_plan_names_cuda_hosts_index_and_each_reason(repo: Path) -> None:
     assert "a simulated host" in mlship("plan", cwd=repo).stderr
 
 
-def test_is_proven_on_the_simulated_gpu_and_says_so(repo: Path, tmp_path: Path) -> None:
+def test_is_proven_on_the_simulated_gpu_and_labelled_so(repo: Path, tmp_path: Path) -> None:
     with SimHost.make(A100_HOST, tmp_path / "host").in_containers():
         done = build(repo)
     assert done.code == 0, done.stderr + done.stdout
@@ -100,7 +100,7 @@ def test_is_proven_on_the_simulated_gpu_and_says_so(repo: Path, tmp_path: Path) 
     )
 
 
-def test_without_a_gpu_cpu_is_proven_and_the_label_says_no_more(repo: Path) -> None:
+def test_without_a_gpu_the_label_claims_only_cpu(repo: Path) -> None:
     with no_gpus():
         done = build(repo, "--smoke", "cpu")
     assert done.code == 0, done.stderr + done.stdout
@@ -108,14 +108,14 @@ def test_without_a_gpu_cpu_is_proven_and_the_label_says_no_more(repo: Path) -> N
     assert inspected()["labels"][PROOF] == "cpu"
 
 
-def test_an_engine_without_gpus_proves_nothing_unasked(repo: Path) -> None:
+def test_an_engine_without_gpus_needs_smoke_cpu(repo: Path) -> None:
     with no_gpus():
         done = build(repo)
     assert done.code == 5
     assert "--smoke cpu" in done.stderr
 
 
-def test_a_silent_fall_back_fails_and_is_not_labelled(repo: Path, tmp_path: Path) -> None:
+def test_a_silent_fallback_fails_and_is_not_labelled(repo: Path, tmp_path: Path) -> None:
     model = repo / "model.py"
     kept = model.read_text()
     model.write_text(kept.replace("torch.cuda.is_available()", "False"))
@@ -136,7 +136,7 @@ def test_a_silent_fall_back_fails_and_is_not_labelled(repo: Path, tmp_path: Path
         ("580.65.06", "12.0", "has no kernels for", "run `mlship lock --driver 580.65.06"),
     ],
 )
-def test_a_host_that_cannot_run_it_is_refused_before_anything_is_pulled(
+def test_a_host_that_cannot_run_it_is_refused_before_any_pull(
     repo: Path, driver: str, capability: str, words: str, remedy: str
 ) -> None:
     done = build(repo, "--driver", driver, "--compute-capability", capability)
@@ -162,8 +162,8 @@ def test_a_changed_fleet_makes_the_lock_stale(repo: Path, tmp_path: Path) -> Non
     assert "CUDA 12.6: torch<2.15 cu126 from the wheel index -> 13.0: torch<2.15 cu130" in done.stderr
 
 
-def test_the_build_takes_the_wheel_from_the_index_too(tmp_path: Path) -> None:
-    """An index behind HTTP, as PyTorch's is; only the pages of what is locked are asked for in the build."""
+def test_the_build_uses_the_index_too(tmp_path: Path) -> None:
+    """The index is served over HTTP, like PyTorch's. The build requests only the pages of locked packages."""
     repo = gpu_toy(tmp_path)
     wheel = next((tmp_path / "whl/cu126/torch").glob("*.whl"))
     link = f"{wheel.name.replace('+', '%2B')}#{sha256_file(wheel).replace(':', '=')}"
@@ -183,7 +183,7 @@ def test_the_build_takes_the_wheel_from_the_index_too(tmp_path: Path) -> None:
 
 @contextmanager
 def served(root: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """A folder over HTTP, where a build's container reaches it: address, host, and the paths that are asked for."""
+    """Serve a folder over HTTP to build containers: address, host, and the requested paths."""
     gateway = ("docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
     host = subprocess.run(gateway, capture_output=True, text=True, check=True, timeout=limit(60)).stdout.strip()
     asked: list[str] = []
@@ -203,8 +203,8 @@ def served(root: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc, to make a library that needs CUDA")
-def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, registry: str) -> None:
-    """A stand-in for a bare onnxruntime-gpu: it needs CUDA 12 and cuDNN 9, and its wheel brings neither."""
+def test_libraries_missing_from_wheels_come_from_nvidias_image(tmp_path: Path, registry: str) -> None:
+    """A stand-in for onnxruntime-gpu without extras: it needs CUDA 12 and cuDNN 9, and its wheel contains neither."""
     image = nvidia_images.runtime(registry)
     library = shared_object(tmp_path / "k.so", VERSION, needed=(cudart(tmp_path), cudnn(tmp_path)))
     write_wheel(tmp_path / "w", "onnxruntime_gpu", "1.22.0.post1", more={"onnxruntime_libs/k.so": library.read_bytes()})
@@ -224,5 +224,5 @@ def test_libraries_that_no_wheel_brings_come_from_nvidias_image(tmp_path: Path, 
     for name in ("libcudart.so.12", "libcudnn.so.9"):
         assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found
     older = mlship("plan", "--driver", "535.183.01", "--compute-capability", "7.5", cwd=repo)
-    assert older.code == 3  # another CUDA, whose image was never pinned
+    assert older.code == 3  # another CUDA version, whose image is not pinned
     assert "pins no digest for `nvidia/cuda:12.3.2-cudnn9-runtime-ubuntu22.04`" in older.stderr

@@ -1,4 +1,4 @@
-"""The smoke test on a simulated GPU host, in containers that get its GPUs by CDI: proven, fallen back, or refused."""
+"""The smoke test on a simulated GPU host, in containers with its GPUs through CDI."""
 
 import subprocess
 import sys
@@ -40,9 +40,9 @@ SPEC = SmokeSpec(
     memory=128 * MIB,
     gpu=True,
 )
-# FALL_BACK: 1 stays on the CPU, as frameworks do that find no library; the default insists on the GPU.
+# FALL_BACK=1 continues on the CPU, like frameworks that find no library; the default requires the GPU.
 MODEL = '''\
-"""A model that does what a framework does to use a GPU: a context, and memory in it."""
+"""A model that uses a GPU like a framework: it creates a context and allocates memory."""
 import ctypes
 import os
 import sys
@@ -113,7 +113,7 @@ def seen(report: SmokeReport, name: str) -> str:
     return next(check.seen for check in report.checks if check.id == name)
 
 
-def test_a_model_on_a_simulated_gpu_is_proven_and_never_called_a_real_ones(
+def test_a_model_on_a_simulated_gpu_is_never_called_proven_on_a_real_one(
     engine: Engine, image: str, tmp_path: Path
 ) -> None:
     report = on(A100_HOST, engine, image, tmp_path)
@@ -128,15 +128,13 @@ def test_a_model_on_a_simulated_gpu_is_proven_and_never_called_a_real_ones(
     assert isinstance(report.gpu_seen[0].nvml.devices[0], GpuDevice)
 
 
-def test_a_fall_back_to_the_cpu_fails(engine: Engine, image: str, tmp_path: Path) -> None:
+def test_a_fallback_to_the_cpu_fails(engine: Engine, image: str, tmp_path: Path) -> None:
     found = failures(on(T4_HOST, engine, image, tmp_path, FALL_BACK="1"))
     assert [check.id for check in found] == ["gpu.used"]
     assert "libcuda is not mapped" in found[0].seen
 
 
-def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
-    engine: Engine, image: str, tmp_path: Path
-) -> None:
+def test_the_cause_of_a_fallback_is_found_before_long_output(engine: Engine, image: str, tmp_path: Path) -> None:
     found = failures(on(T4_HOST, engine, image, tmp_path, FALL_BACK=CUDNN))
     assert [check.id for check in found] == ["gpu.used"]
     assert "libcudnn.so.9 of cuDNN 9 is not found in the image (the driver supports CUDA 12.2)" in found[0].seen
@@ -150,7 +148,7 @@ def test_the_cause_of_a_fall_back_is_heard_however_much_is_printed_after_it(
         ("return cuMemAlloc_v2 46", "model.load", "CUDA error: 46"),
     ],
 )
-def test_a_faulty_driver_is_called_by_its_code(
+def test_a_faulty_driver_is_reported_with_its_code(
     engine: Engine, image: str, tmp_path: Path, fault: str, check: str, words: str
 ) -> None:
     found = failures(on(T4_HOST.but(fault), engine, image, tmp_path))
@@ -166,14 +164,14 @@ def test_the_image_on_the_cpu_fails_with_the_cause(engine: Engine, image: str) -
     assert "--on gpu" in found[0].remedy
 
 
-def test_what_can_be_proven_on_the_cpu_is_proven_and_no_more(engine: Engine, image: str) -> None:
+def test_smoke_on_the_cpu_proves_only_what_the_cpu_can(engine: Engine, image: str) -> None:
     report = smoke(engine, image, SPEC, quiet, device="cpu", env={"FALL_BACK": "1"})
     assert report.passed
     assert (report.device, report.simulated) == ("cpu", False)
     assert {check.status for check in report.checks if check.id.startswith("gpu.")} == {"skip"}
 
 
-def test_an_engine_with_neither_way_is_an_engine_error(engine: Engine, image: str) -> None:
+def test_an_engine_without_gpu_support_is_an_engine_error(engine: Engine, image: str) -> None:
     with no_gpus(), pytest.raises(EngineError) as caught:
         smoke(engine, image, SPEC, quiet, device="gpu")
     assert "--gpus all: the NVIDIA Container Toolkit is not set up" in caught.value.message
@@ -181,7 +179,7 @@ def test_an_engine_with_neither_way_is_an_engine_error(engine: Engine, image: st
 
 
 @pytest.mark.parametrize(("arguments", "code"), [((), 5), (("--on", "gpu"), 5), (("--on", "cpu"), 1)])
-def test_the_label_decides_and_the_option_wins(
+def test_the_label_decides_unless_an_option_is_given(
     image: str, tmp_path: Path, arguments: tuple[str, ...], code: int
 ) -> None:
     command = [sys.executable, "-m", "mlship", "smoke", image, *arguments]

@@ -1,4 +1,4 @@
-"""What the layers of a built image hold, and which of them a change moves. On real wheels, with a real engine."""
+"""The content of an image's layers, and which layers a change affects, with real wheels and a real engine."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def repo(locked: Path, tmp_path: Path) -> Path:
 
 
 def built(repo: Path) -> dict[str, str]:
-    """Digest of each layer by what made it, as the engine would push it."""
+    """The digest of each layer as pushed, by the instruction that created it."""
     done = mlship("build", "--tag", TAG, "--no-smoke", cwd=repo)
     assert done.code == 0, done.stderr
     config = json.loads(docker("image", "inspect", TAG))[0]
@@ -67,7 +67,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return [name.partition(" ")[2] for name in before if before[name] != after[name]]
 
 
-def test_a_source_edit_moves_the_code_alone(repo: Path) -> None:
+def test_a_source_edit_changes_only_the_code_layer(repo: Path) -> None:
     before = built(repo)
     (repo / "model.py").write_text((repo / "model.py").read_text() + "# edited\n")
     assert changed(before, built(repo)) == ["COPY /layers/code/ / # buildkit"]
@@ -81,7 +81,7 @@ def test_times_and_modes_of_a_checkout_change_nothing(repo: Path) -> None:
     assert built(repo) == before
 
 
-def test_a_bump_moves_one_layer_and_new_weights_another(repo: Path) -> None:
+def test_a_version_bump_changes_one_layer_and_new_weights_another(repo: Path) -> None:
     (repo / "mlship.yaml").write_text(WEIGHTED)
     before = built(repo)
     (repo / "weights.txt").write_text("4.0\n5.0\n")
@@ -94,7 +94,7 @@ def test_a_bump_moves_one_layer_and_new_weights_another(repo: Path) -> None:
 
 
 def contents(tmp_path: Path) -> set[str]:
-    """Everything in the image's file system."""
+    """All paths of the image's file system."""
     container = docker("create", TAG).strip()
     try:
         subprocess.run(
@@ -106,7 +106,7 @@ def contents(tmp_path: Path) -> set[str]:
         return {member.name for member in tar}
 
 
-def test_byte_code_is_there_for_what_is_imported_and_nothing_else(repo: Path, tmp_path: Path) -> None:
+def test_bytecode_exists_only_for_imported_modules(repo: Path, tmp_path: Path) -> None:
     built(repo)
     found = contents(tmp_path)
     site = "opt/venv/lib/python3.11/site-packages"
@@ -125,7 +125,7 @@ def test_tests_headers_and_installers_are_not_shipped(repo: Path, tmp_path: Path
     assert not [path for path in contents(tmp_path) if "/pip/" in path or path.endswith("/.lock")]
 
 
-def test_what_is_to_be_kept_is_kept(repo: Path, tmp_path: Path) -> None:
+def test_files_to_keep_are_kept(repo: Path, tmp_path: Path) -> None:
     (repo / "mlship.yaml").write_text(YAML + "keep: ['numpy/*/tests/*', '*.h']\n")
     built(repo)
     found = contents(tmp_path)
@@ -133,7 +133,7 @@ def test_what_is_to_be_kept_is_kept(repo: Path, tmp_path: Path) -> None:
     assert any(path.endswith("numpy/arrayobject.h") for path in found)
 
 
-def test_the_proof_says_what_was_left_out_and_that_nothing_is_compiled_again(repo: Path) -> None:
+def test_smoke_reports_removed_files_and_no_recompilation(repo: Path) -> None:
     done = mlship("build", "--tag", TAG, "--json", cwd=repo)
     assert done.code == 0, done.stdout + done.stderr
     smoke = json.loads(done.stdout)["smoke"]
@@ -142,7 +142,7 @@ def test_the_proof_says_what_was_left_out_and_that_nothing_is_compiled_again(rep
     assert check["status"] == "pass"
 
 
-def test_code_that_imports_more_than_was_traced_is_told(repo: Path) -> None:
+def test_imports_missing_from_the_trace_are_reported(repo: Path) -> None:
     (repo / "model.py").write_text("import fastapi\n" + (repo / "model.py").read_text())
     done = mlship("build", "--tag", TAG, cwd=repo)
     assert done.code == 0, done.stdout + done.stderr
@@ -152,7 +152,7 @@ def test_code_that_imports_more_than_was_traced_is_told(repo: Path) -> None:
     assert "`mlship lock --trace`" not in mlship("build", "--tag", TAG, cwd=repo).stdout
 
 
-def test_a_server_that_does_not_start_is_no_reason_not_to_lock(repo: Path) -> None:
+def test_a_server_that_does_not_start_does_not_prevent_a_lock(repo: Path) -> None:
     (repo / "server.py").write_text("raise SystemExit('no such thing')\n")
     done = mlship("lock", "--trace", cwd=repo)
     assert done.code == 0

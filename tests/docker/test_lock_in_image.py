@@ -1,4 +1,4 @@
-"""Locking in the base image, and what reaches an installing step of a build: for real."""
+"""Lock in the base image, and check what an install step of a real build can access."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ def repo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A find-links folder of this machine, beside whatever else pip uses here."""
+    """A find-links folder in addition to this machine's pip settings."""
     folder = tmp_path / "wheels"
     write_wheel(folder, "mlshipalpha", requires=("mlshipbeta",))
     write_wheel(folder, "mlshipbeta", requires=("colorama",))
@@ -54,7 +54,7 @@ def configured(repo: Path, python: str, distro: str) -> Config:
     return load_config(repo)
 
 
-def test_the_same_bytes_here_and_in_the_image(
+def test_a_lock_is_the_same_on_the_host_and_in_the_image(
     repo: Path, wheels: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured(repo, "3.11", "bookworm")
@@ -85,7 +85,7 @@ def test_another_python_in_its_own_image(repo: Path, wheels: Path, engine: Engin
 
 
 def installing(base: str, lock: str) -> str:
-    """A Dockerfile that installs a lock as mlship's own does.
+    """A Dockerfile that installs a lock like mlship's.
 
     uv itself comes from elsewhere: Debian's pip 25.1 cannot do TLS with an index that has an address and no name.
     """
@@ -103,7 +103,7 @@ def installing(base: str, lock: str) -> str:
     )
 
 
-def test_uv_installs_from_private_indexes_with_what_pip_has_here(
+def test_uv_installs_from_private_indexes_with_pips_settings(
     private: PipSettings, engine: Engine, repo: Path, tmp_path: Path
 ) -> None:
     wheels = [next((tmp_path / folder).glob("**/*.whl")) for folder in ("mlshipone", "mlshiptwo", "local")]

@@ -1,4 +1,4 @@
-"""Nothing private in a layer: credentials and certificates are planted, used for real, and looked for everywhere."""
+"""No layer holds private data: use planted credentials and certificates in a build, then search the image."""
 
 import base64
 import gzip
@@ -24,7 +24,7 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 
 @pytest.fixture
 def settings(private: PipSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip uses on this machine, for the length of a test."""
+    """Set this machine's pip configuration for one test."""
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", " ".join(private.extra_index_urls))
     monkeypatch.setenv("PIP_FIND_LINKS", " ".join(private.find_links))
     monkeypatch.setenv("NETRC", str(private.netrc))
@@ -33,14 +33,14 @@ def settings(private: PipSettings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def needles(authority: Authority) -> list[bytes]:
-    """What must be nowhere: the password, in clear and as HTTP sends it, and the private CA's certificate."""
+    """What the image must not contain: the password, plain and as HTTP sends it, and the private CA certificate."""
     pem = (authority.bundle.parent / "ca.pem").read_text().splitlines()[1]
     encoded = [base64.b64encode(f"{user}:{CANARY}".encode()).rstrip(b"=")[:-1] for user in ("alice", "bob")]
     return [CANARY.encode(), pem.encode(), *encoded]
 
 
 def blobs(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file of a saved image, unpacked: manifests, configuration, layers."""
+    """All unpacked files of a saved image: manifests, configuration and layers."""
     with tarfile.open(archive) as tar:
         for member in tar:
             file = tar.extractfile(member)
@@ -68,12 +68,12 @@ def build(repo: Path) -> Command:
     return done
 
 
-def test_canaries_are_used_and_are_nowhere(settings: None, authority: Authority, tmp_path: Path) -> None:
+def test_planted_secrets_are_used_and_not_in_the_image(settings: None, authority: Authority, tmp_path: Path) -> None:
     repo = toy(tmp_path, requirements_in="mlshipone\nmlshiptwo\nmlshipthree\n")
     locked = mlship("lock", cwd=repo)
     assert locked.code == 0, locked.stderr
     built = build(repo)
-    # They were needed: these packages can be had with the password, the CA and the local folder only.
+    # The build used them: these packages need the password, the CA and the local folder.
     import_all = "import mlshipone, mlshiptwo, mlshipthree"
     docker("run", "--rm", "--network=none", TAG, "python", "-c", import_all)
 
@@ -97,8 +97,8 @@ def test_canaries_are_used_and_are_nowhere(settings: None, authority: Authority,
     assert found == []
 
 
-def test_the_search_would_find_them(authority: Authority, tmp_path: Path) -> None:
-    """The control: an image that holds the password and the certificate is found out."""
+def test_the_search_finds_planted_secrets(authority: Authority, tmp_path: Path) -> None:
+    """The control: the search finds both in an image with the password and the certificate."""
     (tmp_path / "pip.conf").write_text(f"extra-index-url = https://alice:{CANARY}@host/simple")
     (tmp_path / "ca.pem").write_bytes((authority.bundle.parent / "ca.pem").read_bytes())
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY pip.conf ca.pem /etc/\n")

@@ -1,4 +1,4 @@
-"""A small image on each Python that mlship supports, built and proven, wherever its base image can be had."""
+"""Build and prove a small image on each supported Python whose base image is available."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ TAG = "mlship-test-python/{}:latest"
 
 @pytest.fixture(params=VERSIONS)
 def repo(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Iterator[Path]:
-    """The toy on the first Debian release that has a base image for this Python."""
+    """The toy repository on the first Debian release with a base image for this Python."""
     version: str = request.param
     for distro in DISTROS:
         folder = tmp_path / distro

@@ -1,4 +1,4 @@
-"""The same image again, by a real engine: other folder, other times, other modes, a builder that remembers nothing."""
+"""Rebuild the same image with a real engine: another folder, other file times and modes, no build cache."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def _images_go() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Locked and committed; its weights are not."""
+    """A locked and committed repository whose weights are not committed."""
     repo = toy(
         tmp_path_factory.mktemp("first"), mlship_yaml=YAML.replace("model:\n", "model:\n  weights: [w.safetensors]\n")
     )
@@ -52,7 +52,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def note(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the first build has noted."""
+    """The record of the first build."""
     path = tmp_path_factory.mktemp("notes") / "build.json"
     done = mlship("build", "--reproducible", "--metadata", str(path), "--tag", f"{NAME}:first", cwd=repo)
     assert done.code == 0, done.stderr
@@ -61,7 +61,7 @@ def note(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing is left in the temporary folder, whatever the test did."""
+    """Check that the test leaves nothing in the temporary folder."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -70,7 +70,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def forgetful(folder: Path) -> dict[str, str]:
-    """A `docker` in front of the real one, with which each step of a build runs anew."""
+    """A `docker` that wraps the real one and builds without a cache."""
     folder.mkdir()
     real = shutil.which("docker")
     (folder / "docker").write_text(
@@ -83,7 +83,7 @@ def forgetful(folder: Path) -> dict[str, str]:
 
 
 def clone(repo: Path, folder: Path) -> Path:
-    """Another checkout, as another machine would have it: other times, other modes."""
+    """Another checkout, with the file times and modes of another machine."""
     git(repo, "clone", "--quiet", str(repo), str(folder))
     for path in folder.glob("*"):
         path.chmod(0o600 if path.is_file() else 0o700)
@@ -102,7 +102,7 @@ def rebuilt(note: Path, where: Path, *options: str, env: dict[str, str] | None =
     return done
 
 
-def test_what_is_noted_is_what_the_engine_has(note: Path) -> None:
+def test_the_record_matches_the_engine(note: Path) -> None:
     found = read_metadata(note)
     (image,) = json.loads(docker("image", "inspect", f"{NAME}:first"))
     assert image["Id"] == found.digest == found.image_id
@@ -111,7 +111,7 @@ def test_what_is_noted_is_what_the_engine_has(note: Path) -> None:
     assert found.built.layers[-1].what == "add the code"
 
 
-def test_layers_of_the_base_are_the_registrys_own(note: Path) -> None:
+def test_layers_of_the_base_are_those_of_the_registry(note: Path) -> None:
     found = read_metadata(note)
     raw = docker("buildx", "imagetools", "inspect", "--raw", f"{found.base.reference}@{found.base.digest}")
     base = json.loads(raw)
@@ -123,7 +123,7 @@ def test_layers_of_the_base_are_the_registrys_own(note: Path) -> None:
     assert [layer.digest for layer in found.built.layers][: len(layers)] == layers
 
 
-def test_another_checkout_and_nothing_cached_give_the_same(note: Path, repo: Path, tmp_path: Path) -> None:
+def test_another_checkout_without_a_cache_gives_the_same_image(note: Path, repo: Path, tmp_path: Path) -> None:
     other = clone(repo, tmp_path / "other")
     done = rebuilt(note, other, env=forgetful(tmp_path / "bin"))
     assert done.code == 0, done.stdout + done.stderr
@@ -132,7 +132,7 @@ def test_another_checkout_and_nothing_cached_give_the_same(note: Path, repo: Pat
     assert image["Id"] == read_metadata(note).digest
 
 
-def test_what_has_changed_since_does_not_matter(note: Path, repo: Path, tmp_path: Path) -> None:
+def test_later_changes_do_not_matter(note: Path, repo: Path, tmp_path: Path) -> None:
     other = clone(repo, tmp_path / "other")
     (other / "model.py").write_text(MODEL + "# later\n")
     (other / "w.safetensors").chmod(0o600)
@@ -155,7 +155,7 @@ def test_other_weights_are_refused(note: Path, repo: Path, tmp_path: Path) -> No
     assert "the recorded `w.safetensors` is not in the commit" in done.stderr
 
 
-def test_another_plan_is_another_image_and_the_layers_tell(note: Path, repo: Path, tmp_path: Path) -> None:
+def test_another_plan_is_another_image_and_the_layers_are_named(note: Path, repo: Path, tmp_path: Path) -> None:
     found = json.loads(note.read_text())
     found["source"]["describe"] = "v9"
     found["built"]["digest"] = f"sha256:{1:064d}"
@@ -168,7 +168,7 @@ def test_another_plan_is_another_image_and_the_layers_tell(note: Path, repo: Pat
     assert "every layer is the same; the difference is in labels, environment or command" in done.stdout
 
 
-def test_gzip_is_gzip_whatever_was_built_before(note: Path, repo: Path, registry: str) -> None:
+def test_gzip_layers_are_gzip_after_a_zstd_build(note: Path, repo: Path, registry: str) -> None:
     tag = f"{registry}/{NAME}/gzip:1"
     done = mlship("build", "--compression", "gzip", "--no-smoke", "--push", "--json", "--tag", tag, cwd=repo)
     assert done.code == 0, done.stderr
@@ -176,7 +176,7 @@ def test_gzip_is_gzip_whatever_was_built_before(note: Path, repo: Path, registry
     assert {layer["mediaType"].rpartition("+")[2] for layer in manifest["layers"]} == {"gzip"}
 
 
-def test_what_is_pushed_has_the_digest_that_is_noted(repo: Path, registry: str, tmp_path: Path) -> None:
+def test_the_pushed_digest_is_the_recorded_one(repo: Path, registry: str, tmp_path: Path) -> None:
     tag, path = f"{registry}/{NAME}/pushed:1", tmp_path / "build.json"
     done = mlship(
         *("build", "--reproducible", "--no-smoke", "--push", "--metadata", str(path), "--tag", tag, "--json"), cwd=repo
@@ -208,14 +208,14 @@ def interrupted(repo: Path, until: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("until", ["checking out", "building", "add the code"])
-def test_interrupted_it_leaves_nothing(note: Path, repo: Path, until: str) -> None:
+def test_an_interruption_leaves_nothing_behind(note: Path, repo: Path, until: str) -> None:
     code, said = interrupted(repo, until, "rebuild", str(note), "--no-smoke", "--tag", f"{NAME}:interrupted")
     assert code == 130, said
     assert worktrees(repo) == 1
     assert not (repo / ".git/worktrees").exists()
 
 
-def test_a_temporary_folder_without_room_is_transient(repo: Path, tmp_path: Path) -> None:
+def test_a_full_temporary_folder_is_transient(repo: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(

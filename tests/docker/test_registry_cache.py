@@ -1,4 +1,4 @@
-"""A fresh runner with a registry cache: no group is installed again, and the image is the same, byte for byte."""
+"""A new runner with a registry cache installs no group again and builds an identical image."""
 
 import json
 import os
@@ -23,7 +23,7 @@ GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", 
 
 @pytest.fixture
 def fresh(registry: str) -> Iterator[Mapping[str, str]]:
-    """An engine that has never built anything, as the environment that leads to it."""
+    """The environment of a new engine without a build cache."""
     if os.geteuid() != 0 or not all(map(shutil.which, NEEDED)):
         pytest.skip(f"a second engine needs root and {', '.join(NEEDED)}")
     folder = tempfile.TemporaryDirectory(prefix="mlship-test-engine-", ignore_cleanup_errors=True)
@@ -31,7 +31,7 @@ def fresh(registry: str) -> Iterator[Mapping[str, str]]:
         yield own.env
 
 
-def test_a_fresh_runner_takes_all_groups_from_the_cache(
+def test_a_new_runner_uses_the_cache_for_all_groups(
     fresh: Mapping[str, str], registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = toy(tmp_path, requirements_in="numpy\npackaging\n", model_py="import numpy\n" + MODEL)
@@ -43,7 +43,7 @@ def test_a_fresh_runner_takes_all_groups_from_the_cache(
 
     for name, value in fresh.items():
         monkeypatch.setenv(name, value)
-    (repo / "model.py").write_text("import numpy\n" + MODEL)  # another time, the same text
+    (repo / "model.py").write_text("import numpy\n" + MODEL)  # another file time, the same text
     again = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-from", cache, cwd=repo)
     assert again.code == 0, again.stderr
     steps = [line for line in again.stderr.splitlines() if any(words in line for words in GROUPS)]

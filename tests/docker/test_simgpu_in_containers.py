@@ -1,4 +1,4 @@
-"""A simulated GPU host, given to containers as the NVIDIA Container Toolkit gives a real one: by CDI."""
+"""Containers with a simulated GPU host, through CDI as with the NVIDIA Container Toolkit."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.simgpu.scenario import A100_HOST, T4_HOST
 IMAGES = ("python:3.11-slim-bookworm", "python:3.13-slim-trixie")
 CONFINED = ("--rm", "--read-only", "--cap-drop", "ALL", "--user", "1001:1001", "--network", "none")
 ASK_CUDA = (Path(simgpu_host.__file__).with_name("ask_cuda.py")).read_text(encoding="utf-8")
-# Standard library only: what is in the image has no NVIDIA package.
+# Standard library only, since the image has no NVIDIA package.
 ASK_NVML = """
 import ctypes, os
 from ctypes import byref
@@ -30,7 +30,7 @@ codes.append(nvml.nvmlSystemGetCudaDriverVersion_v2(byref(version)))
 simulated = [ctypes.c_int.in_dll(library, "mlship_simulated_gpu").value for library in (nvml, cuda)]
 print(codes, driver.value.decode(), count.value, version.value, simulated, os.environ["NVIDIA_VISIBLE_DEVICES"])
 """
-# The process that asks is the one that holds memory: a read-only root is no obstacle to seeing that.
+# The process that queries is the one that holds memory, which a read-only root must not hide.
 OWN_MEMORY = """
 import ctypes
 from ctypes import byref
@@ -62,7 +62,7 @@ def run(device: str, program: str, image: str = IMAGES[0]) -> subprocess.Complet
 @pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize(("device", "count"), [("all", 2), ("0", 1), ("1", 1), (A100_HOST.devices[1].uuid, 1)])
 @pytest.mark.usefixtures("host")
-def test_a_confined_container_sees_the_gpus_that_it_is_given(image: str, device: str, count: int) -> None:
+def test_a_confined_container_sees_its_gpus(image: str, device: str, count: int) -> None:
     done = run(device, ASK_NVML, image)
     assert (done.stdout, done.stderr) == (f"[0, 0, 0, 0] 550.54.15 {count} 12040 [1, 1] void\n", "")
 
@@ -86,8 +86,8 @@ def test_a_fault_happens_in_the_container_too(tmp_path: Path) -> None:
         assert json.loads(run("all", ASK_CUDA).stdout)["codes"] == [0, 803, 3]
 
 
-def test_hosts_follow_each_other_and_leave_nothing(tmp_path: Path) -> None:
-    # A device of this test only: another test process may have its host there by then.
+def test_consecutive_hosts_leave_nothing_behind(tmp_path: Path) -> None:
+    # The device is unique to this test, since another test process may add its host by then.
     uuid = f"GPU-{uuid4()}"
     mine = replace(T4_HOST, devices=(replace(T4_HOST.devices[0], uuid=uuid),))
     for index, scenario in enumerate((A100_HOST, mine)):
@@ -98,7 +98,7 @@ def test_hosts_follow_each_other_and_leave_nothing(tmp_path: Path) -> None:
     assert (done.returncode, f"unresolvable CDI devices nvidia.com/gpu={uuid}" in done.stderr) == (125, True)
 
 
-def test_a_real_specification_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_specification_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cdi"
     folder.mkdir()
     real = folder / "nvidia.yaml"

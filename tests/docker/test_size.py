@@ -1,4 +1,4 @@
-"""`mlship size` on images that a real engine has built and saves."""
+"""`mlship size` on images of a real engine."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ USER 1001:1001
 
 @pytest.fixture
 def built(engine: Engine, tiny_base: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """Two images that differ in their model alone."""
+    """Two images that differ only in their model."""
     for path, data in record(SITE, "six", "1.17", {"six.py": b"x = 6\n" * 100}).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
@@ -70,8 +70,8 @@ def test_a_built_image(built: tuple[str, str], tmp_path: Path) -> None:
     assert changes["pulled"] == [len(found.layers)]
 
 
-def test_what_the_engine_counts(built: tuple[str, str], engine: Engine) -> None:
-    """Where the engine keeps layers compressed, its own size of the image is ours, but for some JSON."""
+def test_size_agrees_with_the_engine(built: tuple[str, str], engine: Engine) -> None:
+    """If the engine stores compressed layers, its image size equals ours, apart from some JSON."""
     found = SizeReport.from_json(run(built[0], "--json"), built[0])
     info = engine.image(built[0])
     assert info is not None

@@ -1,4 +1,4 @@
-"""The smoke test against real containers: an image whose faults can be chosen, and the Dockerfile of the blogs."""
+"""The smoke test of real containers: an image with selectable faults, and the Dockerfile that blogs recommend."""
 
 import signal
 import subprocess
@@ -94,9 +94,7 @@ def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
         ("server-code", "serve.sigterm", "exit code 3", "exit with code 0"),
     ],
 )
-def test_a_fault_is_called_by_its_name(
-    engine: Engine, image: str, fault: str, check: str, words: str, remedy: str
-) -> None:
+def test_a_fault_fails_its_check(engine: Engine, image: str, fault: str, check: str, words: str, remedy: str) -> None:
     found = failures(run_smoke(engine, image, fault))
     assert [failed.id for failed in found] == [check]
     assert words in found[0].seen
@@ -124,11 +122,11 @@ def test_nan_fails_in_the_model_and_over_http(engine: Engine, image: str) -> Non
     assert "nan at scores[0][1]" in found["model.finite"]
 
 
-def test_garbage_on_stdout_changes_nothing(engine: Engine, image: str) -> None:
+def test_other_output_on_stdout_is_ignored(engine: Engine, image: str) -> None:
     assert run_smoke(engine, image, "prints").passed
 
 
-def test_a_server_that_never_gets_ready(engine: Engine, image: str) -> None:
+def test_a_server_that_never_becomes_ready(engine: Engine, image: str) -> None:
     found = failures(run_smoke(engine, image, "server-never-ready", replace(SPEC, startup_seconds=2)))
     assert [check.id for check in found] == ["serve.ready"]
     assert "not ready after 2 s: /health/ready answers 503, /health/live answered 200" in found[0].seen
@@ -157,7 +155,7 @@ def test_root_is_refused(engine: Engine, image: str, tmp_path: Path) -> None:
         assert [check.id for check in failures(run_smoke(engine, tag, ""))] == ["image.user"]
 
 
-def test_a_command_that_is_not_there(engine: Engine, image: str, tmp_path: Path) -> None:
+def test_a_missing_command(engine: Engine, image: str, tmp_path: Path) -> None:
     with built(engine, tmp_path, f'FROM {image}\nCMD ["uvicorn-that-is-not-there"]\n') as tag:
         found = failures(run_smoke(engine, tag, ""))
     assert [check.id for check in found] == ["serve.ready"]
@@ -179,13 +177,13 @@ def test_the_dockerfile_that_blogs_recommend_fails(engine: Engine, tmp_path: Pat
         assert "No module named 'predictor'" in found[0].seen
         assert "install into /opt/venv" in found[0].remedy
         assert "user 1001" in found[0].remedy
-        # The control of the control: as root the same image finds the package, so nothing else is wrong with it.
+        # The control: as root, the same image finds the package, so there is no other fault.
         with built(engine, tmp_path, f"FROM {tag}\nUSER 0\n") as as_root:
             report = {check.id: check.status for check in smoke(engine, as_root, spec, quiet).checks}
             assert report["model.import"] == "pass"
 
 
-# A package without a build backend to fetch: builds here have no network that they could trust.
+# A package whose build fetches no backend, since builds must not depend on the network.
 WHEEL = """\
 import zipfile
 name = "predictor-1.0-py3-none-any.whl"

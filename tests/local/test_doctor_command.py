@@ -15,7 +15,7 @@ from tests.helpers.patience import limit
 NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
 
 
-def test_verdict_first_then_cause_fix_evidence_and_what_is_well(tmp_path: Path) -> None:
+def test_report_order_is_verdict_cause_fix_evidence_and_working(tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path)
     assert (done.code, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
@@ -35,7 +35,7 @@ def test_json_has_the_same_verdict_and_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "start"), [("bare-metal-closed", "HEALTHY"), ("laptop-without-nvidia-gpu", "NO NVIDIA GPU on this host")]
 )
-def test_a_healthy_host_is_exit_0(name: str, start: str, tmp_path: Path) -> None:
+def test_a_healthy_host_exits_with_0(name: str, start: str, tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", str(FOLDER / "healthy" / f"{name}.json"), cwd=tmp_path)
     assert done.code == 0
     assert done.stdout.startswith(start)
@@ -85,7 +85,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_files_are_one_error(case: str, tmp_path: Path) -> None:
+def test_each_bad_file_is_one_error(case: str, tmp_path: Path) -> None:
     text, said = BAD[case]
     (tmp_path / "facts.json").write_text(text, encoding="utf-8")
     done = mlship("doctor", "--replay", "facts.json", cwd=tmp_path)
@@ -97,7 +97,7 @@ def test_bad_files_are_one_error(case: str, tmp_path: Path) -> None:
     assert len(done.stderr) < 1500
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for name, said in (
         ("none.json", "cannot read `none.json`"),
@@ -109,8 +109,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert said in done.stderr
 
 
-def test_what_the_facts_say_is_never_obeyed(tmp_path: Path) -> None:
-    """Neither by the terminal, nor by the shell that a command is pasted into."""
+def test_text_in_facts_is_never_executed(tmp_path: Path) -> None:
+    """Neither the terminal nor a shell with a pasted command may execute it."""
     facts = json.loads((FOLDER / "hosts" / "runtime-35-no-libcuda.json").read_text(encoding="utf-8"))
     facts["image"]["reference"] = "x; rm -rf ~ \x1b[2J\x9b31m\nsudo reboot"
     facts["kernel"]["pci"][0]["name"] = "\x1b]0;title\x07"
@@ -148,13 +148,13 @@ def test_colour_only_on_a_terminal(tmp_path: Path) -> None:
         assert "PROBLEM: nouveau holds the GPU" in done.stdout
 
 
-def test_a_terminal_that_cannot_show_the_signs(tmp_path: Path) -> None:
+def test_a_terminal_that_cannot_show_the_symbols(tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", NOUVEAU, "--verbose", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert done.code == 1
     assert "nouveau-owns-gpu" in done.stdout
 
 
-def test_a_replay_asks_no_engine_and_no_library(tmp_path: Path) -> None:
+def test_a_replay_uses_no_engine_and_no_library(tmp_path: Path) -> None:
     argv = [sys.executable, "-X", "importtime", "-m", "mlship", "doctor", "--replay", NOUVEAU]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=limit(60))
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

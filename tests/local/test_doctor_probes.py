@@ -1,4 +1,4 @@
-"""`mlship doctor` on hosts that are simulated: libraries on LD_LIBRARY_PATH, a folder that stands for /."""
+"""`mlship doctor` on simulated hosts: libraries on LD_LIBRARY_PATH, and a folder in place of /."""
 
 import ast
 import json
@@ -29,7 +29,7 @@ KERNEL = "5.15.0-105-generic"
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
-    """A folder that stands for /; a text that starts with "-> " is a link."""
+    """Create a folder in place of /; a text that starts with "-> " becomes a link."""
     for name, text in files.items():
         path = root / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 
 def healthy(scenario: Scenario, root: Path, **changes: str | None) -> Path:
-    """A host with that driver and GPU; a change of None leaves the file out."""
+    """A host with this driver and GPU; a change to None leaves the file out."""
     files: dict[str, str | None] = {
         "/proc/driver/nvidia/version": VERSION.format(scenario.driver),
         "/proc/sys/kernel/osrelease": f"{KERNEL}\n",
@@ -67,7 +67,7 @@ def healthy(scenario: Scenario, root: Path, **changes: str | None) -> Path:
 
 
 class Doctor(Protocol):
-    """Runs doctor on a scenario; what it said, and the facts that it recorded."""
+    """Run doctor on a scenario; return its output and the recorded facts."""
 
     def __call__(self, scenario: Scenario, **changes: str | None) -> tuple[Command, Facts]: ...
 
@@ -133,7 +133,7 @@ def test_what_nvml_returns_is_kept_and_is_a_problem(doctor: Doctor, code: int) -
     assert f"nvml.init={code}" in done.stdout
 
 
-def test_a_driver_of_two_versions_is_named(doctor: Doctor) -> None:
+def test_two_driver_versions_are_named(doctor: Doctor) -> None:
     changes = {
         "/proc/driver/nvidia/version": VERSION.format("535.104.05"),
         "/sys/module/nvidia/version": "535.104.05\n",
@@ -150,13 +150,13 @@ def test_what_cuda_returns_is_kept_and_is_a_problem(doctor: Doctor, code: int) -
     assert f"cuda.init={code}" in done.stdout
 
 
-def test_no_uvm_node_is_named(doctor: Doctor) -> None:
+def test_a_missing_uvm_node_is_named(doctor: Doctor) -> None:
     done, facts = doctor(T4_HOST.but("return cuInit 999"), **{"/dev/nvidia-uvm": None})
     assert is_absent((known(facts.host.device_nodes) or {})["/dev/nvidia-uvm"])
     assert causes(done) == ["nvidia-uvm-node-missing"]
 
 
-def test_a_lost_gpu_is_seen_beside_a_well_one(doctor: Doctor) -> None:
+def test_a_lost_gpu_is_found_beside_a_healthy_one(doctor: Doctor) -> None:
     done, facts = doctor(A100_HOST.but("return nvmlDeviceGetHandleByIndex_v2/1 15"))
     well, lost = known(facts.host.nvml.devices) or ()
     assert (well.name, lost.codes) == ("NVIDIA A100-SXM4-40GB", {"nvmlDeviceGetHandleByIndex_v2": 15})
@@ -178,13 +178,13 @@ def test_a_driver_that_hangs_or_aborts_is_a_problem_in_time(doctor: Doctor, faul
     assert (done.code, unexplained(done)) == (1, [symptom])
     call = fault.split()[1].partition("/")[0]
     asked = facts.host.nvml if symptom.startswith("nvml") else facts.host.cuda
-    told = known(asked.hangs_at) or known(asked.crashes_at) or ""
-    assert told.startswith(call)
+    reported = known(asked.hangs_at) or known(asked.crashes_at) or ""
+    assert reported.startswith(call)
     if "Init" in fault:
         assert isinstance(asked.init, Unreadable)
 
 
-def test_the_libcuda_that_the_loader_finds_first_is_the_one_that_is_named(tmp_path: Path) -> None:
+def test_the_named_libcuda_is_the_loaders_first(tmp_path: Path) -> None:
     driver = SimHost.make(A100_HOST, tmp_path / "host")
     compat = SimHost.make(replace(A100_HOST, driver="525.60.13", cuda=12000), tmp_path / "cuda-12.0" / "compat")
     env = {**driver.env(), "LD_LIBRARY_PATH": f"{compat.libraries}:{driver.libraries}"}
@@ -213,7 +213,7 @@ def test_compat_and_stub_folders_are_found_with_their_note(tmp_path: Path) -> No
 
 
 def elf_with_note(desc: str) -> bytes:
-    """The smallest ELF file with a note as NVIDIA's compat libraries have it."""
+    """A minimal ELF file with a note like that of NVIDIA's compat libraries."""
     name, text = b"NVIDIA Corporation\0\0", desc.encode()
     note = struct.pack("<III", 19, len(text), 1) + name + text
     names = b"\0.note.cuda.fwd_compatibility\0.shstrtab\0"
@@ -245,8 +245,8 @@ def test_nvidias_own_libraries_without_a_kernel_module(series: Series, tmp_path:
     assert (done.code, done.stdout.splitlines()[0]) == (0, "NO NVIDIA GPU on this host")
 
 
-def test_with_a_root_no_real_library_is_asked(tmp_path: Path) -> None:
-    """What this machine's driver says is nothing about the folder."""
+def test_with_root_no_library_of_this_machine_is_loaded(tmp_path: Path) -> None:
+    """This machine's driver says nothing about the folder."""
     folder = real_libraries(SERIES[0])
     file = tmp_path / "facts.json"
     root = healthy(A100_HOST, tmp_path / "root")
@@ -265,13 +265,13 @@ def test_inside_a_container_the_facts_are_the_containers(doctor: Doctor) -> None
     assert done.code == 0
 
 
-def test_an_empty_folder_and_an_empty_path_are_no_crash(tmp_path: Path) -> None:
+def test_an_empty_folder_and_an_empty_path_do_not_crash(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = mlship("doctor", "--root", str(tmp_path / "empty"), cwd=tmp_path)
     assert (done.code, done.stdout.startswith("CANNOT TELL")) == (0, True)
 
 
-# Everything is imported first: nobody may not read this Python's own files, where they lie in a home folder.
+# Import everything first: the user `nobody` may not read a Python installation in a home folder.
 AS_NOBODY = """
 import os
 from mlship.doctor.facts.facts import Facts; from mlship.versioned import adapter
@@ -286,7 +286,7 @@ FILES_ALONE = ("kernel", "kernel log", "module files", "system", "packages", "se
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_nobody_learns_what_there_is_to_learn(tmp_path: Path) -> None:
+def test_user_nobody_records_all_readable_facts(tmp_path: Path) -> None:
     program = f"NAMES = {FILES_ALONE}\n{AS_NOBODY}"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=limit(60)
@@ -300,7 +300,7 @@ def test_nobody_learns_what_there_is_to_learn(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
 @pytest.mark.parametrize("program", [*PROGRAMS, DRIVER_PROGRAM], ids=lambda path: path.name)
-def test_the_programs_work_as_nobody_and_by_dash_c(program: Path) -> None:
+def test_the_programs_work_as_user_nobody_with_python_c(program: Path) -> None:
     argv = [
         "/usr/bin/python3",
         "-c",
@@ -315,7 +315,7 @@ def test_the_programs_work_as_nobody_and_by_dash_c(program: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*PROGRAMS, DRIVER_PROGRAM], ids=lambda path: path.name)
-def test_the_programs_are_valid_for_python_3_8_and_know_nothing_of_mlship(path: Path) -> None:
+def test_the_programs_run_on_python_3_8_without_mlship(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -334,7 +334,7 @@ def test_replay_of_what_was_recorded_has_the_same_verdict(doctor: Doctor, tmp_pa
     assert "GPU-00000000-0000-4000-8000-" in recorded
 
 
-def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "facts.json").write_text("mine", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     done = mlship("doctor", "--root", "empty", "--record", "facts.json", cwd=tmp_path)

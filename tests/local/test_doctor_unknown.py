@@ -1,4 +1,4 @@
-"""Doctor where less is known, fact by fact, and on hosts made up of several: nothing breaks, nothing false is named.
+"""Doctor with missing facts, one by one, and on combined hosts: no errors and no false causes.
 
 Thousands of diagnoses, so it is not among the fast tests.
 """
@@ -21,7 +21,7 @@ BY_ID = {rule.id: rule for rule in RULES}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_silent_without_each_fact_that_it_needs(rule: Rule) -> None:
+def test_a_rule_is_silent_without_each_fact_that_it_needs(rule: Rule) -> None:
     fired = [name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)]
     for name, path in itertools.product(fired, rule.text.needs):
         facts = hosts()[name]
@@ -31,8 +31,8 @@ def test_silent_without_each_fact_that_it_needs(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("name", hosts())
-def test_whatever_is_unknown_nothing_breaks_and_nothing_new_is_named(name: str) -> None:
-    """Less is known: then the same is found, or less, or with less certainty; never something else for certain."""
+def test_unknown_facts_cause_no_error_and_no_new_cause(name: str) -> None:
+    """With fewer facts, doctor finds the same causes, fewer, or less certain ones, but no other certain cause."""
     want = {*expected()[name].causes, *expected()[name].follows, *expected()[name].less}
     for path in leaves(hosts()[name]):
         diagnosis = diagnose(without(hosts()[name], path))
@@ -43,7 +43,7 @@ def test_whatever_is_unknown_nothing_breaks_and_nothing_new_is_named(name: str) 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(mixed())
-def test_no_host_breaks_it_or_gets_two_causes_that_cannot_both_be(facts: Facts) -> None:
+def test_no_host_causes_an_error_or_two_contradictory_causes(facts: Facts) -> None:
     diagnosis = diagnose(facts)
     assert not diagnosis.bugs
     found = {finding.id for cause in diagnosis.causes for finding in (cause.finding, *cause.findings)}

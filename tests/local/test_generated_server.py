@@ -1,4 +1,4 @@
-"""The server that `mlship init` writes, run for real: uvicorn in a process of its own, onnxruntime underneath.
+"""The generated server of `mlship init`, run with uvicorn in its own process and with onnxruntime.
 
 Needs fastapi, uvicorn and onnxruntime beside mlship: they are in requirements-dev.in.
 """
@@ -65,13 +65,13 @@ MALFORMED = (
 
 @dataclass(frozen=True)
 class Running:
-    """A server process and how to ask it."""
+    """A server process, and requests to it."""
 
     process: subprocess.Popen[str]
     port: int
 
     def ask(self, path: str, body: bytes | None = None) -> tuple[int, str]:
-        """Status and body; 0 where nobody answers."""
+        """Status and body; status 0 if the server does not answer."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body)
         request.add_header("Content-Type", "")
         try:
@@ -84,7 +84,7 @@ class Running:
             return 0, ""
 
     def wait(self, path: str, status: int, seconds: float = 30) -> set[int]:
-        """Every status seen until the wanted one."""
+        """Request until the status is `wanted`; return every status seen."""
         seen, deadline = set(), time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             seen.add(self.ask(path)[0])
@@ -94,7 +94,7 @@ class Running:
         pytest.fail(f"{path} never answered {status}, only {seen}: {self.end()}")
 
     def end(self) -> str:
-        """Stop it; returns what it logged."""
+        """Stop the server; return its log."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.communicate(timeout=limit(20))[0]
@@ -142,10 +142,10 @@ def test_a_bare_onnx_model_is_served(tmp_path: Path) -> None:
             assert (status, "detail" in json.loads(text)) == (422, True), malformed[:40]
         assert server.ask("/health/ready")[0] == 200
         server.end()
-        assert server.process.returncode in (0, -signal.SIGTERM)  # uvicorn ends by the signal where it is not process 1
+        assert server.process.returncode in (0, -signal.SIGTERM)  # uvicorn ends by the signal if it is not process 1
 
 
-def test_it_lives_at_once_and_is_ready_only_when_the_model_is_warm(tmp_path: Path) -> None:
+def test_is_live_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
     repo = initialised(tmp_path, {"slow.py": SLOW, "sample.json": '{"x": [1.0]}'})
     with served(repo) as server:
         server.wait("/health/live", 200)
@@ -184,7 +184,7 @@ def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path
         (TensorProto.DOUBLE, [1, 2, 3, 0.5], ["1", "2", "3", "4"]),
     ],
 )
-def test_nothing_is_rounded_or_cut_off(tmp_path: Path, element: int, good: list[object], bad: list[object]) -> None:
+def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: list[object], bad: list[object]) -> None:
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(element=element)})
     code = (
         f"from serving.model import load; m = load(); print(m.predict({{'x': [{good}]}})); m.predict({{'x': [{bad}]}})"

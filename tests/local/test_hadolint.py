@@ -1,4 +1,4 @@
-"""An outside opinion: hadolint finds nothing in the Dockerfiles of the examples."""
+"""hadolint finds no faults in the Dockerfiles of the examples."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.patience import limit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-# Debian's packages are not pinned: the base's digest pins the release, and security updates are wanted.
+# Debian packages are not pinned: the base's digest pins the release, and security updates are welcome.
 IGNORED = ("DL3008",)
 
 

@@ -1,4 +1,4 @@
-"""What runs in the image: in processes of its own here, as `python -c` runs it there."""
+"""The programs that run in the image with `python -c`, here in their own processes."""
 
 import ast
 import json
@@ -51,7 +51,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[str], tuple[Event, ...]]:
-    """The model's part in a folder; every line on stdout must be an event."""
+    """Run the model program in a folder; every line on stdout must be an event."""
     asked = {"load": "model:load", "load_seconds": 20, "sample": "sample.json", "golden": None, "weights": []}
     done = subprocess.run(
         [sys.executable, "-c", read_package_file("smoke/inside/program.py"), "model", json.dumps({**asked, **options})],
@@ -72,10 +72,10 @@ def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> N
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in named} <= sys.stdlib_module_names
-    assert len(source) < 100_000  # Linux takes no argument beyond 128 KiB
+    assert len(source) < 100_000  # Linux limits an argument to 128 KiB
 
 
-def test_a_good_model_tells_all(repo: Path) -> None:
+def test_a_good_model_reports_all_events(repo: Path) -> None:
     (repo / "golden.json").write_text('{"scores": [6, 7]}')
     done, events = model(repo, golden="golden.json", weights=["weights.bin"])
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def test_a_failure_names_its_stage(repo: Path, source: str, stage: str, kind: st
     assert message in failed.message
 
 
-def test_the_traceback_is_the_users(repo: Path) -> None:
+def test_the_traceback_shows_only_user_code(repo: Path) -> None:
     (repo / "model.py").write_text("import json\ndef load():\n    return json.loads('{')\n")
     _, events = model(repo)
     failed = events[-1]
@@ -128,7 +128,7 @@ def test_the_traceback_is_the_users(repo: Path) -> None:
     assert failed.lines == (f"File {repo / 'model.py'}, line 3, in load", "    return json.loads('{')")
 
 
-def test_a_hang_is_ended_and_its_place_told(repo: Path) -> None:
+def test_a_hang_is_ended_and_located(repo: Path) -> None:
     (repo / "model.py").write_text("import time\ndef load():\n    time.sleep(60)\n")
     done, events = model(repo, load_seconds=0.5)
     assert done.returncode == 1
@@ -137,7 +137,7 @@ def test_a_hang_is_ended_and_its_place_told(repo: Path) -> None:
     assert 'model.py", line 3 in load' in done.stderr
 
 
-def test_threads_that_user_code_left_do_not_keep_it(repo: Path) -> None:
+def test_leftover_threads_of_user_code_do_not_block_the_exit(repo: Path) -> None:
     (repo / "model.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n1/0"
     )
@@ -145,7 +145,7 @@ def test_threads_that_user_code_left_do_not_keep_it(repo: Path) -> None:
     assert done.returncode == 1
 
 
-def test_what_user_code_prints_is_no_event(repo: Path) -> None:
+def test_output_of_user_code_is_not_an_event(repo: Path) -> None:
     forged = '{"event": "output", "value": 1, "golden": []}'
     (repo / "model.py").write_text(
         f"import os, sys\nprint('{forged}')\nos.write(1, b'{forged}')\nos.system('echo hi')\nsys.stdout.write('x')\n"
@@ -206,7 +206,7 @@ def test_steady(latencies: list[float], expected: bool) -> None:
     assert inside.steady(latencies) is expected
 
 
-def test_percentiles_of_one() -> None:
+def test_percentiles_of_one_value() -> None:
     assert inside.percentiles([2.0]) == {"p50": 2.0, "p99": 2.0, "runs": 1}
 
 
@@ -216,7 +216,7 @@ def test_folders_of_weights_are_counted(repo: Path) -> None:
     assert inside.size_of([str(repo / "w"), str(repo / "weights.bin")]) == 105
 
 
-# The client, against a server in this process
+# The client with a server in this process
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -278,7 +278,7 @@ def listen(process: subprocess.Popen[str], until: Callable[[Event], bool]) -> tu
     return tuple(seen)
 
 
-def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
+def test_the_client_waits_for_a_server_and_sends_requests(repo: Path) -> None:
     port = free_port()
     with client(repo, port) as process:
         events = listen(process, lambda event: isinstance(event, RouteChange))
@@ -299,13 +299,13 @@ def test_the_client_sees_a_server_come_and_asks_it(repo: Path) -> None:
             thread.join()
     probes = [(event.probe, event.status) for event in all_of(RouteChange, events)]
     assert probes[0] == ("ready", 0)
-    assert set(probes[-2:]) == {("ready", 200), ("live", 200)}  # it may come between the two questions
+    assert set(probes[-2:]) == {("ready", 200), ("live", 200)}  # the server may start between the two requests
     answers = {event.what: event.status for event in all_of(ServerResponse, events)}
     assert answers == {"first": 200, "half": 422, "kind": 422, "empty": 422, "after": 200, "inflight": 200}
     assert waited >= 0.2  # half the grace time after the signal
 
 
-def test_the_client_gives_up(repo: Path) -> None:
+def test_the_client_times_out(repo: Path) -> None:
     with client(repo, free_port(), seconds=0.1) as process:
         events = listen(process, lambda _event: False)
         assert process.wait(10) == 0
@@ -322,7 +322,7 @@ def test_a_list_as_sample_gets_an_object_as_malformed() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_memory_is_read() -> None:
+def test_memory_is_measured() -> None:
     peak = inside.memory("status", "VmHWM:")
     assert peak is not None
     assert peak > 1 << 20

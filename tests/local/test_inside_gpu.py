@@ -1,4 +1,4 @@
-"""What looks at GPUs from within: in processes of its own, on a simulated GPU host, and with a real onnxruntime."""
+"""The GPU checks inside the model's process, on a simulated GPU host and with a real onnxruntime."""
 
 import ast
 import ctypes
@@ -46,7 +46,7 @@ def host(tmp_path: Path) -> Made:
 
 
 def model(folder: Path, source: str, env: Mapping[str, str]) -> tuple[Event, ...]:
-    """The events of the model's part, with what looks at GPUs."""
+    """The events of the model program with GPU checks."""
     (folder / "model.py").write_text(source)
     (folder / "sample.json").write_text('{"x": 3}')
     options = {"load": "model:load", "load_seconds": 60, "sample": "sample.json", "golden": None, "weights": []}
@@ -79,10 +79,10 @@ def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> N
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in named} <= sys.stdlib_module_names
-    assert len(source) < 100_000  # Linux takes no argument beyond 128 KiB
+    assert len(source) < 100_000  # Linux limits an argument to 128 KiB
 
 
-def test_a_model_on_a_gpu_is_seen_in_its_own_process(host: Made, tmp_path: Path) -> None:
+def test_gpu_use_of_a_model_is_seen_in_its_process(host: Made, tmp_path: Path) -> None:
     made = host(A100_HOST)
     events = model(tmp_path, CUDA, made.env())
     before, after = seen(events)
@@ -101,14 +101,14 @@ def test_a_model_on_a_gpu_is_seen_in_its_own_process(host: Made, tmp_path: Path)
     assert after.nvml.devices[1].processes == ()
 
 
-def test_asking_does_not_make_it_true(host: Made, tmp_path: Path) -> None:
+def test_the_check_itself_does_not_use_the_gpu(host: Made, tmp_path: Path) -> None:
     before, after = seen(model(tmp_path, CPU, host(A100_HOST).env()))
     assert before.cuda.init == 0
     assert (after.libraries, after.cuda_version) == ((), None)
     assert [device.processes for device in after.nvml.devices] == [(), ()]
 
 
-def test_a_machine_without_a_gpu_is_told_with_the_loaders_words(tmp_path: Path) -> None:
+def test_a_machine_without_a_gpu_is_reported_with_the_loaders_error(tmp_path: Path) -> None:
     before, after = seen(model(tmp_path, CPU, {}))
     if before.cuda.init is not None:
         pytest.skip("this machine has a libcuda")
@@ -134,19 +134,19 @@ def test_codes_are_kept(host: Made, tmp_path: Path, fault: str, init: int, nvml:
         ("return nvmlDeviceGetHandleByIndex_v2 15", "handle"),
     ],
 )
-def test_what_nvml_refuses_is_a_code_of_its_device(host: Made, tmp_path: Path, fault: str, name: str) -> None:
+def test_an_nvml_error_is_recorded_for_its_device(host: Made, tmp_path: Path, fault: str, name: str) -> None:
     _, after = seen(model(tmp_path, CPU, host(T4_HOST.but(fault)).env()))
     assert after.nvml.devices[0].codes == {name: int(fault.rpartition(" ")[2])}
 
 
-def test_a_driver_that_crashes_leaves_the_model_alone(host: Made, tmp_path: Path) -> None:
+def test_a_crash_of_the_driver_does_not_affect_the_model(host: Made, tmp_path: Path) -> None:
     before, after = seen(model(tmp_path, CPU, host(T4_HOST.but("abort cuInit")).env()))
     assert before.cuda.problem == "cuInit crashed (SIGABRT)"
     assert before.nvml.code == 0
     assert after.libraries == ()
 
 
-def test_a_driver_that_hangs_is_not_waited_for(host: Made) -> None:
+def test_the_check_does_not_wait_for_a_hanging_driver(host: Made) -> None:
     program = (
         "import json; from mlship.driver import ask; from mlship.smoke.inside import gpu; gpu.CHILD_SECONDS = 0.3; "
         "print(json.dumps(gpu.in_child(ask, 'cuda', '--brief')))"
@@ -166,7 +166,7 @@ def test_a_mig_device_is_used(host: Made, tmp_path: Path) -> None:
     assert [one.memory for one in after.nvml.devices[0].processes] == [64 * MIB]
 
 
-# The frameworks' own word
+# Reports of the frameworks
 
 
 ONNX = """\
@@ -182,7 +182,7 @@ def load():
 """
 
 
-def test_onnxruntime_says_what_its_sessions_run_on_and_not_what_is_built_in(tmp_path: Path) -> None:
+def test_onnxruntime_reports_the_providers_of_its_sessions(tmp_path: Path) -> None:
     _, after = seen(model(tmp_path, ONNX, {}))
     word = next(word for word in after.words if word.framework == "onnxruntime")
     assert word.problem is None
@@ -197,7 +197,7 @@ class Tensor:
 
 
 class Module:
-    """A module as TorchScript has it: its tensors are made when they are asked for."""
+    """A module like TorchScript's, which creates its tensors on request."""
 
     def parameters(self) -> list[Tensor]:
         return [Tensor("cuda:0")]
@@ -207,7 +207,7 @@ class Module:
 
 
 def torch(*, cuda: str | None = "12.4", started: bool = True) -> ModuleType:
-    """What is asked of torch."""
+    """A `torch` with the functions that the check calls."""
     found = ModuleType("torch")
     vars(found).update(
         __version__="2.6.0",
@@ -230,7 +230,7 @@ def word(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType) -> Fram
     return parsed.words[0]
 
 
-def test_torch_says_where_its_tensors_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_reports_the_devices_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [Tensor("cpu"), Tensor("cuda:1")], Module()
     said = word(monkeypatch, "torch", torch())
     assert said.uses == {"cpu": 1, "cuda:1": 1, "cuda:0": 1}
@@ -238,14 +238,14 @@ def test_torch_says_where_its_tensors_are(monkeypatch: pytest.MonkeyPatch) -> No
     assert kept
 
 
-def test_a_cpu_build_of_torch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_build_of_torch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [Tensor("cpu")]
     said = word(monkeypatch, "torch", torch(cuda=None, started=False))
     assert (said.cuda, said.uses, said.offers, said.memory) == (None, {"cpu": 1}, (), 0)
     assert kept
 
 
-def test_jax_that_has_not_started_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_does_not_start_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     jax, bridge = ModuleType("jax"), ModuleType("jax._src.xla_bridge")
     array = SimpleNamespace(devices=lambda: [SimpleNamespace(platform="gpu", id=0)])
     vars(jax).update(__version__="0.10.2", live_arrays=lambda: [array])
@@ -275,7 +275,7 @@ def tensorflow(*, started: bool, memory: int) -> tuple[ModuleType, ModuleType]:
     ("started", "memory", "uses"),
     [(False, 0, {}), (True, 0, {"CPU": 1}), (True, 9, {"/device:GPU:0": 1})],
 )
-def test_tensorflow_says_what_memory_it_holds(
+def test_tensorflow_reports_its_memory(
     monkeypatch: pytest.MonkeyPatch, started: bool, memory: int, uses: Mapping[str, int]
 ) -> None:
     module, context = tensorflow(started=started, memory=memory)
@@ -283,7 +283,7 @@ def test_tensorflow_says_what_memory_it_holds(
     assert word(monkeypatch, "tensorflow", module).uses == uses
 
 
-def test_cupy_says_what_its_pool_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cupy_reports_the_memory_of_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     cupy = ModuleType("cupy")
     pool = SimpleNamespace(total_bytes=lambda: 512)
     vars(cupy).update(__version__="14.0", get_default_memory_pool=lambda: pool)
@@ -291,7 +291,7 @@ def test_cupy_says_what_its_pool_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (said.memory, said.on_gpu) == (512, True)
 
 
-def test_a_framework_that_cannot_be_read_says_why_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_framework_without_a_report_has_a_reason_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = ModuleType("torch")
     vars(broken).update(__version__="9.9")
     cupy = ModuleType("cupy")

@@ -1,4 +1,4 @@
-"""NVIDIA's real libraries on a machine without its kernel module; the simulated ones are held to them."""
+"""Compare the simulated libraries with NVIDIA's real ones, on a machine without the kernel module."""
 
 import ctypes
 import json
@@ -15,14 +15,14 @@ from tests.helpers.patience import limit
 from tests.simgpu.build import built_libraries
 from tests.simgpu.scenario import LIBRARIES, SOURCES, calls
 
-# What came with later drivers; the simulation has it, and denies it on an older host.
+# Functions of later drivers; the simulation exports them, and refuses them on an older host.
 NEWER = {535: {"nvmlDeviceGetGpuFabricInfoV"}, 550: set[str]()}
 NEWER_THAN_BOTH = {"nvmlSystemGetDriverBranch", "cuCtxCreate_v4"}
 NAMES = sorted({name for source in LIBRARIES.values() for name in calls(source)} - NEWER_THAN_BOTH)
 PROC_NAMES = ("cuInit", "cuMemAlloc", "cuMemAlloc_v2", "cuCtxCreate", "cuGetProcAddress", "cuCtxDestroy", "")
 CUDA_VERSIONS = (6000, 11000, 11030, 11040, 12000, 12020)
 
-# A library is loaded once a process, so each is asked in a process of its own: FOLDER, what to ask.
+# A process loads a library once, so each query runs in its own process. Arguments: FOLDER, the query.
 ASK = """
 import ctypes, json, sys
 from ctypes import byref
@@ -83,7 +83,7 @@ def test_without_a_kernel_module_there_is_a_version_and_no_driver(series: Series
     assert cuda.cuInit(0) == 100
 
 
-def test_what_the_simulated_libraries_export_is_in_the_real_ones(series: Series) -> None:
+def test_the_real_libraries_export_all_simulated_functions(series: Series) -> None:
     folder = real_libraries(series)
     for name in LIBRARIES:
         missing = exported(built_libraries() / name) - exported(folder / f"{name}.1")
@@ -100,7 +100,7 @@ def test_without_a_scenario_the_simulated_libraries_answer_as_the_real_ones(seri
     assert ask(tmp_path, names) == ask(real_libraries(series), names)
 
 
-def test_they_ask_for_no_newer_libc_than_bookworms() -> None:
+def test_simulated_libraries_need_no_newer_libc_than_bookworms() -> None:
     for name in LIBRARIES:
         said = subprocess.run(
             ["objdump", "-T", built_libraries() / name], capture_output=True, text=True, check=True, timeout=limit(30)
@@ -110,7 +110,7 @@ def test_they_ask_for_no_newer_libc_than_bookworms() -> None:
 
 
 def exported(library: Path) -> set[str]:
-    """The names that others can use; `@@VERSION` cut off."""
+    """The exported symbols, without `@@VERSION`."""
     said = subprocess.run(
         ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True, timeout=limit(60)
     ).stdout

@@ -1,4 +1,4 @@
-"""Templates are found from a wheel, an editable install and a plain checkout."""
+"""mlship finds its templates in a wheel, an editable install and a checkout."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as a release is: sdist first, then the wheel from it."""
+    """Build like a release: an sdist, then the wheel from it."""
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=limit(120))
@@ -39,7 +39,7 @@ def test_wheel_holds_what_it_should(wheel: Path) -> None:
 
 
 def test_wheel_renders_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """The wheel alone, in a fresh environment; its dependencies come from this one, which spares a download."""
+    """Install only the wheel in a new environment; its dependencies come from this one, without a download."""
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv/bin/python"
     site = next((tmp_path / "venv/lib").glob("python*/site-packages"))

@@ -1,4 +1,4 @@
-"""What asks the server in a build and in a container reads answers to their end, so that no server logs an error."""
+"""The requests of the trace and the health check read whole responses, so that the server logs no error."""
 
 import subprocess
 import sys
@@ -14,9 +14,9 @@ from mlship.image.plan import Health
 
 
 class Server(ThreadingHTTPServer):
-    """Answers in two parts, and keeps what went wrong."""
+    """Answer in two parts, and keep all errors."""
 
-    daemon_threads = False  # server_close() waits for what is in flight
+    daemon_threads = False  # server_close() waits for requests in flight
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

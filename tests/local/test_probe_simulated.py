@@ -1,4 +1,4 @@
-"""Recording simulated GPU hosts, healthy and sick; and NVIDIA's real libraries on a machine without their module."""
+"""Record simulated GPU hosts, healthy and faulty, and NVIDIA's real libraries without the kernel module."""
 
 import time
 from pathlib import Path
@@ -50,7 +50,7 @@ def recorded(scenario: Scenario, folder: Path) -> HostProfile:
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_every_host_is_recorded_as_it_is(name: str, tmp_path: Path) -> None:
+def test_every_host_is_recorded_correctly(name: str, tmp_path: Path) -> None:
     scenario = HOSTS[name]
     host = recorded(scenario, tmp_path)
     first = scenario.devices[0]
@@ -73,7 +73,7 @@ def test_a_recorded_host_is_a_fleet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_of_the_start_is_reported(code: int, tmp_path: Path) -> None:
+def test_each_initialisation_error_is_reported(code: int, tmp_path: Path) -> None:
     done = record(T4_HOST.but(f"return {NVML_INIT} {code}"), tmp_path)
     assert (done.code, done.stdout) == (4, "")
     assert f"({NVML_INIT}: {CODES[code]} {code})" in done.stderr
@@ -93,13 +93,13 @@ def test_no_gpu_at_all(tmp_path: Path) -> None:
     assert "has no GPU" in done.stderr
 
 
-def test_an_abort_is_reported_with_its_place(tmp_path: Path) -> None:
+def test_an_abort_is_reported_with_its_call(tmp_path: Path) -> None:
     done = record(T4_HOST.but(f"abort {NVML_INIT}"), tmp_path)
     assert done.code == 4
     assert f"NVML crashed in {NVML_INIT} (SIGABRT)" in done.stderr
 
 
-def test_an_abort_late_keeps_what_was_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_abort_keeps_earlier_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(T4_HOST.but(f"abort {NVML_CUDA_VERSION}"), tmp_path, monkeypatch)
     answer = probe_nvml()
     assert (answer.crashed, answer.pending_call) == ("SIGABRT", NVML_CUDA_VERSION)
@@ -108,7 +108,7 @@ def test_an_abort_late_keeps_what_was_known(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("call", [NVML_INIT, "nvmlDeviceGetName", NVML_CUDA_VERSION])
-def test_a_hang_is_ended_and_its_place_reported(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_is_ended_and_reported_with_its_call(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on(T4_HOST.but(f"hang {call}"), tmp_path, monkeypatch)
     started = time.monotonic()
     answer = probe_nvml(1.0)
@@ -116,7 +116,7 @@ def test_a_hang_is_ended_and_its_place_reported(call: str, tmp_path: Path, monke
     assert time.monotonic() - started < limit(5)
 
 
-def test_where_the_libraries_lie_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_paths_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = on(T4_HOST, tmp_path, monkeypatch)
     answer = probe_nvml()
     assert answer.libraries[NVML].path == str(host.libraries / f"libnvidia-ml.so.{T4_HOST.driver}")
@@ -124,13 +124,13 @@ def test_where_the_libraries_lie_is_known(tmp_path: Path, monkeypatch: pytest.Mo
     assert answer.text("nvmlDeviceGetUUID", 0) == T4_HOST.devices[0].uuid
 
 
-def test_a_libcuda_of_another_driver_is_noted(tmp_path: Path) -> None:
+def test_a_libcuda_of_another_driver_is_recorded(tmp_path: Path) -> None:
     host = recorded(Scenario("550.54.15", 12080, A100_HOST.devices), tmp_path)
     assert host.cuda == "12.8"
     assert "NVML reports CUDA 12.8, but driver 550.54.15 supports 12.4" in host.notes[0]
 
 
-def test_no_libcuda_is_noted(tmp_path: Path) -> None:
+def test_a_missing_libcuda_is_recorded(tmp_path: Path) -> None:
     host = SimHost.make(T4_HOST, tmp_path / "host")
     for path in host.libraries.glob("libcuda.so*"):
         path.unlink()
@@ -139,7 +139,7 @@ def test_no_libcuda_is_noted(tmp_path: Path) -> None:
     assert "no libcuda.so.1 (code 12)" in parse_host(done.stdout, "stdout").notes[0]
 
 
-def test_a_library_that_is_empty_as_containers_leave_them(tmp_path: Path) -> None:
+def test_an_empty_library_as_containers_leave_it(tmp_path: Path) -> None:
     host = SimHost.make(T4_HOST, tmp_path / "host")
     (host.libraries / f"libnvidia-ml.so.{T4_HOST.driver}").write_bytes(b"")
     done = mlship("hosts", "record", "-", cwd=tmp_path, env=host.env())
@@ -164,7 +164,7 @@ def test_nvidias_real_libraries_without_their_module(
 
 
 def on(scenario: Scenario, folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimHost:
-    """Let child processes of this test be on that host."""
+    """Run child processes of this test on the host."""
     host = SimHost.make(scenario, folder / "host")
     for key, value in host.env().items():
         monkeypatch.setenv(key, value)

@@ -1,4 +1,4 @@
-"""Resolving for real, from a folder of tiny wheels: no network, and an engine that only knows digests."""
+"""Resolve from a folder of tiny wheels, without a network and with an engine that only returns digests."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ local = pytest.mark.skipif(
 
 
 @local
-def test_resolves_here_and_keeps_pins_unless_asked(repo: Path) -> None:
+def test_resolves_locally_and_keeps_pins_unless_upgraded(repo: Path) -> None:
     first = run(repo, DigestEngine())
     assert versions(first) == {"alpha": "1.0", "beta": "1.0"}
     text = (repo / "requirements.txt").read_text()
@@ -42,7 +42,7 @@ def test_resolves_here_and_keeps_pins_unless_asked(repo: Path) -> None:
 
 
 @local
-def test_the_base_is_a_pin_too(repo: Path) -> None:
+def test_the_base_image_is_pinned_too(repo: Path) -> None:
     run(repo, DigestEngine(tag=OLD))
     assert run(repo, DigestEngine(tag=NEW)).record.digest == OLD
     assert run(repo, DigestEngine(tag=NEW, dropped=True)).record.digest == NEW
@@ -51,7 +51,7 @@ def test_the_base_is_a_pin_too(repo: Path) -> None:
 
 
 @local
-def test_pips_constraints_hold_and_their_place_is_not_told(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pips_constraints_apply_and_their_path_is_not_recorded(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_wheel(repo.parent / "wheels", "beta", "2.0")
     (repo.parent / "limits.txt").write_text("beta<2\n")
     monkeypatch.setenv("PIP_CONSTRAINT", str(repo.parent / "limits.txt"))
@@ -62,7 +62,7 @@ def test_pips_constraints_hold_and_their_place_is_not_told(repo: Path, monkeypat
 
 
 @local
-def test_a_failed_resolve_leaves_everything_as_it_was(repo: Path) -> None:
+def test_a_failed_resolve_changes_nothing(repo: Path) -> None:
     run(repo, DigestEngine())
     before = {path.name: path.read_bytes() for path in repo.iterdir()}
     (repo / "requirements.in").write_text("alpha\nbeta>7\n")

@@ -1,4 +1,4 @@
-"""The simulated GPU host, asked in child processes by NVIDIA's own Python library and by ctypes."""
+"""Query the simulated GPU host in child processes, with NVIDIA's Python library and with ctypes."""
 
 import ctypes
 import json
@@ -39,7 +39,7 @@ NO_INSTANCE = 0xFFFFFFFF
 MIB = 1024**2
 Make = Callable[[Scenario], SimHost]
 
-# Every number another, so that no answer can be taken for a neighbour's.
+# All numbers differ, so that no answer can be mistaken for another.
 STRANGE = replace(
     T4,
     cc_major=21,
@@ -131,7 +131,7 @@ def gpus(host: SimHost) -> list[dict[str, object]]:
 
 @contextmanager
 def holding(host: SimHost) -> Iterator[int]:
-    """A process that holds BYTES of the first GPU; its pid."""
+    """The pid of a process that holds BYTES on the first GPU."""
     with subprocess.Popen(
         [sys.executable, PROGRAMS / "ask_cuda.py", "hold"],
         env={**os.environ, **host.env()},
@@ -146,7 +146,7 @@ def holding(host: SimHost) -> Iterator[int]:
             process.kill()
 
 
-def test_every_answer_of_a_device_is_its_own(make: Make) -> None:
+def test_every_device_returns_its_own_values(make: Make) -> None:
     assert gpus(make(replace(H100_HOST, devices=(STRANGE,)))) == [STRANGE_ANSWERS]
 
 
@@ -163,13 +163,13 @@ def test_every_answer_of_a_device_is_its_own(make: Make) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_a_gpu_has_not_is_not_supported(make: Make, gpu: Device, keys: list[str]) -> None:
+def test_missing_features_of_a_gpu_are_not_supported(make: Make, gpu: Device, keys: list[str]) -> None:
     found = gpus(make(replace(H100_HOST, devices=(gpu,))))
     assert found == [STRANGE_ANSWERS | dict.fromkeys(keys, NOT_SUPPORTED)]
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_the_system_says_what_it_is(make: Make, name: str) -> None:
+def test_the_system_reports_its_versions(make: Make, name: str) -> None:
     scenario = HOSTS[name]
     found = ask(make(scenario), "ask_nvml.py")
     del found["devices"]
@@ -193,12 +193,12 @@ def test_cuda_and_nvml_agree_on_every_host(make: Make, name: str) -> None:
     assert cuda["compute_mode"] == gpu["compute_mode"]
 
 
-def test_a_driver_of_535_does_not_know_newer_calls(make: Make) -> None:
+def test_driver_535_lacks_newer_calls(make: Make) -> None:
     (gpu,) = gpus(make(replace(T4_HOST, devices=(STRANGE,))))
     assert gpu == STRANGE_ANSWERS | {"fabric_v2": FUNCTION_NOT_FOUND, "fabric_v3": FUNCTION_NOT_FOUND}
 
 
-def test_nvml_asks_the_libcuda_that_the_loader_finds(make: Make) -> None:
+def test_nvml_uses_the_libcuda_that_the_loader_finds(make: Make) -> None:
     host = make(T4_HOST)
     (host.libraries / "libcuda.so.1").unlink()
     found = ask(host, "ask_nvml.py")
@@ -211,7 +211,7 @@ def test_nvml_may_disagree_with_libcuda(make: Make) -> None:
     assert ask(host, "ask_cuda.py")["version"] == 12020
 
 
-def test_mig_devices_are_parts_with_memory_of_their_own(make: Make) -> None:
+def test_mig_devices_have_their_own_memory(make: Make) -> None:
     (gpu,) = gpus(make(H100_MIG_HOST))
     wanted = H100_MIG_HOST.devices[0].instances
     parts = gpu["instances"]
@@ -231,7 +231,7 @@ def test_cuda_sees_the_first_mig_device_and_nothing_of_a_gpu_without_one(make: M
 @pytest.mark.parametrize(
     ("scenario", "ids"), [(A100_HOST, [NO_INSTANCE, NO_INSTANCE]), (H100_MIG_HOST, [7, 0])], ids=["whole", "mig"]
 )
-def test_an_allocation_is_seen_from_another_process_while_it_lives(
+def test_an_allocation_is_visible_to_other_processes_until_it_ends(
     make: Make, scenario: Scenario, ids: list[int]
 ) -> None:
     host = make(scenario)
@@ -241,7 +241,7 @@ def test_an_allocation_is_seen_from_another_process_while_it_lives(
     assert busy[0]["processes"] == [[pid, BYTES, *ids]]
     assert used(busy[0]) - used(idle[0]) == BYTES
     assert busy[1:] == idle[1:]
-    # It was killed, so what it told is still there; nobody believes it.
+    # It was killed, so its record is still there and must be ignored.
     assert (host.state / str(pid)).exists()
     assert gpus(host) == idle
 
@@ -252,7 +252,7 @@ def used(gpu: dict[str, object]) -> int:
     return int(memory["used"])
 
 
-def test_a_process_that_ends_leaves_nothing(make: Make) -> None:
+def test_a_process_that_ends_leaves_no_allocation(make: Make) -> None:
     host = make(T4_HOST)
     found = ask(host, "ask_cuda.py")
     assert found["free_before"] == T4.memory - T4.reserved
@@ -261,7 +261,7 @@ def test_a_process_that_ends_leaves_nothing(make: Make) -> None:
 
 
 @pytest.mark.parametrize("code", [*range(1, 31), 999])
-def test_every_code_comes_back_as_that_error(make: Make, code: int) -> None:
+def test_every_code_is_returned_as_its_error(make: Make, code: int) -> None:
     host = make(T4_HOST.but(f"return nvmlInit_v2 {code}"))
     program = "import pynvml\ntry: pynvml.nvmlInit()\nexcept pynvml.NVMLError as e: print(type(e).__name__, e.value)"
     assert run(host, "-c", program).stdout == f"{type(pynvml.NVMLError(code)).__name__} {code}\n"
@@ -276,7 +276,7 @@ def test_any_call_can_return_anything(make: Make, library: str, call: str) -> No
     assert run(host, "-c", program).stdout == "77\n"
 
 
-def test_a_fault_of_one_gpu_leaves_the_others_alone(make: Make) -> None:
+def test_a_fault_of_one_gpu_does_not_affect_others(make: Make) -> None:
     first, second = gpus(make(A100_HOST.but("return nvmlDeviceGetName/1 15")))
     assert (first["name"], second["name"]) == (A100_HOST.devices[0].name, {"error": 15})
 
@@ -293,19 +293,19 @@ def test_a_call_can_end_the_process(make: Make, fault: str, code: int) -> None:
 
 
 @pytest.mark.parametrize("fault", ["return nvmlInti_v2 9", "return cuInit", "hang cuInit 3", "explode cuInit"])
-def test_a_fault_that_could_never_happen_is_refused(fault: str) -> None:
+def test_an_impossible_fault_is_refused(fault: str) -> None:
     with pytest.raises(ValueError, match=re.escape(fault)):
         T4_HOST.but(fault)
 
 
-def test_a_bad_scenario_file_is_not_passed_over(make: Make) -> None:
+def test_a_bad_scenario_file_is_an_error(make: Make) -> None:
     host = make(T4_HOST)
     host.scenario_file().write_text(T4_HOST.text() + "colour green\n", encoding="utf-8")
     done = run(host, PROGRAMS / "ask_cuda.py")
     assert (done.returncode, "bad line: colour" in done.stderr) == (-signal.SIGABRT, True)
 
 
-def test_the_libraries_lie_as_the_driver_has_them_and_say_that_they_are_simulated(make: Make) -> None:
+def test_the_libraries_are_named_like_the_drivers_and_marked_as_simulated(make: Make) -> None:
     host = make(T4_HOST)
     links = {path.name: str(path.readlink()) for path in host.libraries.iterdir() if path.is_symlink()}
     assert links == {f"{name}.1": f"{name}.535.183.01" for name in LIBRARIES}
@@ -355,7 +355,7 @@ assert cuda.cuDeviceGet(byref(ctypes.c_int()), 1) == 101
 """
 
 
-def test_contexts_and_memory_have_a_life(make: Make) -> None:
+def test_contexts_and_memory_can_be_created_and_released(make: Make) -> None:
     done = run(make(T4_HOST), "-c", CONTEXTS)
     assert (done.returncode, done.stderr) == (0, "")
 
