@@ -1,52 +1,33 @@
 """`mlship.yaml` as a value: keys, defaults and validation. `mlship.project.load` reads the file and reports errors."""
 
 import re
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mlship.project.commands import PORT, is_shell
-from mlship.units import bytes_of
+from mlship.project.values import (
+    Argument,
+    DebianPackage,
+    Distribution,
+    Entry,
+    Pattern,
+    PlainPath,
+    RepoPath,
+    Route,
+    Seconds,
+    Section,
+    Sha256,
+    Size,
+    printable,
+)
 
 MUSL_REFUSED = (
     "Alpine (musl) is not supported: PyPI's ML wheels are built for glibc, so on musl they compile for most of an hour "
     "or do not exist, and NVIDIA's libraries do not load. Use bookworm or trixie"
 )
-_PLAIN = re.compile(r"[\w@%+=:,./ -]+")
 _MUSL = re.compile(r"(?i)alpine|musl")
 _SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
-
-
-def _relative(text: str) -> str:
-    """Validate a path inside the repository, in POSIX form, that needs no quoting anywhere."""
-    path = PurePosixPath(text)
-    if not text or path.is_absolute() or ".." in path.parts or "~" in path.parts[:1]:
-        raise ValueError(f"{text!r} is not a path inside the repository")
-    if not needs_no_quoting(text):
-        raise ValueError(
-            f"{text!r} has characters that are unsafe in a Dockerfile "
-            "(safe are letters, digits, spaces and @%+=:,._/-); rename the file"
-        )
-    return str(path)
-
-
-def needs_no_quoting(path: str) -> bool:
-    """Whether a path is literal in a Dockerfile and a .dockerignore: no pattern, variable or newline."""
-    return bool(_PLAIN.fullmatch(path)) and path == path.strip() and not path.startswith("-")
-
-
-def _entry(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", text):
-        raise ValueError(f"{text!r} does not have the form package.module:function")
-    return text
-
-
-def _route(text: str) -> str:
-    if not re.fullmatch(r"/[\w./~%:-]*", text):
-        raise ValueError(f"{text!r} is not a URL path such as /health/ready")
-    return text
 
 
 def _name(text: str) -> str:
@@ -61,11 +42,6 @@ def _version(text: str) -> str:
     return text
 
 
-def _size(text: str) -> str:
-    bytes_of(text)
-    return text
-
-
 def _mirror(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?", text):
         raise ValueError(f"{text!r} is not a registry such as registry.example.com or 127.0.0.1:5000/docker.io")
@@ -76,24 +52,6 @@ def _address(text: str) -> str:
     if not re.fullmatch(r"(https?|file)://[^\s@?#]+", text):
         raise ValueError(f"{text!r} is not an address such as https://mirror.example.com/whl (without a password)")
     return text.rstrip("/")
-
-
-def _distribution(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", text):
-        raise ValueError(f"{text!r} is not a package name")
-    return str(canonicalize_name(text))
-
-
-def _package(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text):
-        raise ValueError(f"{text!r} is not a Debian package name")
-    return text
-
-
-def _printable(text: str) -> str:
-    if any(not c.isprintable() for c in text):
-        raise ValueError("control characters and newlines are not allowed here")
-    return text
 
 
 def names_musl(value: object) -> bool:
@@ -111,26 +69,6 @@ def _no_musl(value: object) -> object:
 def _unquoted(value: object) -> object:
     """Accept an unquoted 3.11, which YAML reads as a number."""
     return str(value) if isinstance(value, float) else _no_musl(value)
-
-
-RepoPath = Annotated[str, AfterValidator(_relative)]
-PlainPath = Annotated[RepoPath, Field(pattern=r"^[\w./-]+$")]  # used in a --mount option, where commas separate
-Entry = Annotated[str, AfterValidator(_entry)]
-Route = Annotated[str, AfterValidator(_route)]
-Size = Annotated[str, AfterValidator(_size)]
-Distribution = Annotated[str, AfterValidator(_distribution)]
-DebianPackage = Annotated[str, AfterValidator(_package)]
-Argument = Annotated[str, AfterValidator(_printable), Field(min_length=1)]
-Pattern = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Section(BaseModel):
-    """A section of mlship.yaml: frozen, without unknown keys."""
-
-    # Built once, with the whole model, when a file is read: twice as fast as section by section.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Requirements(Section):
@@ -153,7 +91,7 @@ class AllowedPickle(Section):
 
     path: RepoPath
     sha256: Sha256 = Field(description="Hash of the file; another file of that name is refused.")
-    reason: Annotated[str, AfterValidator(_printable), Field(min_length=10, max_length=300)]
+    reason: Annotated[str, AfterValidator(printable), Field(min_length=10, max_length=300)]
 
 
 class Model(Section):
@@ -250,7 +188,7 @@ def _environment(env: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{key!r} is not a name for an environment variable")
         if _SECRET.search(key):
             raise ValueError(f"{key} looks like a secret; everyone who pulls the image could read it")
-        _printable(value)
+        printable(value)
     return env
 
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mlship.errors import UsageError
-from mlship.project.config import MUSL_REFUSED, AllowedPickle, Config, Section, names_musl
+from mlship.project.config import MUSL_REFUSED, AllowedPickle, Config, names_musl
+from mlship.project.values import Section
 
 FILE_NAME = "mlship.yaml"
 MIRROR_VARIABLE = "MLSHIP_BASE_MIRROR"

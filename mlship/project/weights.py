@@ -10,11 +10,12 @@ from typing import IO
 from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.frameworks import framework_table
-from mlship.project.config import AllowedPickle, Model, needs_no_quoting
+from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import CODE, ModelFormat, decompressor, identify, numpy_data
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickles import dangerous_imports
+from mlship.project.values import needs_no_quoting
 
 _CHUNK = 1 << 16
 _EXPANDED_LIMIT = 1 << 33
