@@ -240,3 +240,30 @@ def test_an_interruption_exits_with_130_and_no_traceback(
     monkeypatch.setattr(engine, "_pull", interrupted)
     assert engine.main(["up"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")  # dockerd outlives the script
+@pytest.mark.parametrize(("failures", "starts"), [(1, 2), (9, 2)])
+def test_dockerd_that_exits_is_started_a_second_time(
+    engine: ModuleType,
+    tmp_path: Path,
+    failures: int,
+    starts: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_clear_stale_pid_files", lambda: None)  # this machine's engine may run
+    counted = tmp_path / "starts"
+    counted.touch()
+    _docker(tmp_path, f"[ $(wc -l < {counted}) -gt {failures} ] && echo 26.1.5 || exit 1\n")
+    dockerd = tmp_path / "bin" / "dockerd"
+    dockerd.write_text(f'#!/bin/sh\necho >> {counted}\necho "context deadline exceeded"\nexit 1\n')
+    dockerd.chmod(0o755)
+    state = engine.State()
+    if failures < starts:
+        engine._start_dockerd(state)
+    else:
+        with pytest.raises(engine.Problem, match="dockerd` exited with code 1"):
+            engine._start_dockerd(state)
+    assert len(counted.read_text().splitlines()) == starts
+    assert "dockerd exited with code 1; starting it again" in capsys.readouterr().err
