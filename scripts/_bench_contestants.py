@@ -158,6 +158,9 @@ class Contestant:
         """Build the image and load it into the engine."""
         self.place.call(["docker", "build", "--tag", tag, "."], repo)
 
+    def give_name(self, tag: str) -> None:
+        """After `build`, not timed: give the image its tag if the tool has not."""
+
 
 def weights(seed: int) -> bytes:
     """A safetensors file of incompressible bytes, which depend only on the seed."""
@@ -194,6 +197,11 @@ class Mlship(Contestant):
 
     def build(self, repo: Path, tag: str) -> None:
         self._mlship("build", "--no-smoke", "--tag", tag, cwd=repo)
+
+    def give_name(self, tag: str) -> None:
+        """The image that mlship has not proven is named `unproven-TAG`."""
+        name, _, version = tag.rpartition(":")
+        self.place.call(["docker", "tag", f"{name}:unproven-{version}", tag], self.place.work)
 
     def build_reproducible(self, repo: Path, tag: str) -> None:
         """Build with --reproducible, which needs a commit: the same one in each folder."""

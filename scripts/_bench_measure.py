@@ -142,7 +142,9 @@ def _timed(contestant: Contestant, repo: Path, tag: str) -> float:
     os.sync()  # so that writes of an earlier step do not slow this one
     start = time.monotonic()
     contestant.build(repo, tag)
-    return time.monotonic() - start
+    seconds = time.monotonic() - start
+    contestant.give_name(tag)
+    return seconds
 
 
 def _push(bench: Bench, contestant: Contestant, step: str) -> tuple[dict[str, int], Manifest]:
@@ -236,6 +238,7 @@ def reproducible_option(bench: Bench, contestant: Mlship, results: Results) -> N
         repo = bench.work / "repos" / f"option-{number}"
         contestant.arrange(repo, COLD)
         contestant.build_reproducible(repo, _tag(contestant, f"option-{number}"))
+        contestant.give_name(_tag(contestant, f"option-{number}"))
         results.digests_reproducible.append(_push(bench, contestant, f"option-{number}")[1].digest)
         shutil.rmtree(repo)
 

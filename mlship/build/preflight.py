@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlship.build.prepare import Prepared
@@ -36,6 +36,40 @@ def check_tag(text: str) -> str:
         f"invalid image name in --tag: {text!r}",
         hint="use [registry[:port]/]name[:tag], such as `registry.example.com/team/model:1.2`",
     )
+
+
+def check_tags(texts: Iterable[str]) -> tuple[str, ...]:
+    """The names, each one once.
+
+    Raises:
+        UsageError: one is not a valid image name.
+    """
+    return tuple(dict.fromkeys(map(check_tag, texts)))
+
+
+def split_tag(reference: str) -> tuple[str, str]:
+    """Name and tag of a valid image name: `host:5000/a` -> (`host:5000/a`, `latest`)."""
+    name, colon, tag = reference.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def unproven_name(reference: str) -> str:
+    """The name of an image until it is proven: `digits:1.0` -> `digits:unproven-1.0`."""
+    name, tag = split_tag(reference)
+    return f"{name}:{f'unproven-{tag}'[:128]}"
+
+
+def check_push(*, push: bool, unproven: bool, smoke: bool) -> None:
+    """Refuse to push an image that nothing proves, unless that is requested by its name.
+
+    Raises:
+        UsageError: `--push` together with `--no-smoke`.
+    """
+    if push and not smoke and not unproven:
+        raise UsageError(
+            "`--push` pushes proven images only, and `--no-smoke` skips the proof",
+            hint="drop `--no-smoke`, or use `--push-unproven`: the image gets the label `dev.mlship.proof.smoke=none`",
+        )
 
 
 def check_metadata_path(path: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mlship import __version__
-from mlship.build.preflight import smoke_device
+from mlship.build.preflight import smoke_device, split_tag
 from mlship.build.prepare import FindFleet, Prepared, prepare
 from mlship.build.record import Metadata, TargetHost, Weight
 from mlship.build.run import BuildOptions, BuildReport, Reporter, build
@@ -111,8 +111,8 @@ def version_warning(metadata: Metadata) -> str | None:
 
 
 def _default_tag(metadata: Metadata) -> str:
-    name, colon, tag = metadata.tag.rpartition(":")
-    return f"{metadata.tag if '/' in tag or not colon else name}:rebuild-{(metadata.source.commit or '')[:12]}"
+    name, _ = split_tag(metadata.tag)
+    return f"{name}:rebuild-{(metadata.source.commit or '')[:12]}"
 
 
 def rebuild(
@@ -232,7 +232,7 @@ def _place(current: Path, target: Path, tree: Path) -> None:
 
 def _options(metadata: Metadata, prepared: Prepared, asked: RebuildOptions) -> BuildOptions:
     return BuildOptions(
-        tag=asked.tag or _default_tag(metadata),
+        tags=(asked.tag or _default_tag(metadata),),
         smoke=smoke_device(prepared, asked.smoke) if asked.proves else None,
         builder=asked.builder,
         compression=metadata.compression,

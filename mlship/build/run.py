@@ -1,6 +1,6 @@
 """Build the image, prove it with the smoke test, push it: the engine's part of `mlship build`.
 
-An image that fails its smoke test is never pushed.
+An image is built under its unproven name, and gets the requested names only after it has passed the smoke test.
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed
+from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MlshipError
@@ -34,14 +34,16 @@ class BuildOptions:
     """Options of the command line.
 
     Attributes:
-        tag: overrides the plan's name and version.
+        tags: names of the image; empty: the plan's name and version.
+        push: push the image if it is proven; push_unproven: push it in any case, labelled if it is not.
         smoke: device to test the image on; None skips the smoke test, and the report says so.
         compression: compression of the layers.
         reproducible: see BuildRequest.
     """
 
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     push: bool = False
+    push_unproven: bool = False
     smoke: Device | None = "cpu"
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
@@ -55,6 +57,9 @@ class BuildReport:
     """The result of a build.
 
     Attributes:
+        tag: first of `tags`, the names of the image: the requested ones, or the unproven one.
+        requested: the names that the image gets once it is proven.
+        proven: it passed the smoke test.
         size: bytes of the image, as the engine counts them.
         image_id: id of the tagged image: the tested one (`smoke.image_id`); a GPU image has one more label.
         smoke: None if the smoke test was skipped.
@@ -65,6 +70,9 @@ class BuildReport:
     """
 
     tag: str
+    tags: tuple[str, ...]
+    requested: tuple[str, ...]
+    proven: bool
     image_id: str
     platform: str
     base: str
@@ -100,31 +108,39 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     """
     if options.reproducible:
         check_keeps_manifests(engine)
-    tag = options.tag or prepared.plan.tag
+    requested = options.tags or (prepared.plan.tag,)
+    unproven = unproven_name(requested[0])
     _check_disk(prepared, engine, reporter)
-    reporter.step(f"building {tag}")
+    reporter.step(f"building {requested[0]}")
     started = time.monotonic()
-    manifest = _build(prepared, engine, tag, options, reporter)
+    manifest = _build(prepared, engine, unproven, options, reporter)
     built = time.monotonic()
-    image = engine.image(tag)
+    image = engine.image(unproven)
     if image is None:
         raise EngineError(
-            f"the build succeeded, but the engine has no image `{tag}`",
+            f"the build succeeded, but the engine has no image `{unproven}`",
             hint="drop `--builder`: a builder of another engine does not load images into this one",
         )
-    report = _prove(prepared, engine, tag, options, reporter)
-    proven = time.monotonic()
-    labelled = _labelled(prepared, engine, tag, report) or image
-    digest = _push(engine, tag, report, options, reporter)
+    report = _prove(prepared, engine, unproven, options, reporter)
+    tested = time.monotonic()
+    proven = report is not None and report.passed
+    labelled = _labelled(prepared, engine, unproven, _proof(prepared, report, options)) or image
+    tags = requested if proven or options.push_unproven else (unproven,)
+    if tags == requested:
+        _rename(engine, unproven, requested)
+    digest = _push(engine, tags, reporter) if options.push_unproven or (options.push and proven) else None
     return BuildReport(
-        tag=tag,
+        tag=tags[0],
+        tags=tags,
+        requested=requested,
+        proven=proven,
         image_id=labelled.id,
         platform=image.platform,
         base=prepared.plan.base.pinned,
         size=image.size,
         build_s=built - started,
-        smoke_s=proven - built if report else None,
-        smoke=report,
+        smoke_s=tested - built if report else None,
+        smoke=replace(report, image=tags[0]) if report else None,
         digest=digest,
         manifest=labelled.digest,
         built=manifest,
@@ -223,28 +239,43 @@ def _prove(
         return None
     from mlship.smoke.run import smoke
 
-    reporter.step(f"testing {tag} as it will run in production")
+    reporter.step("testing the image as it will run in production")
     return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step, device=options.smoke)
 
 
-def _labelled(prepared: Prepared, engine: Engine, tag: str, report: SmokeReport | None) -> ImageInfo | None:
-    """Label a proven GPU image with the device it was proven on, which is known only now; every layer stays the same.
+def _proof(prepared: Prepared, report: SmokeReport | None, options: BuildOptions) -> str | None:
+    """The proof label: where a GPU image was proven, or that nothing proves a pushed one; None for no label."""
+    if report is not None and report.passed:
+        return report.device if prepared.plan.gpu else None
+    return "none" if options.push_unproven else None
+
+
+def _labelled(prepared: Prepared, engine: Engine, tag: str, proof: str | None) -> ImageInfo | None:
+    """Add the proof label, which is known only after the smoke test; every layer stays the same.
 
     Returns the labelled image; None if it gets no label.
     """
-    if prepared.plan.gpu is None or report is None or not report.passed:
+    if proof is None:
         return None
     with tempfile.TemporaryDirectory(prefix="mlship-label-") as empty:
-        text = f"FROM {tag}\nLABEL {PROOF}={quote(report.device)}\n"
+        text = f"FROM {tag}\nLABEL {PROOF}={quote(proof)}\n"
         request = BuildRequest(text, "", Path(empty), prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
         engine.build(request, lambda _event: None)
     return engine.image(tag)
 
 
-def _push(
-    engine: Engine, tag: str, report: SmokeReport | None, options: BuildOptions, reporter: Reporter
-) -> str | None:
-    if not options.push or (report is not None and not report.passed):
-        return None
-    reporter.step(f"pushing {tag}")
-    return engine.push(tag)
+def _rename(engine: Engine, unproven: str, requested: tuple[str, ...]) -> None:
+    for tag in requested:
+        engine.tag(unproven, tag)
+    engine.untag(unproven)
+
+
+def _push(engine: Engine, tags: tuple[str, ...], reporter: Reporter) -> str:
+    """Push every name; returns the digest of the first one."""
+    digests = []
+    for tag in tags:
+        reporter.step(f"pushing {tag}")
+        digests.append(engine.push(tag))
+        if digests[-1] != digests[0]:  # Docker's older image store writes a new manifest on each push
+            reporter.warn(f"`{tag}` has another digest than `{tags[0]}`: {digests[-1]}")
+    return digests[0]

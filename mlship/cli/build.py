@@ -16,7 +16,7 @@ from mlship.cli.options import (
     NoSmoke,
     Platform,
     Smoke,
-    Tag,
+    Tags,
     Verbose,
 )
 
@@ -36,6 +36,10 @@ Caches = Annotated[
 ]
 
 
+Push = Annotated[bool, typer.Option("--push", help="Push the image if the smoke test passes.")]
+PushUnproven = Annotated[
+    bool, typer.Option("--push-unproven", help="Push the image in any case; its label says if nothing proves it.")
+]
 Compressed = Annotated[Packed, typer.Option("--compression", help="Layer compression; gzip for old runtimes.")]
 Reproducible = Annotated[
     bool, typer.Option("--reproducible", help="Build the same digest on any machine, from a commit.")
@@ -47,8 +51,9 @@ MetadataFile = Annotated[
 
 def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
-    tag: Tag = None,
-    push: Annotated[bool, typer.Option("--push", help="Push the image if the smoke test passes.")] = False,
+    tag: Tags = None,
+    push: Push = False,
+    push_unproven: PushUnproven = False,
     platform: Platform = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
@@ -65,9 +70,8 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 ) -> None:
     """Build the image, then prove that it works.
 
-    For GPUs, CUDA is matched to the hosts first, and the image is proven on a GPU. On a build machine without a GPU,
-    --smoke cpu proves what a CPU can, and the image's label says so.
-    A cache REF can also be BuildKit's type=...,key=value.
+    For GPUs, CUDA is matched to the hosts first, and the image is proven on a GPU; --smoke cpu proves what a CPU can,
+    and the image's label says so. A cache REF can also be BuildKit's type=...,key=value.
     """
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare
@@ -78,11 +82,13 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     reporter = ConsoleReporter(verbose=verbose)
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
-    name = preflight.check_tag(tag) if tag is not None else None
+    preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
+    names = preflight.check_tags(tag or ())
     prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     options = run.BuildOptions(
-        tag=name,
+        tags=names,
         push=push,
+        push_unproven=push_unproven,
         smoke=None if no_smoke else preflight.smoke_device(prepared, smoke.value if smoke else None),
         builder=builder,
         cache_from=tuple(cache_from or ()),
@@ -91,10 +97,8 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         reproducible=reproducible,
     )
     _check(prepared, options, metadata)
-    engine = connect()
-    report = run.build(prepared, engine, options, reporter)
-    if metadata is not None:
-        _write_metadata(metadata, prepared, report, options, engine)
+    report = run.build(prepared, engine := connect(), options, reporter)
+    _write_metadata(metadata, prepared, report, options, engine)
     _show(report, json=json)
 
 
@@ -115,14 +119,14 @@ def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None)
 
 
 def _write_metadata(
-    file: Path, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine"
+    file: Path | None, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine"
 ) -> None:
-    """Write the metadata unless the image failed its smoke test."""
+    """Write the metadata, if requested, unless the image failed its smoke test."""
     from mlship.build.reproduce import build_metadata
     from mlship.console import say
     from mlship.files import write_atomic
 
-    if report.smoke is None or report.smoke.passed:
+    if file is not None and (report.smoke is None or report.smoke.passed):
         write_atomic(file, build_metadata(prepared, report, options, engine.info()).to_json())
         say(f"wrote {file}")
 

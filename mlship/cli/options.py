@@ -38,10 +38,15 @@ class On(StrEnum):
     GPU = "gpu"
 
 
-Tag = Annotated[str | None, typer.Option("--tag", "-t", help="Image name. [default: name:version]")]
-ImageName = Annotated[str | None, typer.Option("--tag", "-t", help="Image name. [default: name:rebuild-commit]")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", "-t", metavar="NAME", help="Image name; repeatable. [default: name:version]"),
+]
+ImageName = Annotated[
+    str | None, typer.Option("--tag", "-t", metavar="NAME", help="Image name. [default: name:rebuild-commit]")
+]
 Smoke = Annotated[On | None, typer.Option("--smoke", help="Test on the CPU or GPU. [default: the image's]")]
-NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Skip the smoke test; the image stays unproven.")]
+NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Skip the smoke test; the tag becomes unproven-TAG.")]
 Builder = Annotated[str | None, typer.Option("--builder", help="buildx builder. [default: the current one]")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of each build step.")]
 

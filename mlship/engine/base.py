@@ -246,6 +246,14 @@ class Engine(Protocol):
         """A local image; None if there is none of that name."""
         ...
 
+    def tag(self, reference: str, name: str) -> None:
+        """Give a local image another name; an image that had that name loses it."""
+        ...
+
+    def untag(self, name: str) -> None:
+        """Take a name away; an image without any name is deleted. Does nothing if there is no such name."""
+        ...
+
     def push(self, reference: str) -> str:
         """Push a local image to its registry; returns its digest there."""
         ...

@@ -49,6 +49,20 @@ def image(reference: str) -> ImageInfo | None:
     raise engine_failure(done.stderr)
 
 
+def tag(reference: str, name: str) -> None:
+    """Give a local image another name."""
+    done = _docker("image", "tag", reference, name)
+    if not done.ok:
+        raise engine_failure(done.stderr)
+
+
+def untag(name: str) -> None:
+    """Take a name away from a local image; does nothing if there is no such name."""
+    done = _docker("image", "rm", "--no-prune", name)
+    if not done.ok and "no such image" not in done.stderr.lower():
+        raise engine_failure(done.stderr)
+
+
 def disk() -> Disk | None:
     """The engine's disk; None if it is on another machine or unknown."""
     with ThreadPoolExecutor(1) as thread:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlship.engine.base import EngineInfo, ImageInfo
 from mlship.engine.buildx import build
-from mlship.engine.client import buildx_version, disk, image
+from mlship.engine.client import buildx_version, disk, image, tag, untag
 from mlship.engine.sdk import (
     connected,
     container_errors,
@@ -33,6 +33,8 @@ class DockerEngine:
     build = staticmethod(build)
     disk = staticmethod(disk)
     resolve = staticmethod(resolve)
+    tag = staticmethod(tag)
+    untag = staticmethod(untag)
     push = staticmethod(push)
     save = staticmethod(save)
     start = staticmethod(start)

@@ -11,7 +11,8 @@ from mlship.smoke.spec import LABEL as SMOKE
 
 OCI = "org.opencontainers.image"
 OWN = "dev.mlship"
-PROOF = f"{OWN}.proof.smoke"  # what an image for GPUs was proven on: "gpu", "cpu", "simulated gpu"
+# What an image for GPUs was proven on: "gpu", "cpu", "simulated gpu". "none": any image that was pushed unproven.
+PROOF = f"{OWN}.proof.smoke"
 
 
 def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: str) -> dict[str, str]:

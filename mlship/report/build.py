@@ -14,6 +14,8 @@ def show_build(report: BuildReport) -> None:
         show_smoke(report.smoke)
     else:
         out(f"NOT PROVEN: {report.tag} was built but not tested (--no-smoke)", style="bold yellow")
+    if not report.proven and report.tags == report.requested:
+        out("Pushed unproven, as requested (--push-unproven)", style="bold yellow")
     out()
     out("Image")
     for name, value in _facts(report):
@@ -21,7 +23,10 @@ def show_build(report: BuildReport) -> None:
 
 
 def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:
-    yield "name", report.tag
+    for tag in report.tags:
+        yield "name", tag
+    if report.tags != report.requested:
+        yield "not tagged", f"{', '.join(report.requested)}: only a proven image gets this name"
     yield "id", report.image_id
     yield "platform", report.platform
     yield "base", report.base

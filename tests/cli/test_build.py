@@ -78,7 +78,7 @@ def test_a_build_is_proven_and_says_so_first(run: Run, engine: Engine) -> None:
     ):
         assert words in done.stdout
     assert "pushed" not in done.stdout
-    assert "testing toy:dev as it will run in production" in done.stderr
+    assert "testing the image as it will run in production" in done.stderr
     assert "✓ light-packages: compile all bytecode" in done.stderr
     assert "Installed 1 package" not in done.stderr
     assert engine.calls[:2] == ["build", "info"]
@@ -102,17 +102,35 @@ def test_what_fails_its_test_is_not_pushed(run: Run, engine: Engine) -> None:
     done = run("--push")
     assert done.exit_code == 1
     assert done.stdout.startswith("NOT PROVEN: model.load")
-    assert "error: toy:dev is not proven: model.load" in done.stderr
+    assert "error: toy:unproven-dev is not proven: model.load" in done.stderr
+    assert "not tagged        toy:dev: only a proven image gets this name" in done.stdout
     assert "push" not in engine.calls
 
 
 def test_without_the_test_nothing_is_called_proven(run: Run, engine: Engine) -> None:
-    done = run("--no-smoke", "--push")
+    done = run("--no-smoke")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("NOT PROVEN: toy:dev was built but not tested (--no-smoke)")
+    assert done.stdout.startswith("NOT PROVEN: toy:unproven-dev was built but not tested (--no-smoke)")
     assert "tested in" not in done.stdout
     assert "start" not in engine.calls
-    assert "push" in engine.calls
+    assert list(engine.images) == ["toy:unproven-dev"]
+
+
+def test_an_untested_image_is_pushed_only_by_its_own_flag(run: Run, engine: Engine) -> None:
+    refused = run("--no-smoke", "--push")
+    assert refused.exit_code == 2
+    assert "`--push` pushes proven images only" in refused.stderr
+    assert engine.calls == []
+    done = run("--no-smoke", "--push-unproven")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("NOT PROVEN: toy:dev was built but not tested (--no-smoke)\nPushed unproven")
+    assert engine.calls[-1] == "push"
+
+
+def test_tags_repeat(run: Run, engine: Engine) -> None:
+    done = run("-t", "a:1", "-t", "b:2", "--json")
+    assert json.loads(done.stdout)["tags"] == ["a:1", "b:2"]
+    assert sorted(engine.images) == ["a:1", "b:2"]
 
 
 def test_json_is_alone_on_stdout_and_keeps_the_exit_code(run: Run, engine: Engine) -> None:
@@ -131,7 +149,8 @@ def test_what_the_engine_is_asked(run: Run, engine: Engine, monkeypatch: pytest.
     monkeypatch.setenv("PIP_INDEX_URL", "https://u:hunter2@pypi.example/simple")
     run("--builder", "mine", "--cache-from", "a", "--cache-from", "b", "--cache-to", "c")
     asked = request(engine)
-    assert (asked.tag, asked.platform, asked.epoch, asked.builder) == (TAG, "linux/amd64", 1_700_000_000, "mine")
+    assert (asked.tag, asked.platform, asked.builder) == ("toy:unproven-dev", "linux/amd64", "mine")
+    assert asked.epoch == 1_700_000_000
     assert (asked.cache_from, asked.cache_to) == (("a", "b"), ("c",))
     assert f"FROM python:3.11-slim-bookworm@{DIGEST}" in asked.dockerfile
     assert asked.ignore.startswith("#")

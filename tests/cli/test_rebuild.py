@@ -140,7 +140,7 @@ def test_a_rebuild_is_the_same_and_proven(run: Run, engine: Engine, repo: Path, 
     assert BUILT.digest in done.stdout.splitlines()[1]
     assert "PROVEN on cpu" in done.stdout
     request = asked(engine)
-    assert (request.tag, request.reproducible) == (f"toy:rebuild-{commit[:12]}", True)
+    assert (request.tag, request.reproducible) == (f"toy:unproven-rebuild-{commit[:12]}", True)
     assert request.context != repo
     assert '.version"="later"' not in request.dockerfile
     assert "elsewhere.example" not in request.dockerfile
@@ -176,7 +176,7 @@ def test_a_rebuild_says_nothing_of_what_it_has_not_tested(run: Run, engine: Engi
     engine.calls.clear()
     done = run("rebuild", str(built), "--no-smoke", "--tag", "mine:1")
     assert done.exit_code == 0
-    assert "NOT PROVEN: mine:1 was built but not tested (--no-smoke)" in done.stdout
+    assert "NOT PROVEN: mine:unproven-1 was built but not tested (--no-smoke)" in done.stdout
     assert "start" not in engine.calls
 
 

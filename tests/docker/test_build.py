@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from mlship.build.preflight import unproven_name
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, SERVER, YAML, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-toy:{uuid.uuid4().hex[:8]}"  # other sessions may share the engine
+UNPROVEN = unproven_name(TAG)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def locked(once_locked: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
+    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,8 @@ def nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     yield
-    assert docker("ps", "--all", "--format", "{{.Image}} {{.Status}}", "--filter", f"ancestor={TAG}") == ""
+    for name in (TAG, UNPROVEN):
+        assert docker("ps", "--all", "--format", "{{.Image}} {{.Status}}", "--filter", f"ancestor={name}") == ""
     assert list(temporary.iterdir()) == []
 
 
@@ -69,7 +72,7 @@ def test_report_lists_what_was_proven(locked: Path) -> None:
 def test_labels_match_the_plan(locked: Path) -> None:
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
     planned = json.loads(mlship("plan", "--json", cwd=locked).stdout)["labels"]
-    labels = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Labels"]
+    labels = json.loads(docker("image", "inspect", UNPROVEN))[0]["Config"]["Labels"]
     assert planned.items() <= labels.items()
 
 
@@ -82,23 +85,27 @@ def test_without_smoke_the_report_claims_nothing_proven(locked: Path) -> None:
 
 def test_smoke_needs_no_repository(locked: Path, tmp_path: Path) -> None:
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
-    done = mlship("smoke", TAG, cwd=tmp_path)
+    done = mlship("smoke", UNPROVEN, cwd=tmp_path)
     assert done.code == 0, done.stdout + done.stderr
 
 
 def test_a_failing_model_fails_the_build_and_is_not_pushed(locked: Path) -> None:
     (locked / "model.py").write_text(MODEL.replace("* w for", "* float('nan') for"))
-    done = mlship("build", "--tag", "127.0.0.1:9/never:pushed", "--push", cwd=locked)
+    never = f"127.0.0.1:9/never-{uuid.uuid4().hex[:8]}"
+    done = mlship("build", "--tag", f"{never}:pushed", "--push", cwd=locked)
     assert done.code == 1
     assert "NOT PROVEN" in done.stdout
     assert "pushing" not in done.stderr
+    names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", never).split()
+    docker("rmi", *names)
+    assert names == [f"{never}:unproven-pushed"]
 
 
 def test_labels_and_env_survive_quoting(locked: Path) -> None:
     odd = "a \"b\" $HOME $(id) {{x}} 'c' \\ \\n é"
     (locked / "mlship.yaml").write_text(YAML + f"env:\n  ODD: {json.dumps(odd, ensure_ascii=False)}\n")
     assert mlship("build", "--tag", TAG, "--no-smoke", cwd=locked).code == 0
-    environment = json.loads(docker("image", "inspect", TAG))[0]["Config"]["Env"]
+    environment = json.loads(docker("image", "inspect", UNPROVEN))[0]["Config"]["Env"]
     assert f"ODD={odd}" in environment
 
 
@@ -187,7 +194,7 @@ def test_interrupted_while_loading_the_model(locked: Path) -> None:
 def test_interrupted_while_serving(locked: Path) -> None:
     (locked / "server.py").write_text(SERVER.replace("    predict = model.load()", "    import time; time.sleep(60)"))
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
-    code, said = interrupt(locked, lambda text: "serv" in text, "smoke", TAG)
+    code, said = interrupt(locked, lambda text: "serv" in text, "smoke", UNPROVEN)
     assert code == 130, said
 
 

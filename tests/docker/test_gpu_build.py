@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mlship.build.preflight import unproven_name
 from mlship.files import sha256_file
 from mlship.image.labels import PROOF
 from tests.docker.gpus import no_gpus
@@ -33,6 +34,7 @@ from tests.simgpu.scenario import A100_HOST, T4_HOST
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-gpu-toy:{uuid.uuid4().hex[:8]}"
+UNPROVEN = unproven_name(TAG)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,12 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
+    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))
 
 
-def inspected() -> dict[str, dict[str, str]]:
+def inspected(name: str = TAG) -> dict[str, dict[str, str]]:
     said = subprocess.run(
-        ("docker", "image", "inspect", TAG), capture_output=True, check=True, timeout=limit(60)
+        ("docker", "image", "inspect", name), capture_output=True, check=True, timeout=limit(60)
     ).stdout
     config = json.loads(said)[0]["Config"]
     return {"labels": config["Labels"], "env": dict(entry.split("=", 1) for entry in config["Env"])}
@@ -126,7 +128,7 @@ def test_a_silent_fallback_fails_and_is_not_labelled(repo: Path, tmp_path: Path)
         model.write_text(kept)
     assert done.code == 1
     assert "move the model" in done.stderr, done.stderr
-    assert PROOF not in inspected()["labels"]
+    assert PROOF not in inspected(UNPROVEN)["labels"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_libraries_missing_from_wheels_come_from_nvidias_image(tmp_path: Path, r
     assert (plan["way"], plan["cuda"], plan["runtime"]["digest"]) == ("image", "12.9", image.digest)
     done = mlship("build", "--tag", TAG, "--no-smoke", *host, cwd=repo)
     assert done.code == 0, done.stderr
-    cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", TAG, "-p")
+    cache = ("docker", "run", "--rm", "--network=none", "--entrypoint=/sbin/ldconfig", UNPROVEN, "-p")
     found = subprocess.run(cache, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
     for name in ("libcudart.so.12", "libcudnn.so.9"):
         assert f"=> /usr/local/cuda-12.9/lib64/{name}" in found

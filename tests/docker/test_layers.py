@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from mlship.build.preflight import unproven_name
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, YAML, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-layers:{uuid.uuid4().hex[:8]}"
+UNPROVEN = unproven_name(TAG)
 ASKED = "fastapi\nnumpy\npackaging==25.0\npython-dateutil\n"
 WEIGHTED = YAML.replace("  load: model:load\n", "  load: model:load\n  weights: [weights.txt]\n")
 USES = "import dateutil.parser\nimport numpy\n"
@@ -29,7 +31,7 @@ def docker(*arguments: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _images_go() -> Iterator[None]:
     yield
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
+    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,8 @@ def built(repo: Path) -> dict[str, str]:
     """The digest of each layer as pushed, by the instruction that created it."""
     done = mlship("build", "--tag", TAG, "--no-smoke", cwd=repo)
     assert done.code == 0, done.stderr
-    config = json.loads(docker("image", "inspect", TAG))[0]
-    history = docker("history", "--no-trunc", "--format", "{{json .}}", TAG).splitlines()
+    config = json.loads(docker("image", "inspect", UNPROVEN))[0]
+    history = docker("history", "--no-trunc", "--format", "{{json .}}", UNPROVEN).splitlines()
     made = [json.loads(line) for line in reversed(history)]
     steps = [step["CreatedBy"] for step in made if makes_layer(step["CreatedBy"])]
     layers = config["RootFS"]["Layers"]
@@ -95,7 +97,7 @@ def test_a_version_bump_changes_one_layer_and_new_weights_another(repo: Path) ->
 
 def contents(tmp_path: Path) -> set[str]:
     """All paths of the image's file system."""
-    container = docker("create", TAG).strip()
+    container = docker("create", UNPROVEN).strip()
     try:
         subprocess.run(
             ("docker", "export", "--output", tmp_path / "all.tar", container), check=True, timeout=limit(120)

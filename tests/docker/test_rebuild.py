@@ -127,8 +127,8 @@ def test_another_checkout_without_a_cache_gives_the_same_image(note: Path, repo:
     other = clone(repo, tmp_path / "other")
     done = rebuilt(note, other, env=forgetful(tmp_path / "bin"))
     assert done.code == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(f"SAME IMAGE: {NAME}:again\n")
-    (image,) = json.loads(docker("image", "inspect", f"{NAME}:again"))
+    assert done.stdout.startswith(f"SAME IMAGE: {NAME}:unproven-again\n")
+    (image,) = json.loads(docker("image", "inspect", f"{NAME}:unproven-again"))
     assert image["Id"] == read_metadata(note).digest
 
 
@@ -170,7 +170,7 @@ def test_another_plan_is_another_image_and_the_layers_are_named(note: Path, repo
 
 def test_gzip_layers_are_gzip_after_a_zstd_build(note: Path, repo: Path, registry: str) -> None:
     tag = f"{registry}/{NAME}/gzip:1"
-    done = mlship("build", "--compression", "gzip", "--no-smoke", "--push", "--json", "--tag", tag, cwd=repo)
+    done = mlship("build", "--compression", "gzip", "--no-smoke", "--push-unproven", "--json", "--tag", tag, cwd=repo)
     assert done.code == 0, done.stderr
     manifest = json.loads(docker("buildx", "imagetools", "inspect", "--raw", tag))
     assert {layer["mediaType"].rpartition("+")[2] for layer in manifest["layers"]} == {"gzip"}
@@ -179,7 +179,8 @@ def test_gzip_layers_are_gzip_after_a_zstd_build(note: Path, repo: Path, registr
 def test_the_pushed_digest_is_the_recorded_one(repo: Path, registry: str, tmp_path: Path) -> None:
     tag, path = f"{registry}/{NAME}/pushed:1", tmp_path / "build.json"
     done = mlship(
-        *("build", "--reproducible", "--no-smoke", "--push", "--metadata", str(path), "--tag", tag, "--json"), cwd=repo
+        *("build", "--reproducible", "--no-smoke", "--push-unproven", "--metadata", str(path), "--tag", tag, "--json"),
+        cwd=repo,
     )
     assert done.code == 0, done.stderr
     found = read_metadata(path)

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from _bench_engine import NEEDED, alone, engine
 
+from mlship.build.preflight import unproven_name
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
 from tests.helpers.toy import MODEL, toy
 
 pytestmark = pytest.mark.docker
 TAG = f"mlship-test-cache:{uuid.uuid4().hex[:8]}"
+UNPROVEN = unproven_name(TAG)
 GROUPS = ("install-heavy", "heavy-packages", "install-light", "light-packages", "python-modules")
 
 
@@ -39,7 +41,7 @@ def test_a_new_runner_uses_the_cache_for_all_groups(
     assert mlship("lock", cwd=repo).code == 0
     built = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-to", cache, cwd=repo)
     assert built.code == 0, built.stderr
-    subprocess.run(("docker", "rmi", "--force", TAG), capture_output=True, check=False, timeout=limit(60))
+    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))
 
     for name, value in fresh.items():
         monkeypatch.setenv(name, value)

@@ -76,6 +76,19 @@ def exceeding_the_memory_limit_is_reported(engine: Engine, image: str, _: Path) 
         assert engine.wait(container, 30) == ExitState(137, out_of_memory=True)
 
 
+def a_name_is_given_and_taken_away(engine: Engine, image: str, _: Path) -> None:
+    name = f"mlship-test-name:{uuid4().hex[:8]}"
+    engine.tag(image, name)
+    named, original = engine.image(name), engine.image(image)
+    assert named is not None
+    assert original is not None
+    assert named.id == original.id
+    engine.untag(name)
+    engine.untag(name)
+    assert engine.image(name) is None
+    assert engine.image(image) == original
+
+
 def an_unknown_image_is_none_and_cannot_start(engine: Engine, _: str, __: Path) -> None:
     assert engine.image("mlship-test-nothing:0") is None
     with pytest.raises(UsageError, match="no image"):
@@ -160,6 +173,7 @@ CONTRACT: tuple[Check, ...] = (
     a_signal_stops_it_and_is_ignored_afterwards,
     removing_twice_is_allowed,
     exceeding_the_memory_limit_is_reported,
+    a_name_is_given_and_taken_away,
     an_unknown_image_is_none_and_cannot_start,
     a_missing_gpu_is_an_error_and_leaves_no_container,
     a_local_image_is_described,

@@ -108,6 +108,13 @@ class FakeEngine:
     def image(self, reference: str) -> ImageInfo | None:
         return self.images.get(reference)
 
+    def tag(self, reference: str, name: str) -> None:
+        self.calls.append(f"tag {name}")
+        self.images[name] = self.images[reference]
+
+    def untag(self, name: str) -> None:
+        self.images.pop(name, None)
+
     def push(self, reference: str) -> str:
         self.calls.append("push")
         return self.digests[reference]

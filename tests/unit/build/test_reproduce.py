@@ -51,7 +51,8 @@ def repo(tmp_path: Path) -> Path:
 
 
 def report(**changed: object) -> BuildReport:
-    plain = BuildReport("toy:dev", "sha256:1", "linux/amd64", "python@x", 1000, 1.0, None, None, None)
+    names = ("toy:dev",)
+    plain = BuildReport(*names, names, names, True, "sha256:1", "linux/amd64", "python@x", 1000, 1.0, None, None, None)
     return replace(plain, **changed)  # type: ignore[arg-type]  # of a dict's values nobody knows the type
 
 

@@ -1,13 +1,14 @@
 """The flow against a scripted engine: what is asked in which order, and that nothing unproven is pushed."""
 
 import importlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mlship.build.preflight import smoke_device
+from mlship.build.preflight import check_push, check_tag, smoke_device, unproven_name
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.run import BuildOptions, build
 from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, Manifest
@@ -18,6 +19,8 @@ from mlship.lock.record import LockRecord, read_record
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
+from mlship.smoke.seen import Device
+from mlship.versioned import to_json
 from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.command import mlship_in_process
 from tests.helpers.fakes import FakeEngine
@@ -61,35 +64,100 @@ def test_what_is_asked_of_the_engine(prepared: Prepared, monkeypatch: pytest.Mon
     (asked,) = (request for request in engine.requests if isinstance(request, BuildRequest))
     assert asked.dockerfile == prepared.dockerfile
     assert asked.ignore == prepared.dockerignore
-    assert (asked.tag, asked.platform, asked.builder) == ("toy:dev", "linux/amd64", "other")
+    assert (asked.tag, asked.platform, asked.builder) == ("toy:unproven-dev", "linux/amd64", "other")
     assert (asked.cache_from, asked.cache_to) == (("a",), ("b",))
     assert asked.contexts["wheelhouse"].is_dir()
     assert (report.tag, report.size, report.digest) == ("toy:dev", 1000, None)
 
 
-def test_a_proven_image_is_pushed_after_the_proof(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proven_image_gets_its_names_and_is_pushed(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(monkeypatch, "pass")
-    engine = FakeEngine(built=IMAGE, digests={"r/toy:1": DIGEST})
+    names = ("r/toy:1", "s:5000/toy")
+    engine = FakeEngine(built=IMAGE, digests=dict.fromkeys(names, DIGEST))
     reporter = Silent()
-    assert build(prepared, engine, BuildOptions(tag="r/toy:1", push=True), reporter).digest == DIGEST
-    assert engine.calls[-1] == "push"
-    assert reporter.steps == ["building r/toy:1", "testing r/toy:1 as it will run in production", "pushing r/toy:1"]
+    report = build(prepared, engine, BuildOptions(tags=names, push=True), reporter)
+    assert (report.tags, report.proven, report.digest) == (names, True, DIGEST)
+    assert engine.calls[-4:] == ["tag r/toy:1", "tag s:5000/toy", "push", "push"]
+    assert sorted(engine.images) == sorted(names), "the unproven name is gone"
+    steps = [
+        "building r/toy:1",
+        "testing the image as it will run in production",
+        "pushing r/toy:1",
+        "pushing s:5000/toy",
+    ]
+    assert reporter.steps == steps
 
 
-def test_an_image_that_fails_is_not_pushed(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_a_registry_gives_other_digests_are_reported(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(monkeypatch, "pass")
+    other = f"sha256:{'2' * 64}"
+    reporter = Silent()
+    engine = FakeEngine(built=IMAGE, digests={"a:1": DIGEST, "b:1": other})
+    assert build(prepared, engine, BuildOptions(tags=("a:1", "b:1"), push=True), reporter).digest == DIGEST
+    assert reporter.warned == [f"`b:1` has another digest than `a:1`: {other}"]
+
+
+@pytest.mark.parametrize("smoke", ["cpu", None])
+def test_an_unproven_image_never_gets_a_requested_name(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], smoke: Device | None
+) -> None:
     judged(monkeypatch, "fail")
-    engine = FakeEngine(built=IMAGE)
-    report = build(prepared, engine, BuildOptions(push=True), Silent())
+    previous = replace(IMAGE, id="sha256:previous")
+    engine = FakeEngine(built=IMAGE, images={"toy:dev": previous})
+    report = build(prepared, engine, BuildOptions(smoke=smoke, push=True), Silent())
     assert "push" not in engine.calls
-    assert report.smoke is not None
-    assert not report.smoke.passed
+    assert (report.tags, report.requested, report.proven) == (("toy:unproven-dev",), ("toy:dev",), False)
+    assert engine.images == {"toy:dev": previous, "toy:unproven-dev": IMAGE}
+    show_build(report)
+    shown = capsys.readouterr().out
+    assert "toy:dev: only a proven image gets this name" in shown
+    assert shown.startswith("NOT PROVEN")
+
+
+def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged(monkeypatch, "fail")
+    engine = FakeEngine(built=IMAGE, digests={"toy:dev": DIGEST})
+    report = build(prepared, engine, BuildOptions(push_unproven=True), Silent())
+    assert (report.tags, report.proven, report.digest) == (("toy:dev",), False, DIGEST)
+    label = [request.dockerfile for request in engine.requests if isinstance(request, BuildRequest)][-1]
+    assert label == 'FROM toy:unproven-dev\nLABEL dev.mlship.proof.smoke="none"\n'
+    assert json.loads(to_json(report))["proven"] is False
+    show_build(report)
+    assert "Pushed unproven, as requested (--push-unproven)" in capsys.readouterr().out
 
 
 def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.CaptureFixture[str]) -> None:
     report = build(prepared, FakeEngine(built=IMAGE), BuildOptions(smoke=None), Silent())
     assert (report.smoke, report.smoke_s) == (None, None)
     show_build(report)
-    assert capsys.readouterr().out.startswith("NOT PROVEN: toy:dev was built but not tested")
+    assert capsys.readouterr().out.startswith("NOT PROVEN: toy:unproven-dev was built but not tested")
+
+
+@pytest.mark.parametrize(
+    ("name", "unproven"),
+    [
+        ("digits:1.0", "digits:unproven-1.0"),
+        ("digits", "digits:unproven-latest"),
+        ("localhost:5000/a/digits", "localhost:5000/a/digits:unproven-latest"),
+        ("r.example.com:5000/digits:v1", "r.example.com:5000/digits:unproven-v1"),
+        (f"digits:{'x' * 128}", f"digits:unproven-{'x' * 119}"),
+    ],
+)
+def test_the_unproven_name_is_a_valid_name(name: str, unproven: str) -> None:
+    assert unproven_name(name) == unproven
+    assert check_tag(unproven) == unproven
+
+
+def test_pushing_without_a_proof_is_refused() -> None:
+    with pytest.raises(UsageError, match="proven images only") as caught:
+        check_push(push=True, unproven=False, smoke=False)
+    assert "--push-unproven" in caught.value.hint
+    check_push(push=True, unproven=True, smoke=False)
+    check_push(push=False, unproven=False, smoke=False)
 
 
 def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Prepared) -> None:
