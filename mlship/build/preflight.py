@@ -38,6 +38,20 @@ def check_tag(text: str) -> str:
     )
 
 
+def check_reference(text: str) -> str:
+    """Return `text` if it is an image name with a tag or a digest.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    name, at, digest = text.partition("@")
+    if (at and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest)) or not _REFERENCE.fullmatch(name):
+        raise UsageError(
+            f"invalid image name: {text!r}", hint="use [registry[:port]/]name[:tag], or name@sha256:DIGEST"
+        )
+    return text
+
+
 def check_tags(texts: Iterable[str]) -> tuple[str, ...]:
     """The names, each one once.
 

@@ -5,15 +5,17 @@ An image is built under its unproven name, and gets the requested names only aft
 
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, unproven_name
+from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MlshipError
+from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouses
 from mlship.image.dockerfile import quote
 from mlship.image.labels import PROOF
@@ -27,6 +29,9 @@ from mlship.smoke.result import SmokeReport
 from mlship.smoke.seen import Device
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
+
+if TYPE_CHECKING:
+    from mlship.proof.statement import Resource
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class BuildReport:
         size: bytes of the image, as the engine counts them.
         image_id: id of the tagged image: the tested one (`smoke.image_id`); a GPU image has one more label.
         smoke: None if the smoke test was skipped.
-        digest: digest of the pushed image in its registry.
+        digest: digest of the pushed image in its registry; attestation: of the proof attached to it.
         build_s: seconds of the image build; smoke_s: of the smoke test.
         manifest: digest of the image in the engine, the same in a registry; None if the engine keeps no digest.
         built: manifest of a reproducible build; for a GPU image, before the proof label was added.
@@ -81,6 +86,7 @@ class BuildReport:
     smoke_s: float | None
     smoke: SmokeReport | None
     digest: str | None
+    attestation: str | None = None
     manifest: str | None = None
     built: Manifest | None = None
 
@@ -128,7 +134,8 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     tags = requested if proven or options.push_unproven else (unproven,)
     if tags == requested:
         _rename(engine, unproven, requested)
-    digest = _push(engine, tags, reporter) if options.push_unproven or (options.push and proven) else None
+    pushed = _push(engine, tags, reporter) if options.push_unproven or (options.push and proven) else {}
+    attestation = _attest(prepared, engine, pushed, report, reporter) if pushed and report and proven else None
     return BuildReport(
         tag=tags[0],
         tags=tags,
@@ -141,7 +148,8 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         build_s=built - started,
         smoke_s=tested - built if report else None,
         smoke=replace(report, image=tags[0]) if report else None,
-        digest=digest,
+        digest=pushed.get(tags[0]),
+        attestation=attestation,
         manifest=labelled.digest,
         built=manifest,
     )
@@ -270,12 +278,38 @@ def _rename(engine: Engine, unproven: str, requested: tuple[str, ...]) -> None:
     engine.untag(unproven)
 
 
-def _push(engine: Engine, tags: tuple[str, ...], reporter: Reporter) -> str:
-    """Push every name; returns the digest of the first one."""
-    digests = []
+def _push(engine: Engine, tags: tuple[str, ...], reporter: Reporter) -> dict[str, str]:
+    """Push every name; returns the digest of each in its registry."""
+    digests: dict[str, str] = {}
     for tag in tags:
         reporter.step(f"pushing {tag}")
-        digests.append(engine.push(tag))
-        if digests[-1] != digests[0]:  # Docker's older image store writes a new manifest on each push
-            reporter.warn(f"`{tag}` has another digest than `{tags[0]}`: {digests[-1]}")
-    return digests[0]
+        digests[tag] = engine.push(tag)
+        if digests[tag] != digests[tags[0]]:  # Docker's older image store writes a new manifest on each push
+            reporter.warn(f"`{tag}` has another digest than `{tags[0]}`: {digests[tag]}")
+    return digests
+
+
+def _attest(
+    prepared: Prepared, engine: Engine, pushed: Mapping[str, str], report: SmokeReport, reporter: Reporter
+) -> str:
+    """Attach the proof in every repository; returns the digest of the first attestation."""
+    from mlship.proof.attach import attach_proof
+
+    reporter.step("attaching the proof")
+    materials, version = tuple(_materials(prepared)), engine.info().version
+    one_per_repository = {(split_tag(tag)[0], digest): tag for tag, digest in reversed(tuple(pushed.items()))}
+    attached = {
+        tag: attach_proof(tag, digest, report, materials, version) for (_, digest), tag in one_per_repository.items()
+    }
+    return attached[next(iter(pushed))]
+
+
+def _materials(prepared: Prepared) -> Iterator["Resource"]:
+    """What determines the image beside its code: base, lock and weights."""
+    from mlship.proof.statement import resource
+
+    plan = prepared.plan
+    yield resource(plan.base.reference, plan.base.digest)
+    yield resource(plan.lock, prepared.lock.record.requirements)
+    for path in (path for weights in plan.weights for path in weights.files):
+        yield resource(path, sha256_file(prepared.repo / path))

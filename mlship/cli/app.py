@@ -22,6 +22,7 @@ from mlship.cli.rebuild import rebuild
 from mlship.cli.schema import schema
 from mlship.cli.size import size
 from mlship.cli.smoke import smoke
+from mlship.cli.verify import verify
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, build, rebuild, smoke, size, schema):
+for command in (init, lock, plan, dockerfile, build, rebuild, smoke, verify, size, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

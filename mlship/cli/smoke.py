@@ -30,6 +30,9 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         Path | None,
         typer.Option("--record-golden", metavar="FILE", help="Write the model's answer to FILE, then stop."),
     ] = None,
+    attest: Annotated[
+        bool, typer.Option("--attest", help="Attach the proof to the image in its registry, for `mlship verify`.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the image's programs.")] = False,
     json: Json = False,
 ) -> None:
@@ -49,8 +52,32 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         _record(engine, image, spec, record_golden, reporter, device)
         return
     listen = say if verbose else lambda _line: None
+    digest = _pushed_digest(engine, image) if attest else None
     report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen)
+    if digest is not None and report.passed:
+        _attach(engine, image, digest, report)
     _show(report, json=json)
+
+
+def _pushed_digest(engine: "Engine", image: str) -> str:
+    """The digest of a local image in its registry."""
+    from mlship.errors import UsageError
+
+    found = engine.image(image)
+    if found is None or found.digest is None:
+        raise UsageError(
+            f"`{image}` has no digest of a registry, so a proof cannot name it",
+            hint=f"run `docker pull {image}`, with the containerd image store enabled",
+        )
+    return found.digest
+
+
+def _attach(engine: "Engine", image: str, digest: str, report: "SmokeReport") -> None:
+    from mlship.console import say
+    from mlship.proof.attach import attach_proof
+
+    attached = attach_proof(image, digest, report, (), engine.info().version)
+    say(f"attached the proof {attached}")
 
 
 def _show(report: "SmokeReport", *, json: bool) -> None:

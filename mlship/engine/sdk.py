@@ -19,7 +19,7 @@ from mlship.engine.failures import (
     start_failure,
     unsupported_gpu_method,
 )
-from mlship.errors import EngineError
+from mlship.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -86,6 +86,25 @@ def push(reference: str) -> str:
     if not digest:
         raise registry_failure(reference, "the registry confirmed no digest", pushed=True)
     return digest
+
+
+def registry_credentials(host: str) -> tuple[str, str, str]:
+    """User, password and refresh token that `docker login` stored for a registry; empty if there are none.
+
+    Raises:
+        UsageError: the credential helper that Docker's configuration names does not work.
+    """
+    from docker.auth import load_config
+    from docker.errors import DockerException
+
+    try:
+        found = load_config().resolve_authconfig(host) or {}
+    except DockerException as error:
+        raise UsageError(
+            f"cannot read the credentials for {host}: {error}", hint="check `credsStore` in ~/.docker/config.json"
+        ) from error
+    lower = {name.lower(): value or "" for name, value in found.items()}
+    return lower.get("username", ""), lower.get("password", ""), lower.get("identitytoken", "")
 
 
 def save(reference: str) -> Generator[bytes]:

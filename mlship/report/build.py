@@ -36,3 +36,5 @@ def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:
         yield "tested in", duration(report.smoke_s)
     if report.digest is not None:
         yield "pushed as", report.digest
+    if report.attestation is not None:
+        yield "proof", f"{report.attestation}; `mlship verify {report.tag}` reads it"

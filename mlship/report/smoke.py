@@ -3,8 +3,9 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from typing import Protocol
 
-from mlship.smoke.result import Check, Figures, SmokeReport, Status
+from mlship.smoke.result import Check, Figures, SmokeReport, Status, TestedOn
 from mlship.units import duration, size
 
 SIGNS: dict[Status, str] = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001  an en dash is meant
@@ -35,12 +36,25 @@ def verdict(report: SmokeReport) -> str:
     return f"NOT PROVEN: {bad.id}: {finding(bad)}" if bad else "NOT PROVEN: nothing was checked"
 
 
-def where(report: SmokeReport) -> str:
+class Tested(Protocol):
+    """A report or a proof; see SmokeReport."""
+
+    @property
+    def device(self) -> TestedOn: ...
+
+    @property
+    def gpus(self) -> tuple[str, ...]: ...
+
+    @property
+    def driver(self) -> str | None: ...
+
+
+def where(report: Tested) -> str:
     """What it was tested on, and never a simulated GPU without the word."""
     if report.device == "cpu":
         return "cpu"
     which = f"{' + '.join(report.gpus) or 'unnamed'}, driver {report.driver or 'unknown'}"
-    if report.simulated:
+    if report.device == "simulated gpu":
         return f"a simulated gpu, which proves nothing about a real one ({which})"
     return f"gpu ({which})"
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 import mlship.engine
 from mlship.cli.app import app
 from mlship.engine.base import BuildRequest, ExitState, StepFinished, StepOutput, StepStarted
+from tests.helpers.attached import Attached
 from tests.helpers.fakes import Script
 from tests.helpers.locked_repos import DIGEST, locked
 from tests.helpers.smoke_engine import Engine
@@ -35,6 +36,7 @@ class Run(Protocol):
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    Attached.instead_of_a_registry(monkeypatch)
     events = (
         StepStarted("1", STEP),
         StepOutput("1", "Installed 1 package"),
@@ -94,7 +96,8 @@ def test_what_was_proven_is_pushed_and_nothing_else(run: Run, engine: Engine) ->
     assert done.exit_code == 0, done.output
     assert f"pushed as         {DIGEST}" in done.stdout
     assert engine.calls.count("start") == 3
-    assert engine.calls[-1] == "push"
+    assert engine.calls[-2:] == ["push", "info"]
+    assert "`mlship verify reg.example/x:1` reads it" in done.stdout
 
 
 def test_what_fails_its_test_is_not_pushed(run: Run, engine: Engine) -> None:

@@ -21,7 +21,9 @@ LAYERS = (
     ("smoke", 5),
     ("cuda", 4),
     ("init", 4),
+    ("proof", 6),
     ("lock", 3),
+    ("registry", 3),
     ("engine", 2),
     ("size", 1),
     ("project", 1),
@@ -58,6 +60,7 @@ APART = (
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
+    "requests": ("registry.client",),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
     "subprocess": ("process",),

@@ -21,6 +21,7 @@ from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
 from mlship.smoke.seen import Device
 from mlship.versioned import to_json
+from tests.helpers.attached import ATTESTATION, Attached
 from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.command import mlship_in_process
 from tests.helpers.fakes import FakeEngine
@@ -28,6 +29,11 @@ from tests.helpers.toy import toy
 
 DIGEST = f"sha256:{'1' * 64}"
 PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
+
+
+@pytest.fixture(autouse=True)
+def attached(monkeypatch: pytest.MonkeyPatch) -> Attached:
+    return Attached.instead_of_a_registry(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -70,26 +76,34 @@ def test_what_is_asked_of_the_engine(prepared: Prepared, monkeypatch: pytest.Mon
     assert (report.tag, report.size, report.digest) == ("toy:dev", 1000, None)
 
 
-def test_a_proven_image_gets_its_names_and_is_pushed(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proven_image_gets_its_names_and_is_pushed_with_its_proof(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, attached: Attached
+) -> None:
     judged(monkeypatch, "pass")
-    names = ("r/toy:1", "s:5000/toy")
+    names = ("r/toy:1", "s:5000/toy", "r/toy:latest")
     engine = FakeEngine(built=IMAGE, digests=dict.fromkeys(names, DIGEST))
     reporter = Silent()
     report = build(prepared, engine, BuildOptions(tags=names, push=True), reporter)
     assert (report.tags, report.proven, report.digest) == (names, True, DIGEST)
-    assert engine.calls[-4:] == ["tag r/toy:1", "tag s:5000/toy", "push", "push"]
+    assert engine.calls[-4:] == ["push", "push", "push", "info"]
+    assert [call for call in engine.calls if call.startswith("tag")] == [f"tag {name}" for name in names]
     assert sorted(engine.images) == sorted(names), "the unproven name is gone"
     steps = [
         "building r/toy:1",
         "testing the image as it will run in production",
         "pushing r/toy:1",
         "pushing s:5000/toy",
+        "pushing r/toy:latest",
+        "attaching the proof",
     ]
     assert reporter.steps == steps
+    assert report.attestation == ATTESTATION
+    built_from = ("python:3.11-slim-bookworm", "requirements.txt")
+    assert sorted(attached.rows) == [("r/toy:1", DIGEST, built_from), ("s:5000/toy", DIGEST, built_from)]
 
 
 def test_names_that_a_registry_gives_other_digests_are_reported(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, attached: Attached
 ) -> None:
     judged(monkeypatch, "pass")
     other = f"sha256:{'2' * 64}"
@@ -97,6 +111,7 @@ def test_names_that_a_registry_gives_other_digests_are_reported(
     engine = FakeEngine(built=IMAGE, digests={"a:1": DIGEST, "b:1": other})
     assert build(prepared, engine, BuildOptions(tags=("a:1", "b:1"), push=True), reporter).digest == DIGEST
     assert reporter.warned == [f"`b:1` has another digest than `a:1`: {other}"]
+    assert {(image, digest) for image, digest, _ in attached.rows} == {("a:1", DIGEST), ("b:1", other)}
 
 
 @pytest.mark.parametrize("smoke", ["cpu", None])
@@ -117,7 +132,7 @@ def test_an_unproven_image_never_gets_a_requested_name(
 
 
 def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], attached: Attached
 ) -> None:
     judged(monkeypatch, "fail")
     engine = FakeEngine(built=IMAGE, digests={"toy:dev": DIGEST})
@@ -128,6 +143,7 @@ def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
     assert json.loads(to_json(report))["proven"] is False
     show_build(report)
     assert "Pushed unproven, as requested (--push-unproven)" in capsys.readouterr().out
+    assert attached.rows == []
 
 
 def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +278,7 @@ def test_the_report_says_everything(
     assert shown["size"].startswith("1000 B")
     assert (shown["built in"], shown["tested in"]) == ("61 s", "2 s")
     assert shown["pushed as"] == DIGEST
+    assert shown["proof"] == f"{ATTESTATION}; `mlship verify toy:dev` reads it"
 
 
 def test_build_and_smoke_test_are_timed_apart(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,30 @@
+"""`mlship verify`."""
+
+from typing import Annotated
+
+import typer
+
+from mlship.cli.options import Json, On
+
+
+def verify(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
+    on: Annotated[On | None, typer.Option("--on", help="Require a proof on this device. [default: either]")] = None,
+    json: Json = False,
+) -> None:
+    """Verify that an image in a registry was proven by its smoke test.
+
+    Reads the proof that `mlship build --push` attached. Exit code 1: there is none, or it is not about this image.
+    Proofs are not signed: anyone who can push to the repository can attach one.
+    """
+    from mlship.build.preflight import check_reference
+    from mlship.console import emit
+    from mlship.proof.attach import verify as verify_image
+    from mlship.report.proof import show_proofs
+    from mlship.versioned import to_json
+
+    found = verify_image(check_reference(image), on.value if on else None)
+    if json:
+        emit(to_json(found))
+    else:
+        show_proofs(found)

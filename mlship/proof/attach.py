@@ -1,0 +1,102 @@
+"""Attaches the proof of a pushed image to it, and reads it back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from mlship.errors import CheckFailed, TransientError, UsageError
+from mlship.proof.statement import (
+    MEDIA_TYPE,
+    PREDICATE_TYPE,
+    TEST_RESULT,
+    Predicate,
+    Resource,
+    is_proof,
+    make_statement,
+    read_statement,
+)
+from mlship.registry.client import Registry, StoredContent, opened
+from mlship.registry.reference import Reference
+from mlship.registry.referrers import artifacts, attach
+from mlship.smoke.result import SmokeReport
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A proven image.
+
+    Attributes:
+        image: its name; digest: of its manifest, to deploy exactly what was proven.
+        proofs: every proof that is attached to it, oldest first.
+    """
+
+    image: str
+    digest: str
+    proofs: tuple[Predicate, ...]
+
+
+def attach_proof(image: str, digest: str, report: SmokeReport, materials: Iterable[Resource], engine: str) -> str:
+    """Attach the result of a smoke test to an image in its registry; returns the digest of the attestation.
+
+    Args:
+        digest: of the pushed image.
+
+    Raises:
+        TransientError: the registry does not answer, or does not have the image yet.
+        UsageError: the registry refuses.
+    """
+    reference = Reference.parse(image)
+    with opened(reference) as registry:
+        found = registry.manifest(digest)
+        if found is None:
+            raise TransientError(
+                f"`{image}` was pushed, and {reference.host} has no {digest}",
+                hint=f"run `mlship smoke {image} --attest` to attach the proof",
+            )
+        name = f"{reference.host}/{reference.repository}"
+        statement = make_statement(name, digest, report, materials, engine, datetime.now(UTC))
+        return attach(registry, found, statement, {PREDICATE_TYPE: TEST_RESULT}).digest
+
+
+def verify(image: str, device: Literal["cpu", "gpu"] | None) -> Verified:
+    """Read the proofs of an image from its registry.
+
+    Args:
+        device: where the image must have been proven; None accepts every proof.
+
+    Raises:
+        CheckFailed: there is no such proof, or one that is not true.
+        UsageError: the registry has no such image, or refuses.
+        TransientError: the registry does not answer.
+    """
+    reference = Reference.parse(image)
+    with opened(reference) as registry:
+        found = registry.manifest(reference.version)
+        if found is None:
+            raise UsageError(f"{reference.host} has no image `{image}`", hint="check the name and the tag")
+        proofs = tuple(sorted(_proofs(registry, found), key=lambda proof: proof.mlship.date))
+    _check(image, found.digest, proofs, device)
+    return Verified(image, found.digest, proofs)
+
+
+def _proofs(registry: Registry, image: StoredContent) -> list[Predicate]:
+    return [
+        read_statement(statement, image.digest)
+        for statement in artifacts(registry, image, MEDIA_TYPE)
+        if is_proof(statement)
+    ]
+
+
+def _check(image: str, digest: str, proofs: tuple[Predicate, ...], device: Literal["cpu", "gpu"] | None) -> None:
+    if not proofs:
+        raise CheckFailed(
+            f"{image} is not proven: no smoke test is attached to {digest}",
+            hint=f"run `mlship smoke {image} --attest` where the image should run",
+        )
+    if device is not None and not any(proof.mlship.device in {device, "gpu"} for proof in proofs):
+        seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
+        raise CheckFailed(
+            f"{image} is not proven on {device}, only on {seen}",
+            hint=f"run `mlship smoke {image} --on {device} --attest` on a host with a GPU",
+        )

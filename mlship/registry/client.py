@@ -1,0 +1,279 @@
+"""A registry over HTTP, for what engines have no verb for: manifests, small blobs and referrers.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+from mlship.errors import CheckFailed, MlshipError, TransientError, UsageError
+from mlship.known_texts import phrase
+from mlship.registry.reference import DOCKER_HUB, Reference
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+_DOCKER = "application/vnd.docker.distribution.manifest"
+_MANIFESTS = f"{OCI_MANIFEST}, {OCI_INDEX}, {_DOCKER}.v2+json, {_DOCKER}.list.v2+json"
+_MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries refuse manifests above 4 MiB
+_TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+_LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")  # plain HTTP, as Docker's default
+_SCOPE = re.compile(r'(\w+)="([^"]*)"')
+
+JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
+Method: TypeAlias = Literal["GET", "HEAD", "PUT", "POST"]
+
+
+@dataclass(frozen=True)
+class StoredContent:
+    """Bytes of a registry, checked against their digest.
+
+    Attributes:
+        media_type: as the registry declares it.
+        digest: sha256 of `data`.
+    """
+
+    media_type: str
+    digest: str
+    data: bytes
+
+    @property
+    def descriptor(self) -> dict[str, JsonValue]:
+        """The OCI descriptor: https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.data)}
+
+    def json(self) -> dict[str, JsonValue]:
+        """The data as a JSON object; empty if it is none."""
+        try:
+            found: JsonValue = json.loads(self.data)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def content(media_type: str, data: bytes) -> StoredContent:
+    return StoredContent(media_type, digest_of(data), data)
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Registry:
+    """One repository's registry, with the credentials that `docker login` stored.
+
+    Every verb raises TransientError if the registry does not answer, and UsageError if it refuses.
+    """
+
+    def __init__(self, reference: Reference, session: "Session") -> None:
+        self._reference = reference
+        self._session = session
+        scheme = "http" if _LOCAL.fullmatch(reference.api) else "https"
+        self._base = f"{scheme}://{reference.api}/v2/{reference.repository}/"
+        self._authorization: dict[str, str] = {}
+
+    def manifest(self, version: str) -> StoredContent | None:
+        """A manifest or index, by tag or digest; None if there is none.
+
+        Raises:
+            CheckFailed: its bytes do not have the requested digest.
+        """
+        return self._content(f"manifests/{version}", version, {"Accept": _MANIFESTS})
+
+    def blob(self, digest: str) -> StoredContent | None:
+        """A small blob; None if there is none.
+
+        Raises:
+            CheckFailed: its bytes do not have the digest.
+        """
+        return self._content(f"blobs/{digest}", digest, {})
+
+    def put_manifest(self, manifest: StoredContent, version: str | None = None) -> bool:
+        """Store a manifest under its digest or a tag; returns whether the registry lists its subject's referrers.
+
+        https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject
+        """
+        headers = {"Content-Type": manifest.media_type}
+        answer = self._ask("PUT", f"manifests/{version or manifest.digest}", headers=headers, data=manifest.data)
+        self._expect(answer, 201)
+        return "OCI-Subject" in answer.headers
+
+    def put_blob(self, blob: StoredContent) -> None:
+        """Store a blob unless it is there."""
+        if self._ask("HEAD", f"blobs/{blob.digest}").status_code == 200:
+            return
+        started = self._ask("POST", "blobs/uploads/")
+        self._expect(started, 202)
+        target = urljoin(started.url, started.headers.get("Location", ""))
+        address = f"{target}{'&' if urlsplit(target).query else '?'}digest={blob.digest}"
+        headers = {"Content-Type": "application/octet-stream"}
+        self._expect(self._ask("PUT", address, headers=headers, data=blob.data), 201)
+
+    def referrers(self, digest: str) -> list[JsonValue]:
+        """Descriptors of the manifests whose subject has this digest.
+
+        A registry without the referrers API has them in an index with the digest as its tag.
+        https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+        """
+        answer = self._ask("GET", f"referrers/{digest}", headers={"Accept": OCI_INDEX})
+        if answer.status_code == 200 and "index" in answer.headers.get("Content-Type", ""):
+            found = content(OCI_INDEX, self._body(answer)).json()
+        else:
+            fallback = self.manifest(fallback_tag(digest))
+            found = fallback.json() if fallback else {}
+        manifests = found.get("manifests")
+        return manifests if isinstance(manifests, list) else []
+
+    def _content(self, path: str, version: str, headers: Mapping[str, str]) -> StoredContent | None:
+        answer = self._ask("GET", path, headers=headers)
+        if answer.status_code == 404:
+            return None
+        self._expect(answer, 200)
+        found = content(answer.headers.get("Content-Type", "").partition(";")[0], self._body(answer))
+        if ":" in version and found.digest != version:
+            raise CheckFailed(
+                f"`{self._reference}`: the registry sent other bytes than {version} (they have {found.digest})",
+                hint="the content was changed or damaged in the registry: push the image again",
+            )
+        return found
+
+    def _body(self, answer: "Response") -> bytes:
+        data = b""
+        for part in answer.iter_content(1 << 16):
+            data += part
+            if len(data) > _MOST_BYTES:
+                raise UsageError(
+                    f"`{self._reference}`: the registry sent more than {_MOST_BYTES // 1_000_000} MB for one manifest",
+                    hint="check the name of the image",
+                )
+        return data
+
+    def _ask(
+        self, method: Method, path: str, *, headers: Mapping[str, str] | None = None, data: bytes = b""
+    ) -> "Response":
+        with self._connection():
+            answer = self._request(method, path, headers or {}, data)
+            if answer.status_code == 401 and self._authorize(answer.headers.get("WWW-Authenticate", "")):
+                answer = self._request(method, path, headers or {}, data)
+            return answer
+
+    def _request(self, method: Method, path: str, headers: Mapping[str, str], data: bytes) -> "Response":
+        address = urljoin(self._base, path)
+        # A registry may send an upload elsewhere; that place must not see the credentials.
+        known = self._authorization if urlsplit(address).netloc == urlsplit(self._base).netloc else {}
+        return self._session.request(
+            method, address, headers={**headers, **known}, data=data or None, timeout=_TIMEOUT, stream=True
+        )
+
+    def _authorize(self, challenge: str) -> bool:
+        """Answer a challenge with the stored credentials, or with none; False if there is no way to answer it.
+
+        https://distribution.github.io/distribution/spec/auth/token/
+        """
+        kind, _, rest = challenge.partition(" ")
+        user, password, refresh = _credentials(self._reference)
+        if kind.lower() == "basic" and user:
+            encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+            self._authorization = {"Authorization": f"Basic {encoded}"}
+            return True
+        fields = dict(_SCOPE.findall(rest))
+        if kind.lower() != "bearer" or not fields.get("realm", "").startswith(("https://", "http://")):
+            return False
+        scope = f"repository:{self._reference.repository}:pull,push"
+        asked = {"service": fields.get("service", ""), "scope": fields.get("scope") or scope}
+        token = self._token(fields["realm"], asked, user, password, refresh)
+        self._authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        return bool(token)
+
+    def _token(self, realm: str, asked: Mapping[str, str], user: str, password: str, refresh: str) -> str:
+        if refresh:
+            form = {**asked, "grant_type": "refresh_token", "refresh_token": refresh, "client_id": "mlship"}
+            answer = self._session.post(realm, data=form, timeout=_TIMEOUT, stream=True)
+        else:
+            query = {**dict(parse_qsl(urlsplit(realm).query)), **asked}
+            auth = (user, password) if user else None
+            answer = self._session.get(realm.partition("?")[0], params=query, auth=auth, timeout=_TIMEOUT, stream=True)
+        self._expect(answer, 200)
+        found = content("", self._body(answer)).json()
+        token = found.get("token") or found.get("access_token")
+        return token if isinstance(token, str) else ""
+
+    def _expect(self, answer: "Response", status: int) -> None:
+        if answer.status_code != status:
+            self._refuse(answer)
+
+    def _refuse(self, answer: "Response") -> NoReturn:
+        code = answer.status_code
+        where = f"`{self._reference}`: {self._reference.host}"
+        if code in (401, 403):
+            host = "" if self._reference.host == DOCKER_HUB else f" {self._reference.host}"
+            raise UsageError(f"{where} denied access (HTTP {code})", hint=f"run `docker login{host}`")
+        if code == 429 or code >= 500:
+            raise TransientError(f"{where} answered HTTP {code}", hint=phrase("try_again"))
+        raise UsageError(f"{where} refused the request (HTTP {code})", hint="check the name of the image")
+
+    @contextmanager
+    def _connection(self) -> Iterator[None]:
+        from requests import RequestException
+        from requests.exceptions import SSLError
+
+        where = f"`{self._reference}`: {self._reference.api}"
+        try:
+            yield
+        except MlshipError:
+            raise
+        except SSLError as error:
+            raise UsageError(
+                f"{where} has no certificate that this machine trusts",
+                hint=f"add its CA to /etc/docker/certs.d/{self._reference.host}/ca.crt or to the system's certificates",
+            ) from error
+        except (RequestException, OSError) as error:
+            raise TransientError(
+                f"{where} does not answer ({type(error).__name__})", hint=phrase("try_again")
+            ) from error
+
+
+@contextmanager
+def opened(reference: Reference) -> Iterator[Registry]:
+    """The registry of an image, for its repository. A proxy of the environment is used as for any program."""
+    import requests
+
+    with requests.Session() as session:
+        session.verify = _certificates(reference.host)
+        session.headers["User-Agent"] = "mlship"
+        yield Registry(reference, session)
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag of the index that lists referrers where the registry does not."""
+    return digest.replace(":", "-")
+
+
+def _certificates(host: str) -> str | bool:
+    """The CA file: Docker's for this registry, else the environment's (requests reads it), else the system's."""
+    own = Path("/etc/docker/certs.d") / host / "ca.crt"
+    if own.is_file():
+        return str(own)
+    if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        return True
+    system = ssl.get_default_verify_paths().cafile
+    return system or True
+
+
+def _credentials(reference: Reference) -> tuple[str, str, str]:
+    """User, password and refresh token from Docker's configuration or credential helper; empty if there are none."""
+    from mlship.engine.sdk import registry_credentials
+
+    return registry_credentials(reference.host)

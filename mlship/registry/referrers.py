@@ -1,0 +1,87 @@
+"""Artifacts that refer to an image in its registry, such as an attestation.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidelines-for-artifact-usage
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+
+from mlship.errors import CheckFailed
+from mlship.registry.client import OCI_INDEX, OCI_MANIFEST, JsonValue, Registry, StoredContent, content, fallback_tag
+
+_EMPTY = content("application/vnd.oci.empty.v1+json", b"{}")
+
+
+def attach(
+    registry: Registry, image: StoredContent, artifact: StoredContent, annotations: Mapping[str, str]
+) -> StoredContent:
+    """Store an artifact as a referrer of an image; returns the artifact's manifest.
+
+    Attaching the same artifact again changes nothing.
+    """
+    notes: dict[str, JsonValue] = dict(annotations)
+    described: dict[str, JsonValue] = {**artifact.descriptor, "annotations": notes}
+    manifest = _document(
+        OCI_MANIFEST,
+        artifactType=artifact.media_type,
+        config=_EMPTY.descriptor,
+        layers=[described],
+        subject=image.descriptor,
+        annotations=notes,
+    )
+    for blob in (_EMPTY, artifact):
+        registry.put_blob(blob)
+    if not registry.put_manifest(manifest):
+        _list_by_tag(
+            registry,
+            image,
+            {**manifest.descriptor, "artifactType": artifact.media_type, "annotations": notes},
+        )
+    return manifest
+
+
+def artifacts(registry: Registry, image: StoredContent, media_type: str) -> Iterator[StoredContent]:
+    """The artifacts of this type that refer to an image, checked against their digests.
+
+    Raises:
+        CheckFailed: the registry lists one that it does not have, or that has another subject.
+    """
+    for row in registry.referrers(image.digest):
+        digest = row.get("digest") if isinstance(row, dict) and row.get("artifactType") == media_type else None
+        if not isinstance(digest, str):
+            continue
+        manifest = registry.manifest(digest)
+        found = manifest.json() if manifest else {}
+        subject, layers = found.get("subject"), found.get("layers")
+        if not isinstance(subject, dict) or subject.get("digest") != image.digest:
+            raise CheckFailed(
+                f"{digest} is listed as a referrer of {image.digest} and is not", hint="push the image again"
+            )
+        for layer in layers if isinstance(layers, list) else []:
+            if isinstance(layer, dict) and layer.get("mediaType") == media_type:
+                yield _blob(registry, str(layer.get("digest")), media_type)
+
+
+def _blob(registry: Registry, digest: str, media_type: str) -> StoredContent:
+    blob = registry.blob(digest)
+    if blob is None:
+        raise CheckFailed(f"the registry has no {digest}, which an attestation refers to", hint="push the image again")
+    return StoredContent(media_type, blob.digest, blob.data)
+
+
+def _list_by_tag(registry: Registry, image: StoredContent, described: dict[str, JsonValue]) -> None:
+    """Add a referrer to the index of a registry without the referrers API.
+
+    https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema
+    """
+    tag = fallback_tag(image.digest)
+    known = registry.manifest(tag)
+    listed = known.json().get("manifests") if known else []
+    kept = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    rows: list[JsonValue] = [*(row for row in kept if row.get("digest") != described["digest"]), described]
+    registry.put_manifest(_document(OCI_INDEX, manifests=rows), tag)
+
+
+def _document(media_type: str, **fields: JsonValue) -> StoredContent:
+    text = json.dumps({"schemaVersion": 2, "mediaType": media_type, **fields}, sort_keys=True, separators=(",", ":"))
+    return content(media_type, text.encode())

@@ -1,0 +1,111 @@
+"""The proof of a pushed image in a real registry, Debian's `docker-registry`, which has no referrers API.
+
+Other programs read what was attached: `oras` and `skopeo`. tests/unit/proof has the registries with the API.
+"""
+
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.command import mlship
+from tests.helpers.patience import limit
+from tests.helpers.required import unavailable
+from tests.helpers.toy import MODEL, toy
+
+pytestmark = pytest.mark.docker
+STATEMENT = "application/vnd.in-toto+json"
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repo = toy(tmp_path_factory.mktemp("proof"))
+    assert mlship("lock", cwd=repo).code == 0
+    return repo
+
+
+@pytest.fixture(scope="module")
+def pushed(repo: Path, registry: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The repository of a proven image, which is in a second one too, and the build's report."""
+    name = f"{registry}/mlship-test/proof-{uuid.uuid4().hex[:8]}"
+    done = mlship("build", "--push", "--json", "-t", f"{name}:1", "-t", f"{name}-copy:1", cwd=repo)
+    assert done.code == 0, done.stderr
+    yield name, json.loads(done.stdout)
+    output("docker", "rmi", f"{name}:1", f"{name}-copy:1")
+
+
+def output(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=limit(60)).stdout
+
+
+def judge(name: str) -> str:
+    if not shutil.which(name):
+        unavailable(f"`{name}` is not on PATH; on Debian, scripts/engine up installs it", "docker")
+    return name
+
+
+def test_a_pushed_image_is_verified(pushed: tuple[str, dict[str, str]], repo: Path, tmp_path: Path) -> None:
+    name, report = pushed
+    for image in (f"{name}:1", f"{name}-copy:1"):
+        done = mlship("verify", image, cwd=tmp_path)
+        assert done.code == 0, done.stderr
+        assert done.stdout.startswith(f"PROVEN on cpu: {image}\n  digest            {report['digest']}\n")
+    (proof,) = json.loads(mlship("verify", f"{name}:1", "--json", cwd=repo).stdout)["proofs"]
+    assert proof["result"] in {"PASSED", "WARNED"}
+    assert {"requirements.txt"} <= {source["name"] for source in proof["configuration"]}
+
+
+def test_oras_discovers_and_reads_the_proof(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    name, report = pushed
+    found = json.loads(output(judge("oras"), "discover", "--plain-http", "--format", "json", f"{name}:1"))
+    rows = found.get("manifests") or found["referrers"]
+    (row,) = (row for row in rows if row["artifactType"] == STATEMENT)
+    assert row["digest"] == report["attestation"]
+    manifest = json.loads(output("oras", "manifest", "fetch", "--plain-http", row["reference"]))
+    assert manifest["subject"]["digest"] == report["digest"]
+    (layer,) = manifest["layers"]
+    blob = output("oras", "blob", "fetch", "--plain-http", "--output", "-", f"{name}@{layer['digest']}")
+    statement = json.loads(blob)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"][0]["digest"]["sha256"] == report["digest"].removeprefix("sha256:")
+
+
+def test_skopeo_sees_the_same_image_and_its_proof(pushed: tuple[str, dict[str, str]]) -> None:
+    name, report = pushed
+    inspected = (judge("skopeo"), "inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{name}:1")
+    assert output(*inspected).strip() == report["digest"]
+    proof = f"docker://{name}@{report['attestation']}"
+    raw = json.loads(output("skopeo", "inspect", "--tls-verify=false", "--raw", proof))
+    assert (raw["artifactType"], raw["subject"]["digest"]) == (STATEMENT, report["digest"])
+
+
+def test_without_a_proof_it_is_refused(repo: Path, registry: str, tmp_path: Path) -> None:
+    name = f"{registry}/mlship-test/unproven-{uuid.uuid4().hex[:8]}:1"
+    done = mlship("build", "--no-smoke", "--push-unproven", "--tag", name, cwd=repo)
+    assert done.code == 0, done.stderr
+    refused = mlship("verify", name, cwd=tmp_path)
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "is not proven: no smoke test is attached" in refused.stderr
+    assert mlship("verify", name, "--on", "gpu", cwd=tmp_path).code == 1
+    proven = mlship("smoke", name, "--attest", cwd=tmp_path)
+    assert proven.code == 0, proven.stderr
+    assert mlship("verify", name, cwd=tmp_path).code == 0
+    on_gpu = mlship("verify", name, "--on", "gpu", cwd=tmp_path)
+    assert on_gpu.code == 1
+    assert "not proven on gpu, only on cpu" in on_gpu.stderr
+    output("docker", "rmi", name)
+
+
+def test_an_image_that_fails_does_not_reach_the_registry(repo: Path, registry: str, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(repo, tmp_path / "broken"))
+    (broken / "model.py").write_text(MODEL.replace("* w for", "* float('nan') for"))
+    name = f"{registry}/mlship-test/broken-{uuid.uuid4().hex[:8]}"
+    assert mlship("build", "--push", "--tag", f"{name}:1", cwd=broken).code == 1
+    missing = mlship("verify", f"{name}:1", cwd=tmp_path)
+    assert missing.code == 2
+    assert "has no image" in missing.stderr
+    output("docker", "rmi", f"{name}:unproven-1")
