@@ -9,6 +9,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mlship import errors
@@ -21,22 +23,14 @@ from mlship.project.config import Gpu as GpuSection
 from mlship.size.report import SizeReport
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
-COMMANDS = (
-    "init",
-    "lock",
-    "plan",
-    "dockerfile",
-    "build",
-    "rebuild",
-    "smoke",
-    "size",
-    "hosts",
-    "hosts record",
-    "hosts import",
-    "doctor",
-    "doctor explain",
-    "schema",
-)
+
+
+def commands(group: TyperGroup, prefix: str = "") -> Iterator[str]:
+    """Every command of the program, in the order of its help."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}"
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{prefix}{name} ")
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -57,7 +51,9 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("COLUMNS", "100")
-    for command in COMMANDS:
+    program = get_command(app)
+    assert isinstance(program, TyperGroup)
+    for command in commands(program):
         text = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="mlship").output
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
         yield f"### mlship {command}\n\n```\n{lines}\n```\n"

@@ -55,6 +55,9 @@ APART = (
     ("report", "doctor.probes"),
     ("cuda", "engine"),
     ("size", "project"),
+    ("registry", "lock"),
+    ("registry", "project"),
+    ("proof", "engine"),
     ("project", "size"),
 )
 DOORS = {
