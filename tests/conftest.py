@@ -1,10 +1,13 @@
 """Switches, guards and fixtures for every test."""
 
+import atexit
 import difflib
+import gc
 import os
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +75,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.docker)
         if (ROOT / "gpu") in item.path.parents:
             item.add_marker(pytest.mark.gpu)
+
+
+def pytest_collection_finish() -> None:
+    """Do once what would cost a fifth of the time if it were done for each test."""
+    gc.collect()
+    gc.freeze()  # modules and test items live until the end
+    atexit.register(gc.freeze)  # nothing needs the collections of a process that ends
+    gc.set_threshold(100_000, 50, 50)
+    if (testing := sys.modules.get("typer.testing")) is not None:  # CliRunner builds all commands in each invoke
+        vars(testing)["_get_command"] = cache(vars(testing)["_get_command"])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
