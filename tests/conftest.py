@@ -60,7 +60,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     if is_whole(config):
         return f"sample: none, {sampling.EXAMPLES} examples of each property"
     return (
-        f"sample: one case of each kind from the case banks, {sampling.SAMPLED_EXAMPLES} examples of each property; "
+        f"sample: one case of each kind or every third case from the case banks, {sampling.SAMPLED_EXAMPLES} examples of each property; "
         "--whole runs everything"
     )
 

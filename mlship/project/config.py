@@ -1,6 +1,7 @@
 """`mlship.yaml` as a value: keys, defaults and validation. `mlship.project.load` reads the file and reports errors."""
 
 import re
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -239,6 +240,7 @@ class Config(Section):
         return self
 
 
+@cache
 def json_schema() -> dict[str, JsonValue]:
     """The JSON schema of mlship.yaml, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

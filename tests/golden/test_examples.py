@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,9 @@ from mlship.lock.record import LockRecord
 from mlship.project.base import base_name
 from mlship.project.load import load_config
 from tests.conftest import Golden
+from tests.helpers.cuda_cases import TABLE
 from tests.helpers.examples import ROOT, Example, examples, with_tiny_weights
 
-CASES = Path(__file__).parents[1] / "unit" / "cuda" / "cases.toml"
 # What is chosen for the hosts, and the real lock that stands for it.
 LOCKS = {
     "torch<2.15 cu126 from the wheel index": "t2141-cu126",
@@ -60,9 +59,8 @@ def stand_in_lock(repo: Path) -> None:
     target = None
     if config.gpu:
         target = lock_target(config, files, read_fleet(repo / config.gpu.hosts, "hosts/"))
-        cases = tomllib.loads(CASES.read_text())["locks"]
         for chosen in target.key.partition(": ")[2].split(", "):  # torch, the last, pins CUDA's libraries exactly
-            pins |= dict(pin.split("==") for pin in cases[LOCKS[chosen]]["pins"])
+            pins |= dict(pin.split("==") for pin in TABLE.locks[LOCKS[chosen]].pins)
     text = "".join(f"{name}=={pins[name]} \\\n    --hash=sha256:{'0' * 64}\n" for name in sorted(pins))
     (repo / config.requirements.lock).write_text(text)
     images = target.judge(parse_lock(text, "the stand-in")) if target else ()

@@ -4,14 +4,15 @@ A bank is a test with hundreds of recorded cases, marked `@pytest.mark.bank(kind
 parameters of a case and returns its kind. A sample keeps the first case of each kind, so it is the same in every run.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 import pytest
 from hypothesis import settings
 
 SAMPLED_EXAMPLES = 15
 EXAMPLES = 100
+T = TypeVar("T")
 
 
 class _KindOf(Protocol):
@@ -29,6 +30,11 @@ def choose_profile(*, whole: bool) -> None:
 def examples(whole: int) -> int:
     """The number of examples for a property that runs `whole` of them with `--whole`."""
     return max(5, whole * settings().max_examples // EXAMPLES)
+
+
+def part(cases: Sequence[T]) -> Sequence[T]:
+    """Every third case of a list that one test goes through; with `--whole`, every case."""
+    return cases if settings().max_examples == EXAMPLES else cases[::3]
 
 
 def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
@@ -21,6 +22,7 @@ class _Quiet(GenerateJsonSchema):
     }
 
 
+@cache
 def json_schema() -> Json:
     """The schema, with descriptions from the docstrings of the groups."""
     schema: Json = TypeAdapter(Facts).json_schema(schema_generator=_Quiet)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
@@ -26,6 +27,7 @@ def steady(found: SizeReport) -> SizeReport:
     return replace(found, layers=layers, base=base, totals=replace(found.totals, compressed=compressed))
 
 
+@cache
 def full() -> SizeReport:
     """With everything that a report can have."""
     image = replace(
