@@ -227,6 +227,10 @@ class Engine(Protocol):
         """Digest (`sha256:...`) of an image in its registry, not pulled; the index's if it has several platforms."""
         ...
 
+    def image_environment(self, reference: str, platform: str) -> Mapping[str, str] | None:
+        """The environment of an image in its registry, not pulled; None if it cannot be read."""
+        ...
+
     def disk(self) -> Disk | None:
         """The engine's disk; None if it is on another machine or unknown."""
         ...

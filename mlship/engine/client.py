@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NotRequired, TypedDict
@@ -47,6 +48,17 @@ def image(reference: str) -> ImageInfo | None:
     if "no such image" in done.stderr.lower():
         return None
     raise engine_failure(done.stderr)
+
+
+def image_environment(reference: str, platform: str) -> dict[str, str] | None:
+    """The environment of an image in its registry; None if it cannot be read."""
+    answer = _answer("buildx", "imagetools", "inspect", reference, "--format", "{{json .Image}}")
+    try:
+        found = json.loads(answer)
+        image = found.get(platform, found)
+        return _environment(image["config"]["Env"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def tag(reference: str, name: str) -> None:
@@ -112,7 +124,11 @@ def _image_info(found: _Inspected) -> ImageInfo:
         working_dir=config.get("WorkingDir") or "/",
         command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
         labels=config.get("Labels") or {},
-        env=dict(entry.split("=", 1) for entry in config.get("Env") or () if "=" in entry),
+        env=_environment(config.get("Env") or ()),
         # containerd's image store identifies an image by its manifest, the older store by its configuration.
         digest=found["Id"] if any(d.endswith(f"@{found['Id']}") for d in found.get("RepoDigests") or ()) else None,
     )
+
+
+def _environment(entries: Iterable[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlship.engine.base import EngineInfo, ImageInfo
 from mlship.engine.buildx import build
-from mlship.engine.client import buildx_version, disk, image, tag, untag
+from mlship.engine.client import buildx_version, disk, image, image_environment, tag, untag
 from mlship.engine.sdk import (
     connected,
     container_errors,
@@ -32,6 +32,7 @@ class DockerEngine:
 
     build = staticmethod(build)
     disk = staticmethod(disk)
+    image_environment = staticmethod(image_environment)
     resolve = staticmethod(resolve)
     tag = staticmethod(tag)
     untag = staticmethod(untag)

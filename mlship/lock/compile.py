@@ -4,32 +4,30 @@ import platform
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-from packaging.utils import canonicalize_name
 
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
 from mlship.errors import BuildError, UsageError
 from mlship.lock.failures import explain
+from mlship.lock.hashes import GLIBC
 from mlship.lock.indexes import PipSettings, local_path
 from mlship.lock.inputs import InputFile
-from mlship.lock.localfiles import LocalFile, local_files
+from mlship.lock.localfiles import local_files
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
-from mlship.lock.wheelhouse import Hashes, stage, true_hashes, write_stubs
+from mlship.lock.wheelhouse import stage, write_stubs
 from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
-from mlship.resources import read_package_file, read_template
-from mlship.versioned import adapter
+from mlship.resources import read_template
 
 _FLAGS = (
     *("--no-config", "--verbose", "--resolver=backtracking", "--newline=lf"),
-    *("--generate-hashes", "--strip-extras", "--allow-unsafe", "--annotation-style=line"),
+    *("--strip-extras", "--allow-unsafe", "--annotation-style=line"),
     *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options"),
 )
 _ENVIRONMENT = {
@@ -40,11 +38,8 @@ _ENVIRONMENT = {
     "COLUMNS": "200",
 }
 _LOCK = "requirements.txt"
-_SIZES = "sizes.json"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
-_PROGRAM = "lock/pip_compile.py"
-_GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,8 @@ class CompileRequest:
     Attributes:
         previous: the lock so far, whose pins are kept; empty without a lock.
         limits: requirements that allow only versions built for the chosen CUDA.
+        hashes: let pip-compile add hashes too. It downloads each file that PyPI's JSON API does not list: twenty files
+            of 800 MB for one torch from another index. mlship.lock.hashes reads the indexes' own pages instead.
     """
 
     repo: Path
@@ -71,33 +68,13 @@ class CompileRequest:
     upgrade: Upgrade
     previous: str
     limits: tuple[str, ...] = ()
+    hashes: bool = False
 
 
 @dataclass(frozen=True)
 class ResolverPlace:
     local: bool
     reason: str
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The result of pip-compile.
-
-    Attributes:
-        text: the lock.
-        sizes: bytes of the file that each pin installs, by package; unknown sizes are absent.
-    """
-
-    text: str
-    sizes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Sized:
-    """What pip_compile.py reports about one pin."""
-
-    file: str
-    size: int
 
 
 def choose_place(config: Config) -> ResolverPlace:
@@ -110,7 +87,7 @@ def choose_place(config: Config) -> ResolverPlace:
         return ResolverPlace(local=False, reason="this machine does not run Linux with glibc")
     if this_platform() != config.platform:
         return ResolverPlace(local=False, reason=f"this machine is {platform.machine()}, the image {config.platform}")
-    if tuple(int(part) for part in libc_version.split(".")[:2]) > _GLIBC[config.base.distro]:
+    if tuple(int(part) for part in libc_version.split(".")[:2]) > GLIBC[config.base.distro]:
         return ResolverPlace(
             local=False, reason=f"glibc {libc_version} of this machine is newer than that of {config.base.distro}"
         )
@@ -119,18 +96,22 @@ def choose_place(config: Config) -> ResolverPlace:
     )
 
 
-def compile_here(question: CompileRequest, work: Path) -> Compiled:
-    """Resolve with this interpreter, in the empty folder `work`.
+def compile_here(question: CompileRequest, work: Path) -> str:
+    """Run pip-compile with this interpreter; `work` is a folder for its files.
+
+    Returns:
+        The pins; with hashes only if `question.hashes`.
 
     Raises:
         UsageError, TransientError: see mlship.lock.failures.
     """
+    work.mkdir(parents=True, exist_ok=True)
     output = work / _LOCK
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
-    argv = [sys.executable, "-I", "-c", read_package_file(_PROGRAM), *_command(question, str(output), constraints)]
+    argv = [sys.executable, "-I", "-m", "piptools", *_command(question, str(output), constraints)]
     # pip leaves its temporary folders behind when it is interrupted.
-    env = {**_ENVIRONMENT, "TMPDIR": str(work), "MLSHIP_SIZES": str(work / _SIZES)}
+    env = {**_ENVIRONMENT, "TMPDIR": str(work)}
     if question.settings.find_links:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
     if question.settings.retries:
@@ -138,12 +119,11 @@ def compile_here(question: CompileRequest, work: Path) -> Compiled:
     done = process.run(argv, process.Options(cwd=question.repo, env=env))
     if not done.ok:
         raise explain(done.stderr + done.stdout, question.config)
-    text = _without_places(output.read_text(encoding="utf-8"), question.settings, work)
-    return Compiled(text, _sizes(work / _SIZES, {}))
+    return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
 
-def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: Path, cache: Path) -> Compiled:
-    """Resolve in the base image `base` (name@digest).
+def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: Path, cache: Path) -> str:
+    """Run pip-compile in the base image `base` (name@digest); see compile_here.
 
     Raises:
         UsageError, TransientError: see mlship.lock.failures.
@@ -151,8 +131,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
     """
     for folder in ("context/lock", "context/repo", "candidates", "out"):
         (work / folder).mkdir(parents=True)
-    local = local_files(question.settings)
-    originals = write_stubs(local, work / "candidates")
+    write_stubs(local_files(question.settings), work / "candidates")
     output: list[str] = []
 
     def watch(event: BuildEvent) -> None:
@@ -165,21 +144,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
     except BuildError as error:
         raise explain("\n".join(output), question.config, otherwise=error) from error
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
-    hashes = Hashes(cache / "hashes.json")
-    text = true_hashes(text, originals, hashes)
-    hashes.save()
-    return Compiled(_without_places(text, question.settings, Path("/repo")), _sizes(work / "out" / _SIZES, local))
-
-
-def _sizes(path: Path, local: Mapping[str, LocalFile]) -> dict[str, int]:
-    """Sizes by canonical name; a local file that was replaced by a stub counts with its real size."""
-    if not path.exists():
-        return {}
-    reported = adapter(dict[str, _Sized]).validate_json(path.read_bytes())
-    return {
-        str(canonicalize_name(name)): local[one.file].path.stat().st_size if one.file in local else one.size
-        for name, one in sorted(reported.items())
-    }
+    return _without_places(text, question.settings, Path("/repo"))
 
 
 def resolver_version(place: ResolverPlace) -> str:
@@ -203,13 +168,9 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
             base=base,
             resolver=resolver,
             nonce=uuid.uuid4().hex,
-            environment=" ".join(
-                f"{name}={shlex.quote(value)}"
-                for name, value in {**_ENVIRONMENT, "MLSHIP_SIZES": f"/lock/{_SIZES}"}.items()
-            ),
-            program=read_package_file(_PROGRAM),
+            environment=" ".join(f"{name}={shlex.quote(value)}" for name, value in _ENVIRONMENT.items()),
             command=shlex.join(
-                ["/resolver/bin/python", "-I", "/pip_compile.py", *_command(question, f"/lock/{_LOCK}", constraints)]
+                ["/resolver/bin/python", "-Im", "piptools", *_command(question, f"/lock/{_LOCK}", constraints)]
             ),
         ),
         ignore="",
@@ -226,7 +187,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
 
 def _command(question: CompileRequest, output: str, constraints: list[str]) -> list[str]:
     return [
-        *("compile", *_FLAGS, "--output-file", output),
+        *("compile", *_FLAGS, *(["--generate-hashes"] if question.hashes else []), "--output-file", output),
         *(part for name in constraints for part in ("--constraint", name)),
         *(["--upgrade"] if question.upgrade.all else []),
         *(part for name in question.upgrade.packages for part in ("--upgrade-package", name)),

@@ -10,6 +10,10 @@ from mlship.redact import redact
 _CONFLICT = re.compile(r"The conflict is caused by:\n(.+?)\n\s*\n", re.DOTALL)
 _RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
 _OTHER_PYTHON = "require a different python version"
+# What pip prints while it works; its reason comes before.
+_PROGRESS = re.compile(
+    r"(Downloading|Using cached|Collecting|Obtaining|Preparing|Getting|Installing) |[^\w]*[\d./]+ \w?B\b|[-━╸ ]+$"
+)
 _SHOWN = 6
 
 
@@ -32,8 +36,9 @@ def explain(output: str, config: Config, otherwise: MlshipError | None = None) -
         )
     if otherwise:
         return otherwise
+    telling = [line for line in lines if not _PROGRESS.match(line)] or lines
     return UsageError(
-        f"pip-compile failed: {lines[-1][:300] if lines else 'it printed nothing'}",
+        f"pip-compile failed: {telling[-1][:300] if telling else 'it printed nothing'}",
         hint=f"check `{config.requirements.input}`, then run `mlship lock` again",
     )
 

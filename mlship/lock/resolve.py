@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlship.engine.base import Engine
@@ -20,11 +20,14 @@ from mlship.lock.compile import (
     resolver_version,
 )
 from mlship.lock.gpu import GpuTarget, with_few_retries, with_pages, without_cuda
+from mlship.lock.hashes import Hashed, pinned_names, with_hashes
+from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.trace import carry_over
+from mlship.lock.wheelhouse import Hashes
 from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -79,21 +82,65 @@ def resolve(
     settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
     if gpu and gpu.pages:
         settings = with_few_retries(settings)
+        check_pages(settings, gpu.pages)
     question = CompileRequest(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
-    place = choose_place(config)
-    with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
-        work = Path(name)
-        if place.local:
-            compiled = compile_here(question, work)
-        else:
-            compiled = compile_in_image(question, engine, f"{base_reference(config)}@{digest}", work, cache)
-    text, pins = compiled.text, _checked(compiled.text, config)
+    base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
+    place, hashed = _compile(question, base, before, cache)
+    text, pins = hashed.text, _checked(hashed.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, compiled.sizes)
+    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
     return Resolved(record, pins, before, place, carry_over(trace, before, pins))
+
+
+@dataclass(frozen=True)
+class ResolvedBase:
+    """The base image that a lock is made for; `reference` has its digest."""
+
+    engine: Engine
+    reference: str
+    platform: str
+
+    def python(self) -> str | None:
+        """Full version of its Python, which official images declare; None if unknown."""
+        environment = self.engine.image_environment(self.reference, self.platform) or {}
+        return environment.get("PYTHON_VERSION")
+
+
+def _compile(
+    question: CompileRequest, base: ResolvedBase, before: tuple[Pin, ...], cache: Path
+) -> tuple[ResolverPlace, Hashed]:
+    """Resolve on this machine if it is like the base image, else in the base image; then add hashes."""
+    place = choose_place(question.config)
+    if place.local:
+        hashed = _compile_at(place, question, base, before, cache)
+        python = base.python()
+        needs = hashed.needing_another(python) if python else {}
+        if not needs:
+            return place, hashed
+        listed = ", ".join(f"{name} needs Python {need}" for name, need in sorted(needs.items()))
+        place = ResolverPlace(local=False, reason=f"the base image has Python {python}, and {listed}")
+    return place, _compile_at(place, question, base, before, cache)
+
+
+def _compile_at(
+    place: ResolverPlace, question: CompileRequest, base: ResolvedBase, before: tuple[Pin, ...], cache: Path
+) -> Hashed:
+    def run(question: CompileRequest) -> str:
+        with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
+            if place.local:
+                return compile_here(question, Path(name))
+            return compile_in_image(question, base.engine, base.reference, Path(name), cache)
+
+    text = run(question)
+    files, hashes = project_files(question.settings, pinned_names(text)), Hashes(cache / "hashes.json")
+    hashed = with_hashes(text, files, before, question.config, hashes.of)
+    hashes.save()
+    if hashed.missing:  # an index reports no hashes, or an address was required: pip-compile downloads what it must
+        hashed = hashed.completed(run(replace(question, previous=text, upgrade=Upgrade(), hashes=True)))
+    return hashed
 
 
 def _check_packages(upgrade: Upgrade) -> None:

@@ -1,7 +1,7 @@
 """Local wheels for a build: those in the lock are mounted into it; a resolve in the image gets stubs of all of them.
 
 A local index may be many gigabytes, which BuildKit would copy. pip-compile reads only a wheel's metadata, so a stub
-with that metadata stands in for it, and `true_hashes` then replaces the stub's hash with the wheel's.
+with that metadata stands in for it.
 """
 
 import json
@@ -25,7 +25,6 @@ from mlship.lock.pins import Pin
 from mlship.versioned import adapter
 
 _METADATA = re.compile(r"[^/]+\.dist-info/(METADATA|WHEEL|entry_points\.txt)")
-_HASH_BLOCK = re.compile(r"(?:^ {4}--hash=\S+(?: \\)?\n)+", re.MULTILINE)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -121,39 +120,19 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def write_stubs(files: dict[str, LocalFile], folder: Path) -> dict[str, Path]:
-    """Fill `folder` with stubs of wheels and copies of source archives.
-
-    Returns:
-        The real file by the `sha256:<hex>` of its stub.
-    """
-    originals: dict[str, Path] = {}
+def write_stubs(files: dict[str, LocalFile], folder: Path) -> None:
+    """Fill `folder` with stubs of wheels and copies of source archives."""
     for name, file in files.items():
-        target = folder / name
-        if file.path.suffix != ".whl":
-            shutil.copyfile(file.path, target)
-        elif _write_stub(file.path, target):
-            originals[sha256_file(target)] = file.path
-    return originals
+        if file.path.suffix == ".whl":
+            _write_stub(file.path, folder / name)
+        else:
+            shutil.copyfile(file.path, folder / name)
 
 
-def true_hashes(lock: str, originals: dict[str, Path], hashes: Hashes) -> str:
-    """Replace each stub's hash in the lock by its wheel's; sorted and unique, like pip-compile's own."""
-
-    def block(match: re.Match[str]) -> str:
-        named = re.findall(r"--hash=(\S+)", match[0])
-        real = sorted({hashes.of(originals[name]) if name in originals else name for name in named})
-        return " \\\n".join(f"    --hash={name}" for name in real) + "\n"
-
-    return _HASH_BLOCK.sub(block, lock)
-
-
-def _write_stub(wheel: Path, target: Path) -> bool:
+def _write_stub(wheel: Path, target: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as stub:
             for name in sorted(name for name in source.namelist() if _METADATA.fullmatch(name)):
                 stub.writestr(zipfile.ZipInfo(name, _EPOCH), source.read(name))
     except (zipfile.BadZipFile, OSError, KeyError):
         target.unlink(missing_ok=True)  # like pip, which ignores a broken wheel unless it is needed
-        return False
-    return True

@@ -15,7 +15,7 @@ import mlship.lock.resolve
 from mlship.cli.lock import lock
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
-from mlship.lock.compile import Compiled, ResolverPlace
+from mlship.lock.compile import ResolverPlace
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.project.load import parse_config
@@ -77,7 +77,7 @@ def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
 
     def answers(text: str, traced: object = TRACED) -> None:
         files["trace.json"] = json.dumps(traced).encode()
-        monkeypatch.setattr(mlship.lock.resolve, "compile_here", lambda *_: Compiled(text, {}))
+        monkeypatch.setattr(mlship.lock.resolve, "compile_here", lambda *_: text)
 
     return answers
 

@@ -88,6 +88,9 @@ class FakeEngine:
             raise UsageError(f"{reference}: the registry has no such image", hint="check base.mirror")
         return self.digests[reference]
 
+    def image_environment(self, reference: str, platform: str) -> Mapping[str, str] | None:
+        return {"PYTHON_VERSION": "3.11.2"} if reference.partition("@")[0] in self.digests else None
+
     def disk(self) -> Disk | None:
         return self.free
 

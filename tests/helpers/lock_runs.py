@@ -28,6 +28,7 @@ class DigestEngine:
     """Resolves the tag to a digest; a build returns a lock like pip-compile's, or fails."""
 
     tag: str = OLD
+    python: str = f"{HERE}.99"
     dropped: bool = False
     answer: Callable[[BuildRequest], str] | None = None
     references: list[str] = field(default_factory=list)
@@ -41,6 +42,9 @@ class DigestEngine:
         if "@" in reference and self.dropped:
             raise UsageError("no such image", hint="x")
         return reference.partition("@")[2] or self.tag
+
+    def image_environment(self, _reference: str, _platform: str) -> dict[str, str]:
+        return {"PYTHON_VERSION": self.python}
 
     def build(self, request: BuildRequest, watch: BuildWatcher) -> None:
         self.requests.append(request)

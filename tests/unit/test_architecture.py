@@ -63,7 +63,7 @@ APART = (
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
-    "requests": ("registry.client",),
+    "requests": ("registry.client", "lock.index"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
     "subprocess": ("process",),

@@ -30,7 +30,6 @@ UNREACHABLE = """\
 CERTIFICATE = """\
   WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after connection broken by 'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in certificate chain (_ssl.c:1006)'))': /simple/zipp/
 """  # noqa: E501
-WHEEL_INDEX = "no connection to the wheel index https://me:hunter2@host/whl/cu126/torch/: connection error: refused\n"
 REFUSED = "  WARNING: 401 Error, Credentials not correct for https://user:hunter2@host/simple/nosuch/\n"
 INVALID = "pip._internal.exceptions.InstallationError: Invalid requirement: '!!bad' (from line 1 of requirements.in)\n"
 PKG_CONFIG = """\
@@ -57,18 +56,13 @@ FULL = "OSError: [Errno 28] No space left on device\n"
         (NOWHERE, UsageError, "no package index has `nosuch` for Python 3.11 on linux/amd64", "requirements.in"),
         (OTHER_PYTHON, UsageError, "available: 2.4.5, 2.4.6 (other versions need another Python)", "python"),
         (UNREACHABLE + NOWHERE, TransientError, "[Errno 111] Connection refused", "network"),
-        (
-            UNREACHABLE + WHEEL_INDEX,
-            TransientError,
-            "of the selected CUDA version: https://***@host",
-            "gpu.wheel_",
-        ),
         (CERTIFICATE + NOWHERE, UsageError, "certificate is not trusted", "global.cert"),
         (REFUSED + NOWHERE, UsageError, "401 Error", "netrc"),
         (INVALID, UsageError, "'!!bad' (from line 1 of requirements.in)", "requirements.in"),
         (SOURCE, UsageError, "command 'gcc' failed", "wheels"),
         (PKG_CONFIG, UsageError, "from source failed:\n- Exception: Can not find valid pkg-config name.", "wheels"),
         (FULL, TransientError, "disk is full", "free disk space"),
+        ("WORST: no\n  Downloading x.whl (3 kB)\n   ---- 3/3 kB\n", UsageError, "failed: WORST: no", "requirements.in"),
         ("what\nis this https://u:hunter2@h\n", UsageError, "is this https://***@h", "requirements.in"),
         ("", UsageError, "printed nothing", "requirements.in"),
     ],

@@ -1,0 +1,164 @@
+"""Adds hashes to what pip-compile resolved, from what the indexes report. Pure, apart from hashing local files."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from mlship.lock.index import IndexFile
+from mlship.lock.indexes import local_path
+from mlship.lock.pins import Pin
+from mlship.project.config import Config
+
+GLIBC = {"bookworm": (2, 36), "trixie": (2, 41)}
+_ARCHITECTURES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_PIN = re.compile(
+    r"(?P<pin>(?P<name>[A-Za-z0-9][\w.-]*)(\[[^\]]*\])?==(?P<version>[^\s;]+)( ;[^#]*?)?)(\s+# (?P<why>.*))?"
+)
+_BLOCK = re.compile(r"^(?P<pin>[A-Za-z0-9]\S*)(?: .*)?(?:\n    .*)*", re.MULTILINE)  # a pin with its hashes
+_SDISTS = 1_000_000  # rank of a source archive: after every wheel
+
+
+@dataclass(frozen=True)
+class HashedPin:
+    """One pin with what the indexes report about its version.
+
+    Attributes:
+        lines: in pip-compile's format.
+        hashes: empty if an index reports none for a file.
+        installed: the file that the image installs; None if unknown.
+    """
+
+    name: str
+    lines: str
+    hashes: tuple[str, ...]
+    installed: IndexFile | None
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A lock in pip-compile's format.
+
+    Attributes:
+        missing: names of what has no hash.
+    """
+
+    text: str
+    pins: tuple[HashedPin, ...]
+    missing: tuple[str, ...]
+
+    def completed(self, text: str) -> "Hashed":
+        """The same pins, with the hashes that pip-compile itself found for those that have none here."""
+        known = {pin.lines.split()[0]: pin.lines for pin in self.pins if pin.hashes}
+        text = _BLOCK.sub(lambda block: known.get(block["pin"], block[0]), text)
+        return replace(self, text=text, missing=())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the file that each pin installs, by package; unknown sizes are absent."""
+        return {pin.name: pin.installed.size for pin in self.pins if pin.installed and pin.installed.size}
+
+    def needing_another(self, python: str) -> dict[str, str]:
+        """What each pin needs that does not run on this full version of Python, by name."""
+        needs = {pin.name: pin.installed.requires_python for pin in self.pins if pin.installed}
+        return {name: need for name, need in needs.items() if not _allows(need, python)}
+
+
+def pinned_names(text: str) -> tuple[str, ...]:
+    """Canonical names of the pins in pip-compile's output."""
+    return tuple(canonicalize_name(match["name"]) for line in text.splitlines() if (match := _PIN.fullmatch(line)))
+
+
+def with_hashes(
+    text: str,
+    files: Mapping[str, tuple[IndexFile, ...]],
+    kept: Iterable[Pin],
+    config: Config,
+    hash_local: Callable[[Path], str],
+) -> Hashed:
+    """Add the hashes of all files of each pin's version.
+
+    Args:
+        text: output of pip-compile without hashes.
+        files: what the indexes report, by canonical name.
+        kept: the previous pins; one that did not move keeps its hashes, so that a wheel that is uploaded later changes
+            no lock.
+        hash_local: `sha256:<hex>` of a file.
+    """
+    before = {(pin.name, pin.version): pin.hashes for pin in kept}
+    tags = {tag: rank for rank, tag in enumerate(supported_tags(config))}
+    lines, pins, missing = list[str](), list[HashedPin](), list[str]()
+    for line in text.splitlines():
+        match = _PIN.fullmatch(line)
+        if match is None:
+            lines.append(line)
+            missing += [] if not line.strip() or line.startswith("#") else [line.split()[0]]
+            continue
+        name, version = canonicalize_name(match["name"]), match["version"]
+        found = [file for file in files.get(name, ()) if _is_version(file, version)]
+        hashes = _hashes(found, before.get((name, version), ()), hash_local)
+        pin = HashedPin(name, _block(match, hashes), hashes, _installed(found, tags))
+        pins.append(pin)
+        lines.append(pin.lines)
+        missing += [] if hashes else [name]
+    return Hashed("\n".join(lines) + "\n", tuple(pins), tuple(missing))
+
+
+def supported_tags(config: Config) -> Iterator[Tag]:
+    """The wheel tags that the image's Python, processor and C library support, the most specific first."""
+    major, minor = GLIBC[config.base.distro]
+    machine = _ARCHITECTURES[config.platform]
+    older = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    platforms = [f"manylinux_{major}_{version}_{machine}" for version in range(minor, 4, -1)]
+    platforms += [f"{name}_{machine}" for name in older.values()]
+    platforms.append(f"linux_{machine}")
+    python = tuple(int(part) for part in config.python.split("."))
+    yield from cpython_tags(python, platforms=platforms)
+    yield from compatible_tags(python, f"cp{''.join(map(str, python))}", platforms)
+
+
+def _hashes(found: list[IndexFile], before: tuple[str, ...], hash_local: Callable[[Path], str]) -> tuple[str, ...]:
+    """All hashes of a version, or the previous ones if they are still right; empty if one is unknown."""
+    local = [path for file in found if (path := local_path(file.url)) is not None]
+    remote = [file.sha256 for file in found if local_path(file.url) is None]
+    reported = {f"sha256:{digest}" for digest in remote if digest} | {hash_local(path) for path in local}
+    if before and reported & set(before):
+        return before
+    return () if None in remote else tuple(sorted(reported))
+
+
+def _block(match: re.Match[str], hashes: tuple[str, ...]) -> str:
+    lines = [match["pin"].rstrip(), *(f"    --hash={digest}" for digest in hashes)]
+    why = [f"\n    # {match['why']}"] if match["why"] else []
+    return " \\\n".join(lines) + "".join(why)
+
+
+def _installed(found: list[IndexFile], tags: Mapping[Tag, int]) -> IndexFile | None:
+    """The file with the best tag, as pip and uv choose."""
+    ranked = [(rank, file.filename, file) for file in found if (rank := _rank(file, tags)) is not None]
+    return min(ranked, default=(0, "", None), key=lambda row: row[:2])[2]
+
+
+def _rank(file: IndexFile, tags: Mapping[Tag, int]) -> int | None:
+    if not file.filename.endswith(".whl"):
+        return _SDISTS
+    return min((tags[tag] for tag in parse_wheel_filename(file.filename)[3] if tag in tags), default=None)
+
+
+def _is_version(file: IndexFile, version: str) -> bool:
+    try:
+        return file.version == Version(version)
+    except InvalidVersion:
+        return False
+
+
+def _allows(requires: str, python: str) -> bool:
+    try:
+        return SpecifierSet(requires).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
