@@ -7,7 +7,6 @@ from fnmatch import translate
 from functools import cache
 from typing import Literal, TypeAlias
 
-from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
 from mlship.resources import read_package_file
@@ -73,7 +72,6 @@ class FrameworkTable(_FrameworkRow):
     frameworks: tuple[Framework, ...]
     cuda: CudaDistributions
     gpu_only: GpuOnly
-    modules: dict[str, str]
     conda: dict[str, str]
     formats: dict[str, FormatText]
 
@@ -114,17 +112,6 @@ def telemetry_of(names: Iterable[str]) -> Iterator[Telemetry]:
     for row in framework_table().frameworks:
         if row.telemetry and any(_matches(row.layer, name) for name in installed):
             yield row.telemetry
-
-
-def distribution_of(module: str) -> str | None:
-    """The normalised name of the distribution that brings a module, dotted or not; None for a shared namespace."""
-    known = framework_table().modules
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        if found := known.get(".".join(parts[:length])):
-            return found
-    namespaces = {name.partition(".")[0] for name in known if "." in name}
-    return None if parts[0] in namespaces else canonicalize_name(parts[0])
 
 
 def _matches(patterns: tuple[str, ...], name: str) -> bool:

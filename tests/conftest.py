@@ -47,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if config.getoption("timeout") and not hasattr(config, "workerinput"):  # workers inherit the scaled limit
         config.option.timeout = limit(config.option.timeout)
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):  # `mlship init` reads the active environment
+        os.environ.pop(name, None)
     config.stash[LEFT_OUT] = 0
     sampling.choose_profile(whole=is_whole(config))
 

@@ -1,9 +1,10 @@
 """Choose the requirements file to lock, or the contents of a new one. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlship.init.found import Detection
+from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.requirements import SERVING_INPUT, Declared, distribution
 
 FROM_IMPORTS = "the imports of the served code"
@@ -18,6 +19,8 @@ class Dependencies:
         lines: requirement lines for the template.
         needs: server requirements for the template.
         lacking: server requirements that an existing file does not list.
+        unknown: imports whose package the user has to name in the template.
+        optional: imports that the code can do without.
     """
 
     input: str
@@ -27,6 +30,8 @@ class Dependencies:
     lines: tuple[str, ...]
     needs: tuple[str, ...]
     lacking: tuple[str, ...] = ()
+    unknown: tuple[UnknownImport, ...] = ()
+    optional: tuple[KnownImport, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -54,17 +59,24 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
 def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     """From pyproject.toml, setup.cfg or the conda environment, then a lock file, then the imports."""
     source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
-    lines = (
-        _pins(source)
-        if source
-        else tuple(name for name in found.imports if name not in {distribution(need) for need in needs})
-    )
-    origin = source.origin if source else FROM_IMPORTS if lines else ""
+    if source:
+        return _new_file(found, source.origin, _pins(source), needs)
+    own = {distribution(need) for need in needs}
+    lines = tuple(_explained(one) for one in found.imports.known if distribution(one.line) not in own)
+    chosen = _new_file(found, FROM_IMPORTS if lines else "", lines, needs)
+    return replace(chosen, unknown=found.imports.unknown, optional=found.imports.optional)
+
+
+def _new_file(found: Detection, origin: str, lines: tuple[str, ...], needs: tuple[str, ...]) -> Dependencies:
     named = {name for line in lines if (name := distribution(line))}
     lacking = tuple(need for need in needs if distribution(need) not in named)
-    return Dependencies(
-        "requirements.in", _lock(found.declared, None), "init/requirements.in.j2", origin, lines, lacking
-    )
+    lock = _lock(found.declared, None)
+    return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking)
+
+
+def _explained(need: KnownImport) -> str:
+    """The requirement with the imports that it is for: `mlship lock` checks that the locked wheel has them."""
+    return f"{need.line}  # import {', '.join(need.modules)}"
 
 
 def _pins(source: Declared) -> tuple[str, ...]:

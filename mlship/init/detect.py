@@ -7,15 +7,20 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mlship.frameworks import framework_table
+from mlship.init.environment import Installed, read_user_environment
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
+from mlship.init.import_needs import ImportNeeds, Lookup, find_needs
+from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
+from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, served_strings
-from mlship.init.python_version import find_python
-from mlship.init.requirements import declared, from_imports, pyproject
+from mlship.init.python_version import DEFAULT, find_python
+from mlship.init.requirements import Declared, declared, pyproject
 from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable
 from mlship.init.tree import Tree, read_tree
@@ -39,7 +44,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
-    modules = _modules(tree, root)
+    modules, local = resolve_locally(_modules(tree, root))
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules)
@@ -49,9 +54,10 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     gpus = find_gpus(tree, served, needs, dockerfile)
+    python = find_python(tree, dockerfile)
     return Detection(
         name=_name(tree),
-        python=find_python(tree, dockerfile),
+        python=python,
         framework=framework,
         evidence=evidence,
         weights=weights,
@@ -61,9 +67,10 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         declared=needs,
-        imports=from_imports((name for module in served for name in module.imports), modules),
+        imports=_imports(tree, served, modules, local, needs, python.value or DEFAULT),
         source=_source(tree, served, weights, server),
-        python_path=root if root and any(m.path.startswith(f"{root}/") for m in served) else None,
+        python_path=_python_path(root, served, local),
+        local=tuple(one for one in local if one.path in {module.path for module in served}),
         notes=(*notes, *_notes(tree, weights)),
         gpus=gpus,
     )
@@ -99,6 +106,31 @@ def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingSer
     if start:
         return reachable(start, modules)
     return tuple(module for module in modules.values() if is_served(module.path))
+
+
+def _imports(
+    tree: Tree,
+    served: Sequence[Module],
+    modules: Mapping[str, Module],
+    local: Sequence[LocalImport],
+    needs: Sequence[Declared],
+    python: str,
+) -> ImportNeeds:
+    """What the served code imports; the user's environment is asked only if no file names the requirements."""
+    own = tops(modules) | {one.name for one in local}
+
+    @cache
+    def installed() -> Installed:
+        return Installed() if needs else read_user_environment(tree.root)
+
+    return find_needs(served, Lookup(python, lambda name: tops([name]) <= own, read_local_names(tree), installed))
+
+
+def _python_path(root: str, served: Sequence[Module], local: Sequence[LocalImport]) -> str | None:
+    """The import root, if it is not the repository's, and folders that modules import from by a bare name."""
+    first = [root] if root and any(module.path.startswith(f"{root}/") for module in served) else []
+    more = ["/".join([*([root] if root else []), *entry.split(".")]) for entry in path_entries(local, served)]
+    return ":".join([*first, *more]) or None
 
 
 def _single_onnx(tree: Tree, weights: ModelFiles) -> OnnxHeader | None:

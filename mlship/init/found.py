@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mlship.init.import_needs import ImportNeeds
+from mlship.init.local_imports import LocalImport
 from mlship.init.requirements import Declared
 from mlship.project.commands import PORT
 from mlship.project.onnx_header import OnnxHeader
@@ -95,9 +97,10 @@ class Detection:
         loader: package.module:function in the repository.
         onnx: header of the served ONNX model, if the repository has neither a loader nor a server.
         declared: dependencies by file, most specific first.
-        imports: distributions that the served code imports.
+        imports: what the served code imports.
         source: files and folders of the served code.
-        python_path: import root, if it is not the repository root.
+        python_path: value of PYTHONPATH, if modules are not imported from the repository root only.
+        local: bare imports of modules in other folders of the repository, by the served code.
         notes: remarks that may need action.
     """
 
@@ -112,11 +115,12 @@ class Detection:
     sample: Detected
     golden: Detected
     declared: tuple[Declared, ...]
-    imports: tuple[str, ...]
+    imports: ImportNeeds
     source: tuple[str, ...]
     python_path: str | None
     notes: tuple[str, ...]
     gpus: GpuUse = GpuUse()
+    local: tuple[LocalImport, ...] = ()
 
     @property
     def port(self) -> int:

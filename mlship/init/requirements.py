@@ -1,8 +1,7 @@
-"""Read dependencies from requirements files, pyproject.toml, setup.cfg, environment.yml or imports."""
+"""Read dependencies from requirements files, pyproject.toml, setup.cfg or environment.yml."""
 
 import configparser
 import re
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from mlship.frameworks import distribution_of, framework_table
+from mlship.frameworks import framework_table
 from mlship.init.tree import Tree
 
 SERVING_INPUT = "serving/requirements.in"  # written if requirements.in lacks server requirements
@@ -65,14 +64,6 @@ def declared(tree: Tree) -> tuple[Declared, ...]:
         )
         if found is not None
     )
-
-
-def from_imports(imports: Iterable[str], local: Iterable[str]) -> tuple[str, ...]:
-    """Distributions of the imported modules, except the standard library and the repository's own."""
-    own = {name.split(".")[0] for name in local}
-    known = {*own, *sys.stdlib_module_names, ""}
-    foreign = {name for name in imports if name.split(".")[0] not in known}
-    return tuple(sorted({found for name in foreign if (found := distribution_of(name))}))
 
 
 def _requirements_file(tree: Tree, path: str) -> Declared | None:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
@@ -166,7 +167,14 @@ def _one_line(text: str) -> str:
 def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     if chosen.template is None:
         return ()
-    text = render(chosen.template, origin=chosen.origin, lines=chosen.lines, needs=chosen.needs)
+    text = render(
+        chosen.template,
+        origin=chosen.origin,
+        lines=chosen.lines,
+        needs=chosen.needs,
+        unknown=chosen.unknown,
+        optional=chosen.optional,
+    )
     named = f"from {chosen.origin}" if chosen.origin else ""
     server = f"for the server: {', '.join(chosen.needs)}" if chosen.needs else ""
     why = "; ".join(part for part in (named, server) if part)
@@ -213,9 +221,24 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[str]:
         yield "Replace the zeros in `sample.json` with a real request; zeros test little."
     if found.server and (unknown := [key for key in _MEANINGS if getattr(found.server.routes, key) is None]):
         yield f"Set the server routes in mlship.yaml: {', '.join(f'`serve.{key}`' for key in unknown)}."
+    yield from _import_todo(found, plan.dependencies)
     yield from _gpu_todo(found)
     if lacking:
         yield f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it."
+
+
+def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:
+    """Imports that no requirement and no import root answers."""
+    if chosen.unknown:
+        names = ", ".join(f"`{one.module}` ({one.path})" for one in chosen.unknown)
+        yield f"Name the packages of these imports in `{chosen.input}`: {names}."
+    for name, ones in groupby((one for one in found.local if not (one.certain or one.handled)), lambda one: one.name):
+        one = next(ones)
+        folder = one.parents[0].replace(".", "/")
+        yield (
+            f"`{one.path}` imports `{name}`, which is `{one.found}` in this repository: set `env.PYTHONPATH` in "
+            f"mlship.yaml to its folder (`{folder}`), or import it by its full name."
+        )
 
 
 def _gpu_todo(found: Detection) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
+from mlship.init.import_statements import Imports, live_nodes, read_imports
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
@@ -42,18 +43,22 @@ class Module:
 
     Attributes:
         name: dotted module name, relative to the import root; None if the path is not importable.
-        imports: absolute dotted names; `from a import b` counts as both a and a.b.
+        imports: absolute dotted names of all that it may import, its own package's modules too.
+        statements: the same, by whether the module can do without them.
         strings: string constants.
+        sets_path: it changes sys.path.
     """
 
     path: str
     name: str | None
     imports: frozenset[str]
+    statements: Imports
     apps: tuple[App, ...]
     routes: tuple[Route, ...]
     loaders: tuple[str, ...]
     strings: frozenset[str]
     cuda: CudaUse
+    sets_path: bool = False
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -69,16 +74,19 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     name = _module_name(path, root)
-    nodes = tuple(_walk(tree))
+    nodes = tuple(live_nodes(tree))
+    statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
         path=path,
         name=name,
-        imports=frozenset(_imports(nodes, name or "", package=path.endswith("/__init__.py"))),
+        imports=statements.all,
+        statements=statements,
         apps=tuple(_apps(tree.body)),
         routes=tuple(_routes(nodes)),
         loaders=tuple(_loaders(tree.body)),
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
         cuda=find_cuda_use(nodes),
+        sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
     )
 
 
@@ -109,37 +117,6 @@ def _module_name(path: str, root: str) -> str | None:
     inside = path.removeprefix(f"{root}/") if root else path
     parts = inside.removesuffix(".py").removesuffix("/__init__").split("/")
     return ".".join(parts) if all(part.isidentifier() for part in parts) else None
-
-
-def _walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every node outside `if TYPE_CHECKING` blocks."""
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
-
-
-def _imports(nodes: tuple[ast.AST, ...], name: str, *, package: bool) -> Iterator[str]:
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, name, package=package)
-            yield base
-            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names if alias.name != "*")
-
-
-def _absolute(node: ast.ImportFrom, name: str, *, package: bool) -> str:
-    """`from ..a import b` in x.y.z means x.a."""
-    if not node.level:
-        return node.module or ""
-    parts = name.split(".")
-    kept = parts[: max(len(parts) - node.level + package, 0)]
-    return ".".join([*kept, *([node.module] if node.module else [])])
 
 
 def _apps(body: list[ast.stmt]) -> Iterator[App]:

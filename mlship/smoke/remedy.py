@@ -5,7 +5,7 @@ import signal
 from dataclasses import dataclass
 
 from mlship.engine.base import ExitState, ImageInfo
-from mlship.frameworks import distribution_of
+from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
 from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
 from mlship.smoke.spec import SmokeSpec
@@ -75,8 +75,9 @@ def _module(text: str, situation: Situation) -> str | None:
         return (
             f"your module {top} is not in the image: list its file or folder under `source` in mlship.yaml, {REBUILD}"
         )
+    package = requirement_for(module) or " or ".join(candidates_for(module)) or f"the package that provides {module}"
     return (
-        f"add {distribution_of(module) or f'the distribution that provides {module}'} to requirements.in, {RELOCK}"
+        f"add {package} to requirements.in, {RELOCK}"
         f" (if {top} is your own module, list it under `source` in mlship.yaml instead)"
     )
 

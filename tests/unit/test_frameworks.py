@@ -9,7 +9,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.frameworks import (
-    distribution_of,
     framework_table,
     gpu_requirement_for,
     is_gpu_only,
@@ -42,7 +41,6 @@ DISTRIBUTIONS = sorted(
     {
         *(pattern.replace("*", "x1") for pattern in PATTERNS),
         *(name for row in TABLE.frameworks for name in (*row.distributions, *row.required_by, *row.rivals)),
-        *TABLE.modules.values(),
     }
 )
 NAMES = st.one_of(
@@ -137,16 +135,3 @@ def test_gpu_only(name: str, expected: bool) -> None:
 def test_telemetry() -> None:
     assert [switch.variable for switch in telemetry_of(["numpy", "onnxruntime-gpu"])] == ["ORT_DISABLE_TELEMETRY"]
     assert list(telemetry_of(["onnx", "torch"])) == []
-
-
-@pytest.mark.parametrize(
-    ("module", "distribution"),
-    [
-        ("PIL.Image", "pillow"),
-        ("google.protobuf.message", "protobuf"),
-        ("google.cloud", None),
-        ("a_b", "a-b"),
-    ],
-)
-def test_distribution_of(module: str, distribution: str | None) -> None:
-    assert distribution_of(module) == distribution

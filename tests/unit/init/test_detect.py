@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
-from mlship.init.requirements import declared, distribution, from_imports
+from mlship.init.requirements import declared, distribution
 from mlship.init.servers import find_routes
 from mlship.init.sources import App, Route, parse_module
 from mlship.init.tree import read_tree
@@ -79,20 +79,9 @@ def test_a_compiled_lock_is_distinguished_from_a_handwritten_file(tmp_path: Path
     assert found.names == {"numpy"}
 
 
-def test_names_and_imports_become_distributions() -> None:
+def test_the_name_of_a_requirement_line() -> None:
     assert distribution("Scikit_Learn[x]>=1; python_version>'3' # c") == "scikit-learn"
     assert distribution("-r other.txt") is None
-    imports = {"sklearn.svm", "PIL", "cv2", "yaml", "os.path", "mine.sub", "numpy.typing", ""}
-    imports |= {"google", "google.protobuf.message", "google.cloud.storage", "sentence_transformers"}
-    assert from_imports(imports, {"mine", "other"}) == (
-        "numpy",
-        "opencv-python-headless",
-        "pillow",
-        "protobuf",
-        "pyyaml",
-        "scikit-learn",
-        "sentence-transformers",
-    )
 
 
 # --- Sources

@@ -138,7 +138,7 @@ def test_what_the_written_server_needs_stands_beside_it(tmp_path: Path) -> None:
     [
         ({"pyproject.toml": "[project]\ndependencies = ['torch==2.1+cpu']"}, ["torch==2.1+cpu", "fastapi", "uvicorn"]),
         ({"environment.yml": "dependencies: [pytorch=2.1, {pip: [fastapi]}]"}, ["torch==2.1.*", "fastapi", "uvicorn"]),
-        ({}, ["torch", "fastapi", "uvicorn"]),
+        ({}, ["torch  # import torch", "fastapi", "uvicorn"]),
     ],
 )
 def test_requirements_come_from_where_the_repository_names_them(

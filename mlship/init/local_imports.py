@@ -1,0 +1,80 @@
+"""Resolve imports of the repository's own modules that are not below the import root.
+
+`python app/main.py` finds app/utils.py as `utils`; a server that is started from the root does not, unless app/ is on
+PYTHONPATH.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlship.init.sources import Module
+
+
+@dataclass(frozen=True)
+class LocalImport:
+    """A bare import of one of the repository's own modules.
+
+    Attributes:
+        path: the importing file.
+        found: dotted name of the module below the import root.
+        parents: dotted names of folders that would have to be on PYTHONPATH, one of them.
+        certain: the importing file lies below the only such folder, and the folder hides no standard module.
+        handled: the importing file changes sys.path itself.
+    """
+
+    path: str
+    name: str
+    found: str
+    parents: tuple[str, ...]
+    certain: bool
+    handled: bool
+
+
+def resolve_locally(modules: Mapping[str, Module]) -> tuple[dict[str, Module], tuple[LocalImport, ...]]:
+    """The modules with the names of what they import from other folders, and these imports."""
+    parents = _parents(modules)
+    found = {name: tuple(_local_imports(module, modules, parents)) for name, module in modules.items()}
+    extended = {
+        name: replace(module, imports=module.imports.union(one.found for one in found[name])) if found[name] else module
+        for name, module in modules.items()
+    }
+    return extended, tuple(one for name in sorted(found) for one in found[name])
+
+
+def path_entries(imports: Iterable[LocalImport], served: Sequence[Module]) -> tuple[str, ...]:
+    """Folders that PYTHONPATH must have for the served code, as dotted names."""
+    paths = {module.path for module in served}
+    return tuple(sorted({one.parents[0] for one in imports if one.path in paths and one.certain and not one.handled}))
+
+
+def _parents(modules: Mapping[str, Module]) -> dict[str, set[str]]:
+    """Parents of each name, anywhere in the repository: `utils` is below `app` if app/utils.py exists."""
+    found: dict[str, set[str]] = {}
+    for name in modules:
+        parts = name.split(".")
+        for depth in range(1, len(parts)):
+            found.setdefault(parts[depth], set()).add(".".join(parts[:depth]))
+    return found
+
+
+def _local_imports(
+    module: Module, modules: Mapping[str, Module], parents: Mapping[str, set[str]]
+) -> Iterator[LocalImport]:
+    top_level = {name.partition(".")[0] for name in modules}
+    for name in sorted(module.imports - module.statements.relative):
+        top = name.partition(".")[0]
+        places = parents.get(top, set())
+        if not places or top in top_level or top in sys.stdlib_module_names:
+            continue
+        above = sorted(place for place in places if f"{module.name}.".startswith(f"{place}."))
+        chosen = above or sorted(places)
+        found = next((f"{place}.{name}" for place in chosen if f"{place}.{name}" in modules), f"{chosen[0]}.{top}")
+        certain = len(above) == 1 and not _hidden(above[0], modules)
+        yield LocalImport(module.path, top, found, tuple(chosen), certain, module.sets_path)
+
+
+def _hidden(parent: str, modules: Mapping[str, Module]) -> set[str]:
+    """Standard modules that a folder on PYTHONPATH would hide."""
+    inside = {name.removeprefix(f"{parent}.").partition(".")[0] for name in modules if name.startswith(f"{parent}.")}
+    return inside & sys.stdlib_module_names
