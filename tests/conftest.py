@@ -62,8 +62,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     if is_whole(config):
         return f"sample: none, {sampling.EXAMPLES} examples of each property"
     return (
-        f"sample: one case of each kind or every third case from the case banks, {sampling.SAMPLED_EXAMPLES} examples of each property; "
-        "--whole runs everything"
+        "sample: one case of each kind or every third case from the case banks, "
+        f"{sampling.SAMPLED_EXAMPLES} examples of each property; --whole runs everything"
     )
 
 
