@@ -3,6 +3,8 @@
 An image is built under its unproven name, and gets the requested names only after it has passed the smoke test.
 """
 
+import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ from mlship.image.titles import named_layers, retitled
 from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
+from mlship.project.testing import resolve_test_values
 from mlship.resources import cache_folder, read_template
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.seen import Device
@@ -196,9 +199,15 @@ def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
     """
     with tempfile.TemporaryDirectory(prefix="mlship-trace-") as folder:
         image = request(prepared, prepared.plan.tag, BuildOptions())
-        traced = replace(image, tag=None, target="trace", export=Path(folder))
+        values = json.dumps(_test_values(prepared)).encode()
+        secrets = {**image.secrets, "mlship-test-env": values}
+        traced = replace(image, tag=None, target="trace", export=Path(folder), secrets=secrets)
         engine.build(traced, retitled(watch, step_titles(prepared.plan)))
         return read_trace((Path(folder) / "trace.json").read_bytes())
+
+
+def _test_values(prepared: Prepared) -> dict[str, str]:
+    return resolve_test_values(prepared.config.smoke.env, os.environ)
 
 
 def _pages(prepared: Prepared) -> tuple[str, ...]:
@@ -228,6 +237,8 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
     """Query the engine only where needed: that takes a third of a fully cached build."""
     if options.smoke and prepared.plan.platform != this_platform():
         check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
+    if options.smoke:
+        _test_values(prepared)  # likewise before the build
     named = step_titles(prepared.plan)
     try:
         with reporter.building() as watch:
@@ -248,7 +259,8 @@ def _prove(
     from mlship.smoke.run import smoke
 
     reporter.step("testing the image as it will run in production")
-    return smoke(engine, tag, SmokeSpec.from_config(prepared.config), reporter.step, device=options.smoke)
+    spec, values = SmokeSpec.from_config(prepared.config), _test_values(prepared)
+    return smoke(engine, tag, spec, reporter.step, device=options.smoke, env=values)
 
 
 def _proof(prepared: Prepared, report: SmokeReport | None, options: BuildOptions) -> str | None:

@@ -9,6 +9,8 @@ import typer
 from mlship.cli.options import HERE, Directory, Json, On
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.base import Engine
     from mlship.smoke.result import SmokeReport
@@ -47,13 +49,14 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
     engine, reporter = connect(), ConsoleReporter(verbose=verbose)
     spec = _limited(_spec(engine, image, directory), memory, timeout)
+    values = _values(spec, directory)
     device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
     if record_golden is not None:
-        _record(engine, image, spec, record_golden, reporter, device)
+        _record(engine, image, spec, record_golden, reporter, device, values)
         return
     listen = say if verbose else lambda _line: None
     digest = _pushed_digest(engine, image) if attest else None
-    report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen)
+    report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen, env=values)
     if digest is not None and report.passed:
         _attach(engine, image, digest, report)
     _show(report, json=json)
@@ -111,8 +114,14 @@ def conclude(report: "SmokeReport") -> None:
         raise CheckFailed(f"{report.image} is not proven: {bad.id}", hint=bad.remedy)
 
 
-def _record(
-    engine: "Engine", image: str, spec: "SmokeSpec", file: Path, reporter: "ConsoleReporter", device: "Device"
+def _record(  # noqa: PLR0913, PLR0917  private, and called once
+    engine: "Engine",
+    image: str,
+    spec: "SmokeSpec",
+    file: Path,
+    reporter: "ConsoleReporter",
+    device: "Device",
+    values: "Mapping[str, str]",
 ) -> None:
     from mlship.console import say
     from mlship.errors import UsageError
@@ -124,7 +133,7 @@ def _record(
             f"`{file}` already exists, and a recorded answer is never overwritten",
             hint="remove it first, or record to another file and compare the two",
         )
-    write_atomic(file, record_golden(engine, image, spec, reporter.step, device=device))
+    write_atomic(file, record_golden(engine, image, spec, reporter.step, device=device, env=values))
     say(f"wrote {file}; name it in mlship.yaml: `model: {{golden: {file}}}`")
 
 
@@ -145,6 +154,17 @@ def _spec(engine: "Engine", image: str, directory: Path) -> "SmokeSpec":
             hint="build it with `mlship build`, or run `mlship init` in the model repository and pass it with `-C`",
         )
     return SmokeSpec.from_config(load_config(directory))
+
+
+def _values(spec: "SmokeSpec", directory: Path) -> "Mapping[str, str]":
+    """Values of the variables that the image's label names, from mlship.yaml or else from the environment."""
+    import os
+
+    from mlship.project.load import FILE_NAME, load_config
+    from mlship.project.testing import resolve_test_values
+
+    own = load_config(directory).smoke.env if spec.env and (directory / FILE_NAME).exists() else {}
+    return resolve_test_values({name: own.get(name) for name in spec.env}, os.environ)
 
 
 def _limited(spec: "SmokeSpec", memory: str | None, timeout: float | None) -> "SmokeSpec":

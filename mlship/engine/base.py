@@ -187,6 +187,8 @@ class RunRequest:
         memory: limit in bytes, swap included.
         env: added to the image's environment.
         gpu: pass all GPUs of the engine's host, by a method that this engine supports.
+        shm: bytes of /dev/shm; None is the engine's default.
+        user: replaces the image's user, as UID:GID.
         name: unique, and known before the container starts: it can be removed even if starting is interrupted.
     """
 
@@ -196,6 +198,8 @@ class RunRequest:
     memory: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     gpu: bool = False
+    shm: int | None = None
+    user: str | None = None
     name: str = field(default_factory=_new_name)
 
 

@@ -285,6 +285,8 @@ def _create(client: "DockerClient", request: RunRequest, method: GpuMethod | Non
         network_mode=request.network,
         mem_limit=request.memory,
         memswap_limit=request.memory,
+        shm_size=request.shm,
+        user=request.user,
         read_only=True,
         tmpfs=_TMPFS,
         cap_drop=["ALL"],

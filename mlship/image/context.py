@@ -5,6 +5,7 @@ Each step mounts only the folder it needs, so that an updated pin reinstalls onl
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
@@ -14,7 +15,7 @@ from mlship.project.config import Config
 from mlship.resources import read_package_file, read_template
 
 PROGRAMS = (
-    *("install.py", "bytecode.py", "check.py", "libraries.py", "trace.py"),
+    *("install.py", "bytecode.py", "check.py", "libraries.py", "trace.py", "request.py"),
     *("apt.sh", "set-dates.sh", "system.sh"),
 )
 # Models compile against headers and archives of CUDA and the frameworks at run time (NVRTC, Triton, inductor).
@@ -74,8 +75,7 @@ def _trace_options(plan: BuildPlan, config: Config) -> Mapping[str, object]:
         "command": plan.command,
         "port": plan.port,
         "ready": config.serve.ready,
-        "predict": config.serve.predict,
-        "sample": config.model.sample,
+        "request": asdict(config.asked),
         "health": plan.health.code,
         "seconds": config.serve.startup_seconds + config.smoke.timeout_seconds,
     }

@@ -79,7 +79,7 @@ def make_plan(
         lock=config.requirements.lock,
         pins=len(lock.pins),
         weights=folders.value,
-        source=tuple(dict.fromkeys((*config.source, config.model.sample, *filter(None, (config.model.golden,))))),
+        source=tuple(dict.fromkeys((*config.source, *config.test_files))),
         packages=_packages(config.system, gpu, init=init.value),
         layers=layers.value,
         bytecode=bytecode.value,

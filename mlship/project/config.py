@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from mlship.project.commands import PORT, is_shell
+from mlship.project.request import Request, SampleRequest, Text
 from mlship.project.values import (
     Argument,
     DebianPackage,
@@ -28,7 +29,7 @@ MUSL_REFUSED = (
     "or do not exist, and NVIDIA's libraries do not load. Use bookworm or trixie"
 )
 _MUSL = re.compile(r"(?i)alpine|musl")
-_SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
+SECRET = re.compile(r"(?i)(passw|secret|token|api_?key|credential|private_?key)")
 
 
 def _name(text: str) -> str:
@@ -98,13 +99,18 @@ class AllowedPickle(Section):
 class Model(Section):
     """How to load the model, and the output to expect."""
 
-    load: Entry = Field(
+    load: Entry | None = Field(
+        None,
         description="package.module:function without arguments. It returns the predictor: a callable, or an object "
         "with .predict. The predictor takes the sample and returns numbers (nested lists, dicts, numpy arrays or torch "
-        "tensors)."
+        "tensors). Without it, only the server is tested.",
     )
     weights: tuple[RepoPath, ...] = Field((), description="Model files or folders; they get image layers of their own.")
-    sample: RepoPath = Field(description="A JSON file with the body of one valid request.")
+    sample: RepoPath | None = Field(
+        None,
+        description="A file with one valid input: the predictor takes its JSON value, or its bytes if it is not named "
+        "`.json`. The server gets the file as the body of a POST, unless `smoke.request` is another request.",
+    )
     golden: RepoPath | None = Field(None, description="A JSON file with the expected output for the sample.")
     rtol: Annotated[float, Field(ge=0, le=1)] = Field(1e-3, description="Relative tolerance against golden.")
     atol: Annotated[float, Field(ge=0)] = Field(1e-5, description="Absolute tolerance against golden.")
@@ -114,6 +120,12 @@ class Model(Section):
     allow_pickle: tuple[AllowedPickle, ...] = Field(
         (), description="Pickle files to allow although they run code when loaded; the image's labels keep the reasons."
     )
+
+    @model_validator(mode="after")
+    def _input(self) -> "Model":
+        if self.load and self.sample is None:
+            raise ValueError("sample is missing: name a file with one valid input for what `load` returns")
+        return self
 
 
 class Serve(Section):
@@ -171,10 +183,30 @@ class System(Section):
     run: tuple[DebianPackage, ...] = Field((), description="In the final image, such as shared libraries.")
 
 
-class Smoke(Section):
-    """Limits of the smoke test."""
+def _test_environment(env: dict[str, str | None]) -> dict[str, str | None]:
+    for key, value in env.items():
+        _variable(key)
+        printable(value or "")
+    return env
 
+
+class Smoke(Section):
+    """The smoke test: its request, limits and environment."""
+
+    request: Request | None = Field(
+        None, description="The request that proves the server. Default: the sample, sent to `serve.predict`."
+    )
+    env: Annotated[dict[str, Text | None], AfterValidator(_test_environment)] = Field(
+        default_factory=dict,
+        description="Environment variables for the test only, such as test credentials: never in the image. `null` "
+        "takes the value from the environment of `mlship`.",
+    )
     memory: Size = Field("2g", description="Memory limit of the container; exceeding it kills the model.")
+    shm: Size | None = Field(
+        None,
+        description="Size of /dev/shm, such as 1g, for PyTorch workers and other shared memory. Default: the engine's, "
+        "64m. The deployment needs the same: `docker run --shm-size`, or an `emptyDir` with `medium: Memory`.",
+    )
     timeout_seconds: Seconds = Field(120.0, description="Time limit for loading and warming the model.")
 
 
@@ -185,12 +217,19 @@ def _given(value: object) -> object:
 
 def _environment(env: dict[str, str]) -> dict[str, str]:
     for key, value in env.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", key):
-            raise ValueError(f"{key!r} is not a name for an environment variable")
-        if _SECRET.search(key):
-            raise ValueError(f"{key} looks like a secret; everyone who pulls the image could read it")
+        _variable(key)
+        if SECRET.search(key):
+            raise ValueError(
+                f"{key} looks like a secret; everyone who pulls the image could read it "
+                "(a value for the smoke test only belongs in `smoke.env`)"
+            )
         printable(value)
     return env
+
+
+def _variable(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise ValueError(f"{name!r} is not a name for an environment variable")
 
 
 class Config(Section):
@@ -209,7 +248,7 @@ class Config(Section):
         "linux/amd64", description="Platform of the lock and the image."
     )
     requirements: Requirements = Field(default_factory=Requirements)
-    model: Model
+    model: Annotated[Model, BeforeValidator(_given)] = Field(default_factory=Model)
     serve: Serve
     source: Annotated[tuple[RepoPath, ...], Field(min_length=1)] = Field(
         description="Files and folders of your code to put in the image; nothing else is copied."
@@ -238,6 +277,42 @@ class Config(Section):
                 "the host's driver; the image finds CUDA without it"
             )
         return self
+
+    @model_validator(mode="after")
+    def _something_to_test(self) -> "Config":
+        if self.model.sample is None and self.smoke.request is None:
+            raise ValueError(
+                "nothing to test with: name a file with one valid input as `model.sample`, or describe a request to "
+                "the server as `smoke.request`"
+            )
+        if self.model.load is None and (self.gpu or self.model.golden or self.model.output_shape is not None):
+            key = "gpu" if self.gpu else "model.golden" if self.model.golden else "model.output_shape"
+            raise ValueError(f"{key} needs model.load: only a loaded model can be examined, not the server's process")
+        return self
+
+    @model_validator(mode="after")
+    def _test_values(self) -> "Config":
+        unknown = sorted((self.smoke.request.variables if self.smoke.request else set()) - self.smoke.env.keys())
+        if unknown:
+            raise ValueError(f"smoke.request uses ${{{unknown[0]}}}, which is not under smoke.env")
+        shipped = sorted(self.env.keys() & self.smoke.env.keys())
+        if shipped:
+            raise ValueError(f"{shipped[0]} is under env and smoke.env: the test would not use what the image ships")
+        return self
+
+    @property
+    def asked(self) -> SampleRequest:
+        """The request that proves the server."""
+        request = self.smoke.request
+        if request is None:
+            return SampleRequest("POST", self.serve.predict, self.model.sample)
+        return request.resolved(self.serve.predict)
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        """Files of the repository that only the smoke test reads; the image holds them."""
+        named = (self.model.sample, self.model.golden, *(self.smoke.request.paths if self.smoke.request else ()))
+        return tuple(dict.fromkeys(path for path in named if path))
 
 
 @cache

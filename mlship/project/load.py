@@ -155,6 +155,8 @@ def _dotted(path: KeyPath) -> str:
 def _message(error: ErrorDetails) -> str:
     """A pydantic error in terms of the file, not of Python."""
     kind, given = error["type"], _kind(error["input"])
+    if error["loc"][:2] == ("smoke", "env"):
+        given = "this value"  # perhaps a credential, and messages end up in logs
     said = {
         "missing": "is missing",
         "tuple_type": f"must be a list, not {given}",

@@ -34,9 +34,23 @@ def check_paths(repo: Path, config: Config) -> None:
         existing_path(repo, path, f"source[{index}]")
         for link in _links(repo / path):
             _inside(repo, link, f"source[{index}]")
-    _json(repo, config.model.sample, "model.sample")
-    if config.model.golden is not None:
-        _json(repo, config.model.golden, "model.golden")
+    for key, path in _test_files(config):
+        if key == "model.golden" or path.endswith(".json"):
+            _json(repo, path, key)
+        else:
+            _file(repo, path, key)
+
+
+def _test_files(config: Config) -> Iterator[tuple[str, str]]:
+    """The files of the smoke test, with their keys."""
+    request = config.smoke.request
+    named = {
+        "model.sample": config.model.sample,
+        "model.golden": config.model.golden,
+        "smoke.request.body": request.body if request else None,
+    }
+    yield from ((key, path) for key, path in named.items() if path)
+    yield from ((f"smoke.request.files.{field}", path) for field, path in (request.files if request else {}).items())
 
 
 def leads_outside(repo: Path, path: Path) -> bool:
@@ -100,10 +114,15 @@ def existing_path(repo: Path, path: str, key: str) -> Path:
     return full
 
 
-def _json(repo: Path, path: str, key: str) -> None:
+def _file(repo: Path, path: str, key: str) -> Path:
     full = existing_path(repo, path, key)
     if not full.is_file():
-        raise UsageError(f"mlship.yaml, {key}: `{path}` is not a file", hint=f"set `{key}` to a JSON file")
+        raise UsageError(f"mlship.yaml, {key}: `{path}` is not a file", hint=f"set `{key}` to a file")
+    return full
+
+
+def _json(repo: Path, path: str, key: str) -> None:
+    full = _file(repo, path, key)
     if full.stat().st_size > _JSON_LIMIT:
         return
     try:

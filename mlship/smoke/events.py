@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
-RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "after", "inflight"]
+RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "garbage", "nothing", "after", "inflight"]
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,28 @@ class RouteChange:
 
 
 @dataclass(frozen=True)
+class ImageSeen:
+    """Bytes that were read as an image: format and size in pixels, or the problem with them."""
+
+    format: str
+    width: int
+    height: int
+    problem: str
+
+
+@dataclass(frozen=True)
 class ServerResponse:
     """The server's response to a request.
 
     Attributes:
         what: the sample ("first", "after" malformed requests, "inflight" during SIGTERM), or a malformed request:
-            "half" a JSON text, JSON of another "kind", an "empty" object.
-        status: 0 is no answer, and then `text` says why.
+            "half" a JSON text, JSON of another "kind", an "empty" object, "garbage" for a file, "nothing" in the body.
+        status: 0 is no complete answer, and then `text` says why.
         output: the response's JSON, or nothing if it is not JSON.
+        type: content type without parameters; empty if the server names none.
+        size: bytes.
+        image: what the body is as an image; None if it is JSON.
+        lacks: expected texts that it does not contain.
     """
 
     what: RequestKind
@@ -135,6 +149,10 @@ class ServerResponse:
     seconds: float
     output: tuple[JsonValue, ...]
     text: str
+    type: str = ""
+    size: int = 0
+    image: ImageSeen | None = None
+    lacks: tuple[str, ...] = ()
     event: Literal["answer"] = "answer"
 
 

@@ -71,7 +71,7 @@ def _module(text: str, situation: Situation) -> str | None:
         return None
     module = match[1]
     top = module.partition(".")[0]
-    if top == situation.spec.load.partition(":")[0].partition(".")[0]:
+    if top == situation.spec.loader[0].partition(".")[0]:
         return (
             f"your module {top} is not in the image: list its file or folder under `source` in mlship.yaml, {REBUILD}"
         )
@@ -105,7 +105,7 @@ def _listed(text: str, situation: Situation) -> str | None:
         "platform": situation.image.platform,
         "user": situation.user,
         "port": str(situation.spec.port),
-        "function": situation.spec.load.partition(":")[2],
+        "function": situation.spec.loader[1],
         "memory": size(situation.spec.memory),
     }
     return f"{match.why(**values)}: {match.hint(**values)}"

@@ -4,12 +4,13 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
 from mlship.errors import CheckFailed, EngineError, MlshipError, UsageError
+from mlship.project.testing import hider
 from mlship.resources import read_package_file
 from mlship.smoke.events import Event, Hello, Stop, parse_event
 from mlship.smoke.gpu_causes import of_text
@@ -38,7 +39,7 @@ class Bench:
         watch: called with each step as it starts.
         listen: called with each line that a container printed, once the container has ended.
         device: given to the model and the server; the client needs no GPU.
-        env: added to the image's environment; for tests of the smoke test only.
+        env: added to the image's environment: the values of `smoke.env`.
     """
 
     engine: Engine
@@ -50,7 +51,7 @@ class Bench:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, command: tuple[str, ...] | None, network: str = "none", *, gpu: bool = False) -> RunRequest:
-        return RunRequest(self.image, command, network, self.spec.memory, self.env, gpu)
+        return RunRequest(self.image, command, network, self.spec.memory, self.env, gpu, shm=self.spec.shm)
 
     @property
     def gpu(self) -> bool:
@@ -121,7 +122,7 @@ def smoke(  # noqa: PLR0913  few callers pass the last three
         watch: called with each step as it starts.
         device: "gpu" gives the model and the server all GPUs, and proves that the model ran on one.
         listen: called with each line that a container printed, once the container has ended.
-        env: added to the image's environment; for tests of the smoke test only.
+        env: added to the image's environment: the values of `smoke.env`, which no report shows.
 
     Raises:
         UsageError: there is no such image.
@@ -129,9 +130,13 @@ def smoke(  # noqa: PLR0913  few callers pass the last three
     """
     info = find_image(engine, image)
     bench = Bench(engine, image, spec, watch, listen, device, env or {})
-    model = _run_model(bench)
-    serve = _run_server(bench) if model.output and info.command else None
-    return report_of(image, Observed(spec, info, model, serve, device))
+    model = _run_model(bench) if spec.load else ModelRun((), None)
+    testable = model.output or spec.load is None
+    serve = _run_server(bench) if testable and info.command else None
+    report = report_of(image, Observed(spec, info, model, serve, device))
+    hide = hider(bench.env)
+    checks = (replace(check, seen=hide(check.seen), remedy=hide(check.remedy)) for check in report.checks)
+    return replace(report, checks=tuple(checks))
 
 
 def report_of(image: str, observed: Observed) -> SmokeReport:
@@ -150,7 +155,15 @@ def report_of(image: str, observed: Observed) -> SmokeReport:
     )
 
 
-def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch, *, device: Device = "cpu") -> str:
+def record_golden(
+    engine: Engine,
+    image: str,
+    spec: SmokeSpec,
+    watch: Watch,
+    *,
+    device: Device = "cpu",
+    env: Mapping[str, str] | None = None,
+) -> str:
     """The model's answer to the sample, as the JSON text of a golden file.
 
     Raises:
@@ -158,7 +171,12 @@ def record_golden(engine: Engine, image: str, spec: SmokeSpec, watch: Watch, *, 
         CheckFailed: the model does not answer with finite numbers.
     """
     info = find_image(engine, image)
-    model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device))
+    if spec.load is None:
+        raise UsageError(
+            "nothing to record: the image's smoke test has no `model.load`",
+            hint="set `model.load` in mlship.yaml, or check the server's answer by `smoke.request.expect`",
+        )
+    model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device, env or {}))
     output = model.output
     checks, _ = judge(Observed(spec, info, model, None, device))
     wanted = {"model.import", "model.load", "model.warm", "model.finite"}
@@ -260,15 +278,16 @@ def _server_log(bench: Bench, server: str) -> tuple[str, ...]:
     stdout = deque(bench.engine.output(server), maxlen=_LOG_LINES)
     stderr = bench.engine.errors(server).splitlines()
     spec = bench.spec
-    ours = tuple(f'"{ask} HTTP' for ask in (f"GET {spec.live}", f"GET {spec.ready}", f"POST {spec.predict}"))
+    ours = tuple(f'"{ask}' for ask in (f"GET {spec.live} ", f"GET {spec.ready} ", spec.asked.shown))
     lines = [line for line in (*stdout, *stderr) if not any(request in line for request in ours)]
     return _last_lines(bench, lines)
 
 
 def _last_lines(bench: Bench, lines: list[str]) -> tuple[str, ...]:
     """The last lines, after those that say why a GPU is not used: they are printed when the model loads."""
+    hide = hider(bench.env)
     for line in lines:
-        bench.listen(line)
+        bench.listen(hide(line))
     printed = [line.rstrip() for line in lines if line.strip()]
     early = [line for line in printed[:-_LOG_LINES] if bench.gpu and of_text(line)]
     return (*early[:_EARLY_LINES], *printed[-_LOG_LINES:])
@@ -281,27 +300,34 @@ def _hello(bench: Bench, tail: _Tail, client: str) -> tuple[Event, ...]:
             return (event,)
     printed = bench.engine.errors(client).strip().rpartition("\n")[2]
     raise EngineError(
-        f"the container that tests the server did not start ({printed or 'no output'})",
+        f"the container that tests the server did not start ({hider(bench.env)(printed) or 'no output'})",
         hint="run the same command again; `docker events` in a second terminal shows the engine's events",
     )
 
 
 def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
     """The command that runs one part of `mlship.smoke.inside.program` in an image, with nothing mounted."""
-    options = {
-        "load": spec.load,
-        "load_seconds": spec.load_seconds,
-        "sample": spec.sample,
-        "golden": spec.golden,
-        "weights": spec.weights,
-        "port": spec.port,
-        "live": spec.live,
-        "ready": spec.ready,
-        "predict": spec.predict,
-        "startup_seconds": spec.startup_seconds,
-        "grace_seconds": spec.grace_seconds,
-    }
-    programs = ("smoke/inside/gpu.py", "driver/ask.py") if gpu else ()
+    if part == "model":
+        options: dict[str, object] = {
+            "load": spec.load,
+            "load_seconds": spec.load_seconds,
+            "sample": spec.sample,
+            "golden": spec.golden,
+            "weights": spec.weights,
+        }
+        programs = ["smoke/inside/gpu.py", "driver/ask.py"] if gpu else []
+    else:
+        options = {
+            "request": asdict(spec.asked),
+            "status": spec.asked.status,
+            "contains": spec.asked.contains,
+            "port": spec.port,
+            "live": spec.live,
+            "ready": spec.ready,
+            "startup_seconds": spec.startup_seconds,
+            "grace_seconds": spec.grace_seconds,
+        }
+        programs = ["smoke/inside/client.py", "image/inside/request.py", "smoke/inside/images.py"]
     return (
         "python",
         "-c",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mlship.project.config import Config
+from mlship.project.request import SampleRequest
 from mlship.units import bytes_of
 from mlship.versioned import adapter, parse
 
@@ -15,15 +16,20 @@ class SmokeSpec:
     """How to load, call and serve the model of an image. Paths are relative to the image's working directory.
 
     Attributes:
+        load: None if only the server is tested.
+        sample: input of the loaded model; None if there is none.
+        request: None sends the sample to the predict route.
+        env: names of variables that the containers get only for the test; the values are never part of an image.
+        shm: bytes of /dev/shm; None is the engine's default.
         memory: limit of the container, in bytes.
         load_seconds: limit for import, load and warm-up together.
         output_shape: declared shape, with None for a dimension of any size; None if nothing is declared.
         gpu: the image is built for a GPU; a label without the field means that it is not.
     """
 
-    load: str
+    load: str | None
     weights: tuple[str, ...]
-    sample: str
+    sample: str | None
     golden: str | None
     rtol: float
     atol: float
@@ -37,7 +43,21 @@ class SmokeSpec:
     load_seconds: float
     memory: int
     gpu: bool = False
+    request: SampleRequest | None = None
+    env: tuple[str, ...] = ()
+    shm: int | None = None
     schema: int = SCHEMA
+
+    @property
+    def asked(self) -> SampleRequest:
+        """The request that proves the server."""
+        return self.request or SampleRequest("POST", self.predict, self.sample)
+
+    @property
+    def loader(self) -> tuple[str, str]:
+        """Module and function of `load`; empty without it."""
+        module, _, function = (self.load or "").partition(":")
+        return module, function
 
     def to_json(self) -> str:
         return adapter(SmokeSpec).dump_json(self).decode()
@@ -73,4 +93,7 @@ class SmokeSpec:
             load_seconds=config.smoke.timeout_seconds,
             memory=bytes_of(config.smoke.memory),
             gpu=config.gpu is not None,
+            request=config.asked if config.smoke.request else None,
+            env=tuple(sorted(config.smoke.env)),
+            shm=bytes_of(config.smoke.shm) if config.smoke.shm else None,
         )

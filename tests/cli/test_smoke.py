@@ -44,12 +44,12 @@ def run(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def options(engine: Engine) -> dict[str, object]:
-    """What the model's part was told."""
-    request = engine.requests[0]
-    assert isinstance(request, RunRequest)
-    assert request.command
-    told: dict[str, object] = json.loads(request.command[4])
-    return {**told, "memory": request.memory}
+    """What the two parts of the test were told."""
+    told: dict[str, object] = {}
+    for request in engine.requests:
+        assert isinstance(request, RunRequest)
+        told.update(json.loads(request.command[4]) if request.command else {"memory": request.memory})
+    return told
 
 
 def test_a_proven_image(run: Run) -> None:

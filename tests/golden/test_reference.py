@@ -20,6 +20,7 @@ from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.plan import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
+from mlship.project.request import Request as SmokeRequest
 from mlship.size.report import SizeReport
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
@@ -166,6 +167,26 @@ Keys of `gpu`:
 | --- | --- | --- |
 {section}
 
+Keys of `smoke.request`, with one of `body` (a file), or `form` and `files` (a form, with uploads):
+
+| key | default | meaning |
+| --- | --- | --- |
+{request}
+
+```yaml
+smoke:
+  env:
+    API_TOKEN: null          # `export API_TOKEN=...` before `mlship build`; never in the image
+  request:
+    path: /detect
+    headers: {{Authorization: "Bearer ${{API_TOKEN}}"}}
+    files: {{image: samples/cat.jpg}}
+    form: {{size: 640}}
+    expect:
+      type: application/json
+      values: {{"$.boxes[0].label": cat, "$.boxes[0].score": null}}
+```
+
 ## Host files
 
 One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
@@ -234,6 +255,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         pythons=", ".join(f"`{version}`" for version in get_args(Config.model_fields["python"].annotation)),
         pickles="\n".join(keys(AllowedPickle)),
         section="\n".join(keys(GpuSection, "gpu.")),
+        request="\n".join(keys(SmokeRequest, "smoke.request.")),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(HostGpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from mlship.image.inside.request import malformed_json
 from mlship.resources import read_package_file
 from mlship.smoke.events import (
     Begin,
@@ -32,8 +34,11 @@ from mlship.smoke.events import (
     parse_event,
 )
 from mlship.smoke.inside import program as inside
+from mlship.smoke.run import inside as inside_command
 from mlship.smoke.seen import all_of, first_of
+from mlship.smoke.spec import SmokeSpec
 from tests.helpers.patience import limit
+from tests.helpers.smoke_events import SPEC
 
 MODEL = """\
 import json
@@ -249,16 +254,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def client(repo: Path, port: int, seconds: float = 10) -> Iterator[subprocess.Popen[str]]:
-    options = {"sample": "sample.json", "port": port, "live": "/live", "ready": "/ready", "predict": "/predict"}
-    limits = {"startup_seconds": seconds, "grace_seconds": 0.4}
-    command = [
-        sys.executable,
-        "-c",
-        read_package_file("smoke/inside/program.py"),
-        "client",
-        json.dumps({**options, **limits}),
-    ]
+def client(
+    repo: Path, port: int, seconds: float = 10, spec: SmokeSpec | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    asked = replace(spec or SPEC, port=port, live="/live", ready="/ready", startup_seconds=seconds, grace_seconds=0.4)
+    command = [sys.executable, *inside_command("client", asked)[1:]]
     with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -313,9 +313,9 @@ def test_the_client_times_out(repo: Path) -> None:
 
 
 def test_a_list_as_sample_gets_an_object_as_malformed() -> None:
-    assert [what for what, _ in inside.malformations(b"[1]")] == ["half", "kind"]
-    assert dict(inside.malformations(b"[1]"))["kind"].startswith(b"{")
-    for what, body in inside.malformations(b'{"a": 1}'):
+    assert [what for what, _ in malformed_json(b"[1]")] == ["half", "kind"]
+    assert dict(malformed_json(b"[1]"))["kind"].startswith(b"{")
+    for what, body in malformed_json(b'{"a": 1}'):
         if what == "half":
             with pytest.raises(ValueError, match="delimiter"):
                 json.loads(body)

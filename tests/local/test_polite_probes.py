@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from mlship.image.inside.request import HttpRequest
 from mlship.image.inside.trace import status
 from mlship.image.plan import Health
 
@@ -52,7 +53,7 @@ def server() -> Iterator[Server]:
 
 
 def test_the_trace_reads_to_the_end(server: Server) -> None:
-    assert status(server.server_port, "GET", "/") == 200
+    assert status(server.server_port, HttpRequest("GET", "/", (), None)) == 200
     server.server_close()
     assert server.errors == []
 

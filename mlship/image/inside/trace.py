@@ -2,7 +2,8 @@
 
     trace.py OPTIONS OUTPUT
 
-OPTIONS is JSON: command, port, ready, predict, sample, health (Python code), seconds. OUTPUT gets
+OPTIONS is JSON: command, port, ready, request, health (Python code), seconds. A secret may hold more environment
+variables, which are only for tests. OUTPUT gets
 {"packages": {package: {folder: modules}}, "python": {folder: modules}}, or {"why": ...} if the server failed.
 
 Python itself reports the imports: every process stores the bytecode of each module it compiles below
@@ -28,15 +29,18 @@ if TYPE_CHECKING:
     from typing import IO
 
     from mlship.image.inside.install import installed, record, site_packages
+    from mlship.image.inside.request import HttpRequest, build
 else:  # in the build, install.py lies beside this file, and -I leaves this folder out of the path
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from install import installed, record, site_packages
+    from request import HttpRequest, build
 
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
 OUTPUT_LIMIT = 2000  # characters
 USER = 1001
+SECRET = Path("/run/secrets/mlship-test-env")
 
 
 class ServerError(Exception):
@@ -60,6 +64,7 @@ def serve(options: dict[str, object], modules: Path) -> None:
     """Run the server as user 1001 until it is ready, send one request, then SIGTERM."""
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(modules), "HOME": "/tmp"}  # noqa: S108  as in the image
     env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env.update(for_tests())
     command = [str(word) for word in options["command"]]  # type: ignore[attr-defined]
     with tempfile.TemporaryFile() as output:
         try:
@@ -88,20 +93,28 @@ def serve(options: dict[str, object], modules: Path) -> None:
 def send_sample(options: dict[str, object], server: subprocess.Popen[bytes], output: IO[bytes], modules: Path) -> None:
     """Wait until the server is ready, send the sample, then run the health check once."""
     port, deadline = int(str(options["port"])), time.monotonic() + float(str(options["seconds"]))
-    while status(port, "GET", str(options["ready"])) != 200:
+    while not 200 <= status(port, HttpRequest("GET", str(options["ready"]), (), None)) < 300:
         if server.poll() is not None:
             raise ServerError(f"the server exited with code {server.returncode}{last(output)}")
         if time.monotonic() > deadline:
             raise ServerError(f"the server was not ready after {options['seconds']} s{last(output)}")
         time.sleep(POLL_SECONDS)
-    answer = status(port, "POST", str(options["predict"]), Path(str(options["sample"])).read_bytes())
-    if answer != 200:
+    request = options["request"]
+    if not isinstance(request, dict):
+        raise TypeError("the request is missing")
+    answer = status(port, build(request, for_tests()))
+    if answer != request["status"]:
         raise ServerError(f"the server answered the sample with status {answer}{last(output)}")
     health = [sys.executable, "-X", f"pycache_prefix={modules}", "-ISc", str(options["health"])]
     subprocess.run(health, check=False, timeout=30)
 
 
-def status(port: int, method: str, route: str, body: bytes | None = None) -> int:
+def for_tests() -> dict[str, str]:
+    """Environment variables for tests, such as credentials."""
+    return json.loads(SECRET.read_text()) if SECRET.exists() else {}
+
+
+def status(port: int, request: HttpRequest) -> int:
     """The status of the response; 0 if there is none.
 
     Reads the response to its end: a server that notices a dropped connection imports modules to write a traceback, and
@@ -109,7 +122,7 @@ def status(port: int, method: str, route: str, body: bytes | None = None) -> int
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request(method, route, body, {"Content-Type": "application/json"} if body else {})
+        connection.request(request.method, request.target, request.body, dict(request.headers))
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException):
@@ -124,6 +137,8 @@ def last(output: IO[bytes]) -> str:
     """The end of the server's output."""
     output.seek(0)
     text = output.read()[-OUTPUT_LIMIT:].decode(errors="replace").strip()
+    for value in for_tests().values():
+        text = text.replace(value, "***") if len(value) >= 4 else text
     return f":\n{text}" if text else ""
 
 

@@ -1,9 +1,10 @@
 """Runs inside the tested image through `python -c`; standard library only.
 
 Two parts: `model` loads, warms and calls the model; `client` calls the server of another container in the same network.
-Two more arguments, the texts of `mlship.smoke.inside.gpu` and `mlship.driver.ask`, look at GPUs; without them nothing
-does. Both parts print JSON lines on stdout, each an event of `mlship.smoke.events`, as soon as it is known, so that the
-reader knows where a hang or a kill happened. They judge nothing: that is left to `mlship.smoke.judge`.
+Further arguments are the texts of modules: for the model `mlship.smoke.inside.gpu` and `mlship.driver.ask`, if a GPU is
+requested; for the client `mlship.smoke.inside.client` and what it uses. Both parts print JSON lines on stdout, each an
+event of `mlship.smoke.events`, as soon as it is known, so that the reader knows where a hang or a kill happened. They
+judge nothing: that is left to `mlship.smoke.judge`.
 
 Valid for Python 3.8, since images built without mlship are tested too.
 """
@@ -11,11 +12,9 @@ Valid for Python 3.8, since images built without mlship are tested too.
 from __future__ import annotations
 
 import faulthandler
-import http.client
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -32,14 +31,7 @@ WARM_RUNS = 20
 STEADY_RUNS = 200
 STEADY_SECONDS = 2.0
 DEEPEST = 32
-POLL_SECONDS = 0.02
-PROBE_SECONDS = 1.0
-SETTLE_SECONDS = 0.1
-LINGER_SECONDS = 0.5
-START_SECONDS = 2.0  # the server's container starts later than this one
 TEXT_LIMIT = 300
-# Loopback, but not localhost: a server that listens on localhost only, out of reach of all others, is found.
-OUTSIDE = "127.0.0.2"
 
 
 class Events:
@@ -116,7 +108,7 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     faulthandler.dump_traceback_later(limit, exit=True)
     sys.path.insert(0, str(Path.cwd()))
     events.send("begin", uid=os.getuid(), python=sys.version.split()[0])
-    gpu, driver = gpu_modules()
+    gpu, driver = further_modules(2)
     if gpu:
         events.send("gpu_before", **gpu.before(driver))
     module_name, _, function = str(options["load"]).partition(":")
@@ -136,14 +128,14 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     )
 
 
-def gpu_modules() -> tuple[types.ModuleType | None, ...]:
-    """The two texts that look at GPUs, as modules; None for each if no GPU is requested."""
-    if len(sys.argv) < 5:
-        return None, None
-    found = types.ModuleType("gpu"), types.ModuleType("driver")
-    for index, module in enumerate(found):
-        exec(sys.argv[3 + index], vars(module))  # noqa: S102  `python -c` takes one program, and these are parts of it
-    return found
+def further_modules(count: int) -> list[types.ModuleType | None]:
+    """The modules whose texts are further arguments; None for each if there are none."""
+    if len(sys.argv) < 3 + count:
+        return [None] * count
+    found = [types.ModuleType(f"mlship_{index}") for index in range(count)]
+    for module, text in zip(found, sys.argv[3:]):  # noqa: B905  Python 3.8 has no strict
+        exec(text, vars(module))  # noqa: S102  `python -c` takes one program, and these are parts of it
+    return [*found]
 
 
 def callable_of(model: object) -> Callable[[object], object]:
@@ -156,11 +148,12 @@ def callable_of(model: object) -> Callable[[object], object]:
 
 def warm_up(predict: Callable[[object], object], sample: str, events: Events) -> Callable[[], object]:
     """Call the model until the last three latencies lie within 20 %; returns a function that calls it once more."""
-    text = Path(sample).read_text(encoding="utf-8")
-    json.loads(text)
+    content = Path(sample).read_bytes()
+    read = json.loads if sample.endswith(".json") else bytes
+    read(content)
 
     def run() -> object:
-        return predict(json.loads(text))  # parsed each time: a model may change its input
+        return predict(read(content))  # parsed each time: a model may change its input
 
     latencies: list[float] = []
     while len(latencies) < WARM_RUNS and not steady(latencies):
@@ -250,143 +243,11 @@ def size_of(paths: object) -> int:
     return sum(file.stat().st_size for file in found if file.is_file())
 
 
-# The client's part
-
-
-class Reply:
-    """A response of the server; status 0 if none came, and `text` says why."""
-
-    def __init__(self, status: int, text: str, seconds: float) -> None:
-        self.status, self.text, self.seconds = status, text, seconds
-
-
-class Server:
-    """The tested server, on the loopback of this network."""
-
-    def __init__(self, port: int, predict: str, patience: float) -> None:
-        self._port, self._predict, self._patience = port, predict, patience
-
-    def get(self, route: str) -> int:
-        return self._exchange("GET", route, b"", PROBE_SECONDS).status
-
-    def post(self, body: bytes) -> Reply:
-        return self._exchange("POST", self._predict, body, self._patience)
-
-    def post_slowly(self, body: bytes, before_last_byte: Callable[[], None]) -> Reply:
-        """POST with a pause before the last byte, so that the request is in flight during it."""
-        return self._exchange("POST", self._predict, body, self._patience, before_last_byte)
-
-    def _exchange(
-        self, method: str, route: str, body: bytes, patience: float, pause: Callable[[], None] | None = None
-    ) -> Reply:
-        started = time.perf_counter()
-        connection = http.client.HTTPConnection(OUTSIDE, self._port, timeout=patience)
-        try:
-            self._send(connection, method, route, body, pause)
-            response = connection.getresponse()
-            text = response.read().decode("utf-8", "replace")
-            return Reply(response.status, text, time.perf_counter() - started)
-        except (OSError, http.client.HTTPException) as error:
-            return Reply(0, f"{type(error).__name__}: {error}", time.perf_counter() - started)
-        finally:
-            connection.close()
-
-    @staticmethod
-    def _send(
-        connection: http.client.HTTPConnection, method: str, route: str, body: bytes, pause: Callable[[], None] | None
-    ) -> None:
-        connection.putrequest(method, route)
-        connection.putheader("User-Agent", "mlship-smoke")
-        connection.putheader("Connection", "close")
-        if method == "POST":
-            connection.putheader("Content-Type", "application/json")
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders()
-        if pause:
-            connection.send(body[:-1])
-            pause()
-        connection.send(body[-1:] if pause else body)
-
-
 def ask_server(events: Events, options: dict[str, object]) -> None:
-    """Wait until the server is ready, call it, and keep a request in flight while the reader sends it SIGTERM."""
-    # Pending until waited for: the reader's answer to "stop" must not be lost, nor end this program.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    body = Path(str(options["sample"])).read_bytes()
-    seconds = float(str(options["startup_seconds"]))
-    server = Server(int(str(options["port"])), str(options["predict"]), seconds)
-    events.send("hello")
-    if not wait_until_ready(server, events, options, seconds):
-        events.send("stop", inflight=False)
-        return
-    answered = answer(events, "first", server.post(body))
-    if answered:
-        ask_more(server, events, body)
-    stop(server, events, body, answered, float(str(options["grace_seconds"])))
-
-
-def wait_until_ready(server: Server, events: Events, options: dict[str, object], seconds: float) -> bool:
-    """Poll both routes and report every change; ready first, so that a server may open both at once."""
-    last: dict[str, int] = {}
-    until = time.monotonic() + seconds + START_SECONDS
-    while time.monotonic() < until:
-        for probe in ("ready", "live"):
-            status = server.get(str(options[probe]))
-            if status != last.get(probe):
-                events.send("probe", probe=probe, status=status, at=events.now())
-            last[probe] = status
-        if 200 <= last["ready"] < 300:
-            return True
-        time.sleep(POLL_SECONDS)
-    return False
-
-
-def answer(events: Events, what: str, reply: Reply) -> bool:
-    """Report a response: its JSON, or its first characters if it is not JSON."""
-    try:
-        output: list[object] = [json.loads(reply.text)]
-    except ValueError:
-        output = []
-    text = "" if output and reply.status == 200 else reply.text[:TEXT_LIMIT]
-    events.send("answer", what=what, status=reply.status, seconds=reply.seconds, output=output, text=text)
-    return reply.status == 200
-
-
-def ask_more(server: Server, events: Events, body: bytes) -> None:
-    """Steady latency, malformed requests, and the sample again."""
-    until = time.monotonic() + STEADY_SECONDS
-    latencies: list[float] = []
-    while len(latencies) < WARM_RUNS and time.monotonic() < until:
-        latencies.append(server.post(body).seconds)
-    events.send("latency", **percentiles(latencies))
-    for what, malformed in malformations(body):
-        answer(events, what, server.post(malformed))
-    answer(events, "after", server.post(body))
-
-
-def malformations(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Requests that a server for this sample must reject."""
-    yield "half", b'{"mlship": [1, 2'
-    if isinstance(json.loads(body), dict):
-        yield "kind", b'["mlship"]'
-        yield "empty", b"{}"
-    else:
-        yield "kind", b'{"mlship": "malformed"}'
-
-
-def stop(server: Server, events: Events, body: bytes, inflight: bool, grace: float) -> None:
-    """Report that SIGTERM may come now; with `inflight`, while a request lacks its last byte."""
-    if not inflight:
-        events.send("stop", inflight=False)
-        return
-
-    def until_sigterm() -> None:
-        time.sleep(SETTLE_SECONDS)  # let the server read the headers
-        events.send("stop", inflight=True)
-        signal.sigtimedwait({signal.SIGUSR1}, 30)
-        time.sleep(min(LINGER_SECONDS, grace / 2))
-
-    answer(events, "inflight", server.post_slowly(body, until_sigterm))
+    client, request, images = further_modules(3)
+    if client is None:
+        raise TypeError("the client's modules are missing")
+    client.ask_server(events, options, request, images)
 
 
 def main(part: str, options: dict[str, object]) -> None:

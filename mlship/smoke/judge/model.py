@@ -3,11 +3,12 @@
 from mlship.smoke.events import Failed, StageName
 from mlship.smoke.judge.answer import answer_checks, unanswered
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
-from mlship.smoke.result import Check, failed, passed, skipped, warned
+from mlship.smoke.result import TITLES, Check, failed, passed, skipped, warned
 from mlship.smoke.seen import ModelRun, Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration, size
 
+IDS = tuple(check for check in TITLES if check.startswith("model."))
 _WHERE: dict[StageName, str] = {
     "import": "while importing {module}",
     "load": "in {function}()",
@@ -19,6 +20,8 @@ _WHERE: dict[StageName, str] = {
 
 def model_checks(observed: Observed) -> tuple[Check, ...]:
     """All checks of the model's part, in chronological order."""
+    if observed.spec.load is None:
+        return tuple(skipped(check, "mlship.yaml has no `model.load`: the server alone is tested") for check in IDS)
     return (
         _import(observed),
         _load(observed),
@@ -89,7 +92,7 @@ def _for_error(error: Failed, observed: Observed) -> str:
         return f"add {spec.sample} to the image: set `model.sample` in mlship.yaml, then `mlship build`"
     if error.stage == "answer":
         return "let the predictor return numbers, lists, dicts, numpy arrays or torch tensors"
-    module, _, function = spec.load.partition(":")
+    module, function = spec.loader
     if error.type == "AttributeError" and error.message.endswith(f"has no attribute '{function}'"):
         return f"fix `model.load` in mlship.yaml ({spec.load}): {module} has no {function}; then `mlship build`"
     known = advise(text, situation(observed))
@@ -113,7 +116,7 @@ def situation(observed: Observed) -> Situation:
 
 
 def _where(stage: StageName, spec: SmokeSpec) -> str:
-    module, _, function = spec.load.partition(":")
+    module, function = spec.loader
     return _WHERE[stage].format(module=module, function=function)
 
 

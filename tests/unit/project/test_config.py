@@ -61,7 +61,7 @@ def test_python_may_stand_without_quotes() -> None:
         (("weights: [model.onnx]", "weights: ['--from=x']"), "unsafe in a Dockerfile"),
         (("weights: [model.onnx]", "weights: ['*.onnx']"), "unsafe in a Dockerfile"),
         (("load: serving.model:load", "load: serving/model.py"), "package.module:function"),
-        (("  sample: sample.json\n", ""), "line 2: model.sample: is missing"),
+        (("  sample: sample.json\n", ""), "line 2: model: sample is missing"),
         (("source: [serving]", "source: []"), "line 8: source"),
         (("source: [serving]", "source: [serving]\nsource: [x]"), "line 9: duplicate key source"),
         (("source: [serving]", "source: [serving]\nbase: {distro: alpine}"), "Alpine (musl) is not supported"),
