@@ -8,9 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -34,11 +31,9 @@ from mlship.smoke.events import (
     parse_event,
 )
 from mlship.smoke.inside import program as inside
-from mlship.smoke.run import inside as inside_command
 from mlship.smoke.seen import all_of, first_of
-from mlship.smoke.spec import SmokeSpec
 from tests.helpers.patience import limit
-from tests.helpers.smoke_events import SPEC
+from tests.helpers.smoke_client import client, listen
 
 MODEL = """\
 import json
@@ -251,31 +246,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
-
-
-@contextmanager
-def client(
-    repo: Path, port: int, seconds: float = 10, spec: SmokeSpec | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    asked = replace(spec or SPEC, port=port, live="/live", ready="/ready", startup_seconds=seconds, grace_seconds=0.4)
-    command = [sys.executable, *inside_command("client", asked)[1:]]
-    with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def listen(process: subprocess.Popen[str], until: Callable[[Event], bool]) -> tuple[Event, ...]:
-    seen: list[Event] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = parse_event(line)
-        assert event is not None, line
-        seen.append(event)
-        if until(event):
-            break
-    return tuple(seen)
 
 
 def test_the_client_waits_for_a_server_and_sends_requests(repo: Path) -> None:

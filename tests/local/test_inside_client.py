@@ -20,9 +20,9 @@ from mlship.smoke.events import ServerResponse, Stop
 from mlship.smoke.inside import client
 from mlship.smoke.inside.client import Server
 from mlship.smoke.seen import all_of
+from tests.helpers.smoke_client import client as started_client
+from tests.helpers.smoke_client import listen
 from tests.helpers.smoke_events import SPEC
-from tests.local.test_inside import client as started_client
-from tests.local.test_inside import listen
 
 GIF = base64.b64decode("R0lGODdhAQABAIAAAAAAAAAAACwAAAAAAQABAAACAkQBADs=")
 
