@@ -42,9 +42,9 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
     from mlship.lock.compile import Upgrade
-    from mlship.project.load import load_config
+    from mlship.project.load import load_unfinished
 
-    config = load_config(directory)
+    config, missing = load_unfinished(directory)
     if check and (upgrade or upgrade_package or trace):
         other = "--trace" if trace else "--upgrade" if upgrade else "--upgrade-package"
         raise UsageError(f"`--check` cannot be used with `{other}`", hint="remove one of them")
@@ -56,8 +56,19 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         known = None
     else:
         known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
-    if not check and trace is not False:
+    if missing:
+        _report_missing(missing)
+    elif not check and trace is not False:
         _trace(directory, fleet, None if trace else known, again=bool(trace))
+
+
+def _report_missing(keys: tuple[str, ...]) -> None:
+    from mlship.console import warn
+
+    warn(
+        f"mlship.yaml has no {', '.join(keys)}: the packages can be locked, and nothing can be built yet\n"
+        "fill in these keys, then run `mlship lock` again to trace the server's imports"
+    )
 
 
 def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":

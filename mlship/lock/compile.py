@@ -61,7 +61,6 @@ class CompileRequest:
             of 800 MB for one torch from another index. mlship.lock.hashes reads the indexes' own pages instead.
     """
 
-    repo: Path
     config: Config
     files: tuple[InputFile, ...]
     settings: PipSettings
@@ -105,8 +104,8 @@ def compile_here(question: CompileRequest, work: Path) -> str:
     Raises:
         UsageError, TransientError: see mlship.lock.failures.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    output = work / _LOCK
+    output, inputs = work / _LOCK, work / "repo"
+    _write_inputs(question, inputs)
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
     argv = [sys.executable, "-I", "-m", "piptools", *_command(question, str(output), constraints)]
@@ -116,7 +115,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
         env["PIP_FIND_LINKS"] = " ".join(question.settings.find_links)
     if question.settings.retries:
         env["PIP_RETRIES"] = question.settings.retries
-    done = process.run(argv, process.Options(cwd=question.repo, env=env))
+    done = process.run(argv, process.Options(cwd=inputs, env=env))
     if not done.ok:
         raise explain(done.stderr + done.stdout, question.config)
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
@@ -157,10 +156,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
     context, resolver = work / "context", read_template("resolver.txt")
     if question.previous:
         (context / "lock" / _LOCK).write_text(question.previous, encoding="utf-8")
-    for file in question.files:
-        target = context / "repo" / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(file.text, encoding="utf-8", newline="")
+    _write_inputs(question, context / "repo")
     constraints = [path.name for path in _write_constraints(question, context / "repo")]
     return BuildRequest(
         dockerfile=render(
@@ -183,6 +179,13 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
             "candidates": work / "candidates",
         },
     )
+
+
+def _write_inputs(question: CompileRequest, folder: Path) -> None:
+    for file in question.files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(file.resolved, encoding="utf-8", newline="")
 
 
 def _command(question: CompileRequest, output: str, constraints: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ def explain(output: str, config: Config, otherwise: MlshipError | None = None) -
             other_python=" (other versions need another Python)" if _OTHER_PYTHON in text else "",
             conflict=_conflict(text, match.groups.get("requirements", "")),
             raised=_raised(lines),
+            package=_collected(text),
         )
     if otherwise:
         return otherwise
@@ -48,6 +49,12 @@ def _conflict(text: str, requirements: str) -> str:
     causes = _CONFLICT.search(text)
     lines = [line.strip() for line in causes[1].splitlines()] if causes else [requirements]
     return "".join(f"\n- {line}" for line in lines[:_SHOWN])
+
+
+def _collected(text: str) -> str:
+    """The package that pip was working on when it stopped."""
+    named = re.findall(r"^\s*Collecting ([A-Za-z0-9][\w.-]*)", text, re.MULTILINE)
+    return f"`{named[-1]}`" if named else "a package"
 
 
 def _raised(lines: list[str]) -> str:

@@ -93,6 +93,8 @@ def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...
     parser.add_argument("--trusted-host", action="append", default=[])
     parser.add_argument("--no-index", action="store_true")
     for file in files:
+        folders = sorted({str((repo / path).parent.absolute()) for path in file.wheels.values()})
+        settings = replace(settings, find_links=_more(settings.find_links, folders))
         for line in (line for _, line in file.lines() if line.startswith("-")):
             try:
                 options, _ = parser.parse_known_args(line.replace("=", " ", 1).split())
@@ -123,7 +125,7 @@ def _more(known: tuple[str, ...], new: Iterable[str]) -> tuple[str, ...]:
 
 def _absolute(link: str, beside: Path) -> str:
     path = local_path(link)
-    return link if path is None else str(beside / path)
+    return link if path is None else str((beside / path).absolute())
 
 
 def _certificates(options: Mapping[str, str], environment: Mapping[str, str]) -> Path | None:

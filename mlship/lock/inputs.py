@@ -1,12 +1,15 @@
 """The inputs of a lock: requirements and constraints files, with the files that they include."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 from mlship.errors import UsageError
-from mlship.files import sha256_text
+from mlship.files import sha256_file, sha256_text
 from mlship.project.base import base_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -14,21 +17,47 @@ from mlship.redact import has_credentials
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+|(?<=-[rc]))(\S.*)")
 _LOCAL = re.compile(r"-e\b|--editable\b|\.{1,2}(/|$)|/|file:|\S+\s*@\s*file:")
+# https://pip.pypa.io/en/stable/topics/vcs-support/, and archives of source code
+_SOURCE = re.compile(
+    r"(?:(?:-e|--editable)[\s=]+)?(?:\S+\s*@\s*)?(?:(?:git|hg|svn|bzr)\+|\w+://\S+\.(?:zip|tar\.gz|tgz|tar\.bz2)\b)",
+    re.IGNORECASE,
+)
+_WHEEL = re.compile(
+    r"(?:\S+\s*@\s*)?(?P<path>(?!\w+://)[^\s;#@]+\.whl)(?P<marker>\s*;.*)?(?:\s+--hash\S+)*", re.IGNORECASE
+)
 _COMMENT = re.compile(r"(^|\s)#.*$")
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """An input file: its path in the repository and its text."""
+    """An input file of the resolver.
+
+    Attributes:
+        path: in the repository.
+        text: as it is in the repository.
+        wheels: required wheels of the repository, as paths in it, by the line that names them.
+    """
 
     path: str
     text: str
+    wheels: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers and lines, without comments and blank lines."""
         for number, line in enumerate(self.text.splitlines(), 1):
             if stripped := _COMMENT.sub("", line).strip():
                 yield number, stripped
+
+    @property
+    def resolved(self) -> str:
+        """The text for the resolver: a wheel of the repository becomes a pin, which its folder in find-links offers."""
+        lines = self.text.splitlines(keepends=True)
+        for number, line in self.lines():
+            if line in self.wheels:
+                name, version, *_ = parse_wheel_filename(PurePosixPath(self.wheels[line]).name)
+                marker = (_WHEEL.fullmatch(line) or {"marker": ""})["marker"] or ""
+                lines[number - 1] = f"{name}=={version}{marker}\n"
+        return "".join(lines)
 
 
 def collect_inputs(repo: Path, config: Config, cuda: str | None = None) -> dict[str, str]:
@@ -40,7 +69,9 @@ def collect_inputs(repo: Path, config: Config, cuda: str | None = None) -> dict[
     Raises:
         UsageError: from read_inputs.
     """
-    files = {f"file {file.path}": sha256_text(file.text) for file in read_inputs(repo, config)}
+    read = read_inputs(repo, config)
+    files = {f"file {file.path}": sha256_text(file.text) for file in read}
+    files |= {f"file {path}": sha256_file(repo / path) for file in read for path in file.wheels.values()}
     chosen = {"cuda": cuda} if cuda else {}
     return {"python": config.python, "platform": config.platform, "base": base_name(config), **chosen, **files}
 
@@ -56,7 +87,7 @@ def read_inputs(repo: Path, config: Config) -> tuple[InputFile, ...]:
     while waiting:
         path, named_by = waiting.pop()
         if path not in found:
-            found[path] = _read(repo, path, named_by)
+            found[path] = _with_wheels(repo, _read(repo, path, named_by))
             waiting += _included(found[path])
     return tuple(found[path] for path in sorted(found))
 
@@ -79,21 +110,52 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
         raise UsageError(f"cannot read `{path}` (named by {named_by})", hint=hint) from error
 
 
+def _with_wheels(repo: Path, file: InputFile) -> InputFile:
+    """The file with the wheels that it names by a path, which pip reads from the working folder."""
+    wheels = {}
+    for number, line in file.lines():
+        if match := _WHEEL.fullmatch(line):
+            where = f"{file.path}, line {number}"
+            path = PurePosixPath(match["path"].removeprefix("file:"))
+            if path.is_absolute() or leads_outside(repo, repo / path):
+                raise UsageError(f"{where}: `{path}` is outside the repository", hint="copy it into the repository")
+            if not (repo / path).is_file():
+                raise UsageError(f"{where}: there is no `{path}`", hint="add the wheel, or correct its path")
+            try:
+                parse_wheel_filename(path.name)
+            except InvalidWheelFilename as error:
+                raise UsageError(f"{where}: {error}", hint="give the wheel the name that its build gave it") from error
+            wheels[line] = path.as_posix()
+    return replace(file, wheels=wheels)
+
+
 def _included(file: InputFile) -> Iterator[tuple[str, str]]:
     for number, line in file.lines():
         where = f"{file.path}, line {number}"
-        if has_credentials(line):
+        if has_credentials(line) and "ssh://git@" not in line:  # a user name that everyone has
             raise UsageError(
                 f"{where}: the address contains a password, which everyone with access to the repository can read",
                 hint="move the index to pip's configuration (`pip config set`) or the password to `~/.netrc`",
             )
-        if _LOCAL.match(line):
+        if line in file.wheels:
+            continue
+        if _SOURCE.match(line) or _LOCAL.match(line):
+            kind = "source code at an address" if _SOURCE.match(line) else "a local folder"
             raise UsageError(
-                f"{where}: a package from a local folder has no hash, so it cannot be locked",
-                hint="list your own code under `source` in mlship.yaml, or put a wheel of it in find-links",
+                f"{where}: a package from {kind} has no hash, so it cannot be locked", hint=_as_wheel(line)
             )
         if include := _INCLUDE.match(line):
             yield _beside(file.path, include[1].strip(), where), where
+
+
+def _as_wheel(line: str) -> str:
+    """How to require a package that has no hash."""
+    source = re.sub(r"^(-e|--editable)[\s=]+", "", line)
+    own = "" if _SOURCE.match(line) else "list your own code under `source` in mlship.yaml; for a shared package, "
+    return (
+        f"{own}build a wheel and commit it: `pip wheel --no-deps --wheel-dir wheels {shlex.quote(source)}`; "
+        "then replace the line by the path of the wheel, such as `./wheels/NAME-1.0-py3-none-any.whl`"
+    )
 
 
 def _beside(path: str, included: str, where: str) -> str:

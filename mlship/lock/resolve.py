@@ -83,7 +83,7 @@ def resolve(
     if gpu and gpu.pages:
         settings = with_few_retries(settings)
         check_pages(settings, gpu.pages)
-    question = CompileRequest(repo, config, files, settings, upgrade, previous, gpu.limits if gpu else ())
+    question = CompileRequest(config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
     place, hashed = _compile(question, base, before, cache)
     text, pins = hashed.text, _checked(hashed.text, config)

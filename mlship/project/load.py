@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar, get_args
 
@@ -23,6 +24,13 @@ _TEXT_KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
 _KEY_LIMIT = 10_000  # aliases can make a small file expand without end
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+# What the lock does not depend on; it may be locked before these are known.
+_UNFINISHED: dict[KeyPath, object] = {
+    ("model", "load"): "unfinished:unfinished",
+    ("model", "sample"): "unfinished.json",
+    ("serve", "command"): ["unfinished"],
+    ("source",): ["."],
+}
 S = TypeVar("S", bound=Section)
 
 
@@ -35,7 +43,23 @@ def load_config(repo: Path, environment: Mapping[str, str] = os.environ) -> Conf
     Raises:
         UsageError: the file is missing, unreadable or invalid.
     """
-    config = parse_config(_read(repo / FILE_NAME))
+    return _with_environment(parse_config(_read(repo / FILE_NAME)), environment)
+
+
+def load_unfinished(repo: Path, environment: Mapping[str, str] = os.environ) -> tuple[Config, tuple[str, ...]]:
+    """Read `mlship.yaml` for the lock, which needs neither loader, sample, server nor code.
+
+    Returns:
+        The configuration with placeholders for the keys that are still missing, and the names of these keys.
+
+    Raises:
+        UsageError: the file is missing, unreadable or invalid in another way.
+    """
+    config, missing = _parse(_read(repo / FILE_NAME), _UNFINISHED)
+    return _with_environment(config, environment), missing
+
+
+def _with_environment(config: Config, environment: Mapping[str, str]) -> Config:
     if mirror := environment.get(MIRROR_VARIABLE):
         base = _overridden(config.base, "mirror", MIRROR_VARIABLE, mirror)
         config = config.model_copy(update={"base": base})
@@ -51,12 +75,34 @@ def parse_config(text: str) -> Config:
     Raises:
         UsageError: the text is invalid.
     """
+    return _parse(text, {})[0]
+
+
+def _parse(text: str, placeholders: Mapping[KeyPath, object]) -> tuple[Config, tuple[str, ...]]:
+    """The configuration, and which of the placeholders it needed."""
     lines: dict[KeyPath, int] = {}
     document = _document(text, lines)
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document), ()
     except ValidationError as error:
+        missing = _fill(document, placeholders)
+        with suppress(ValidationError):
+            if missing:
+                return Config.model_validate(document), missing
         raise _all_errors(error, lines) from error
+
+
+def _fill(document: object, placeholders: Mapping[KeyPath, object]) -> tuple[str, ...]:
+    """Add the placeholders of absent keys to a document; returns these keys."""
+    filled = []
+    for path, value in placeholders.items():
+        section = document
+        for key in path[:-1]:
+            section = section.setdefault(key, {}) if isinstance(section, dict) else None
+        if isinstance(section, dict) and path[-1] not in section:
+            section[path[-1]] = value
+            filled.append(_dotted(path))
+    return tuple(filled)
 
 
 def _read(path: Path) -> str:

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.errors import LockError, UsageError
-from mlship.files import sha256_text
+from mlship.files import sha256_file, sha256_text
 from mlship.lock.check import check_lock
-from mlship.lock.inputs import collect_inputs
+from mlship.lock.indexes import PipSettings, with_declared
+from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.record import LockRecord, read_record
 from tests.helpers.lock_configs import config
+from tests.helpers.wheels import write_wheel
 
 FIELDS = sorted(field.name for field in fields(LockRecord))
 TEXT = f"numpy==2.0 --hash=sha256:{'a' * 64}\n"
@@ -153,8 +155,18 @@ def test_a_broken_record(repo: Path, bad: bytes) -> None:
         ("-c /etc/passwd", "only files in the repository"),
         ("-r https://host/r.in", "only files in the repository"),
         ("-e .", "a package from a local folder"),
-        ("./wheels/x.whl", "a package from a local folder"),
-        ("x @ file:///x.whl", "a package from a local folder"),
+        ("./wheels/x-1-py3-none-any.whl", "there is no `wheels/x-1-py3-none-any.whl`"),
+        ("./x.whl", "Invalid wheel filename"),
+        ("../x-1-py3-none-any.whl", "is outside the repository"),
+        ("/x-1-py3-none-any.whl", "is outside the repository"),
+        ("x @ file:///x-1-py3-none-any.whl", "a package from a local folder"),
+        ("./package", "a package from a local folder"),
+        ("x @ git+https://host/team/x@v1", "source code at an address"),
+        ("git+ssh://git@host/x.git#egg=x", "source code at an address"),
+        ("-e git+https://host/x", "source code at an address"),
+        ("hg+https://host/x", "source code at an address"),
+        ("https://host/x/archive/main.zip", "source code at an address"),
+        ("x @ https://host/x-1.tar.gz", "source code at an address"),
         ("--index-url https://u:hunter2@host/simple", "contains a password"),
     ],
 )
@@ -162,11 +174,30 @@ def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) 
     (repo / "link.in").symlink_to("/etc/passwd")
     (repo / "binary.in").write_bytes(b"\xff")
     (repo / "circle.in").symlink_to("circle.in")
+    (repo / "x.whl").touch()
     (repo / "requirements.in").write_text(f"numpy\n{line}\n")
     with pytest.raises(UsageError) as caught:
         collect_inputs(repo, config())
     assert said in caught.value.message
     assert "hunter2" not in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "line", ["./wheels/{}", "wheels/{}", "alpha @ file:wheels/{}", "./wheels/{} ; python_version >= '3'"]
+)
+def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
+    wheel = write_wheel(repo / "wheels", "alpha", "1.5")
+    (repo / "requirements.in").write_text(f"numpy  # x\n{line.format(wheel.name)}  # ours\n")
+    inputs = collect_inputs(repo, config())
+    assert inputs[f"file wheels/{wheel.name}"] == sha256_file(wheel)
+    (file,) = read_inputs(repo, config())
+    marker = " ; python_version >= '3'" if ";" in line else ""
+    assert file.resolved == f"numpy  # x\nalpha==1.5{marker}\n"
+    settings = with_declared(PipSettings(), repo, (file,))
+    assert settings.find_links == (str(repo / "wheels"),)
+    write_wheel(repo / "wheels", "alpha", "1.5", requires=("beta",))
+    assert collect_inputs(repo, config()) != inputs
 
 
 def test_files_that_include_each_other_are_read_once(repo: Path) -> None:

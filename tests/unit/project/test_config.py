@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.project.config import Config, json_schema
-from mlship.project.load import load_config, parse_config
+from mlship.project.load import load_config, load_unfinished, parse_config
 
 GOOD = """\
 name: digits
@@ -225,3 +225,29 @@ _values = st.recursive(
 def test_no_document_makes_a_traceback(document: dict[str, object]) -> None:
     with suppress(UsageError):
         parse_config(yaml.safe_dump({**yaml.safe_load(GOOD), **document}))
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("name: a\n", ("model.load", "model.sample", "serve.command", "source")),
+        ("name: a\nmodel: {sample: s.json}\nserve: {port: 8000}\nsource: [a]\n", ("model.load", "serve.command")),
+        ("name: a\nmodel: {load: 'a:b', sample: s.json}\nserve: {command: [x]}\nsource: [a]\n", ()),
+    ],
+)
+def test_the_lock_needs_neither_loader_sample_nor_server(tmp_path: Path, text: str, missing: tuple[str, ...]) -> None:
+    (tmp_path / "mlship.yaml").write_text(text)
+    config, found = load_unfinished(tmp_path, {})
+    assert (config.name, config.python, found) == ("a", "3.11", missing)
+    if missing:
+        with pytest.raises(UsageError, match="is missing"):
+            load_config(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "name: a\nmodel: 3\n", "name: a\nspeed: 1\n", "- a\n", "name: a\nmodel: {load: 7}\n"]
+)
+def test_anything_else_wrong_is_refused_for_the_lock_too(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mlship.yaml").write_text(text)
+    with pytest.raises(UsageError):
+        load_unfinished(tmp_path, {})
