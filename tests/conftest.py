@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # PYTHONDONTWRITEBYTECODE would make every worker compile all test modules in every run.
     sys.dont_write_bytecode = False
+    gc.set_threshold(100_000, 50, 50)
     if config.getoption("timeout") and not hasattr(config, "workerinput"):  # workers inherit the scaled limit
         config.option.timeout = limit(config.option.timeout)
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):  # `mlship init` reads the active environment
@@ -84,7 +85,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # modules and test items live until the end
     atexit.register(gc.freeze)  # nothing needs the collections of a process that ends
-    gc.set_threshold(100_000, 50, 50)
     if (testing := sys.modules.get("typer.testing")) is not None:  # CliRunner builds all commands in each invoke
         vars(testing)["_get_command"] = cache(vars(testing)["_get_command"])
 
