@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.requirements import SERVING_INPUT, Declared, distribution
+from mlship.system_packages import debian_name, system_needs
 
 FROM_IMPORTS = "the imports of the served code"
 
@@ -18,6 +19,7 @@ class Dependencies:
         template: template for `input`; None if the file exists.
         lines: requirement lines for the template.
         needs: server requirements for the template.
+        every: requirement lines of the whole input, as far as they are known.
         lacking: server requirements that an existing file does not list.
         unknown: imports whose package the user has to name in the template.
         optional: imports that the code can do without.
@@ -29,6 +31,7 @@ class Dependencies:
     origin: str
     lines: tuple[str, ...]
     needs: tuple[str, ...]
+    every: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     unknown: tuple[UnknownImport, ...] = ()
     optional: tuple[KnownImport, ...] = ()
@@ -52,8 +55,9 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
     lacking = tuple(need for need in needs if distribution(need) not in usable.names)
     lock = _lock(found.declared, usable)
     if lacking and generated:
-        return Dependencies(SERVING_INPUT, lock, "init/serving_requirements.in.j2", usable.origin, (), lacking)
-    return Dependencies(usable.origin, lock, None, usable.origin, (), (), lacking)
+        every = (*usable.lines, *lacking)
+        return Dependencies(SERVING_INPUT, lock, "init/serving_requirements.in.j2", usable.origin, (), lacking, every)
+    return Dependencies(usable.origin, lock, None, usable.origin, (), (), usable.lines, lacking)
 
 
 def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
@@ -71,12 +75,24 @@ def _new_file(found: Detection, origin: str, lines: tuple[str, ...], needs: tupl
     named = {name for line in lines if (name := distribution(line))}
     lacking = tuple(need for need in needs if distribution(need) not in named)
     lock = _lock(found.declared, None)
-    return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking)
+    return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking, (*lines, *lacking))
 
 
 def _explained(need: KnownImport) -> str:
     """The requirement with the imports that it is for: `mlship lock` checks that the locked wheel has them."""
     return f"{need.line}  # import {', '.join(need.modules)}"
+
+
+def system_packages(chosen: Dependencies, distro: str) -> dict[str, dict[str, str]]:
+    """The reason for each Debian package that the requirements need, by key of `system` in mlship.yaml."""
+    found: dict[str, dict[str, str]] = {"build": {}, "run": {}}
+    for name, row in system_needs(chosen.every):
+        alternative = row.alternative(name)
+        why = f"{name} {row.why}" + (f"; {alternative} needs none of it" if alternative else "")
+        for key, packages in (("build", row.build), ("run", row.run)):
+            for package in packages:
+                found[key].setdefault(debian_name(package, distro), why)
+    return {key: packages for key, packages in found.items() if packages}
 
 
 def _pins(source: Declared) -> tuple[str, ...]:

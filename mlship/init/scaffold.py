@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from mlship.errors import UsageError
 from mlship.files import write_new
-from mlship.init.dependencies import Dependencies, choose_dependencies
+from mlship.init.dependencies import Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
 from mlship.project.commands import app_command
-from mlship.project.config import json_schema
+from mlship.project.config import Base, json_schema
 from mlship.project.onnx_header import OnnxHeader, Tensor
 from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
@@ -156,6 +156,7 @@ def _yaml(found: Detection, plan: _Plan) -> str:
         routes=[(key, getattr(routes, key), meaning) for key, meaning in _MEANINGS.items()],
         source=plan.source,
         python_path=found.python_path,
+        system=system_packages(plan.dependencies, Base().distro),
         gpus=_one_line("; ".join(found.gpus.evidence)),
     )
 

@@ -9,16 +9,10 @@ from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
 from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
 from mlship.smoke.spec import SmokeSpec
+from mlship.system_packages import package_of_library, package_of_program
 from mlship.units import size
 
 _MODULE = re.compile(r"No module named '?([\w.]+)")
-_LIBRARIES = {
-    "libGL.so.1": "libgl1",
-    "libglib-2.0.so.0": "libglib2.0-0",
-    "libgomp.so.1": "libgomp1",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-    "libsndfile.so.1": "libsndfile1",
-}
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,11 @@ class Situation:
     def user(self) -> str:
         return self.image.user.partition(":")[0] or (str(self.uid) if self.uid else "0")
 
+    @property
+    def distro(self) -> str:
+        """The Debian release of the image, whose package names differ."""
+        return "trixie" if "trixie" in self.image.labels.get("org.opencontainers.image.base.name", "") else "bookworm"
+
 
 def advise(text: str, situation: Situation) -> str | None:
     """The fix for a failure that left `text`; None if the text is not known."""
@@ -47,7 +46,8 @@ def advise(text: str, situation: Situation) -> str | None:
         _home_of_root(text, situation)
         or _module(text, situation)
         or _gpu(text, situation)
-        or _library(text)
+        or _library(text, situation)
+        or _program(text)
         or _listed(text, situation)
     )
 
@@ -88,13 +88,21 @@ def _gpu(text: str, situation: Situation) -> str | None:
     return known.remedy if known else None
 
 
-def _library(text: str) -> str | None:
+def _library(text: str, situation: Situation) -> str | None:
     match = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", text)
-    package = _LIBRARIES.get(match[1]) if match else None
     if match is None or match[1].startswith("libcuda"):
         return None
+    package = package_of_library(match[1], situation.distro)
     which = f"the Debian package {package}" if package else f"the Debian package that provides {match[1]}"
     return f"add {which} under `system.run` in mlship.yaml, {REBUILD}"
+
+
+def _program(text: str) -> str | None:
+    match = re.search(r"No such file or directory: '([\w-]+)'", text)
+    package = package_of_program(match[1]) if match else None
+    if match is None or package is None:
+        return None
+    return f"add the Debian package {package}, which has the program {match[1]}, under `system.run`, {REBUILD}"
 
 
 def _listed(text: str, situation: Situation) -> str | None:

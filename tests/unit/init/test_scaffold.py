@@ -235,3 +235,14 @@ def test_nothing_is_written_through_a_link_out_of_the_repository(tmp_path: Path)
         write_scaffold(repo, (NewFile("mlship.yaml", "", ""), NewFile("serving/app.py", "", "")))
     assert not list(outside.iterdir())
     assert not (repo / "mlship.yaml").exists()
+
+
+def test_debian_packages_are_foreseen_with_their_reason(tmp_path: Path) -> None:
+    lines = "torch\nopencv-python\npsycopg2\npydub\n"
+    text = plan(tmp_path, {"m.py": LOADER, "sample.json": "[1]", "requirements.txt": lines})["mlship.yaml"]
+    config = parse_config(text)
+    assert config.system.run == ("libgl1", "libglib2.0-0", "libpq5", "ffmpeg")
+    assert config.system.build == ("gcc", "libc6-dev", "libpq-dev")
+    assert "- libgl1  # opencv-python draws windows with Qt" in text
+    assert "; psycopg2-binary needs none of it" in text
+    assert "system:" not in plan(tmp_path, {"requirements.txt": "torch\n"})["mlship.yaml"]

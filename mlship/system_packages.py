@@ -1,0 +1,85 @@
+"""Debian packages that Python packages need beside them: data/system_packages.toml, read on first use."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict
+
+from mlship.resources import read_package_file
+
+_FILE = "data/system_packages.toml"
+
+
+class _SystemRow(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SystemNeed(_SystemRow):
+    """One row of the table, whose header explains the keys."""
+
+    distributions: frozenset[str]
+    run: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+    below: str | None = None
+    instead: str = ""
+    why: str
+    source: str
+
+    def alternative(self, name: str) -> str | None:
+        """A distribution with the same modules that needs nothing."""
+        return f"{name}{self.instead}" if self.instead else None
+
+
+class SystemTable(_SystemRow):
+    trixie: dict[str, str]
+    libraries: dict[str, str]
+    programs: dict[str, str]
+    rows: tuple[SystemNeed, ...]
+
+
+@cache
+def system_table() -> SystemTable:
+    return SystemTable.model_validate(tomllib.loads(read_package_file(_FILE)))
+
+
+def debian_name(package: str, distro: str) -> str:
+    """The name of a package of the table in a Debian release."""
+    return system_table().trixie.get(package, package) if distro == "trixie" else package
+
+
+def package_of_library(library: str, distro: str) -> str | None:
+    """The Debian package of a shared library such as libGL.so.1."""
+    package = system_table().libraries.get(library)
+    return debian_name(package, distro) if package else None
+
+
+def package_of_program(program: str) -> str | None:
+    return system_table().programs.get(program)
+
+
+def system_needs(requirements: Iterable[str]) -> Iterator[tuple[str, SystemNeed]]:
+    """The rows for requirement lines, each with the name of its distribution."""
+    for line in requirements:
+        try:
+            requirement = Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].rstrip("\\ "))
+        except (InvalidRequirement, RecursionError):
+            continue
+        name = str(canonicalize_name(requirement.name))
+        for row in system_table().rows:
+            if name in row.distributions and _concerns(row, requirement):
+                yield name, row
+
+
+def _concerns(row: SystemNeed, requirement: Requirement) -> bool:
+    """An old version counts only if the requirement pins or bounds it."""
+    if row.below is None:
+        return True
+    limit = Version(row.below)
+    upper = ("==", "<", "<=", "~=")
+    bounds = [spec.version.removesuffix(".*") for spec in requirement.specifier if spec.operator in upper]
+    return any(Version(bound) <= limit and not requirement.specifier.contains(row.below) for bound in bounds)
