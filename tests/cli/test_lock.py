@@ -134,7 +134,7 @@ def test_what_the_server_imports_is_traced_into_the_lock(repo: Path, resolver: A
     assert "tracing" not in CliRunner().invoke(app(), ["-C", str(repo)]).stderr
 
 
-def test_what_was_traced_stays_until_it_is_asked_for_anew(repo: Path, resolver: Answers) -> None:
+def test_a_trace_is_kept_until_another_is_requested(repo: Path, resolver: Answers) -> None:
     """A module that is imported now and then must not move a layer with each lock."""
     (repo / "mlship.lock").unlink()
     (repo / "requirements.txt").unlink()

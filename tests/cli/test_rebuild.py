@@ -168,7 +168,7 @@ def test_another_engine_is_a_reason(run: Run, engine: Engine, built: Path) -> No
 @pytest.mark.parametrize(
     ("tagged", "words"), [(BUILT.digest, "with the same proof label"), (digest(30), f"; recorded {digest(30)}")]
 )
-def test_the_label_of_a_proof_is_told_apart(
+def test_a_proof_label_is_reported_separately(
     run: Run, engine: Engine, built: Path, monkeypatch: pytest.MonkeyPatch, tagged: str, words: str
 ) -> None:
     found = json.loads(built.read_text())

@@ -44,12 +44,12 @@ def run(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def options(engine: Engine) -> dict[str, object]:
-    """What the two parts of the test were told."""
-    told: dict[str, object] = {}
+    """The options that the two parts of the test received."""
+    received: dict[str, object] = {}
     for request in engine.requests:
         assert isinstance(request, RunRequest)
-        told.update(json.loads(request.command[4]) if request.command else {"memory": request.memory})
-    return told
+        received.update(json.loads(request.command[4]) if request.command else {"memory": request.memory})
+    return received
 
 
 def test_a_proven_image(run: Run) -> None:
@@ -122,8 +122,8 @@ def test_a_label_from_before_there_were_gpus_is_of_an_image_for_the_cpu() -> Non
 
 def test_limits_of_the_command_line(run: Run, engine: Engine) -> None:
     run("app:1", "--memory", "64m", "--timeout", "7")
-    told = options(engine)
-    assert (told["memory"], told["load_seconds"], told["startup_seconds"]) == (64 << 20, 7, 7)
+    received = options(engine)
+    assert (received["memory"], received["load_seconds"], received["startup_seconds"]) == (64 << 20, 7, 7)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...], words: str) -> None:
     assert done.stdout == ""
 
 
-def test_a_label_of_somebody_else_is_refused(run: Run, engine: Engine) -> None:
+def test_an_invalid_label_is_rejected(run: Run, engine: Engine) -> None:
     engine.images["odd:1"] = replace(IMAGE, labels={LABEL: "{}"})
     assert run("odd:1").exit_code == 2
 

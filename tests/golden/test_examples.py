@@ -107,7 +107,7 @@ def answered(*arguments: str) -> str:
 
 @pytest.mark.parametrize("hosts", PAIRS, ids="-".join)
 def test_plan_on_each_host(for_gpus: tuple[str, Path], hosts: tuple[str, ...], golden: Golden) -> None:
-    """A lock made for these hosts alone; where nothing runs on all of them, what is refused and what mends it."""
+    """A lock made for these hosts alone; if nothing runs on all of them, what is refused and how to fix it."""
     name, repo = for_gpus
     shutil.rmtree(repo / "hosts")
     (repo / "hosts").mkdir()

@@ -62,7 +62,7 @@ def test_interruption_ends_the_program(tmp_path: Path) -> None:
 
 
 def gone(pid: int) -> bool:
-    """The process has ended (a zombie of somebody else's counts as ended)."""
+    """The process has ended (a zombie of another process counts as ended)."""
     for _ in range(50):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

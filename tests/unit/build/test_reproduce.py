@@ -53,7 +53,7 @@ def repo(tmp_path: Path) -> Path:
 def report(**changed: object) -> BuildReport:
     names = ("toy:dev",)
     plain = BuildReport(*names, names, names, True, "sha256:1", "linux/amd64", "python@x", 1000, 1.0, None, None, None)
-    return replace(plain, **changed)  # type: ignore[arg-type]  # of a dict's values nobody knows the type
+    return replace(plain, **changed)  # type: ignore[arg-type]  # the values have different types
 
 
 def test_a_clean_commit_may_be_built(repo: Path) -> None:

@@ -194,7 +194,7 @@ def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
     assert "build" in engine.calls
 
 
-def test_a_platform_that_the_lock_is_not_for_is_mended_in_the_yaml(repo: Path) -> None:
+def test_a_lock_for_another_platform_is_fixed_in_the_yaml(repo: Path) -> None:
     with pytest.raises(LockError, match="platform linux/amd64 -> linux/arm64") as caught:
         prepare(repo, "linux/arm64")
     assert "set `platform: linux/arm64` in mlship.yaml" in caught.value.hint

@@ -593,7 +593,7 @@ Failed to initialize NVML: Driver/library version mismatch
 """
 
 
-def test_what_a_shell_tells() -> None:
+def test_facts_from_a_shell() -> None:
     place = read_sections(SHELL)
     assert (place.libc.family, place.os.id, place.os.arch) == ("musl", "alpine", "x86_64")
     assert (place.user.uid, place.user.groups, place.env) == (1000, (44, 1000), {"NVIDIA_VISIBLE_DEVICES": "all"})
@@ -605,11 +605,11 @@ def test_what_a_shell_tells() -> None:
     assert (gpu.mode, gpu.gid, gpu.open, nodes["/dev/nvidia-uvm"]) == ("0660", 44, "EACCES", None)
     (library,) = known(place.loader.libraries) or ()
     assert (library.version, library.mounted, place.nvml.init) == ("550.54.15", True, 18)
-    assert place.cuda.library == UNKNOWN  # nothing was traced: musl's loader tells nothing
+    assert place.cuda.library == UNKNOWN  # nothing was traced: musl's loader prints nothing
 
 
 @pytest.mark.parametrize("text", ["", "@@end", "garbage\n@@nodes\ncrw x\n@@id\nroot\n@@end\n"])
-def test_a_shell_that_tells_nothing(text: str) -> None:
+def test_a_shell_that_prints_nothing_useful(text: str) -> None:
     place = read_sections(text)
     assert (place.user.uid, place.libc.family) == (UNKNOWN, UNKNOWN)
 

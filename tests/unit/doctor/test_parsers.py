@@ -84,7 +84,7 @@ def test_a_gpu_that_fell_off_the_bus_has_revision_ff(tmp_path: Path) -> None:
     assert (device.revision, device.driver) == ("ff", None)
 
 
-def test_secure_boot_and_how_it_cannot_be_told(tmp_path: Path) -> None:
+def test_secure_boot_is_read_or_unknown(tmp_path: Path) -> None:
     assert kernel.secure_boot(tmp_path) == UNKNOWN
     (tmp_path / "sys/firmware").mkdir(parents=True)
     assert kernel.secure_boot(tmp_path) == UNKNOWN  # hidden, as in a container

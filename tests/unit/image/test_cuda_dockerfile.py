@@ -62,7 +62,7 @@ def test_the_plan_is_json_both_ways_and_every_step_has_a_title(gpu: GpuPlan) -> 
 
 
 @EVERY
-def test_the_loader_is_told_and_checked_once_all_libraries_are_there(gpu: GpuPlan) -> None:
+def test_the_loader_is_configured_and_checked_after_all_libraries_are_installed(gpu: GpuPlan) -> None:
     shipped = text(gpu).partition("AS runtime")[2]
     copies = [found.start() for found in re.finditer("COPY --link", shipped)]
     assert copies[-2] < shipped.index("ldconfig -p >") < copies[-1] == shipped.index("COPY --link --from=source")

@@ -71,7 +71,7 @@ def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tm
     }
 
 
-def test_packages_that_carry_others_are_told_from_them(site: Path, tmp_path: Path) -> None:
+def test_vendored_packages_are_distinguished_from_their_carriers(site: Path, tmp_path: Path) -> None:
     vendored = {"a/_vendor/b-1.0.dist-info/METADATA": "Name: b\n", "a/_vendor/b-1.0.dist-info/REQUESTED": ""}
     wheel(site, "a", {"a/__init__.py": "", **vendored})
     layers = lay_out(site, tmp_path, {"one": ["a"]})
@@ -185,7 +185,7 @@ TESTED = {
 }
 
 
-def test_what_nobody_loads_is_left_out_and_noted(site: Path, tmp_path: Path) -> None:
+def test_unused_files_are_left_out_and_recorded(site: Path, tmp_path: Path) -> None:
     wheel(site, "a", TESTED)
     layers = lay_out(site, tmp_path, {"one": ["a"]})
     prune = {"kinds": ["tests", "headers", "archives"], "keep": []}

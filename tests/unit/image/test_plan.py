@@ -177,7 +177,7 @@ def test_only_its_own_group_sees_what_was_traced_of_it() -> None:
     assert not any("modules.json" in path for path in context(pins=MANY))
 
 
-def test_tests_are_left_out_only_where_it_is_known_that_nobody_imports_them() -> None:
+def test_tests_are_left_out_only_if_nothing_imports_them() -> None:
     kinds = {
         group: json.loads(context(pins=MANY)[f"{group}/modules/prune.json"])["kinds"]
         for group in ("framework", "heavy", "light")
@@ -232,7 +232,7 @@ def test_forking_servers_get_tini() -> None:
     assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in dockerfile(found)
 
 
-def test_libraries_that_call_home_are_told_not_to() -> None:
+def test_telemetry_of_libraries_is_switched_off() -> None:
     text = f"onnxruntime-gpu==1.32.0 --hash=sha256:{'a' * 64}\n"
     found = make_plan(parse_config(YAML), Lock(lock().record, parse_lock(text, "l"), text), (), REVISION, "{}")
     assert found.env == {"ORT_DISABLE_TELEMETRY": "1"}

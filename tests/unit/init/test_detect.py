@@ -361,7 +361,7 @@ def test_a_dockerfile_is_read_to_its_last_stage() -> None:
     assert read_dockerfile("# nothing") is None
 
 
-def test_routes_are_told_by_name() -> None:
+def test_routes_are_recognized_by_name() -> None:
     routes = find_routes(
         [Route("/", ("GET",)), Route("/embed_text", ("POST",)), Route("/login", ("POST",)), Route("/a/{b}", ("POST",))]
     )
@@ -371,7 +371,7 @@ def test_routes_are_told_by_name() -> None:
 # --- The walk
 
 
-def test_what_is_nobody_s_source_is_skipped_and_links_out_are_too(tmp_path: Path) -> None:
+def test_generated_folders_and_links_out_of_the_repository_are_skipped(tmp_path: Path) -> None:
     repo = write(
         tmp_path / "repo",
         {"a.py": "", "env/pyvenv.cfg": "", "env/b.py": "", "node_modules/c.py": "", ".git/d": "", "x y/e$f": ""},

@@ -31,7 +31,7 @@ def pins(*names: str) -> tuple[Pin, ...]:
         ("torchmetrics", 900_000, "light"),
         ("tritonclient", 100_000, "light"),
         ("uvicorn", 87_000, "light"),
-        ("somebody-knows-no-size", None, "light"),
+        ("package-without-known-size", None, "light"),
     ],
 )
 def test_groups(name: str, size: int | None, group: str) -> None:
@@ -85,7 +85,7 @@ def hash_of(name: str) -> int:
 
 
 def test_buckets_do_not_move_between_versions_of_mlship() -> None:
-    """A layer that is named otherwise is pushed anew by everybody."""
+    """A renamed layer is pushed again by every user."""
     assert [bucket_of(name) for name in ("uvicorn", "fastapi", "anyio", "click")] == [2, 2, 0, 5]
 
 

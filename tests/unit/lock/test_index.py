@@ -46,7 +46,7 @@ def test_every_file_of_the_version_is_allowed() -> None:
     assert (found.missing, found.sizes) == ((), {"numpy": 10})
 
 
-def test_the_installed_file_tells_which_python_it_needs() -> None:
+def test_requires_python_is_read_from_the_installed_file() -> None:
     assert hashed().needing_another("3.11.2") == {"numpy": ">=3.11.5"}
     assert hashed().needing_another("3.11.5") == {}
 

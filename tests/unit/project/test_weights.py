@@ -269,5 +269,5 @@ def test_gigabytes_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + (1 << 34))  # sparse: 16 GB that nobody could hash in a second
+        file.truncate(8 + len(header) + (1 << 34))  # sparse: 16 GB, too large to hash in a second
     assert check_weights(tmp_path, model("m.safetensors"))[0].kind == "safetensors"

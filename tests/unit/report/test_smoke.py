@@ -80,8 +80,8 @@ def test_a_simulated_gpu_is_called_so_wherever_it_is_named() -> None:
     made = simulated()
     assert smoke_text(made).startswith("PROVEN on a simulated gpu, which proves nothing about a real one (NVIDIA A100")
     assert "PROVEN on a simulated gpu" in markdown(made)
-    told = json.loads(to_json(made))
-    assert (told["device"], told["simulated"], told["driver"]) == ("simulated gpu", True, "550.54.15")
+    document = json.loads(to_json(made))
+    assert (document["device"], document["simulated"], document["driver"]) == ("simulated gpu", True, "550.54.15")
     real = json.loads(to_json(report(on_gpu())))
     assert (real["device"], real["simulated"], real["gpus"]) == ("gpu", False, ["NVIDIA A100-SXM4-80GB"])
     assert real["gpu_seen"][1]["nvml"]["devices"][0]["processes"] == [{"memory": 600 << 20, "pid": 4711}]

@@ -236,7 +236,7 @@ def test_each_code_of_cuda_has_words_and_keeps_its_number(code: int, words: str)
     assert used(found).status == "skip"
 
 
-def test_a_code_that_nobody_wrote_down_is_kept() -> None:
+def test_an_unknown_code_is_kept() -> None:
     assert visible(observed(GpuBefore(CudaSeen(4242), NVML))).seen == "the driver refuses (4242)"
     assert of_code(4242).remedy
 

@@ -181,7 +181,7 @@ def test_a_model_that_fails_after_its_first_answers_is_not_warm() -> None:
     assert "while answering the sample repeatedly" in found.seen
 
 
-def test_a_server_behind_a_shell_is_told_of_the_exec_form() -> None:
+def test_the_exec_form_is_suggested_for_a_server_behind_a_shell() -> None:
     shell = replace(IMAGE, command=("/usr/bin/dash", "run.sh"))
     found = checks(replace(GOOD, image=shell, serve=served(ended=None, exit_s=None)))["serve.sigterm"]
     assert "use the exec form" in found.remedy
