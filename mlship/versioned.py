@@ -47,7 +47,7 @@ def first_error(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
-def parse(text: str | bytes, kind: type[V], schema: int, what: str, hint: str) -> V:
+def parse_versioned(text: str | bytes, kind: type[V], schema: int, what: str, hint: str) -> V:
     """Read a value from JSON.
 
     Args:

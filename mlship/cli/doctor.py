@@ -197,6 +197,6 @@ def _schema() -> None:
     import json
 
     from mlship.console import emit
-    from mlship.doctor.facts.schema import json_schema
+    from mlship.doctor.facts.schema import facts_schema
 
-    emit(json.dumps(json_schema(), indent=2))
+    emit(json.dumps(facts_schema(), indent=2))

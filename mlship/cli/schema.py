@@ -6,6 +6,6 @@ def schema() -> None:
     import json
 
     from mlship.console import emit
-    from mlship.project.config import json_schema
+    from mlship.project.config import config_schema
 
-    emit(json.dumps(json_schema(), indent=2))
+    emit(json.dumps(config_schema(), indent=2))

@@ -21,7 +21,7 @@ _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x")
 _EXTRAS = {"onnxruntime-gpu": ("cuda", "cudnn"), "tensorflow": ("and-cuda",), "jax": _JAX}
 
 
-def install(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
+def install_step(package: str, version: str, host: HostProfile, where: Where, here: dict[str, str]) -> Step | None:
     """Install a build of the package that runs on this host: the same version if possible, otherwise the newest.
 
     Args:

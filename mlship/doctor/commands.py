@@ -59,13 +59,13 @@ def manager(facts: Facts) -> Manager:
     return next((_BY_ID[name] for group in names for name in group if name in _BY_ID), "apt")
 
 
-def install(facts: Facts, *packages: str) -> str:
+def install_command(facts: Facts, *packages: str) -> str:
     return f"{_INSTALL[manager(facts)]} {' '.join(packages)}"
 
 
 def headers(facts: Facts) -> str:
     """Install the headers of the running kernel."""
-    return install(facts, _HEADERS[manager(facts)])
+    return install_command(facts, _HEADERS[manager(facts)])
 
 
 def initramfs(facts: Facts) -> str:
@@ -99,7 +99,7 @@ def restart_container(facts: Facts) -> str:
     return f"{engine(facts)} restart {quote(known(facts.container.name) or 'CONTAINER')}"
 
 
-def run(facts: Facts, *options: str) -> str:
+def docker_run(facts: Facts, *options: str) -> str:
     image = quote(known(facts.image.reference) or "IMAGE")
     return " ".join((engine(facts), "run", *options, image))
 

@@ -4,7 +4,7 @@ from mlship.doctor.facts.container import Injection
 from mlship.doctor.facts.fact import Fact, each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.queries import is_tegra, kernel_driver, line_of
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 _JIT_CDI = (1, 18)  # since then nvidia-container-runtime generates a CDI specification in memory
 _GPUS_BY_CDI = (29, 2)  # since then Docker turns --gpus into CDI devices if it finds nvidia-cdi-hook
@@ -51,7 +51,7 @@ def host_driver(facts: Facts) -> str | None:
 def at_least(version: Fact[str], wanted: tuple[int, ...]) -> bool | None:
     """The version is that or newer; None if it is unknown."""
     text = known(version)
-    return numbers(text) >= wanted if text and numbers(text) else None
+    return version_numbers(text) >= wanted if text and version_numbers(text) else None
 
 
 def injection(facts: Facts) -> Injection | None:

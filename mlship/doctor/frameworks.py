@@ -17,7 +17,7 @@ from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
 from mlship.doctor.facts.python import PythonEnvironment, Torch
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import is_compat, kernel_driver, places, variable
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
 _CODE = re.compile(r"(sm|compute)_([0-9]+)([0-9])[a-z]?")
@@ -247,7 +247,7 @@ def works_on_gpu(environment: PythonEnvironment, package: str) -> bool | None:
 
 def as_cuda(text: str | None) -> Cuda | None:
     """The first two numbers of a version such as "12.8.1"."""
-    parts = numbers(text or "")
+    parts = version_numbers(text or "")
     return Cuda(*parts[:2]) if len(parts) > 1 else None
 
 

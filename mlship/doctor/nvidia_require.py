@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Literal, TypeAlias, cast
 
 from mlship.cuda.versions import Cuda
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 Name: TypeAlias = Literal["cuda", "driver", "arch", "brand"]
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -49,7 +49,7 @@ class Requirement:
         for alternative in self.alternatives:
             for condition in alternative:
                 if (condition.name, condition.operator) == ("cuda", ">=") and len(alternative) == 1:
-                    major, minor, *_ = (*numbers(condition.value), 0)
+                    major, minor, *_ = (*version_numbers(condition.value), 0)
                     return Cuda(major, minor)
         return None
 
@@ -72,7 +72,7 @@ class Offer:
     brand: str | None = None
 
 
-def parse(text: str) -> Requirement:
+def parse_require(text: str) -> Requirement:
     """Read a requirement.
 
     Raises:
@@ -119,7 +119,7 @@ def _holds(condition: Condition, offer: Offer) -> bool | None:
     has = offer.driver if condition.name == "driver" else offer.arch
     if has is None or not _NUMBER.fullmatch(has):
         return None
-    return _compare(numbers(has), condition)
+    return _compare(version_numbers(has), condition)
 
 
 def _plain(brand: str) -> str:
@@ -134,7 +134,7 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
     answer = _compare(offer.cuda, condition)
     if not offer.at_least:
         return answer
-    ahead = _order(offer.cuda, numbers(condition.value)) > 0
+    ahead = _order(offer.cuda, version_numbers(condition.value)) > 0
     grows = condition.operator in {">", ">="} or (condition.operator == "!=" and ahead)
     falls = condition.operator in {"<", "<="} or (condition.operator == "=" and ahead)
     if (answer and grows) or (not answer and falls):
@@ -143,7 +143,7 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
 
 
 def _compare(has: tuple[int, ...], condition: Condition) -> bool:
-    order = _order(has, numbers(condition.value))
+    order = _order(has, version_numbers(condition.value))
     return {"=": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[
         condition.operator
     ]
@@ -160,7 +160,7 @@ def requirements(env: Mapping[str, str]) -> tuple[str, ...]:
     An older image, with CUDA_VERSION but without NVIDIA_REQUIRE_CUDA, requires its own CUDA version.
     """
     asked = tuple(env[name] for name in sorted(env) if name.startswith("NVIDIA_REQUIRE_"))
-    version = numbers(env.get("CUDA_VERSION", ""))
+    version = version_numbers(env.get("CUDA_VERSION", ""))
     if not env.get("NVIDIA_REQUIRE_CUDA") and len(version) > 1:
         return (*asked, f"cuda>={version[0]}.{version[1]}")
     return asked

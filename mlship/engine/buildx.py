@@ -31,7 +31,7 @@ class BuildFiles:
     archive: Path | None = None
 
 
-def build(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
+def run_buildx(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
     """Build an image or files, reporting progress to `watch`.
 
     Raises:

@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 from mlship.engine.base import EngineInfo, ImageInfo
-from mlship.engine.buildx import build
+from mlship.engine.buildx import run_buildx
 from mlship.engine.client import buildx_version, disk, image, image_environment, tag, untag
 from mlship.engine.sdk import (
     connected,
@@ -12,7 +12,7 @@ from mlship.engine.sdk import (
     container_output,
     push,
     remove,
-    resolve,
+    resolve_image,
     save,
     send_signal,
     start,
@@ -30,10 +30,10 @@ class DockerEngine:
     Each verb opens a connection of its own: verbs may be used from several threads, and there is nothing to close.
     """
 
-    build = staticmethod(build)
+    build = staticmethod(run_buildx)
     disk = staticmethod(disk)
     image_environment = staticmethod(image_environment)
-    resolve = staticmethod(resolve)
+    resolve = staticmethod(resolve_image)
     tag = staticmethod(tag)
     untag = staticmethod(untag)
     push = staticmethod(push)

@@ -58,7 +58,7 @@ GPU_METHODS = (
 )
 
 
-def resolve(reference: str) -> str:
+def resolve_image(reference: str) -> str:
     """Digest of an image in its registry; of the index if the image has several platforms."""
     from docker.errors import APIError
 

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.fit.needs import CudaSource
 from mlship.lock.groups import PackageLayer
-from mlship.versioned import dump, parse
+from mlship.versioned import dump, parse_versioned
 
 Bytecode: TypeAlias = Literal["traced", "everything"]
 
@@ -192,4 +192,4 @@ class BuildPlan:
         Raises:
             UsageError: `text` is not a plan, or has another schema.
         """
-        return parse(text, BuildPlan, SCHEMA, "not a plan of mlship", "create one with `mlship plan --json`")
+        return parse_versioned(text, BuildPlan, SCHEMA, "not a plan of mlship", "create one with `mlship plan --json`")

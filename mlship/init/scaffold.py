@@ -14,7 +14,7 @@ from mlship.files import write_new
 from mlship.init.dependencies import Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
 from mlship.project.commands import app_command
-from mlship.project.config import Base, json_schema
+from mlship.project.config import Base, config_schema
 from mlship.project.onnx_header import OnnxHeader, Tensor
 from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
@@ -80,7 +80,7 @@ def scaffold(found: Detection) -> Scaffold:
             *(_server(found, plan) if plan.generated and plan.load else ()),
             *([NewFile(_SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
             NewFile(
-                ".mlship/schema.json", json.dumps(json_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
+                ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
             ),
         ),
         kept=tuple(_kept(found, plan)),

@@ -316,6 +316,6 @@ class Config(Section):
 
 
 @cache
-def json_schema() -> dict[str, JsonValue]:
+def config_schema() -> dict[str, JsonValue]:
     """The JSON schema of mlship.yaml, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

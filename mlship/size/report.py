@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.versioned import parse
+from mlship.versioned import parse_versioned
 
 SCHEMA = 1
 Sort: TypeAlias = Literal["code", "native", "bytecode", "data"]
@@ -173,4 +173,4 @@ class SizeReport:
             UsageError: the text is something else or has another schema.
         """
         hint = "pass an image, or write a report with `mlship size IMAGE --json > FILE`"
-        return parse(text, SizeReport, SCHEMA, f"`{name}` is not a report of `mlship size --json`", hint)
+        return parse_versioned(text, SizeReport, SCHEMA, f"`{name}` is not a report of `mlship size --json`", hint)

@@ -95,7 +95,7 @@ def fits(found: Shape | None, declared: tuple[int | None, ...]) -> bool:
     )
 
 
-def compare(value: JsonValue, golden: JsonValue, rtol: float, atol: float) -> Deviation:
+def deviation_from(value: JsonValue, golden: JsonValue, rtol: float, atol: float) -> Deviation:
     """Compare with a recorded output: |value - golden| <= atol + rtol * |golden| for each number, all else equal."""
     mismatch = _mismatch(value, golden, "")
     if mismatch:

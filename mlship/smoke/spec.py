@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mlship.project.config import Config
 from mlship.project.request import SampleRequest
 from mlship.units import bytes_of
-from mlship.versioned import adapter, parse
+from mlship.versioned import adapter, parse_versioned
 
 LABEL = "dev.mlship.smoke"
 SCHEMA = 1
@@ -70,7 +70,7 @@ class SmokeSpec:
             UsageError: the label is invalid, or was written by a newer mlship.
         """
         hint = "update mlship, or build the image again with `mlship build`"
-        return parse(text, SmokeSpec, SCHEMA, f"invalid image label `{LABEL}`", hint)
+        return parse_versioned(text, SmokeSpec, SCHEMA, f"invalid image label `{LABEL}`", hint)
 
     @staticmethod
     def from_config(config: Config) -> "SmokeSpec":

@@ -266,21 +266,6 @@ def test_start_up_imports_nothing_heavy() -> None:
 
 # Programs that run without mlship, as text in a container or a subprocess: their names meet no others.
 ALONE = ("image.inside", "smoke.inside", "doctor.probes.inside", "driver.ask")
-# Names that still mean different things in two modules. Rename one and remove it here; add none.
-HOMONYMS = frozenset(
-    [
-        "build",
-        "compare",
-        "install",
-        "installed",
-        "json_schema",
-        "number",
-        "numbers",
-        "parse",
-        "resolve",
-        "run",
-    ]
-)
 
 
 def test_a_public_function_name_exists_once() -> None:
@@ -295,7 +280,7 @@ def test_a_public_function_name_exists_once() -> None:
         name: [module for module in homes if not any(below(module, place) for place in excepted)]
         for name, homes in places.items()
     }
-    twice = {name: homes for name, homes in found.items() if len(homes) > 1 and name not in HOMONYMS}
+    twice = {name: homes for name, homes in found.items() if len(homes) > 1}
     assert not twice, "\n".join(f"{name}: {', '.join(homes)}" for name, homes in sorted(twice.items()))
 
 

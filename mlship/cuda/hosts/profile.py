@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from mlship.cuda.versions import Capability, Driver, driver_in
 from mlship.errors import UsageError
 from mlship.project.base import PLATFORMS
-from mlship.versioned import dump, parse
+from mlship.versioned import dump, parse_versioned
 
 SCHEMA = 1
 COMMAND_LINE = "the command line"
@@ -94,7 +94,7 @@ def parse_host(text: str, name: str) -> HostProfile:
         UsageError: it is not a host file, is from another mlship, or describes a host without a GPU.
     """
     hint = "run `mlship hosts record FILE` on that host (docs/reference.md describes the format)"
-    host = parse(text, HostProfile, SCHEMA, f"`{name}` is not a host file", hint)
+    host = parse_versioned(text, HostProfile, SCHEMA, f"`{name}` is not a host file", hint)
     if Driver.parse(host.driver) is None:
         raise UsageError(
             f"{name}: {host.driver!r} is not a driver version such as 550.54.15",

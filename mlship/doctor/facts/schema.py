@@ -23,7 +23,7 @@ class _Quiet(GenerateJsonSchema):
 
 
 @cache
-def json_schema() -> Json:
+def facts_schema() -> Json:
     """The schema, with descriptions from the docstrings of the groups."""
     schema: Json = TypeAdapter(Facts).json_schema(schema_generator=_Quiet)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +37,7 @@ def json_schema() -> Json:
 
 def markdown_tables() -> str:
     """Markdown with one table per group."""
-    schema = json_schema()
+    schema = facts_schema()
     lines: list[str] = []
     for name, group in (("Facts", schema), *sorted(_groups(schema).items())):
         if name != "Unreadable":

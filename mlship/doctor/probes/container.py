@@ -14,7 +14,7 @@ from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.look_inside import Seen, look_inside
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, Ran, Trial
 
@@ -195,7 +195,7 @@ def injection_of(engine: EngineLook, box: Container) -> Fact[Injection]:
         return "cdi"
     if each(config.gpus):
         version = plain.text(engine.about().found, "ServerVersion") or ""
-        return "legacy" if numbers(version) and numbers(version) < _FIRST_GPUS_BY_CDI else UNKNOWN
+        return "legacy" if version_numbers(version) and version_numbers(version) < _FIRST_GPUS_BY_CDI else UNKNOWN
     ordinary = known(config.runtime) in {"runc", "crun", "io.containerd.runc.v2"}
     nodes = known(box.device_nodes) or {}
     nothing = bool(nodes) and all(is_absent(node) for node in nodes.values())

@@ -12,7 +12,7 @@ from mlship.doctor.probes import dockerd, plain, programs
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, LookResult
 
@@ -93,12 +93,12 @@ def _is_podman(found: object) -> bool:
 
 def _cdi(found: object, version: str) -> bool | None:
     """CDI is on if there are specification folders; in Docker 25 to 28.2 it is off by default."""
-    return bool(plain.texts(found, "CDISpecDirs")) if numbers(version) >= _FIRST_CDI else None
+    return bool(plain.texts(found, "CDISpecDirs")) if version_numbers(version) >= _FIRST_CDI else None
 
 
 def _discovered(found: object, version: str) -> Fact[tuple[str, ...]]:
     """Engines before 28.2 do not report devices; later ones omit the key if there are none."""
-    if numbers(version) < _FIRST_DISCOVERED:
+    if version_numbers(version) < _FIRST_DISCOVERED:
         return UNKNOWN
     devices = plain.items(found, "DiscoveredDevices")
     return tuple(f"{plain.text(one, 'Source') or '?'}: {plain.text(one, 'ID') or '?'}" for one in devices)

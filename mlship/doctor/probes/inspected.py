@@ -41,7 +41,7 @@ def host_config(found: object) -> HostConfig:
         ),
         devices=tuple(name for name in devices if "=" not in name),
         binds=plain.texts(found, "Binds") or (),
-        shm_size=plain.number(found, "ShmSize"),
+        shm_size=plain.number_at(found, "ShmSize"),
         ipc_mode=plain.text(found, "IpcMode"),
         privileged=plain.flag(found, "Privileged"),
         read_only=plain.flag(found, "ReadonlyRootfs"),
@@ -59,7 +59,7 @@ def _gpus(request: object) -> tuple[str, ...]:
     if _GPU not in wanted and plain.text(request, "Driver") != "nvidia":
         return ()
     names = plain.texts(request, "DeviceIDs")
-    count = plain.number(request, "Count") or 0
+    count = plain.number_at(request, "Count") or 0
     return names or (("all",) if count < 0 else (str(count),))
 
 

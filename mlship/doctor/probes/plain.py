@@ -22,7 +22,7 @@ def flag(tree: object, *keys: str) -> bool | None:
     return found if isinstance(found, bool) else None
 
 
-def number(tree: object, *keys: str) -> int | None:
+def number_at(tree: object, *keys: str) -> int | None:
     found = at(tree, *keys)
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 

@@ -79,11 +79,11 @@ class DeniedByCgroup(Rule, id="device-cgroup-denies-node"):
         return (
             Step(
                 "Recreate the container with the GPU given by the engine, not by mounting /dev:",
-                (commands.run(facts, commands.gpu_options(facts)),),
+                (commands.docker_run(facts, commands.gpu_options(facts)),),
             ),
             Step(
                 "Or name each node:",
-                (commands.run(facts, *(f"--device {quote(path)}" for path, _ in denied)),),
+                (commands.docker_run(facts, *(f"--device {quote(path)}" for path, _ in denied)),),
                 instead=True,
             ),
         )
@@ -139,7 +139,7 @@ class OtherMajor(Rule, id="device-node-of-another-major"):
             Step("If CDI is in use, regenerate its specification:", (commands.refresh_cdi(facts),)),
             Step(
                 "Recreate the container, which gets its nodes when it is created:",
-                (commands.run(facts, commands.gpu_options(facts)),),
+                (commands.docker_run(facts, commands.gpu_options(facts)),),
             ),
         )
 
@@ -169,7 +169,7 @@ class SelinuxDenies(Rule, id="selinux-denies-device-nodes"):
                 Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),
                 Step(
                     "Or start this container without a label:",
-                    (commands.run(facts, "--security-opt=label=disable", commands.gpu_options(facts)),),
+                    (commands.docker_run(facts, "--security-opt=label=disable", commands.gpu_options(facts)),),
                     instead=True,
                 ),
             ),

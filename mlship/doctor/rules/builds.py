@@ -57,7 +57,7 @@ class CpuTorch(Rule, id="cpu-only-torch"):
         facts: Facts, where: Where, place: Place, environment: PythonEnvironment, version: str
     ) -> tuple[Step, ...]:
         host = profile(facts, place)
-        step = advice.install("torch", version, host, where, installed(environment)) if host else None
+        step = advice.install_step("torch", version, host, where, installed(environment)) if host else None
         return (
             step or Step("Reinstall torch from a CUDA index: https://download.pytorch.org/whl/cuXYZ."),
             Step("To keep it, name only that index for torch in the requirements or the lock file."),
@@ -76,7 +76,7 @@ class CpuOnnxRuntime(Rule, id="cpu-only-onnxruntime"):
                 gone = ("pip uninstall -y onnxruntime onnxruntime-gpu",)
                 host = profile(facts, place)
                 version = here.get("onnxruntime-gpu", here["onnxruntime"])
-                step = advice.install("onnxruntime-gpu", version, host, where, here) if host else None
+                step = advice.install_step("onnxruntime-gpu", version, host, where, here) if host else None
                 return self.found(
                     where=where,
                     cause="onnxruntime overwrites onnxruntime-gpu, and has no CUDA provider."
@@ -108,7 +108,7 @@ class JaxWithoutPlugin(Rule, id="jax-cpu-only-jaxlib"):
                 continue
             version = known(jax.version) or here.get("jax", "")
             host = profile(facts, place)
-            step = advice.install("jax", version, host, where, here) if host else None
+            step = advice.install_step("jax", version, host, where, here) if host else None
             return self.found(
                 where=where,
                 cause=f"The plugin has another release: {odd}." if odd else f"jax {version} has no CUDA plugin.",

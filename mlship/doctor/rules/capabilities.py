@@ -38,7 +38,9 @@ class VisibleDevicesUnset(Rule, id="visible-devices-unset-plain-image"):
             where="container",
             cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the container got no GPU.",
             fix=(
-                Step("Set it when you start the container:", (commands.run(facts, "--runtime=nvidia", options),)),
+                Step(
+                    "Set it when you start the container:", (commands.docker_run(facts, "--runtime=nvidia", options),)
+                ),
                 Step(
                     "Or set it permanently, in the Dockerfile:",
                     (f"ENV {_VISIBLE}=all {_CAPABILITIES}=compute,utility",),
@@ -76,7 +78,10 @@ class VisibleDevicesNone(Rule, id="visible-devices-none"):
             where="container",
             cause=f"{_VISIBLE} is 'none', which gives the container the driver's libraries but no GPU.",
             fix=(
-                Step("Name the GPUs (all, an index, or a UUID):", (commands.run(facts, "--runtime=nvidia", option),)),
+                Step(
+                    "Name the GPUs (all, an index, or a UUID):",
+                    (commands.docker_run(facts, "--runtime=nvidia", option),),
+                ),
             ),
             evidence=(
                 Evidence("container.env", f"{_VISIBLE}: none"),
@@ -103,7 +108,7 @@ class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
             fix=(
                 Step(
                     "Add it when you start the container, or in the image (ENV):",
-                    (commands.run(facts, commands.gpu_options(facts), f"-e {_CAPABILITIES}={quote(more)}"),),
+                    (commands.docker_run(facts, commands.gpu_options(facts), f"-e {_CAPABILITIES}={quote(more)}"),),
                 ),
                 Step("In a Compose file, set capabilities: [gpu, compute, utility].", instead=True),
             ),
@@ -138,7 +143,7 @@ class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
             fix=(
                 Step(
                     f"Use names from {', '.join(sorted(allowed))}, or all:",
-                    (commands.run(facts, commands.gpu_options(facts), option),),
+                    (commands.docker_run(facts, commands.gpu_options(facts), option),),
                 ),
                 *(
                     (
@@ -218,7 +223,11 @@ class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
                 Step("Unset it where it is set (image, scheduler, shell):", (f"unset {_CUDA_VISIBLE}",)),
                 Step(
                     "Or name GPUs by their number here or by UUID, in PCI bus order:",
-                    (commands.run(facts, commands.gpu_options(facts), option, "-e CUDA_DEVICE_ORDER=PCI_BUS_ID"),)
+                    (
+                        commands.docker_run(
+                            facts, commands.gpu_options(facts), option, "-e CUDA_DEVICE_ORDER=PCI_BUS_ID"
+                        ),
+                    )
                     if where == "container"
                     else (f"export {_CUDA_VISIBLE}=0 CUDA_DEVICE_ORDER=PCI_BUS_ID",),
                     instead=True,

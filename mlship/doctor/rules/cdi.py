@@ -180,7 +180,7 @@ class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
         if not (at_least(toolkit, (1, 18)) or at_least(docker, (29, 2))):
             return None
         legacy = "sudo nvidia-ctk config --in-place --set nvidia-container-runtime.mode=legacy"
-        old = commands.run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all")
+        old = commands.docker_run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all")
         missing = [path for path in ("/dev/nvidia-modeset", "/dev/nvidia-uvm-tools") if is_absent(node(box, path))]
         return self.found(
             where="container",

@@ -29,7 +29,7 @@ class JetsonRuntime(Rule, id="jetson-gpus-flag-without-runtime"):
             where="container",
             cause=f"The container's runtime is {used}; on Jetson only the nvidia runtime provides the GPU.",
             fix=(
-                Step("Start it with the nvidia runtime:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step("Start it with the nvidia runtime:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
                 Step(
                     "Or make it Docker's default:",
                     (
@@ -105,8 +105,12 @@ class SmallShm(Rule, id="shm-exhausted"):
             certain=sure,
             cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
             fix=(
-                Step("Give the container more shared memory:", (commands.run(facts, gpu, f"--shm-size={larger}"),)),
-                Step("Or use the host's shared memory:", (commands.run(facts, gpu, "--ipc=host"),), instead=True),
+                Step(
+                    "Give the container more shared memory:", (commands.docker_run(facts, gpu, f"--shm-size={larger}"),)
+                ),
+                Step(
+                    "Or use the host's shared memory:", (commands.docker_run(facts, gpu, "--ipc=host"),), instead=True
+                ),
                 Step("In Kubernetes, mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.", instead=True),
             ),
             evidence=(line, Evidence("container.shm", has) if size is not None else None),

@@ -154,7 +154,10 @@ class NodePermission(Rule, id="device-node-permission-denied"):
             return (Step("Join the group, then log out and in again:", (f"sudo usermod -aG {quote(group)} $USER",)),)
         option = f"--group-add $(stat -c %g {_CONTROL})"
         return (
-            Step("Start the container with the group:", (commands.run(facts, commands.gpu_options(facts), option),)),
+            Step(
+                "Start the container with the group:",
+                (commands.docker_run(facts, commands.gpu_options(facts), option),),
+            ),
         )
 
 

@@ -44,7 +44,7 @@ class DockerSnap(Rule, id="docker-snap-no-nvidia"):
                     "of the snap are not migrated), and configure the toolkit:",
                     (
                         "sudo snap remove docker",
-                        install if commands.manager(facts) == "apt" else commands.install(facts, "docker-ce"),
+                        install if commands.manager(facts) == "apt" else commands.install_command(facts, "docker-ce"),
                         "sudo nvidia-ctk runtime configure --runtime=docker",
                         "sudo systemctl restart docker",
                     ),
@@ -54,7 +54,7 @@ class DockerSnap(Rule, id="docker-snap-no-nvidia"):
                     (
                         "sudo snap refresh docker",
                         "snap logs docker.nvidia-container-toolkit",
-                        commands.run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"),
+                        commands.docker_run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"),
                     ),
                     instead=True,
                 ),
@@ -106,13 +106,13 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
             if rootless
             else "sudo nvidia-ctk runtime configure --runtime=docker"
         )
-        install = () if is_there else (commands.install(facts, "nvidia-container-toolkit"),)
+        install = () if is_there else (commands.install_command(facts, "nvidia-container-toolkit"),)
         say = (
             "Configure Docker:" if is_there else "Install the toolkit (from NVIDIA's repository), and configure Docker:"
         )
         return (
             Step(say, (*install, configure, commands.restart_engine(facts))),
-            Step("Then start the container:", (commands.run(facts, commands.gpu_options(facts)),)),
+            Step("Then start the container:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
         )
 
     @staticmethod
@@ -163,7 +163,7 @@ class RootlessCgroups(Rule, id="rootless-docker-no-cgroups"):
                         "systemctl --user restart docker",
                     ),
                 ),
-                Step("Or use CDI:", (commands.run(facts, "--device nvidia.com/gpu=all"),), instead=True),
+                Step("Or use CDI:", (commands.docker_run(facts, "--device nvidia.com/gpu=all"),), instead=True),
             ),
             evidence=(
                 Evidence("host.docker.rootless", "yes"),
@@ -242,7 +242,7 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
             Step("Now, restart the container:", (commands.restart_container(facts),)),
             Step(
                 "For good, use CDI, which passes the nodes to runc:",
-                (*spec, commands.run(facts, "--device nvidia.com/gpu=all")),
+                (*spec, commands.docker_run(facts, "--device nvidia.com/gpu=all")),
             ),
             Step(
                 'Or use the cgroupfs cgroup driver: "exec-opts": ["native.cgroupdriver=cgroupfs"] in '

@@ -104,7 +104,7 @@ class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
         return (
             Step(
                 f"Install the driver of branch {bound} with the proprietary kernel module, then reboot:",
-                (commands.install(facts, package), "sudo reboot"),
+                (commands.install_command(facts, package), "sudo reboot"),
             ),
             Step("Pin the driver to that branch:", (commands.hold_driver(facts),)),
         )
@@ -114,10 +114,10 @@ def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
     """Install the open kernel module from this distribution's packages."""
     ubuntu = "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
     if commands.manager(facts) == "apt":
-        return (commands.install(facts, f"nvidia-driver-{bound}-open" if ubuntu else "nvidia-open"),)
+        return (commands.install_command(facts, f"nvidia-driver-{bound}-open" if ubuntu else "nvidia-open"),)
     if commands.manager(facts) == "pacman":
-        return (commands.install(facts, "nvidia-open-dkms nvidia-utils"),)
-    return (commands.install(facts, "nvidia-open"),)
+        return (commands.install_command(facts, "nvidia-open-dkms nvidia-utils"),)
+    return (commands.install_command(facts, "nvidia-open"),)
 
 
 class OpenModuleRequired(Rule, id="open-module-required"):

@@ -10,7 +10,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.queries import line_of
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 _NO_BINARY = re.compile(
     r"nvidia-container-(runtime|toolkit|runtime-hook)\S*:? (executable file not found|no such file)"
@@ -63,7 +63,7 @@ class RuntimeBinaryMissing(Rule, id="nvidia-runtime-binary-missing"):
             fix=(
                 Step(
                     "Install the toolkit (from NVIDIA's repository), and restart the engine:",
-                    (commands.install(facts, "nvidia-container-toolkit"), commands.restart_engine(facts)),
+                    (commands.install_command(facts, "nvidia-container-toolkit"), commands.restart_engine(facts)),
                 ),
                 Step("Or, if no GPU is needed, remove the runtime and default-runtime from daemon.json.", instead=True),
             ),
@@ -92,7 +92,11 @@ class OldToolkitWithCgroup2(Rule, id="toolkit-older-than-cgroup-v2"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, _OLD_CGROUPS)
         version = known(facts.host.toolkit.cli_version) or known(facts.host.toolkit.version)
-        if line is None or known(facts.kernel.cgroup_version) == 1 or (version and numbers(version) >= _KNOWS_CGROUP_2):
+        if (
+            line is None
+            or known(facts.kernel.cgroup_version) == 1
+            or (version and version_numbers(version) >= _KNOWS_CGROUP_2)
+        ):
             return None
         certain = version is not None and known(facts.kernel.cgroup_version) is not None
         upgrade = "nvidia-container-toolkit libnvidia-container-tools libnvidia-container1"
@@ -105,7 +109,7 @@ class OldToolkitWithCgroup2(Rule, id="toolkit-older-than-cgroup-v2"):
             fix=(
                 Step(
                     "Upgrade the toolkit (from NVIDIA's repository):",
-                    (commands.install(facts, upgrade), commands.restart_engine(facts)),
+                    (commands.install_command(facts, upgrade), commands.restart_engine(facts)),
                 ),
             ),
             evidence=(Evidence("host.toolkit.cli_version", version) if version else None, line),

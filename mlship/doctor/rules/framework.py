@@ -30,7 +30,7 @@ def _fix(facts: Facts, item: Judged, needs: Reason | None, *more: Step | None) -
     """What runs here, then a driver update if that helps."""
     here = installed(item.environment) if item.environment else {}
     image = advice.base_image(item.host)
-    first = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
+    first = advice.install_step(item.package, item.version, item.host, item.where, here) if item.package else None
     if first is None and not item.package and image:
         first = Step(f"Use a base image whose CUDA this driver and this GPU support, such as {image}.")
     update = advice.driver(facts, item.host, needs.needs if needs else None)
@@ -208,7 +208,7 @@ class UnsupportedPtx(Rule, id="unsupported-ptx-version-222"):
             if cuda and offered and cuda > offered and cuda.major == offered.major:
                 say = "Install the run-time compiler of the driver's CUDA version:"
                 return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
-        step = advice.install(item.package, item.version, item.host, item.where, here) if item.package else None
+        step = advice.install_step(item.package, item.version, item.host, item.where, here) if item.package else None
         return None if step and f"CUDA {item.stack.built}," in step.say else step
 
     def _unnamed(self, facts: Facts, where: Where, place: Place) -> Finding:

@@ -39,7 +39,7 @@ class UnknownDevice(Rule, id="visible-devices-unknown-gpu"):
             + (f"; it counts {count}." if count is not None else "."),
             fix=(
                 Step("List the GPUs, and name one of them (or all):", ("nvidia-smi -L",)),
-                Step("Then start the container:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step("Then start the container:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
             ),
             evidence=(
                 line,
@@ -67,13 +67,14 @@ class EnvironmentNotAccepted(Rule, id="visible-devices-not-accepted"):
         if each(box.host_config.gpus) or each(box.host_config.cdi_devices):
             return None
         volumes = known(config.accept_as_volume_mounts) is True
-        mount = commands.run(facts, "--runtime=nvidia", "-v /dev/null:/var/run/nvidia-container-devices/all")
+        mount = commands.docker_run(facts, "--runtime=nvidia", "-v /dev/null:/var/run/nvidia-container-devices/all")
         return self.found(
             where="container",
             cause=f"The toolkit ignores {_VISIBLE}={asks} in an unprivileged container, as its config.toml specifies.",
             fix=(
                 Step(
-                    "Request the GPU through the engine instead:", (commands.run(facts, "--device nvidia.com/gpu=all"),)
+                    "Request the GPU through the engine instead:",
+                    (commands.docker_run(facts, "--device nvidia.com/gpu=all"),),
                 ),
                 *((Step("Or through a mount, which this host accepts:", (mount,), instead=True),) if volumes else ()),
                 Step(
@@ -114,7 +115,7 @@ class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):
             fix=(
                 Step(
                     "Give the container the GPU through the engine:",
-                    (commands.run(facts, commands.gpu_options(facts)),),
+                    (commands.docker_run(facts, commands.gpu_options(facts)),),
                 ),
                 Step(
                     "Or, if nodes are listed by hand, add the GPU's node; list those of the host:",

@@ -318,7 +318,7 @@ class NoFabricManager(Rule, id="fabric-manager-not-running"):
     def _install(facts: Facts) -> str:
         version = kernel_driver(facts)
         if version is None:
-            return commands.install(facts, "nvidia-fabricmanager-$(modinfo -F version nvidia | cut -d. -f1)")
+            return commands.install_command(facts, "nvidia-fabricmanager-$(modinfo -F version nvidia | cut -d. -f1)")
         if commands.manager(facts) == "apt":
-            return commands.install(facts, quote(f"nvidia-fabricmanager-{branch(version)}={version}*"))
-        return commands.install(facts, quote(f"nvidia-fabric-manager-{version}"))
+            return commands.install_command(facts, quote(f"nvidia-fabricmanager-{branch(version)}={version}*"))
+        return commands.install_command(facts, quote(f"nvidia-fabric-manager-{version}"))

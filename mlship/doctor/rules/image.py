@@ -10,7 +10,7 @@ from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, node, places, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import branch, newer, numbers, same
+from mlship.doctor.versions import branch, newer, same, version_numbers
 from mlship.driver import codes
 
 _CONSUMER = frozenset({"GeForce", "Titan"})
@@ -43,7 +43,7 @@ class DriverInImage(Rule, id="nvml-mismatch-only-inside-container"):
                 Evidence("kernel.nvidia.version", module),
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
-            decides=(Decider("container.nvml.init", commands.run(facts, commands.gpu_options(facts))),),
+            decides=(Decider("container.nvml.init", commands.docker_run(facts, commands.gpu_options(facts))),),
         )
 
     @staticmethod
@@ -164,7 +164,7 @@ class CompatOnGeForce(Rule, id="compat-on-geforce-804"):
             Step(f"Update the host's driver to {needed}."),
             Step(f"Or use an image whose CUDA is not newer than the driver's{newest}.", instead=True),
         )
-        if image and driver and numbers(image)[:1] == numbers(driver)[:1]:
+        if image and driver and version_numbers(image)[:1] == version_numbers(driver)[:1]:
             update = Step(f"Or update the host's driver to {needed}.", instead=True)
             return (*_without_compat(facts, place), update, steps[1])
         return steps
@@ -231,7 +231,7 @@ class NoDriverInContainer(Rule, id="runtime-35-no-libcuda"):
             where="container",
             cause="The container has neither libcuda nor the GPU's device nodes: it was started without a GPU.",
             fix=(
-                Step("Start it with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)),
+                Step("Start it with the GPU:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
                 Step(
                     "In Kubernetes, set a limit nvidia.com/gpu and runtimeClassName: nvidia in the pod.", instead=True
                 ),
@@ -277,7 +277,7 @@ def _without_compat(facts: Facts, place: Place) -> tuple[Step, ...]:
     return (
         Step(
             "Start the container without the compat folder:",
-            (commands.run(facts, commands.gpu_options(facts), option),),
+            (commands.docker_run(facts, commands.gpu_options(facts), option),),
         ),
         Step(
             "For good, remove the compat folder from the loader's path in the image "

@@ -62,7 +62,9 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
         if not version or not branch(version):
             return ()
         package = f"linux-modules-nvidia-{branch(version)}-generic"
-        return (Step("Or install Ubuntu's prebuilt modules:", (commands.install(facts, package),), instead=True),)
+        return (
+            Step("Or install Ubuntu's prebuilt modules:", (commands.install_command(facts, package),), instead=True),
+        )
 
     @staticmethod
     def _driver_is_installed(facts: Facts) -> tuple[Evidence, ...]:
@@ -198,5 +200,5 @@ class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
     @staticmethod
     def _packages(facts: Facts) -> tuple[str, ...]:
         if commands.manager(facts) == "apt":
-            return ("sudo apt-get purge 'nvidia-*-open'", commands.install(facts, "nvidia-driver-580"))
-        return (commands.install(facts, "nvidia-driver-580xx"),)
+            return ("sudo apt-get purge 'nvidia-*-open'", commands.install_command(facts, "nvidia-driver-580"))
+        return (commands.install_command(facts, "nvidia-driver-580xx"),)

@@ -93,14 +93,14 @@ class NotInstalled(Rule, id="driver-not-installed"):
         if name == "ubuntu" or "ubuntu" in like:
             return (
                 commands.headers(facts),
-                commands.install(facts, "ubuntu-drivers-common"),
+                commands.install_command(facts, "ubuntu-drivers-common"),
                 "sudo ubuntu-drivers install",
             )
         family = "fedora" if name == "fedora" else commands.manager(facts)
         before, packages, packages_of_old = _PACKAGES[family]
         chosen = packages_of_old if old else packages
         headers = (commands.headers(facts),) if family != "apk" else ()
-        return (*before, *headers, *((commands.install(facts, chosen),) if chosen else ()))
+        return (*before, *headers, *((commands.install_command(facts, chosen),) if chosen else ()))
 
 
 class NotLoaded(Rule, id="driver-module-not-loaded"):

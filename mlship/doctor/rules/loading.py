@@ -9,7 +9,7 @@ from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.queries import gpu_is_known_absent, node, places, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
 
 _STUB, _STUBS = 34, "/stubs"
@@ -60,7 +60,9 @@ class StubLibcuda(Rule, id="stub-libcuda-on-path"):
             steps.append(Step(f"{say} the path without the stubs:", (command,)))
         steps.append(Step("For linking, put the stubs in LIBRARY_PATH, in the build stage only."))
         if where == "container" and is_absent(node(place, "/dev/nvidiactl")):
-            steps.append(Step("Start the container with the GPU:", (commands.run(facts, commands.gpu_options(facts)),)))
+            steps.append(
+                Step("Start the container with the GPU:", (commands.docker_run(facts, commands.gpu_options(facts)),))
+            )
         return tuple(steps)
 
 
@@ -115,4 +117,4 @@ class MuslImage(Rule, id="alpine-musl-no-driver-libs"):
 
 def _old_toolkit(facts: Facts) -> str | None:
     version = known(facts.host.toolkit.version)
-    return version if version and numbers(version) < _LOCATES_MUSL else None
+    return version if version and version_numbers(version) < _LOCATES_MUSL else None

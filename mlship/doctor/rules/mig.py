@@ -9,7 +9,7 @@ from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.queries import kernel_driver, line_of, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
 
 _NOT_FOUND = 6
@@ -166,7 +166,7 @@ class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
         if not _is_lxc(facts):
             docker = commands.engine(facts) == "docker"
             option = f"--gpus {quote(f'device={uuid}')}" if docker else f"--device {quote(f'nvidia.com/gpu={uuid}')}"
-            return (Step("Give the container an instance:", (commands.run(facts, option),)),)
+            return (Step("Give the container an instance:", (commands.docker_run(facts, option),)),)
         lxc = known(facts.container.lxc)
         tool = "incus" if lxc and known(lxc.manager) == "incus" else "lxc"
         return (
@@ -219,7 +219,7 @@ class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
 class MixedMigRegression(Rule, id="vgpu-driver-regression-570-mig-mixed"):
     def look(self, facts: Facts) -> Finding | None:
         version, kubernetes = kernel_driver(facts), known(facts.kubernetes)
-        if version is None or kubernetes is None or not _FIRST_BROKEN <= numbers(version) <= _LAST_BROKEN:
+        if version is None or kubernetes is None or not _FIRST_BROKEN <= version_numbers(version) <= _LAST_BROKEN:
             return None
         modes = {known(device.mig_current) == 1 for _, place in places(facts) for device in each(place.nvml.devices)}
         if modes != {True, False}:

@@ -11,10 +11,10 @@ from mlship.doctor.container import CDI, environment, has_started, host_driver, 
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
-from mlship.doctor.nvidia_require import Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.nvidia_require import Offer, Requirement, holds, is_disabled, parse_require, requirements
 from mlship.doctor.queries import is_tegra, line_of
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
 
 _SAID_UNSATISFIED = r"unsatisfied condition"
@@ -47,7 +47,7 @@ def _unmet(facts: Facts) -> Unmet | None:
     offers = _offers(facts, driver)
     for text in requirements(environment(facts)):
         try:
-            requirement = parse(text)
+            requirement = parse_require(text)
         except ValueError:
             continue
         if any(holds(requirement, offer) is False for offer in offers):
@@ -99,7 +99,7 @@ class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
             return None
         if unmet is None:
             return self._only_said(facts, line) if line else None
-        ignore = commands.run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
+        ignore = commands.docker_run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
         return self.found(
             where="container",
             cause=f"The image requires {unmet.requirement.alternatives[0][0]}, but this host's driver {unmet.driver} "
@@ -155,7 +155,7 @@ class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
     @staticmethod
     def _fits_by_now(facts: Facts, text: str, driver: str) -> bool:
         try:
-            requirement = parse(text)
+            requirement = parse_require(text)
         except ValueError:
             return False
         return all(holds(requirement, offer) for offer in _offers(facts, driver))
@@ -179,7 +179,9 @@ class RequireNotEnforced(Rule, id="require-not-enforced-cdi"):
             fix=_ways_out(facts, unmet),
             evidence=(*_evidence(facts, unmet), Evidence("container.injection", injection(facts) or ""), failed),
             decides=(
-                Decider("container.cuda.runtime_code", commands.run(facts, commands.gpu_options(facts)) + " PROGRAM"),
+                Decider(
+                    "container.cuda.runtime_code", commands.docker_run(facts, commands.gpu_options(facts)) + " PROGRAM"
+                ),
             ),
         )
 
@@ -189,7 +191,7 @@ class RequireNotEnforced(Rule, id="require-not-enforced-cdi"):
         if known(box.cuda.runtime_code) == 35:
             return Evidence("container.cuda.runtime_code", codes.cuda(35))
         for torch in (known(python.torch) for python in each(box.pythons)):
-            built = numbers(known(torch.cuda) or "") if torch else ()
+            built = version_numbers(known(torch.cuda) or "") if torch else ()
             if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
                 return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
         return line_of(facts, _SAID_TOO_OLD)

@@ -10,7 +10,7 @@ from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 _NVIDIA = "nvidia"
 _NO_HANDLER = (
@@ -132,7 +132,7 @@ class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):
         reported = line_of(facts, _LDCONFIG_KILLED)
         toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
         version = known(toolkit.cli_version) or known(toolkit.version)
-        has_fix = version is not None and numbers(version) >= _LDCONFIG_FIXED
+        has_fix = version is not None and version_numbers(version) >= _LDCONFIG_FIXED
         if reported is None or has_fix or log_line(facts, r"(?i)(oom-kill|out of memory).*ldconfig"):
             return None
         if config and known(config.mode) in {"cdi", "jit-cdi"}:
@@ -164,7 +164,7 @@ class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):
 
     @staticmethod
     def _upgrade(facts: Facts) -> str:
-        return commands.install(facts, "nvidia-container-toolkit", "libnvidia-container-tools")
+        return commands.install_command(facts, "nvidia-container-toolkit", "libnvidia-container-tools")
 
 
 class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
@@ -178,7 +178,7 @@ class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
         )
         reported, version = line_of(facts, _NO_NAME), known(facts.host.toolkit.version)
         typed = bool(handlers) and all(known(one.runtime_type) for one in handlers.values())
-        has_fix = version is not None and numbers(version) >= _RUNTIME_TYPE_FIXED
+        has_fix = version is not None and version_numbers(version) >= _RUNTIME_TYPE_FIXED
         if not broken and (reported is None or typed or has_fix):
             return None
         source = (

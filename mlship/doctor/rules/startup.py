@@ -146,7 +146,7 @@ class MpsNotReached(Rule, id="mps-not-reached"):
     def _fix(facts: Facts, folder: str | None, *, inside: bool, runs: bool) -> tuple[Step, ...]:
         start = Step("Start the daemon on the host as the user whose programs use it:", ("nvidia-cuda-mps-control -d",))
         pipe = folder or _PIPES
-        mount = commands.run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
+        mount = commands.docker_run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
         return (
             *(() if runs else (start,)),
             *(

@@ -13,7 +13,7 @@ from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.queries import line_of
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import numbers
+from mlship.doctor.versions import version_numbers
 
 _SONAMES = ("libnvidia-ml.so.1", "libcuda.so.1")
 _DROPS_FLAGS = (1, 17, 7)
@@ -112,14 +112,14 @@ class LdconfigPath(Rule, id="ldcache-not-updated-debian-ldconfig"):
 class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
     def look(self, facts: Facts) -> Finding | None:
         toolkit, cli = known(facts.host.toolkit.version), known(facts.host.toolkit.cli_version)
-        if not toolkit or not cli or not numbers(toolkit) or not numbers(cli) or works(facts):
+        if not toolkit or not cli or not version_numbers(toolkit) or not version_numbers(cli) or works(facts):
             return None
-        if numbers(toolkit)[:3] == numbers(cli)[:3] or injection(facts) in CDI:
+        if version_numbers(toolkit)[:3] == version_numbers(cli)[:3] or injection(facts) in CDI:
             return None
-        drops = numbers(cli)[:3] == _DROPS_FLAGS
-        if not drops and max(numbers(toolkit), numbers(cli)) < _MUST_MATCH:
+        drops = version_numbers(cli)[:3] == _DROPS_FLAGS
+        if not drops and max(version_numbers(toolkit), version_numbers(cli)) < _MUST_MATCH:
             return None
-        wanted = max((toolkit, cli, "1.17.8"), key=numbers)
+        wanted = max((toolkit, cli, "1.17.8"), key=version_numbers)
         return self.found(
             certain=drops,
             cause=f"nvidia-ctk is {toolkit}, but nvidia-container-cli is {cli}"
@@ -130,13 +130,15 @@ class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
                 Evidence("host.toolkit.cli_version", cli),
                 line_of(facts, "nvidia-container-cli"),
             ),
-            decides=(Decider("container.cuda.init", commands.run(facts, commands.gpu_options(facts)) + " nvidia-smi"),),
+            decides=(
+                Decider("container.cuda.init", commands.docker_run(facts, commands.gpu_options(facts)) + " nvidia-smi"),
+            ),
         )
 
     @staticmethod
     def _install(facts: Facts) -> str:
         base = "nvidia-container-toolkit nvidia-container-toolkit-base"
-        return commands.install(facts, f"{base} libnvidia-container-tools libnvidia-container1")
+        return commands.install_command(facts, f"{base} libnvidia-container-tools libnvidia-container1")
 
 
 class PersistencedSocket(Rule, id="persistence-daemon-socket-mount"):
@@ -153,7 +155,7 @@ class PersistencedSocket(Rule, id="persistence-daemon-socket-mount"):
             Step("Restart the daemon so that its socket answers:", ("sudo systemctl restart nvidia-persistenced",)),
             Step(
                 "Or use CDI, which does not mount the socket:",
-                (commands.run(facts, "--device nvidia.com/gpu=all"),),
+                (commands.docker_run(facts, "--device nvidia.com/gpu=all"),),
                 instead=True,
             ),
         )
@@ -197,7 +199,7 @@ class AptSignedBy(Rule, id="apt-signed-by-conflict"):
             fix=(
                 Step(f"Keep {keep} and remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
                 *(
-                    (Step("Then install the toolkit:", (commands.install(facts, "nvidia-container-toolkit"),)),)
+                    (Step("Then install the toolkit:", (commands.install_command(facts, "nvidia-container-toolkit"),)),)
                     if is_absent(facts.host.toolkit.version)
                     else ()
                 ),

@@ -98,7 +98,7 @@ def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
         found.append(
             _Bytes(
                 f"{len(small)} more",
-                words.number(len(small), "smaller item"),
+                words.count_of(len(small), "smaller item"),
                 total,
                 ", ".join(words.title(part) for part in small[:20]),
             )
@@ -113,7 +113,7 @@ def _part(part: Part) -> _Bytes:
         part.name,
         words.title(part),
         part.bytes,
-        f"{words.number(part.files, 'file')}: {words.sorts_line(part)}",
+        f"{words.count_of(part.files, 'file')}: {words.sorts_line(part)}",
         tuple(sorts),
     )
 

@@ -31,7 +31,7 @@ def signed(count: int | None) -> str:
     return f"{'+' if count > 0 else '-' if count < 0 else ''}{size(abs(count))}"
 
 
-def number(count: int, word: str) -> str:
+def count_of(count: int, word: str) -> str:
     """Format a count, such as "1 layer" or "1,234 files"."""
     return f"{count:,} {word}{'s' * (count != 1)}"
 
@@ -43,7 +43,7 @@ def headline(report: SizeReport) -> str:
 
 
 def counted(report: SizeReport) -> str:
-    return f"{number(len(report.layers), 'layer')}, {number(report.totals.files, 'file')}"
+    return f"{count_of(len(report.layers), 'layer')}, {count_of(report.totals.files, 'file')}"
 
 
 def base_line(base: BaseLayers) -> str:
@@ -53,7 +53,7 @@ def base_line(base: BaseLayers) -> str:
         return f"base image size unknown: {base.why}"
     return (
         f"base image {name}: {amount(base.compressed)} to pull, "
-        f"{amount(base.unpacked)} unpacked, in {number(base.layers, 'layer')}"
+        f"{amount(base.unpacked)} unpacked, in {count_of(base.layers, 'layer')}"
     )
 
 
@@ -102,7 +102,7 @@ def pull_line(comparison: Comparison) -> str:
     """Describe what a host with the other image must pull."""
     if not comparison.pulled:
         return f"a host with {comparison.other} pulls nothing: all layers are the same"
-    count = number(len(comparison.pulled), "layer")
+    count = count_of(len(comparison.pulled), "layer")
     if comparison.pull is None:
         return f"a host with {comparison.other} pulls {count} of unknown size"
     return f"a host with {comparison.other} pulls {size(comparison.pull)} in {count}"

@@ -76,7 +76,7 @@ def _golden(answer: Output, spec: SmokeSpec) -> Check:
             f"{spec.golden} is not in the image",
             f"set `model.golden` in mlship.yaml and build again; {record}",
         )
-    found = output.compare(answer.value, answer.golden[0], spec.rtol, spec.atol)
+    found = output.deviation_from(answer.value, answer.golden[0], spec.rtol, spec.atol)
     if found.equal:
         away = f"at most {found.difference:.1e} away" if found.difference else "identical"
         return passed("model.golden", f"{_counted(found.numbers)}, {away}")

@@ -77,7 +77,7 @@ def _content(answer: ServerResponse, asked: SampleRequest, spec: SmokeSpec) -> W
 
 
 def _equal(found: JsonValue, wanted: JsonValue, spec: SmokeSpec) -> bool:
-    return output.compare(found, wanted, spec.rtol, spec.atol).equal
+    return output.deviation_from(found, wanted, spec.rtol, spec.atol).equal
 
 
 def _short(value: JsonValue) -> str:

@@ -34,14 +34,14 @@ def host(driver: str, gpu: tuple[str, str] = A100) -> HostProfile:
     ],
 )
 def test_installs_what_runs_here(package: str, version: str, on: HostProfile, command: str) -> None:
-    step = advice.install(package, version, on, "host", {})
+    step = advice.install_step(package, version, on, "host", {})
     assert step
     assert re.search(command, step.commands[0]), step.commands
 
 
 @pytest.mark.parametrize("on", [host("470.256.02", BLACKWELL), host("not a driver")])
 def test_suggests_nothing_if_nothing_is_known_to_run(on: HostProfile) -> None:
-    assert advice.install("torch", "2.11.0", on, "host", {}) is None
+    assert advice.install_step("torch", "2.11.0", on, "host", {}) is None
 
 
 @pytest.mark.parametrize(

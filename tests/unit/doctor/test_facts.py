@@ -13,7 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, LoadedModule
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.replay import parse_facts
-from mlship.doctor.facts.schema import json_schema, markdown_tables
+from mlship.doctor.facts.schema import facts_schema, markdown_tables
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
 from tests.helpers.doctor_hosts import hosts, mixed
@@ -100,7 +100,7 @@ def test_probes_that_crash_or_hang_are_facts_with_a_reason() -> None:
 
 
 def test_every_group_has_a_table() -> None:
-    assert "unknown" not in str(json_schema().get("default"))
+    assert "unknown" not in str(facts_schema().get("default"))
     headings = re.findall(r"^### (\w+)$", markdown_tables(), re.MULTILINE)
     assert {"Facts", "Kernel", "Docker", "CdiSpec", "Torch"} <= set(headings)
     assert headings == ["Facts", *sorted(set(headings) - {"Facts"})]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.cuda.versions import Cuda
-from mlship.doctor.nvidia_require import Condition, Offer, Requirement, holds, is_disabled, parse, requirements
+from mlship.doctor.nvidia_require import Condition, Offer, Requirement, holds, is_disabled, parse_require, requirements
 
 # As nvidia/cuda:12.8.1 has it, shortened.
 REAL = (
@@ -57,7 +57,7 @@ whole = st.builds(Offer, cudas, st.just(value=False), drivers, versions, brands)
     ],
 )
 def test_decided_as_nvidia_decides(text: str, offer: Offer, want: bool | None) -> None:
-    assert holds(parse(text), offer) is want
+    assert holds(parse_require(text), offer) is want
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_decided_as_nvidia_decides(text: str, offer: Offer, want: bool | None) -
 )
 def test_what_nvidia_refuses_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"condition|comparison"):
-        parse(text)
+        parse_require(text)
 
 
 @given(wanted)
 def test_written_and_read_again(requirement: Requirement) -> None:
-    assert parse(str(requirement)) == requirement
-    assert parse(f"  {str(requirement).replace(' ', '  ')} ") == requirement
+    assert parse_require(str(requirement)) == requirement
+    assert parse_require(f"  {str(requirement).replace(' ', '  ')} ") == requirement
 
 
 @given(wanted, st.lists(conditions, min_size=1, max_size=2), offers)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlship.engine.base import BuildEvent, BuildRequest, StepFinished
-from mlship.engine.buildx import BuildFiles, argv, build, write_files
+from mlship.engine.buildx import BuildFiles, argv, run_buildx, write_files
 from mlship.errors import BuildError, EngineError
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "buildx"
@@ -109,7 +109,7 @@ sys.exit(int(os.environ["FAKE_CODE"]))
 
 def test_build_hands_over_private_files_and_leaves_none(docker: Path) -> None:
     events: list[BuildEvent] = []
-    build(replace(PLAIN, secrets={"netrc": b"hunter2"}, epoch=1700000000), events.append)
+    run_buildx(replace(PLAIN, secrets={"netrc": b"hunter2"}, epoch=1700000000), events.append)
     dockerfile, ignore, secret, folder, epoch = docker.read_text().splitlines()
     assert dockerfile.endswith("Dockerfile FROM x")
     assert ignore.endswith("Dockerfile.dockerignore *")
@@ -134,7 +134,7 @@ def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch:
     monkeypatch.setenv("FAKE_LOG", str(RECORDED / "failing.jsonl"))
     monkeypatch.setenv("FAKE_CODE", "1")
     with pytest.raises(BuildError) as caught:
-        build(PLAIN, lambda _: None)
+        run_buildx(PLAIN, lambda _: None)
     assert "step: [2/2] RUN echo out" in caught.value.message
     assert "| boom happened" in caught.value.message
     assert not Path(docker.read_text().splitlines()[-2].split()[1]).exists()
@@ -143,4 +143,4 @@ def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch:
 def test_no_docker_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="`docker` is not on PATH"):
-        build(PLAIN, lambda _: None)
+        run_buildx(PLAIN, lambda _: None)

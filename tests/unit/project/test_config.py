@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.errors import UsageError
-from mlship.project.config import Config, json_schema
+from mlship.project.config import Config, config_schema
 from mlship.project.load import load_config, load_unfinished, parse_config
 
 GOOD = """\
@@ -174,7 +174,7 @@ def test_environment_overrides_the_mirror(tmp_path: Path) -> None:
 
 
 def test_schema_knows_every_key() -> None:
-    schema = json_schema()
+    schema = config_schema()
     properties = schema["properties"]
     assert isinstance(properties, dict)
     assert set(properties) == set(Config.model_fields)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from mlship.smoke.output import arrays, compare, fits, not_finite, numbers, shape
+from mlship.smoke.output import arrays, deviation_from, fits, not_finite, numbers, shape
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 VALUES: st.SearchStrategy[JsonValue] = st.recursive(
@@ -67,12 +67,14 @@ def test_every_bad_number_is_found_with_its_path() -> None:
 
 @given(VALUES)
 def test_everything_equals_itself(value: JsonValue) -> None:
-    assert compare(value, value, 0, 0).equal
+    assert deviation_from(value, value, 0, 0).equal
 
 
 @given(VALUES, VALUES)
-def test_compare_never_fails_and_is_false_for_what_json_tells_apart(value: JsonValue, golden: JsonValue) -> None:
-    found = compare(value, golden, 0, 0)
+def test_comparison_never_fails_and_is_false_for_values_that_json_distinguishes(
+    value: JsonValue, golden: JsonValue
+) -> None:
+    found = deviation_from(value, golden, 0, 0)
     if found.equal:
         assert [path for path, _ in numbers(value)] == [path for path, _ in numbers(golden)]
 
@@ -80,19 +82,19 @@ def test_compare_never_fails_and_is_false_for_what_json_tells_apart(value: JsonV
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.floats(0, 10))
 def test_tolerance_is_relative_to_the_recorded_number(golden: float, rtol: float, atol: float) -> None:
     allowed = atol + rtol * abs(golden)
-    assert compare(golden + allowed / 2, golden, rtol, atol).equal or not math.isfinite(golden + allowed)
+    assert deviation_from(golden + allowed / 2, golden, rtol, atol).equal or not math.isfinite(golden + allowed)
     far = golden + 2 * allowed + 1 + abs(golden)
-    assert not compare(far, golden, rtol, atol).equal or not math.isfinite(allowed) or far - golden <= allowed
+    assert not deviation_from(far, golden, rtol, atol).equal or not math.isfinite(allowed) or far - golden <= allowed
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_no_tolerance_hides_what_is_not_finite(bad: float) -> None:
-    assert not compare([bad], [1.0], 1, 1e9).equal
-    assert not compare([1.0], [bad], 1, 1e9).equal
+    assert not deviation_from([bad], [1.0], 1, 1e9).equal
+    assert not deviation_from([1.0], [bad], 1, 1e9).equal
 
 
 def test_the_worst_deviation_is_named() -> None:
-    found = compare({"s": [1.0, 2.0, 3.0]}, {"s": [1.0, 2.5, 3.1]}, 1e-3, 1e-5)
+    found = deviation_from({"s": [1.0, 2.0, 3.0]}, {"s": [1.0, 2.5, 3.1]}, 1e-3, 1e-5)
     assert (found.numbers, found.off, found.path) == (3, 2, "s[1]")
     assert found.difference == pytest.approx(0.5)
 
@@ -109,4 +111,4 @@ def test_the_worst_deviation_is_named() -> None:
     ],
 )
 def test_where_two_answers_are_not_alike_is_said(value: JsonValue, golden: JsonValue, words: str) -> None:
-    assert compare(value, golden, 1, 1).mismatch == words
+    assert deviation_from(value, golden, 1, 1).mismatch == words
