@@ -76,6 +76,7 @@ class FrameworkUse:
         uses: number of objects by place: tensors by device, sessions by their providers.
         offers: places that it could use.
         memory: held on GPUs; None if it does not count.
+        peak: most that it held on GPUs at any time; None if it does not count.
         problem: why it could not be read.
     """
 
@@ -85,12 +86,18 @@ class FrameworkUse:
     uses: Mapping[str, int] = field(default_factory=dict)
     offers: tuple[str, ...] = ()
     memory: int | None = None
+    peak: int | None = None
     problem: str | None = None
 
     @property
     def on_gpu(self) -> bool:
         """Whether any of its objects is on a GPU."""
         return any(is_gpu(place) for place in self.uses)
+
+    @property
+    def for_requests_only(self) -> bool:
+        """Whether it has nothing on a GPU now, but had: work moves there for each request."""
+        return not self.on_gpu and bool(self.peak)
 
     @property
     def offers_gpu(self) -> bool:

@@ -48,7 +48,8 @@ class nn:
 
 version = types.SimpleNamespace(cuda="12.6")
 cuda = types.SimpleNamespace(
-    is_available=lambda: _cuda() is not None, is_initialized=lambda: _held > 0, memory_allocated=lambda: _held
+    is_available=lambda: _cuda() is not None, is_initialized=lambda: _held > 0, memory_allocated=lambda: _held,
+    max_memory_allocated=lambda: _held,
 )
 """
 MODEL = '''\

@@ -215,7 +215,10 @@ def torch(*, cuda: str | None = "12.4", started: bool = True) -> ModuleType:
         nn=SimpleNamespace(Module=Module),
         version=SimpleNamespace(cuda=cuda),
         cuda=SimpleNamespace(
-            is_initialized=lambda: started, is_available=lambda: cuda is not None, memory_allocated=lambda: 5
+            is_initialized=lambda: started,
+            is_available=lambda: cuda is not None,
+            memory_allocated=lambda: 5,
+            max_memory_allocated=lambda: 7,
         ),
     )
     return found
@@ -234,7 +237,7 @@ def test_torch_reports_the_devices_of_its_tensors(monkeypatch: pytest.MonkeyPatc
     kept = [Tensor("cpu"), Tensor("cuda:1")], Module()
     said = word(monkeypatch, "torch", torch())
     assert said.uses == {"cpu": 1, "cuda:1": 1, "cuda:0": 1}
-    assert (said.cuda, said.offers, said.memory, said.on_gpu) == ("12.4", ("cuda",), 5, True)
+    assert (said.cuda, said.offers, said.memory, said.peak, said.on_gpu) == ("12.4", ("cuda",), 5, 7, True)
     assert kept
 
 
@@ -265,7 +268,7 @@ def tensorflow(*, started: bool, memory: int) -> tuple[ModuleType, ModuleType]:
         sysconfig=SimpleNamespace(get_build_info=lambda: {"cuda_version": "12.5.1"}),
         config=SimpleNamespace(
             list_logical_devices=lambda _kind: [SimpleNamespace(name="/device:GPU:0")],
-            experimental=SimpleNamespace(get_memory_info=lambda _name: {"current": memory}),
+            experimental=SimpleNamespace(get_memory_info=lambda _name: {"current": memory, "peak": 9}),
         ),
     )
     return module, context

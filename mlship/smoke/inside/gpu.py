@@ -146,6 +146,7 @@ def read_torch(torch: ModuleType) -> dict[str, object]:
         "uses": count_of(str(tensor.device) for tensor in tensors.values()),
         "offers": ["cuda"] if torch.cuda.is_available() else [],
         "memory": torch.cuda.memory_allocated() if started else 0,
+        "peak": torch.cuda.max_memory_allocated() if started else 0,
     }
 
 
@@ -165,9 +166,14 @@ def read_tensorflow(tensorflow: ModuleType) -> dict[str, object]:
     if not context._initialized:  # noqa: SLF001  no other way to ask without starting it
         return {"cuda": build.get("cuda_version"), "uses": {}}
     gpus = [device.name for device in tensorflow.config.list_logical_devices("GPU")]
-    held = {name: tensorflow.config.experimental.get_memory_info(name)["current"] for name in gpus}
-    used = {name: 1 for name, memory in held.items() if memory}
-    return {"cuda": build.get("cuda_version"), "uses": used or {"CPU": 1}, "offers": gpus, "memory": sum(held.values())}
+    held = {name: tensorflow.config.experimental.get_memory_info(name) for name in gpus}
+    return {
+        "cuda": build.get("cuda_version"),
+        "uses": {name: 1 for name, memory in held.items() if memory["current"]} or {"CPU": 1},
+        "offers": gpus,
+        "memory": sum(memory["current"] for memory in held.values()),
+        "peak": sum(memory["peak"] for memory in held.values()),
+    }
 
 
 def read_jax(jax: ModuleType) -> dict[str, object]:

@@ -133,7 +133,7 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
     libcuda = next((path for path in after.libraries if "/libcuda.so" in path), None)
     grown, listed = _grown(before.nvml, after.nvml), _processes(after.nvml)
     joined = {one.pid for one in listed} - {one.pid for one in _processes(before.nvml)}
-    on_gpu = [use for use in after.words if use.on_gpu]
+    on_gpu = [use for use in after.words if use.on_gpu or use.for_requests_only]
     reporting = [use for use in after.words if use.uses and use.problem is None]
     alone = not reporting or bool(after.silent)  # no framework can report it: NVML has to
     if libcuda is None or not (on_gpu or (alone and (joined or grown >= GREW))):
@@ -144,6 +144,13 @@ def _used(before: GpuBefore, after: GpuAfter, observed: Observed) -> Check:
     halves = [use for use in on_gpu if use.framework == "onnxruntime" and not all(map(is_gpu, use.uses))]
     if halves:
         return warned("gpu.used", evidence, _provider_remedy(observed.spec, "for every session"))
+    moved = [use for use in on_gpu if use.for_requests_only]
+    if moved and len(moved) == len(on_gpu):
+        return warned(
+            "gpu.used",
+            f"used for each request, while the weights are on the CPU: {evidence}",
+            f"move the model to the GPU once, in {observed.spec.load}, if it fits: copying it costs time per request",
+        )
     if not listed and grown < GREW:
         return warned(
             "gpu.used",
@@ -169,7 +176,9 @@ def _not_used(before: GpuBefore, after: GpuAfter, observed: Observed, libcuda: s
             "memory that it takes on the GPU is the proof",
         )
     )
-    return failed("gpu.used", f"ran on the CPU: {cause.why}", cause.remedy, seen)
+    held = libcuda is not None and (listed or grown >= GREW)
+    verdict = "nothing shows work on the GPU, although GPU memory is in use" if held else "ran on the CPU"
+    return failed("gpu.used", f"{verdict}: {cause.why}", cause.remedy, seen)
 
 
 def _by_framework(uses: tuple[FrameworkUse, ...], spec: SmokeSpec) -> GpuCause | None:
@@ -224,6 +233,8 @@ def _framework(use: FrameworkUse) -> str:
         return f"{name} cannot be read: {use.problem}"
     uses = ", ".join(f"{count} on {place}" for place, count in sorted(use.uses.items()))
     memory = f", {size(use.memory)} on GPUs" if use.memory else ""
+    if use.for_requests_only:
+        memory = f", at most {size(use.peak or 0)} on GPUs at a time"
     return f"{name}: {uses or 'nothing in use'}{memory}"
 
 

@@ -120,6 +120,25 @@ def test_codes_that_nvml_answers_with_are_shown() -> None:
     assert "NVML codes: memory_used 3, processes 4" in check.seen
 
 
+# Work that moves to the GPU for each request
+
+
+def test_weights_on_the_cpu_and_work_on_the_gpu_is_a_warning_that_says_so() -> None:
+    moved = replace(TORCH, uses={"cpu": 13}, memory=0, peak=512 * MIB)
+    check = used(observed(after=replace(AFTER, words=(moved,))))
+    assert check.status == "warn"
+    assert check.seen.startswith("used for each request, while the weights are on the CPU: torch 2.6.0: 13 on cpu")
+    assert "at most 512 MiB on GPUs at a time" in check.seen
+
+
+@pytest.mark.parametrize("peak", [None, 0])
+def test_gpu_memory_alone_proves_no_work_and_is_not_called_the_cpu(peak: int | None) -> None:
+    idle = replace(TORCH, uses={"cpu": 13}, memory=0, peak=peak)
+    check = used(observed(after=replace(AFTER, words=(idle,))))
+    assert check.status == "fail"
+    assert check.seen.startswith("nothing shows work on the GPU, although GPU memory is in use: ")
+
+
 # It ran on the CPU
 
 TORCH_36 = (
