@@ -1,7 +1,8 @@
 """What `mlship.smoke.inside.program` reports, line by line, as values. Times in seconds, sizes in bytes."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Literal, TypeAlias
 
@@ -45,6 +46,8 @@ class Failed:
         missing: the module that could not be imported.
         file: the path in an OSError.
         lines: last lines of the traceback.
+        at: file and line of the last call in code that is no package.
+        absent: libraries that the loader does not find, with the file that needs each; the failed module's come first.
     """
 
     stage: StageName
@@ -53,6 +56,8 @@ class Failed:
     missing: str | None
     file: str | None
     lines: tuple[str, ...]
+    at: str | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
     event: Literal["failed"] = "failed"
 
 

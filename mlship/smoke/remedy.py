@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlship.engine.base import ExitState, ImageInfo
@@ -12,7 +13,10 @@ from mlship.smoke.spec import SmokeSpec
 from mlship.system_packages import package_of_library, package_of_program
 from mlship.units import size
 
+_TESTS = re.compile(r"(?:-packages/|No module named ')([\w./-]*?)[/.]tests(?=[/.'])")
+_ABSENT = re.compile(r"No such file or directory|FileNotFoundError|No module named|not found|does not exist")
 _MODULE = re.compile(r"No module named '?([\w.]+)")
+_SHM = 64 << 20  # bytes; the default of Docker Engine and containerd
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,18 @@ class Situation:
         return "trixie" if "trixie" in self.image.labels.get("org.opencontainers.image.base.name", "") else "bookworm"
 
 
-def advise(text: str, situation: Situation) -> str | None:
-    """The fix for a failure that left `text`; None if the text is not known."""
+def advise(text: str, situation: Situation, absent: Mapping[str, str] | None = None) -> str | None:
+    """The fix for a failure that left `text`; None if the text is not known.
+
+    Args:
+        absent: shared libraries that the loader does not find, with the file that needs each.
+    """
     return (
         _home_of_root(text, situation)
+        or _pruned(text)
         or _module(text, situation)
         or _gpu(text, situation)
-        or _library(text, situation)
+        or _library(text, situation, absent or {})
         or _program(text)
         or _listed(text, situation)
     )
@@ -88,13 +97,25 @@ def _gpu(text: str, situation: Situation) -> str | None:
     return known.remedy if known else None
 
 
-def _library(text: str, situation: Situation) -> str | None:
+def _pruned(text: str) -> str | None:
+    """A file of a package that the build left out: tests, which nothing in the package names."""
+    match = _TESTS.search(text) if _ABSENT.search(text) else None
+    if match is None:
+        return None
+    pattern = f"{match[1].replace('.', '/')}/tests/*"
+    return f'add "{pattern}" under `keep` in mlship.yaml, {REBUILD}: the build leaves out tests that nothing imports'
+
+
+def _library(text: str, situation: Situation, absent: Mapping[str, str]) -> str | None:
+    """All missing libraries at once: the one in the message, and those that the loader does not find either."""
     match = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", text)
     if match is None or match[1].startswith("libcuda"):
         return None
-    package = package_of_library(match[1], situation.distro)
-    which = f"the Debian package {package}" if package else f"the Debian package that provides {match[1]}"
-    return f"add {which} under `system.run` in mlship.yaml, {REBUILD}"
+    packages = {name: package_of_library(name, situation.distro) for name in (match[1], *absent)}
+    needed = {match[1], *(name for name, file in absent.items() if file == absent.get(match[1]))}
+    known = dict.fromkeys(package for package in packages.values() if package)
+    unknown = [f"the Debian package that provides {name}" for name in sorted(needed) if packages[name] is None]
+    return f"add {' and '.join([*known, *unknown[:5]])} under `system.run` in mlship.yaml, {REBUILD}"
 
 
 def _program(text: str) -> str | None:
@@ -139,6 +160,14 @@ def remedy_for_end(state: ExitState, spec: SmokeSpec) -> str:
         )
     if state.code == 132:
         return "a library uses instructions that this processor lacks: choose a wheel built for older processors"
+    if state.code == 135:
+        shm = spec.shm or _SHM
+        more = f"{max(1, 2 * shm >> 30)}g"
+        return (
+            f"shared memory ({size(shm)} at /dev/shm) is full, if it uses any (data loaders, multiprocessing): set "
+            f"`smoke.shm: {more}` in mlship.yaml, and the same in production, by `docker run --shm-size={more}` or "
+            "an emptyDir with `medium: Memory` at /dev/shm; otherwise a memory-mapped file was cut off"
+        )
     if state.code in (134, 139):
         return "a native library crashed: run it with PYTHONFAULTHANDLER=1 to see where, and try another version of it"
     return "see its last lines; `docker run --rm IMAGE` reproduces it by hand"

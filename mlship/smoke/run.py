@@ -29,6 +29,8 @@ _ENGINE_SECONDS = 15.0  # overhead of the engine itself
 _SERVER_START_SECONDS = 60.0  # longest time between the client's first line and the server's start
 _EXIT_SLACK_SECONDS = 0.5  # the engine takes time to report that a container has ended
 _NOT_STARTED = 127
+_KILLED = 137
+_ANY_USER = "1000760000:0"  # as OpenShift chooses them: a high number that no image knows, in root's group
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Bench:
     device: Device = "cpu"
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def request(self, command: tuple[str, ...] | None, network: str = "none", *, gpu: bool = False) -> RunRequest:
-        return RunRequest(self.image, command, network, self.spec.memory, self.env, gpu, shm=self.spec.shm)
+    def request(
+        self, command: tuple[str, ...] | None, network: str = "none", *, gpu: bool = False, user: str | None = None
+    ) -> RunRequest:
+        return RunRequest(self.image, command, network, self.spec.memory, self.env, gpu, self.spec.shm, user)
 
     @property
     def gpu(self) -> bool:
@@ -130,10 +134,10 @@ def smoke(  # noqa: PLR0913  few callers pass the last three
     """
     info = find_image(engine, image)
     bench = Bench(engine, image, spec, watch, listen, device, env or {})
-    model = _run_model(bench) if spec.load else ModelRun((), None)
+    model, by_any = _run_as_any_user(bench, info) if spec.load else (ModelRun((), None), None)
     testable = model.output or spec.load is None
     serve = _run_server(bench) if testable and info.command else None
-    report = report_of(image, Observed(spec, info, model, serve, device))
+    report = report_of(image, Observed(spec, info, model, serve, device, by_any))
     hide = hider(bench.env)
     checks = (replace(check, seen=hide(check.seen), remedy=hide(check.remedy)) for check in report.checks)
     return replace(report, checks=tuple(checks))
@@ -176,6 +180,7 @@ def record_golden(
             "nothing to record: the image's smoke test has no `model.load`",
             hint="set `model.load` in mlship.yaml, or check the server's answer by `smoke.request.expect`",
         )
+    watch("loading and warming the model")
     model = _run_model(Bench(engine, image, spec, watch, lambda _line: None, device, env or {}))
     output = model.output
     checks, _ = judge(Observed(spec, info, model, None, device))
@@ -202,12 +207,28 @@ def find_image(engine: Engine, image: str) -> ImageInfo:
     return info
 
 
-def _run_model(bench: Bench) -> ModelRun:
-    spec = bench.spec
+def _run_as_any_user(bench: Bench, info: ImageInfo) -> tuple[ModelRun, ModelRun | None]:
+    """The model's part, and the same under a user that the image does not know.
+
+    If it answers there, one run is enough: the server runs as the image's own user. Otherwise a second run shows
+    whether the user is the cause.
+    """
     bench.watch("loading and warming the model")
+    name = info.user.partition(":")[0]
+    if not name.isdecimal() or name == "0":
+        return _run_model(bench), None
+    by_any = _run_model(bench, _ANY_USER)
+    if by_any.output is not None or by_any.ended is None or by_any.ended.code == _KILLED:
+        return by_any, by_any
+    bench.watch("loading the model again as the image's own user")
+    return _run_model(bench), by_any
+
+
+def _run_model(bench: Bench, user: str | None = None) -> ModelRun:
+    spec = bench.spec
     command = inside("model", spec, gpu=bench.gpu)
     try:
-        with started(bench.engine, bench.request(command, gpu=bench.gpu)) as container:
+        with started(bench.engine, bench.request(command, gpu=bench.gpu, user=user)) as container:
             # Twice, since the measurement after the warm-up has the same limit again. The container ends itself
             # sooner and prints where it hung; this limit is for one that cannot.
             events = tuple(_Tail(bench.engine, container).rest(2 * spec.load_seconds + _ENGINE_SECONDS))

@@ -137,6 +137,7 @@ class Observed:
     Attributes:
         serve: None if the server was not started, since the model does not answer.
         device: what the containers were given.
+        by_any: the model's part under a user that the image does not know; None if it was not run so.
     """
 
     spec: SmokeSpec
@@ -144,6 +145,7 @@ class Observed:
     model: ModelRun
     serve: ServeRun | None
     device: Device = "cpu"
+    by_any: ModelRun | None = None
 
 
 def all_of(kind: type[E], events: tuple[Event, ...]) -> list[E]:

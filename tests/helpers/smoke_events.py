@@ -98,4 +98,4 @@ def served(*events: Event, **changed: object) -> ServeRun:
 SERVE = served()
 
 
-GOOD = Observed(SPEC, IMAGE, MODEL, SERVE)
+GOOD = Observed(SPEC, IMAGE, MODEL, SERVE, by_any=MODEL)

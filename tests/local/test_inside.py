@@ -128,6 +128,30 @@ def test_the_traceback_shows_only_user_code(repo: Path) -> None:
     assert failed.lines == (f"File {repo / 'model.py'}, line 3, in load", "    return json.loads('{')")
 
 
+def test_a_failure_deep_in_a_package_points_at_the_users_code(repo: Path) -> None:
+    package = repo / "site-packages" / "deep"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("def dig(n):\n    return dig(n - 1) if n else 1 / 0\n")
+    (repo / "model.py").write_text(
+        "import sys\nsys.path.insert(0, 'site-packages')\nimport deep\ndef load():\n    deep.dig(9)\n"
+    )
+    _, events = model(repo)
+    failed = events[-1]
+    assert isinstance(failed, Failed)
+    assert failed.at == f"{repo / 'model.py'}, line 5"
+    assert failed.lines[0] == f"File {repo / 'model.py'}, line 5, in load"
+    assert len(failed.lines) == 10
+
+
+def test_a_sample_that_is_no_json_is_given_as_bytes(repo: Path) -> None:
+    (repo / "cat.jpg").write_bytes(b"\xff\xd8")
+    (repo / "model.py").write_text("def load(): return lambda image: [image.hex(), type(image).__name__]\n")
+    _, events = model(repo, sample="cat.jpg")
+    output = first_of(Output, events)
+    assert output is not None
+    assert output.value == ["ffd8", "bytes"]
+
+
 def test_a_hang_is_ended_and_located(repo: Path) -> None:
     (repo / "model.py").write_text("import time\ndef load():\n    time.sleep(60)\n")
     done, events = model(repo, load_seconds=0.5)

@@ -66,7 +66,7 @@ DOORS = {
     "requests": ("registry.client", "lock.index"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
-    "subprocess": ("process",),
+    "subprocess": ("process", "smoke.inside.program"),
     "socket": ("smoke.inside",),
     "jinja2": ("render",),
     "backports": ("size.stream",),

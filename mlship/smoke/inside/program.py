@@ -15,10 +15,12 @@ import faulthandler
 import importlib
 import json
 import os
+import subprocess
 import sys
 import time
 import traceback
 import types
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -32,6 +34,8 @@ STEADY_RUNS = 200
 STEADY_SECONDS = 2.0
 DEEPEST = 32
 TEXT_LIMIT = 300
+LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+LOADER_SECONDS = 10.0
 
 
 class Events:
@@ -73,9 +77,11 @@ def leave(code: int) -> NoReturn:
 def failure(error: BaseException) -> dict[str, object]:
     """An exception, with the last calls of its traceback in user code or in packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_python(frame.filename)]
+    own = [frame for frame in frames if "-packages" not in frame.filename][-1:]
+    shown = frames[-5:] if not own or own[0] in frames[-5:] else [*own, *frames[-4:]]
     lines = [
         text
-        for frame in frames[-5:]
+        for frame in shown
         for text in (f"File {frame.filename}, line {frame.lineno}, in {frame.name}", f"    {frame.line}")
     ]
     return {
@@ -84,7 +90,36 @@ def failure(error: BaseException) -> dict[str, object]:
         "missing": getattr(error, "name", None) if isinstance(error, ImportError) else None,
         "file": str(error.filename) if isinstance(error, OSError) and error.filename else None,
         "lines": [line[:TEXT_LIMIT] for line in lines],
+        "at": f"{own[0].filename}, line {own[0].lineno}" if own else None,
+        "absent": absent_libraries(error) if "cannot open shared object file" in _text(error) else {},
     }
+
+
+def absent_libraries(error: BaseException) -> dict[str, str]:
+    """Shared libraries that the loader does not find for extension modules: the failed one's, then those of others.
+
+    Each with the file that needs it; the loader itself names only the first one. Libraries that packages bring are left
+    out, since they load these themselves.
+    """
+    loader = next((path for path in map(Path, LOADERS) if path.exists()), None)
+    site = next((path for path in map(Path, sys.path) if path.name.endswith("-packages") and path.is_dir()), None)
+    if loader is None or site is None:
+        return {}
+    brought = {path.name for path in site.rglob("*.so*")}
+    failed = getattr(error, "path", None)
+    modules = sorted(path for suffix in EXTENSION_SUFFIXES[:2] for path in site.rglob(f"*{suffix}"))
+    files = [Path(failed), *modules] if failed else modules
+    absent: dict[str, str] = {}
+    until = time.monotonic() + LOADER_SECONDS
+    for file in files:
+        if time.monotonic() > until:
+            break
+        listed = subprocess.run([str(loader), "--list", str(file)], capture_output=True, text=True, check=False).stdout
+        for line in listed.splitlines():
+            name = line.split()[0] if line.endswith("=> not found") else ""
+            if name and name not in brought:
+                absent.setdefault(name, file.name)
+    return absent
 
 
 def _is_python(file: str) -> bool:

@@ -27,6 +27,7 @@ def model_checks(observed: Observed) -> tuple[Check, ...]:
         _load(observed),
         _warm(observed),
         *_answer(observed),
+        _any_user(observed),
         _compiled(observed),
         _memory(observed),
     )
@@ -95,11 +96,12 @@ def _for_error(error: Failed, observed: Observed) -> str:
     module, function = spec.loader
     if error.type == "AttributeError" and error.message.endswith(f"has no attribute '{function}'"):
         return f"fix `model.load` in mlship.yaml ({spec.load}): {module} has no {function}; then `mlship build`"
-    known = advise(text, situation(observed))
+    known = advise(text, situation(observed), error.absent)
     if known is None and error.stage == "warm":
-        return f"let the predictor accept {spec.sample}, or fix the sample; the traceback shows where it fails"
+        where = f"it fails at {error.at}" if error.at else "the traceback shows where it fails"
+        return f"let the predictor accept {spec.sample}, or fix the sample; {where}"
     return known or (
-        "fix it where the traceback points; to reproduce it without Docker: "
+        f"fix it {'at ' + error.at if error.at else 'where the traceback points'}; to reproduce it without Docker: "
         f'python -c "import {module}; {module}.{function}()"'
     )
 
@@ -141,6 +143,23 @@ def _answer(observed: Observed) -> tuple[Check, ...]:
     if answer is not None:
         return answer_checks(answer, spec)
     return unanswered(_stage("model.finite", "answer", observed), spec)
+
+
+def _any_user(observed: Observed) -> Check:
+    """OpenShift, among others, gives each container a user of its own."""
+    run = observed.by_any
+    if run is None or observed.model.output is None:
+        return skipped("model.any_user", "not reached" if run else "the image's user is no number")
+    if run.output is not None and run.begin:
+        return passed("model.any_user", f"user {run.begin.uid}")
+    broken = next((failed for stage in _WHERE if (failed := run.failed(stage))), None)
+    seen = f"{broken.type}: {broken.message}" if broken else how_ended(run.ended, observed.spec) if run.ended else ""
+    where = f" at {broken.at}" if broken and broken.at else ""
+    return warned(
+        "model.any_user",
+        f"fails{where} as user {run.begin.uid if run.begin else 'unknown'} with group 0: {seen}".rstrip(": "),
+        "OpenShift and `runAsUser` choose such users: do not look up the user in /etc/passwd, and write to /tmp only",
+    )
 
 
 def _compiled(observed: Observed) -> Check:

@@ -9,8 +9,10 @@ import pytest
 
 from mlship.engine.base import ExitState, RunRequest
 from mlship.errors import CheckFailed, EngineError, TransientError, UsageError
-from mlship.smoke.events import Hello, Output, RouteChange, Stop
+from mlship.project.request import SampleRequest
+from mlship.smoke.events import Failed, Hello, Output, RouteChange, Stop
 from mlship.smoke.gpu_seen import GpuAfter
+from mlship.smoke.result import Check, SmokeReport
 from mlship.smoke.run import inside, record_golden, smoke
 from tests.helpers.fakes import Script
 from tests.helpers.smoke_events import IMAGE, MODEL, SERVE, SPEC, VALUE, stages
@@ -36,6 +38,10 @@ def on_gpu(after: GpuAfter = AFTER, stderr: str = "") -> Served:
     found = good()
     found.scripts = {**found.scripts, inside("model", QUICK, gpu=True): model}
     return found
+
+
+def check_of(report: SmokeReport, name: str) -> Check:
+    return next(check for check in report.checks if check.id == name)
 
 
 def quiet(_: str) -> None:
@@ -96,6 +102,71 @@ def test_sigterm_reaches_the_server_before_the_client_is_notified() -> None:
     smoke(found, "app:1", QUICK, quiet)
     signals = [call for call in found.calls if call.startswith("signal")]
     assert signals[:2] == ["signal SIGTERM", "signal SIGUSR1"]
+
+
+def test_the_model_runs_as_a_user_that_the_image_does_not_know_and_the_server_as_its_own() -> None:
+    found = good()
+    report = smoke(found, "app:1", QUICK, quiet)
+    users = [request.user for request in found.requests if isinstance(request, RunRequest)]
+    assert (users, check_of(report, "model.any_user").status) == (["1000760000:0", None, None], "pass")
+
+
+class OnlyItsOwn(Served):
+    """Its model fails under any user but the image's."""
+
+    def start(self, request: RunRequest) -> str:
+        wrong = Script(
+            lines_of(*stages("load"), Failed("load", "KeyError", "uid not found", None, None, (), "/app/m.py, line 3")),
+            ends=ExitState(1, out_of_memory=False),
+        )
+        usual = self.scripts
+        self.scripts = {**usual, request.command: wrong} if request.user else usual
+        name = super().start(request)
+        self.scripts = usual
+        return name
+
+
+def test_a_model_that_needs_its_own_user_is_a_warning_and_proven_for_that_user() -> None:
+    found = OnlyItsOwn(**vars(good()))
+    report = smoke(found, "app:1", QUICK, quiet)
+    check = check_of(report, "model.any_user")
+    assert (report.passed, check.status) == (True, "warn")
+    assert "fails at /app/m.py, line 3 as user 1001 with group 0: KeyError: uid not found" in check.seen
+
+
+def test_a_model_that_fails_for_every_user_is_not_blamed_on_the_user() -> None:
+    broken = Script(lines_of(*stages("load"), Failed("load", "ValueError", "torn", None, None, ())))
+    report = smoke(engine(broken, Script(), Script()), "app:1", QUICK, quiet)
+    assert report.failure is not None
+    assert report.failure.id == "model.load"
+    assert check_of(report, "model.any_user").status == "skip"
+
+
+def test_values_for_the_test_reach_the_containers_and_no_report() -> None:
+    failing = Script(
+        lines_of(*stages("load"), Failed("load", "ValueError", "bad key s3cret-value", None, None, ())),
+        "s3cret-value\n",
+    )
+    found, lines = engine(failing, Script(), Script()), list[str]()
+    report = smoke(found, "app:1", QUICK, quiet, env={"API_KEY": "s3cret-value"}, listen=lines.append)
+    assert "s3cret" not in f"{report} {lines}"
+    assert "bad key ***" in str(report.failure)
+    assert all(
+        request.env == {"API_KEY": "s3cret-value"} for request in found.requests if isinstance(request, RunRequest)
+    )
+
+
+def test_without_a_loader_the_server_alone_is_tested() -> None:
+    spec = replace(QUICK, load=None, request=SampleRequest("POST", "/predict", "sample.json"))
+    found = Served(
+        images={"app:1": IMAGE},
+        scripts={inside("client", spec): Script(lines_of(*SERVE.events)), RUNS: Script(ends=None)},
+    )
+    report = smoke(found, "app:1", spec, quiet)
+    assert report.passed, report.failure
+    assert {check.status for check in report.checks if check.id.startswith("model.")} == {"skip"}
+    with pytest.raises(UsageError, match="no `model"):
+        record_golden(found, "app:1", spec, quiet)
 
 
 def test_no_server_is_started_for_a_model_that_fails() -> None:

@@ -1,0 +1,56 @@
+"""Remedies that name everything at once: libraries, files that the build left out, shared memory."""
+
+from dataclasses import replace
+
+import pytest
+
+from mlship.engine.base import ExitState
+from mlship.smoke.remedy import Situation, advise, remedy_for_end
+from tests.helpers.smoke_events import IMAGE, SPEC
+
+GL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory (import)"
+
+
+def advice(text: str, absent: dict[str, str] | None = None) -> str:
+    return str(advise(text, Situation(SPEC, IMAGE, 1001), absent))
+
+
+def test_all_missing_libraries_are_named_at_once() -> None:
+    found = advice(GL, {"libGL.so.1": "cv2.abi3.so", "libgthread-2.0.so.0": "cv2.abi3.so", "libsndfile.so.1": "x.so"})
+    assert "add libgl1 and libglib2.0-0 and libsndfile1 under `system.run`" in found
+
+
+def test_an_unknown_library_of_another_module_is_no_requirement() -> None:
+    absent = {"libGL.so.1": "cv2.abi3.so", "libodd.so.1": "cv2.abi3.so", "libplugin.so.2": "optional.so"}
+    found = advice(GL, absent)
+    assert "add libgl1 and the Debian package that provides libodd.so.1 under" in found
+    assert "libplugin" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        (
+            "No such file or directory: '/opt/venv/lib/python3.11/site-packages/somepkg/tests/data/default.csv'",
+            "somepkg/tests/*",
+        ),
+        ("ModuleNotFoundError: No module named 'numba.tests'", "numba/tests/*"),
+        ("ModuleNotFoundError: No module named 'a.b.tests.support'", "a/b/tests/*"),
+    ],
+)
+def test_a_file_that_the_build_left_out_is_kept_by_name(text: str, pattern: str) -> None:
+    assert advice(text).startswith(f'add "{pattern}" under `keep` in mlship.yaml')
+
+
+@pytest.mark.parametrize("text", ["No module named 'tests'", "No such file or directory: '/app/tests/data.csv'"])
+def test_the_repositorys_own_tests_are_not_pruned(text: str) -> None:
+    assert "`keep`" not in advice(text)
+
+
+@pytest.mark.parametrize(("shm", "size", "more"), [(None, "64 MiB", "1g"), (1 << 30, "1 GiB", "2g")])
+def test_a_bus_error_names_shared_memory_its_size_and_the_deployment(shm: int | None, size: str, more: str) -> None:
+    found = remedy_for_end(ExitState(135, out_of_memory=False), replace(SPEC, shm=shm))
+    assert size in found
+    assert f"`smoke.shm: {more}`" in found
+    assert f"--shm-size={more}" in found
+    assert "medium: Memory" in found
