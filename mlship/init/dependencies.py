@@ -67,6 +67,11 @@ def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
         return _new_file(found, source.origin, _pins(source), needs)
     own = {distribution(need) for need in needs}
     lines = tuple(_explained(one) for one in found.imports.known if distribution(one.line) not in own)
+    named = own | {distribution(line) for line in lines}
+    pickled = {
+        line: file.path for file in found.pickles for line in file.requirements if distribution(line) not in named
+    }
+    lines += tuple(f"{line}  # {path} imports it when it is loaded" for line, path in sorted(pickled.items()))
     chosen = _new_file(found, FROM_IMPORTS if lines else "", lines, needs)
     return replace(chosen, unknown=found.imports.unknown, optional=found.imports.optional)
 

@@ -15,10 +15,11 @@ from mlship.init.environment import Installed, read_user_environment
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
-from mlship.init.import_needs import ImportNeeds, Lookup, find_needs
+from mlship.init.import_needs import Lookup, find_needs
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, served_strings
+from mlship.init.pickled import find_pickled, pickle_notes
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import Declared, declared, pyproject
 from mlship.init.servers import find_server
@@ -55,6 +56,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     gpus = find_gpus(tree, served, needs, dockerfile)
     python = find_python(tree, dockerfile)
+    lookup = _lookup(tree, modules, local, needs, python.value or DEFAULT)
+    pickles = tuple(find_pickled(tree, weights.refused, lookup))
     return Detection(
         name=_name(tree),
         python=python,
@@ -67,12 +70,13 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         declared=needs,
-        imports=_imports(tree, served, modules, local, needs, python.value or DEFAULT),
+        imports=find_needs(served, lookup),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local),
         local=tuple(one for one in local if one.path in {module.path for module in served}),
-        notes=(*notes, *_notes(tree, weights)),
+        notes=(*notes, *_notes(tree, weights), *pickle_notes(pickles, needs)),
         gpus=gpus,
+        pickles=pickles,
     )
 
 
@@ -108,22 +112,17 @@ def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingSer
     return tuple(module for module in modules.values() if is_served(module.path))
 
 
-def _imports(
-    tree: Tree,
-    served: Sequence[Module],
-    modules: Mapping[str, Module],
-    local: Sequence[LocalImport],
-    needs: Sequence[Declared],
-    python: str,
-) -> ImportNeeds:
-    """What the served code imports; the user's environment is asked only if no file names the requirements."""
+def _lookup(
+    tree: Tree, modules: Mapping[str, Module], local: Sequence[LocalImport], needs: Sequence[Declared], python: str
+) -> Lookup:
+    """Where names are looked up; the user's environment only if no file names the requirements."""
     own = tops(modules) | {one.name for one in local}
 
     @cache
     def installed() -> Installed:
         return Installed() if needs else read_user_environment(tree.root)
 
-    return find_needs(served, Lookup(python, lambda name: tops([name]) <= own, read_local_names(tree), installed))
+    return Lookup(python, lambda name: tops([name]) <= own, read_local_names(tree), installed)
 
 
 def _python_path(root: str, served: Sequence[Module], local: Sequence[LocalImport]) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
+from mlship.init.pickled import PickledModel
 from mlship.init.requirements import Declared
 from mlship.project.commands import PORT
 from mlship.project.onnx_header import OnnxHeader
@@ -101,6 +102,7 @@ class Detection:
         source: files and folders of the served code.
         python_path: value of PYTHONPATH, if modules are not imported from the repository root only.
         local: bare imports of modules in other folders of the repository, by the served code.
+        pickles: what pickled model files need.
         notes: remarks that may need action.
     """
 
@@ -121,6 +123,7 @@ class Detection:
     notes: tuple[str, ...]
     gpus: GpuUse = GpuUse()
     local: tuple[LocalImport, ...] = ()
+    pickles: tuple[PickledModel, ...] = ()
 
     @property
     def port(self) -> int:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -13,50 +14,75 @@ from mlship.project.commands import Dockerfile
 from mlship.project.config import Config
 
 DEFAULT = "3.11"
+_PATCHES = (*range(16), 99)  # `>=3.11.5` and `<3.11.3` both allow some 3.11
 SUPPORTED: tuple[str, ...] = get_args(Config.model_fields["python"].annotation)
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """What a file says about the Python version: `text` as written, and the same as a specifier."""
+
+    text: str
+    allowed: SpecifierSet
+    where: str
+
+    @property
+    def fits(self) -> list[str]:
+        """The supported versions that it allows."""
+        return [v for v in SUPPORTED if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
+
+
 def find_python(tree: Tree, dockerfile: Dockerfile | None) -> Detected:
-    """Major and minor version from the first file that states one; 3.11 by default."""
+    """Major and minor version from the first file that states one; 3.11 by default.
+
+    Of several, the lowest supported version, because it is the most likely to have been tested.
+    """
     stated = list(_stated(tree, dockerfile))
     if not stated:
         return Detected(DEFAULT, "default: no `.python-version` or `requires-python` found")
-    version, where = stated[0]
-    differing = [f"{other} ({place})" for other, place in stated[1:] if other != version]
+    first = stated[0]
+    chosen = first.fits[0] if first.fits else _nearest(first)
+    differing = [f"{one.text} ({one.where})" for one in stated[1:] if chosen not in one.fits]
     but = f"; ignored: {', '.join(differing)}" if differing else ""
-    if version not in SUPPORTED:
-        return Detected(
-            DEFAULT, f"default: {where} says {version}, but mlship supports {SUPPORTED[0]} to {SUPPORTED[-1]}"
-        )
-    return Detected(version, where + but)
+    if first.fits:
+        return Detected(chosen, first.where + but)
+    older = "older" if chosen == DEFAULT else "newer"
+    return Detected(
+        chosen,
+        f"{first.where} says {first.text}, but mlship supports {SUPPORTED[0]} to {SUPPORTED[-1]}, so {chosen} is tried "
+        f"instead; packages pinned for the {older} Python may not install{but}",
+    )
 
 
-def _stated(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[tuple[str, str]]:
-    yield from _first(r"^\s*(?:cpython-|python-?)?(\d+\.\d+)", tree.text(".python-version"), ".python-version")
+def _nearest(stated: _Stated) -> str:
+    """The oldest supported version for a file that wants an older one, else the newest."""
+    newer = any(stated.allowed.contains(f"3.{minor}.0") for minor in range(int(SUPPORTED[-1].split(".")[1]) + 1, 100))
+    return SUPPORTED[-1] if newer else DEFAULT
+
+
+def _stated(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[_Stated]:
+    yield from _version(r"^\s*(?:cpython-|python-?)?(\d+\.\d+)", tree.text(".python-version"), ".python-version")
     project = pyproject(tree).get("project")
     required = project.get("requires-python") if isinstance(project, dict) else None
-    yield from _lowest(required, "requires-python in pyproject.toml")
-    yield from _lowest(setup_cfg(tree, "python_requires"), "python_requires in setup.cfg")
+    yield from _specifier(required, "requires-python in pyproject.toml")
+    yield from _specifier(setup_cfg(tree, "python_requires"), "python_requires in setup.cfg")
     path, entries = conda(tree)
     for entry in entries:
-        yield from _first(r"^(?:[\w-]+::)?python\s*[=<>~]+\s*(\d+\.\d+)", str(entry), path)
-    yield from _first(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
+        yield from _version(r"^(?:[\w-]+::)?python\s*[=<>~]+\s*(\d+\.\d+)", str(entry), path)
+    yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
     if dockerfile and dockerfile.python:
-        yield dockerfile.python, "the Dockerfile's base image"
+        yield from _version(r"^(\d+\.\d+)", dockerfile.python, "the Dockerfile's base image")
 
 
-def _first(pattern: str, text: str | None, where: str) -> Iterator[tuple[str, str]]:
-    match = re.search(pattern, text or "")
-    if match:
-        yield match[1], where
+def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:
+    if match := re.search(pattern, text or ""):
+        yield _Stated(match[1], SpecifierSet(f"=={match[1]}.*"), where)
 
 
-def _lowest(specifiers: object, where: str) -> Iterator[tuple[str, str]]:
-    """The lowest supported version that matches, because it is the most likely to have been tested."""
+def _specifier(text: object, where: str) -> Iterator[_Stated]:
     try:
-        wanted = SpecifierSet(specifiers if isinstance(specifiers, str) else "")
+        allowed = SpecifierSet(text if isinstance(text, str) else "")
     except InvalidSpecifier:
         return
-    fits = [version for version in SUPPORTED if wanted.contains(f"{version}.0") or wanted.contains(f"{version}.99")]
-    if str(wanted) and fits:
-        yield fits[0], where
+    if str(allowed):
+        yield _Stated(str(text), allowed, where)

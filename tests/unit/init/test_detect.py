@@ -44,6 +44,23 @@ def test_the_python_version(tmp_path: Path, files: dict[str, str | bytes], versi
     assert detect(write(tmp_path, files)).python.value == version
 
 
+@pytest.mark.parametrize(
+    ("text", "version", "words"),
+    [
+        (">=3.7,<3.10", "3.11", "pyproject.toml says >=3.7,<3.10, but mlship supports 3.11 to 3.14, so 3.11 is tried"),
+        ("<3.11", "3.11", "pinned for the older Python may not install"),
+        ("==2.7.*", "3.11", "older Python"),
+        (">=3.15", "3.14", "so 3.14 is tried instead; packages pinned for the newer Python"),
+    ],
+)
+def test_a_python_that_is_not_supported_is_said_with_what_is_tried(
+    tmp_path: Path, text: str, version: str, words: str
+) -> None:
+    found = detect(write(tmp_path, {"pyproject.toml": f"[project]\nrequires-python = '{text}'"})).python
+    assert found.value == version
+    assert words in found.why
+
+
 def test_a_python_that_is_too_old_or_disputed_is_said(tmp_path: Path) -> None:
     assert "says 3.9" in detect(write(tmp_path / "old", {".python-version": "3.9"})).python.why
     files: dict[str, str | bytes] = {".python-version": "3.12", "runtime.txt": "python-3.11.2"}

@@ -1,0 +1,61 @@
+"""Names in pickles are found in every protocol and container, without loading anything."""
+
+import bz2
+import gzip
+import lzma
+import pickle
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.project.pickle_names import PickleNames, read_pickle_names
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+STATE = {"model": OrderedDict(a=Decimal(1)), "array": np.arange(3), "_sklearn_version": "1.2.2", "coef": 1}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress, zlib.compress])
+def test_every_protocol_and_compression(tmp_path: Path, protocol: int, packed: Callable[[bytes], bytes]) -> None:
+    file = tmp_path / "m.pkl"
+    file.write_bytes(packed(pickle.dumps(STATE, protocol)))
+    found = read_pickle_names(file)
+    assert found.sklearn == "1.2.2"
+    assert {"collections", "decimal"} <= found.modules
+    assert any(name.startswith("numpy") for name in found.modules)
+
+
+def test_arrays_between_the_opcodes_hide_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "m.joblib"
+    first, second = pickle.dumps(np.arange(3), 2), pickle.dumps({"_sklearn_version": "0.20.3", "d": Decimal(1)}, 4)
+    file.write_bytes(first[:-1] + bytes(range(256)) * 9 + second)
+    assert read_pickle_names(file).sklearn == "0.20.3"
+    assert "decimal" in read_pickle_names(file).modules
+
+
+def test_a_torch_archive(tmp_path: Path) -> None:
+    file = tmp_path / "m.pt"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n.")
+        archive.writestr("m/data/0", b"csome.raw\ndata\n")
+    assert read_pickle_names(file).modules == {"torch._utils"}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_without_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.getbasetemp() / "any"
+    for content in (data, b"PK\x03\x04" + data, b"x\x9c" + data, b"BZh9" + data):
+        file.write_bytes(content)
+        read_pickle_names(file)
+
+
+def test_a_missing_file_has_no_names(tmp_path: Path) -> None:
+    assert read_pickle_names(tmp_path / "gone") == PickleNames(frozenset(), None)
