@@ -20,7 +20,7 @@ TITLES = {
     "model.finite": "every number in the answer is finite",
     "model.shape": "answer has the declared shape",
     "model.golden": "answer equals the recorded one",
-    "model.any_user": "model runs as a user unknown to the image",
+    "model.any_user": "model runs as an arbitrary user",
     "model.compiled": "every imported module is precompiled",
     "model.memory": "model fits the memory limit",
     "gpu.used": "model ran on the GPU",

@@ -54,6 +54,25 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert containers() <= before
 
 
+def check_of(report: SmokeReport, name: str) -> Check:
+    return next(check for check in report.checks if check.id == name)
+
+
+def test_a_full_shared_memory_is_named_and_can_be_raised(engine: Engine, image: str) -> None:
+    roomy = replace(SPEC, memory=512 * MIB)
+    failure = run_smoke(engine, image, "load-shares", roomy).failure
+    assert failure is not None
+    assert (failure.id, "`smoke.shm: 1g`" in failure.remedy) == ("model.load", True), failure
+    assert (
+        check_of(run_smoke(engine, image, "load-shares", replace(roomy, shm=200 * MIB)), "model.load").status == "pass"
+    )
+
+
+def test_a_model_that_looks_up_its_user_is_a_warning_for_other_users(engine: Engine, image: str) -> None:
+    check = check_of(run_smoke(engine, image, ""), "model.any_user")
+    assert (check.status, check.seen) == ("pass", "user 1000760000")
+
+
 def run_smoke(engine: Engine, image: str, fault: str, spec: SmokeSpec = SPEC) -> SmokeReport:
     return smoke(engine, image, spec, quiet, env={"FAULT": fault})
 

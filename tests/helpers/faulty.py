@@ -25,6 +25,15 @@ def load():
         time.sleep(1000)
     if FAULT == "load-hogs":
         weights = [bytearray(b"x" * (16 << 20)) for _ in range(1000)]
+    if FAULT == "load-asks-for-user":
+        import getpass
+        getpass.getuser()
+    if FAULT == "load-looks-up-user":
+        import pwd
+        pwd.getpwuid(os.getuid())
+    if FAULT == "load-shares":
+        from multiprocessing.shared_memory import SharedMemory
+        SharedMemory(create=True, size=100 << 20).buf[:] = bytes(100 << 20)
     if FAULT == "load-writes":
         Path("cache.bin").write_text("x")
     if FAULT == "load-fetches":

@@ -17,12 +17,14 @@ import sys
 if __name__ == "__main__":  # the base image has no bytecode of the standard library: keep what these imports compile
     sys.pycache_prefix = "/root/.cache/mlship/" + "".join(filter(str.isalnum, sys.version))
 
+import ast
 import csv
 import fnmatch
 import hashlib
 import json
 import os
 import py_compile
+import re
 import shutil
 import sysconfig
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +43,7 @@ else:  # in the build, install.py lies beside this file, and -I leaves this fold
 CACHE = "/root/.cache/mlship"
 Folders = dict[str, str]
 HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
+TESTS_NAMED = re.compile(r"(?:^|[/\\.])tests(?:$|[/\\.])")
 ARCHIVES = (".a", ".lib")
 # Parts of the standard library that no server imports.
 UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages")
@@ -135,15 +138,55 @@ def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders]
     imported = {folder for folders in (traced or {}).values() for folder in folders}
     for layer in sorted(target.iterdir()):
         root = layer / site_packages().relative_to("/")
+        loaded = imported | named_tests(root)
         gone = [
             (path, kind)
             for path in sorted(root.rglob("*"))
             if not path.is_dir()
-            and (kind := kind_of(path.relative_to(root), imported)) in wanted["kinds"]
+            and (kind := kind_of(path.relative_to(root), loaded)) in wanted["kinds"]
             and not any(fnmatch.fnmatch(str(path.relative_to(root)), pattern) for pattern in wanted["keep"])
         ]
         if gone:
             prune_layer(layer, root, gone)
+
+
+def named_tests(root: Path) -> set[str]:
+    """Folders of tests that other code of their package names, by import or in a text: it may load data from there.
+
+    A name belongs to the `tests` beside the module that has it, or beside one of the module's folders.
+    """
+    found: set[str] = set()
+    folders = [folder for folder in root.rglob("tests") if folder.is_dir()]
+    for top in {folder.relative_to(root).parts[0] for folder in folders} - {"tests"}:
+        for module in (root / top).rglob("*.py"):
+            if "tests" not in module.relative_to(root).parts and names_tests(module.read_bytes()):
+                beside = {folder for folder in folders if folder.parent in module.parents}
+                found |= {str(folder.relative_to(root)) for folder in beside}
+    return found
+
+
+def names_tests(source: bytes) -> bool:
+    """Whether code names a folder or package `tests`, other than in its documentation."""
+    if b"tests" not in source:
+        return False
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return any(
+        TESTS_NAMED.search(text)
+        for node in ast.walk(tree)
+        for text in (
+            [node.value]
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+            else [node.module or "", *(alias.name for alias in node.names)]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    )
 
 
 def kind_of(path: Path, imported: set[str]) -> str | None:

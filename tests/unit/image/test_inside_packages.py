@@ -207,6 +207,30 @@ def test_unused_files_are_left_out_and_recorded(site: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("module", "code", "stays"),
+    [
+        ("a/data.py", 'DATA = os.path.join(HERE, "tests", "iris.csv")', True),
+        ("a/data.py", 'DATA = HERE + "/tests/iris.csv"', True),
+        ("a/deep/data.py", 'files("a.tests")', True),
+        ("a/data.py", "def lazy():\n    from a.tests import support", True),
+        ("a/data.py", "def lazy():\n    from . import tests", True),
+        ("a/data.py", "tests = (", True),
+        ("a/data.py", '"""Run the tests with pytest."""', False),
+        ("a/data.py", 'print("all tests passed")', False),
+        ("a/tests/test_data.py", 'DATA = "tests/iris.csv"', False),
+        ("b/data.py", 'DATA = "tests/iris.csv"', False),
+    ],
+)
+def test_tests_that_the_packages_own_code_names_stay(
+    site: Path, tmp_path: Path, module: str, code: str, stays: bool
+) -> None:
+    wheel(site, "a", {"a/__init__.py": "", "a/tests/iris.csv": "1,2\n", "b/__init__.py": "", module: f"{code}\n"})
+    layers = lay_out(site, tmp_path, {"one": ["a"]})
+    compiled(layers, tmp_path, prune={"kinds": ["tests"], "keep": []}, modules={"a": {"a": "__init__"}})
+    assert (layers / "one" / site.relative_to("/") / "a/tests/iris.csv").exists() is stays
+
+
+@pytest.mark.parametrize(
     ("keep", "kept"), [(["*"], set(TESTED)), (["a/tests/*"], set(TESTED) - {"a/include/a.h", "a/lib.a"})]
 )
 def test_what_is_asked_for_is_kept(site: Path, tmp_path: Path, keep: list[str], kept: set[str]) -> None:
