@@ -100,7 +100,7 @@ def with_hashes(
             missing += [] if not line.strip() or line.startswith("#") else [line.split()[0]]
             continue
         name, version = canonicalize_name(match["name"]), match["version"]
-        found = [file for file in files.get(name, ()) if _is_version(file, version)]
+        found = _of_version(files.get(name, ()), version)
         hashes = _hashes(found, before.get((name, version), ()), hash_local)
         pin = HashedPin(name, _block(match, hashes), hashes, _installed(found, tags))
         pins.append(pin)
@@ -150,11 +150,12 @@ def _rank(file: IndexFile, tags: Mapping[Tag, int]) -> int | None:
     return min((tags[tag] for tag in parse_wheel_filename(file.filename)[3] if tag in tags), default=None)
 
 
-def _is_version(file: IndexFile, version: str) -> bool:
+def _of_version(files: Iterable[IndexFile], text: str) -> list[IndexFile]:
     try:
-        return file.version == Version(version)
+        version = Version(text)
     except InvalidVersion:
-        return False
+        return []
+    return [file for file in files if file.is_of(version)]
 
 
 def _allows(requires: str, python: str) -> bool:

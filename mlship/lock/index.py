@@ -5,11 +5,13 @@ indexes and find-links, proxies, certificates, netrc and timeouts. Nothing is do
 """
 
 import json
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import unescape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +24,7 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from pydantic import Field
 
 from mlship.errors import TransientError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_BYTES = 64_000_000  # the largest page of PyPI has about 20 MB
 _AT_ONCE = 8
+_SECONDS = 15.0  # for an answer, and for a page
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,26 @@ class IndexFile:
     size: int | None = None
     requires_python: str = ""
 
-    @property
-    def version(self) -> Version | None:
-        """The version in the file name; None if it is no name of a wheel or source archive."""
+    def is_of(self, version: Version) -> bool:
+        """Whether the file is a wheel or source archive of this version."""
+        name = self.filename
+        wheel = name.endswith(".whl")
+        # Pages have thousands of files with few versions: reading each name whole takes seconds.
+        text = name.split("-", 2)[1:2] if wheel else [name.removesuffix(".tar.gz").removesuffix(".zip").split("-")[-1]]
+        if not any(_is_version(one, version) for one in text):
+            return False
         try:
-            if self.filename.endswith(".whl"):
-                return parse_wheel_filename(self.filename)[1]
-            return parse_sdist_filename(self.filename)[1]
+            return (parse_wheel_filename if wheel else parse_sdist_filename)(name)[1] == version
         except (InvalidWheelFilename, InvalidSdistFilename):
-            return None
+            return False
+
+
+@lru_cache(maxsize=10_000)
+def _is_version(text: str, version: Version) -> bool:
+    try:
+        return Version(text) == version
+    except InvalidVersion:
+        return False
 
 
 @dataclass(frozen=True)
@@ -84,9 +98,11 @@ def project_files(settings: PipSettings, names: Iterable[str]) -> dict[str, tupl
     """
     wanted = sorted({str(canonicalize_name(name)) for name in names})
     local = local_files(settings, frozenset(wanted))
+    indexes = [index.rstrip("/") for index in settings.indexes()]
     with _session(settings) as session, ThreadPoolExecutor(_AT_ONCE) as pool:
-        shared = [file for link in settings.find_links for file in _page(session, settings, link)]
-        pages = pool.map(lambda name: [*_pages(session, settings, name)], wanted)
+        reader = _Reader(settings, session)
+        shared = [file for link in settings.find_links for file in reader.page(link)]
+        pages = pool.map(lambda name: [file for index in indexes for file in reader.page(f"{index}/{name}/")], wanted)
         return {
             name: tuple(dict.fromkeys((*_local(local, name), *found, *_of(shared, name))))
             for name, found in zip(wanted, pages, strict=True)
@@ -125,12 +141,6 @@ def _local(files: dict[str, LocalFile], name: str) -> Iterator[IndexFile]:
             yield IndexFile(filename, file.path.absolute().as_uri(), None, file.path.stat().st_size)
 
 
-def _pages(session: "Session", settings: PipSettings, name: str) -> Iterator[IndexFile]:
-    for index in settings.indexes():
-        if local_path(index) is None:
-            yield from _page(session, settings, f"{index.rstrip('/')}/{name}/")
-
-
 def _of(files: Iterable[IndexFile], name: str) -> Iterator[IndexFile]:
     for file in files:
         project = (
@@ -140,29 +150,50 @@ def _of(files: Iterable[IndexFile], name: str) -> Iterator[IndexFile]:
             yield file
 
 
-def _page(session: "Session", settings: PipSettings, address: str) -> tuple[IndexFile, ...]:
-    """The files of one page; none for a local folder and for a page that cannot be read."""
-    from requests import RequestException
+@dataclass(frozen=True)
+class _Reader:
+    """Reads pages within limits, because hashes and sizes must not hold up a lock.
 
-    if local_path(address) is not None:
+    Attributes:
+        silent: hosts that did not answer once; they are not asked again.
+    """
+
+    settings: PipSettings
+    session: "Session"
+    silent: set[str] = field(default_factory=set)
+
+    def page(self, address: str) -> tuple[IndexFile, ...]:
+        """The files of one page; none for a local folder and for a page that cannot be read."""
+        from requests import ConnectionError as NoConnectionError
+        from requests import RequestException, Timeout
+
+        host = address.partition("://")[2].partition("/")[0]
+        if local_path(address) is not None or host in self.silent:
+            return ()
+        try:
+            return self._read(address)
+        except (NoConnectionError, Timeout):
+            self.silent.add(host)
+        except (RequestException, ValueError, OSError):
+            pass
         return ()
-    try:
-        timeout = float(settings.timeout or 15)
-        trusted = urlsplit(address).hostname in {host.partition(":")[0] for host in settings.trusted_hosts}
-        verify = False if trusted else session.verify
-        with session.get(address, headers={"Accept": _ACCEPT}, timeout=timeout, stream=True, verify=verify) as answer:
+
+    def _read(self, address: str) -> tuple[IndexFile, ...]:
+        trusted = urlsplit(address).hostname in {host.partition(":")[0] for host in self.settings.trusted_hosts}
+        verify = False if trusted else self.session.verify
+        with self.session.get(
+            address, headers={"Accept": _ACCEPT}, timeout=_SECONDS, stream=True, verify=verify
+        ) as answer:
             if answer.status_code != 200:
                 return ()
-            data = b""
+            data, end = b"", time.monotonic() + _SECONDS
             for part in answer.iter_content(1 << 20):
                 data += part
-                if len(data) > _MOST_BYTES:
+                if len(data) > _MOST_BYTES or time.monotonic() > end:
                     return ()
             kind = answer.headers.get("Content-Type", "")
         read = read_json if "json" in kind else read_html
         return tuple(read(data.decode("utf-8", "replace"), answer.url))
-    except (RequestException, ValueError, OSError):
-        return ()
 
 
 def read_json(text: str, address: str) -> Iterator[IndexFile]:
@@ -175,7 +206,7 @@ def read_json(text: str, address: str) -> Iterator[IndexFile]:
     for row in rows if isinstance(rows, list) else []:
         try:
             file = adapter(_JsonFile).validate_python(row)
-            url = urldefrag(urljoin(address, file.url)).url
+            url = _joined(address, file.url)
         except ValueError:  # pydantic's errors are ValueErrors
             continue
         yield IndexFile(file.filename, url, file.hashes.get("sha256"), file.size, file.requires_python or "")
@@ -187,12 +218,18 @@ def read_html(text: str, address: str) -> Iterator[IndexFile]:
     page.feed(text)
     for link, requires in page.found:
         try:
-            url, fragment = urldefrag(urljoin(address, link))
+            url, fragment = _joined(address, link), urldefrag(link).fragment
             filename = unquote(urlsplit(url).path).rpartition("/")[2]
         except ValueError:
             continue
         algorithm, _, digest = fragment.partition("=")
         yield IndexFile(filename, url, digest if algorithm == "sha256" else None, None, requires)
+
+
+def _joined(page: str, link: str) -> str:
+    """The address of a link without its fragment; most are whole addresses, and parsing thousands takes seconds."""
+    link = link.partition("#")[0]
+    return link if link.startswith("https://") else urljoin(page, link)
 
 
 class _Links(HTMLParser):

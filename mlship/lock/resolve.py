@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,8 +135,12 @@ def _compile_at(
                 return compile_here(question, Path(name))
             return compile_in_image(question, base.engine, base.reference, Path(name), cache)
 
-    text = run(question)
-    files, hashes = project_files(question.settings, pinned_names(text)), Hashes(cache / "hashes.json")
+    with ThreadPoolExecutor(1) as pool:  # most pins stay, so their pages can be read in the meantime
+        early = pool.submit(project_files, question.settings, {pin.name for pin in before})
+        text = run(question)
+        files = early.result()
+    files |= project_files(question.settings, {*pinned_names(text)} - files.keys())
+    hashes = Hashes(cache / "hashes.json")
     hashed = with_hashes(text, files, before, question.config, hashes.of)
     hashes.save()
     if hashed.missing:  # an index reports no hashes, or an address was required: pip-compile downloads what it must
