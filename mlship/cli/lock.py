@@ -27,7 +27,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         bool | None,
         typer.Option(
             "--trace/--no-trace",
-            help="Trace the server's imports again, or skip tracing and compile every module. [default: trace once]",
+            help="Trace the server's imports again, or skip tracing and compile every module. [default: if it changed]",
         ),
     ] = None,
     driver: Driver = None,
@@ -59,7 +59,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     if missing:
         _report_missing(missing)
     elif not check and trace is not False:
-        _trace(directory, fleet, None if trace else known, again=bool(trace))
+        _trace(directory, config, fleet, None if trace else known, again=bool(trace))
 
 
 def _report_missing(keys: tuple[str, ...]) -> None:
@@ -134,14 +134,17 @@ def _resolve(
     return resolved.traced
 
 
-def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, again: bool) -> None:
-    """Trace the server's imports unless the lock has a trace. A failure is only a warning: the lock stays valid.
+def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Trace | None", *, again: bool) -> None:
+    """Trace the server's imports unless the lock has a trace of this code and these packages.
+
+    A failure is only a warning: the lock stays valid.
 
     Args:
         known: what is still valid of an earlier trace; it is kept.
         again: trace even if there is a trace.
     """
     import time
+    from dataclasses import replace
 
     from mlship.build import run
     from mlship.build.prepare import prepare
@@ -150,10 +153,14 @@ def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, aga
     from mlship.engine import connect
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
-    from mlship.lock.trace import merge_traces, write_trace
+    from mlship.lock.trace import merge_traces, served_digest, write_trace
 
-    if read_record(directory).trace and not again:
-        return
+    code, earlier = served_digest(directory, config), read_record(directory).trace
+    if earlier and not again:
+        if earlier.code == code:
+            return
+        say("the served code has changed since its imports were traced")
+        known = earlier
     reporter = ConsoleReporter(verbose=False)
     try:
         prepared = prepare(directory, find_fleet=lambda _config: fleet)
@@ -164,7 +171,7 @@ def _trace(directory: Path, fleet: "Fleet | None", known: "Trace | None", *, aga
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         return
-    trace = merge_traces(trace, known)
+    trace = replace(merge_traces(trace, known), code=code)
     write_trace(directory, trace)
     seconds = time.monotonic() - started
     say(f"mlship.lock: the server imports {trace.count} modules; traced in {seconds:.1f} s")

@@ -161,9 +161,9 @@ def _gpu_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _traced_titles(plan: BuildPlan, groups: tuple[InstallGroup, ...]) -> Iterator[str]:
-    yield from (f"add {group.name} packages" for group in groups)
-    yield "add virtual environment"
     if plan.weights:
         yield "add weights"
+    yield "add virtual environment"
+    yield from (f"add {group.name} packages" for group in groups)
     yield "add the code"
     yield "start the server, send the sample, record imports"

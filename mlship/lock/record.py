@@ -32,10 +32,12 @@ class Trace:
     Attributes:
         packages: folders and their modules by package.
         python: folders and their modules of the standard library.
+        code: hash of the code that was served; None if an older mlship traced it.
     """
 
     packages: dict[Name, dict[Folder, Modules]]
     python: dict[Folder, Modules]
+    code: Digest | None = None
 
     @property
     def count(self) -> int:

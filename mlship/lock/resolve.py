@@ -42,7 +42,7 @@ class Resolved:
 
     Attributes:
         previous: the pins before; empty for the first lock.
-        traced: the earlier trace of packages that did not move; None without one.
+        traced: the earlier trace of packages that did not move; None without one. The record has it if none moved.
     """
 
     record: LockRecord
@@ -90,10 +90,12 @@ def resolve(
     text, pins = hashed.text, _checked(hashed.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes)
+    traced = carry_over(trace, before, pins)
+    whole = traced if traced and trace and traced.packages.keys() == trace.packages.keys() else None
+    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, whole)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
-    return Resolved(record, pins, before, place, carry_over(trace, before, pins))
+    return Resolved(record, pins, before, place, traced)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,22 @@
-"""The trace of imports that the build made, as mlship.lock keeps it. Pure except for writing mlship.lock."""
+"""The trace of imports that the build made, as mlship.lock keeps it. Reads the served code, and writes mlship.lock."""
 
-from collections.abc import Iterable, Mapping
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mlship.errors import UsageError
+from mlship.files import sha256_file, sha256_text
 from mlship.lock.pins import Pin
 from mlship.lock.record import Trace, read_record
+from mlship.project.config import Config
+from mlship.project.paths import LEFT_OUT
 from mlship.versioned import adapter
 
+_DATA = 1_000_000  # bytes
 HINT = "fix that and run `mlship lock` again; until then the build compiles bytecode for every module"
 
 
@@ -28,12 +34,42 @@ def read_trace(content: bytes) -> Trace:
     return Trace(packages, dict(sorted(found.python.items())))
 
 
+def served_digest(repo: Path, config: Config) -> str:
+    """Hash of what decides the server's imports, apart from the packages: its code, its settings and the sample."""
+    settings = {
+        "command": config.serve.command,
+        "routes": (config.serve.ready, config.serve.predict, config.serve.live),
+        "request": config.smoke.request.model_dump(mode="json") if config.smoke.request else config.model.sample,
+        "env": config.env,
+    }
+    files = {path: _content(repo / path) for path in sorted({*_files(repo, config.source), *config.test_files})}
+    return sha256_text(json.dumps([settings, files], sort_keys=True))
+
+
+def _files(repo: Path, sources: Iterable[str]) -> Iterator[str]:
+    for source in sources:
+        if not (repo / source).is_dir():
+            yield source
+        for folder, folders, names in os.walk(repo / source):
+            folders[:] = [name for name in folders if name not in LEFT_OUT]
+            yield from (Path(folder, name).relative_to(repo).as_posix() for name in names)
+
+
+def _content(path: Path) -> str | int | None:
+    """A file's hash; its size if it is as large as data, which imports nothing; None if it cannot be read."""
+    try:
+        size = path.stat().st_size
+        return sha256_file(path) if size < _DATA else size
+    except OSError:
+        return None
+
+
 def carry_over(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> Trace | None:
     """The part of a trace that is still valid: packages that did not move, and Python itself."""
     if trace is None:
         return None
     same = {pin.name for pin in {*before} & {*after}}
-    return Trace({name: folders for name, folders in trace.packages.items() if name in same}, trace.python)
+    return replace(trace, packages={name: folders for name, folders in trace.packages.items() if name in same})
 
 
 def merge_traces(new: Trace, old: Trace | None) -> Trace:
@@ -42,7 +78,7 @@ def merge_traces(new: Trace, old: Trace | None) -> Trace:
         return new
     names = sorted({*new.packages, *old.packages})
     packages = {name: _both(new.packages.get(name, {}), old.packages.get(name, {})) for name in names}
-    return Trace(packages, _both(new.python, old.python))
+    return replace(new, packages=packages, python=_both(new.python, old.python))
 
 
 def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:

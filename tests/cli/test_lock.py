@@ -18,6 +18,7 @@ from mlship.files import sha256_text
 from mlship.lock.compile import ResolverPlace
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, Trace, read_record
+from mlship.lock.trace import served_digest
 from mlship.project.load import parse_config
 from tests.helpers.fakes import FakeEngine
 
@@ -74,6 +75,7 @@ def resolver(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     monkeypatch.setattr(mlship.lock.compile, "choose_place", lambda _: place)
     monkeypatch.setattr(mlship.lock.resolve, "choose_place", lambda _: place)
     monkeypatch.setenv("XDG_CACHE_HOME", str(repo / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
 
     def answers(text: str, traced: object = TRACED) -> None:
         files["trace.json"] = json.dumps(traced).encode()
@@ -143,9 +145,47 @@ def test_a_trace_is_kept_until_another_is_requested(repo: Path, resolver: Answer
     now = {"packages": {"numpy": {"numpy": "b"}, "old": {"old": "y"}}, "python": {".": "os"}}
     resolver(pins("numpy==2.0", "old==2"), now)
     CliRunner().invoke(app(), ["-U", "-C", str(repo)])
-    assert read_record(repo).trace == Trace({"numpy": {"numpy": "a b"}, "old": {"old": "y"}}, {".": "os"})
+    code = served_digest(repo, parse_config(YAML))
+    assert read_record(repo).trace == Trace({"numpy": {"numpy": "a b"}, "old": {"old": "y"}}, {".": "os"}, code)
     assert CliRunner().invoke(app(), ["--trace", "-C", str(repo)]).exit_code == 0
-    assert read_record(repo).trace == Trace({"numpy": {"numpy": "b"}, "old": {"old": "y"}}, {".": "os"})
+    assert read_record(repo).trace == Trace({"numpy": {"numpy": "b"}, "old": {"old": "y"}}, {".": "os"}, code)
+
+
+def test_only_changes_of_the_code_and_of_traced_packages_are_traced(repo: Path, resolver: Answers) -> None:
+    def lock_again(*options: str) -> bool:
+        done = CliRunner().invoke(app(), ["-C", str(repo), *options])
+        assert done.exit_code == 0, done.exception
+        return "tracing the server's imports" in done.stderr
+
+    (repo / "requirements.txt").unlink()
+    resolver(pins("numpy==2.0", "unused==1"))
+    assert lock_again("-U")
+    resolver(pins("numpy==2.0", "unused==2", "new==1"))
+    assert not lock_again("-U")
+    assert read_record(repo).trace is not None
+    (repo / "a.py").write_text("import numpy\n")
+    assert lock_again()
+    assert not lock_again()
+    (repo / "mlship.yaml").write_text(YAML.replace("[python]", "[python, a.py]"))
+    assert lock_again()
+    (repo / "a.py").write_bytes(b"\0" * 1_000_000)
+    assert lock_again()
+    (repo / "a.py").write_bytes(b"\1" * 1_000_000)  # data, of which only the size counts
+    assert not lock_again()
+    resolver(pins("numpy==2.1"))
+    assert lock_again("-U")
+
+
+def test_a_trace_of_older_packages_does_not_stay_if_the_new_ones_cannot_be_traced(
+    repo: Path, resolver: Answers
+) -> None:
+    (repo / "requirements.txt").unlink()
+    resolver(pins("numpy==2.0"))
+    CliRunner().invoke(app(), ["-U", "-C", str(repo)])
+    assert read_record(repo).trace is not None
+    resolver(pins("numpy==2.1"), {"why": "it ended"})
+    assert "could not be traced" in CliRunner().invoke(app(), ["-U", "-C", str(repo)]).stderr
+    assert read_record(repo).trace is None
 
 
 @pytest.mark.parametrize("option", [[], ["--no-trace"]])
