@@ -114,7 +114,7 @@ def _resolve(
     """Resolve and write the lock; returns what is still valid of the earlier trace."""
     import time
 
-    from mlship.console import emit, say
+    from mlship.console import emit, say, warn
     from mlship.engine import connect
     from mlship.lock.compile import choose_place
     from mlship.lock.resolve import resolve
@@ -129,6 +129,8 @@ def _resolve(
     seconds = time.monotonic() - started
     for line in lock_lines(resolved, config.requirements.lock, seconds):
         say(line)
+    for doubt in resolved.doubts:
+        warn(doubt)
     if json:
         emit(lock_json(resolved, seconds))
     return resolved.traced

@@ -4,6 +4,7 @@ Indexes answer in JSON (PEP 691, with sizes: PEP 700) or HTML (PEP 503). pip's s
 indexes and find-links, proxies, certificates, netrc and timeouts. Nothing is downloaded but these pages.
 """
 
+import io
 import json
 import time
 import warnings
@@ -40,6 +41,7 @@ _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+h
 _MOST_BYTES = 64_000_000  # the largest page of PyPI has about 20 MB
 _AT_ONCE = 8
 _SECONDS = 15.0  # for an answer, and for a page
+_BLOCK = 1 << 16  # bytes of one read of a remote file
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,55 @@ class _Links(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         if tag == "a" and values.get("href"):
             self.found.append((values["href"], unescape(values.get("data-requires-python", ""))))
+
+
+@contextmanager
+def remote_file(settings: PipSettings, file: IndexFile) -> Iterator[io.BufferedReader]:
+    """A file of an index, of which only what is read is downloaded; reading fails without range requests.
+
+    Raises:
+        OSError: the server does not answer, or not with a part of the file.
+    """
+    with _session(settings) as session:
+        yield io.BufferedReader(_Remote(session, file, float(settings.timeout or 15)), _BLOCK)
+
+
+class _Remote(io.RawIOBase):
+    """A file on a server that answers range requests."""
+
+    def __init__(self, session: "Session", file: IndexFile, timeout: float) -> None:
+        self.session, self.url, self.timeout, self.place = session, file.url, timeout, 0
+        self.size = file.size or self._size()
+
+    def _size(self) -> int:
+        answer = self.session.head(self.url, allow_redirects=True, timeout=self.timeout)
+        return int(answer.headers.get("Content-Length", 0))
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.place = offset + (0, self.place, self.size)[whence]
+        return self.place
+
+    def tell(self) -> int:
+        return self.place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # zipfile passes memory only
+        end = min(self.place + len(buffer), self.size)
+        if end <= self.place:
+            return 0
+        wanted = {"Range": f"bytes={self.place}-{end - 1}", "Accept-Encoding": "identity"}
+        with self.session.get(self.url, headers=wanted, stream=True, timeout=self.timeout) as answer:
+            if answer.status_code != 206:
+                raise OSError("the server does not answer range requests")
+            data = answer.content
+        buffer[: len(data)] = data
+        self.place += len(data)
+        return len(data)
 
 
 @contextmanager

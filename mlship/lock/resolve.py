@@ -28,7 +28,9 @@ from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.trace import carry_over
+from mlship.lock.wheel_modules import absent_modules, wheel_files
 from mlship.lock.wheelhouse import Hashes
+from mlship.lock.written_by import written_by_another
 from mlship.project.base import base_name, base_reference, cuda_reference
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -43,6 +45,7 @@ class Resolved:
     Attributes:
         previous: the pins before; empty for the first lock.
         traced: the earlier trace of packages that did not move; None without one. The record has it if none moved.
+        doubts: sentences about packages that are locked, and may not be what the model needs.
     """
 
     record: LockRecord
@@ -50,6 +53,7 @@ class Resolved:
     previous: tuple[Pin, ...]
     place: ResolverPlace
     traced: Trace | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def resolve(
@@ -95,7 +99,11 @@ def resolve(
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, whole)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
-    return Resolved(record, pins, before, place, traced)
+    doubts = (
+        *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
+        *written_by_another(repo, config, pins),
+    )
+    return Resolved(record, pins, before, place, traced, doubts)
 
 
 @dataclass(frozen=True)

@@ -65,5 +65,6 @@ def lock_json(resolved: Resolved, seconds: float) -> str:
             "why": resolved.place.reason,
             "seconds": round(seconds, 3),
             "changes": lock_changes(resolved.previous, resolved.pins),
+            "doubts": resolved.doubts,
         }
     )
