@@ -108,6 +108,16 @@ class Modules:
 
 
 @dataclass(frozen=True)
+class JitCompiled:
+    """Functions that numba compiled at this start, the longest time of one, and how many declare a cache."""
+
+    functions: tuple[str, ...]
+    seconds: float
+    cacheable: int
+    event: Literal["jit"] = "jit"
+
+
+@dataclass(frozen=True)
 class Hello:
     """The client has started; its times count from here."""
 
@@ -179,6 +189,7 @@ Event: TypeAlias = (
     | Latency
     | MemoryUse
     | Modules
+    | JitCompiled
     | Hello
     | RouteChange
     | ServerResponse

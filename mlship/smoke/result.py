@@ -22,6 +22,7 @@ TITLES = {
     "model.golden": "answer equals the recorded one",
     "model.any_user": "model runs as an arbitrary user",
     "model.compiled": "every imported module is precompiled",
+    "model.jit": "numba compiles nothing at start",
     "model.memory": "model fits the memory limit",
     "gpu.used": "model ran on the GPU",
     "serve.live": "liveness probe answers",

@@ -9,6 +9,7 @@ from mlship.smoke.events import (
     Done,
     Event,
     Failed,
+    JitCompiled,
     Latency,
     MemoryUse,
     Modules,
@@ -69,6 +70,10 @@ class ModelRun:
     @property
     def modules(self) -> Modules | None:
         return first_of(Modules, self.events)
+
+    @property
+    def jit(self) -> JitCompiled | None:
+        return first_of(JitCompiled, self.events)
 
     @property
     def memory(self) -> MemoryUse | None:

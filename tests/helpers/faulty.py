@@ -33,7 +33,10 @@ def load():
         pwd.getpwuid(os.getuid())
     if FAULT == "load-shares":
         from multiprocessing.shared_memory import SharedMemory
-        SharedMemory(create=True, size=100 << 20).buf[:] = bytes(100 << 20)
+        shared = SharedMemory(create=True, size=100 << 20)
+        shared.buf[:] = bytes(100 << 20)
+        shared.close()
+        shared.unlink()
     if FAULT == "load-writes":
         Path("cache.bin").write_text("x")
     if FAULT == "load-fetches":

@@ -20,6 +20,7 @@ from mlship.smoke.events import (
     Done,
     Event,
     Failed,
+    JitCompiled,
     Latency,
     MemoryUse,
     Output,
@@ -150,6 +151,34 @@ def test_a_sample_that_is_no_json_is_given_as_bytes(repo: Path) -> None:
     output = first_of(Output, events)
     assert output is not None
     assert output.value == ["ffd8", "bytes"]
+
+
+NUMBA = """\
+import types, sys
+from collections import Counter
+class Dispatcher:
+    def __init__(self, name, seconds, hits, path):
+        def function(): pass
+        function.__name__, function.__module__, self.py_func = name, "librosa", function
+        self.seconds, found = seconds, Counter({("int64",): 1})
+        self.stats = types.SimpleNamespace(cache_path=path, cache_misses=Counter() if hits else found)
+    def get_metadata(self, signature):
+        return {"pipeline_times": {"nopython": {"pass": (0.1, self.seconds, 0.1)}}}
+core = types.ModuleType("numba.core.dispatcher")
+core.Dispatcher = Dispatcher
+sys.modules["numba.core.dispatcher"] = core
+ROWS = [("slow", 63.0, False, "/tmp"), ("inner", 2.0, False, None), ("old", 9.0, True, "/tmp")]
+KEPT = [Dispatcher(*row) for row in ROWS]
+"""
+
+
+def test_what_numba_compiles_at_start_is_reported(repo: Path) -> None:
+    (repo / "model.py").write_text(NUMBA + MODEL)
+    done, events = model(repo)
+    assert done.returncode == 0, done.stderr
+    jit = first_of(JitCompiled, events)
+    assert jit is not None
+    assert (jit.functions, round(jit.seconds, 1), jit.cacheable) == (("librosa.inner", "librosa.slow"), 63.2, 1)
 
 
 def test_a_hang_is_ended_and_located(repo: Path) -> None:

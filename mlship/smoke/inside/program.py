@@ -12,6 +12,7 @@ Valid for Python 3.8, since images built without mlship are tested too.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ import sys
 import time
 import traceback
 import types
+from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -158,6 +160,10 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))
     events.send("modules", **modules())
+    with suppress(Exception):  # of a numba of another kind, which must not hide what is known
+        compiled = jit_compiled()
+        if compiled:
+            events.send("jit", **compiled)
     events.send(
         "memory", peak=memory("status", "VmHWM:"), before=before, after=after, weights=size_of(options["weights"])
     )
@@ -260,6 +266,23 @@ def modules() -> dict[str, object]:
     left_out = sum(kind["bytes"] for note in notes for kind in note["pruned"].values())
     missing = (spec.name for spec in found if spec.cached and not Path(spec.cached).exists())
     return {"uncompiled": sorted(missing), "left_out": left_out}
+
+
+def jit_compiled() -> dict[str, object]:
+    """Functions that numba compiled in this process; empty without any. The outermost time includes inner functions."""
+    kind = getattr(sys.modules.get("numba.core.dispatcher"), "Dispatcher", None)
+    if kind is None:
+        return {}
+    names: list[str] = []
+    seconds = 0.0
+    cached = 0
+    for one in [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]:
+        for signature in one.stats.cache_misses:
+            passes = ((one.get_metadata(signature) or {}).get("pipeline_times") or {}).values()
+            seconds = max(seconds, sum(sum(times) for part in passes for times in part.values()))
+            names.append(f"{one.py_func.__module__}.{one.py_func.__name__}")
+            cached += one.stats.cache_path is not None
+    return {"functions": sorted(set(names)), "seconds": seconds, "cacheable": cached} if names else {}
 
 
 def memory(file: str, key: str) -> int | None:

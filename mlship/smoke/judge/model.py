@@ -8,7 +8,8 @@ from mlship.smoke.seen import ModelRun, Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration, size
 
-IDS = tuple(check for check in TITLES if check.startswith("model."))
+IDS = tuple(check for check in TITLES if check.startswith("model.") and check != "model.jit")
+SLOW_JIT = 5.0  # seconds
 _WHERE: dict[StageName, str] = {
     "import": "while importing {module}",
     "load": "in {function}()",
@@ -29,6 +30,7 @@ def model_checks(observed: Observed) -> tuple[Check, ...]:
         *_answer(observed),
         _any_user(observed),
         _compiled(observed),
+        *_jit(observed),
         _memory(observed),
     )
 
@@ -174,6 +176,28 @@ def _compiled(observed: Observed) -> Check:
         "model.compiled",
         f"compiled at every start, since a read-only container cannot keep bytecode: {named}{more}",
         "run `mlship lock --trace`, then `mlship build`: the server imports more than when it was traced",
+    )
+
+
+def _jit(observed: Observed) -> tuple[Check, ...]:
+    """Only where numba compiles something: it is rarely used."""
+    jit = observed.model.jit
+    if jit is None:
+        return ()
+    count = len(jit.functions)
+    seen = (
+        f"{count} function{'s' if count > 1 else ''} ({', '.join(jit.functions[:3])}), at least {duration(jit.seconds)}"
+    )
+    if jit.seconds < SLOW_JIT:
+        return (passed("model.jit", f"{seen} at every start, which is short"),)
+    cache = "" if jit.cacheable else "declare them with `cache=True`, and "
+    return (
+        warned(
+            "model.jit",
+            f"compiled at every start, since a read-only container keeps no cache: {seen}",
+            f"{cache}set NUMBA_CACHE_DIR under `env` in mlship.yaml to a folder where the deployment mounts a volume "
+            "that outlives the container; numba's cache depends on the processor, so the image has none",
+        ),
     )
 
 

@@ -5,10 +5,25 @@ from dataclasses import replace
 import pytest
 
 from mlship.engine.base import ExitState
+from mlship.smoke.events import JitCompiled
+from mlship.smoke.judge.model import model_checks
 from mlship.smoke.remedy import Situation, advise, remedy_for_end
-from tests.helpers.smoke_events import IMAGE, SPEC
+from tests.helpers.smoke_events import GOOD, IMAGE, MODEL, SPEC
 
 GL = "ImportError: libGL.so.1: cannot open shared object file: No such file or directory (import)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cacheable", "status", "words"),
+    [(63.0, 2, "warn", "set NUMBA_CACHE_DIR"), (63.0, 0, "warn", "`cache=True`"), (0.5, 0, "pass", "")],
+)
+def test_a_long_compilation_at_every_start_is_a_warning(
+    seconds: float, cacheable: int, status: str, words: str
+) -> None:
+    jit = JitCompiled(("librosa.stft", "app.f"), seconds, cacheable)
+    run = replace(MODEL, events=(*MODEL.events, jit))
+    check = next(one for one in model_checks(replace(GOOD, model=run)) if one.id == "model.jit")
+    assert (check.status, words in check.remedy, "2 functions" in check.seen) == (status, True, True)
 
 
 def advice(text: str, absent: dict[str, str] | None = None) -> str:
