@@ -16,9 +16,11 @@ def init(
 ) -> None:
     """Detect what a model needs and write mlship.yaml.
 
-    Also writes other missing files. Never changes existing files.
+    Also writes other missing files. Run it again after the listed steps: it completes the lines of mlship.yaml that it
+    left open, and changes no other existing file.
     """
     from mlship.console import emit
+    from mlship.files import write_atomic
     from mlship.init.detect import detect
     from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
     from mlship.report.init import as_json, diff, show_found, show_written
@@ -28,6 +30,8 @@ def init(
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]))
     planned = keep_existing(scaffold(found), directory)
     written = () if dry_run else write_scaffold(directory, planned.files)
+    if planned.completed and not dry_run:
+        write_atomic(directory / planned.completed.path, planned.completed.text)
     show_found(found)
     show_written(planned, dry_run=dry_run)
     if json:

@@ -31,6 +31,7 @@ from mlship.project.onnx_header import OnnxHeader, read_onnx
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
 _MODULES = 2_000
+_MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
 
@@ -59,6 +60,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     lookup = _lookup(tree, modules, local, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, weights.refused, lookup))
     return Detection(
+        root=tree.root,
         name=_name(tree),
         python=python,
         framework=framework,
@@ -87,14 +89,16 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
 
 
 def _loader(modules: Mapping[str, Module]) -> Detected:
-    """Only modules that import a framework count: a `load()` may read settings instead of a model."""
+    """A `load()` may read settings instead of a model: its module must import a framework or be named after models."""
     known = {name for framework in framework_table().frameworks for name in framework.imports} | _NUMERIC
     found = [
         (module, name)
         for module in modules.values()
         if is_served(module.path)
         for name in module.loaders
-        if known & {top for reached in reachable([module.name or ""], modules) for top in tops(reached.imports)}
+        if name != "load"
+        or PurePosixPath(module.path).stem in _MODEL_MODULES
+        or known & {top for reached in reachable([module.name or ""], modules) for top in tops(reached.imports)}
     ]
     found.sort(key=lambda f: (LOADERS.index(f[1]), f[0].path.count("/"), f[0].path))
     if not found:

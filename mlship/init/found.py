@@ -1,7 +1,9 @@
 """What `mlship init` finds in a repository, with the reason for each result."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from mlship.init.handlers import Handler
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
 from mlship.init.pickled import PickledModel
@@ -21,11 +23,12 @@ class Detected:
 
 @dataclass(frozen=True)
 class Routes:
-    """Server paths for mlship.yaml; None if not found."""
+    """Server paths for mlship.yaml; None if not found. `handler` is the function behind `predict`."""
 
     live: str | None
     ready: str | None
     predict: str | None
+    handler: Handler | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Detection:
     """Everything that was detected.
 
     Attributes:
-        name: image name.
+        root: the repository; name: image name.
         framework: the library that runs the model.
         evidence: reasons for the framework.
         loader: package.module:function in the repository.
@@ -106,6 +109,7 @@ class Detection:
         notes: remarks that may need action.
     """
 
+    root: Path
     name: str
     python: Detected
     framework: Detected
@@ -124,6 +128,11 @@ class Detection:
     gpus: GpuUse = GpuUse()
     local: tuple[LocalImport, ...] = ()
     pickles: tuple[PickledModel, ...] = ()
+
+    @property
+    def tests_server_only(self) -> bool:
+        """Whether only the repository's own server can be tested, because nothing returns its model."""
+        return self.server is not None and self.loader.value is None
 
     @property
     def port(self) -> int:

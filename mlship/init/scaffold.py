@@ -2,20 +2,21 @@
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from math import prod
 from pathlib import Path
-from typing import TypeAlias
 
 from mlship.errors import UsageError
-from mlship.files import write_new
+from mlship.files import sha256_file, write_new
+from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.dependencies import Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
+from mlship.init.samples import made_up_sample, request_lines
 from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
-from mlship.project.onnx_header import OnnxHeader, Tensor
+from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
 
@@ -24,12 +25,14 @@ _MEANINGS = {
     "ready": "returns 200 once the model is loaded and warm",
     "predict": "POST route that accepts the sample",
 }
+_WRITE_LOADER = (
+    "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
+    "`mlship init` again, which completes mlship.yaml and writes the server."
+)
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
 _SAMPLE = "sample.json"
+_OPEN = ("load", "sample", "command", "source", *_MEANINGS)  # what mlship.yaml may leave open
 _OWN_INPUT = "init/requirements.in.j2"
-_LARGEST_SAMPLE = 200_000  # numbers in the file
-
-Nested: TypeAlias = "float | int | bool | str | list[Nested]"
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,35 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Todo:
+    """A manual step before `mlship lock`.
+
+    Attributes:
+        keys: keys of mlship.yaml; the step is done when one of them is set.
+    """
+
+    text: str
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Scaffold:
-    """Files to write, files to keep, and manual steps before `mlship lock`."""
+    """Files to write, files to keep, and manual steps before `mlship lock`.
+
+    Attributes:
+        unfinished: mlship.yaml with one key left open, by key.
+        completed: an existing mlship.yaml with lines that were left open and are known now; None without any.
+    """
 
     files: tuple[NewFile, ...]
     kept: tuple[Kept, ...]
-    todo: tuple[str, ...]
+    steps: tuple[Todo, ...]
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    completed: NewFile | None = None
+
+    @property
+    def todo(self) -> tuple[str, ...]:
+        return tuple(step.text for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -84,18 +110,42 @@ def scaffold(found: Detection) -> Scaffold:
             ),
         ),
         kept=tuple(_kept(found, plan)),
-        todo=tuple(_todo(found, plan)),
+        steps=tuple(_todo(found, plan)),
+        unfinished={key: _yaml(found, plan, key) for key in _OPEN},
     )
 
 
 def keep_existing(planned: Scaffold, repo: Path) -> Scaffold:
-    """Keep files that exist in the repository instead of writing them."""
+    """Keep files that exist in the repository instead of writing them, but complete open lines of mlship.yaml."""
+    planned = _completed(planned, repo)
     existing = {file.path for file in planned.files if os.path.lexists(repo / file.path)}
     return Scaffold(
         files=tuple(file for file in planned.files if file.path not in existing),
         kept=(*(Kept(file.path, "already exists") for file in planned.files if file.path in existing), *planned.kept),
-        todo=planned.todo,
+        steps=planned.steps,
+        completed=planned.completed,
     )
+
+
+def _completed(planned: Scaffold, repo: Path) -> Scaffold:
+    """Drop the steps that mlship.yaml shows to be done, and say where the others are."""
+    now = next(file for file in planned.files if file.path == CONFIG)
+    text, completed = now.text, None
+    with suppress(OSError, UnicodeDecodeError):
+        written = (repo / CONFIG).read_text(encoding="utf-8")
+        text, filled = complete(written, now.text, planned.unfinished)
+        if "command" in filled:
+            text = with_requirements(text, now.text)
+        if filled:
+            completed = NewFile(CONFIG, text, f"completed: {', '.join(filled)}")
+    present = keys_of(text)
+    steps = (_placed(step, text) for step in planned.steps if present.isdisjoint(step.keys))
+    return replace(planned, steps=tuple(steps), completed=completed)
+
+
+def _placed(step: Todo, text: str) -> Todo:
+    line = open_line(text, step.keys)
+    return replace(step, text=f"{step.text[:-1]} ({CONFIG}, line {line}).") if line else step
 
 
 def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
@@ -129,7 +179,7 @@ def _decide(found: Detection) -> _Plan:
         made_up=made_up,
         command=found.server.command if found.server else own,
         dependencies=choose_dependencies(found, tuple(sorted(needs)), generated=generated),
-        source=tuple(sorted({*found.source, *(["serving"] if generated else [])})),
+        source=tuple(sorted({*found.source, *(["serving"] if generated else [])})) if found.server or load else (),
     )
 
 
@@ -139,25 +189,43 @@ def _onnxruntime(found: Detection) -> str:
     return "onnxruntime-gpu[cuda,cudnn]" if found.gpus.wanted and not named else "onnxruntime"
 
 
-def _yaml(found: Detection, plan: _Plan) -> str:
+def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
+    """The text of mlship.yaml, with one key left open although its value is known."""
     routes = found.server.routes if found.server else _OWN_ROUTES
+    load, sample = (
+        None if key == left_open else value for key, value in (("load", plan.load), ("sample", plan.sample))
+    )
     return render(
         "init/mlship.yaml.j2",
         name=found.name,
         python=Detected(found.python.value, _one_line(found.python.why)),
         requirements=plan.dependencies,
-        load=plan.load,
+        load=load,
         weights=found.weights.named,
-        sample=plan.sample,
+        sample=sample,
+        request=request_lines(routes) if found.tests_server_only and sample is None else (),
+        tests_server_only=found.tests_server_only,
+        pickles=_pickles(found),
         golden=found.golden.value,
-        command=plan.command,
+        command=() if left_open == "command" else plan.command,
         origin=_one_line(found.server.why) if found.server else "",
         port=found.port,
-        routes=[(key, getattr(routes, key), meaning) for key, meaning in _MEANINGS.items()],
-        source=plan.source,
+        routes=[(k, None if k == left_open else getattr(routes, k), meaning) for k, meaning in _MEANINGS.items()],
+        source=() if left_open == "source" else plan.source,
         python_path=found.python_path,
         system=system_packages(plan.dependencies, Base().distro),
         gpus=_one_line("; ".join(found.gpus.evidence)),
+    )
+
+
+def _pickles(found: Detection) -> tuple[tuple[str, str], ...]:
+    """Path and sha256 of the refused files that the image needs."""
+    root = found.root
+    named = set(found.weights.named)
+    return tuple(
+        (file.path, sha256_file(root / file.path).removeprefix("sha256:"))
+        for file in found.weights.refused
+        if file.path in named and file.kind != "lfs-pointer"
     )
 
 
@@ -210,22 +278,39 @@ def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
         yield Kept(found.server.path, "your server, shipped unchanged")
 
 
-def _todo(found: Detection, plan: _Plan) -> Iterator[str]:
+def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     absent, lacking = found.weights.absent, plan.dependencies.lacking
     if absent:
-        yield f"Download the model files that the code names: {', '.join(absent)}."
-    if plan.load is None:
-        yield _write_loader(found)
-    if plan.sample is None:
-        yield "Write a valid request to `sample.json` and set `model.sample` to it."
-    if plan.made_up:
-        yield "Replace the zeros in `sample.json` with a real request; zeros test little."
-    if found.server and (unknown := [key for key in _MEANINGS if getattr(found.server.routes, key) is None]):
-        yield f"Set the server routes in mlship.yaml: {', '.join(f'`serve.{key}`' for key in unknown)}."
-    yield from _import_todo(found, plan.dependencies)
-    yield from _gpu_todo(found)
+        yield Todo(f"Download the model files that the code names: {', '.join(absent)}.")
+    if plan.load is None and not found.tests_server_only:
+        yield Todo(_WRITE_LOADER, ("model.load",))
+    if pickles := [path for path, _ in _pickles(found)]:
+        files = ", ".join(f"`{path}`" for path in pickles)
+        yield Todo(
+            f"Convert {files} to a format without code, or complete `model.allow_pickle`.", ("model.allow_pickle",)
+        )
+    yield from _sample_todo(found, plan)
+    for key, meaning in _MEANINGS.items() if found.server else ():
+        if found.server and getattr(found.server.routes, key) is None:
+            yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}.", (f"serve.{key}",))
+    yield from map(Todo, _import_todo(found, plan.dependencies))
+    yield from map(Todo, _gpu_todo(found))
     if lacking:
-        yield f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it."
+        yield Todo(f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it.")
+
+
+def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
+    handler = found.server.routes.handler if found.server else None
+    if plan.made_up:
+        yield Todo("Replace the zeros in `sample.json` with a real request; zeros test little.")
+    if plan.sample is not None:
+        return
+    if found.server and found.tests_server_only and request_lines(found.server.routes):
+        yield Todo("Complete `smoke.request` in mlship.yaml with one valid request.", ("smoke.request", "model.sample"))
+    else:
+        fields = f", a JSON object with {', '.join(handler.json)}," if handler and handler.json else ""
+        keys = ("model.sample", "smoke.request")
+        yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys)
 
 
 def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:
@@ -253,57 +338,3 @@ def _gpu_todo(found: Detection) -> Iterator[str]:
             "Record the target hosts: run `mlship hosts record hosts/NAME.json` on each kind of GPU host. For a "
             "Kubernetes cluster, run `kubectl get nodes -o json | mlship hosts import -`."
         )
-
-
-def _write_loader(found: Detection) -> str:
-    if found.server:
-        return (
-            "Write a function `load()` that returns the server's predictor (a callable, or an object with `.predict`, "
-            "that accepts the sample), and set `model.load` to it."
-        )
-    return (
-        "Write a function `load()` that returns the predictor. Remove mlship.yaml (and .dockerignore, if `mlship init` "
-        "wrote it), then run `mlship init` again to set `model.load` and generate the server."
-    )
-
-
-def made_up_sample(header: OnnxHeader) -> str | None:
-    """JSON with zeros for every input; None if a shape or type is unknown or too large."""
-    shapes = {tensor.name: _shape(tensor) for tensor in header.inputs}
-    if not shapes or None in shapes.values() or any(_zero(tensor) is None for tensor in header.inputs):
-        return None
-    if sum(prod(shape) for shape in shapes.values() if shape is not None) > _LARGEST_SAMPLE:
-        return None
-    values = {t.name: _filled(shape, zero) for t in header.inputs
-              if (shape := shapes[t.name]) is not None and (zero := _zero(t)) is not None}  # fmt: skip
-    return json.dumps(values) + "\n"
-
-
-def _shape(tensor: Tensor) -> list[int] | None:
-    """Use 1 for an open batch size or sequence length; other open dimensions have no sensible default."""
-    if tensor.shape is None:
-        return None
-    free = 2 if len(tensor.shape) <= 2 else 1
-    known = all(size is not None for size in tensor.shape[free:])
-    return [size or 1 for size in tensor.shape] if known else None
-
-
-def _zero(tensor: Tensor) -> float | bool | str | None:
-    match tensor.element:
-        case "float" | "double" | "float16":
-            return 0.0
-        case "bool":
-            return False
-        case "string":
-            return "text"
-        case str() as element if "int" in element:
-            return 0
-        case _:
-            return None
-
-
-def _filled(shape: list[int], zero: float | bool | str) -> Nested:
-    value: Nested = zero
-    for size in reversed(shape):
-        value = [value] * size
-    return value

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from mlship.init.found import ExistingServer, Routes
@@ -55,7 +56,7 @@ def find_server(
         path=modules[entries[0]].path if entries else why.rpartition(" ")[2].rstrip("."),
         command=command,
         port=port,
-        routes=find_routes([route for module in served for route in module.routes]),
+        routes=_routes_of(tree, served),
         modules=tuple(module.name for module in served if module.name),
         needs=_needs(command, apps),
         why=why,
@@ -63,17 +64,30 @@ def find_server(
     return server, (*notes, *_missing_routes(server))
 
 
-def find_routes(routes: Sequence[Route]) -> Routes:
-    """Choose the liveness, readiness and prediction routes."""
+def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
+    routes = [route for module in served for route in module.routes]
+    found = find_routes(routes, loads_first=any(module.loads for module in served))
+    models = {name: fields for module in served for name, fields in module.models.items()}
+    pages = (tree.text(path) or "" for path in tree.files if path.endswith((".html", ".htm")))
+    handler = next((route.handler for route in routes if route.path == found.predict), None)
+    return replace(found, handler=handler.completed(models, pages, found.predict or "") if handler else None)
+
+
+def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes:
+    """Choose the liveness, readiness and prediction routes.
+
+    Args:
+        loads_first: the model is loaded while the server's modules are imported, so a server that answers is ready.
+    """
     get = [route.path for route in routes if "GET" in route.methods]
-    post = [
-        route.path for route in routes if "POST" in route.methods and "{" not in route.path and "<" not in route.path
-    ]
-    alike = [path for path in post if any(word.strip("/") in path for word in PREDICT)]
+    plain = [route for route in routes if "{" not in route.path and "<" not in route.path]
+    post = [route.path for route in plain if "POST" in route.methods]
+    alike = [route.path for route in plain if any(word.strip("/") in route.path for word in PREDICT)]
+    live = next((path for path in LIVE if path in get), None)
     return Routes(
-        live=next((path for path in LIVE if path in get), None),
-        ready=next((path for path in READY if path in get), None),
-        predict=next((path for path in PREDICT if path in post), None) or next(iter([*alike, *post]), None),
+        live=live,
+        ready=next((path for path in READY if path in get), live if loads_first else None),
+        predict=next((path for path in (*PREDICT, *alike) if path in post), None) or next(iter([*post, *alike]), None),
     )
 
 

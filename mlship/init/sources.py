@@ -3,16 +3,18 @@
 import ast
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
+from mlship.init.handlers import Handler, model_fields, read_handler
 from mlship.init.import_statements import Imports, live_nodes, read_imports
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
+_LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
 _CONSTRUCTORS: dict[str, AppKind] = {"FastAPI": "fastapi", "Flask": "flask"}
 _VERBS = {"get", "post", "put"}
@@ -35,6 +37,7 @@ class Route:
 
     path: str
     methods: tuple[str, ...]
+    handler: Handler = field(default_factory=Handler)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Module:
         statements: the same, by whether the module can do without them.
         strings: string constants.
         sets_path: it changes sys.path.
+        models: required fields of pydantic models, by class.
+        loads: it loads a model when it is imported.
     """
 
     path: str
@@ -59,6 +64,8 @@ class Module:
     strings: frozenset[str]
     cuda: CudaUse
     sets_path: bool = False
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    loads: bool = False
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -87,6 +94,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
         cuda=find_cuda_use(nodes),
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
+        models=model_fields(tree.body),
+        loads=_loads(tree.body),
     )
 
 
@@ -150,14 +159,32 @@ def _required(function: ast.FunctionDef) -> bool:
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
     for statement in body:
         if isinstance(statement, ast.FunctionDef) and statement.name in LOADERS and not _required(statement):
-            yield statement.name
+            nodes = list(ast.walk(statement))
+            returns = any(isinstance(node, ast.Return) and node.value is not None for node in nodes)
+            if returns or not any(
+                isinstance(node, ast.Assign | ast.Global) for node in nodes
+            ):  # else it sets a variable
+                yield statement.name
+
+
+def _loads(body: list[ast.stmt]) -> bool:
+    """Whether a statement of the module itself calls a function that loads models."""
+    calls = (
+        node.func
+        for statement in body
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call)
+    )
+    return any(_last_name(call) in _LOADING for call in calls)
 
 
 def _routes(nodes: tuple[ast.AST, ...]) -> Iterator[Route]:
     prefix = _router_prefix(nodes)
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from (route for decorator in node.decorator_list if (route := _route(decorator, prefix)))
+            found = (route for decorator in node.decorator_list if (route := _route(decorator, prefix)))
+            yield from (replace(route, handler=read_handler(node, route.path)) for route in found)
 
 
 def _router_prefix(nodes: tuple[ast.AST, ...]) -> dict[str, str]:

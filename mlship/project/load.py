@@ -18,6 +18,7 @@ from mlship.project.values import Section
 FILE_NAME = "mlship.yaml"
 MIRROR_VARIABLE = "MLSHIP_BASE_MIRROR"
 WHEEL_INDEX_VARIABLE = "MLSHIP_WHEEL_INDEX"
+OPEN_MARK = "FILL IN"  # in comments of mlship.yaml that a person has to complete
 _SIZE_LIMIT = 1_000_000
 _DEPTH_LIMIT = 20
 _TEXT_KEYS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"}
@@ -89,7 +90,7 @@ def _parse(text: str, placeholders: Mapping[KeyPath, object]) -> tuple[Config, t
         with suppress(ValidationError):
             if missing:
                 return Config.model_validate(document), missing
-        raise _all_errors(error, lines) from error
+        raise _all_errors(error, lines, text) from error
 
 
 def _fill(document: object, placeholders: Mapping[KeyPath, object]) -> tuple[str, ...]:
@@ -177,11 +178,11 @@ def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]
             yield from _walk(value, (*path, index))
 
 
-def _all_errors(error: ValidationError, lines: Mapping[KeyPath, int]) -> UsageError:
+def _all_errors(error: ValidationError, lines: Mapping[KeyPath, int], text: str) -> UsageError:
     """All errors at once, in the order of the file."""
     found = sorted(((_line(e["loc"], lines), _dotted(e["loc"]), e) for e in error.errors()), key=lambda f: f[:2])
     rows = [f"{FILE_NAME}, line {line}: {f'{key}: ' if key else ''}{_message(e)}" for line, key, e in found]
-    return UsageError("\n".join(rows), hint=_remedy([e for _, _, e in found]))
+    return UsageError("\n".join(rows), hint=_remedy([e for _, _, e in found], text))
 
 
 def _line(path: KeyPath, lines: Mapping[KeyPath, int]) -> int:
@@ -252,8 +253,13 @@ def _known_keys(path: KeyPath) -> list[str]:
     return list(fields)
 
 
-def _remedy(errors: list[ErrorDetails]) -> str:
+def _remedy(errors: list[ErrorDetails], text: str) -> str:
     missing = [_dotted(e["loc"]) for e in errors if e["type"] == "missing"]
+    if left_open := [str(number) for number, line in enumerate(text.splitlines(), 1) if OPEN_MARK in line]:
+        where = f"{'lines' if len(left_open) > 1 else 'line'} {', '.join(left_open)}"
+        return (
+            f"complete what `mlship init` left open ({OPEN_MARK}, {where}), or run `mlship init` again after its steps"
+        )
     if missing:
         return f"add {', '.join(missing)}; `mlship schema` prints the values of every key"
     return "fix these keys; `mlship schema` prints every key and its values"

@@ -29,6 +29,9 @@ def show_written(planned: Scaffold, *, dry_run: bool) -> None:
     """Print the files written and kept, the manual steps, and the next command."""
     for file in planned.files:
         say(f"  {'would write' if dry_run else 'wrote'}  {file.path}: {file.why}", style="green")
+    if planned.completed:
+        verb = "would complete" if dry_run else "completed"
+        say(f"  {verb}  {planned.completed.path}: {planned.completed.why.removeprefix('completed: ')}", style="green")
     for kept in planned.kept:
         say(f"  kept   {kept.path}: {kept.why}")
     if planned.todo:
@@ -77,6 +80,7 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
             },
             "written": written,
             "kept": [kept.path for kept in planned.kept],
+            "completed": planned.completed.path if planned.completed else None,
             "todo": planned.todo,
         }
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
+from mlship.init.handlers import Handler
 from mlship.init.requirements import declared, distribution
 from mlship.init.servers import find_routes
 from mlship.init.sources import App, Route, parse_module
@@ -133,7 +134,8 @@ async def g(): ...
     assert {"pkg.sub", "pkg.sub.near", "pkg.up", "pkg.up.thing", "a.b", "inside"} <= module.imports
     assert "pandas" not in module.imports
     assert module.apps == (App("fastapi", "app", factory=False), App("flask", "create_app", factory=True))
-    assert set(module.routes) == {Route("/v1/predict", ("POST",)), Route("/x", ("GET", "POST"))}
+    routes = (Route("/v1/predict", ("POST",), Handler("f")), Route("/x", ("GET", "POST"), Handler("g")))
+    assert set(module.routes) == set(routes)
     assert module.loaders == ("load",)
 
 

@@ -1,0 +1,67 @@
+"""Completes an mlship.yaml that `mlship init` left open in places, and nothing that a person wrote."""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+
+import yaml
+
+from mlship.project.load import OPEN_MARK
+
+
+def complete(text: str, rendered: str, rendered_open: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Replace the open lines whose value is known now.
+
+    Args:
+        text: mlship.yaml as it is.
+        rendered: mlship.yaml as it would be written now; `rendered_open`: the same with one key left open, by key.
+
+    Returns:
+        The text and the keys that were filled in. An open place is replaced only if its lines are exactly as written.
+    """
+    lines, filled = text.splitlines(keepends=True), list[str]()
+    for key, unfinished in rendered_open.items():
+        for before, after in _differences(unfinished.splitlines(keepends=True), rendered.splitlines(keepends=True)):
+            places = [n for n in range(len(lines)) if lines[n : n + len(before)] == before]
+            if len(places) == 1:
+                lines[places[0] : places[0] + len(before)] = after
+                filled.append(key)
+    return "".join(lines), tuple(filled)
+
+
+def _differences(before: list[str], after: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """The open places of one text, with their lines in the other."""
+    for kind, start, end, new_start, new_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind != "equal" and any(OPEN_MARK in line for line in before[start:end]):
+            yield before[start:end], after[new_start:new_end]
+
+
+def with_requirements(text: str, rendered: str) -> str:
+    """Add the section `requirements` of the rendered text, which the new server needs, unless there is one."""
+    section = re.search(r"^requirements:\n(?:  .*\n)+", rendered, re.MULTILINE)
+    if section is None or "requirements" in keys_of(text):
+        return text
+    return re.sub(r"^python: .*\n", lambda line: f"{line[0]}\n{section[0]}", text, count=1, flags=re.MULTILINE)
+
+
+def keys_of(text: str) -> frozenset[str]:
+    """The dotted keys that have a value; none if the text is not a mapping."""
+    try:
+        return frozenset(_keys(yaml.safe_load(text), ""))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return frozenset()
+
+
+def _keys(value: object, prefix: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is not None:
+                yield f"{prefix}{key}"
+                yield from _keys(inner, f"{prefix}{key}.")
+
+
+def open_line(text: str, keys: tuple[str, ...]) -> int | None:
+    """Number of the line where one of the keys is left open, as a comment."""
+    names = tuple(f"{key.rpartition('.')[2]}:" for key in keys)
+    comments = ((n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip().startswith("#"))
+    return next((n for n, line in comments if line.lstrip("# ").startswith(names)), None) if names else None

@@ -1,0 +1,185 @@
+"""What the function of a route reads of a request: parsed, never run."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from typing import Literal, TypeAlias
+
+RequestPart: TypeAlias = Literal["form", "files", "query", "json"]
+# https://flask.palletsprojects.com/en/stable/api/#flask.Request and https://fastapi.tiangolo.com/reference/parameters/
+_FLASK: dict[str, RequestPart] = {"form": "form", "files": "files", "args": "query", "json": "json", "values": "form"}
+_FASTAPI: dict[str, RequestPart] = {
+    "Form": "form",
+    "File": "files",
+    "UploadFile": "files",
+    "Query": "query",
+    "Body": "json",
+}
+_SCALARS = {"str", "int", "float", "bool"}
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A route's function.
+
+    Attributes:
+        name: of the function.
+        form, files, query, json: names of the fields that it reads.
+        whole: parts that it reads without naming their fields.
+        models: classes that describe the JSON body.
+    """
+
+    name: str = ""
+    form: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    json: tuple[str, ...] = ()
+    whole: frozenset[RequestPart] = frozenset()
+    models: tuple[str, ...] = ()
+
+    def reads(self, part: RequestPart) -> bool:
+        named = {"form": self.form, "files": self.files, "query": self.query, "json": self.json}[part]
+        return bool(named) or part in self.whole
+
+    def completed(self, models: Mapping[str, tuple[str, ...]], pages: Iterator[str], path: str) -> "Handler":
+        """The handler with the fields of its models, and those of the HTML form that is sent to it."""
+        json = (*self.json, *(field for model in self.models for field in models.get(model, ())))
+        if "form" not in self.whole or self.form:
+            return replace(self, json=json)
+        found = next((fields for page in pages if (fields := form_fields(page, self.name, path))), ())
+        return replace(self, json=json, form=found)
+
+
+def read_handler(function: ast.FunctionDef | ast.AsyncFunctionDef, path: str) -> Handler:
+    """What a route's function reads: Flask's `request`, or FastAPI's parameters."""
+    found: list[tuple[RequestPart, str]] = []
+    whole: set[RequestPart] = set()
+    aliases = dict(_aliases(function))
+    for node in ast.walk(function):
+        part, field = _read(node, aliases)
+        if part and field:
+            found.append((part, field))
+        elif part:
+            whole.add(part)
+    models = []
+    for name, of in _parameters(function, path):
+        if of == "model":
+            models.append(name)
+        else:
+            found.append((of, name))
+    names = {part: tuple(dict.fromkeys(field for one, field in found if one == part)) for part in _FLASK.values()}
+    return Handler(
+        function.name, names["form"], names["files"], names["query"], names["json"], frozenset(whole), tuple(models)
+    )
+
+
+def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
+    """The required fields of pydantic models, by class."""
+    return {
+        statement.name: tuple(
+            line.target.id
+            for line in statement.body
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value is None
+        )
+        for statement in body
+        if isinstance(statement, ast.ClassDef) and any(_name(base) == "BaseModel" for base in statement.bases)
+    }
+
+
+def _aliases(function: ast.AST) -> Iterator[tuple[str, RequestPart]]:
+    """Variables that hold a whole part: `data = request.get_json()`."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and (part := _part(node.value, {})):
+            yield from ((target.id, part) for target in node.targets if isinstance(target, ast.Name))
+
+
+def _part(node: ast.expr, aliases: Mapping[str, RequestPart]) -> RequestPart | None:
+    match node:
+        case ast.Attribute(value=ast.Name(id="request"), attr=attr) if attr in _FLASK:
+            return _FLASK[attr]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="request"), attr="get_json" | "get_data")):
+            return "json"
+        case ast.Name(id=name):
+            return aliases.get(name)
+        case ast.Await(value=ast.Call(func=ast.Attribute(value=ast.Name(id="request"), attr="json" | "form" as attr))):
+            return _FLASK[attr]
+        case _:
+            return None
+
+
+def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPart | None, str]:
+    """The part that an expression reads, and the field; no field for the whole part."""
+    match node:
+        case ast.Subscript(value=owner, slice=ast.Constant(value=str(field))):
+            return _part(owner, aliases), field
+        case ast.Call(
+            func=ast.Attribute(value=owner, attr="get" | "getlist"), args=[ast.Constant(value=str(field)), *_]
+        ):
+            return _part(owner, aliases), field
+        case ast.Call(func=ast.Attribute(value=owner, attr="values" | "items" | "to_dict")):
+            return _part(owner, aliases), ""
+        case ast.Call(func=ast.Attribute(attr="get_json" | "get_data")) as call:
+            return _part(call, aliases), ""
+        case _:
+            return None, ""
+
+
+def _parameters(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, path: str
+) -> Iterator[tuple[str, RequestPart | Literal["model"]]]:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    positional = [*function.args.posonlyargs, *function.args.args]
+    defaults = dict(zip((one.arg for one in positional[::-1]), function.args.defaults[::-1], strict=False))
+    defaults |= {
+        one.arg: value for one, value in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if value
+    }
+    for one in arguments:
+        names = {_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
+        default = defaults.get(one.arg)
+        marked = _name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
+        if f"{{{one.arg}}}" in path or one.arg in ("self", "request"):
+            continue
+        if marked in _FASTAPI:
+            yield one.arg, _FASTAPI[marked]
+        elif names & _SCALARS and default is None:
+            yield one.arg, "query"
+        elif isinstance(one.annotation, ast.Name) and one.annotation.id[:1].isupper() and default is None:
+            yield one.annotation.id, "model"
+
+
+def _name(node: ast.AST | None) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def form_fields(html: str, function: str, path: str) -> tuple[str, ...]:
+    """Names of the inputs of the form that a page sends to a route; empty without such a form."""
+    page = _Forms()
+    page.feed(html)
+    for action, fields in page.forms:
+        if action.strip() in (path, "") or f"'{function}'" in action or f'"{function}"' in action:
+            return tuple(dict.fromkeys(fields))
+    return ()
+
+
+class _Forms(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, list[str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append((values.get("action", ""), []))
+        sent = tag in ("input", "select", "textarea") and values.get("type") not in (
+            "submit",
+            "button",
+            "reset",
+            "file",
+        )
+        if sent and self.forms and values.get("name"):
+            self.forms[-1][1].append(values["name"])
