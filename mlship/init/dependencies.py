@@ -1,14 +1,29 @@
 """Choose the requirements file to lock, or the contents of a new one. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from posixpath import relpath
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from mlship.init.declared.collect import SERVING_INPUT
+from mlship.init.declared.result import Declared, Entry, is_development_package
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
-from mlship.init.requirements import SERVING_INPUT, Declared, distribution
+from mlship.init.requirements import distribution
 from mlship.system_packages import debian_name, system_needs
 
 FROM_IMPORTS = "the imports of the served code"
+CONSTRAINTS = "requirements-constraints.txt"
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Requirements that the image probably does not need, and why."""
+
+    why: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,11 @@ class Dependencies:
         lacking: server requirements that an existing file does not list.
         unknown: imports whose package the user has to name in the template.
         optional: imports that the code can do without.
+        options: pip's options and local packages for the template.
+        left_out: requirements that the template has as comments.
+        constraints: versions from the repository's lock file; empty without one that fits.
+        pinned_by: the lock file of the constraints.
+        notes: what the user should know about the choice.
     """
 
     input: str
@@ -35,6 +55,11 @@ class Dependencies:
     lacking: tuple[str, ...] = ()
     unknown: tuple[UnknownImport, ...] = ()
     optional: tuple[KnownImport, ...] = ()
+    options: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    constraints: tuple[str, ...] = ()
+    pinned_by: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -49,22 +74,47 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
         needs: server requirements.
         generated: mlship writes the server, so its folder may hold a requirements file.
     """
-    usable = next((d for d in found.declared if d.usable and not d.compiled), None)
-    if usable is None:
-        return _written(found, needs)
-    lacking = tuple(need for need in needs if distribution(need) not in usable.names)
-    lock = _lock(found.declared, usable)
+    source = _source(found)
+    if source is None:
+        return _from_imports(found, needs)
+    chosen = _kept(found, source, needs, generated=generated) if source.usable else _written(found, source, needs)
+    return _with_constraints(found, source, chosen)
+
+
+def _source(found: Detection) -> Declared | None:
+    """The file with the requirements; a requirements file for developers only if no other file has any."""
+    named = [one for one in found.declared if one.main]
+    direct = [one for one in named if not one.lock]
+    development = [one for one in direct if _development(one)]
+    serious = [one for one in direct if one not in development]
+    return next(iter([*(serious if development[:1] == direct[:1] else direct), *direct, *named]), None)
+
+
+def _development(source: Declared) -> tuple[Entry, ...]:
+    return tuple(entry for entry in source.main if entry.name and is_development_package(entry.name))
+
+
+def _kept(found: Detection, source: Declared, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
+    """The user's file as it is."""
+    lacking = tuple(need for need in needs if distribution(need) not in source.names)
+    lock = _lock_name(found, source)
+    development = _development(source)
+    notes: tuple[str, ...] = ()
+    if development:
+        named = ", ".join(f"{entry.name} (line {entry.line})" for entry in development[:_SHOWN])
+        named += f" and {len(development) - _SHOWN} more" if len(development) > _SHOWN else ""
+        notes = (
+            f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image",
+        )
     if lacking and generated:
-        every = (*usable.lines, *lacking)
-        return Dependencies(SERVING_INPUT, lock, "init/serving_requirements.in.j2", usable.origin, (), lacking, every)
-    return Dependencies(usable.origin, lock, None, usable.origin, (), (), usable.lines, lacking)
+        every = (*source.lines, *lacking)
+        return Dependencies(
+            SERVING_INPUT, lock, "init/serving_requirements.in.j2", source.origin, (), lacking, every, notes=notes
+        )
+    return Dependencies(source.origin, lock, None, source.origin, (), (), source.lines, lacking, notes=notes)
 
 
-def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
-    """From pyproject.toml, setup.cfg or the conda environment, then a lock file, then the imports."""
-    source = next((d for d in found.declared if not d.compiled), next(iter(found.declared), None))
-    if source:
-        return _new_file(found, source.origin, _pins(source), needs)
+def _from_imports(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     own = {distribution(need) for need in needs}
     lines = tuple(_explained(one) for one in found.imports.known if distribution(one.line) not in own)
     named = own | {distribution(line) for line in lines}
@@ -76,10 +126,90 @@ def _written(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     return replace(chosen, unknown=found.imports.unknown, optional=found.imports.optional)
 
 
+def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Dependencies:
+    """A new file from another format; extras and groups that the served code imports are requirements too."""
+    imported = {distribution(one.line) for one in found.imports.known}
+    names = source.names
+    certain = found.server is not None or found.loader.value is not None
+    promoted = {entry.text for entry in source.entries if entry.role != "main" and entry.name in imported - names}
+    promoted = promoted if certain else set()
+    development = {entry.text for entry in _development(source) if entry.name not in imported}
+    lines = tuple(dict.fromkeys(entry.text for entry in source.main if entry.text not in development))
+    lines += tuple(f"{text}  # imported by the served code" for text in sorted(promoted))
+    chosen = _new_file(found, source.origin, lines, needs)
+    own = {".", source.folder or "."}
+    local = tuple(_as_path(package.path) for package in source.packages if package.path not in {*own, ""})
+    workspace = [package.name for package in source.packages if not package.path]
+    notes = [f"{source.origin}: package `{name}` of the workspace not found below this folder" for name in workspace]
+    left_out = [*([LeftOut("Development packages", tuple(sorted(development)))] if development else []),
+                *_groups(source, promoted)]  # fmt: skip
+    return replace(chosen, options=(*source.options, *local), left_out=tuple(left_out), notes=tuple(notes))
+
+
+def _as_path(path: str) -> str:
+    return path if path.startswith(("/", "../")) else f"./{path}"
+
+
+def _groups(source: Declared, promoted: set[str]) -> list[LeftOut]:
+    """Extras, each with its requirements; groups for development only by name."""
+    extras = [entry for entry in source.entries if entry.role == "extra" and entry.text not in promoted]
+    extras.sort(key=lambda entry: entry.group)
+    rows = [LeftOut(f"Extra `{group}`", tuple(entry.text for entry in entries))
+            for group, entries in groupby(extras, lambda entry: entry.group)]  # fmt: skip
+    dev = sorted({entry.group for entry in source.entries if entry.role == "dev"})
+    return [*rows, *([LeftOut(f"Groups for development: {', '.join(dev)}", ())] if dev else [])]
+
+
+def _with_constraints(found: Detection, source: Declared, chosen: Dependencies) -> Dependencies:
+    """The versions of the repository's lock file as constraints, unless the file has its own or the Python differs."""
+    locks = [one for one in found.declared if one.lock and one.main and one.folder == source.folder and one != source]
+    locks = [one for one in locks if one.origin != chosen.lock]
+    if not locks or any(option.startswith("-c") for option in source.options):
+        return chosen
+    lock = locks[0]
+    version = found.python.value or ""
+    if lock.python and not _allows(lock.python, version):
+        note = (
+            f"the versions in `{lock.origin}` are for Python {lock.python}, so they are not used for Python {version}"
+        )
+        return replace(chosen, notes=(*chosen.notes, note))
+    asked = {entry.name: entry for entry in source.main}
+    lines = tuple(entry.text for entry in lock.main if _agrees(entry, asked.get(entry.name)))
+    input_ = chosen.input if chosen.template else SERVING_INPUT
+    template = chosen.template or "init/serving_requirements.in.j2"
+    reference = f"-c {relpath(CONSTRAINTS, input_.rpartition('/')[0] or '.')}"
+    others = [f"`{one.origin}` is not used, because `{lock.origin}` pins the versions" for one in locks[1:]]
+    return replace(
+        chosen,
+        input=input_,
+        template=template,
+        options=(*chosen.options, reference),
+        constraints=lines,
+        pinned_by=lock.origin,
+        notes=(*chosen.notes, *others),
+    )
+
+
+def _allows(specifiers: str, version: str) -> bool:
+    try:
+        allowed = SpecifierSet(specifiers)
+    except InvalidSpecifier:
+        return True
+    return any(allowed.contains(f"{version}.{patch}") for patch in (*range(16), 99))
+
+
+def _agrees(pin: Entry, asked: Entry | None) -> bool:
+    """A pin that the requirements exclude would make the lock impossible."""
+    if asked is None or asked.requirement is None or pin.requirement is None:
+        return True
+    version = next(iter(pin.requirement.specifier)).version
+    return asked.requirement.url is None and asked.requirement.specifier.contains(version, prereleases=True)
+
+
 def _new_file(found: Detection, origin: str, lines: tuple[str, ...], needs: tuple[str, ...]) -> Dependencies:
     named = {name for line in lines if (name := distribution(line))}
     lacking = tuple(need for need in needs if distribution(need) not in named)
-    lock = _lock(found.declared, None)
+    lock = _lock_name(found, None)
     return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking, (*lines, *lacking))
 
 
@@ -100,12 +230,8 @@ def system_packages(chosen: Dependencies, distro: str) -> dict[str, dict[str, st
     return {key: packages for key, packages in found.items() if packages}
 
 
-def _pins(source: Declared) -> tuple[str, ...]:
-    return tuple(line.split(" --hash")[0].strip() for line in source.lines)
-
-
-def _lock(declared: Sequence[Declared], usable: Declared | None) -> str:
-    """requirements.txt, unless it is handwritten or the only record of the pins."""
-    text = next((d for d in declared if d.origin == "requirements.txt"), None)
-    handwritten_or_only = text is not None and (not text.compiled or usable is None)
-    return "requirements.lock" if handwritten_or_only else "requirements.txt"
+def _lock_name(found: Detection, source: Declared | None) -> str:
+    """requirements.txt, unless it is the user's or the only record of the pins."""
+    text = next((one for one in found.declared if one.origin == "requirements.txt"), None)
+    taken = text is not None and (not text.ours or source is None)
+    return "requirements.lock" if taken else "requirements.txt"

@@ -5,12 +5,16 @@ Files are read, never run. Reports state the rule that chose between several can
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from mlship.errors import UsageError
 from mlship.frameworks import framework_table
+from mlship.init.declared.collect import collect, shown_folders
+from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed, read_user_environment
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
@@ -21,7 +25,7 @@ from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, served_strings
 from mlship.init.pickled import find_pickled, pickle_notes
 from mlship.init.python_version import DEFAULT, find_python
-from mlship.init.requirements import Declared, declared, pyproject
+from mlship.init.requirements import pyproject
 from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable
 from mlship.init.tree import Tree, read_tree
@@ -42,7 +46,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         model: the model file to serve, if the user chose one of several.
 
     Raises:
-        UsageError: `repo` is not a readable folder.
+        UsageError: `repo` is not a readable folder, or holds several projects to choose from.
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
@@ -52,13 +56,17 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     loader = _loader(modules)
     served = _served(modules, loader, server)
     weights = find_weights(tree, LoadClues(served_strings(served), loader.value is not None, model))
-    needs = declared(tree)
+    collected = collect(tree, _entry(server, loader, modules))
+    needs = collected.declared
+    onnx = _single_onnx(tree, weights) if loader.value is None and server is None else None
+    _refuse_several(tree, () if loader.value or server or onnx else collected.projects)
     sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     gpus = find_gpus(tree, served, needs, dockerfile)
-    python = find_python(tree, dockerfile)
+    python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, local, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, weights.refused, lookup))
+    more = (*_notes(tree, weights, served=bool(server or loader.value)), *pickle_notes(pickles, needs))
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -67,7 +75,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         evidence=evidence,
         weights=weights,
         loader=loader,
-        onnx=_single_onnx(tree, weights) if loader.value is None and server is None else None,
+        onnx=onnx,
         server=server,
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
@@ -76,10 +84,18 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local),
         local=tuple(one for one in local if one.path in {module.path for module in served}),
-        notes=(*notes, *_notes(tree, weights), *pickle_notes(pickles, needs)),
+        notes=(*notes, *collected.notes, *more),
         gpus=gpus,
         pickles=pickles,
     )
+
+
+def _refuse_several(tree: Tree, projects: Sequence[str]) -> None:
+    if projects:
+        raise UsageError(
+            f"`{tree.root}` holds several projects, and nothing says which one to ship",
+            hint=f"run `mlship init FOLDER` with one of {shown_folders(projects)}",
+        )
 
 
 def _modules(tree: Tree, root: str) -> dict[str, Module]:
@@ -106,6 +122,13 @@ def _loader(modules: Mapping[str, Module]) -> Detected:
     module, name = found[0]
     others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (ordered by name, then depth)"
     return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
+
+
+def _entry(server: ExistingServer | None, loader: Detected, modules: Mapping[str, Module]) -> str | None:
+    """The file of the server or loader."""
+    if server:
+        return server.path
+    return modules[loader.value.partition(":")[0]].path if loader.value else None
 
 
 def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingServer | None) -> tuple[Module, ...]:
@@ -203,7 +226,21 @@ def _name(tree: Tree) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 
-def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
+def _nothing_served(tree: Tree) -> Iterator[str]:
+    """Repositories with code for training or notebooks only."""
+    notebooks = [path for path in tree.files if path.endswith(".ipynb")]
+    if notebooks and not any(path.endswith(".py") and is_served(path) for path in tree.files):
+        yield (
+            f"all code is in notebooks, which cannot be imported; for one of them, run "
+            f"`jupyter nbconvert --to script {shlex.quote(notebooks[0])}`, and keep what loads the model"
+        )
+    else:
+        yield f"{_name(tree)} has no server or model to serve"
+
+
+def _notes(tree: Tree, weights: ModelFiles, *, served: bool) -> Iterator[str]:
+    if not (served or weights.models or weights.refused):
+        yield from _nothing_served(tree)
     for file in weights.refused:
         if file.kind == "lfs-pointer":
             yield f"`{file.path}` is a Git LFS pointer; run `git lfs pull`"

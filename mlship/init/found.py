@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlship.init.declared.result import Declared
 from mlship.init.handlers import Handler
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
 from mlship.init.pickled import PickledModel
-from mlship.init.requirements import Declared
 from mlship.project.commands import PORT
 from mlship.project.onnx_header import OnnxHeader
 from mlship.project.weights import WeightFile

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlship.frameworks import Framework, framework_table
+from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
-from mlship.init.requirements import Declared
 from mlship.init.sources import Module
 from mlship.project.weights import WeightFile
 

@@ -13,8 +13,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.frameworks import framework_table, is_gpu_only
+from mlship.init.declared.result import Declared
 from mlship.init.found import GpuUse
-from mlship.init.requirements import Declared, conda
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
@@ -37,7 +37,6 @@ def find_gpus(
     evidence = (
         *([f"{HOSTS}/ has {_count(hosts)}"] if hosts else []),
         *_from_requirements(declared),
-        *_from_conda(tree),
         *([f"the Dockerfile starts from {dockerfile.base}"] if dockerfile and _BASES.search(dockerfile.base) else []),
         *code,
     )
@@ -68,6 +67,8 @@ def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
         named = sorted({name for line in file.lines if (name := _gpu_name(line))})
         if named:
             yield f"{file.origin} requires {_listed(named)}"
+        elif file.gpu:
+            yield f"{file.origin} {file.gpu}"
 
 
 def _gpu_name(line: str) -> str | None:
@@ -86,14 +87,6 @@ def _gpu_name(line: str) -> str | None:
     if built:
         return f"{name} built for CUDA ({built})"
     return name if is_gpu_only(name) else None
-
-
-def _from_conda(tree: Tree) -> Iterator[str]:
-    path, entries = conda(tree)
-    names = {re.split(r"[\s=<>!~]", entry.rpartition("::")[2], maxsplit=1)[0] for entry in entries
-             if isinstance(entry, str)}  # fmt: skip
-    if named := sorted(names & framework_table().gpu_only.conda):
-        yield f"{path} requires {_listed(named)}"
 
 
 def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:

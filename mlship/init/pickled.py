@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from packaging.requirements import Requirement
 
+from mlship.init.declared.result import Declared
 from mlship.init.import_needs import Lookup
-from mlship.init.requirements import Declared, distribution
+from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
 from mlship.project.pickle_names import read_pickle_names
 from mlship.project.weights import WeightFile
@@ -41,6 +42,7 @@ def find_pickled(tree: Tree, refused: Sequence[WeightFile], lookup: Lookup) -> I
 
 def pickle_notes(pickles: Sequence[PickledModel], declared: Sequence[Declared]) -> Iterator[str]:
     """Packages that no requirements file names, and another scikit-learn than the one that wrote a file."""
+    declared = [one for one in declared if one.main]
     named = frozenset(name for one in declared for name in one.names)
     for pickle in pickles:
         missing = [line for line in pickle.requirements if distribution(line) not in named | _COMMON]

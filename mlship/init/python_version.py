@@ -1,14 +1,14 @@
 """Detect the Python version of a repository."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
-from mlship.init.requirements import conda, pyproject, setup_cfg
 from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
 from mlship.project.config import Config
@@ -32,12 +32,12 @@ class _Stated:
         return [v for v in SUPPORTED if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
 
 
-def find_python(tree: Tree, dockerfile: Dockerfile | None) -> Detected:
+def find_python(tree: Tree, declared: Sequence[Declared], dockerfile: Dockerfile | None) -> Detected:
     """Major and minor version from the first file that states one; 3.11 by default.
 
     Of several, the lowest supported version, because it is the most likely to have been tested.
     """
-    stated = list(_stated(tree, dockerfile))
+    stated = list(_stated(tree, declared, dockerfile))
     if not stated:
         return Detected(DEFAULT, "default: no `.python-version` or `requires-python` found")
     first = stated[0]
@@ -60,15 +60,10 @@ def _nearest(stated: _Stated) -> str:
     return SUPPORTED[-1] if newer else DEFAULT
 
 
-def _stated(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[_Stated]:
+def _stated(tree: Tree, declared: Sequence[Declared], dockerfile: Dockerfile | None) -> Iterator[_Stated]:
     yield from _version(r"^\s*(?:cpython-|python-?)?(\d+\.\d+)", tree.text(".python-version"), ".python-version")
-    project = pyproject(tree).get("project")
-    required = project.get("requires-python") if isinstance(project, dict) else None
-    yield from _specifier(required, "requires-python in pyproject.toml")
-    yield from _specifier(setup_cfg(tree, "python_requires"), "python_requires in setup.cfg")
-    path, entries = conda(tree)
-    for entry in entries:
-        yield from _version(r"^(?:[\w-]+::)?python\s*[=<>~]+\s*(\d+\.\d+)", str(entry), path)
+    for one in declared:
+        yield from _specifier(one.python, one.origin)
     yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
     if dockerfile and dockerfile.python:
         yield from _version(r"^(\d+\.\d+)", dockerfile.python, "the Dockerfile's base image")
@@ -79,10 +74,11 @@ def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:
         yield _Stated(match[1], SpecifierSet(f"=={match[1]}.*"), where)
 
 
-def _specifier(text: object, where: str) -> Iterator[_Stated]:
+def _specifier(text: str | None, where: str) -> Iterator[_Stated]:
     try:
-        allowed = SpecifierSet(text if isinstance(text, str) else "")
+        allowed = SpecifierSet(text or "")
     except InvalidSpecifier:
         return
     if str(allowed):
-        yield _Stated(str(text), allowed, where)
+        exact = re.fullmatch(r"==(\d+\.\d+)\.\*", str(text))
+        yield _Stated(exact[1] if exact else str(text), allowed, where)

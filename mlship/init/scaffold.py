@@ -11,7 +11,7 @@ from pathlib import Path
 from mlship.errors import UsageError
 from mlship.files import sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements
-from mlship.init.dependencies import Dependencies, choose_dependencies, system_packages
+from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
 from mlship.init.samples import made_up_sample, request_lines
 from mlship.project.commands import app_command
@@ -70,6 +70,7 @@ class Scaffold:
 
     Attributes:
         unfinished: mlship.yaml with one key left open, by key.
+        notes: remarks about the choices.
         completed: an existing mlship.yaml with lines that were left open and are known now; None without any.
     """
 
@@ -78,6 +79,7 @@ class Scaffold:
     steps: tuple[Todo, ...]
     unfinished: Mapping[str, str] = field(default_factory=dict)
     completed: NewFile | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -112,6 +114,7 @@ def scaffold(found: Detection) -> Scaffold:
         kept=tuple(_kept(found, plan)),
         steps=tuple(_todo(found, plan)),
         unfinished={key: _yaml(found, plan, key) for key in _OPEN},
+        notes=plan.dependencies.notes,
     )
 
 
@@ -124,6 +127,7 @@ def keep_existing(planned: Scaffold, repo: Path) -> Scaffold:
         kept=(*(Kept(file.path, "already exists") for file in planned.files if file.path in existing), *planned.kept),
         steps=planned.steps,
         completed=planned.completed,
+        notes=planned.notes,
     )
 
 
@@ -243,11 +247,17 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
         needs=chosen.needs,
         unknown=chosen.unknown,
         optional=chosen.optional,
+        options=chosen.options,
+        left_out=chosen.left_out,
     )
     named = f"from {chosen.origin}" if chosen.origin else ""
     server = f"for the server: {', '.join(chosen.needs)}" if chosen.needs else ""
     why = "; ".join(part for part in (named, server) if part)
-    return (NewFile(chosen.input, text, why or "empty: no dependencies found"),)
+    new = NewFile(chosen.input, text, why or "empty: no dependencies found")
+    if not chosen.constraints:
+        return (new,)
+    constraints = render("init/constraints.txt.j2", origin=chosen.pinned_by, lines=chosen.constraints)
+    return (new, NewFile(CONSTRAINTS, constraints, f"the versions in {chosen.pinned_by}, which the lock starts from"))
 
 
 def _dockerignore(found: Detection, plan: _Plan) -> str:

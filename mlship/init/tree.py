@@ -1,5 +1,6 @@
 """Walk the files of a repository and read them as text, within limits."""
 
+import codecs
 import os
 import re
 from dataclasses import dataclass
@@ -31,19 +32,34 @@ class Tree:
     def __contains__(self, path: str) -> bool:
         return path in self.files
 
-    def text(self, path: str) -> str | None:
-        """The text of a file; None if missing, too large or unreadable. Invalid UTF-8 is replaced."""
+    def text(self, path: str, limit: int = _TEXT_LIMIT) -> str | None:
+        """The text of a file; None if missing, too large or unreadable. Invalid characters are replaced."""
         full = self.root / path
         try:
-            if not full.is_file() or full.stat().st_size > _TEXT_LIMIT:
+            if not full.is_file() or full.stat().st_size > limit:
                 return None
-            return full.read_text(encoding="utf-8-sig", errors="replace")
-        except OSError:
+            return decoded(full.read_bytes())
+        except (OSError, ValueError):
             return None
+
+    def is_utf8(self, path: str) -> bool:
+        """Whether other programs, which expect UTF-8, can read a text file."""
+        try:
+            (self.root / path).read_bytes().decode("utf-8-sig")
+        except (OSError, ValueError):
+            return False
+        return True
 
     def below(self, folder: str) -> tuple[str, ...]:
         """All files under a folder."""
         return tuple(file for file in self.files if file.startswith(f"{folder}/"))
+
+
+def decoded(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_tree(repo: Path) -> Tree:

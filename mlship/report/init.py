@@ -34,6 +34,8 @@ def show_written(planned: Scaffold, *, dry_run: bool) -> None:
         say(f"  {verb}  {planned.completed.path}: {planned.completed.why.removeprefix('completed: ')}", style="green")
     for kept in planned.kept:
         say(f"  kept   {kept.path}: {kept.why}")
+    for note in planned.notes:
+        say(f"  note: {note}", style="yellow")
     if planned.todo:
         say()
         say("To do", style="bold")
@@ -76,7 +78,7 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
                 "requirements": [declared.origin for declared in found.declared],
                 "source": found.source,
                 "gpu": {"wanted": found.gpus.wanted, "evidence": found.gpus.evidence, "hosts": found.gpus.hosts},
-                "notes": found.notes,
+                "notes": (*found.notes, *planned.notes),
             },
             "written": written,
             "kept": [kept.path for kept in planned.kept],

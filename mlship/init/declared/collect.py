@@ -1,0 +1,161 @@
+"""Choose the folder whose files say what the served code needs, and read them all."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from packaging.utils import canonicalize_name
+
+from mlship.init.declared.conda import read_conda
+from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.locks import NAMES as LOCK_FILES
+from mlship.init.declared.locks import read_lock_file
+from mlship.init.declared.projects import read_pipfile, read_pyproject
+from mlship.init.declared.requirement_files import read_requirements
+from mlship.init.declared.result import Declared, LocalPackage
+from mlship.init.declared.serving_files import read_bentofile, read_cog, read_mlmodel
+from mlship.init.declared.setup_files import read_setup_cfg, read_setup_py
+from mlship.init.tree import Tree
+
+SERVING_INPUT = "serving/requirements.in"  # written if requirements.in lacks server requirements
+
+_Reader = Callable[[Tree, str], Declared | None]
+_SERVING = "(prod|production|deploy|serve|serving|api|app|inference|cpu|base|main|package)"
+# By file name, most specific first.
+_READERS: tuple[tuple[str, _Reader], ...] = (
+    (r"requirements\.in", read_requirements),
+    (r"requirements\.txt", read_requirements),
+    (rf"requirements[-_.]?{_SERVING}\.txt", read_requirements),
+    (rf"requirements/{_SERVING}\.(in|txt)", read_requirements),
+    (r"pyproject\.toml", read_pyproject),
+    (r"setup\.cfg", read_setup_cfg),
+    (r"setup\.py", read_setup_py),
+    (r"Pipfile", read_pipfile),
+    (r"cog\.ya?ml", read_cog),
+    (r"bentofile\.ya?ml", read_bentofile),
+    (r"(conda[-_]?)?(environment|env|conda)([-_.][\w-]+)?\.ya?ml", read_conda),
+    (r"MLmodel", read_mlmodel),
+    *((re.escape(name), read_lock_file) for name in LOCK_FILES),
+    (r"pylock\.[\w.-]+\.toml", read_lock_file),
+)
+_ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _ in _READERS))
+_SIDE = {
+    *("tests", "test", "docs", "doc", "examples", "example", "benchmark", "benchmarks", "scripts", "notebooks"),
+    *("training", "train", "tools", "demo", "demos", "third_party", "vendor", "js", "web"),
+}
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Collected:
+    """All that the chosen folder says.
+
+    Attributes:
+        declared: by file, most specific first.
+        notes: the choice among folders, and what could not be used.
+        projects: folders to choose from, if nothing determines one.
+    """
+
+    declared: tuple[Declared, ...] = ()
+    notes: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+
+
+def collect(tree: Tree, served: str | None = None) -> Collected:
+    """Read the requirements of the served code.
+
+    The folder is the nearest one above the served code that has any. Without served code it is the root, or the only
+    folder with requirements; several are a choice that only the user can make.
+
+    Args:
+        served: path of the server or loader.
+    """
+    folders = _folders(tree)
+    above = ["" if str(parent) == "." else str(parent) for parent in PurePosixPath(served or "x").parents]
+    others = [folder for folder in folders if folder and folder not in above and not _side(folder)]
+    found = _first(tree, folders, above)
+    if any(one.main for one in found):
+        return Collected(found, tuple(_notes(found, others)))
+    if served is None and len(others) == 1:
+        return Collected((*_read(tree, folders[others[0]]), *found), (f"used the requirements of `{others[0]}`",))
+    return Collected(found, tuple(_notes(found, others)), tuple(others) if served is None else ())
+
+
+def _first(tree: Tree, folders: dict[str, list[str]], above: list[str]) -> tuple[Declared, ...]:
+    """What the nearest folder with requirements says; without one, what the root says."""
+    found: tuple[Declared, ...] = ()
+    for folder in above:
+        if folder in folders:
+            found = tuple(_read(tree, folders[folder]))
+            if any(one.main for one in found):
+                return found
+    return found
+
+
+def _folders(tree: Tree) -> dict[str, list[str]]:
+    """Dependency files by folder, closest to the root first; `requirements/` belongs to the folder above it."""
+    folders: dict[str, list[str]] = {}
+    for path in tree.files:
+        parts = path.split("/")
+        inner = parts[-2:] if len(parts) > 1 and parts[-2] == "requirements" else parts[-1:]
+        if path == SERVING_INPUT or _ANY.fullmatch("/".join(inner)):
+            folder = "" if path == SERVING_INPUT else "/".join(parts[: len(parts) - len(inner)])
+            folders.setdefault(folder, []).append(path)
+    return dict(sorted(folders.items(), key=lambda item: (item[0].count("/") + bool(item[0]), item[0])))
+
+
+def _side(folder: str) -> bool:
+    return bool(_SIDE & {part.lower() for part in folder.split("/")})
+
+
+def _read(tree: Tree, paths: list[str]) -> Iterator[Declared]:
+    if SERVING_INPUT in paths:
+        yield read_requirements(tree, SERVING_INPUT)
+    for pattern, reader in _READERS:
+        for path in sorted(paths, key=len):
+            if path != SERVING_INPUT and re.search(rf"(^|/){pattern}$", path):
+                yield from _one(tree, path, reader)
+
+
+def _one(tree: Tree, path: str, reader: _Reader) -> Iterator[Declared]:
+    try:
+        found = reader(tree, path)
+    except MalformedError as error:
+        found = Declared(path, notes=(f"{path}: not used: {error}",))
+    if found is not None:
+        yield replace(found, packages=tuple(_located(tree, one) for one in found.packages))
+
+
+def _located(tree: Tree, package: LocalPackage) -> LocalPackage:
+    """With the folder of a package that a workspace names."""
+    return package if package.path else replace(package, path=find_package(tree, package.name) or "")
+
+
+def _notes(found: tuple[Declared, ...], others: list[str]) -> Iterator[str]:
+    for one in found:
+        yield from one.notes
+    if others:
+        verb = "has its" if len(others) == 1 else "have their"
+        yield f"{shown_folders(others)} {verb} own requirements, not used here; to ship one, run `mlship init FOLDER`"
+
+
+def shown_folders(folders: Sequence[str]) -> str:
+    """The first folders, and how many more there are."""
+    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
+    return ", ".join(f"`{folder}`" for folder in folders[:_SHOWN]) + more
+
+
+def find_package(tree: Tree, name: str) -> str | None:
+    """The folder of a package of the repository, by its normalised name."""
+    for path in tree.files:
+        if PurePosixPath(path).name == "pyproject.toml":
+            try:
+                document = read_document(tree, path)
+            except MalformedError:
+                continue
+            tables = (table_in(document, "project"), table_in(document, "tool", "poetry"))
+            own = next((text for table in tables if (text := text_in(table, "name"))), None)
+            if own and canonicalize_name(own) == name:
+                return path.rpartition("/")[0] or "."
+    return None

@@ -1,0 +1,71 @@
+"""TOML, YAML and JSON files of a repository as plain values; what is malformed is an error with the reason."""
+
+import json
+import tomllib
+
+import yaml
+
+from mlship.init.tree import Tree
+
+_LIMIT = 10_000_000  # lock files of large projects have several megabytes
+_YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError)
+
+
+class MalformedError(Exception):
+    """Why a file of a known name cannot be read, on one line."""
+
+
+def read_document(tree: Tree, path: str) -> dict[str, object]:
+    """The top level of a TOML, YAML or JSON file.
+
+    Raises:
+        MalformedError: the file is too large, not valid, or not a table at its top level.
+    """
+    text = tree.text(path, _LIMIT)
+    if text is None:
+        raise MalformedError("cannot be read, or is larger than 10 MB")
+    document = _parsed(path, text)
+    if not isinstance(document, dict):
+        raise MalformedError("expected a table at the top level")
+    return {str(key): value for key, value in document.items()}
+
+
+def _parsed(path: str, text: str) -> object:
+    try:
+        if path.endswith((".toml", "uv.lock", "poetry.lock", "pdm.lock", "Pipfile")):
+            return tomllib.loads(text)
+        if path.endswith("Pipfile.lock"):
+            return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if path.endswith("Pipfile.lock") else "TOML"
+        raise MalformedError(f"not valid {kind}: {_reason(error)}") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise MalformedError(f"not valid YAML: {line}{error.problem}") from error
+    except _YAML_ERRORS as error:
+        raise MalformedError(f"not valid YAML: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def table_in(value: object, *keys: str) -> dict[str, object]:
+    """The table under these keys; empty if there is none."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def list_in(value: object, key: str) -> list[object]:
+    """The list under a key; empty if there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def text_in(value: object, key: str) -> str | None:
+    """The text under a key; YAML reads an unquoted `3.11` as a number."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else None

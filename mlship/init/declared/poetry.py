@@ -1,0 +1,133 @@
+"""NamedConstraints as Poetry and Pipenv write them: tables of constraints with caret, tilde and wildcard."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from mlship.init.declared.documents import list_in, table_in, text_in
+from mlship.init.declared.result import Entry, LocalPackage, RequirementRole, parse_requirement, shown
+
+_PART = re.compile(r"(\^|~=|~|===?|!=|<=|>=|<|>)?\s*v?([\w.*+!-]+)")
+
+
+class UnclearError(Exception):
+    """Why a dependency cannot be written as a requirement."""
+
+
+def pep440(constraint: str) -> str:
+    """A constraint of Poetry or Pipenv as PEP 440 specifiers; empty for any version.
+
+    Raises:
+        UnclearError: it has alternatives (`||`) or is not valid.
+    """
+    if "|" in constraint:
+        raise UnclearError("alternatives (`||`) have no form in pip's requirements")
+    parts = re.sub(r"([<>=!~^]+)\s+", r"\1", constraint.strip()).replace(",", " ").split()
+    text = ",".join(found for part in parts if (found := _specifier(part)))
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise UnclearError(f"{shown(constraint)} is not a version constraint") from error
+    return text
+
+
+def _specifier(part: str) -> str:
+    match = _PART.fullmatch(part)
+    if not match:
+        raise UnclearError(f"{shown(part)} is not a version constraint")
+    operator, version = match[1] or "", match[2]
+    if version == "*" and operator in ("", "==", ">="):
+        return ""
+    if operator in ("^", "~"):
+        return f">={version},<{_ceiling(operator, version)}"
+    return f"{operator or '=='}{version}"
+
+
+def _ceiling(operator: str, version: str) -> str:
+    """The first version that no longer fits: `^` keeps the leftmost number that is not zero, `~` the minor version."""
+    try:
+        release = Version(version).release
+    except InvalidVersion as error:
+        raise UnclearError(f"{shown(version)} is not a version") from error
+    nonzero = next((place for place, number in enumerate(release) if number), len(release) - 1)
+    kept = nonzero if operator == "^" else min(1, len(release) - 1)
+    return ".".join(str(number) for number in (*release[:kept], release[kept] + 1))
+
+
+def python_specifier(value: object) -> str | None:
+    """The Python versions of Poetry's `python` entry, which may have alternatives; None if not understood."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return pep440(value.split("|")[0])
+    except UnclearError:
+        return None
+
+
+class NamedConstraints:
+    """The requirements of a table, the local packages among them, and what is not understood."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self.entries: list[Entry] = []
+        self.packages: list[LocalPackage] = []
+        self.notes: list[str] = []
+
+    def add(self, table: Mapping[str, object], role: RequirementRole = "main", group: str = "") -> None:
+        """Read a table of dependencies by name."""
+        for name, value in table.items():
+            if name.lower() == "python":
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                try:
+                    self._one(name, one, role, group)
+                except UnclearError as error:
+                    self.notes.append(f"{self._origin}: `{shown(name).strip('`')}` not understood: {error}")
+
+    def _one(self, name: str, value: object, role: RequirementRole, group: str) -> None:
+        if path := text_in(value, "path") or text_in(value, "file"):
+            self.packages.append(LocalPackage(path))
+            return
+        optional: RequirementRole = "extra" if role == "main" and table_in(value).get("optional") is True else role
+        text = f"{name}{_extras(value)}{_source(value)}{_marker(value)}"
+        if not parse_requirement(text):
+            raise UnclearError(shown(value))
+        self.entries.append(Entry(text, role=optional, group=group or ("optional" if optional == "extra" else "")))
+
+
+def _extras(value: object) -> str:
+    extras = [item for item in list_in(value, "extras") if isinstance(item, str)]
+    return f"[{','.join(extras)}]" if extras else ""
+
+
+def _source(value: object) -> str:
+    """The version, or the address of a repository or file."""
+    if isinstance(value, str):
+        return pep440(value)
+    if not isinstance(value, dict):
+        raise UnclearError(shown(value))
+    if git := text_in(value, "git"):
+        revision = next((found for key in ("rev", "ref", "tag", "branch") if (found := text_in(value, key))), None)
+        return f" @ git+{git.removeprefix('git+')}{f'@{revision}' if revision else ''}"
+    if url := text_in(value, "url"):
+        return f" @ {url}"
+    return pep440(text_in(value, "version") or "*")
+
+
+def _marker(value: object) -> str:
+    """The environment marker, from Poetry's own keys too."""
+    markers = [found for key in ("markers", "marker") if (found := text_in(value, key))]
+    if platform := text_in(value, "platform"):
+        markers.append(f"sys_platform == '{platform}'")
+    if (python := python_specifier(table_in(value).get("python"))) is not None:
+        markers += [f"python_version {one[: len(one) - len(one.lstrip('<>=!~'))]} '{one.lstrip('<>=!~')}'"
+                    for one in _minor(python) if one]  # fmt: skip
+    return f" ; {' and '.join(f'({marker})' for marker in markers)}" if markers else ""
+
+
+def _minor(specifiers: str) -> Iterator[str]:
+    """Specifiers of Python with major and minor version, as `python_version` has it."""
+    for specifier in SpecifierSet(specifiers):
+        yield f"{specifier.operator}{'.'.join(specifier.version.removesuffix('.*').split('.')[:2])}"

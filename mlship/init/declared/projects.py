@@ -1,0 +1,125 @@
+"""pyproject.toml (PEP 621, PEP 735, Poetry, PDM, uv) and Pipfile."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from posixpath import normpath
+
+from packaging.utils import canonicalize_name
+
+from mlship.init.declared.documents import list_in, read_document, table_in, text_in
+from mlship.init.declared.poetry import NamedConstraints, python_specifier
+from mlship.init.declared.result import (
+    Declared,
+    Entry,
+    LocalPackage,
+    RequirementRole,
+    entries_of,
+    few_notes,
+    group_role,
+    not_understood,
+    shown,
+)
+from mlship.init.tree import Tree
+
+
+def read_pyproject(tree: Tree, path: str) -> Declared | None:
+    """Read pyproject.toml; None if it declares neither dependencies nor a Python version.
+
+    Raises:
+        MalformedError: not valid TOML.
+    """
+    document = read_document(tree, path)
+    project = table_in(document, "project")
+    poetry = _poetry(table_in(document, "tool", "poetry"), path)
+    extras = table_in(project, "optional-dependencies")
+    dynamic = [name for name in list_in(project, "dynamic") if name == "dependencies"]
+    from_files = list(_dynamic(tree, path, table_in(document, "tool", "setuptools", "dynamic"))) if dynamic else []
+    development = {
+        **table_in(document, "dependency-groups"),
+        **table_in(document, "tool", "pdm", "dev-dependencies"),
+        **({"dev": dev} if (dev := table_in(document, "tool", "uv").get("dev-dependencies")) else {}),
+    }
+    entries = [*entries_of(project.get("dependencies")), *from_files, *poetry.entries]
+    for group, values in extras.items():
+        entries += entries_of(values, group)
+    for group, values in development.items():
+        entries += (Entry(one.text, role=group_role(group), group=group) for one in entries_of(values, group))
+    packages = [*poetry.packages, *_uv_sources(document)]
+    folder = path.rpartition("/")[0] or "."
+    python = text_in(project, "requires-python") or python_specifier(
+        table_in(document, "tool", "poetry", "dependencies").get("python")
+    )
+    if not entries and not packages and python is None:
+        return None
+    own = _uv_local_names(document)
+    return Declared(
+        path,
+        tuple(entry for entry in entries if entry.name not in own),
+        packages=tuple(replace(one, path=normpath(f"{folder}/{one.path}")) if one.path else one for one in packages),
+        python=python,
+        notes=few_notes([*poetry.notes, *not_understood(project.get("dependencies"), path)]),
+    )
+
+
+def _poetry(table: Mapping[str, object], path: str) -> NamedConstraints:
+    found = NamedConstraints(path)
+    found.add(table_in(table, "dependencies"))
+    found.add(table_in(table, "dev-dependencies"), "dev", "dev")
+    for group, content in table_in(table, "group").items():
+        role: RequirementRole = "main" if group == "main" else group_role(group)
+        found.add(table_in(content, "dependencies"), role, "" if role == "main" else group)
+    return found
+
+
+def _dynamic(tree: Tree, path: str, dynamic: Mapping[str, object]) -> Iterator[Entry]:
+    """NamedConstraints that setuptools reads from requirements files."""
+    from mlship.init.declared.requirement_files import read_requirements
+
+    named = table_in(dynamic, "dependencies").get("file")
+    for file in [named] if isinstance(named, str) else named if isinstance(named, list) else []:
+        other = normpath(f"{path.rpartition('/')[0] or '.'}/{file}")
+        if tree.text(other) is not None:
+            yield from read_requirements(tree, other).entries
+
+
+def _uv_sources(document: Mapping[str, object]) -> Iterator[LocalPackage]:
+    """Local packages in uv's sources: paths, and members of the workspace."""
+    for name, source in table_in(document, "tool", "uv", "sources").items():
+        if path := text_in(source, "path"):
+            yield LocalPackage(path)
+        elif table_in(source).get("workspace") is True:
+            yield LocalPackage("", name=canonicalize_name(name))
+
+
+def _uv_local_names(document: Mapping[str, object]) -> frozenset[str]:
+    """Names that stand for local packages, which no index may answer."""
+    sources = table_in(document, "tool", "uv", "sources")
+    return frozenset(
+        canonicalize_name(name)
+        for name, source in sources.items()
+        if text_in(source, "path") or table_in(source).get("workspace") is True
+    )
+
+
+def read_pipfile(tree: Tree, path: str) -> Declared:
+    """Read Pipfile.
+
+    Raises:
+        MalformedError: not valid TOML.
+    """
+    document = read_document(tree, path)
+    found = NamedConstraints(path)
+    found.add(table_in(document, "packages"))
+    found.add(table_in(document, "dev-packages"), "dev", "dev-packages")
+    requires = table_in(document, "requires")
+    version = text_in(requires, "python_version") or text_in(requires, "python_full_version")
+    folder = path.rpartition("/")[0] or "."
+    urls = [url for source in list_in(document, "source") if (url := text_in(source, "url"))]
+    others = [url for url in urls if "pypi.org" not in url and "pypi.python.org" not in url]
+    return Declared(
+        path,
+        tuple(found.entries),
+        packages=tuple(LocalPackage(normpath(f"{folder}/{one.path}")) for one in found.packages),
+        python=f"=={version}.*" if version and version.count(".") == 1 else f"=={version}" if version else None,
+        notes=few_notes([*found.notes, *(f"{path}: not used: index {shown(url)}" for url in others if "@" not in url)]),
+    )

@@ -1,0 +1,155 @@
+"""What one file of a repository says about the environment: requirements, pins, Python, system packages."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+RequirementRole: TypeAlias = Literal["main", "extra", "dev"]
+
+_DEV_GROUP = re.compile(
+    r"(?i)\b(dev|develop|development|tests?|testing|docs?|lint|typing|types|format|ci|style|quality)"
+)
+_DEV_PACKAGE = re.compile(
+    r"jupyter.*|notebook|nb.*|ipykernel|ipython|ipywidgets|ipdb|pytest.*|black|flake8.*|isort|mypy|pylint|ruff|yapf"
+    r"|autopep8|pre-commit|tox|nox|coverage|codecov|hypothesis|sphinx.*|mkdocs.*|twine|build|bumpversion|bump2version"
+    r"|pip-tools|pdbpp|pyflakes|pycodestyle|pydocstyle|types-.*|.*-stubs|debugpy|spyder.*"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One requirement in pip syntax.
+
+    Attributes:
+        line: its line in the file; 0 if unknown.
+        group: the extra or dependency group that lists it; empty for `main`.
+    """
+
+    text: str
+    line: int = 0
+    role: RequirementRole = "main"
+    group: str = ""
+
+    @cached_property
+    def requirement(self) -> Requirement | None:
+        return parse_requirement(self.text)
+
+    @property
+    def name(self) -> str | None:
+        """The normalised name; None for a line that is not a requirement."""
+        return canonicalize_name(self.requirement.name) if self.requirement else None
+
+
+@dataclass(frozen=True)
+class LocalPackage:
+    """A package of the repository or beside it.
+
+    Attributes:
+        path: its folder or wheel; empty if a workspace names it only by `name`.
+    """
+
+    path: str
+    line: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What one file says.
+
+    Attributes:
+        origin: path of the file.
+        entries: requirements of all roles.
+        options: pip's options, such as an index.
+        packages: local packages.
+        lock: the file pins all packages, direct or not, so its versions are constraints.
+        ours: a lock that `mlship lock` may replace, because it has the same form.
+        usable: a requirements file that pip-tools can resolve unchanged.
+        python: specifier of the Python versions, or one version.
+        system: Debian packages.
+        gpu: how the file asks for a GPU, such as "requires pytorch-cuda".
+        predictor: what the file names to run the model, such as `predict.py:Predictor`.
+        notes: parts of the file that are not used, with the reason.
+    """
+
+    origin: str
+    entries: tuple[Entry, ...] = ()
+    options: tuple[str, ...] = ()
+    packages: tuple[LocalPackage, ...] = ()
+    lock: bool = False
+    ours: bool = False
+    usable: bool = False
+    python: str | None = None
+    system: tuple[str, ...] = ()
+    gpu: str | None = None
+    predictor: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.role == "main")
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The requirements that the program always needs."""
+        return tuple(entry.text for entry in self.main)
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(entry.name for entry in self.main if entry.name)
+
+    @property
+    def folder(self) -> str:
+        return self.origin.rpartition("/")[0]
+
+
+def parse_requirement(text: str) -> Requirement | None:
+    try:
+        return Requirement(text)
+    except (InvalidRequirement, RecursionError):
+        return None
+
+
+def is_development_package(name: str) -> bool:
+    """A tool for writing, testing or documenting code; programs do not import it when they serve."""
+    return re.fullmatch(_DEV_PACKAGE, name) is not None
+
+
+def group_role(group: str) -> RequirementRole:
+    """The role of an extra or dependency group, by its name."""
+    return "dev" if _DEV_GROUP.search(group) else "extra"
+
+
+def entries_of(values: object, group: str = "") -> Iterator[Entry]:
+    """The valid requirements in a list."""
+    role: RequirementRole = group_role(group) if group else "main"
+    for value in values if isinstance(values, list | tuple) else ():
+        if isinstance(value, str) and parse_requirement(value.strip()):
+            yield Entry(" ".join(value.split()), role=role, group=group)
+
+
+def not_understood(values: object, where: str) -> Iterator[str]:
+    """Notes about the elements of a list that are not requirements."""
+    if values is not None and not isinstance(values, list | tuple):
+        yield f"{where}: expected a list of requirements"
+        return
+    for value in values or ():
+        if not (isinstance(value, str) and parse_requirement(value.strip())):
+            yield f"{where}: not understood: {shown(value)}"
+
+
+def shown(value: object) -> str:
+    """A value of a file on one short line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)[:400]).split())
+    return f"`{text if len(text) <= 80 else text[:77] + '...'}`"
+
+
+def few_notes(notes: Iterable[str], limit: int = 4) -> tuple[str, ...]:
+    """The first notes, and how many more there are."""
+    every = list(dict.fromkeys(notes))
+    return (*every[:limit], *([f"and {len(every) - limit} more like it"] if len(every) > limit else []))

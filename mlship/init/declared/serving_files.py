@@ -1,0 +1,105 @@
+"""cog.yaml, bentofile.yaml and MLflow's model folders."""
+
+from collections.abc import Iterator
+from posixpath import normpath
+
+from mlship.init.declared.documents import list_in, read_document, table_in, text_in
+from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
+from mlship.init.declared.result import Declared, few_notes
+from mlship.init.tree import Tree
+from mlship.redact import has_credentials
+
+
+def read_cog(tree: Tree, path: str) -> Declared:
+    """Read cog.yaml.
+
+    Raises:
+        MalformedError: not valid YAML.
+    """
+    document = read_document(tree, path)
+    build = table_in(document, "build")
+    version = text_in(build, "python_version")
+    run = [f"{path}: not used: `run` commands"] if build.get("run") else []
+    listed = _listed(tree, path, build, "python_packages", "python_requirements")
+    return Declared(
+        path,
+        listed.entries,
+        options=listed.options,
+        packages=listed.packages,
+        python=f"=={_minor(version)}.*" if version else None,
+        system=_texts(build, "system_packages"),
+        gpu="has `gpu: true`" if build.get("gpu") is True else None,
+        predictor=text_in(document, "predict") or text_in(document, "run"),
+        notes=few_notes([*listed.notes, *run]),
+    )
+
+
+def read_bentofile(tree: Tree, path: str) -> Declared:
+    """Read bentofile.yaml.
+
+    Raises:
+        MalformedError: not valid YAML.
+    """
+    document = read_document(tree, path)
+    python, docker = table_in(document, "python"), table_in(document, "docker")
+    version = text_in(docker, "python_version")
+    options = tuple(
+        f"--{key.replace('_', '-')} {url}"
+        for key in ("index_url", "extra_index_url", "find_links")
+        for url in (text_in(python, key) or "", *_texts(python, key))
+        if url and not has_credentials(url)
+    )
+    listed = _listed(tree, path, python, "packages", "requirements_txt")
+    return Declared(
+        path,
+        listed.entries,
+        options=(*options, *listed.options),
+        packages=listed.packages,
+        python=f"=={_minor(version)}.*" if version else None,
+        system=_texts(docker, "system_packages"),
+        gpu="has `cuda_version`" if docker.get("cuda_version") else None,
+        predictor=text_in(document, "service"),
+        notes=listed.notes,
+    )
+
+
+def read_mlmodel(tree: Tree, path: str) -> Declared:
+    """Read MLmodel and the environment beside it.
+
+    Raises:
+        MalformedError: not valid YAML.
+    """
+    document = read_document(tree, path)
+    function = table_in(document, "flavors", "python_function")
+    version = text_in(function, "python_version")
+    beside = normpath(f"{path.rpartition('/')[0] or '.'}/requirements.txt")
+    listed = read_requirements(tree, beside) if beside in tree else Declared(beside)
+    return Declared(
+        path,
+        listed.entries,
+        options=listed.options,
+        packages=listed.packages,
+        python=f"=={_minor(version)}.*" if version else None,
+        predictor=text_in(function, "loader_module"),
+        notes=listed.notes,
+    )
+
+
+def _listed(tree: Tree, path: str, table: dict[str, object], packages: str, requirements: str) -> Declared:
+    """Packages from a list, and from the requirements file that the table names."""
+    text = "\n".join(_texts(table, packages))
+    if (file := text_in(table, requirements)) is not None:
+        text += f"\n-r {file.removeprefix('./')}"
+    return read_requirements_text(tree, path, text)
+
+
+def _texts(table: dict[str, object], key: str) -> tuple[str, ...]:
+    return tuple(_strings(list_in(table, key)))
+
+
+def _strings(values: list[object]) -> Iterator[str]:
+    yield from (" ".join(value.split()) for value in values if isinstance(value, str) and value.strip())
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])

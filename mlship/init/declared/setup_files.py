@@ -1,0 +1,248 @@
+"""setup.py and setup.cfg. setup.py is parsed, never run: only literals, names of literals and lines of files count."""
+
+import ast
+import configparser
+import warnings
+from collections.abc import Iterator, Mapping
+from posixpath import normpath
+
+from mlship.init.declared.requirement_files import logical_lines
+from mlship.init.declared.result import Declared, Entry, entries_of, few_notes, not_understood, parse_requirement
+from mlship.init.tree import Tree
+
+
+class _UnknownError(Exception):
+    """An expression whose value is known only when it runs."""
+
+
+def read_setup_py(tree: Tree, path: str) -> Declared | None:
+    """Read the arguments of `setup()`; None if the file does not call it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = ast.parse(tree.text(path) or "")
+            calls = [node for node in ast.walk(module) if isinstance(node, ast.Call) and _called(node.func) == "setup"]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Declared(path, notes=(f"{path}: not valid Python 3",))
+    if not calls:
+        return None
+    values = _Values(tree, path, module)
+    arguments = {keyword.arg: keyword.value for keyword in calls[-1].keywords if keyword.arg}
+    python, notes = _value(values, arguments, "python_requires", path)
+    install, more = _value(values, arguments, "install_requires", path)
+    extras, others = _value(values, arguments, "extras_require", path)
+    install = install.splitlines() if isinstance(install, str) else install
+    if any(keyword.arg is None for keyword in calls[-1].keywords) and "install_requires" not in arguments:
+        more = [f"{path}: not understood: arguments of `setup()` that are computed"]
+    return Declared(
+        path,
+        (*entries_of(install), *_extras(extras)),
+        python=python if isinstance(python, str) else None,
+        notes=few_notes([*notes, *more, *others, *values.notes, *not_understood(install, path)]),
+    )
+
+
+def read_setup_cfg(tree: Tree, path: str) -> Declared | None:
+    """Read [options]; None if it has no requirements and no Python version."""
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(tree.text(path) or "")
+        install = parser.get("options", "install_requires", fallback="")
+        python = parser.get("options", "python_requires", fallback=None)
+        extras = dict(parser.items("options.extras_require")) if parser.has_section("options.extras_require") else {}
+    except (configparser.Error, ValueError, AttributeError, KeyError) as error:
+        return Declared(path, notes=(f"{path}: not valid: {' '.join(str(error).split())[:120]}",))
+    lines = _lines(install)
+    entries = (*entries_of(lines), *_extras({name: _lines(text) for name, text in extras.items()}))
+    if not entries and python is None and not lines:
+        return None
+    return Declared(path, entries, python=python, notes=few_notes(not_understood(lines, path)))
+
+
+def _lines(text: str) -> list[str]:
+    return [line for _, line in logical_lines(text or "")]
+
+
+def _extras(extras: object) -> Iterator[Entry]:
+    for group, values in extras.items() if isinstance(extras, dict) else ():
+        yield from entries_of(values.splitlines() if isinstance(values, str) else values, str(group))
+
+
+def _value(values: "_Values", arguments: Mapping[str, ast.expr], name: str, path: str) -> tuple[object, list[str]]:
+    node = arguments.get(name)
+    if node is None:
+        return None, []
+    try:
+        return values.of(node), []
+    except (_UnknownError, RecursionError):
+        return None, [f"{path}, line {node.lineno}: not understood: `{name}` is computed"]
+
+
+def _called(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+class _Values:
+    """Values of expressions without running them."""
+
+    def __init__(self, tree: Tree, path: str, module: ast.Module) -> None:
+        self._tree, self._path, self._folder = tree, path, path.rpartition("/")[0]
+        self._names: dict[str, list[ast.expr]] = {}
+        self._changed: set[str] = set()
+        self._longer: set[str] = set()
+        self.notes: list[str] = []
+        self._functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+        for node in ast.walk(module):
+            self._note(node)
+
+    def _note(self, node: ast.AST) -> None:
+        """Remember what a name is bound to."""
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    self._bind(target, value)
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                self._bind(target, value)
+            case ast.With(items=items):
+                for item in items:
+                    if item.optional_vars:
+                        self._bind(item.optional_vars, item.context_expr)
+            case _:
+                self._note_change(node)
+
+    def _note_change(self, node: ast.AST) -> None:
+        """Remember names whose value changes later."""
+        match node:
+            case ast.AugAssign(target=ast.Name(id=name), op=ast.Add()):
+                self._longer.add(name)
+            case ast.AugAssign(target=target) | ast.For(target=target) | ast.comprehension(target=target):
+                self._changed |= {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append" | "extend")):
+                self._longer.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="remove" | "insert" | "pop" | "clear")):
+                self._changed.add(name)
+            case _:
+                pass
+
+    def _bind(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self._names.setdefault(target.id, []).append(value)
+        else:
+            self._changed |= {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
+
+    def of(self, node: ast.expr) -> object:
+        """The value of an expression.
+
+        Raises:
+            _UnknownError: it is known only when it runs.
+        """
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name) if len(self._names.get(name, [])) == 1 and name not in self._changed:
+                if name in self._longer:
+                    self.notes.append(f"{self._path}: not understood: additions to `{name}`")
+                return self.of(self._names[name][0])
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                return [item for element in elements for item in self._items(element)]
+            case ast.Dict(keys=keys, values=values) if all(keys):
+                return {str(self.of(key)): self._or_none(value) for key, value in zip(keys, values, strict=True) if key}
+            case ast.Call():
+                return self._call(node)
+            case _:
+                return self._combined(node)
+
+    def _combined(self, node: ast.expr) -> object:
+        match node:
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._sum(self.of(left), self.of(right))
+            case ast.Subscript(value=value, slice=key):
+                return self._item(self.of(value), self.of(key))
+            case ast.ListComp(elt=element, generators=[ast.comprehension(target=ast.Name(id=one), iter=items)]):
+                return self._lines_of(element, one, items)
+            case _:
+                raise _UnknownError
+
+    def _items(self, element: ast.expr) -> list[object]:
+        if isinstance(element, ast.Starred):
+            value = self.of(element.value)
+            if isinstance(value, list):
+                return value
+            raise _UnknownError
+        return [self.of(element)]
+
+    def _or_none(self, node: ast.expr) -> object:
+        """One unknown extra does not hide the others."""
+        try:
+            return self.of(node)
+        except _UnknownError:
+            return None
+
+    def _sum(self, left: object, right: object) -> object:
+        if isinstance(left, list) and isinstance(right, list):
+            return [*left, *right]
+        if isinstance(left, str) and isinstance(right, str):
+            return left + right
+        raise _UnknownError
+
+    def _item(self, value: object, key: object) -> object:
+        if isinstance(value, dict) and key in value:
+            return value[key]
+        raise _UnknownError
+
+    def _lines_of(self, element: ast.expr, one: str, items: ast.expr) -> object:
+        """`[line.strip() for line in open(...)]`: a loop that keeps each line, with or without a filter of comments."""
+        used = {node.id for node in ast.walk(element) if isinstance(node, ast.Name)}
+        value = self.of(items)
+        if used - {one, "str"} or not isinstance(value, list | str):
+            raise _UnknownError
+        texts = value.splitlines() if isinstance(value, str) else value
+        if not all(isinstance(text, str) for text in texts):
+            raise _UnknownError
+        if isinstance(element, ast.Name) or (isinstance(element, ast.Call) and _called(element.func) in _SAME):
+            return _requirement_lines("\n".join(str(text) for text in texts))
+        raise _UnknownError
+
+    def _call(self, node: ast.Call) -> object:
+        """Calls that read a requirements file, or change only white space."""
+        name = _called(node.func)
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        if name in ("open", "read_text", "Path", "joinpath", "join") and (file := self._file(node)):
+            return _requirement_lines(file)
+        if name in ("list", "str") and len(node.args) == 1:
+            return self.of(node.args[0])
+        if owner is not None and name in _SAME:
+            return self.of(owner)
+        if isinstance(node.func, ast.Name) and (function := self._functions.get(name)):
+            return self._function(node, function)
+        raise _UnknownError
+
+    def _function(self, call: ast.Call, function: ast.FunctionDef) -> object:
+        """A helper such as `read("requirements.txt")`, if its code opens a file and the text names one that exists."""
+        opens = any(
+            isinstance(node, ast.Call) and _called(node.func) in ("open", "read_text") for node in ast.walk(function)
+        )
+        named = self._file(call) or (self._named_in(function) if not call.args and not call.keywords else None)
+        if opens and named is not None:
+            return _requirement_lines(named)
+        raise _UnknownError
+
+    def _named_in(self, node: ast.AST) -> str | None:
+        """The text of the only requirements file that the code names."""
+        texts = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+        files = sorted(text for text in texts if text.endswith((".txt", ".in")) and "\n" not in text)
+        if len(files) != 1:
+            return None
+        return self._tree.text(normpath(f"{self._folder or '.'}/{files[0]}"))
+
+    def _file(self, node: ast.Call) -> str | None:
+        return self._named_in(node)
+
+
+_SAME = {"read", "readlines", "splitlines", "split", "strip", "rstrip", "lstrip", "decode", "open", "read_text"}
+
+
+def _requirement_lines(text: str) -> list[str]:
+    """The requirements in a file; options and addresses are left to the file itself."""
+    lines = [line for _, line in logical_lines(text) if not line.startswith("-")]
+    return [line for line in lines if parse_requirement(line)] or lines
