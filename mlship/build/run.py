@@ -211,9 +211,13 @@ def _test_values(prepared: Prepared) -> dict[str, str]:
 
 
 def _pages(prepared: Prepared) -> tuple[str, ...]:
-    """The index page of each locked wheel for the plan's CUDA."""
+    """The index page of each locked wheel for the plan's CUDA, or of PyTorch for the CPU."""
+    from mlship.cuda.fit.cpu import locked_cpu_pages
+
     gpu = prepared.plan.gpu
-    if gpu is None or gpu.index is None:
+    if gpu is None:
+        return locked_cpu_pages(prepared.lock.pins)
+    if gpu.index is None:
         return ()
     variant = gpu.index.rpartition("/")[2]
     return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))

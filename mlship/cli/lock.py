@@ -115,8 +115,10 @@ def _resolve(
     import time
 
     from mlship.console import emit, say, warn
+    from mlship.cuda.fit.cpu import cpu_target
     from mlship.engine import connect
     from mlship.lock.compile import choose_place
+    from mlship.lock.inputs import read_inputs
     from mlship.lock.resolve import resolve
     from mlship.report.lock import lock_json, lock_lines
     from mlship.resources import cache_folder
@@ -125,7 +127,8 @@ def _resolve(
     where = "on this machine" if place.local else "in the base image"
     say(f"resolving {config.requirements.input} {where}: {place.reason}")
     started = time.monotonic()
-    resolved = resolve(directory, config, connect, upgrade, cache_folder(), gpu)
+    target = gpu or cpu_target(config, read_inputs(directory, config))
+    resolved = resolve(directory, config, connect, upgrade, cache_folder(), target)
     seconds = time.monotonic() - started
     for line in lock_lines(resolved, config.requirements.lock, seconds):
         say(line)

@@ -1,11 +1,14 @@
 """What the chosen CUDA adds to a lock: pages of wheels, limits of versions, images to pin. `mlship.cuda` chooses it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from mlship.errors import TransientError
 from mlship.frameworks import is_cuda_library
+from mlship.lock.index import check_pages
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
+from mlship.redact import redact
 
 _RETRIES = "2"  # pip's default of 5 takes minutes if the server does not respond
 
@@ -31,6 +34,13 @@ class GpuTarget:
     judge: Callable[[tuple[Pin, ...]], tuple[str, ...]]
 
 
+@dataclass(frozen=True)
+class CpuTarget:
+    """Pages of PyTorch's CPU builds; a lock without a connection to them has PyPI's, and says so."""
+
+    pages: tuple[str, ...]
+
+
 def with_pages(settings: PipSettings, pages: tuple[str, ...]) -> PipSettings:
     """Pip's settings with the chosen CUDA's wheels added to the project's own indexes."""
     return replace(settings, find_links=(*settings.find_links, *pages)) if pages else settings
@@ -45,3 +55,23 @@ def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
     """The pins to keep from a lock for another CUDA: all but CUDA's libraries and packages built for one CUDA."""
     kept = (pin for pin in pins if pin.name not in target.packages and not is_cuda_library(pin.name))
     return "".join(f"{pin.name}=={pin.version}\n" for pin in kept if pin.url is None)
+
+
+def can_reach(settings: PipSettings, pages: tuple[str, ...]) -> bool:
+    """Whether the index of these pages answers; they share one host."""
+    try:
+        check_pages(settings, pages[:1])
+    except TransientError:
+        return False
+    return True
+
+
+def without_cpu_builds(pins: Iterable[Pin], unreachable: tuple[str, ...]) -> Iterator[str]:
+    """What it means that the pages of CPU builds could not be reached, if torch is locked."""
+    torch = next((pin for pin in pins if pin.name == "torch" and "+" not in pin.version), None)
+    if torch and unreachable:
+        yield (
+            f"PyPI's torch {torch.version} is locked, which requires CUDA (gigabytes), because "
+            f"{redact(unreachable[0])} cannot be reached: set MLSHIP_WHEEL_INDEX to a mirror of "
+            "https://download.pytorch.org/whl, then run `mlship lock --upgrade-package torch`"
+        )

@@ -20,7 +20,15 @@ from mlship.lock.compile import (
     compile_in_image,
     resolver_version,
 )
-from mlship.lock.gpu import GpuTarget, with_few_retries, with_pages, without_cuda
+from mlship.lock.gpu import (
+    CpuTarget,
+    GpuTarget,
+    can_reach,
+    with_few_retries,
+    with_pages,
+    without_cpu_builds,
+    without_cuda,
+)
 from mlship.lock.hashes import Hashed, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
@@ -62,13 +70,13 @@ def resolve(
     engine_factory: Callable[[], Engine],
     upgrade: Upgrade,
     cache: Path,
-    gpu: GpuTarget | None = None,
+    target: GpuTarget | CpuTarget | None = None,
 ) -> Resolved:
     """Resolve, then write the requirements lock and `mlship.lock`. A failure leaves both as they were.
 
     Args:
         cache: mlship's cache folder, for hashes of local wheels.
-        gpu: the CUDA to resolve for; it also judges the resolved pins. None for the CPU.
+        target: the CUDA to resolve for, which also judges the resolved pins; or where PyTorch's CPU builds are.
 
     Raises:
         UsageError: the requirements conflict, do not exist or cannot be locked; or mlship did not write the lock file.
@@ -77,6 +85,7 @@ def resolve(
         MatchError: the resolved pins do not run on the hosts.
     """
     _check_packages(upgrade)
+    gpu = target if isinstance(target, GpuTarget) else None
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
     previous, before = _previous(repo, config)
     trace = _trace(repo)
@@ -84,9 +93,10 @@ def resolve(
         previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
     digest = _digest(repo, config, engine, upgrade)
-    settings = with_pages(with_declared(read_pip_settings(), repo, files), gpu.pages if gpu else ())
+    settings = with_declared(read_pip_settings(), repo, files)
+    pages = target.pages if target and (gpu or can_reach(settings, target.pages)) else ()
+    settings = with_few_retries(with_pages(settings, pages)) if pages else settings
     if gpu and gpu.pages:
-        settings = with_few_retries(settings)
         check_pages(settings, gpu.pages)
     question = CompileRequest(config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
@@ -100,6 +110,7 @@ def resolve(
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
     doubts = (
+        *without_cpu_builds(pins, target.pages if target and not pages else ()),
         *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
         *written_by_another(repo, config, pins),
     )
