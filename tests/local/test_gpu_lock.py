@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from mlship.cuda.fit.cpu import cpu_target
 from mlship.cuda.fit.match import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.errors import MatchError, TransientError
@@ -175,3 +176,15 @@ def test_a_wheel_index_that_does_not_answer_is_named_at_once(repo: Path, shop: S
     assert "gpu.wheel_index" in caught.value.hint
     assert not [path for path in shop.requests if "torch" in path]
     assert not (repo / "requirements.txt").exists()
+
+
+def test_a_cpu_image_locks_the_cpu_build(repo: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock(shop)
+    shop.sell_variant("torch", "2.14.1", "cpu")
+    engine, plain = cast("Engine", DigestEngine()), config_of(f'python: "{HERE}"\nbase: {{distro: trixie}}\n')
+    for index, expected in ((f"{shop.address}/whl", "2.14.1+cpu"), ("http://127.0.0.1:9/whl", "2.14.1")):
+        monkeypatch.setenv("MLSHIP_WHEEL_INDEX", index)
+        target = cpu_target(plain, read_inputs(repo, plain))
+        resolved = resolve(repo, plain, lambda: engine, Upgrade(all=True), repo.parent / "cache", target)
+        assert versions(resolved)["torch"] == expected
+        assert any("PyPI's torch 2.14.1 is locked" in doubt for doubt in resolved.doubts) is (expected == "2.14.1")
