@@ -11,7 +11,9 @@ from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 
-_NOT_MODELS = {"tests", "test", "docs", "doc", "data", "dataset", "datasets", "notebooks", "examples", "serving"}
+_NOT_MODELS = {"tests", "test", "docs", "doc", "notebooks"}
+# Folders where a model may lie, but less likely the one to serve.
+_BESIDE_MODELS = {"data", "dataset", "datasets", "examples", "example", "samples", "demo"}
 _TEXT_SUFFIXES = {
     ".py",
     ".md",
@@ -28,6 +30,10 @@ _TEXT_SUFFIXES = {
     ".sh",
 }
 _MODEL_NAME = re.compile(r"[\w./-]+\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|pt|pth|bin|pkl|joblib)")
+_MODEL_FOLDER = re.compile(r"(?i)[\w-]*(model|weight|checkpoint|ckpt|pretrained|artifact)[\w-]*")
+_PLACEHOLDER = re.compile(
+    r"(?i)(^|/)path/to/|^/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)|^\."
+)
 _FILES = 2_000
 _BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
 
@@ -91,6 +97,7 @@ def _one_of(
         key=lambda f: (
             f.path != chosen,
             PurePosixPath(f.path).name != "model.onnx",
+            any(part.lower() in _BESIDE_MODELS for part in PurePosixPath(f.path).parts[:-1]),
             f.path.count("/"),
             -f.size,
             f.path,
@@ -121,12 +128,11 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
 
 
 def _absent(tree: Tree, strings: frozenset[str], present: set[str]) -> Iterator[str]:
-    """Missing model files and git-ignored folders that the code names."""
+    """Missing model files that the code names, and git-ignored folders with a name for models."""
     for line in (tree.text(".gitignore") or "").splitlines():
         folder = line.strip().strip("/")
         named = any(text == folder or text.startswith(f"{folder}/") for text in strings)
-        if folder and named and "*" not in folder and not tree.below(folder) and folder not in tree:
+        if named and _MODEL_FOLDER.fullmatch(folder.rpartition("/")[2]) and not tree.below(folder):
             yield folder
-    yield from sorted(
-        text for text in strings if _MODEL_NAME.fullmatch(text) and PurePosixPath(text).name not in present
-    )
+    files = (text for text in strings if _MODEL_NAME.fullmatch(text) and PurePosixPath(text).name not in present)
+    yield from sorted(text for text in files if not _PLACEHOLDER.search(text))

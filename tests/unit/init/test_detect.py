@@ -206,8 +206,23 @@ def test_models_are_found_by_content_not_by_name(tmp_path: Path) -> None:
         {"weights.dat": onnx_bytes(), "fake.onnx": "not found", "data/x.onnx": onnx_bytes(), "notes.txt": "hi"},
     )
     found = detect(tmp_path)
-    assert [(f.path, f.kind) for f in found.weights.models] == [("weights.dat", "onnx")]
+    assert [(f.path, f.kind) for f in found.weights.models] == [("weights.dat", "onnx"), ("data/x.onnx", "onnx")]
+    assert found.weights.named == ("weights.dat",)
     assert found.onnx is not None
+
+
+@pytest.mark.parametrize("folder", ["data", "examples", "datasets", "serving", "pkg/data"])
+def test_the_only_model_is_found_wherever_it_is(tmp_path: Path, folder: str) -> None:
+    write(tmp_path, {f"{folder}/model.onnx": onnx_bytes()})
+    assert detect(tmp_path).weights.named == (f"{folder}/model.onnx",)
+
+
+def test_only_model_files_are_to_be_downloaded(tmp_path: Path) -> None:
+    ignored = ".env\nwandb/\ninput.txt\nmodels/\n"
+    names = ("wandb/x", ".env", "input.txt", "path/to/model.pt", "/opt/a.pt", "your_model.onnx", "models/a", "net.onnx")
+    code = "".join(f"open({name!r})\n" for name in names)
+    write(tmp_path, {".gitignore": ignored, "app.py": f"import torch\n{code}"})
+    assert detect(tmp_path).weights.absent == ("models", "net.onnx")
 
 
 def test_a_folder_is_named_where_all_that_is_in_it_belongs_to_the_model(tmp_path: Path) -> None:
