@@ -84,6 +84,14 @@ def _module(text: str, situation: Situation) -> str | None:
         return (
             f"your module {top} is not in the image: list its file or folder under `source` in mlship.yaml, {REBUILD}"
         )
+    known = requirement_for(top)
+    if module != top and known and requirement_for(module) == known:
+        # Python names the first part that is missing, so the package itself is there. (A namespace such as google has
+        # rows of its own.)
+        return (
+            f"the installed {known} has no module {module}: the code, or a file that it loads, is "
+            f"for another version; require that version in requirements.in and {RELOCK}, or save the file again"
+        )
     package = requirement_for(module) or " or ".join(candidates_for(module)) or f"the package that provides {module}"
     return (
         f"add {package} to requirements.in, {RELOCK}"

@@ -361,6 +361,12 @@ AT_ROOT = replace(IMAGE, env={"PATH": "/root/.local/bin:/usr/bin"})
         ("No module named 'numpy'", IMAGE, "add numpy to requirements.in"),
         ("No module named 'cv2'", IMAGE, "opencv-python-headless"),
         ("No module named 'google.protobuf'", IMAGE, "add protobuf"),
+        (
+            "No module named 'sklearn.linear_model.base'",
+            IMAGE,
+            "the installed scikit-learn has no module sklearn.linear",
+        ),
+        ("No module named 'google.cloud.storage'", IMAGE, "add google-cloud-storage"),
         ("No module named 'app'", IMAGE, "under `source`"),
         ("No module named 'numpy'", AT_ROOT, "install into /opt/venv"),
         (
