@@ -96,7 +96,7 @@ def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
     ("fault", "check", "words", "remedy"),
     [
         ("import-missing", "model.import", "No module named 'sklearn'", "add scikit-learn to requirements.in"),
-        ("import-exits", "model.import", "SystemExit while importing model: no licence", "traceback"),
+        ("import-exits", "model.import", "SystemExit while importing model: no licence", "fix it at"),
         ("load-raises", "model.load", "RuntimeError in load(): the weights are truncated", "model.load()"),
         ("load-hogs", "model.load", "killed for memory (limit 128 MiB) in load()", "smoke.memory"),
         ("load-writes", "model.load", "Read-only file system", "/tmp"),

@@ -3,12 +3,11 @@
 from mlship.smoke.events import Failed, StageName
 from mlship.smoke.judge.answer import answer_checks, unanswered
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
-from mlship.smoke.result import TITLES, Check, failed, passed, skipped, warned
+from mlship.smoke.result import Check, failed, passed, skipped, warned
 from mlship.smoke.seen import ModelRun, Observed
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration, size
 
-IDS = tuple(check for check in TITLES if check.startswith("model.") and check != "model.jit")
 SLOW_JIT = 5.0  # seconds
 _WHERE: dict[StageName, str] = {
     "import": "while importing {module}",
@@ -22,7 +21,7 @@ _WHERE: dict[StageName, str] = {
 def model_checks(observed: Observed) -> tuple[Check, ...]:
     """All checks of the model's part, in chronological order."""
     if observed.spec.load is None:
-        return tuple(skipped(check, "mlship.yaml has no `model.load`: the server alone is tested") for check in IDS)
+        return (skipped("model.load", "mlship.yaml has no `model.load`: the server alone is tested"),)
     return (
         _import(observed),
         _load(observed),
