@@ -116,7 +116,8 @@ def absent_libraries(error: BaseException) -> dict[str, str]:
     for file in files:
         if time.monotonic() > until:
             break
-        listed = subprocess.run([str(loader), "--list", str(file)], capture_output=True, text=True, check=False).stdout
+        command, env = [str(loader), str(file)], {"LD_TRACE_LOADED_OBJECTS": "1"}  # as ldd; --list ends at the first
+        listed = subprocess.run(command, env=env, capture_output=True, text=True, check=False).stdout
         for line in listed.splitlines():
             name = line.split()[0] if line.endswith("=> not found") else ""
             if name and name not in brought:
