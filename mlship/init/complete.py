@@ -8,6 +8,12 @@ import yaml
 
 from mlship.project.load import OPEN_MARK
 
+# As templates/init/mlship.yaml.j2 writes it.
+_OWN_REQUIREMENTS = re.compile(
+    r"^requirements:\n  input: .*  # direct dependencies; edit this file\n  lock: .*  # pinned versions with .*\n",
+    re.MULTILINE,
+)
+
 
 def complete(text: str, rendered: str, rendered_open: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """Replace the open lines whose value is known now.
@@ -37,10 +43,12 @@ def _differences(before: list[str], after: list[str]) -> Iterator[tuple[list[str
 
 
 def with_requirements(text: str, rendered: str) -> str:
-    """Add the section `requirements` of the rendered text, which the new server needs, unless there is one."""
+    """Set the section `requirements` of the rendered text, which the new server needs, unless a person wrote it."""
     section = re.search(r"^requirements:\n(?:  .*\n)+", rendered, re.MULTILINE)
-    if section is None or "requirements" in keys_of(text):
+    if section is None:
         return text
+    if "requirements" in keys_of(text):
+        return _OWN_REQUIREMENTS.sub(lambda _: section[0], text, count=1)
     return re.sub(r"^python: .*\n", lambda line: f"{line[0]}\n{section[0]}", text, count=1, flags=re.MULTILINE)
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mlship.cli.app import app
 from mlship.init.complete import complete, keys_of, open_line
-from mlship.project.load import load_config
+from mlship.project.load import load_config, load_unfinished
 from tests.helpers.repos import onnx_bytes, write
 
 
@@ -37,6 +37,16 @@ def test_a_loader_that_was_written_is_filled_in_and_gets_its_server(tmp_path: Pa
     before = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
     assert "completed" not in init(repo)
     assert {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()} == before
+
+
+def test_the_requirements_of_the_new_server_are_locked_too(tmp_path: Path) -> None:
+    repo = write(tmp_path, {"x.py": "import numpy\n", "requirements.txt": "numpy\n"})
+    init(repo)
+    assert load_unfinished(repo, {})[0].requirements.input == "requirements.txt"
+    write(repo, {"model.py": "import numpy\ndef load():\n    return numpy.sum\n", "sample.json": "[1]"})
+    init(repo)
+    assert load_config(repo, {}).requirements.input == "serving/requirements.in"
+    assert "-r ../requirements.txt" in (repo / "serving/requirements.in").read_text()
 
 
 def test_a_key_that_a_person_filled_in_is_done_and_stays(tmp_path: Path) -> None:
