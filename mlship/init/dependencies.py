@@ -1,5 +1,6 @@
 """Choose the requirements file to lock, or the contents of a new one. Pure."""
 
+import re
 from dataclasses import dataclass, replace
 from itertools import groupby
 from posixpath import relpath
@@ -15,6 +16,7 @@ from mlship.system_packages import debian_name, system_needs
 
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
+_DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SHOWN = 8
 
 
@@ -42,6 +44,7 @@ class Dependencies:
         left_out: requirements that the template has as comments.
         constraints: versions from the repository's lock file; empty without one that fits.
         pinned_by: the lock file of the constraints.
+        system: Debian packages that the repository's files list, and the file.
         notes: what the user should know about the choice.
     """
 
@@ -59,6 +62,7 @@ class Dependencies:
     left_out: tuple[LeftOut, ...] = ()
     constraints: tuple[str, ...] = ()
     pinned_by: str = ""
+    system: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -76,9 +80,13 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
     """
     source = _source(found)
     if source is None:
-        return _from_imports(found, needs)
-    chosen = _kept(found, source, needs, generated=generated) if source.usable else _written(found, source, needs)
-    return _with_constraints(found, source, chosen)
+        chosen = _from_imports(found, needs)
+    elif source.usable:
+        chosen = _with_constraints(found, source, _kept(found, source, needs, generated=generated))
+    else:
+        chosen = _with_constraints(found, source, _written(found, source, needs))
+    listed = ((package, one.origin) for one in found.declared for package in one.system)
+    return replace(chosen, system=tuple(pair for pair in listed if _DEBIAN.fullmatch(pair[0])))
 
 
 def _source(found: Detection) -> Declared | None:
@@ -169,9 +177,8 @@ def _with_constraints(found: Detection, source: Declared, chosen: Dependencies) 
     lock = locks[0]
     version = found.python.value or ""
     if lock.python and not _allows(lock.python, version):
-        note = (
-            f"the versions in `{lock.origin}` are for Python {lock.python}, so they are not used for Python {version}"
-        )
+        meant = lock.python.removeprefix("==").removesuffix(".*")
+        note = f"the versions in `{lock.origin}` are for Python {meant}, so they are not used for Python {version}"
         return replace(chosen, notes=(*chosen.notes, note))
     asked = {entry.name: entry for entry in source.main}
     lines = tuple(entry.text for entry in lock.main if _agrees(entry, asked.get(entry.name)))
@@ -227,6 +234,8 @@ def system_packages(chosen: Dependencies, distro: str) -> dict[str, dict[str, st
         for key, packages in (("build", row.build), ("run", row.run)):
             for package in packages:
                 found[key].setdefault(debian_name(package, distro), why)
+    for package, origin in chosen.system:
+        found["run"].setdefault(debian_name(package, distro), f"{origin} lists it")
     return {key: packages for key, packages in found.items() if packages}
 
 

@@ -235,7 +235,7 @@ def _nothing_served(tree: Tree) -> Iterator[str]:
             f"`jupyter nbconvert --to script {shlex.quote(notebooks[0])}`, and keep what loads the model"
         )
     else:
-        yield f"{_name(tree)} has no server and no model file, so what it serves is for you to write"
+        yield f"{_name(tree)} has no server or model files to serve"
 
 
 def _notes(tree: Tree, weights: ModelFiles, *, served: bool) -> Iterator[str]:

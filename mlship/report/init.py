@@ -8,12 +8,14 @@ from mlship.init.found import Detected, Detection, GpuUse
 from mlship.init.scaffold import NewFile, Scaffold
 from mlship.versioned import to_json
 
+_LINE = 100
+
 
 def show_found(found: Detection) -> None:
     say(f"Found in {found.name}", style="bold")
-    _row("framework", found.framework.value, "; ".join(found.evidence) or found.framework.why)
+    _row("framework", found.framework.value, _fitting(found.evidence) or found.framework.why)
     _row("python", found.python.value, found.python.why)
-    _row("weights", ", ".join(found.weights.named) or None, found.weights.why)
+    _row("weights", _fitting(found.weights.named, ", ") or None, found.weights.why)
     _fact("loader", found.loader)
     server = found.server
     _row("server", " ".join(server.command) if server else None, server.why if server else "no server found")
@@ -95,9 +97,20 @@ def _fact(what: str, fact: Detected) -> None:
 def _gpus(gpus: GpuUse) -> None:
     """Print GPU use only if the repository mentions GPUs."""
     if gpus.wanted:
-        _row("gpu", "NVIDIA", "; ".join(gpus.evidence))
+        _row("gpu", "NVIDIA", _fitting(gpus.evidence))
     elif gpus.note:
         _row("gpu", None, gpus.note)
+
+
+def _fitting(items: Sequence[str], separator: str = "; ") -> str:
+    """The first items that fit one line, and how many more there are."""
+    kept = list(items[:1])
+    for item in items[1:]:
+        if len(separator.join([*kept, item])) > _LINE:
+            break
+        kept.append(item)
+    more = len(items) - len(kept)
+    return separator.join(kept) + (f"{separator}{more} more" if more else "")
 
 
 def _row(what: str, value: str | None, why: str) -> None:

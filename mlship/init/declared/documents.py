@@ -1,13 +1,16 @@
 """TOML, YAML and JSON files of a repository as plain values; what is malformed is an error with the reason."""
 
 import json
+import re
 import tomllib
+from itertools import accumulate
 
 import yaml
 
 from mlship.init.tree import Tree
 
 _LIMIT = 10_000_000  # lock files of large projects have several megabytes
+_YAML_LIMIT, _DEEPEST = 500_000, 100
 _YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError, AttributeError)
 
 
@@ -39,6 +42,8 @@ def _parsed(path: str, text: str) -> object:
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.endswith("Pipfile.lock") else "TOML"
         raise MalformedError(f"not valid {kind}: {_reason(error)}") from error
+    if _depth(text) > _DEEPEST or len(text) > _YAML_LIMIT:
+        raise MalformedError("nested too deeply, or larger than 500 kB")
     try:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -46,6 +51,12 @@ def _parsed(path: str, text: str) -> object:
         raise MalformedError(f"not valid YAML: {line}{error.problem}") from error
     except _YAML_ERRORS as error:
         raise MalformedError(f"not valid YAML: {_reason(error)}") from error
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets; the parser takes quadratic time for it."""
+    depths = accumulate(1 if found[0] in "[{" else -1 for found in re.finditer(r"[][{}]", text))
+    return max(depths, default=0)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,121 @@
+"""Which file the lock starts from, what a new one says, and that nothing is left out without a word."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.errors import UsageError
+from mlship.init.detect import detect
+from mlship.init.scaffold import Scaffold, keep_existing, scaffold, write_scaffold
+from mlship.project.load import parse_config
+from tests.helpers.repos import write
+
+LOADER = "import numpy\nimport redis\ndef load(): ..."
+PROJECT = "[project]\nname='x'\nrequires-python='>=3.11'\ndependencies=['numpy>=1', 'pytest']\n"
+EXTRAS = "optional-dependencies={cache=['redis>=5'], gpu=['cupy'], dev=['ruff']}\n"
+LOCK = "requires-python='>=3.11'\n[[package]]\nname='numpy'\nversion='1.26.4'\n"
+
+
+def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
+    return keep_existing(scaffold(detect(write(repo, files))), repo)
+
+
+def texts(found: Scaffold) -> dict[str, str]:
+    return {file.path: file.text for file in found.files}
+
+
+def test_a_new_file_says_what_it_leaves_out(tmp_path: Path) -> None:
+    text = texts(planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT + EXTRAS}))["requirements.in"]
+    assert text.splitlines()[1:] == [
+        "# From pyproject.toml:",
+        "numpy>=1",
+        "redis>=5  # imported by the served code",
+        "# Development packages, left out; uncomment what the server needs:",
+        "# pytest",
+        "# Extra `gpu`, left out; uncomment what the server needs:",
+        "# cupy",
+        "# Groups for development: dev, left out.",
+        "# For the server:",
+        "fastapi",
+        "uvicorn",
+    ]
+
+
+def test_the_versions_of_a_lock_file_are_constraints(tmp_path: Path) -> None:
+    found = planned(tmp_path, {"m.py": LOADER, "pyproject.toml": PROJECT, "uv.lock": LOCK})
+    files = texts(found)
+    assert "-c requirements-constraints.txt" in files["requirements.in"].splitlines()
+    assert files["requirements-constraints.txt"].splitlines()[1:] == ["numpy==1.26.4"]
+    why = next(file.why for file in found.files if file.path == "requirements-constraints.txt")
+    assert why == "the versions in uv.lock, which the lock starts from"
+
+
+def test_a_lock_beside_a_handwritten_file_is_not_ignored(tmp_path: Path) -> None:
+    named: dict[str, str | bytes] = {"m.py": LOADER, "requirements.txt": "numpy\n", "sample.json": "[1]"}
+    files = texts(planned(tmp_path, named | {"uv.lock": LOCK}))
+    assert files["serving/requirements.in"].splitlines()[1:3] == [
+        "-r ../requirements.txt", "-c ../requirements-constraints.txt",
+    ]  # fmt: skip
+    assert parse_config(files["mlship.yaml"]).requirements.input == "serving/requirements.in"
+
+
+def test_a_pin_that_contradicts_the_requirements_is_no_constraint(tmp_path: Path) -> None:
+    other = LOCK + "[[package]]\nname='pip'\nversion='24.0'\n"
+    files = texts(planned(tmp_path, {"m.py": LOADER, "requirements.txt": "numpy>=2\n", "uv.lock": other}))
+    assert files["requirements-constraints.txt"].splitlines()[1:] == ["pip==24.0"]
+
+
+def test_a_lock_for_another_python_is_said(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "m.py": LOADER, "Pipfile": "[packages]\nnumpy='*'\n[requires]\npython_version='3.8'",
+        "Pipfile.lock": '{"_meta": {"requires": {"python_version": "3.8"}}, "default": {"x": {"version": "==1"}}}',
+    }  # fmt: skip
+    found = planned(tmp_path, files)
+    assert "requirements-constraints.txt" not in texts(found)
+    assert found.notes == ("the versions in `Pipfile.lock` are for Python 3.8, so they are not used for Python 3.11",)
+
+
+def test_development_packages_of_a_users_file_are_named(tmp_path: Path) -> None:
+    found = planned(tmp_path, {"app.py": "import flask", "requirements.txt": "flask\npytest\n\njupyter\n"})
+    (note,) = found.notes
+    assert "development packages: pytest (line 2), jupyter (line 4)" in note
+
+
+def test_a_requirements_file_for_developers_gives_way_to_the_project(tmp_path: Path) -> None:
+    lines = "-e .\npytest\nruff\n"
+    text = PROJECT.replace(", 'pytest'", "")
+    files = texts(planned(tmp_path, {"m.py": LOADER, "requirements.txt": lines, "pyproject.toml": text}))
+    assert files["requirements.in"].splitlines()[1:3] == ["# From pyproject.toml:", "numpy>=1"]
+
+
+def test_debian_packages_of_cog_are_listed_with_their_origin(tmp_path: Path) -> None:
+    cog = "build:\n  python_packages: [numpy]\n  system_packages: [ffmpeg, '$(rm)', libgl1]\n"
+    text = texts(planned(tmp_path, {"m.py": LOADER, "cog.yaml": cog, "sample.json": "[1]"}))["mlship.yaml"]
+    config = parse_config(text)
+    assert set(config.system.run) >= {"ffmpeg", "libgl1"}
+    assert "cog.yaml lists it" in text
+
+
+def test_a_second_run_keeps_the_constraints(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"m.py": LOADER, "pyproject.toml": PROJECT, "uv.lock": LOCK, "sample.json": "[1]"}
+    write_scaffold(tmp_path, planned(tmp_path, files).files)
+    assert planned(tmp_path, {}).files == ()
+
+
+def test_several_projects_are_a_choice_of_the_user(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{name}/requirements.txt": "numpy" for name in ("blur", "resnet")}
+    with pytest.raises(UsageError, match="holds several projects") as caught:
+        detect(write(tmp_path, files))
+    assert caught.value.hint == "run `mlship init FOLDER` with one of `blur`, `resnet`"
+
+
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        ({"train.py": "import torch"}, "{} has no server or model files to serve"),
+        ({"a b.ipynb": "{}"}, "`jupyter nbconvert --to script 'a b.ipynb'`"),
+    ],
+)
+def test_a_repository_with_nothing_to_serve(tmp_path: Path, files: dict[str, str | bytes], note: str) -> None:
+    found = detect(write(tmp_path, files))
+    assert any(note.format(found.name) in one for one in found.notes)
