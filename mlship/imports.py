@@ -89,6 +89,8 @@ def is_namespace(module: str) -> bool:
 def in_standard_library(module: str, python: str) -> bool:
     """Whether the image's Python brings the module."""
     top = module.partition(".")[0]
+    if top == "__main__":
+        return True
     gone = import_table().removed.get(top)
     return _before(python, gone.python) if gone else top in sys.stdlib_module_names
 

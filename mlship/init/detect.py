@@ -60,12 +60,15 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     needs = collected.declared
     onnx = _single_onnx(tree, weights) if loader.value is None and server is None else None
     _refuse_several(tree, () if loader.value or server or onnx else collected.projects)
-    sides = frozenset(name for module in modules.values() for name in module.imports if module not in served)
+    paths = {module.path for module in served}
+    sides = frozenset(name for module in modules.values() if module.path not in paths for name in module.imports)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     gpus = find_gpus(tree, served, needs, dockerfile)
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, local, needs, python.value or DEFAULT)
-    pickles = tuple(find_pickled(tree, weights.refused, lookup))
+    pickles = tuple(
+        find_pickled(tree, [file for file in weights.refused if _covered(file.path, weights.named)], lookup)
+    )
     more = (*_notes(tree, weights, served=bool(server or loader.value)), *pickle_notes(pickles, needs))
     return Detection(
         root=tree.root,
@@ -83,7 +86,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         imports=find_needs(served, lookup),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local),
-        local=tuple(one for one in local if one.path in {module.path for module in served}),
+        local=tuple(one for one in local if one.path in paths),
         notes=(*notes, *collected.notes, *more),
         gpus=gpus,
         pickles=pickles,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlship.imports import is_namespace, requirement_for
 from mlship.init.sources import Module
 
 
@@ -19,7 +20,7 @@ class LocalImport:
         path: the importing file.
         found: dotted name of the module below the import root.
         parents: dotted names of folders that would have to be on PYTHONPATH, one of them.
-        certain: the importing file lies below the only such folder, and the folder hides no standard module.
+        certain: the importing file lies below the only such folder, and the folder hides no other module.
         handled: the importing file changes sys.path itself.
     """
 
@@ -65,16 +66,28 @@ def _local_imports(
     for name in sorted(module.imports - module.statements.relative):
         top = name.partition(".")[0]
         places = parents.get(top, set())
-        if not places or top in top_level or top in sys.stdlib_module_names:
+        if not places or top in top_level or top in {*sys.stdlib_module_names, "__main__"}:
             continue
-        above = sorted(place for place in places if f"{module.name}.".startswith(f"{place}."))
-        chosen = above or sorted(places)
+        above = [place for place in sorted(places) if f"{module.name}.".startswith(f"{place}.")]
+        scripts = [place for place in above if not _is_package(place, modules)]
+        chosen = scripts or ([] if _is_foreign(top) else above or sorted(places))
+        if not chosen:
+            continue  # in a package, `import numpy` beside numpy.py means the installed one
         found = next((f"{place}.{name}" for place in chosen if f"{place}.{name}" in modules), f"{chosen[0]}.{top}")
-        certain = len(above) == 1 and not _hidden(above[0], modules)
+        certain = bool(above) and len(chosen) == 1 and not _hidden(chosen[0], top, modules)
         yield LocalImport(module.path, top, found, tuple(chosen), certain, module.sets_path)
 
 
-def _hidden(parent: str, modules: Mapping[str, Module]) -> set[str]:
-    """Standard modules that a folder on PYTHONPATH would hide."""
+def _is_package(place: str, modules: Mapping[str, Module]) -> bool:
+    return place in modules and modules[place].path.endswith("/__init__.py")
+
+
+def _is_foreign(top: str) -> bool:
+    """Whether a known distribution brings the module."""
+    return is_namespace(top) or requirement_for(top) is not None
+
+
+def _hidden(parent: str, top: str, modules: Mapping[str, Module]) -> set[str]:
+    """Other modules that a folder on PYTHONPATH would hide: standard ones, and those of known distributions."""
     inside = {name.removeprefix(f"{parent}.").partition(".")[0] for name in modules if name.startswith(f"{parent}.")}
-    return inside & sys.stdlib_module_names
+    return {name for name in inside - {top} if name in sys.stdlib_module_names or _is_foreign(name)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from packaging.requirements import Requirement
 
 from mlship.init.declared.result import Declared
-from mlship.init.import_needs import Lookup
+from mlship.init.import_needs import Lookup, listed
 from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
 from mlship.project.pickle_names import read_pickle_names
@@ -48,10 +48,12 @@ def pickle_notes(pickles: Sequence[PickledModel], declared: Sequence[Declared]) 
         missing = [line for line in pickle.requirements if distribution(line) not in named | _COMMON]
         if declared and missing:
             yield f"`{pickle.path}` imports {', '.join(missing)}, which `{declared[0].origin}` does not name"
-        if pickle.sklearn and not _asks_for(declared, pickle.sklearn):
+    for version in sorted({pickle.sklearn for pickle in pickles if pickle.sklearn}):
+        paths = [pickle.path for pickle in pickles if pickle.sklearn == version]
+        if not _asks_for(declared, version):
             yield (
-                f"`{pickle.path}` was written by scikit-learn {pickle.sklearn}, and other versions may not read it: "
-                f"require `scikit-learn=={pickle.sklearn}`, or write the file again with the locked version"
+                f"scikit-learn {version} wrote {listed(paths)}, and other versions may not read it: require "
+                f"`scikit-learn=={version}`, or write it again with the locked version"
             )
 
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 
 from mlship.errors import UsageError
@@ -328,8 +327,8 @@ def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:
     if chosen.unknown:
         names = ", ".join(f"`{one.module}` ({one.path})" for one in chosen.unknown)
         yield f"Name the packages of these imports in `{chosen.input}`: {names}."
-    for name, ones in groupby((one for one in found.local if not (one.certain or one.handled)), lambda one: one.name):
-        one = next(ones)
+    unclear = {one.name: one for one in reversed(found.local) if not (one.certain or one.handled)}
+    for name, one in sorted(unclear.items()):
         folder = one.parents[0].replace(".", "/")
         yield (
             f"`{one.path}` imports `{name}`, which is `{one.found}` in this repository: set `env.PYTHONPATH` in "

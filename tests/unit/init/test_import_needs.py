@@ -166,6 +166,9 @@ def test_a_repository_that_was_not_seen_whole_answers_everything(
         ({"main.py": f"import utils{SERVED}", "utils.py": "", "old/utils.py": ""}, None),
         ({"app/main.py": f"import utils{SERVED}", "lib/utils.py": ""}, None),
         ({"app/main.py": f"import utils{SERVED}", "app/utils.py": "", "app/logging.py": ""}, None),
+        ({"pkg/__init__.py": "", "pkg/m.py": f"import numpy{SERVED}", "pkg/numpy.py": ""}, None),
+        ({"app/m.py": f"import utils{SERVED}", "app/utils.py": "", "app/torch.py": ""}, None),
+        ({"python/src/magi/__init__.py": f"import magi{SERVED}", "python/src/magi/magi.py": ""}, "python/src"),
         ({"app/main.py": f"import sys\nsys.path.append('app')\nimport utils{SERVED}", "app/utils.py": ""}, None),
     ],
 )

@@ -25,7 +25,7 @@ def test_known_packages_of_a_pickle_become_requirements(tmp_path: Path) -> None:
     assert "lightgbm  # m.pkl imports it when it is loaded\n" in text
     assert "scikit-learn  # import sklearn\n" in text
     assert not [word for word in ("helpers", "utils", "stranger") if word in text]
-    assert any("`m.pkl` was written by scikit-learn 1.2.2" in note for note in found.notes)
+    assert any("scikit-learn 1.2.2 wrote `m.pkl`" in note for note in found.notes)
 
 
 def test_a_module_of_the_repository_is_no_requirement_of_a_pickle(tmp_path: Path) -> None:
@@ -44,5 +44,5 @@ def test_a_module_of_the_repository_is_no_requirement_of_a_pickle(tmp_path: Path
 )
 def test_the_version_that_wrote_it_is_compared_with_the_requirements(tmp_path: Path, line: str, said: bool) -> None:
     notes = detect(write(tmp_path, {"m.py": LOADER, "m.pkl": PICKLE, "requirements.txt": f"{line}\n"})).notes
-    assert any("was written by" in note for note in notes) is said
+    assert any("wrote `m.pkl`" in note for note in notes) is said
     assert any("imports lightgbm, which `requirements.txt` does not name" in note for note in notes)
