@@ -50,7 +50,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
-    modules, local = resolve_locally(_modules(tree, root))
+    modules, bare = resolve_locally(_modules(tree, root))
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules)
@@ -60,12 +60,11 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     needs = collected.declared
     onnx = _single_onnx(tree, weights) if loader.value is None and server is None else None
     _refuse_several(tree, () if loader.value or server or onnx else collected.projects)
-    paths = {module.path for module in served}
-    sides = frozenset(name for module in modules.values() if module.path not in paths for name in module.imports)
+    local = _served_imports(bare, served if loader.value or server else ())
+    sides = _other_imports(modules, served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
-    gpus = find_gpus(tree, served, needs, dockerfile)
     python = find_python(tree, needs, dockerfile)
-    lookup = _lookup(tree, modules, local, needs, python.value or DEFAULT)
+    lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = tuple(
         find_pickled(tree, [file for file in weights.refused if _covered(file.path, weights.named)], lookup)
     )
@@ -86,9 +85,9 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         imports=find_needs(served, lookup),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local),
-        local=tuple(one for one in local if one.path in paths),
+        local=local,
         notes=(*notes, *collected.notes, *more),
-        gpus=gpus,
+        gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
     )
 
@@ -140,6 +139,17 @@ def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingSer
     if start:
         return reachable(start, modules)
     return tuple(module for module in modules.values() if is_served(module.path))
+
+
+def _served_imports(bare: Sequence[LocalImport], served: Sequence[Module]) -> tuple[LocalImport, ...]:
+    """The bare imports of what a loader or a server runs; without either, nothing says which scripts run."""
+    paths = {module.path for module in served}
+    return tuple(one for one in bare if one.path in paths)
+
+
+def _other_imports(modules: Mapping[str, Module], served: Sequence[Module]) -> frozenset[str]:
+    paths = {module.path for module in served}
+    return frozenset(name for module in modules.values() if module.path not in paths for name in module.imports)
 
 
 def _lookup(

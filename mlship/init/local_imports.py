@@ -68,14 +68,38 @@ def _local_imports(
         places = parents.get(top, set())
         if not places or top in top_level or top in {*sys.stdlib_module_names, "__main__"}:
             continue
-        above = [place for place in sorted(places) if f"{module.name}.".startswith(f"{place}.")]
-        scripts = [place for place in above if not _is_package(place, modules)]
-        chosen = scripts or ([] if _is_foreign(top) else above or sorted(places))
+        chosen, above = _folders(
+            module, top, sorted(places - {_folder_of(module)} if _is_itself(module, top) else places), modules
+        )
         if not chosen:
-            continue  # in a package, `import numpy` beside numpy.py means the installed one
+            continue
         found = next((f"{place}.{name}" for place in chosen if f"{place}.{name}" in modules), f"{chosen[0]}.{top}")
-        certain = bool(above) and len(chosen) == 1 and not _hidden(chosen[0], top, modules)
+        certain = above and len(chosen) == 1 and not _hidden(chosen[0], top, modules)
         yield LocalImport(module.path, top, found, tuple(chosen), certain, module.sets_path)
+
+
+def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, Module]) -> tuple[list[str], bool]:
+    """Folders that could be on PYTHONPATH for an import, and whether the importing file lies below them.
+
+    A package is none, except for a file in it that runs as a script. A name of a known distribution means the installed
+    one, unless the file beside the importing script has it.
+    """
+    own = _folder_of(module)
+    plain = [place for place in places if not _is_package(place, modules)]
+    beside = [own] if own in places else []
+    if _is_foreign(top):
+        return [place for place in beside if place in plain], True
+    above = [place for place in plain if f"{module.name}.".startswith(f"{place}.")] or beside
+    return above or plain, bool(above)
+
+
+def _folder_of(module: Module) -> str:
+    return (module.name or "").rpartition(".")[0]
+
+
+def _is_itself(module: Module, top: str) -> bool:
+    """Whether the file has the name that it imports; a package may well import itself."""
+    return not module.path.endswith("/__init__.py") and (module.name or "").rpartition(".")[2] == top
 
 
 def _is_package(place: str, modules: Mapping[str, Module]) -> bool:
