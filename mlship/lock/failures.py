@@ -4,44 +4,82 @@ import re
 
 from mlship.errors import MlshipError, UsageError
 from mlship.known_texts import first_match
+from mlship.lock.indexes import PipSettings
+from mlship.lock.reachable import index_fault
 from mlship.project.config import Config
 from mlship.redact import redact
 
 _CONFLICT = re.compile(r"The conflict is caused by:\n(.+?)\n\s*\n", re.DOTALL)
 _RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
-_OTHER_PYTHON = "require a different python version"
+_IGNORED = re.compile(r"Ignored the following (?P<yanked>yanked )?versions(?: that require)?")
 # What pip prints while it works; its reason comes before.
 _PROGRESS = re.compile(
-    r"(Downloading|Using cached|Collecting|Obtaining|Preparing|Getting|Installing) |[^\w]*[\d./]+ \w?B\b|[-━╸ ]+$"
+    r"(Downloading|Using cached|Collecting|Obtaining|Preparing|Getting|Installing|Looking in) |"
+    r"[^\w]*[\d./]+ \w?B\b|[-━╸ ]+$"
 )
+_EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)+[A-Z]\w*: (?P<message>.+)")
+_NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collecting) ([A-Za-z0-9][\w.-]*)")
 _SHOWN = 6
+# pip does not report an index that gave no answer, only what it did not find there.
+_ABOUT_INDEXES = {
+    *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
+    *("lock-unreachable", "lock-index-failing", "lock-certificate", "lock-download-failed"),
+}
 
 
-def explain(output: str, config: Config, otherwise: MlshipError | None = None) -> MlshipError:
+def explain(
+    output: str, config: Config, otherwise: MlshipError | None = None, settings: PipSettings | None = None
+) -> MlshipError:
     """The error that pip-compile's output describes, without passwords in addresses.
 
     Args:
         otherwise: returned if the output holds no known message.
+        settings: of the indexes, which are asked about the packages that pip could not find.
     """
     text = redact(output)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if match := first_match(text, "lock"):
-        return match.as_error(
+        conflict = _conflict(text, match.groups.get("requirements", ""))
+        error = match.as_error(
             input=config.requirements.input,
             python=config.python,
             platform=config.platform,
-            other_python=" (other versions need another Python)" if _OTHER_PYTHON in text else "",
-            conflict=_conflict(text, match.groups.get("requirements", "")),
+            ignored=_ignored(text),
+            conflict=conflict,
             raised=_raised(lines),
             package=_collected(text),
+            indexes=_indexes(settings),
         )
+        if settings and error.cause in _ABOUT_INDEXES:
+            names = dict.fromkeys(_NAME.findall(f"{conflict}\n{text}")[-_SHOWN:])
+            return index_fault(settings, names) or error
+        return error
     if otherwise:
         return otherwise
-    telling = [line for line in lines if not _PROGRESS.match(line)] or lines
     return UsageError(
-        f"pip-compile failed: {telling[-1][:300] if telling else 'it printed nothing'}",
+        f"pip-compile failed: {_last(lines)[:300]}",
         hint=f"check `{config.requirements.input}`, then run `mlship lock` again",
     )
+
+
+def _indexes(settings: PipSettings | None) -> str:
+    named = [redact(index) for index in settings.indexes()] if settings else []
+    return "a package index" + (f" ({', '.join(named)})" if named else "")
+
+
+def _last(lines: list[str]) -> str:
+    """The last exception; without one, the last line that does not only report progress."""
+    raised = [match["message"] for line in lines if (match := _EXCEPTION.match(line))]
+    said = raised or [line for line in lines if not _PROGRESS.match(line)] or lines
+    return said[-1] if said else "it printed nothing"
+
+
+def _ignored(text: str) -> str:
+    """Why pip ignored versions of a package."""
+    reasons = {
+        "they are yanked" if match["yanked"] else "they need another Python" for match in _IGNORED.finditer(text)
+    }
+    return f"; other versions were ignored because {' or '.join(sorted(reasons))}" if reasons else ""
 
 
 def _conflict(text: str, requirements: str) -> str:

@@ -35,7 +35,7 @@ from mlship.redact import redact
 from mlship.versioned import adapter
 
 if TYPE_CHECKING:
-    from requests import Session
+    from requests import Response, Session
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_BYTES = 64_000_000  # the largest page of PyPI has about 20 MB
@@ -82,6 +82,35 @@ def _is_version(text: str, version: Version) -> bool:
         return False
 
 
+class SilentIndexError(Exception):
+    """An index gave no answer.
+
+    Attributes:
+        reason: such as "no connection"; empty if the address is not one.
+        untrusted: whether its certificate is not trusted.
+    """
+
+    def __init__(self, error: Exception, address: str) -> None:
+        self.untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
+        self.reason = _reason(error, address)
+        super().__init__(self.reason)
+
+
+def _reason(error: Exception, address: str) -> str:
+    from requests import exceptions
+
+    if isinstance(error, exceptions.ConnectionError) and "NameResolution" in str(error):
+        return f"the host name {urlsplit(address).hostname} cannot be resolved"
+    reasons = {  # the first that fits
+        exceptions.ProxyError: "the proxy does not answer",
+        exceptions.TooManyRedirects: "it redirects without end",
+        exceptions.Timeout: "no answer in time",
+        exceptions.ChunkedEncodingError: "the connection broke",
+        exceptions.ConnectionError: "no connection",
+    }
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), "")
+
+
 @dataclass(frozen=True)
 class _JsonFile:
     """https://packaging.python.org/en/latest/specifications/simple-repository-api/#project-detail."""
@@ -101,8 +130,7 @@ def project_files(settings: PipSettings, names: Iterable[str]) -> dict[str, tupl
     wanted = sorted({str(canonicalize_name(name)) for name in names})
     local = local_files(settings, frozenset(wanted))
     indexes = [index.rstrip("/") for index in settings.indexes()]
-    with _session(settings) as session, ThreadPoolExecutor(_AT_ONCE) as pool:
-        reader = _Reader(settings, session)
+    with page_reader(settings) as reader, ThreadPoolExecutor(_AT_ONCE) as pool:
         shared = [file for link in settings.find_links for file in reader.page(link)]
         pages = pool.map(lambda name: [file for index in indexes for file in reader.page(f"{index}/{name}/")], wanted)
         return {
@@ -119,15 +147,13 @@ def check_pages(settings: PipSettings, pages: Iterable[str]) -> None:
     Raises:
         TransientError: a page cannot be reached.
     """
-    from requests import RequestException
-
-    with _session(settings) as session:
+    with page_reader(settings) as reader:
         for page in (page for page in pages if local_path(page) is None):
             try:
-                status = session.get(page, timeout=float(settings.timeout or 15), stream=True).status_code
+                status = reader.get(page).status_code
                 problem = f"HTTP {status}" if status >= 500 else ""
-            except RequestException as error:
-                problem = type(error).__name__
+            except SilentIndexError as error:
+                problem = error.reason or "not an address"
             if problem:
                 raise TransientError(
                     f"cannot reach the wheel index of the selected CUDA version: {redact(page)} ({problem})",
@@ -152,8 +178,15 @@ def _of(files: Iterable[IndexFile], name: str) -> Iterator[IndexFile]:
             yield file
 
 
+@contextmanager
+def page_reader(settings: PipSettings) -> Iterator["PageReader"]:
+    """Read pages with pip's settings."""
+    with _session(settings) as session:
+        yield PageReader(settings, session)
+
+
 @dataclass(frozen=True)
-class _Reader:
+class PageReader:
     """Reads pages within limits, because hashes and sizes must not hold up a lock.
 
     Attributes:
@@ -166,36 +199,54 @@ class _Reader:
 
     def page(self, address: str) -> tuple[IndexFile, ...]:
         """The files of one page; none for a local folder and for a page that cannot be read."""
-        from requests import ConnectionError as NoConnectionError
-        from requests import RequestException, Timeout
-
         host = address.partition("://")[2].partition("/")[0]
         if local_path(address) is not None or host in self.silent:
             return ()
         try:
             return self._read(address)
-        except (NoConnectionError, Timeout):
+        except SilentIndexError:
             self.silent.add(host)
-        except (RequestException, ValueError, OSError):
-            pass
-        return ()
+            return ()
 
-    def _read(self, address: str) -> tuple[IndexFile, ...]:
-        trusted = urlsplit(address).hostname in {host.partition(":")[0] for host in self.settings.trusted_hosts}
-        verify = False if trusted else self.session.verify
-        with self.session.get(
-            address, headers={"Accept": _ACCEPT}, timeout=_SECONDS, stream=True, verify=verify
-        ) as answer:
-            if answer.status_code != 200:
-                return ()
-            data, end = b"", time.monotonic() + _SECONDS
+    def get(self, address: str) -> "Response":
+        """The answer to a request for a page; its body is not read yet.
+
+        Raises:
+            SilentIndexError: there is none.
+        """
+        from requests import RequestException
+
+        try:
+            trusted = urlsplit(address).hostname in {host.partition(":")[0] for host in self.settings.trusted_hosts}
+            verify = False if trusted else self.session.verify
+            seconds = min(_SECONDS, float(self.settings.timeout or _SECONDS))
+            return self.session.get(address, headers={"Accept": _ACCEPT}, timeout=seconds, stream=True, verify=verify)
+        except (RequestException, ValueError, OSError) as error:
+            raise SilentIndexError(error, address) from error
+
+    def body(self, answer: "Response") -> bytes | None:
+        """The body of an answer; None if it is too large or too slow.
+
+        Raises:
+            SilentIndexError: the connection broke.
+        """
+        from requests import RequestException
+
+        data, end = b"", time.monotonic() + _SECONDS
+        try:
             for part in answer.iter_content(1 << 20):
                 data += part
                 if len(data) > _MOST_BYTES or time.monotonic() > end:
-                    return ()
-            kind = answer.headers.get("Content-Type", "")
-        read = read_json if "json" in kind else read_html
-        return tuple(read(data.decode("utf-8", "replace"), answer.url))
+                    return None
+        except (RequestException, OSError) as error:
+            raise SilentIndexError(error, answer.url) from error
+        return data
+
+    def _read(self, address: str) -> tuple[IndexFile, ...]:
+        with self.get(address) as answer:
+            data = self.body(answer) if answer.status_code == 200 else None
+        read = read_json if "json" in answer.headers.get("Content-Type", "") else read_html
+        return tuple(read((data or b"").decode("utf-8", "replace"), answer.url))
 
 
 def read_json(text: str, address: str) -> Iterator[IndexFile]:

@@ -54,9 +54,14 @@ FULL = "OSError: [Errno 28] No space left on device\n"
     [
         (CONFLICT, UsageError, "fastapi 0.115.0 depends on starlette<0.39.0 and >=0.37.2", "relax"),
         (NOWHERE, UsageError, "no package index has `nosuch` for Python 3.11 on linux/amd64", "requirements.in"),
-        (OTHER_PYTHON, UsageError, "available: 2.4.5, 2.4.6 (other versions need another Python)", "python"),
+        (
+            OTHER_PYTHON,
+            UsageError,
+            "available: 2.4.5, 2.4.6; other versions were ignored because they need another Python",
+            "python",
+        ),
         (UNREACHABLE + NOWHERE, TransientError, "[Errno 111] Connection refused", "network"),
-        (CERTIFICATE + NOWHERE, UsageError, "certificate is not trusted", "global.cert"),
+        (CERTIFICATE + NOWHERE, UsageError, "is not trusted", "global.cert"),
         (REFUSED + NOWHERE, UsageError, "401 Error", "netrc"),
         (INVALID, UsageError, "'!!bad' (from line 1 of requirements.in)", "requirements.in"),
         (SOURCE, UsageError, "command 'gcc' failed", "wheels"),
