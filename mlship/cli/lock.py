@@ -48,6 +48,8 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     if check and (upgrade or upgrade_package or trace):
         other = "--trace" if trace else "--upgrade" if upgrade else "--upgrade-package"
         raise UsageError(f"`--check` cannot be used with `{other}`", hint="remove one of them")
+    if not check:
+        _build_packages(directory, config)
     fleet = fleet_finder(directory, driver, compute_capability)(config)
     gpu = _target(directory, config, fleet) if fleet else None
     now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
@@ -60,6 +62,26 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         _report_missing(missing)
     elif not check and trace is not False:
         _trace(directory, config, fleet, None if trace else known, again=bool(trace))
+
+
+def _build_packages(directory: Path, config: "Config") -> None:
+    """Build the wheels of packages that the requirements name by their folder."""
+    from mlship.console import say
+    from mlship.errors import LockError
+    from mlship.lock.inputs import read_requirement_files
+    from mlship.lock.packages import build_packages
+    from mlship.lock.record import read_record
+
+    files = read_requirement_files(directory, config)
+    folders = dict.fromkeys(folder for file in files for folder in file.folders.values())
+    if not folders:
+        return
+    try:
+        known = read_record(directory).inputs
+    except LockError:
+        known = {}
+    for wheel in build_packages(directory, folders, known):
+        say(f"built {wheel}; commit it with the lock")
 
 
 def _report_missing(keys: tuple[str, ...]) -> None:

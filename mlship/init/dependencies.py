@@ -91,7 +91,7 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: 
 
 def _source(found: Detection) -> Declared | None:
     """The file with the requirements; a requirements file for developers only if no other file has any."""
-    named = [one for one in found.declared if one.main]
+    named = [one for one in found.declared if one.lists_any]
     direct = [one for one in named if not one.lock]
     development = [one for one in direct if _development(one)]
     serious = [one for one in direct if one not in development]

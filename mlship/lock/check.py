@@ -82,11 +82,11 @@ def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[
         before, after = old.get(key), new.get(key)
         if key == "cuda":
             yield _changed_cuda(before, after, alone=changed == ["cuda"])
-        elif not key.startswith("file "):
+        elif not key.startswith(("file ", "folder ")):
             yield f"{key} {before or 'none'} -> {after or 'none'}"
         else:
             what = "is new" if before is None else "is no longer read" if after is None else "has changed"
-            yield f"`{key.removeprefix('file ')}` {what}"
+            yield f"`{key.partition(' ')[2]}` {what}"
 
 
 def _changed_cuda(before: str | None, after: str | None, *, alone: bool) -> str:

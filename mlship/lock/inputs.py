@@ -10,6 +10,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file, sha256_text
+from mlship.lock.packages import folder_hash, package_folder, wheel_of
 from mlship.project.base import base_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
@@ -36,11 +37,13 @@ class InputFile:
         path: in the repository.
         text: as it is in the repository.
         wheels: required wheels of the repository, as paths in it, by the line that names them.
+        folders: required packages by their folder, by the line that names them.
     """
 
     path: str
     text: str
     wheels: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers and lines, without comments and blank lines."""
@@ -55,7 +58,7 @@ class InputFile:
         for number, line in self.lines():
             if line in self.wheels:
                 name, version, *_ = parse_wheel_filename(PurePosixPath(self.wheels[line]).name)
-                marker = (_WHEEL.fullmatch(line) or {"marker": ""})["marker"] or ""
+                marker = "" if line in self.folders else (_WHEEL.fullmatch(line) or {"marker": ""})["marker"] or ""
                 lines[number - 1] = f"{name}=={version}{marker}\n"
         return "".join(lines)
 
@@ -72,6 +75,7 @@ def collect_inputs(repo: Path, config: Config, cuda: str | None = None) -> dict[
     read = read_inputs(repo, config)
     files = {f"file {file.path}": sha256_text(file.text) for file in read}
     files |= {f"file {path}": sha256_file(repo / path) for file in read for path in file.wheels.values()}
+    files |= {f"folder {path}": folder_hash(repo / path) for file in read for path in file.folders.values()}
     chosen = {"cuda": cuda} if cuda else {}
     return {"python": config.python, "platform": config.platform, "base": base_name(config), **chosen, **files}
 
@@ -81,6 +85,16 @@ def read_inputs(repo: Path, config: Config) -> tuple[InputFile, ...]:
 
     Raises:
         UsageError: a file is missing, not text or outside the repository, or has a line that cannot be locked.
+        LockError: a package in a folder is not built to a wheel yet.
+    """
+    return tuple(_with_packages(repo, file) for file in read_requirement_files(repo, config))
+
+
+def read_requirement_files(repo: Path, config: Config) -> tuple[InputFile, ...]:
+    """Like read_inputs, whether or not the packages in folders are built to wheels.
+
+    Raises:
+        UsageError: from read_inputs.
     """
     found: dict[str, InputFile] = {}
     waiting = [(config.requirements.input, "requirements.input in mlship.yaml")]
@@ -110,9 +124,15 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
         raise UsageError(f"cannot read `{path}` (named by {named_by})", hint=hint) from error
 
 
+def _with_packages(repo: Path, file: InputFile) -> InputFile:
+    """The file with the wheels of the packages in folders."""
+    return replace(file, wheels={**file.wheels, **{line: wheel_of(repo, path) for line, path in file.folders.items()}})
+
+
 def _with_wheels(repo: Path, file: InputFile) -> InputFile:
     """The file with the wheels that it names by a path, which pip reads from the working folder."""
     wheels = {}
+    folders = {line: folder for _, line in file.lines() if (folder := package_folder(repo, line))}
     for number, line in file.lines():
         if match := _WHEEL.fullmatch(line):
             where = f"{file.path}, line {number}"
@@ -126,7 +146,7 @@ def _with_wheels(repo: Path, file: InputFile) -> InputFile:
             except InvalidWheelFilename as error:
                 raise UsageError(f"{where}: {error}", hint="give the wheel the name that its build gave it") from error
             wheels[line] = path.as_posix()
-    return replace(file, wheels=wheels)
+    return replace(file, wheels=wheels, folders=folders)
 
 
 def _included(file: InputFile) -> Iterator[tuple[str, str]]:
@@ -137,7 +157,7 @@ def _included(file: InputFile) -> Iterator[tuple[str, str]]:
                 f"{where}: the address contains a password, which everyone with access to the repository can read",
                 hint="move the index to pip's configuration (`pip config set`) or the password to `~/.netrc`",
             )
-        if line in file.wheels:
+        if line in file.wheels or line in file.folders:
             continue
         if _SOURCE.match(line) or _LOCAL.match(line):
             kind = "source code at an address" if _SOURCE.match(line) else "a local folder"

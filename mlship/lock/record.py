@@ -51,7 +51,8 @@ class LockRecord:
 
     Attributes:
         inputs: what was resolved, by name: "python", "platform", "base"; "file <path>" with the sha256 of each
-            requirements or constraints file; for GPUs "cuda", the choice on one line.
+            requirements or constraints file; "folder <path>" with that of a package folder; for GPUs "cuda", the
+            choice on one line.
         requirements: sha256 of the requirements lock as mlship wrote it.
         base: the base image without registry, such as python:3.11-slim-bookworm.
         digest: the base image's digest (sha256:...).

@@ -75,7 +75,7 @@ def collect(tree: Tree, served: str | None = None) -> Collected:
     above = ["" if str(parent) == "." else str(parent) for parent in PurePosixPath(served or "x").parents]
     others = [folder for folder in folders if folder and folder not in above and not _side(folder)]
     found = _first(tree, folders, above)
-    if any(one.main for one in found):
+    if any(one.lists_any for one in found):
         return Collected(found, tuple(_notes(found, others)))
     if served is None and len(others) == 1:
         return Collected((*_read(tree, folders[others[0]]), *found), (f"used the requirements of `{others[0]}`",))
@@ -88,7 +88,7 @@ def _first(tree: Tree, folders: dict[str, list[str]], above: list[str]) -> tuple
     for folder in above:
         if folder in folders:
             found = tuple(_read(tree, folders[folder]))
-            if any(one.main for one in found):
+            if any(one.lists_any for one in found):
                 return found
     return found
 

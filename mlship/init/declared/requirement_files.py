@@ -106,8 +106,8 @@ def read_requirements(tree: Tree, path: str) -> Declared:
 
 
 def _own(reading: _Reading, path: str) -> bool:
-    """Whether the file names the project that it belongs to, whose code is shipped as it is."""
-    return any(package.path in (".", str(PurePosixPath(path).parent)) for package in reading.packages)
+    """Whether the file names its own project, whose code is shipped as it is, or paths that depend on its folder."""
+    return any(package.path == "." or "/" in path for package in reading.packages)
 
 
 def read_requirements_text(tree: Tree, path: str, text: str) -> Declared:

@@ -104,6 +104,11 @@ class Declared:
         return frozenset(entry.name for entry in self.main if entry.name)
 
     @property
+    def lists_any(self) -> bool:
+        """Whether it names a requirement, apart from the project that it belongs to."""
+        return bool(self.main) or any(one.path not in {".", "", self.folder} for one in self.packages)
+
+    @property
     def folder(self) -> str:
         return self.origin.rpartition("/")[0]
 

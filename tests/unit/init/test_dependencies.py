@@ -119,3 +119,14 @@ def test_several_projects_are_a_choice_of_the_user(tmp_path: Path) -> None:
 def test_a_repository_with_nothing_to_serve(tmp_path: Path, files: dict[str, str | bytes], note: str) -> None:
     found = detect(write(tmp_path, files))
     assert any(note.format(found.name) in one for one in found.notes)
+
+
+def test_a_shared_package_is_a_requirement_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, {"shared/pyproject.toml": "[project]\nname='shared'", "shared/shared/__init__.py": ""})
+    api = tmp_path / "api"
+    found = planned(api, {"m.py": LOADER, "requirements.txt": "-e ../shared\n", "sample.json": "[1]"})
+    assert texts(found)["serving/requirements.in"].splitlines()[1] == "-r ../requirements.txt"
+    text = "[project]\nname='x'\ndependencies=['numpy', 'shared']\n[tool.uv.sources]\nshared = {path='../shared'}\n"
+    found = planned(tmp_path / "other", {"m.py": LOADER, "pyproject.toml": text})
+    lines = texts(found)["requirements.in"].splitlines()
+    assert lines[2:4] == ["numpy", "../shared"]
