@@ -19,7 +19,7 @@ from mlship.init.environment import Installed, read_user_environment
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
-from mlship.init.import_needs import Lookup, find_needs
+from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, served_strings
@@ -65,9 +65,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
-    pickles = tuple(
-        find_pickled(tree, [file for file in weights.refused if _covered(file.path, weights.named)], lookup)
-    )
+    shipped = [file for file in weights.refused if _covered(file.path, weights.named)]
+    pickles = tuple(find_pickled(tree, shipped, lookup))
     more = (*_notes(tree, weights, served=bool(server or loader.value)), *pickle_notes(pickles, needs))
     return Detection(
         root=tree.root,
@@ -86,7 +85,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local),
         local=local,
-        notes=(*notes, *collected.notes, *more),
+        notes=(*notes, *collected.notes, *misnamed(needs, served), *more),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
     )

@@ -4,10 +4,18 @@ Known is what the user's environment installed under that name, then data/import
 itself could answer is neither.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mlship.imports import candidates_for, in_standard_library, is_namespace, requirement_for
+from mlship.imports import (
+    candidates_for,
+    distribution_of,
+    in_standard_library,
+    is_namespace,
+    known_modules,
+    requirement_for,
+)
+from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed
 from mlship.init.local_names import LocalNames
 from mlship.init.sources import Module
@@ -139,3 +147,13 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     quoted = [f"`{name}`" for name in names]
     more = len(quoted) - most
     return ", ".join(quoted[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def misnamed(declared: Iterable[Declared], served: Iterable[Module]) -> Iterator[str]:
+    """Requirements named like a module that another distribution brings: `sklearn`, `cv2`, `whisper`."""
+    imported = {name.partition(".")[0] for module in served for name in module.statements.all}
+    brought = {distribution_of(module) for module in known_modules()}
+    for file in declared:
+        for name in sorted(file.names & imported - brought):
+            if (right := distribution_of(name)) and right != name and right not in file.names:
+                yield f"`{file.origin}` requires `{name}`, but `import {name}` is in `{right}`; replace it"
