@@ -35,6 +35,7 @@ from mlship.project.onnx_header import OnnxHeader, read_onnx
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
 _MODULES = 2_000
+_LARGEST_SAMPLE = 32 << 20  # bytes
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
@@ -202,8 +203,9 @@ def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
 
 def _is_json(tree: Tree, path: str) -> bool:
     try:
-        return isinstance(json.loads(tree.text(path) or ""), dict | list)
-    except (ValueError, RecursionError):
+        file = tree.root / path
+        return file.stat().st_size <= _LARGEST_SAMPLE and isinstance(json.loads(file.read_bytes()), dict | list)
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -19,6 +19,18 @@ _DEV_PACKAGE = re.compile(
     r"|autopep8|pre-commit|tox|nox|coverage|codecov|hypothesis|sphinx.*|mkdocs.*|twine|build|bumpversion|bump2version"
     r"|pip-tools|pdbpp|pyflakes|pycodestyle|pydocstyle|types-.*|.*-stubs|debugpy|spyder.*"
 )
+_ENVIRONMENTS: list[dict[str, str | frozenset[str]]] = [
+    {
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "os_name": "posix",
+        "extra": "",
+    }
+    for version in ("3.11", "3.12", "3.13", "3.14")
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,12 @@ class Entry:
     @cached_property
     def requirement(self) -> Requirement | None:
         return parse_requirement(self.text)
+
+    @property
+    def always(self) -> bool:
+        """Whether its marker holds for every Python that mlship supports, on Linux."""
+        marker = self.requirement.marker if self.requirement else None
+        return marker is None or all(marker.evaluate(environment) for environment in _ENVIRONMENTS)
 
     @property
     def name(self) -> str | None:
@@ -101,7 +119,8 @@ class Declared:
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(entry.name for entry in self.main if entry.name)
+        """What an image gets from the file: an environment marker may leave a requirement out."""
+        return frozenset(entry.name for entry in self.main if entry.name and entry.always)
 
     @property
     def lists_any(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from mlship.init.declared.collect import Collected, collect
 from mlship.init.declared.poetry import UnclearError, pep440
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, Entry
 from mlship.init.tree import read_tree
 from tests.helpers.repos import write
 
@@ -319,3 +319,20 @@ def test_the_only_folder_with_requirements_is_used(tmp_path: Path) -> None:
     found = gathered(tmp_path, {"python/requirements.txt": "flask", "docs/requirements.txt": "sphinx"})
     assert [declared.origin for declared in found.declared] == ["python/requirements.txt"]
     assert found.notes == ("used the requirements of `python`",)
+
+
+@pytest.mark.parametrize(
+    ("marker", "named"),
+    [
+        ("", True),
+        ("; platform_system != 'Windows'", True),
+        ("; sys_platform == 'linux' and python_version >= '3.9'", True),
+        ("; platform_system == 'Windows'", False),
+        ("; python_version < '3.11'", False),
+        ("; python_version < '3.13'", False),
+    ],
+)
+def test_a_requirement_counts_only_if_it_always_reaches_the_image(marker: str, named: bool) -> None:
+    found = Declared("requirements.txt", entries=(Entry(f"onnxruntime{marker}"),))
+    assert found.names == ({"onnxruntime"} if named else set())
+    assert found.lines == (f"onnxruntime{marker}",)
