@@ -81,16 +81,16 @@ def _local_imports(
 def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, Module]) -> tuple[list[str], bool]:
     """Folders that could be on PYTHONPATH for an import, and whether the importing file lies below them.
 
-    A package is none, except for a file in it that runs as a script. A name of a known distribution means the installed
-    one, unless the file beside the importing script has it.
+    A package is none, except for files in it that run as scripts. A name of a known distribution means the installed
+    one, unless a file beside the importing script has it.
     """
     own = _folder_of(module)
     plain = [place for place in places if not _is_package(place, modules)]
-    beside = [own] if own in places else []
     if _is_foreign(top):
-        return [place for place in beside if place in plain], True
-    above = [place for place in plain if f"{module.name}.".startswith(f"{place}.")] or beside
-    return above or plain, bool(above)
+        return [place for place in plain if place == own], True
+    above = [place for place in places if f"{module.name}.".startswith(f"{place}.")]
+    chosen = [place for place in above if place in plain] or above
+    return chosen or plain, bool(chosen)
 
 
 def _folder_of(module: Module) -> str:

@@ -180,6 +180,7 @@ def test_a_requirement_with_the_name_of_a_module_is_said(tmp_path: Path, line: s
         ({"app/main.py": f"import utils{SERVED}", "lib/utils.py": ""}, None),
         ({"app/main.py": f"import utils{SERVED}", "app/utils.py": "", "app/logging.py": ""}, None),
         ({"pkg/m.py": f"import numpy{SERVED}", "pkg/numpy.py": "", "pkg/__init__.py": ""}, None),
+        ({"a/b/m.py": f"from utils import x{SERVED}", "a/utils/x.py": "", "a/__init__.py": ""}, "a"),
         ({"app/m.py": f"import utils{SERVED}", "app/utils.py": "", "app/torch.py": ""}, None),
         ({"python/src/magi/__init__.py": f"import magi{SERVED}", "python/src/magi/magi.py": ""}, "python/src"),
         ({"app/main.py": f"import sys\nsys.path.append('app')\nimport utils{SERVED}", "app/utils.py": ""}, None),
