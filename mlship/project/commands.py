@@ -162,7 +162,12 @@ def _json(text: str) -> list[str]:
 
 
 def _split(text: str, port: int) -> list[str]:
-    """Split a shell line into words; empty if it has operators, variables or patterns, which need a shell."""
+    """Split a shell line into words; empty if it has operators, variables or patterns, which need a shell.
+
+    A shell also starts tests and groups with brackets, and Docker reads an invalid exec form as a shell line.
+    """
+    if text.startswith(("[", "{")):
+        return []
     lexer = shlex.shlex(
         _PORT_VARIABLE.sub(lambda match: match[1] or str(port), text), posix=True, punctuation_chars=True
     )

@@ -321,3 +321,9 @@ def test_what_is_private_is_masked_and_the_rest_stays() -> None:
 def test_a_machine_named_like_a_distribution_stays_a_distribution() -> None:
     facts = parse_facts('{"schema": 1, "host": {"os": {"id": "ubuntu"}}}', "x")
     assert mask(facts, ("ubuntu",)) == facts
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("", False), ("a", False), ("pi", False), ("box", True), ("Linux", False)])
+def test_names_too_short_to_search_for_are_not_masked(name: str, hidden: bool) -> None:
+    facts = Facts(kernel=Kernel(log=(f"a pi box {name}: NVRM: Linux",)))
+    assert (mask(facts, (name,)) != facts) is hidden

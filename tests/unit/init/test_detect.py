@@ -365,6 +365,9 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
         (("gunicorn $(id)",), None),
         (("bash run.sh",), None),
         (('"unclosed',), None),
+        (('["uvicorn", 8000]',), None),  # Docker reads it as a shell line
+        (('{"uvicorn": "a:b"}',), None),
+        (('["uvicorn", "a:b"',), None),
         ((), None),
     ],
 )
