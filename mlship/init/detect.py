@@ -68,7 +68,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     shipped = [file for file in weights.refused if _covered(file.path, weights.named)]
     pickles = tuple(find_pickled(tree, shipped, lookup))
-    more = (*_notes(tree, weights, served=bool(server or loader.value)), *pickle_notes(pickles, needs))
+    idle = _nothing_served(tree, weights, needs) if server is None and loader.value is None else ()
+    more = (*idle, *_notes(tree, weights), *pickle_notes(pickles, needs))
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -240,8 +241,13 @@ def _name(tree: Tree) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 
-def _nothing_served(tree: Tree) -> Iterator[str]:
-    """Repositories with code for training or notebooks only."""
+def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) -> Iterator[str]:
+    """Repositories with a predictor of another tool, or with code for training or notebooks only."""
+    named = [f"`{one.predictor}` ({one.origin})" for one in needs if one.predictor]
+    if named:
+        yield f"{named[0]} runs the model; `load()` can return a function that calls it"
+    if named or weights.models or weights.refused:
+        return
     notebooks = [path for path in tree.files if path.endswith(".ipynb")]
     if notebooks and not any(path.endswith(".py") and is_served(path) for path in tree.files):
         yield (
@@ -252,9 +258,7 @@ def _nothing_served(tree: Tree) -> Iterator[str]:
         yield f"{_name(tree)} has no server or model files to serve"
 
 
-def _notes(tree: Tree, weights: ModelFiles, *, served: bool) -> Iterator[str]:
-    if not (served or weights.models or weights.refused):
-        yield from _nothing_served(tree)
+def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     for file in weights.refused:
         if file.kind == "lfs-pointer":
             yield f"`{file.path}` is a Git LFS pointer; run `git lfs pull`"

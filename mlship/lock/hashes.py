@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from mlship.lock.index import IndexFile
 from mlship.lock.indexes import local_path
+from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
 
@@ -107,6 +108,19 @@ def with_hashes(
         lines.append(pin.lines)
         missing += [] if hashes else [name]
     return Hashed("\n".join(lines) + "\n", tuple(pins), tuple(missing))
+
+
+def own_wheels(
+    inputs: Iterable[InputFile], files: Mapping[str, tuple[IndexFile, ...]]
+) -> dict[str, tuple[IndexFile, ...]]:
+    """For wheels that the requirements name by path: only these, since an index may have a stranger's of that name."""
+    names = {PurePosixPath(path).name for file in inputs for path in file.wheels.values()}
+    only: dict[str, tuple[IndexFile, ...]] = {}
+    for name in names:
+        project = parse_wheel_filename(name)[0]
+        found = (file for file in files.get(project, ()) if (path := local_path(file.url)) and path.name == name)
+        only[project] = (*only.get(project, ()), *found)
+    return only
 
 
 def supported_tags(config: Config) -> Iterator[Tag]:

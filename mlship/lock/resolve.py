@@ -29,7 +29,7 @@ from mlship.lock.gpu import (
     without_cpu_builds,
     without_cuda,
 )
-from mlship.lock.hashes import Hashed, pinned_names, with_hashes
+from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
@@ -161,6 +161,7 @@ def _compile_at(
         text = run(question)
         files = early.result()
     files |= project_files(question.settings, {*pinned_names(text)} - files.keys())
+    files |= own_wheels(question.files, files)
     hashes = Hashes(cache / "hashes.json")
     hashed = with_hashes(text, files, before, question.config, hashes.of)
     hashes.save()

@@ -113,6 +113,7 @@ def test_several_projects_are_a_choice_of_the_user(tmp_path: Path) -> None:
     ("files", "note"),
     [
         ({"train.py": "import torch"}, "{} has no server or model files to serve"),
+        ({"cog.yaml": "predict: 'p.py:Predictor'"}, "`p.py:Predictor` (cog.yaml) runs the model; `load()` can"),
         ({"a b.ipynb": "{}"}, "`jupyter nbconvert --to script 'a b.ipynb'`"),
     ],
 )

@@ -6,6 +6,8 @@ import pytest
 
 from mlship.errors import LockError
 from mlship.lock import packages
+from mlship.lock.hashes import own_wheels
+from mlship.lock.index import IndexFile
 from mlship.lock.inputs import collect_inputs, read_inputs, read_requirement_files
 from mlship.lock.packages import build_packages, folder_hash, package_folder, wheel_of
 from mlship.project.config import Config
@@ -70,6 +72,13 @@ def test_only_changed_packages_are_built(repo: Path, monkeypatch: pytest.MonkeyP
     assert list(build_packages(repo, [folder], known)) == []
     write(repo / folder, {"shared/more.py": ""})
     assert list(build_packages(repo, [folder], known)) == [wheel_of(repo, folder)]
+
+
+def test_a_file_of_an_index_with_the_same_name_has_no_hash_in_the_lock(repo: Path, config: Config) -> None:
+    wheel = built(repo)
+    stranger = IndexFile(wheel.name, f"https://example.org/{wheel.name}", "b" * 64)
+    files = {"shared": (stranger, IndexFile(wheel.name, wheel.as_uri(), None)), "numpy": (stranger,)}
+    assert own_wheels(read_inputs(repo, config), files) == {"shared": files["shared"][1:]}
 
 
 @pytest.fixture
