@@ -6,6 +6,7 @@ from mlship.errors import MlshipError, UsageError
 from mlship.known_texts import first_match
 from mlship.lock.indexes import PipSettings
 from mlship.lock.reachable import index_fault
+from mlship.lock.sources import instead_of
 from mlship.project.config import Config
 from mlship.redact import redact
 
@@ -49,6 +50,7 @@ def explain(
             raised=_raised(lines),
             package=_collected(text),
             indexes=_indexes(settings),
+            instead=instead_of(_collected(text).strip("`"), "require {}, or "),
         )
         if settings and error.cause in _ABOUT_INDEXES:
             names = dict.fromkeys(_NAME.findall(f"{conflict}\n{text}")[-_SHOWN:])

@@ -35,6 +35,7 @@ from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
+from mlship.lock.sources import built_from_source
 from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
 from mlship.lock.wheelhouse import Hashes
@@ -104,15 +105,15 @@ def resolve(
     text, pins = hashed.text, _checked(hashed.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    traced = carry_over(trace, before, pins)
-    whole = traced if traced and trace and traced.packages.keys() == trace.packages.keys() else None
-    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, whole)
+    traced, kept = carry_over(trace, before, pins)
+    record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
     doubts = (
         *without_cpu_builds(pins, target.pages if target and not pages else ()),
         *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
         *written_by_another(repo, config, pins),
+        *built_from_source(hashed.pins, config),
     )
     return Resolved(record, pins, before, place, traced, doubts)
 

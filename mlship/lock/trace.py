@@ -64,12 +64,13 @@ def _content(path: Path) -> str | int | None:
         return None
 
 
-def carry_over(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> Trace | None:
-    """The part of a trace that is still valid: packages that did not move, and Python itself."""
+def carry_over(trace: Trace | None, before: Iterable[Pin], after: Iterable[Pin]) -> tuple[Trace | None, Trace | None]:
+    """The part of a trace that is still valid: Python, and packages that did not move; and the trace if that is all."""
     if trace is None:
-        return None
+        return None, None
     same = {pin.name for pin in {*before} & {*after}}
-    return replace(trace, packages={name: folders for name, folders in trace.packages.items() if name in same})
+    part = replace(trace, packages={name: folders for name, folders in trace.packages.items() if name in same})
+    return part, part if part == trace else None
 
 
 def merge_traces(new: Trace, old: Trace | None) -> Trace:

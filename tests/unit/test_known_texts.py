@@ -11,7 +11,7 @@ VALUES: dict[TextContext, set[str]] = {
     "push": {"registry"},
     "smoke": {"platform", "user", "port", "function", "memory"},
     "start": {"image"},
-    "lock": {"input", "python", "platform", "ignored", "indexes", "conflict", "raised", "package"},
+    "lock": {"input", "python", "platform", "ignored", "indexes", "instead", "conflict", "raised", "package"},
 }
 ROWS = known_texts()
 
