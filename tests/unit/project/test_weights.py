@@ -24,6 +24,7 @@ from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import ModelFormat, identify
 from mlship.project.onnx_header import Tensor, read_onnx
+from mlship.project.pickles import is_pickle
 from mlship.project.weights import check_weights
 from tests.helpers.repos import onnx_bytes, safetensors, write
 from tests.helpers.sampling import examples
@@ -104,6 +105,45 @@ def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: 
 
 def compressed_by_joblib() -> list[bytes]:
     return [zlib.compress(PICKLE, 3), gzip.compress(PICKLE, mtime=0), bz2.compress(PICKLE), lzma.compress(PICKLE)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch==2.8.0\ntorchvision\n",
+        "ctranslate2>=4.0,<5\nhuggingface_hub>=0.21\ntokenizers>=0.13,<1\nonnxruntime>=1.14,<2 \nav>=11\n",
+        "cog\nscipy==1.2.3\n",
+        "itsdangerous==1.1.0\nJinja2==2.10.1\n",
+        "(not) a pickle. oh no.\n",
+    ],
+)
+def test_text_is_no_pickle_although_its_letters_are_opcodes(tmp_path: Path, text: str) -> None:
+    (tmp_path / "requirements.txt").write_text(text)
+    assert identify(tmp_path / "requirements.txt") == "text"
+
+
+class Caller:
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return print, ()
+
+
+@given(
+    st.recursive(
+        st.builds(Caller) | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    ),
+    st.integers(min_value=0, max_value=5),
+)
+def test_what_calls_something_is_always_a_pickle(value: object, protocol: int) -> None:
+    data = pickle.dumps((Caller(), value), protocol)
+    assert is_pickle(data)
+    assert is_pickle(data + b"trailing bytes")
+
+
+@pytest.mark.parametrize("data", [b"(S'ls'\nios\nsystem\n.", b"cos\nsystem\n(S'ls'\ntR.", b"(cos\nsystem\nS'ls'\no."])
+def test_hand_written_pickles_are_found(data: bytes) -> None:
+    assert is_pickle(data)
+    assert is_pickle(data.rstrip(b"."))
 
 
 @pytest.mark.parametrize("content", [*(pickle.dumps([1, {"a": 2}], p) for p in range(6)), *compressed_by_joblib()])
