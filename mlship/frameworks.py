@@ -72,7 +72,6 @@ class FrameworkTable(_FrameworkRow):
     frameworks: tuple[Framework, ...]
     cuda: CudaDistributions
     gpu_only: GpuOnly
-    conda: dict[str, str]
     formats: dict[str, FormatText]
 
 

@@ -85,7 +85,7 @@ def read_tree(repo: Path) -> Tree:
 
 
 def _walked(folder: Path, place: Path) -> bool:
-    hidden = folder.name.startswith(".")
+    hidden = folder.name.startswith(".") or folder.suffix == ".egg-info"
     deep = len(place.parts) >= _DEPTH
     return not (hidden or deep or folder.name in _SKIPPED or folder.is_symlink() or (folder / "pyvenv.cfg").exists())
 
