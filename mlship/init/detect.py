@@ -16,7 +16,7 @@ from mlship.frameworks import framework_table
 from mlship.init.declared.collect import collect, shown_folders
 from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed, read_user_environment
-from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
+from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles, few
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
 from mlship.init.import_needs import Lookup, find_needs, misnamed
@@ -56,7 +56,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules)
     served = _served(modules, loader, server)
-    weights = find_weights(tree, LoadClues(served_strings(served), loader.value is not None, model))
+    weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model))
     collected = collect(tree, _entry(server, loader, modules))
     needs = collected.declared
     onnx = _single_onnx(tree, weights) if loader.value is None and server is None else None
@@ -97,7 +97,7 @@ def _refuse_several(tree: Tree, projects: Sequence[str]) -> None:
     if projects:
         raise UsageError(
             f"`{tree.root}` holds several projects, and nothing says which one to ship",
-            hint=f"run `mlship init FOLDER` with one of {shown_folders(projects)}",
+            hint=f"run `mlship init -C FOLDER` with one of {shown_folders(projects)}",
         )
 
 
@@ -246,6 +246,8 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
     named = [f"`{one.predictor}` ({one.origin})" for one in needs if one.predictor]
     if named:
         yield f"{named[0]} runs the model; `load()` can return a function that calls it"
+    if absent := [f"`{file.path}` ({file.where})" for file in weights.absent if not weights.models]:
+        yield f"the code loads files that are not here: {few(absent)}"
     if named or weights.models or weights.refused:
         return
     notebooks = [path for path in tree.files if path.endswith(".ipynb")]
@@ -259,10 +261,8 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
 
 
 def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
-    for file in weights.refused:
-        if file.kind == "lfs-pointer":
-            yield f"`{file.path}` is a Git LFS pointer; run `git lfs pull`"
-        else:
-            yield f"`{file.path}` ({file.kind}) runs code when loaded; rejected unless listed in `allow_pickle`"
+    if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
+        runs = "runs" if len(pickles) == 1 else "run"
+        yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

@@ -1,5 +1,6 @@
 """What `mlship init` finds in a repository, with the reason for each result."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from mlship.init.pickled import PickledModel
 from mlship.project.commands import PORT
 from mlship.project.onnx_header import OnnxHeader
 from mlship.project.weights import WeightFile
+
+_SHOWN = 3
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,21 @@ class ExistingServer:
 
 
 @dataclass(frozen=True)
+class AbsentFile:
+    """A model file or folder that code loads and the repository lacks.
+
+    Attributes:
+        path: relative to the working directory, or to an unknown folder; the name of a model on the Hub.
+        where: what loads it, for people.
+        listed: what model.weights names for it; None if its place is unknown.
+    """
+
+    path: str
+    where: str
+    listed: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelFiles:
     """The model files of a repository.
 
@@ -59,16 +82,17 @@ class ModelFiles:
         models: usable files.
         refused: files that run code when loaded, and Git LFS pointers.
         named: files for model.weights, or folders that hold only model files.
-        absent: missing files or folders that the code names.
+        absent: missing files or folders that the code loads; hub: models that it loads from the Hugging Face Hub.
         choices: models to choose from, if the repository does not determine one.
     """
 
     models: tuple[WeightFile, ...]
     refused: tuple[WeightFile, ...]
     named: tuple[str, ...]
-    absent: tuple[str, ...]
+    absent: tuple[AbsentFile, ...]
     choices: tuple[str, ...]
     why: str
+    hub: tuple[AbsentFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ needs a GPU for its smoke test. The report mentions it and the user decides.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -14,14 +14,13 @@ from packaging.utils import canonicalize_name
 
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared
-from mlship.init.found import GpuUse
+from mlship.init.found import GpuUse, few
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
 
 HOSTS = "hosts"
 _BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
-_SHOWN = 3
 
 
 def find_gpus(
@@ -66,7 +65,7 @@ def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
     for file in declared:
         named = sorted({name for line in file.lines if (name := _gpu_name(line))})
         if named:
-            yield f"{file.origin} requires {_listed(named)}"
+            yield f"{file.origin} requires {few(named)}"
         elif file.gpu:
             yield f"{file.origin} {file.gpu}"
 
@@ -97,12 +96,7 @@ def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:
     requiring = [path for path, use in uses if use.required]
     if requiring:
         return (f"{requiring[0]} fails without a GPU",), None
-    named = [f"{path} uses {_listed(use.named)}" for path, use in uses]
+    named = [f"{path} uses {few(use.named)}" for path, use in uses]
     if not any(module.cuda.checks for module in served):
         return tuple(named), None
     return (), f"{uses[0][0]} uses a GPU only if available, so this is a CPU image; for GPUs add `gpu:` to mlship.yaml"
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

@@ -5,36 +5,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mlship.init.found import ModelFiles
+from mlship.init.found import AbsentFile, ModelFiles
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 
-_NOT_MODELS = {"tests", "test", "docs", "doc", "notebooks"}
-# Folders where a model may lie, but less likely the one to serve.
-_BESIDE_MODELS = {"data", "dataset", "datasets", "examples", "example", "samples", "demo"}
-_TEXT_SUFFIXES = {
-    ".py",
-    ".md",
-    ".rst",
-    ".toml",
-    ".cfg",
-    ".ini",
-    ".yaml",
-    ".yml",
-    ".csv",
-    ".ipynb",
-    ".html",
-    ".in",
-    ".sh",
-}
-_MODEL_NAME = re.compile(r"[\w./-]+\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|pt|pth|bin|pkl|joblib)")
+_TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
+_SIDE_FOLDERS = {*_TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
 _MODEL_FOLDER = re.compile(r"(?i)[\w-]*(model|weight|checkpoint|ckpt|pretrained|artifact)[\w-]*")
-_PLACEHOLDER = re.compile(
-    r"(?i)(^|/)path/to/|^/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)|^\."
+_NOT_MODELS = re.compile(
+    r"(?i)\.(pyc?|md|rst|toml|cfg|ini|ya?ml|csv|tsv|parquet|ipynb|html?|css|js|ts|in|sh|so|c|cc|cpp|h|cu|jar|whl|lock|pdf|svg|"
+    r"png|jpe?g|gif|bmp|webp|tiff?|ico|wav|mp3|mp4|ogg|flac|avi|mov|ttf|otf|woff2?|tar|gz|tgz|zip|7z|xz|log|diff|patch)$"
 )
+_COMPRESSED_MODEL = re.compile(r"(?i)(pkl|pickle|joblib|model)\.(gz|xz)$")
 _FILES = 2_000
+_NAMED = "the served code names these files"
+_REFUSED = CODE | {"lfs-pointer"}
 _BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
 
 
@@ -43,39 +30,72 @@ class LoadClues:
     """What determines the relevant model files.
 
     Attributes:
-        strings: string constants of the loading code.
-        loader: whether the repository has a loader.
+        modules: the loading code.
+        served: whether the repository has a loader or a server.
         model: the file that the user chose.
     """
 
-    strings: frozenset[str]
-    loader: bool
+    modules: tuple[Module, ...]
+    served: bool
     model: str | None = None
 
 
 def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     """Find the model files and the value of model.weights."""
     files = with_data_files(tree.root, list(_identified(tree)))
-    named_by_code = {PurePosixPath(text).name for text in clues.strings}
-    arrays = {f.path for f in files if f.kind in ("npy", "npz") and PurePosixPath(f.path).name in named_by_code}
-    models = tuple(f for f in files if f.kind in MODELS or f.path in arrays)
-    refused = tuple(f for f in files if f.kind in CODE or f.kind == "lfs-pointer")
-    absent = tuple(_absent(tree, clues.strings, {PurePosixPath(f.path).name for f in files}))
-    if clues.loader or not models:
-        named = _grouped(tree, models or refused, files)
-        folders = () if named else tuple(path for path in absent if "." not in path)
-        why = "model files that the code can load" if named or folders else "no model files found"
-        return ModelFiles(models, refused, named or folders, absent, (), why)
-    return _one_of(tree, models, refused, clues.model)
+    strings = served_strings(clues.modules)
+    arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
+    every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
+    absent, hub = tuple(_absent(tree, clues.modules)), tuple(_from_hub(tree, clues.modules))
+    chosen, why = _relevant(every, strings if clues.served else frozenset(), absent)
+    models = tuple(f for f in chosen if f.kind not in _REFUSED)
+    refused = tuple(f for f in chosen if f.kind in _REFUSED)
+    if clues.served or not models:
+        wanted = chosen if why == _NAMED else models or refused
+        listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
+        return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, hub)
+    return _one_of(tree, models, refused, clues.model, why)
+
+
+def _relevant(
+    every: Sequence[WeightFile], strings: frozenset[str], absent: Sequence[AbsentFile]
+) -> tuple[Sequence[WeightFile], str]:
+    """The files that the code names, otherwise those outside of folders for data and examples, otherwise these."""
+    if named := [file for file in every if _named(file.path, strings)]:
+        return named, _NAMED
+    if named := [file for file in every if _in_named_folder(file.path, strings)]:
+        return named, "the served code names their folder"
+    main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
+    beside = [file for file in every if not _is_below(file.path, _TEST_FOLDERS)]
+    if not (main or beside):
+        return (), "the code loads files that are not here" if absent else "no model files found"
+    return main or beside, "found by content; the served code names none of them" if strings else "found by content"
+
+
+def _named(path: str, strings: frozenset[str]) -> bool:
+    """Whether a string is the path, or its end, the file name at least."""
+    return any(path == text or path.endswith(f"/{text}") for text in strings)
+
+
+def _in_named_folder(path: str, strings: frozenset[str]) -> bool:
+    folder = PurePosixPath(path).parent.as_posix()
+    return folder != "." and _named(folder, strings)
+
+
+def _is_below(path: str, folders: set[str]) -> bool:
+    return any(part.lower() in folders for part in PurePosixPath(path).parts[:-1])
 
 
 def served_strings(modules: Iterable[Module]) -> frozenset[str]:
-    """String constants of the given modules."""
-    return frozenset(text for module in modules for text in module.strings if 0 < len(text) < 200)
+    """String constants of the given modules, paths without "./" and "/" around them."""
+    texts = (text for module in modules for text in module.strings if 0 < len(text) < 200)
+    loaded = (file.text for module in modules for file in module.loaded)
+    return frozenset(text.removeprefix("./").strip("/") for text in (*texts, *loaded)) - {"", "."}
 
 
 def _identified(tree: Tree) -> Iterator[WeightFile]:
     candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path))]
+    candidates.sort(key=lambda path: _is_below(path, _SIDE_FOLDERS))
     for path in candidates[:_FILES]:
         try:
             yield weight_file(tree.root, path)
@@ -84,12 +104,12 @@ def _identified(tree: Tree) -> Iterator[WeightFile]:
 
 
 def _could_be_model(path: PurePosixPath) -> bool:
-    beside = any(part.lower() in _NOT_MODELS for part in path.parts[:-1])
-    return not (beside or path.suffix.lower() in _TEXT_SUFFIXES or path.name.startswith("."))
+    not_model = _NOT_MODELS.search(path.name) and not _COMPRESSED_MODEL.search(path.name)
+    return not (not_model or path.name.startswith("."))
 
 
 def _one_of(
-    tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], chosen: str | None
+    tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], chosen: str | None, found: str
 ) -> ModelFiles:
     """The ONNX model that a generated server loads: the chosen one, model.onnx, or the largest."""
     onnx = sorted(
@@ -97,7 +117,6 @@ def _one_of(
         key=lambda f: (
             f.path != chosen,
             PurePosixPath(f.path).name != "model.onnx",
-            any(part.lower() in _BESIDE_MODELS for part in PurePosixPath(f.path).parts[:-1]),
             f.path.count("/"),
             -f.size,
             f.path,
@@ -105,10 +124,10 @@ def _one_of(
     )
     if not onnx:
         named = tuple(f.path for f in models)
-        return ModelFiles(tuple(models), refused, named, (), (), "model files; no code in the repository loads them")
+        return ModelFiles(tuple(models), refused, named, (), (), found)
     data = tuple(external_files(tree.root, onnx[0].path))
     named = (onnx[0].path, *(path for path in data if path in tree))
-    absent = tuple(path for path in data if path not in tree)
+    absent = tuple(AbsentFile(path, f"tensors of `{onnx[0].path}`", path) for path in data if path not in tree)
     choices = tuple(f.path for f in onnx) if len(onnx) > 1 else ()
     why = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
     return ModelFiles(tuple(models), refused, named, absent, choices, why if choices else "the only ONNX model")
@@ -127,12 +146,32 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
     return tuple(sorted(outer))
 
 
-def _absent(tree: Tree, strings: frozenset[str], present: set[str]) -> Iterator[str]:
-    """Missing model files that the code names, and git-ignored folders with a name for models."""
-    for line in (tree.text(".gitignore") or "").splitlines():
-        folder = line.strip().strip("/")
-        named = any(text == folder or text.startswith(f"{folder}/") for text in strings)
-        if named and _MODEL_FOLDER.fullmatch(folder.rpartition("/")[2]) and not tree.below(folder):
-            yield folder
-    files = (text for text in strings if _MODEL_NAME.fullmatch(text) and PurePosixPath(text).name not in present)
-    yield from sorted(text for text in files if not _PLACEHOLDER.search(text))
+def _absent(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
+    """Model files that the code loads, and folders with a name for models that git ignores."""
+    lines = (line.strip().strip("/") for line in (tree.text(".gitignore") or "").splitlines())
+    ignored = [line for line in lines if _MODEL_FOLDER.fullmatch(line.rpartition("/")[2])]
+    found: dict[str, AbsentFile] = {}
+    for module in modules:
+        for file in module.loaded:
+            folder = next((name for name in ignored if f"{file.text}/".startswith(f"{name}/")), None)
+            whole = folder is not None and not tree.below(folder)
+            if (file.is_model or whole) and not _is_present(tree, file.text):
+                listed = None if file.anchored else folder or file.text
+                found.setdefault(file.text, AbsentFile(file.text, f"{module.path}, line {file.line}", listed))
+    return iter(found.values())
+
+
+def _from_hub(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
+    names = {
+        file.text: f"{module.path}, line {file.line}"
+        for module in modules
+        for file in module.loaded
+        if file.is_hub_name and not _is_present(tree, file.text)
+    }
+    yield from (AbsentFile(name, where) for name, where in names.items())
+
+
+def _is_present(tree: Tree, path: str) -> bool:
+    """Whether a file or folder exists, in any folder; for a file, its name counts."""
+    name = PurePosixPath(path).name
+    return bool(tree.below(path)) or any(file.endswith(f"/{name}") or file == name for file in tree.files)

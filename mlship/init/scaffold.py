@@ -11,7 +11,7 @@ from mlship.errors import UsageError
 from mlship.files import sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
-from mlship.init.found import Detected, Detection, Routes
+from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.samples import made_up_sample, request_lines
 from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
@@ -288,9 +288,8 @@ def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
 
 
 def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
-    absent, lacking = found.weights.absent, plan.dependencies.lacking
-    if absent:
-        yield Todo(f"Download the model files that the code names: {', '.join(absent)}.")
+    lacking = plan.dependencies.lacking
+    yield from map(Todo, _model_todo(found))
     if plan.load is None and not found.tests_server_only:
         yield Todo(_WRITE_LOADER, ("model.load",))
     if pickles := [path for path, _ in _pickles(found)]:
@@ -306,6 +305,24 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     yield from map(Todo, _gpu_todo(found))
     if lacking:
         yield Todo(f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it.")
+
+
+def _model_todo(found: Detection) -> Iterator[str]:
+    """Models to download, pointers first: what else is known depends on them."""
+    if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
+        yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
+    served = bool(found.server or found.loader.value or found.onnx)
+    for listed in (True, False):
+        if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
+            files = few([f"`{file.path}` ({file.where})" for file in absent])
+            them = "Download what the code loads" if listed else "Find what the code loads from a folder of its own"
+            yield f"{them}: {files}."
+    if models := [f"`{model.path}` ({model.where})" for model in found.weights.hub]:
+        yield (
+            f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
+            f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
+            "`model.weights`."
+        )
 
 
 def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.handlers import Handler, model_fields, read_handler
 from mlship.init.import_statements import Imports, live_nodes, read_imports
+from mlship.init.load_calls import LoadedFile, find_loaded_files
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
@@ -52,6 +53,7 @@ class Module:
         sets_path: it changes sys.path.
         models: required fields of pydantic models, by class.
         loads: it loads a model when it is imported.
+        loaded: the files that its calls load.
     """
 
     path: str
@@ -66,6 +68,7 @@ class Module:
     sets_path: bool = False
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loads: bool = False
+    loaded: tuple[LoadedFile, ...] = ()
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -96,6 +99,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
         models=model_fields(tree.body),
         loads=_loads(tree.body),
+        loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
     )
 
 

@@ -1,16 +1,17 @@
 """Recognise pickles and list what loading them would import. Nothing is ever unpickled here."""
 
 import logging
-from collections.abc import Iterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from zipfile import BadZipFile
 
-from packaging.requirements import InvalidRequirement, Requirement
+if TYPE_CHECKING:
+    from pickletools import OpcodeInfo
 
 _ENOUGH_OPCODES = 100_000
 _SCANNER_ERRORS = (ValueError, TypeError, LookupError, RuntimeError, OSError, EOFError, ImportError, BadZipFile)
-_STORED = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
-_CODE = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"}
+_NO_TEXT = 1_000  # opcodes with all their operands, which no text happens to have
+_CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
+_CODE = _CALLS | {"GLOBAL", "STACK_GLOBAL"}
 
 
 def is_pickle(head: bytes) -> bool:
@@ -21,48 +22,55 @@ def is_pickle(head: bytes) -> bool:
 
 
 def _is_text_pickle(head: bytes) -> bool:
-    """Protocols 0 and 1 have no magic number. Plain text may parse as opcodes, but an unpickler stops at once."""
-    names: set[str] = set()
+    """Protocols 0 and 1 have no magic number, and many texts begin with their opcodes.
+
+    An unpickler stops at the first opcode that lacks its operands, so only what it would execute counts.
+    """
+    import pickletools
+
+    stack, names = _Stack(), list[str]()
     try:
-        for count, (name, position) in enumerate(_executed(head)):
-            names.add(name)
-            if name == "STOP":
-                ends = not head[position + 1 :].strip()
-                return bool(names & _CODE) or (ends and count > 0)
-            if count > _ENOUGH_OPCODES:
-                return True
-    except (ValueError, UnicodeDecodeError, IndexError, OverflowError, RecursionError):
-        return bool(names & _CODE - {"GLOBAL"})  # cut short by the read limit, or raw arrays between the opcodes
-    return bool(names & _CODE) and not (names & _CODE == {"GLOBAL"} and _is_requirements(head))
+        for opcode, argument, position in pickletools.genops(head):
+            if opcode.name == "STOP":
+                ends = not head[(position or 0) + 1 :].strip()
+                return bool(_CODE.intersection(names)) or (ends and bool(stack.items))
+            stack.run(opcode, argument)
+            names.append(opcode.name)
+            if len(names) > _ENOUGH_OPCODES:
+                break
+    except (ValueError, UnicodeDecodeError, IndexError, OverflowError):
+        pass  # no pickle, cut short by the read limit, or raw arrays between the opcodes
+    return bool(_CALLS.intersection(names)) or len(names) > _NO_TEXT
 
 
-def _is_requirements(head: bytes) -> bool:
-    """Whether every line is one of a requirements file: `ctranslate2>=4` starts with the opcode of an import."""
-    try:
-        lines = [line.partition("#")[0].strip() for line in head.decode().splitlines()]
-        named = [Requirement(line.partition(";")[0]).name for line in lines if line and not line.startswith("-")]
-    except (UnicodeDecodeError, InvalidRequirement):
-        return False
-    return bool(named)
+class _Stack:
+    """What an unpickler has on its stack: whether each item is a mark."""
+
+    def __init__(self) -> None:
+        self.items: list[bool] = []
+
+    def run(self, opcode: "OpcodeInfo", argument: object) -> None:
+        """Execute one opcode; raises ValueError or IndexError where an unpickler would fail."""
+        from pickletools import markobject, stackslice
+
+        if opcode.name in ("GLOBAL", "INST") and not _is_importable(str(argument)):
+            raise ValueError("no module has this name")
+        operands = opcode.stack_before
+        if markobject in operands:
+            while not self.items.pop():
+                pass  # the items above the mark
+            operands = operands[: operands.index(markobject)]
+        for _ in (operand for operand in operands if operand is not stackslice):
+            if self.items.pop() and opcode.name != "POP":
+                raise ValueError("an operand is a mark")
+        self.items += [item is markobject for item in opcode.stack_after]
 
 
-def _executed(data: bytes) -> Iterator[tuple[str, int]]:
-    """The opcodes that an unpickler would run, with their positions: it stops where its stack lacks what one takes."""
-    from pickletools import genops, markobject
-
-    stack: list[object] = []
-    for opcode, _, position in genops(data):
-        taken = list(opcode.stack_before)
-        if markobject in taken:
-            if markobject not in stack:
-                return
-            del stack[len(stack) - 1 - stack[::-1].index(markobject) :]
-            taken = taken[: taken.index(markobject)]
-        if len(stack) < len(taken) or (opcode.name in _STORED and not stack):
-            return
-        del stack[len(stack) - len(taken) :]
-        stack.extend(opcode.stack_after)
-        yield opcode.name, position or 0
+def _is_importable(name: str) -> bool:
+    """Whether "module attribute", as GLOBAL has them, can be imported at all."""
+    module, _, attribute = name.partition(" ")
+    parts = (*module.replace("-", "_").split("."), *attribute.split("."))
+    return all(part.isidentifier() for part in parts)
 
 
 def dangerous_imports(file: IO[bytes]) -> tuple[str, ...]:

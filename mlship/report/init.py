@@ -70,7 +70,7 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
                 "python": found.python.value,
                 "models": [{"path": f.path, "kind": f.kind, "bytes": f.size} for f in found.weights.models],
                 "refused": [{"path": f.path, "kind": f.kind} for f in found.weights.refused],
-                "absent": found.weights.absent,
+                "absent": [file.path for file in found.weights.absent],
                 "weights": found.weights.named,
                 "load": found.loader.value,
                 "server": {"kind": server.kind, "command": server.command, "why": server.why} if server else None,

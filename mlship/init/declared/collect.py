@@ -137,7 +137,7 @@ def _notes(found: tuple[Declared, ...], others: list[str]) -> Iterator[str]:
         yield from one.notes
     if others:
         verb = "has its" if len(others) == 1 else "have their"
-        yield f"{shown_folders(others)} {verb} own requirements, not used here; to ship one, run `mlship init FOLDER`"
+        yield f"{shown_folders(others)} {verb} own requirements, not used here; for one, run `mlship init -C FOLDER`"
 
 
 def shown_folders(folders: Sequence[str]) -> str:

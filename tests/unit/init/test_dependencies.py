@@ -106,7 +106,7 @@ def test_several_projects_are_a_choice_of_the_user(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{name}/requirements.txt": "numpy" for name in ("blur", "resnet")}
     with pytest.raises(UsageError, match="holds several projects") as caught:
         detect(write(tmp_path, files))
-    assert caught.value.hint == "run `mlship init FOLDER` with one of `blur`, `resnet`"
+    assert caught.value.hint == "run `mlship init -C FOLDER` with one of `blur`, `resnet`"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.init.declared.collect import collect
 from mlship.init.detect import detect
+from mlship.init.found import AbsentFile
 from mlship.init.handlers import Handler
 from mlship.init.requirements import distribution
 from mlship.init.servers import find_routes
@@ -206,7 +207,7 @@ def test_models_are_found_by_content_not_by_name(tmp_path: Path) -> None:
         {"weights.dat": onnx_bytes(), "fake.onnx": "not found", "data/x.onnx": onnx_bytes(), "notes.txt": "hi"},
     )
     found = detect(tmp_path)
-    assert [(f.path, f.kind) for f in found.weights.models] == [("weights.dat", "onnx"), ("data/x.onnx", "onnx")]
+    assert [(f.path, f.kind) for f in found.weights.models] == [("weights.dat", "onnx")]
     assert found.weights.named == ("weights.dat",)
     assert found.onnx is not None
 
@@ -222,7 +223,7 @@ def test_only_model_files_are_to_be_downloaded(tmp_path: Path) -> None:
     names = ("wandb/x", ".env", "input.txt", "path/to/model.pt", "/opt/a.pt", "your_model.onnx", "models/a", "net.onnx")
     code = "".join(f"open({name!r})\n" for name in names)
     write(tmp_path, {".gitignore": ignored, "app.py": f"import torch\n{code}"})
-    assert detect(tmp_path).weights.absent == ("models", "net.onnx")
+    assert [file.path for file in detect(tmp_path).weights.absent] == ["models/a", "net.onnx"]
 
 
 def test_a_folder_is_named_where_all_that_is_in_it_belongs_to_the_model(tmp_path: Path) -> None:
@@ -255,17 +256,19 @@ def test_of_several_models_one_is_chosen_by_rule_or_by_a_person(tmp_path: Path) 
 
 def test_the_data_of_an_onnx_model_goes_along_or_is_missed(tmp_path: Path) -> None:
     write(tmp_path, {"model.onnx": onnx_bytes(external="model.onnx.data")})
-    assert detect(tmp_path).weights.absent == ("model.onnx.data",)
+    assert detect(tmp_path).weights.absent == (
+        AbsentFile("model.onnx.data", "tensors of `model.onnx`", "model.onnx.data"),
+    )
     write(tmp_path, {"model.onnx.data": bytes(range(200, 232))})
     assert detect(tmp_path).weights.named == ("model.onnx", "model.onnx.data")
 
 
 def test_weights_that_git_ignores_and_that_are_not_here_are_named(tmp_path: Path) -> None:
-    code = "import torch\nW = 'weights'\ndef load(): return W + '/model.safetensors'"
+    code = "import torch\nW = 'weights'\ndef load(): return load_file(W + '/model.safetensors')"
     write(tmp_path, {"m.py": code, ".gitignore": "*.log\n/weights/\n__pycache__/\n"})
     found = detect(tmp_path).weights
     assert found.named == ("weights",)
-    assert "weights" in found.absent
+    assert found.absent == (AbsentFile("weights/model.safetensors", "m.py, line 3", "weights"),)
 
 
 # --- Samples

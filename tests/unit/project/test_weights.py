@@ -94,6 +94,13 @@ TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
         (b"N.B. this is a text", "text"),
         (b".", "text"),
         (b"cellar door\nand more.", "text"),
+        (b"torch==2.8.0\nnumpy\ntransformers>=4\nRequests\n", "text"),
+        (b"click\ncachetools\nRx\n", "text"),
+        (b"(c) 2024 One\nTwo.\n", "text"),
+        (b"onnxruntime\nbottleneck\n.", "text"),
+        (b"(0cos\nsystem\n(S'id'\ntR.", "pickle"),
+        (b"cos\nsystem\n(S'id'\ntR and garbage", "pickle"),
+        (b"(lp0\n" + b"I1\na" * 20000, "pickle"),
     ],
 )
 def test_a_file_is_known_by_its_content_under_any_name(tmp_path: Path, content: bytes, kind: ModelFormat) -> None:
@@ -151,6 +158,29 @@ def test_pickles_of_every_protocol_and_compression_are_found(tmp_path: Path, con
     path = tmp_path / "weights.onnx"
     path.write_bytes(content)
     assert identify(path) == "pickle"
+
+
+REQUIREMENT = st.from_regex(
+    r"[A-Za-z][A-Za-z0-9._-]{0,12}(\[[a-z]{1,5}\])?([=<>~!]=[0-9]{1,2}(\.[0-9*]{1,3}){0,3})?", fullmatch=True
+)
+
+
+@given(st.lists(REQUIREMENT | st.just("# a comment") | st.just("-r other.txt"), min_size=1).map("\n".join))
+@settings(max_examples=examples(200))
+def test_requirements_are_never_taken_for_a_pickle(text: str) -> None:
+    assert not is_pickle(f"{text}\n".encode())
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    )
+)
+@settings(max_examples=examples(200))
+def test_every_pickle_of_a_value_is_recognized_by_its_opcodes(value: object) -> None:
+    for protocol in range(6):
+        assert is_pickle(pickle.dumps([value, Path("/")], protocol))
+        assert is_pickle(pickle.dumps([value], protocol))
 
 
 @given(st.binary(max_size=300) | st.sampled_from([PICKLE, TORCH, OBJECTS, NUMBERS]).map(lambda b: b[: len(b) // 2]))

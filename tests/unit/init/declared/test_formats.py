@@ -310,7 +310,7 @@ def test_the_folder_is_that_of_the_served_code(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {"api/requirements.txt": "flask", "ui/requirements.txt": "streamlit"}
     found = gathered(tmp_path, files, "api/app/main.py")
     assert [declared.origin for declared in found.declared] == ["api/requirements.txt"]
-    assert found.notes == ("`ui` has its own requirements, not used here; to ship one, run `mlship init FOLDER`",)
+    assert found.notes == ("`ui` has its own requirements, not used here; for one, run `mlship init -C FOLDER`",)
     assert gathered(tmp_path, {}, "other/main.py").declared == ()
     assert gathered(tmp_path, {}).projects == ("api", "ui")
 

@@ -1,0 +1,191 @@
+"""Files that code loads: constant arguments of calls that read models. Parsed, never run."""
+
+import ast
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+_READS = re.compile(
+    r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
+    r"Detector|Classifier|Regressor|Transformer|Encoder|Recognizer|Model)$|^(YOLO|Llama|pipeline)$"
+)
+_SAVES = re.compile(r"down|upload|save|write|dump|dotenv|reload")
+_SUFFIX = re.compile(
+    r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz)$"
+)
+_UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
+_SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
+_HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
+_HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_CLASS = re.compile(
+    r"^Auto|Tokenizer|For[A-Z]\w+$|Model$|Processor$|Pipeline$|^SentenceTransformer$|^CrossEncoder$"
+)
+_PLACEHOLDER = re.compile(
+    r"(?i)://|[<>{}*$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
+)
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A path or a name on the Hugging Face Hub that a call reads.
+
+    Attributes:
+        text: as in the code, without "./"; relative to the working directory, or to an unknown folder.
+        anchored: it is relative to an unknown folder.
+        hub: the call may read it from the Hub.
+    """
+
+    text: str
+    line: int
+    hub: bool = False
+    anchored: bool = False
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the name is that of a model file."""
+        return bool(_SUFFIX.search(self.text))
+
+    @property
+    def is_hub_name(self) -> bool:
+        return self.hub and not self.is_model and bool(_HUB_NAME.fullmatch(self.text))
+
+
+def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
+    """The constants that reach calls that load; placeholders and absolute paths do not count.
+
+    Args:
+        module: path of the file in the repository.
+    """
+    constants = _constants(nodes, module)
+    for call in nodes:
+        if not isinstance(call, ast.Call):
+            continue
+        name = _called(call.func)
+        if name in _HUB:
+            yield from _from_hub(call, name, constants)
+        elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
+            for argument in _paths(call, name):
+                text = constant_path(argument, constants)
+                if text and (found := _loaded(text, call.lineno)) and ("/" in found.text or found.is_model):
+                    yield found
+
+
+def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
+    anchored = text.startswith(_UNKNOWN)
+    path = text.removeprefix(_UNKNOWN).removeprefix(_REPO)
+    file = LoadedFile(posixpath.normpath(path), line, hub and not anchored, anchored)
+    return None if _PLACEHOLDER.search(path) or file.text.startswith(("..", "/")) else file
+
+
+def _paths(call: ast.Call, name: str) -> list[ast.expr]:
+    """Arguments that may be paths; the path itself for `path.open("rb")` and `path.read_bytes()`."""
+    if name.startswith(("open", "read_")) and isinstance(call.func, ast.Attribute) and not call.args[1:]:
+        return [call.func.value, *call.args[:1]]
+    return [*call.args[:2], *(keyword.value for keyword in call.keywords)]
+
+
+def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) -> Iterator[LoadedFile]:
+    """The name or folder; `pipeline` has it after the task, which looks like a name."""
+    given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
+    places = call.args[1:2] if name == "pipeline" else call.args[:1]
+    for argument in (*given, *places):
+        text = constant_path(argument, constants)
+        hub = bool(text) and ("/" in (text or "") or bool(_HUB_CLASS.search(_owner(call.func))))
+        if text and (found := _loaded(text, call.lineno, hub=hub and not text.startswith((".", _REPO)))):
+            yield found
+
+
+def _owner(function: ast.expr) -> str:
+    """The class of a constructor or class method."""
+    method = isinstance(function, ast.Attribute) and function.attr == "from_pretrained"
+    return _called(function.value if method and isinstance(function, ast.Attribute) else function)
+
+
+def constant_path(node: ast.expr, constants: Mapping[str, str | None]) -> str | None:
+    """A path that consists of constants, below _UNKNOWN if its folder is unknown; None if any other part is unknown."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+            return constants.get(name)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            texts = [constant_path(part, constants) for part in (left, right)]
+            return None if None in texts else "".join(text for text in texts if text)
+        case ast.Attribute(value=inner, attr="parent") | ast.Call(func=ast.Attribute(attr="dirname"), args=[inner]):
+            child = constant_path(inner, constants)
+            return posixpath.dirname(child) if child else None
+        case ast.Subscript(value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int() as up)):
+            child = constant_path(inner, constants)
+            return posixpath.normpath(posixpath.join(child, *[".."] * (up + 1))) if child else None
+        case _:
+            parts = [constant_path(part, constants) for part in _parts(node)]
+            return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    """The parts of a path that are joined, or the one path that a call opens or converts."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            return [left, right]
+        case ast.Call(func=function, args=[_, *_] as parts) if _called(function) in ("join", "Path", "PurePath"):
+            return parts
+        case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
+            return [folder, *parts]
+        case ast.Call(func=function, args=[first, *_]) if _called(function) in _SAME:
+            return [first]
+        case ast.Call(func=ast.Attribute(value=inner, attr=name)) if name in _SAME:
+            return [inner]
+        case _:
+            return []
+
+
+def _joined(parts: Sequence[str | None]) -> str | None:
+    """Parts of a path; the first may be an unknown folder."""
+    if not parts:
+        return None
+    known = [part for part in parts[1:] if part is not None]
+    if len(known) < len(parts) - 1:
+        return None
+    return posixpath.join(parts[0] if parts[0] is not None else _UNKNOWN, *known)
+
+
+def _constants(nodes: Sequence[ast.AST], module: str) -> Mapping[str, str | None]:
+    """Constant texts by name; None for a name with several."""
+    found: dict[str, str | None] = {"__file__": f"{_REPO}{module}"}
+    for name, value in sorted(_bound(nodes), key=lambda pair: pair[1].lineno):
+        text = constant_path(value, found)
+        found[name] = text if found.get(name, text) == text else None
+    return found
+
+
+def _bound(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=value):
+                yield name, value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+            case ast.arguments():
+                positional = [*node.posonlyargs, *node.args]
+                pairs = [*zip(positional[::-1], node.defaults[::-1], strict=False)]
+                pairs += [(a, d) for a, d in zip(node.kwonlyargs, node.kw_defaults, strict=True) if d is not None]
+                yield from ((argument.arg, default) for argument, default in pairs)
+            case _:
+                pass
+
+
+def _called(function: ast.expr) -> str:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def _reads(call: ast.Call) -> bool:
+    """Whether `open` gets no mode that writes."""
+    modes = [*call.args[0 if isinstance(call.func, ast.Attribute) else 1 :][:1]]
+    modes += [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
+    return not any(isinstance(m, ast.Constant) and isinstance(m.value, str) and set("wax+") & {*m.value} for m in modes)

@@ -1,0 +1,78 @@
+"""Files that code loads: only constants that reach a call that reads models."""
+
+import ast
+
+import pytest
+
+from mlship.init.load_calls import find_loaded_files
+
+
+def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
+    return [(file.text, file.anchored) for file in find_loaded_files(list(ast.walk(ast.parse(code))), module)]
+
+
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [
+        ("joblib.load('model.pkl')", "model.pkl"),
+        ("pickle.load(open('./m/model.pkl', 'rb'))", "m/model.pkl"),
+        ("P = 'a.onnx'\nInferenceSession(P)", "a.onnx"),
+        ("def f(path='a.h5'): return load_model(path)", "a.h5"),
+        ("class A:\n P = 'w/a.pt'\n def f(self): torch.load(self.P, map_location='cpu')", "w/a.pt"),
+        ("W = 'weights'\nload_file(W + '/m.safetensors')", "weights/m.safetensors"),
+        ("load(Path(__file__).parent / 'm.bin')", "pkg/m.bin"),
+        ("load(Path(__file__).resolve().parents[1] / 'models' / 'm.bin')", "models/m.bin"),
+        ("load(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'm.bin'))", "pkg/m.bin"),
+        ("HERE = Path(__file__).parent\nwith (HERE / 'm.pkl').open('rb') as f: pickle.load(f)", "pkg/m.pkl"),
+        ("Booster(model_file='m.txt2')\nBooster(model_file='x/m.txt')", "x/m.txt"),
+        ("Llama(model_path='m.gguf')", "m.gguf"),
+    ],
+)
+def test_constants_reach_the_call(code: str, path: str) -> None:
+    assert set(loaded(code)) == {(path, False)}
+
+
+def test_a_path_below_an_unknown_folder_says_so() -> None:
+    assert loaded("load(os.path.join(settings.DIR, 'm.pt'))") == [("m.pt", True)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "torch.save(model, 'model.pt')",
+        "open('model.pkl', 'wb')",
+        "open('model.pkl', mode='w')",
+        "load_dotenv('.env')",
+        "open('input.txt')",
+        "load('path/to/model.pt')",
+        "load('models/your_model.h5')",
+        "load('https://example.org/model.pt')",
+        "load('../model.pt')",
+        "load('/opt/model.pt')",
+        "load(f'{name}.pt')",
+        "load(name + '.pt')",
+        "load(os.path.join('models', name))",
+        "download('model.pt')",
+        "x = 'model.pt'",
+        "P = 'a.pt'\nP = 'b.pt'\nload(P)",
+    ],
+)
+def test_what_is_written_computed_or_a_placeholder_is_not_loaded(code: str) -> None:
+    assert loaded(code) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("AutoModel.from_pretrained('gpt2')", ["gpt2"]),
+        ("AutoModel.from_pretrained('./gpt2')", []),
+        ("M = 'org/name'\npipeline('text-classification', model=M)", ["org/name"]),
+        ("pipeline('text-classification')", []),
+        ("SentenceTransformer('all-MiniLM-L6-v2', device='cpu')", ["all-MiniLM-L6-v2"]),
+        ("model_class.from_pretrained('original')", []),
+        ("snapshot_download(repo_id='org/name')", ["org/name"]),
+    ],
+)
+def test_names_on_the_hub(code: str, names: list[str]) -> None:
+    files = find_loaded_files(list(ast.walk(ast.parse(code))), "m.py")
+    assert [file.text for file in files if file.is_hub_name] == names
