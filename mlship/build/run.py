@@ -161,13 +161,17 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
     """The engine's build request; pip's settings on this machine become secrets and local wheels."""
     # Imported here: a plan needs none of them.
-    from mlship.lock.gpu import with_pages
+    from mlship.lock.gpu import can_reach, with_pages
     from mlship.lock.indexes import project_settings
     from mlship.lock.pins import parse_lock
     from mlship.lock.secrets import build_secrets
     from mlship.lock.wheelhouse import stage
 
-    settings = with_pages(project_settings(prepared.repo, prepared.config), _pages(prepared))
+    own = project_settings(prepared.repo, prepared.config)
+    pages = _pages(prepared)
+    if prepared.plan.gpu is None and pages and not can_reach(own, pages):
+        pages = ()  # the project's own indexes may have the CPU builds too
+    settings = with_pages(own, pages)
     installer = parse_lock(read_template("uv.txt"), "uv.txt")
     return BuildRequest(
         dockerfile=prepared.dockerfile,

@@ -123,7 +123,9 @@ def test_bytecode_exists_only_for_imported_modules(repo: Path, tmp_path: Path) -
 def test_tests_headers_and_installers_are_not_shipped(repo: Path, tmp_path: Path) -> None:
     built(repo)
     packages = {path for path in contents(tmp_path) if "/site-packages/" in path}
-    assert not [path for path in packages if "/tests/" in path or path.endswith((".h", ".a", "uv_cache.json"))]
+    assert not [path for path in packages if path.endswith((".h", ".a", "uv_cache.json"))]
+    left = {path.partition("/tests/")[0].rpartition("/site-packages/")[2] for path in packages if "/tests/" in path}
+    assert left == {"numpy"}, "numpy's own code names numpy.tests, and no other tests"
     assert not [path for path in contents(tmp_path) if "/pip/" in path or path.endswith("/.lock")]
 
 
