@@ -4,8 +4,11 @@ import ast
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2] / "mlship"
 
@@ -287,3 +290,11 @@ def test_a_public_function_name_exists_once() -> None:
 def test_unit_tests_mirror_the_folders() -> None:
     folders = {path.name for path in Path(__file__).parent.iterdir() if any(path.glob("test_*.py"))}
     assert folders <= {path.name for path in ROOT.iterdir() if path.is_dir()} | {"scripts"}
+
+
+def test_pytest_enters_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
+    """By default pytest skips folders with names such as `build`, without a word."""
+    skipped: list[str] = pytestconfig.getini("norecursedirs")
+    tests = ROOT.parent / "tests"
+    names = {part for path in tests.rglob("test_*.py") for part in path.relative_to(tests).parent.parts}
+    assert [name for name in sorted(names) if any(fnmatch(name, pattern) for pattern in skipped)] == []
