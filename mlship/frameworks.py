@@ -66,6 +66,18 @@ class FormatText(_FrameworkRow):
     suffix: str = ""
     problem: str = ""
     fix: str = ""
+    example: str = ""
+
+
+class LoaderRow(_FrameworkRow):
+    """What `mlship init` writes for one kind of model."""
+
+    title: str
+    template: str
+    requires: tuple[str, ...]
+    instead: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    tasks: dict[str, str] = {}
 
 
 class FrameworkTable(_FrameworkRow):
@@ -73,6 +85,7 @@ class FrameworkTable(_FrameworkRow):
     cuda: CudaDistributions
     gpu_only: GpuOnly
     formats: dict[str, FormatText]
+    loaders: dict[str, LoaderRow]
 
 
 @cache

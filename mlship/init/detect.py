@@ -30,7 +30,7 @@ from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable
 from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
-from mlship.project.onnx_header import OnnxHeader, read_onnx
+from mlship.project.onnx_header import read_onnx
 
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
@@ -59,8 +59,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model))
     collected = collect(tree, _entry(server, loader, modules))
     needs = collected.declared
-    onnx = _single_onnx(tree, weights) if loader.value is None and server is None else None
-    _refuse_several(tree, () if loader.value or server or onnx else collected.projects)
+    _refuse_several(tree, () if loader.value or server or weights.native else collected.projects)
     local = _served_imports(bare, served if loader.value or server else ())
     sides = _other_imports(modules, served)
     framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
@@ -78,7 +77,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         evidence=evidence,
         weights=weights,
         loader=loader,
-        onnx=onnx,
+        native=weights.native,
         server=server,
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
@@ -173,17 +172,9 @@ def _python_path(root: str, served: Sequence[Module], local: Sequence[LocalImpor
     return ":".join([*first, *more]) or None
 
 
-def _single_onnx(tree: Tree, weights: ModelFiles) -> OnnxHeader | None:
-    return read_onnx(tree.root / weights.named[0]) if _is_onnx(weights) else None
-
-
 def _details(tree: Tree, weights: ModelFiles) -> dict[str, str]:
     headers = {file.path: read_onnx(tree.root / file.path) for file in weights.models if file.kind == "onnx"}
     return {path: f" ({header})" for path, header in headers.items() if header}
-
-
-def _is_onnx(weights: ModelFiles) -> bool:
-    return any(file.kind == "onnx" and file.path == weights.named[0] for file in weights.models if weights.named)
 
 
 def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Detected:

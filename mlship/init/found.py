@@ -8,9 +8,9 @@ from mlship.init.declared.result import Declared
 from mlship.init.handlers import Handler
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
+from mlship.init.native import NativeModel
 from mlship.init.pickled import PickledModel
 from mlship.project.commands import PORT
-from mlship.project.onnx_header import OnnxHeader
 from mlship.project.weights import WeightFile
 
 _SHOWN = 3
@@ -84,6 +84,7 @@ class ModelFiles:
         named: files for model.weights, or folders that hold only model files.
         absent: missing files or folders that the code loads; hub: models that it loads from the Hugging Face Hub.
         choices: models to choose from, if the repository does not determine one.
+        native: the model that a generated server loads.
     """
 
     models: tuple[WeightFile, ...]
@@ -92,6 +93,7 @@ class ModelFiles:
     absent: tuple[AbsentFile, ...]
     choices: tuple[str, ...]
     why: str
+    native: NativeModel | None = None
     hub: tuple[AbsentFile, ...] = ()
 
 
@@ -123,7 +125,7 @@ class Detection:
         framework: the library that runs the model.
         evidence: reasons for the framework.
         loader: package.module:function in the repository.
-        onnx: header of the served ONNX model, if the repository has neither a loader nor a server.
+        native: the model to write a loader for, if the repository has neither a loader nor a server.
         declared: dependencies by file, most specific first.
         imports: what the served code imports.
         source: files and folders of the served code.
@@ -140,7 +142,7 @@ class Detection:
     evidence: tuple[str, ...]
     weights: ModelFiles
     loader: Detected
-    onnx: OnnxHeader | None
+    native: NativeModel | None
     server: ExistingServer | None
     sample: Detected
     golden: Detected

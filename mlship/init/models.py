@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mlship.init.found import AbsentFile, ModelFiles
+from mlship.init.native import native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
@@ -53,7 +54,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     if clues.served or not models:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
-        return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, hub)
+        return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, None, hub)
     return _one_of(tree, models, refused, clues.model, why)
 
 
@@ -111,26 +112,25 @@ def _could_be_model(path: PurePosixPath) -> bool:
 def _one_of(
     tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], chosen: str | None, found: str
 ) -> ModelFiles:
-    """The ONNX model that a generated server loads: the chosen one, model.onnx, or the largest."""
-    onnx = sorted(
-        (f for f in models if f.kind == "onnx"),
-        key=lambda f: (
-            f.path != chosen,
-            PurePosixPath(f.path).name != "model.onnx",
-            f.path.count("/"),
-            -f.size,
-            f.path,
-        ),
-    )
-    if not onnx:
-        named = tuple(f.path for f in models)
-        return ModelFiles(tuple(models), refused, named, (), (), found)
-    data = tuple(external_files(tree.root, onnx[0].path))
-    named = (onnx[0].path, *(path for path in data if path in tree))
-    absent = tuple(AbsentFile(path, f"tensors of `{onnx[0].path}`", path) for path in data if path not in tree)
-    choices = tuple(f.path for f in onnx) if len(onnx) > 1 else ()
-    why = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
-    return ModelFiles(tuple(models), refused, named, absent, choices, why if choices else "the only ONNX model")
+    """The model that a generated server loads: the chosen one, model.onnx, or the largest."""
+    ordered = sorted(models, key=lambda f: (*_rank(f), f.path))
+    natives = dict.fromkeys(native for file in ordered if (native := read_native(tree, file)))
+    # A folder is one model, also if it holds other formats of it.
+    folders = {native.path for native in natives if native.path in tree.folders}
+    choices = [n for n in natives if folders.isdisjoint(map(str, PurePosixPath(n.path).parents))]
+    native = next((n for n in choices if n.path == chosen), next(iter(choices), None))
+    if native is None:
+        return ModelFiles(tuple(models), refused, tuple(f.path for f in models), (), (), found)
+    data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
+    named = (*native_files(tree, native), *(path for path in data if path in tree))
+    absent = tuple(AbsentFile(path, f"tensors of `{native.path}`", path) for path in data if path not in tree)
+    several = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
+    why, paths = (several, tuple(n.path for n in choices)) if len(choices) > 1 else ("the only model", ())
+    return ModelFiles(tuple(models), refused, named, absent, paths, why, native)
+
+
+def _rank(file: WeightFile) -> tuple[bool, int, int]:
+    return PurePosixPath(file.path).name != "model.onnx", file.path.count("/"), -file.size
 
 
 def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile]) -> tuple[str, ...]:

@@ -5,14 +5,17 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from pathlib import Path
+from textwrap import indent
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.samples import made_up_sample, request_lines
+from mlship.init.generated import loader_example, loader_needs, server_files
+from mlship.init.samples import request_lines
 from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
 from mlship.project.load import FILE_NAME as CONFIG
@@ -28,6 +31,7 @@ _WRITE_LOADER = (
     "Write a function `load()` that returns the predictor: a callable, or an object with `.predict`. Then run "
     "`mlship init` again, which completes mlship.yaml and writes the server."
 )
+_CODE_INDENT = " " * 7
 _OWN_ROUTES = Routes("/health/live", "/health/ready", "/predict")
 _SAMPLE = "sample.json"
 _OPEN = ("load", "sample", "command", "source", *_MEANINGS)  # what mlship.yaml may leave open
@@ -57,10 +61,12 @@ class Todo:
 
     Attributes:
         keys: keys of mlship.yaml; the step is done when one of them is set.
+        example: lines of code to start from.
     """
 
     text: str
     keys: tuple[str, ...] = ()
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Scaffold:
 
     @property
     def todo(self) -> tuple[str, ...]:
-        return tuple(step.text for step in self.steps)
+        return tuple(step.text + indent(step.example, _CODE_INDENT) for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def scaffold(found: Detection) -> Scaffold:
             NewFile("mlship.yaml", _yaml(found, plan), "what to ship and how to test it"),
             *_requirements(plan.dependencies),
             NewFile(".dockerignore", _dockerignore(found, plan), "limits the build context to shipped files"),
-            *(_server(found, plan) if plan.generated and plan.load else ()),
+            *_server(found, plan),
             *([NewFile(_SAMPLE, plan.made_up, "zeros with the shape of the model inputs")] if plan.made_up else []),
             NewFile(
                 ".mlship/schema.json", json.dumps(config_schema(), indent=2) + "\n", "schema of mlship.yaml for editors"
@@ -168,10 +174,10 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
 
 
 def _decide(found: Detection) -> _Plan:
-    load = found.loader.value or ("serving.model:load" if found.onnx else None)
+    load = found.loader.value or ("serving.model:load" if found.native else None)
     generated = found.server is None and load is not None
-    made_up = made_up_sample(found.onnx) if found.onnx and found.sample.value is None else None
-    needs = ["fastapi", "uvicorn", *(["numpy", _onnxruntime(found)] if found.onnx else [])] if generated else []
+    made_up = found.native.sample if found.native and found.sample.value is None else None
+    needs = ["fastapi", "uvicorn", *loader_needs(found)] if generated else []
     if found.server:
         needs = [*found.server.needs]
     own = app_command("fastapi", "serving.app:app", factory=False) if generated else ()
@@ -184,12 +190,6 @@ def _decide(found: Detection) -> _Plan:
         dependencies=choose_dependencies(found, tuple(sorted(needs)), generated=generated),
         source=tuple(sorted({*found.source, *(["serving"] if generated else [])})) if found.server or load else (),
     )
-
-
-def _onnxruntime(found: Detection) -> str:
-    """The GPU package with CUDA wheels, unless the repository already requires onnxruntime."""
-    named = any("onnxruntime" in declared.names for declared in found.declared)
-    return "onnxruntime-gpu[cuda,cudnn]" if found.gpus.wanted and not named else "onnxruntime"
 
 
 def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
@@ -266,17 +266,9 @@ def _dockerignore(found: Detection, plan: _Plan) -> str:
     return render("init/dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT)
 
 
-def _server(found: Detection, plan: _Plan) -> tuple[NewFile, ...]:
-    module, _, function = (plan.load or "").partition(":")
-    app = render("init/app.py.j2", module=module, function=function, sample=plan.sample or _SAMPLE)
-    files = (
-        NewFile("serving/__init__.py", render("init/package.py.j2"), "makes `serving` a package"),
-        NewFile("serving/app.py", app, "FastAPI server, because no server was found"),
-    )
-    if found.onnx is None:
-        return files
-    model = render("init/model.py.j2", model=found.weights.named[0], gpu=found.gpus.wanted)
-    return (*files, NewFile("serving/model.py", model, f"loads {found.weights.named[0]}"))
+def _server(found: Detection, plan: _Plan) -> Iterator[NewFile]:
+    if plan.generated and plan.load:
+        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE))
 
 
 def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
@@ -291,7 +283,7 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     lacking = plan.dependencies.lacking
     yield from map(Todo, _model_todo(found))
     if plan.load is None and not found.tests_server_only:
-        yield Todo(_WRITE_LOADER, ("model.load",))
+        yield Todo(_WRITE_LOADER, ("model.load",), loader_example(found))
     if pickles := [path for path, _ in _pickles(found)]:
         files = ", ".join(f"`{path}`" for path in pickles)
         yield Todo(
@@ -311,7 +303,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
     """Models to download, pointers first: what else is known depends on them."""
     if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
         yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
-    served = bool(found.server or found.loader.value or found.onnx)
+    served = bool(found.server or found.loader.value or found.native)
     for listed in (True, False):
         if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
             files = few([f"`{file.path}` ({file.where})" for file in absent])
@@ -328,13 +320,17 @@ def _model_todo(found: Detection) -> Iterator[str]:
 def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     handler = found.server.routes.handler if found.server else None
     if plan.made_up:
-        yield Todo("Replace the zeros in `sample.json` with a real request; zeros test little.")
+        zeros = "the text" if found.native and found.native.row.template == "texts" else "the zeros"
+        yield Todo(f"Replace {zeros} in `sample.json` with a real request; {zeros.removeprefix('the ')} test little.")
     if plan.sample is not None:
         return
     if found.server and found.tests_server_only and request_lines(found.server.routes):
         yield Todo("Complete `smoke.request` in mlship.yaml with one valid request.", ("smoke.request", "model.sample"))
     else:
-        fields = f", a JSON object with {', '.join(handler.json)}," if handler and handler.json else ""
+        names = (
+            handler.json if handler else ("instances",) if found.native and found.native.row.template != "onnx" else ()
+        )
+        fields = f", a JSON object with {', '.join(names)}," if names else ""
         keys = ("model.sample", "smoke.request")
         yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys)
 

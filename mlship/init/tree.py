@@ -4,6 +4,7 @@ import codecs
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
@@ -31,6 +32,11 @@ class Tree:
 
     def __contains__(self, path: str) -> bool:
         return path in self.files
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """All folders that hold files, directly or not."""
+        return frozenset(str(folder) for file in self.files for folder in PurePosixPath(file).parents)
 
     def text(self, path: str, limit: int = _TEXT_LIMIT) -> str | None:
         """The text of a file; None if missing, too large or unreadable. Invalid characters are replaced."""

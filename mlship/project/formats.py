@@ -20,11 +20,12 @@ from mlship.project.pickles import is_pickle
 
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
+    "skops",
     "sentencepiece", "onnx-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
 MODELS: frozenset[ModelFormat] = frozenset(
-    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5"}
+    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5", "skops"}
 )
 CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
@@ -139,6 +140,8 @@ def _zip_kind(file: IO[bytes]) -> ModelFormat:
             return "torch"
         if {"config.json", "metadata.json"} <= set(names):
             return "keras-lambda" if b'"Lambda"' in _member(archive, "config.json") else "keras"
+        if "schema.json" in names and b'"protocol"' in _member(archive, "schema.json"):
+            return "skops"
         if names and len(names) <= _MEMBERS and all(name.endswith(".npy") for name in names):
             return "numpy-objects" if any(_has_objects(head) for head in _heads(archive)) else "npz"
     return "unknown"

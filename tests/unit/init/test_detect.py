@@ -209,7 +209,7 @@ def test_models_are_found_by_content_not_by_name(tmp_path: Path) -> None:
     found = detect(tmp_path)
     assert [(f.path, f.kind) for f in found.weights.models] == [("weights.dat", "onnx")]
     assert found.weights.named == ("weights.dat",)
-    assert found.onnx is not None
+    assert found.native is not None
 
 
 @pytest.mark.parametrize("folder", ["data", "examples", "datasets", "serving", "pkg/data"])

@@ -1,0 +1,151 @@
+"""Models that `mlship init` writes a loader for: the format says what loads them."""
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mlship.frameworks import LoaderRow, framework_table
+from mlship.init.tree import Tree
+from mlship.init.zeros import made_up_sample, zeros
+from mlship.project.onnx_header import read_onnx
+from mlship.project.weights import WeightFile
+
+_TAIL = 1 << 16
+_XGBOOST_FEATURES = re.compile(rb'num_feature(?:"\s*:\s*"|SL\x00{7}.|Si.)(\d+)', re.DOTALL)
+_LIGHTGBM_FEATURES = re.compile(rb"^max_feature_idx=(\d+)", re.MULTILINE)
+# What the folder of a model on the Hub holds beside the weights.
+_HUB_TEXTS = re.compile(r"(?i).*\.(json|txt|model|jinja)|merges.*|vocab.*")
+_TEXT = "The quick brown fox jumps over the lazy dog."
+
+
+@dataclass(frozen=True)
+class NativeModel:
+    """A model file, or the folder of a transformers model.
+
+    Attributes:
+        loader: key of the loader.
+        path: the file or folder; "." for the repository.
+        sample: JSON with a request that fits its inputs; None if these are unknown.
+        task: what a transformers pipeline does with it.
+    """
+
+    loader: str
+    path: str
+    sample: str | None = None
+    task: str | None = None
+
+    @property
+    def row(self) -> LoaderRow:
+        return framework_table().loaders[self.loader]
+
+
+def read_native(tree: Tree, file: WeightFile) -> NativeModel | None:
+    """The model that a file belongs to; None if the format does not say what loads it."""
+    if file.kind == "safetensors":
+        return _transformers(tree, PurePosixPath(file.path).parent.as_posix())
+    if file.kind not in framework_table().loaders:
+        return None
+    return NativeModel(file.kind, file.path, _sample(tree.root / file.path, file.kind))
+
+
+def native_files(tree: Tree, native: NativeModel) -> Iterator[str]:
+    """What model.weights names: the file or folder, or the files of a model in the repository's root."""
+    if native.path != ".":
+        yield native.path
+        return
+    yield from (path for path in tree.files if "/" not in path and path.endswith(".safetensors"))
+    yield from (path for path in tree.files if "/" not in path and _HUB_TEXTS.fullmatch(path))
+
+
+def _transformers(tree: Tree, folder: str) -> NativeModel | None:
+    """A folder with config.json and a tokenizer, for a task with texts."""
+    place = "" if folder == "." else f"{folder}/"
+    tokenizers = (f"{place}tokenizer.json", f"{place}tokenizer_config.json", f"{place}vocab.txt")
+    if not any(name in tree for name in tokenizers):
+        return None
+    sample = json.dumps({"text": _TEXT}) + "\n"
+    if f"{place}modules.json" in tree:
+        return NativeModel("sentence-transformers", folder, sample)
+    try:
+        config = json.loads(tree.text(f"{place}config.json") or "")
+        architecture = str(config["architectures"][0])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    tasks = framework_table().loaders["transformers"].tasks
+    task = next((task for suffix, task in tasks.items() if architecture.endswith(suffix)), None)
+    return NativeModel("transformers", folder, sample, task) if task else None
+
+
+def _sample(path: Path, kind: str) -> str | None:
+    if kind == "onnx":
+        header = read_onnx(path)
+        return made_up_sample(header) if header else None
+    shape = _keras_shape(path) if kind == "keras" else _features(path, kind)
+    return json.dumps({"instances": zeros(shape)}) + "\n" if shape else None
+
+
+def _features(path: Path, kind: str) -> list[int] | None:
+    """One row with all features of a model."""
+    count: object = None
+    with suppress(OSError):
+        if kind == "skops":
+            count = _skops_features(_member(path, "schema.json"))
+        elif kind in ("xgboost", "lightgbm"):
+            found = (_XGBOOST_FEATURES if kind == "xgboost" else _LIGHTGBM_FEATURES).search(_ends(path))
+            count = int(found[1]) + (kind == "lightgbm") if found else None
+    return [1, count] if isinstance(count, int) and 0 < count <= 100_000 else None
+
+
+def _ends(path: Path) -> bytes:
+    """The first and the last bytes of a file."""
+    with path.open("rb") as file:
+        head = file.read(_TAIL)
+        file.seek(max(path.stat().st_size - _TAIL, len(head)))
+        return head + file.read()
+
+
+def _skops_features(schema: object) -> object:
+    """The first `n_features_in_` of an estimator, which is a JSON number in the schema."""
+    waiting: list[object] = [schema]
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, dict):
+            found = node.get("n_features_in_")
+            if isinstance(found, dict):
+                with suppress(ValueError, TypeError):
+                    return int(str(found.get("content")))
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return None
+
+
+def _keras_shape(path: Path) -> list[int] | None:
+    """The shape of the only input, with 1 for an open batch size."""
+    config = _member(path, "config.json")
+    inner = config.get("config") if isinstance(config, dict) else None
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    shapes = [_input_shape(layer) for layer in layers or [] if isinstance(layer, dict)]
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) != 1 or not all(isinstance(size, int) for size in known[0][1:]):
+        return None
+    return [1, *(size for size in known[0][1:] if isinstance(size, int))]
+
+
+def _input_shape(layer: dict[str, object]) -> Sequence[object] | None:
+    config = layer.get("config")
+    if layer.get("class_name") != "InputLayer" or not isinstance(config, dict):
+        return None
+    shape = config.get("batch_shape")
+    return shape if isinstance(shape, list) else None
+
+
+def _member(path: Path, name: str) -> object:
+    """The JSON in a zip archive."""
+    with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(name))
+    return None
