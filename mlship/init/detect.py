@@ -22,7 +22,7 @@ from mlship.init.gpus import find_gpus
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
-from mlship.init.models import LoadClues, find_weights, served_strings
+from mlship.init.models import LoadClues, find_weights, served_strings, unusable_models
 from mlship.init.pickled import find_pickled, pickle_notes
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
@@ -255,5 +255,6 @@ def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
+    yield from unusable_models(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mlship.init.found import AbsentFile, ModelFiles
+from mlship.init.found import AbsentFile, ModelFiles, few
 from mlship.init.native import native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
+from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 
 _TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
@@ -87,6 +88,23 @@ def _is_below(path: str, folders: set[str]) -> bool:
     return any(part.lower() in folders for part in PurePosixPath(path).parts[:-1])
 
 
+def unusable_models(tree: Tree) -> Iterator[str]:
+    """Model files that the image cannot have as they are, with the reason."""
+    named = [path for path in tree.misnamed[:_FILES] if _could_be_model(PurePosixPath(path)) and _is_model(tree, path)]
+    if named:
+        shown = few([f"`{path}`" for path in named])
+        yield f"rename {shown}: paths in an image may have only {SAFE_CHARACTERS}, without spaces at the ends"
+    if links := [f"`{path}`" for path in tree.outside if _could_be_model(PurePosixPath(path))]:
+        yield f"not read, because these links lead out of the repository or nowhere: {few(links)}"
+
+
+def _is_model(tree: Tree, path: str) -> bool:
+    try:
+        return weight_file(tree.root, path).kind in MODELS | _REFUSED
+    except OSError:
+        return False
+
+
 def served_strings(modules: Iterable[Module]) -> frozenset[str]:
     """String constants of the given modules, paths without "./" and "/" around them."""
     texts = (text for module in modules for text in module.strings if 0 < len(text) < 200)
@@ -95,7 +113,9 @@ def served_strings(modules: Iterable[Module]) -> frozenset[str]:
 
 
 def _identified(tree: Tree) -> Iterator[WeightFile]:
-    candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path))]
+    links = {path: (tree.root / path).resolve() for path in tree.files if (tree.root / path).is_symlink()}
+    linked = {target.relative_to(tree.root.resolve()).as_posix() for target in links.values()}
+    candidates = [path for path in tree.files if _could_be_model(PurePosixPath(path)) and path not in linked]
     candidates.sort(key=lambda path: _is_below(path, _SIDE_FOLDERS))
     for path in candidates[:_FILES]:
         try:
@@ -156,7 +176,8 @@ def _absent(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
             folder = next((name for name in ignored if f"{file.text}/".startswith(f"{name}/")), None)
             whole = folder is not None and not tree.below(folder)
             if (file.is_model or whole) and not _is_present(tree, file.text):
-                listed = None if file.anchored else folder or file.text
+                place = folder or file.text
+                listed = place if needs_no_quoting(place) and not file.anchored else None
                 found.setdefault(file.text, AbsentFile(file.text, f"{module.path}, line {file.line}", listed))
     return iter(found.values())
 
@@ -174,4 +195,6 @@ def _from_hub(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
 def _is_present(tree: Tree, path: str) -> bool:
     """Whether a file or folder exists, in any folder; for a file, its name counts."""
     name = PurePosixPath(path).name
-    return bool(tree.below(path)) or any(file.endswith(f"/{name}") or file == name for file in tree.files)
+    return bool(tree.below(path)) or any(
+        file.endswith(f"/{name}") or file == name for file in (*tree.files, *tree.misnamed)
+    )

@@ -18,6 +18,7 @@ from mlship.init.generated import loader_example, loader_needs, server_files
 from mlship.init.samples import request_lines
 from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
+from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, leads_outside
 from mlship.render import render
@@ -132,8 +133,15 @@ def keep_existing(planned: Scaffold, repo: Path) -> Scaffold:
         kept=(*(Kept(file.path, "already exists") for file in planned.files if file.path in existing), *planned.kept),
         steps=planned.steps,
         completed=planned.completed,
-        notes=planned.notes,
+        notes=(*planned.notes, *_hidden(planned, repo)),
     )
+
+
+def _hidden(planned: Scaffold, repo: Path) -> Iterator[str]:
+    """Files of the image that git would not commit."""
+    if hidden := ignored_paths(repo, [file.path for file in planned.files]):
+        paths = few([f"`{path}`" for path in hidden])
+        yield f"git ignores {paths}, so other checkouts lack {'it' if len(hidden) == 1 else 'them'}: change .gitignore"
 
 
 def _completed(planned: Scaffold, repo: Path) -> Scaffold:
@@ -307,8 +315,11 @@ def _model_todo(found: Detection) -> Iterator[str]:
     for listed in (True, False):
         if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
             files = few([f"`{file.path}` ({file.where})" for file in absent])
-            them = "Download what the code loads" if listed else "Find what the code loads from a folder of its own"
-            yield f"{them}: {files}."
+            yield (
+                f"Download what the code loads: {files}."
+                if listed
+                else f"Find out where the code expects {files}, and list it in `model.weights`."
+            )
     if models := [f"`{model.path}` ({model.where})" for model in found.weights.hub]:
         yield (
             f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "

@@ -2,19 +2,19 @@
 
 import codecs
 import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from mlship.errors import UsageError
-from mlship.project.paths import LEFT_OUT
+from mlship.project.paths import LEFT_OUT, leads_outside
+from mlship.project.values import needs_no_quoting
 
 _SKIPPED = {*LEFT_OUT, "site-packages", "dist", "build", ".tox", ".nox", ".mlship"}
 _FILES = 20_000
 _DEPTH = 8
 _TEXT_LIMIT = 1_000_000
-_SAFE = re.compile(r"[\w@%+=:,./ -]+")  # valid as a path in mlship.yaml
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,15 @@ class Tree:
     Attributes:
         files: POSIX paths.
         cut: the walk stopped at its limit.
+        misnamed: files that cannot be shipped under their names.
+        outside: links that lead out of the repository or nowhere.
     """
 
     root: Path
     files: tuple[str, ...]
     cut: bool = False
+    misnamed: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     def __contains__(self, path: str) -> bool:
         return path in self.files
@@ -80,14 +84,19 @@ def read_tree(repo: Path) -> Tree:
         raise UsageError(
             f"cannot read the folder `{repo}`: {error.strerror}", hint="pass the folder of your model repository"
         ) from error
-    files: list[str] = []
+    found: dict[str, list[str]] = {"files": [], "misnamed": [], "outside": []}
     for root, folders, names in os.walk(repo):
         place = Path(root).relative_to(repo)
+        links = [name for name in folders if Path(root, name).is_symlink()]
         folders[:] = sorted(name for name in folders if _walked(Path(root, name), place))
-        files += (path for name in sorted(names) if (path := _path(repo, place / name)) is not None)
-        if len(files) > _FILES:
+        for name in sorted([*names, *links]):
+            if kind := _kind(repo, place / name):
+                found[kind].append((place / name).as_posix())
+        if len(found["files"]) > _FILES:
             break
-    return Tree(repo, tuple(sorted(files[:_FILES], key=lambda path: (path.count("/"), path))), len(files) > _FILES)
+    files = sorted(found["files"][:_FILES], key=lambda path: (path.count("/"), path))
+    cut = len(found["files"]) > _FILES
+    return Tree(repo, tuple(files), cut, tuple(found["misnamed"]), tuple(found["outside"]))
 
 
 def _walked(folder: Path, place: Path) -> bool:
@@ -96,11 +105,14 @@ def _walked(folder: Path, place: Path) -> bool:
     return not (hidden or deep or folder.name in _SKIPPED or folder.is_symlink() or (folder / "pyvenv.cfg").exists())
 
 
-def _path(repo: Path, place: Path) -> str | None:
-    """The path of a regular file inside the repository, if it is valid in mlship.yaml."""
-    full, path = repo / place, PurePosixPath(place).as_posix()
+def _kind(repo: Path, place: Path) -> Literal["files", "misnamed", "outside"] | None:
+    """What a regular file or a link is for mlship.yaml."""
+    full = repo / place
+    if full.is_symlink() and (leads_outside(repo, full) or not full.exists()):
+        return "outside"
     try:
-        inside = full.is_file() and (not full.is_symlink() or full.resolve().is_relative_to(repo.resolve()))
+        if not full.is_file():
+            return None
     except (OSError, RuntimeError):
         return None
-    return path if inside and _SAFE.fullmatch(path) else None
+    return "files" if needs_no_quoting(place.as_posix()) else "misnamed"

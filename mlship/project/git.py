@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -46,6 +46,12 @@ def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Re
         source=without_credentials(remote) if remote else None,
         epoch=int(epoch) if epoch and epoch.isdecimal() else None,
     )
+
+
+def ignored_paths(repo: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    """Those paths that a .gitignore hides; none without git."""
+    found = _git(repo, "check-ignore", "--", *paths) if paths else None
+    return tuple((found or "").splitlines())
 
 
 def without_credentials(remote: str) -> str:

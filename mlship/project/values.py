@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlship.units import bytes_of
 
-_PLAIN = re.compile(r"[\w@%+=:,./ -]+")
+_PLAIN = re.compile(r"[\w@%+=:,./ -]+", re.ASCII)  # the build finds no file with another letter
+SAFE_CHARACTERS = "ASCII letters, digits, spaces and @%+=:,._/-"
 
 
 def _relative(text: str) -> str:
@@ -19,8 +20,7 @@ def _relative(text: str) -> str:
         raise ValueError(f"{text!r} is not a path inside the repository")
     if not needs_no_quoting(text):
         raise ValueError(
-            f"{text!r} has characters that are unsafe in a Dockerfile "
-            "(safe are letters, digits, spaces and @%+=:,._/-); rename the file"
+            f"{text!r} has characters that are unsafe in a Dockerfile (safe are {SAFE_CHARACTERS}); rename the file"
         )
     return str(path)
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -15,7 +15,7 @@ from mlship.project.formats import CODE, ModelFormat, decompressor, identify, nu
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickles import dangerous_imports
-from mlship.project.values import needs_no_quoting
+from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
 _CHUNK = 1 << 16
 _EXPANDED_LIMIT = 1 << 33
@@ -54,6 +54,8 @@ def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
     files = with_data_files(repo, [weight_file(repo, path) for path in paths])
     for file in files:
         _check(repo, file, allowed.get(file.path))
+        if file.kind == "onnx":
+            _check_external(repo, file, paths)
     return files
 
 
@@ -95,11 +97,24 @@ def _files(repo: Path, named: str, index: int) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
         for name in sorted([*names, *(f for f in folders if Path(root, f).is_symlink())]):
             path = Path(root, name).relative_to(repo).as_posix()
-            if _is_weight(existing_path(repo, path, key), path, key):
+            if not _is_linked_blob(Path(root, name)) and _is_weight(existing_path(repo, path, key), path, key):
                 found += 1
                 yield path
     if not found:
         raise UsageError(f"mlship.yaml, {key}: no files in `{named}`", hint=f"download the model to `{named}`")
+
+
+def _is_linked_blob(path: Path) -> bool:
+    """Whether a file is the target of links in the cache of the Hugging Face Hub, which ship it under its name."""
+    return is_hub_blob(path) and any(
+        link.is_symlink() and link.resolve() == path.resolve()
+        for link in (path.parent.parent / "snapshots").glob("*/**/*")
+    )
+
+
+def is_hub_blob(path: Path | PurePosixPath) -> bool:
+    """Whether a path is that of a blob in the cache of the Hugging Face Hub."""
+    return path.parent.name == "blobs" and path.parent.parent.name.startswith(("models--", "datasets--", "spaces--"))
 
 
 def _is_weight(full: Path, path: str, key: str) -> bool:
@@ -112,8 +127,7 @@ def _is_weight(full: Path, path: str, key: str) -> bool:
         return False
     if not needs_no_quoting(path):
         raise UsageError(
-            f"mlship.yaml, {key}: {path!r} has characters that are unsafe in a Dockerfile "
-            "(safe are letters, digits, spaces and @%+=:,._/-)",
+            f"mlship.yaml, {key}: {path!r} has characters that are unsafe in a Dockerfile (safe are {SAFE_CHARACTERS})",
             hint="rename the file",
         )
     return True
@@ -130,6 +144,21 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         raise _refused(file, "", None)
     if file.kind in CODE or file.kind == "unknown":
         _check_allowed(repo, file, allowed, expected)
+
+
+def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> None:
+    """The files with the tensors of an ONNX model exist and are shipped."""
+    for path in external_files(repo, file.path):
+        if path.startswith(("../", "/")):
+            raise UsageError(
+                f"`{file.path}` has tensors outside of the repository, in `{path}`",
+                hint="save the model again with its tensors beside it",
+            )
+        if path not in paths:
+            missing = not (repo / path).is_file()
+            where = "which does not exist" if missing else "which is not in `model.weights`"
+            fix = f"download `{path}` too" if missing else f"add `{path}` to `model.weights` in mlship.yaml"
+            raise UsageError(f"`{file.path}` has tensors in `{path}`, {where}", hint=fix)
 
 
 def _expected(suffix: str) -> str | None:

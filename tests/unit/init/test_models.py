@@ -1,9 +1,10 @@
 """Which model files belong to the image: what the code names, wherever it is; no guesses."""
 
+import subprocess
 from pathlib import Path
 
 from mlship.init.detect import detect
-from mlship.init.scaffold import scaffold
+from mlship.init.scaffold import keep_existing, scaffold
 from tests.helpers.repos import onnx_bytes, write
 
 PICKLE = b"\x80\x04N."
@@ -60,3 +61,30 @@ def test_models_on_the_hub_have_to_be_shipped(tmp_path: Path) -> None:
 def test_requirements_are_no_pickles(tmp_path: Path) -> None:
     write(tmp_path, {"sub/requirements.txt": "torch==2.8.0\nnumpy\n", "m.py": "def load(): return 1"})
     assert detect(tmp_path).weights.named == ()
+
+
+def test_the_cache_of_the_hub_is_named_by_its_links(tmp_path: Path) -> None:
+    cache = "hub/models--org--m"
+    write(tmp_path, {f"{cache}/blobs/9f86d0": onnx_bytes(), f"{cache}/snapshots/abc/config.json": "{}"})
+    (tmp_path / f"{cache}/snapshots/abc/model.onnx").symlink_to("../../blobs/9f86d0")
+    assert detect(tmp_path).weights.named == (f"{cache}/snapshots/abc/model.onnx",)
+
+
+def test_models_that_cannot_be_shipped_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "repo", {"modèle.onnx": onnx_bytes(), "photo (1).jpg": "x", "x/model (2).onnx": onnx_bytes()})
+    write(tmp_path, {"away.onnx": onnx_bytes(), "weights/w.onnx": onnx_bytes()})
+    (tmp_path / "repo/linked.onnx").symlink_to(tmp_path / "away.onnx")
+    (tmp_path / "repo/weights").symlink_to("../weights")
+    (tmp_path / "repo/broken.onnx").symlink_to("nowhere")
+    rename, links = detect(tmp_path / "repo").notes[-2:]
+    assert rename.startswith("rename `modèle.onnx`, `x/model (2).onnx`: paths in an image may have only ASCII letters")
+    assert links.endswith("lead out of the repository or nowhere: `broken.onnx`, `linked.onnx`, `weights`")
+
+
+def test_files_that_git_would_not_commit_are_named(tmp_path: Path) -> None:
+    write(tmp_path, {"model.onnx": onnx_bytes(), ".gitignore": "*.json\nserving/\n"})
+    planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
+    assert not any("git ignores" in note for note in planned.notes)  # no repository of git
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
+    assert "git ignores `serving/__init__.py`, `serving/app.py`, `serving/model.py` and 2 more" in planned.notes[-1]

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+from pydantic import ValidationError
 
 from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
@@ -341,3 +342,52 @@ def test_gigabytes_are_not_read(tmp_path: Path) -> None:
         file.write(struct.pack("<Q", len(header)) + header)
         file.truncate(8 + len(header) + (1 << 34))  # sparse: 16 GB, too large to hash in a second
     assert check_weights(tmp_path, model("m.safetensors"))[0].kind == "safetensors"
+
+
+@pytest.mark.parametrize(
+    ("external", "listed", "message", "hint"),
+    [
+        ("m.bin", ("m.onnx",), "tensors in `m.bin`, which does not exist", "download `m.bin`"),
+        ("w/m.bin", ("m.onnx",), "tensors in `w/m.bin`, which is not in `model.weights`", "add `w/m.bin`"),
+        ("../m.bin", ("m.onnx",), "outside of the repository", "beside it"),
+    ],
+)
+def test_an_onnx_model_without_its_tensors_is_refused(
+    tmp_path: Path, external: str, listed: tuple[str, ...], message: str, hint: str
+) -> None:
+    write(tmp_path, {"m.onnx": onnx_bytes(external=external), "w/m.bin": bytes(range(128, 160))})
+    with pytest.raises(UsageError, match=message) as caught:
+        check_weights(tmp_path, model(*listed))
+    assert hint in caught.value.hint
+
+
+def hub_cache(repo: Path) -> str:
+    """A model in the cache of the Hugging Face Hub: links to blobs."""
+    cache = repo / "hub/models--org--digits"
+    write(cache, {"blobs/9f86d0": onnx_bytes(), "blobs/0f86d1": "{}", "refs/main": "abc"})
+    snapshot = cache / "snapshots/abc"
+    (snapshot / "onnx").mkdir(parents=True)
+    (snapshot / "config.json").symlink_to("../../blobs/0f86d1")
+    (snapshot / "onnx/model.onnx").symlink_to("../../../blobs/9f86d0")
+    return "hub/models--org--digits/snapshots/abc"
+
+
+def test_the_cache_of_the_hub_is_shipped_once(tmp_path: Path) -> None:
+    snapshot = hub_cache(tmp_path)
+    write(tmp_path, {"hub/models--org--digits/blobs/without-link": "{}"})
+    paths = [file.path for file in check_weights(tmp_path, model("hub"))]
+    assert paths == [
+        "hub/models--org--digits/blobs/without-link",
+        "hub/models--org--digits/refs/main",
+        f"{snapshot}/config.json",
+        f"{snapshot}/onnx/model.onnx",
+    ]
+
+
+@pytest.mark.parametrize("name", ["modèle.onnx", "模型.onnx", "model (1).onnx", "m'.onnx", "m$.onnx"])
+def test_a_name_that_the_build_would_not_find_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {f"w/{name}": onnx_bytes()})
+    with pytest.raises(UsageError, match="ASCII letters"):
+        check_weights(tmp_path, model("w"))
+    with pytest.raises(ValidationError, match="ASCII letters"):
+        model(f"w/{name}")
