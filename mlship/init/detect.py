@@ -6,6 +6,7 @@ Files are read, never run. Reports state the rule that chose between several can
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cache
@@ -37,6 +38,8 @@ _GOLDENS = ("golden*.json", "expected*.json")
 _MODULES = 2_000
 _LARGEST_SAMPLE = 32 << 20  # bytes
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
+_SETTINGS = re.compile(r"conf|settings|options|env$|dataset|data$|^io$|logg|i18n|locale|plugin")
+_SETTINGS_READERS = {"json", "yaml", "toml", "tomllib", "configparser", "dotenv", "csv", "ruamel"}
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
 
@@ -107,23 +110,31 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
 
 
 def _loader(modules: Mapping[str, Module]) -> Detected:
-    """A `load()` may read settings instead of a model: its module must import a framework or be named after models."""
+    """A `load()` may read settings: modules that import a framework or are named after models come first."""
+    found = [(module, name) for module in modules.values() if is_served(module.path) for name in module.loaders]
+    likely = [pair for pair in found if not _reads_settings(*pair)]
+    likely.sort(key=lambda f: (LOADERS.index(f[1]), not _has_model(f[0], modules), f[0].path.count("/"), f[0].path))
+    if not likely:
+        settings = next((f"; `load()` in {module.path} seems to read settings" for module, _ in found), "")
+        return Detected(None, f"no `load()`, `load_model()`, `get_model()` or similar in the served code{settings}")
+    module, name = likely[0]
+    others = f"; not {', '.join(f'{m.name}:{n}' for m, n in likely[1:4])} (ordered by name, then depth)"
+    return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(likely) > 1 else ''}")
+
+
+def _has_model(module: Module, modules: Mapping[str, Module]) -> bool:
     known = {name for framework in framework_table().frameworks for name in framework.imports} | _NUMERIC
-    found = [
-        (module, name)
-        for module in modules.values()
-        if is_served(module.path)
-        for name in module.loaders
-        if name != "load"
-        or PurePosixPath(module.path).stem in _MODEL_MODULES
-        or known & {top for reached in reachable([module.name or ""], modules) for top in tops(reached.imports)}
-    ]
-    found.sort(key=lambda f: (LOADERS.index(f[1]), f[0].path.count("/"), f[0].path))
-    if not found:
-        return Detected(None, "no `load()`, `load_model()`, `get_model()` or similar in the served code")
-    module, name = found[0]
-    others = f"; not {', '.join(f'{m.name}:{n}' for m, n in found[1:4])} (ordered by name, then depth)"
-    return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(found) > 1 else ''}")
+    reached = {top for one in reachable([module.name or ""], modules) for top in tops(one.imports)}
+    return PurePosixPath(module.path).stem in _MODEL_MODULES or bool(known & reached)
+
+
+def _reads_settings(module: Module, name: str) -> bool:
+    """Whether a `load()` is for settings or data: its module is named so, or imports only what reads them."""
+    if name != "load":
+        return False
+    imported = tops(module.imports) - sys.stdlib_module_names
+    readers = tops(module.imports) & _SETTINGS_READERS
+    return bool(_SETTINGS.search(PurePosixPath(module.path).stem)) or bool(readers and not imported - _SETTINGS_READERS)
 
 
 def _entry(server: ExistingServer | None, loader: Detected, modules: Mapping[str, Module]) -> str | None:

@@ -164,6 +164,28 @@ def test_a_loader_is_a_function_that_reaches_a_framework(tmp_path: Path) -> None
     assert detect(tmp_path).loader.value == "app.model:load_model"
 
 
+@pytest.mark.parametrize(
+    ("files", "loader"),
+    [
+        ({"model.py": "import cv2\ndef load(): return lambda body: 1.0"}, "model:load"),
+        ({"app/main.py": "import cv2\ndef load(): return lambda body: 1.0"}, "app.main:load"),
+        ({"src/pkg/scoring.py": "import math\ndef load(): return math.sqrt"}, "pkg.scoring:load"),
+        ({"a.py": "import cv2\ndef load(): return 1", "b/z.py": "import torch\ndef load(): return 1"}, "b.z:load"),
+        ({"score.py": "class A:\n    def load(self): return 1"}, None),
+        ({"score.py": "def load(path): return path"}, None),
+        ({"config.py": "import cv2\ndef load(): return {}"}, None),
+        ({"common.py": "import json, yaml\ndef load(): return yaml.safe_load('')"}, None),
+    ],
+)
+def test_a_load_function_is_found_unless_it_reads_settings(
+    tmp_path: Path, files: dict[str, str | bytes], loader: str | None
+) -> None:
+    found = detect(write(tmp_path, files)).loader
+    assert found.value == loader
+    if any(name.startswith("co") for name in files):
+        assert found.why.endswith("seems to read settings")
+
+
 def test_of_several_loaders_the_name_decides_then_the_place_and_it_is_said(tmp_path: Path) -> None:
     code = "import numpy\ndef {}(): ..."
     write(tmp_path, {"b.py": code.format("get_model"), "x/a.py": code.format("load"), "c.py": code.format("load")})

@@ -114,7 +114,7 @@ def test_unknown_and_unclear_imports_become_questions(tmp_path: Path) -> None:
     assert "# `import summary_of_mine` in m.py: unknown." in text
     assert "# `import google.nothing.here` in m.py: unknown." in text
     assert "#   git+https://github.com/openai/CLIP.git\n" in text
-    assert asked(text) == {"protobuf"}
+    assert asked(text) == {"fastapi", "protobuf", "uvicorn"}
     assert any("`clip` (m.py)" in step and "`summary_of_mine` (m.py)" in step for step in written.todo)
 
 
