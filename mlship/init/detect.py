@@ -57,7 +57,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     modules, bare = resolve_locally(_modules(tree, root))
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
-    loader = _loader(modules)
+    loader = _loader(modules, several=server is None)
     served = _served(modules, loader, server)
     weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model))
     collected = collect(tree, _entry(server, loader, modules))
@@ -109,15 +109,24 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
     return {module.name: module for module in parsed if module and module.name}
 
 
-def _loader(modules: Mapping[str, Module]) -> Detected:
-    """A `load()` may read settings: modules that import a framework or are named after models come first."""
+def _loader(modules: Mapping[str, Module], *, several: bool) -> Detected:
+    """A `load()` may read settings: modules that import a framework or are named after models come first.
+
+    Args:
+        several: choose the first of several that are alike; a server that has several models is tested alone.
+    """
     found = [(module, name) for module in modules.values() if is_served(module.path) for name in module.loaders]
     likely = [pair for pair in found if not _reads_settings(*pair)]
-    likely.sort(key=lambda f: (LOADERS.index(f[1]), not _has_model(f[0], modules), f[0].path.count("/"), f[0].path))
+    ranked = [(LOADERS.index(n), not _has_model(m, modules), m.path.count("/"), m, n) for m, n in likely]
+    ranked.sort(key=lambda row: (*row[:3], row[3].path))
+    likely = [(module, name) for *_, module, name in ranked]
     if not likely:
         settings = next((f"; `load()` in {module.path} seems to read settings" for module, _ in found), "")
         return Detected(None, f"no `load()`, `load_model()`, `get_model()` or similar in the served code{settings}")
     module, name = likely[0]
+    alike = [f"{one.name}:{function}" for *rank, one, function in ranked if rank == [*ranked[0][:3]]]
+    if len(alike) > 1 and not several:
+        return Detected(None, f"several functions load models: {few(alike)}; the server is tested alone")
     others = f"; not {', '.join(f'{m.name}:{n}' for m, n in likely[1:4])} (ordered by name, then depth)"
     return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(likely) > 1 else ''}")
 

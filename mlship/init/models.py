@@ -141,12 +141,13 @@ def _one_of(
     native = next((n for n in choices if n.path == chosen), next(iter(choices), None))
     if native is None:
         return ModelFiles(tuple(models), refused, tuple(f.path for f in models), (), (), found)
+    pointers = tuple(file for file in refused if file.kind == "lfs-pointer")  # no other file is loaded
     data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
     named = (*native_files(tree, native), *(path for path in data if path in tree))
     absent = tuple(AbsentFile(path, f"tensors of `{native.path}`", path) for path in data if path not in tree)
     several = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
     why, paths = (several, tuple(n.path for n in choices)) if len(choices) > 1 else ("the only model", ())
-    return ModelFiles(tuple(models), refused, named, absent, paths, why, native)
+    return ModelFiles(tuple(models), pointers, named, absent, paths, why, native)
 
 
 def _rank(file: WeightFile) -> tuple[bool, int, int]:

@@ -89,7 +89,7 @@ class Scaffold:
 
     @property
     def todo(self) -> tuple[str, ...]:
-        return tuple(step.text + indent(step.example, _CODE_INDENT) for step in self.steps)
+        return tuple(step.text + indent(f"\n{step.example}", _CODE_INDENT).rstrip() for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -320,7 +320,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
                 if listed
                 else f"Find out where the code expects {files}, and list it in `model.weights`."
             )
-    if models := [f"`{model.path}` ({model.where})" for model in found.weights.hub]:
+    if models := [f"`{model.path}` ({model.where})" for model in found.weights.hub if served]:
         yield (
             f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
             f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "

@@ -186,6 +186,15 @@ def test_a_load_function_is_found_unless_it_reads_settings(
         assert found.why.endswith("seems to read settings")
 
 
+def test_a_server_with_several_models_is_tested_alone(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        f"{name}.py": "import torch\ndef load_model(): return 1" for name in ("age", "race")
+    }
+    loader = detect(write(tmp_path, files | {"app.py": "from fastapi import FastAPI\napp = FastAPI()"})).loader
+    assert loader.value is None
+    assert loader.why == "several functions load models: age:load_model, race:load_model; the server is tested alone"
+
+
 def test_of_several_loaders_the_name_decides_then_the_place_and_it_is_said(tmp_path: Path) -> None:
     code = "import numpy\ndef {}(): ..."
     write(tmp_path, {"b.py": code.format("get_model"), "x/a.py": code.format("load"), "c.py": code.format("load")})

@@ -80,7 +80,7 @@ def test_an_unknown_architecture_or_a_missing_tokenizer_gets_lines_to_start_from
     assert found.native is None
     todo = "\n".join(scaffold(found).todo)
     assert 'load_file("m/model.safetensors")' in todo
-    assert "def load():" in todo
+    assert "\n       def load():\n" in todo
 
 
 @pytest.mark.parametrize("kind", [kind for kind, row in framework_table().formats.items() if row.example])
