@@ -52,6 +52,12 @@ def with_requirements(text: str, rendered: str) -> str:
     return re.sub(r"^python: .*\n", lambda line: f"{line[0]}\n{section[0]}", text, count=1, flags=re.MULTILINE)
 
 
+def with_weights(text: str, rendered: str) -> str:
+    """Name the model files of the rendered text, which a new loader reads, if mlship.yaml names none yet."""
+    line = re.search(r"^  weights: .*\n", rendered, re.MULTILINE)
+    return text.replace("\n  weights: []\n", f"\n{line[0]}", 1) if line else text
+
+
 def keys_of(text: str) -> frozenset[str]:
     """The dotted keys that have a value; none if the text is not a mapping."""
     try:

@@ -23,7 +23,7 @@ from mlship.init.gpus import find_gpus
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
-from mlship.init.models import LoadClues, find_weights, served_strings, unusable_models
+from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
 from mlship.init.pickled import find_pickled, pickle_notes
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
@@ -50,7 +50,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         model: the model file to serve, if the user chose one of several.
 
     Raises:
-        UsageError: `repo` is not a readable folder, or holds several projects to choose from.
+        UsageError: `repo` is not a readable folder, holds several projects to choose from, or a model file
+            that cannot be shipped under its name.
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
@@ -275,6 +276,6 @@ def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
-    yield from unusable_models(tree)
+    yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

@@ -1,10 +1,13 @@
 """Find model files by content, and missing ones that the code names."""
 
 import re
+import shlex
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from mlship.errors import UsageError
 from mlship.init.found import AbsentFile, ModelFiles, few
 from mlship.init.native import native_files, read_native
 from mlship.init.sources import Module
@@ -43,7 +46,12 @@ class LoadClues:
 
 
 def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
-    """Find the model files and the value of model.weights."""
+    """Find the model files and the value of model.weights.
+
+    Raises:
+        UsageError: a model file cannot be shipped under its name.
+    """
+    _refuse_misnamed(tree)
     files = with_data_files(tree.root, list(_identified(tree)))
     strings = served_strings(clues.modules)
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
@@ -88,12 +96,28 @@ def _is_below(path: str, folders: set[str]) -> bool:
     return any(part.lower() in folders for part in PurePosixPath(path).parts[:-1])
 
 
-def unusable_models(tree: Tree) -> Iterator[str]:
-    """Model files that the image cannot have as they are, with the reason."""
-    named = [path for path in tree.misnamed[:_FILES] if _could_be_model(PurePosixPath(path)) and _is_model(tree, path)]
-    if named:
-        shown = few([f"`{path}`" for path in named])
-        yield f"rename {shown}: paths in an image may have only {SAFE_CHARACTERS}, without spaces at the ends"
+def _refuse_misnamed(tree: Tree) -> None:
+    candidates = (path for path in tree.misnamed[:_FILES] if not _is_below(path, _TEST_FOLDERS))
+    for path in candidates:
+        if _could_be_model(PurePosixPath(path)) and _is_model(tree, path):
+            new = _safe_name(path)
+            folder = PurePosixPath(new).parent
+            made = "" if folder == PurePosixPath(path).parent else f"mkdir -p {shlex.quote(str(folder))} && "
+            raise UsageError(
+                f"the image cannot have `{path}` under its name (safe are {SAFE_CHARACTERS}, no spaces at the ends)",
+                hint=f"rename it here and in your code, for example: `{made}{shlex.join(('mv', path, new))}`",
+            )
+
+
+def _safe_name(path: str) -> str:
+    """A similar name for a file that the image can have."""
+    plain = unicodedata.normalize("NFKD", path).encode("ascii", "ignore").decode()
+    *folders, name = (re.sub(r"[^\w.-]+", "-", part).strip("-") for part in plain.split("/"))
+    return "/".join([*(folder or "folder" for folder in folders), f"model{name}" if name.startswith(".") else name])
+
+
+def linked_away(tree: Tree) -> Iterator[str]:
+    """Links that may be meant for model files, as a note."""
     if links := [f"`{path}`" for path in tree.outside if _could_be_model(PurePosixPath(path))]:
         yield f"not read, because these links lead out of the repository or nowhere: {few(links)}"
 

@@ -11,7 +11,7 @@ from textwrap import indent
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file, write_new
-from mlship.init.complete import complete, keys_of, open_line, with_requirements
+from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.generated import loader_example, loader_needs, server_files
@@ -153,6 +153,8 @@ def _completed(planned: Scaffold, repo: Path) -> Scaffold:
         text, filled = complete(written, now.text, planned.unfinished)
         if "command" in filled:
             text = with_requirements(text, now.text)
+        if "load" in filled:
+            text = with_weights(text, now.text)
         if filled:
             completed = NewFile(CONFIG, text, f"completed: {', '.join(filled)}")
     present = keys_of(text)

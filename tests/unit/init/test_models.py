@@ -3,8 +3,12 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from mlship.errors import UsageError
 from mlship.init.detect import detect
-from mlship.init.scaffold import keep_existing, scaffold
+from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
+from mlship.project.load import parse_config
 from tests.helpers.repos import onnx_bytes, write
 
 PICKLE = b"\x80\x04N."
@@ -70,15 +74,44 @@ def test_the_cache_of_the_hub_is_named_by_its_links(tmp_path: Path) -> None:
     assert detect(tmp_path).weights.named == (f"{cache}/snapshots/abc/model.onnx",)
 
 
-def test_models_that_cannot_be_shipped_are_named(tmp_path: Path) -> None:
-    write(tmp_path / "repo", {"modèle.onnx": onnx_bytes(), "photo (1).jpg": "x", "x/model (2).onnx": onnx_bytes()})
-    write(tmp_path, {"away.onnx": onnx_bytes(), "weights/w.onnx": onnx_bytes()})
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("modèle.onnx", "mv 'modèle.onnx' modele.onnx"),
+        ("x/model (2).onnx", "mv 'x/model (2).onnx' x/model-2-.onnx"),
+        ("模型/模型.onnx", "`mkdir -p folder && mv '模型/模型.onnx' folder/model.onnx`"),
+    ],
+)
+def test_a_model_that_cannot_be_shipped_under_its_name_is_refused(tmp_path: Path, name: str, command: str) -> None:
+    write(tmp_path, {"photo (1).jpg": "x", "tests/ü.onnx": onnx_bytes(), "notes (2).txt": "text"})
+    detect(tmp_path)
+    write(tmp_path, {name: onnx_bytes()})
+    with pytest.raises(UsageError, match="under its name") as caught:
+        detect(tmp_path)
+    assert command in caught.value.hint
+
+
+def test_links_out_of_the_repository_are_named(tmp_path: Path) -> None:
+    write(tmp_path, {"repo/a.txt": "", "away.onnx": onnx_bytes(), "weights/w.onnx": onnx_bytes()})
     (tmp_path / "repo/linked.onnx").symlink_to(tmp_path / "away.onnx")
     (tmp_path / "repo/weights").symlink_to("../weights")
     (tmp_path / "repo/broken.onnx").symlink_to("nowhere")
-    rename, links = detect(tmp_path / "repo").notes[-2:]
-    assert rename.startswith("rename `modèle.onnx`, `x/model (2).onnx`: paths in an image may have only ASCII letters")
+    links = detect(tmp_path / "repo").notes[-1]
     assert links.endswith("lead out of the repository or nowhere: `broken.onnx`, `linked.onnx`, `weights`")
+
+
+def test_a_model_that_comes_after_the_first_run_is_listed_with_its_loader(tmp_path: Path) -> None:
+    def init() -> str:
+        planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
+        write_scaffold(tmp_path, planned.files)
+        if planned.completed:
+            (tmp_path / "mlship.yaml").write_text(planned.completed.text)
+        return (tmp_path / "mlship.yaml").read_text()
+
+    init()
+    write(tmp_path, {"model.onnx": onnx_bytes()})
+    config = parse_config(init())
+    assert (config.model.load, config.model.weights) == ("serving.model:load", ("model.onnx",))
 
 
 def test_files_that_git_would_not_commit_are_named(tmp_path: Path) -> None:
