@@ -27,7 +27,7 @@ class CudaUse:
     Attributes:
         named: expressions that select a GPU: `device="cuda"`, `.cuda()`, CUDAExecutionProvider.
         checks: the file checks for a GPU, or handles "cuda" and "cpu" differently.
-        required: the file fails without a GPU.
+        required: importing the file or calling its loader fails without a GPU.
     """
 
     named: tuple[str, ...] = ()
@@ -41,8 +41,19 @@ def find_cuda_use(nodes: Iterable[ast.AST]) -> CudaUse:
     for node in nodes:
         found.update(_named(node))
         checks = checks or _checks(node)
-        required = required or _requires(node)
+        required = required or any(map(_requires, _unconditional(node)))
     return CudaUse(tuple(sorted(found)), checks, required)
+
+
+def _unconditional(node: ast.AST) -> list[ast.stmt]:
+    """Statements that run when a module is imported or its `load...()` is called; others may never run."""
+    match node:
+        case ast.Module(body=body):
+            return body
+        case ast.FunctionDef(name=name, body=body) if name.startswith("load"):
+            return body
+        case _:
+            return []
 
 
 def _named(node: ast.AST) -> Iterator[str]:
@@ -97,7 +108,7 @@ def _checks(node: ast.AST) -> bool:
             return False
 
 
-def _requires(node: ast.AST) -> bool:
+def _requires(node: ast.stmt) -> bool:
     """`assert torch.cuda.is_available()`, or `raise` if it is false."""
     match node:
         case ast.Assert(test=test):

@@ -99,4 +99,4 @@ def _from_code(served: Sequence[Module]) -> tuple[tuple[str, ...], str | None]:
     named = [f"{path} uses {few(use.named)}" for path, use in uses]
     if not any(module.cuda.checks for module in served):
         return tuple(named), None
-    return (), f"{uses[0][0]} uses a GPU only if available, so this is a CPU image; for GPUs add `gpu:` to mlship.yaml"
+    return (), f"{uses[0][0]} checks whether there is a GPU, so this is a CPU image; for GPUs add `gpu:` to mlship.yaml"

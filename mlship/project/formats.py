@@ -20,12 +20,12 @@ from mlship.project.pickles import is_pickle
 
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
-    "skops",
+    "skops", "fasttext",
     "sentencepiece", "onnx-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
 MODELS: frozenset[ModelFormat] = frozenset(
-    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5", "skops"}
+    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5", "skops", "fasttext"}
 )
 CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
@@ -44,6 +44,7 @@ _ZIP_ERRORS = (
 )
 _MAGIC: tuple[tuple[bytes, ModelFormat], ...] = (
     (b"GGUF", "gguf"),
+    (b"\xba\x16O\x2f\x0c\x00\x00\x00", "fasttext"),  # magic number and version 12, since 2017
     (b"CBM1", "catboost"),
     (b"tree\nversion=v", "lightgbm"),
     (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "xgboost"),

@@ -64,6 +64,18 @@ def test_it_is_for_gpus(tmp_path: Path, files: Files, evidence: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        'def load(device="cpu"):\n    if device == "gpu":\n        assert torch.cuda.is_available()\n    return 1\n',
+        "class Net:\n    def gpu(self):\n        if not torch.cuda.is_available():\n            raise Err\n",
+        "def load():\n    return 1\ndef benchmark():\n    assert torch.cuda.is_available()\n",
+    ],
+)
+def test_a_check_that_may_never_run_requires_no_gpu(tmp_path: Path, code: str) -> None:
+    assert found(tmp_path, {"model.py": f"import torch\n{code}"}).evidence == ()
+
+
+@pytest.mark.parametrize(
     "files",
     [
         pytest.param({}, id="nothing"),
@@ -104,7 +116,7 @@ def test_a_gpu_where_there_is_one_decides_nothing_and_is_said(tmp_path: Path, bo
     gpus = found(tmp_path, served(body))
     assert not gpus.wanted
     assert gpus.note is not None
-    assert gpus.note.startswith("model.py uses a GPU only if available, so this is a CPU image")
+    assert gpus.note.startswith("model.py checks whether there is a GPU, so this is a CPU image")
     assert TODO not in "".join(scaffold(detect(tmp_path)).todo)
 
 

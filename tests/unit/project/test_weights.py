@@ -66,6 +66,7 @@ TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
         (safetensors() + b"\0", "unknown"),
         (onnx_bytes(), "onnx"),
         (onnx_bytes()[:-1], "unknown"),
+        (b"\xba\x16O\x2f\x0c\0\0\0" + b"\0" * 64, "fasttext"),
         (b"GGUF\x03\0\0\0" + b"\0" * 64, "gguf"),
         (b"\x1c\0\0\0TFL3" + b"\0" * 64, "tflite"),
         (b"CBM1" + b"\0" * 64, "catboost"),
