@@ -2,11 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlship.image.plan import BuildPlan
 from mlship.image.steps import install_groups, shipped_layers, weight_steps
-from mlship.project.paths import LEFT_OUT
+from mlship.project.paths import LEFT_OUT, PRIVATE
 from mlship.render import render
 
 
@@ -20,17 +20,26 @@ def exec_form(words: Sequence[str]) -> str:
     return json.dumps(list(words), ensure_ascii=False)
 
 
-def dockerfile(plan: BuildPlan) -> str:
-    """The Dockerfile of a plan; the same plan gives the same bytes."""
+def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | None = None) -> str:
+    """The Dockerfile of a plan; the same plan gives the same bytes.
+
+    Args:
+        repo: folder of the repository in the build context, with its slash.
+        contexts: folders of the build context that hold the named contexts, by name; others stay empty unless the
+            command line of the build provides them.
+    """
+    groups = install_groups(plan)
     weights = [f"./{path}" for folder in plan.weights for path in folder.files]
     return render(
         "Dockerfile.j2",
         plan=plan,
-        groups=install_groups(plan),
-        weights=weight_steps(plan),
+        groups=groups,
+        named=["packages", "wheelhouse", *(f"wheelhouse-{group.name}" for group in groups)],
+        contexts=contexts or {},
+        weights=weight_steps(plan, repo),
         shipped=shipped_layers(plan),
         site=f"/opt/venv/lib/python{plan.python}/site-packages",
-        sources=[exec_form((path, f"./{path}")) for path in plan.source],
+        sources=[exec_form((repo + path, f"./{path}")) for path in plan.source],
         moved=shlex.join(("rm", "-f", *weights)) if weights else "",
         labels=[f"{quote(name)}={quote(value)}" for name, value in plan.labels.items()],
         environment=[f"{name}={quote(value)}" for name, value in plan.env.items()],
@@ -46,4 +55,6 @@ def copied_paths(plan: BuildPlan) -> tuple[str, ...]:
 
 def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
     """Excludes everything but the copied paths and the targets of their symbolic links."""
-    return render("dockerignore.j2", paths=list(dict.fromkeys((*copied_paths(plan), *linked))), left_out=LEFT_OUT)
+    return render(
+        "dockerignore.j2", paths=list(dict.fromkeys((*copied_paths(plan), *linked))), left_out=LEFT_OUT + PRIVATE
+    )

@@ -75,15 +75,16 @@ def _install_group(plan: BuildPlan, name: LockGroup, packages: list[str]) -> Ins
     return InstallGroup(name, f"install {what} from {plan.lock}", _COMMENTS[name], "--quiet", "/root/.cache")
 
 
-def weight_steps(plan: BuildPlan) -> tuple[WeightsStep, ...]:
-    return tuple(_weights_step(weights, plan.workdir) for weights in plan.weights)
+def weight_steps(plan: BuildPlan, repo: str = "") -> tuple[WeightsStep, ...]:
+    """The steps; `repo` is the folder of the repository in the build context, with its slash."""
+    return tuple(_weights_step(weights, plan.workdir, repo) for weights in plan.weights)
 
 
-def _weights_step(weights: WeightFolder, workdir: str) -> WeightsStep:
+def _weights_step(weights: WeightFolder, workdir: str, repo: str) -> WeightsStep:
     target = f"/layers/weights{workdir}/{weights.folder}".rstrip("/")
     mounts, commands = [], []
     for number, path in enumerate(weights.files):
-        mounts.append(_mount(path, f"/weights/{number}"))
+        mounts.append(_mount(repo + path, f"/weights/{number}"))
         name = shlex.quote(f"{target}/{PurePosixPath(path).name}")
         commands.append(f"install -D --mode=0444 /weights/{number} {name}")
     title = f"copy weights from {weights.folder}" if weights.folder else "copy weights"

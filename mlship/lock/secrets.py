@@ -11,6 +11,12 @@ from pathlib import Path
 from mlship.errors import UsageError
 from mlship.lock.indexes import PipSettings, local_path
 
+SECRETS = {
+    "mlship-env": "lines `export NAME='VALUE'`: PIP_INDEX_URL and UV_DEFAULT_INDEX, proxies, and so on",
+    "mlship-ca": "the certificates to trust, in PEM; mlship-env then needs PIP_CERT and SSL_CERT_FILE",
+    "mlship-netrc": "user names and passwords of indexes; mlship-env then needs NETRC",
+    "mlship-client-cert": "a client certificate; mlship-env then needs PIP_CLIENT_CERT and SSL_CLIENT_CERT",
+}
 _MOUNTED = "/run/secrets"
 _LIMIT = 500 * 1024  # bytes; BuildKit's limit for one secret
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)

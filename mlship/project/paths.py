@@ -19,6 +19,7 @@ LEFT_OUT = (
     ".pytest_cache",
     ".ipynb_checkpoints",
 )
+PRIVATE = ("*.pyc", ".env", ".env.*", ".netrc", ".pypirc", "pip.conf", "*.pem", "*.key", "id_rsa*", "id_ed25519*")
 
 
 _JSON_LIMIT = 5_000_000  # bytes; checking larger files would take noticeable time, and the smoke test reads them anyway
