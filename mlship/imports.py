@@ -86,6 +86,11 @@ def is_namespace(module: str) -> bool:
     return module in _namespaces()
 
 
+def is_foreign(top: str) -> bool:
+    """Whether a known distribution brings the module."""
+    return is_namespace(top) or requirement_for(top) is not None
+
+
 def in_standard_library(module: str, python: str) -> bool:
     """Whether the image's Python brings the module."""
     top = module.partition(".")[0]

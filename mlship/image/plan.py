@@ -5,13 +5,13 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.fit.needs import CudaSource
 from mlship.lock.groups import PackageLayer
+from mlship.project.paths import WORKDIR
 from mlship.versioned import dump, parse_versioned
 
 Bytecode: TypeAlias = Literal["traced", "everything"]
 
 SCHEMA = 2
 USER = "1001:1001"
-WORKDIR = "/app"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from mlship.init.sources import LOADERS, Module, is_served, parse_module, reacha
 from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
 from mlship.project.onnx_header import read_onnx
+from mlship.project.paths import WORKDIR
 
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
@@ -58,9 +59,9 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     modules, bare = resolve_locally(_modules(tree, root))
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
-    loader = _loader(modules, several=server is None)
+    loader = _loader(modules, server)
     served = _served(modules, loader, server)
-    weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model))
+    weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model, server.place if server else ""))
     collected = collect(tree, _entry(server, loader, modules))
     needs = collected.declared
     _refuse_several(tree, () if loader.value or server or weights.native else collected.projects)
@@ -88,7 +89,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         declared=needs,
         imports=find_needs(served, lookup),
         source=_source(tree, served, weights, server),
-        python_path=_python_path(root, served, local),
+        python_path=_python_path(root, served, local, server),
         local=local,
         notes=(*notes, *collected.notes, *misnamed(needs, served), *more),
         gpus=find_gpus(tree, served, needs, dockerfile),
@@ -110,12 +111,13 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
     return {module.name: module for module in parsed if module and module.name}
 
 
-def _loader(modules: Mapping[str, Module], *, several: bool) -> Detected:
+def _loader(modules: Mapping[str, Module], server: ExistingServer | None) -> Detected:
     """A `load()` may read settings: modules that import a framework or are named after models come first.
 
-    Args:
-        several: choose the first of several that are alike; a server that has several models is tested alone.
+    A server that has several models, or runs in another folder, is tested alone. Without a server, the first is chosen.
     """
+    if server and server.folder:
+        return Detected(None, f"the server runs in `{server.folder.path}` and is tested alone")
     found = [(module, name) for module in modules.values() if is_served(module.path) for name in module.loaders]
     likely = [pair for pair in found if not _reads_settings(*pair)]
     ranked = [(LOADERS.index(n), not _has_model(m, modules), m.path.count("/"), m, n) for m, n in likely]
@@ -126,7 +128,7 @@ def _loader(modules: Mapping[str, Module], *, several: bool) -> Detected:
         return Detected(None, f"no `load()`, `load_model()`, `get_model()` or similar in the served code{settings}")
     module, name = likely[0]
     alike = [f"{one.name}:{function}" for *rank, one, function in ranked if rank == [*ranked[0][:3]]]
-    if len(alike) > 1 and not several:
+    if len(alike) > 1 and server:
         return Detected(None, f"several functions load models: {few(alike)}; the server is tested alone")
     others = f"; not {', '.join(f'{m.name}:{n}' for m, n in likely[1:4])} (ordered by name, then depth)"
     return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(likely) > 1 else ''}")
@@ -186,11 +188,17 @@ def _lookup(
     return Lookup(python, lambda name: tops([name]) <= own, read_local_names(tree), installed)
 
 
-def _python_path(root: str, served: Sequence[Module], local: Sequence[LocalImport]) -> str | None:
+def _python_path(
+    root: str, served: Sequence[Module], local: Sequence[LocalImport], server: ExistingServer | None
+) -> str | None:
     """The import root, if it is not the repository's, and folders that modules import from by a bare name."""
+    place = server.folder if server else None
     first = [root] if root and any(module.path.startswith(f"{root}/") for module in served) else []
     more = ["/".join([*([root] if root else []), *entry.split(".")]) for entry in path_entries(local, served)]
-    return ":".join([*first, *more]) or None
+    if place is None:
+        return ":".join([*first, *more]) or None
+    folders = [*first, *([""] if place.needs_root and not first else []), *more]
+    return ":".join(f"{WORKDIR}/{folder}".rstrip("/") for folder in folders if folder != place.path) or None
 
 
 def _details(tree: Tree, weights: ModelFiles) -> dict[str, str]:

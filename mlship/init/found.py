@@ -10,6 +10,7 @@ from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
 from mlship.init.native import NativeModel
 from mlship.init.pickled import PickledModel
+from mlship.init.working_folder import WorkingFolder
 from mlship.project.commands import PORT
 from mlship.project.weights import WeightFile
 
@@ -47,6 +48,7 @@ class ExistingServer:
         path: the file that defines the server or its command.
         modules: dotted names of the modules that the command imports.
         needs: distributions that the command requires.
+        folder: where the command runs; None for the repository.
     """
 
     kind: str
@@ -57,6 +59,12 @@ class ExistingServer:
     modules: tuple[str, ...]
     needs: tuple[str, ...]
     why: str
+    folder: WorkingFolder | None = None
+
+    @property
+    def place(self) -> str:
+        """The folder in the repository that it runs in."""
+        return self.folder.path if self.folder else ""
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,14 @@ class LoadedFile:
         text: as in the code, without "./"; relative to the working directory, or to an unknown folder.
         anchored: it is relative to an unknown folder.
         hub: the call may read it from the Hub.
+        rooted: it is relative to the repository, wherever the code runs.
     """
 
     text: str
     line: int
     hub: bool = False
     anchored: bool = False
+    rooted: bool = False
 
     @property
     def is_model(self) -> bool:
@@ -75,7 +77,7 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
 def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
     anchored = text.startswith(_UNKNOWN)
     path = text.removeprefix(_UNKNOWN).removeprefix(_REPO)
-    file = LoadedFile(posixpath.normpath(path), line, hub and not anchored, anchored)
+    file = LoadedFile(posixpath.normpath(path), line, hub and not anchored, anchored, text.startswith(_REPO))
     return None if _PLACEHOLDER.search(path) or file.text.startswith(("..", "/")) else file
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mlship.imports import is_namespace, requirement_for
+from mlship.imports import is_foreign
 from mlship.init.sources import Module
 
 
@@ -86,7 +86,7 @@ def _folders(module: Module, top: str, places: list[str], modules: Mapping[str, 
     """
     own = _folder_of(module)
     plain = [place for place in places if not _is_package(place, modules)]
-    if _is_foreign(top):
+    if is_foreign(top):
         return [place for place in plain if place == own], True
     above = [place for place in places if f"{module.name}.".startswith(f"{place}.")]
     chosen = [place for place in above if place in plain] or above
@@ -106,12 +106,7 @@ def _is_package(place: str, modules: Mapping[str, Module]) -> bool:
     return place in modules and modules[place].path.endswith("/__init__.py")
 
 
-def _is_foreign(top: str) -> bool:
-    """Whether a known distribution brings the module."""
-    return is_namespace(top) or requirement_for(top) is not None
-
-
 def _hidden(parent: str, top: str, modules: Mapping[str, Module]) -> set[str]:
     """Other modules that a folder on PYTHONPATH would hide: standard ones, and those of known distributions."""
     inside = {name.removeprefix(f"{parent}.").partition(".")[0] for name in modules if name.startswith(f"{parent}.")}
-    return {name for name in inside - {top} if name in sys.stdlib_module_names or _is_foreign(name)}
+    return {name for name in inside - {top} if name in sys.stdlib_module_names or is_foreign(name)}

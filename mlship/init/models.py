@@ -1,5 +1,6 @@
 """Find model files by content, and missing ones that the code names."""
 
+import posixpath
 import re
 import shlex
 import unicodedata
@@ -38,11 +39,13 @@ class LoadClues:
         modules: the loading code.
         served: whether the repository has a loader or a server.
         model: the file that the user chose.
+        folder: where the code runs.
     """
 
     modules: tuple[Module, ...]
     served: bool
     model: str | None = None
+    folder: str = ""
 
 
 def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
@@ -56,7 +59,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     strings = served_strings(clues.modules)
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
-    absent, hub = tuple(_absent(tree, clues.modules)), tuple(_from_hub(tree, clues.modules))
+    absent, hub = tuple(_absent(tree, clues)), tuple(_from_hub(tree, clues.modules))
     chosen, why = _relevant(every, strings if clues.served else frozenset(), absent)
     models = tuple(f for f in chosen if f.kind not in _REFUSED)
     refused = tuple(f for f in chosen if f.kind in _REFUSED)
@@ -191,19 +194,20 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
     return tuple(sorted(outer))
 
 
-def _absent(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
+def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
     """Model files that the code loads, and folders with a name for models that git ignores."""
     lines = (line.strip().strip("/") for line in (tree.text(".gitignore") or "").splitlines())
     ignored = [line for line in lines if _MODEL_FOLDER.fullmatch(line.rpartition("/")[2])]
     found: dict[str, AbsentFile] = {}
-    for module in modules:
+    for module in clues.modules:
         for file in module.loaded:
-            folder = next((name for name in ignored if f"{file.text}/".startswith(f"{name}/")), None)
+            path = posixpath.join("" if file.anchored or file.rooted else clues.folder, file.text)
+            folder = next((name for name in ignored if f"{path}/".startswith(f"{name}/")), None)
             whole = folder is not None and not tree.below(folder)
-            if (file.is_model or whole) and not _is_present(tree, file.text):
-                place = folder or file.text
+            if (file.is_model or whole) and not _is_present(tree, path):
+                place = folder or path
                 listed = place if needs_no_quoting(place) and not file.anchored else None
-                found.setdefault(file.text, AbsentFile(file.text, f"{module.path}, line {file.line}", listed))
+                found.setdefault(path, AbsentFile(path, f"{module.path}, line {file.line}", listed))
     return iter(found.values())
 
 

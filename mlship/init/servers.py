@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from mlship.init.found import ExistingServer, Routes
+from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.sources import App, Module, Route, is_served, reachable
 from mlship.init.tree import Tree
+from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root
 from mlship.project.commands import (
     PORT,
     Dockerfile,
@@ -18,6 +19,7 @@ from mlship.project.commands import (
     port_of,
     procfile_web,
     program_name,
+    run_in,
 )
 from mlship.project.config import names_musl
 
@@ -36,11 +38,11 @@ def find_server(
     The command comes from the Procfile, then the Dockerfile, then the kind of app object.
     """
     apps = _apps(modules)
-    notes = [*_other_apps(apps), *_unusable(tree, dockerfile)]
+    notes = [*_unusable(tree, dockerfile)]
     chosen = _command(tree, dockerfile, apps)
     if chosen is None:
         return None, tuple(notes)
-    command, why = chosen
+    command, why, written = chosen
     named = port_of(command) or (dockerfile.port if dockerfile else None)
     requested = named or PORT
     port = requested if 1024 < requested <= 65535 else PORT
@@ -49,19 +51,42 @@ def find_server(
     command = listen_on(command, port)
     if not named and port_of(command) is None:
         notes.append(f"the command sets no port; `serve.port` is {port}, change it if the server uses another port")
-    entries = _named_modules(command, modules) or [m.name or "" for m, _ in apps[:1]]
+    entries, folder = named_modules(command, modules)
+    entries = entries or [m.name or "" for m, _ in apps[:1]]
     served = reachable(entries, modules)
+    entry = modules[entries[0]] if entries else None
+    place = _place(tree, folder, entry, served, written=written)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else command[0],
-        path=modules[entries[0]].path if entries else why.rpartition(" ")[2].rstrip("."),
-        command=command,
+        path=entry.path if entry else why.rpartition(" ")[2].rstrip("."),
+        command=_placed(command, place, entry),
         port=port,
         routes=_routes_of(tree, served),
         modules=tuple(module.name for module in served if module.name),
         needs=_needs(command, apps),
-        why=why,
+        why=f"{why}; it runs in `{place.path}`, {place.why}" if place else why,
+        folder=place,
     )
-    return server, (*notes, *_missing_routes(server))
+    return server, (*_other_apps(apps, entries, written=written), *notes, *_missing_routes(server))
+
+
+def _place(
+    tree: Tree, folder: str, entry: Module | None, served: Sequence[Module], *, written: bool
+) -> WorkingFolder | None:
+    if entry and folder:
+        return WorkingFolder(folder, "where the command finds its module", needs_root(entry, served))
+    return find_working_folder(tree, entry, served) if entry and not written else None
+
+
+def _placed(command: tuple[str, ...], place: WorkingFolder | None, entry: Module | None) -> tuple[str, ...]:
+    """The command in the working folder; an app keeps its full name if modules need the root."""
+    if place is None:
+        return command
+    if entry and entry.name and not place.needs_root:
+        depth = len(PurePosixPath(entry.path).relative_to(place.path).parts)
+        inner = ".".join(entry.name.split(".")[-depth:])
+        command = tuple(re.sub(rf"^{re.escape(entry.name)}(?=:|$)", inner, word) for word in command)
+    return run_in(place.path, command)
 
 
 def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
@@ -104,16 +129,17 @@ def _rank(path: str) -> int:
 
 def _command(
     tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]
-) -> tuple[tuple[str, ...], str] | None:
+) -> tuple[tuple[str, ...], str, bool] | None:
+    """The command, its origin, and whether the repository has it as it is."""
     web = procfile_web(tree.text("Procfile") or "")
     if web and (command := parse_command([web])):
-        return command, "the `web` line in Procfile"
+        return command, "the `web` line in Procfile", True
     if dockerfile and (command := parse_command(dockerfile.command)) and (apps or is_server(command)):
-        return command, "the command in Dockerfile"
+        return command, "the command in Dockerfile", True
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
-        return app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory), why
+        return app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory), why, False
     return None
 
 
@@ -130,22 +156,17 @@ def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
         yield "mlship generates its own Dockerfile and does not use or change yours"
 
 
-def _other_apps(apps: Sequence[tuple[Module, App]]) -> Iterator[str]:
-    if len(apps) > 1:
-        others = ", ".join(f"{module.name}:{app.name}" for module, app in apps[1:4])
-        yield f"found {len(apps)} server objects; using the one closest to the root, not {others}"
-
-
-def _named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> list[str]:
-    """Modules in a command: `app:app`, `-m app`, `app.py`."""
-    names = [re.sub(r"(:.*|\.py)$", "", word).replace("/", ".") for word in command]
-    return [name for name in names if name in modules]
+def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, written: bool) -> Iterator[str]:
+    others = [f"{module.name}:{app.name}" for module, app in apps if module.name not in entries]
+    if others:
+        chosen = "that of the command" if written else "the one closest to the root"
+        yield f"found {len(apps)} server objects; using {chosen}, not {few(others)}"
 
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[str, ...]:
     name = program_name(command)
-    started = [command[2]] if name.startswith("python") and "-m" in command[1:2] and len(command) > 2 else [name]
-    programs = [name for name in started if is_server([name]) and name not in _FOUNDATIONS]
+    module = command[2:3] if name.startswith("python") and "-m" in command[1:2] else [name]
+    programs = [name for name in module if is_server([name]) and name not in _FOUNDATIONS]
     names = ["waitress" if name == "waitress-serve" else name for name in programs]
     return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))
 

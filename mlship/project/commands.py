@@ -16,6 +16,7 @@ _EXPANDED = re.compile(r"[`$*?~]")
 _PORT_VARIABLE = re.compile(r"\$\{PORT(?::?-(\d+))?\}|\$PORT\b")
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
+_CHDIR = "--chdir="
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  a container must listen on all interfaces
 
 
@@ -82,9 +83,19 @@ def parse_command(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | N
     return tuple(words) if usable else None
 
 
+def run_in(folder: str, command: Sequence[str]) -> tuple[str, ...]:
+    """The command with another working directory; `env` becomes the program, so signals reach it."""
+    return (*(("env", f"{_CHDIR}{folder}") if folder else ()), *command)
+
+
+def _started(command: Sequence[str]) -> Sequence[str]:
+    """The command without what `run_in` adds."""
+    return command[2:] if [*command[:1]] == ["env"] and "".join(command[1:2]).startswith(_CHDIR) else command
+
+
 def program_name(command: Sequence[str]) -> str:
     """The program that a command runs, without its folder; empty for an empty command."""
-    return command[0].rpartition("/")[2] if command else ""
+    return next(iter(_started(command)), "").rpartition("/")[2]
 
 
 def is_shell(command: Sequence[str]) -> bool:
@@ -94,7 +105,7 @@ def is_shell(command: Sequence[str]) -> bool:
 
 def is_server(command: Sequence[str]) -> bool:
     """Whether a command starts a known server, directly or as `python -m`."""
-    return any(word.rpartition("/")[2] in _SERVERS for word in command[:3])
+    return any(word.rpartition("/")[2] in _SERVERS for word in _started(command)[:3])
 
 
 def app_command(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from mlship.errors import UsageError
 from mlship.project.config import Config
 
 # Never shipped, at any depth; the rendered .dockerignore excludes them too.
+WORKDIR = "/app"  # the repository in the image
 LEFT_OUT = (
     "__pycache__",
     ".git",

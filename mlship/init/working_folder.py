@@ -1,0 +1,70 @@
+"""The folder that a server has to run in: not always the repository's."""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from mlship.imports import is_foreign
+from mlship.init.sources import Module
+from mlship.init.tree import Tree
+
+_MOVES = ("--chdir", "--app-dir", "--pythonpath")
+
+
+@dataclass(frozen=True)
+class WorkingFolder:
+    """Where a server runs.
+
+    Attributes:
+        path: relative to the repository.
+        why: for people.
+        needs_root: modules are imported by their names below the repository's root, too.
+    """
+
+    path: str
+    why: str
+    needs_root: bool = False
+
+
+def find_working_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> WorkingFolder | None:
+    """The folder, if it is not the repository's root: what the code opens is there, or its name hides a module."""
+    folders = [str(folder) for folder in PurePosixPath(entry.path).parents if str(folder) != "."]
+    for folder in folders:
+        if opened := next(_opened(tree, folder, served), None):
+            return WorkingFolder(folder, f"which has `{opened}`", needs_root(entry, served))
+    top, _, inner = (entry.name or "").partition(".")
+    if inner and f"{top}/__init__.py" not in tree and (top in sys.stdlib_module_names or is_foreign(top)):
+        return WorkingFolder(folders[0], f"because `import {top}` finds another module")
+    return None
+
+
+def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
+    """Files that the code opens by a path that leads to nothing from the root."""
+    for file in sorted(
+        {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
+    ):
+        if f"{folder}/{file}" in tree and file not in tree:
+            yield file
+
+
+def needs_root(entry: Module, served: Sequence[Module]) -> bool:
+    """Whether modules are imported by their names below the repository's root."""
+    top, _, inner = (entry.name or "").partition(".")
+    names = {name.partition(".")[0] for module in served for name in module.statements.all - module.statements.relative}
+    return bool(inner) and (top in names or bool(entry.statements.relative))
+
+
+def named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> tuple[list[str], str]:
+    """The modules that a command names (`app:app`, `-m app`, `app.py`), and the folder that it names them from."""
+    words = [re.sub(r"(:.*|\.py)$", "", word).removeprefix("./").replace("/", ".") for word in command]
+    if found := [word for word in words if word in modules]:
+        return found, ""
+    apps = [module.name for module in modules.values() if module.name and module.apps]
+    inner = [(name, word) for name in apps for word in words if word and name.endswith(f".{word}")]
+    if len(inner) != 1:
+        return [], ""
+    name, word = inner[0]
+    moved = any(flag.startswith(_MOVES) for flag in command)
+    return [name], "" if moved else PurePosixPath(modules[name].path).parents[word.count(".")].as_posix()

@@ -1,0 +1,82 @@
+"""A server runs in the folder that its code expects, whatever the repository is called and holds."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.init.detect import detect
+from mlship.init.found import Detection, ExistingServer
+from mlship.init.scaffold import scaffold
+from tests.helpers.repos import write
+
+FLASK = "from flask import Flask\nimport pickle\napp = Flask(__name__)\nmodel = pickle.load(open({!r}, 'rb'))\n"
+PICKLE = b"\x80\x04N."
+
+
+def server_of(repo: Path, files: dict[str, str | bytes]) -> tuple[Detection, ExistingServer]:
+    write(repo, files)
+    found = detect(repo)
+    assert found.server
+    return found, found.server
+
+
+@pytest.mark.parametrize("path", ["m.pkl", "./m.pkl", "models/m.pkl"])
+@pytest.mark.parametrize("folder", ["ml", "a/b"])
+def test_a_server_runs_where_its_files_are(tmp_path: Path, folder: str, path: str) -> None:
+    found, server = server_of(
+        tmp_path, {f"{folder}/app.py": FLASK.format(path), f"{folder}/{path.removeprefix('./')}": PICKLE}
+    )
+    assert server.command[:4] == ("env", f"--chdir={folder}", "gunicorn", "app:app")
+    assert "it runs in `" in server.why
+    assert found.python_path is None
+    assert found.weights.named == (f"{folder}/{path.removeprefix('./')}",)
+
+
+def test_an_absent_file_is_asked_for_in_the_folder(tmp_path: Path) -> None:
+    docker = "FROM python:3.11\nCMD python3 app.py\n"
+    found, _ = server_of(tmp_path, {"Dockerfile": docker, "web/app.py": FLASK.format("models/m.pkl")})
+    assert found.weights.named == ("web/models/m.pkl",)
+    assert found.weights.absent[0].path == "web/models/m.pkl"
+
+
+def test_a_server_that_opens_files_from_the_root_runs_there(tmp_path: Path) -> None:
+    _, server = server_of(tmp_path, {"ml/app.py": FLASK.format("ml/m.pkl"), "ml/m.pkl": PICKLE})
+    assert server.command[:2] == ("gunicorn", "ml.app:app")
+
+
+def test_modules_below_the_root_are_found_from_the_folder(tmp_path: Path) -> None:
+    code = FLASK.format("m.pkl") + "from ml.features import scale\n"
+    found, server = server_of(tmp_path, {"ml/app.py": code, "ml/m.pkl": PICKLE, "ml/features.py": "scale = 1\n"})
+    assert server.command[:4] == ("env", "--chdir=ml", "gunicorn", "ml.app:app")
+    assert found.python_path == "/app"
+
+
+@pytest.mark.parametrize("folder", ["fastapi", "code", "flask", "platform", "xgboost"])
+def test_a_folder_that_another_module_hides_is_entered(tmp_path: Path, folder: str) -> None:
+    _, server = server_of(tmp_path, {f"{folder}/main.py": "from flask import Flask\napp = Flask(__name__)\n"})
+    assert server.command[:4] == ("env", f"--chdir={folder}", "gunicorn", "main:app")
+
+
+def test_the_command_of_a_dockerfile_runs_where_its_module_is(tmp_path: Path) -> None:
+    docker = "FROM python:3.11\nCOPY ./web /srv\nWORKDIR /srv\nCMD python3 app.py\n"
+    found, server = server_of(
+        tmp_path, {"Dockerfile": docker, "web/app.py": FLASK.format("m.pkl"), "web/m.pkl": PICKLE, "web/train.py": ""}
+    )
+    assert server.command[:4] == ("env", "--chdir=web", "python3", "app.py")
+    assert server.path == "web/app.py"
+    assert found.weights.named == ("web/m.pkl",)
+
+
+def test_a_command_that_changes_its_folder_itself_is_kept(tmp_path: Path) -> None:
+    _, server = server_of(
+        tmp_path, {"Procfile": "web: gunicorn --chdir web app:app\n", "web/app.py": FLASK.format("x")}
+    )
+    assert server.command[:3] == ("gunicorn", "--chdir", "web")
+
+
+def test_the_other_server_objects_are_not_the_chosen_one(tmp_path: Path) -> None:
+    flask = "from flask import Flask\napp = Flask(__name__)\n"
+    docker = "FROM python:3.11\nCMD gunicorn api:app\n"
+    found, _ = server_of(tmp_path, {"Dockerfile": docker, "app.py": flask, "api.py": flask})
+    assert "found 2 server objects; using that of the command, not app:app" in found.notes
+    assert scaffold(found).files
