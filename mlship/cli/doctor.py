@@ -152,7 +152,7 @@ def _looked(sources: _Sources) -> "Facts":
 
 def _load_rules() -> None:
     from mlship.doctor import diagnose  # noqa: F401  for its imports
-    from mlship.doctor.rules.base import rule_texts
+    from mlship.doctor.rule_texts import rule_texts
 
     rule_texts()
 

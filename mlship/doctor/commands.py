@@ -3,6 +3,7 @@
 Values from the facts are quoted: a facts file from someone else must not put its own commands on the clipboard.
 """
 
+from collections.abc import Callable
 from shlex import quote
 from typing import Literal, TypeAlias
 
@@ -100,8 +101,7 @@ def restart_container(facts: Facts) -> str:
 
 
 def docker_run(facts: Facts, *options: str) -> str:
-    image = quote(known(facts.image.reference) or "IMAGE")
-    return " ".join((engine(facts), "run", *options, image))
+    return " ".join((engine(facts), "run", *options, _image(facts)))
 
 
 def gpu_options(facts: Facts) -> str:
@@ -120,3 +120,22 @@ def refresh_cdi(facts: Facts) -> str:
 
 def reboot(why: str) -> Step:
     return Step(why, ("sudo reboot",))
+
+
+def _image(facts: Facts) -> str:
+    return quote(known(facts.image.reference) or "IMAGE")
+
+
+# Values for the texts of every rule.
+COMMANDS: dict[str, Callable[[Facts], str]] = {
+    "engine": engine,
+    "gpu_options": gpu_options,
+    "headers": headers,
+    "hold_driver": hold_driver,
+    "image": _image,
+    "initramfs": initramfs,
+    "install": lambda facts: _INSTALL[manager(facts)],
+    "refresh_cdi": refresh_cdi,
+    "restart_container": restart_container,
+    "restart_engine": restart_engine,
+}

@@ -9,8 +9,9 @@ from mlship.doctor.facts.fact import Unreadable, each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, StackLayer, Where
 from mlship.doctor.queries import fact_at, gpu_is_known_absent, gpus, kernel_driver, passed_on, places
+from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
-from mlship.doctor.rules.base import Rule, rule_texts
+from mlship.doctor.rules.base import Rule
 from mlship.doctor.symptoms import Symptom, deciders, symptoms
 
 HostHealth: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]

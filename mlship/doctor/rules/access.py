@@ -7,7 +7,7 @@ from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import is_wsl, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -53,10 +53,10 @@ class DeniedByCgroup(Rule, id="device-cgroup-denies-node"):
         name, code = failing
         by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
         return self.found(
+            facts,
+            {"denied": ", ".join((path for path, _ in denied))},
             where="container",
             certain=by_hand,
-            decides=(Decider("container.injection", "docker inspect CONTAINER"),),
-            cause=f"The container's device cgroup denies opening {', '.join(path for path, _ in denied)}.",
             fix=self._fix(facts, denied),
             evidence=(
                 Evidence(f"container.{name}", code),
@@ -97,12 +97,17 @@ class OtherMajor(Rule, id="device-node-of-another-major"):
             if not wrong or failing is None or is_wsl(facts):
                 continue
             return self.found(
+                facts,
+                {
+                    "wrong": wrong[0][0],
+                    "engine_lxc": known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None,
+                    "quote": quote(wrong[0][0])[1:],
+                },
                 where=where,
                 cause="; ".join(
                     f"{path} has major number {has}, but the driver has {wants}" for path, has, wants in wrong
                 )
                 + ".",
-                fix=self._fix(facts, where, quote(wrong[0][0])),
                 evidence=(
                     Evidence(f"{where}.{failing[0]}", failing[1]),
                     *(Evidence(f"{where}.device_nodes", f"{path}: major {has}") for path, has, _ in wrong),
@@ -120,28 +125,6 @@ class OtherMajor(Rule, id="device-node-of-another-major"):
             if wants is not None and has is not None and wants != has:
                 found.append((path, has, wants))
         return tuple(found)
-
-    @staticmethod
-    def _fix(facts: Facts, where: Where, path: str) -> tuple[Step, ...]:
-        if where == "host":
-            return (Step("Remove the node and create it again:", (f"sudo rm {path}", "sudo nvidia-modprobe -u -c 0")),)
-        if known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None:
-            return (
-                Step(
-                    "Mount the host's node instead of creating one, and allow its current number:",
-                    (
-                        "grep nvidia /proc/devices",
-                        f"# lxc.mount.entry: {path} {path[1:]} none bind,optional,create=file",
-                    ),
-                ),
-            )
-        return (
-            Step("If CDI is in use, regenerate its specification:", (commands.refresh_cdi(facts),)),
-            Step(
-                "Recreate the container, which gets its nodes when it is created:",
-                (commands.docker_run(facts, commands.gpu_options(facts)),),
-            ),
-        )
 
 
 class SelinuxDenies(Rule, id="selinux-denies-device-nodes"):
@@ -161,18 +144,9 @@ class SelinuxDenies(Rule, id="selinux-denies-device-nodes"):
             return None
         certain = bool(denials and refused) or bool(denials and off)
         return self.found(
+            facts,
             where="container",
             certain=certain,
-            decides=(Decider("host.selinux.denials", "sudo ausearch -m avc -ts recent | grep nvidia"),),
-            cause="SELinux is enforcing and denies the container's processes access to the GPU's device nodes.",
-            fix=(
-                Step("Allow containers to use devices:", ("sudo setsebool -P container_use_devices on",)),
-                Step(
-                    "Or start this container without a label:",
-                    (commands.docker_run(facts, "--security-opt=label=disable", commands.gpu_options(facts)),),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence(f"container.{failing[0]}", failing[1]),
                 Evidence("host.selinux.mode", "Enforcing"),

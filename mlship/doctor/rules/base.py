@@ -1,53 +1,21 @@
 """What a rule is: one known failure, recognized from facts alone."""
 
-import tomllib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import ClassVar
+from dataclasses import replace
+from types import MappingProxyType
+from typing import ClassVar, TypedDict, Unpack
 
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import LAYERS, Decider, Evidence, Finding, StackLayer, Step, Where
-from mlship.resources import read_package_file
+from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.rule_texts import RuleText, Values, fill, rule_texts
 
 
-@dataclass(frozen=True)
-class RuleText:
-    """What mlship/data/rules/LAYER.toml says about a rule.
+class Computed(TypedDict, total=False):
+    """Parts of a finding that a rule computes."""
 
-    Attributes:
-        title: the failure in one line.
-        story: how it comes about and how it shows; a few sentences, for `mlship doctor explain`.
-        source: where it was reported or documented.
-        needs: paths of the facts that the rule requires, such as "kernel.pci". "place.nvml.init" is known if the host
-            or the container has it; in "kernel.pci | kernel.log" either one is enough.
-        explains: what follows from this failure and is listed under it: ids of rules, and of symptoms such as
-            "nvml.init=18" (see mlship/doctor/symptoms.py). "cuda.*" matches every id that starts with "cuda.".
-        excludes: ids of rules that are dropped if this one fires, because it is the better answer.
-    """
-
-    layer: StackLayer
-    title: str
-    story: str
-    source: tuple[str, ...]
-    needs: tuple[str, ...]
-    explains: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
-
-
-@cache
-def rule_texts() -> dict[str, RuleText]:
-    """The texts of every rule, by its id."""
-    return {rule_id: _text(layer, row) for layer in LAYERS for rule_id, row in _rows(layer).items()}
-
-
-def _rows(layer: StackLayer) -> dict[str, dict[str, str | list[str]]]:
-    return tomllib.loads(read_package_file(f"data/rules/{layer.replace(' ', '-')}.toml"))
-
-
-def _text(layer: StackLayer, row: dict[str, str | list[str]]) -> RuleText:
-    lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
-    return RuleText(layer, str(row["title"]), str(row["story"]), **lists)
+    cause: str
+    fix: tuple[Step, ...]
+    decides: tuple[Decider, ...]
 
 
 class Rule(ABC):
@@ -76,22 +44,27 @@ class Rule(ABC):
 
     def found(
         self,
+        facts: Facts,
+        values: Values = MappingProxyType({}),
         *,
-        cause: str,
-        fix: tuple[Step, ...],
         evidence: tuple[Evidence | None, ...],
         where: Where = "host",
         certain: bool = True,
-        decides: tuple[Decider, ...] = (),
+        **computed: Unpack[Computed],
     ) -> Finding:
-        """A finding of this rule.
+        """A finding of this rule, with the texts of mlship/data/rules.
 
         Args:
-            cause: what is wrong, in one sentence with the values of this host.
+            values: for these texts, with `where` and `on_host` besides.
             evidence: the facts that show it; None for a fact that is unknown here.
             certain: the facts prove the cause; otherwise it is likely.
-            decides: what would confirm a likely cause; dropped if it is certain.
+            computed: what the rule computes instead of taking it from the texts.
         """
-        shown = tuple(item for item in evidence if item is not None)
-        finding = Finding(self.id, self.text.layer, self.text.title, where, cause, fix, shown)
-        return finding if certain else replace(finding, certainty="likely", decides=decides)
+        values = {"where": where, "on_host": where == "host", **values}
+        text, shown = self.text, tuple(item for item in evidence if item is not None)
+        cause = computed.get("cause") or fill(text.cause, facts, values)
+        fix = computed.get("fix") or text.steps(facts, values)
+        finding = Finding(self.id, text.layer, text.title, where, cause, fix, shown)
+        if certain:
+            return finding
+        return replace(finding, certainty="likely", decides=computed.get("decides") or text.deciders(facts, values))

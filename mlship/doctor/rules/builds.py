@@ -37,8 +37,9 @@ class CpuTorch(Rule, id="cpu-only-torch"):
             shown = (known(torch.version) if torch else None) or version
             if (without or local == "cpu" or local.startswith(("rocm", "xpu"))) and fails and _has_gpu(facts, place):
                 return self.found(
+                    facts,
+                    {"shown": shown or "here", "owner": self._of(local)},
                     where=where,
-                    cause=f"torch {shown or 'here'} is a build {self._of(local)}, not for CUDA.",
                     fix=self._fix(facts, where, place, environment, version),
                     evidence=(
                         Evidence(f"{where}.pythons.torch.version", shown) if shown else None,
@@ -78,6 +79,7 @@ class CpuOnnxRuntime(Rule, id="cpu-only-onnxruntime"):
                 version = here.get("onnxruntime-gpu", here["onnxruntime"])
                 step = advice.install_step("onnxruntime-gpu", version, host, where, here) if host else None
                 return self.found(
+                    facts,
                     where=where,
                     cause="onnxruntime overwrites onnxruntime-gpu, and has no CUDA provider."
                     if both
@@ -110,8 +112,9 @@ class JaxWithoutPlugin(Rule, id="jax-cpu-only-jaxlib"):
             host = profile(facts, place)
             step = advice.install_step("jax", version, host, where, here) if host else None
             return self.found(
+                facts,
+                {"odd": odd, "version": version},
                 where=where,
-                cause=f"The plugin has another release: {odd}." if odd else f"jax {version} has no CUDA plugin.",
                 fix=(step or Step("Install jax with its plugin:", ("pip install --upgrade 'jax[cuda12]'",)),),
                 evidence=(
                     Evidence(f"{where}.pythons.jax.backend", "cpu"),

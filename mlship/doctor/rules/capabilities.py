@@ -8,7 +8,7 @@ from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -33,30 +33,11 @@ class VisibleDevicesUnset(Rule, id="visible-devices-unset-plain-image"):
             return None
         if not is_known(box.env) and not is_known(facts.image.env):
             return None
-        options = f"-e {_VISIBLE}=all -e {_CAPABILITIES}=compute,utility"
         return self.found(
+            facts,
+            {"kubernetes": known(facts.kubernetes) or known(box.engine) in {"containerd", "crio"}},
             where="container",
             cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the container got no GPU.",
-            fix=(
-                Step(
-                    "Set it when you start the container:", (commands.docker_run(facts, "--runtime=nvidia", options),)
-                ),
-                Step(
-                    "Or set it permanently, in the Dockerfile:",
-                    (f"ENV {_VISIBLE}=all {_CAPABILITIES}=compute,utility",),
-                    instead=True,
-                ),
-                *(
-                    (
-                        Step(
-                            "In Kubernetes, set a limit nvidia.com/gpu; the device plugin sets the variable.",
-                            instead=True,
-                        ),
-                    )
-                    if known(facts.kubernetes) or known(box.engine) in {"containerd", "crio"}
-                    else ()
-                ),
-            ),
             evidence=(
                 Evidence("container.host_config.runtime", runtime(facts) or ""),
                 Evidence("container.env", f"{_VISIBLE}: {repr(value) if _VISIBLE in env else 'not set'}"),
@@ -73,16 +54,9 @@ class VisibleDevicesNone(Rule, id="visible-devices-none"):
         absent = is_absent(node(box, "/dev/nvidia0"))
         if env.get(_VISIBLE) != "none" or works(facts) or not (code == 100 or count == 0 or absent):
             return None
-        option = f"-e {_VISIBLE}=all"
         return self.found(
+            facts,
             where="container",
-            cause=f"{_VISIBLE} is 'none', which gives the container the driver's libraries but no GPU.",
-            fix=(
-                Step(
-                    "Name the GPUs (all, an index, or a UUID):",
-                    (commands.docker_run(facts, "--runtime=nvidia", option),),
-                ),
-            ),
             evidence=(
                 Evidence("container.env", f"{_VISIBLE}: none"),
                 Evidence("container.cuda.init", codes.cuda(code)) if code else None,
@@ -103,15 +77,10 @@ class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
         more = ",".join(dict.fromkeys(("compute", *has)))
         v2 = (known(box.nvml.codes) or {}).get("nvmlSystemGetCudaDriverVersion_v2")
         return self.found(
+            facts,
+            {"more": more},
             where="container",
             cause=f"{_CAPABILITIES} is {value!r}: without compute, the container does not get libcuda.so.1.",
-            fix=(
-                Step(
-                    "Add it when you start the container, or in the image (ENV):",
-                    (commands.docker_run(facts, commands.gpu_options(facts), f"-e {_CAPABILITIES}={quote(more)}"),),
-                ),
-                Step("In a Compose file, set capabilities: [gpu, compute, utility].", instead=True),
-            ),
             evidence=(
                 Evidence("container.env", f"{_CAPABILITIES}: {value}"),
                 Evidence("container.cuda.library", "libcuda.so.1 is not found"),
@@ -138,6 +107,7 @@ class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
         option = f"-e {_CAPABILITIES}={quote(kept)}"
         named = ", ".join(wrong) or "all together with other names"
         return self.found(
+            facts,
             where="container",
             cause=f"{_CAPABILITIES} is {value!r}; the toolkit does not accept {named}.",
             fix=(
@@ -216,6 +186,7 @@ class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
         sure = count is not None or without
         option = f"-e {_CUDA_VISIBLE}=0"
         return self.found(
+            facts,
             where=where,
             certain=sure,
             cause=f"{_CUDA_VISIBLE} is {value!r}, but {repr(bad) if bad else 'an empty entry'} names no GPU here.",
@@ -239,5 +210,4 @@ class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
                 Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
                 Evidence(f"{where}.cuda.init_without_visible_devices", codes.cuda(0)) if without else None,
             ),
-            decides=(Decider(f"{where}.nvml.device_count", "nvidia-smi -L"),),
         )

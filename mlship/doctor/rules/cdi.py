@@ -10,7 +10,7 @@ from mlship.doctor.container import CDI, at_least, has_started, host_driver, inj
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
@@ -40,18 +40,9 @@ class CdiWithoutUvm(Rule, id="cdi-spec-without-uvm"):
         code = known(facts.container.cuda.init)
         absent = is_absent(node(facts.container, "/dev/nvidia-uvm"))
         return self.found(
+            facts,
+            {"spec": spec},
             where="container",
-            cause=f"{spec} gives containers the GPU without /dev/nvidia-uvm, which the host has now.",
-            fix=(
-                Step(
-                    "Create the control nodes, then regenerate the specification:",
-                    (
-                        "sudo nvidia-ctk system create-device-nodes --control-devices --load-kernel-modules",
-                        commands.refresh_cdi(facts),
-                    ),
-                ),
-                Step("Recreate the container: it gets its nodes when it is created."),
-            ),
             evidence=(
                 Evidence("host.device_nodes", "/dev/nvidia-uvm: present"),
                 Evidence("host.cdi.specs", f"{spec}: lists no /dev/nvidia-uvm"),
@@ -109,8 +100,13 @@ class StaleSpec(Rule, id="cdi-spec-stale-after-driver-upgrade"):
         missing = known(spec.missing) or ()
         gone = f"{len(missing)} of its files {'does' if len(missing) == 1 else 'do'} not exist" if missing else ""
         return self.found(
-            cause=f"{spec.path} is for driver {named or 'files of another version'}; the host has {driver or 'another'}"
-            f"{f', and {gone}' if gone else ''}.",
+            facts,
+            {
+                "path": spec.path,
+                "named": named or "files of another version",
+                "driver": driver or "another",
+                "gone": gone,
+            },
             fix=(self._fix(facts, spec), Step("Recreate the container: it gets its mounts when it is created.")),
             evidence=(
                 Evidence("host.cdi.specs", f"{spec.path}: driver {named or 'unknown'}"),
@@ -149,8 +145,9 @@ class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
             return None
         why, fix = found
         return self.found(
+            facts,
+            {"wanted": wanted, "why": why},
             where="container",
-            cause=f"{wanted} cannot be resolved: {why}.",
             fix=fix,
             evidence=(
                 Evidence("container.host_config.cdi_devices", wanted),
@@ -179,24 +176,16 @@ class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
         toolkit, docker = facts.host.toolkit.version, facts.host.docker.version
         if not (at_least(toolkit, (1, 18)) or at_least(docker, (29, 2))):
             return None
-        legacy = "sudo nvidia-ctk config --in-place --set nvidia-container-runtime.mode=legacy"
-        old = commands.docker_run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all")
         missing = [path for path in ("/dev/nvidia-modeset", "/dev/nvidia-uvm-tools") if is_absent(node(box, path))]
         return self.found(
+            facts,
+            {
+                "injection": injection(facts),
+                "toolkit": known(toolkit) or "unknown",
+                "docker": known(docker) or "unknown",
+            },
             where="container",
             certain=False,
-            cause=f"NVML works in the container but CUDA does not, and the GPU came through {injection(facts)} "
-            f"(toolkit {known(toolkit) or 'unknown'}, Docker {known(docker) or 'unknown'}).",
-            fix=(
-                Step(
-                    "Create all control nodes, then regenerate the specification:",
-                    (
-                        "sudo nvidia-ctk system create-device-nodes --control-devices --load-kernel-modules",
-                        commands.refresh_cdi(facts),
-                    ),
-                ),
-                Step("If that does not help, switch back to the legacy hook:", (legacy, old)),
-            ),
             evidence=(
                 Evidence("container.cuda.init", codes.cuda(999)),
                 Evidence("container.nvml.init", codes.nvml(0)) if known(box.nvml.init) == 0 else None,
@@ -204,7 +193,6 @@ class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
                 Evidence("host.toolkit.version", known(toolkit) or "") if known(toolkit) else None,
                 *(Evidence("container.device_nodes", f"{path}: missing") for path in missing),
             ),
-            decides=(Decider("container.cuda.init in legacy mode", f"{legacy} && {old}"),),
         )
 
 

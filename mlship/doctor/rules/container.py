@@ -2,11 +2,10 @@
 
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.container import runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import Rule
 
@@ -26,19 +25,9 @@ class JetsonRuntime(Rule, id="jetson-gpus-flag-without-runtime"):
         if not lacks or known(box.injection) in {"csv", "cdi"}:
             return None
         return self.found(
+            facts,
+            {"used": used},
             where="container",
-            cause=f"The container's runtime is {used}; on Jetson only the nvidia runtime provides the GPU.",
-            fix=(
-                Step("Start it with the nvidia runtime:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
-                Step(
-                    "Or make it Docker's default:",
-                    (
-                        "sudo nvidia-ctk runtime configure --runtime=docker --set-as-default",
-                        commands.restart_engine(facts),
-                    ),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence("host.tegra.release", known(tegra.release) or "unknown"),
                 Evidence("container.host_config.runtime", used or ""),
@@ -70,8 +59,9 @@ class WrongArchitecture(Rule, id="wrong-arch-image"):
             )
         )
         return self.found(
+            facts,
+            {"built_for": image, "host": host, "machine": machine},
             where="container",
-            cause=f"The image is for {image}, but this host is {host} ({machine}).",
             fix=(
                 pull,
                 Step(
@@ -98,21 +88,11 @@ class SmallShm(Rule, id="shm-exhausted"):
             return None
         sure = size is not None and size <= _SHM_DEFAULT
         larger = "8g" if not size or size < 4 * 1024**3 else "32g"
-        gpu = commands.gpu_options(facts)
         has = f"{size // 1024**2} MiB" if size is not None else "of unknown size"
         return self.found(
+            facts,
+            {"has": has, "larger": larger},
             where="container",
             certain=sure,
-            cause=f"The container's /dev/shm is {has}, and worker processes filled it.",
-            fix=(
-                Step(
-                    "Give the container more shared memory:", (commands.docker_run(facts, gpu, f"--shm-size={larger}"),)
-                ),
-                Step(
-                    "Or use the host's shared memory:", (commands.docker_run(facts, gpu, "--ipc=host"),), instead=True
-                ),
-                Step("In Kubernetes, mount an emptyDir {medium: Memory, sizeLimit: 8Gi} at /dev/shm.", instead=True),
-            ),
             evidence=(line, Evidence("container.shm", has) if size is not None else None),
-            decides=(Decider("container.shm", "df -h /dev/shm"),),
         )

@@ -1,12 +1,10 @@
 """Rules about device nodes, and about the UVM module behind one of them."""
 
-from shlex import quote
-
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import is_wsl, log_line, node, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -25,10 +23,8 @@ class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
         for where, place in places(facts):
             if self._fits(facts, place):
                 return self.found(
+                    facts,
                     where=where,
-                    cause=f"/dev/nvidia-uvm does not exist {'on the host' if where == 'host' else 'in the container'}, "
-                    "and CUDA cannot start without it.",
-                    fix=self._fix(facts, where),
                     evidence=(
                         Evidence(f"{where}.nvml.init", codes.nvml(0)),
                         Evidence(f"{where}.cuda.init", codes.cuda(known(place.cuda.init) or 0)),
@@ -55,20 +51,6 @@ class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
             else ()
         )
 
-    @staticmethod
-    def _fix(facts: Facts, where: Where) -> tuple[Step, ...]:
-        make = Step(
-            "On the host, load the module and create its nodes:",
-            ("sudo modprobe nvidia_uvm", "sudo nvidia-modprobe -u -c 0"),
-        )
-        if where == "host":
-            return (make, Step("Then restart the containers that use the GPU:", (commands.restart_container(facts),)))
-        return (
-            make,
-            Step("If CDI is in use, regenerate its specification:", (commands.refresh_cdi(facts),)),
-            Step("Recreate the container: it gets its nodes when it is created."),
-        )
-
 
 class HmmWithKaslr(Rule, id="uvm-hmm-kaslr"):
     def look(self, facts: Facts) -> Finding | None:
@@ -79,22 +61,8 @@ class HmmWithKaslr(Rule, id="uvm-hmm-kaslr"):
             return None
         code = known((facts.host if where == "host" else facts.container).cuda.init) or 0
         return self.found(
-            cause="Because of KASLR, the kernel has no free address range for heterogeneous memory management.",
-            fix=(
-                Step(
-                    "Turn off HMM in the UVM module, and reload it while no process uses the GPU:",
-                    (
-                        "echo 'options nvidia_uvm uvm_disable_hmm=1' | sudo tee /etc/modprobe.d/uvm.conf",
-                        "sudo modprobe -r nvidia_uvm",
-                        "sudo modprobe nvidia_uvm",
-                    ),
-                ),
-                Step(
-                    "Or add nokaslr to GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, then reboot:",
-                    (_UPDATE_GRUB.get(commands.manager(facts), "sudo update-grub"), "sudo reboot"),
-                    instead=True,
-                ),
-            ),
+            facts,
+            {"update_grub": _UPDATE_GRUB.get(commands.manager(facts), "sudo update-grub")},
             evidence=(
                 Evidence("kernel.log", line),
                 Evidence(f"{where}.cuda.init", codes.cuda(code)),
@@ -123,19 +91,9 @@ class NodePermission(Rule, id="device-node-permission-denied"):
         group = known(control.group) or str(known(control.gid))
         params = known(facts.kernel.nvidia.params) or {}
         return self.found(
+            facts,
+            {"group": group, "uid": known(place.user.uid)},
             where=where,
-            cause=f"Only group {group} may open {_CONTROL}, and this user ({known(place.user.uid)}) is not in it.",
-            fix=(
-                *self._join(facts, where, group),
-                Step(
-                    "Or open the nodes to all users, from the next boot on:",
-                    (
-                        "echo 'options nvidia NVreg_DeviceFileMode=0666' | sudo tee /etc/modprobe.d/nvidia-nodes.conf",
-                        "sudo reboot",
-                    ),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence(f"{where}.nvml.init", codes.nvml(4)),
                 Evidence(f"{where}.device_nodes", f"{_CONTROL}: mode {known(control.mode)}, group {group}"),
@@ -145,18 +103,6 @@ class NodePermission(Rule, id="device-node-permission-denied"):
                     for k in sorted(params)
                     if k.startswith("DeviceFile")
                 ),
-            ),
-        )
-
-    @staticmethod
-    def _join(facts: Facts, where: Where, group: str) -> tuple[Step, ...]:
-        if where == "host":
-            return (Step("Join the group, then log out and in again:", (f"sudo usermod -aG {quote(group)} $USER",)),)
-        option = f"--group-add $(stat -c %g {_CONTROL})"
-        return (
-            Step(
-                "Start the container with the group:",
-                (commands.docker_run(facts, commands.gpu_options(facts), option),),
             ),
         )
 

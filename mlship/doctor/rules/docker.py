@@ -14,7 +14,7 @@ from mlship.doctor.container import (
 )
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -35,30 +35,9 @@ class DockerSnap(Rule, id="docker-snap-no-nvidia"):
         well = host_is_well(facts) or (lacks and line_of(facts, _NO_DRIVER) and known(facts.host.nvml.init) is not None)
         if not is_snap(facts) or not well or works(facts) or not (line or lacks):
             return None
-        install = "sudo apt-get install -y docker-ce docker-ce-cli containerd.io"
         return self.found(
-            cause="Docker is a confined snap without a working nvidia runtime, and does not use the host's toolkit.",
-            fix=(
-                Step(
-                    "Replace it with Docker's own packages (https://docs.docker.com/engine/install; images and volumes "
-                    "of the snap are not migrated), and configure the toolkit:",
-                    (
-                        "sudo snap remove docker",
-                        install if commands.manager(facts) == "apt" else commands.install_command(facts, "docker-ce"),
-                        "sudo nvidia-ctk runtime configure --runtime=docker",
-                        "sudo systemctl restart docker",
-                    ),
-                ),
-                Step(
-                    "Or keep the snap at revision 2932 or newer, and use its own runtime:",
-                    (
-                        "sudo snap refresh docker",
-                        "snap logs docker.nvidia-container-toolkit",
-                        commands.docker_run(facts, "--runtime=nvidia -e NVIDIA_VISIBLE_DEVICES=all"),
-                    ),
-                    instead=True,
-                ),
-            ),
+            facts,
+            {"apt": commands.manager(facts) == "apt"},
             evidence=(
                 Evidence("host.docker.binary", known(docker.binary) or "") if known(docker.binary) else None,
                 Evidence("host.docker.root_dir", known(docker.root_dir) or "") if known(docker.root_dir) else None,
@@ -82,6 +61,7 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         installed = known(facts.host.toolkit.version)
         started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
         return self.found(
+            facts,
             cause=(
                 f"The toolkit was installed ({written}) after dockerd started ({started}), which has not detected it."
                 if late
@@ -152,19 +132,8 @@ class RootlessCgroups(Rule, id="rootless-docker-no-cgroups"):
         if injection(facts) != "legacy" or not (line or (asked and known(facts.container.status) != "running")):
             return None
         return self.found(
+            facts,
             where="container",
-            cause="Docker is rootless, but no-cgroups is not set in the toolkit's config.toml.",
-            fix=(
-                Step(
-                    "Set it, and configure the runtime for the user's Docker:",
-                    (
-                        "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place",
-                        "nvidia-ctk runtime configure --runtime=docker --config=$HOME/.config/docker/daemon.json",
-                        "systemctl --user restart docker",
-                    ),
-                ),
-                Step("Or use CDI:", (commands.docker_run(facts, "--device nvidia.com/gpu=all"),), instead=True),
-            ),
             evidence=(
                 Evidence("host.docker.rootless", "yes"),
                 Evidence("host.toolkit.config.no_cgroups", "false" if known(config.no_cgroups) is False else "not set"),
@@ -188,10 +157,10 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
         after = bool(reloaded and started and reloaded > started)
         sure = after or (denied is True and how == "legacy")
         return self.found(
+            facts,
+            {"reloaded": reloaded, "after": after},
             where="container",
             certain=sure,
-            cause="The container's cgroup no longer allows the GPU's nodes"
-            + (f": systemd reloaded at {reloaded}, after the container started." if after else "."),
             fix=self._fix(facts),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(999)),
@@ -200,10 +169,6 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
                 Evidence("host.systemd_reloaded_at", f"{reloaded}, container started {started}") if after else None,
                 Evidence("host.docker.cgroup_driver", known(facts.host.docker.cgroup_driver) or "systemd"),
                 Evidence("container.injection", how) if how else None,
-            ),
-            decides=(
-                Decider("host.systemd_reloaded_at", "journalctl -b _PID=1 | grep Reloading"),
-                Decider("container.device_nodes", "docker exec CONTAINER sh -c ': <> /dev/nvidiactl'"),
             ),
         )
 
@@ -261,14 +226,8 @@ class NoCgroupsAsRoot(Rule, id="no-cgroups-denies-device-nodes"):
         if known(box.nvml.init) != 999 or known(box.host_config.privileged) or runtime_mode(facts) in CDI:
             return None
         return self.found(
+            facts,
             where="container",
-            cause="The toolkit's config.toml has no-cgroups = true, but Docker runs as root: nothing allows the nodes.",
-            fix=(
-                Step(
-                    "Unset it, and recreate the container:",
-                    ("sudo nvidia-ctk config --in-place --set nvidia-container-cli.no-cgroups=false",),
-                ),
-            ),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(999)),
                 Evidence("host.nvml.init", codes.nvml(0)),

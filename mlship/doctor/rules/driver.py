@@ -88,8 +88,8 @@ class LibraryModuleMismatch(Rule, id="nvml-lib-kmod-mismatch-after-upgrade"):
         if module and version and same(version, module):
             return None
         return self.found(
-            cause=f"The libraries on disk have {f'version {version}' if version else 'another version'}, "
-            f"but the loaded module is {module or 'a different one'}.",
+            facts,
+            {"version": version, "module": module or "a different one"},
             fix=self._fix(facts, version, module),
             evidence=(
                 Evidence("host.nvml.init", codes.nvml(18)),
@@ -125,7 +125,8 @@ class NewLibcudaOldModule(Rule, id="api-mismatch-804-on-geforce-after-upgrade"):
             library = known(place.cuda.library)
             if library is not None and _libcuda_is_ahead(where, place, module):
                 return self.found(
-                    cause=f"libcuda is {known(library.version)}, but the loaded module is still {module}.",
+                    facts,
+                    {"version": known(library.version), "module": module},
                     fix=_reload(facts),
                     evidence=(
                         Evidence(f"{where}.cuda.init", codes.cuda(804)),
@@ -146,8 +147,8 @@ class StrayLibrary(Rule, id="stray-driver-library"):
         nvml, cuda = known(facts.host.nvml.init), known(facts.host.cuda.init)
         path = known(variable(facts.host, _PATH)) or ""
         return self.found(
-            cause=f"{library.path} belongs to driver {known(library.version)}, and the loader finds it before the one "
-            f"of {module}, which matches the module.",
+            facts,
+            {"path": library.path, "version": known(library.version), "module": module},
             fix=self._fix(facts, library),
             evidence=(
                 Evidence("host.nvml.init", codes.nvml(nvml)) if nvml else None,

@@ -58,9 +58,14 @@ class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
                 continue
             bound = first if too_old else last
             return self.found(
-                cause=f"{describe(gpu)} ({architecture(gpu) or 'an older generation'}) "
-                + (f"needs driver R{bound} or newer" if too_old else f"is not supported after driver R{bound}")
-                + f"; this host has {version}.",
+                facts,
+                {
+                    "gpu": describe(gpu),
+                    "architecture": architecture(gpu) or "an older generation",
+                    "bound": bound,
+                    "too_old": too_old,
+                    "version": version,
+                },
                 fix=self._newer(facts, bound or 0) if too_old else self._older(facts, bound or 0),
                 evidence=(
                     Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu) or 'unknown generation'}"),
@@ -133,7 +138,8 @@ class OpenModuleRequired(Rule, id="open-module-required"):
             return None
         gpu = (closed or waiting)[0]
         return self.found(
-            cause=f"The proprietary kernel module is loaded, but {describe(gpu)} needs the open one.",
+            facts,
+            {"gpu": describe(gpu)},
             fix=(
                 Step(
                     "Replace it with the open module of the same branch, then reboot:",

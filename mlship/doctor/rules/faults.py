@@ -26,11 +26,7 @@ class GspTimeout(Rule, id="gsp-firmware-timeout"):
         if line is None or not self._is_faulty(facts):
             return None
         return self.found(
-            cause="The firmware on the GPU stopped answering the driver.",
-            fix=(
-                Step("Reset the GPU while nothing uses it, or reboot:", ("sudo nvidia-smi --gpu-reset", "sudo reboot")),
-                Step("If it happens again, install the branch's newest driver; after that, suspect the card."),
-            ),
+            facts,
             evidence=(
                 Evidence("kernel.log", line),
                 *(
@@ -66,6 +62,7 @@ class HardwareFault(Rule, id="gpu-hardware-fault"):
                 if known(place.nvml.init) == code or devices:
                     shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
                     return self.found(
+                        facts,
                         cause=cause,
                         fix=(
                             Step("Power the machine off and on once:", ("sudo poweroff",)),
@@ -94,11 +91,12 @@ class MemoryTaken(Rule, id="gpu-memory-taken"):
                     known(device.compute_processes),
                 )
                 if total and used and count and used >= _FULL * total:
-                    return self._finding(where, device, (used, total, count), (failed, line))
+                    return self._finding(facts, where, device, (used, total, count), (failed, line))
         return None
 
     def _finding(
         self,
+        facts: Facts,
         where: Where,
         device: NvmlDevice,
         memory: tuple[int, int, int],
@@ -108,12 +106,9 @@ class MemoryTaken(Rule, id="gpu-memory-taken"):
         failed, line = shown
         figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
         return self.found(
+            facts,
             where=where,
             cause=f"GPU {known(device.index)} has {figures}.",
-            fix=(
-                Step("List the processes, and end those that are left over:", ("nvidia-smi",)),
-                Step("Or limit each program's share, as with vLLM's --gpu-memory-utilization, or use another GPU."),
-            ),
             evidence=(
                 Evidence(f"{where}.nvml.devices", figures),
                 Evidence(failed[0], codes.cuda(failed[1])) if failed else None,

@@ -62,6 +62,7 @@ class DriverTooOld(Rule, id="runtime-35-driver-too-old"):
             reason = item.reason("driver-floor")
             if reason and self._fits(item):
                 return self.found(
+                    facts,
                     where=item.where,
                     cause=f"{item.stack.name} needs driver {reason.needs} or newer; this host has {item.host.driver}.",
                     fix=_fix(facts, item, reason, advice.forward(item.host, item.stack.cuda)),
@@ -84,6 +85,7 @@ class DriverTooOld(Rule, id="runtime-35-driver-too-old"):
                 continue
             image = advice.base_image(host)
             return self.found(
+                facts,
                 where=where,
                 cause=f"The CUDA runtime has a newer major version than this host's driver {host.driver} supports.",
                 fix=(
@@ -117,6 +119,7 @@ class _NoKernels(Rule):
             reason = item.reason(self.kind)
             if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
                 return self.found(
+                    facts,
                     where=item.where,
                     cause=f"{reason.text}.",
                     fix=_fix(facts, item, None),
@@ -191,6 +194,7 @@ class UnsupportedPtx(Rule, id="unsupported-ptx-version-222"):
         build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
         steps = (other, build if other else advice.without_or(build), update, advice.forward(item.host, _newest(item)))
         return self.found(
+            facts,
             where=item.where,
             certain=measured,
             cause=cause,
@@ -213,6 +217,7 @@ class UnsupportedPtx(Rule, id="unsupported-ptx-version-222"):
 
     def _unnamed(self, facts: Facts, where: Where, place: Place) -> Finding:
         return self.found(
+            facts,
             where=where,
             cause=f"A kernel is PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
             fix=(

@@ -3,11 +3,10 @@
 import re
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -32,15 +31,10 @@ class UnknownDevice(Rule, id="visible-devices-unknown-gpu"):
             return None
         certain = bool(name) and (name.isdigit() or len(here) == count) and count is not None
         return self.found(
+            facts,
+            {"name": name or "names", "count": count, "count_known": count is not None},
             where="container",
             certain=certain,
-            decides=(Decider("host.nvml.devices", "nvidia-smi -L"),),
-            cause=f"The container requests GPU {name or 'names'} that NVML on this host does not list"
-            + (f"; it counts {count}." if count is not None else "."),
-            fix=(
-                Step("List the GPUs, and name one of them (or all):", ("nvidia-smi -L",)),
-                Step("Then start the container:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
-            ),
             evidence=(
                 line,
                 Evidence("host.nvml.device_count", str(count)) if count is not None else None,
@@ -67,22 +61,10 @@ class EnvironmentNotAccepted(Rule, id="visible-devices-not-accepted"):
         if each(box.host_config.gpus) or each(box.host_config.cdi_devices):
             return None
         volumes = known(config.accept_as_volume_mounts) is True
-        mount = commands.docker_run(facts, "--runtime=nvidia", "-v /dev/null:/var/run/nvidia-container-devices/all")
         return self.found(
+            facts,
+            {"asks": asks, "volumes": volumes},
             where="container",
-            cause=f"The toolkit ignores {_VISIBLE}={asks} in an unprivileged container, as its config.toml specifies.",
-            fix=(
-                Step(
-                    "Request the GPU through the engine instead:",
-                    (commands.docker_run(facts, "--device nvidia.com/gpu=all"),),
-                ),
-                *((Step("Or through a mount, which this host accepts:", (mount,), instead=True),) if volumes else ()),
-                Step(
-                    "Or, if every user of this host may use every GPU, allow the variable:",
-                    (f"sudo nvidia-ctk config --in-place --set {_ACCEPT}=true",),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence("host.toolkit.config", "accept-nvidia-visible-devices-envvar-when-unprivileged: false"),
                 Evidence("container.env", f"{_VISIBLE}: {asks}"),
@@ -110,19 +92,9 @@ class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):
             return None
         code = known(box.cuda.init)
         return self.found(
+            facts,
+            {"gpus": ", ".join(sorted(gpus))},
             where="container",
-            cause=f"{', '.join(sorted(gpus))}: no GPU node is in the container, although /dev/nvidiactl is.",
-            fix=(
-                Step(
-                    "Give the container the GPU through the engine:",
-                    (commands.docker_run(facts, commands.gpu_options(facts)),),
-                ),
-                Step(
-                    "Or, if nodes are listed by hand, add the GPU's node; list those of the host:",
-                    ("ls -l /dev/nvidia[0-9]*",),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 *(Evidence("container.device_nodes", f"{path}: missing") for path in sorted(gpus)[:2]),
                 Evidence("container.device_nodes", "/dev/nvidiactl: present"),
@@ -150,7 +122,8 @@ class ResourceNotOffered(Rule, id="k8s-resource-not-offered"):
         there = {k: n for k, n in offered.items() if n and k.startswith("nvidia.com/")}
         listed = ", ".join(f"{k}: {n}" for k, n in sorted(there.items())) or "no GPU"
         return self.found(
-            cause=f"Pod {pod} asks for {wants} {name}, but this node offers {listed}.",
+            facts,
+            {"pod": pod, "wants": wants, "name": name, "listed": listed},
             fix=self._fix(facts, name, there),
             evidence=(
                 Evidence("kubernetes.pods", f"{pod}: Pending, asks for {name}: {wants}"),

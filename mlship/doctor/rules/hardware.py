@@ -72,11 +72,11 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         if not (dead or lost) and (answering is True or not (line or reported)):
             return None
         certain = bool(dead or lost or (line and answering is False))
-        where = self._address(line) or next((known(gpu.address) for gpu in dead), None)
+        address = self._address(line) or next((known(gpu.address) for gpu in dead), None)
         return self.found(
+            facts,
+            {"address": address},
             certain=certain,
-            decides=(_NVML_DEVICES, Decider("kernel.pci", "lspci -d 10de:")),
-            cause=f"The GPU{f' at {where}' if where else ''} no longer answers: its PCIe link or its power failed.",
             fix=self._fix(facts),
             evidence=(
                 *lost,
@@ -120,13 +120,8 @@ class NoPowerCable(Rule, id="power-cable-missing"):
             return None
         certain = bool(answers or line)
         return self.found(
+            facts,
             certain=certain,
-            decides=(_LOG,),
-            cause="The external power cables of a GPU are not connected.",
-            fix=(
-                Step("Power the machine off:", ("sudo poweroff",)),
-                Step("Connect every power connector of the card with its own cable, and power the machine on."),
-            ),
             evidence=(*answers, Evidence("kernel.log", line) if line else None, reported),
         )
 
@@ -139,8 +134,8 @@ class RequiresReset(Rule, id="gpu-requires-reset"):
         if not measured and (not signs or self._is_clean(facts)):
             return None
         return self.found(
+            facts,
             certain=bool(measured),
-            decides=(_NVML_DEVICES,),
             cause="A GPU had uncorrectable memory errors and works again only after a reset."
             if pending or signs
             else "A GPU's memory has failed: it has no spare rows left to remap."
@@ -217,14 +212,9 @@ class NoFabricManager(Rule, id="fabric-manager-not-running"):
             and trouble[0].fact != "messages"
         )
         return self.found(
+            facts,
+            {"shown": shown},
             certain=certain,
-            decides=(Decider("host.services", "journalctl -u nvidia-fabricmanager"),),
-            cause="The GPUs are waiting to be registered in the NVLink fabric, "
-            + (
-                f"and nvidia-fabricmanager is {shown}."
-                if shown
-                else "and nvidia-fabricmanager is running but has not registered them."
-            ),
             fix=self._fix(facts, service),
             evidence=(
                 *trouble,

@@ -29,13 +29,10 @@ class DriverInImage(Rule, id="nvml-mismatch-only-inside-container"):
         code, cuda = known(facts.container.nvml.init), known(facts.container.cuda.init)
         called = code is not None or cuda is not None
         return self.found(
+            facts,
+            {"path": library.path, "version": known(library.version), "module": module, "purge": self._purge(library)},
             where="container",
             certain=called,
-            cause=f"{library.path} in the image is from driver {known(library.version)}; the host has {module}.",
-            fix=(
-                Step("Remove the driver's packages in the Dockerfile, and rebuild the image:", (self._purge(library),)),
-                Step("Install only CUDA packages in an image, no driver: cuda-toolkit-*, not cuda or nvidia-driver-*."),
-            ),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(code)) if code else None,
                 Evidence("container.cuda.init", codes.cuda(cuda)) if cuda else None,
@@ -43,7 +40,6 @@ class DriverInImage(Rule, id="nvml-mismatch-only-inside-container"):
                 Evidence("kernel.nvidia.version", module),
                 Evidence("host.nvml.init", codes.nvml(0)) if known(facts.host.nvml.init) == 0 else None,
             ),
-            decides=(Decider("container.nvml.init", commands.docker_run(facts, commands.gpu_options(facts))),),
         )
 
     @staticmethod
@@ -101,14 +97,10 @@ class CompatOlderThanDriver(Rule, id="compat-older-than-host-driver-803"):
         module, version = kernel_driver(facts), known(library.version)
         sure = bool(module and version)
         return self.found(
+            facts,
+            {"path": library.path, "version": version, "module": module, "sure": sure},
             where=where,
             certain=sure,
-            cause=f"libcuda comes from {library.path}"
-            + (
-                f", which is for drivers older than {version}; this host has {module}."
-                if sure
-                else ", a cuda-compat folder."
-            ),
             fix=_without_compat(facts, place),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(803)),
@@ -116,7 +108,6 @@ class CompatOlderThanDriver(Rule, id="compat-older-than-host-driver-803"):
                 Evidence("kernel.nvidia.version", module) if module else None,
                 *_compat_on_path(where, place),
             ),
-            decides=(_MODULE_VERSION,),
         )
 
 
@@ -137,11 +128,10 @@ class CompatOnGeForce(Rule, id="compat-on-geforce-804"):
         module, version = kernel_driver(facts), known(library.version)
         sure = bool(module and version)
         return self.found(
+            facts,
+            {"path": library.path, "version": version, "module": module, "sure": sure},
             where=where,
             certain=sure,
-            cause=f"libcuda comes from {library.path}"
-            + (f" (driver {version}), newer than this host's driver {module}," if sure else ",")
-            + " and this GPU does not support forward compatibility.",
             fix=self._fix(facts, place, version),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(804)),
@@ -150,7 +140,6 @@ class CompatOnGeForce(Rule, id="compat-on-geforce-804"):
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
                 *_compat_on_path(where, place),
             ),
-            decides=(_MODULE_VERSION,),
         )
 
     @staticmethod
@@ -195,11 +184,10 @@ class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
         module, version = kernel_driver(facts) or "", known(library.version)
         named = ", ".join(f"R{one}" for one in listed)
         return self.found(
+            facts,
+            {"path": library.path, "version": version, "named": named, "listed": listed, "module": module},
             where=where,
             certain=bool(listed),
-            cause=f"libcuda comes from {library.path} (driver {version})"
-            + (f", which runs on {named}" if listed else "")
-            + f"; this host has {module}.",
             fix=(
                 *_without_compat(facts, place),
                 Step(
@@ -215,9 +203,6 @@ class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
                 Evidence(f"{where}.loader.compat", named) if listed else None,
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
             ),
-            decides=(
-                Decider("container.loader.compat", f"readelf -p .note.cuda.fwd_compatibility {quote(library.path)}"),
-            ),
         )
 
 
@@ -228,14 +213,8 @@ class NoDriverInContainer(Rule, id="runtime-35-no-libcuda"):
             return None
         code = known(box.cuda.runtime_code)
         return self.found(
+            facts,
             where="container",
-            cause="The container has neither libcuda nor the GPU's device nodes: it was started without a GPU.",
-            fix=(
-                Step("Start it with the GPU:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
-                Step(
-                    "In Kubernetes, set a limit nvidia.com/gpu and runtimeClassName: nvidia in the pod.", instead=True
-                ),
-            ),
             evidence=(
                 Evidence("container.cuda.library", "libcuda.so.1 is not found"),
                 Evidence("container.device_nodes", "/dev/nvidiactl: missing"),

@@ -35,7 +35,8 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
             return None
         release = known(facts.kernel.release) or "$(uname -r)"
         return self.found(
-            cause=f"The NVIDIA driver is installed, but it has no module for the running kernel {release}.",
+            facts,
+            {"release": release},
             fix=(
                 Step(
                     "Install the kernel headers, then build and load the module:",
@@ -95,15 +96,8 @@ class SecureBoot(Rule, id="secure-boot-unsigned-module"):
         if not shown:
             return None
         return self.found(
-            cause="Secure Boot is on, but the nvidia module is not signed with a key that is enrolled on this machine.",
-            fix=(
-                Step(
-                    "Enroll the key that DKMS signs with (the machine asks for the password at the next boot):",
-                    (f"sudo mokutil --import {self._key(facts)}", "sudo reboot"),
-                ),
-                Step("Or install the modules that the distribution signs instead of DKMS's.", instead=True),
-                Step("Or turn Secure Boot off in the firmware.", instead=True),
-            ),
+            facts,
+            {"key": self._key(facts)},
             evidence=(Evidence("kernel.secure_boot", "on"), *shown),
         )
 
@@ -140,11 +134,8 @@ class Nouveau(Rule, id="nouveau-owns-gpu"):
             return None
         line = log_line(facts, "another driver was loaded|probe routine was not called")
         return self.found(
-            cause=f"nouveau is bound to {describe(held[0])}, so NVIDIA's driver cannot use it.",
-            fix=(
-                *self._install_first(facts),
-                Step("Keep nouveau from loading, then reboot:", (_BLACKLIST, commands.initramfs(facts), "sudo reboot")),
-            ),
+            facts,
+            {"gpu": describe(held[0]), "no_module": is_absent(looked_up(facts.kernel.module_files, "nvidia"))},
             evidence=(
                 *(Evidence("kernel.pci", f"{known(gpu.address)}: driver nouveau") for gpu in held),
                 Evidence("kernel.log", line) if line else None,
@@ -158,12 +149,6 @@ class Nouveau(Rule, id="nouveau-owns-gpu"):
         works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
         return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
 
-    @staticmethod
-    def _install_first(facts: Facts) -> tuple[Step, ...]:
-        if not is_absent(looked_up(facts.kernel.module_files, "nvidia")):
-            return ()
-        return (Step("Install NVIDIA's driver: this host has none for its kernel."),)
-
 
 class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
     def look(self, facts: Facts) -> Finding | None:
@@ -174,7 +159,8 @@ class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
             return None
         model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
         return self.found(
-            cause=f"The open kernel module is loaded, but {model}, which it does not support.",
+            facts,
+            {"model": model},
             fix=(
                 Step(
                     "Install the proprietary module, of branch 580 or older, then reboot:",

@@ -50,9 +50,9 @@ class NotInstalled(Rule, id="driver-not-installed"):
         if not _lies_idle(facts) or not (no_library or no_package) or not no_module or self._traces(facts):
             return None
         return self.found(
+            facts,
+            {"gpu": describe(free_gpus(facts)[0])},
             certain=no_library,
-            decides=(Decider("host.nvml.library", "ldconfig -p | grep libnvidia-ml"),),
-            cause=f"{describe(free_gpus(facts)[0])} is present, but this system has no NVIDIA driver.",
             fix=self._fix(facts),
             evidence=(
                 *(Evidence("kernel.pci", describe(gpu)) for gpu in free_gpus(facts)[:4]),
@@ -114,10 +114,10 @@ class NotLoaded(Rule, id="driver-module-not-loaded"):
         doubts = self._doubts(facts)
         path = known(module.path)
         return self.found(
+            facts,
+            {"listed": listed},
             certain=not doubts,
             decides=doubts,
-            cause="The nvidia module for the running kernel is on disk but not loaded"
-            + (f": the kernel command line blocks it ({listed})." if listed else "."),
             fix=self._fix(facts, listed),
             evidence=(
                 Evidence("kernel.pci", describe(free_gpus(facts)[0])),

@@ -6,7 +6,7 @@ from shlex import quote
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
@@ -41,14 +41,9 @@ class PluginWithoutRuntime(Rule, id="k8s-device-plugin-incompatible-strategy"):
             return None
         certain = bare and default is not None
         return self.found(
+            facts,
+            {"default": default},
             certain=certain,
-            decides=self._decides(),
-            cause="The device plugin's pod has no runtimeClassName nvidia"
-            + (
-                f", and the default runtime is {default}, so it finds no driver."
-                if default
-                else ", so it finds no driver."
-            ),
             fix=self._fix(facts),
             evidence=(
                 reported,
@@ -71,15 +66,6 @@ class PluginWithoutRuntime(Rule, id="k8s-device-plugin-incompatible-strategy"):
         node = known(facts.kubernetes)
         offered = known(node.allocatable) if node else None
         return None if offered is None else not any(n for name, n in offered.items() if name.startswith("nvidia.com/"))
-
-    @staticmethod
-    def _decides() -> tuple[Decider, ...]:
-        return (
-            Decider(
-                "kubernetes.pods", "kubectl get pods -A -o custom-columns=N:.metadata.name,R:.spec.runtimeClassName"
-            ),
-            Decider("host.containerd.default_runtime_name", "sudo containerd config dump | grep default_runtime_name"),
-        )
 
     @staticmethod
     def _fix(facts: Facts) -> tuple[Step, ...]:
@@ -109,9 +95,8 @@ class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
         certain = bool(line or (reported and reported.fact != "messages"))
         plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
+            facts,
             certain=certain,
-            decides=(Decider("kubernetes.pods", "kubectl logs -n NAMESPACE DEVICE-PLUGIN-POD"),),
-            cause="The device plugin considers an error of a GPU critical, so this node no longer offers that GPU.",
             fix=(
                 Step(
                     "Fix the GPU: find the Xid, stop the GPU's programs, then reset it or reboot the node:",
@@ -159,17 +144,8 @@ class TimeSlicing(Rule, id="time-slicing-no-memory-isolation"):
             return None
         held = self._held(facts)
         return self.found(
+            facts,
             certain=bool(held),
-            decides=(Decider("nvml.devices", "nvidia-smi  # on the node, during the failure"),),
-            cause="Several pods share this GPU by time-slicing, which does not divide its memory.",
-            fix=(
-                Step(
-                    "Limit each program's share so that all fit; with vLLM:",
-                    ("vllm serve MODEL --gpu-memory-utilization 0.3",),
-                ),
-                Step("Do the same with PyTorch:", ("import torch; torch.cuda.set_per_process_memory_fraction(0.3)",)),
-                Step("Or partition the GPU with MIG, or share it through MPS with memory limits.", instead=True),
-            ),
             evidence=(*shared, ran_out, held),
         )
 

@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.frameworks import (
     as_cuda,
     brought,
@@ -29,7 +29,7 @@ from mlship.doctor.frameworks import (
     wanted,
     works_on_gpu,
 )
-from mlship.doctor.queries import variable
+from mlship.doctor.queries import places, variable
 from mlship.doctor.rules.base import Rule
 
 _JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
@@ -119,8 +119,9 @@ class OnnxRuntimeLibraries(_Missing, id="ort-cudnn9-missing"):
         )
         after = Step("Then load them in the Python program, before the first session:", load.commands)
         return self.found(
+            facts,
+            {"missing": ", ".join(missing)},
             where=where,
-            cause=f"libonnxruntime_providers_cuda.so needs {', '.join(missing)}, which the loader does not find.",
             fix=(load,)
             if len(lies) == len(missing)
             else self._install(facts, place, "onnxruntime-gpu", version, variant, after),
@@ -145,17 +146,15 @@ class TensorFlowLibraries(_Missing, id="tf-cannot-dlopen"):
                 continue
             named = ", ".join(missing) if missing else "CUDA's libraries"
             return self.found(
+                facts,
+                {"version": version or "", "named": named},
                 where=where,
                 certain=not bare,
-                cause=f"TensorFlow {version or ''} looks for {named}, which the loader does not find.",
                 fix=self._install(facts, place, "tensorflow", version, variant or variant_of("tensorflow", version)),
                 evidence=(
                     Evidence(f"{where}.pythons.tensorflow.gpus", "0"),
                     Evidence(f"{where}.pythons.tensorflow.missing_libraries", named) if missing else None,
                     Evidence(f"{where}.pythons.distributions", "no nvidia-* wheels") if bare else None,
-                ),
-                decides=(
-                    Decider("pythons.tensorflow.missing_libraries", "python -c 'import tensorflow' 2>&1 | grep dlopen"),
                 ),
             )
         return None
@@ -177,7 +176,7 @@ class ShadowedWheels(Rule, id="ld-library-path-shadows-wheel-libs"):
                 continue
             loaded = foreign(place, environment)
             if loaded or self._is_likely(facts, environment):
-                return self._finding(where, place, loaded)
+                return self._finding(facts, where, place, loaded)
         return None
 
     @staticmethod
@@ -193,19 +192,19 @@ class ShadowedWheels(Rule, id="ld-library-path-shadows-wheel-libs"):
             plugin and on_cpu and not mismatched_plugin(environment)
         )
 
-    def _finding(self, where: Where, place: Place, loaded: dict[str, str]) -> Finding:
+    def _finding(self, facts: Facts, where: Where, place: Place, loaded: dict[str, str]) -> Finding:
         path = known(variable(place, _PATH)) or ""
         shown = ", ".join(sorted(loaded.values())[:3])
         return self.found(
+            facts,
+            {"shown": shown or "another CUDA"},
             where=where,
             certain=bool(loaded),
-            cause=f"{_PATH} makes the loader pick {shown or 'another CUDA'} before the wheels' own libraries.",
             fix=(_unset(where, place),),
             evidence=(
                 Evidence(f"{where}.env.{_PATH}", path),
                 *(Evidence(f"{where}.pythons.loaded", f"{name}: {file}") for name, file in list(loaded.items())[:4]),
             ),
-            decides=(Decider("pythons.loaded", "LD_DEBUG=libs python -c 'import jax; jax.devices()'"),),
         )
 
 
@@ -245,9 +244,10 @@ class JitLinkConflict(Rule, id="nvjitlink-symbol-conflict"):
             instead=True,
         )
         return self.found(
+            facts,
+            {"symbol": symbol, "source": source},
             where=where,
             certain=sure,
-            cause=f"libcusparse needs {symbol} from libnvJitLink, but the one from {source} does not have it.",
             fix=(_unset(where, place), again) if folders else (without_or(again),),
             evidence=(
                 Evidence(f"{where}.pythons.error", f"undefined symbol: {symbol}"),
@@ -255,7 +255,6 @@ class JitLinkConflict(Rule, id="nvjitlink-symbol-conflict"):
                 *(Evidence(f"{where}.pythons.loaded", f"{name}: {path}") for name, path in sorted(loaded.items())),
                 Evidence(f"{where}.pythons.distributions", wheel) if wheel else None,
             ),
-            decides=(Decider("env", f"echo ${_PATH}; pip list | grep nvjitlink"),),
         )
 
     @staticmethod
@@ -281,7 +280,7 @@ class TritonLibcuda(Rule, id="triton-libcuda-so-cannot-found"):
             names = self._cached(place)
             if names is not None and "libcuda.so" in names and "libcuda.so.1" in names:
                 continue
-            return self._finding(where, place, line, names, measured=bool(error) or names is not None)
+            return self._finding(facts, where, line, names, measured=bool(error) or names is not None)
         return None
 
     @staticmethod
@@ -290,24 +289,18 @@ class TritonLibcuda(Rule, id="triton-libcuda-so-cannot-found"):
         cache = known(place.loader.cache)
         return None if cache is None else sorted(name for name in cache if name.startswith("libcuda.so"))
 
-    def _finding(self, where: Where, place: Place, line: str, names: list[str] | None, *, measured: bool) -> Finding:
-        library = known(place.cuda.library)
+    def _finding(self, facts: Facts, where: Where, line: str, names: list[str] | None, *, measured: bool) -> Finding:
+        library = known(dict(places(facts))[where].cuda.library)
         folder = quote(library.path.rpartition("/")[0]) if library else "/usr/local/nvidia/lib64"
         linked = bool(names and "libcuda.so.1" in names)
         return self.found(
+            facts,
+            {"linked": linked, "folder": folder},
             where=where,
             certain=measured,
-            cause="libcuda is loaded, but the loader's cache has "
-            + ("only libcuda.so.1, not the libcuda.so that -lcuda needs." if linked else "no libcuda."),
-            fix=(
-                Step("Point Triton to the library:", (f"export TRITON_LIBCUDA_PATH={folder}",)),
-                Step("Or rebuild the cache as root when the container starts:", ("ldconfig",), instead=True),
-                Step("Or add the name that -lcuda needs:", (f"ln -s libcuda.so.1 {folder}/libcuda.so",), instead=True),
-            ),
             evidence=(
                 Evidence(f"{where}.pythons.triton.error", line.strip()),
                 Evidence(f"{where}.cuda.library", library.path) if library else None,
                 Evidence(f"{where}.loader.cache", ", ".join(names) or "no libcuda") if names is not None else None,
             ),
-            decides=(Decider("loader.cache", "ldconfig -p | grep libcuda.so"),),
         )

@@ -22,8 +22,9 @@ class StubLibcuda(Rule, id="stub-libcuda-on-path"):
             library = known(place.cuda.library)
             if known(place.cuda.init) == _STUB:
                 return self.found(
+                    facts,
+                    {"path": library.path if library else "a stub"},
                     where=where,
-                    cause=f"libcuda comes from {library.path if library else 'a stub'}, which contains no driver.",
                     fix=self._fix(facts, where, place),
                     evidence=(
                         Evidence(f"{where}.cuda.init", codes.cuda(_STUB)),
@@ -74,9 +75,9 @@ class MuslImage(Rule, id="alpine-musl-no-driver-libs"):
             )
             if musl and not known(libc.glibc_loader) and self._wants_gpu(facts):
                 return self.found(
+                    facts,
+                    {"old_toolkit": _old_toolkit(facts)},
                     where="container",
-                    cause="The image uses musl, but the driver's libraries are built for glibc.",
-                    fix=self._fix(facts),
                     evidence=(
                         Evidence(f"{named}.libc", known(libc.musl_loader) or "musl"),
                         *self._mounted(facts),
@@ -105,14 +106,6 @@ class MuslImage(Rule, id="alpine-musl-no-driver-libs"):
     def _mounted(facts: Facts) -> tuple[Evidence, ...]:
         there = [lib.path for lib in each(facts.container.loader.libraries) if known(lib.mounted)]
         return tuple(Evidence("container.loader.libraries", f"{path}: mounted but not loadable") for path in there[:1])
-
-    @staticmethod
-    def _fix(facts: Facts) -> tuple[Step, ...]:
-        update = " and update the toolkit to 1.18.2 or newer" if _old_toolkit(facts) else ""
-        return (
-            Step("In the Dockerfile, use a base image with glibc:", ("FROM python:3.12-slim-bookworm",)),
-            Step(f"Or, for nvidia-smi alone, add gcompat{update}:", ("apk add gcompat",), instead=True),
-        )
 
 
 def _old_toolkit(facts: Facts) -> str | None:

@@ -6,7 +6,7 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.queries import kernel_driver, line_of, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
@@ -76,28 +76,17 @@ class NoInstances(Rule, id="mig-enabled-no-instances"):
         for where, place in places(facts):
             asked_host = where == "host" or is_known(facts.host.nvml.devices)
             if _nothing_usable(place):
-                return self._finding(where, place, certain=asked_host)
+                return self._finding(facts, where, place, certain=asked_host)
         return None
 
-    def _finding(self, where: Where, place: Place, *, certain: bool) -> Finding:
+    def _finding(self, facts: Facts, where: Where, place: Place, *, certain: bool) -> Finding:
         first = next((known(device.index) for device in each(place.nvml.devices)), 0)
         here = "on it" if certain else "that this container can see"
         return self.found(
+            facts,
+            {"here": here, "first": first},
             where=where,
             certain=certain,
-            decides=(Decider("host.nvml.devices", "nvidia-smi -L  # on the host"),),
-            cause=f"MIG mode is on, but there is no MIG instance {here}.",
-            fix=(
-                Step(
-                    "List the profiles, then create the instances that you need (here two of the smallest):",
-                    (f"sudo nvidia-smi mig -i {first} -lgip", f"sudo nvidia-smi mig -i {first} -cgi 19,19 -C"),
-                ),
-                Step("Or turn MIG mode off:", (f"sudo nvidia-smi -i {first} -mig 0",), instead=True),
-                Step(
-                    "If CDI is in use, regenerate its specification:",
-                    ("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",),
-                ),
-            ),
             evidence=_evidence(where, place),
         )
 
@@ -121,9 +110,9 @@ class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
         on_host = _on_host(facts)
         caps = self._caps(facts)
         return self.found(
+            facts,
+            {"host_count": len(on_host), "on_host": on_host},
             where="container",
-            cause="The container has a GPU in MIG mode but no MIG instance on it"
-            + (f"; the host has {len(on_host)}." if on_host else "."),
             fix=(*self._create(on_host), *self._give(facts, on_host[0] if on_host else "MIG-UUID")),
             evidence=(
                 *_evidence("container", facts.container),
@@ -189,8 +178,9 @@ class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
             wants = self._wants_several(facts, place, where)
             if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
                 return self.found(
+                    facts,
+                    {"count": len(instances)},
                     where=where,
-                    cause=f"There are {len(instances)} MIG instances, but CUDA gives each process only one.",
                     fix=(
                         Step(
                             "Start one process per instance:",
@@ -228,14 +218,9 @@ class MixedMigRegression(Rule, id="vgpu-driver-regression-570-mig-mixed"):
         waiting = [pod for pod in each(kubernetes.pods) if known(pod.phase) == "Pending"]
         certain = bool(waiting) or (seen is not None and seen.fact != "messages")
         return self.found(
+            facts,
+            {"version": version},
             certain=certain,
-            decides=(Decider("kubernetes.pods", "kubectl describe pod POD"),),
-            cause=f"Driver {version} has an NVML bug: it miscounts GPUs if only some are in MIG mode.",
-            fix=(
-                Step("Install a release with the fix (570.172.08 or 580), or 570.86.15, which does not have the bug."),
-                Step("With the GPU Operator, set that version:", (_PATCH,)),
-                Step("Or use the same MIG mode for all GPUs of a node.", instead=True),
-            ),
             evidence=(
                 Evidence("kernel.nvidia.version", version),
                 Evidence("nvml.devices", "some in MIG mode, others not"),

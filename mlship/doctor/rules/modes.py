@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from shlex import quote
 
 from mlship.doctor.facts.fact import Unknown, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import cuda_codes, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -39,14 +38,9 @@ class ComputeModeSet(Rule, id="compute-mode-prohibited-or-exclusive"):
         number = known(device.index)
         named = "N" if number is None else str(number)
         return self.found(
+            facts,
+            {"named": named, "mode": mode, "prohibited": mode == "Prohibited"},
             certain=full,
-            decides=(Decider("nvml.devices", "nvidia-smi --query-compute-apps=pid,name --format=csv"),),
-            cause=f"GPU {named} is in compute mode {mode}, "
-            + ("which allows no context." if mode == "Prohibited" else "and another process holds its only context."),
-            fix=(
-                Step("Allow several processes on the GPU:", (f"sudo nvidia-smi -i {named} -c DEFAULT",)),
-                *self._others(mode),
-            ),
             evidence=(
                 *refused,
                 Evidence("nvml.devices", f"GPU {named}: compute mode {mode}"),
@@ -66,17 +60,6 @@ class ComputeModeSet(Rule, id="compute-mode-prohibited-or-exclusive"):
     def _is_full(device: NvmlDevice) -> bool:
         return known(device.compute_mode) == "Prohibited" or bool(known(device.compute_processes))
 
-    @staticmethod
-    def _others(mode: str) -> tuple[Step, ...]:
-        if mode == "Prohibited":
-            return ()
-        return (
-            Step(
-                "Or stop the other process:", ("nvidia-smi --query-compute-apps=pid,name --format=csv",), instead=True
-            ),
-            Step("Or let the processes share it through MPS:", ("sudo nvidia-cuda-mps-control -d",), instead=True),
-        )
-
 
 class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):
     def look(self, facts: Facts) -> Finding | None:
@@ -90,10 +73,13 @@ class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):
             return None
         certain = (unlicensed and (bool(refused) or "Unrestricted" not in status)) or bool(log and refused)
         return self.found(
+            facts,
+            {
+                "name": known(device.name) or "The vGPU",
+                "status": status,
+                "is_absent": is_absent(looked_up(facts.host.services, "nvidia-gridd")),
+            },
             certain=certain,
-            decides=(Decider("nvml.devices", "nvidia-smi -q | grep -i 'license status'"),),
-            cause=f"{known(device.name) or 'The vGPU'} has no license{f': {status}' if status else ''}.",
-            fix=self._fix(facts),
             evidence=(
                 Evidence("nvml.devices", f"license status {status}") if status else None,
                 Evidence(
@@ -131,31 +117,6 @@ class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):
         active = known(service.active) if (service := known(service)) else None
         return Evidence("host.services.nvidia-gridd", active) if active not in {"active", None} else None
 
-    @staticmethod
-    def _fix(facts: Facts) -> tuple[Step, ...]:
-        if is_absent(looked_up(facts.host.services, "nvidia-gridd")):
-            return (
-                Step(
-                    "This driver came without nvidia-gridd: install NVIDIA's vGPU guest driver, which includes it "
-                    "(in a cloud, use another version of the node image)."
-                ),
-                Step("Then install the client token, and check the license:", ("nvidia-smi -q | grep -i license",)),
-            )
-        return (
-            Step(
-                "Install the license server's client token, and restart the service:",
-                (
-                    "sudo install -m 744 client_configuration_token_*.tok /etc/nvidia/ClientConfigToken/",
-                    "sudo systemctl enable nvidia-gridd",
-                    "sudo systemctl restart nvidia-gridd",
-                ),
-            ),
-            Step(
-                "If it stays unlicensed, check that the clock is right and that the license server is reachable:",
-                ("timedatectl", "journalctl -u nvidia-gridd -b --no-pager | tail -n 20"),
-            ),
-        )
-
 
 class DeviceOrder(Rule, id="default-device-order-mismatch"):
     def look(self, facts: Facts) -> Finding | None:
@@ -169,15 +130,10 @@ class DeviceOrder(Rule, id="default-device-order-mismatch"):
                 continue
             uuids = self._uuids(chosen, devices)
             return self.found(
+                facts,
+                {"chosen": chosen, "uuids": uuids},
                 where=where,
                 certain=bool(measured),
-                decides=(Decider(f"{where}.cuda.devices", "deviceQuery, or torch.cuda.get_device_name(0)"),),
-                cause=f"CUDA_VISIBLE_DEVICES={chosen} counts from the fastest GPU, unlike nvidia-smi, "
-                "and the GPUs here differ.",
-                fix=(
-                    Step("Make CUDA count as nvidia-smi does:", ("export CUDA_DEVICE_ORDER=PCI_BUS_ID",)),
-                    Step("Or name the GPU:", (f"export CUDA_VISIBLE_DEVICES={quote(uuids)}",), instead=True),
-                ),
                 evidence=(
                     Evidence(f"{where}.env", f"CUDA_VISIBLE_DEVICES={chosen}, CUDA_DEVICE_ORDER not set"),
                     Evidence(

@@ -101,6 +101,7 @@ class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
             return self._only_said(facts, line) if line else None
         ignore = commands.docker_run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
         return self.found(
+            facts,
             where="container",
             cause=f"The image requires {unmet.requirement.alternatives[0][0]}, but this host's driver {unmet.driver} "
             f"supports {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; the host meets no other alternative either.",
@@ -138,6 +139,7 @@ class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
         if driver is not None and self._fits_by_now(facts, text, driver):
             return None
         return self.found(
+            facts,
             where="container",
             certain=False,
             cause=f"The image requires {text or 'another driver'}, which this host does not meet, the engine reported.",
@@ -172,17 +174,13 @@ class RequireNotEnforced(Rule, id="require-not-enforced-cdi"):
         if failed is None and (works(facts) or _is_minor(unmet)):
             return None
         return self.found(
+            facts,
             where="container",
             certain=bool(failed),
             cause=f"The image requires {unmet.requirement}, but driver {unmet.driver} supports "
             f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and CDI does not check that at start.",
             fix=_ways_out(facts, unmet),
             evidence=(*_evidence(facts, unmet), Evidence("container.injection", injection(facts) or ""), failed),
-            decides=(
-                Decider(
-                    "container.cuda.runtime_code", commands.docker_run(facts, commands.gpu_options(facts)) + " PROGRAM"
-                ),
-            ),
         )
 
     @staticmethod

@@ -7,7 +7,7 @@ from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
@@ -72,8 +72,8 @@ class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
         certain = lacks is True
         before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
         return self.found(
+            facts,
             certain=certain,
-            decides=(Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A3 nvidia"),),
             cause=f"{engine_name(facts)} on this node has no nvidia runtime handler"
             + (f" because {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
             fix=(*self._before(facts, before), *self._here(facts, lacks)),
@@ -140,21 +140,9 @@ class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):
         line = log_line(facts, r"(?i)(seccomp|audit).*ldconfig")
         certain = version is not None
         return self.found(
+            facts,
+            {"version": version, "upgrade": self._upgrade(facts)},
             certain=certain,
-            decides=(Decider("host.toolkit.cli_version", "nvidia-container-cli --version"),),
-            cause=f"The toolkit's seccomp filter{f' (toolkit {version})' if version else ''} blocks a system call that "
-            "this host's ldconfig makes, so the kernel kills it.",
-            fix=(
-                Step("Upgrade the toolkit and libnvidia-container to 1.18.0 or newer:", (self._upgrade(facts),)),
-                Step(
-                    "Or use CDI, which does not run ldconfig this way:",
-                    (
-                        "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
-                        "sudo nvidia-ctk config --in-place --set nvidia-container-runtime.mode=cdi",
-                    ),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 reported,
                 Evidence("host.toolkit.version", version) if version else None,
@@ -185,8 +173,8 @@ class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
             next((known(handlers[name].source) for name in broken), None) or "/etc/containerd/conf.d/99-nvidia.toml"
         )
         return self.found(
+            facts,
             certain=bool(broken),
-            decides=(Decider("host.containerd.runtimes", "sudo containerd config dump | grep -A5 nvidia"),),
             cause=f"{source} defines handler {broken[0] if broken else _NVIDIA} without runtime_type.",
             fix=self._fix(source, has_fix=has_fix),
             evidence=(

@@ -37,14 +37,7 @@ class NoAddressWindow(Rule, id="pci-window-not-assigned"):
         if line is None or _counts_all(facts) is not False or not gpus(facts):
             return None
         return self.found(
-            cause="The firmware did not assign a PCI window of the GPU, so the driver cannot reach it.",
-            fix=(
-                Step(
-                    "In the firmware settings, turn on Above 4G Decoding (and Resizable BAR), or update the firmware."
-                ),
-                Step("For a virtual machine, use UEFI firmware and a 64-bit MMIO window as large as the GPU's memory."),
-                Step("Or let the kernel assign it: add pci=realloc to the kernel command line.", instead=True),
-            ),
+            facts,
             evidence=(Evidence("kernel.log", line),),
         )
 
@@ -58,6 +51,7 @@ class DoesNotInitialise(Rule, id="gpu-does-not-initialise"):
         if virtual:
             return self._as_vgpu(facts, line, virtual)
         return self.found(
+            facts,
             cause="The kernel module found the GPU but could not start it"
             + (": its firmware file is missing or has another version." if firmware else "."),
             fix=(*(self._firmware(facts) if firmware else ()), *self._otherwise(again=firmware is not None)),
@@ -67,6 +61,7 @@ class DoesNotInitialise(Rule, id="gpu-does-not-initialise"):
     def _as_vgpu(self, facts: Facts, line: str, virtual: str) -> Finding:
         version = kernel_driver(facts) or "in this guest"
         return self.found(
+            facts,
             cause=f"Driver {version} in this virtual machine is incompatible with the vGPU manager on its host.",
             fix=(
                 Step("Install the guest driver of the vGPU release that the host uses (ask its administrator)."),
@@ -102,17 +97,7 @@ class LostInSleep(Rule, id="uvm-lost-after-suspend"):
         if is_absent(node(facts.host, "/dev/nvidia-uvm")) or log_line(facts, r"request_free_mem_region"):
             return None
         return self.found(
-            cause="The machine slept, and the UVM module did not recover: NVML works, cuInit does not.",
-            fix=(
-                Step(
-                    "Reload the module while no process uses a GPU:",
-                    ("sudo rmmod nvidia_uvm", "sudo modprobe nvidia_uvm"),
-                ),
-                Step(
-                    "Preserve video memory across sleep:",
-                    (_KEEP_MEMORY, "sudo systemctl enable nvidia-suspend nvidia-hibernate nvidia-resume"),
-                ),
-            ),
+            facts,
             evidence=(
                 Evidence("kernel.log", line),
                 Evidence("host.cuda.init", codes.cuda(999)),
@@ -131,6 +116,7 @@ class MpsNotReached(Rule, id="mps-not-reached"):
         folder = known(variable(facts.container if inside else facts.host, "CUDA_MPS_PIPE_DIRECTORY"))
         runs = known(facts.host.mps)
         return self.found(
+            facts,
             where="container" if inside else "host",
             cause="CUDA finds no MPS server that accepts it"
             + (": the daemon is not running." if runs is False else f" ({codes.cuda(code)})."),

@@ -9,7 +9,7 @@ from mlship.cuda.tables.rows import FLAVOURS, NvidiaImage
 from mlship.cuda.versions import Cuda
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.frameworks import as_cuda, profile
 from mlship.doctor.rules.base import Rule
 
@@ -123,12 +123,12 @@ class TagDeleted(Rule, id="nvidia-image-tag-deleted"):
         sure = tag.seen == "404" or _confirmed(tag)
         why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never existed"
         return self.found(
+            facts,
+            {"image_name": tag.image, "tag": tag.tag, "why": why},
             where="container",
             certain=sure,
-            cause=f"nvidia/{tag.image}:{tag.tag} is not in the registry: {why}.",
             fix=_fix(facts, tag),
             evidence=_evidence(facts, tag),
-            decides=(Decider("image.registry_status", f"docker manifest inspect nvidia/{tag.image}:{tag.tag}"),),
         )
 
 
@@ -148,8 +148,9 @@ class NeverPublished(Rule, id="ubuntu2004-cuda13-image-missing"):
         there = sorted({image.distro for image in tables().images if image.cuda == tag.cuda})
         listed = f"; that CUDA version exists for {', '.join(there)}" if there else ""
         return self.found(
+            facts,
+            {"tag": tag.tag, "distro": tag.distro, "listed": listed},
             where="container",
-            cause=f"nvidia/cuda:{tag.tag}: NVIDIA publishes no such image for {tag.distro}{listed}.",
             fix=(
                 *_fix(facts, tag),
                 Step(

@@ -38,6 +38,7 @@ class LdconfigPath(Rule, id="ldcache-not-updated-debian-ldconfig"):
             return None
         right = self._right(facts)
         return self.found(
+            facts,
             where="container",
             certain=bool(wrong),
             cause=f"{library.path} is mounted, but the loader's cache lacks it: the hook "
@@ -68,6 +69,7 @@ class LdconfigPath(Rule, id="ldcache-not-updated-debian-ldconfig"):
             return None
         set_right = f"sudo nvidia-ctk config --in-place --set nvidia-container-cli.ldconfig={self._right(facts)}"
         return self.found(
+            facts,
             where="container",
             cause=f"The hook could not run {path}, which is set in config.toml.",
             fix=(Step("Set the host's ldconfig in config.toml, and recreate the container:", (set_right,)),),
@@ -121,17 +123,13 @@ class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
             return None
         wanted = max((toolkit, cli, "1.17.8"), key=version_numbers)
         return self.found(
+            facts,
+            {"toolkit": toolkit, "cli": cli, "drops": drops, "wanted": wanted, "install_both": self._install(facts)},
             certain=drops,
-            cause=f"nvidia-ctk is {toolkit}, but nvidia-container-cli is {cli}"
-            f"{', which drops flags from callers of other versions' if drops else ''}.",
-            fix=(Step(f"Install one version of all four packages, {wanted} or newer:", (self._install(facts),)),),
             evidence=(
                 Evidence("host.toolkit.version", toolkit),
                 Evidence("host.toolkit.cli_version", cli),
                 line_of(facts, "nvidia-container-cli"),
-            ),
-            decides=(
-                Decider("container.cuda.init", commands.docker_run(facts, commands.gpu_options(facts)) + " nvidia-smi"),
             ),
         )
 
@@ -161,17 +159,16 @@ class PersistencedSocket(Rule, id="persistence-daemon-socket-mount"):
         )
         remove = Step("Remove it in the Dockerfile, and rebuild the image:", ("RUN rm -rf /run/nvidia-persistenced",))
         return self.found(
+            facts,
+            {"in_image": in_image},
             where="container",
             certain=in_image or stopped,
-            cause="A socket already exists at the path where the hook mounts nvidia-persistenced's"
-            + (": it is in the image." if in_image else "."),
             fix=(remove, fix[1]) if in_image else fix,
             evidence=(
                 line,
                 Evidence("host.services", f"nvidia-persistenced: {active or 'missing'}") if stopped else None,
                 Evidence("image.paths", "/run/nvidia-persistenced/socket") if in_image else None,
             ),
-            decides=(Decider("host.services.nvidia-persistenced", "systemctl is-active nvidia-persistenced"),),
         )
 
     @staticmethod
@@ -193,23 +190,19 @@ class AptSignedBy(Rule, id="apt-signed-by-conflict"):
             "$(grep -l nvidia.github.io /etc/apt/sources.list.d/* | grep -v /nvidia-container-toolkit.list$)"
         )
         return self.found(
+            facts,
+            {
+                "files": " and ".join(files) or "Two files in /etc/apt/sources.list.d",
+                "keep": keep,
+                "remove": remove,
+                "is_absent": is_absent(facts.host.toolkit.version),
+            },
             certain=bool(pair),
-            cause=f"{' and '.join(files) or 'Two files in /etc/apt/sources.list.d'} list the same "
-            "NVIDIA repository with different keys.",
-            fix=(
-                Step(f"Keep {keep} and remove the other:", (f"sudo rm {remove}", "sudo apt-get update")),
-                *(
-                    (Step("Then install the toolkit:", (commands.install_command(facts, "nvidia-container-toolkit"),)),)
-                    if is_absent(facts.host.toolkit.version)
-                    else ()
-                ),
-            ),
             evidence=(
                 *(self._shown(source) for source in (one, other) if source),
                 Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
                 line,
             ),
-            decides=(Decider("host.packages.sources", "grep -r nvidia /etc/apt/sources.list.d"),),
         )
 
     @classmethod

@@ -3,7 +3,7 @@
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import is_compat, is_wsl, line_of, wsl_lacks_nvidia
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -35,11 +35,9 @@ class NoAdapters(Rule, id="wsl-no-adapters"):
         if not no_folder and (drivers is not None or not (no_library or reported)):
             return None
         return self.found(
+            facts,
+            {"works_in_windows": self._works_in_windows(facts)},
             certain=no_folder,
-            decides=(Decider("host.wsl.drivers", "ls /usr/lib/wsl/drivers"),),
-            cause="Windows gives WSL no NVIDIA GPU"
-            + (", although nvidia-smi works on the Windows side." if self._works_in_windows(facts) else "."),
-            fix=self._fix(facts),
             evidence=(
                 Evidence("host.wsl.drivers", ", ".join(drivers) or "none") if drivers is not None else None,
                 Evidence("host.paths", f"{_LIBCUDA}: missing") if no_library else None,
@@ -64,13 +62,6 @@ class NoAdapters(Rule, id="wsl-no-adapters"):
     def _no_library(facts: Facts) -> bool:
         return is_absent(looked_up(facts.host.paths, _LIBCUDA))
 
-    def _fix(self, facts: Facts) -> tuple[Step, ...]:
-        update = Step("In PowerShell, update and restart WSL:", ("wsl --update", "wsl --shutdown"))
-        driver = Step("Install the current NVIDIA driver in Windows, and none in WSL, where it breaks CUDA.")
-        if self._works_in_windows(facts):
-            return (update, driver)
-        return (driver, update, Step("Without an NVIDIA GPU, use a CPU image, without --gpus.", instead=True))
-
 
 class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
     def look(self, facts: Facts) -> Finding | None:
@@ -83,9 +74,9 @@ class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
         code = known(facts.host.nvml.init)
         taken = foreign[0].value if foreign else "its libraries"
         return self.found(
+            facts,
+            {"taken": taken},
             certain=bool(foreign),
-            decides=(Decider("host.cuda.library", "ldconfig -p | grep libcuda.so.1"),),
-            cause=f"A Linux driver is installed, and the loader picks {taken}; WSL needs the libraries from Windows.",
             fix=self._fix(facts, packages),
             evidence=(
                 *foreign,

@@ -8,7 +8,8 @@ from io import TextIOWrapper
 
 from mlship.doctor.diagnose import Diagnosis, Examined, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
-from mlship.doctor.rules.base import Rule, rule_texts
+from mlship.doctor.rule_texts import rule_texts
+from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.words import (
     AS_ROOT,
     SIGNS,

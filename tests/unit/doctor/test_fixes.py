@@ -1,9 +1,20 @@
 """A fix must not make things worse: advice for hosts on which the usual advice would be wrong."""
 
+import inspect
+import re
+
 import pytest
 
+from mlship.doctor.commands import COMMANDS
 from mlship.doctor.diagnose import diagnose
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Step
+from mlship.doctor.rule_texts import RuleText, StepText, fill
+from mlship.doctor.rules import RULES
+from mlship.doctor.rules.base import Rule
 from tests.helpers.doctor_hosts import hosts
+
+_NAMES = re.compile(r"\{(\w+)(?:!q)?\}|\[!?(\w+)\?")
 
 
 def advice(name: str) -> str:
@@ -39,3 +50,42 @@ def advice(name: str) -> str:
 def test_the_advice_fits_the_host(name: str, said: str, never: str) -> None:
     assert said in advice(name)
     assert never not in advice(name)
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "text"),
+    [
+        ("sudo rm {path!q}", {"path": "/a b"}, "sudo rm '/a b'"),
+        ("driver[version? {version}] is old", {"version": "550"}, "driver 550 is old"),
+        ("driver[version? {version}][!version? unknown]", {"version": None}, "driver unknown"),
+        ("mount {medium: Memory} with {engine}", {}, "mount {medium: Memory} with docker"),
+        ("{a}", {"a": "{b} [a?c]"}, "{b} [a?c]"),
+    ],
+)
+def test_fill(template: str, values: dict[str, object], text: str) -> None:
+    assert fill(template, Facts(), values) == text
+
+
+def test_a_template_without_its_value_is_a_bug() -> None:
+    with pytest.raises(KeyError, match="version"):
+        fill("driver {version}", Facts(), {})
+
+
+def test_steps_that_do_not_apply_are_left_out() -> None:
+    rows = (StepText("A", ("x", "[on?y]"), "on"), StepText("B", when="!on"), StepText("C", when="on !off"))
+    text = RuleText("image", "t", "s", (), (), fix=rows)
+    assert text.steps(Facts(), {"on": True, "off": None}) == (Step("A", ("x", "y")), Step("C"))
+    assert text.steps(Facts(), {"on": 0, "off": None}) == (Step("B"),)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_every_value_of_a_text_is_passed_by_its_rule(rule: Rule) -> None:
+    templates = (
+        *(rule.text.cause, *(row.fact + row.command for row in rule.text.decides)),
+        *(" ".join((row.say, *row.run)) for row in rule.text.fix),
+    )
+    named = {name for text in templates for names in _NAMES.findall(text) for name in names}
+    named |= {name.lstrip("!") for row in rule.text.fix for name in row.when.split()}
+    source = inspect.getsource(type(rule))
+    missing = {name for name in named - {"", "where", "on_host", *COMMANDS} if f'"{name}":' not in source}
+    assert not missing

@@ -15,8 +15,9 @@ from mlship.doctor.facts.fact import UNKNOWN, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS
 from mlship.doctor.queries import fact_at
+from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
-from mlship.doctor.rules.base import Rule, rule_texts
+from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import story_text
 from tests.helpers.doctor_hosts import expected, family_of, hosts, rule_of
 

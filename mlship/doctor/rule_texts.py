@@ -1,0 +1,110 @@
+"""The texts of the rules, from mlship/data/rules, filled in with the values of a host.
+
+A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "[name?text]" for text that appears
+only if the value is true, and "[!name?text]" for the opposite. A rule passes the values; `commands.COMMANDS` has those
+that every rule may name.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from shlex import quote
+
+from mlship.doctor.commands import COMMANDS
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+Values = Mapping[str, object]
+_OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
+_VALUE = re.compile(r"\{(\w+)(!q)?\}")
+
+
+@dataclass(frozen=True)
+class StepText:
+    """One step of a fix.
+
+    Attributes:
+        say, run: templates; commands that come out empty are dropped.
+        when: names of values that must be true for this step, or false after "!", such as "on_host !podman".
+        instead: as in `Step`.
+    """
+
+    say: str
+    run: tuple[str, ...] = ()
+    when: str = ""
+    instead: bool = False
+
+
+@dataclass(frozen=True)
+class RuleText:
+    """What mlship/data/rules/LAYER.toml says about a rule.
+
+    Attributes:
+        title: the failure in one line.
+        story: how it comes about and how it shows; a few sentences, for `mlship doctor explain`.
+        source: where it was reported or documented.
+        needs: paths of the facts that the rule requires, such as "kernel.pci". "place.nvml.init" is known if the host
+            or the container has it; in "kernel.pci | kernel.log" either one is enough.
+        explains: what follows from this failure and is listed under it: ids of rules, and of symptoms such as
+            "nvml.init=18" (see mlship/doctor/symptoms.py). "cuda.*" matches every id that starts with "cuda.".
+        excludes: ids of rules that are dropped if this one fires, because it is the better answer.
+        cause, fix, decides: templates for the finding, if the rule does not compute them.
+    """
+
+    layer: StackLayer
+    title: str
+    story: str
+    source: tuple[str, ...]
+    needs: tuple[str, ...]
+    explains: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    cause: str = ""
+    fix: tuple[StepText, ...] = ()
+    decides: tuple[Decider, ...] = ()
+
+    def steps(self, facts: Facts, values: Values) -> tuple[Step, ...]:
+        """The steps of the fix for this host."""
+        return tuple(
+            Step(
+                fill(step.say, facts, values),
+                tuple(filter(None, (fill(command, facts, values) for command in step.run))),
+                step.instead,
+            )
+            for step in self.fix
+            if all(bool(values[name.lstrip("!")]) != name.startswith("!") for name in step.when.split())
+        )
+
+    def deciders(self, facts: Facts, values: Values) -> tuple[Decider, ...]:
+        """What would confirm the cause on this host."""
+        return tuple(Decider(fill(one.fact, facts, values), fill(one.command, facts, values)) for one in self.decides)
+
+
+@cache
+def rule_texts() -> dict[str, RuleText]:
+    """The texts of every rule, by its id."""
+    read = adapter(RuleText).validate_python
+    return {
+        rule_id: read({"layer": layer, **row})
+        for layer in LAYERS
+        for rule_id, row in tomllib.loads(read_package_file(f"data/rules/{layer.replace(' ', '-')}.toml")).items()
+    }
+
+
+def fill(template: str, facts: Facts, values: Values) -> str:
+    """The text of a template.
+
+    Raises:
+        KeyError: the template names a value that the rule does not pass.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1]
+        text = str(values[name]) if name in values else COMMANDS[name](facts)
+        return quote(text) if found[2] else text
+
+    kept = _OPTIONAL.sub(lambda found: found[3] if bool(values[found[2]]) != bool(found[1]) else "", template)
+    return _VALUE.sub(value, kept)
