@@ -24,7 +24,8 @@ from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
-from mlship.init.pickled import find_pickled, pickle_notes
+from mlship.init.pickled import PickledModel, find_pickled, pickle_notes
+from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.servers import find_server
@@ -45,14 +46,10 @@ _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any fram
 
 
 def detect(repo: Path, model: str | None = None) -> Detection:
-    """Inspect a repository.
-
-    Args:
-        model: the model file to serve, if the user chose one of several.
+    """Inspect a repository; `model` is the file to serve, if the user chose one of several.
 
     Raises:
-        UsageError: `repo` is not a readable folder, holds several projects to choose from, or a model file
-            that cannot be shipped under its name.
+        UsageError: `repo` is unreadable, or holds several projects, or a model file under an unusable name.
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
@@ -60,20 +57,21 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules, server)
-    served = _served(modules, loader, server)
-    weights = find_weights(tree, LoadClues(served, bool(server or loader.value), model, server.place if server else ""))
     collected = collect(tree, _entry(server, loader, modules))
     needs = collected.declared
-    _refuse_several(tree, () if loader.value or server or weights.native else collected.projects)
-    local = _served_imports(bare, served if loader.value or server else ())
-    sides = _other_imports(modules, served)
-    framework, evidence = find_framework(Clues(served, sides, weights.models, needs, _details(tree, weights)))
+    cog = None if server else find_predictor(tree, modules, needs)
+    loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
+    served = _served(modules, cog.module if cog else loader.value, server)
+    certain = bool(server or loader.value or cog)
+    weights = find_weights(tree, LoadClues(served, certain, model, server.place if server else ""))
+    _refuse_several(tree, () if certain or weights.native else collected.projects)
+    local = _served_imports(bare, served if certain else ())
+    idle = () if certain else _nothing_served(tree, weights, needs)
+    clues = Clues(served, _other_imports(modules, served), weights.models, needs, _details(tree, weights))
+    framework, evidence = find_framework(clues)
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
-    shipped = [file for file in weights.refused if _covered(file.path, weights.named)]
-    pickles = tuple(find_pickled(tree, shipped, lookup))
-    idle = _nothing_served(tree, weights, needs) if server is None and loader.value is None else ()
-    more = (*idle, *_notes(tree, weights), *pickle_notes(pickles, needs))
+    pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -83,6 +81,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         weights=weights,
         loader=loader,
         native=weights.native,
+        cog=cog,
         server=server,
         sample=_json_file(tree, _SAMPLES, "sample input"),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
@@ -91,7 +90,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*notes, *collected.notes, *misnamed(needs, served), *more),
+        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, pickles, needs)),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
     )
@@ -156,9 +155,9 @@ def _entry(server: ExistingServer | None, loader: Detected, modules: Mapping[str
     return modules[loader.value.partition(":")[0]].path if loader.value else None
 
 
-def _served(modules: Mapping[str, Module], loader: Detected, server: ExistingServer | None) -> tuple[Module, ...]:
+def _served(modules: Mapping[str, Module], loader: str | None, server: ExistingServer | None) -> tuple[Module, ...]:
     """Modules that the loader and server import; without either, all code except tests and training."""
-    start = [*([loader.value.partition(":")[0]] if loader.value else []), *(server.modules if server else ())]
+    start = [*([loader.partition(":")[0]] if loader else []), *(server.modules if server else ())]
     if start:
         return reachable(start, modules)
     return tuple(module for module in modules.values() if is_served(module.path))
@@ -280,10 +279,11 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
         yield f"{_name(tree)} has no server or model files to serve"
 
 
-def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
+def _notes(tree: Tree, weights: ModelFiles, loaded: Sequence[PickledModel], needs: Sequence[Declared]) -> Iterator[str]:
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
     yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"
+    yield from pickle_notes(loaded, needs)

@@ -10,6 +10,7 @@ from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
 from mlship.init.native import NativeModel
 from mlship.init.pickled import PickledModel
+from mlship.init.predictors import CogPredictor
 from mlship.init.working_folder import WorkingFolder
 from mlship.project.commands import PORT
 from mlship.project.weights import WeightFile
@@ -133,7 +134,7 @@ class Detection:
         framework: the library that runs the model.
         evidence: reasons for the framework.
         loader: package.module:function in the repository.
-        native: the model to write a loader for, if the repository has neither a loader nor a server.
+        native, cog: the model or predictor to write a loader for, if the repository has neither a loader nor a server.
         declared: dependencies by file, most specific first.
         imports: what the served code imports.
         source: files and folders of the served code.
@@ -162,6 +163,7 @@ class Detection:
     gpus: GpuUse = GpuUse()
     local: tuple[LocalImport, ...] = ()
     pickles: tuple[PickledModel, ...] = ()
+    cog: CogPredictor | None = None
 
     @property
     def tests_server_only(self) -> bool:

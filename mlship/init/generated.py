@@ -6,6 +6,9 @@ from mlship.frameworks import framework_table
 from mlship.init.found import Detection
 from mlship.render import render
 
+DATA_URI = """\
+printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
+
 
 def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
@@ -13,7 +16,9 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
     app = render("init/app.py.j2", module=module, function=function, sample=sample)
     yield "serving/__init__.py", render("init/package.py.j2"), "makes `serving` a package"
     yield "serving/app.py", app, "FastAPI server, because no server was found"
-    if native := found.native:
+    if found.cog:
+        yield "serving/model.py", render("init/models/cog.py.j2", cog=found.cog), f"runs {found.cog.cls} of cog.yaml"
+    elif native := found.native:
         model = render(
             f"init/models/{native.row.template}.py.j2",
             model=native.path,
@@ -28,6 +33,8 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
 
 def loader_needs(found: Detection) -> tuple[str, ...]:
     """The packages of the generated loader, with what the repository requires instead of one of them."""
+    if found.cog:
+        return ("cog",)
     if found.native is None:
         return ()
     row, named = found.native.row, frozenset[str]().union(*(declared.names for declared in found.declared))

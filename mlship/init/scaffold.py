@@ -14,7 +14,7 @@ from mlship.files import sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.generated import loader_example, loader_needs, server_files
+from mlship.init.generated import DATA_URI, loader_example, loader_needs, server_files
 from mlship.init.samples import request_lines
 from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
@@ -184,7 +184,7 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
 
 
 def _decide(found: Detection) -> _Plan:
-    load = found.loader.value or ("serving.model:load" if found.native else None)
+    load = found.loader.value or ("serving.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
     made_up = found.native.sample if found.native and found.sample.value is None else None
     needs = ["fastapi", "uvicorn", *loader_needs(found)] if generated else []
@@ -313,7 +313,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
     """Models to download, pointers first: what else is known depends on them."""
     if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
         yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
-    served = bool(found.server or found.loader.value or found.native)
+    served = bool(found.server or found.loader.value or found.native or found.cog)
     for listed in (True, False):
         if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
             files = few([f"`{file.path}` ({file.where})" for file in absent])
@@ -340,12 +340,14 @@ def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     if found.server and found.tests_server_only and request_lines(found.server.routes):
         yield Todo("Complete `smoke.request` in mlship.yaml with one valid request.", ("smoke.request", "model.sample"))
     else:
-        names = (
-            handler.json if handler else ("instances",) if found.native and found.native.row.template != "onnx" else ()
-        )
+        names = handler.json if handler else found.cog.required if found.cog else ()
+        if found.native and found.native.row.template != "onnx":
+            names = ("instances",)
         fields = f", a JSON object with {', '.join(names)}," if names else ""
         keys = ("model.sample", "smoke.request")
-        yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys)
+        files = [name for name in names if found.cog and name in found.cog.files]
+        example = DATA_URI.replace("NAME", files[0]) if files else ""
+        yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys, example)
 
 
 def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:

@@ -143,7 +143,12 @@ def _apps(body: list[ast.stmt]) -> Iterator[App]:
 
 
 def _constructed(node: ast.AST | None) -> AppKind | None:
-    return _CONSTRUCTORS.get(_last_name(node.func)) if isinstance(node, ast.Call) else None
+    return _CONSTRUCTORS.get(call_name(node)) if isinstance(node, ast.Call) else None
+
+
+def call_name(call: ast.Call) -> str:
+    """The last name of what is called."""
+    return _last_name(call.func)
 
 
 def _last_name(node: ast.expr) -> str:

@@ -1,0 +1,80 @@
+"""The class that cog.yaml names to run the model, which `mlship init` writes a loader for. Parsed, never run.
+
+https://github.com/replicate/cog/blob/main/docs/python.md
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mlship.init.declared.result import Declared
+from mlship.init.sources import Module, call_name
+from mlship.init.tree import Tree
+
+_METHODS = ("predict", "run")
+
+
+@dataclass(frozen=True)
+class CogPredictor:
+    """A predictor class.
+
+    Attributes:
+        module: dotted name; cls: the class; method: what handles a request.
+        required, files: the inputs of the method that have no default, and those that are files.
+    """
+
+    module: str
+    cls: str
+    method: str
+    has_setup: bool
+    required: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def find_predictor(tree: Tree, modules: Mapping[str, Module], declared: Iterable[Declared]) -> CogPredictor | None:
+    """The predictor of cog.yaml; None if it is not a class with plain methods in a module that can be imported."""
+    named = next((one.predictor for one in declared if one.predictor and re.search(r"cog\.ya?ml$", one.origin)), "")
+    file, _, cls = named.removeprefix("./").partition(":")
+    module = next((one for one in modules.values() if one.path == file), None)
+    if module is None or module.name is None:
+        return None
+    body = ast.parse(tree.text(file) or "").body
+    classes = (one for one in body if isinstance(one, ast.ClassDef) and one.name == cls)
+    return next((found for one in classes if (found := _read(module.name, one))), None)
+
+
+def _read(module: str, cls: ast.ClassDef) -> CogPredictor | None:
+    functions = {one.name: one for one in cls.body if isinstance(one, ast.FunctionDef)}
+    method = next((functions[name] for name in _METHODS if name in functions), None)
+    if method is None or method.args.vararg or method.args.kwarg:
+        return None
+    inputs = dict(_inputs(method))
+    kinds = {name: {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(one.annotation or one)}
+             for name, (one, _) in inputs.items()}  # fmt: skip
+    if any("File" in kind for kind in kinds.values()):
+        return None
+    return CogPredictor(
+        module,
+        cls.name,
+        method.name,
+        "setup" in functions,
+        tuple(name for name, (_, default) in inputs.items() if _is_required(default)),
+        tuple(name for name, kind in kinds.items() if "Path" in kind),
+    )
+
+
+def _inputs(method: ast.FunctionDef) -> Iterator[tuple[str, tuple[ast.arg, ast.expr | None]]]:
+    arguments = method.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [*[None] * (len(positional) - len(arguments.defaults)), *arguments.defaults]
+    pairs = [*zip(positional, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    yield from ((one.arg, (one, default)) for one, default in pairs[1:])
+
+
+def _is_required(default: ast.expr | None) -> bool:
+    """`x: int` and `x: int = Input(description=...)`; a default is `Input`'s first argument, or named so."""
+    if not isinstance(default, ast.Call) or call_name(default) != "Input":
+        return default is None
+    given = [*default.args[:1], *(one.value for one in default.keywords if one.arg == "default")]
+    return not given or (isinstance(given[0], ast.Constant) and given[0].value is Ellipsis)
