@@ -50,6 +50,7 @@ class ExistingServer:
         modules: dotted names of the modules that the command imports.
         needs: distributions that the command requires.
         folder: where the command runs; None for the repository.
+        steps: what the user has to change so that the command works.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class ExistingServer:
     needs: tuple[str, ...]
     why: str
     folder: WorkingFolder | None = None
+    steps: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:

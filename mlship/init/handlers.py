@@ -80,11 +80,19 @@ def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
         statement.name: tuple(
             line.target.id
             for line in statement.body
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value is None
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_required(line.value)
         )
         for statement in body
         if isinstance(statement, ast.ClassDef) and any(_name(base) == "BaseModel" for base in statement.bases)
     }
+
+
+def _is_required(default: ast.expr | None) -> bool:
+    """Whether a field has no default: `x: int`, `x: int = ...`, `x: int = Field(..., gt=0)` or `Field(gt=0)`."""
+    if isinstance(default, ast.Call) and _name(default.func) == "Field":
+        named = any(keyword.arg in ("default", "default_factory") for keyword in default.keywords)
+        return not named and (not default.args or _is_required(default.args[0]))
+    return default is None or (isinstance(default, ast.Constant) and default.value is ...)
 
 
 def _aliases(function: ast.AST) -> Iterator[tuple[str, RequestPart]]:
@@ -117,7 +125,9 @@ def _read(node: ast.AST, aliases: Mapping[str, RequestPart]) -> tuple[RequestPar
             func=ast.Attribute(value=owner, attr="get" | "getlist"), args=[ast.Constant(value=str(field)), *_]
         ):
             return _part(owner, aliases), field
-        case ast.Call(func=ast.Attribute(value=owner, attr="values" | "items" | "to_dict")):
+        case ast.Call(func=ast.Attribute(value=owner, attr="get" | "getlist" | "values" | "items" | "to_dict")):
+            return _part(owner, aliases), ""
+        case ast.Subscript(value=owner):
             return _part(owner, aliases), ""
         case ast.Call(func=ast.Attribute(attr="get_json" | "get_data")) as call:
             return _part(call, aliases), ""

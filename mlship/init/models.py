@@ -60,7 +60,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
     absent, hub = tuple(_absent(tree, clues)), tuple(_from_hub(tree, clues.modules))
-    chosen, why = _relevant(every, strings if clues.served else frozenset(), absent)
+    near = [f for f in every if f.path.startswith(f"{clues.folder}/")] if clues.folder else []
+    chosen, why = _relevant(near or every, strings if clues.served else frozenset(), absent)
     models = tuple(f for f in chosen if f.kind not in _REFUSED)
     refused = tuple(f for f in chosen if f.kind in _REFUSED)
     if clues.served or not models:

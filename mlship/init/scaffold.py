@@ -292,6 +292,7 @@ def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
 def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     lacking = plan.dependencies.lacking
     yield from map(Todo, _model_todo(found))
+    yield from map(Todo, found.server.steps if found.server else ())
     if plan.load is None and not found.tests_server_only:
         yield Todo(_WRITE_LOADER, ("model.load",), loader_example(found))
     if pickles := [path for path, _ in _pickles(found)]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mlship.init.found import ExistingServer, Routes, few
@@ -30,6 +30,16 @@ _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
 _FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
 
 
+@dataclass(frozen=True)
+class _Command:
+    """A command, its origin, whether the repository has it, and the user's steps to make it work."""
+
+    command: tuple[str, ...]
+    why: str
+    written: bool
+    steps: tuple[str, ...] = ()
+
+
 def find_server(
     tree: Tree, modules: Mapping[str, Module], dockerfile: Dockerfile | None
 ) -> tuple[ExistingServer | None, tuple[str, ...]]:
@@ -38,36 +48,77 @@ def find_server(
     The command comes from the Procfile, then the Dockerfile, then the kind of app object.
     """
     apps = _apps(modules)
-    notes = [*_unusable(tree, dockerfile)]
-    chosen = _command(tree, dockerfile, apps)
-    if chosen is None:
-        return None, tuple(notes)
-    command, why, written = chosen
-    named = port_of(command) or (dockerfile.port if dockerfile else None)
-    requested = named or PORT
-    port = requested if 1024 < requested <= 65535 else PORT
-    if port != requested:
-        notes.append(f"port {requested} requires root, but the image runs as non-root; mlship.yaml uses port {port}")
-    command = listen_on(command, port)
-    if not named and port_of(command) is None:
-        notes.append(f"the command sets no port; `serve.port` is {port}, change it if the server uses another port")
-    entries, folder = named_modules(command, modules)
+    unusable = tuple(_unusable(tree, dockerfile))
+    found = _command(tree, dockerfile, apps)
+    if found is None:
+        return None, unusable
+    entries, folder = named_modules(found.command, modules)
     entries = entries or [m.name or "" for m, _ in apps[:1]]
-    served = reachable(entries, modules)
-    entry = modules[entries[0]] if entries else None
-    place = _place(tree, folder, entry, served, written=written)
+    entry, served = modules[entries[0]] if entries else None, reachable(entries, modules)
+    chosen = _without_script(found, entry)
+    place = _place(tree, folder, entry, served, written=chosen.written)
+    port, notes, steps = _port(chosen, dockerfile, entry)
     server = ExistingServer(
-        kind=apps[0][1].kind if apps else command[0],
-        path=entry.path if entry else why.rpartition(" ")[2].rstrip("."),
-        command=_placed(command, place, entry),
+        kind=apps[0][1].kind if apps else chosen.command[0],
+        path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
+        command=_placed(listen_on(chosen.command, port), place, entry),
         port=port,
         routes=_routes_of(tree, served),
         modules=tuple(module.name for module in served if module.name),
-        needs=_needs(command, apps),
-        why=f"{why}; it runs in `{place.path}`, {place.why}" if place else why,
+        needs=_needs(chosen.command, apps),
+        why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
+        steps=(*chosen.steps, *steps),
     )
-    return server, (*_other_apps(apps, entries, written=written), *notes, *_missing_routes(server))
+    return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_missing_routes(server))
+
+
+def _port(
+    chosen: _Command, dockerfile: Dockerfile | None, entry: Module | None
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """The port, notes about it, and steps."""
+    start = entry.start if entry and _script(chosen.command) else None
+    written = port_of(chosen.command)
+    named = written or (start.port if start else None) or (dockerfile.port if dockerfile else None)
+    requested = named or PORT
+    port = requested if 1024 < requested <= 65535 else PORT
+    root = f"port {requested} requires root, but the image runs as non-root"
+    if port != requested and start and entry:
+        return port, (), (f"Change port {requested} in `{entry.path}` to {port}: {root}.",)
+    if port != requested:
+        return port, (f"{root}; mlship.yaml uses port {port}",), ()
+    if not named and port_of(listen_on(chosen.command, port)) is None:
+        return port, (f"the command sets no port; `serve.port` is {port}, change it if the server uses another",), ()
+    return port, (), ()
+
+
+def _script(command: Sequence[str]) -> str | None:
+    """The file in `python app.py`."""
+    plain = program_name(command).startswith("python") and len(command) == 2
+    return command[1] if plain and command[1].endswith(".py") else None
+
+
+def _without_script(chosen: _Command, entry: Module | None) -> _Command:
+    """Gunicorn instead of Flask's development server, with what the script does before as a step."""
+    file, start = _script(chosen.command), entry.start if entry else None
+    app = next((one for one in entry.apps if start and one.name == start.runner), None) if entry else None
+    if not (file and entry and start and app and app.kind == "flask" and start.simple):
+        return chosen
+    name = file.removesuffix(".py").removeprefix("./").replace("/", ".")
+    why = f"{chosen.why} starts Flask's development server; gunicorn serves `{app.name}` of {entry.path} instead"
+    return _Command(
+        app_command("flask", f"{name}:{app.name}", factory=False), why, chosen.written, tuple(_moves(entry, app))
+    )
+
+
+def _moves(module: Module, app: App) -> Iterator[str]:
+    """Calls that only the script makes: a server that imports the file does not."""
+    start = module.start
+    for call, line in start.calls if start and start.runner in (app.name, "uvicorn") else ():
+        yield (
+            f"Move `{call}()` out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "
+            "server imports the file."
+        )
 
 
 def _place(
@@ -117,9 +168,14 @@ def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes
 
 
 def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
-    """Ordered by depth, usual file names, then objects before factories."""
+    """Ordered by depth and usual file names, then models before none, objects before factories."""
     found = [(module, app) for module in modules.values() if is_served(module.path) for app in module.apps]
-    return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), f[1].factory, f[0].path, f[1].name))
+    return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), *_order(*f)))
+
+
+def _order(module: Module, app: App) -> tuple[bool, bool, str, str]:
+    """Servers that load a model come first."""
+    return not (module.loads or module.loaded), app.factory, module.path, app.name
 
 
 def _rank(path: str) -> int:
@@ -127,19 +183,17 @@ def _rank(path: str) -> int:
     return _USUAL.index(stem) if stem in _USUAL else len(_USUAL)
 
 
-def _command(
-    tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]
-) -> tuple[tuple[str, ...], str, bool] | None:
-    """The command, its origin, and whether the repository has it as it is."""
+def _command(tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]) -> _Command | None:
     web = procfile_web(tree.text("Procfile") or "")
     if web and (command := parse_command([web])):
-        return command, "the `web` line in Procfile", True
+        return _Command(command, "the `web` line in Procfile", written=True)
     if dockerfile and (command := parse_command(dockerfile.command)) and (apps or is_server(command)):
-        return command, "the command in Dockerfile", True
+        return _Command(command, "the command in Dockerfile", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
-        return app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory), why, False
+        command = app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory)
+        return _Command(command, why, written=False, steps=tuple(_moves(module, app)))
     return None
 
 

@@ -11,6 +11,7 @@ from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.handlers import Handler, model_fields, read_handler
 from mlship.init.import_statements import Imports, live_nodes, read_imports
 from mlship.init.load_calls import LoadedFile, find_loaded_files
+from mlship.init.scripts import ScriptStart, script_start
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
@@ -54,6 +55,7 @@ class Module:
         models: required fields of pydantic models, by class.
         loads: it loads a model when it is imported.
         loaded: the files that its calls load.
+        start: the server that it starts as a script.
     """
 
     path: str
@@ -69,6 +71,7 @@ class Module:
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loads: bool = False
     loaded: tuple[LoadedFile, ...] = ()
+    start: ScriptStart | None = None
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -100,6 +103,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         models=model_fields(tree.body),
         loads=_loads(tree.body),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
+        start=script_start(tree.body),
     )
 
 
@@ -177,15 +181,19 @@ def _loaders(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def _loads(body: list[ast.stmt]) -> bool:
-    """Whether a statement of the module itself calls a function that loads models."""
-    calls = (
-        node.func
+    """Whether a statement of the module itself calls a function that loads models, or one of its own that does."""
+    own = {one.name: list(_calls(one)) for one in body if isinstance(one, ast.FunctionDef)}
+    calls = [
+        name
         for statement in body
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If)
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Call)
-    )
-    return any(_last_name(call) in _LOADING for call in calls)
+        for name in _calls(statement)
+    ]
+    return not _LOADING.isdisjoint([*calls, *(inner for name in calls for inner in own.get(name, ()))])
+
+
+def _calls(node: ast.AST) -> Iterator[str]:
+    yield from (_last_name(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call))
 
 
 def _routes(nodes: tuple[ast.AST, ...]) -> Iterator[Route]:

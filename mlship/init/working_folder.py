@@ -52,8 +52,9 @@ def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
 def needs_root(entry: Module, served: Sequence[Module]) -> bool:
     """Whether modules are imported by their names below the repository's root."""
     top, _, inner = (entry.name or "").partition(".")
-    names = {name.partition(".")[0] for module in served for name in module.statements.all - module.statements.relative}
-    return bool(inner) and (top in names or bool(entry.statements.relative))
+    below = {module.name for module in served if f"{module.name}".startswith(f"{top}.")}
+    absolute = (module.statements.all - module.statements.relative for module in served)
+    return bool(inner) and (bool(entry.statements.relative) or not below.isdisjoint(frozenset().union(*absolute)))
 
 
 def named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> tuple[list[str], str]:

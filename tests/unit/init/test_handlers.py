@@ -70,3 +70,22 @@ def test_models_and_pages_name_the_fields() -> None:
 @given(st.text(max_size=80))
 def test_no_page_raises(html: str) -> None:
     assert isinstance(form_fields(html, "f", "/"), tuple)
+
+
+def test_required_fields_of_a_model() -> None:
+    required = {"a": "int", "b": "int = ...", "c": "int = Field(..., gt=0)", "d": "int = Field(gt=0)"}
+    others = {
+        "e": "int = 1",
+        "f": "int = Field(1)",
+        "g": "int = Field(default=1)",
+        "h": "list = Field(default_factory=x)",
+    }
+    lines = "".join(f"    {name}: {rest}\n" for name, rest in {**required, **others}.items())
+    assert model_fields(ast.parse(f"class A(BaseModel):\n{lines}").body) == {"A": ("a", "b", "c", "d")}
+
+
+def test_a_form_that_is_read_by_names_in_variables() -> None:
+    text = "def predict():\n    for name in NAMES:\n        x = request.form.get(name)\n"
+    function = ast.parse(text).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert read_handler(function, "/predict").reads("form")

@@ -1,0 +1,87 @@
+"""What `python app.py` starts: the block under `if __name__ == "__main__"`. Parsed, never run."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+# The default ports of https://flask.palletsprojects.com/en/stable/api/#flask.Flask.run and
+# https://www.uvicorn.org/settings/#socket-binding
+_DEFAULT_PORTS = {"uvicorn": 8000}
+_FLASK_PORT = 5000
+_QUIET = {"int", "str", "get", "getenv", "print", "info", "debug", "basicConfig"}
+
+
+@dataclass(frozen=True)
+class ScriptStart:
+    """The call that starts a server.
+
+    Attributes:
+        runner: the name before `.run`: a server object, or uvicorn.
+        calls: other calls, of the module's own functions without arguments, as (name, line).
+        simple: the block holds nothing else.
+    """
+
+    runner: str
+    port: int | None
+    calls: tuple[tuple[str, int], ...]
+    simple: bool
+
+
+def script_start(body: Sequence[ast.stmt]) -> ScriptStart | None:
+    """The server that the file starts when it runs as a script; None without one."""
+    block = [inner for one in body if isinstance(one, ast.If) and _is_guard(one) for inner in one.body]
+    found = next((call for statement in block for call in _runs(statement)), None)
+    if found is None:
+        return None
+    rest = [one for one in block if not any(call is found for call in ast.walk(one))]
+    own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
+    calls = [call for one in rest if (call := _own_call(one, own))]
+    others = [one for one in rest if not _own_call(one, own) and not _is_quiet(one)]
+    runner = _name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
+    return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others)
+
+
+def _is_guard(statement: ast.If) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
+
+
+def _runs(statement: ast.stmt) -> Iterator[ast.Call]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "run":
+            yield node
+
+
+def _own_call(statement: ast.stmt, own: set[str]) -> tuple[str, int] | None:
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name), args=[], keywords=[]), lineno=line) if name in own:
+            return name, line
+        case _:
+            return None
+
+
+def _is_quiet(statement: ast.stmt) -> bool:
+    """Whether a server that imports the file can do without the statement."""
+    if not isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass):
+        return False
+    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return all(_name(call) in _QUIET for call in calls)
+
+
+def _name(node: ast.AST) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def _port(call: ast.Call, runner: str, body: Sequence[ast.stmt]) -> int | None:
+    """The port; for `int(os.environ.get("PORT", 8000))` its default."""
+    given = next((keyword.value for keyword in call.keywords if keyword.arg == "port"), None)
+    if given is None:
+        return _DEFAULT_PORTS.get(runner, _FLASK_PORT)
+    if isinstance(given, ast.Name):
+        bound = [one.value for one in body if isinstance(one, ast.Assign) and _name(one.targets[0]) == given.id]
+        given = bound[-1] if bound else given
+    texts = [str(node.value) for node in ast.walk(given) if isinstance(node, ast.Constant)]
+    return next((int(text) for text in texts if text.isdecimal() and int(text) < 65536), None)

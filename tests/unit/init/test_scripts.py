@@ -1,0 +1,79 @@
+"""What `python app.py` starts, and what init makes of it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mlship.init.detect import detect
+from mlship.init.scaffold import scaffold
+from mlship.init.scripts import ScriptStart, script_start
+from tests.helpers.repos import write
+
+HEAD = "import os, pickle\nfrom flask import Flask\napp = Flask(__name__)\ndef load_model():\n    pass\n"
+DOCKER = "FROM python:3.11\nEXPOSE 5000\nCMD python app.py\n"
+
+
+def start_of(block: str, head: str = HEAD) -> ScriptStart | None:
+    return script_start(ast.parse(f"{head}if __name__ == '__main__':\n    {block}\n").body)
+
+
+@pytest.mark.parametrize(
+    ("call", "port"),
+    [
+        ("app.run(port=80)", 80),
+        ("app.run(host='0.0.0.0')", 5000),
+        ("uvicorn.run('app:app')", 8000),
+        ("uvicorn.run(app, port=int(os.environ.get('PORT', 8123)))", 8123),
+        ("uvicorn.run(app, port=int(os.getenv('PORT', '8123')))", 8123),
+        ("port = 9000; app.run(port=port)", 9000),
+        ("app.run(port=PORT)", None),
+    ],
+)
+def test_port(call: str, port: int | None) -> None:
+    start = start_of(call)
+    assert start
+    assert start.simple
+    assert start.port == port
+
+
+@pytest.mark.parametrize("block", ["main()", "pass", "print('x')", "x = app.run"])
+def test_a_block_that_starts_no_server(block: str) -> None:
+    assert start_of(block) is None
+
+
+def test_what_else_the_block_does() -> None:
+    start = start_of("load_model(); app.run()")
+    assert start
+    assert [name for name, _ in start.calls] == ["load_model"]
+    assert start.simple
+    other = start_of("args = parse(); app.run()")
+    assert other
+    assert not other.simple
+
+
+@pytest.mark.parametrize("docker", [DOCKER, ""])
+def test_gunicorn_replaces_the_development_server(tmp_path: Path, docker: str) -> None:
+    code = f"{HEAD}if __name__ == '__main__':\n    load_model()\n    app.run(port=80)\n"
+    write(tmp_path, {"app.py": code, **({"Dockerfile": docker} if docker else {})})
+    found = detect(tmp_path)
+    assert found.server
+    assert found.server.command[:2] == ("gunicorn", "app:app")
+    assert "gunicorn" in found.server.needs
+    step = next(step for step in scaffold(found).todo if "Move" in step)
+    assert "`load_model()`" in step
+    assert "(line 7)" in step
+
+
+def test_a_script_that_does_more_is_kept_with_its_port(tmp_path: Path) -> None:
+    code = f"{HEAD}if __name__ == '__main__':\n    args = parse()\n    app.run(port={{}})\n"
+    write(tmp_path, {"Dockerfile": DOCKER, "app.py": code.format(8000)})
+    found = detect(tmp_path)
+    assert found.server
+    assert found.server.command == ("python", "app.py")
+    assert found.port == 8000
+    (tmp_path / "app.py").write_text(code.format(80))
+    found = detect(tmp_path)
+    assert found.server
+    assert found.port == 8080
+    assert any("Change port 80 in `app.py` to 8080" in step for step in scaffold(found).todo)
