@@ -15,6 +15,8 @@ from mlship.cli.options import (
     Json,
     NoSmoke,
     Platform,
+    Progress,
+    Shown,
     Smoke,
     Tags,
     Verbose,
@@ -66,6 +68,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     cache_to: Caches = None,
     compression: Compressed = Packed.ZSTD,
     verbose: Verbose = False,
+    progress: Progress = Shown.AUTO,
     json: Json = False,
 ) -> None:
     """Build the image, then prove that it works.
@@ -79,7 +82,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine import connect
 
-    reporter = ConsoleReporter(verbose=verbose)
+    reporter = ConsoleReporter(verbose=verbose, shown=progress)
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)

@@ -188,7 +188,7 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
             return
         say("the served code has changed since its imports were traced")
         known = earlier
-    reporter = ConsoleReporter(verbose=False)
+    reporter = ConsoleReporter()
     try:
         prepared = prepare(directory, find_fleet=lambda _config: fleet)
         reporter.step("tracing the server's imports")

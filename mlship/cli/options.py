@@ -38,6 +38,15 @@ class On(StrEnum):
     GPU = "gpu"
 
 
+class Shown(StrEnum):
+    """How the steps of a build are shown."""
+
+    AUTO = "auto"
+    TTY = "tty"
+    PLAIN = "plain"
+    QUIET = "quiet"
+
+
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", "-t", metavar="NAME", help="Image name; repeatable. [default: name:version]"),
@@ -49,6 +58,10 @@ Smoke = Annotated[On | None, typer.Option("--smoke", help="Test on the CPU or GP
 NoSmoke = Annotated[bool, typer.Option("--no-smoke", help="Skip the smoke test; the tag becomes unproven-TAG.")]
 Builder = Annotated[str | None, typer.Option("--builder", help="buildx builder. [default: the current one]")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of each build step.")]
+Progress = Annotated[
+    Shown,
+    typer.Option(metavar="HOW", help="Build steps: auto, tty, plain (cached ones too) or quiet."),
+]
 
 
 def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:

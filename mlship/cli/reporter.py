@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from mlship import console
+from mlship.cli.options import Shown
 from mlship.engine.base import BuildWatcher
 
 
@@ -12,7 +13,8 @@ from mlship.engine.base import BuildWatcher
 class ConsoleReporter:
     """Writes to stderr; if `verbose`, with the output of build steps."""
 
-    verbose: bool
+    verbose: bool = False
+    shown: Shown = Shown.AUTO
 
     def step(self, text: str) -> None:
         console.say(f"• {text}")
@@ -21,8 +23,8 @@ class ConsoleReporter:
         console.warn(text)
 
     def building(self) -> AbstractContextManager[BuildWatcher]:
-        from mlship.report.progress import progress, progress_lines
+        from mlship.report.progress import ProgressMode, progress
 
-        if sys.stderr.isatty():
-            return progress(console.talk(), verbose=self.verbose)
-        return progress_lines(console.talk, verbose=self.verbose)
+        modes: dict[Shown, ProgressMode] = {Shown.TTY: "tty", Shown.PLAIN: "plain", Shown.QUIET: "quiet"}
+        automatic: ProgressMode = "tty" if sys.stderr.isatty() else "lines"
+        return progress(console.talk, mode=modes.get(self.shown, automatic), verbose=self.verbose)

@@ -3,17 +3,19 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mlship.console import clean
 from mlship.engine.base import BuildEvent, BuildWatcher, StepBytes, StepFinished, StepOutput, StepStarted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+ProgressMode: TypeAlias = Literal["tty", "lines", "plain", "quiet"]
 
 _SLOW_SECONDS = 10.0
 _NARROWEST = 20
@@ -49,9 +51,11 @@ class _Step:
 class _View:
     """What is known of the build, and the lines that stay. The engine's thread writes, the screen's reads."""
 
-    def __init__(self, console: "Callable[[], Console]", *, verbose: bool) -> None:
+    def __init__(self, console: "Callable[[], Console]", *, verbose: bool, every: bool) -> None:
         self._console = console
         self._verbose = verbose
+        self._every = every
+        self._cached = 0
         self._running: dict[str, _Step] = {}
         self._said: set[str] = set()
         self._lock = Lock()
@@ -109,10 +113,17 @@ class _View:
             )
         elif event.error:
             self._print(f"✗ {self._short(event.name)}  {_seconds(event.seconds)}", style="red")
+        elif event.cached and not self._every:
+            self._cached += not event.name.startswith("[internal]")
         elif self._is_worth_saying(event):
             size = f"  {_size(moved, 0)}" if moved >= _SMALL else ""
             end = "CACHED" if event.cached else _seconds(event.seconds) + size
             self._print(f"✓ {self._short(event.name)}  {end}", style="dim" if event.cached else None)
+
+    def end(self) -> None:
+        """Count the steps that came from the cache: a line for each would hide those that ran."""
+        if self._cached:
+            self._print(f"✓ {self._cached} step{'s' * (self._cached > 1)} CACHED", style="dim")
 
     def _is_worth_saying(self, event: StepFinished) -> bool:
         """Not BuildKit's own short steps, and a step that BuildKit runs in parts only when it took longer again."""
@@ -130,20 +141,21 @@ class _View:
         self._console().print(clean(text), style=style, markup=False, highlight=False)
 
 
-def progress(console: "Console", *, verbose: bool) -> AbstractContextManager[BuildWatcher]:
+def progress(
+    console: "Callable[[], Console]", *, mode: ProgressMode, verbose: bool
+) -> AbstractContextManager[BuildWatcher]:
     """A watcher for people, for as long as the build runs.
 
     Args:
-        verbose: show what the steps print, too.
+        console: called when the first step ends, while the build runs, unless the mode is `tty`.
+        mode: `tty` shows running steps; `plain` prints each step, `lines` only those that ran; `quiet` nothing.
+        verbose: print every step and its output.
     """
-    view = _View(lambda: console, verbose=verbose)
-    moving = console.is_terminal and not console.is_dumb_terminal and not console.quiet
-    return _live(view, console) if moving else _plain(view)
-
-
-def progress_lines(console: "Callable[[], Console]", *, verbose: bool) -> AbstractContextManager[BuildWatcher]:
-    """The same where there is no terminal: the console is made when the first step ends, while the build runs."""
-    return _plain(_View(console, verbose=verbose))
+    if mode == "quiet":
+        return nullcontext(lambda _event: None)
+    view = _View(console, verbose=verbose, every=verbose or mode == "plain")
+    moving = mode == "tty" and not console().is_dumb_terminal and not console().quiet
+    return _live(view, console()) if moving else _plain(view)
 
 
 def shorten(name: str, width: int) -> str:
@@ -158,8 +170,11 @@ def shorten(name: str, width: int) -> str:
 def _live(view: _View, console: "Console") -> Iterator[BuildWatcher]:
     from rich.live import Live
 
-    with Live(console=console, get_renderable=view.table, transient=True, refresh_per_second=8):
-        yield view.watch
+    try:
+        with Live(console=console, get_renderable=view.table, transient=True, refresh_per_second=8):
+            yield view.watch
+    finally:
+        view.end()
 
 
 @contextmanager
@@ -177,6 +192,7 @@ def _plain(view: _View) -> Iterator[BuildWatcher]:
     finally:
         over.set()
         ticker.join()
+        view.end()
 
 
 def _seconds(seconds: float) -> str:

@@ -47,7 +47,9 @@ def test_a_new_runner_uses_the_cache_for_all_groups(
     for name, value in fresh.items():
         monkeypatch.setenv(name, value)
     (repo / "model.py").write_text("import numpy\n" + MODEL)  # another file time, the same text
-    again = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-from", cache, cwd=repo)
+    again = mlship(
+        "build", "--no-smoke", "--json", "--progress", "plain", "--tag", TAG, "--cache-from", cache, cwd=repo
+    )
     assert again.code == 0, again.stderr
     steps = [line for line in again.stderr.splitlines() if any(words in line for words in GROUPS)]
     assert len(steps) >= len(GROUPS)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mlship.engine.base import BuildEvent, StepBytes, StepFinished, StepOutput, StepStarted
 from mlship.report import progress as module
-from mlship.report.progress import progress, shorten
+from mlship.report.progress import ProgressMode, progress, shorten
 
 RUN = "[builder 2/4] RUN --mount=type=cache,target=/root/.cache/uv   uv pip install   torch[cuda]"
 STORY: tuple[BuildEvent, ...] = (
@@ -30,11 +30,11 @@ STORY: tuple[BuildEvent, ...] = (
 
 
 def show(
-    *, terminal: bool = False, verbose: bool = False, quiet: bool = False, events: tuple[BuildEvent, ...] = STORY
+    *, mode: ProgressMode = "plain", verbose: bool = False, quiet: bool = False, events: tuple[BuildEvent, ...] = STORY
 ) -> str:
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=terminal, width=100, quiet=quiet)
-    with progress(console, verbose=verbose) as watch:
+    console = Console(file=screen, force_terminal=mode == "tty", width=100, quiet=quiet)
+    with progress(lambda: console, mode=mode, verbose=verbose) as watch:
         for event in events:
             watch(event)
     return screen.getvalue()
@@ -54,8 +54,21 @@ def test_output_of_steps_only_when_asked_for_and_without_control_characters() ->
     assert "Installed" not in show()
 
 
+@pytest.mark.parametrize("mode", ["tty", "lines"])
+def test_cached_steps_are_one_line(mode: ProgressMode) -> None:
+    cached = [StepFinished(str(n), f"[builder {n}/4] RUN {n}", 0.0, cached=True) for n in range(4)]
+    own = StepFinished("i", "[internal] [context packages] load", 0.0, cached=True)
+    ran = StepFinished("r", "[builder 4/4] RUN true", 2.0, cached=False)
+    lines = show(mode=mode, events=(*cached[:2], own, ran, *cached[2:])).splitlines()
+    assert [line.partition("✓")[2].partition("\x1b")[0] for line in lines if "✓" in line] == [
+        " [builder 4/4] RUN true  2.0 s",
+        " 4 steps CACHED",
+    ]
+
+
 def test_quiet_says_nothing() -> None:
     assert show(quiet=True) == ""
+    assert show(mode="quiet", verbose=True) == ""
 
 
 def test_a_step_that_took_longer_again_is_said_with_its_size() -> None:
@@ -82,14 +95,14 @@ def test_bookkeeping_that_took_its_time_is_said_without_its_mark() -> None:
 
 
 def test_on_a_terminal_running_steps_move_and_finished_ones_stay() -> None:
-    seen = show(terminal=True)
+    seen = show(mode="tty")
     assert "\x1b[" in seen
     assert "✓ [builder 2/4] RUN uv pip install torch[cuda]  12.3 s" in seen
 
 
 def test_the_terminal_table_has_a_bar_where_bytes_are_counted() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    view = module._View(lambda: console, verbose=False)
+    view = module._View(lambda: console, verbose=False, every=True)
     view.watch(StepStarted("b", "[builder 1/4] FROM python:3.11"))
     view.watch(StepBytes("b", "sha256:aa", 2_000_000, 4_000_000))
     view.watch(StepStarted("r", RUN))
@@ -106,7 +119,7 @@ def test_a_slow_step_is_announced_once_where_nothing_moves(monkeypatch: pytest.M
     monkeypatch.setattr(module, "_SLOW_SECONDS", -1.0)
     screen = io.StringIO()
     console = Console(file=screen, width=100)
-    view = module._View(lambda: console, verbose=False)
+    view = module._View(lambda: console, verbose=False, every=True)
     view.watch(StepStarted("r", RUN))
     view.slow_steps()
     view.slow_steps()
