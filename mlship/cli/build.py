@@ -86,10 +86,9 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
-    names = preflight.check_tags(tag or ())
     prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     options = run.BuildOptions(
-        tags=names,
+        tags=preflight.check_tags(tag or ()),
         push=push,
         push_unproven=push_unproven,
         smoke=None if no_smoke else preflight.smoke_device(prepared, smoke.value if smoke else None),
