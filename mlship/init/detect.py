@@ -29,7 +29,7 @@ from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.servers import find_server
-from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable
+from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
 from mlship.project.onnx_header import read_onnx
@@ -53,7 +53,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     """
     tree = read_tree(repo)
     root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
-    modules, bare = resolve_locally(_modules(tree, root))
+    modules, bare = resolve_locally(with_routes(_modules(tree, root)))
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules, server)

@@ -8,9 +8,10 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
-from mlship.init.handlers import Handler, model_fields, read_handler
+from mlship.init.handlers import model_fields
 from mlship.init.import_statements import Imports, live_nodes, read_imports
 from mlship.init.load_calls import LoadedFile, find_loaded_files
+from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
@@ -19,7 +20,6 @@ LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor",
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
 _CONSTRUCTORS: dict[str, AppKind] = {"FastAPI": "fastapi", "Flask": "flask"}
-_VERBS = {"get", "post", "put"}
 _NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
 _SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "benchmarks", "examples", "tools"}
 
@@ -34,15 +34,6 @@ class App:
 
 
 @dataclass(frozen=True)
-class Route:
-    """A route that a decorator registers; methods in upper case."""
-
-    path: str
-    methods: tuple[str, ...]
-    handler: Handler = field(default_factory=Handler)
-
-
-@dataclass(frozen=True)
 class Module:
     """One source file.
 
@@ -52,6 +43,7 @@ class Module:
         statements: the same, by whether the module can do without them.
         strings: string constants.
         sets_path: it changes sys.path.
+        routing: what it says about routes; routes: the routes with their full paths, once all modules are read.
         models: required fields of pydantic models, by class.
         loads: it loads a model when it is imported.
         loaded: the files that its calls load.
@@ -63,7 +55,7 @@ class Module:
     imports: frozenset[str]
     statements: Imports
     apps: tuple[App, ...]
-    routes: tuple[Route, ...]
+    routing: Routing
     loaders: tuple[str, ...]
     strings: frozenset[str]
     cuda: CudaUse
@@ -72,6 +64,7 @@ class Module:
     loads: bool = False
     loaded: tuple[LoadedFile, ...] = ()
     start: ScriptStart | None = None
+    routes: tuple[Route, ...] = ()
 
 
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
@@ -95,7 +88,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         imports=statements.all,
         statements=statements,
         apps=tuple(_apps(tree.body)),
-        routes=tuple(_routes(nodes)),
+        routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
         cuda=find_cuda_use(nodes),
@@ -105,6 +98,12 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
         start=script_start(tree.body),
     )
+
+
+def with_routes(modules: Mapping[str, Module]) -> dict[str, Module]:
+    """The modules with their routes, which depend on each other."""
+    routes = full_routes({name: module.routing for name, module in modules.items()})
+    return {name: replace(module, routes=routes[name]) for name, module in modules.items()}
 
 
 def is_served(path: str) -> bool:
@@ -194,46 +193,3 @@ def _loads(body: list[ast.stmt]) -> bool:
 
 def _calls(node: ast.AST) -> Iterator[str]:
     yield from (_last_name(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call))
-
-
-def _routes(nodes: tuple[ast.AST, ...]) -> Iterator[Route]:
-    prefix = _router_prefix(nodes)
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found = (route for decorator in node.decorator_list if (route := _route(decorator, prefix)))
-            yield from (replace(route, handler=read_handler(node, route.path)) for route in found)
-
-
-def _router_prefix(nodes: tuple[ast.AST, ...]) -> dict[str, str]:
-    """Prefixes by router name: `router = APIRouter(prefix="/v1")`."""
-    return {
-        target.id: prefix
-        for node in nodes
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-        for keyword in node.value.keywords
-        if keyword.arg in ("prefix", "url_prefix") and (prefix := _string(keyword.value))
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _route(decorator: ast.expr, prefixes: Mapping[str, str]) -> Route | None:
-    match decorator:
-        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=[first, *_], keywords=keywords):
-            path = _string(first)
-        case _:
-            return None
-    if path is None or (verb not in _VERBS and verb not in ("route", "api_route")):
-        return None
-    named = [_strings(keyword.value) for keyword in keywords if keyword.arg == "methods"]
-    methods = (verb.upper(),) if verb in _VERBS else named[0] if named else ("GET",)
-    return Route(prefixes.get(_last_name(owner), "") + path, methods)
-
-
-def _string(node: ast.expr) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def _strings(node: ast.expr) -> tuple[str, ...]:
-    elements = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else []
-    return tuple(text.upper() for element in elements if (text := _string(element)))

@@ -12,8 +12,9 @@ from mlship.init.detect import detect
 from mlship.init.found import AbsentFile
 from mlship.init.handlers import Handler
 from mlship.init.requirements import distribution
+from mlship.init.routers import Route
 from mlship.init.servers import find_routes
-from mlship.init.sources import App, Route, parse_module
+from mlship.init.sources import App, parse_module, with_routes
 from mlship.init.tree import read_tree
 from mlship.project.commands import listen_on, parse_command, read_dockerfile
 from tests.helpers.repos import onnx_bytes, safetensors, write
@@ -129,6 +130,7 @@ def f():
     import inside
 @app.route("/x", methods=["GET", "post"])
 async def g(): ...
+app.include_router(router)
 """,
     )
     assert module is not None
@@ -137,7 +139,7 @@ async def g(): ...
     assert "pandas" not in module.imports
     assert module.apps == (App("fastapi", "app", factory=False), App("flask", "create_app", factory=True))
     routes = (Route("/v1/predict", ("POST",), Handler("f")), Route("/x", ("GET", "POST"), Handler("g")))
-    assert set(module.routes) == set(routes)
+    assert set(with_routes({"pkg.sub.app": module})["pkg.sub.app"].routes) == set(routes)
     assert module.loaders == ("load",)
 
 

@@ -1,0 +1,265 @@
+"""Routes with their full paths: routers are included under prefixes, often constants of other modules. Never run.
+
+https://fastapi.tiangolo.com/reference/apirouter/ and https://flask.palletsprojects.com/en/stable/blueprints/
+"""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mlship.init.handlers import Handler, read_handler
+
+_APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
+_ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
+_INCLUDES = {"include_router": "prefix", "register_blueprint": "url_prefix"}
+_VERBS = {"get", "post", "put"}
+_DEPTH = 8  # of routers in routers, and of constants that name constants
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route that a decorator registers; methods in upper case."""
+
+    path: str
+    methods: tuple[str, ...]
+    handler: Handler = field(default_factory=Handler)
+
+
+@dataclass(frozen=True)
+class _Registered:
+    owner: ast.expr
+    path: ast.expr
+    methods: tuple[str, ...]
+    function: ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class _Include:
+    """`parent.include_router(child, prefix=prefix)`; `replaces`: Flask ignores the blueprint's own prefix then.
+
+    Attributes:
+        mounts: the child is an application.
+    """
+
+    parent: ast.expr
+    child: ast.expr
+    prefix: ast.expr | None
+    replaces: bool = False
+    mounts: bool = False
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What one module says about routes.
+
+    Attributes:
+        values: expressions by the dotted local name that they are assigned to.
+        aliases: absolute dotted names of imports, by local name.
+    """
+
+    name: str = ""
+    registered: tuple[_Registered, ...] = ()
+    includes: tuple[_Include, ...] = ()
+    values: Mapping[str, ast.expr] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routing:
+    """Routers, routes, constants and imports of a module; `package`: the file is an `__init__.py`."""
+    registered: list[_Registered] = []
+    includes: list[_Include] = []
+    values: dict[str, ast.expr] = {}
+    aliases: dict[str, str] = {}
+    for node in nodes:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                registered += (found for decorator in node.decorator_list if (found := _registered(decorator, node)))
+            case ast.ClassDef():
+                inner = [(f"{node.name}.{local}", value) for one in node.body for local, value in _assigned(one)]
+                _add(values, inner)
+            case ast.Assign() | ast.AnnAssign():
+                _add(values, _assigned(node))
+            case ast.Import() | ast.ImportFrom():
+                aliases |= dict(_aliases(node, name, package=package))
+            case ast.Call():
+                includes += _included(node)
+            case _:
+                pass
+    return Routing(name, tuple(registered), tuple(includes), values, aliases)
+
+
+def full_routes(routings: Mapping[str, Routing]) -> dict[str, tuple[Route, ...]]:
+    """The routes of each module, without those whose path is unknown or whose router no server includes."""
+    paths = _Paths(routings)
+    return {name: tuple(paths.routes(one)) for name, one in routings.items()}
+
+
+def _add(values: dict[str, ast.expr], assigned: Iterable[tuple[str, ast.expr]]) -> None:
+    """A name with several values has none that is known."""
+    for name, value in assigned:
+        other = values.get(name)
+        values[name] = value if other is None or ast.dump(other) == ast.dump(value) else ast.Constant(None)
+
+
+def _registered(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Registered | None:
+    match decorator:
+        case ast.Call(func=ast.Attribute(value=owner, attr=verb), args=arguments, keywords=keywords):
+            named = [one.value for one in keywords if one.arg in ("path", "rule")]
+            path = next(iter([*arguments[:1], *named]), None)
+            if path is None or (verb not in _VERBS and verb not in ("route", "api_route")):
+                return None
+            listed = [_strings(one.value) for one in keywords if one.arg == "methods"]
+            return _Registered(
+                owner, path, (verb.upper(),) if verb in _VERBS else listed[0] if listed else ("GET",), function
+            )
+        case _:
+            return None
+
+
+def _included(call: ast.Call) -> Iterator[_Include]:
+    match call.func:
+        case ast.Attribute(value=parent, attr=("include_router" | "register_blueprint") as verb) if call.args:
+            prefix = _keyword(call, _INCLUDES[verb])
+            yield _Include(parent, call.args[0], prefix, verb == "register_blueprint" and prefix is not None)
+        case ast.Attribute(value=parent, attr="mount") if len(call.args) > 1:
+            yield _Include(parent, call.args[1], call.args[0], mounts=True)
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+        yield from ((_dotted(target), node.value) for target in targets if _dotted(target))
+
+
+def _aliases(node: ast.Import | ast.ImportFrom, name: str, *, package: bool) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Import):
+        yield from ((one.asname, one.name) if one.asname else (top := one.name.partition(".")[0], top)
+                    for one in node.names)  # fmt: skip
+        return
+    parts = name.split(".")
+    kept = parts[: max(len(parts) - node.level + package, 0)] if node.level else []
+    base = ".".join([*kept, *([node.module] if node.module else [])])
+    yield from ((one.asname or one.name, f"{base}.{one.name}".lstrip(".")) for one in node.names)
+
+
+class _Paths:
+    """Looks up names and prefixes over all modules."""
+
+    def __init__(self, routings: Mapping[str, Routing]) -> None:
+        self._routings = routings
+        self._includes = [(module, one) for module in routings.values() for one in module.includes]
+        # A variable of a loop, for example, can be any router.
+        self._unclear = [(module, one) for module, one in self._includes
+                         if not one.mounts and self._is_open(self._place(one.child, module))]  # fmt: skip
+
+    def routes(self, module: Routing) -> Iterator[Route]:
+        for one in module.registered:
+            path = self._text(one.path, module)
+            for prefix in self._prefixes(self._place(one.owner, module)) if path is not None else ():
+                full = f"{prefix}{path}"
+                yield Route(full, one.methods, read_handler(one.function, full))
+
+    def _prefixes(self, place: tuple[str, str], depth: int = 0) -> list[str]:
+        """The prefixes under which a router is served: none if it is not included, or under an unknown one."""
+        value = self._value(place)
+        kind = _last_name(value.func) if isinstance(value, ast.Call) else ""
+        own = self._own_prefix(value, place) if kind in _ROUTERS else ""
+        direct = [(module, one) for module, one in self._includes if self._place(one.child, module) == place]
+        if not direct and kind not in _ROUTERS:
+            return [""]
+        found: dict[str | None, None] = {}
+        for module, one in (direct or self._unclear) if depth < _DEPTH else ():
+            prefix = self._text(one.prefix, module) if one.prefix else ""
+            inner = "" if one.replaces else own
+            outer = self._prefixes(self._place(one.parent, module), depth + 1)
+            known = prefix is not None and inner is not None
+            found |= dict.fromkeys(f"{before}{prefix}{inner}" if known else None for before in outer)
+        return [prefix for prefix in found if prefix is not None] if direct or len(found) == 1 else []
+
+    def _own_prefix(self, router: ast.expr | None, place: tuple[str, str]) -> str | None:
+        if not isinstance(router, ast.Call):
+            return ""
+        prefix = _keyword(router, _ROUTERS[_last_name(router.func)])
+        return "" if prefix is None else self._text(prefix, self._routings[place[0]])
+
+    def _is_open(self, place: tuple[str, str]) -> bool:
+        """Whether it is a name of the repository without a value."""
+        return bool(place[0] and place[1]) and self._value(place) is None
+
+    def _value(self, place: tuple[str, str]) -> ast.expr | None:
+        module = self._routings.get(place[0])
+        return module.values.get(place[1]) if module else None
+
+    def _place(self, node: ast.expr, module: Routing) -> tuple[str, str]:
+        """The module and local name that an expression stands for."""
+        return self._find(_dotted(node), module, 0)
+
+    def _find(self, dotted: str, module: Routing, depth: int) -> tuple[str, str]:
+        first, _, rest = dotted.partition(".")
+        if dotted in module.values or first not in module.aliases or depth > _DEPTH:
+            return module.name, dotted
+        absolute = f"{module.aliases[first]}.{rest}".rstrip(".")
+        parts = absolute.split(".")
+        for above in _above(module.name):
+            for length in range(len(parts), 0, -1):
+                other = self._routings.get(".".join([*above, *parts[:length]]))
+                if other is not None and length < len(parts):
+                    return self._find(".".join(parts[length:]), other, depth + 1)
+        return "", absolute
+
+    def _text(self, node: ast.expr | None, module: Routing, depth: int = 0) -> str | None:
+        """The string that an expression is, if constants determine it."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return text
+            case ast.JoinedStr(values=parts):
+                texts = [self._text(part.value if isinstance(part, ast.FormattedValue) else part, module, depth)
+                         for part in parts]  # fmt: skip
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                texts = [self._text(left, module, depth), self._text(right, module, depth)]
+            case ast.Name() | ast.Attribute() if depth < _DEPTH:
+                return self._constant(_dotted(node), module, depth)
+            case _:
+                return None
+        return "".join(text for text in texts if text is not None) if None not in texts else None
+
+    def _constant(self, dotted: str, module: Routing, depth: int) -> str | None:
+        """A constant, or an attribute of an object with defaults in its class: `settings.PREFIX`."""
+        place = self._find(dotted, module, 0)
+        other = self._routings.get(place[0])
+        if other is None:
+            return None
+        owner, _, name = place[1].rpartition(".")
+        made = other.values.get(owner)
+        if place[1] not in other.values and isinstance(made, ast.Call):
+            return self._constant(f"{_dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
+        return self._text(other.values.get(place[1]), other, depth + 1)
+
+
+def _above(name: str) -> Iterator[list[str]]:
+    """The import root, then the folders of a module, which may be on PYTHONPATH."""
+    parts = name.split(".")
+    yield from (parts[:depth] for depth in range(len(parts)))
+
+
+def _keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((one.value for one in call.keywords if one.arg == name), None)
+
+
+def _dotted(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name):
+            return f"{inner}.{name}" if (inner := _dotted(owner)) else ""
+        case _:
+            return ""
+
+
+def _last_name(node: ast.expr) -> str:
+    return _dotted(node).rpartition(".")[2]
+
+
+def _strings(node: ast.expr) -> tuple[str, ...]:
+    elements = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else []
+    return tuple(one.value.upper() for one in elements if isinstance(one, ast.Constant) and isinstance(one.value, str))
