@@ -52,13 +52,13 @@ class PythonProbe(Probe):
             ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
             try:
                 environment = read_environment(ended)
-            except (NoAnswerError, ValueError):
+            except ValueError:
                 continue
             found.setdefault(environment.prefix, environment)
         return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(ValueError):
     """The program gave no answer, with the reason."""
 
 
@@ -66,8 +66,7 @@ def read_place(ended: ChildResult) -> Place:
     """Part of a place.
 
     Raises:
-        NoAnswerError: the program did not finish.
-        ValueError: unexpected output.
+        ValueError: the program did not finish, or its output is unexpected; it may be a foreign container's.
     """
     return _host(_object_of(ended))
 
@@ -76,8 +75,7 @@ def read_environment(ended: ChildResult) -> PythonEnvironment:
     """One environment, from the output of `inside.python_env`.
 
     Raises:
-        NoAnswerError: the program did not finish.
-        ValueError: unexpected output.
+        ValueError: the program did not finish, or its output is unexpected; it may be a foreign container's.
     """
     pythons = _host({"pythons": [_object_of(ended)]}).pythons
     if not isinstance(pythons, tuple):
@@ -98,7 +96,7 @@ def _object_of(ended: ChildResult) -> dict[str, object]:
     """
     try:
         plain: object = json.loads(_last(ended.lines))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         why = "no answer in time" if ended.how == "late" else _last(ended.stderr.splitlines()) or "no answer"
         raise NoAnswerError(why) from error
     if not isinstance(plain, dict):

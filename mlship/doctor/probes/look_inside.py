@@ -158,7 +158,7 @@ def _part(ended: ChildResult) -> Place:
     """Part of a place; unknown if its program failed."""
     try:
         found = read_place(ended)
-    except Exception:  # noqa: BLE001  a foreign container's Python may print anything
+    except ValueError:
         return Place()
     return Place(**{field.name: getattr(found, field.name) for field in fields(Place)})
 
@@ -166,6 +166,6 @@ def _part(ended: ChildResult) -> Place:
 def _environment(ended: ChildResult) -> Fact[tuple[PythonEnvironment, ...]]:
     try:
         found = read_environment(ended)
-    except Exception:  # noqa: BLE001  likewise
+    except ValueError:
         return UNKNOWN
     return (found,) if known(found.distributions) else ()

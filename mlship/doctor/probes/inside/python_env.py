@@ -11,7 +11,6 @@ import mmap
 import os
 import re
 import sys
-from importlib import metadata
 
 OURS = re.compile(
     r"torch|torchvision|torchaudio|triton|onnxruntime.*|ort-.*|tensorflow.*|tf-nightly.*|jax|jaxlib|jax-.*|nvidia-.*"
@@ -51,10 +50,11 @@ def installed() -> tuple[dict[str, str], dict[str, str]]:
 
 def version_of(path: str, entry: str) -> str | None:
     """The version from the metadata, because folder names may write 2.11.0+cu130 as 2.11.0_cu130."""
-    try:
-        return metadata.PathDistribution.at(path + "/" + entry).version if "_" in entry.partition("-")[2] else None
-    except Exception:  # noqa: BLE001  broken metadata: use the folder's name
+    if "_" not in entry.partition("-")[2]:
         return None
+    files = (os.path.join(path, entry, name) for name in ("METADATA", "PKG-INFO"))
+    found = re.search(r"^Version: *(\S+)", "".join(map(text, files)), re.MULTILINE)
+    return found[1] if found else None
 
 
 def torch(versions: dict[str, str], folders: dict[str, str]) -> dict[str, object] | None:
