@@ -9,6 +9,7 @@ from typing import TypeAlias
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Where
 from mlship.resources import read_package_file
@@ -144,6 +145,12 @@ def wsl_lacks_nvidia(facts: Facts) -> bool:
     wsl = known(facts.host.wsl)
     folders = known(wsl.drivers) if wsl else None
     return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
+
+
+def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
+    """The pods of this node that have a role, such as "driver"."""
+    node = known(facts.kubernetes)
+    return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
 
 
 def fact_at(facts: Facts, path: str) -> object:

@@ -3,12 +3,11 @@
 import re
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -104,27 +103,18 @@ class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
         if (not wrong or "all" in has) and not mixed:
             return None
         kept = "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility"
-        option = f"-e {_CAPABILITIES}={quote(kept)}"
-        named = ", ".join(wrong) or "all together with other names"
+        f"-e {_CAPABILITIES}={quote(kept)}"
+        ", ".join(wrong) or "all together with other names"
         return self.found(
             facts,
+            {
+                "value": repr(value),
+                "named": ", ".join(wrong) or "all together with other names",
+                "allowed": ", ".join(sorted(allowed)),
+                "kept": kept,
+                "supported": set(wrong) & _SUPPORTED,
+            },
             where="container",
-            cause=f"{_CAPABILITIES} is {value!r}; the toolkit does not accept {named}.",
-            fix=(
-                Step(
-                    f"Use names from {', '.join(sorted(allowed))}, or all:",
-                    (commands.docker_run(facts, commands.gpu_options(facts), option),),
-                ),
-                *(
-                    (
-                        Step(
-                            "Or allow it with supported-driver-capabilities in the toolkit's config.toml.", instead=True
-                        ),
-                    )
-                    if set(wrong) & _SUPPORTED
-                    else ()
-                ),
-            ),
             evidence=(
                 Evidence("container.env", f"{_CAPABILITIES}: {value}"),
                 Evidence("host.toolkit.config", f"allowed: {', '.join(sorted(allowed))}"),
@@ -184,26 +174,11 @@ class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
         code, count = known(place.cuda.init), known(place.nvml.device_count)
         without = known(place.cuda.init_without_visible_devices) == 0
         sure = count is not None or without
-        option = f"-e {_CUDA_VISIBLE}=0"
         return self.found(
             facts,
+            {"value": repr(value), "entry": repr(bad) if bad else "an empty entry"},
             where=where,
             certain=sure,
-            cause=f"{_CUDA_VISIBLE} is {value!r}, but {repr(bad) if bad else 'an empty entry'} names no GPU here.",
-            fix=(
-                Step("Unset it where it is set (image, scheduler, shell):", (f"unset {_CUDA_VISIBLE}",)),
-                Step(
-                    "Or name GPUs by their number here or by UUID, in PCI bus order:",
-                    (
-                        commands.docker_run(
-                            facts, commands.gpu_options(facts), option, "-e CUDA_DEVICE_ORDER=PCI_BUS_ID"
-                        ),
-                    )
-                    if where == "container"
-                    else (f"export {_CUDA_VISIBLE}=0 CUDA_DEVICE_ORDER=PCI_BUS_ID",),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence(f"{where}.env", f"{_CUDA_VISIBLE}: {value!r}"),
                 Evidence(f"{where}.nvml.device_count", str(count)) if count is not None else None,

@@ -14,7 +14,7 @@ from mlship.doctor.container import (
 )
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -62,13 +62,14 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
         return self.found(
             facts,
-            cause=(
-                f"The toolkit was installed ({written}) after dockerd started ({started}), which has not detected it."
-                if late
-                else "dockerd finds none of the toolkit's hooks: the NVIDIA Container Toolkit is not "
-                + ("on its PATH." if installed else "installed.")
-            ),
-            fix=self._fix(facts, is_there=late or installed is not None),
+            {
+                "late": late,
+                "written": written,
+                "started": started,
+                "there": late or installed is not None,
+                "lack": "on its PATH" if installed else "installed",
+                "rootless": is_rootless(facts),
+            },
             evidence=(
                 *(Evidence("host.docker.daemon_hooks", f"{name}: not on dockerd's PATH") for name in lacking),
                 Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
@@ -76,23 +77,6 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
                 Evidence("host.nvml.init", codes.nvml(0)),
                 line,
             ),
-        )
-
-    @staticmethod
-    def _fix(facts: Facts, *, is_there: bool) -> tuple[Step, ...]:
-        rootless = is_rootless(facts)
-        configure = (
-            "nvidia-ctk runtime configure --runtime=docker --config=$HOME/.config/docker/daemon.json"
-            if rootless
-            else "sudo nvidia-ctk runtime configure --runtime=docker"
-        )
-        install = () if is_there else (commands.install_command(facts, "nvidia-container-toolkit"),)
-        say = (
-            "Configure Docker:" if is_there else "Install the toolkit (from NVIDIA's repository), and configure Docker:"
-        )
-        return (
-            Step(say, (*install, configure, commands.restart_engine(facts))),
-            Step("Then start the container:", (commands.docker_run(facts, commands.gpu_options(facts)),)),
         )
 
     @staticmethod
@@ -158,10 +142,14 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
         sure = after or (denied is True and how == "legacy")
         return self.found(
             facts,
-            {"reloaded": reloaded, "after": after},
+            {
+                "reloaded": reloaded,
+                "after": after,
+                "kubernetes": known(facts.kubernetes),
+                "refreshed": known(looked_up(facts.host.services, "nvidia-cdi-refresh")),
+            },
             where="container",
             certain=sure,
-            fix=self._fix(facts),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(999)),
                 Evidence("host.nvml.init", codes.nvml(0)),
@@ -190,32 +178,6 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
         if is_absent(node(facts.container, "/dev/nvidiactl")):
             return False
         return None if answer is None else answer == "EPERM"
-
-    @staticmethod
-    def _fix(facts: Facts) -> tuple[Step, ...]:
-        if known(facts.kubernetes) is not None:
-            link = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"
-            return (
-                Step("Now, delete the pod so that it is recreated:", ("kubectl delete pod POD",)),
-                Step(
-                    "For good, use CDI in the device plugin (deviceListStrategy: cdi-cri), and link the nodes:", (link,)
-                ),
-            )
-        service = looked_up(facts.host.services, "nvidia-cdi-refresh")
-        spec = () if known(service) else (commands.refresh_cdi(facts),)
-        return (
-            Step("Now, restart the container:", (commands.restart_container(facts),)),
-            Step(
-                "For good, use CDI, which passes the nodes to runc:",
-                (*spec, commands.docker_run(facts, "--device nvidia.com/gpu=all")),
-            ),
-            Step(
-                'Or use the cgroupfs cgroup driver: "exec-opts": ["native.cgroupdriver=cgroupfs"] in '
-                "/etc/docker/daemon.json, then:",
-                ("sudo systemctl restart docker",),
-                instead=True,
-            ),
-        )
 
 
 class NoCgroupsAsRoot(Rule, id="no-cgroups-denies-device-nodes"):

@@ -1,7 +1,5 @@
 """Rules about driver libraries that do not match the loaded module."""
 
-from shlex import quote
-
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -145,33 +143,25 @@ class StrayLibrary(Rule, id="stray-driver-library"):
         if library is None or module is None or is_wsl(facts):
             return None
         nvml, cuda = known(facts.host.nvml.init), known(facts.host.cuda.init)
-        path = known(variable(facts.host, _PATH)) or ""
+        path, folder = known(variable(facts.host, _PATH)) or "", library.path.rpartition("/")[0]
+        parts = [part for part in path.split(":") if part]
+        kept = [part for part in parts if part.rstrip("/") != folder]
         return self.found(
             facts,
-            {"path": library.path, "version": known(library.version), "module": module},
-            fix=self._fix(facts, library),
+            {
+                "path": library.path,
+                "version": known(library.version),
+                "module": module,
+                "folder": folder,
+                "kept": ":".join(kept),
+                "listed": len(kept) < len(parts),
+                "package": known(library.package),
+            },
             evidence=(
                 Evidence("host.nvml.init", codes.nvml(nvml)) if nvml else None,
                 Evidence("host.cuda.init", codes.cuda(cuda)) if cuda else None,
                 Evidence("host.nvml.library" if nvml else "host.cuda.library", library.path),
                 Evidence("kernel.nvidia.version", module),
                 Evidence(f"host.env.{_PATH}", path) if path else None,
-            ),
-        )
-
-    @staticmethod
-    def _fix(facts: Facts, library: Library) -> tuple[Step, ...]:
-        folder, path = library.path.rpartition("/")[0], known(variable(facts.host, _PATH)) or ""
-        parts = [part for part in path.split(":") if part]
-        kept = ":".join(part for part in parts if part.rstrip("/") != folder)
-        if len(kept) < len(":".join(parts)):
-            command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
-            return (Step(f"Remove {folder} from {_PATH}, and from what sets it (~/.bashrc):", (command,)),)
-        package = known(library.package)
-        remove = f"# remove the package {package}" if package else f"sudo mv {quote(library.path)} /root/"
-        return (
-            Step(
-                "List the copies, and remove the one that does not match:",
-                ("ldconfig -p | grep -E 'libcuda|libnvidia-ml'", remove, "sudo ldconfig"),
             ),
         )

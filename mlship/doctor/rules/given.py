@@ -1,13 +1,12 @@
 """Rules about GPUs that were requested but not provided."""
 
 import re
-from shlex import quote
 
 from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
-from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
+from mlship.doctor.finding import Evidence, Finding
+from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, pods_of
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
 
@@ -121,37 +120,22 @@ class ResourceNotOffered(Rule, id="k8s-resource-not-offered"):
         name, wants = short
         there = {k: n for k, n in offered.items() if n and k.startswith("nvidia.com/")}
         listed = ", ".join(f"{k}: {n}" for k, n in sorted(there.items())) or "no GPU"
+        plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
             facts,
-            {"pod": pod, "wants": wants, "name": name, "listed": listed},
-            fix=self._fix(facts, name, there),
+            {
+                "pod": pod,
+                "wants": wants,
+                "name": name,
+                "listed": listed,
+                "there": there,
+                "offered": name in there,
+                "names": ", ".join(sorted(there)),
+                "plugin": plugin and (known(plugin.name) or "POD"),
+                "space": plugin and (known(plugin.namespace) or "kube-system"),
+            },
             evidence=(
                 Evidence("kubernetes.pods", f"{pod}: Pending, asks for {name}: {wants}"),
                 Evidence("kubernetes.capacity", listed),
             ),
-        )
-
-    @staticmethod
-    def _fix(facts: Facts, name: str, there: dict[str, int]) -> tuple[Step, ...]:
-        node_facts = known(facts.kubernetes)
-        plugins = [one for one in each(node_facts.pods) if known(one.role) == "device-plugin"] if node_facts else []
-        if there and name not in there:
-            return (Step(f"In the pod's limits, request what the node offers: {', '.join(sorted(there))}."),)
-        if there:
-            return (Step("Request no more than one node has, or split the work across several pods."),)
-        if plugins:
-            pod = quote(known(plugins[0].name) or "POD")
-            space = quote(known(plugins[0].namespace) or "kube-system")
-            return (
-                Step("Check in its log why the device plugin offers nothing:", (f"kubectl logs -n {space} {pod}",)),
-            )
-        return (
-            Step(
-                "Install NVIDIA's device plugin (or the GPU Operator, which includes it):",
-                (
-                    "helm repo add nvdp https://nvidia.github.io/k8s-device-plugin",
-                    "helm upgrade -i nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --create-namespace",
-                ),
-            ),
-            Step("Check what the node offers then:", ("kubectl describe node NODE | grep nvidia.com",)),
         )

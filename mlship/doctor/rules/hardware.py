@@ -8,7 +8,7 @@ from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, loo
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
 from mlship.doctor.facts.place import NvmlDevice
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Decider, Evidence, Finding
 from mlship.doctor.queries import (
     NVIDIA,
     cuda_codes,
@@ -72,12 +72,12 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         if not (dead or lost) and (answering is True or not (line or reported)):
             return None
         certain = bool(dead or lost or (line and answering is False))
+        cluster = known(facts.kubernetes)
         address = self._address(line) or next((known(gpu.address) for gpu in dead), None)
         return self.found(
             facts,
-            {"address": address},
+            {"address": address, "cluster": cluster, "node": (known(cluster.node) if cluster else None) or "NODE"},
             certain=certain,
-            fix=self._fix(facts),
             evidence=(
                 *lost,
                 *(Evidence("kernel.pci", f"{known(gpu.address)}: revision ff, it does not answer") for gpu in dead),
@@ -98,17 +98,6 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         if count is None or count >= on_bus:
             return None
         return Evidence("host.nvml.device_count", f"{count}, but the PCI bus has {on_bus}")
-
-    @staticmethod
-    def _fix(facts: Facts) -> tuple[Step, ...]:
-        node_facts = known(facts.kubernetes)
-        name = quote((known(node_facts.node) if node_facts else None) or "NODE")
-        drain = f"kubectl drain {name} --ignore-daemonsets --delete-emptydir-data"
-        return (
-            *((Step("Drain the node:", (drain,)),) if node_facts else ()),
-            Step("Power the machine off and on (stop and start a virtual machine):", ("sudo poweroff",)),
-            Step("If it happens again: reseat the card and its cables, check power and cooling, or replace it."),
-        )
 
 
 class NoPowerCable(Rule, id="power-cable-missing"):
@@ -135,13 +124,13 @@ class RequiresReset(Rule, id="gpu-requires-reset"):
             return None
         return self.found(
             facts,
+            {"failed": failed, "number": self._number(facts)},
             certain=bool(measured),
             cause="A GPU had uncorrectable memory errors and works again only after a reset."
             if pending or signs
             else "A GPU's memory has failed: it has no spare rows left to remap."
             if failed
             else "A GPU is in a state that only a reset can clear.",
-            fix=self._fix(facts, failed=bool(failed)),
             evidence=(*measured, *signs),
         )
 
@@ -179,7 +168,7 @@ class RequiresReset(Rule, id="gpu-requires-reset"):
         return bool(devices) and all(asked) and not refused
 
     @staticmethod
-    def _fix(facts: Facts, *, failed: bool) -> tuple[Step, ...]:
+    def _number(facts: Facts) -> str:
         faulty = [
             known(device.index)
             for device in each(facts.host.nvml.devices)
@@ -187,12 +176,7 @@ class RequiresReset(Rule, id="gpu-requires-reset"):
             or known(device.retired_pages_pending)
             or ((rows := known(device.remapped_rows)) and known(rows.pending))
         ]
-        number = next((str(index) for index in faulty if index is not None), "N")
-        return (
-            Step("Stop all programs that use the GPU, then reset it:", (f"sudo nvidia-smi --gpu-reset -i {number}",)),
-            Step("Or reboot if it cannot be reset alone (NVLink, a virtual machine):", ("sudo reboot",), True),
-            *((Step("Replace the card: its memory has no spare rows left."),) if failed else ()),
-        )
+        return next((str(index) for index in faulty if index is not None), "N")
 
 
 class NoFabricManager(Rule, id="fabric-manager-not-running"):
@@ -213,9 +197,14 @@ class NoFabricManager(Rule, id="fabric-manager-not-running"):
         )
         return self.found(
             facts,
-            {"shown": shown},
+            {
+                "shown": shown,
+                "contained": driver_is_contained(facts),
+                "other_version": is_absent(service) or shown.startswith("version"),
+                "install_version": self._install(facts),
+                "b200": any(re.search(r"\bB\d", known(device.name) or "") for device in each(facts.host.nvml.devices)),
+            },
             certain=certain,
-            fix=self._fix(facts, service),
             evidence=(
                 *trouble,
                 *self._switches(facts),
@@ -284,25 +273,6 @@ class NoFabricManager(Rule, id="fabric-manager-not-running"):
         service = known(fact)
         lines = each(service.log) if service else ()
         return Evidence("host.services.nvidia-fabricmanager", lines[-1]) if lines else None
-
-    def _fix(self, facts: Facts, service: Fact[Service]) -> tuple[Step, ...]:
-        if driver_is_contained(facts):
-            driver = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
-            return (Step("Fabric Manager runs in the driver container; check its log there:", (driver,)),)
-        start = "sudo systemctl enable --now nvidia-fabricmanager"
-        shown = self._shown(facts, service)
-        if not is_absent(service) and not shown.startswith("version"):
-            journal = "journalctl -u nvidia-fabricmanager -b --no-pager | tail -n 50"
-            again = "sudo systemctl restart nvidia-fabricmanager"
-            return (Step("Start it, and check its log if it stops again:", (start if shown else again, journal)),)
-        new = any(re.search(r"\bB\d", known(device.name) or "") for device in each(facts.host.nvml.devices))
-        return (
-            Step(
-                "Install Fabric Manager in exactly the driver's version, and start it:",
-                (self._install(facts), start, "sudo systemctl restart nvidia-fabricmanager"),
-            ),
-            *((Step("HGX B200 and newer also need NVIDIA's nvlsm from the same repository."),) if new else ()),
-        )
 
     @staticmethod
     def _install(facts: Facts) -> str:

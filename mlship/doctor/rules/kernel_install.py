@@ -1,7 +1,6 @@
 """Rules about a driver that is not installed, and a module that is not loaded."""
 
 import re
-from shlex import quote
 
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
@@ -115,10 +114,9 @@ class NotLoaded(Rule, id="driver-module-not-loaded"):
         path = known(module.path)
         return self.found(
             facts,
-            {"listed": listed},
+            {"listed": listed, "dnf": commands.manager(facts) == "dnf"},
             certain=not doubts,
             decides=doubts,
-            fix=self._fix(facts, listed),
             evidence=(
                 Evidence("kernel.pci", describe(free_gpus(facts)[0])),
                 Evidence("kernel.modules.nvidia", "not loaded"),
@@ -151,23 +149,3 @@ class NotLoaded(Rule, id="driver-module-not-loaded"):
             ):
                 return word
         return None
-
-    @staticmethod
-    def _fix(facts: Facts, listed: str | None) -> tuple[Step, ...]:
-        load = Step("Load the module:", ("sudo modprobe nvidia", "sudo modprobe nvidia_uvm"))
-        if listed:
-            took = f"sudo grubby --update-kernel=ALL --remove-args={quote(listed)}"
-            edit = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove {listed}"
-            remove = took if commands.manager(facts) == "dnf" else edit
-            update = () if commands.manager(facts) == "dnf" else ("sudo update-grub",)
-            return (Step("Remove it from the kernel command line, then reboot:", (remove, *update, "sudo reboot")),)
-        return (
-            load,
-            Step(
-                "If modprobe's configuration blocks it, remove that entry:",
-                ("grep -rn nvidia /etc/modprobe.d /lib/modprobe.d",),
-            ),
-            Step(
-                "Load it at every boot:", (r"printf 'nvidia\nnvidia_uvm\n' | sudo tee /etc/modules-load.d/nvidia.conf",)
-            ),
-        )

@@ -7,9 +7,9 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Evidence, Finding, Step
-from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places
+from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods_of
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.rules.runtimes import configure, engine_name, node_engine, pods_of
+from mlship.doctor.rules.runtimes import configure, engine_name, node_engine
 
 _NVIDIA = "nvidia"
 _NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"

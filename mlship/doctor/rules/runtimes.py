@@ -8,7 +8,7 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Evidence, Finding, Step
-from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line
+from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line, pods_of
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
 
@@ -53,11 +53,6 @@ def configure(facts: Facts, *, default: bool = False) -> Step:
         "On the node, add the runtime handler and restart:",
         (f"sudo nvidia-ctk runtime configure --runtime={name}{option}", f"sudo systemctl restart {name}"),
     )
-
-
-def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
-    node = known(facts.kubernetes)
-    return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
 
 
 class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):

@@ -1,7 +1,5 @@
 """Rules about a GPU that does not start although its driver is loaded, and about what it lost in sleep."""
 
-from shlex import quote
-
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
@@ -117,29 +115,16 @@ class MpsNotReached(Rule, id="mps-not-reached"):
         runs = known(facts.host.mps)
         return self.found(
             facts,
+            {
+                "runs": runs,
+                "stopped": runs is False,
+                "code": codes.cuda(code),
+                "volume": f"{_PIPES}:{folder or _PIPES}",
+            },
             where="container" if inside else "host",
-            cause="CUDA finds no MPS server that accepts it"
-            + (": the daemon is not running." if runs is False else f" ({codes.cuda(code)})."),
-            fix=self._fix(facts, folder, inside=inside, runs=runs is True),
             evidence=(
                 Evidence(name, codes.cuda(code)),
                 Evidence("host.mps", "running" if runs else "not running") if runs is not None else None,
                 Evidence("env.CUDA_MPS_PIPE_DIRECTORY", folder) if folder else None,
             ),
-        )
-
-    @staticmethod
-    def _fix(facts: Facts, folder: str | None, *, inside: bool, runs: bool) -> tuple[Step, ...]:
-        start = Step("Start the daemon on the host as the user whose programs use it:", ("nvidia-cuda-mps-control -d",))
-        pipe = folder or _PIPES
-        mount = commands.docker_run(facts, commands.gpu_options(facts), "--ipc=host", "-v " + quote(f"{_PIPES}:{pipe}"))
-        return (
-            *(() if runs else (start,)),
-            *(
-                (Step("Give the container the daemon's folder and the host's IPC namespace:", (mount,)),)
-                if inside
-                else ()
-            ),
-            *((Step("End leftover clients (the server accepts 48 per GPU):", ("nvidia-smi",)),) if runs else ()),
-            Step("Or run without MPS:", ("unset CUDA_MPS_PIPE_DIRECTORY",), instead=True),
         )
