@@ -12,16 +12,7 @@ Injection: TypeAlias = Literal["none", "legacy", "cdi", "jit-cdi", "csv"]
 
 @dataclass(frozen=True)
 class HostConfig(FactGroup):
-    """The container's start options: HostConfig of `docker inspect`.
-
-    Attributes:
-        runtime: such as "runc" or "nvidia".
-        gpus: value of `--gpus`, such as ["all"]; [] without `--gpus`.
-        cdi_devices: requested CDI devices, such as ["nvidia.com/gpu=all"].
-        devices: paths from `--device`.
-        shm_size: bytes.
-        ipc_mode: such as "private" or "host".
-    """
+    """The container's start options: HostConfig of `docker inspect`."""
 
     runtime: Fact[str] = UNKNOWN
     gpus: Fact[tuple[str, ...]] = UNKNOWN
@@ -38,13 +29,7 @@ class HostConfig(FactGroup):
 
 @dataclass(frozen=True)
 class Lxc(FactGroup):
-    """An LXC system container: LXD or Incus.
-
-    Attributes:
-        manager: "lxd", "incus" or "lxc".
-        gpu_type: of its gpu device: "physical", "mig", "mdev"; absent without one.
-        nvidia_runtime: nvidia.runtime is true.
-    """
+    """An LXC system container: LXD or Incus."""
 
     manager: Fact[str] = UNKNOWN
     gpu_type: Fact[str] = UNKNOWN
@@ -53,16 +38,7 @@ class Lxc(FactGroup):
 
 @dataclass(frozen=True)
 class Container(Place):
-    """The examined container: a running one, one of the examined image, or the one that mlship runs in.
-
-    Attributes:
-        engine: "docker", "podman", "containerd", "crio", "lxc".
-        platform: such as "linux/amd64".
-        started_at: ISO 8601, UTC.
-        injection: how the GPU was injected; "none" if nothing was.
-        status: such as "running", "exited", or "created" if it never started.
-        error: the engine's message if the container did not start; absent if it did.
-    """
+    """The examined container: a running one, one of the examined image, or the one that mlship runs in."""
 
     name: Fact[str] = UNKNOWN
     engine: Fact[str] = UNKNOWN
@@ -77,17 +53,7 @@ class Container(Place):
 
 @dataclass(frozen=True)
 class Image(FactGroup):
-    """The examined image: its configuration, and its files before anything is injected.
-
-    Attributes:
-        reference: as given by the user.
-        architecture: such as "arm64".
-        env: the complete environment, private values masked.
-        cuda_version: version of the CUDA in the image, such as "12.4"; absent if there is none.
-        base: the known base image, such as "nvidia/cuda:12.4.1-base-ubuntu22.04".
-        registry_status: HTTP status of its manifest (or its base's), such as 404; absent for a local image.
-        driver_libraries: libcuda, libnvidia-ml and similar files of the image; should be [].
-    """
+    """The examined image: its configuration, and its files before anything is injected."""
 
     reference: Fact[str] = UNKNOWN
     id: Fact[str] = UNKNOWN

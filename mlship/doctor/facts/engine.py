@@ -7,16 +7,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class DaemonJson(FactGroup):
-    """daemon.json; unset keys are null.
-
-    Attributes:
-        path: of the file.
-        runtimes: name to path.
-        cdi: features.cdi.
-        exec_opts: such as ["native.cgroupdriver=cgroupfs"].
-        modified_at: ISO 8601, UTC.
-        error: the parse error; absent if the file is valid.
-    """
+    """daemon.json; unset keys are null."""
 
     path: Fact[str] = UNKNOWN
     runtimes: Fact[dict[str, str]] = UNKNOWN
@@ -29,24 +20,7 @@ class DaemonJson(FactGroup):
 
 @dataclass(frozen=True)
 class Docker(FactGroup):
-    """Docker, from its client and from `docker info`.
-
-    Attributes:
-        binary: result of `command -v docker`, such as "/snap/bin/docker"; absent if not installed.
-        version: of the engine; unreadable, with the client's message, if it does not answer.
-        context: the client's context, such as "default" or "rootless".
-        endpoint: of that context, such as "unix:///run/user/1000/docker.sock".
-        operating_system: from `docker info`; "Docker Desktop" for Docker Desktop.
-        root_dir: DockerRootDir.
-        runtimes: names of the runtimes in `docker info`.
-        discovered_devices: DiscoveredDevices, such as ["cdi: nvidia.com/gpu=all"].
-        cdi: the CDI feature is enabled; absent if this version does not have it.
-        cgroup_driver: "systemd" or "cgroupfs".
-        security_options: such as ["name=rootless"].
-        daemon_started_at: of dockerd; ISO 8601, UTC.
-        daemon_hooks: the toolkit's hooks on dockerd's own PATH, path by name, null if missing.
-        daemon_json: absent if there is no such file.
-    """
+    """Docker, from its client and from `docker info`."""
 
     binary: Fact[str] = UNKNOWN
     version: Fact[str] = UNKNOWN
@@ -81,13 +55,7 @@ class Podman(FactGroup):
 
 @dataclass(frozen=True)
 class RuntimeHandler(FactGroup):
-    """A runtime of containerd or CRI-O.
-
-    Attributes:
-        runtime_type: such as "io.containerd.runc.v2"; absent if the configuration has none.
-        binary: BinaryName, such as "/usr/bin/nvidia-container-runtime".
-        source: the file that defines it, such as "/etc/containerd/conf.d/99-nvidia.toml".
-    """
+    """A runtime of containerd or CRI-O."""
 
     runtime_type: Fact[str] = UNKNOWN
     binary: Fact[str] = UNKNOWN
@@ -96,14 +64,7 @@ class RuntimeHandler(FactGroup):
 
 @dataclass(frozen=True)
 class Containerd(FactGroup):
-    """containerd or CRI-O on a Kubernetes node, from `containerd config dump`.
-
-    Attributes:
-        distribution: one of "containerd", "k3s", "rke2", "microk8s", "k0s".
-        config_path: its main file.
-        runtimes: handlers by name; others are not configured.
-        cdi: enable_cdi.
-    """
+    """containerd or CRI-O on a Kubernetes node, from `containerd config dump`."""
 
     version: Fact[str] = UNKNOWN
     distribution: Fact[str] = UNKNOWN

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class FactGroup:
-    """A group of facts. A key that is not in the schema is an error, because it is most likely a typo."""
+    """A group of facts; data/facts.toml says what they mean. A key that is not in the schema is most likely a typo."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -47,12 +47,7 @@ UNKNOWN = Unknown()
 
 @dataclass(frozen=True)
 class Unreadable(FactGroup):
-    """Present, but not readable.
-
-    Attributes:
-        unreadable: the reason, such as "permission denied" or "no answer within 2 s".
-        root: root could read it.
-    """
+    """Present, but not readable."""
 
     unreadable: str
     root: bool = False

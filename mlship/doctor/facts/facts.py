@@ -23,17 +23,7 @@ class ProbeRun(FactGroup):
 
 @dataclass(frozen=True)
 class Facts(FactGroup):
-    """Facts that were recorded, or written by hand.
-
-    Attributes:
-        mlship: version of the mlship that recorded the facts.
-        simulated: the NVIDIA libraries identify themselves as simulated.
-        host: the view from the host.
-        container: the view from inside the container.
-        kubernetes: this host as a Kubernetes node; absent if it is not one.
-        messages: lines that a user saw, from the engine, a framework or a pod.
-        probes: the runs of the probes.
-    """
+    """Facts that were recorded, or written by hand."""
 
     mlship: Fact[str] = UNKNOWN
     simulated: Fact[bool] = UNKNOWN

@@ -11,14 +11,7 @@ from mlship.doctor.facts.toolkit import Cdi, Toolkit
 
 @dataclass(frozen=True)
 class PackageChange(FactGroup):
-    """One line of the package manager's history.
-
-    Attributes:
-        at: ISO 8601, UTC.
-        action: "install", "upgrade", "downgrade" or "remove".
-        old: previous version; absent for an install. new: new version; absent for a removal.
-        by: the program that changed it, such as "unattended-upgrade".
-    """
+    """One line of the package manager's history."""
 
     at: Fact[str] = UNKNOWN
     action: Fact[Literal["install", "upgrade", "downgrade", "remove"]] = UNKNOWN
@@ -39,13 +32,7 @@ class PackageSource(FactGroup):
 
 @dataclass(frozen=True)
 class Packages(FactGroup):
-    """Packages of the distribution.
-
-    Attributes:
-        manager: "apt", "dnf", "zypper", "pacman" or "apk".
-        installed: name to version, for NVIDIA, CUDA, Docker and kernel packages; others are not installed.
-        history: changes to these packages, oldest first.
-    """
+    """Packages of the distribution."""
 
     manager: Fact[str] = UNKNOWN
     installed: Fact[dict[str, str]] = UNKNOWN
@@ -55,15 +42,7 @@ class Packages(FactGroup):
 
 @dataclass(frozen=True)
 class Service(FactGroup):
-    """A systemd unit.
-
-    Attributes:
-        active: output of `systemctl is-active`: "active", "inactive", "failed".
-        enabled: output of `systemctl is-enabled`.
-        version: of the program, if it reports one.
-        started_at: ISO 8601, UTC.
-        log: its last relevant log lines.
-    """
+    """A systemd unit."""
 
     active: Fact[str] = UNKNOWN
     enabled: Fact[str] = UNKNOWN
@@ -74,12 +53,7 @@ class Service(FactGroup):
 
 @dataclass(frozen=True)
 class Wsl(FactGroup):
-    """WSL2.
-
-    Attributes:
-        drivers: folders of /usr/lib/wsl/drivers, such as ["nv_dispi.inf_amd64_0a1b"].
-        windows_nvidia_smi: nvidia-smi works on the Windows side.
-    """
+    """WSL2."""
 
     version: Fact[str] = UNKNOWN
     drivers: Fact[tuple[str, ...]] = UNKNOWN
@@ -88,12 +62,7 @@ class Wsl(FactGroup):
 
 @dataclass(frozen=True)
 class Tegra(FactGroup):
-    """Jetson.
-
-    Attributes:
-        release: of /etc/nv_tegra_release, such as "R36.4.0".
-        csv: files of /etc/nvidia-container-runtime/host-files-for-container.d.
-    """
+    """Jetson."""
 
     release: Fact[str] = UNKNOWN
     model: Fact[str] = UNKNOWN
@@ -102,13 +71,7 @@ class Tegra(FactGroup):
 
 @dataclass(frozen=True)
 class Selinux(FactGroup):
-    """SELinux.
-
-    Attributes:
-        mode: "Enforcing", "Permissive" or "Disabled".
-        booleans: such as {"container_use_devices": false}.
-        denials: lines of the audit log that name NVIDIA devices.
-    """
+    """SELinux."""
 
     mode: Fact[str] = UNKNOWN
     booleans: Fact[dict[str, bool]] = UNKNOWN
@@ -117,18 +80,7 @@ class Selinux(FactGroup):
 
 @dataclass(frozen=True)
 class Host(Place):
-    """The host.
-
-    Attributes:
-        virtualization: output of systemd-detect-virt: "none", "kvm", "wsl", "lxc", …
-        wsl: absent if this is not WSL. tegra, selinux likewise.
-        services: units by name without ".service"; null if there is no such unit: {"nvidia-fabricmanager": null}.
-        systemd_reloaded_at: the last `systemctl daemon-reload`; ISO 8601, UTC.
-        binfmt: registered interpreters, such as ["qemu-aarch64"].
-        docker: `binary` is null if Docker is not installed.
-        podman, containerd, crio: null if not installed.
-        mps: the MPS control daemon is running.
-    """
+    """The host."""
 
     virtualization: Fact[str] = UNKNOWN
     wsl: Fact[Wsl] = UNKNOWN

@@ -10,17 +10,7 @@ Flavour: TypeAlias = Literal["open", "proprietary"]
 
 @dataclass(frozen=True)
 class PciDevice(FactGroup):
-    """A device of /sys/bus/pci: NVIDIA devices and other display adapters.
-
-    Attributes:
-        address: such as "0000:ca:00.0".
-        vendor: four hex digits; NVIDIA is "10de". device likewise.
-        class_code: six hex digits, such as "030200" (3D controller) or "068000" (NVSwitch).
-        driver: the bound driver; absent if none.
-        revision: two hex digits; "ff" means that the device no longer answers.
-        name: as lspci prints it.
-        architecture: of the GPU, such as "Pascal", if the device ID is known.
-    """
+    """A device of /sys/bus/pci: NVIDIA devices and other display adapters."""
 
     address: Fact[str] = UNKNOWN
     vendor: Fact[str] = UNKNOWN
@@ -42,12 +32,7 @@ class LoadedModule(FactGroup):
 
 @dataclass(frozen=True)
 class ModuleFile(FactGroup):
-    """A module file for the running kernel, with its modinfo.
-
-    Attributes:
-        license: "NVIDIA" is the proprietary flavour, "Dual MIT/GPL" the open one.
-        signer: absent if not signed.
-    """
+    """A module file for the running kernel, with its modinfo."""
 
     path: Fact[str] = UNKNOWN
     version: Fact[str] = UNKNOWN
@@ -67,13 +52,7 @@ class Dkms(FactGroup):
 
 @dataclass(frozen=True)
 class ProcDriver(FactGroup):
-    """/proc/driver/nvidia.
-
-    Attributes:
-        version: of the loaded module, such as "550.54.15"; absent without /proc/driver/nvidia/version.
-        flavour: "open" if the version line says "Open Kernel Module".
-        params: /proc/driver/nvidia/params, values as written there: {"DeviceFileMode": "438"}.
-    """
+    """/proc/driver/nvidia."""
 
     version: Fact[str] = UNKNOWN
     flavour: Fact[Flavour] = UNKNOWN
@@ -82,23 +61,7 @@ class ProcDriver(FactGroup):
 
 @dataclass(frozen=True)
 class Kernel(FactGroup):
-    """The running kernel, the same on the host and in its containers.
-
-    Attributes:
-        release: `uname -r`.
-        cmdline: /proc/cmdline.
-        boot_time: ISO 8601, UTC.
-        secure_boot: enabled (`mokutil --sb-state`, or the EFI variable).
-        enrolled_signers: accepted signers: common names from MOK, db and the kernel's own keys.
-        pci: display adapters and NVIDIA devices; [] if there are none.
-        modules: loaded modules by name with underscores; null if not loaded: {"nvidia_uvm": null}.
-        module_files: by module name, for the running kernel; null if /lib/modules has none: {"nvidia": null}.
-        nvidia: /proc/driver/nvidia.
-        proc_devices: /proc/devices: {"nvidia-uvm": 511}; others have no major number.
-        log: lines of the kernel log about NVIDIA, nouveau, module signatures, PCIe and ldconfig, oldest first.
-        cgroup_version: 1 or 2.
-        lockdown: /sys/kernel/security/lockdown: "none", "integrity" or "confidentiality".
-    """
+    """The running kernel, the same on the host and in its containers."""
 
     release: Fact[str] = UNKNOWN
     cmdline: Fact[str] = UNKNOWN

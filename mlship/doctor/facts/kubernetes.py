@@ -8,15 +8,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class Pod(FactGroup):
-    """A relevant pod of this node: one of NVIDIA's, or the examined one.
-
-    Attributes:
-        role: its purpose; "workload" for the examined pod.
-        runtime_class: spec.runtimeClassName; absent if unset.
-        reason: why it is waiting, such as "CrashLoopBackOff".
-        log: relevant lines.
-        requests: requested GPU resources: {"nvidia.com/gpu": 1}.
-    """
+    """A relevant pod of this node: one of NVIDIA's, or the examined one."""
 
     name: Fact[str] = UNKNOWN
     namespace: Fact[str] = UNKNOWN
@@ -32,16 +24,7 @@ class Pod(FactGroup):
 
 @dataclass(frozen=True)
 class Kubernetes(FactGroup):
-    """The node.
-
-    Attributes:
-        labels: nvidia.com/*, feature.node.kubernetes.io/pci-10de* and the architecture.
-        allocatable: GPU resources: {"nvidia.com/gpu": 7}; others are not offered. capacity likewise.
-        runtime_classes: name to handler.
-        events: messages of events on this node and its pods.
-        operator_version: of the GPU Operator; absent if not installed.
-        container_runtime: such as "containerd://1.7.27".
-    """
+    """The node."""
 
     node: Fact[str] = UNKNOWN
     labels: Fact[dict[str, str]] = UNKNOWN

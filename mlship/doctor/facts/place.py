@@ -12,14 +12,7 @@ ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "E
 
 @dataclass(frozen=True)
 class Library(FactGroup):
-    """A shared library on disk: the file that a name resolved to, and its origin.
-
-    Attributes:
-        path: of the file itself, with links resolved if possible.
-        version: driver version from the file name, such as "550.54.15".
-        mounted: true for a mount (injected by the toolkit), false for a file of the image or the host.
-        package: the distribution package that owns it, such as "libnvidia-compute-565".
-    """
+    """A shared library on disk: the file that a name resolved to, and its origin."""
 
     path: str
     version: Fact[str] = UNKNOWN
@@ -39,24 +32,7 @@ class RemappedRows(FactGroup):
 
 @dataclass(frozen=True)
 class NvmlDevice(FactGroup):
-    """One GPU as NVML describes it.
-
-    Attributes:
-        codes: return code by function, for calls that failed: {"nvmlDeviceGetHandleByIndex_v2": 15}.
-        compute_capability: such as "8.0".
-        brand: as nvidia-smi prints it: "GeForce", "Titan", "Tesla", "NVIDIA", "NVIDIA RTX", "Quadro RTX", "GRID".
-        architecture: such as "Pascal" or "Ampere".
-        memory_total: bytes; memory_used likewise.
-        mig_current: 0 or 1, as nvmlDeviceGetMigMode; absent if the GPU does not support MIG. mig_pending likewise.
-        mig_devices: UUIDs of the MIG instances.
-        compute_processes: number of processes from nvmlDeviceGetComputeRunningProcesses.
-        fabric_state: nvmlDeviceGetGpuFabricInfoV: 0 not supported, 1 not started, 2 in progress, 3 completed.
-        fabric_status: status from the same call after completion; 0 is success.
-        license_status: as `nvidia-smi -q` prints it, such as "Licensed" or "Unlicensed (Restricted)".
-        uncorrected_ecc: uncorrected errors since the driver was loaded (volatile).
-        retired_pages_pending: nvmlDeviceGetRetiredPagesPendingStatus.
-        addressing_mode: "HMM", "ATS" or "None".
-    """
+    """One GPU as NVML describes it."""
 
     index: Fact[int] = UNKNOWN
     name: Fact[str] = UNKNOWN
@@ -89,18 +65,7 @@ class NvmlDevice(FactGroup):
 
 @dataclass(frozen=True)
 class Nvml(FactGroup):
-    """NVML called in this place, with every return code.
-
-    Attributes:
-        init: return code of nvmlInit_v2; 12 if libnvidia-ml.so.1 cannot be loaded.
-        init_as_root: the same call as root, if tried.
-        library: the file that libnvidia-ml.so.1 resolved to; absent if the loader finds none.
-        cuda_driver_version: nvmlSystemGetCudaDriverVersion_v2, such as 12040.
-        device_count: nvmlDeviceGetCount_v2.
-        codes: return code by function, for failed system-level calls other than nvmlInit.
-        hangs_at: the call that did not return in time; absent if none hung.
-        crashes_at: the call in which the process died, and the signal: "nvmlInit_v2 (SIGABRT)"; absent if none.
-    """
+    """NVML called in this place, with every return code."""
 
     init: Fact[int] = UNKNOWN
     init_as_root: Fact[int] = UNKNOWN
@@ -116,12 +81,7 @@ class Nvml(FactGroup):
 
 @dataclass(frozen=True)
 class CudaDevice(FactGroup):
-    """One device in CUDA's order, which may differ from NVML's.
-
-    Attributes:
-        context_code: return code of creating a context; 46 is "busy or unavailable".
-        kernel_code: return code of the first kernel launch; 209 is "no kernel image".
-    """
+    """One device in CUDA's order, which may differ from NVML's."""
 
     ordinal: Fact[int] = UNKNOWN
     name: Fact[str] = UNKNOWN
@@ -133,18 +93,7 @@ class CudaDevice(FactGroup):
 
 @dataclass(frozen=True)
 class CudaApi(FactGroup):
-    """The CUDA driver API and runtime, called in this place.
-
-    Attributes:
-        library: the file that libcuda.so.1 resolved to; absent if dlopen fails.
-        init: return code of cuInit(0).
-        init_without_visible_devices: the same call with CUDA_VISIBLE_DEVICES unset, if tried.
-        driver_version: cuDriverGetVersion, such as 12040; 0 without libcuda.
-        device_count: cuDeviceGetCount.
-        runtime_code: return code of cudaGetDeviceCount (libcudart), such as 35.
-        hangs_at: the call that did not return in time; absent if none hung.
-        crashes_at: the call in which the process died, and the signal: "cuInit (SIGABRT)"; absent if none.
-    """
+    """The CUDA driver API and runtime, called in this place."""
 
     library: Fact[Library] = UNKNOWN
     init: Fact[int] = UNKNOWN
@@ -159,13 +108,7 @@ class CudaApi(FactGroup):
 
 @dataclass(frozen=True)
 class CompatFolder(FactGroup):
-    """A cuda-compat folder with forward-compatibility libraries.
-
-    Attributes:
-        path: such as "/usr/local/cuda-12.4/compat".
-        version: of the libcuda in it, such as "550.54.15".
-        driver_branches: kernel driver branches that its ELF note lists as supported, such as ["535", "525"].
-    """
+    """A cuda-compat folder with forward-compatibility libraries."""
 
     path: str
     version: Fact[str] = UNKNOWN
@@ -174,17 +117,7 @@ class CompatFolder(FactGroup):
 
 @dataclass(frozen=True)
 class Loader(FactGroup):
-    """The search path of the dynamic loader. LD_LIBRARY_PATH is in `env`.
-
-    Attributes:
-        cache: `ldconfig -p`: soname to paths, in order; only NVIDIA and CUDA libraries.
-        conf: files of /etc/ld.so.conf.d with such folders, and those folders.
-        libraries: every libcuda and libnvidia-ml on disk, on the loader's path or not.
-        compat: cuda-compat folders on disk.
-        stubs: stub folders on disk, such as "/usr/local/cuda/lib64/stubs".
-        resolves: soname to the path that dlopen loads, null if it fails: {"libcudnn.so.9": null}.
-        ldconfig_helps: running ldconfig in a copy of this place added the driver libraries to the cache.
-    """
+    """The search path of the dynamic loader. LD_LIBRARY_PATH is in `env`."""
 
     cache: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
     conf: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
@@ -197,12 +130,7 @@ class Loader(FactGroup):
 
 @dataclass(frozen=True)
 class Libc(FactGroup):
-    """The C library.
-
-    Attributes:
-        glibc_loader: path of ld-linux*.so (gcompat provides one in a musl image); absent if none.
-        musl_loader: path of ld-musl-*.so.1; absent if none.
-    """
+    """The C library."""
 
     family: Fact[Literal["glibc", "musl"]] = UNKNOWN
     version: Fact[str] = UNKNOWN
@@ -212,13 +140,7 @@ class Libc(FactGroup):
 
 @dataclass(frozen=True)
 class DeviceNode(FactGroup):
-    """A device node in /dev.
-
-    Attributes:
-        mode: octal, such as "0666".
-        group: name of the gid, such as "video".
-        open: result of open(O_RDWR): "ok" or an errno name such as "EPERM" (cgroup) or "EACCES" (mode).
-    """
+    """A device node in /dev."""
 
     major: Fact[int] = UNKNOWN
     minor: Fact[int] = UNKNOWN
@@ -261,16 +183,7 @@ class Mount(FactGroup):
 
 @dataclass(frozen=True)
 class Place(FactGroup):
-    """The facts of one place.
-
-    Attributes:
-        device_nodes: by path; null for a node that does not exist: {"/dev/nvidia-uvm": null}.
-        env: relevant environment variables (NVIDIA_*, CUDA_*, LD_* and a few more); others are unset.
-        paths: what exists at each examined path ("file", "folder", "socket", "-> target"), null for nothing.
-        shm: size of /dev/shm in bytes.
-        cgroup_device_rules: the rules of cgroup v1 ("c 195:* rw"), or known facts about the eBPF program.
-        pythons: Python environments with GPU frameworks.
-    """
+    """The facts of one place."""
 
     os: OperatingSystem = OperatingSystem()
     libc: Libc = Libc()

@@ -7,15 +7,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 @dataclass(frozen=True)
 class Torch(FactGroup):
-    """PyTorch.
-
-    Attributes:
-        version: torch.__version__, such as "2.11.0+cu130".
-        cuda: torch.version.cuda; absent in a CPU build.
-        arch_list: torch.cuda.get_arch_list(), such as ["sm_80", "compute_90"].
-        cudnn_version: torch.backends.cudnn.version(), such as 90100.
-        error: the exception from importing it or querying CUDA; absent if none.
-    """
+    """PyTorch."""
 
     version: Fact[str] = UNKNOWN
     cuda: Fact[str] = UNKNOWN
@@ -28,13 +20,7 @@ class Torch(FactGroup):
 
 @dataclass(frozen=True)
 class OnnxRuntime(FactGroup):
-    """onnxruntime.
-
-    Attributes:
-        available_providers: get_available_providers(): built-in providers, which may not work.
-        session_providers: session.get_providers() of a real session.
-        missing_libraries: sonames needed by libonnxruntime_providers_cuda.so that the loader does not find.
-    """
+    """onnxruntime."""
 
     version: Fact[str] = UNKNOWN
     available_providers: Fact[tuple[str, ...]] = UNKNOWN
@@ -45,13 +31,7 @@ class OnnxRuntime(FactGroup):
 
 @dataclass(frozen=True)
 class TensorFlow(FactGroup):
-    """TensorFlow.
-
-    Attributes:
-        cuda_version: tf.sysconfig.get_build_info(); absent in a CPU build. cudnn_version likewise.
-        gpus: number of devices in tf.config.list_physical_devices("GPU").
-        missing_libraries: sonames that it cannot load with dlopen.
-    """
+    """TensorFlow."""
 
     version: Fact[str] = UNKNOWN
     cuda_version: Fact[str] = UNKNOWN
@@ -63,11 +43,7 @@ class TensorFlow(FactGroup):
 
 @dataclass(frozen=True)
 class Jax(FactGroup):
-    """jax; its plugins are in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin).
-
-    Attributes:
-        backend: jax.default_backend(): "cpu" or "gpu".
-    """
+    """jax; its plugins are in `distributions` (jax-cuda12-plugin, jax-cuda13-plugin)."""
 
     version: Fact[str] = UNKNOWN
     jaxlib_version: Fact[str] = UNKNOWN
@@ -94,15 +70,7 @@ class Triton(FactGroup):
 
 @dataclass(frozen=True)
 class PythonEnvironment(FactGroup):
-    """One environment. A framework that is not installed is null.
-
-    Attributes:
-        prefix: sys.prefix, such as "/opt/venv".
-        distributions: name to version, for the frameworks and all nvidia-* and jax-* distributions; others are
-            not installed.
-        missing: libraries in wheels with unresolved dependencies: {"libcusparse.so.12": ["libnvJitLink.so.12"]}.
-        loaded: CUDA libraries by soname, with the file mapped into a process that imported the framework.
-    """
+    """One environment. A framework that is not installed is null."""
 
     prefix: Fact[str] = UNKNOWN
     version: Fact[str] = UNKNOWN

@@ -1,6 +1,6 @@
-"""The JSON schema of a facts file and the tables of its documentation, generated from the dataclasses."""
+"""The JSON schema of a facts file and the tables of its documentation, from the dataclasses and data/facts.toml."""
 
-import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 
@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.place import Place
+from mlship.resources import read_package_file
 
 Json = dict[str, object]
 
@@ -24,14 +24,16 @@ class _Quiet(GenerateJsonSchema):
 
 @cache
 def facts_schema() -> Json:
-    """The schema, with descriptions from the docstrings of the groups."""
+    """The schema, with descriptions."""
     schema: Json = TypeAdapter(Facts).json_schema(schema_generator=_Quiet)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Facts of mlship doctor"
     schema["required"] = ["schema"]
     groups = _groups(schema)
+    texts: dict[str, dict[str, str]] = tomllib.loads(read_package_file("data/facts.toml"))
     for name, group in (("Facts", schema), *groups.items()):
-        _describe(group, inherited=Place.__doc__ or "" if name in {"Host", "Container"} else "")
+        inherited = texts["Place"] if name in {"Host", "Container"} else {}
+        _describe(group, {**inherited, **texts.get(name, {})})
     return schema
 
 
@@ -92,20 +94,9 @@ def _properties(group: Json) -> dict[str, Json]:
     return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
 
-def _describe(group: Json, *, inherited: str) -> None:
-    """Move the lines of "Attributes:" to the keys that they describe."""
-    head, _, attributes = str(group.get("description", "")).partition("Attributes:")
-    group["description"] = " ".join(head.split())
-    described = dict((*_attributes(inherited.partition("Attributes:")[2]), *_attributes(attributes)))
+def _describe(group: Json, texts: dict[str, str]) -> None:
+    group["description"] = " ".join(str(group.get("description", "")).split())
     for key, value in _properties(group).items():
         value.pop("title", None)
-        if key in described:
-            value["description"] = described[key]
-
-
-def _attributes(text: str) -> Iterator[tuple[str, str]]:
-    """Parse `name: text` with indented continuation lines; `a, b: text` describes both."""
-    for entry in re.split(r"\n(?=\s{0,4}\w[\w, ]*: )", text):
-        names, colon, meaning = " ".join(entry.split()).partition(": ")
-        if colon:
-            yield from ((name.strip(), meaning) for name in names.split(","))
+        if key in texts:
+            value["description"] = texts[key]

@@ -2,6 +2,7 @@
 
 import re
 import time
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.facts.schema import facts_schema, markdown_tables
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
+from mlship.resources import read_package_file
 from tests.helpers.doctor_hosts import hosts, mixed
 from tests.helpers.patience import limit
 from tests.helpers.sampling import examples
@@ -104,6 +106,14 @@ def test_every_group_has_a_table() -> None:
     headings = re.findall(r"^### (\w+)$", markdown_tables(), re.MULTILINE)
     assert {"Facts", "Kernel", "Docker", "CdiSpec", "Torch"} <= set(headings)
     assert headings == ["Facts", *sorted(set(headings) - {"Facts"})]
+
+
+def test_every_description_has_its_key() -> None:
+    texts: dict[str, dict[str, str]] = tomllib.loads(read_package_file("data/facts.toml"))
+    groups = {"Facts": facts_schema(), **facts_schema()["$defs"]}  # type: ignore[dict-item]  # a table of tables
+    place = groups["Host"]["properties"].keys() & groups["Container"]["properties"].keys()  # type: ignore[attr-defined]
+    for name, rows in texts.items():
+        assert rows.keys() <= (place if name == "Place" else groups[name]["properties"].keys()), name  # type: ignore[attr-defined]
 
 
 def test_the_page_is_current(request: pytest.FixtureRequest) -> None:
