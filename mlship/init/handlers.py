@@ -78,13 +78,20 @@ def model_fields(body: list[ast.stmt]) -> dict[str, tuple[str, ...]]:
     """The required fields of pydantic models, by class."""
     return {
         statement.name: tuple(
-            line.target.id
+            _alias(line.value) or line.target.id
             for line in statement.body
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_required(line.value)
         )
         for statement in body
         if isinstance(statement, ast.ClassDef) and any(_name(base) == "BaseModel" for base in statement.bases)
     }
+
+
+def _alias(default: ast.expr | None) -> str | None:
+    """The name of a field in JSON: `Field(..., alias="education-num")`."""
+    keywords = {one.arg: one.value for one in default.keywords} if isinstance(default, ast.Call) else {}
+    names = [keywords[key] for key in ("validation_alias", "alias") if key in keywords]
+    return next((one.value for one in names if isinstance(one, ast.Constant) and isinstance(one.value, str)), None)
 
 
 def _is_required(default: ast.expr | None) -> bool:
@@ -148,7 +155,7 @@ def _parameters(
         names = {_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
         default = defaults.get(one.arg)
         marked = _name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
-        if f"{{{one.arg}}}" in path or one.arg in ("self", "request"):
+        if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names:
             continue
         if marked in _FASTAPI:
             yield one.arg, _FASTAPI[marked]

@@ -60,10 +60,11 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
     Args:
         module: path of the file in the repository.
     """
-    constants = _constants(nodes, module)
+    module_wide, hidden = _constants(nodes, module), _hidden(nodes)
     for call in nodes:
         if not isinstance(call, ast.Call):
             continue
+        constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
         name = _called(call.func)
         if name in _HUB:
             yield from _from_hub(call, name, constants)
@@ -159,6 +160,21 @@ def _constants(nodes: Sequence[ast.AST], module: str) -> Mapping[str, str | None
     for name, value in sorted(_bound(nodes), key=lambda pair: pair[1].lineno):
         text = constant_path(value, found)
         found[name] = text if found.get(name, text) == text else None
+    return found
+
+
+def _hidden(nodes: Sequence[ast.AST]) -> Mapping[ast.AST, set[str]]:
+    """Parameters without a default, by the calls in their functions: they hide constants of the same name."""
+    found: dict[ast.AST, set[str]] = {}
+    for function in nodes:
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = function.args
+            positional = [*given.posonlyargs, *given.args]
+            required = positional[: len(positional) - len(given.defaults)]
+            keywords = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+            names = {one.arg for one in (*required, *(one for one, default in keywords if default is None))}
+            for call in ast.walk(function):
+                found.setdefault(call, set()).update(names)
     return found
 
 

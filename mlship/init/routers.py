@@ -13,6 +13,8 @@ _APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
 _ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
 _INCLUDES = {"include_router": "prefix", "register_blueprint": "url_prefix"}
 _VERBS = {"get", "post", "put"}
+DOCS = "/docs"  # FastAPI's own page
+_NO_DOCS = {"docs_url", "openapi_url"}
 _DEPTH = 8  # of routers in routers, and of constants that name constants
 
 
@@ -153,6 +155,9 @@ class _Paths:
                          if not one.mounts and self._is_open(self._place(one.child, module))]  # fmt: skip
 
     def routes(self, module: Routing) -> Iterator[Route]:
+        for name, value in module.values.items():
+            if _has_docs(value):
+                yield from (Route(f"{prefix}{DOCS}", ("GET",)) for prefix in self._prefixes((module.name, name)))
         for one in module.registered:
             path = self._text(one.path, module)
             for prefix in self._prefixes(self._place(one.owner, module)) if path is not None else ():
@@ -234,6 +239,11 @@ class _Paths:
         if place[1] not in other.values and isinstance(made, ast.Call):
             return self._constant(f"{_dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
         return self._text(other.values.get(place[1]), other, depth + 1)
+
+
+def _has_docs(value: ast.expr) -> bool:
+    made = isinstance(value, ast.Call) and _last_name(value.func) == "FastAPI"
+    return isinstance(value, ast.Call) and made and _NO_DOCS.isdisjoint(one.arg for one in value.keywords)
 
 
 def _above(name: str) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mlship.init.found import ExistingServer, Routes, few
-from mlship.init.routers import Route
+from mlship.init.routers import DOCS, Route
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.tree import Tree
 from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root
@@ -25,7 +25,7 @@ from mlship.project.commands import (
 from mlship.project.config import names_musl
 
 _HEALTH = ("/healthz", "/health", "/healthcheck", "/ping", "/heartbeat")
-LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", *_HEALTH, "/")
+LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", *_HEALTH)
 READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
@@ -161,7 +161,7 @@ def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes
     plain = [route for route in routes if "{" not in route.path and "<" not in route.path]
     post = [route.path for route in plain if "POST" in route.methods]
     alike = [route.path for route in plain if any(word.strip("/") in route.path for word in PREDICT)]
-    live = _first_named(LIVE, get)
+    live = _first_named(LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
     return Routes(
         live=live,
         ready=_first_named(READY, get) or (live if loads_first else None),
@@ -171,7 +171,7 @@ def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes
 
 def _first_named(names: Sequence[str], paths: Sequence[str]) -> str | None:
     """The first path that has one of the names, or ends with one: `/api/health`."""
-    below = (path for name in names if name != "/" for path in paths if path.endswith(name))
+    below = (path for name in names for path in paths if path.endswith(name))
     return next((name for name in names if name in paths), None) or next(below, None)
 
 

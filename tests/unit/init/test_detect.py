@@ -138,7 +138,11 @@ app.include_router(router)
     assert {"pkg.sub", "pkg.sub.near", "pkg.up", "pkg.up.thing", "a.b", "inside"} <= module.imports
     assert "pandas" not in module.imports
     assert module.apps == (App("fastapi", "app", factory=False), App("flask", "create_app", factory=True))
-    routes = (Route("/v1/predict", ("POST",), Handler("f")), Route("/x", ("GET", "POST"), Handler("g")))
+    routes = (
+        Route("/docs", ("GET",)),
+        Route("/v1/predict", ("POST",), Handler("f")),
+        Route("/x", ("GET", "POST"), Handler("g")),
+    )
     assert set(with_routes({"pkg.sub.app": module})["pkg.sub.app"].routes) == set(routes)
     assert module.loaders == ("load",)
 

@@ -48,6 +48,7 @@ def test_what_flask_and_starlette_read(body: str, expected: Handler) -> None:
         ("text: str, top: int = 3", Handler("f", query=("text",))),
         ("data: Flower, background: BackgroundTasks = None", Handler("f", models=("Flower",))),
         ("request: Request", Handler("f")),
+        ("request: Flower", Handler("f", models=("Flower",))),
         ("name, id: int", Handler("f", query=("id",))),
     ],
 )
@@ -73,7 +74,7 @@ def test_no_page_raises(html: str) -> None:
 
 
 def test_required_fields_of_a_model() -> None:
-    required = {"a": "int", "b": "int = ...", "c": "int = Field(..., gt=0)", "d": "int = Field(gt=0)"}
+    required = {"a": "int", "b": "int = ...", "c": "int = Field(..., gt=0)", "x": "int = Field(alias='d')"}
     others = {
         "e": "int = 1",
         "f": "int = Field(1)",

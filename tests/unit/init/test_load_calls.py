@@ -26,6 +26,7 @@ def loaded(code: str, module: str = "pkg/m.py") -> list[tuple[str, bool]]:
         ("HERE = Path(__file__).parent\nwith (HERE / 'm.pkl').open('rb') as f: pickle.load(f)", "pkg/m.pkl"),
         ("Booster(model_file='m.txt2')\nBooster(model_file='x/m.txt')", "x/m.txt"),
         ("Llama(model_path='m.gguf')", "m.gguf"),
+        ("def f(p): return p.load\np = 'a.pt'\nload(p)", "a.pt"),
     ],
 )
 def test_constants_reach_the_call(code: str, path: str) -> None:
@@ -55,6 +56,7 @@ def test_a_path_below_an_unknown_folder_says_so() -> None:
         "download('model.pt')",
         "x = 'model.pt'",
         "P = 'a.pt'\nP = 'b.pt'\nload(P)",
+        "def f(p, *, q): return load(p) or load(q)\ndef g():\n p = 'a.pt'\n q = 'b.pt'\n save(p, q)",
     ],
 )
 def test_what_is_written_computed_or_a_placeholder_is_not_loaded(code: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlship.init.detect import detect
+from mlship.init.routers import DOCS
 from mlship.init.sources import Module, parse_module, with_routes
 from tests.helpers.repos import write
 from tests.helpers.sampling import examples
@@ -46,7 +47,8 @@ FORMS = st.sampled_from(sorted(PREFIXES))
 def routes(files: dict[str, str]) -> dict[str, set[str]]:
     modules = [parse_module(path, text) for path, text in files.items()]
     found: dict[str, Module] = with_routes({one.name: one for one in modules if one and one.name})
-    return {name: {route.path for route in module.routes} for name, module in found.items() if module.routes}
+    paths = {name: {route.path for route in one.routes if route.path != DOCS} for name, one in found.items()}
+    return {name: of for name, of in paths.items() if of}
 
 
 @given(st.lists(st.tuples(FORMS, FORMS), min_size=1, max_size=3), st.booleans())
@@ -101,7 +103,7 @@ FASTAPI = "from fastapi import APIRouter\nrouter = APIRouter(prefix='/r')\n@rout
         ({"api/m.py": "import a\napp.include_router(a.router)\n", "api/a.py": FASTAPI}, "/r/x"),
         (
             {
-                "m.py": "from fastapi import FastAPI\napp = FastAPI()\nsub = FastAPI()\napp.mount('/sub', sub)\n"
+                "m.py": "app = FastAPI()\nsub = FastAPI(docs_url=None)\napp.mount('/sub', sub)\n"
                 "@sub.get('/x')\ndef f(): ...\n"
             },
             "/sub/x",
@@ -129,3 +131,22 @@ def test_a_server_with_routers_is_described_by_its_real_paths(tmp_path: Path) ->
     server = detect(write(tmp_path, files)).server
     assert server
     assert (server.routes.live, server.routes.predict) == ("/v1/health/heartbeat", "/v1/predict")
+
+
+@pytest.mark.parametrize(
+    ("made", "load", "live", "ready"),
+    [
+        ("FastAPI()", "m = joblib.load('m.pkl')", "/docs", "/docs"),
+        ("FastAPI(title='x')", "", "/docs", None),
+        ("FastAPI(docs_url=None)", "", None, None),
+        ("FastAPI(openapi_url=URL)", "", None, None),
+        ("Flask(__name__)", "m = joblib.load('m.pkl')", None, None),
+    ],
+)
+def test_a_server_without_a_health_route_is_live_when_its_docs_answer(
+    tmp_path: Path, made: str, load: str, live: str | None, ready: str | None
+) -> None:
+    text = f"import joblib\n{load}\napp = {made}\n@app.post('/predict')\ndef f(x: str): ...\n"
+    server = detect(write(tmp_path, {"app.py": text})).server
+    assert server
+    assert (server.routes.live, server.routes.ready) == (live, ready)
