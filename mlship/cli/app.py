@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from mlship import __version__
 from mlship.cli.build import build
+from mlship.cli.ci import ci
 from mlship.cli.dockerfile import dockerfile
 from mlship.cli.doctor import doctor
 from mlship.cli.export import export
@@ -70,7 +71,6 @@ app = typer.Typer(
     cls=Boundary,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 success, 1 check failed, 2 usage or mlship.yaml, 3 lock, 4 no CUDA match, 5 engine, "
@@ -101,7 +101,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, size, schema):
+for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

@@ -20,6 +20,8 @@ from mlship.cli.options import (
     Smoke,
     Tags,
     Verbose,
+    check_smoke,
+    fleet_finder,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +80,6 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     """
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare
-    from mlship.cli.options import check_smoke, fleet_finder
     from mlship.cli.reporter import ConsoleReporter
     from mlship.engine import connect
 
@@ -86,9 +87,10 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
+    names = preflight.check_tags(tag or ())
     prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
     options = run.BuildOptions(
-        tags=preflight.check_tags(tag or ()),
+        tags=names,
         push=push,
         push_unproven=push_unproven,
         smoke=None if no_smoke else preflight.smoke_device(prepared, smoke.value if smoke else None),

@@ -12,7 +12,7 @@ def verify(
     on: Annotated[On | None, typer.Option("--on", help="Require a proof on this device. [default: either]")] = None,
     json: Json = False,
 ) -> None:
-    """Verify that an image in a registry was proven by its smoke test.
+    """Verify the proof of an image in a registry.
 
     Reads the proof that `mlship build --push` attached. Exit code 1: there is none, or it is not about this image.
     Proofs are not signed: anyone who can push to the repository can attach one.
