@@ -2,14 +2,18 @@
 
 import posixpath
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TypeAlias
 
+from mlship.resources import read_package_file
 from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, compiled_by, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
+from mlship.versioned import adapter
 
 _EXAMPLES = 3
 _NAMED = 4
@@ -22,13 +26,6 @@ _HIDDEN_IN_BASE = "use a base image without them; later steps cannot remove them
 _SMALLEST_WASTE = 1 << 16  # bytes
 _LIBRARY = re.compile(r"(?P<stem>lib[^/]+?)(?:-[0-9a-f]{8,})?\.so(?:\.[\w.]+)?$")
 _PYTHON = re.compile(r"(?:^|/)python(\d)\.(\d+)/")
-_CACHES = re.compile(
-    r"(?:root|home/[^/]+)/\.(?:cache/(?:pip|uv|pypoetry|pdm|pipenv|yarn|go-build)|npm|conda/pkgs)/"
-    r"|var/cache/(?:apt|apk|yum|dnf)/|var/lib/apt/lists/"
-    r"|opt/(?:mini)?conda[^/]*/pkgs/"
-)
-_HEADER = re.compile(r"\.(?:h|hpp|hh|hxx|cuh|inl)$")
-_TESTS = re.compile(r"/tests?/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,8 @@ class Placed:
 
 
 PlacedFiles: TypeAlias = Sequence[Placed]
-WasteRule: TypeAlias = Callable[[PlacedFiles], Iterator[tuple[str, str, str, PlacedFiles]]]
+FoundWaste: TypeAlias = Iterator[tuple[str, str, str, PlacedFiles]]
+WasteRule: TypeAlias = Callable[[PlacedFiles], FoundWaste]
 
 
 def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0) -> tuple[Waste, ...]:
@@ -58,7 +56,8 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
     found = list(_hidden(hidden, base))
     left = [each for each in placed if each.file.size and each.file.kind == "file"]
     every = {each.path for each in placed}
-    for rule in (_identical, _twice_installed, _libraries, _caches, _never_read(every), _archives, _headers, _tests):
+    rules: list[WasteRule] = [_identical, _twice_installed, _libraries]
+    for rule in (*rules, *(partial(_by_path, row, every) for row in _path_rows())):
         for name, what, advice, files in rule(left):
             found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
             taken = {each.path for each in files}
@@ -81,7 +80,7 @@ def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
             yield _waste("hidden", what, advice, sizes)
 
 
-def _identical(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
+def _identical(left: PlacedFiles) -> FoundWaste:
     """Find big files with the same content; all copies but one are waste."""
     same: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
@@ -114,7 +113,7 @@ def _kept_first(files: Sequence[Placed]) -> list[Placed]:
     return sorted(files, key=lambda each: (each.owner is None, -each.file.size, each.path))
 
 
-def _twice_installed(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
+def _twice_installed(left: PlacedFiles) -> FoundWaste:
     """Find distributions in several site-packages. One hides the others; assume that it is the largest."""
     sites: dict[str, dict[str, list[Placed]]] = defaultdict(lambda: defaultdict(list))
     for each in left:
@@ -131,7 +130,7 @@ def _twice_installed(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedF
             )
 
 
-def _libraries(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
+def _libraries(left: PlacedFiles) -> FoundWaste:
     """Find shared libraries in several folders; all copies but one are waste."""
     named: dict[str, list[Placed]] = defaultdict(list)
     for each in left:
@@ -171,25 +170,34 @@ def _of_packages(files: PlacedFiles) -> bool:
     return all(each.owner is not None for each in files)
 
 
-def _caches(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    yield (
-        "cache",
-        "caches of package managers",
-        "use a cache mount in the step that fills them (RUN --mount=type=cache), or remove them in the same step",
-        [each for each in left if _CACHES.match(each.path)],
-    )
+@dataclass(frozen=True)
+class _PathRow:
+    """A row of data/waste.toml."""
+
+    id: str
+    what: str
+    advice: str
+    source: str
+    path: str = ""
+    kept: tuple[SizeGroup, ...] = ()
+    installed: bool = False
+    never_read: bool = False
+
+    def fits(self, each: Placed, every: set[str]) -> bool:
+        if self.never_read:
+            return _is_never_read(each.path, every)
+        if each.group in self.kept or (self.installed and site_of(each.path) is None):
+            return False
+        return re.search(self.path, each.path) is not None
 
 
-def _never_read(every: set[str]) -> WasteRule:
-    def rule(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-        yield (
-            "bytecode-never-read",
-            "unused bytecode: its source is missing, or it is for another Python version",
-            "remove `__pycache__` folders, then compile with the Python of the image",
-            [each for each in left if _is_never_read(each.path, every)],
-        )
+@cache
+def _path_rows() -> tuple[_PathRow, ...]:
+    return adapter(tuple[_PathRow, ...]).validate_python(tomllib.loads(read_package_file("data/waste.toml"))["row"])
 
-    return rule
+
+def _by_path(row: _PathRow, every: set[str], left: PlacedFiles) -> FoundWaste:
+    yield row.id, row.what, row.advice, [each for each in left if row.fits(each, every)]
 
 
 def _is_never_read(path: str, every: set[str]) -> bool:
@@ -198,33 +206,6 @@ def _is_never_read(path: str, every: set[str]) -> bool:
     if source is None:
         return False
     return source not in every or (python is not None and compiled_by(path) != f"cpython-{python[1]}{python[2]}")
-
-
-def _archives(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    yield (
-        "static-archives",
-        "static archives (.a), used only by a linker",
-        "remove them in the stage that installs packages, and compile in a separate build stage",
-        [each for each in left if each.group != "base" and each.path.endswith(".a")],
-    )
-
-
-def _headers(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    yield (
-        "headers",
-        "C, C++ and CUDA headers",
-        "remove them if nothing compiles at run time; torch.compile, triton and cupy do",
-        [each for each in left if each.group not in {"base", "code"} and _HEADER.search(each.path)],
-    )
-
-
-def _tests(left: PlacedFiles) -> Iterator[tuple[str, str, str, PlacedFiles]]:
-    yield (
-        "tests",
-        "test suites of packages",
-        "remove them in the stage that installs packages, then run `mlship smoke`: some packages import their tests",
-        [each for each in left if each.group != "base" and site_of(each.path) and _TESTS.search(each.path)],
-    )
 
 
 def _bytes(files: Iterable[Placed]) -> int:
