@@ -56,8 +56,8 @@ def wasted(placed: PlacedFiles, hidden: Sequence[dict[str, int]], base: int = 0)
     found = list(_hidden(hidden, base))
     left = [each for each in placed if each.file.size and each.file.kind == "file"]
     every = {each.path for each in placed}
-    rules: list[WasteRule] = [_identical, _twice_installed, _libraries]
-    for rule in (*rules, *(partial(_by_path, row, every) for row in _path_rows())):
+    by_path: list[WasteRule] = [partial(_by_path, row, every) for row in _path_rows()]
+    for rule in (_identical, _twice_installed, _libraries, *by_path):
         for name, what, advice, files in rule(left):
             found.append(_waste(name, what, advice, {each.path: each.file.size for each in files}))
             taken = {each.path for each in files}
