@@ -42,6 +42,7 @@ class Framework(_FrameworkRow):
     rivals: frozenset[str] = frozenset()
     reports_gpu: tuple[str, ...] = ()
     cannot_report: tuple[str, ...] = ()
+    wheels: dict[str, str] = {}
     telemetry: Telemetry | None = None
 
 

@@ -11,6 +11,8 @@ from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.declared.result import Declared, Entry, is_development_package
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
+from mlship.init.pickled import pickle_lines, pickle_notes
+from mlship.init.python_version import DEFAULT
 from mlship.init.requirements import distribution
 from mlship.system_packages import debian_name, system_needs
 
@@ -37,7 +39,6 @@ class Dependencies:
         lines: requirement lines for the template.
         needs: server requirements for the template.
         every: requirement lines of the whole input, as far as they are known.
-        lacking: server requirements that an existing file does not list.
         unknown: imports whose package the user has to name in the template.
         optional: imports that the code can do without.
         options: pip's options and local packages for the template.
@@ -55,7 +56,6 @@ class Dependencies:
     lines: tuple[str, ...]
     needs: tuple[str, ...]
     every: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
     unknown: tuple[UnknownImport, ...] = ()
     optional: tuple[KnownImport, ...] = ()
     options: tuple[str, ...] = ()
@@ -71,20 +71,21 @@ class Dependencies:
         return (self.input, self.lock) != ("requirements.in", "requirements.txt")
 
 
-def choose_dependencies(found: Detection, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
+def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     """Use an existing requirements file unchanged, or derive a new one.
 
     Args:
         needs: server requirements.
-        generated: mlship writes the server, so its folder may hold a requirements file.
     """
     source = _source(found)
     if source is None:
         chosen = _from_imports(found, needs)
     elif source.usable:
-        chosen = _with_constraints(found, source, _kept(found, source, needs, generated=generated))
+        chosen = _with_constraints(found, source, _kept(found, source, needs))
     else:
         chosen = _with_constraints(found, source, _written(found, source, needs))
+    notes = (*chosen.notes, *pickle_notes(found.pickles, source, found.python.value or DEFAULT))
+    chosen = replace(chosen, notes=notes)
     listed = ((package, one.origin) for one in found.declared for package in one.system)
     return replace(chosen, system=tuple(pair for pair in listed if _DEBIAN.fullmatch(pair[0])))
 
@@ -102,8 +103,8 @@ def _development(source: Declared) -> tuple[Entry, ...]:
     return tuple(entry for entry in source.main if entry.name and is_development_package(entry.name))
 
 
-def _kept(found: Detection, source: Declared, needs: tuple[str, ...], *, generated: bool) -> Dependencies:
-    """The user's file as it is."""
+def _kept(found: Detection, source: Declared, needs: tuple[str, ...]) -> Dependencies:
+    """The user's file as it is, included by one with what it lacks."""
     lacking = tuple(need for need in needs if distribution(need) not in source.names)
     lock = _lock_name(found, source)
     development = _development(source)
@@ -114,22 +115,25 @@ def _kept(found: Detection, source: Declared, needs: tuple[str, ...], *, generat
         notes = (
             f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image",
         )
-    if lacking and generated:
+    lacking += _for_pickles(found, source)
+    if lacking:
         every = (*source.lines, *lacking)
         return Dependencies(
             SERVING_INPUT, lock, "init/serving_requirements.in.j2", source.origin, (), lacking, every, notes=notes
         )
-    return Dependencies(source.origin, lock, None, source.origin, (), (), source.lines, lacking, notes=notes)
+    return Dependencies(source.origin, lock, None, source.origin, (), (), source.lines, notes=notes)
+
+
+def _for_pickles(found: Detection, source: Declared | None) -> tuple[str, ...]:
+    return pickle_lines(found.pickles, source, found.python.value or DEFAULT)
 
 
 def _from_imports(found: Detection, needs: tuple[str, ...]) -> Dependencies:
-    own = {distribution(need) for need in needs}
-    lines = tuple(_explained(one) for one in found.imports.known if distribution(one.line) not in own)
-    named = own | {distribution(line) for line in lines}
-    pickled = {
-        line: file.path for file in found.pickles for line in file.requirements if distribution(line) not in named
-    }
-    lines += tuple(f"{line}  # {path} imports it when it is loaded" for line, path in sorted(pickled.items()))
+    pickled = {distribution(line): line for line in _for_pickles(found, None)}
+    known = [one for one in found.imports.known if distribution(one.line) not in {distribution(need) for need in needs}]
+    imported = {distribution(one.line) for one in known}
+    lines = tuple(_explained(one, pickled.get(distribution(one.line))) for one in known)
+    lines += tuple(line for name, line in pickled.items() if name not in imported)
     chosen = _new_file(found, FROM_IMPORTS if lines else "", lines, needs)
     return replace(chosen, unknown=found.imports.unknown, optional=found.imports.optional)
 
@@ -144,6 +148,7 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     development = {entry.text for entry in _development(source) if entry.name not in imported}
     lines = tuple(dict.fromkeys(entry.text for entry in source.main if entry.text not in development))
     lines += tuple(f"{text}  # imported by the served code" for text in sorted(promoted))
+    lines += _for_pickles(found, source)
     chosen = _new_file(found, source.origin, lines, needs)
     own = {".", source.folder or "."}
     local = tuple(_as_path(package.path) for package in source.packages if package.path not in {*own, ""})
@@ -207,9 +212,9 @@ def _allows(specifiers: str, version: str) -> bool:
 
 def _agrees(pin: Entry, asked: Entry | None) -> bool:
     """A pin that the requirements exclude would make the lock impossible."""
-    if asked is None or asked.requirement is None or pin.requirement is None:
+    version = next((one.version for one in pin.requirement.specifier), None) if pin.requirement else None
+    if asked is None or asked.requirement is None or version is None:
         return True
-    version = next(iter(pin.requirement.specifier)).version
     return asked.requirement.url is None and asked.requirement.specifier.contains(version, prereleases=True)
 
 
@@ -220,9 +225,10 @@ def _new_file(found: Detection, origin: str, lines: tuple[str, ...], needs: tupl
     return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking, (*lines, *lacking))
 
 
-def _explained(need: KnownImport) -> str:
+def _explained(need: KnownImport, pickled: str | None) -> str:
     """The requirement with the imports that it is for: `mlship lock` checks that the locked wheel has them."""
-    return f"{need.line}  # import {', '.join(need.modules)}"
+    line = pickled.partition("  #")[0] if pickled else ""
+    return f"{line if '=' in line or '<' in line else need.line}  # import {', '.join(need.modules)}"
 
 
 def system_packages(chosen: Dependencies, distro: str) -> dict[str, dict[str, str]]:

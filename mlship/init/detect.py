@@ -24,7 +24,7 @@ from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
-from mlship.init.pickled import PickledModel, find_pickled, pickle_notes
+from mlship.init.pickled import find_pickled
 from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
@@ -67,11 +67,11 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     _refuse_several(tree, () if certain or weights.native else collected.projects)
     local = _served_imports(bare, served if certain else ())
     idle = () if certain else _nothing_served(tree, weights, needs)
-    clues = Clues(served, _other_imports(modules, served), weights.models, needs, _details(tree, weights))
-    framework, evidence = find_framework(clues)
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
+    clues = Clues(served, _other_imports(modules, served), weights.models, needs, _details(tree, weights), pickles)
+    framework, evidence = find_framework(clues)
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -90,7 +90,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, pickles, needs)),
+        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights)),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
     )
@@ -279,11 +279,10 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
         yield f"{_name(tree)} has no server or model files to serve"
 
 
-def _notes(tree: Tree, weights: ModelFiles, loaded: Sequence[PickledModel], needs: Sequence[Declared]) -> Iterator[str]:
+def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
     yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"
-    yield from pickle_notes(loaded, needs)

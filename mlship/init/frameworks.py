@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from mlship.frameworks import Framework, framework_table
 from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
+from mlship.init.pickled import PickledModel
+from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.project.weights import WeightFile
 
@@ -26,6 +28,7 @@ class Clues:
     models: tuple[WeightFile, ...]
     declared: tuple[Declared, ...]
     details: Mapping[str, str]
+    pickles: tuple[PickledModel, ...] = ()
 
 
 def tops(imports: Iterable[str]) -> frozenset[str]:
@@ -54,6 +57,9 @@ def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
         if file.kind in framework.files:
             title = framework_table().formats[file.kind].title if file.kind in framework_table().formats else ""
             yield _MODEL, f"{file.path} is {title or file.kind}{clues.details.get(file.path, '')}"
+    for pickle in clues.pickles:
+        if imported := framework.distributions & {distribution(line) for line in pickle.requirements}:
+            yield _MODEL, f"{pickle.path} imports {', '.join(sorted(imported))} when it is loaded"
     for declared in clues.declared:
         named = framework.distributions & declared.names
         if named:

@@ -1,11 +1,12 @@
 """What pickled model files need: the packages that they name, and the scikit-learn that wrote them."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from packaging.requirements import Requirement
+from packaging.specifiers import Specifier
+from packaging.version import Version
 
+from mlship.frameworks import framework_table
 from mlship.init.declared.result import Declared
 from mlship.init.import_needs import Lookup, listed
 from mlship.init.requirements import distribution
@@ -14,7 +15,10 @@ from mlship.project.pickle_names import read_pickle_names
 from mlship.project.weights import WeightFile
 
 _FILES = 20
-_COMMON = {"numpy", "scipy", "joblib"}  # packages of models bring them
+_SKLEARN = "scikit-learn"
+_NUMPY_2 = Version(
+    "1.4.2"
+)  # the first that supports it: https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
 
 
 @dataclass(frozen=True)
@@ -40,25 +44,57 @@ def find_pickled(tree: Tree, refused: Sequence[WeightFile], lookup: Lookup) -> I
         yield PickledModel(file.path, tuple(sorted(lines)), names.sklearn)
 
 
-def pickle_notes(pickles: Sequence[PickledModel], declared: Sequence[Declared]) -> Iterator[str]:
-    """Packages that no requirements file names, and another scikit-learn than the one that wrote a file."""
-    declared = [one for one in declared if one.main]
-    named = frozenset(name for one in declared for name in one.names)
-    for pickle in pickles:
-        missing = [line for line in pickle.requirements if distribution(line) not in named | _COMMON]
-        if declared and missing:
-            yield f"`{pickle.path}` imports {', '.join(missing)}, which `{declared[0].origin}` does not name"
+def pickle_lines(pickles: Sequence[PickledModel], source: Declared | None, python: str) -> tuple[str, ...]:
+    """What the files need and `source` does not name: packages that they import, the scikit-learn that wrote them.
+
+    Another scikit-learn may not read them, so its version counts, unless `source` names one or it has no wheel for this
+    Python.
+    """
+    named = source.names if source else frozenset()
+    lines = {
+        line: f"{pickle.path} imports it when it is loaded"
+        for pickle in reversed(pickles)
+        for line in pickle.requirements
+        if distribution(line) not in named
+    }
+    if version := pinned_sklearn(pickles, source, python):
+        lines.pop(_SKLEARN, None)
+        lines[f"{_SKLEARN}=={version}"] = f"it wrote {next(pickle.path for pickle in pickles if pickle.sklearn)}"
+        if Version(version) < _NUMPY_2 and not _specifiers(source, "numpy"):
+            lines.pop("numpy", None)
+            lines["numpy<2"] = f"scikit-learn {version} does not support numpy 2"
+    return tuple(f"{line}  # {why}" for line, why in sorted(lines.items()))
+
+
+def pinned_sklearn(pickles: Sequence[PickledModel], source: Declared | None, python: str) -> str | None:
+    """The one version that wrote the files, if it can be required."""
+    versions = {pickle.sklearn for pickle in pickles if pickle.sklearn}
+    if len(versions) != 1 or _specifiers(source, _SKLEARN):
+        return None
+    (version,) = versions
+    return version if _has_wheel(version, python) else None
+
+
+def _has_wheel(version: str, python: str) -> bool:
+    first = next(row.wheels.get(python) for row in framework_table().frameworks if row.name == "sklearn")
+    return first is not None and Version(version) >= Version(first)
+
+
+def pickle_notes(pickles: Sequence[PickledModel], source: Declared | None, python: str) -> Iterator[str]:
+    """Versions of scikit-learn that wrote files, if neither `source` nor `pickle_lines` requires them."""
+    if pinned_sklearn(pickles, source, python):
+        return
     for version in sorted({pickle.sklearn for pickle in pickles if pickle.sklearn}):
         paths = [pickle.path for pickle in pickles if pickle.sklearn == version]
-        if not _asks_for(declared, version):
-            yield (
-                f"scikit-learn {version} wrote {listed(paths)}, and other versions may not read it: require "
-                f"`scikit-learn=={version}`, or write it again with the locked version"
-            )
+        if not any(one.operator == "==" and one.contains(version) for one in _specifiers(source, _SKLEARN)):
+            rewrite = "write it again with the locked version"
+            fix = f"require `scikit-learn=={version}`, or {rewrite}"
+            if not _has_wheel(version, python):
+                fix = f"that version has no wheel for Python {python}, so {rewrite}"
+            yield f"scikit-learn {version} wrote {listed(paths)}, and other versions may not read it: {fix}"
 
 
-def _asks_for(declared: Sequence[Declared], version: str) -> bool:
-    """Whether a file pins this version of scikit-learn."""
-    lines = [line for one in declared for line in one.lines if distribution(line) == "scikit-learn"]
-    pins = (Requirement(re.split(r"\s+#|\s--hash", line, maxsplit=1)[0].rstrip("\\ ")) for line in lines)
-    return any(spec.operator == "==" and spec.contains(version) for pin in pins for spec in pin.specifier)
+def _specifiers(source: Declared | None, name: str) -> tuple[Specifier, ...]:
+    """What a file says about the version of a package."""
+    entries = [one.requirement for one in source.main if one.name == name] if source else []
+    return tuple(one for requirement in entries if requirement for one in requirement.specifier)

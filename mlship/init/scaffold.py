@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import starmap
@@ -12,6 +13,7 @@ from textwrap import indent
 from mlship.errors import UsageError
 from mlship.files import sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
+from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.generated import DATA_URI, loader_example, loader_needs, server_files
@@ -159,7 +161,15 @@ def _completed(planned: Scaffold, repo: Path) -> Scaffold:
             completed = NewFile(CONFIG, text, f"completed: {', '.join(filled)}")
     present = keys_of(text)
     steps = (_placed(step, text) for step in planned.steps if present.isdisjoint(step.keys))
-    return replace(planned, steps=tuple(steps), completed=completed)
+    return replace(planned, steps=tuple(steps), completed=completed, files=tuple(_wanted(planned.files, text)))
+
+
+def _wanted(files: Sequence[NewFile], config: str) -> Iterator[NewFile]:
+    """Without a requirements file, and its constraints, that mlship.yaml does not name."""
+    named = re.search(r"^  input: (\S+)", config, re.MULTILINE)
+    unnamed = {"requirements.in", SERVING_INPUT} - {named[1] if named else "requirements.in"}
+    dropped = {file.path for file in files if file.path in unnamed}
+    yield from (file for file in files if file.path not in dropped and not (dropped and file.path == CONSTRAINTS))
 
 
 def _placed(step: Todo, text: str) -> Todo:
@@ -197,7 +207,7 @@ def _decide(found: Detection) -> _Plan:
         sample=found.sample.value or (_SAMPLE if made_up else None),
         made_up=made_up,
         command=found.server.command if found.server else own,
-        dependencies=choose_dependencies(found, tuple(sorted(needs)), generated=generated),
+        dependencies=choose_dependencies(found, tuple(sorted(needs))),
         source=tuple(sorted({*found.source, *(["serving"] if generated else [])})) if found.server or load else (),
     )
 
@@ -260,7 +270,8 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
         left_out=chosen.left_out,
     )
     named = f"from {chosen.origin}" if chosen.origin else ""
-    server = f"for the server: {', '.join(chosen.needs)}" if chosen.needs else ""
+    needs = [need.partition("  #")[0] for need in chosen.needs]
+    server = f"for the server: {', '.join(needs)}" if needs else ""
     why = "; ".join(part for part in (named, server) if part)
     new = NewFile(chosen.input, text, why or "empty: no dependencies found")
     if not chosen.constraints:
@@ -290,7 +301,6 @@ def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
 
 
 def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
-    lacking = plan.dependencies.lacking
     yield from map(Todo, _model_todo(found))
     yield from map(Todo, found.server.steps if found.server else ())
     if plan.load is None and not found.tests_server_only:
@@ -306,8 +316,6 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
             yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}.", (f"serve.{key}",))
     yield from map(Todo, _import_todo(found, plan.dependencies))
     yield from map(Todo, _gpu_todo(found))
-    if lacking:
-        yield Todo(f"Add {', '.join(lacking)} to `{plan.dependencies.input}`, because the server requires it.")
 
 
 def _model_todo(found: Detection) -> Iterator[str]:

@@ -144,18 +144,18 @@ def _placed(command: tuple[str, ...], place: WorkingFolder | None, entry: Module
 
 def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
     routes = [route for module in served for route in module.routes]
-    found = find_routes(routes, loads_first=any(module.loads for module in served))
+    found = find_routes(routes, at_once=not any(module.starts_tasks for module in served))
     models = {name: fields for module in served for name, fields in module.models.items()}
     pages = (tree.text(path) or "" for path in tree.files if path.endswith((".html", ".htm")))
     handler = next((route.handler for route in routes if route.path == found.predict), None)
     return replace(found, handler=handler.completed(models, pages, found.predict or "") if handler else None)
 
 
-def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes:
+def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
     """Choose the liveness, readiness and prediction routes.
 
     Args:
-        loads_first: the model is loaded while the server's modules are imported, so a server that answers is ready.
+        at_once: the server starts no tasks that could load the model later, so a server that answers is ready.
     """
     get = [route.path for route in routes if "GET" in route.methods]
     plain = [route for route in routes if "{" not in route.path and "<" not in route.path]
@@ -164,7 +164,7 @@ def find_routes(routes: Sequence[Route], *, loads_first: bool = False) -> Routes
     live = _first_named(LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
     return Routes(
         live=live,
-        ready=_first_named(READY, get) or (live if loads_first else None),
+        ready=_first_named(READY, get) or (live if at_once else None),
         predict=next((path for path in (*PREDICT, *alike) if path in post), None) or next(iter([*post, *alike]), None),
     )
 

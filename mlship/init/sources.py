@@ -18,6 +18,8 @@ AppKind: TypeAlias = Literal["fastapi", "flask"]
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
+_TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread",
+          "create_task", "ensure_future", "run_in_executor", "start_soon", "BackgroundScheduler"}  # fmt: skip
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
 _CONSTRUCTORS: dict[str, AppKind] = {"FastAPI": "fastapi", "Flask": "flask"}
 _NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
@@ -46,6 +48,7 @@ class Module:
         routing: what it says about routes; routes: the routes with their full paths, once all modules are read.
         models: required fields of pydantic models, by class.
         loads: it loads a model when it is imported.
+        starts_tasks: it starts threads or tasks, which may load a model later.
         loaded: the files that its calls load.
         start: the server that it starts as a script.
     """
@@ -62,6 +65,7 @@ class Module:
     sets_path: bool = False
     models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     loads: bool = False
+    starts_tasks: bool = False
     loaded: tuple[LoadedFile, ...] = ()
     start: ScriptStart | None = None
     routes: tuple[Route, ...] = ()
@@ -95,6 +99,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
         models=model_fields(tree.body),
         loads=_loads(tree.body),
+        starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
         start=script_start(tree.body),
     )
@@ -192,4 +197,4 @@ def _loads(body: list[ast.stmt]) -> bool:
 
 
 def _calls(node: ast.AST) -> Iterator[str]:
-    yield from (_last_name(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    yield from (call_name(inner) for inner in ast.walk(node) if isinstance(inner, ast.Call))

@@ -279,7 +279,9 @@ def test_a_model_that_is_a_pickle_is_named_so_that_plan_can_say_what_to_do(tmp_p
     write(tmp_path, {"m.py": "import joblib\ndef load(): ...", "model.joblib": b"\x80\x04N."})
     found = detect(tmp_path)
     assert found.weights.named == ("model.joblib",)
-    assert found.framework.value == "sklearn"
+    assert found.framework.value is None
+    (tmp_path / "model.joblib").write_bytes(b"\x80\x04csklearn.svm\nSVC\n.")
+    assert detect(tmp_path).framework.value == "sklearn"
 
 
 def test_of_several_models_one_is_chosen_by_rule_or_by_a_person(tmp_path: Path) -> None:
@@ -516,3 +518,26 @@ def test_garbage_never_makes_it_raise(tmp_path_factory: pytest.TempPathFactory, 
     for name, content in files.items():
         (repo / name).write_bytes(content)
     detect(repo)
+
+
+TASK = "import threading\nthreading.Thread(target=print).start()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "live", "ready"),
+    [
+        ("app = FastAPI()\n", "/docs", "/docs"),
+        ("app = FastAPI(docs_url=None)\n", None, None),
+        (f"app = FastAPI()\n{TASK}", "/docs", None),
+        ("app = FastAPI()\n@app.get('/heartbeat')\ndef f(): ...\n", "/heartbeat", "/heartbeat"),
+        ("app = FastAPI()\n@app.get('/items/{status}')\ndef f(): ...\n", "/docs", "/docs"),
+        (f"app = FastAPI()\n@app.get('/')\ndef f(): ...\n{TASK}", "/", None),
+    ],
+)
+def test_a_server_that_starts_no_tasks_is_ready_once_it_answers(
+    tmp_path: Path, code: str, live: str | None, ready: str | None
+) -> None:
+    write(tmp_path, {"app.py": f"from fastapi import FastAPI\n{code}"})
+    server = detect(tmp_path).server
+    assert server
+    assert (server.routes.live, server.routes.ready) == (live, ready)

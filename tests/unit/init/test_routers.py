@@ -137,7 +137,7 @@ def test_a_server_with_routers_is_described_by_its_real_paths(tmp_path: Path) ->
     ("made", "load", "live", "ready"),
     [
         ("FastAPI()", "m = joblib.load('m.pkl')", "/docs", "/docs"),
-        ("FastAPI(title='x')", "", "/docs", None),
+        ("FastAPI(title='x')", "", "/docs", "/docs"),
         ("FastAPI(docs_url=None)", "", None, None),
         ("FastAPI(openapi_url=URL)", "", None, None),
         ("Flask(__name__)", "m = joblib.load('m.pkl')", None, None),

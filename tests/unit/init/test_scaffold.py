@@ -118,7 +118,8 @@ def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -
 
 def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Path) -> None:
     found = planned(
-        tmp_path, {"app.py": FLASK, "requirements.txt": "flask\n", "model.onnx": onnx_bytes(), "sample.json": "{}"}
+        tmp_path,
+        {"app.py": FLASK, "requirements.txt": "flask\ngunicorn\n", "model.onnx": onnx_bytes(), "sample.json": "{}"},
     )
     files = {file.path: file.text for file in found.files}
     config = parse_config(files["mlship.yaml"])
@@ -128,9 +129,14 @@ def test_a_handwritten_requirements_file_is_used_and_never_the_lock(tmp_path: Pa
         "Set `serve.live` in mlship.yaml: returns 200 once the process responds (mlship.yaml, line 25).",
         "Set `serve.ready` in mlship.yaml: returns 200 once the model is loaded and warm (mlship.yaml, line 27).",
         "Set `serve.predict` in mlship.yaml: POST route that accepts the sample (mlship.yaml, line 29).",
-        "Add gunicorn to `requirements.txt`, because the server requires it.",
     )
     assert "requirements.txt" in [kept.path for kept in found.kept]
+
+
+def test_what_an_existing_server_lacks_stands_beside_its_requirements(tmp_path: Path) -> None:
+    files = plan(tmp_path, {"app.py": FLASK, "requirements.txt": "flask\n"})
+    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.txt", "gunicorn"]
+    assert "input: serving/requirements.in" in files["mlship.yaml"]
 
 
 def test_what_the_written_server_needs_stands_beside_it(tmp_path: Path) -> None:
