@@ -7,7 +7,7 @@ that every rule may name.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from shlex import quote
@@ -28,7 +28,7 @@ class StepText:
     """One step of a fix.
 
     Attributes:
-        say, run: templates; commands that come out empty are dropped.
+        say, run: templates. A command that is nothing but a value can be several; those that are empty are dropped.
         when: names of values that must be true for this step, or false after "!", such as "on_host !podman".
         instead: as in `Step`.
     """
@@ -69,11 +69,7 @@ class RuleText:
     def steps(self, facts: Facts, values: Values) -> tuple[Step, ...]:
         """The steps of the fix for this host."""
         return tuple(
-            Step(
-                fill(step.say, facts, values),
-                tuple(filter(None, (fill(command, facts, values) for command in step.run))),
-                step.instead,
-            )
+            Step(fill(step.say, facts, values), tuple(_commands(step.run, facts, values)), step.instead)
             for step in self.fix
             if all(bool(values[name.lstrip("!")]) != name.startswith("!") for name in step.when.split())
         )
@@ -92,6 +88,13 @@ def rule_texts() -> dict[str, RuleText]:
         for layer in LAYERS
         for rule_id, row in tomllib.loads(read_package_file(f"data/rules/{layer.replace(' ', '-')}.toml")).items()
     }
+
+
+def _commands(templates: tuple[str, ...], facts: Facts, values: Values) -> Iterator[str]:
+    for template in templates:
+        alone = _VALUE.fullmatch(template)
+        value = values.get(alone[1]) if alone else None
+        yield from value if isinstance(value, tuple) else filter(None, (fill(template, facts, values),))
 
 
 def fill(template: str, facts: Facts, values: Values) -> str:

@@ -2,12 +2,11 @@
 
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_wsl, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -51,40 +50,23 @@ class DeniedByCgroup(Rule, id="device-cgroup-denies-node"):
         if not denied or failing is None or works(facts) or known(facts.host.nvml.init) != 0:
             return None
         name, code = failing
+        majors = sorted({major for _, one in denied if (major := known(one.major)) is not None})
+        rules = tuple(f"# lxc.cgroup2.devices.allow: c {major}:* rwm" for major in majors)
         by_hand = known(box.nvml.init) == 0 or known(box.engine) == "lxc" or bool(each(box.host_config.devices))
         return self.found(
             facts,
-            {"denied": ", ".join((path for path, _ in denied))},
+            {
+                "lxc": known(box.engine) == "lxc" or known(box.lxc) is not None,
+                "rules": rules or ("grep nvidia /proc/devices",),
+                "options": " ".join(f"--device {quote(path)}" for path, _ in denied),
+                "denied": ", ".join((path for path, _ in denied)),
+            },
             where="container",
             certain=by_hand,
-            fix=self._fix(facts, denied),
             evidence=(
                 Evidence(f"container.{name}", code),
                 *(Evidence("container.device_nodes", f"{path}: EPERM") for path, _ in denied),
                 Evidence("container.engine", engine) if (engine := known(box.engine)) else None,
-            ),
-        )
-
-    @staticmethod
-    def _fix(facts: Facts, denied: list[tuple[str, DeviceNode]]) -> tuple[Step, ...]:
-        majors = sorted({major for _, one in denied if (major := known(one.major)) is not None})
-        if known(facts.container.engine) == "lxc" or known(facts.container.lxc) is not None:
-            rules = tuple(f"lxc.cgroup2.devices.allow: c {major}:* rwm" for major in majors)
-            return (
-                Step(
-                    "In the container's configuration, allow the device numbers (see /proc/devices), and restart it:",
-                    tuple(f"# {rule}" for rule in rules) or ("grep nvidia /proc/devices",),
-                ),
-            )
-        return (
-            Step(
-                "Recreate the container with the GPU given by the engine, not by mounting /dev:",
-                (commands.docker_run(facts, commands.gpu_options(facts)),),
-            ),
-            Step(
-                "Or name each node:",
-                (commands.docker_run(facts, *(f"--device {quote(path)}" for path, _ in denied)),),
-                instead=True,
             ),
         )
 

@@ -1,11 +1,9 @@
 """Rules about how a container was started: its runtime on Jetson, its platform, its shared memory."""
 
-from shlex import quote
-
 from mlship.doctor.container import runtime, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import Rule
 
@@ -48,28 +46,16 @@ class WrongArchitecture(Rule, id="wrong-arch-image"):
         if image is None or host is None or _MACHINES.get(image, image) == host or works(facts):
             return None
         qemu = [name for name in each(facts.host.binfmt) if name.startswith("qemu-")]
-        reference = quote(known(facts.image.reference) or "IMAGE")
-        is_l4t = "l4t" in reference or "jetson" in reference or "jetpack" in reference
-        pull = (
-            Step(f"Use an image for {host}: images for Jetson exist for arm64 only.")
-            if is_l4t and host != "arm64"
-            else Step(
-                "Pull the image for this architecture, if there is one:",
-                (f"docker pull --platform linux/{host} {reference}",),
-            )
-        )
+        reference = known(facts.image.reference) or ""
         return self.found(
             facts,
-            {"built_for": image, "host": host, "machine": machine},
+            {
+                "for_jetson": host != "arm64" and any(word in reference for word in ("l4t", "jetson", "jetpack")),
+                "built_for": image,
+                "host": host,
+                "machine": machine,
+            },
             where="container",
-            fix=(
-                pull,
-                Step(
-                    "Or build it for this architecture, in the folder of its Dockerfile:",
-                    (f"docker buildx build --load --platform linux/{host} --tag IMAGE .",),
-                    instead=True,
-                ),
-            ),
             evidence=(
                 Evidence("image.architecture", image),
                 Evidence("host.os.arch", machine or ""),

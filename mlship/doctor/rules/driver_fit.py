@@ -7,7 +7,7 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import PRE_TURING, architecture, kernel_driver, log_line
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import describe, free_gpus
@@ -60,13 +60,14 @@ class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
             return self.found(
                 facts,
                 {
+                    "open_packages": _open_packages(facts, max(bound or 0, 580)),
+                    "legacy": _LEGACY_PACKAGES.get(commands.manager(facts), "cuda-drivers-{0}").format(bound),
                     "gpu": describe(gpu),
                     "architecture": architecture(gpu) or "an older generation",
                     "bound": bound,
                     "too_old": too_old,
                     "version": version,
                 },
-                fix=self._newer(facts, bound or 0) if too_old else self._older(facts, bound or 0),
                 evidence=(
                     Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu) or 'unknown generation'}"),
                     Evidence("kernel.nvidia.version", version),
@@ -91,28 +92,8 @@ class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
         """The card is old and only drives a display, next to GPUs that work."""
         return (architecture(gpu) or "").startswith("Kepler") and bool(known(facts.host.nvml.device_count))
 
-    @staticmethod
-    def _newer(facts: Facts, bound: int) -> tuple[Step, ...]:
-        return (
-            Step(
-                f"Install a driver of branch {bound} or newer with the open kernel module, then reboot:",
-                (*_open_packages(facts, max(bound, 580)), "sudo reboot"),
-            ),
-            Step("With the GPU Operator, set driver.version to such a release.", instead=True),
-        )
 
-    @staticmethod
-    def _older(facts: Facts, bound: int) -> tuple[Step, ...]:
-        package = {"apt": f"nvidia-driver-{bound}", "pacman": f"nvidia-{bound}xx-dkms nvidia-{bound}xx-utils"}.get(
-            commands.manager(facts), f"cuda-drivers-{bound}"
-        )
-        return (
-            Step(
-                f"Install the driver of branch {bound} with the proprietary kernel module, then reboot:",
-                (commands.install_command(facts, package), "sudo reboot"),
-            ),
-            Step("Pin the driver to that branch:", (commands.hold_driver(facts),)),
-        )
+_LEGACY_PACKAGES = {"apt": "nvidia-driver-{0}", "pacman": "nvidia-{0}xx-dkms nvidia-{0}xx-utils"}
 
 
 def _open_packages(facts: Facts, bound: int) -> tuple[str, ...]:
@@ -139,14 +120,7 @@ class OpenModuleRequired(Rule, id="open-module-required"):
         gpu = (closed or waiting)[0]
         return self.found(
             facts,
-            {"gpu": describe(gpu)},
-            fix=(
-                Step(
-                    "Replace it with the open module of the same branch, then reboot:",
-                    (*_open_packages(facts, int(branch(version) or 580)), "sudo reboot"),
-                ),
-                Step("With the GPU Operator, set driver.kernelModuleType=open.", instead=True),
-            ),
+            {"open_packages": _open_packages(facts, int(branch(version) or 580)), "gpu": describe(gpu)},
             evidence=(
                 Evidence("kernel.nvidia.flavour", "proprietary") if self._is_open(facts) is False else None,
                 *(Evidence("kernel.pci", f"{describe(one)}: {architecture(one)}") for one in closed),

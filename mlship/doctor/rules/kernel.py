@@ -4,7 +4,7 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch
@@ -36,14 +36,7 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
         release = known(facts.kernel.release) or "$(uname -r)"
         return self.found(
             facts,
-            {"release": release},
-            fix=(
-                Step(
-                    "Install the kernel headers, then build and load the module:",
-                    (commands.headers(facts), "sudo dkms autoinstall", "sudo modprobe nvidia"),
-                ),
-                *self._prebuilt(facts),
-            ),
+            {"prebuilt": self._prebuilt(facts), "release": release},
             evidence=(
                 Evidence("kernel.pci", describe(free_gpus(facts)[0])),
                 Evidence("kernel.modules.nvidia", "not loaded"),
@@ -53,19 +46,15 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
         )
 
     @staticmethod
-    def _prebuilt(facts: Facts) -> tuple[Step, ...]:
+    def _prebuilt(facts: Facts) -> str | None:
+        """The driver's branch, if Ubuntu has modules for it."""
         if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
-            return ()
+            return None
         library = known(facts.host.nvml.library)
         version = (known(library.version) if library else None) or next(
             (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")), None
         )
-        if not version or not branch(version):
-            return ()
-        package = f"linux-modules-nvidia-{branch(version)}-generic"
-        return (
-            Step("Or install Ubuntu's prebuilt modules:", (commands.install_command(facts, package),), instead=True),
-        )
+        return branch(version) if version else None
 
     @staticmethod
     def _driver_is_installed(facts: Facts) -> tuple[Evidence, ...]:
@@ -160,14 +149,7 @@ class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
         model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
         return self.found(
             facts,
-            {"model": model},
-            fix=(
-                Step(
-                    "Install the proprietary module, of branch 580 or older, then reboot:",
-                    (*self._packages(facts), "sudo reboot"),
-                ),
-                Step("With the GPU Operator, set driver.kernelModuleType=proprietary.", instead=True),
-            ),
+            {"apt": commands.manager(facts) == "apt", "model": model},
             evidence=(
                 Evidence("kernel.nvidia.flavour", "open"),
                 *(Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu)}") for gpu in old),
@@ -182,9 +164,3 @@ class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
             return flavour != "proprietary"
         module = known(looked_up(facts.kernel.module_files, "nvidia"))
         return module_is_loaded(facts) is True and module is not None and known(module.license) == "Dual MIT/GPL"
-
-    @staticmethod
-    def _packages(facts: Facts) -> tuple[str, ...]:
-        if commands.manager(facts) == "apt":
-            return ("sudo apt-get purge 'nvidia-*-open'", commands.install_command(facts, "nvidia-driver-580"))
-        return (commands.install_command(facts, "nvidia-driver-580xx"),)

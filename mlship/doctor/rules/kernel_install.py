@@ -5,7 +5,7 @@ import re
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Decider, Evidence, Finding
 from mlship.doctor.queries import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import describe, free_gpus
@@ -48,11 +48,16 @@ class NotInstalled(Rule, id="driver-not-installed"):
         no_package = not is_known(nvml.library) and known(facts.host.packages.installed) is not None
         if not _lies_idle(facts) or not (no_library or no_package) or not no_module or self._traces(facts):
             return None
+        old, node = any(architecture(gpu) in PRE_TURING for gpu in free_gpus(facts)), known(facts.kubernetes)
         return self.found(
             facts,
-            {"gpu": describe(free_gpus(facts)[0])},
+            {
+                "operator": node and known(node.operator_version),
+                "old": old,
+                "install_driver": self._install(facts, old=old),
+                "gpu": describe(free_gpus(facts)[0]),
+            },
             certain=no_library,
-            fix=self._fix(facts),
             evidence=(
                 *(Evidence("kernel.pci", describe(gpu)) for gpu in free_gpus(facts)[:4]),
                 Evidence("kernel.module_files.nvidia", "none for the running kernel"),
@@ -69,21 +74,6 @@ class NotInstalled(Rule, id="driver-not-installed"):
         names = known(facts.host.packages.installed) or {}
         built = any("nvidia" in (known(line.module) or "") for line in each(facts.kernel.dkms))
         return built or any(_DRIVER_PACKAGE.match(name) for name in names) or known(facts.host.nvml.init) in {0, 9, 18}
-
-    def _fix(self, facts: Facts) -> tuple[Step, ...]:
-        kubernetes = known(facts.kubernetes)
-        if kubernetes and known(kubernetes.operator_version):
-            logs = "kubectl logs -n gpu-operator -l app=nvidia-driver-daemonset --tail=100"
-            return (Step("The GPU Operator has not installed the driver yet. Check the driver pod's log:", (logs,)),)
-        old = any(architecture(gpu) in PRE_TURING for gpu in free_gpus(facts))
-        return (
-            Step("Install the driver, then reboot:", (*self._install(facts, old=old), "sudo reboot")),
-            *(
-                (Step("This GPU is older than Turing: use the proprietary module, of branch 580 or older."),)
-                if old
-                else ()
-            ),
-        )
 
     @staticmethod
     def _install(facts: Facts, *, old: bool) -> tuple[str, ...]:

@@ -96,20 +96,10 @@ class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
         plugin = next(iter(pods_of(facts, "device-plugin")), None)
         return self.found(
             facts,
+            {"delete": _delete(plugin)},
             certain=certain,
-            fix=(
-                Step(
-                    "Fix the GPU: find the Xid, stop the GPU's programs, then reset it or reboot the node:",
-                    self._reset(),
-                ),
-                Step("Then restart the device plugin, which does not restore a GPU by itself:", (_delete(plugin),)),
-            ),
             evidence=(*fewer, reported, Evidence("kernel.log", line) if line else None),
         )
-
-    @staticmethod
-    def _reset() -> tuple[str, ...]:
-        return ("sudo dmesg | grep -i xid", "sudo nvidia-smi --gpu-reset -i N")
 
     @staticmethod
     def _critical(facts: Facts) -> str | None:

@@ -2,12 +2,12 @@
 
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import gpu_is_known_absent, node, places, variable
+from mlship.doctor.rule_texts import Values
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
@@ -23,9 +23,12 @@ class StubLibcuda(Rule, id="stub-libcuda-on-path"):
             if known(place.cuda.init) == _STUB:
                 return self.found(
                     facts,
-                    {"path": library.path if library else "a stub"},
+                    {
+                        **self._path(place),
+                        "no_gpu": is_absent(node(place, "/dev/nvidiactl")),
+                        "path": library.path if library else "a stub",
+                    },
                     where=where,
-                    fix=self._fix(facts, where, place),
                     evidence=(
                         Evidence(f"{where}.cuda.init", codes.cuda(_STUB)),
                         Evidence(f"{where}.cuda.library", library.path) if library else None,
@@ -33,6 +36,17 @@ class StubLibcuda(Rule, id="stub-libcuda-on-path"):
                     ),
                 )
         return None
+
+    @staticmethod
+    def _path(place: Place) -> Values:
+        """The loader's path without the stubs, for the texts."""
+        path, conf = known(variable(place, "LD_LIBRARY_PATH")) or "", known(place.loader.conf) or {}
+        files = sorted(file for file in conf if any(_STUBS in folder for folder in conf[file]))
+        return {
+            "delete": tuple(f"sed -i '\\|/stubs|d' {quote(file)}" for file in files),
+            "shorten": _STUBS in path or not files,
+            "kept": ":".join(part for part in path.split(":") if part and _STUBS not in part),
+        }
 
     @staticmethod
     def _named(where: Where, place: Place) -> tuple[Evidence, ...]:
@@ -44,27 +58,6 @@ class StubLibcuda(Rule, id="stub-libcuda-on-path"):
             *(Evidence(f"{where}.loader.conf", file) for file in sorted(conf) if any(_STUBS in f for f in conf[file])),
             *(Evidence(f"{where}.loader.libraries", f"{file}: the driver's own") for file in real[:1]),
         )
-
-    @staticmethod
-    def _fix(facts: Facts, where: Where, place: Place) -> tuple[Step, ...]:
-        path, conf = known(variable(place, "LD_LIBRARY_PATH")) or "", known(place.loader.conf) or {}
-        files = sorted(file for file in conf if any(_STUBS in folder for folder in conf[file]))
-        kept = ":".join(part for part in path.split(":") if part and _STUBS not in part)
-        steps: list[Step] = []
-        if files:
-            delete = tuple(f"sed -i '\\|/stubs|d' {quote(file)}" for file in files)
-            steps.append(Step("Remove the stubs from the loader's path, and rebuild its cache:", (*delete, "ldconfig")))
-        if _STUBS in path or not files:
-            setting = f"LD_LIBRARY_PATH={quote(kept)}"
-            command = f"ENV {setting}" if where == "container" else f"export {setting}"
-            say = "In the Dockerfile's last stage, set" if where == "container" else "Set"
-            steps.append(Step(f"{say} the path without the stubs:", (command,)))
-        steps.append(Step("For linking, put the stubs in LIBRARY_PATH, in the build stage only."))
-        if where == "container" and is_absent(node(place, "/dev/nvidiactl")):
-            steps.append(
-                Step("Start the container with the GPU:", (commands.docker_run(facts, commands.gpu_options(facts)),))
-            )
-        return tuple(steps)
 
 
 class MuslImage(Rule, id="alpine-musl-no-driver-libs"):

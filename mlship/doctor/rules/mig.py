@@ -6,7 +6,7 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import kernel_driver, line_of, places, reported_line, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
@@ -108,12 +108,20 @@ class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
         if not self._passed_without(facts):
             return None
         on_host = _on_host(facts)
-        caps = self._caps(facts)
+        caps, uuid = self._caps(facts), on_host[0] if on_host else "MIG-UUID"
         return self.found(
             facts,
-            {"host_count": len(on_host), "on_host": on_host},
+            {
+                "docker": commands.engine(facts) == "docker",
+                "by_device": f"device={uuid}",
+                "by_cdi": f"nvidia.com/gpu={uuid}",
+                "uuid": uuid,
+                "name": known(facts.container.name) or "CONTAINER",
+                "tool": self._tool(facts),
+                "host_count": len(on_host),
+                "on_host_uuids": on_host,
+            },
             where="container",
-            fix=(*self._create(on_host), *self._give(facts, on_host[0] if on_host else "MIG-UUID")),
             evidence=(
                 *_evidence("container", facts.container),
                 caps,
@@ -132,42 +140,18 @@ class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
         return bool(_on_host(facts)) and _nothing_usable(facts.container)
 
     @staticmethod
+    def _tool(facts: Facts) -> str | None:
+        """The program that manages LXC containers; None under another engine."""
+        lxc = known(facts.container.lxc)
+        if not _is_lxc(facts):
+            return None
+        return "incus" if lxc and known(lxc.manager) == "incus" else "lxc"
+
+    @staticmethod
     def _caps(facts: Facts) -> Evidence | None:
         looked = known(facts.container.device_nodes) or {}
         lacks = any(path.startswith("/dev/nvidia-caps") and known(n) is None for path, n in looked.items())
         return Evidence("container.device_nodes", "/dev/nvidia-caps: missing") if lacks else None
-
-    @staticmethod
-    def _create(on_host: list[str]) -> tuple[Step, ...]:
-        if on_host:
-            return ()
-        return (
-            Step(
-                "Check whether the host has instances, and create them if not:",
-                ("nvidia-smi -L", "sudo nvidia-smi mig -cgi 19,19 -C"),
-            ),
-            Step("Or turn MIG mode off on the host:", ("sudo nvidia-smi -mig 0",), instead=True),
-        )
-
-    @staticmethod
-    def _give(facts: Facts, uuid: str) -> tuple[Step, ...]:
-        name = quote(known(facts.container.name) or "CONTAINER")
-        if not _is_lxc(facts):
-            docker = commands.engine(facts) == "docker"
-            option = f"--gpus {quote(f'device={uuid}')}" if docker else f"--device {quote(f'nvidia.com/gpu={uuid}')}"
-            return (Step("Give the container an instance:", (commands.docker_run(facts, option),)),)
-        lxc = known(facts.container.lxc)
-        tool = "incus" if lxc and known(lxc.manager) == "incus" else "lxc"
-        return (
-            Step(
-                "Pass the container an instance instead of the GPU:",
-                (
-                    f"{tool} config device remove {name} gpu0",
-                    f"{tool} config device add {name} gpu0 gpu gputype=mig mig.uuid={quote(uuid)} pci=PCI_ADDRESS",
-                    f"{tool} restart {name}",
-                ),
-            ),
-        )
 
 
 class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
@@ -179,15 +163,11 @@ class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
             if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
                 return self.found(
                     facts,
-                    {"count": len(instances)},
+                    {
+                        "starts": tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2]),
+                        "count": len(instances),
+                    },
                     where=where,
-                    fix=(
-                        Step(
-                            "Start one process per instance:",
-                            tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2]),
-                        ),
-                        Step("Or, if one process needs everything, use one larger instance or turn MIG mode off."),
-                    ),
                     evidence=(
                         Evidence(f"{where}.nvml.devices", f"{len(instances)} MIG instances"),
                         Evidence(f"{where}.cuda.device_count", "1"),

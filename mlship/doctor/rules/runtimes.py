@@ -169,24 +169,11 @@ class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
         )
         return self.found(
             facts,
+            {"source": source, "handler": broken[0] if broken else _NVIDIA, "fixed": has_fix},
             certain=bool(broken),
-            cause=f"{source} defines handler {broken[0] if broken else _NVIDIA} without runtime_type.",
-            fix=self._fix(source, has_fix=has_fix),
             evidence=(
                 *(Evidence("host.containerd.runtimes", f"{name}: no runtime_type, in {source}") for name in broken),
                 reported,
                 Evidence("host.toolkit.version", version) if version else None,
             ),
-        )
-
-    @staticmethod
-    def _fix(source: str, *, has_fix: bool) -> tuple[Step, ...]:
-        write = "sudo nvidia-ctk runtime configure --runtime=containerd"
-        newest = "" if has_fix else "Upgrade nvidia-container-toolkit to 1.20.0 or newer, and "
-        add = r'sudo sed -i "/runtimes\.nvidia\]/a runtime_type = \"io.containerd.runc.v2\""'
-        restart = "sudo systemctl restart containerd"
-        say = f"{newest}regenerate the file:"
-        return (
-            Step(say[0].upper() + say[1:], (write, restart)),
-            Step("Or add the type by hand:", (f"{add} {quote(source)}", restart), instead=True),
         )

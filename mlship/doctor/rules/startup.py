@@ -1,9 +1,8 @@
 """Rules about a GPU that does not start although its driver is loaded, and about what it lost in sleep."""
 
-from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import cuda_codes, gpus, is_wsl, kernel_driver, log_line, node, variable
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -46,44 +45,17 @@ class DoesNotInitialise(Rule, id="gpu-does-not-initialise"):
         if line is None or _counts_all(facts) is not False or not gpus(facts):
             return None
         firmware, virtual = log_line(facts, _NO_FIRMWARE), log_line(facts, _VGPU_DIFFERS)
-        if virtual:
-            return self._as_vgpu(facts, line, virtual)
+        shown = (virtual, line) if virtual else (line, firmware)
         return self.found(
             facts,
-            cause="The kernel module found the GPU but could not start it"
-            + (": its firmware file is missing or has another version." if firmware else "."),
-            fix=(*(self._firmware(facts) if firmware else ()), *self._otherwise(again=firmware is not None)),
-            evidence=(Evidence("kernel.log", line), Evidence("kernel.log", firmware) if firmware else None),
-        )
-
-    def _as_vgpu(self, facts: Facts, line: str, virtual: str) -> Finding:
-        version = kernel_driver(facts) or "in this guest"
-        return self.found(
-            facts,
-            cause=f"Driver {version} in this virtual machine is incompatible with the vGPU manager on its host.",
-            fix=(
-                Step("Install the guest driver of the vGPU release that the host uses (ask its administrator)."),
-                Step("Or update the vGPU manager on the host.", instead=True),
-            ),
-            evidence=(Evidence("kernel.log", virtual), Evidence("kernel.log", line)),
-        )
-
-    @staticmethod
-    def _firmware(facts: Facts) -> tuple[Step, ...]:
-        version = kernel_driver(facts) or "VERSION"
-        return (
-            Step(
-                "Install the driver firmware of the module's version, then reboot:",
-                (f"ls /lib/firmware/nvidia/{version}/", commands.initramfs(facts), "sudo reboot"),
-            ),
-        )
-
-    @staticmethod
-    def _otherwise(*, again: bool) -> tuple[Step, ...]:
-        first = "If that does not help, power" if again else "Power"
-        return (
-            Step(f"{first} the machine off and on (a reboot does not always reset a GPU):", ("sudo poweroff",)),
-            Step("If the problem remains, see the preceding log lines, and try the GPU in another slot or machine."),
+            {
+                "vgpu": virtual,
+                "firmware": firmware,
+                "why": ": its firmware file is missing or has another version" if firmware else "",
+                "version": kernel_driver(facts) or "in this guest",
+                "driver": kernel_driver(facts) or "VERSION",
+            },
+            evidence=tuple(Evidence("kernel.log", one) for one in shown if one),
         )
 
 
