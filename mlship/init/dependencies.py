@@ -8,6 +8,7 @@ from posixpath import relpath
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from mlship.init.declared.collect import SERVING_INPUT
+from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.result import Declared, Entry, is_development_package
 from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
@@ -19,6 +20,7 @@ from mlship.system_packages import debian_name, system_needs
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
 _SHOWN = 8
 
 
@@ -92,7 +94,9 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
 
 def _source(found: Detection) -> Declared | None:
     """The file with the requirements; a requirements file for developers only if no other file has any."""
+    owners = {one.folder for one in found.declared if one.origin.rpartition("/")[2] in _OWNERS}
     named = [one for one in found.declared if one.lists_any]
+    named = [one for one in named if one.folder not in owners or one.origin.rpartition("/")[2] not in LOCK_FILES]
     direct = [one for one in named if not one.lock]
     development = [one for one in direct if _development(one)]
     serious = [one for one in direct if one not in development]

@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from mlship.init.declared.conda import read_conda
 from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.file_addresses import without_files
 from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.locks import read_lock_file
 from mlship.init.declared.projects import read_pipfile, read_pyproject
@@ -124,6 +125,7 @@ def _one(tree: Tree, path: str, reader: _Reader) -> Iterator[Declared]:
     except MalformedError as error:
         found = Declared(path, notes=(f"{path}: not used: {error}",))
     if found is not None:
+        found = without_files(tree, found)
         yield replace(found, packages=tuple(_located(tree, one) for one in found.packages))
 
 

@@ -23,7 +23,7 @@ from mlship.init.tree import Tree
 
 
 def read_pyproject(tree: Tree, path: str) -> Declared | None:
-    """Read pyproject.toml; None if it declares neither dependencies nor a Python version.
+    """Read pyproject.toml; None if it is not for a project.
 
     Raises:
         MalformedError: not valid TOML.
@@ -49,7 +49,7 @@ def read_pyproject(tree: Tree, path: str) -> Declared | None:
     python = text_in(project, "requires-python") or python_specifier(
         table_in(document, "tool", "poetry", "dependencies").get("python")
     )
-    if not entries and not packages and python is None:
+    if not (entries or packages or python or project or table_in(document, "tool", "poetry")):
         return None
     own = _uv_local_names(document)
     return Declared(
