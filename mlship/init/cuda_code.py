@@ -104,8 +104,14 @@ def _checks(node: ast.AST) -> bool:
             return any(_is_cuda(text) or text in _PROVIDERS for text in map(_text, (left, *others)))
         case ast.IfExp(body=body, orelse=otherwise):
             return {True, False} == {_is_cuda(_text(body)), _is_cuda(_text(otherwise))}
+        case ast.If(body=body, orelse=[_, *_] as otherwise):
+            return _names_any(body) and not _names_any(otherwise)
         case _:
             return False
+
+
+def _names_any(body: list[ast.stmt]) -> bool:
+    return any(True for statement in body for node in ast.walk(statement) for _ in _named(node))
 
 
 def _requires(node: ast.stmt) -> bool:

@@ -152,7 +152,8 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     development = {entry.text for entry in _development(source) if entry.name not in imported}
     lines = tuple(dict.fromkeys(entry.text for entry in source.main if entry.text not in development))
     lines += tuple(f"{text}  # imported by the served code" for text in sorted(promoted))
-    lines += _for_pickles(found, source)
+    pickled = _for_pickles(found, source)
+    lines = tuple(line for line in lines if line not in {distribution(one) for one in pickled}) + pickled
     chosen = _new_file(found, source.origin, lines, needs)
     own = {".", source.folder or "."}
     local = tuple(_as_path(package.path) for package in source.packages if package.path not in {*own, ""})

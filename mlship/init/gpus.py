@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared
 from mlship.init.found import GpuUse, few
+from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.commands import Dockerfile
@@ -62,8 +63,11 @@ def _count(hosts: Sequence[str]) -> str:
 
 
 def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:
+    optional = {entry.name for file in declared for entry in file.entries if not file.lock and entry.role != "main"}
     for file in declared:
-        named = sorted({name for line in file.lines if (name := _gpu_name(line))})
+        left_out = optional if file.lock else frozenset()
+        lines = [line for line in file.lines if distribution(line) not in left_out]
+        named = sorted({name for line in lines if (name := _gpu_name(line))})
         if named:
             yield f"{file.origin} requires {few(named)}"
         elif file.gpu:

@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 _READS = re.compile(
     r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
@@ -25,6 +26,8 @@ _HUB_CLASS = re.compile(
 _PLACEHOLDER = re.compile(
     r"(?i)://|[<>{}*$~%]|(path|dir)[/_]to/|(^|[/_-])(your|my|some|foo|bar|xxx?|tmp|temp|dummy|example)([/_.-]|$)"
 )
+
+_Several: TypeAlias = Mapping[str, Sequence[ast.expr]]  # values by name
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,33 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
         module: path of the file in the repository.
     """
     module_wide, hidden = _constants(nodes, module), _hidden(nodes)
+    bound: dict[str, list[ast.expr]] = {}
+    for name, value in _bound(nodes):
+        bound.setdefault(name, []).append(value)
     for call in nodes:
         if not isinstance(call, ast.Call):
             continue
         constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
+        several = {name: values for name, values in bound.items() if name not in hidden.get(call, ())}
         name = _called(call.func)
         if name in _HUB:
             yield from _from_hub(call, name, constants)
         elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
-            for argument in _paths(call, name):
-                text = constant_path(argument, constants)
+            texts = (text for argument in _paths(call, name) for text in _choices(argument, constants, several))
+            for text in dict.fromkeys(texts):
                 if text and (found := _loaded(text, call.lineno)) and ("/" in found.text or found.is_model):
                     yield found
+
+
+def _choices(node: ast.expr, constants: Mapping[str, str | None], several: _Several) -> list[str | None]:
+    """The path, or each of several that a condition or assignments choose from."""
+    match node:
+        case ast.IfExp(body=one, orelse=other) | ast.BoolOp(values=[one, other]):
+            return [*_choices(one, constants, several), *_choices(other, constants, several)]
+        case ast.Attribute(value=ast.Name(id="self"), attr=name) if len(several.get(name, ())) > 1:
+            return [constant_path(value, constants) for value in several[name]]
+        case _:
+            return [constant_path(node, constants)]
 
 
 def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:

@@ -26,6 +26,7 @@ _NOT_MODELS = re.compile(
 )
 _COMPRESSED_MODEL = re.compile(r"(?i)(pkl|pickle|joblib|model)\.(gz|xz)$")
 _FILES = 2_000
+_ABSENT = "the code loads files that are not here"
 _NAMED = "the served code names these files"
 _REFUSED = CODE | {"lfs-pointer"}
 _BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
@@ -68,7 +69,10 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
         return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, None, hub)
-    return _one_of(tree, models, refused, clues.model, why)
+    named = [f for f in models if _named(f.path, strings)]
+    if absent and not (named or clues.model):
+        return ModelFiles((), refused, (), absent, (), _ABSENT)
+    return _one_of(tree, models, refused, clues.model, why, named)
 
 
 def _relevant(
@@ -82,7 +86,7 @@ def _relevant(
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
     beside = [file for file in every if not _is_below(file.path, _TEST_FOLDERS)]
     if not (main or beside):
-        return (), "the code loads files that are not here" if absent else "no model files found"
+        return (), _ABSENT if absent else "no model files found"
     return main or beside, "found by content; the served code names none of them" if strings else "found by content"
 
 
@@ -158,10 +162,15 @@ def _could_be_model(path: PurePosixPath) -> bool:
 
 
 def _one_of(
-    tree: Tree, models: Sequence[WeightFile], refused: tuple[WeightFile, ...], chosen: str | None, found: str
+    tree: Tree,
+    models: Sequence[WeightFile],
+    refused: tuple[WeightFile, ...],
+    chosen: str | None,
+    found: str,
+    named: Sequence[WeightFile],
 ) -> ModelFiles:
-    """The model that a generated server loads: the chosen one, model.onnx, or the largest."""
-    ordered = sorted(models, key=lambda f: (*_rank(f), f.path))
+    """The model that a generated server loads: the chosen one, one that code loads, model.onnx, or the largest."""
+    ordered = sorted(models, key=lambda f: (f not in named, *_rank(f), f.path))
     natives = dict.fromkeys(native for file in ordered if (native := read_native(tree, file)))
     # A folder is one model, also if it holds other formats of it.
     folders = {native.path for native in natives if native.path in tree.folders}
@@ -171,11 +180,15 @@ def _one_of(
         return ModelFiles(tuple(models), refused, tuple(f.path for f in models), (), (), found)
     pointers = tuple(file for file in refused if file.kind == "lfs-pointer")  # no other file is loaded
     data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
-    named = (*native_files(tree, native), *(path for path in data if path in tree))
+    shipped = (*native_files(tree, native), *(path for path in data if path in tree))
     absent = tuple(AbsentFile(path, f"tensors of `{native.path}`", path) for path in data if path not in tree)
-    several = "chosen by you" if chosen else "ordered by the name model.onnx, then depth, then size"
-    why, paths = (several, tuple(n.path for n in choices)) if len(choices) > 1 else ("the only model", ())
-    return ModelFiles(tuple(models), pointers, named, absent, paths, why, native)
+    several = "ordered by the name model.onnx, then depth, then size"
+    if named:
+        several = f"code names it; {several}" if len(named) > 1 else "code names it"
+    several = "chosen by you" if chosen else several
+    paths = tuple(n.path for n in choices) if len(choices) > 1 else ()
+    why = f"{several}; not {few([path for path in paths if path != native.path])}" if paths else "the only model"
+    return ModelFiles(tuple(models), pointers, shipped, absent, paths, why, native)
 
 
 def _rank(file: WeightFile) -> tuple[bool, int, int]:

@@ -16,6 +16,7 @@ from mlship.project.weights import WeightFile
 
 _FILES = 20
 _SKLEARN = "scikit-learn"
+_COMMON = {"numpy", "scipy", "joblib"}  # packages of models bring them
 _NUMPY_2 = Version(
     "1.4.2"
 )  # the first that supports it: https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
@@ -50,7 +51,7 @@ def pickle_lines(pickles: Sequence[PickledModel], source: Declared | None, pytho
     Another scikit-learn may not read them, so its version counts, unless `source` names one or it has no wheel for this
     Python.
     """
-    named = source.names if source else frozenset()
+    named = source.names | _COMMON if source else frozenset()
     lines = {
         line: f"{pickle.path} imports it when it is loaded"
         for pickle in reversed(pickles)

@@ -270,9 +270,10 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
         left_out=chosen.left_out,
     )
     named = f"from {chosen.origin}" if chosen.origin else ""
-    needs = [need.partition("  #")[0] for need in chosen.needs]
-    server = f"for the server: {', '.join(needs)}" if needs else ""
-    why = "; ".join(part for part in (named, server) if part)
+    server = ", ".join(need for need in chosen.needs if "  #" not in need)
+    pickled = ", ".join(need.partition("  #")[0] for need in chosen.needs if "  #" in need)
+    parts = (named, server and f"for the server: {server}", pickled and f"for the model files: {pickled}")
+    why = "; ".join(part for part in parts if part)
     new = NewFile(chosen.input, text, why or "empty: no dependencies found")
     if not chosen.constraints:
         return (new,)

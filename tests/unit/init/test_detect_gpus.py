@@ -164,3 +164,15 @@ def test_two_onnxruntimes_are_never_asked_for(tmp_path: Path) -> None:
 
 def loader(repo: Path) -> str:
     return next(file.text for file in scaffold(detect(repo)).files if file.path == "serving/model.py")
+
+
+def test_a_switch_with_a_cpu_side_decides_nothing(tmp_path: Path) -> None:
+    code = "if use_gpu:\n    p = [('CUDAExecutionProvider', {})]\nelse:\n    p = ['CPUExecutionProvider']\n"
+    assert not found(tmp_path, {"app.py": f"import onnxruntime\ndef load(): ...\n{code}"}).wanted
+
+
+def test_an_extra_in_a_lock_is_no_requirement(tmp_path: Path) -> None:
+    project = "[project]\nname = 'x'\nversion = '1'\ndependencies = ['onnxruntime']\n"
+    project += "[project.optional-dependencies]\ngpu = ['onnxruntime-gpu>=1.20']\n"
+    rows = "".join(f'[[package]]\nname = "{name}"\nversion = "1.20"\n' for name in ("onnxruntime", "onnxruntime-gpu"))
+    assert not found(tmp_path, {"pyproject.toml": project, "uv.lock": f"version = 1\n{rows}"}).wanted

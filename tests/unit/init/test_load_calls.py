@@ -78,3 +78,15 @@ def test_what_is_written_computed_or_a_placeholder_is_not_loaded(code: str) -> N
 def test_names_on_the_hub(code: str, names: list[str]) -> None:
     files = find_loaded_files(list(ast.walk(ast.parse(code))), "m.py")
     assert [file.text for file in files if file.is_hub_name] == names
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "load('a.pt' if small else 'b.pt')",
+        "class A:\n def f(self, small):\n  if small:\n   self.p = 'a.pt'\n  else:\n   self.p = 'b.pt'\n  load(self.p)",
+    ],
+)
+def test_each_file_of_a_choice_is_loaded(code: str) -> None:
+    nodes = list(ast.walk(ast.parse(code)))
+    assert [file.text for file in find_loaded_files(nodes, "app.py")] == ["a.pt", "b.pt"]

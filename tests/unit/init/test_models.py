@@ -121,3 +121,21 @@ def test_files_that_git_would_not_commit_are_named(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
     assert "git ignores `serving/__init__.py`, `serving/app.py`, `serving/model.py` and 2 more" in planned.notes[-1]
+
+
+def test_the_model_that_code_names_is_served(tmp_path: Path) -> None:
+    code = "import onnxruntime\nsession = onnxruntime.InferenceSession('models/small.onnx')\n"
+    names = ("a.onnx", "model.onnx", "models/small.onnx", "models/big.onnx")
+    found = detect(write(tmp_path, {"detect.py": code, **dict.fromkeys(names, onnx_bytes())})).weights
+    assert found.native
+    assert found.native.path == "models/small.onnx"
+    assert found.why == "code names it; not model.onnx, a.onnx, models/big.onnx"
+
+
+@pytest.mark.parametrize("path", ["'best.onnx'", "os.path.join(os.path.dirname(__file__), 'best.onnx')"])
+def test_another_model_is_no_substitute_for_one_that_is_missing(tmp_path: Path, path: str) -> None:
+    code = f"import os, onnxruntime\nsession = onnxruntime.InferenceSession({path})\n"
+    found = detect(write(tmp_path, {"pkg/detect.py": code, "web/nms.onnx": onnx_bytes()}))
+    assert found.native is None
+    assert found.weights.named == ()
+    assert any("loads files that are not here" in note and "best.onnx" in note for note in found.notes)
