@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from mlship.doctor.diagnose import diagnose
+from mlship.doctor.diagnose import diagnose, findings
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
+from mlship.doctor.finding import LAYERS, Finding, StackLayer
 from mlship.report.doctor.page import diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.conftest import Golden
@@ -81,3 +83,30 @@ def test_the_documents_show_a_real_report() -> None:
     assert f"$ mlship doctor\n{text}```" in (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
     begin = text.partition("  Evidence")[0].rstrip()
     assert f".json\n{begin}\n  ...\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@cache
+def found() -> dict[str, tuple[Finding, ...]]:
+    return {name: findings(facts)[0] for name, facts in hosts().items()}
+
+
+def findings_text(layer: StackLayer) -> str:
+    """What every rule of a layer says about each recorded host, in full."""
+    lines = []
+    for name, all_of_them in found().items():
+        for finding in all_of_them:
+            if finding.layer == layer:
+                steps = [(f"{'or' if step.instead else 'do'}: {step.say}", *step.commands) for step in finding.fix]
+                lines += [
+                    f"{name} [{finding.id}, {finding.where}, {finding.certainty}]",
+                    f"  {finding.cause}",
+                    *("\n      ".join(("  " + first, *commands)) for first, *commands in steps),
+                    *(f"  {item.fact} = {item.value}" for item in finding.evidence),
+                    *(f"  ask {item.fact}: {item.command}" for item in finding.decides),
+                ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_findings(layer: StackLayer, golden: Golden) -> None:
+    golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", findings_text(layer))

@@ -188,7 +188,7 @@ def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
 def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:
     variants = [package.variant for package in lacking if package.variant]
     least = max((v.cuda for v in variants if v.cuda), default=None)
-    below = min((v.cuda_below or Cuda(v.cuda.major + 1, 0) for v in variants if v.cuda), default=None)
+    below = min((v.cuda_below for v in variants if v.cuda_below), default=None)
     return (least, below) if least and below else None
 
 

@@ -283,6 +283,12 @@ class Variant(Row):
     min_driver: DriverText | None = None
     min_capability: CapabilityText | None = None
 
+    @model_validator(mode="after")
+    def _has_limit(self) -> "Variant":
+        if self.libraries == "system" and not (self.cuda and self.cuda_below):
+            raise ValueError("a build without its own libraries needs cuda and cuda_below")
+        return self
+
 
 def _band(text: str) -> str:
     try:

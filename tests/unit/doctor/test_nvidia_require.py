@@ -1,7 +1,7 @@
 """NVIDIA_REQUIRE_*: read and decided as NVIDIA's own evaluator does."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlship.cuda.versions import Cuda
@@ -128,3 +128,14 @@ def test_the_check_can_be_off() -> None:
         *(True, True, False, False, False)
     ]
     assert not is_disabled({})
+
+
+@given(drivers | versions, drivers | versions)
+@example("550.54", "550.54")
+@example("550.54", "535.1")
+@example("535.1", "550.54")
+def test_a_comparison_is_that_of_the_numbers(has: str, bound: str) -> None:
+    one, other = (tuple(map(int, text.split("."))) for text in (has, bound))
+    answers = {"=": one == other, "!=": one != other, "<": one < other, "<=": one <= other}
+    for operator, answer in {**answers, ">": one > other, ">=": one >= other}.items():
+        assert holds(parse_require(f"driver{operator}{bound}"), Offer(driver=has)) is answer

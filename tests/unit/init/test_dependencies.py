@@ -110,6 +110,21 @@ def test_several_projects_are_a_choice_of_the_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("m.py", LOADER),
+        ("app.py", "import fastapi\napp = fastapi.FastAPI()\n@app.post('/x')\ndef x(): ..."),
+        ("cog.yaml", "predict: 'm.py:Predictor'"),
+    ],
+)
+def test_what_serves_at_the_top_settles_which_project_to_ship(tmp_path: Path, path: str, text: str) -> None:
+    """A loader, a server or a predictor is enough."""
+    files: dict[str, str | bytes] = {f"{name}/requirements.txt": "numpy" for name in ("blur", "resnet")}
+    files |= {"m.py": "class Predictor:\n def predict(self): ...", path: text}
+    assert detect(write(tmp_path, files)).root == tmp_path
+
+
+@pytest.mark.parametrize(
     ("files", "note"),
     [
         ({"train.py": "import torch"}, "{} has no server or model files to serve"),

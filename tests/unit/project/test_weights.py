@@ -54,6 +54,8 @@ def npy(array: ArrayLike) -> bytes:
 
 NUMBERS = npy(np.zeros((3, 2), np.float32))
 OBJECTS = npy(np.array([{"a": 1}], dtype=object))
+# The length covers five bytes that the file lacks, and the tensor takes them back.
+NEGATIVE = (35).to_bytes(8, "little") + b'{"w":{"data_offsets":[0,-5]}} '
 PICKLE = pickle.dumps({"weights": list(range(100))})
 TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
 
@@ -64,6 +66,7 @@ TORCH = zipped(**{"model__data.pkl": PICKLE, "model__data__0": b"\0" * 8})
         (safetensors(), "safetensors"),
         (safetensors()[:-1], "unknown"),
         (safetensors() + b"\0", "unknown"),
+        (NEGATIVE, "unknown"),
         (onnx_bytes(), "onnx"),
         (onnx_bytes()[:-1], "unknown"),
         (b"\xba\x16O\x2f\x0c\0\0\0" + b"\0" * 64, "fasttext"),

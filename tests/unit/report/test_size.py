@@ -4,14 +4,17 @@ import re
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
+from math import ceil
 
 import pytest
 
-from mlship.report.size.page import FRAME, size_page, tiles
+from mlship.report.size.page import FRAME, _cell_label, size_page, tiles
 from mlship.report.size.text import NARROWEST, size_text
+from mlship.report.size.treemap import Rect
 from mlship.report.size.words import how_changed, share, signed, step
 from mlship.size.compare import compare
 from mlship.size.report import PartChange, SizeReport
+from mlship.units import size
 from tests.conftest import Golden
 from tests.helpers.size_changes import NEWER
 from tests.helpers.size_reports import IMAGE, report
@@ -159,3 +162,13 @@ def test_words() -> None:
     assert how_changed(replace(change, before=None, version_before=None)) == "new: 1.1"
     assert how_changed(replace(change, after=None, version_after=None)) == "removed: 1.0"
     assert how_changed(replace(change, version_before=None, version_after=None)) == ""
+
+
+def test_a_cells_label_fits_to_the_letter() -> None:
+    """A letter takes 6.9 units, each margin 6."""
+    whole, short = f"native {size(5_000_000)}", "native"
+    for text, shorter in ((whole, short), (short, "")):
+        width = 12 + ceil(6.9 * len(text))
+        labels = [_cell_label("native", 5_000_000, Rect(0, 0, wide, 100)) for wide in (width, width - 1)]
+        assert labels == [text, shorter]
+    assert _cell_label("native", 5_000_000, Rect(0, 0, 1000, 26.9)) == ""

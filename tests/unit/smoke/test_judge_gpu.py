@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from mlship.driver import codes
+from mlship.driver.answer import DriverAnswer, DriverCall, LoadedLibrary
 from mlship.engine.base import ExitState
 from mlship.smoke.events import Event, Failed
 from mlship.smoke.gpu_causes import of_code, of_text
-from mlship.smoke.gpu_seen import CudaSeen, FrameworkUse, GpuAfter, GpuBefore, GpuProcess, NvmlSeen
+from mlship.smoke.gpu_seen import CudaSeen, FrameworkUse, GpuAfter, GpuBefore, GpuProcess, NvmlSeen, nvml_seen
 from mlship.smoke.judge.gpu import gpu_used, gpu_visible, is_simulated
 from mlship.smoke.judge.verdict import judge
 from mlship.smoke.result import Check
@@ -370,3 +371,14 @@ def test_lines_that_say_nothing_of_gpus_are_not_kept() -> None:
     assert of_text(ORT_REQUIRE)
     assert not of_text("INFO: 127.0.0.1 - GET /health 200, error 100 times")
     assert of_text("KeyError: 'x'") is None
+
+
+def test_every_process_has_its_own_memory() -> None:
+    calls = (
+        DriverCall("nvmlInit_v2", None, 0),
+        DriverCall("nvmlDeviceGetCount_v2", None, 0, (1,)),
+        DriverCall("nvmlDeviceGetComputeRunningProcesses_v3", 0, 0, (3, 11, 100, 12, -1, 13, 300)),
+    )
+    loaded = {"libnvidia-ml.so.1": LoadedLibrary("libnvidia-ml.so.1", "/usr/lib/libnvidia-ml.so.1")}
+    (device,) = nvml_seen(DriverAnswer(calls, loaded)).devices
+    assert device.processes == (GpuProcess(11, 100), GpuProcess(12, None), GpuProcess(13, 300))

@@ -1,0 +1,83 @@
+"""Rules and symptoms on a few facts: what a code or a missing fact changes."""
+
+import json
+
+import pytest
+
+from mlship.cuda.versions import Cuda
+from mlship.doctor.diagnose import findings
+from mlship.doctor.facts.fact import Unreadable
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kubernetes import Kubernetes
+from mlship.doctor.facts.merge import merge
+from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
+from mlship.doctor.facts.replay import parse_facts
+from mlship.doctor.finding import Finding
+from mlship.doctor.frameworks import stacks
+from mlship.doctor.symptoms import symptoms
+
+GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
+LOST = "NVRM: Xid (PCI:0000:ca:00): 79, GPU has fallen off the bus."
+
+
+def facts_of(**groups: object) -> Facts:
+    return parse_facts(json.dumps({"schema": 1, **groups}), "facts")
+
+
+def found(rule: str, facts: Facts) -> Finding:
+    return next(finding for finding in findings(facts)[0] if finding.id == rule)
+
+
+@pytest.mark.parametrize("code", [4, 9, 12, 18])
+def test_nvml_that_did_not_reach_the_gpus_confirms_nothing(code: int) -> None:
+    facts = facts_of(kernel={"pci": [GPU], "log": [LOST]}, host={"nvml": {"init": code}})
+    assert found("gpu-fallen-off-the-bus", facts).certainty == "likely"
+
+
+@pytest.mark.parametrize("code", [1, 3, 15, 999])
+def test_nvml_that_fails_at_a_gpu_confirms_the_log(code: int) -> None:
+    facts = facts_of(kernel={"pci": [GPU], "log": [LOST]}, host={"nvml": {"init": code}})
+    assert found("gpu-fallen-off-the-bus", facts).certainty == "certain"
+
+
+@pytest.mark.parametrize(
+    ("container", "has", "certainty"),
+    [
+        ({"host_config": {"shm_size": 64 << 20}}, "64 MiB", "certain"),
+        ({"host_config": {"shm_size": 64 << 20}, "shm": 32 << 20}, "32 MiB", "certain"),
+        ({"host_config": {"shm_size": 64 << 20}, "shm": 128 << 20}, "128 MiB", "likely"),
+        ({}, "of unknown size", "likely"),
+    ],
+)
+def test_the_size_of_shm_is_the_measured_or_else_the_configured(
+    container: dict[str, object], has: str, certainty: str
+) -> None:
+    finding = found("shm-exhausted", facts_of(container=container, messages=["insufficient shared memory (shm)"]))
+    assert f"/dev/shm is {has}," in finding.cause
+    assert finding.certainty == certainty
+
+
+@pytest.mark.parametrize("code", range(1, 30))
+def test_which_codes_of_a_device_are_symptoms(code: int) -> None:
+    """3 is a feature that the GPU lacks; the others concern the call, not the GPU."""
+    device = {"index": 0, "codes": {"nvmlDeviceGetName": code}}
+    seen = symptoms(facts_of(host={"nvml": {"init": 0, "devices": [device]}}))
+    fails = code in {4, 8, 9, 10, 11, 14, 15, 16, 17, 28}
+    assert [symptom.id for symptom in seen] == ([f"nvml.device={code}"] if fails else [])
+
+
+def test_a_reason_does_not_replace_a_group() -> None:
+    node = Kubernetes(node="a")
+    assert merge((Facts(kubernetes=node), Facts(kubernetes=Unreadable("no kubectl")))).kubernetes == node
+
+
+def test_each_framework_keeps_its_own_cuda() -> None:
+    environment = PythonEnvironment(
+        distributions={"tensorflow": "9.9.9", "cupy-cuda13x": "99.0", "numpy": "2.0"},
+        tensorflow=TensorFlow(version="9.9.9", cuda_version="12.5"),
+        cupy=Cupy(version="99.0", cuda="13.0"),
+    )
+    built = {package: stack.built for package, _, stack in stacks(environment, "linux/amd64")}
+    assert built == {"tensorflow": Cuda(12, 5), "cupy-cuda13x": Cuda(13, 0)}
+    alone = PythonEnvironment(distributions={"cupy-cuda13x": "99.0"})
+    assert list(stacks(alone, "linux/amd64")) == []
