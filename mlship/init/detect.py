@@ -83,7 +83,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         native=weights.native,
         cog=cog,
         server=server,
-        sample=_json_file(tree, _SAMPLES, "sample input"),
+        sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         declared=needs,
         imports=find_needs(served, lookup),
@@ -129,6 +129,8 @@ def _loader(modules: Mapping[str, Module], server: ExistingServer | None) -> Det
     alike = [f"{one.name}:{function}" for *rank, one, function in ranked if rank == [*ranked[0][:3]]]
     if len(alike) > 1 and server:
         return Detected(None, f"several functions load models: {few(alike)}; the server is tested alone")
+    if server and name in module.bare:
+        return Detected(None, f"{name}() of {module.path} returns a bare model; the server is tested alone")
     others = f"; not {', '.join(f'{m.name}:{n}' for m, n in likely[1:4])} (ordered by name, then depth)"
     return Detected(f"{module.name}:{name}", f"{module.path} has {name}(){others if len(likely) > 1 else ''}")
 
@@ -205,8 +207,14 @@ def _details(tree: Tree, weights: ModelFiles) -> dict[str, str]:
     return {path: f" ({header})" for path, header in headers.items() if header}
 
 
-def _json_file(tree: Tree, patterns: Sequence[str], what: str) -> Detected:
-    found = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
+def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingServer | None = None) -> Detected:
+    """The first JSON file with a name, and with the fields that the server requires."""
+    handler = server.routes.handler if server else None
+    fields = handler.json if handler else ()
+    every = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
+    found = [path for path in every if not fields or _has_fields(tree, path, fields)]
+    if every and not found:
+        return Detected(None, f"{few(every)} without fields that the server requires: {few(fields)}")
     if not found:
         return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
     others = f"; not {', '.join(found[1:4])} (ordered by name, then depth)" if len(found) > 1 else ""
@@ -219,6 +227,11 @@ def _matching(tree: Tree, patterns: Sequence[str]) -> Iterator[str]:
              if fnmatch(PurePosixPath(path).name.lower(), p)]  # fmt: skip
     order.sort(key=lambda pair: pair[0])
     yield from dict.fromkeys(path for _, path in order)
+
+
+def _has_fields(tree: Tree, path: str, fields: Sequence[str]) -> bool:
+    document = json.loads((tree.root / path).read_bytes())
+    return isinstance(document, dict) and document.keys() >= set(fields)
 
 
 def _is_json(tree: Tree, path: str) -> bool:

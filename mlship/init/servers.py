@@ -25,8 +25,8 @@ from mlship.project.commands import (
 from mlship.project.config import names_musl
 
 _HEALTH = ("/healthz", "/health", "/healthcheck", "/ping", "/heartbeat")
-LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", *_HEALTH)
-READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", *_HEALTH)
+LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
+READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
 _FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
@@ -161,11 +161,12 @@ def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
     plain = [route for route in routes if "{" not in route.path and "<" not in route.path]
     post = [route.path for route in plain if "POST" in route.methods]
     alike = [route.path for route in plain if any(word.strip("/") in route.path for word in PREDICT)]
+    exact = [path for name in PREDICT for path in post if path.rstrip("/") == name]
     live = _first_named(LIVE, get) or next((path for path in ("/", DOCS) if path in get), None)
     return Routes(
         live=live,
         ready=_first_named(READY, get) or (live if at_once else None),
-        predict=next((path for path in (*PREDICT, *alike) if path in post), None) or next(iter([*post, *alike]), None),
+        predict=next(iter([*exact, *(path for path in alike if path in post), *post, *alike]), None),
     )
 
 

@@ -43,6 +43,7 @@ class Module:
         name: dotted module name, relative to the import root; None if the path is not importable.
         imports: absolute dotted names of all that it may import, its own package's modules too.
         statements: the same, by whether the module can do without them.
+        bare: functions that return what a library loads.
         strings: string constants.
         sets_path: it changes sys.path.
         routing: what it says about routes; routes: the routes with their full paths, once all modules are read.
@@ -60,6 +61,7 @@ class Module:
     apps: tuple[App, ...]
     routing: Routing
     loaders: tuple[str, ...]
+    bare: frozenset[str]
     strings: frozenset[str]
     cuda: CudaUse
     sets_path: bool = False
@@ -94,6 +96,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         apps=tuple(_apps(tree.body)),
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
+        bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),
         strings=frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
         cuda=find_cuda_use(nodes),
         sets_path=any(isinstance(n, ast.Attribute) and (n.attr, _last_name(n.value)) == ("path", "sys") for n in nodes),
@@ -182,6 +185,19 @@ def _loaders(body: list[ast.stmt]) -> Iterator[str]:
                 isinstance(node, ast.Assign | ast.Global) for node in nodes
             ):  # else it sets a variable
                 yield statement.name
+
+
+def _is_bare(function: ast.FunctionDef) -> bool:
+    """Whether it returns what a library loads: `return joblib.load(...)`, which takes no requests as a server does."""
+    nodes = list(ast.walk(function))
+    made = {target.id for node in nodes if isinstance(node, ast.Assign) and _is_loading(node.value)
+            for target in node.targets if isinstance(target, ast.Name)}  # fmt: skip
+    returned = [node.value for node in nodes if isinstance(node, ast.Return) and node.value is not None]
+    return any(_is_loading(one) or (isinstance(one, ast.Name) and one.id in made) for one in returned)
+
+
+def _is_loading(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and _last_name(node.func) in _LOADING
 
 
 def _loads(body: list[ast.stmt]) -> bool:

@@ -338,6 +338,28 @@ def predict(): ...
 """
 
 
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ("return joblib.load('m.joblib')", None),
+        ("model = joblib.load('m.joblib')\n    return model", None),
+        ("model = joblib.load('m.joblib')\n    return lambda request: model.predict(request['x'])", "app:load_model"),
+    ],
+)
+def test_a_bare_model_is_not_tested_with_requests(tmp_path: Path, body: str, value: str | None) -> None:
+    loader = f"import joblib\nfrom fastapi import FastAPI\napp = FastAPI()\ndef load_model():\n    {body}\n"
+    assert detect(write(tmp_path, {"app.py": loader, "m.joblib": b"\x80\x04N."})).loader.value == value
+
+
+def test_a_request_has_the_fields_that_the_server_requires(tmp_path: Path) -> None:
+    model = "class Iris(BaseModel):\n    a: float\n    b: float = 1\n"
+    app = f"app = FastAPI()\n{model}@app.post('/predict')\ndef predict(iris: Iris): ...\n"
+    found = detect(write(tmp_path, {"app.py": app, "sample.json": '[{"a": 1}]', "example_x.json": '{"b": 1}'}))
+    assert found.sample.value is None
+    assert found.sample.why == "sample.json, example_x.json without fields that the server requires: a"
+    assert detect(write(tmp_path, {"request.json": '{"a": 1, "c": 2}'})).sample.value == "request.json"
+
+
 def test_a_fastapi_object_is_run_by_uvicorn(tmp_path: Path) -> None:
     server = detect(write(tmp_path, {"svc/main.py": FASTAPI})).server
     assert server is not None
