@@ -117,7 +117,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
         env["PIP_RETRIES"] = question.settings.retries
     done = process.run(argv, process.Options(cwd=inputs, env=env))
     if not done.ok:
-        raise explain(done.stdout + done.stderr, question.config, settings=question.settings)
+        raise explain(done.stdout + done.stderr, question.config, None, question.settings, question.files)
     return _without_places(output.read_text(encoding="utf-8"), question.settings, work)
 
 
@@ -141,7 +141,7 @@ def compile_in_image(question: CompileRequest, engine: Engine, base: str, work: 
     try:
         engine.build(request, watch)
     except BuildError as error:
-        raise explain("\n".join(output), question.config, error, question.settings) from error
+        raise explain("\n".join(output), question.config, error, question.settings, question.files) from error
     text = (work / "out" / _LOCK).read_text(encoding="utf-8")
     return _without_places(text, question.settings, Path("/repo"))
 

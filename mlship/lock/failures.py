@@ -1,10 +1,13 @@
 """The output of pip-compile as an error with cause and fix; the known messages are in known_texts.toml."""
 
 import re
+from collections.abc import Sequence
 
 from mlship.errors import MlshipError, UsageError
 from mlship.known_texts import first_match
 from mlship.lock.indexes import PipSettings
+from mlship.lock.inputs import InputFile
+from mlship.lock.old_pins import OldPin, find_old_pins
 from mlship.lock.reachable import index_fault
 from mlship.lock.sources import instead_of
 from mlship.project.config import Config
@@ -21,6 +24,7 @@ _PROGRESS = re.compile(
 _EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)+[A-Z]\w*: (?P<message>.+)")
 _NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collecting) ([A-Za-z0-9][\w.-]*)")
 _SHOWN = 6
+_ABOUT_WHEELS = {"lock-source-build-failed", "lock-build-dependency"}
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
@@ -29,13 +33,18 @@ _ABOUT_INDEXES = {
 
 
 def explain(
-    output: str, config: Config, otherwise: MlshipError | None = None, settings: PipSettings | None = None
+    output: str,
+    config: Config,
+    otherwise: MlshipError | None = None,
+    settings: PipSettings | None = None,
+    files: Sequence[InputFile] = (),
 ) -> MlshipError:
     """The error that pip-compile's output describes, without passwords in addresses.
 
     Args:
         otherwise: returned if the output holds no known message.
         settings: of the indexes, which are asked about the packages that pip could not find.
+        files: the requirements.
     """
     text = redact(output)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -55,12 +64,22 @@ def explain(
         if settings and error.cause in _ABOUT_INDEXES:
             names = dict.fromkeys(_NAME.findall(f"{conflict}\n{text}")[-_SHOWN:])
             return index_fault(settings, names) or error
-        return error
+        old = find_old_pins(files, config, settings) if settings and error.cause in _ABOUT_WHEELS else ()
+        return _about_old(error, old, config) if old else error
     if otherwise:
         return otherwise
     return UsageError(
         f"pip-compile failed: {_last(lines)[:300]}",
         hint=f"check `{config.requirements.input}`, then run `mlship lock` again",
+    )
+
+
+def _about_old(error: MlshipError, old: Sequence[OldPin], config: Config) -> MlshipError:
+    pins = "1 pin is" if len(old) == 1 else f"{len(old)} pins are"
+    return UsageError(
+        f"{error.message}\n{pins} older than Python {config.python} and without a wheel for it",
+        hint=f"require {', '.join(map(str, old))}; then run `mlship lock` again",
+        cause=error.cause,
     )
 
 
