@@ -214,7 +214,7 @@ def _json_file(tree: Tree, patterns: Sequence[str], what: str, server: ExistingS
     every = [path for path in _matching(tree, patterns) if _is_json(tree, path)]
     found = [path for path in every if not fields or _has_fields(tree, path, fields)]
     if every and not found:
-        return Detected(None, f"{few(every)} without fields that the server requires: {few(fields)}")
+        return Detected(None, f"no {what}: {few(every)} without fields that the server requires, such as {fields[0]}")
     if not found:
         return Detected(None, f"no {what}: no JSON file named {', '.join(patterns)}")
     others = f"; not {', '.join(found[1:4])} (ordered by name, then depth)" if len(found) > 1 else ""

@@ -33,12 +33,18 @@ class Detected:
 
 @dataclass(frozen=True)
 class Routes:
-    """Server paths for mlship.yaml; None if not found. `handler` is the function behind `predict`."""
+    """Server paths for mlship.yaml; None if not found.
+
+    Attributes:
+        handler: the function behind `predict`.
+        posts: `predict` accepts POST.
+    """
 
     live: str | None
     ready: str | None
     predict: str | None
     handler: Handler | None = None
+    posts: bool = True
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _alias(default: ast.expr | None) -> str | None:
 
 def _is_required(default: ast.expr | None) -> bool:
     """Whether a field has no default: `x: int`, `x: int = ...`, `x: int = Field(..., gt=0)` or `Field(gt=0)`."""
-    if isinstance(default, ast.Call) and _name(default.func) == "Field":
+    if isinstance(default, ast.Call) and _name(default.func) in ("Field", "Query"):
         named = any(keyword.arg in ("default", "default_factory") for keyword in default.keywords)
         return not named and (not default.args or _is_required(default.args[0]))
     return default is None or (isinstance(default, ast.Constant) and default.value is ...)
@@ -155,7 +155,8 @@ def _parameters(
         names = {_name(node) for node in ast.walk(one.annotation)} if one.annotation else set()
         default = defaults.get(one.arg)
         marked = _name(default.func) if isinstance(default, ast.Call) else next((n for n in names if n in _FASTAPI), "")
-        if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names:
+        optional = marked == "Query" and isinstance(default, ast.Call) and not _is_required(default)
+        if f"{{{one.arg}}}" in path or one.arg == "self" or "Request" in names or optional:
             continue
         if marked in _FASTAPI:
             yield one.arg, _FASTAPI[marked]

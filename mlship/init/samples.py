@@ -13,8 +13,8 @@ def request_lines(routes: Routes) -> tuple[str, ...]:
         "files": dict.fromkeys(handler.files, "FILE"),
         "query": dict.fromkeys(handler.query, "VALUE"),
     }
-    posts = bool(parts["form"] or parts["files"])
+    body = ("body: FILE",) if handler.reads("json") and not (parts["form"] or parts["files"]) else ()
     lines = [
         f"{name}: {{{', '.join(f'{key}: {value}' for key, value in of.items())}}}" for name, of in parts.items() if of
     ]
-    return (f"method: {'POST' if posts else 'GET'}", f"path: {routes.predict}", *lines)
+    return (f"method: {'POST' if routes.posts else 'GET'}", f"path: {routes.predict}", *lines, *body)

@@ -147,8 +147,11 @@ def _routes_of(tree: Tree, served: Sequence[Module]) -> Routes:
     found = find_routes(routes, at_once=not any(module.starts_tasks for module in served))
     models = {name: fields for module in served for name, fields in module.models.items()}
     pages = (tree.text(path) or "" for path in tree.files if path.endswith((".html", ".htm")))
-    handler = next((route.handler for route in routes if route.path == found.predict), None)
-    return replace(found, handler=handler.completed(models, pages, found.predict or "") if handler else None)
+    named = sorted((one for one in routes if one.path == found.predict), key=lambda one: "POST" not in one.methods)
+    if not named:
+        return found
+    handler = named[0].handler.completed(models, pages, found.predict or "")
+    return replace(found, handler=handler, posts="POST" in named[0].methods)
 
 
 def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:

@@ -356,7 +356,10 @@ def test_a_request_has_the_fields_that_the_server_requires(tmp_path: Path) -> No
     app = f"app = FastAPI()\n{model}@app.post('/predict')\ndef predict(iris: Iris): ...\n"
     found = detect(write(tmp_path, {"app.py": app, "sample.json": '[{"a": 1}]', "example_x.json": '{"b": 1}'}))
     assert found.sample.value is None
-    assert found.sample.why == "sample.json, example_x.json without fields that the server requires: a"
+    assert (
+        found.sample.why
+        == "no sample input: sample.json, example_x.json without fields that the server requires, such as a"
+    )
     assert detect(write(tmp_path, {"request.json": '{"a": 1, "c": 2}'})).sample.value == "request.json"
 
 

@@ -48,6 +48,7 @@ def test_what_flask_and_starlette_read(body: str, expected: Handler) -> None:
         ("text: str, top: int = 3", Handler("f", query=("text",))),
         ("data: Flower, background: BackgroundTasks = None", Handler("f", models=("Flower",))),
         ("request: Request", Handler("f")),
+        ("lang: str = Query('en'), n: int = Query(...)", Handler("f", query=("n",))),
         ("request: Flower", Handler("f", models=("Flower",))),
         ("name, id: int", Handler("f", query=("id",))),
     ],
