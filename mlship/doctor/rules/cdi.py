@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable
 from itertools import combinations
-from shlex import quote
-from typing import TypeAlias
 
 from mlship.doctor import commands
 from mlship.doctor.container import CDI, at_least, has_started, host_driver, injection, is_ok, is_rootless, works
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import line_of, node
+from mlship.doctor.rule_texts import Values
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
 from mlship.driver import codes
 
 _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
+_REASONS = ("off", "undefined", "broken", "shut", "elsewhere", "other_names", "twice")
 _UNRESOLVABLE = r"unresolvable CDI devices|could not select device driver .cdi."
 
 
@@ -127,15 +127,13 @@ class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
         wanted = self._wanted(facts, line)
         if specs is None or not wanted:
             return None
-        found = why_unresolved(facts, specs, wanted)
+        found = _why_unresolved(facts, specs, wanted)
         if found is None:
             return None
-        why, fix = found
         return self.found(
             facts,
-            {"wanted": wanted, "why": why},
+            {"wanted": wanted, **found},
             where="container",
-            fix=fix,
             evidence=(
                 Evidence("container.host_config.cdi_devices", wanted),
                 *(Evidence("host.cdi.specs", f"{spec.path}: {', '.join(each(spec.devices))}") for spec in specs),
@@ -183,97 +181,65 @@ class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
         )
 
 
-# CDI names: which specification defines a name, and why an engine finds none.
-Why: TypeAlias = tuple[str, tuple[Step, ...]]
-
-_MAKE = Step(
-    "Generate a specification that every engine and user can read:",
-    ("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "sudo chmod 0644 /etc/cdi/nvidia.yaml"),
-)
-
-
 def folder(path: str) -> str:
     """The folder of a specification, or the folder itself; /run is written as /var/run, which is the same."""
     found = path.rpartition("/")[0] if path.endswith((".yaml", ".yml", ".json")) else path.rstrip("/")
     return f"/var{found}" if found.startswith("/run/") else found
 
 
-def why_unresolved(facts: Facts, specs: tuple[CdiSpec, ...], name: str) -> Why | None:
-    """Why the engine cannot resolve a name such as "nvidia.com/gpu=all", and the fix; None if it should resolve."""
+def _why_unresolved(facts: Facts, specs: tuple[CdiSpec, ...], name: str) -> Values | None:
+    """Why the engine cannot resolve a name such as "nvidia.com/gpu=all", for the texts; None if it should resolve."""
     kind, _, device = name.partition("=")
     ours = [spec for spec in specs if known(spec.kind) in {kind, None}]
-    return (
-        _switched_off(facts)
-        or _nothing(ours, kind)
-        or _broken(ours)
-        or _shut(ours)
-        or _elsewhere(facts, ours)
-        or _other_names(facts, ours, device)
-        or _conflict(ours, device)
-    )
-
-
-def _switched_off(facts: Facts) -> Why | None:
-    if commands.engine(facts) != "docker" or known(facts.host.docker.cdi) is not False:
-        return None
-    rootless = is_rootless(facts)
-    config = "$HOME/.config/docker/daemon.json" if rootless else "/etc/docker/daemon.json"
-    configure = f"nvidia-ctk runtime configure --runtime=docker --cdi.enabled --config={config}"
-    return "Docker's CDI feature is off", (
-        Step(
-            'Turn it on ("features": {"cdi": true}; on by default since Docker 28.3), and restart Docker:',
-            (configure if rootless else f"sudo {configure}", commands.restart_engine(facts)),
-        ),
-    )
-
-
-def _nothing(ours: list[CdiSpec], kind: str) -> Why | None:
-    return None if ours else (f"no specification defines the kind {kind}", (_MAKE,))
-
-
-def _broken(ours: list[CdiSpec]) -> Why | None:
+    reason = _reason(facts, ours, device)
+    one, other = _rivals(ours, device) if reason == "twice" else (None, None)
     broken = [spec for spec in ours if known(spec.error)]
-    return (f"{broken[0].path} cannot be used ({known(broken[0].error)})", (_MAKE,)) if broken else None
-
-
-def _shut(ours: list[CdiSpec]) -> Why | None:
-    if not all(known(spec.readable) is False for spec in ours):
+    shown = one or next(iter(broken if reason == "broken" else ours), None)
+    if reason is None:
         return None
-    path, mode = ours[0].path, known(ours[0].mode) or "unknown"
-    open_it = Step("Make it readable for all users:", (f"sudo chmod 0644 {quote(path)}",))
-    return f"this user cannot read {path} (mode {mode})", (open_it,)
+    return {
+        **{each_reason: each_reason == reason for each_reason in _REASONS},
+        "make": reason in {"undefined", "broken", "elsewhere"},
+        "kind": kind,
+        "path": shown.path if shown else "",
+        "parent": shown.path.rpartition("/")[0] if shown else "",
+        "error": known(shown.error) if shown else "",
+        "mode": (known(shown.mode) if shown else None) or "unknown",
+        "second": other.path if other else "",
+        "names": ", ".join(sorted(_names(ours))) or "none",
+        "folders": ", ".join(sorted(_searched(facts))),
+        "podman": commands.engine(facts) == "podman" and known(facts.host.podman),
+        "rootless": is_rootless(facts),
+    }
 
 
-def _elsewhere(facts: Facts, ours: list[CdiSpec]) -> Why | None:
-    podman = known(facts.host.podman) if commands.engine(facts) == "podman" else None
-    folders = {folder(path) for path in each(podman.cdi_spec_dirs if podman else facts.host.docker.cdi_spec_dirs)}
-    if not folders or any(folder(spec.path) in folders for spec in ours):
-        return None
-    path = ours[0].path
-    option = f"podman --cdi-spec-dir={quote(path.rpartition('/')[0])} run …"
-    point = (Step(f"Or point podman to it: {option}", instead=True),) if podman else ()
-    return f"{path} is outside the folders that the engine reads ({', '.join(sorted(folders))})", (_MAKE, *point)
-
-
-def _other_names(facts: Facts, ours: list[CdiSpec], device: str) -> Why | None:
-    names = _names(ours)
-    if not all(known(spec.devices) is not None for spec in ours) or device in names:
-        return None
-    has = ", ".join(sorted(names)) or "none"
-    return f"the specification defines other names ({has})", (
-        Step("Use one of those, or regenerate the specification:", (commands.refresh_cdi(facts),)),
+def _reason(facts: Facts, ours: list[CdiSpec], device: str) -> str | None:
+    """The first reason that applies."""
+    searched = _searched(facts)
+    applies = (
+        commands.engine(facts) == "docker" and known(facts.host.docker.cdi) is False,
+        not ours,
+        any(known(spec.error) for spec in ours),
+        all(known(spec.readable) is False for spec in ours),
+        bool(searched) and not any(folder(spec.path) in searched for spec in ours),
+        all(known(spec.devices) is not None for spec in ours) and device not in _names(ours),
+        _rivals(ours, device) != (None, None),
     )
+    return next((reason for reason, fits in zip(_REASONS, applies, strict=True) if fits), None)
 
 
-def _conflict(ours: list[CdiSpec], device: str) -> Why | None:
-    """Two files in one folder that define the same name cancel each other out."""
+def _searched(facts: Facts) -> set[str]:
+    """The folders that the engine reads; empty if they are unknown."""
+    podman = known(facts.host.podman) if commands.engine(facts) == "podman" else None
+    return {folder(path) for path in each(podman.cdi_spec_dirs if podman else facts.host.docker.cdi_spec_dirs)}
+
+
+def _rivals(ours: list[CdiSpec], device: str) -> tuple[CdiSpec, CdiSpec] | tuple[None, None]:
+    """Two files in one folder that define the same name, which cancel each other out; nvidia-ctk's own comes first."""
     named = [spec for spec in ours if device in each(spec.devices)]
-    named.sort(key=lambda spec: (not spec.path.endswith("/nvidia.yaml"), spec.path))  # nvidia-ctk's own stays
-    for one, other in combinations(named, 2):
-        if folder(one.path) == folder(other.path):
-            keep = Step("Keep one of them:", (f"sudo rm {quote(other.path)}",))
-            return f"{one.path} and {other.path} both define it", (keep,)
-    return None
+    named.sort(key=lambda spec: (not spec.path.endswith("/nvidia.yaml"), spec.path))
+    pairs = (pair for pair in combinations(named, 2) if folder(pair[0].path) == folder(pair[1].path))
+    return next(pairs, (None, None))
 
 
 def _names(specs: Iterable[CdiSpec]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 
 import pytest
 
@@ -86,6 +87,6 @@ def test_every_value_of_a_text_is_passed_by_its_rule(rule: Rule) -> None:
     )
     named = {name for text in templates for names in _NAMES.findall(text) for name in names}
     named |= {name.lstrip("!") for row in rule.text.fix for name in row.when.split()}
-    source = inspect.getsource(type(rule))
-    missing = {name for name in named - {"", "where", "on_host", *COMMANDS} if f'"{name}":' not in source}
+    source = inspect.getsource(sys.modules[type(rule).__module__])
+    missing = {name for name in named - {"", "where", "on_host", *COMMANDS} if f'"{name}"' not in source}
     assert not missing
