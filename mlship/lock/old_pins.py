@@ -28,7 +28,7 @@ class OldPin:
 
     def __str__(self) -> str:
         name, place = self.requirement.name, f"{self.path}, line {self.line}"
-        return f"`{name}>={self.newer}` instead of `{self.requirement}` ({place})"
+        return f"`{name}=={self.newer}` instead of `{self.requirement}` ({place})"
 
 
 def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSettings) -> tuple[OldPin, ...]:

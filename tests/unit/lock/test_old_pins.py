@@ -32,13 +32,13 @@ def test_every_old_pin_is_named_at_once() -> None:
     with served_pages({f"/simple/{name}/": page(name, wheels) for name, wheels in WHEELS.items()}) as (address, _):
         settings = PipSettings(index_url=f"{address}/simple")
         assert [str(pin) for pin in find_old_pins(FILES, CONFIG, settings)] == [
-            "`pandas>=1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1)",
-            "`scikit_learn>=1.2.0` instead of `scikit_learn==1.1.1` (requirements.txt, line 2)",
+            "`pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1)",
+            "`scikit_learn==1.2.0` instead of `scikit_learn==1.1.1` (requirements.txt, line 2)",
         ]
         error = explain(FAILED, CONFIG, None, settings, FILES)
     assert isinstance(error, UsageError)
     assert error.message.endswith("\n2 pins are older than Python 3.11 and without a wheel for it")
-    assert error.hint.startswith("require `pandas>=1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1), ")
+    assert error.hint.startswith("require `pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1), ")
 
 
 def test_without_old_pins_the_error_is_the_known_one() -> None:
