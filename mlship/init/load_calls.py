@@ -53,6 +53,13 @@ class LoadedFile:
         return bool(_SUFFIX.search(self.text))
 
     @property
+    def is_data(self) -> bool:
+        """Whether the name is that of a file that models may be in, among others."""
+        return bool(
+            re.search(r"\.(xml|txt|names|cfg|pbtxt|prototxt|caffemodel|json|ya?ml|csv|pb|sav|model|gz)$", self.text)
+        )
+
+    @property
     def is_hub_name(self) -> bool:
         return self.hub and not self.is_model and bool(_HUB_NAME.fullmatch(self.text))
 
@@ -78,7 +85,11 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
         elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
             texts = (text for argument in _paths(call, name) for text in _choices(argument, constants, several))
             for text in dict.fromkeys(texts):
-                if text and (found := _loaded(text, call.lineno)) and ("/" in found.text or found.is_model):
+                if (
+                    text
+                    and (found := _loaded(text, call.lineno))
+                    and ("/" in found.text or found.is_model or (name != "open" and found.is_data))
+                ):
                     yield found
 
 

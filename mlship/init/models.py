@@ -83,6 +83,8 @@ def _relevant(
         return named, _NAMED
     if named := [file for file in every if _in_named_folder(file.path, strings)]:
         return named, "the served code names their folder"
+    if strings and absent:  # other files are no substitute
+        return (), _ABSENT
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
     beside = [file for file in every if not _is_below(file.path, _TEST_FOLDERS)]
     if not (main or beside):

@@ -1,7 +1,7 @@
 """What `python app.py` starts: the block under `if __name__ == "__main__"`. Parsed, never run."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 # The default ports of https://flask.palletsprojects.com/en/stable/api/#flask.Flask.run and
@@ -19,18 +19,25 @@ class ScriptStart:
         runner: the name before `.run`: a server object, or uvicorn.
         calls: other calls, of the module's own functions without arguments, as (name, line).
         simple: the block holds nothing else.
+        on_import: the line, if it is outside of the block.
     """
 
     runner: str
     port: int | None
     calls: tuple[tuple[str, int], ...]
     simple: bool
+    on_import: int | None = None
 
 
-def script_start(body: Sequence[ast.stmt]) -> ScriptStart | None:
-    """The server that the file starts when it runs as a script; None without one."""
+def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart | None:
+    """The server that the file starts when it runs as a script; None without one.
+
+    Args:
+        apps: names of server objects.
+    """
     block = [inner for one in body if isinstance(one, ast.If) and _is_guard(one) for inner in one.body]
-    found = next((call for statement in block for call in _runs(statement)), None)
+    always = [one for one in body if isinstance(one, ast.Expr)]
+    found = next((call for one in (*block, *always) for call in _runs(one, {*apps, *_DEFAULT_PORTS})), None)
     if found is None:
         return None
     rest = [one for one in block if not any(call is found for call in ast.walk(one))]
@@ -38,17 +45,21 @@ def script_start(body: Sequence[ast.stmt]) -> ScriptStart | None:
     calls = [call for one in rest if (call := _own_call(one, own))]
     others = [one for one in rest if not _own_call(one, own) and not _is_quiet(one)]
     runner = _name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
-    return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others)
+    on_import = found.lineno if any(one.value is found for one in always) else None
+    return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
 
 
 def _is_guard(statement: ast.If) -> bool:
     return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
 
 
-def _runs(statement: ast.stmt) -> Iterator[ast.Call]:
+def _runs(statement: ast.stmt, owners: Collection[str]) -> Iterator[ast.Call]:
     for node in ast.walk(statement):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "run":
-            yield node
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="run")) if owner in owners:
+                yield node
+            case _:
+                pass
 
 
 def _own_call(statement: ast.stmt, own: set[str]) -> tuple[str, int] | None:

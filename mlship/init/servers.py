@@ -114,8 +114,13 @@ def _without_script(chosen: _Command, entry: Module | None) -> _Command:
 
 
 def _moves(module: Module, app: App) -> Iterator[str]:
-    """Calls that only the script makes: a server that imports the file does not."""
+    """Calls that only the script makes, or that it makes always: a server imports the file."""
     start = module.start
+    if start and start.on_import:
+        yield (
+            f"Put line {start.on_import} of `{module.path}` below `if __name__ == '__main__':`, because it starts "
+            "another server when the file is imported."
+        )
     for call, line in start.calls if start and start.runner in (app.name, "uvicorn") else ():
         yield (
             f"Move `{call}()` out of the `__main__` block of `{module.path}` (line {line}), which does not run when a "

@@ -104,7 +104,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
-        start=script_start(tree.body),
+        start=script_start(tree.body, [app.name for app in _apps(tree.body)]),
     )
 
 
@@ -138,9 +138,10 @@ def reachable(start: Iterable[str], modules: Mapping[str, Module]) -> tuple[Modu
 
 
 def _module_name(path: str, root: str) -> str | None:
+    """The dotted name; a server can run in a folder whose name Python cannot import, but not below its parent."""
     inside = path.removeprefix(f"{root}/") if root else path
     parts = inside.removesuffix(".py").removesuffix("/__init__").split("/")
-    return ".".join(parts) if all(part.isidentifier() for part in parts) else None
+    return ".".join(parts) if parts[-1].isidentifier() and not any("." in part for part in parts) else None
 
 
 def _apps(body: list[ast.stmt]) -> Iterator[App]:

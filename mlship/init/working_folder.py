@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import PurePosixPath
 
 from mlship.imports import is_foreign
@@ -34,6 +35,10 @@ def find_working_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> 
     for folder in folders:
         if opened := next(_opened(tree, folder, served), None):
             return WorkingFolder(folder, f"which has `{opened}`", needs_root(entry, served))
+    if odd := next(
+        (part for part in (entry.name or "").split(".") if not part.isidentifier() or iskeyword(part)), None
+    ):
+        return WorkingFolder(folders[0], f"because Python cannot import from `{odd[0]}`")
     top, _, inner = (entry.name or "").partition(".")
     if inner and f"{top}/__init__.py" not in tree and (top in sys.stdlib_module_names or is_foreign(top)):
         return WorkingFolder(folders[0], f"because `import {top}` finds another module")

@@ -139,3 +139,9 @@ def test_another_model_is_no_substitute_for_one_that_is_missing(tmp_path: Path, 
     assert found.native is None
     assert found.weights.named == ()
     assert any("loads files that are not here" in note and "best.onnx" in note for note in found.notes)
+
+
+def test_a_server_without_its_model_ships_no_other(tmp_path: Path) -> None:
+    code = SERVER.format("m/x.onnx")
+    found = detect(write(tmp_path, {"app.py": code, "final.pkl": PICKLE})).weights
+    assert (found.named, [one.path for one in found.absent]) == (("m/x.onnx",), ["m/x.onnx"])

@@ -15,7 +15,7 @@ DOCKER = "FROM python:3.11\nEXPOSE 5000\nCMD python app.py\n"
 
 
 def start_of(block: str, head: str = HEAD) -> ScriptStart | None:
-    return script_start(ast.parse(f"{head}if __name__ == '__main__':\n    {block}\n").body)
+    return script_start(ast.parse(f"{head}if __name__ == '__main__':\n    {block}\n").body, ["app"])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_port(call: str, port: int | None) -> None:
     assert start.port == port
 
 
-@pytest.mark.parametrize("block", ["main()", "pass", "print('x')", "x = app.run"])
+@pytest.mark.parametrize("block", ["main()", "pass", "print('x')", "x = app.run", "subprocess.run('x')"])
 def test_a_block_that_starts_no_server(block: str) -> None:
     assert start_of(block) is None
 
@@ -77,3 +77,15 @@ def test_a_script_that_does_more_is_kept_with_its_port(tmp_path: Path) -> None:
     assert found.server
     assert found.port == 8080
     assert any("Change port 80 in `app.py` to 8080" in step for step in scaffold(found).todo)
+
+
+@pytest.mark.parametrize("docker", [DOCKER, ""])
+def test_a_server_that_starts_on_import_is_to_be_moved(tmp_path: Path, docker: str) -> None:
+    write(tmp_path, {"app.py": f"{HEAD}app.run(host='0.0.0.0', port=5000)\n", "Dockerfile": docker})
+    found = detect(tmp_path)
+    assert found.server
+    assert found.server.command[:2] == ("gunicorn", "app:app")
+    steps = scaffold(detect(tmp_path)).todo
+    assert any(step.startswith("Put line 6 of `app.py` below `if __name__ == '__main__':`") for step in steps)
+    write(tmp_path, {"app.py": f"{HEAD}if __name__ == '__main__':\n    app.run()\n"})
+    assert not any("Put line" in step for step in scaffold(detect(tmp_path)).todo)

@@ -80,3 +80,17 @@ def test_the_other_server_objects_are_not_the_chosen_one(tmp_path: Path) -> None
     found, _ = server_of(tmp_path, {"Dockerfile": docker, "app.py": flask, "api.py": flask})
     assert "found 2 server objects; using that of the command, not app:app" in found.notes
     assert scaffold(found).files
+
+
+@pytest.mark.parametrize("folder", ["4-onnx", "my-app", "class"])
+def test_a_folder_that_python_cannot_import_from_is_entered(tmp_path: Path, folder: str) -> None:
+    _, server = server_of(tmp_path, {f"{folder}/serve.py": "from flask import Flask\napp = Flask(__name__)\n"})
+    assert server.command[:4] == ("env", f"--chdir={folder}", "gunicorn", "serve:app")
+
+
+def test_other_files_that_models_are_in_count(tmp_path: Path) -> None:
+    code = (
+        "from flask import Flask\nimport cv2\napp = Flask(__name__)\ndef f():\n    cv2.CascadeClassifier('face.xml')\n"
+    )
+    _, server = server_of(tmp_path, {"backend/app.py": code, "backend/face.xml": "<x/>"})
+    assert server.command[:2] == ("env", "--chdir=backend")
