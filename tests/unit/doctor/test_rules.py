@@ -81,3 +81,19 @@ def test_each_framework_keeps_its_own_cuda() -> None:
     assert built == {"tensorflow": Cuda(12, 5), "cupy-cuda13x": Cuda(13, 0)}
     alone = PythonEnvironment(distributions={"cupy-cuda13x": "99.0"})
     assert list(stacks(alone, "linux/amd64")) == []
+
+
+@pytest.mark.parametrize(
+    ("nvml", "wanted"),
+    [({"init": 0, "device_count": 1}, False), ({"init": 0, "device_count": 0}, True), ({"init": 9}, True)],
+)
+def test_nouveau_on_an_old_card_beside_gpus_that_work_is_meant(nvml: dict[str, int], wanted: bool) -> None:
+    old = {**GPU, "address": "0000:01:00.0", "driver": "nouveau", "architecture": "Kepler"}
+    facts = facts_of(kernel={"pci": [GPU, old]}, host={"nvml": nvml})
+    assert any(finding.id == "nouveau-owns-gpu" for finding in findings(facts)[0]) is wanted
+
+
+def test_nouveau_is_not_meant_if_nvml_counts_but_fails() -> None:
+    old = {**GPU, "address": "0000:01:00.0", "driver": "nouveau", "architecture": "Kepler"}
+    facts = facts_of(kernel={"pci": [GPU, old]}, host={"nvml": {"init": 999, "device_count": 1}})
+    assert any(finding.id == "nouveau-owns-gpu" for finding in findings(facts)[0])

@@ -9,7 +9,8 @@ from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import EngineError, UsageError
 from mlship.files import sha256_file
 from mlship.lock.compile import Upgrade, choose_place
-from mlship.lock.resolve import resolve
+from mlship.lock.resolve import ResolvedBase, resolve
+from tests.helpers.fakes import FakeEngine
 from tests.helpers.lock_runs import HERE, OLD, DigestEngine, config, make_repo, run
 
 
@@ -83,3 +84,9 @@ def test_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "newer than that of trixie" in choose_place(config()).reason
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert "aarch64" in choose_place(config()).reason
+
+
+def test_python_of_a_base_image_is_what_the_image_declares() -> None:
+    engine = FakeEngine(digests={"python:3.11": "sha256:a"})
+    assert ResolvedBase(engine, "python:3.11@sha256:a", "linux/amd64").python() == "3.11.2"
+    assert ResolvedBase(engine, "own:1@sha256:b", "linux/amd64").python() is None

@@ -172,3 +172,15 @@ def test_a_cells_label_fits_to_the_letter() -> None:
         labels = [_cell_label("native", 5_000_000, Rect(0, 0, wide, 100)) for wide in (width, width - 1)]
         assert labels == [text, shorter]
     assert _cell_label("native", 5_000_000, Rect(0, 0, 1000, 26.9)) == ""
+
+
+@pytest.mark.parametrize(("width", "longest"), [(100, 24), (80, 24), (79, 12), (NARROWEST, 12)])
+def test_the_longest_bar(width: int, longest: int) -> None:
+    bars = re.findall("█+", size_text(full(), width))
+    assert max(map(len, bars)) == longest
+
+
+def test_a_path_is_never_broken_at_a_hyphen() -> None:
+    reason = f"{'x' * (NARROWEST - 10)} a-name-with-hyphens-that-does-not-fit"
+    text = size_text(replace(full(), unknown=(reason,)), NARROWEST)
+    assert "\n  a-name-with-hyphens-that-does-not-fit\n" in text

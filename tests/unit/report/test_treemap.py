@@ -53,3 +53,9 @@ def test_nothing_has_no_area() -> None:
     assert squarify([], Rect(0, 0, 1, 1)) == []
     assert [rect.area for rect in squarify([0, 0], Rect(0, 0, 1, 1))] == [0, 0]
     assert [rect.area for rect in squarify([1], Rect(0, 0, 0, 1))] == [0]
+
+
+@pytest.mark.parametrize("frame", [Rect(3, 5, 10, 10), Rect(3, 5, 0, 10), Rect(3, 5, 10, 0)])
+def test_nothing_to_draw_is_drawn_as_nothing(frame: Rect) -> None:
+    values = [0, 0] if frame.area else [1, 2]
+    assert squarify(values, frame) == [Rect(3, 5, 0, 0)] * 2
