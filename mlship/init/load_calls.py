@@ -70,7 +70,7 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
     Args:
         module: path of the file in the repository.
     """
-    module_wide, hidden = _constants(nodes, module), _hidden(nodes)
+    module_wide, hidden = path_constants(nodes, module), _hidden(nodes)
     bound: dict[str, list[ast.expr]] = {}
     for name, value in _bound(nodes):
         bound.setdefault(name, []).append(value)
@@ -79,7 +79,7 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
             continue
         constants = {**module_wide, **dict.fromkeys(hidden.get(call, ()))}
         several = {name: values for name, values in bound.items() if name not in hidden.get(call, ())}
-        name = _called(call.func)
+        name = called_name(call.func)
         if name in _HUB:
             yield from _from_hub(call, name, constants)
         elif _READS.search(name) and not _SAVES.search(name) and (name != "open" or _reads(call)):
@@ -132,7 +132,7 @@ def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) ->
 def _owner(function: ast.expr) -> str:
     """The class of a constructor or class method."""
     method = isinstance(function, ast.Attribute) and function.attr == "from_pretrained"
-    return _called(function.value if method and isinstance(function, ast.Attribute) else function)
+    return called_name(function.value if method and isinstance(function, ast.Attribute) else function)
 
 
 def constant_path(node: ast.expr, constants: Mapping[str, str | None]) -> str | None:
@@ -161,11 +161,11 @@ def _parts(node: ast.expr) -> list[ast.expr]:
     match node:
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return [left, right]
-        case ast.Call(func=function, args=[_, *_] as parts) if _called(function) in ("join", "Path", "PurePath"):
+        case ast.Call(func=function, args=[_, *_] as parts) if called_name(function) in ("join", "Path", "PurePath"):
             return parts
         case ast.Call(func=ast.Attribute(value=folder, attr="joinpath"), args=parts):
             return [folder, *parts]
-        case ast.Call(func=function, args=[first, *_]) if _called(function) in _SAME:
+        case ast.Call(func=function, args=[first, *_]) if called_name(function) in _SAME:
             return [first]
         case ast.Call(func=ast.Attribute(value=inner, attr=name)) if name in _SAME:
             return [inner]
@@ -183,7 +183,7 @@ def _joined(parts: Sequence[str | None]) -> str | None:
     return posixpath.join(parts[0] if parts[0] is not None else _UNKNOWN, *known)
 
 
-def _constants(nodes: Sequence[ast.AST], module: str) -> Mapping[str, str | None]:
+def path_constants(nodes: Sequence[ast.AST], module: str) -> Mapping[str, str | None]:
     """Constant texts by name; None for a name with several."""
     found: dict[str, str | None] = {"__file__": f"{_REPO}{module}"}
     for name, value in sorted(_bound(nodes), key=lambda pair: pair[1].lineno):
@@ -223,7 +223,7 @@ def _bound(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
                 pass
 
 
-def _called(function: ast.expr) -> str:
+def called_name(function: ast.expr) -> str:
     match function:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name

@@ -72,7 +72,7 @@ def find_server(
         folder=place,
         steps=(*chosen.steps, *steps),
     )
-    return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_missing_routes(server))
+    return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_remarks(server, served))
 
 
 def _port(
@@ -242,7 +242,9 @@ def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[
     return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))
 
 
-def _missing_routes(server: ExistingServer) -> Iterator[str]:
+def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
+    if written := [f"`{one.text}` ({module.path}, line {one.line})" for module in served for one in module.written]:
+        yield f"only /tmp is writable in the image, but the server writes {few(written)}"
     routes = server.routes
     if routes.predict is None:
         yield "no POST route found in the server; set `serve.predict` in mlship.yaml to the prediction route"

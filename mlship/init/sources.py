@@ -13,6 +13,7 @@ from mlship.init.import_statements import Imports, live_nodes, read_imports
 from mlship.init.load_calls import LoadedFile, find_loaded_files
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
+from mlship.init.written_files import WrittenFile, find_written_files
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 
@@ -51,6 +52,7 @@ class Module:
         loads: it loads a model when it is imported.
         starts_tasks: it starts threads or tasks, which may load a model later.
         loaded: the files that its calls load.
+        written: the files that its calls write.
         start: the server that it starts as a script.
     """
 
@@ -69,6 +71,7 @@ class Module:
     loads: bool = False
     starts_tasks: bool = False
     loaded: tuple[LoadedFile, ...] = ()
+    written: tuple[WrittenFile, ...] = ()
     start: ScriptStart | None = None
     routes: tuple[Route, ...] = ()
 
@@ -104,6 +107,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
+        written=find_written_files(nodes, path),
         start=script_start(tree.body, [app.name for app in _apps(tree.body)]),
     )
 

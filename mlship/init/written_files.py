@@ -1,0 +1,71 @@
+"""Files that code writes beside itself: in the image, only /tmp is writable. Parsed, never run."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mlship.init.load_calls import called_name, constant_path, path_constants
+
+# The argument with the path, by the name of what is called: its position, and its keyword.
+_WRITERS = {
+    **dict.fromkeys(("FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler"), (0, "filename")),
+    "basicConfig": (9, "filename"),
+    **dict.fromkeys(("makedirs", "mkdir"), (0, "name")),
+    "imwrite": (0, "filename"),
+    "to_csv": (0, "path_or_buf"),
+    "open": (0, "file"),
+}
+_TRAINS = ("train", "fit", "save", "export", "build", "main", "download", "convert")
+_FOLDERS = ("UPLOAD_FOLDER", "UPLOADED_PHOTOS_DEST", "SQLALCHEMY_DATABASE_URI")
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A path below the repository that code writes to, as it is in the code."""
+
+    text: str
+    line: int
+
+
+def find_written_files(nodes: Sequence[ast.AST], module: str) -> tuple[WrittenFile, ...]:
+    """The constant paths that calls write to, except in functions that train or save models."""
+    constants = path_constants(nodes, module)
+    skipped = {
+        id(inner)
+        for node in nodes
+        if isinstance(node, ast.FunctionDef) and node.name.startswith(_TRAINS)
+        for inner in ast.walk(node)
+    }
+    found = ((path, line) for path, line in _paths(nodes) if id(path) not in skipped)
+    texts = {(text, line) for path, line in found if (text := _relative(constant_path(path, constants)))}
+    return tuple(WrittenFile(text, line) for text, line in sorted(texts, key=lambda pair: pair[1]))
+
+
+def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="sqlite3"), attr="connect"), args=[path, *_]):
+                yield path, node.lineno
+            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=key))], value=value) if key in _FOLDERS:
+                yield value, node.lineno
+            case ast.Call(func=func) if (place := _WRITERS.get(called_name(func))) and _writes(node):
+                position, keyword = place
+                given = [one.value for one in node.keywords if one.arg == keyword]
+                yield from ((path, node.lineno) for path in [*node.args[position : position + 1], *given])
+            case _:
+                pass
+
+
+def _writes(call: ast.Call) -> bool:
+    if called_name(call.func) != "open":
+        return True
+    modes = [*call.args[1:2], *(one.value for one in call.keywords if one.arg == "mode")]
+    return any(isinstance(mode, ast.Constant) and {*str(mode.value)} & {*"wax"} for mode in modes)
+
+
+def _relative(path: str | None) -> str | None:
+    """The path, if it is below the repository."""
+    text = (path or "").removeprefix(_SQLITE).removeprefix("@/").removeprefix("./")
+    outside = text.startswith(("/", "~", "..", "?/", ":", "$")) or "://" in text
+    return None if outside or text in ("", ".") else text

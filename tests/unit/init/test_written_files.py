@@ -1,0 +1,57 @@
+"""What a server writes outside of /tmp is said: the image is read-only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mlship.init.detect import detect
+from mlship.init.written_files import find_written_files
+from tests.helpers.repos import write
+
+
+def written(code: str) -> list[str]:
+    return [one.text for one in find_written_files(list(ast.walk(ast.parse(code))), "app.py")]
+
+
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [
+        ("logging.basicConfig(level=1, filename='app.log')", "app.log"),
+        ("logging.FileHandler('logs/app.log')", "logs/app.log"),
+        ("sqlite3.connect('p.db')", "p.db"),
+        ("UPLOADS = 'static/uploads'\nos.makedirs(UPLOADS, exist_ok=True)", "static/uploads"),
+        ("app.config['UPLOAD_FOLDER'] = 'uploads/'", "uploads/"),
+        ("app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///site.db'", "site.db"),
+        ("open('log.txt', 'a')", "log.txt"),
+        ("open(file='log.txt', mode='w')", "log.txt"),
+        ("df.to_csv(os.path.join('data', 'x.csv'), index=False)", "data/x.csv"),
+        ("os.makedirs(os.path.join(os.path.dirname(__file__), 'up'))", "up"),
+    ],
+)
+def test_written(code: str, path: str) -> None:
+    assert written(code) == [path]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('log.txt')",
+        "open('log.txt', 'rb')",
+        "open('/tmp/log.txt', 'w')",
+        "open(path, 'w')",
+        "sqlite3.connect(':memory:')",
+        "logging.basicConfig(level=1)",
+        "app.config['SQLALCHEMY_DATABASE_URI'] = 'postgresql://db/x'",
+        "def train_model():\n    open('model.pkl', 'wb')",
+        "os.mkdir()",
+    ],
+)
+def test_not_written(code: str) -> None:
+    assert written(code) == []
+
+
+def test_it_is_said(tmp_path: Path) -> None:
+    code = "from flask import Flask\napp = Flask(__name__)\napp.config['UPLOAD_FOLDER'] = 'uploads'\n"
+    notes = detect(write(tmp_path, {"app.py": code})).notes
+    assert "only /tmp is writable in the image, but the server writes `uploads` (app.py, line 3)" in notes
