@@ -1,13 +1,17 @@
 """Run pip-compile: on this machine if it matches the image, otherwise in the base image. Both give the same bytes."""
 
 import platform
+import re
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import unquote
+
+from packaging.utils import parse_wheel_filename
 
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
@@ -40,6 +44,8 @@ _ENVIRONMENT = {
 _LOCK = "requirements.txt"
 _CONSTRAINTS = "mlship-constraints.txt"
 _LIMITS = "mlship-limits.txt"
+_IN_IMAGE = Path("/wheelhouse")
+_WHEEL = re.compile(r"^\S+ @ file://\S*/([^/\s]+\.whl)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def compile_here(question: CompileRequest, work: Path) -> str:
         UsageError, TransientError: see mlship.lock.failures.
     """
     output, inputs = work / _LOCK, work / "repo"
-    _write_inputs(question, inputs)
+    _write_inputs(question, inputs, {name: file.path for name, file in local_files(question.settings).items()})
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
     argv = [sys.executable, "-I", "-m", "piptools", *_command(question, str(output), constraints)]
@@ -156,7 +162,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
     context, resolver = work / "context", read_template("resolver.txt")
     if question.previous:
         (context / "lock" / _LOCK).write_text(question.previous, encoding="utf-8")
-    _write_inputs(question, context / "repo")
+    _write_inputs(question, context / "repo", {name: _IN_IMAGE / name for name in local_files(question.settings)})
     constraints = [path.name for path in _write_constraints(question, context / "repo")]
     return BuildRequest(
         dockerfile=render(
@@ -181,11 +187,11 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
     )
 
 
-def _write_inputs(question: CompileRequest, folder: Path) -> None:
+def _write_inputs(question: CompileRequest, folder: Path, wheels: Mapping[str, Path]) -> None:
     for file in question.files:
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(file.resolved, encoding="utf-8", newline="")
+        target.write_text(file.resolved(wheels), encoding="utf-8", newline="")
 
 
 def _command(question: CompileRequest, output: str, constraints: list[str]) -> list[str]:
@@ -220,7 +226,11 @@ def _text(path: Path) -> str:
 
 
 def _without_places(text: str, settings: PipSettings, folder: Path) -> str:
-    """Name constraints files in comments by their origin: a path or address of this machine means nothing elsewhere."""
+    """Name wheels by their version, and constraints files in comments by their origin.
+
+    A path or address of this machine means nothing elsewhere.
+    """
+    text = _WHEEL.sub(lambda found: "{}=={}".format(*parse_wheel_filename(unquote(found[1]))[:2]), text)
     for name in (str(folder / _CONSTRAINTS), _CONSTRAINTS, *settings.constraints):
         text = text.replace(f"-c {name}", "-c pip.conf")
     for name in (str(folder / _LIMITS), _LIMITS):

@@ -94,7 +94,7 @@ def with_declared(settings: PipSettings, repo: Path, files: tuple[InputFile, ...
     parser.add_argument("--no-index", action="store_true")
     for file in files:
         folders = sorted({str((repo / path).parent.absolute()) for path in file.wheels.values()})
-        settings = replace(settings, find_links=_more(settings.find_links, folders))
+        settings = replace(settings, find_links=_more(tuple(folders), settings.find_links))
         for line in (line for _, line in file.lines() if line.startswith("-")):
             try:
                 options, _ = parser.parse_known_args(line.replace("=", " ", 1).split())

@@ -51,15 +51,18 @@ class InputFile:
             if stripped := _COMMENT.sub("", line).strip():
                 yield number, stripped
 
-    @property
-    def resolved(self) -> str:
-        """The text for the resolver: a wheel of the repository becomes a pin, which its folder in find-links offers."""
+    def resolved(self, wheels: Mapping[str, Path]) -> str:
+        """The text for the resolver: a wheel of the repository by its address, since an index may have its name too.
+
+        Args:
+            wheels: where the resolver finds wheels, by file name.
+        """
         lines = self.text.splitlines(keepends=True)
         for number, line in self.lines():
             if line in self.wheels:
-                name, version, *_ = parse_wheel_filename(PurePosixPath(self.wheels[line]).name)
+                wheel = PurePosixPath(self.wheels[line]).name
                 marker = "" if line in self.folders else (_WHEEL.fullmatch(line) or {"marker": ""})["marker"] or ""
-                lines[number - 1] = f"{name}=={version}{marker}\n"
+                lines[number - 1] = f"{parse_wheel_filename(wheel)[0]} @ {wheels[wheel].as_uri()}{marker}\n"
         return "".join(lines)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.errors import UsageError
+from mlship.files import sha256_file
 from mlship.lock.check import check_lock
 from mlship.lock.compile import Upgrade, choose_place
 from tests.helpers.lock_configs import config as config_of
@@ -70,3 +71,15 @@ def test_a_failed_resolve_changes_nothing(repo: Path) -> None:
         run(repo, DigestEngine())
     (repo / "requirements.in").write_text("alpha\n")
     assert {path.name: path.read_bytes() for path in repo.iterdir()} == before
+
+
+@local
+def test_a_wheel_of_the_repository_is_not_that_of_an_index(repo: Path) -> None:
+    own = write_wheel(repo / "wheels", "alpha", "1.0", requires=("gamma",))
+    write_wheel(repo.parent / "wheels", "gamma", "1.0")
+    (repo / "requirements.in").write_text(f"./wheels/{own.name}\n")
+    found = run(repo, DigestEngine())
+    assert versions(found) == {"alpha": "1.0", "gamma": "1.0"}
+    assert next(pin.hashes for pin in found.pins if pin.name == "alpha") == (sha256_file(own),)
+    assert "alpha==1.0 " in (repo / "requirements.txt").read_text()
+    assert versions(run(repo, DigestEngine())) == {"alpha": "1.0", "gamma": "1.0"}

@@ -46,7 +46,8 @@ def test_folders_with_a_package(repo: Path, line: str, folder: str | None) -> No
 def test_a_folder_counts_as_its_wheel(repo: Path, config: Config) -> None:
     built(repo)
     (file,) = read_inputs(repo, config)
-    assert file.resolved == "shared==1.0\nnumpy\n"
+    wheels = {"shared-1.0-py3-none-any.whl": Path("/w/shared-1.0-py3-none-any.whl")}
+    assert file.resolved(wheels) == "shared @ file:///w/shared-1.0-py3-none-any.whl\nnumpy\n"
     assert set(collect_inputs(repo, config)) >= {
         "file wheels/shared/shared-1.0-py3-none-any.whl", "folder ../../packages/shared",
     }  # fmt: skip
