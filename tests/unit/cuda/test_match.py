@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, choose
 from mlship.cuda.fit.match import Match
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from tests.helpers.cuda_cases import (
     TABLE,
     Case,
@@ -61,3 +63,13 @@ def test_choice(case: ChoiceCase) -> None:
         assert torch.variant in {case.variant, *case.also}
     if case.limit:
         assert case.limit in choice.limits
+
+
+@pytest.mark.parametrize(
+    ("specifier", "variant"), [("==2.9.1", "cu130"), ("==2.9.*", "cu130"), ("==2.9.1+cu126", "cu126")]
+)
+def test_a_local_version_names_the_build(specifier: str, variant: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("NVIDIA H100", "9.0"),), "linux/amd64")
+    request = PackageRequest("torch", SpecifierSet(specifier))
+    (pick,) = choose((request,), Fleet((host,), "h", committed=False), host.platform).picks
+    assert (pick.variant, pick.outcome) == (variant, "runs")
