@@ -7,8 +7,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, choose
-from mlship.cuda.fit.match import Match
+from mlship.cuda.fit.match import Match, _image
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.cuda.tables.lookup import first_driver, tables
+from mlship.cuda.versions import Cuda
 from tests.helpers.cuda_cases import (
     TABLE,
     Case,
@@ -73,3 +75,14 @@ def test_a_local_version_names_the_build(specifier: str, variant: str) -> None:
     request = PackageRequest("torch", SpecifierSet(specifier))
     (pick,) = choose((request,), Fleet((host,), "h", committed=False), host.platform).picks
     assert (pick.variant, pick.outcome) == (variant, "runs")
+
+
+def test_the_image_is_the_newest_whose_cuda_the_driver_offers() -> None:
+    """Each driver here is the first one for its CUDA."""
+    for cuda in {image.cuda for image in tables().images if image.cuda >= Cuda(12, 0) and not image.gone}:
+        if driver := first_driver(cuda):
+            fleet_of_one = Fleet((HostProfile("h", str(driver), (), "linux/amd64"),), "h", committed=False)
+            takes = (Cuda(cuda.major, 0), Cuda(cuda.major + 1, 0))
+            found = _image(takes, "runtime", None, fleet_of_one, "bookworm")
+            assert found
+            assert found[0] == cuda

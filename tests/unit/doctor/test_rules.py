@@ -97,3 +97,9 @@ def test_nouveau_is_not_meant_if_nvml_counts_but_fails() -> None:
     old = {**GPU, "address": "0000:01:00.0", "driver": "nouveau", "architecture": "Kepler"}
     facts = facts_of(kernel={"pci": [GPU, old]}, host={"nvml": {"init": 999, "device_count": 1}})
     assert any(finding.id == "nouveau-owns-gpu" for finding in findings(facts)[0])
+
+
+@pytest.mark.parametrize(("init", "count", "seen"), [(0, 0, True), (0, 1, False), (1, 0, False), (0, None, False)])
+def test_nvml_that_counts_no_gpu_is_a_symptom(init: int, count: int | None, seen: bool) -> None:
+    facts = facts_of(kernel={"pci": [GPU]}, host={"nvml": {"init": init, "device_count": count}})
+    assert ("nvml.count=0" in {symptom.id for symptom in symptoms(facts)}) is seen

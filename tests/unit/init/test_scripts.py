@@ -8,6 +8,7 @@ import pytest
 from mlship.init.detect import detect
 from mlship.init.scaffold import scaffold
 from mlship.init.scripts import ScriptStart, script_start
+from mlship.init.sources import is_served
 from tests.helpers.repos import write
 
 HEAD = "import os, pickle\nfrom flask import Flask\napp = Flask(__name__)\ndef load_model():\n    pass\n"
@@ -89,3 +90,19 @@ def test_a_server_that_starts_on_import_is_to_be_moved(tmp_path: Path, docker: s
     assert any(step.startswith("Put line 6 of `app.py` below `if __name__ == '__main__':`") for step in steps)
     write(tmp_path, {"app.py": f"{HEAD}if __name__ == '__main__':\n    app.run()\n"})
     assert not any("Put line" in step for step in scaffold(detect(tmp_path)).todo)
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [
+        ("serve.py", True),
+        ("src/pkg/serve.py", True),
+        ("tests/serve.py", False),
+        ("pkg/Tests/serve.py", False),
+        ("tools/deep/serve.py", False),
+        ("pkg/tools.py", True),
+        ("serve_test.py", False),
+    ],
+)
+def test_files_of_side_folders_are_not_served(path: str, served: bool) -> None:
+    assert is_served(path) is served
