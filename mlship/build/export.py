@@ -76,8 +76,9 @@ def _write(prepared: Prepared, asked: BuildRequest, folder: Path) -> None:
     for path in (*copied_paths(prepared.plan), *prepared.linked):
         _copy(prepared.repo / path, folder / REPOSITORY / path)
     for name, source in asked.contexts.items():
-        if any(source.iterdir()):
-            shutil.copytree(source, folder / OWN / name)
+        shutil.copytree(source, folder / OWN / name)
+        for empty in (path for path in (folder / OWN / name).iterdir() if not any(path.iterdir())):
+            (empty / ".keep").touch()  # git keeps no empty folders
     for name, files in asked.folders.items():
         for path, content in files.items():
             target = folder / OWN / name / path

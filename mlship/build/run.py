@@ -18,7 +18,7 @@ from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MlshipError
 from mlship.files import sha256_file
-from mlship.image.context import build_context, wheelhouses
+from mlship.image.context import build_context, wheelhouse
 from mlship.image.dockerfile import quote
 from mlship.image.labels import PROOF
 from mlship.image.steps import step_titles
@@ -27,7 +27,7 @@ from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
 from mlship.project.testing import resolve_test_values
-from mlship.resources import cache_folder, read_template
+from mlship.resources import cache_folder
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.seen import Device
 from mlship.smoke.spec import SmokeSpec
@@ -163,7 +163,6 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
     # Imported here: a plan needs none of them.
     from mlship.lock.gpu import can_reach, with_pages
     from mlship.lock.indexes import project_settings
-    from mlship.lock.pins import parse_lock
     from mlship.lock.secrets import build_secrets
     from mlship.lock.wheelhouse import stage
 
@@ -172,7 +171,6 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
     if prepared.plan.gpu is None and pages and not can_reach(own, pages):
         pages = ()  # the project's own indexes may have the CPU builds too
     settings = with_pages(own, pages)
-    installer = parse_lock(read_template("uv.txt"), "uv.txt")
     return BuildRequest(
         dockerfile=prepared.dockerfile,
         ignore=prepared.dockerignore,
@@ -180,10 +178,7 @@ def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest
         platform=prepared.plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts={
-            name: stage(settings, pins, cache_folder())
-            for name, pins in {"wheelhouse": installer, **wheelhouses(prepared.plan, prepared.lock)}.items()
-        },
+        contexts={"wheelhouse": stage(settings, wheelhouse(prepared.plan, prepared.lock), cache_folder())},
         folders={"packages": build_context(prepared.plan, prepared.lock, prepared.config)},
         builder=options.builder,
         cache_from=options.cache_from,

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
 from mlship.lock.groups import GROUPS, LockGroup, requirements_of
-from mlship.lock.pins import Pin
+from mlship.lock.pins import Pin, parse_lock
+from mlship.lock.wheelhouse import INSTALLER
 from mlship.project.config import Config
 from mlship.resources import read_package_file, read_template
 
@@ -39,14 +40,16 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, byte
     return {path: text.encode() for path, text in sorted(texts.items())}
 
 
-def wheelhouses(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
-    """The pins whose local wheels each group sees, by name of the build context: others must not reinstall it."""
+def wheelhouse(plan: BuildPlan, lock: Lock) -> dict[str, tuple[Pin, ...]]:
+    """The pins whose local wheels each step sees, by folder: others must not run it again."""
     groups = {name: layer.group for layer in plan.layers for name in layer.packages}
-    return {
-        f"wheelhouse-{group}": tuple(pin for pin in lock.pins if groups[pin.name] == group)
+    installer = parse_lock(read_template("uv.txt"), "uv.txt")
+    locked: dict[str, tuple[Pin, ...]] = {
+        group: tuple(pin for pin in lock.pins if groups[pin.name] == group)
         for group in GROUPS
         if group in groups.values()
     }
+    return {INSTALLER: installer, **locked}
 
 
 def _of_group(group: LockGroup, plan: BuildPlan, lock: Lock) -> Iterator[tuple[str, str]]:

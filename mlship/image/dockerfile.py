@@ -34,7 +34,6 @@ def dockerfile(plan: BuildPlan, repo: str = "", contexts: Mapping[str, str] | No
         "Dockerfile.j2",
         plan=plan,
         groups=groups,
-        named=["packages", "wheelhouse", *(f"wheelhouse-{group.name}" for group in groups)],
         contexts=contexts or {},
         weights=weight_steps(plan, repo),
         shipped=shipped_layers(plan),

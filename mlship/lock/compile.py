@@ -23,7 +23,7 @@ from mlship.lock.inputs import InputFile
 from mlship.lock.localfiles import local_files
 from mlship.lock.pins import parse_lock
 from mlship.lock.secrets import build_secrets
-from mlship.lock.wheelhouse import stage, write_stubs
+from mlship.lock.wheelhouse import INSTALLER, stage, write_stubs
 from mlship.project.base import this_platform
 from mlship.project.config import Config
 from mlship.render import render
@@ -181,7 +181,7 @@ def _request(question: CompileRequest, base: str, work: Path, cache: Path) -> Bu
         export=work / "out",
         secrets=build_secrets(question.settings),
         contexts={
-            "wheelhouse": stage(question.settings, parse_lock(resolver, "resolver.txt"), cache),
+            "wheelhouse": stage(question.settings, {INSTALLER: parse_lock(resolver, "resolver.txt")}, cache),
             "candidates": work / "candidates",
         },
     )

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,24 +24,30 @@ from mlship.lock.localfiles import LocalFile, local_files
 from mlship.lock.pins import Pin
 from mlship.versioned import adapter
 
+INSTALLER = "installer"  # the group of the programs that install or resolve the others
 _METADATA = re.compile(r"[^/]+\.dist-info/(METADATA|WHEEL|entry_points\.txt)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def stage(settings: PipSettings, pins: Iterable[Pin], cache: Path) -> Path:
-    """Make a folder with exactly the local files that match the pins in name, version and hash.
+def stage(settings: PipSettings, groups: Mapping[str, Iterable[Pin]], cache: Path) -> Path:
+    """Make a folder with, for each group, a folder of exactly the local files that its pins name.
 
     The same files give the same folder, which is reused. Files are hard links if the disk allows it.
 
+    Steps mount the folder of a group, never the whole: with Docker 26.1, a new runner did not find a step that mounts a
+    whole build context in a registry cache, if the exporting engine had seen other files in that context before.
+
     Args:
+        groups: pins by the name of the group; a file matches in name, version and hash.
         cache: mlship's cache folder.
 
     Raises:
         TransientError: the disk is full or not writable.
     """
     try:
-        files = _named(settings, {pin.name: pin for pin in pins}, Hashes(cache / "hashes.json"))
-        return _folder(files, cache / "wheelhouse")
+        hashes = Hashes(cache / "hashes.json")
+        named = {group: _named(settings, {pin.name: pin for pin in pins}, hashes) for group, pins in groups.items()}
+        return _folder(named, cache / "wheelhouse")
     except OSError as error:
         raise TransientError(
             f"cannot collect local wheels in `{cache}`: {error.strerror or error}",
@@ -94,15 +100,19 @@ def _is_meant(file: LocalFile, pin: Pin, hashes: Hashes) -> bool:
         return False
 
 
-def _folder(files: dict[str, Path], parent: Path) -> Path:
+def _folder(groups: dict[str, dict[str, Path]], parent: Path) -> Path:
+    files = {f"{group}/{name}": path for group, found in groups.items() for name, path in found.items()}
     stats = {name: path.stat() for name, path in files.items()}
-    key = sha256_text("".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats.items()))
+    lines = [*groups, *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats.items())]
+    key = sha256_text("\n".join(lines))
     folder = parent / key.removeprefix("sha256:")[:16]
     if folder.is_dir():
         return folder
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
     try:
+        for group in groups:
+            (temporary / group).mkdir(mode=0o755)
         for name, path in files.items():
             _link(path.resolve(), temporary / name)
         temporary.chmod(0o755)

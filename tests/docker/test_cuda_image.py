@@ -16,7 +16,7 @@ import pytest
 
 from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError
-from mlship.image.context import build_context, wheelhouses
+from mlship.image.context import build_context, wheelhouse
 from mlship.image.decide import make_plan
 from mlship.image.dockerfile import dockerfile, dockerignore
 from mlship.image.plan import GpuPlan
@@ -29,7 +29,7 @@ from mlship.lock.wheelhouse import stage
 from mlship.project.base import base_name, base_reference
 from mlship.project.git import Revision
 from mlship.project.load import load_config
-from mlship.resources import cache_folder, read_template
+from mlship.resources import cache_folder
 from tests.helpers import nvidia_images
 from tests.helpers.cuda_packages import CUDART, VERSION, cudart, cudnn
 from tests.helpers.nvidia_images import shared_object, wheel
@@ -96,7 +96,6 @@ def _request(engine: Engine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: 
     plan = make_plan(config, lock, (), Revision(), "{}", gpu=gpu)
     settings = read_pip_settings()
     local = replace(settings, find_links=(*settings.find_links, *{str(path.parent) for path in wheels}))
-    pins = (*parse_lock(text, "lock"), *parse_lock(read_template("uv.txt"), "uv.txt"))
     return BuildRequest(
         dockerfile=dockerfile(plan),
         ignore=dockerignore(plan),
@@ -104,7 +103,7 @@ def _request(engine: Engine, repo: Path, wheels: list[Path], gpu: GpuPlan, tag: 
         platform=plan.platform,
         tag=tag,
         secrets=build_secrets(settings),
-        contexts=dict.fromkeys(("wheelhouse", *wheelhouses(plan, lock)), stage(local, pins, cache_folder())),
+        contexts={"wheelhouse": stage(local, wheelhouse(plan, lock), cache_folder())},
         folders={"packages": build_context(plan, lock, config)},
     )
 

@@ -89,7 +89,7 @@ def installing(base: str, lock: str) -> str:
 
     uv itself comes from elsewhere: Debian's pip 25.1 cannot do TLS with an index that has an address and no name.
     """
-    mount = f"--mount=type=bind,from=wheelhouse,target=/wheelhouse {read_template('secrets.j2')}"
+    mount = f"--mount=type=bind,from=wheelhouse,source=/all,target=/wheelhouse {read_template('secrets.j2')}"
     settings = f"COPY <<'SETTINGS' /settings.sh\n{read_template('settings.sh')}SETTINGS\n"
     return (
         f"FROM scratch AS wheelhouse\nFROM {base} AS uv\n{settings}"
@@ -118,7 +118,7 @@ def test_uv_installs_from_private_indexes_with_pips_settings(
         platform=engine.info().platform,
         export=tmp_path / "out",
         secrets=build_secrets(private),
-        contexts={"wheelhouse": stage(private, pins, tmp_path / "cache")},
+        contexts={"wheelhouse": stage(private, {"all": pins}, tmp_path / "cache")},
     )
     engine.build(request, said.append)
     installed = {path.name for path in (tmp_path / "out").glob("mlship*.py")}

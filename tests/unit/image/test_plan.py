@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlship.build.preflight import check_tag
 from mlship.errors import UsageError
-from mlship.image.context import build_context, wheelhouses
+from mlship.image.context import build_context, wheelhouse
 from mlship.image.decide import forks, make_plan
 from mlship.image.dockerfile import dockerfile, dockerignore, exec_form, quote
 from mlship.image.labels import labels
@@ -159,13 +159,15 @@ def test_a_pin_that_moves_changes_one_layer_and_one_group() -> None:
 
 
 def test_a_group_sees_the_local_wheels_of_its_own_pins() -> None:
-    found = {name: [pin.name for pin in pins] for name, pins in wheelhouses(plan(pins=MANY), lock(MANY)).items()}
+    found = {name: [pin.name for pin in pins] for name, pins in wheelhouse(plan(pins=MANY), lock(MANY)).items()}
     assert found == {
-        "wheelhouse-framework": ["onnxruntime"],
-        "wheelhouse-heavy": ["numpy", "scipy"],
-        "wheelhouse-light": ["anyio"],
+        "installer": ["uv"],
+        "framework": ["onnxruntime"],
+        "heavy": ["numpy", "scipy"],
+        "light": ["anyio"],
     }
-    assert all(f"from={name},target=/wheelhouse" in dockerfile(plan(pins=MANY)) for name in found)
+    text = dockerfile(plan(pins=MANY))
+    assert all(f"from=wheelhouse,source=/{name},target=/wheelhouse" in text for name in found)
 
 
 def test_only_its_own_group_sees_what_was_traced_of_it() -> None:

@@ -38,27 +38,27 @@ def test_an_index_is_not_asked_where_there_is_to_be_none(settings: PipSettings) 
 def test_stages_exactly_what_the_lock_names(settings: PipSettings, tmp_path: Path) -> None:
     alpha, beta = tmp_path / "wheels/alpha-1.0-py3-none-any.whl", tmp_path / "index/files/beta-2.0-py3-none-any.whl"
     pins = parse_lock(pin_line(alpha) + pin_line(beta), "r")
-    folder = stage(settings, pins, tmp_path / "cache")
-    assert sorted(path.name for path in folder.iterdir()) == [alpha.name, beta.name]
-    assert (folder / alpha.name).samefile(alpha)
-    assert stage(settings, pins, tmp_path / "cache") == folder
+    folder = stage(settings, {"light": pins}, tmp_path / "cache")
+    assert sorted(path.name for path in (folder / "light").iterdir()) == [alpha.name, beta.name]
+    assert (folder / "light" / alpha.name).samefile(alpha)
+    assert stage(settings, {"light": pins}, tmp_path / "cache") == folder
 
 
 def test_a_file_with_another_hash_is_not_the_one_that_is_meant(settings: PipSettings, tmp_path: Path) -> None:
     pins = parse_lock(f"alpha==1.0 --hash=sha256:{'0' * 64}", "r")
-    folder = stage(settings, pins, tmp_path / "cache")
-    assert list(folder.iterdir()) == []
+    folder = stage(settings, {"light": pins}, tmp_path / "cache")
+    assert list((folder / "light").iterdir()) == []
 
 
 def test_a_changed_file_is_hashed_again(settings: PipSettings, tmp_path: Path) -> None:
     wheel = tmp_path / "wheels/alpha-1.0-py3-none-any.whl"
     pins = parse_lock(pin_line(wheel), "r")
-    before = stage(settings, pins, tmp_path / "cache")
+    before = stage(settings, {"light": pins}, tmp_path / "cache")
     wheel.unlink()
     wheel.write_bytes(b"something else")
-    after = stage(settings, pins, tmp_path / "cache")
+    after = stage(settings, {"light": pins}, tmp_path / "cache")
     assert after != before
-    assert list(after.iterdir()) == []
+    assert list((after / "light").iterdir()) == []
 
 
 def test_a_file_changed_in_place_is_hashed_again(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_hashes_are_kept_and_a_broken_store_is_forgotten(tmp_path: Path) -> None
 def test_a_cache_that_cannot_be_written(settings: PipSettings, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(TransientError, match="cannot collect local wheels"):
-        stage(settings, (), tmp_path / "cache")
+        stage(settings, {}, tmp_path / "cache")
 
 
 def test_stubs_are_small_and_the_same_each_time(settings: PipSettings, tmp_path: Path) -> None:
