@@ -7,6 +7,7 @@ from fnmatch import translate
 from functools import cache
 from typing import Literal, TypeAlias
 
+from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from mlship.resources import read_package_file
@@ -117,6 +118,12 @@ def gpu_requirement_for(name: str) -> str | None:
     """What to require instead of a distribution that runs on the CPU only; None for any other."""
     rows = framework_table().frameworks
     return next((" or ".join(row.gpu_requirements) for row in rows if name in row.cpu_only), None)
+
+
+def has_wheel(framework: str, version: str, python: str) -> bool:
+    """Whether a version of a framework has a wheel for this Python, as far as frameworks.toml says."""
+    first = next((row.wheels.get(python) for row in framework_table().frameworks if row.name == framework), None)
+    return first is not None and Version(version) >= Version(first)
 
 
 def telemetry_of(names: Iterable[str]) -> Iterator[Telemetry]:

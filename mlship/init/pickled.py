@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from packaging.specifiers import Specifier
 from packaging.version import Version
 
-from mlship.frameworks import framework_table
+from mlship.frameworks import has_wheel
 from mlship.init.declared.result import Declared
 from mlship.init.import_needs import Lookup, listed
 from mlship.init.requirements import distribution
@@ -73,12 +73,7 @@ def pinned_sklearn(pickles: Sequence[PickledModel], source: Declared | None, pyt
     if len(versions) != 1 or _specifiers(source, _SKLEARN):
         return None
     (version,) = versions
-    return version if _has_wheel(version, python) else None
-
-
-def _has_wheel(version: str, python: str) -> bool:
-    first = next(row.wheels.get(python) for row in framework_table().frameworks if row.name == "sklearn")
-    return first is not None and Version(version) >= Version(first)
+    return version if has_wheel("sklearn", version, python) else None
 
 
 def pickle_notes(pickles: Sequence[PickledModel], source: Declared | None, python: str) -> Iterator[str]:
@@ -90,7 +85,7 @@ def pickle_notes(pickles: Sequence[PickledModel], source: Declared | None, pytho
         if not any(one.operator == "==" and one.contains(version) for one in _specifiers(source, _SKLEARN)):
             rewrite = "write it again with the locked version"
             fix = f"require `scikit-learn=={version}`, or {rewrite}"
-            if not _has_wheel(version, python):
+            if not has_wheel("sklearn", version, python):
                 fix = f"that version has no wheel for Python {python}, so {rewrite}"
             yield f"scikit-learn {version} wrote {listed(paths)}, and other versions may not read it: {fix}"
 

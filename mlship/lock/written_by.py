@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mlship.frameworks import has_wheel
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
 from mlship.project.pickle_names import read_pickle_names
 
 
 def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Iterator[str]:
-    """A sentence for each allowed pickle that another version of scikit-learn wrote."""
+    """A sentence for each other version of scikit-learn that wrote allowed pickles."""
     locked = next((pin.version for pin in pins if pin.name == "scikit-learn"), None)
+    found: dict[str, list[str]] = {}
     for entry in config.model.allow_pickle:
-        version = read_pickle_names(repo / entry.path).sklearn
-        if version and locked and version != locked:
-            yield (
-                f"{entry.path} was written by scikit-learn {version}, and {locked} is locked, which may not read it: "
-                f"require `scikit-learn=={version}`, or write the file again with {locked}"
-            )
+        if version := read_pickle_names(repo / entry.path).sklearn:
+            found.setdefault(version, []).append(entry.path)
+    for version, paths in found.items():
+        if locked and version != locked:
+            fix = f"write the {'file' if len(paths) == 1 else 'files'} again with {locked}"
+            if has_wheel("sklearn", version, config.python):
+                fix = f"require `scikit-learn=={version}`, or {fix}"
+            written = f"{', '.join(paths)} {'was' if len(paths) == 1 else 'were'} written by scikit-learn {version}"
+            yield f"{written}, and {locked} is locked, which may not read {'it' if len(paths) == 1 else 'them'}: {fix}"

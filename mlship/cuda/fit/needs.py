@@ -15,6 +15,8 @@ from mlship.frameworks import framework_table, gpu_requirement_for
 from mlship.lock.pins import Pin
 
 CudaSource: TypeAlias = Literal["wheels", "image"]
+# https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
+_CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
 Fault: TypeAlias = Literal["two-majors", "two-distributions", "cpu-only", "cuda-in-cpu-project", "nothing-known"]
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
@@ -111,7 +113,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
-        warnings=_warnings(idle, packages, useless=useless) if gpu else tuple(_unwanted(libraries, packages)),
+        warnings=_warnings(idle, packages, useless=useless) if gpu else tuple(_unwanted(pins, libraries, packages)),
     )
 
 
@@ -263,16 +265,20 @@ def _warnings(
     return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml if the model runs on the CPU"),)
 
 
-def _unwanted(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
+def _unwanted(
+    pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]
+) -> Iterator[LockProblem]:
     """A CPU project that ships CUDA: gigabytes for nothing."""
     named = [*(package.named for package in packages), *(pin.library.name for pin in libraries)]
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-        text = f"{', '.join(named[:3])}{more} bring gigabytes of CUDA libraries, but mlship.yaml has no `gpu`"
-        hint = (
-            "add `gpu: {}` to mlship.yaml, or require CPU builds: `onnxruntime` instead of `onnxruntime-gpu`; "
-            f"torch with `--extra-index-url {wheel_index().of('cpu')}`"
-        )
+        bring = "brings" if len(named) == 1 else "bring"
+        text = f"{', '.join(named[:3])}{more} {bring} CUDA libraries, up to gigabytes, but mlship.yaml has no `gpu`"
+        locked = {pin.name for pin in pins}
+        smaller = [f"`{cpu}` instead of `{name}`" for name, cpu in _CPU_BUILDS.items() if name in locked]
+        if "torch" in locked or not smaller:
+            smaller.append(f"torch with `--extra-index-url {wheel_index().of('cpu')}`")
+        hint = f"add `gpu: {{}}` to mlship.yaml, or require CPU builds: {'; '.join(smaller)}"
         yield LockProblem("cuda-in-cpu-project", text, hint)
 
 
