@@ -66,12 +66,24 @@ class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
             return None  # the event is old but still listed
         certain = lacks is True
         before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
+        logs = tuple(
+            f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
+            for pod in before
+        )
+        node, add = known(facts.kubernetes), configure(facts)
         return self.found(
             facts,
+            {
+                "runtime": engine_name(facts),
+                "why": f" because {known(before[0].name)} is not ready" if before else "" if certain else " in use",
+                "logs": logs,
+                "driver": kernel_driver(facts),
+                "configured": lacks is False,
+                "operator": node and known(node.operator_version),
+                "say": add.say,
+                "commands": add.commands,
+            },
             certain=certain,
-            cause=f"{engine_name(facts)} on this node has no nvidia runtime handler"
-            + (f" because {known(before[0].name)} is not ready." if before else "." if certain else " in use."),
-            fix=(*self._before(facts, before), *self._here(facts, lacks)),
             evidence=(
                 reported,
                 Evidence(f"host.{engine_name(facts)}.runtimes", self._handlers(facts)) if certain else None,
@@ -100,26 +112,6 @@ class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
         node = known(facts.kubernetes)
         pods = each(node.pods) if node else ()
         return next((pod for pod in pods if known(pod.runtime_class) == _NVIDIA), None)
-
-    @staticmethod
-    def _before(facts: Facts, before: list[Pod]) -> tuple[Step, ...]:
-        logs = tuple(
-            f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
-            for pod in before
-        )
-        kernel = () if kernel_driver(facts) else ("sudo dmesg | grep -i nvrm",)
-        return (Step("First fix the preceding pod: check why it is not ready:", (*logs, *kernel)),) if logs else ()
-
-    @staticmethod
-    def _here(facts: Facts, lacks: bool | None) -> tuple[Step, ...]:
-        if lacks is False:
-            name = engine_name(facts)
-            return (Step("Restart to load the handler, which is configured:", (f"sudo systemctl restart {name}",)),)
-        node = known(facts.kubernetes)
-        if node and known(node.operator_version):
-            logs = "kubectl logs -n gpu-operator -l app=nvidia-container-toolkit-daemonset --tail=50"
-            return (Step("Check in its log whether the operator's toolkit pod then wrote the handler:", (logs,)),)
-        return (configure(facts),)
 
 
 class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):

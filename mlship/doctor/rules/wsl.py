@@ -3,7 +3,7 @@
 from mlship.doctor import commands
 from mlship.doctor.facts.fact import is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_compat, is_wsl, line_of, wsl_lacks_nvidia
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -73,11 +73,11 @@ class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
             return None
         code = known(facts.host.nvml.init)
         taken = foreign[0].value if foreign else "its libraries"
+        by_hand = known(facts.host.packages.installed) is not None and not packages
         return self.found(
             facts,
-            {"taken": taken},
+            {"purge": "sudo nvidia-uninstall" if by_hand else _PURGE[commands.manager(facts)], "taken": taken},
             certain=bool(foreign),
-            fix=self._fix(facts, packages),
             evidence=(
                 *foreign,
                 Evidence("host.nvml.init", codes.nvml(code)) if code else None,
@@ -104,12 +104,3 @@ class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
     def _packages(facts: Facts) -> tuple[str, ...]:
         names = known(facts.host.packages.installed) or {}
         return tuple(sorted(name for name in names if name.startswith(_DRIVER_PACKAGES)))
-
-    @staticmethod
-    def _fix(facts: Facts, packages: tuple[str, ...]) -> tuple[Step, ...]:
-        by_hand = known(facts.host.packages.installed) is not None and not packages
-        purge = "sudo nvidia-uninstall" if by_hand else _PURGE[commands.manager(facts)]
-        return (
-            Step("Remove the Linux driver; CUDA packages (cuda-toolkit-*) can stay:", (purge, "sudo ldconfig")),
-            Step("In PowerShell, restart WSL so that it restores its libraries:", ("wsl --shutdown",)),
-        )
