@@ -139,7 +139,8 @@ def _from_imports(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     lines = tuple(_explained(one, pickled.get(distribution(one.line))) for one in known)
     lines += tuple(line for name, line in pickled.items() if name not in imported)
     chosen = _new_file(found, FROM_IMPORTS if lines else "", lines, needs)
-    return replace(chosen, unknown=found.imports.unknown, optional=found.imports.optional)
+    unknown = tuple(one for one in found.imports.unknown if one.module not in dict(found.compiled))
+    return replace(chosen, unknown=unknown, optional=found.imports.optional)
 
 
 def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Dependencies:

@@ -17,6 +17,7 @@ from mlship.frameworks import framework_table
 from mlship.init.declared.collect import collect, shown_folders
 from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed, read_user_environment
+from mlship.init.extensions import imported_extensions
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles, few
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
@@ -93,6 +94,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights)),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
+        compiled=imported_extensions(tree, served, needs),
     )
 
 

@@ -149,6 +149,7 @@ class Detection:
         python_path: value of PYTHONPATH, if modules are not imported from the repository root only.
         local: bare imports of modules in other folders of the repository, by the served code.
         pickles: what pickled model files need.
+        compiled: own modules that have to be compiled, each with the file that says so.
         notes: remarks that may need action.
     """
 
@@ -172,6 +173,7 @@ class Detection:
     local: tuple[LocalImport, ...] = ()
     pickles: tuple[PickledModel, ...] = ()
     cog: CogPredictor | None = None
+    compiled: tuple[tuple[str, str], ...] = ()
 
     @property
     def tests_server_only(self) -> bool:

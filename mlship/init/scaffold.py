@@ -362,6 +362,10 @@ def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
 
 def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:
     """Imports that no requirement and no import root answers."""
+    if found.compiled:
+        names = few([f"`{name}` ({file})" for name, file in found.compiled])
+        build = f"`pip wheel --no-deps --wheel-dir wheels .` on Linux with Python {found.python.value}"
+        yield f"This repository compiles {names}: run {build}, and add the wheel's path to `{chosen.input}`."
     if chosen.unknown:
         names = ", ".join(f"`{one.module}` ({one.path})" for one in chosen.unknown)
         yield f"Name the packages of these imports in `{chosen.input}`: {names}."

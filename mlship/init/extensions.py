@@ -1,0 +1,32 @@
+"""Modules that the repository's own build compiles. Shipping the source does not make them importable."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from mlship.init.declared.documents import MalformedError, read_document, table_in, text_in
+from mlship.init.declared.result import Declared
+from mlship.init.sources import Module
+from mlship.init.tree import Tree
+
+# https://setuptools.pypa.io/en/latest/userguide/ext_modules.html; pybind11 and torch have subclasses.
+_EXTENSION = re.compile(r"""\b\w*Extension\(\s*(?:name\s*=\s*)?["']([\w.]+)["']""")
+
+
+def imported_extensions(
+    tree: Tree, served: Iterable[Module], declared: Iterable[Declared]
+) -> tuple[tuple[str, str], ...]:
+    """The compiled modules that the served code imports, each with the file that says so; none if a wheel has them."""
+    if any(package.path.endswith(".whl") for one in declared for package in one.packages):
+        return ()
+    imported = {name for module in served for name in module.statements.needed | module.statements.relative}
+    return tuple((name, file) for name, file in dict(_compiled(tree)).items() if name in imported)
+
+
+def _compiled(tree: Tree) -> Iterator[tuple[str, str]]:
+    yield from ((name, "setup.py") for name in _EXTENSION.findall(tree.text("setup.py") or ""))
+    try:
+        document = read_document(tree, "pyproject.toml") if "pyproject.toml" in tree else {}
+    except MalformedError:
+        return
+    if name := text_in(table_in(document, "tool", "maturin"), "module-name"):
+        yield name, "pyproject.toml"
