@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
@@ -91,7 +92,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights)),
+        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, modules)),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
@@ -294,7 +295,11 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
         yield f"{_name(tree)} has no server or model files to serve"
 
 
-def _notes(tree: Tree, weights: ModelFiles) -> Iterator[str]:
+def _notes(tree: Tree, weights: ModelFiles, modules: Mapping[str, Module]) -> Iterator[str]:
+    read = {module.path for module in modules.values()}
+    rest = (path for path in tree.files if path.endswith(".py") and path not in read and is_served(path))
+    if broken := [f"`{path}`" for path in islice(rest, _MODULES) if parse_module(path, tree.text(path) or "") is None]:
+        yield f"not read, because it is not valid Python 3: {few(broken)}"
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"

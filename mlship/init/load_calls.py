@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mlship.project.paths import WORKDIR
+
 _READS = re.compile(
     r"load|restore|^open$|^read_(bytes|model)|^readNet|^from_(pretrained|file)|(Session|Interpreter|Booster|Predictor|"
     r"Detector|Classifier|Regressor|Transformer|Encoder|Recognizer|Model)$|^(YOLO|Llama|pipeline)$"
@@ -16,6 +18,7 @@ _SUFFIX = re.compile(
     r"\.(onnx|safetensors|gguf|tflite|ubj|cbm|keras|h5|hdf5|pt|pth|ckpt|bin|pkl|pickle|joblib|skops|npy|npz)$"
 )
 _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
+_IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
 _SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
 _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
@@ -106,8 +109,9 @@ def _choices(node: ast.expr, constants: Mapping[str, str | None], several: _Seve
 
 def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
     anchored = text.startswith(_UNKNOWN)
-    path = text.removeprefix(_UNKNOWN).removeprefix(_REPO)
-    file = LoadedFile(posixpath.normpath(path), line, hub and not anchored, anchored, text.startswith(_REPO))
+    rooted = text.startswith((_REPO, _IMAGE))
+    path = text.removeprefix(_UNKNOWN).removeprefix(_REPO).removeprefix(_IMAGE)
+    file = LoadedFile(posixpath.normpath(path), line, hub and not (anchored or rooted), anchored, rooted)
     return None if _PLACEHOLDER.search(path) or file.text.startswith(("..", "/")) else file
 
 

@@ -12,6 +12,7 @@ from mlship.init.handlers import Handler, read_handler
 _APPS = {"FastAPI", "Flask", "Starlette", "Quart"}
 _ROUTERS = {"APIRouter": "prefix", "Blueprint": "url_prefix"}
 _INCLUDES = {"include_router": "prefix", "register_blueprint": "url_prefix"}
+_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _VERBS = {"get", "post", "put"}
 DOCS = "/docs"  # FastAPI's own page
 _NO_DOCS = {"docs_url", "openapi_url"}
@@ -68,6 +69,8 @@ class Routing:
 
 def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routing:
     """Routers, routes, constants and imports of a module; `package`: the file is an `__init__.py`."""
+    nodes = tuple(nodes)
+    own = {node.name: node for node in nodes if isinstance(node, _FUNCTIONS | ast.ClassDef)}
     registered: list[_Registered] = []
     includes: list[_Include] = []
     values: dict[str, ast.expr] = {}
@@ -85,6 +88,7 @@ def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routi
                 aliases |= dict(_aliases(node, name, package=package))
             case ast.Call():
                 includes += _included(node)
+                registered += _added(node, own)
             case _:
                 pass
     return Routing(name, tuple(registered), tuple(includes), values, aliases)
@@ -116,6 +120,27 @@ def _registered(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFuncti
             )
         case _:
             return None
+
+
+def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
+    """`app.add_url_rule("/x", view_func=f)`, `app.add_api_route("/x", f)`, `api.add_resource(Class, "/x")`.
+
+    https://flask-restful.readthedocs.io/en/latest/quickstart.html#endpoints
+    """
+    match call:
+        case ast.Call(func=ast.Attribute(value=owner, attr="add_resource"), args=[ast.Name(id=name), path, *_]):
+            made = own.get(name)
+            body = made.body if isinstance(made, ast.ClassDef) else []
+            functions = [one for one in body if isinstance(one, _FUNCTIONS) and one.name in _VERBS]
+            yield from (_Registered(owner, path, (one.name.upper(),), one) for one in functions)
+        case ast.Call(func=ast.Attribute(value=owner, attr="add_url_rule" | "add_api_route"), args=[path, *rest]):
+            views = [*rest, *(one.value for one in call.keywords if one.arg in ("view_func", "endpoint"))]
+            function = next((own[_dotted(view)] for view in views if _dotted(view) in own), None)
+            methods = _keyword(call, "methods")
+            if isinstance(function, _FUNCTIONS):
+                yield _Registered(owner, path, _strings(methods) if methods else ("GET",), function)
+        case _:
+            pass
 
 
 def _included(call: ast.Call) -> Iterator[_Include]:

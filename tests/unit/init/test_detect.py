@@ -566,3 +566,8 @@ def test_a_server_that_starts_no_tasks_is_ready_once_it_answers(
     server = detect(tmp_path).server
     assert server
     assert (server.routes.live, server.routes.ready) == (live, ready)
+
+
+def test_a_file_that_is_no_python_3_is_named(tmp_path: Path) -> None:
+    write(tmp_path, {"app/server.py": "print 'x'\n", "app/other.py": "x = 1\n", "tests/old.py": "print 'x'\n"})
+    assert "not read, because it is not valid Python 3: `app/server.py`" in detect(tmp_path).notes

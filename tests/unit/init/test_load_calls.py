@@ -90,3 +90,8 @@ def test_names_on_the_hub(code: str, names: list[str]) -> None:
 def test_each_file_of_a_choice_is_loaded(code: str) -> None:
     nodes = list(ast.walk(ast.parse(code)))
     assert [file.text for file in find_loaded_files(nodes, "app.py")] == ["a.pt", "b.pt"]
+
+
+def test_a_path_in_the_image_is_one_in_the_repository() -> None:
+    assert loaded("onnxruntime.InferenceSession('/app/models/m.onnx')") == [("models/m.onnx", False)]
+    assert loaded("onnxruntime.InferenceSession('/opt/models/m.onnx')") == []

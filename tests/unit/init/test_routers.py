@@ -150,3 +150,17 @@ def test_a_server_without_a_health_route_is_live_when_its_docs_answer(
     server = detect(write(tmp_path, {"app.py": text})).server
     assert server
     assert (server.routes.live, server.routes.ready) == (live, ready)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class P(Resource):\n    def post(self): ...\n    def get(self): ...\nApi(app).add_resource(P, '/predict')\n",
+        "def f(): ...\napp.add_url_rule('/predict', view_func=f, methods=['POST'])\n",
+        "def f(): ...\napp.add_url_rule('/predict', 'name', f, methods=['POST'])\n",
+    ],
+)
+def test_routes_without_decorators(tmp_path: Path, code: str) -> None:
+    server = detect(write(tmp_path, {"app.py": f"app = Flask(__name__)\n{code}"})).server
+    assert server
+    assert server.routes.predict == "/predict"
