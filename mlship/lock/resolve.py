@@ -33,6 +33,7 @@ from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
 from mlship.lock.index import check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
+from mlship.lock.left_behind import left_behind
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.sources import built_from_source
@@ -89,7 +90,6 @@ def resolve(
     gpu = target if isinstance(target, GpuTarget) else None
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
     previous, before = _previous(repo, config)
-    trace = _trace(repo)
     if gpu and _cuda_moved(repo, gpu):
         previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
@@ -105,7 +105,7 @@ def resolve(
     text, pins = hashed.text, _checked(hashed.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    traced, kept = carry_over(trace, before, pins)
+    traced, kept = carry_over(_trace(repo), before, pins)
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
@@ -114,6 +114,7 @@ def resolve(
         *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
         *written_by_another(repo, config, pins),
         *built_from_source(hashed.pins, config),
+        *left_behind(files, pins, config, settings),
     )
     return Resolved(record, pins, before, place, traced, doubts)
 

@@ -1,0 +1,33 @@
+"""A requirement that other pins force far back is said."""
+
+from mlship.lock.indexes import PipSettings
+from mlship.lock.inputs import InputFile
+from mlship.lock.left_behind import left_behind
+from mlship.lock.pins import Pin
+from tests.helpers.lock_configs import config
+from tests.helpers.pages import served_pages
+
+NAMES = [f"fastapi-0.{minor}.0-py3-none-any.whl" for minor in range(120)] + ["fastapi-1.0rc1-py3-none-any.whl"]
+PAGE = "".join(f'<a href="{name}">{name}</a>' for name in NAMES)
+LATER = '<a href="fastapi-2.0-py3-none-any.whl" data-requires-python="&gt;=3.99">fastapi-2.0-py3-none-any.whl</a>'
+
+
+def said(text: str, version: str) -> list[str]:
+    with served_pages({"/simple/fastapi/": ("text/html", PAGE + LATER)}) as (address, _):
+        settings = PipSettings(index_url=f"{address}/simple")
+        pins = (Pin("fastapi", version, ()), Pin("pydantic", "2.0", ()))
+        return list(left_behind((InputFile("r.in", text),), pins, config('python: "3.11"\n'), settings))
+
+
+def test_a_version_far_behind_is_said_with_the_newest_that_is_allowed() -> None:
+    (sentence,) = said("fastapi<0.115,>=0.1\npydantic==2.0\n", "0.2.0")
+    assert sentence.startswith("fastapi 0.2.0 is locked, although `fastapi<0.115,>=0.1` allows 0.114.0")
+    (sentence,) = said("FastAPI\n-c c.txt\n", "0.60.0")
+    assert "allows 0.119.0" in sentence
+
+
+def test_what_was_asked_for_is_not_said() -> None:
+    assert said("fastapi==0.2.0\n", "0.2.0") == []
+    assert said("fastapi\nfastapi<0.30\n", "0.20.0") == []
+    assert said("fastapi\n", "0.100.0") == []
+    assert said("pydantic==2.0\n", "0.2.0") == []
