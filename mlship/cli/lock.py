@@ -180,9 +180,13 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     from mlship.engine import connect
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
-    from mlship.lock.trace import merge_traces, served_digest, write_trace
+    from mlship.lock.trace import UntracedError, merge_traces, served_digest, write_trace, write_untraced
 
-    code, earlier = served_digest(directory, config), read_record(directory).trace
+    code, record = served_digest(directory, config), read_record(directory)
+    earlier = record.trace
+    if record.untraced == code and not again:
+        warn("this server could not be traced before, and nothing changed; `mlship lock --trace` tries again")
+        return
     if earlier and not again:
         if earlier.code == code:
             return
@@ -197,6 +201,8 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
             trace = run.trace(prepared, connect(), watch)
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
+        if isinstance(error, UntracedError):
+            write_untraced(directory, code)
         return
     trace = replace(merge_traces(trace, known), code=code)
     write_trace(directory, trace)

@@ -26,8 +26,8 @@ def left_behind(
     """A sentence for each requirement that is locked to a version far behind."""
     allowed: dict[str, SpecifierSet] = {}
     for one in (one for file in files for one in _requirements(file)):
-        name = canonicalize_name(one.name)
-        allowed[name] = allowed.get(name, SpecifierSet()) & one.specifier
+        own = canonicalize_name(one.name)
+        allowed[own] = allowed.get(own, SpecifierSet()) & one.specifier
     exact = {name for name, of in allowed.items() if any(part.operator in ("==", "===") for part in of)}
     locked = {pin.name: Version(pin.version) for pin in pins if pin.name in allowed.keys() - exact}
     pages = project_files(settings, locked.keys())
@@ -37,8 +37,8 @@ def left_behind(
         newer = [one for one in _wheels(fitting, tags) if one > version and one in allowed[name]]
         if len(newer) > _FAR:
             yield (
-                f"{name} {version} is locked, although `{name}{allowed[name]}` allows {max(newer)}: another pin excludes "
-                "it; run `mlship lock --upgrade`, or require the newer version to see which pin"
+                f"{name} {version} is locked, although `{name}{allowed[name]}` allows {max(newer)}: another pin "
+                "excludes it; run `mlship lock --upgrade`, or require the newer version to see which pin"
             )
 
 

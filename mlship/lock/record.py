@@ -60,6 +60,7 @@ class LockRecord:
         images: digests of NVIDIA's images that the build copies from, by name and tag without registry.
         sizes: bytes of the wheel that each pin installs, by package; sizes that the index does not report are absent.
         trace: None if nothing was traced.
+        untraced: hash of the code of a server that could not be traced with these packages.
     """
 
     inputs: dict[str, str]
@@ -70,6 +71,7 @@ class LockRecord:
     images: dict[CudaName, Digest] = field(default_factory=dict)
     sizes: dict[Name, int] = field(default_factory=dict)
     trace: Trace | None = None
+    untraced: Digest | None = None
     schema: int = SCHEMA
 
     def write(self, repo: Path) -> None:

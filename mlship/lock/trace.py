@@ -20,16 +20,20 @@ _DATA = 1_000_000  # bytes
 HINT = "fix that and run `mlship lock` again; until then the build compiles bytecode for every module"
 
 
+class UntracedError(UsageError):
+    """The server did not become ready, or did not answer the sample."""
+
+
 def read_trace(content: bytes) -> Trace:
     """Read a trace and sort it, so that the same modules give the same bytes.
 
     Raises:
-        UsageError: the server could not be traced.
+        UntracedError: the server could not be traced.
     """
     try:
         found = adapter(Trace).validate_json(content)
     except ValidationError:
-        raise UsageError(f"the server could not be traced: {_reason(content)}", hint=HINT) from None
+        raise UntracedError(f"the server could not be traced: {_reason(content)}", hint=HINT) from None
     packages = {name: dict(sorted(folders.items())) for name, folders in sorted(found.packages.items())}
     return Trace(packages, dict(sorted(found.python.items())))
 
@@ -89,7 +93,12 @@ def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
 
 def write_trace(repo: Path, trace: Trace) -> None:
     """Store the trace in mlship.lock."""
-    replace(read_record(repo), trace=trace).write(repo)
+    replace(read_record(repo), trace=trace, untraced=None).write(repo)
+
+
+def write_untraced(repo: Path, code: str) -> None:
+    """Remember that this code could not be traced, so that the next lock does not start the same server again."""
+    replace(read_record(repo), untraced=code).write(repo)
 
 
 def _reason(content: bytes) -> str:

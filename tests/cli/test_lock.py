@@ -202,6 +202,25 @@ def test_what_cannot_be_traced_is_said_and_the_lock_is_as_good(
     assert read_record(repo).trace is None
 
 
+def test_a_server_that_could_not_be_traced_is_not_started_at_every_lock(repo: Path, resolver: Answers) -> None:
+    def lock_again(*options: str) -> tuple[bool, bool]:
+        stderr = CliRunner().invoke(app(), ["-C", str(repo), *options]).stderr
+        return "tracing the server's imports" in stderr, "`mlship lock --trace` tries again" in stderr
+
+    (repo / "requirements.txt").unlink()
+    (repo / "mlship.lock").unlink()
+    resolver(pins("numpy==2.0"), {"why": "it ended"})
+    assert lock_again() == (True, False)
+    assert lock_again() == (False, True)
+    assert lock_again("--trace") == (True, False)
+    (repo / "a.py").write_text("")
+    (repo / "mlship.yaml").write_text(YAML.replace("[python]", "[python, a.py]"))
+    assert lock_again() == (True, False)
+    resolver(pins("numpy==2.1"))
+    assert lock_again("-U") == (True, False)
+    assert lock_again() == (False, False)
+
+
 def test_a_trace_leads_nowhere_else(repo: Path, resolver: Answers) -> None:
     """It is read back from a build in which the project's own code ran."""
     (repo / "requirements.txt").unlink()
