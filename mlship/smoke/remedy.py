@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.imports import candidates_for, requirement_for
 from mlship.known_texts import first_match
+from mlship.project.paths import WORKDIR
 from mlship.smoke.gpu_causes import REBUILD, RELOCK, missing_library, of_text
 from mlship.smoke.spec import SmokeSpec
 from mlship.system_packages import package_of_library, package_of_program
@@ -16,6 +17,8 @@ from mlship.units import size
 _TESTS = re.compile(r"(?:-packages/|No module named ')([\w./-]*?)[/.]tests(?=[/.'])")
 _ABSENT = re.compile(r"No such file or directory|FileNotFoundError|No module named|not found|does not exist")
 _MODULE = re.compile(r"No module named '?([\w.]+)")
+_FRAME = re.compile(rf'File "(?P<file>{WORKDIR}/[^"]+)", line (?P<line>\d+)')
+_PLACED = {"smoke-permission", "smoke-read-only", "smoke-no-file"}  # what the user's code asks for
 _SHM = 64 << 20  # bytes; the default of Docker Engine and containerd
 
 
@@ -58,6 +61,7 @@ def advise(text: str, situation: Situation, absent: Mapping[str, str] | None = N
         or _library(text, situation, absent or {})
         or _program(text)
         or _listed(text, situation)
+        or _own_code(text)
     )
 
 
@@ -134,6 +138,15 @@ def _program(text: str) -> str | None:
     return f"add the Debian package {package}, which has the program {match[1]}, under `system.run`, {REBUILD}"
 
 
+def _own_code(text: str) -> str | None:
+    """The user's own code in a server's last traceback, which is where the failure can be fixed."""
+    frames = _FRAME.findall(text)
+    if not frames:
+        return None
+    file, line = frames[-1]
+    return f"fix {file}, line {line}, where the last traceback leaves your code"
+
+
 def _listed(text: str, situation: Situation) -> str | None:
     match = first_match(text, "smoke")
     if match is None:
@@ -145,7 +158,9 @@ def _listed(text: str, situation: Situation) -> str | None:
         "function": situation.spec.loader[1],
         "memory": size(situation.spec.memory),
     }
-    return f"{match.why(**values)}: {match.hint(**values)}"
+    own = _FRAME.findall(text)
+    place = f" ({own[-1][0]}, line {own[-1][1]})" if own and match.row.id in _PLACED else ""
+    return f"{match.why(**values)}{place}: {match.hint(**values)}"
 
 
 def how_ended(state: ExitState, spec: SmokeSpec) -> str:

@@ -56,7 +56,8 @@ def _live(run: ServeRun, observed: Observed) -> Check:
         return failed(
             "serve.live",
             f"{spec.live} answers {status_text(status)}" + (f" when {spec.ready} answers 200" if ready else ""),
-            f"let the server answer 200 on {spec.live} as soon as it listens, or fix `serve.live` in mlship.yaml",
+            (advise("\n".join(run.log), situation(observed)) if status >= 500 else None)
+            or f"let the server answer 200 on {spec.live} as soon as it listens, or fix `serve.live` in mlship.yaml",
         )
     since = _since(run, live)
     if spec.live == spec.ready:
@@ -127,7 +128,9 @@ def _predict(run: ServeRun, observed: Observed) -> Check:
         return skipped("serve.predict", "not reached")
     bad = unexpected(first, observed.spec)
     if bad is not None:
-        return failed("serve.predict", *bad, run.log)
+        seen, remedy = bad
+        known = advise("\n".join(run.log), situation(observed)) if first.status >= 500 else None
+        return failed("serve.predict", seen, known or remedy, run.log)
     seen = described(first, observed.spec) + duration(first.seconds) + _then(steady)
     if first.output and not observed.spec.asked.values and not any(output.numbers(list(first.output))):
         return warned("serve.predict", f"{seen}, without any number", "let the answer contain the model's scores")

@@ -69,3 +69,33 @@ def test_a_bus_error_names_shared_memory_its_size_and_the_deployment(shm: int | 
     assert f"`smoke.shm: {more}`" in found
     assert f"--shm-size={more}" in found
     assert "medium: Memory" in found
+
+
+LOG = """Traceback (most recent call last):
+  File "/app/main.py", line 9, in <module>
+    {call}
+  File "/opt/venv/lib/python3.11/site-packages/jinja2/environment.py", line 1016, in get_template
+    return self.get()
+{error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "advised"),
+    [
+        ("jinja2.exceptions.TemplateNotFound: index.html", "fix /app/main.py, line 9, where the last traceback leaves"),
+        ("PermissionError: [Errno 13] Permission denied: '/app/app.log'", "user 1001 (/app/main.py, line 9): "),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: 'x.pkl'",
+            "the image (/app/main.py, line 9): ",
+        ),
+    ],
+)
+def test_the_users_own_line_is_named_never_a_packages(error: str, advised: str) -> None:
+    found = advice(LOG.format(call="x", error=error))
+    assert advised in found
+    assert "site-packages" not in found
+
+
+def test_a_traceback_without_own_code_is_not_the_users() -> None:
+    assert advise(LOG.replace("/app/main.py", "/usr/lib/python3.11/x.py"), Situation(SPEC, IMAGE, 1001)) is None
