@@ -225,7 +225,8 @@ def _agrees(pin: Entry, asked: Entry | None) -> bool:
 
 
 def _new_file(found: Detection, origin: str, lines: tuple[str, ...], needs: tuple[str, ...]) -> Dependencies:
-    named = {name for line in lines if (name := distribution(line))}
+    entries = [Entry(line.partition("  #")[0]) for line in lines]
+    named = {entry.name for entry in entries if entry.always}
     lacking = tuple(need for need in needs if distribution(need) not in named)
     lock = _lock_name(found, None)
     return Dependencies("requirements.in", lock, "init/requirements.in.j2", origin, lines, lacking, (*lines, *lacking))

@@ -8,7 +8,7 @@ from mlship.errors import UsageError
 from mlship.init.detect import detect
 from mlship.init.scaffold import Scaffold, keep_existing, scaffold, write_scaffold
 from mlship.project.load import parse_config
-from tests.helpers.repos import write
+from tests.helpers.repos import onnx_bytes, write
 
 LOADER = "import numpy\nimport redis\ndef load(): ..."
 PROJECT = "[project]\nname='x'\nrequires-python='>=3.11'\ndependencies=['numpy>=1', 'pytest']\n"
@@ -146,3 +146,10 @@ def test_a_shared_package_is_a_requirement_of_its_own(tmp_path: Path) -> None:
     found = planned(tmp_path / "other", {"m.py": LOADER, "pyproject.toml": text})
     lines = texts(found)["requirements.in"].splitlines()
     assert lines[2:4] == ["numpy", "../shared"]
+
+
+def test_a_requirement_for_another_platform_does_not_answer_the_loader(tmp_path: Path) -> None:
+    text = "[project]\nname='x'\ndependencies=['onnxruntime; sys_platform == \"win32\"', 'uvicorn', 'numpy']\n"
+    found = planned(tmp_path, {"m.onnx": onnx_bytes(), "pyproject.toml": text})
+    lines = texts(found)["requirements.in"].splitlines()
+    assert lines[lines.index("# For the server:") + 1 :] == ["fastapi", "onnxruntime"]
