@@ -15,7 +15,7 @@ from mlship.lock.index import IndexFile
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
-from mlship.lock.wheel_modules import absent_modules, has_module, marked_modules, wheel_files
+from mlship.lock.wheel_modules import _absent, absent_modules, has_module, marked_modules, wheel_files
 from mlship.lock.written_by import written_by_another
 from mlship.project.load import parse_config
 from tests.helpers.lock_configs import YAML
@@ -135,3 +135,10 @@ def test_another_scikit_learn_than_the_one_that_wrote_a_pickle(tmp_path: Path) -
     assert said.endswith(": write the file again with 1.9.1")  # 0.20.3 has no wheel for any supported Python
     assert not list(written_by_another(tmp_path, with_pickle, [Pin("scikit-learn", "0.20.3", ())]))
     assert not list(written_by_another(tmp_path, with_pickle, [Pin("numpy", "2.0", ())]))
+
+
+def test_the_first_modules_of_a_wheel_are_named() -> None:
+    pin = HashedPin("x", "x==1 --hash=sha256:0", ("sha256:0",), None)
+    names = tuple(f"m{number}/__init__.py" for number in range(7))
+    (text,) = _absent(pin, ("other",), (*names, "x-1.dist-info/METADATA"))
+    assert text == "x==1 has no module other, for which it is required; it has m0, m1, m2, m3, m4"

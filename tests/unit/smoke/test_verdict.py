@@ -23,7 +23,7 @@ from mlship.smoke.events import (
 )
 from mlship.smoke.judge.verdict import judge
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
-from mlship.smoke.result import TITLES, Check
+from mlship.smoke.result import TITLES, Check, failed
 from mlship.smoke.seen import ModelRun, Observed
 from tests.helpers.smoke_events import (
     CODE_0,
@@ -416,3 +416,8 @@ def test_modules_that_each_start_compiles_are_a_warning() -> None:
     assert check.status == "warn"
     assert check.seen.endswith("scipy.a, scipy.b, scipy.c and 1 more")
     assert "mlship lock --trace" in check.remedy
+
+
+def test_the_last_lines_of_the_evidence_are_shown() -> None:
+    check = failed("model.load", "it failed", "fix it", map(str, range(20)))
+    assert check.seen.splitlines() == ["it failed", *map(str, range(8, 20))]

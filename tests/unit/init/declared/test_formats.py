@@ -6,6 +6,7 @@ import pytest
 
 from mlship.init.declared.collect import Collected, collect
 from mlship.init.declared.poetry import UnclearError, pep440
+from mlship.init.declared.projects import read_pipfile
 from mlship.init.declared.result import Declared, Entry
 from mlship.init.tree import read_tree
 from tests.helpers.repos import write
@@ -336,3 +337,10 @@ def test_a_requirement_counts_only_if_it_always_reaches_the_image(marker: str, n
     found = Declared("requirements.txt", entries=(Entry(f"onnxruntime{marker}"),))
     assert found.names == ({"onnxruntime"} if named else set())
     assert found.lines == (f"onnxruntime{marker}",)
+
+
+@pytest.mark.parametrize(("folder", "package"), [("", "shared"), ("api/", "api/shared"), ("a/b/", "a/b/shared")])
+def test_packages_of_a_pipfile_are_beside_it(tmp_path: Path, folder: str, package: str) -> None:
+    path = f"{folder}Pipfile"
+    tree = read_tree(write(tmp_path, {path: "[packages]\nshared = {path = './shared', editable = true}"}))
+    assert [one.path for one in read_pipfile(tree, path).packages] == [package]
