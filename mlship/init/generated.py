@@ -55,4 +55,5 @@ def loader_example(found: Detection) -> str:
     """A `load()` for the first model file whose format has one, starting on a line of its own."""
     formats = framework_table().formats
     files = [file for file in (*found.weights.models, *found.weights.refused) if file.kind in formats]
-    return next((formats[file.kind].example.format(path=file.path) for file in files if formats[file.kind].example), "")
+    examples = ((formats[file.kind].example, file.path) for file in files)
+    return next((text.format(path=path, folder=path.rpartition("/")[0]) for text, path in examples if text), "")

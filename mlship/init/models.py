@@ -179,7 +179,7 @@ def _one_of(
     choices = [n for n in natives if folders.isdisjoint(map(str, PurePosixPath(n.path).parents))]
     native = next((n for n in choices if n.path == chosen), next(iter(choices), None))
     if native is None:
-        return ModelFiles(tuple(models), refused, tuple(f.path for f in models), (), (), found)
+        return ModelFiles(tuple(models), refused, tuple(map(_place, models)), (), (), found)
     pointers = tuple(file for file in refused if file.kind == "lfs-pointer")  # no other file is loaded
     data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
     shipped = (*native_files(tree, native), *(path for path in data if path in tree))
@@ -205,9 +205,15 @@ def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFil
         folder = str(PurePosixPath(file.path).parent)
         inside = tree.below(folder)
         whole = folder != "." and len(inside) > 1 and all(kinds.get(path) in _BESIDE for path in inside)
-        names[folder if whole else file.path] = None
+        names[folder if whole else _place(file)] = None
     outer = tuple(name for name in names if not any(name.startswith(f"{other}/") for other in names))
     return tuple(sorted(outer))
+
+
+def _place(file: WeightFile) -> str:
+    """The file, or the folder that the format consists of."""
+    folder = file.path.rpartition("/")[0]
+    return folder if folder and file.kind == "savedmodel" else file.path
 
 
 def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:

@@ -20,12 +20,25 @@ from mlship.project.pickles import is_pickle
 
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
-    "skops", "fasttext",
+    "skops", "fasttext", "savedmodel",
     "sentencepiece", "onnx-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
 MODELS: frozenset[ModelFormat] = frozenset(
-    {"safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5", "skops", "fasttext"}
+    {
+        "safetensors",
+        "onnx",
+        "gguf",
+        "xgboost",
+        "lightgbm",
+        "catboost",
+        "tflite",
+        "keras",
+        "hdf5",
+        "skops",
+        "fasttext",
+        "savedmodel",
+    }
 )
 CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
@@ -90,6 +103,9 @@ def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
+    # Version 1, then a graph: tensorflow/core/protobuf/saved_model.proto of https://github.com/tensorflow/tensorflow
+    if head.startswith(b"\x08\x01\x12") and path.name == "saved_model.pb":
+        return "savedmodel"
     if head[4:8] == b"TFL3":
         return "tflite"
     if head.startswith(b"\x93NUMPY"):

@@ -145,3 +145,15 @@ def test_a_server_without_its_model_ships_no_other(tmp_path: Path) -> None:
     code = SERVER.format("m/x.onnx")
     found = detect(write(tmp_path, {"app.py": code, "final.pkl": PICKLE})).weights
     assert (found.named, [one.path for one in found.absent]) == (("m/x.onnx",), ["m/x.onnx"])
+
+
+def test_a_saved_model_is_its_folder(tmp_path: Path) -> None:
+    parts = {
+        "m/1/saved_model.pb": b"\x08\x01\x12\x02\n\x00",
+        "m/1/variables/variables.index": b"x",
+        "other.pb": b"\x08\x01\x12",
+    }
+    found = detect(write(tmp_path, {**parts, "train.py": "import tensorflow"}))
+    assert found.weights.named == ("m/1",)
+    assert found.framework.value == "tensorflow"
+    assert 'tf.saved_model.load("m/1")' in "".join(scaffold(found).todo)

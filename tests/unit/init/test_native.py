@@ -85,10 +85,10 @@ def test_an_unknown_architecture_or_a_missing_tokenizer_gets_lines_to_start_from
 
 @pytest.mark.parametrize("kind", [kind for kind, row in framework_table().formats.items() if row.example])
 def test_each_example_of_a_loader_is_python(kind: str) -> None:
-    code = framework_table().formats[kind].example.format(path="m.bin")
+    code = framework_table().formats[kind].example.format(path="m.bin", folder="m")
     compile(code, kind, "exec")
     assert "def load():" in code
-    assert "m.bin" in code
+    assert "m.bin" in code or '"m"' in code
     assert len(code.strip().splitlines()) <= 8
 
 
