@@ -5,16 +5,23 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mlship.errors import MlshipError
+from mlship.redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)))
+# Written out: they reorder the text on a terminal, so that it shows something else than it says.
+_REORDERING = {
+    code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+_SHOWN = _CONTROL | _REORDERING | _SURROGATES
 
 
 def clean(text: str) -> str:
-    """`text` without terminal control characters, except newline and tab."""
-    return text.translate(_CONTROL).replace("\r", "\n")
+    """`text` as a terminal may show it: without credentials, control characters and what UTF-8 cannot write."""
+    return redact(text).translate(_SHOWN).replace("\r", "\n")
 
 
 @cache
@@ -58,7 +65,7 @@ def out(text: str = "", *, style: str | None = None) -> None:
 
 def emit(text: str) -> None:
     """Write machine-readable data to stdout, byte for byte."""
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    sys.stdout.write((text if text.endswith("\n") else f"{text}\n").translate(_SURROGATES))
     sys.stdout.flush()
 
 

@@ -1,13 +1,34 @@
 """Write files atomically: an interruption leaves the old file or the new one, never half of one."""
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlship.errors import UsageError
+
+
+def read_regular(path: Path, limit: int = 100_000_000) -> str:
+    """The text of a regular file; a pipe or device, which could block or never end, is refused.
+
+    Args:
+        limit: bytes.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or is larger.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit // 1_000_000} MB", str(path))
+        return file.read()
 
 
 def write_atomic(path: Path, text: str) -> None:

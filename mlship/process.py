@@ -14,6 +14,8 @@ Reason = Literal["missing", "timeout", "denied"]
 LineSink = Callable[[str], None]
 
 _GRACE_SECONDS = 10.0
+_LINE_LIMIT = 16 << 20  # characters; a longer line is passed on in parts
+_KEPT_LIMIT = 256 << 20  # characters
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Options:
     """Where and how a program runs.
 
     Attributes:
+        on_stdout, on_stderr: called with each line, which `Completed` then does not hold.
         env: added to this process's environment.
         timeout: seconds until the program and its children are stopped; None means no limit.
     """
@@ -109,11 +112,15 @@ def _start(argv: Sequence[str], options: Options) -> subprocess.Popen[str]:
 
 
 def _pump(stream: IO[str], kept: list[str], sink: LineSink | None) -> None:
+    """Pass lines to the sink, or keep them; what is beyond the limits is read and dropped."""
+    room = _KEPT_LIMIT
     with stream:
-        for line in stream:
-            kept.append(line)
+        while line := stream.readline(_LINE_LIMIT):
             if sink is not None:
                 sink(line.rstrip("\n"))
+            elif room > 0:
+                kept.append(line)
+                room -= len(line)
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

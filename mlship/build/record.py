@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from mlship.engine.base import Compression, Manifest
 from mlship.errors import UsageError
+from mlship.files import read_regular
 from mlship.versioned import adapter, dump, first_error
 
 SCHEMA = 1
@@ -159,7 +160,7 @@ def read_metadata(path: Path) -> Metadata:
     try:
         if path.stat().st_size > _SIZE_LIMIT:
             raise UsageError(f"`{path}` is too large to be build metadata", hint=_HOW)
-        return Metadata.from_json(path.read_text(encoding="utf-8"), str(path))
+        return Metadata.from_json(read_regular(path), str(path))
     except UnicodeDecodeError as error:
         raise UsageError(f"`{path}` is not build metadata: not UTF-8 text", hint=_HOW) from error
     except OSError as error:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from docker.tls import TLSConfig
     from docker.types import DeviceRequest
 
+_LINE_LIMIT = 64 << 20  # bytes; an answer of a model is one line
+_ERRORS_LIMIT = 4 << 20  # bytes
 _TMPFS = {"/tmp": "rw,nosuid,nodev,noexec,size=512m,mode=1777"}  # noqa: S108  a mount point in the container
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _MOST_PROCESSES = 4096  # far above what a many-core host's thread pools make, far below what starves a host
@@ -132,20 +134,31 @@ def start(request: RunRequest) -> str:
 
 def container_output(container: str) -> Iterator[str]:
     """Lines of the container's stdout as they come, until it ends."""
-    with connected() as client:
-        chunks = client.containers.get(container).logs(stdout=True, stderr=False, stream=True, follow=True)
-        try:
-            yield from _lines(chunks)
-        finally:
-            chunks.close()
-            vars(chunks)["_response"].close()  # the SDK does not, which leaves half of the socket open
+    with _logs(container, stdout=True, stderr=False, follow=True) as chunks:
+        yield from _lines(chunks)
 
 
 def container_errors(container: str) -> str:
-    """What the container has written to stderr so far."""
+    """What the container has written to stderr so far: the first and the last megabytes."""
+    first, last = bytearray(), bytearray()
+    with _logs(container, stdout=False, stderr=True, follow=False) as chunks:
+        for chunk in chunks:
+            room = _ERRORS_LIMIT - len(first)
+            first += chunk[:room]
+            last += chunk[room:]
+            del last[:-_ERRORS_LIMIT]
+    return (first + last).decode(errors="replace")
+
+
+@contextmanager
+def _logs(container: str, *, stdout: bool, stderr: bool, follow: bool) -> Iterator[Iterable[bytes]]:
     with connected() as client:
-        data = client.containers.get(container).logs(stdout=False, stderr=True)
-    return data.decode(errors="replace")
+        chunks = client.containers.get(container).logs(stdout=stdout, stderr=stderr, stream=True, follow=follow)
+        try:
+            yield chunks
+        finally:
+            chunks.close()
+            vars(chunks)["_response"].close()  # the SDK does not, which leaves half of the socket open
 
 
 def wait(container: str, seconds: float) -> ExitState | None:
@@ -308,12 +321,16 @@ def _device_request(method: GpuMethod) -> "DeviceRequest":
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
+    """The lines of a stream; what is beyond the limit of a line is dropped."""
+    line = bytearray()
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    if rest:
-        yield rest.decode(errors="replace")
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            yield (line + part[: max(0, _LINE_LIMIT - len(line))]).decode(errors="replace")
+            line.clear()
+        line += rest[: max(0, _LINE_LIMIT - len(line))]
+    if line:
+        yield line.decode(errors="replace")
 
 
 def _explanation(error: Exception) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import indent
 
 from mlship.errors import UsageError
-from mlship.files import sha256_file, write_new
+from mlship.files import read_regular, sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
@@ -151,7 +151,7 @@ def _completed(planned: Scaffold, repo: Path) -> Scaffold:
     now = next(file for file in planned.files if file.path == CONFIG)
     text, completed = now.text, None
     with suppress(OSError, UnicodeDecodeError):
-        written = (repo / CONFIG).read_text(encoding="utf-8")
+        written = read_regular(repo / CONFIG)
         text, filled = complete(written, now.text, planned.unfinished)
         if "command" in filled:
             text = with_requirements(text, now.text)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.errors import LockError
-from mlship.files import sha256_text
+from mlship.files import read_regular, sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import FILE_NAME, LockRecord, read_record
@@ -59,7 +59,7 @@ def read_lock_text(path: Path) -> str | None:
         LockError: the file cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

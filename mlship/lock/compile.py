@@ -16,6 +16,7 @@ from packaging.utils import parse_wheel_filename
 from mlship import process
 from mlship.engine.base import BuildEvent, BuildRequest, Engine, StepOutput
 from mlship.errors import BuildError, UsageError
+from mlship.files import read_regular
 from mlship.lock.failures import explain
 from mlship.lock.hashes import GLIBC
 from mlship.lock.indexes import PipSettings, local_path
@@ -219,7 +220,7 @@ def _write_constraints(question: CompileRequest, folder: Path) -> Iterator[Path]
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path)
     except (OSError, UnicodeDecodeError) as error:
         hint = "correct the `constraint` setting; see `pip config list` and PIP_CONSTRAINT"
         raise UsageError(f"cannot read `{path}`, the constraints file in pip's configuration", hint=hint) from error

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlship.errors import UsageError
-from mlship.files import sha256_file, sha256_text
+from mlship.files import read_regular, sha256_file, sha256_text
 from mlship.lock.packages import folder_hash, package_folder, wheel_of
 from mlship.project.base import base_name
 from mlship.project.config import Config
@@ -118,7 +118,7 @@ def _read(repo: Path, path: str, named_by: str) -> InputFile:
             f"`{path}` is outside the repository (named by {named_by})", hint="copy it into the repository"
         )
     try:
-        return InputFile(path, where.read_text(encoding="utf-8"))
+        return InputFile(path, read_regular(where))
     except FileNotFoundError as error:
         hint = f"create `{path}` with one package per line, or name another file"
         raise UsageError(f"no `{path}` (named by {named_by})", hint=hint) from error

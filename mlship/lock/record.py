@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from mlship.errors import LockError
-from mlship.files import write_atomic
+from mlship.files import read_regular, write_atomic
 from mlship.versioned import adapter, dump
 
 FILE_NAME = "mlship.lock"
@@ -86,7 +86,7 @@ def read_record(repo: Path) -> LockRecord:
         LockError: it is missing, malformed, or written by another version of mlship.
     """
     try:
-        text = (repo / FILE_NAME).read_text(encoding="utf-8")
+        text = read_regular(repo / FILE_NAME)
         record = adapter(LockRecord).validate_json(text)
     except FileNotFoundError as error:
         raise LockError(f"no `{FILE_NAME}`: the dependencies have not been locked") from error

@@ -1,6 +1,5 @@
 """The working tree and its commit: their differences, and a commit checked out in a temporary folder."""
 
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -10,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from mlship import process
 from mlship.errors import EngineError, TransientError, UsageError
+from mlship.project.git import run_git
 from mlship.project.paths import LEFT_OUT
 
-_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 _SUBMODULE = "160000 "
 
 
@@ -109,9 +108,8 @@ def _add(folder: Path, tree: Path, commit: str) -> None:
 
 
 def _git(folder: Path, *arguments: str) -> process.Completed:
-    """Run git with literal paths: a `*` in a file name is not a pattern."""
     try:
-        return process.run(("git", "--literal-pathspecs", *_NO_HOOKS, "-C", str(folder), *arguments))
+        return run_git(folder, "--literal-pathspecs", *arguments)  # a `*` in a file name is not a pattern
     except process.ProcessError as error:
         raise EngineError("no `git` on PATH", hint="install git, then run the same command again") from error
 

@@ -2,14 +2,19 @@
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from mlship import process
+from mlship.errors import UsageError
 
 _LONGEST_TAG = 100
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+# A repository's own configuration may name programs, and git runs them even for questions.
+_NO_PROGRAMS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "core.sshCommand=false")
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,19 @@ class Revision:
 
 
 def read_revision(repo: Path, environment: Mapping[str, str] = os.environ) -> Revision:
-    """Ask git. SOURCE_DATE_EPOCH in the environment overrides the time of the commit."""
-    epoch = environment.get("SOURCE_DATE_EPOCH") or _git(repo, "log", "-1", "--format=%ct")
+    """Ask git. SOURCE_DATE_EPOCH in the environment overrides the time of the commit.
+
+    Raises:
+        UsageError: SOURCE_DATE_EPOCH is not a time, or git refuses to read a repository of another user.
+    """
+    _check_owner(repo)
+    epoch = _epoch(environment.get("SOURCE_DATE_EPOCH") or _git(repo, "log", "-1", "--format=%ct"))
     remote = _git(repo, "remote", "get-url", "origin")
     return Revision(
         describe=_git(repo, "describe", "--tags", "--always", "--dirty"),
         commit=_git(repo, "rev-parse", "--verify", "HEAD"),
         source=without_credentials(remote) if remote else None,
-        epoch=int(epoch) if epoch and epoch.isdecimal() else None,
+        epoch=epoch,
     )
 
 
@@ -69,9 +79,42 @@ def without_credentials(remote: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
+def run_git(folder: Path, *arguments: str, seconds: float | None = None) -> process.Completed:
+    """Run git, and no program that the repository names.
+
+    Raises:
+        ProcessError: git is not installed, or did not end in time.
+    """
+    argv = ("git", "--no-pager", *_NO_PROGRAMS, "-C", str(folder), *arguments)
+    return process.run(argv, process.Options(timeout=seconds))
+
+
 def _git(repo: Path, *arguments: str) -> str | None:
     try:
-        done = process.run(("git", "-C", str(repo), *arguments), process.Options(timeout=10))
+        done = run_git(repo, *arguments, seconds=10)
     except process.ProcessError:
         return None
     return done.stdout.strip() or None if done.ok else None
+
+
+def _check_owner(repo: Path) -> None:
+    try:
+        done = run_git(repo, "rev-parse", "--git-dir", seconds=10)
+    except process.ProcessError:
+        return
+    if "dubious ownership" in done.stderr:
+        raise UsageError(
+            f"git does not read `{repo.resolve()}`: it belongs to another user",
+            hint=f"run `git config --global --add safe.directory {shlex.quote(str(repo.resolve()))}` if you trust it",
+        )
+
+
+def _epoch(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text[:20]) <= _LAST_SECOND):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is not a number of seconds since 1970: `{text[:40]}`",
+            hint="unset it, or set it to `$(git log -1 --format=%ct)`",
+        )
+    return int(text)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mlship.errors import UsageError
+from mlship.files import read_regular
 from mlship.project.config import MUSL_REFUSED, AllowedPickle, Config, names_musl
 from mlship.project.values import Section
 
@@ -108,9 +109,7 @@ def _fill(document: object, placeholders: Mapping[KeyPath, object]) -> tuple[str
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise _refuse("is larger than 1 MB")
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, _SIZE_LIMIT)
     except FileNotFoundError as error:
         raise UsageError(
             f"no `{FILE_NAME}` in `{path.parent.resolve()}`",

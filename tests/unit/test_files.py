@@ -1,11 +1,12 @@
 """A file is the old one or the new one, never half of one."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mlship.errors import UsageError
-from mlship.files import check_new, save_new, sha256_file, sha256_text, write_atomic, write_new
+from mlship.files import check_new, read_regular, save_new, sha256_file, sha256_text, write_atomic, write_new
 
 
 def test_writes_whole_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -44,3 +45,24 @@ def test_an_output_file_must_be_new_and_its_folder_exist(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="no folder"):
         check_new(tmp_path / "none/page.html")
     assert (tmp_path / "page.html").read_text() == "page"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device", "large"])
+def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_text("x" * 11)
+    with pytest.raises(OSError, match=r"regular|larger|directory"):
+        read_regular(path, limit=10)
+
+
+def test_a_regular_file_is_read_through_links(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("Grüße")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link", limit=10) == "Grüße"

@@ -21,7 +21,16 @@ def test_streams_and_keeps_both_outputs_apart() -> None:
     done = process.run(
         python("import sys; print('a'); print('b', file=sys.stderr)"), process.Options(on_stderr=seen.append)
     )
-    assert (done.ok, done.stdout, done.stderr, seen) == (True, "a\n", "b\n", ["b"])
+    assert (done.ok, done.stdout, done.stderr, seen) == (True, "a\n", "", ["b"])
+
+
+def test_output_beyond_the_limits_is_read_and_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_LINE_LIMIT", 1000)
+    monkeypatch.setattr(process, "_KEPT_LIMIT", 2500)
+    seen: list[str] = []
+    program = python("import sys; sys.stdout.write('x' * 1_000_000); sys.stderr.write('y' * 5000)")
+    done = process.run(program, process.Options(on_stderr=seen.append))
+    assert (done.ok, len(done.stdout), seen) == (True, 3000, ["y" * 1000] * 5)
 
 
 def test_a_megabyte_on_stderr_does_not_block() -> None:

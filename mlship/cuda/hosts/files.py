@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts.profile import HostProfile, parse_host
 from mlship.errors import UsageError
-from mlship.files import write_atomic
+from mlship.files import read_regular, write_atomic
 
 FileState: TypeAlias = Literal["new", "same", "changed"]
 SUFFIX = ".json"
@@ -64,7 +64,7 @@ def plan_import(hosts: Iterable[HostProfile], folder: Path) -> tuple[Planned, ..
     for host in hosts:
         path, text = folder / f"{host.name}{SUFFIX}", host.to_json()
         state = _state(path, text)
-        if state == "changed" and parse_host(path.read_text(encoding="utf-8"), str(path)).source != "labels":
+        if state == "changed" and parse_host(read_regular(path), str(path)).source != "labels":
             raise UsageError(
                 f"`{path}` was not created by an import, so no import overwrites it; nothing was written",
                 hint=f"remove it with `rm {path}` and import again, or import into another folder with `--into`",
@@ -82,7 +82,7 @@ def outdated(folder: Path, planned: Iterable[Planned]) -> tuple[Path, ...]:
 
 def _is_import(path: Path) -> bool:
     try:
-        return parse_host(path.read_text(encoding="utf-8"), str(path)).source == "labels"
+        return parse_host(read_regular(path), str(path)).source == "labels"
     except (UsageError, OSError, UnicodeDecodeError):
         return False
 

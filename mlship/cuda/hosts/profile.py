@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.versions import Capability, Driver, driver_in
 from mlship.errors import UsageError
+from mlship.files import read_regular
 from mlship.project.base import PLATFORMS
 from mlship.versioned import dump, parse_versioned
 
@@ -177,7 +178,7 @@ def _read(path: Path, shown: str) -> HostProfile:
     try:
         if path.stat().st_size > _SIZE_LIMIT:
             raise UsageError(f"`{shown}` is not a host file: it is larger than 1 MB", hint="remove it from that folder")
-        return parse_host(path.read_text(encoding="utf-8"), shown)
+        return parse_host(read_regular(path), shown)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"cannot read `{shown}` as UTF-8 text", hint="record the host again with `mlship hosts record`"

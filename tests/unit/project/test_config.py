@@ -118,7 +118,7 @@ def test_refusals_name_line_key_and_reason(change: tuple[str, str], said: str) -
 
 def test_a_file_that_is_no_mlship_yaml_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "mlship.yaml").write_text(GOOD + "#" * 1_000_000)
-    with pytest.raises(UsageError, match="is larger than 1 MB"):
+    with pytest.raises(UsageError, match="larger than 1 MB"):
         load_config(tmp_path, {})
 
 
