@@ -88,7 +88,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         declared=needs,
-        imports=find_needs(served, lookup),
+        imports=find_needs(served, lookup, certain=certain),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,

@@ -84,13 +84,18 @@ class Lookup:
         return in_standard_library(module, self.python) or self.own(module)
 
 
-def find_needs(served: Sequence[Module], lookup: Lookup) -> ImportNeeds:
-    """Look up every import of the served code."""
+def find_needs(served: Sequence[Module], lookup: Lookup, *, certain: bool = True) -> ImportNeeds:
+    """Look up every import of the served code.
+
+    Args:
+        certain: it is known what runs; otherwise nothing says which functions are called.
+    """
     first: dict[str, str] = {}
     optional: set[str] = set()
     for module in served:
         needed, other = _split(module, lookup)
-        optional |= other
+        lazy = set[str]() if certain else needed & module.statements.lazy
+        needed, optional = needed - lazy, optional | other | lazy
         for name in sorted(needed):
             first.setdefault(name, module.path)
     imported = frozenset(first) | optional

@@ -17,6 +17,7 @@ class Imports:
 
     Attributes:
         needed: without which the module fails.
+        lazy: those of `needed` that only functions import, when they are called.
         relative: of the module's own package.
         choices: for each `try`, the names of its body, then those of each handler; an empty set if a handler goes on
             without them.
@@ -25,6 +26,7 @@ class Imports:
     needed: frozenset[str]
     relative: frozenset[str]
     choices: tuple[Choices, ...]
+    lazy: frozenset[str] = frozenset()
 
     @property
     def all(self) -> frozenset[str]:
@@ -37,7 +39,11 @@ def read_imports(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Impor
     Args:
         package: the file is an `__init__.py`.
     """
+    nodes = tuple(nodes)
+    functions = (node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    inside = {inner for function in functions for inner in ast.walk(function)}
     needed: set[str] = set()
+    at_once: set[str] = set()
     relative: set[str] = set()
     choices: list[Choices] = []
     for node in nodes:
@@ -47,8 +53,9 @@ def read_imports(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Impor
             relative |= {own for body in bodies for found in _statements(body) for own in _own(found, name, package)}
         elif isinstance(node, ast.Import | ast.ImportFrom):
             needed |= set(_absolute_names([node]))
+            at_once |= set(_absolute_names([node])) if node not in inside else set()
             relative |= set(_own(node, name, package))
-    return Imports(frozenset(needed), frozenset(relative), tuple(choices))
+    return Imports(frozenset(needed), frozenset(relative), tuple(choices), frozenset(needed - at_once))
 
 
 def live_nodes(tree: ast.AST) -> Iterator[ast.AST]:

@@ -200,3 +200,13 @@ def test_an_import_from_another_folder_is_a_step_for_the_user_and_is_shipped(tmp
     assert found.source == ("app", "lib")
     assert [need.line for need in found.imports.known] == ["numpy"]
     assert any("`utils`" in step and "`lib`" in step for step in scaffold(found).todo)
+
+
+def test_what_only_functions_import_is_required_if_it_is_known_what_runs(tmp_path: Path) -> None:
+    code = "import numpy\ndef play(sound):\n    import simpleaudio, scipy\n    import numpy\n"
+    found = detect(write(tmp_path, {"setup.py": "from setuptools import setup\nsetup(name='x')\n", "x.py": code}))
+    assert [need.line for need in found.imports.known] == ["numpy"]
+    assert found.imports.unknown == ()
+    assert [need.line for need in found.imports.optional] == ["scipy"]
+    found = detect(write(tmp_path, {"m.py": "import x\ndef load(): return x.play\n"}))
+    assert [need.line for need in found.imports.known] == ["numpy", "scipy"]
