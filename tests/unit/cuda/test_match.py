@@ -7,6 +7,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.judge import Stack, judge_stack
 from mlship.cuda.fit.match import Match, _image
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import first_driver, tables
@@ -86,3 +87,10 @@ def test_the_image_is_the_newest_whose_cuda_the_driver_offers() -> None:
             found = _image(takes, "runtime", None, fleet_of_one, "bookworm")
             assert found
             assert found[0] == cuda
+
+
+def test_a_driver_before_the_tables_is_unknown_with_its_reason() -> None:
+    host = HostProfile("h", "304.125", (), "linux/amd64")
+    verdict = judge_stack(Stack("old", Cuda(8, 0), Cuda(8, 0), host.platform, ""), host)
+    assert [reason.kind for reason in verdict.reasons] == ["unknown-driver"]
+    assert "driver 304.125 is older than R" in verdict.reasons[0].text

@@ -103,3 +103,41 @@ def test_nouveau_is_not_meant_if_nvml_counts_but_fails() -> None:
 def test_nvml_that_counts_no_gpu_is_a_symptom(init: int, count: int | None, seen: bool) -> None:
     facts = facts_of(kernel={"pci": [GPU]}, host={"nvml": {"init": init, "device_count": count}})
     assert ("nvml.count=0" in {symptom.id for symptom in symptoms(facts)}) is seen
+
+
+@pytest.mark.parametrize(
+    ("driver", "broken"),
+    [("570.124.05", False), ("570.124.06", True), ("570.158.01", True), ("570.158.02", False)],
+)
+def test_the_first_and_the_last_driver_that_miscounts(driver: str, broken: bool) -> None:
+    devices = [{"index": 0, "mig_current": 1}, {"index": 1, "mig_current": 0}]
+    pod = {"name": "a", "phase": "Pending", "requests": {"nvidia.com/gpu": 1}}
+    facts = facts_of(
+        kernel={"nvidia": {"version": driver}}, host={"nvml": {"devices": devices}}, kubernetes={"pods": [pod]}
+    )
+    assert any(one.id == "vgpu-driver-regression-570-mig-mixed" for one in findings(facts)[0]) is broken
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_switch_shows_by_its_node_where_the_bus_is_hidden(there: bool) -> None:
+    nodes = {"/dev/nvidia-nvswitchctl": {} if there else None}
+    host = {"cuda": {"init": 802}, "services": {"nvidia-fabricmanager": None}, "device_nodes": nodes}
+    facts = facts_of(host={**host, "nvml": {"devices": [{"index": 0, "fabric_state": 1}]}})
+    shown = {item.fact for item in found("fabric-manager-not-running", facts).evidence}
+    assert ("host.device_nodes" in shown) is there
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "stray"),
+    [
+        ("/opt/old", "/opt/old/:/x", True),
+        ("/opt/old", "/x", False),
+        ("/opt/old", None, False),
+        ("/usr/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", False),
+    ],
+)
+def test_an_old_library_is_stray_if_a_variable_leads_to_it(folder: str, path: str | None, stray: bool) -> None:
+    library = {"path": f"{folder}/libnvidia-ml.so.1", "version": "535.54.03"}
+    host = {"nvml": {"init": 18, "library": library}, "env": {"LD_LIBRARY_PATH": path} if path else {}}
+    facts = facts_of(kernel={"nvidia": {"version": "550.54.15"}}, host=host)
+    assert any(one.id == "stray-driver-library" for one in findings(facts)[0]) is stray

@@ -19,12 +19,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+from onnx import TensorProto
 from pydantic import ValidationError
 
 from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import ModelFormat, identify
-from mlship.project.onnx_header import Tensor, read_onnx
+from mlship.project.onnx_header import ELEMENTS, Tensor, read_onnx
 from mlship.project.pickles import is_pickle
 from mlship.project.weights import check_weights
 from tests.helpers.repos import onnx_bytes, safetensors, write
@@ -395,3 +396,8 @@ def test_a_name_that_the_build_would_not_find_is_refused(tmp_path: Path, name: s
         check_weights(tmp_path, model("w"))
     with pytest.raises(ValidationError, match="ASCII letters"):
         model(f"w/{name}")
+
+
+def test_element_types_have_the_numbers_of_onnx() -> None:
+    names = {number: TensorProto.DataType.Name(number).lower() for number in ELEMENTS}
+    assert names == ELEMENTS

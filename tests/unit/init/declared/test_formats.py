@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.init.declared.collect import Collected, collect
+from mlship.init.declared.collect import Collected, _folders, collect
 from mlship.init.declared.poetry import UnclearError, pep440
 from mlship.init.declared.projects import read_pipfile
 from mlship.init.declared.result import Declared, Entry
@@ -344,3 +344,9 @@ def test_packages_of_a_pipfile_are_beside_it(tmp_path: Path, folder: str, packag
     path = f"{folder}Pipfile"
     tree = read_tree(write(tmp_path, {path: "[packages]\nshared = {path = './shared', editable = true}"}))
     assert [one.path for one in read_pipfile(tree, path).packages] == [package]
+
+
+@pytest.mark.parametrize("path", ["requirements/base.txt", "api/requirements/base.txt", "a/b/requirements/base.txt"])
+def test_a_folder_of_requirements_belongs_to_the_one_above(tmp_path: Path, path: str) -> None:
+    folder = path.partition("requirements/")[0].rstrip("/")
+    assert _folders(read_tree(write(tmp_path, {path: "numpy"}))) == {folder: [path]}
