@@ -1,8 +1,7 @@
 """Doctor's reports as people read them. Update them with --update-golden, and read the diff."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,28 +84,21 @@ def test_the_documents_show_a_real_report() -> None:
     assert f".json\n{begin}\n  ...\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@cache
-def found() -> dict[str, tuple[Finding, ...]]:
-    return {name: findings(facts)[0] for name, facts in hosts().items()}
+def lines_of(name: str, finding: Finding) -> Iterator[str]:
+    yield f"{name} [{finding.id}, {finding.where}, {finding.certainty}]"
+    yield f"  {finding.cause}"
+    for step in finding.fix:
+        yield f"  {'or' if step.instead else 'do'}: {step.say}"
+        yield from (f"      {command}" for command in step.commands)
+    yield from (f"  {item.fact} = {item.value}" for item in finding.evidence)
+    yield from (f"  ask {item.fact}: {item.command}" for item in finding.decides)
 
 
-def findings_text(layer: StackLayer) -> str:
-    """What every rule of a layer says about each recorded host, in full."""
-    lines = []
-    for name, all_of_them in found().items():
-        for finding in all_of_them:
-            if finding.layer == layer:
-                steps = [(f"{'or' if step.instead else 'do'}: {step.say}", *step.commands) for step in finding.fix]
-                lines += [
-                    f"{name} [{finding.id}, {finding.where}, {finding.certainty}]",
-                    f"  {finding.cause}",
-                    *("\n      ".join(("  " + first, *commands)) for first, *commands in steps),
-                    *(f"  {item.fact} = {item.value}" for item in finding.evidence),
-                    *(f"  ask {item.fact}: {item.command}" for item in finding.decides),
-                ]
-    return "\n".join(lines) + "\n"
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_findings(layer: StackLayer, golden: Golden) -> None:
-    golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", findings_text(layer))
+def test_what_is_said_about_every_recorded_host(golden: Golden) -> None:
+    """One file a layer; one test, so that the mutants of every rule run it."""
+    lines: dict[StackLayer, list[str]] = {layer: [] for layer in LAYERS}
+    for name, facts in hosts().items():
+        for finding in findings(facts)[0]:
+            lines[finding.layer] += lines_of(name, finding)
+    for layer, found in lines.items():
+        golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", "\n".join(found) + "\n")

@@ -120,7 +120,7 @@ def test_the_first_and_the_last_driver_that_miscounts(driver: str, broken: bool)
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_switch_shows_by_its_node_where_the_bus_is_hidden(there: bool) -> None:
-    nodes = {"/dev/nvidia-nvswitchctl": {} if there else None}
+    nodes: dict[str, object] = {"/dev/nvidia-nvswitchctl": {} if there else None}
     host = {"cuda": {"init": 802}, "services": {"nvidia-fabricmanager": None}, "device_nodes": nodes}
     facts = facts_of(host={**host, "nvml": {"devices": [{"index": 0, "fabric_state": 1}]}})
     shown = {item.fact for item in found("fabric-manager-not-running", facts).evidence}
