@@ -13,7 +13,7 @@ from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.finding import Finding
-from mlship.doctor.frameworks import stacks
+from mlship.doctor.frameworks import image_with, stacks, variant_of
 from mlship.doctor.symptoms import symptoms
 
 GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
@@ -141,3 +141,13 @@ def test_an_old_library_is_stray_if_a_variable_leads_to_it(folder: str, path: st
     host = {"nvml": {"init": 18, "library": library}, "env": {"LD_LIBRARY_PATH": path} if path else {}}
     facts = facts_of(kernel={"nvidia": {"version": "550.54.15"}}, host=host)
     assert any(one.id == "stray-driver-library" for one in findings(facts)[0]) is stray
+
+
+@pytest.mark.parametrize("cudnn", ["9", "9.10", None])
+def test_an_image_has_cudnn_if_the_build_needs_it(cudnn: str | None) -> None:
+    built = variant_of("onnxruntime-gpu", "1.26.0")
+    assert built
+    image = image_with(built.model_copy(update={"cudnn": cudnn}), None)
+    assert image
+    assert image.startswith("nvidia/cuda:12.")
+    assert ("-cudnn-runtime-" in image) is (cudnn is not None)
