@@ -1,5 +1,7 @@
 """What the server's part proves. Pure: observations in, checks out."""
 
+from collections.abc import Sequence
+
 from mlship.engine.base import ExitState
 from mlship.project.commands import is_shell
 from mlship.smoke import output
@@ -222,7 +224,7 @@ def _sigterm(run: ServeRun, observed: Observed) -> Check:
             run.log,
         )
     if run.ended is None or run.exit_s is None:
-        return failed("serve.sigterm", *_ignored(spec, observed.image.command), run.log)
+        return failed("serve.sigterm", *_ignored(spec, observed.image.command, run.log), run.log)
     if run.ended.code != 0:
         return failed(
             "serve.sigterm",
@@ -233,10 +235,15 @@ def _sigterm(run: ServeRun, observed: Observed) -> Check:
     return passed("serve.sigterm", f"after {duration(run.exit_s)} (limit {duration(spec.grace_seconds)})")
 
 
-def _ignored(spec: SmokeSpec, command: tuple[str, ...]) -> tuple[str, str]:
+def _ignored(spec: SmokeSpec, command: tuple[str, ...], log: Sequence[str]) -> tuple[str, str]:
     seen = f"still running {duration(spec.grace_seconds)} after SIGTERM; an orchestrator would kill it"
     if is_shell(command):
         return seen, "a shell is the first process and does not forward SIGTERM: use the exec form, CMD [...]"
+    if any("werkzeug" in line or "This is a development server" in line for line in log):
+        return seen, (
+            "Flask's development server ignores SIGTERM as process 1: let gunicorn serve the app object "
+            f"(`serve.command: [gunicorn, MODULE:APP, --bind, 0.0.0.0:{spec.port}]`), and load the model on import"
+        )
     return seen, (
         "let the first process handle SIGTERM (process 1 gets no default handler; "
         "a server that starts others needs an init such as tini), or raise `serve.grace_seconds` in mlship.yaml"

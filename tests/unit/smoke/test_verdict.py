@@ -333,6 +333,12 @@ def test_a_server_that_does_not_stop_well(changed: dict[str, object], words: str
     assert words in found.seen
 
 
+def test_flasks_development_server_is_replaced_by_gunicorn() -> None:
+    log = ("INFO:werkzeug:127.0.0.1 - POST /predict 200",)
+    found = only_failure(replace(GOOD, serve=served(ended=None, exit_s=None, log=log)))
+    assert "gunicorn" in found.remedy
+
+
 def test_a_server_that_dies_at_start_shows_its_last_lines() -> None:
     run = served(
         Hello(), RouteChange("ready", 0, 0.1), died=ExitState(1, out_of_memory=False), log=("a", "configuration!")
