@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 from mlship.project.onnx_header import read_onnx
-from mlship.project.pickles import is_pickle
+from mlship.project.pickles import is_pickle, is_text
 
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
@@ -67,11 +67,11 @@ _MAGIC: tuple[tuple[bytes, ModelFormat], ...] = (
 _SENTENCEPIECE = re.compile(rb"\n.\n\x05<unk>\x15", re.DOTALL)
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
 _OBJECTS = re.compile(r"'[|<>=]?O\d*'")
-_BZ2_BLOCK = 1 << 20  # bz2 returns nothing before a whole block of up to 900 kB
+_INFLATED = 1 << 26  # bytes; more of a compressed file is not read
 
 
 def identify(path: Path) -> ModelFormat:
-    """Identify a file. Only headers are read, so the cost does not depend on the size.
+    """Identify a file by its first bytes, and refuse what an unpickler would run under any format's name.
 
     Raises:
         OSError: the file cannot be read.
@@ -82,7 +82,11 @@ def identify(path: Path) -> ModelFormat:
         file.seek(0)
         if not size:
             return "empty"
-        return _by_magic(path, head) or _by_archive(file, head) or _by_structure(path, head, size)
+        kind = _by_magic(path, head) or _by_archive(file, head) or _by_structure(path, head, size)
+        if kind in CODE or kind == "lfs-pointer":
+            return kind
+        file.seek(0)
+        return "pickle" if is_pickle(file) else kind
 
 
 def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
@@ -123,17 +127,30 @@ def _by_archive(file: IO[bytes], head: bytes) -> ModelFormat | None:
     if decompress is None:
         return None
     with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
-        inner = decompress(file.read(_BZ2_BLOCK), _HEAD)
-        return "pickle" if is_pickle(inner) else "text" if inner and _is_text(inner) else "unknown"
+        inner = _inflated(file, decompress)
+        if is_pickle(io.BytesIO(inner)):
+            return "pickle"
+        return "text" if 0 < len(inner) < _INFLATED and is_text(inner[:_HEAD]) else "unknown"
     return None  # not compressed after all
+
+
+def _inflated(file: IO[bytes], decompress: Callable[[bytes, int], bytes]) -> bytes:
+    """The content of a compressed file, up to a limit; what can be read of a damaged one."""
+    content = bytearray()
+    while len(content) < _INFLATED and (data := file.read(_HEAD)):
+        try:
+            content += decompress(data, _INFLATED)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+            if not content:
+                raise
+            break
+    return bytes(content)
 
 
 def _by_structure(path: Path, head: bytes, size: int) -> ModelFormat:
     if _is_safetensors(path, size):
         return "safetensors"
-    if is_pickle(head):
-        return "pickle"
-    if _is_text(head):
+    if is_text(head):
         return "xgboost" if _XGBOOST_JSON.match(head) and b'"learner"' in head else "text"
     return "onnx" if read_onnx(path) else "unknown"
 
@@ -202,13 +219,3 @@ def _has_objects(head: bytes) -> bool:
 def _mentions_lambda(path: Path) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(b'"Lambda"') >= 0
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\x00" in head:
-        return False
-    try:
-        head.decode()
-    except UnicodeDecodeError as error:
-        return len(head) == _HEAD and error.start > len(head) - 4  # the limit cut a character in two
-    return True

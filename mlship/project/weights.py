@@ -18,6 +18,7 @@ from mlship.project.pickles import dangerous_imports
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
 _CHUNK = 1 << 16
+_PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
 _EXPANDED_LIMIT = 1 << 33
 _EXCEPTION = """. If you trust this file, allow it in mlship.yaml:
   model:
@@ -134,7 +135,8 @@ def _is_weight(full: Path, path: str, key: str) -> bool:
 
 
 def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
-    expected = _expected(PurePosixPath(file.path).suffix.lower())
+    suffix = PurePosixPath(file.path).suffix.lower()
+    expected = "a pickle" if file.kind == "text" and suffix in _PICKLE_NAMES else _expected(suffix)
     if file.kind == "text" and expected:
         raise UsageError(
             f"`{file.path}` is named like {expected} but contains text",

@@ -1,0 +1,123 @@
+"""No file that an unpickler would run is taken for data, whatever format it also is."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlship.errors import UsageError
+from mlship.project.config import Model
+from mlship.project.formats import CODE, identify
+from mlship.project.pickles import is_text
+from mlship.project.weights import check_weights
+from tests.helpers.sampling import examples
+
+CALL = b"cos\nsystem\n(S'id'\ntR."
+NAMES = st.sampled_from(["model.gguf", "model.cbm", "model.tflite", "model.txt", "labels.json", "weights.bin"])
+# Each is a format's first bytes, and to an unpickler operands that it reads and forgets.
+FRONTS = [
+    b"GGUF\x03\x00\x00\x00\x00" + b"0",
+    b"CBM1" + b"x" * (ord("B") - 2) + b"0",
+    b"X\x00\x00\x00\x000" + b"",
+    b"C\x06\x00TFL3\x000",
+    b"V" + b"0" * 100_000 + b"\n0",
+    b"S'" + b"a" * 70_000 + b"'\n0",
+    b"I1\n0" * 30_000,
+    b"(0",
+]
+PACKED: list[Callable[[bytes], bytes]] = [
+    bytes,
+    zlib.compress,
+    lambda data: gzip.compress(data, mtime=0),
+    bz2.compress,
+    lzma.compress,
+]
+
+
+class Called(Exception):  # noqa: N818  a recording, not an error
+    pass
+
+
+class Recorder(pickle.Unpickler):
+    """Notes that an import was asked for, and imports nothing."""
+
+    def find_class(self, module: str, name: str) -> object:
+        raise Called(f"{module}.{name}")
+
+    def persistent_load(self, _id: object) -> object:
+        return None
+
+
+def runs(content: bytes) -> bool:
+    """Whether an unpickler asks for a class or function."""
+    try:
+        Recorder(io.BytesIO(content)).load()
+    except Called:
+        return True
+    except Exception:  # noqa: BLE001  whatever an unpickler raises for a broken stream
+        return False
+    return False
+
+
+@pytest.mark.parametrize("front", range(len(FRONTS)))
+@pytest.mark.parametrize("pack", range(len(PACKED)))
+def test_a_pickle_behind_another_formats_first_bytes(front: int, pack: int, tmp_path: Path) -> None:
+    content = FRONTS[front] + CALL
+    assert runs(content), "a test that hides nothing"
+    for ending in (content, content[:-1], content + b"\x00" * 100):
+        path = tmp_path / "model.gguf"
+        path.write_bytes(PACKED[pack](ending))
+        assert identify(path) in CODE
+
+
+def test_a_pickle_in_the_metadata_of_safetensors(tmp_path: Path) -> None:
+    """The length of the header is an operand, which ends in the header's first string."""
+    skipped = 40
+    size = skipped << 8 | ord("T")
+    header = json.dumps({"__metadata__": {"a": "x" * 200}}).encode()
+    body = bytearray(header.ljust(size))
+    start = skipped - 3
+    body[start : start + len(CALL) + 1] = b"0" + CALL
+    content = struct.pack("<Q", size) + bytes(body)
+    assert runs(content)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert identify(tmp_path / "model.safetensors") in CODE
+
+
+OPERATIONS = st.sampled_from(
+    [
+     b"cos\nsystem\n", b"\x8c\x02os\x8c\x06system\x93", b"(S'id'\nios\nsystem\n", b"(", b"t", b"R", b"o", b"0", b"1",
+     b"N", b"I1\n", b"K\x01", b"S'a'\n", b"V\xc3\xa9\n", b"X\x01\x00\x00\x00a", b"]", b"}", b"a", b"s", b"q\x00",
+     b"\x94", b"\x85", b"\x80\x04", b"GGUF\x03\x00\x00\x00\x00", b".", b"\n", b"#", b" "]
+)  # fmt: skip
+
+
+@given(parts=st.lists(OPERATIONS, min_size=1, max_size=12), name=NAMES, pack=st.sampled_from(PACKED))
+@settings(max_examples=examples(300))
+def test_what_an_unpickler_would_run_is_never_data(
+    parts: list[bytes], name: str, pack: Callable[[bytes], bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = b"".join(parts)
+    path = tmp_path_factory.mktemp("hidden") / name
+    path.write_bytes(pack(content))
+    if runs(content):
+        words = is_text(content) and not any(byte in content for byte in (*range(9), *range(14, 32), 127))
+        assert identify(path) in (CODE | {"text"} if words else CODE)
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "model.JOBLIB", "pytorch_model.bin", "best.pt", "last.ckpt"])
+def test_words_under_the_name_of_a_pickle_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n")
+    assert identify(tmp_path / name) == "text"
+    with pytest.raises(UsageError, match="is named like a pickle but contains text"):
+        check_weights(tmp_path, Model.model_construct(weights=(name,), allow_pickle=()))
