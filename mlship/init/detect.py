@@ -72,7 +72,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
-    clues = Clues(served, _other_imports(modules, served), weights.models, needs, _details(tree, weights), pickles)
+    others, details = _other_imports(modules, served), _details(tree, weights)
+    clues = Clues(served, others, weights.models, needs, details, pickles, certain)
     framework, evidence = find_framework(clues)
     return Detection(
         root=tree.root,

@@ -21,6 +21,7 @@ class Clues:
     Attributes:
         elsewhere: imports of code that is not served: training, tests.
         details: inputs and outputs from the header, by path of the model file.
+        loads_itself: the repository has code that loads the model: OpenCV reads ONNX files, too.
     """
 
     served: tuple[Module, ...]
@@ -29,6 +30,7 @@ class Clues:
     declared: tuple[Declared, ...]
     details: Mapping[str, str]
     pickles: tuple[PickledModel, ...] = ()
+    loads_itself: bool = False
 
 
 def tops(imports: Iterable[str]) -> frozenset[str]:
@@ -53,7 +55,9 @@ def _evidence(framework: Framework, clues: Clues) -> Iterator[tuple[int, str]]:
         found = framework.imports & tops(module.imports)
         if found:
             yield _SERVED, f"{module.path} imports {', '.join(sorted(found))}"
-    for file in clues.models:
+    used = any(framework.imports & tops(module.imports) for module in clues.served)
+    used = used or any(framework.distributions & declared.names for declared in clues.declared)
+    for file in clues.models if used or not clues.loads_itself else ():
         if file.kind in framework.files:
             title = framework_table().formats[file.kind].title if file.kind in framework_table().formats else ""
             yield _MODEL, f"{file.path} is {title or file.kind}{clues.details.get(file.path, '')}"

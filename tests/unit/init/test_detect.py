@@ -571,3 +571,11 @@ def test_a_server_that_starts_no_tasks_is_ready_once_it_answers(
 def test_a_file_that_is_no_python_3_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"app/server.py": "print 'x'\n", "app/other.py": "x = 1\n", "tests/old.py": "print 'x'\n"})
     assert "not read, because it is not valid Python 3: `app/server.py`" in detect(tmp_path).notes
+
+
+def test_a_model_file_is_no_framework_of_a_server_that_does_not_import_it(tmp_path: Path) -> None:
+    code = "import cv2\nfrom flask import Flask\napp = Flask(__name__)\nnet = cv2.dnn.readNet('m.onnx')\n"
+    write(tmp_path, {"app.py": code, "m.onnx": onnx_bytes()})
+    assert detect(tmp_path).framework.value is None
+    (tmp_path / "app.py").write_text(code + "import onnxruntime\n")
+    assert detect(tmp_path).framework.value == "onnxruntime"
