@@ -190,9 +190,10 @@ def _apps(modules: Mapping[str, Module]) -> list[tuple[Module, App]]:
     return sorted(found, key=lambda f: (f[0].path.count("/"), _rank(f[0].path), *_order(*f)))
 
 
-def _order(module: Module, app: App) -> tuple[bool, bool, str, str]:
-    """Servers that load a model come first."""
-    return not (module.loads or module.loaded), app.factory, module.path, app.name
+def _order(module: Module, app: App) -> tuple[bool, bool, bool, str, str]:
+    """Servers with a prediction route come first, then those that load a model."""
+    predicts = any(word in route.path for word in PREDICT for route in module.routes)
+    return not predicts, not (module.loads or module.loaded), app.factory, module.path, app.name
 
 
 def _rank(path: str) -> int:

@@ -164,3 +164,13 @@ def test_routes_without_decorators(tmp_path: Path, code: str) -> None:
     server = detect(write(tmp_path, {"app.py": f"app = Flask(__name__)\n{code}"})).server
     assert server
     assert server.routes.predict == "/predict"
+
+
+def test_a_server_with_a_prediction_route_comes_first(tmp_path: Path) -> None:
+    train = (
+        "from fastapi import FastAPI\napp = FastAPI()\nmodel = joblib.load('m.pkl')\n@app.get('/train')\ndef f(): ..."
+    )
+    serve = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/v1/predict')\ndef f(x: str): ...\n"
+    server = detect(write(tmp_path, {"a_train.py": train, "b.py": serve})).server
+    assert server
+    assert server.path == "b.py"
