@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from mlship.build.prepare import Prepared
@@ -16,7 +15,7 @@ from mlship.errors import UsageError
 from mlship.files import check_new
 from mlship.image.dockerfile import copied_paths, dockerfile
 from mlship.lock.secrets import SECRETS
-from mlship.project.paths import LEFT_OUT, PRIVATE
+from mlship.project.paths import LEFT_OUT, is_private
 from mlship.redact import redact
 from mlship.render import render
 
@@ -73,7 +72,9 @@ def _check_folder(prepared: Prepared, folder: Path) -> None:
 
 
 def _write(prepared: Prepared, asked: BuildRequest, folder: Path) -> None:
-    for path in (*copied_paths(prepared.plan), *prepared.linked):
+    for path in copied_paths(prepared.plan):
+        _copy(prepared.repo / path, folder / REPOSITORY / path)
+    for path in (path for path in prepared.linked if not _is_left_out(PurePosixPath(path).name)):
         _copy(prepared.repo / path, folder / REPOSITORY / path)
     for name, source in asked.contexts.items():
         shutil.copytree(source, folder / OWN / name)
@@ -99,17 +100,17 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True, ignore=_ignored, dirs_exist_ok=True)
-    elif not _is_private(PurePosixPath(source).name):
+    else:
         target.unlink(missing_ok=True)
         shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _ignored(_folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if _is_private(name)}
+    return {name for name in names if _is_left_out(name)}
 
 
-def _is_private(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in LEFT_OUT + PRIVATE)
+def _is_left_out(name: str) -> bool:
+    return name in LEFT_OUT or is_private(name)
 
 
 def _bake(asked: BuildRequest) -> str:

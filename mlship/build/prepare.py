@@ -16,7 +16,7 @@ from mlship.project.base import PLATFORMS
 from mlship.project.config import Config
 from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
-from mlship.project.paths import check_paths, link_targets
+from mlship.project.paths import check_paths, link_targets, private_files
 from mlship.project.weights import check_weights
 from mlship.smoke.spec import SmokeSpec
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlship.cuda.hosts.profile import Fleet
     from mlship.image.gpu import Matched
 
+_SHOWN = 5
 FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
 
 
@@ -90,7 +91,7 @@ def prepare(
     plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
-    warnings = matched.warnings if matched else _unwanted_cuda(config, lock)
+    warnings = (*_left_out(repo, config), *(matched.warnings if matched else _unwanted_cuda(config, lock)))
     return Prepared(repo, config, lock, plan, revision, link_targets(repo, copied_paths(plan)), warnings, fleet)
 
 
@@ -124,6 +125,16 @@ def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | No
     from mlship.image.gpu import match_hosts
 
     return match_hosts(config, lock, fleet)
+
+
+def _left_out(repo: Path, config: Config) -> tuple[str, ...]:
+    found = private_files(repo, config.source)
+    if not found:
+        return ()
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shown = ", ".join(found[:_SHOWN])
+    text = f"not in the image, because the names say that they hold credentials: {shown}{more}"
+    return (f"{text}\nif one is meant, add its own path to `source` in mlship.yaml",)
 
 
 def _unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:

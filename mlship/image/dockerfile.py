@@ -3,10 +3,11 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from mlship.image.plan import BuildPlan
 from mlship.image.steps import install_groups, shipped_layers, weight_steps
-from mlship.project.paths import LEFT_OUT, PRIVATE
+from mlship.project.paths import LEFT_OUT, PRIVATE, is_private
 from mlship.render import render
 
 
@@ -54,6 +55,6 @@ def copied_paths(plan: BuildPlan) -> tuple[str, ...]:
 
 def dockerignore(plan: BuildPlan, linked: tuple[str, ...] = ()) -> str:
     """Excludes everything but the copied paths and the targets of their symbolic links."""
-    return render(
-        "dockerignore.j2", paths=list(dict.fromkeys((*copied_paths(plan), *linked))), left_out=LEFT_OUT + PRIVATE
-    )
+    paths = list(dict.fromkeys((*copied_paths(plan), *linked)))
+    named = [path for path in copied_paths(plan) if is_private(PurePosixPath(path).name)]
+    return render("dockerignore.j2", paths=paths, left_out=LEFT_OUT + PRIVATE, named=named)

@@ -22,7 +22,7 @@ from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
-from mlship.project.paths import LEFT_OUT, leads_outside
+from mlship.project.paths import LEFT_OUT, PRIVATE, leads_outside
 from mlship.render import render
 
 _MEANINGS = {
@@ -285,7 +285,7 @@ def _dockerignore(found: Detection, plan: _Plan) -> str:
     shipped = (plan.sample, found.golden.value, *plan.source, *found.weights.named)
     needed = (plan.dependencies.lock, *([] if plan.dependencies.template else [plan.dependencies.input]))
     paths = [path for path in (*needed, *shipped) if path]
-    return render("init/dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT)
+    return render("init/dockerignore.j2", paths=list(dict.fromkeys(paths)), left_out=LEFT_OUT + PRIVATE, named=())
 
 
 def _server(found: Detection, plan: _Plan) -> Iterator[NewFile]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
@@ -20,10 +21,36 @@ LEFT_OUT = (
     ".pytest_cache",
     ".ipynb_checkpoints",
 )
-PRIVATE = ("*.pyc", ".env", ".env.*", ".netrc", ".pypirc", "pip.conf", "*.pem", "*.key", "id_rsa*", "id_ed25519*")
+# Never shipped with a folder either: credentials, by the names that tools give them. `source` can name one of them.
+PRIVATE = (
+    *("*.pyc", ".env", ".env.*", ".envrc", ".netrc", "_netrc", ".pypirc", "pip.conf", ".npmrc", ".yarnrc*", ".boto"),
+    *("*.pem", "*.key", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "id_rsa*", "id_dsa*"),
+    *("id_ecdsa*", "id_ed25519*", ".ssh", ".gnupg", ".aws", ".azure", ".kube", "kubeconfig", ".docker", ".dockercfg"),
+    *("gcloud", ".oci", ".s3cfg", ".git-credentials", ".gitconfig", ".pgpass", ".my.cnf", ".htpasswd", ".vault-token"),
+    *(".huggingface", ".kaggle", "kaggle.json", "*.tfstate", "*.tfstate.*", "*.tfvars", "service-account*.json"),
+    *("service_account*.json", "*-credentials.json", "credentials.json", "client_secret*.json"),
+    *("application_default_credentials.json", "secrets.toml", "secrets.y*ml"),
+)  # fmt: skip
 
 
 _JSON_LIMIT = 5_000_000  # bytes; checking larger files would take noticeable time, and the smoke test reads them anyway
+
+
+def is_private(name: str) -> bool:
+    """Whether a file or folder of this name is left out of shipped folders."""
+    return any(fnmatch(name, pattern) for pattern in PRIVATE)
+
+
+def private_files(repo: Path, sources: Iterable[str]) -> tuple[str, ...]:
+    """Files that look like credentials in shipped folders, without those that `source` names themselves."""
+    found = []
+    for source in (source for source in sources if not is_private(PurePosixPath(source).name)):
+        for root, folders, files in os.walk(repo / source):
+            folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+            hidden = [name for name in (*files, *folders) if is_private(name) and not name.endswith(".pyc")]
+            folders[:] = [name for name in folders if name not in hidden]
+            found += [Path(root, name).relative_to(repo).as_posix() for name in hidden]
+    return tuple(sorted(set(found) - set(sources)))
 
 
 def check_paths(repo: Path, config: Config) -> None:

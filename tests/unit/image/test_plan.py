@@ -317,3 +317,9 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
         for step, title in zip(steps, titles[stage], strict=True):
             expected = "RUN" if stage in {"environment", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
             assert step.startswith(expected), (title, step)
+
+
+def test_a_credential_is_shipped_only_under_its_own_path() -> None:
+    lines = dockerignore(replace(plan(), source=("app", "app/tls/ca.pem"))).splitlines()
+    assert lines.index("!app") < lines.index("**/*.pem") < lines.index("!app/tls/ca.pem", lines.index("**/*.pem"))
+    assert {"**/.ssh", "**/.env", "**/credentials.json"} <= set(lines)

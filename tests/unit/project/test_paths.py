@@ -7,7 +7,7 @@ import pytest
 from mlship.errors import UsageError
 from mlship.project.config import Config
 from mlship.project.load import parse_config
-from mlship.project.paths import check_paths, link_targets
+from mlship.project.paths import check_paths, link_targets, private_files
 
 YAML = """\
 name: digits
@@ -88,3 +88,27 @@ def test_links_in_a_circle_are_refused(repo: Path, config: Config) -> None:
     (repo / "sample.json").unlink()
     (repo / "sample.json").symlink_to("sample.json")
     assert "sample.json" in refusal(repo, config)
+
+
+PLANTED = (
+    ".env", ".env.production", ".ssh/id_ed25519", ".aws/credentials", ".kube/config", ".docker/config.json", ".npmrc",
+    ".git-credentials", ".envrc", ".huggingface/token", "terraform.tfstate", "service-account-prod.json", "server.key",
+    "keys/tls.pem", "id_rsa", ".pgpass", "kaggle.json", ".streamlit/secrets.toml", "client_secret_1.json", "a.p12",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("source", ["app", "."])
+def test_credentials_are_named_and_left_out(planted: str, source: str, tmp_path: Path) -> None:
+    path = tmp_path / "app" / "deep" / planted
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    (found,) = private_files(tmp_path, (source,))
+    assert f"app/deep/{planted}".startswith(found)
+    assert private_files(tmp_path, (source, found)) == ()
+
+
+@pytest.mark.parametrize("name", ["env.py", "keys.py", "environment.yml", "model.pt", "tokenizer.json", "config.json"])
+def test_ordinary_files_are_no_credentials(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("x")
+    assert private_files(tmp_path, (".",)) == ()
