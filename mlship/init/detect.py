@@ -65,7 +65,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
-    weights = find_weights(tree, LoadClues(served, certain, model, server.place if server else ""))
+    weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""))
     _refuse_several(tree, () if certain or weights.native else collected.projects)
     local = _served_imports(bare, served if certain else ())
     idle = () if certain else _nothing_served(tree, weights, needs)
@@ -167,6 +167,12 @@ def _served(modules: Mapping[str, Module], loader: str | None, server: ExistingS
     if start:
         return reachable(start, modules)
     return tuple(module for module in modules.values() if is_served(module.path))
+
+
+def _weights(tree: Tree, clues: LoadClues) -> tuple[ModelFiles, tuple[Module, ...]]:
+    """The model files and the served code, of which the loader of a native model imports nothing."""
+    found = find_weights(tree, clues)
+    return found, () if found.native else clues.modules
 
 
 def _served_imports(bare: Sequence[LocalImport], served: Sequence[Module]) -> tuple[LocalImport, ...]:

@@ -116,3 +116,10 @@ def test_damaged_models_get_no_made_up_request(tmp_path: Path) -> None:
     found = detect(tmp_path)
     assert found.native is not None
     assert found.native.sample is None
+
+
+def test_code_that_the_written_loader_does_not_import_is_not_shipped(tmp_path: Path) -> None:
+    write(tmp_path, {"m.onnx": onnx_bytes(), "utils.py": "import torch\nDLL = 'lib/x.dll'\n", "lib/x.dll": b"MZ"})
+    files = files_for(tmp_path)
+    assert parse_config(files["mlship.yaml"]).source == ("serving",)
+    assert "torch" not in files["requirements.in"]
