@@ -4,6 +4,7 @@ import atexit
 import difflib
 import gc
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -46,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # PYTHONDONTWRITEBYTECODE would make every worker compile all test modules in every run.
     sys.dont_write_bytecode = False
     gc.set_threshold(100_000, 50, 50)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs; tests send it
     if config.getoption("timeout") and not hasattr(config, "workerinput"):  # workers inherit the scaled limit
         config.option.timeout = limit(config.option.timeout)
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):  # `mlship init` reads the active environment
