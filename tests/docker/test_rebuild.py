@@ -210,7 +210,7 @@ def interrupted(repo: Path, until: str, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("until", ["checking out", "building", "add the code"])
 def test_an_interruption_leaves_nothing_behind(note: Path, repo: Path, until: str) -> None:
-    code, said = interrupted(repo, until, "rebuild", str(note), "--no-smoke", "--tag", f"{NAME}:interrupted")
+    code, said = interrupted(repo, until, "rebuild", str(note), "--no-smoke", "-v", "--tag", f"{NAME}:interrupted")
     assert code == 130, said
     assert worktrees(repo) == 1
     assert not (repo / ".git/worktrees").exists()
