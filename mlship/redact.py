@@ -1,7 +1,7 @@
 """Credentials in text: nothing that is printed, logged or stored may hold a password or a token.
 
-Every pattern starts at a fixed text, so that the time grows linearly with the length: these run on each line that a
-build prints. Where a password cannot be told from an address, more is hidden, not less.
+These patterns run on every line of a build's output. Each starts at a fixed text, so that the time grows linearly with
+the length of the line. If a text may be a password or a part of an address, it is hidden.
 """
 
 import re
