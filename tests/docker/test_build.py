@@ -60,7 +60,7 @@ def docker(*arguments: str) -> str:
 
 
 def test_report_lists_what_was_proven(locked: Path) -> None:
-    done = mlship("build", "--tag", TAG, cwd=locked)
+    done = mlship("build", "--tag", TAG, "--progress", "plain", cwd=locked)  # which also names cached steps
     assert done.code == 0, done.stderr
     assert "PROVEN" in done.stdout.splitlines()[0]
     assert "RUN" not in done.stderr
