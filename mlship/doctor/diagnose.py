@@ -1,10 +1,10 @@
 """From facts to a diagnosis: run every rule, list what follows from each cause, name what is unexplained. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
+from mlship.doctor.chain.link import Symptom, matches_any
 from mlship.doctor.facts.fact import Unreadable, each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, StackLayer, Where
@@ -12,7 +12,7 @@ from mlship.doctor.queries import fact_at, gpu_is_known_absent, gpus, kernel_dri
 from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.symptoms import Symptom, deciders, symptoms
+from mlship.doctor.symptoms import deciders, symptoms
 
 HostHealth: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
 RuleOutcome: TypeAlias = Literal["found", "fine", "not looked"]
@@ -155,7 +155,7 @@ def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...])
         symptom
         for symptom in seen
         if any(
-            _covers(cause.where, symptom.where) and _fits(rule_texts()[cause.id].explains, symptom.id)
+            _covers(cause.where, symptom.where) and matches_any(rule_texts()[cause.id].explains, symptom.id)
             for cause in below
         )
     )
@@ -163,16 +163,12 @@ def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...])
 
 
 def _explains(cause: Finding, other: Finding) -> bool:
-    return _covers(cause.where, other.where) and _fits(rule_texts()[cause.id].explains, other.id)
+    return _covers(cause.where, other.where) and matches_any(rule_texts()[cause.id].explains, other.id)
 
 
 def _covers(cause: Where, other: Where) -> bool:
     """A cause on the host affects its containers, never the other way round."""
     return cause in {"host", other}
-
-
-def _fits(patterns: Iterable[str], name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _verdict(facts: Facts, *, problem: bool, looked: bool) -> HostHealth:

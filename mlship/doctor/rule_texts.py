@@ -44,6 +44,7 @@ class RuleText:
     """What mlship/data/rules/LAYER.toml says about a rule.
 
     Attributes:
+        link: the link of the chain (mlship/data/chain.toml) that this failure breaks, where it was found on the host.
         title: the failure in one line.
         story: how it comes about and how it shows; a few sentences, for `mlship doctor explain`.
         source: where it was reported or documented.
@@ -56,6 +57,7 @@ class RuleText:
     """
 
     layer: StackLayer
+    link: str
     title: str
     story: str
     source: tuple[str, ...]

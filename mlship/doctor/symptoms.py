@@ -6,12 +6,12 @@ A rule's `explains` names these ids. A symptom that no finding explains is liste
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import chain
 from typing import TypedDict, cast
 
+from mlship.doctor.chain.link import Symptom
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaApi, Nvml, Place
@@ -36,21 +36,6 @@ class _Cases(TypedDict):
 class _Known(TypedDict):
     messages: list[dict[str, str]]
     deciders: list[_Cases]
-
-
-@dataclass(frozen=True)
-class Symptom:
-    """One visible failure.
-
-    Attributes:
-        id: such as "cuda.init=999".
-        where: the place where it was seen; a finding on the host also explains those in the container.
-        seen: in words.
-    """
-
-    id: str
-    where: Where
-    seen: str
 
 
 def symptoms(facts: Facts) -> tuple[Symptom, ...]:

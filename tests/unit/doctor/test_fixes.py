@@ -74,7 +74,7 @@ def test_a_template_without_its_value_is_a_bug() -> None:
 
 def test_steps_that_do_not_apply_are_left_out() -> None:
     rows = (StepText("A", ("x", "[on?y]"), "on"), StepText("B", when="!on"), StepText("C", when="on !off"))
-    text = RuleText("image", "t", "s", (), (), fix=rows)
+    text = RuleText("image", "image-fits", "t", "s", (), (), fix=rows)
     assert text.steps(Facts(), {"on": True, "off": None}) == (Step("A", ("x", "y")), Step("C"))
     assert text.steps(Facts(), {"on": 0, "off": None}) == (Step("B"),)
 

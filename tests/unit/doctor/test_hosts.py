@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
+from mlship.doctor.chain.link import links
 from mlship.doctor.diagnose import Diagnosis, diagnose, findings
 from mlship.doctor.facts.fact import UNKNOWN, known
 from mlship.doctor.facts.facts import Facts
@@ -90,6 +91,7 @@ def test_no_facts_give_no_findings() -> None:
 def test_rules_are_documented_and_name_existing_facts() -> None:
     for rule in RULES:
         assert rule.text.layer in LAYERS
+        assert rule.text.link in {link.id for link in links()}
         assert all((rule.text.title, rule.text.story, rule.text.needs, *rule.text.source))
         assert rule.text.source
         assert len(rule.text.story) <= LONGEST_STORY

@@ -1,0 +1,95 @@
+"""What a link of the chain of custody is, and what a look at it answers. The links are in mlship/data/chain.toml."""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Literal, TypeAlias
+
+from mlship.doctor.finding import Decider, Where
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+ChainState: TypeAlias = Literal["holds", "broken", "unknown", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One visible failure, before its cause is known: an error code, a missing GPU, a framework on the CPU.
+
+    Attributes:
+        id: such as "cuda.init=999"; the links claim these, and rules name those that they explain.
+        where: the place where it was seen; a finding on the host also explains those in the container.
+        seen: in words.
+    """
+
+    id: str
+    where: Where
+    seen: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a look at one link answers, apart from its symptoms.
+
+    Attributes:
+        say: what holds, which fact is missing, or why the link does not apply.
+    """
+
+    state: ChainState
+    say: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A row of mlship/data/chain.toml, which explains the keys."""
+
+    id: str
+    title: str
+    expects: str
+    causes: tuple[str, ...]
+    deciders: tuple[Decider, ...]
+    claims: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    inside: str = ""
+
+
+@dataclass(frozen=True)
+class _File:
+    links: tuple[Link, ...]
+
+
+@cache
+def links() -> tuple[Link, ...]:
+    """The chain, the lowest link first."""
+    return adapter(_File).validate_python(tomllib.loads(read_package_file("data/chain.toml"))).links
+
+
+@cache
+def _by_id() -> dict[str, Link]:
+    return {link.id: link for link in links()}
+
+
+@cache
+def lower_links(link_id: str) -> frozenset[str]:
+    """Every link whose break also breaks this one."""
+    direct = _by_id()[link_id].after
+    return frozenset(direct).union(*(lower_links(one) for one in direct))
+
+
+@cache
+def place_of(link_id: str, where: Where) -> str:
+    """The link itself, or the one that stands for it inside a container."""
+    return (where == "container" and _by_id()[link_id].inside) or link_id
+
+
+@cache
+def link_of(symptom_id: str, where: Where) -> str:
+    """The link that a symptom breaks."""
+    found = next(link.id for link in links() if matches_any(link.claims, symptom_id))
+    return place_of(found, where)
+
+
+def matches_any(patterns: Iterable[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
