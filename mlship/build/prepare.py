@@ -17,6 +17,7 @@ from mlship.project.config import Config
 from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import check_paths, link_targets, private_files
+from mlship.project.text_links import refuse_text_links, text_links
 from mlship.project.weights import check_weights
 from mlship.smoke.spec import SmokeSpec
 
@@ -79,6 +80,7 @@ def prepare(
     """
     config = _for_platform(load_config(repo), target)
     check_paths(repo, config)
+    refuse_text_links(text_links(repo, (*config.source, *config.model.weights, *config.test_files)), repo)
     weights = check_weights(repo, config.model)
     fleet = find_fleet(config)
     try:

@@ -14,6 +14,7 @@ from mlship.init.native import native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
+from mlship.project.text_links import refuse_text_links, text_links
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
 
@@ -56,6 +57,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
         UsageError: a model file cannot be shipped under its name.
     """
     _refuse_misnamed(tree)
+    links = text_links(tree.root)
+    refuse_text_links({path: target for path, target in links.items() if _is_needed(tree, target)}, tree.root)
     files = with_data_files(tree.root, list(_identified(tree)))
     strings = served_strings(clues.modules)
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
@@ -137,6 +140,11 @@ def _is_model(tree: Tree, path: str) -> bool:
         return weight_file(tree.root, path).kind in MODELS | _REFUSED
     except OSError:
         return False
+
+
+def _is_needed(tree: Tree, target: str) -> bool:
+    """Whether a link leads to a model, to code or to a folder."""
+    return target.endswith(".py") or (tree.root / target).is_dir() or _is_model(tree, target)
 
 
 def served_strings(modules: Iterable[Module]) -> frozenset[str]:

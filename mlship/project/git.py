@@ -64,6 +64,12 @@ def ignored_paths(repo: Path, paths: Sequence[str]) -> tuple[str, ...]:
     return tuple((found or "").splitlines())
 
 
+def linked_paths(repo: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    """The tracked symbolic links at or below these paths; none without git."""
+    found = _git(repo, "--literal-pathspecs", "ls-files", "--stage", "-z", "--", *paths) if paths else None
+    return tuple(entry.partition("\t")[2] for entry in (found or "").split("\0") if entry.startswith("120000 "))
+
+
 def without_credentials(remote: str) -> str:
     """A remote's URL on one line, without user and password: everyone who pulls the image can read its labels."""
     remote = "".join(c for c in remote if c.isprintable())
