@@ -1,5 +1,6 @@
 """From the repository to the plan: mlship.yaml, weights, lock, CUDA match. Needs no engine and no network."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from mlship.lock.check import Lock, check_lock
 from mlship.lock.groups import brings_cuda
 from mlship.project.base import PLATFORMS
 from mlship.project.config import Config
+from mlship.project.credentials import check_credentials, check_values
 from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import check_paths, link_targets, private_files
@@ -91,6 +93,8 @@ def prepare(
     smoke = SmokeSpec.from_config(config).to_json()
     revision = revision or read_revision(repo)
     plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
+    check_credentials(repo, copied_paths(plan), config.allow_credentials)
+    check_values("mlship.yaml", json.dumps((plan.labels, plan.env, plan.command)))
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
     warnings = (*_left_out(repo, config), *(matched.warnings if matched else _unwanted_cuda(config, lock)))

@@ -253,6 +253,11 @@ class Config(Section):
     source: Annotated[tuple[RepoPath, ...], Field(min_length=1)] = Field(
         description="Files and folders of your code to put in the image; nothing else is copied."
     )
+    allow_credentials: tuple[RepoPath, ...] = Field(
+        (),
+        description="Shipped files that may hold what looks like a credential, such as test data. Everyone who pulls "
+        "the image can read them.",
+    )
     keep: tuple[Pattern, ...] = Field(
         (),
         description="Patterns below site-packages of files to keep. By default the image leaves out test folders that "

@@ -14,8 +14,9 @@ import pytest
 from mlship.lock.indexes import PipSettings
 from tests.helpers.command import Command, mlship
 from tests.helpers.patience import limit
+from tests.helpers.planted import PLANTED, PRIVATE_NAMES, planted
 from tests.helpers.private import CANARY, Authority
-from tests.helpers.toy import toy
+from tests.helpers.toy import SERVER, YAML, toy
 
 pytestmark = pytest.mark.docker
 TAG = "mlship-test-private:latest"
@@ -62,14 +63,28 @@ def docker(*arguments: str) -> str:
     return subprocess.run(("docker", *arguments), capture_output=True, text=True, check=True, timeout=limit(120)).stdout
 
 
+def plant(folder: Path) -> None:
+    """Files that are named as tools name those with credentials, each with the password."""
+    for name in PRIVATE_NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"password: {CANARY}")
+    (folder / "labels.txt").write_text("cat\ndog\n")
+
+
 def build(repo: Path) -> Command:
     done = mlship("build", "--tag", TAG, "--verbose", "--json", cwd=repo)
     assert done.code == 0, done.stderr
     return done
 
 
-def test_planted_secrets_are_used_and_not_in_the_image(settings: None, authority: Authority, tmp_path: Path) -> None:
+def test_planted_secrets_are_used_and_not_in_the_image(
+    settings: None, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo = toy(tmp_path, requirements_in="mlshipone\nmlshiptwo\nmlshipthree\n")
+    (repo / "mlship.yaml").write_text(YAML.replace("weights.txt]", "weights.txt, assets]"))
+    plant(repo / "assets")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     locked = mlship("lock", cwd=repo)
     assert locked.code == 0, locked.stderr
     built = build(repo)
@@ -95,6 +110,21 @@ def test_planted_secrets_are_used_and_not_in_the_image(settings: None, authority
         found += [name for needle in needles(authority) if needle in data]
     assert layers > 8
     assert found == []
+    assert not any((tmp_path / "temporary").iterdir())
+    assert all(f"assets/{name.partition('/')[0]}" in built.stderr for name in PRIVATE_NAMES[:5])
+
+
+def test_a_credential_in_a_shipped_file_stops_the_build_before_the_engine(tmp_path: Path) -> None:
+    repo = toy(tmp_path)
+    assert mlship("lock", cwd=repo).code == 0
+    for name in PLANTED:
+        secret = planted(name, 7)
+        (repo / "server.py").write_text(f'{SERVER}\nSETTINGS = """{secret}"""\n')
+        if name == "tfstate":
+            (repo / "server.py").write_text(secret)
+        done = mlship("build", "--tag", TAG, cwd=repo)
+        assert (done.code, "`server.py` line" in done.stderr) == (2, True), name
+        assert secret not in done.stdout + done.stderr
 
 
 def test_the_search_finds_planted_secrets(authority: Authority, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.helpers.attached import ATTESTATION, Attached
 from tests.helpers.build_reporters import IMAGE, Silent
 from tests.helpers.command import mlship_in_process
 from tests.helpers.fakes import FakeEngine
+from tests.helpers.planted import planted
 from tests.helpers.toy import toy
 
 DIGEST = f"sha256:{'1' * 64}"
@@ -301,3 +302,16 @@ def test_build_and_smoke_test_are_timed_apart(prepared: Prepared, monkeypatch: p
     report = build(prepared, Slow(built=IMAGE), BuildOptions(), Silent())
     assert (report.build_s, report.smoke_s) == (61.0, 7.0)
     assert build(prepared, Slow(built=IMAGE), BuildOptions(smoke=None), Silent()).smoke_s is None
+
+
+def test_credentials_stop_the_plan(repo: Path) -> None:
+    server = repo / "server.py"
+    server.write_text(f"{server.read_text()}\nTOKEN = '{planted('hugging face', 1)}'\n")
+    with pytest.raises(UsageError, match=r"`server\.py` line \d+ \(a Hugging Face token\)"):
+        prepare(repo)
+    yaml = repo / "mlship.yaml"
+    yaml.write_text(f"{yaml.read_text()}allow_credentials: [server.py]\n")
+    prepare(repo)
+    yaml.write_text(f"{yaml.read_text()}env: {{ENDPOINT: '{planted('slack webhook', 1)}'}}\n")
+    with pytest.raises(UsageError, match="mlship.yaml would put a webhook address of Slack into the image"):
+        prepare(repo)

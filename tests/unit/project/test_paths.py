@@ -8,6 +8,7 @@ from mlship.errors import UsageError
 from mlship.project.config import Config
 from mlship.project.load import parse_config
 from mlship.project.paths import check_paths, link_targets, private_files
+from tests.helpers.planted import PRIVATE_NAMES
 
 YAML = """\
 name: digits
@@ -90,14 +91,7 @@ def test_links_in_a_circle_are_refused(repo: Path, config: Config) -> None:
     assert "sample.json" in refusal(repo, config)
 
 
-PLANTED = (
-    ".env", ".env.production", ".ssh/id_ed25519", ".aws/credentials", ".kube/config", ".docker/config.json", ".npmrc",
-    ".git-credentials", ".envrc", ".huggingface/token", "terraform.tfstate", "service-account-prod.json", "server.key",
-    "keys/tls.pem", "id_rsa", ".pgpass", "kaggle.json", ".streamlit/secrets.toml", "client_secret_1.json", "a.p12",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("planted", PRIVATE_NAMES)
 @pytest.mark.parametrize("source", ["app", "."])
 def test_credentials_are_named_and_left_out(planted: str, source: str, tmp_path: Path) -> None:
     path = tmp_path / "app" / "deep" / planted

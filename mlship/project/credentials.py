@@ -1,0 +1,172 @@
+"""Find credentials in the files that go into the image, by their content: names miss most of them."""
+
+import base64
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mlship.errors import UsageError
+from mlship.project.paths import LEFT_OUT, is_private
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+_READ_LIMIT = 4 << 20  # bytes of each file; larger texts are vocabularies and data
+_PROBED = 8192
+_SHOWN = 5
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # PowerShell writes it
+_WORDS = re.compile(
+    r"(?i)(?:my|your|the|db|some|super|strong|user|test|[_.-])*(?:passw(?:or|0r)d|passwd|pass|pwd|secret|token|user(?:name)?|"
+    r"api_?key|key|postgres|mysql|root|admin|letmein|test)+[\d!@#_-]{0,4}"
+)
+Decode: TypeAlias = Literal["password", "basic", "jwt"]
+
+
+@dataclass(frozen=True)
+class Credential:
+    """Where a credential is, and what it is, but never the credential.
+
+    Attributes:
+        what: such as "an AWS access key".
+        line: from 1.
+    """
+
+    what: str
+    line: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of data/credentials.toml."""
+
+    what: str
+    texts: tuple[str, ...]
+    pattern: str
+    source: str
+    unless: str | None = None
+    decode: Decode | None = None
+
+    def found(self, data: bytes) -> Iterator[Credential]:
+        if not any(text.encode() in data for text in self.texts):
+            return
+        if self.unless and re.search(self.unless.encode(), data):
+            return
+        for match in re.finditer(self.pattern.encode(), data):
+            value = (match.groupdict().get("value") or b"").decode("ascii", "replace")
+            if not _table()[0].search(value) and (self.decode is None or _DECODES[self.decode](value)):
+                yield Credential(self.what, data.count(b"\n", 0, match.start()) + 1)
+
+
+def _is_password(value: str) -> bool:
+    return not _WORDS.fullmatch(value)
+
+
+def _is_basic(value: str) -> bool:
+    """Whether it is base64 of `user:password`, as in an Authorization header."""
+    with suppress(ValueError):
+        _user, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+        return bool(colon) and len(password) > 1 and password.isprintable() and _is_password(password)
+    return False
+
+
+def _is_jwt(value: str) -> bool:
+    """Whether its parts are JSON; the sample of jwt.io and keys for anonymous users are public."""
+    with suppress(ValueError):
+        header, claims = (json.loads(base64.urlsafe_b64decode(part + "===")) for part in value.split(".")[:2])
+        known = isinstance(header, dict) and isinstance(claims, dict) and "alg" in header
+        return known and claims.get("role") != "anon" and claims.get("sub") != "1234567890"
+    return False
+
+
+_DECODES: dict[Decode, Callable[[str], bool]] = {"password": _is_password, "basic": _is_basic, "jwt": _is_jwt}
+
+
+@cache
+def _table() -> tuple[re.Pattern[str], tuple[_Row, ...]]:
+    """What no credential holds, and the rows."""
+    table = tomllib.loads(read_package_file("data/credentials.toml"))
+    return re.compile(table["placeholder"]), adapter(tuple[_Row, ...]).validate_python(table["row"])
+
+
+def find_credentials(data: bytes) -> Iterator[Credential]:
+    """The credentials in the content of a file."""
+    if data.startswith(_UTF16):
+        data = data.decode("utf-16", "replace").encode()
+    if b"\0" in data[:_PROBED]:  # weights, images, archives
+        return
+    for row in _table()[1]:
+        yield from row.found(data)
+
+
+def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) -> None:
+    """Check that no shipped file holds a credential.
+
+    Args:
+        shipped: files and folders below `repo`; what the image leaves out of folders is not read.
+        meant: files that may hold one.
+
+    Raises:
+        UsageError: one does; it is named with its line, without its value.
+    """
+    allowed = set(meant)
+    found = {
+        path: credential
+        for path in _files(repo, shipped)
+        if path not in allowed
+        for credential in islice(find_credentials(_head(repo / path)), 1)
+    }
+    if found:
+        raise UsageError(_message(found), hint=_hint(next(iter(found))))
+
+
+def check_values(name: str, text: str) -> None:
+    """Check that what the image gets from a file, as labels and environment, holds no credential.
+
+    Raises:
+        UsageError: it does.
+    """
+    for found in find_credentials(text.encode()):
+        raise UsageError(
+            f"{name} would put {found.what} into the image, where everyone who pulls it can read it",
+            hint="set it when the container starts; values that only the smoke test needs belong in `smoke.env`",
+        )
+
+
+def _message(found: dict[str, Credential]) -> str:
+    shown = [f"`{path}` line {each.line} ({each.what})" for path, each in islice(found.items(), _SHOWN)]
+    more = f" and {len(found) - _SHOWN} more files" if len(found) > _SHOWN else ""
+    return f"credentials would be in the image, where everyone who pulls it can read them: {', '.join(shown)}{more}"
+
+
+def _hint(path: str) -> str:
+    return (
+        "read them from the environment instead, or keep the file out of `source`, and revoke those that were "
+        f"published; if one is meant, such as test data, add `allow_credentials: [{path}]` to mlship.yaml"
+    )
+
+
+def _files(repo: Path, shipped: Iterable[str]) -> Iterator[str]:
+    for path in dict.fromkeys(shipped):
+        if not (repo / path).is_dir():
+            yield path
+        for root, folders, files in os.walk(repo / path):
+            folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not is_private(name))
+            for name in sorted(files):
+                if not is_private(name):
+                    yield Path(root, name).relative_to(repo).as_posix()
+
+
+def _head(path: Path) -> bytes:
+    """The first part of a regular file; nothing of a pipe, which would block, or of a dangling link."""
+    with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file.read(_READ_LIMIT)
+    return b""
