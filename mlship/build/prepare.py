@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlship.cuda.hosts.profile import Fleet
     from mlship.image.gpu import Matched
 
-_SHOWN = 5
+_SHOWN = 50
 FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
 
 

@@ -21,7 +21,7 @@ from mlship.versioned import adapter
 
 _READ_LIMIT = 4 << 20  # bytes of each file; larger texts are vocabularies and data
 _PROBED = 8192
-_SHOWN = 5
+_SHOWN = 50
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")  # PowerShell writes it
 _WORDS = re.compile(
     r"(?i)(?:my|your|the|db|some|super|strong|user|test|[_.-])*(?:passw(?:or|0r)d|passwd|pass|pwd|secret|token|user(?:name)?|"

@@ -313,5 +313,5 @@ def test_credentials_stop_the_plan(repo: Path) -> None:
     yaml.write_text(f"{yaml.read_text()}allow_credentials: [server.py]\n")
     prepare(repo)
     yaml.write_text(f"{yaml.read_text()}env: {{ENDPOINT: '{planted('slack webhook', 1)}'}}\n")
-    with pytest.raises(UsageError, match="mlship.yaml would put a webhook address of Slack into the image"):
+    with pytest.raises(UsageError, match=r"mlship\.yaml would put a webhook address of Slack into the image"):
         prepare(repo)

@@ -105,7 +105,7 @@ def test_the_file_is_named_and_the_value_is_not(tmp_path: Path) -> None:
 
 
 def test_many_files_are_counted(tmp_path: Path) -> None:
-    for number in range(8):
+    for number in range(53):
         (tmp_path / f"{number}.txt").write_text(planted("github", number))
     assert refusal(tmp_path, ".").message.endswith("and 3 more files")
 
