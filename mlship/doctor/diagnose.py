@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, TypeAlias
 
 from mlship.doctor.chain.link import Symptom, matches_any
-from mlship.doctor.facts.fact import Unreadable, each, is_known, known
+from mlship.doctor.facts.fact import Unreadable, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, StackLayer, Where
-from mlship.doctor.queries import fact_at, gpu_is_known_absent, gpus, kernel_driver, passed_on, places
+from mlship.doctor.queries import gpu_is_known_absent, gpus, has_fact, kernel_driver, passed_on, places
 from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
@@ -182,17 +182,8 @@ def _verdict(facts: Facts, *, problem: bool, looked: bool) -> HostHealth:
 def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
     if any(finding.id == rule.id for finding in found):
         return Examined(rule.id, rule.text.title, "found")
-    lacking = [path for path in rule.text.needs if not _has(facts, path)]
+    lacking = [path for path in rule.text.needs if not has_fact(facts, path)]
     return Examined(rule.id, rule.text.title, "not looked" if lacking else "fine", ", ".join(lacking))
-
-
-def _has(facts: Facts, path: str) -> bool:
-    """The fact is known, even if absent. "place." is the host or the container; " | " separates alternatives."""
-    if " | " in path:
-        return any(_has(facts, one) for one in path.split(" | "))
-    if path.startswith("place."):
-        return any(_has(facts, f"{where}{path[5:]}") for where in ("host", "container"))
-    return is_known(fact_at(facts, path))
 
 
 def limits(facts: Facts) -> tuple[Limit, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, known, looked_up
+from mlship.doctor.facts.fact import UNKNOWN, Fact, each, entry, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.facts.kubernetes import Pod
@@ -76,7 +76,8 @@ def architecture(device: PciDevice) -> str | None:
 
 def is_wsl(facts: Facts) -> bool:
     """This is WSL2, where the driver is in Windows."""
-    return known(facts.host.wsl) is not None or known(node(facts.host, "/dev/dxg")) is not None
+    wsl = facts.host.wsl
+    return known(wsl if is_known(wsl) else node(facts.host, "/dev/dxg")) is not None
 
 
 def is_tegra(facts: Facts) -> bool:
@@ -159,6 +160,15 @@ def fact_at(facts: Facts, path: str) -> object:
     for part in path.split("."):
         value = getattr(value, part, UNKNOWN)
     return value
+
+
+def has_fact(facts: Facts, path: str) -> bool:
+    """The fact is known, even if absent. "place." is the host or the container; " | " separates alternatives."""
+    if " | " in path:
+        return any(has_fact(facts, one) for one in path.split(" | "))
+    if path.startswith("place."):
+        return any(has_fact(facts, f"{where}{path[5:]}") for where in ("host", "container"))
+    return is_known(fact_at(facts, path))
 
 
 def recorded_line(facts: Facts, pattern: str) -> Evidence | None:

@@ -50,6 +50,7 @@ class RuleText:
         source: where it was reported or documented.
         needs: paths of the facts that the rule requires, such as "kernel.pci". "place.nvml.init" is known if the host
             or the container has it; in "kernel.pci | kernel.log" either one is enough.
+        certain_with: facts, besides `needs`, without which the cause is only likely: they could rule it out.
         explains: what follows from this failure and is listed under it: ids of rules, and of symptoms such as
             "nvml.init=18" (see mlship/doctor/symptoms.py). "cuda.*" matches every id that starts with "cuda.".
         excludes: ids of rules that are dropped if this one fires, because it is the better answer.
@@ -62,6 +63,7 @@ class RuleText:
     story: str
     source: tuple[str, ...]
     needs: tuple[str, ...]
+    certain_with: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     cause: str = ""
@@ -90,6 +92,18 @@ def rule_texts() -> dict[str, RuleText]:
         for layer in LAYERS
         for rule_id, row in tomllib.loads(read_package_file(f"data/rules/{layer.replace(' ', '-')}.toml")).items()
     }
+
+
+@cache
+def _fact_commands() -> dict[str, str]:
+    return {fact: str(shown) for fact, shown in tomllib.loads(read_package_file("data/fact_commands.toml")).items()}
+
+
+def ways_to_see(paths: tuple[str, ...], shown: tuple[Decider, ...]) -> tuple[Decider, ...]:
+    """How to see facts that are unknown, one of several alternatives each, except those that are shown already."""
+    firsts = dict.fromkeys(path.partition(" | ")[0] for path in paths)
+    listed = {decider.fact for decider in shown}
+    return tuple(Decider(path, _fact_commands()[path]) for path in firsts if path not in listed)
 
 
 def _commands(templates: tuple[str, ...], facts: Facts, values: Values) -> Iterator[str]:

@@ -61,15 +61,20 @@ def _expected(entry: dict[str, list[str] | bool]) -> Expected:
 
 def without(facts: Facts, path: str) -> Facts:
     """The facts with one of them unknown; for a group, everything in it."""
-    return _without(facts, path.split("."))
+    return put(facts, path, UNKNOWN)
 
 
-def _without(group: T, path: list[str]) -> T:
+def put(facts: Facts, path: str, value: object) -> Facts:
+    """The facts with another value for one of them; UNKNOWN for a group makes everything in it unknown."""
+    return _put(facts, path.split("."), value)
+
+
+def _put(group: T, path: list[str], value: object) -> T:
     if not is_dataclass(group) or isinstance(group, type):
         return group
     inside: object = getattr(group, path[0])
-    blank = _groups(type(group)).get(path[0], UNKNOWN)
-    return replace(group, **{path[0]: _without(inside, path[1:]) if path[1:] else blank})
+    blank = _groups(type(group)).get(path[0], UNKNOWN) if value == UNKNOWN else value
+    return replace(group, **{path[0]: _put(inside, path[1:], value) if path[1:] else blank})
 
 
 def _groups(kind: type) -> dict[str, object]:

@@ -7,7 +7,8 @@ from typing import ClassVar, TypedDict, Unpack
 
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
-from mlship.doctor.rule_texts import RuleText, Values, fill, rule_texts
+from mlship.doctor.queries import has_fact
+from mlship.doctor.rule_texts import RuleText, Values, fill, rule_texts, ways_to_see
 
 
 class Computed(TypedDict, total=False):
@@ -57,7 +58,7 @@ class Rule(ABC):
         Args:
             values: for these texts, with `where` and `on_host` besides.
             evidence: the facts that show it; None for a fact that is unknown here.
-            certain: the facts prove the cause; otherwise it is likely.
+            certain: the facts prove the cause; otherwise it is likely, as it is without a fact of `certain_with`.
             computed: what the rule computes instead of taking it from the texts.
         """
         values = {"where": where, "on_host": where == "host", **values}
@@ -65,6 +66,10 @@ class Rule(ABC):
         cause = computed.get("cause") or fill(text.cause, facts, values)
         fix = computed.get("fix") or text.steps(facts, values)
         finding = Finding(self.id, text.layer, text.title, where, cause, fix, shown)
-        if certain:
+        lacking = tuple(path for path in text.certain_with if not has_fact(facts, path))
+        if certain and not lacking:
             return finding
-        return replace(finding, certainty="likely", decides=computed.get("decides") or text.deciders(facts, values))
+        decides = computed.get("decides") or text.deciders(facts, values)
+        decides = (*decides, *ways_to_see(lacking, decides))
+        unseen = tuple(decider for decider in decides if not has_fact(facts, decider.fact))
+        return replace(finding, certainty="likely", decides=unseen or decides)

@@ -12,7 +12,7 @@ from mlship.doctor.container import (
     runtime_mode,
     works,
 )
-from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
@@ -25,6 +25,11 @@ _NO_DRIVER = (
 )
 _SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such file)"
 _DENIED = r"bpf_prog_query\(BPF_CGROUP_DEVICE\)|devices\.allow: permission denied|failed to add device rules"
+
+
+def _others(facts: Facts) -> tuple[Fact[object], ...]:
+    """Engines besides Docker that may provide the GPU."""
+    return (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
 
 
 class DockerSnap(Rule, id="docker-snap-no-nvidia"):
@@ -70,6 +75,7 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
                 "lack": "on its PATH" if installed else "installed",
                 "rootless": is_rootless(facts),
             },
+            certain=line is not None or self._is_only(facts),
             evidence=(
                 *(Evidence("host.docker.daemon_hooks", f"{name}: not on dockerd's PATH") for name in lacking),
                 Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
@@ -96,10 +102,16 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
     @staticmethod
     def _is_the_way(facts: Facts) -> bool:
         """No error was reported yet: it matters only if nothing but Docker provides the GPU here."""
-        others = (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
+        others = _others(facts)
         if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
             return False
         return not each(facts.host.cdi.specs) and "nvidia" not in each(facts.host.docker.runtimes)
+
+    @staticmethod
+    def _is_only(facts: Facts) -> bool:
+        """It is known that nothing but Docker could provide the GPU here."""
+        ways = (*_others(facts), facts.host.cdi.specs, facts.host.docker.runtimes)
+        return all(is_known(way) for way in ways)
 
     @staticmethod
     def _by_cdi(facts: Facts) -> bool:
@@ -149,7 +161,7 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
                 "refreshed": known(looked_up(facts.host.services, "nvidia-cdi-refresh")),
             },
             where="container",
-            certain=sure,
+            certain=sure and self._is_systemds(facts),
             evidence=(
                 Evidence("container.nvml.init", codes.nvml(999)),
                 Evidence("host.nvml.init", codes.nvml(0)),
@@ -164,6 +176,13 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
     def _is_systemd(facts: Facts) -> bool:
         """With cgroupfs, systemd does not change the rules, but the kubelet does."""
         return known(facts.host.docker.cgroup_driver) != "cgroupfs" or known(facts.kubernetes) is not None
+
+    @staticmethod
+    def _is_systemds(facts: Facts) -> bool:
+        """It is known that systemd or the kubelet manages the container's cgroup, with the rights to deny nodes."""
+        docker = facts.host.docker
+        rootless = is_known(docker.rootless) or is_known(docker.security_options)
+        return known(facts.kubernetes) is not None or (is_known(docker.cgroup_driver) and rootless)
 
     @staticmethod
     def _is_older(facts: Facts) -> bool:

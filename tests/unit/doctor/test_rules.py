@@ -1,6 +1,7 @@
 """Rules and symptoms on a few facts: what a code or a missing fact changes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ from mlship.doctor.facts.kubernetes import Kubernetes
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
-from mlship.doctor.finding import Finding
+from mlship.doctor.finding import Decider, Finding
 from mlship.doctor.frameworks import image_with, stacks, variant_of
+from mlship.doctor.queries import has_fact
+from mlship.doctor.rule_texts import rule_texts, ways_to_see
 from mlship.doctor.symptoms import symptoms
 
 GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
@@ -151,3 +154,19 @@ def test_an_image_has_cudnn_if_the_build_needs_it(cudnn: str | None) -> None:
     assert image
     assert image.startswith("nvidia/cuda:12.")
     assert ("-cudnn-runtime-" in image) is (cudnn is not None)
+
+
+def test_a_cause_is_likely_without_a_fact_that_could_rule_it_out_and_says_how_to_see_it() -> None:
+    text = replace(rule_texts()["wrong-arch-image"], certain_with=("kernel.pci", "host.wsl | host.tegra"))
+    facts = facts_of(host={"wsl": None})
+    assert ways_to_see(text.certain_with, ()) == (
+        Decider("kernel.pci", "lspci -d 10de:"),
+        Decider("host.wsl", "uname -r"),
+    )
+    assert ways_to_see(text.certain_with, (Decider("kernel.pci", "x"),)) == (Decider("host.wsl", "uname -r"),)
+    assert [has_fact(facts, path) for path in text.certain_with] == [False, True]
+
+
+def test_every_fact_that_makes_a_cause_certain_has_a_command() -> None:
+    for text in rule_texts().values():
+        assert all(ways_to_see((path,), ()) for path in text.certain_with)
