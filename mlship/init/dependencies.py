@@ -1,6 +1,7 @@
 """Choose the requirements file to lock, or the contents of a new one. Pure."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from posixpath import relpath
@@ -10,7 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.result import Declared, Entry, is_development_package
-from mlship.init.found import Detection
+from mlship.init.found import Detection, few
 from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
 from mlship.init.python_version import DEFAULT
@@ -86,10 +87,22 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
         chosen = _with_constraints(found, source, _kept(found, source, needs))
     else:
         chosen = _with_constraints(found, source, _written(found, source, needs))
-    notes = (*chosen.notes, *pickle_notes(found.pickles, source, found.python.value or DEFAULT))
+    unnamed = _unnamed(found, source, needs) if source else ()
+    notes = (*chosen.notes, *unnamed, *pickle_notes(found.pickles, source, found.python.value or DEFAULT))
     chosen = replace(chosen, notes=notes)
     listed = ((package, one.origin) for one in found.declared for package in one.system)
     return replace(chosen, system=tuple(pair for pair in listed if _DEBIAN.fullmatch(pair[0])))
+
+
+def _unnamed(found: Detection, source: Declared, needs: tuple[str, ...]) -> Iterator[str]:
+    """Imports that no file of the repository requires by name; another package may bring them."""
+    named = [entry.name for one in found.declared for entry in one.entries if entry.name]
+    named += map(distribution, needs)
+    families = {name.partition("-")[0] for name in named}  # opencv-python brings what its variants bring
+    lacking = [one for one in found.imports.known if distribution(one.line).partition("-")[0] not in families]
+    modules = [f"`{module}`" for one in lacking for module in one.modules]
+    if modules and (found.server or found.loader.value):
+        yield f"`{source.origin}` does not name what brings {few(modules)}; `mlship lock` warns if nothing else does"
 
 
 def _source(found: Detection) -> Declared | None:

@@ -9,11 +9,11 @@ from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.handlers import model_fields
-from mlship.init.import_statements import Imports, live_nodes, read_imports
 from mlship.init.load_calls import LoadedFile, find_loaded_files
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.written_files import WrittenFile, find_written_files
+from mlship.project.import_statements import Imports, live_nodes, read_imports
 
 AppKind: TypeAlias = Literal["fastapi", "flask"]
 

@@ -36,6 +36,7 @@ from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.left_behind import left_behind
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
+from mlship.lock.served_imports import unprovided_imports
 from mlship.lock.sources import built_from_source
 from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
@@ -112,6 +113,7 @@ def resolve(
     doubts = (
         *without_cpu_builds(pins, target.pages if target and not pages else ()),
         *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
+        *unprovided_imports(repo, config, hashed.pins, lambda file: wheel_files(settings, file)),
         *written_by_another(repo, config, pins),
         *built_from_source(hashed.pins, config),
         *left_behind(files, pins, config, settings),

@@ -108,6 +108,15 @@ def is_server(command: Sequence[str]) -> bool:
     return any(word.rpartition("/")[2] in _SERVERS for word in _started(command)[:3])
 
 
+def server_module(command: Sequence[str]) -> str | None:
+    """The module that a command runs: of `python -m uvicorn`, and of programs that are named after theirs."""
+    words = _started(command)
+    if program_name(command).startswith("python"):
+        return words[2] if len(words) > 2 and words[1] == "-m" else None
+    name = program_name(command).removesuffix("-serve")
+    return name if is_server(words[:1]) and name != "uwsgi" else None
+
+
 def app_command(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:
     """The command that serves an app object: uvicorn for FastAPI, gunicorn for Flask."""
     if kind == "flask":

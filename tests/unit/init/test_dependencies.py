@@ -72,7 +72,8 @@ def test_a_lock_for_another_python_is_said(tmp_path: Path) -> None:
     }  # fmt: skip
     found = planned(tmp_path, files)
     assert "requirements-constraints.txt" not in texts(found)
-    assert found.notes == ("the versions in `Pipfile.lock` are for Python 3.8, so they are not used for Python 3.11",)
+    assert found.notes[0] == "the versions in `Pipfile.lock` are for Python 3.8, so they are not used for Python 3.11"
+    assert found.notes[1].startswith("`Pipfile` does not name what brings `redis`; `mlship lock` warns")
 
 
 def test_development_packages_of_a_users_file_are_named(tmp_path: Path) -> None:
@@ -153,3 +154,11 @@ def test_a_requirement_for_another_platform_does_not_answer_the_loader(tmp_path:
     found = planned(tmp_path, {"m.onnx": onnx_bytes(), "pyproject.toml": text})
     lines = texts(found)["requirements.in"].splitlines()
     assert lines[lines.index("# For the server:") + 1 :] == ["fastapi", "onnxruntime"]
+
+
+def test_imports_that_no_file_names_are_said_unless_a_variant_is_named(tmp_path: Path) -> None:
+    code = "import cv2, redis, onnxruntime, joblib\ndef load():\n    return joblib.load\n"
+    required = "opencv-python\nonnxruntime-gpu\nredis[hiredis]>=5\n"
+    found = planned(tmp_path, {"model.py": code, "requirements.txt": required})
+    (note,) = (note for note in found.notes if "does not name" in note)
+    assert "`requirements.txt` does not name what brings `joblib`;" in note
