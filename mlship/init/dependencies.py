@@ -97,12 +97,15 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
 def _unnamed(found: Detection, source: Declared, needs: tuple[str, ...]) -> Iterator[str]:
     """Imports that no file of the repository requires by name; another package may bring them."""
     named = [entry.name for one in found.declared for entry in one.entries if entry.name]
-    named += map(distribution, needs)
-    families = {name.partition("-")[0] for name in named}  # opencv-python brings what its variants bring
-    lacking = [one for one in found.imports.known if distribution(one.line).partition("-")[0] not in families]
+    families = {_family(line) for line in (*named, *needs)}  # opencv-python brings what its variants bring
+    lacking = [one for one in found.imports.known if _family(one.line) not in families]
     modules = [f"`{module}`" for one in lacking for module in one.modules]
     if modules and (found.server or found.loader.value):
         yield f"`{source.origin}` does not name what brings {few(modules)}; `mlship lock` warns if nothing else does"
+
+
+def _family(line: str) -> str:
+    return (distribution(line) or "").partition("-")[0]
 
 
 def _source(found: Detection) -> Declared | None:

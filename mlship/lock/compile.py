@@ -5,10 +5,10 @@ import re
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from packaging.utils import parse_wheel_filename
@@ -112,7 +112,8 @@ def compile_here(question: CompileRequest, work: Path) -> str:
         UsageError, TransientError: see mlship.lock.failures.
     """
     output, inputs = work / _LOCK, work / "repo"
-    _write_inputs(question, inputs, {name: file.path for name, file in local_files(question.settings).items()})
+    named = local_files(question.settings, _own_wheels(question.files))
+    _write_inputs(question, inputs, {name: file.path for name, file in named.items()})
     output.write_text(question.previous, encoding="utf-8")
     constraints = [str(path) for path in _write_constraints(question, work)]
     argv = [sys.executable, "-I", "-m", "piptools", *_command(question, str(output), constraints)]
@@ -193,6 +194,12 @@ def _write_inputs(question: CompileRequest, folder: Path, wheels: Mapping[str, P
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(file.resolved(wheels), encoding="utf-8", newline="")
+
+
+def _own_wheels(files: Iterable[InputFile]) -> frozenset[str]:
+    """Names of the packages that the requirements name by a wheel in the repository."""
+    paths = (PurePosixPath(path) for file in files for path in file.wheels.values())
+    return frozenset(parse_wheel_filename(path.name)[0] for path in paths)
 
 
 def _command(question: CompileRequest, output: str, constraints: list[str]) -> list[str]:

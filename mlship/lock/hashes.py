@@ -47,11 +47,13 @@ class Hashed:
 
     Attributes:
         missing: names of what has no hash.
+        offered: what the indexes have, by canonical name.
     """
 
     text: str
     pins: tuple[HashedPin, ...]
     missing: tuple[str, ...]
+    offered: Mapping[str, tuple[IndexFile, ...]]
 
     def completed(self, text: str) -> "Hashed":
         """The same pins, with the hashes that pip-compile itself found for those that have none here."""
@@ -107,7 +109,7 @@ def with_hashes(
         pins.append(pin)
         lines.append(pin.lines)
         missing += [] if hashes else [name]
-    return Hashed("\n".join(lines) + "\n", tuple(pins), tuple(missing))
+    return Hashed("\n".join(lines) + "\n", tuple(pins), tuple(missing), files)
 
 
 def own_wheels(

@@ -1,8 +1,9 @@
 """Requirements whose locked version is far older than what they allow: pip goes back as far as other pins force it."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -11,8 +12,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 
 from mlship.lock.hashes import supported_tags
-from mlship.lock.index import IndexFile, project_files
-from mlship.lock.indexes import PipSettings
+from mlship.lock.index import IndexFile
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
@@ -21,19 +21,22 @@ _FAR = 50  # releases
 
 
 def left_behind(
-    files: Sequence[InputFile], pins: Iterable[Pin], config: Config, settings: PipSettings
+    files: Sequence[InputFile], pins: Iterable[Pin], config: Config, offered: Mapping[str, Sequence[IndexFile]]
 ) -> Iterator[str]:
-    """A sentence for each requirement that is locked to a version far behind."""
+    """A sentence for each requirement that is locked to a version far behind.
+
+    Args:
+        offered: what the indexes have, by canonical name.
+    """
     allowed: dict[str, SpecifierSet] = {}
     for one in (one for file in files for one in _requirements(file)):
         own = canonicalize_name(one.name)
         allowed[own] = allowed.get(own, SpecifierSet()) & one.specifier
     exact = {name for name, of in allowed.items() if any(part.operator in ("==", "===") for part in of)}
     locked = {pin.name: Version(pin.version) for pin in pins if pin.name in allowed.keys() - exact}
-    pages = project_files(settings, locked.keys())
     tags = frozenset(supported_tags(config))
     for name, version in sorted(locked.items()):
-        fitting = [file for file in pages[canonicalize_name(name)] if _fits(file, config)]
+        fitting = [file for file in offered.get(name, ()) if _fits(file.requires_python, config.python)]
         newer = [one for one in _wheels(fitting, tags) if one > version and one in allowed[name]]
         if len(newer) > _FAR:
             yield (
@@ -51,9 +54,10 @@ def _requirements(file: InputFile) -> Iterator[Requirement]:
                 yield requirement
 
 
-def _fits(file: IndexFile, config: Config) -> bool:
+@lru_cache(maxsize=1000)  # pages have thousands of files, and few different limits
+def _fits(requires: str, python: str) -> bool:
     try:
-        return SpecifierSet(file.requires_python).contains(f"{config.python}.0")
+        return SpecifierSet(requires).contains(f"{python}.0")
     except InvalidSpecifier:
         return False
 

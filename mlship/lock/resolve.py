@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from mlship.lock.gpu import (
     without_cuda,
 )
 from mlship.lock.hashes import Hashed, own_wheels, pinned_names, with_hashes
-from mlship.lock.index import check_pages, project_files
+from mlship.lock.index import IndexFile, check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.left_behind import left_behind
@@ -110,15 +110,23 @@ def resolve(
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo)
-    doubts = (
-        *without_cpu_builds(pins, target.pages if target and not pages else ()),
-        *absent_modules(files, hashed.pins, lambda file: wheel_files(settings, file)),
-        *unprovided_imports(repo, config, hashed.pins, lambda file: wheel_files(settings, file)),
-        *written_by_another(repo, config, pins),
-        *built_from_source(hashed.pins, config),
-        *left_behind(files, pins, config, settings),
-    )
+    unbuilt = without_cpu_builds(pins, target.pages if target and not pages else ())
+    doubts = (*unbuilt, *_doubts(repo, question, hashed, pins))
     return Resolved(record, pins, before, place, traced, doubts)
+
+
+def _doubts(repo: Path, question: CompileRequest, hashed: Hashed, pins: tuple[Pin, ...]) -> Iterator[str]:
+    """Sentences about packages that are locked, and may not be what the model needs."""
+    files, config = question.files, question.config
+
+    def names_in(file: IndexFile) -> tuple[str, ...] | None:
+        return wheel_files(question.settings, file)
+
+    yield from absent_modules(files, hashed.pins, names_in)
+    yield from unprovided_imports(repo, config, hashed.pins, names_in)
+    yield from written_by_another(repo, config, pins)
+    yield from built_from_source(hashed.pins, config)
+    yield from left_behind(files, pins, config, hashed.offered)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A requirement that other pins force far back is said."""
 
+from mlship.lock.index import project_files
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.left_behind import left_behind
@@ -16,7 +17,14 @@ def said(text: str, version: str) -> list[str]:
     with served_pages({"/simple/fastapi/": ("text/html", PAGE + LATER)}) as (address, _):
         settings = PipSettings(index_url=f"{address}/simple")
         pins = (Pin("fastapi", version, ()), Pin("pydantic", "2.0", ()))
-        return list(left_behind((InputFile("r.in", text),), pins, config('python: "3.11"\n'), settings))
+        return list(
+            left_behind(
+                (InputFile("r.in", text),),
+                pins,
+                config('python: "3.11"\n'),
+                project_files(settings, ["fastapi", "pydantic"]),
+            )
+        )
 
 
 def test_a_version_far_behind_is_said_with_the_newest_that_is_allowed() -> None:
