@@ -1,22 +1,23 @@
-"""Identify model files by their content: names prove nothing, and a pickle runs code under any name."""
+"""Identify model files by their content: names prove nothing, and a pickle runs code under any name.
 
-import ast
+A file has a format only if its whole structure parses, from the first byte to the last, and no unpickler would run it.
+"""
+
 import bz2
 import io
-import json
 import lzma
 import mmap
 import re
-import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from mlship.project.onnx_header import read_onnx
-from mlship.project.pickles import is_pickle, is_text
+from mlship.project.pickles import hides_pickle, is_pickle, is_text
+from mlship.project.structure import arrays, boosters, flatbuffers, gguf, keras, messages
+from mlship.project.structure.cursor import BROKEN, Buffer, require
+from mlship.project.structure.zips import check_texts, zip_kind
 
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
@@ -43,50 +44,43 @@ MODELS: frozenset[ModelFormat] = frozenset(
 CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
 _HEAD = 1 << 16
-_HEADER_LIMIT = 100_000_000  # safetensors' own limit
-_MEMBERS = 10_000
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
+_BROKEN = (
+    *BROKEN,
     OSError,
+    EOFError,
     RuntimeError,
-    ValueError,
+    NotImplementedError,
+    zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
-    EOFError,
-    struct.error,
 )
-_MAGIC: tuple[tuple[bytes, ModelFormat], ...] = (
-    (b"GGUF", "gguf"),
-    (b"\xba\x16O\x2f\x0c\x00\x00\x00", "fasttext"),  # magic number and version 12, since 2017
-    (b"CBM1", "catboost"),
-    (b"tree\nversion=v", "lightgbm"),
-    (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", "xgboost"),
-    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "torch"),  # before 1.6: a pickled magic number first
-    (b"version https://git-lfs.github.com/spec/", "lfs-pointer"),
-)
-_SENTENCEPIECE = re.compile(rb"\n.\n\x05<unk>\x15", re.DOTALL)
-_XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
-_OBJECTS = re.compile(r"'[|<>=]?O\d*'")
-_INFLATED = 1 << 26  # bytes; more of a compressed file is not read
+_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/[\n -~]{0,1024}")
+_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6: a pickled magic number first
+_XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner"\s*:\s*\{|version"\s*:\s*\[)')
+_XGBOOST_UBJ = (b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner", b"{L\x00\x00\x00\x00\x00\x00\x00\x07version")
+_XGBOOST_OBJECTIVE = re.compile(rb"(binf)?.{136}[\x01-\x40]\x00{7}[a-z]+:", re.DOTALL)
+_INFLATED = 8 << 20  # bytes; a compressed text is smaller
+_PIECE = re.compile(rb"\n[\x05-\x7f]\n(.)", re.DOTALL)
+_TAIL = 1 << 12  # bytes of a TensorFlow Lite model that its schema does not reach
+_LONGEST_TEXT = 1 << 30
 
 
 def identify(path: Path) -> ModelFormat:
-    """Identify a file by its first bytes, and refuse what an unpickler would run under any format's name.
+    """Identify a file by its whole structure, and refuse what an unpickler would run under any format's name.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        if not size:
+        if not head:
             return "empty"
-        kind = _by_magic(path, head) or _by_archive(file, head) or _by_structure(path, head, size)
-        if kind in CODE or kind == "lfs-pointer":
-            return kind
+        if head.startswith(_TORCH):
+            return "torch"
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            kind = _structure(data, head, path.name)
         file.seek(0)
-        return "pickle" if is_pickle(file) else kind
+        return "pickle" if kind not in CODE and is_pickle(file) else kind
 
 
 def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
@@ -94,128 +88,137 @@ def decompressor(head: bytes) -> Callable[[bytes, int], bytes] | None:
 
     Covers joblib's formats: gzip, zlib, bz2, xz and lzma. None for any other file.
     """
+    packed = _packed(head)
+    return packed.decompress if packed else None
+
+
+def _packed(head: bytes) -> "zlib._Decompress | bz2.BZ2Decompressor | lzma.LZMADecompressor | None":
     if head[:2] in (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda"):
-        return zlib.decompressobj(wbits=47).decompress  # 32 + 15: gzip or zlib
+        return zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib
     if head.startswith(b"BZh"):
-        return bz2.BZ2Decompressor().decompress
+        return bz2.BZ2Decompressor()
     if head.startswith((b"\xfd7zXZ\x00", b"]\x00\x00")):
-        return lzma.LZMADecompressor().decompress
+        return lzma.LZMADecompressor()
     return None
 
 
-def _by_magic(path: Path, head: bytes) -> ModelFormat | None:
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    # Version 1, then a graph: tensorflow/core/protobuf/saved_model.proto of https://github.com/tensorflow/tensorflow
-    if head.startswith(b"\x08\x01\x12") and path.name == "saved_model.pb":
-        return "savedmodel"
-    if head[4:8] == b"TFL3":
-        return "tflite"
-    if head.startswith(b"\x93NUMPY"):
-        return "numpy-objects" if _has_objects(head) else "npy"
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras-lambda" if _mentions_lambda(path) else "hdf5"
-    return "sentencepiece" if _SENTENCEPIECE.match(head) else None
+def _structure(data: Buffer, head: bytes, name: str) -> ModelFormat:
+    """The first format whose first bytes fit; "unknown" if the rest of the file does not."""
+    for is_candidate, parse in _FORMATS:
+        if is_candidate(head, name):
+            try:
+                return parse(data)
+            except _BROKEN:
+                return "unknown"
+    if _packed(head) and (kind := _compressed(data)):
+        return kind
+    return "text" if is_text(head) and _is_whole_text(data) else "unknown"
 
 
-def _by_archive(file: IO[bytes], head: bytes) -> ModelFormat | None:
-    """Zip archives, and compressed files by their content."""
-    if head.startswith(b"PK\x03\x04"):
-        return _zip_kind(file)
-    decompress = decompressor(head)
-    if decompress is None:
+def _is_whole_text(data: Buffer) -> bool:
+    """Whether a file is text to its end."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, min(len(data), _LONGEST_TEXT), _HEAD):
+            part = data[at : at + _HEAD]
+            decoder.decode(part)
+            if b"\x00" in part:
+                return False
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return len(data) <= _LONGEST_TEXT
+
+
+def _compressed(data: Buffer) -> ModelFormat | None:
+    """A compressed text, or a pickle; None if the file is not compressed after all."""
+    content, whole = _inflated(data)
+    if not content:
         return None
-    with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
-        inner = _inflated(file, decompress)
-        if is_pickle(io.BytesIO(inner)):
-            return "pickle"
-        return "text" if 0 < len(inner) < _INFLATED and is_text(inner[:_HEAD]) else "unknown"
-    return None  # not compressed after all
+    if is_pickle(io.BytesIO(content)):
+        return "pickle"
+    return "text" if whole and len(content) <= _INFLATED and _is_whole_text(content) else "unknown"
 
 
-def _inflated(file: IO[bytes], decompress: Callable[[bytes, int], bytes]) -> bytes:
-    """The content of a compressed file, up to a limit; what can be read of a damaged one."""
-    content = bytearray()
-    while len(content) < _INFLATED and (data := file.read(_HEAD)):
+def _inflated(data: Buffer) -> tuple[bytes, bool]:
+    """The content, up to a limit, and whether the file ends with it."""
+    content, ended = bytearray(), False
+    packed = _packed(data[:8])
+    for at in range(0, len(data), _HEAD):
+        if packed is None or ended or len(content) > _INFLATED:
+            return bytes(content), False
         try:
-            content += decompress(data, _INFLATED)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError):
-            if not content:
-                raise
+            content += packed.decompress(data[at : at + _HEAD], _INFLATED + 1 - len(content))
+        except _BROKEN:
             break
-    return bytes(content)
+        ended = packed.eof
+    return bytes(content), ended and packed is not None and not packed.unused_data
 
 
-def _by_structure(path: Path, head: bytes, size: int) -> ModelFormat:
-    if _is_safetensors(path, size):
-        return "safetensors"
-    if is_text(head):
-        return "xgboost" if _XGBOOST_JSON.match(head) and b'"learner"' in head else "text"
-    return "onnx" if read_onnx(path) else "unknown"
+def _tflite(data: Buffer) -> ModelFormat:
+    """A model, then nothing or an archive with labels: https://www.tensorflow.org/lite/models/convert/metadata."""
+    end = flatbuffers.tflite(data)
+    archive = data.find(b"PK\x03\x04", end, end + _TAIL)
+    tail = data[end : archive if archive >= 0 else len(data)] if len(data) - end <= _TAIL or archive >= 0 else None
+    require(tail is not None and not hides_pickle(tail), "bytes follow its end")
+    if archive >= 0:
+        check_texts(data[archive:])
+    return "tflite"
 
 
-def _is_safetensors(path: Path, size: int) -> bool:
-    """Eight bytes of length, that many bytes of JSON, then exactly the tensors in the JSON."""
-    with path.open("rb") as file, suppress(ValueError, RecursionError, KeyError, TypeError, struct.error):
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > min(size - 8, _HEADER_LIMIT) or file.read(1) != b"{":
-            return False
-        header = json.loads(b"{" + file.read(length - 1))
-        ends = [int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__"]
-        return bool(8 + length + max(ends, default=0) == size)
-    return False
-
-
-def _zip_kind(file: IO[bytes]) -> ModelFormat:
-    with suppress(*_ZIP_ERRORS), zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        if any(name.rpartition("/")[2] in ("data.pkl", "constants.pkl") for name in names):
-            return "torch"
-        if {"config.json", "metadata.json"} <= set(names):
-            return "keras-lambda" if b'"Lambda"' in _member(archive, "config.json") else "keras"
-        if "schema.json" in names and b'"protocol"' in _member(archive, "schema.json"):
-            return "skops"
-        if names and len(names) <= _MEMBERS and all(name.endswith(".npy") for name in names):
-            return "numpy-objects" if any(_has_objects(head) for head in _heads(archive)) else "npz"
-    return "unknown"
-
-
-def _heads(archive: zipfile.ZipFile) -> Iterator[bytes]:
-    for name in archive.namelist():
-        with archive.open(name) as member:
-            yield member.read(_HEAD)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as member:
-        return member.read(_HEADER_LIMIT)
-
-
-def numpy_data(head: bytes) -> tuple[str, int]:
-    """The element type of an .npy file, as text, and the offset of its data.
-
-    Raises:
-        ValueError: the header is damaged.
-    """
-    wide = head[6:7] >= b"\x02"
-    start = 12 if wide else 10
-    length = int.from_bytes(head[8:start], "little")
+def _npy(data: Buffer) -> ModelFormat:
     try:
-        header = ast.literal_eval(head[start : start + length].decode("latin-1"))
-        return repr(header["descr"]), start + length
-    except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError("the .npy header is damaged") from error
-
-
-def _has_objects(head: bytes) -> bool:
-    """Whether an array holds Python objects, which are pickled; an unreadable header counts as such."""
-    try:
-        return bool(_OBJECTS.search(numpy_data(head)[0]))
+        return "npy" if arrays.numpy_is_whole(data[:_HEAD], len(data)) else "numpy-objects"
     except ValueError:
-        return True
+        return "unknown"
 
 
-def _mentions_lambda(path: Path) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return data.find(b'"Lambda"') >= 0
+def _catboost(data: Buffer) -> ModelFormat:
+    """Trees, then the statistics of categories and texts if the model names such parts."""
+    end, has_parts = flatbuffers.catboost(data)
+    require(end == len(data) or has_parts, "bytes follow its end")
+    require(not hides_pickle(data[end : end + _TAIL]) and not hides_pickle(data[max(end, len(data) - _TAIL) :]), "code")
+    return "catboost"
+
+
+def _is(kind: ModelFormat, check: Callable[[Buffer], object]) -> Callable[[Buffer], ModelFormat]:
+    def parse(data: Buffer) -> ModelFormat:
+        check(data)
+        return kind
+
+    return parse
+
+
+def _is_piece(head: bytes) -> bool:
+    """A message with a text and a number, as vocabularies of SentencePiece begin."""
+    return bool(_PIECE.match(head)) and head[4 + head[3] : 5 + head[3]] == b"\x15"
+
+
+def _starts(*magic: bytes) -> Callable[[bytes, str], bool]:
+    return lambda head, _: head.startswith(magic)
+
+
+# The first row whose first bytes fit decides; then the whole file must.
+_FORMATS: tuple[tuple[Callable[[bytes, str], bool], Callable[[Buffer], ModelFormat]], ...] = (
+    (lambda head, _: bool(_LFS.fullmatch(head)), lambda _: "lfs-pointer"),
+    (_starts(b"PK\x03\x04"), zip_kind),
+    (_starts(b"GGUF"), _is("gguf", gguf.gguf)),
+    (_starts(b"CBM1"), _catboost),
+    (lambda head, _: head[4:8] == b"TFL3", _tflite),
+    (_starts(b"\x93NUMPY"), _npy),
+    (_starts(b"\x89HDF\r\n\x1a\n"), lambda data: "keras-lambda" if keras.hdf5(data) else "hdf5"),
+    (_starts(arrays.FASTTEXT), _is("fasttext", arrays.fasttext)),
+    (_starts(b"tree\nversion=v"), _is("lightgbm", boosters.lightgbm)),
+    (_starts(*_XGBOOST_UBJ), _is("xgboost", boosters.xgboost_ubj)),
+    (lambda head, _: bool(_XGBOOST_JSON.match(head)), _is("xgboost", boosters.xgboost_json)),
+    (
+        lambda head, name: head.startswith(b"\x08\x01\x12") and name == "saved_model.pb",
+        _is("savedmodel", messages.savedmodel),
+    ),
+    (lambda head, _: head[8:9] == b"{" and not is_text(head[:8]), _is("safetensors", arrays.safetensors)),
+    (lambda head, _: bool(_XGBOOST_OBJECTIVE.match(head)), _is("xgboost", boosters.xgboost_binary)),
+    (lambda head, _: _is_piece(head), _is("sentencepiece", messages.sentencepiece)),
+    (lambda head, _: head[:1] == b"\x08", _is("onnx", messages.walk_onnx)),
+)

@@ -7,14 +7,14 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 import mmap
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
-_IR_VERSION, _GRAPH, _OPSETS = 1, 7, 8
+from mlship.project.structure.cursor import BROKEN, Buffer
+from mlship.project.structure.messages import walk_onnx
+from mlship.project.structure.protobuf import BYTES, VARINT, Span, fields, varint
+
+_GRAPH = 7
 _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
 _TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 
@@ -34,8 +34,6 @@ ELEMENTS = {
     13: "uint64",
     16: "bfloat16",
 }
-
-Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,13 @@ class OnnxHeader:
     """Inputs, outputs and data files of a model.
 
     Attributes:
-        external: files with its tensors, relative to the model's folder, as the model names them.
+        external: files with its tensors, relative to the model's folder, as the model names them, and the size that
+            each has at least.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    external: tuple[str, ...]
+    external: dict[str, int]
 
     def __str__(self) -> str:
         return f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
@@ -74,97 +73,63 @@ class OnnxHeader:
 
 def read_onnx(path: Path) -> OnnxHeader | None:
     """The header of an ONNX model; None if the file is something else, damaged or cut short."""
-    # IndexError and ValueError: a length beyond the end of the file, so it is not protobuf.
-    with (
-        path.open("rb") as file,
-        suppress(IndexError, ValueError),
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        return _model(_Wire(data))
-    return None
-
-
-class _Wire:
-    """Protobuf's framing over a memory-mapped file, so only the visited pages are read."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data = data
-        self.all: Span = (0, len(data))
-
-    def fields(self, span: Span) -> Iterator[tuple[int, int, Span]]:
-        """Number, wire type and extent of each field; raises ValueError if the framing does not fit exactly."""
-        position, end = span
-        while position < end:
-            key, position = self._varint(position)
-            number, wire = key >> 3, key & 7
-            start, position = self._extent(wire, position)
-            if position > end or number == 0:
-                raise ValueError("a field extends beyond its message")
-            yield number, wire, (start, position)
-
-    def messages(self, span: Span, number: int) -> Iterator[Span]:
-        """Extents of the length-delimited fields of one number."""
-        return (s for n, wire, s in self.fields(span) if n == number and wire == _BYTES)
-
-    def texts(self, span: Span, number: int) -> Iterator[str]:
-        """Strings of one field number."""
-        return (self._data[start:end].decode() for start, end in self.messages(span, number))
-
-    def numbers(self, span: Span, number: int) -> Iterator[int]:
-        """Integers of one field number."""
-        return (self._varint(s[0])[0] for n, wire, s in self.fields(span) if n == number and wire == _VARINT)
-
-    def _extent(self, wire: int, position: int) -> Span:
-        if wire == _VARINT:
-            return position, self._varint(position)[1]
-        if wire == _BYTES:
-            length, start = self._varint(position)
-            return start, start + length
-        if wire in (_FIXED64, _FIXED32):
-            return position, position + (8 if wire == _FIXED64 else 4)
-        raise ValueError("not a wire type of protobuf 3")
-
-    def _varint(self, position: int) -> tuple[int, int]:
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self._data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, position
-        raise ValueError("an unterminated number")
-
-
-def _model(wire: _Wire) -> OnnxHeader | None:
-    fields = list(wire.fields(wire.all))
-    graphs = [span for number, kind, span in fields if number == _GRAPH and kind == _BYTES]
-    present = {number for number, _, _ in fields}
-    if len(graphs) != 1 or not present <= _MODEL_FIELDS or not {_IR_VERSION, _OPSETS} <= present:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _model(data)
+    except BROKEN:
         return None
-    initializers = list(wire.messages(graphs[0], _INITIALIZER))
-    constants = {name for tensor in initializers for name in wire.texts(tensor, _TENSOR_NAME)}
-    external = {place for tensor in initializers for place in _locations(wire, tensor)}
-    inputs = tuple(t for span in wire.messages(graphs[0], _INPUT) if (t := _tensor(wire, span)).name not in constants)
-    outputs = tuple(_tensor(wire, span) for span in wire.messages(graphs[0], _OUTPUT))
-    return OnnxHeader(inputs, outputs, tuple(sorted(external))) if outputs else None
 
 
-def _locations(wire: _Wire, tensor: Span) -> Iterator[str]:
-    for entry in wire.messages(tensor, _TENSOR_EXTERNAL):
-        if "location" in wire.texts(entry, 1):
-            yield from wire.texts(entry, 2)
+def _model(data: Buffer) -> OnnxHeader:
+    external: dict[str, int] = {}
+
+    def visit(message: str, span: Span) -> None:
+        if message == "Tensor" and (place := _place(data, span)):
+            external[place[0]] = max(external.get(place[0], 0), place[1])
+
+    walk_onnx(data, visit)
+    graph = next(_messages(data, (0, len(data)), _GRAPH))
+    constants = {n for t in _messages(data, graph, _INITIALIZER) for n in _texts(data, t, _TENSOR_NAME)}
+    inputs = tuple(t for span in _messages(data, graph, _INPUT) if (t := _tensor(data, span)).name not in constants)
+    outputs = tuple(_tensor(data, span) for span in _messages(data, graph, _OUTPUT))
+    return OnnxHeader(inputs, outputs, dict(sorted(external.items())))
 
 
-def _tensor(wire: _Wire, value: Span) -> Tensor:
-    name = next(wire.texts(value, 1), "")
-    for kind in wire.messages(value, 2):
-        for tensor in wire.messages(kind, 1):
-            element = ELEMENTS.get(next(wire.numbers(tensor, 1), 0))
-            shape = next(wire.messages(tensor, 2), None)
-            return Tensor(name, element, None if shape is None else _shape(wire, shape))
+def _messages(data: Buffer, span: Span, number: int) -> Iterator[Span]:
+    """Extents of the length-delimited fields of one number."""
+    return (extent for n, wire, extent in fields(data, span) if n == number and wire == BYTES)
+
+
+def _texts(data: Buffer, span: Span, number: int) -> Iterator[str]:
+    return (data[start:end].decode() for start, end in _messages(data, span, number))
+
+
+def _numbers(data: Buffer, span: Span, number: int) -> Iterator[int]:
+    return (varint(data, s[0])[0] for n, wire, s in fields(data, span) if n == number and wire == VARINT)
+
+
+def _place(data: Buffer, tensor: Span) -> tuple[str, int] | None:
+    """The file that holds a tensor, and where in it the tensor ends."""
+    entries = [[next(_texts(data, e, n), "") for n in (1, 2)] for e in _messages(data, tensor, _TENSOR_EXTERNAL)]
+    found = dict(entries)
+    if "location" not in found:
+        return None
+    sizes = [int(found.get(key) or 0) for key in ("offset", "length")]
+    if min(sizes) < 0:
+        raise ValueError("a negative offset")
+    return found["location"], sum(sizes)
+
+
+def _tensor(data: Buffer, value: Span) -> Tensor:
+    name = next(_texts(data, value, 1), "")
+    for kind in _messages(data, value, 2):
+        for tensor in _messages(data, kind, 1):
+            element = ELEMENTS.get(next(_numbers(data, tensor, 1), 0))
+            shape = next(_messages(data, tensor, 2), None)
+            return Tensor(name, element, None if shape is None else _shape(data, shape))
     return Tensor(name, None, None)
 
 
-def _shape(wire: _Wire, shape: Span) -> tuple[int | None, ...]:
-    sizes = (next(wire.numbers(dimension, 1), None) for dimension in wire.messages(shape, 1))
+def _shape(data: Buffer, shape: Span) -> tuple[int | None, ...]:
+    sizes = (next(_numbers(data, dimension, 1), None) for dimension in _messages(data, shape, 1))
     return tuple(size if size and size < 1 << 63 else None for size in sizes)

@@ -2,7 +2,12 @@
 
 import logging
 import re
-from io import SEEK_END
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from io import SEEK_CUR, SEEK_END, BytesIO
 from typing import IO, TYPE_CHECKING, cast
 from zipfile import BadZipFile
 
@@ -17,6 +22,7 @@ _NO_TEXT = 1_000  # opcodes with all their operands, which no text happens to ha
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
 _CODE = _CALLS | {"GLOBAL", "STACK_GLOBAL"}
+_NAMED = frozenset({"GLOBAL", "INST"})
 
 
 def is_pickle(file: IO[bytes]) -> bool:
@@ -28,28 +34,78 @@ def is_pickle(file: IO[bytes]) -> bool:
     Protocols 0 and 1 have no magic number, and many texts begin with their opcodes. An unpickler stops at the first
     opcode that lacks its operands, so only what it would execute counts.
     """
-    import pickletools
-
-    stack, names, stream = _Stack(), list[str](), _Stream(file)
-    start = stream.peek(_HEAD)
+    start = file.read(_HEAD)
+    file.seek(-len(start), SEEK_CUR)
     if len(start) > 2 and start[0] == 0x80 and start[1] <= 5:
         return True
+    words = is_text(start) and not _CONTROL.search(start)
+    run = _run(file, words=words)
+    if run.is_endless or run.count > _NO_TEXT or (run.is_whole and (run.left or _CODE & run.names.keys())):
+        return True
+    # A list of words may begin with the name of a module.
+    counted = _CALLS if words and not run.standard else _CODE
+    return bool(counted & run.names.keys())
+
+
+def hides_pickle(data: bytes) -> bool:
+    """Whether an unpickler that reads from any of these bytes would run code."""
+    return any(_CODE & _run(BytesIO(data[at:]), words=False).names.keys() for at in range(len(data)))
+
+
+@dataclass
+class _Run:
+    """What an unpickler does before it fails.
+
+    Attributes:
+        names: opcodes.
+        standard: it imports a module of the standard library.
+        is_whole: it reaches the end; `left`: with a value.
+        is_endless: it reads longer than any real format allows.
+    """
+
+    names: dict[str, None]
+    standard: bool = False
+    is_whole: bool = False
+    left: bool = False
+    is_endless: bool = False
+    count: int = 0
+
+
+def _run(file: IO[bytes], *, words: bool) -> _Run:
+    stack, run = _Stack(words=words), _Run({})
     try:
-        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
-            if opcode.name == "STOP":
-                ends = not file.read(_HEAD).strip()
-                return bool(_CODE.intersection(names)) or (ends and bool(stack.items))
-            stack.run(opcode, argument)
-            names.append(opcode.name)
-            if len(names) > _ENOUGH_OPCODES:
+        for name, argument in _opcodes(file):
+            if name == "STOP":
+                run.is_whole = not file.read(_HEAD).strip() or bool(_CODE & run.names.keys())
+                run.left = bool(stack.items)
+                break
+            stack.run(name, argument)
+            run.names[name] = None
+            run.standard |= name in _NAMED and _is_standard(str(argument))
+            run.count += 1
+            if run.count > _ENOUGH_OPCODES:
                 break
     except _Endless:
-        return True
+        run.is_endless = True
     except (ValueError, UnicodeDecodeError, IndexError, OverflowError, TypeError):
         pass  # no pickle, or raw arrays between the opcodes
-    words = is_text(start) and not _CONTROL.search(start)
-    counted = _CALLS if words else _CODE  # a list of words may begin with the name of a module
-    return bool(counted.intersection(names)) or len(names) > _NO_TEXT
+    return run
+
+
+def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, object]]:
+    import pickletools
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # strings of protocol 0 with unusual escapes
+        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", _Stream(file))):
+            yield opcode.name, argument
+
+
+@cache
+def _effects() -> "dict[str, OpcodeInfo]":
+    import pickletools
+
+    return {opcode.name: opcode for opcode in pickletools.opcodes}
 
 
 def is_text(head: bytes) -> bool:
@@ -72,14 +128,9 @@ class _Stream:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._at = file.tell()
+        at = file.tell()
         self._end = file.seek(0, SEEK_END)
-        file.seek(self._at)
-
-    def peek(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._file.seek(self._at)
-        return data
+        file.seek(at)
 
     def read(self, size: int) -> bytes:
         if size > self._end - self._file.tell():
@@ -100,22 +151,24 @@ class _Stream:
 class _Stack:
     """What an unpickler has on its stack: whether each item is a mark."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, words: bool) -> None:
         self.items: list[bool] = []
+        self._words = words
 
-    def run(self, opcode: "OpcodeInfo", argument: object) -> None:
+    def run(self, name: str, argument: object) -> None:
         """Execute one opcode; raises ValueError or IndexError where an unpickler would fail."""
         from pickletools import markobject, stackslice
 
-        if opcode.name in ("GLOBAL", "INST") and not _is_importable(str(argument)):
+        if self._words and name in _NAMED and not _is_importable(str(argument)):
             raise ValueError("no module has this name")
+        opcode = _effects()[name]
         operands = opcode.stack_before
         if markobject in operands:
             while not self.items.pop():
                 pass  # the items above the mark
             operands = operands[: operands.index(markobject)]
         for _ in (operand for operand in operands if operand is not stackslice):
-            if self.items.pop() and opcode.name != "POP":
+            if self.items.pop() and name != "POP":
                 raise ValueError("an operand is a mark")
         self.items += [item is markobject for item in opcode.stack_after]
 
@@ -125,6 +178,10 @@ def _is_importable(name: str) -> bool:
     module, _, attribute = name.partition(" ")
     parts = (*module.replace("-", "_").split("."), *attribute.split("."))
     return all(part.isidentifier() for part in parts)
+
+
+def _is_standard(name: str) -> bool:
+    return name.partition(" ")[0].partition(".")[0] in sys.stdlib_module_names
 
 
 def dangerous_imports(file: IO[bytes]) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.frameworks import framework_table
 from mlship.project.config import AllowedPickle, Model
-from mlship.project.formats import CODE, ModelFormat, decompressor, identify, numpy_data
+from mlship.project.formats import CODE, ModelFormat, decompressor, identify
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickles import dangerous_imports
+from mlship.project.structure.arrays import numpy_header
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
 _CHUNK = 1 << 16
@@ -209,7 +210,7 @@ def _scan(path: Path, file: WeightFile) -> None:
 def _pickled(raw: IO[bytes]) -> IO[bytes]:
     """The pickle in a file: the file itself, its decompressed content, or the data after a numpy header."""
     head = raw.read(_CHUNK)
-    start = numpy_data(head)[1] if head.startswith(b"\x93NUMPY") else 0
+    start = numpy_header(head)[2] if head.startswith(b"\x93NUMPY") else 0
     raw.seek(start)
     decompress = decompressor(head)
     if not start and decompress is None:

@@ -189,7 +189,7 @@ def test_a_sample_is_made_up_where_the_model_says_enough(tmp_path: Path) -> None
     ],
 )
 def test_a_sample_is_no_guess(tensor: Tensor, sample: dict[str, object] | None) -> None:
-    text = made_up_sample(OnnxHeader((tensor,), (), ()))
+    text = made_up_sample(OnnxHeader((tensor,), (), {}))
     assert (None if text is None else json.loads(text)) == sample
     if sample is not None and tensor.shape is not None:
         assert np.array(sample[tensor.name]).ndim == len(tensor.shape)
