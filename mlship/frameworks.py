@@ -49,6 +49,7 @@ class Framework(_FrameworkRow):
 
 class CudaDistributions(_FrameworkRow):
     libraries: tuple[str, ...]
+    without_code: tuple[str, ...]
     layer: tuple[str, ...]
     cannot_report: tuple[str, ...]
 

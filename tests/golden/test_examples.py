@@ -24,6 +24,7 @@ from tests.helpers.examples import ROOT, Example, examples, with_tiny_weights
 # What is chosen for the hosts, and the real lock that stands for it.
 LOCKS = {
     "torch<2.15 cu126 from the wheel index": "t2141-cu126",
+    "torch<2.15.1 cu132": "t2150",
     "torch<2.15 cu130": "t2141",
     "torch<2.12 cu128 from the wheel index": "t270-cu128",
     "onnxruntime-gpu<1.27 cu12": "ort1260-cuda",

@@ -77,6 +77,7 @@ class Stack:
         built: the CUDA that it was built with (`exact`), or the oldest that it may have been built with.
         platform: such as linux/amd64.
         architectures: the compute capabilities it has cubins for; None where unknown.
+        specific: the compute capabilities it has code for that no other one runs (sm_90a).
         ptx: the capability of its PTX, which the driver can compile for newer GPUs; None for none.
         least: the oldest compute capability that its project supports; None where the project does not say.
         floor: the oldest driver that its project supports, where that is newer than its CUDA requires.
@@ -90,6 +91,7 @@ class Stack:
     source: str
     exact: bool = True
     architectures: tuple[Capability, ...] | None = None
+    specific: tuple[Capability, ...] = ()
     ptx: Capability | None = None
     least: Capability | None = None
     floor: Driver | None = None
@@ -166,6 +168,11 @@ def _driver_reasons(
     offer = offer_of(driver)
     if offer.cuda is None:
         yield Reason("unknown-driver", offer.reason or f"driver {driver} is unknown", _HOST_FILE)
+    elif stack.cuda.major > offer.cuda.major and offer.at_least:
+        yield Reason("unknown-driver", f"{offer.reason}; {stack.name} needs CUDA {stack.cuda}", _HOST_FILE)
+    elif floor is None and stack.cuda.major > offer.cuda.major:
+        text = f"{stack.name} needs CUDA {stack.cuda}; driver {driver} supports CUDA {offer.cuda} and older"
+        yield Reason("driver-floor", text, source, first_driver(stack.cuda))
     elif stack.cuda <= offer.cuda:
         text = offer.reason or f"driver {driver} supports CUDA {offer.cuda} and older"
         yield Reason("native", text, offer.branch.source if offer.branch else _HOST_FILE)
@@ -196,23 +203,34 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
     elif architecture.first_branch and driver.branch < architecture.first_branch:
         text = f"{named} needs driver R{architecture.first_branch} or newer; {driver} is older"
         yield Reason("driver-lacks-gpu", text, architecture.source, Driver(architecture.first_branch, 0))
+    elif stack.least and capability < stack.least:
+        text = f"{stack.name} needs compute capability {stack.least} or newer; {named} is older"
+        yield Reason("arch-dropped", text, stack.source)
     elif stack.architectures is None:
-        yield from _toolkit_reasons(stack, named, capability, architecture)
+        yield from _toolkit_reasons(stack, named, architecture)
     else:
-        yield from _code_reasons(stack, stack.architectures, named, (capability, driver), translates=translates)
+        yield from _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
 
 
 def _code_reasons(
-    stack: Stack, built_for: tuple[Capability, ...], named: str, on: tuple[Capability, Driver], *, translates: bool
+    stack: Stack, architecture: Architecture, named: str, on: tuple[Capability, Driver], *, translates: bool
 ) -> Iterator[Reason]:
     """A cubin runs on GPUs of its own major with the same or a newer minor; PTX on the same and all newer GPUs."""
     capability, driver = on
+    built_for = stack.architectures or ()
+    if capability in stack.specific:
+        return
     if any(built.major == capability.major and built.minor <= capability.minor for built in built_for):
         return
     if stack.ptx is None or stack.ptx > capability:
-        kind: ReasonKind = "arch-dropped" if capability < built_for[0] else "arch-too-new"
-        text = f"{stack.name} has no kernels for {named}, only for {', '.join(map(str, built_for))}"
+        kind: ReasonKind = "arch-dropped" if capability < min(built_for, default=capability) else "arch-too-new"
+        known = ", ".join(map(str, sorted({*built_for, *stack.specific})))
+        text = f"{stack.name} has no kernels for {named}, only for {known}"
         yield Reason(kind, text, stack.source)
+        return
+    if architecture.first and stack.cuda < architecture.first:
+        text = f"{stack.name} has only PTX for {named}, and the libraries of CUDA {stack.cuda} do not support it"
+        yield Reason("arch-too-new", text, architecture.source)
         return
     offered = offer_of(driver).cuda
     if not translates and (offered is None or stack.built > offered):
@@ -221,17 +239,17 @@ def _code_reasons(
             "and cannot compile it (minor-version compatibility does not cover PTX)"
         )
         yield Reason("ptx-jit", text, _MINOR, first_driver(stack.built))
+    elif not stack.exact and offered and offered.major == stack.built.major:
+        text = f"{stack.name} has only PTX for {named}, of an unknown CUDA {stack.built.major}: it may be newer than"
+        yield Reason("unknown-gpu", f"{text} CUDA {offered}, and driver {driver} could not compile it", stack.source)
 
 
-def _toolkit_reasons(stack: Stack, named: str, capability: Capability, architecture: Architecture) -> Iterator[Reason]:
+def _toolkit_reasons(stack: Stack, named: str, architecture: Architecture) -> Iterator[Reason]:
     """Where a release's kernels are unknown, only its toolkit's own limits apply."""
     first, last, source = architecture.first, architecture.last, architecture.source
     if last and stack.built > last:
         text = f"CUDA {stack.built} no longer supports {named}; CUDA {last} is the last that does"
         yield Reason("arch-dropped", text, source)
-    elif stack.least and capability < stack.least:
-        text = f"{stack.name} needs compute capability {stack.least} or newer; {named} is older"
-        yield Reason("arch-dropped", text, stack.source)
     elif first and stack.built < first and (stack.exact or stack.cuda < first):
         text = f"CUDA {stack.cuda} does not support {named}; CUDA {first} is the first that does"
         yield Reason("arch-too-new", text, source)

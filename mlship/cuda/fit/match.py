@@ -189,11 +189,12 @@ def _no_image(needs: Needs, flavour: str, distro: str) -> str:
 
 
 def _require(needs: Needs, fleet: Fleet, verdicts: tuple[Verdict, ...]) -> str:
-    """The newest CUDA that the libraries need and no matched host lacks: a host with an older driver is rejected."""
+    """The newest CUDA that the libraries need and no host that runs them lacks: an older driver is rejected."""
     if needs.cuda is None:
         return ""
     hosts = _by_compat(verdicts)
-    offered = [cuda for host in fleet.hosts if host.name not in hosts and (cuda := offered_by(host))]
+    other = hosts | {verdict.host for verdict in verdicts if verdict.outcome == "refused"}
+    offered = [cuda for host in fleet.hosts if host.name not in other and (cuda := offered_by(host))]
     branches = sorted({d.branch for host in fleet.hosts if host.name in hosts and (d := Driver.parse(host.driver))})
     least = f"cuda>={min([needs.cuda, *offered])}"
     return " ".join([least, *(f"driver>={branch},driver<{branch + 1}" for branch in branches)])

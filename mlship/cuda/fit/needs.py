@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
+from mlship.cuda.fit.carriers import carries_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -17,7 +17,9 @@ from mlship.lock.pins import Pin
 CudaSource: TypeAlias = Literal["wheels", "image"]
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
-Fault: TypeAlias = Literal["two-majors", "two-distributions", "cpu-only", "cuda-in-cpu-project", "nothing-known"]
+Fault: TypeAlias = Literal[
+    "two-majors", "two-distributions", "two-variants", "cpu-only", "cuda-in-cpu-project", "nothing-known"
+]
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
 
@@ -98,12 +100,13 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     libraries = tuple(found for pin in pins if (found := library_pin(pin.name, pin.version)))
     cuda = _runtime(libraries)
     packages = tuple(_packages(pins, cuda, libraries))
+    stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
-    mistakes = (*_rivals(pins), *_majors(libraries, packages))
+    mistakes = (*_rivals(pins), *_mixed_variants(pins), *_majors(libraries, packages))
     idle = tuple(_cpu_only(pins, libraries))
     useless = not packages and not libraries
     return Needs(
-        stacks=tuple(stack for package in packages if (stack := _stack(package, cuda, platform))),
+        stacks=(*stacks, *_library_stacks(libraries, stacks, platform)),
         unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
@@ -131,13 +134,20 @@ def _runtime(libraries: tuple[LibraryPin, ...]) -> Cuda | None:
 
 
 def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[LibraryPin, ...]) -> Iterator[_Package]:
-    """The packages with CUDA code of their own; a package that follows another is judged by that one."""
+    """The packages with CUDA code of their own; one that follows another is judged by that one, but for its own limits.
+
+    A package that no table lists is one of them where anything about it says CUDA: it is unknown, never left out.
+    """
     for pin in pins:
         release = release_of(pin.name, pin.version)
+        if _is_cpu(pin, libraries):
+            continue
         if isinstance(release, NotRecorded):
-            if tables().packages.by_package.get(pin.name) and not _is_cpu(pin, libraries):
+            if pin.name in tables().packages.by_package or carries_cuda(pin):
                 yield _Package(pin, release, None)
-        elif release.variants and not release.follows and not _is_cpu(pin, libraries):
+        elif release.min_capability:
+            yield _Package(pin, release, None)
+        elif release.variants and not release.follows:
             variant = _variant(release, pin, cuda)
             if variant or pin.name != "jax":
                 yield _Package(pin, release, variant)
@@ -145,7 +155,7 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
 
 def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
     """By the local version, then by the locked CUDA runtime, then PyPI's default."""
-    local = _local(pin)
+    local = local_version(pin)
     if local:
         return release.variant(local)
     built = next((variant for variant in release.variants if variant.cuda == cuda and not variant.cuda_below), None)
@@ -154,14 +164,29 @@ def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
 
 def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     """None where its CUDA is unknown."""
-    variant, release = package.variant, package.release
+    variant, release, pin = package.variant, package.release, package.pin
     if variant is None or variant.cuda is None:
-        known = cuda or _named(_local(package.pin))
+        named = named_cuda(pin)
+        known = cuda if cuda and (named is None or named.major == cuda.major) else named
+        if known is None:
+            return None
+        if isinstance(release, Release) and release.min_capability:
+            least = release.min_capability
+            return Stack(package.named, known, known, platform, release.source, exact=False, least=least)
         source = "" if isinstance(release, NotRecorded) else release.source
-        return Stack(package.named, known, known, platform, source, unknown=package.unknown) if known else None
-    named = f"{package.pin.name} {package.pin.version.partition('+')[0]} ({variant.name})"
+        return Stack(package.named, known, known, platform, source, exact=False, unknown=package.unknown)
+    name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
-    return stack_of(named, variant, own, platform)
+    return stack_of(name, variant, own, platform)
+
+
+def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...], platform: str) -> Iterator[Stack]:
+    """CUDA's libraries have a driver floor of their own: one stack a major that no package is judged by."""
+    for major in sorted({pin.major for pin in libraries if pin.major} - {stack.cuda.major for stack in judged}):
+        newest = max((pin for pin in libraries if pin.major == major), key=lambda pin: pin.cuda or Cuda(major, 0))
+        cuda, library = newest.cuda or Cuda(major, 0), newest.library
+        named = f"{library.name} {cuda}" if newest.cuda else f"{library.name} for CUDA {major}"
+        yield Stack(named, cuda, cuda, platform, library.source, exact=newest.cuda is not None)
 
 
 def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
@@ -175,6 +200,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         source=variant.source,
         exact=variant.cuda_below is None,
         architectures=variant.aarch64 if arm else variant.x86_64,
+        specific=() if arm else variant.specific_x86_64,
         ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
         least=variant.min_capability,
         floor=variant.min_driver,
@@ -206,7 +232,7 @@ def _is_compiled(pin: Pin) -> bool:
 
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
     """Torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
-    return _local(pin) == "cpu" or (pin.name == "torch" and _local(pin) is None and not libraries)
+    return local_version(pin) == "cpu" or (pin.name == "torch" and local_version(pin) is None and not libraries)
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:
@@ -239,19 +265,39 @@ def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
 
 
 def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
-    """CUDA 12 and 13 side by side: twice the size, and the first one loaded wins."""
+    """Packages for CUDA 12 and 13 side by side, or libraries of both whose files have the same names.
+
+    A second major of a library with files of other names is of no harm: libnvrtc.so.12 beside libnvrtc.so.13.
+    """
     by: dict[int, list[str]] = {}
-    for pin in libraries:
-        if pin.major:
-            by.setdefault(pin.major, []).append(pin.library.name)
     for package in packages:
         if package.major:
-            by.setdefault(package.major, []).insert(0, package.named)
+            by.setdefault(package.major, []).append(package.named)
+    apart = len(by) < 2
+    for pin in libraries:
+        if pin.major and not (apart and by and pin.major not in by and _harmless(pin, libraries)):
+            by.setdefault(pin.major, []).append(pin.library.name)
     if len(by) > 1:
         listed = "; ".join(f"CUDA {major}: {', '.join(dict.fromkeys(who))[:120]}" for major, who in sorted(by.items()))
         hint = "limit the packages of the newer CUDA to older releases, or allow newer releases of the others"
         text = f"the lock contains two CUDA majors ({listed})"
         yield LockProblem("two-majors", text, f"{hint}, then run `mlship lock`")
+
+
+def _harmless(pin: LibraryPin, libraries: tuple[LibraryPin, ...]) -> bool:
+    """No library of another major has a file of the same name."""
+    others = {soname for other in libraries if other.major != pin.major for soname in other.sonames}
+    return bool(pin.sonames) and others.isdisjoint(pin.sonames)
+
+
+def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    """PyTorch and its companions are compiled together: builds for two variants do not load each other."""
+    named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
+    variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
+    if len(set(variants.values())) > 1:
+        listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
+        hint = "require no local versions, or the same one for all, and run `mlship lock`"
+        yield LockProblem("two-variants", f"the lock contains builds of two variants ({listed})", hint)
 
 
 def _warnings(
@@ -269,7 +315,8 @@ def _unwanted(
     pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]
 ) -> Iterator[LockProblem]:
     """A CPU project that ships CUDA: gigabytes for nothing."""
-    named = [*(package.named for package in packages), *(pin.library.name for pin in libraries)]
+    known = tables().packages.by_package
+    named = [*(p.named for p in packages if p.pin.name in known), *(pin.library.name for pin in libraries)]
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         bring = "brings" if len(named) == 1 else "bring"
@@ -282,19 +329,8 @@ def _unwanted(
         yield LockProblem("cuda-in-cpu-project", text, hint)
 
 
-def _local(pin: Pin) -> str | None:
-    try:
-        return Version(pin.version).local
-    except InvalidVersion:
-        return None
-
-
-def _named(variant: str | None) -> Cuda | None:
-    """The CUDA in the name of a variant: 12.6 for cu126."""
-    digits = (variant or "").removeprefix("cu")
-    return Cuda(int(digits[:-1]), int(digits[-1])) if digits.isdecimal() and len(digits) >= 3 else None
-
-
 def _indexed(pins: tuple[Pin, ...]) -> str | None:
     packages = wheel_index().packages
-    return next((local for pin in pins if pin.name in packages and (local := _local(pin)) and _named(local)), None)
+    return next(
+        (local for pin in pins if pin.name in packages and (local := local_version(pin)) and variant_cuda(local)), None
+    )

@@ -263,6 +263,7 @@ class Variant(Row):
         cuda_below: the first CUDA that it does not work with; None where it brings the one it was built with.
         cudnn: the oldest cuDNN it works with, such as "9.10".
         x86_64: the GPUs it has compiled kernels for, on linux/amd64.
+        specific_x86_64: the GPUs it has architecture-specific kernels for (sm_90a), which no other GPU runs.
         ptx_x86_64: the capability of its PTX, which a driver can compile for newer GPUs.
         libraries: "wheels": the wheel or its requirements bring CUDA's libraries; "system": a plain install expects
             them in the image.
@@ -275,6 +276,7 @@ class Variant(Row):
     cuda_below: CudaText | None = None
     cudnn: Text | None = None
     x86_64: Capabilities | None = None
+    specific_x86_64: Annotated[tuple[CapabilityText, ...], AfterValidator(ascending)] = ()
     ptx_x86_64: CapabilityText | None = None
     aarch64: Capabilities | None = None
     ptx_aarch64: CapabilityText | None = None
@@ -312,6 +314,7 @@ class Release(Row):
             variant is that of `follows`.
         follows: the package whose variant decides, such as torch for torchvision.
         torch: the version of torch that it requires.
+        min_capability: the oldest compute capability that its project supports, for one without variants of its own.
         compiled: PyPI has no wheel of it: nvcc builds it.
         needs_torch: that build imports torch.
     """
@@ -322,6 +325,7 @@ class Release(Row):
     default: Text | None = None
     follows: Text | None = None
     torch: Text | None = None
+    min_capability: CapabilityText | None = None
     compiled: StrictBool = False
     needs_torch: StrictBool = False
 

@@ -165,7 +165,12 @@ BAD_ROWS = [
     ("packages.toml", '">=2.14,<2.15"', '">=2.15,<2.14"', "contains no version"),
     ("packages.toml", '">=2.14,<2.15"', '"new,<2.15"', "is not a version specifier"),
     ("packages.toml", 'default = "cu130"', 'default = "cu131"', "its default 'cu131' is not one of its variants"),
-    ("packages.toml", 'name = "cu132"', 'name = "cu130"', "releases row 1 (torch), variants: row 3: cu130 is listed"),
+    (
+        "packages.toml",
+        '{ name = "cu132", cuda = "13.2", x86',
+        '{ name = "cu130", cuda = "13.2", x86',
+        "row 2 (torch), variants: row 3: cu130 is listed",
+    ),
     (
         "packages.toml",
         'source = "torch-now"',
@@ -427,8 +432,8 @@ def test_what_a_gpu_is_sold_as(name: str, kind: GpuClass | None) -> None:
         ("torch", "2.10.0", ">=2.10,<2.11", "cu128"),
         ("torch", "2.11.0", ">=2.11,<2.12", "cu130"),
         ("torch", "2.14.1+cu126", ">=2.14,<2.15", "cu130"),
-        ("onnxruntime-gpu", "1.18.1", ">=1.15,<1.19", "cu118"),
-        ("onnxruntime-gpu", "1.26.0", ">=1.21,<1.27", "cu12"),
+        ("onnxruntime-gpu", "1.18.1", ">=1.18,<1.19", "cu118"),
+        ("onnxruntime-gpu", "1.26.0", ">=1.23,<1.27", "cu12"),
         ("onnxruntime-gpu", "1.27.0", ">=1.27,<1.28", "cu13"),
         ("tensorflow", "2.21.0", ">=2.20,<2.22", "cu12"),
         ("jax", "0.10.2", ">=0.7.2,<0.12", None),
@@ -445,8 +450,8 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
 @pytest.mark.parametrize(
     ("package", "version", "reason"),
     [
-        ("torch", "2.15.0", "torch 2.15.0 is newer than the known releases, which end before 2.15"),
-        ("torch", "2.15.0.dev20261101", "is newer than the known releases"),
+        ("torch", "2.16.0", "torch 2.16.0 is newer than the known releases, which end before 2.15.1"),
+        ("torch", "2.16.0.dev20261101", "is newer than the known releases"),
         ("torch", "1.12.1", "torch 1.12.1 is older than the oldest known release, 1.13"),
         ("torch", "newest", "'newest' is not a version of torch"),
         ("vllm", "0.27.0", "vllm 0.27.0 lies in a gap between the known releases"),

@@ -1,0 +1,86 @@
+"""Device code is read as NVIDIA's cuobjdump lists it; a layout that is not known is an error, never "no code"."""
+
+import contextlib
+import io
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.cuda.device_code import DeviceCode, read_device_code
+from mlship.cuda.versions import Capability
+
+ENTRIES = st.lists(
+    st.tuples(
+        st.sampled_from([1, 2]),
+        st.sampled_from([50, 61, 75, 80, 86, 90, 100, 103, 120, 121]),
+        st.sampled_from([0x11, 0x2011, 0x8011]),
+        st.booleans(),
+        st.binary(max_size=40),
+    ),
+    max_size=6,
+)
+
+
+def fatbin(entries: list[tuple[int, int, int, bool, bytes]]) -> bytes:
+    body = b""
+    for kind, number, flags, specific, payload in entries:
+        padded = payload + bytes(-len(payload) % 8)
+        body += (
+            struct.pack("<HHIQ12xI8xQ16x", kind, 0x101, 64, len(padded), number, flags | 0x100000 * specific) + padded
+        )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+def library(section: bytes, name: bytes = b".nv_fatbin") -> bytes:
+    """An ELF64 file with one section and the names of sections."""
+    names = b"\0" + name + b"\0.shstrtab\0"
+    start = 64
+    headers = [
+        bytes(64),
+        struct.pack("<IIQQQQIIQQ", 1, 1, 2, 0, start, len(section), 0, 0, 8, 0),
+        struct.pack("<IIQQQQIIQQ", 2 + len(name), 3, 0, 0, start + len(section), len(names), 0, 0, 1, 0),
+    ]
+    table = start + len(section) + len(names)
+    header = (
+        b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
+    )
+    return header + section + names + b"".join(headers)
+
+
+def capability(number: int) -> Capability:
+    return Capability(*divmod(number, 10))
+
+
+@given(st.lists(ENTRIES, max_size=3))
+def test_everything_written_is_read(fatbins: list[list[tuple[int, int, int, bool, bytes]]]) -> None:
+    found = read_device_code(io.BytesIO(library(b"".join(map(fatbin, fatbins)))))
+    entries = [entry for each in fatbins for entry in each]
+    cubins = {(capability(number), specific) for kind, number, _, specific, _ in entries if kind == 2}
+    assert found.cubins == {each for each, specific in cubins if not specific}
+    assert found.specific == {each for each, specific in cubins if specific}
+    assert found.ptx == {capability(number) for kind, number, _, _, _ in entries if kind == 1}
+    assert found.compressed == any(flags & 0x8000 for _, _, flags, _, _ in entries)
+
+
+@given(ENTRIES.filter(bool), st.integers(1, 60))
+def test_a_fatbin_that_is_cut_short_is_an_error(entries: list[tuple[int, int, int, bool, bytes]], cut: int) -> None:
+    with pytest.raises(ValueError, match="byte"):
+        read_device_code(io.BytesIO(library(fatbin(entries)[:-cut])))
+
+
+@given(st.binary(max_size=300))
+def test_other_bytes_in_the_section_are_an_error_or_padding(noise: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert read_device_code(io.BytesIO(library(noise))) == DeviceCode()
+
+
+@given(st.binary(max_size=400))
+def test_what_is_no_library_has_no_code(content: bytes) -> None:
+    assert not read_device_code(io.BytesIO(content))
+    assert not read_device_code(io.BytesIO(b"\x7fELF\x02\x01" + content[:40]))
+
+
+def test_a_library_without_fatbins() -> None:
+    assert not read_device_code(io.BytesIO(library(fatbin([(2, 80, 0x11, False, b"x")]), b".text")))

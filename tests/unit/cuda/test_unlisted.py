@@ -1,0 +1,125 @@
+"""A package that no table lists never makes a lock run, and CUDA's libraries have a driver floor of their own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.cuda.fit.carriers import carries_cuda, named_cuda
+from mlship.cuda.fit.match import Match, match_needs
+from mlship.cuda.fit.needs import read_needs
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.cuda.tables.lookup import floor_of, tables
+from mlship.cuda.versions import Cuda, Driver
+from mlship.lock.pins import Pin
+
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=8)
+MAJORS = st.sampled_from([11, 12, 13])
+UNLISTED = st.one_of(
+    st.builds("{}-cu{}".format, WORDS, MAJORS),
+    st.builds("{}-cuda{}x".format, WORDS, MAJORS),
+    st.builds("{}-cu{}{}".format, WORDS, MAJORS, st.integers(0, 9)),
+    st.builds("{}-gpu".format, WORDS),
+    st.builds("nvidia-{}".format, WORDS),
+    st.builds("{}-cuda-{}".format, WORDS, WORDS),
+    st.sampled_from(["pycuda", "cuml-cu12", "tensorrt-llm", "flashinfer-python", "paddlepaddle-gpu", "cupy"]),
+).filter(lambda name: name not in tables().packages.by_package)
+LISTED = st.lists(
+    st.sampled_from([
+        "torch==2.8.0+cu128", "torch==2.6.0+cu126", "onnxruntime-gpu==1.26.0", "torch==99.0", "xgboost==3.4.1",
+        "nvidia-cuda-runtime-cu12==12.8.90", "nvidia-cublas==13.1.0.3", "nvidia-nccl-cu13==2.28.9", "numpy==2.3.2",
+        "nvidia-cudnn-cu12==9.10.2.21", "cuda-bindings==13.0.3", "nvidia-ml-py==13.580.82", "torchvision==0.23.0",
+    ]),
+    max_size=4,
+)  # fmt: skip
+HOSTS = st.builds(
+    lambda driver, capability: HostProfile("h", driver, (HostGpu("GPU", capability),), "linux/amd64"),
+    st.sampled_from(["450.80.02", "470.199.02", "525.60.13", "535.161.08", "550.54.15", "580.95.05", "640.10"]),
+    st.sampled_from(["5.2", "6.0", "7.0", "7.5", "8.0", "8.9", "9.0", "10.0", "12.0", "12.1"]),
+)
+
+
+def matched(texts: list[str], host: HostProfile) -> Match:
+    pins = {name: Pin(name, version, ()) for name, _, version in (text.partition("==") for text in texts)}
+    needs = read_needs(tuple(pins.values()), host.platform, gpu=True)
+    return match_needs(needs, Fleet((host,), "h", committed=False), "bookworm")
+
+
+@given(UNLISTED, LISTED, HOSTS)
+def test_a_lock_with_an_unlisted_package_never_runs(name: str, listed: list[str], host: HostProfile) -> None:
+    match = matched([f"{name}==1.2.3", *listed], host)
+    assert match.outcome != "runs"
+    assert any(verdict.stack.startswith(name) for verdict in match.verdicts)
+
+
+@given(UNLISTED, HOSTS)
+def test_the_major_in_a_name_has_its_floor(name: str, host: HostProfile) -> None:
+    cuda = named_cuda(Pin(name, "1.2.3", ()))
+    floor = floor_of(cuda.major) if cuda else None
+    driver = Driver.parse(host.driver)
+    if floor and driver and driver < floor.driver:
+        assert matched([f"{name}==1.2.3"], host).outcome == "refused"
+
+
+@given(LISTED, HOSTS)
+def test_a_lock_runs_only_by_a_verdict(listed: list[str], host: HostProfile) -> None:
+    match = matched(listed, host)
+    if match.outcome == "runs":
+        assert match.verdicts
+        assert all(verdict.outcome == "runs" and verdict.reasons for verdict in match.verdicts)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "cuda"),
+    [
+        ("faiss-gpu-cu12", "1.14.0", Cuda(12, 0)),
+        ("nvidia-dali-cuda120", "1.50", Cuda(12, 0)),
+        ("spconv-cu118", "2.3", Cuda(11, 8)),
+        ("cupy-cuda12x", "20.0", Cuda(12, 0)),
+        ("torch-scatter", "2.1.2+pt28cu128", None),
+        ("llama-cpp-python", "0.3.1+cu124", Cuda(12, 4)),
+        ("numba-cuda", "0.30", None),
+        ("document", "1.0", None),
+    ],
+)
+def test_the_cuda_in_a_name_or_version(name: str, version: str, cuda: Cuda | None) -> None:
+    assert named_cuda(Pin(name, version, ())) == cuda
+
+
+@pytest.mark.parametrize(
+    ("name", "carries"),
+    [
+        ("numba-cuda", True),
+        ("nvidia-modelopt", True),
+        ("paddlepaddle-gpu", True),
+        ("mxnet-cu112", True),
+        ("numpy", False),
+        ("nvidia-ml-py", False),
+        ("cuda-bindings", False),
+        ("nvidia-cuda-runtime-cu12", False),
+        ("nvidia-cutlass-dsl-libs-base", False),
+        ("gpustat", False),
+        ("cucumber", False),
+    ],
+)
+def test_what_may_carry_cuda(name: str, carries: bool) -> None:
+    assert carries_cuda(Pin(name, "12.8.90", ())) is carries
+
+
+def test_libraries_alone_have_a_floor() -> None:
+    host = HostProfile("h", "470.199.02", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    (verdict,) = matched(["nvidia-cublas-cu12==12.9.1.4"], host).verdicts
+    assert (verdict.outcome, verdict.reasons[0].kind) == ("refused", "driver-floor")
+
+
+def test_a_second_major_of_a_library_with_other_file_names_is_no_fault() -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    torch = ["torch==2.8.0+cu128", "nvidia-cuda-runtime-cu12==12.8.90"]
+    assert matched([*torch, "nvidia-cuda-nvrtc==13.0.96"], host).outcome == "runs"
+    assert matched([*torch, "nvidia-cudnn-cu12==9.10.2.21", "nvidia-cudnn-cu13==9.13.0.50"], host).outcome == "refused"
+
+
+def test_builds_of_two_variants_are_refused() -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    match = matched(["torch==2.8.0+cu128", "torchvision==0.23.0+cu126"], host)
+    assert match.outcome == "refused"
+    assert "torch +cu128, torchvision +cu126" in match.needs.problems[0].text
