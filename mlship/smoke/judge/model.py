@@ -45,7 +45,7 @@ def _load(observed: Observed) -> Check:
 def _warm(observed: Observed) -> Check:
     warm, latency = observed.model.warm, observed.model.latency
     broken = _stage("model.warm", "warm", observed)
-    if broken is None and observed.model.begun("measure"):
+    if broken is None and observed.model.done("answer"):
         broken = _stage("model.warm", "measure", observed)
     if broken or warm is None:
         return broken or skipped("model.warm", "not reached")
@@ -54,13 +54,14 @@ def _warm(observed: Observed) -> Check:
 
 
 def _stage(check: str, stage: StageName, observed: Observed) -> Check | None:
-    """The check if its stage failed or was not reached; None if the stage succeeded."""
-    run = observed.model
-    if run.done(stage):
+    """The check if its stage failed or was not reached; None if the stage succeeded.
+
+    The first stage that is not done is the one that failed, begun or not: a program may be killed between two.
+    """
+    first = next((one for one in _WHERE if not observed.model.done(one)), None)
+    if observed.model.done(stage):
         return None
-    # A program that reports nothing failed to import.
-    begun = run.begun(stage) or (stage == "import" and not any(run.begun(other) for other in _WHERE))
-    return _broken(check, stage, observed) if begun else skipped(check, "not reached")
+    return _broken(check, stage, observed) if stage == first else skipped(check, "not reached")
 
 
 def _broken(check: str, stage: StageName, observed: Observed) -> Check:
@@ -150,7 +151,7 @@ def _any_user(observed: Observed) -> Check:
     """OpenShift, among others, gives each container a user of its own."""
     run = observed.by_any
     if run is None or observed.model.output is None:
-        return skipped("model.any_user", "not reached" if run else "the image's user is no number")
+        return skipped("model.any_user", "not reached" if run else _why_own_user(observed.image.user.partition(":")[0]))
     if run.output is not None and run.begin:
         return passed("model.any_user", f"user {run.begin.uid}")
     broken = next((failed for stage in _WHERE if (failed := run.failed(stage))), None)
@@ -161,6 +162,11 @@ def _any_user(observed: Observed) -> Check:
         f"fails{where} as user {run.begin.uid if run.begin else 'unknown'} with group 0: {seen}".rstrip(": "),
         "OpenShift and `runAsUser` choose such users: do not look up the user in /etc/passwd, and write to /tmp only",
     )
+
+
+def _why_own_user(user: str) -> str:
+    numeric = user.isdecimal() and user != "0"
+    return "the pod ran as the image's own user" if numeric else "the image's user is no number"
 
 
 def _compiled(observed: Observed) -> Check:
@@ -201,7 +207,9 @@ def _jit(observed: Observed) -> tuple[Check, ...]:
 
 
 def _memory(observed: Observed) -> Check:
-    memory, limit = observed.model.memory, observed.spec.memory
+    memory, limit, ended = observed.model.memory, observed.spec.memory, observed.model.ended
+    if memory is None and observed.model.done("measure") and (ended is None or ended.code != 0):
+        return _broken("model.memory", "measure", observed)
     if memory is None:
         return skipped("model.memory", "not reached")
     if memory.peak is None:

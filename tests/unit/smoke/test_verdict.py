@@ -31,6 +31,7 @@ from tests.helpers.smoke_events import (
     IMAGE,
     MIB,
     MODEL,
+    SERVE,
     SPEC,
     VALUE,
     answer,
@@ -427,3 +428,19 @@ def test_modules_that_each_start_compiles_are_a_warning() -> None:
 def test_the_last_lines_of_the_evidence_are_shown() -> None:
     check = failed("model.load", "it failed", "fix it", map(str, range(20)))
     assert check.seen.splitlines() == ["it failed", *map(str, range(8, 20))]
+
+
+KILLED = ExitState(137, out_of_memory=True)
+
+
+@pytest.mark.parametrize("count", range(len(MODEL.events)))
+def test_a_model_killed_at_any_moment_is_not_proven(count: int) -> None:
+    checks, _ = judge(replace(GOOD, model=ModelRun(MODEL.events[:count], KILLED), serve=None, by_any=None))
+    assert [check.id for check in checks if check.status == "fail"]
+
+
+@pytest.mark.parametrize("count", range(len(SERVE.events) + 1))
+def test_a_server_killed_at_any_moment_is_not_proven(count: int) -> None:
+    killed = replace(SERVE, events=SERVE.events[:count], died=KILLED, ended=None, exit_s=None)
+    checks, _ = judge(replace(GOOD, serve=killed))
+    assert [check.id for check in checks if check.status == "fail"]
