@@ -16,9 +16,11 @@ from mlship import errors
 from mlship.resources import read_package_file
 
 TextContext: TypeAlias = Literal[
-    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu"
+    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu", "kubernetes"
 ]
-ErrorName: TypeAlias = Literal["UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"]
+ErrorName: TypeAlias = Literal[
+    "CheckFailed", "UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"
+]
 
 
 class KnownText(BaseModel):

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlship.cli import cluster
 from mlship.cli.options import HERE, Directory, Json, On
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.engine.base import Engine
+    from mlship.engine.base import Engine, ImageInfo
     from mlship.smoke.result import SmokeReport
     from mlship.smoke.seen import Device
     from mlship.smoke.spec import SmokeSpec
 
 
 def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of an image.")],
     directory: Directory = HERE,
     on: Annotated[On | None, typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]")] = None,
     memory: Annotated[
@@ -37,18 +38,60 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the output of the image's programs.")] = False,
     json: Json = False,
+    kubernetes: cluster.InKubernetes = False,
+    apply: cluster.Apply = False,
+    log: cluster.LogFile = None,
+    context: cluster.Context = None,
+    namespace: cluster.Namespace = None,
+    node: cluster.Node = None,
+    node_selector: cluster.Selector = None,
+    claim: cluster.Claim = None,
+    pull_secret: cluster.PullSecret = None,
+    env_secret: cluster.EnvSecret = None,
 ) -> None:
     """Prove that an image's model loads, answers and shuts down.
 
-    The image's label says what to test. For an image that mlship did not build, mlship.yaml does.
+    The image's label says what to test. For an image that mlship did not build, mlship.yaml does. With --kubernetes,
+    the image is in a registry and is tested in a pod, such as on a node with a GPU; no engine is needed.
     """
+    selected = tuple(node_selector or ())
+    asked = cluster.ClusterOptions(
+        kubernetes, apply, log, context, namespace, node, selected, claim, pull_secret, env_secret
+    )
+    asked.check(attest=attest, record_golden=record_golden is not None)
+
+    def spec_of(info: "ImageInfo") -> "SmokeSpec":
+        return _limited(_spec(info, image, directory), memory, timeout)
+
+    if kubernetes:
+        device: Device | None = on.value if on else None
+        report = cluster.smoke_in_kubernetes(image, asked, spec_of, device, attest=attest, verbose=verbose, json=json)
+        if report is not None:
+            _show(report, json=json)
+        return
+    _smoke_here(image, directory, spec_of, on, record_golden, attest=attest, verbose=verbose, json=json)
+
+
+def _smoke_here(  # noqa: PLR0913  private, and called once
+    image: str,
+    directory: Path,
+    spec_of: "Callable[[ImageInfo], SmokeSpec]",
+    on: On | None,
+    record_golden: Path | None,
+    *,
+    attest: bool,
+    verbose: bool,
+    json: bool,
+) -> None:
+    """Test a local image."""
     from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
     from mlship.engine import connect
+    from mlship.smoke.run import find_image
     from mlship.smoke.run import smoke as run_smoke
 
     engine, reporter = connect(), ConsoleReporter(verbose=verbose)
-    spec = _limited(_spec(engine, image, directory), memory, timeout)
+    spec = spec_of(find_image(engine, image))
     values = _values(spec, directory)
     device: Device = on.value if on else "gpu" if spec.gpu else "cpu"
     if record_golden is not None:
@@ -137,14 +180,13 @@ def _record(  # noqa: PLR0913, PLR0917  private, and called once
     say(f"wrote {file}; name it in mlship.yaml: `model: {{golden: {file}}}`")
 
 
-def _spec(engine: "Engine", image: str, directory: Path) -> "SmokeSpec":
+def _spec(info: "ImageInfo", image: str, directory: Path) -> "SmokeSpec":
     """What to test, from the image's label or else from mlship.yaml."""
     from mlship.errors import UsageError
     from mlship.project.load import FILE_NAME, load_config
-    from mlship.smoke.run import find_image
     from mlship.smoke.spec import LABEL, SmokeSpec
 
-    label = find_image(engine, image).labels.get(LABEL)
+    label = info.labels.get(LABEL)
     if label is not None:
         return SmokeSpec.from_json(label)
     if not (directory / FILE_NAME).exists():

@@ -25,12 +25,17 @@ def resolve_test_values(env: Mapping[str, str | None], environment: Mapping[str,
     return {name: environment[name] if value is None else value for name, value in sorted(env.items())}
 
 
+def hidden_from(name: str) -> int:
+    """The length from which a variable's value is hidden."""
+    return _SHORTEST if SECRET.search(name) else _LONG
+
+
 def hider(values: Mapping[str, str]) -> Callable[[str], str]:
     """A function that replaces credentials among the values in a text."""
     hidden = {
         written
         for name, value in values.items()
-        if len(value) >= (_SHORTEST if SECRET.search(name) else _LONG)
+        if len(value) >= hidden_from(name)
         for written in (value, quote(value, safe=""), quote_plus(value))
     }
 

@@ -13,18 +13,16 @@ from mlship.errors import CheckFailed, EngineError, MlshipError, UsageError
 from mlship.project.testing import hider
 from mlship.resources import read_package_file
 from mlship.smoke.events import Event, Hello, Stop, parse_event
-from mlship.smoke.gpu_causes import of_text
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 from mlship.smoke.judge.gpu import gpu_names, is_simulated
 from mlship.smoke.judge.verdict import judge
+from mlship.smoke.log_lines import LOG_LINES, last_lines, without_own_requests
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 
 Watch = Callable[[str], None]
 
-_LOG_LINES = 40
-_EARLY_LINES = 5
 _ENGINE_SECONDS = 15.0  # overhead of the engine itself
 _SERVER_START_SECONDS = 60.0  # longest time between the client's first line and the server's start
 _EXIT_SLACK_SECONDS = 0.5  # the engine takes time to report that a container has ended
@@ -233,7 +231,7 @@ def _run_model(bench: Bench, user: str | None = None) -> ModelRun:
             # sooner and prints where it hung; this limit is for one that cannot.
             events = tuple(_Tail(bench.engine, container).rest(2 * spec.load_seconds + _ENGINE_SECONDS))
             ended = bench.engine.wait(container, 1)
-            return ModelRun(events, ended, _last_lines(bench, bench.engine.errors(container).splitlines()))
+            return ModelRun(events, ended, _heard(bench, bench.engine.errors(container).splitlines()))
     except UsageError as error:  # the image exists, so its own program cannot be started
         return ModelRun((), ExitState(_NOT_STARTED, out_of_memory=False), (error.message,))
 
@@ -296,22 +294,17 @@ def _server_log(bench: Bench, server: str) -> tuple[str, ...]:
     """
     bench.engine.signal(server, "SIGKILL")
     bench.engine.wait(server, _ENGINE_SECONDS)
-    stdout = deque(bench.engine.output(server), maxlen=_LOG_LINES)
+    stdout = deque(bench.engine.output(server), maxlen=LOG_LINES)
     stderr = bench.engine.errors(server).splitlines()
-    spec = bench.spec
-    ours = tuple(f'"{ask}' for ask in (f"GET {spec.live} ", f"GET {spec.ready} ", spec.asked.shown))
-    lines = [line for line in (*stdout, *stderr) if not any(request in line for request in ours)]
-    return _last_lines(bench, lines)
+    return _heard(bench, without_own_requests((*stdout, *stderr), bench.spec))
 
 
-def _last_lines(bench: Bench, lines: list[str]) -> tuple[str, ...]:
-    """The last lines, after those that say why a GPU is not used: they are printed when the model loads."""
+def _heard(bench: Bench, lines: list[str]) -> tuple[str, ...]:
+    """Pass the lines to who listens, and return the last ones."""
     hide = hider(bench.env)
     for line in lines:
         bench.listen(hide(line))
-    printed = [line.rstrip() for line in lines if line.strip()]
-    early = [line for line in printed[:-_LOG_LINES] if bench.gpu and of_text(line)]
-    return (*early[:_EARLY_LINES], *printed[-_LOG_LINES:])
+    return last_lines(lines, gpu=bench.gpu)
 
 
 def _hello(bench: Bench, tail: _Tail, client: str) -> tuple[Event, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.cluster_api import command_of, container_of
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
@@ -81,6 +82,27 @@ def test_skopeo_sees_the_same_image_and_its_proof(pushed: tuple[str, dict[str, s
     proof = f"docker://{name}@{report['attestation']}"
     raw = json.loads(output("skopeo", "inspect", "--tls-verify=false", "--raw", proof))
     assert (raw["artifactType"], raw["subject"]["digest"]) == (STATEMENT, report["digest"])
+
+
+def test_the_job_for_kubernetes_runs_in_a_container_as_confined_as_its_pod(
+    pushed: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """No cluster, but its container: the command, the user, the mounts and the limits of the printed Job."""
+    name, report = pushed
+    printed = mlship("smoke", f"{name}:1", "--kubernetes", "--json", cwd=tmp_path)
+    assert printed.code == 0, printed.stderr
+    job = json.loads(printed.stdout)
+    container = container_of(job)
+    image = str(container["image"])
+    assert image == f"{name}@{report['digest']}"
+    confined = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--memory=2g")
+    program, *arguments = command_of(job)
+    log = output("docker", "run", "--rm", *confined, f"--entrypoint={program}", image, *arguments)
+    (tmp_path / "smoke.log").write_text(log)
+    judged = mlship("smoke", f"{name}:1", "--kubernetes", "--log", "smoke.log", "--json", cwd=tmp_path)
+    assert judged.code == 0, judged.stderr
+    checks = {check["id"]: check["status"] for check in json.loads(judged.stdout)["checks"]}
+    assert {checks[id_] for id_ in ("image.user", "model.golden", "serve.inflight", "serve.sigterm")} == {"pass"}
 
 
 def test_without_a_proof_it_is_refused(repo: Path, registry: str, tmp_path: Path) -> None:

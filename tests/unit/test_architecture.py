@@ -69,7 +69,7 @@ DOORS = {
     "requests": ("registry.client", "lock.index"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
-    "subprocess": ("process", "smoke.inside.program"),
+    "subprocess": ("process", "smoke.inside.program", "smoke.inside.pod"),
     "socket": ("smoke.inside",),
     "jinja2": ("render",),
     "backports": ("size.stream",),

@@ -11,6 +11,7 @@ VALUES: dict[TextContext, set[str]] = {
     "push": {"registry"},
     "smoke": {"platform", "user", "port", "function", "memory"},
     "start": {"image"},
+    "kubernetes": {"image"},
     "lock": {"input", "python", "platform", "ignored", "indexes", "instead", "conflict", "raised", "package"},
 }
 ROWS = known_texts()

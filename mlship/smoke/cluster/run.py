@@ -1,0 +1,175 @@
+"""Runs the smoke test as a Job: created, watched, read and always removed."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mlship.console import warn
+from mlship.engine.base import ExitState, ImageInfo
+from mlship.errors import MlshipError, TransientError
+from mlship.smoke.cluster.job import PENDING_SECONDS, Placement, PodTest, job_of, job_yaml
+from mlship.smoke.cluster.kubectl import Cluster, explained
+from mlship.smoke.cluster.states import PodState, pod_state, refusal_of
+from mlship.smoke.pod_log import PodLog, observed_of, read_pod_log
+from mlship.smoke.result import SmokeReport
+from mlship.smoke.run import Watch, report_of
+
+_POLL_SECONDS = 2.0
+_NO_POD_SECONDS = 30.0  # from the Job to its pod; the controller takes a second
+_NO_NODE_SECONDS = 600.0  # a cluster that starts a GPU node for it takes minutes
+_SILENT_SECONDS = 120.0  # without an answer of the cluster
+_KILLED = 137
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, which tests replace."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class _Patience:
+    """How long to accept the same trouble."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def over(self, trouble: str, seconds: float) -> bool:
+        return self._clock.now() - self._since.setdefault(trouble, self._clock.now()) > seconds
+
+    def reset(self, trouble: str) -> None:
+        self._since.pop(trouble, None)
+
+
+def smoke_on_cluster(  # noqa: PLR0913, PLR0917  called once
+    cluster: Cluster,
+    test: PodTest,
+    info: ImageInfo,
+    where: Placement,
+    name: str,
+    watch: Watch,
+    listen: Watch = lambda _line: None,
+    clock: Clock = Clock(),
+) -> SmokeReport:
+    """Test an image in a cluster as `mlship.smoke.run.smoke` does in an engine, and judge it in the same way.
+
+    Raises:
+        EngineError: the cluster cannot be used, or does not run the Job.
+        TransientError: the cluster does not answer, or ended the Job for its own reasons.
+    """
+    with _created(cluster, name, job_yaml(job_of(test, where, name))):
+        state, log = _Follower(cluster, test, name, watch, clock).follow()
+    return report_of_log(test, info, log, state, listen)
+
+
+def report_of_log(test: PodTest, info: ImageInfo, log: PodLog, state: PodState | None, listen: Watch) -> SmokeReport:
+    """Judge the log of a pod.
+
+    Args:
+        state: how the pod ended; None if only its log is known.
+
+    Raises:
+        UsageError: the log is not complete, and `state` is not known.
+        EngineError, TransientError: something else than the tested programs ended the pod.
+    """
+    for line in log.all_printed():
+        listen(line)
+    killed = None
+    if state is not None and not log.complete:
+        if state.why or state.code is None or not (log.lines or state.out_of_memory):
+            raise _ended_early(state, test.image)
+        killed = ExitState(_KILLED if state.out_of_memory else state.code, state.out_of_memory)
+    return report_of(test.image, observed_of(log, test.spec, info, test.device, killed))
+
+
+def _ended_early(state: PodState, image: str) -> MlshipError:
+    why = state.why or f"the container ended with code {state.code} and printed nothing"
+    return explained(f"pod ended: {why}", image=image)
+
+
+@contextmanager
+def _created(cluster: Cluster, name: str, manifest: str) -> Iterator[None]:
+    """Create the Job, and remove it whatever happens, even if Ctrl-C comes while it is created."""
+    try:
+        cluster.create(manifest)
+        yield
+    finally:
+        delete = ("delete", "job", name, "--ignore-not-found", "--cascade=background", "--wait=false")
+        try:
+            cluster.call(*delete)
+        except MlshipError as error:
+            command = " ".join((*cluster.program, *delete[:3]))
+            warn(f"cannot remove the Job ({error.message}); run `{command}`, or let the cluster end it in time")
+
+
+@dataclass
+class _Follower:
+    """Polls the pod until it has ended. Each call has its own time limit, so that nothing can hang."""
+
+    cluster: Cluster
+    test: PodTest
+    name: str
+    watch: Watch
+    clock: Clock
+    shown: str = ""
+    seen: PodState | None = None
+    pull_error: str = ""
+
+    def follow(self) -> tuple[PodState, PodLog]:
+        """How the pod ended, and its log."""
+        patience, longest = _Patience(self.clock), self.test.seconds + PENDING_SECONDS
+        self._show("waiting for a pod")
+        while not patience.over("the whole", longest):
+            try:
+                state = self._state()
+                log = self._log(state) if state else PodLog()
+                refusal = self._refusal() if state is None and patience.over("no pod", _NO_POD_SECONDS) else ""
+                patience.reset("no answer")
+            except TransientError:
+                if patience.over("no answer", _SILENT_SECONDS):
+                    raise
+            else:
+                if state and state.status == "ended":
+                    return state, log
+                without_node = state and state.status == "pending" and patience.over("no node", _NO_NODE_SECONDS)
+                if state and (state.hopeless or without_node):
+                    refusal = "\n".join(filter(None, (state.why or "no node was found for the pod", self.pull_error)))
+                if refusal:
+                    raise explained(refusal, image=self.test.image)
+            self.clock.sleep(_POLL_SECONDS)
+        raise TransientError(
+            f"the Job did not end within {longest} s", hint="look at the node that the pod was on, then try again"
+        )
+
+    def _state(self) -> PodState | None:
+        pods = self.cluster.get("pods", "-l", f"job-name={self.name}")
+        if not pods:
+            return self.seen and PodState(self.seen.name, "ended", "PodRemoved: it was deleted before it ended")
+        state = self.seen = pod_state(pods[-1])
+        if state.why.startswith("ErrImagePull"):
+            self.pull_error = state.why
+        if state.status == "pending":
+            self._show(f"waiting for a node: {state.why}" if state.why else "waiting for a node")
+        if state.status == "starting":
+            self._show(f"pulling the image: {state.why}" if state.why else "pulling the image")
+        return state
+
+    def _refusal(self) -> str:
+        """Why there is no pod."""
+        events = self.cluster.get("events", "--field-selector", f"involvedObject.name={self.name}")
+        return refusal_of(events) or f"NoPod: the cluster created no pod for the Job within {_NO_POD_SECONDS:g} s"
+
+    def _log(self, state: PodState) -> PodLog:
+        if state.status != "running" and state.code is None:
+            return PodLog()
+        log = read_pod_log(self.cluster.call("logs", state.name))
+        self._show(log.step or "starting Python")
+        return log
+
+    def _show(self, step: str) -> None:
+        if step != self.shown:
+            self.shown = step
+            self.watch(step)
