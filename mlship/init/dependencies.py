@@ -23,6 +23,8 @@ CONSTRAINTS = "requirements-constraints.txt"
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
 _SHOWN = 8
+# Names of packages that bring the same modules begin with these.
+_VARIANTS = ("opencv", "tensorflow", "onnxruntime", "faiss", "psycopg2", "paddlepaddle", "pillow", "cupy")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
 def _unnamed(found: Detection, source: Declared, needs: tuple[str, ...]) -> Iterator[str]:
     """Imports that no file of the repository requires by name; another package may bring them."""
     named = [entry.name for one in found.declared for entry in one.entries if entry.name]
-    families = {_family(line) for line in (*named, *needs)}  # opencv-python brings what its variants bring
+    families = {_family(line) for line in (*named, *needs)}
     lacking = [one for one in found.imports.known if _family(one.line) not in families]
     modules = [f"`{module}`" for one in lacking for module in one.modules]
     if modules and (found.server or found.loader.value):
@@ -105,7 +107,9 @@ def _unnamed(found: Detection, source: Declared, needs: tuple[str, ...]) -> Iter
 
 
 def _family(line: str) -> str:
-    return (distribution(line) or "").partition("-")[0]
+    """The name, or what the names of its variants begin with."""
+    name = distribution(line) or ""
+    return next((variant for variant in _VARIANTS if name.startswith(variant)), name)
 
 
 def _source(found: Detection) -> Declared | None:

@@ -26,6 +26,7 @@ from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
+from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import find_pickled
 from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
@@ -260,6 +261,8 @@ def _source(
     words = [*served_strings(served), *(server.command if server else ()), "gunicorn.conf.py"]
     given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]
+    pages = {module.path: module.pages for module in served}
+    given += shipped_folders(tree, pages, server.folder.path if server and server.folder else "")
     tops_ = {path.split("/")[0] for path in paths} | set(folders)
     extra = {path for path in given if path.split("/")[0] not in tops_ and not _covered(path, weights.named)}
     return tuple(sorted(tops_ | extra))

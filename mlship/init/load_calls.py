@@ -112,7 +112,7 @@ def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
     rooted = text.startswith((_REPO, _IMAGE))
     path = text.removeprefix(_UNKNOWN).removeprefix(_REPO).removeprefix(_IMAGE)
     file = LoadedFile(posixpath.normpath(path), line, hub and not (anchored or rooted), anchored, rooted)
-    return None if _PLACEHOLDER.search(path) or file.text.startswith(("..", "/")) else file
+    return None if _PLACEHOLDER.search(path) or file.text.startswith("/") else file
 
 
 def _paths(call: ast.Call, name: str) -> list[ast.expr]:

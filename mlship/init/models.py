@@ -64,7 +64,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
     absent, hub = tuple(_absent(tree, clues)), tuple(_from_hub(tree, clues.modules))
-    near = [f for f in every if f.path.startswith(f"{clues.folder}/")] if clues.folder else []
+    exact = {posixpath.normpath(f"{clues.folder}/{file.text}") for module in clues.modules for file in module.loaded}
+    near = [f for f in every if f.path.startswith(f"{clues.folder}/") or f.path in exact] if clues.folder else []
     chosen, why = _relevant(near or every, strings if clues.served else frozenset(), absent)
     models = tuple(f for f in chosen if f.kind not in _REFUSED)
     refused = tuple(f for f in chosen if f.kind in _REFUSED)
@@ -148,10 +149,10 @@ def _is_needed(tree: Tree, target: str) -> bool:
 
 
 def served_strings(modules: Iterable[Module]) -> frozenset[str]:
-    """String constants of the given modules, paths without "./" and "/" around them."""
+    """String constants of the given modules, paths without "./", "../" and "/" around them."""
     texts = (text for module in modules for text in module.strings if 0 < len(text) < 200)
     loaded = (file.text for module in modules for file in module.loaded)
-    return frozenset(text.removeprefix("./").strip("/") for text in (*texts, *loaded)) - {"", "."}
+    return frozenset(re.sub(r"^(\.{1,2}/)+", "", text).strip("/") for text in (*texts, *loaded)) - {"", ".", ".."}
 
 
 def _identified(tree: Tree) -> Iterator[WeightFile]:
@@ -231,10 +232,10 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
     found: dict[str, AbsentFile] = {}
     for module in clues.modules:
         for file in module.loaded:
-            path = posixpath.join("" if file.anchored or file.rooted else clues.folder, file.text)
+            path = posixpath.normpath(posixpath.join("" if file.anchored or file.rooted else clues.folder, file.text))
             folder = next((name for name in ignored if f"{path}/".startswith(f"{name}/")), None)
             whole = folder is not None and not tree.below(folder)
-            if (file.is_model or whole) and not _is_present(tree, path):
+            if (file.is_model or whole) and not (path.startswith("../") or _is_present(tree, path)):
                 place = folder or path
                 listed = place if needs_no_quoting(place) and not file.anchored else None
                 found.setdefault(path, AbsentFile(path, f"{module.path}, line {file.line}", listed))

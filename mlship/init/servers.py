@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mlship.init.found import ExistingServer, Routes, few
+from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.tree import Tree
@@ -70,7 +71,7 @@ def find_server(
         needs=_needs(chosen.command, apps),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
-        steps=(*chosen.steps, *steps),
+        steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_remarks(server, served))
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from mlship.init.cuda_code import CudaUse, find_cuda_use
 from mlship.init.handlers import model_fields
 from mlship.init.load_calls import LoadedFile, find_loaded_files
+from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.written_files import WrittenFile, find_written_files
@@ -53,6 +54,7 @@ class Module:
         starts_tasks: it starts threads or tasks, which may load a model later.
         loaded: the files that its calls load.
         written: the files that its calls write.
+        pages: the folders and templates of its pages.
         start: the server that it starts as a script.
     """
 
@@ -72,6 +74,7 @@ class Module:
     starts_tasks: bool = False
     loaded: tuple[LoadedFile, ...] = ()
     written: tuple[WrittenFile, ...] = ()
+    pages: PageFolders = field(default_factory=PageFolders)
     start: ScriptStart | None = None
     routes: tuple[Route, ...] = ()
 
@@ -108,6 +111,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
         written=find_written_files(nodes, path),
+        pages=read_page_folders(nodes, path),
         start=script_start(tree.body, [app.name for app in _apps(tree.body)]),
     )
 
@@ -137,7 +141,8 @@ def reachable(start: Iterable[str], modules: Mapping[str, Module]) -> tuple[Modu
             continue
         seen[name] = module
         parents = [name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)]
-        waiting += [*parents, *module.imports]
+        packages = (one for one in parents if one in modules and modules[one].path.endswith("/__init__.py"))
+        waiting += [*packages, *module.imports]
     return tuple(sorted(seen.values(), key=lambda module: module.path))
 
 

@@ -1,5 +1,6 @@
 """The folder that a server has to run in: not always the repository's."""
 
+import posixpath
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ def find_working_folder(tree: Tree, entry: Module, served: Sequence[Module]) -> 
     ):
         return WorkingFolder(folders[0], f"because Python cannot import from `{odd[0]}`")
     top, _, inner = (entry.name or "").partition(".")
+    beside = f"{folders[-1]}.py" if folders else ""
+    if inner and f"{folders[-1]}/__init__.py" not in tree and beside in tree:
+        return WorkingFolder(folders[0], f"because `import {top}` finds `{beside}`")
     if inner and f"{top}/__init__.py" not in tree and (top in sys.stdlib_module_names or is_foreign(top)):
         return WorkingFolder(folders[0], f"because `import {top}` finds another module")
     return None
@@ -50,7 +54,7 @@ def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
     for file in sorted(
         {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
     ):
-        if f"{folder}/{file}" in tree and file not in tree:
+        if posixpath.normpath(f"{folder}/{file}") in tree and file not in tree:
             yield file
 
 

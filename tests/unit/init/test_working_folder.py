@@ -1,5 +1,6 @@
 """A server runs in the folder that its code expects, whatever the repository is called and holds."""
 
+import posixpath
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,31 @@ def test_other_files_that_models_are_in_count(tmp_path: Path) -> None:
     )
     _, server = server_of(tmp_path, {"backend/app.py": code, "backend/face.xml": "<x/>"})
     assert server.command[:2] == ("env", "--chdir=backend")
+
+
+@pytest.mark.parametrize(("folder", "depth"), [("src", 1), ("web", 1), ("a/b", 1), ("a/b", 2)])
+def test_paths_out_of_the_folder_say_that_the_server_runs_there(tmp_path: Path, folder: str, depth: int) -> None:
+    path = "../" * depth + "models/m.pkl"
+    place = posixpath.normpath(f"{folder}/{path}")
+    others: dict[str, str | bytes] = {f"{folder}/m.pkl": PICKLE, "other/m.pkl": PICKLE}
+    found, server = server_of(tmp_path, {f"{folder}/app.py": FLASK.format(path), place: PICKLE, **others})
+    assert server.command[:4] == ("env", f"--chdir={folder}", "gunicorn", "app:app")
+    assert found.weights.named == (place,)
+
+
+def test_a_path_out_of_the_repository_is_no_step(tmp_path: Path) -> None:
+    found, server = server_of(tmp_path, {"app.py": FLASK.format("../m.pkl")})
+    assert server.command[0] == "gunicorn"
+    assert found.weights.absent == ()
+
+
+def test_a_file_beside_a_folder_of_its_name_hides_the_folder(tmp_path: Path) -> None:
+    app = "from flask import Flask\napp = Flask(__name__)\n"
+    files: dict[str, str | bytes] = {
+        "app/app.py": f"{app}@app.post('/predict')\ndef p(): pass\n",
+        "app.py": "import streamlit\n",
+    }
+    found, server = server_of(tmp_path, files)
+    assert server.command[:4] == ("env", "--chdir=app", "gunicorn", "app:app")
+    assert [need.line for need in found.imports.known] == ["flask"]
+    assert found.source == ("app",)
