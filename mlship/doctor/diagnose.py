@@ -1,20 +1,32 @@
 """From facts to a diagnosis: run every rule, list what follows from each cause, name what is unexplained. Pure."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Literal, TypeAlias
 
-from mlship.doctor.chain.link import Symptom, matches_any
+from mlship.doctor.chain.link import (
+    Answer,
+    ChainState,
+    Link,
+    Symptom,
+    links,
+    lower_links,
+    matches_any,
+    place_of,
+    reaches,
+    unknown,
+)
+from mlship.doctor.chain.walk import Looked, deciders, walk_chain
 from mlship.doctor.facts.fact import Unreadable, each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import LAYERS, Decider, Finding, StackLayer, Where
-from mlship.doctor.queries import gpu_is_known_absent, gpus, has_fact, kernel_driver, passed_on, places
+from mlship.doctor.finding import LAYERS, Decider, Finding, Where
+from mlship.doctor.queries import has_fact
 from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.symptoms import deciders, symptoms
 
 HostHealth: TypeAlias = Literal["healthy", "no-gpu", "problem", "unknown"]
+_ORDER = {link.id: number for number, link in enumerate(links())}
 RuleOutcome: TypeAlias = Literal["found", "fine", "not looked"]
 
 
@@ -29,10 +41,32 @@ class RootCause:
 
 @dataclass(frozen=True)
 class Unexplained:
-    """A symptom without a known cause, and the facts that would tell its causes apart."""
+    """A broken link that no rule explains.
 
-    symptom: Symptom
+    Attributes:
+        symptoms: what was seen there.
+        follows: symptoms of the links above it.
+        decides: unknown facts that tell the likely causes apart.
+    """
+
+    link: Link
+    symptoms: tuple[Symptom, ...]
+    follows: tuple[Symptom, ...]
     decides: tuple[Decider, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One link of the ladder.
+
+    Attributes:
+        say: what holds, what was seen, which fact is missing, or why the link does not apply.
+    """
+
+    link: str
+    title: str
+    state: ChainState
+    say: str
 
 
 @dataclass(frozen=True)
@@ -55,14 +89,6 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class WorkingPart:
-    """Something that was checked and works."""
-
-    layer: StackLayer
-    seen: str
-
-
-@dataclass(frozen=True)
 class Limit:
     """A fact that could not be read; with `root`, root could read it."""
 
@@ -76,8 +102,9 @@ class Diagnosis:
     """The answer.
 
     Attributes:
-        causes: root causes, lowest layer first; several are independent of each other.
-        healthy: what was checked and works.
+        causes: root causes, lowest link first; several are independent of each other.
+        chain: the ladder, the lowest link first.
+        open: links that apply, are unknown, and that no link above shows to hold.
         limits: what could not be read.
         probes: how they went on the machine that the facts describe.
         bugs: rules that crashed, which is a bug in mlship but does not end the diagnosis.
@@ -87,7 +114,8 @@ class Diagnosis:
     verdict: HostHealth
     causes: tuple[RootCause, ...]
     unexplained: tuple[Unexplained, ...]
-    healthy: tuple[WorkingPart, ...]
+    chain: tuple[Rung, ...]
+    open: tuple[str, ...]
     examined: tuple[Examined, ...]
     limits: tuple[Limit, ...]
     probes: tuple[Probed, ...]
@@ -99,16 +127,16 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     """Why this host, this container, or this image on this host cannot use the GPU."""
     by_layer = sorted(rules, key=lambda rule: LAYERS.index(rule.text.layer))
     found, bugs = findings(facts, rules)
-    seen = symptoms(facts)
-    causes = _causes(found, seen)
-    explained = {symptom for cause in causes for symptom in cause.symptoms}
-    unexplained = tuple(Unexplained(symptom, deciders(symptom.id)) for symptom in seen if symptom not in explained)
-    healthy = working_parts(facts)
+    looked = walk_chain(facts)
+    causes = _causes(found, looked)
+    unexplained = _unexplained(facts, looked, causes)
+    chain = tuple(_rungs(looked, found, causes, unexplained))
     return Diagnosis(
-        verdict=_verdict(facts, problem=bool(causes or unexplained), looked=bool(healthy)),
+        verdict=_verdict(chain),
         causes=causes,
         unexplained=unexplained,
-        healthy=healthy,
+        chain=chain,
+        open=_open(chain),
         examined=tuple(_examined(rule, facts, found) for rule in by_layer),
         limits=limits(facts),
         probes=tuple(Probed(run.name, known(run.seconds), known(run.problem)) for run in each(facts.probes)),
@@ -118,7 +146,7 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
 
 
 def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """The findings, lowest layer first, without those that another finding excludes; and the rules that crashed."""
+    """The findings, lowest link first, without those that another finding excludes; and the rules that crashed."""
     found: list[Finding] = []
     bugs: list[str] = []
     for rule in rules:
@@ -130,10 +158,10 @@ def findings(facts: Facts, rules: tuple[Rule, ...] = RULES) -> tuple[tuple[Findi
             found += [finding] if finding else []
     excluded = {name for finding in found for name in rule_texts()[finding.id].excludes}
     kept = (finding for finding in found if finding.id not in excluded)
-    return tuple(sorted(kept, key=lambda item: (LAYERS.index(item.layer), item.id))), tuple(bugs)
+    return tuple(sorted(kept, key=lambda item: (_ORDER[link_of_finding(item)], item.id))), tuple(bugs)
 
 
-def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> tuple[RootCause, ...]:
+def _causes(found: tuple[Finding, ...], looked: tuple[Looked, ...]) -> tuple[RootCause, ...]:
     """The findings that no other finding explains, each with everything that follows from it."""
     roots = [
         finding
@@ -144,22 +172,36 @@ def _causes(found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> tuple[Root
             if other is not finding
         )
     ]
-    return tuple(_cause(root, found, seen) for root in roots)
+    return tuple(_cause(root, found, looked) for root in roots)
 
 
-def _cause(root: Finding, found: tuple[Finding, ...], seen: tuple[Symptom, ...]) -> RootCause:
+def _cause(root: Finding, found: tuple[Finding, ...], looked: tuple[Looked, ...]) -> RootCause:
     below = [root]
     for finding in below:  # grows during the loop, to include indirect consequences
         below += [other for other in found if other not in below and _explains(finding, other)]
+    holding = _holding(looked)
     explained = tuple(
         symptom
-        for symptom in seen
-        if any(
-            _covers(cause.where, symptom.where) and matches_any(rule_texts()[cause.id].explains, symptom.id)
-            for cause in below
-        )
+        for item in looked
+        for symptom in item.symptoms
+        if any(_shows_in(cause, symptom, item.link, holding) for cause in below)
     )
     return RootCause(root, tuple(below[1:]), explained)
+
+
+def _shows_in(cause: Finding, symptom: Symptom, link: Link, holding: frozenset[str]) -> bool:
+    """The symptom is what the cause breaks: its own link, one above that depends on it, or one that the rule names."""
+    named = matches_any(rule_texts()[cause.id].explains, symptom.id)
+    return _covers(cause.where, symptom.where) and (named or reaches(link_of_finding(cause), link.id, holding))
+
+
+def _holding(looked: tuple[Looked, ...]) -> frozenset[str]:
+    return frozenset(item.link.id for item in looked if item.link.proves and item.answer.state == "holds")
+
+
+def link_of_finding(finding: Finding) -> str:
+    """The link that a finding breaks, in the place where it was found."""
+    return place_of(rule_texts()[finding.id].link, finding.where)
 
 
 def _explains(cause: Finding, other: Finding) -> bool:
@@ -171,12 +213,55 @@ def _covers(cause: Where, other: Where) -> bool:
     return cause in {"host", other}
 
 
-def _verdict(facts: Facts, *, problem: bool, looked: bool) -> HostHealth:
-    if gpu_is_known_absent(facts) and not problem:
-        return "no-gpu"
-    if problem:
+def _unexplained(facts: Facts, looked: tuple[Looked, ...], causes: tuple[RootCause, ...]) -> tuple[Unexplained, ...]:
+    """The links with symptoms that no cause explains; those above another one follow from it."""
+    explained = {symptom for cause in causes for symptom in cause.symptoms}
+    broken: list[Unexplained] = []
+    holding = _holding(looked)
+    for item in looked:
+        left = tuple(symptom for symptom in item.symptoms if symptom not in explained)
+        lower = next((one for one in broken if left and reaches(one.link.id, item.link.id, holding)), None)
+        if lower:
+            broken[broken.index(lower)] = replace(lower, follows=(*lower.follows, *left))
+        elif left:
+            broken.append(Unexplained(item.link, left, (), deciders(facts, item.link, left[0].where)))
+    return tuple(broken)
+
+
+def _rungs(
+    looked: tuple[Looked, ...],
+    found: tuple[Finding, ...],
+    causes: tuple[RootCause, ...],
+    unexplained: tuple[Unexplained, ...],
+) -> Iterator[Rung]:
+    titles = {link_of_finding(cause.finding): cause.finding.title for cause in reversed(causes)}
+    roots = {**titles, **{one.link.id: "" for one in unexplained}}
+    affected = {link_of_finding(finding) for finding in found}
+    for item in looked:
+        link, answer = item.link, item.answer
+        lower = next(
+            (other.link.title for other in looked if other.link.id in roots and other.link.id in lower_links(link.id)),
+            "",
+        )
+        if link.id in roots:
+            answer = Answer("broken", item.symptoms[0].seen if item.symptoms else titles[link.id])
+        elif item.symptoms or link.id in affected or (lower and answer.state == "unknown"):
+            answer = unknown(f"follows from: {lower}" if lower else "affected")
+        yield Rung(link.id, link.title, answer.state, answer.say)
+
+
+def _verdict(chain: tuple[Rung, ...]) -> HostHealth:
+    """Healthy only if the chain holds up to its last link that applies."""
+    if any(rung.state == "broken" for rung in chain):
         return "problem"
-    return "healthy" if looked else "unknown"
+    if all(rung.state == "not applicable" for rung in chain):
+        return "no-gpu"
+    return "unknown" if _open(chain) else "healthy"
+
+
+def _open(chain: tuple[Rung, ...]) -> tuple[str, ...]:
+    shown = {lower for rung in chain if rung.state == "holds" for lower in lower_links(rung.link)}
+    return tuple(rung.link for rung in chain if rung.state == "unknown" and rung.link not in shown)
 
 
 def _examined(rule: Rule, facts: Facts, found: tuple[Finding, ...]) -> Examined:
@@ -204,69 +289,3 @@ def _walk(value: object, path: str) -> Iterator[Limit]:
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from _walk(item, f"{path}.{number}")
-
-
-def working_parts(facts: Facts) -> tuple[WorkingPart, ...]:
-    """Everything that works, lowest layer first."""
-    return tuple(check for look in _WORKING for check in look(facts))
-
-
-def _hardware(facts: Facts) -> Iterator[WorkingPart]:
-    answering = [gpu for gpu in gpus(facts) if known(gpu.revision) != "ff"]
-    if answering:
-        names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in answering})
-        yield WorkingPart("hardware", f"{_many(len(answering), 'NVIDIA GPU')} on the PCI bus: {', '.join(names)}")
-    for gpu in passed_on(facts):
-        name, driver = known(gpu.name) or "an NVIDIA GPU", known(gpu.driver)
-        yield WorkingPart("hardware", f"{name} is bound to {driver}: reserved for virtual machines, not for this host")
-
-
-def _module(facts: Facts) -> Iterator[WorkingPart]:
-    version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
-    if version:
-        yield WorkingPart("kernel module", f"nvidia {version} is loaded{f' ({flavour} module)' if flavour else ''}")
-
-
-def _user_space(facts: Facts) -> Iterator[WorkingPart]:
-    for where, place in places(facts):
-        nvml, cuda = place.nvml, place.cuda
-        if known(nvml.init) == 0 and known(nvml.device_count) != 0:
-            count = known(nvml.device_count)
-            sees = "" if count is None else f" and sees {_many(count, 'GPU')}"
-            yield WorkingPart("driver user space", f"{where}: NVML answers{sees}")
-        if known(cuda.init) == 0 and known(cuda.device_count) != 0:
-            count = known(cuda.device_count)
-            sees = "" if count is None else f" and sees {_many(count, 'device')}"
-            yield WorkingPart("driver user space", f"{where}: CUDA starts{sees}")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _toolkit(facts: Facts) -> Iterator[WorkingPart]:
-    if version := known(facts.host.toolkit.version):
-        yield WorkingPart("toolkit", f"NVIDIA Container Toolkit {version} is installed")
-    whole = [spec for spec in each(facts.host.cdi.specs) if spec.missing == () and known(spec.error) is None]
-    if whole:
-        yield WorkingPart("toolkit", f"every file listed in {', '.join(spec.path for spec in whole)} exists")
-
-
-def _engine(facts: Facts) -> Iterator[WorkingPart]:
-    if version := known(facts.host.docker.version):
-        runtimes = known(facts.host.docker.runtimes) or ()
-        has = "with" if "nvidia" in runtimes else "without"
-        yield WorkingPart("engine", f"Docker Engine {version} answers, {has} the nvidia runtime")
-
-
-def _framework(facts: Facts) -> Iterator[WorkingPart]:
-    for where, place in places(facts):
-        for environment in each(place.pythons):
-            torch = known(environment.torch)
-            if torch and known(torch.is_available):
-                yield WorkingPart("framework", f"{where}: torch {known(torch.version) or ''} sees the GPU")
-
-
-_WORKING: tuple[Callable[[Facts], Iterator[WorkingPart]], ...] = (
-    *(_hardware, _module, _user_space, _toolkit, _engine, _framework),
-)

@@ -158,7 +158,7 @@ def fact_at(facts: Facts, path: str) -> object:
     """The value at a path such as "host.nvml.init"; UNKNOWN if a group on the way is unknown."""
     value: object = facts
     for part in path.split("."):
-        value = getattr(value, part, UNKNOWN)
+        value = value.get(part, UNKNOWN) if isinstance(value, dict) else getattr(value, part, UNKNOWN)
     return value
 
 

@@ -51,8 +51,8 @@ class RuleText:
         needs: paths of the facts that the rule requires, such as "kernel.pci". "place.nvml.init" is known if the host
             or the container has it; in "kernel.pci | kernel.log" either one is enough.
         certain_with: facts, besides `needs`, without which the cause is only likely: they could rule it out.
-        explains: what follows from this failure and is listed under it: ids of rules, and of symptoms such as
-            "nvml.init=18" (see mlship/doctor/symptoms.py). "cuda.*" matches every id that starts with "cuda.".
+        explains: what follows from this failure besides the breaks of its link and of those above it: ids of rules,
+            and of symptoms of lower links, such as "cuda.runtime=35" (see mlship/doctor/chain).
         excludes: ids of rules that are dropped if this one fires, because it is the better answer.
         cause, fix, decides: templates for the finding, if the rule does not compute them.
     """

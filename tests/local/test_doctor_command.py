@@ -15,12 +15,13 @@ from tests.helpers.patience import limit
 NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
 
 
-def test_report_order_is_verdict_cause_fix_evidence_and_working(tmp_path: Path) -> None:
+def test_report_order_is_verdict_chain_cause_fix_and_evidence(tmp_path: Path) -> None:
     done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path)
     assert (done.code, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "PROBLEM: nouveau holds the GPU"
-    at = [lines.index(head) for head in ("  Fix", "  Evidence", "  Consequences", "Working")]
+    broken = next(line for line in lines if line.startswith("  ✗ GPU bound to nvidia"))
+    at = [lines.index(head) for head in (broken, "  Fix", "  Evidence", "  Consequences")]
     assert at == sorted(at)
     assert "        sudo update-initramfs -u" in lines
 

@@ -90,7 +90,7 @@ def causes(done: Command) -> list[str]:
 
 
 def unexplained(done: Command) -> list[str]:
-    return [one["symptom"]["id"] for one in json.loads(done.stdout)["unexplained"]]
+    return [symptom["id"] for one in json.loads(done.stdout)["unexplained"] for symptom in one["symptoms"]]
 
 
 @pytest.mark.parametrize(

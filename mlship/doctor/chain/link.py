@@ -41,6 +41,18 @@ class Answer:
     say: str = ""
 
 
+def it_holds(say: str) -> Answer:
+    return Answer("holds", say)
+
+
+def unknown(fact: str) -> Answer:
+    return Answer("unknown", fact)
+
+
+def not_applicable(why: str) -> Answer:
+    return Answer("not applicable", why)
+
+
 @dataclass(frozen=True)
 class Link:
     """A row of mlship/data/chain.toml, which explains the keys."""
@@ -53,6 +65,8 @@ class Link:
     claims: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     inside: str = ""
+    on_host: str = ""
+    proves: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,17 +92,31 @@ def lower_links(link_id: str) -> frozenset[str]:
     return frozenset(direct).union(*(lower_links(one) for one in direct))
 
 
+def reaches(lower: str, link_id: str, holding: frozenset[str]) -> bool:
+    """A break of the lower link shows in this one: no link between proves otherwise."""
+    if link_id == lower:
+        return True
+    return lower in lower_links(link_id) and not any(
+        lower in lower_links(one) for one in lower_links(link_id) & holding
+    )
+
+
 @cache
 def place_of(link_id: str, where: Where) -> str:
-    """The link itself, or the one that stands for it inside a container."""
-    return (where == "container" and _by_id()[link_id].inside) or link_id
+    """The link itself, or the one that stands for it in this place."""
+    link = _by_id()[link_id]
+    return (link.inside if where == "container" else link.on_host) or link_id
 
 
 @cache
 def link_of(symptom_id: str, where: Where) -> str:
-    """The link that a symptom breaks."""
-    found = next(link.id for link in links() if matches_any(link.claims, symptom_id))
-    return place_of(found, where)
+    """The link that a symptom breaks; inside a container, first one that is only there."""
+    inside = [link for link in links() if link.on_host]
+    rest = [link for link in links() if not link.on_host]
+    found = (
+        link for link in (*(inside if where == "container" else ()), *rest) if matches_any(link.claims, symptom_id)
+    )
+    return place_of(next(found).id, where)
 
 
 def matches_any(patterns: Iterable[str], name: str) -> bool:

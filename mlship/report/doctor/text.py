@@ -12,15 +12,18 @@ from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.words import (
     AS_ROOT,
+    LADDER,
     SIGNS,
     Numbered,
     cause_head,
     command_lines,
     coverage,
     follows,
+    held,
     not_read,
     numbered,
     root_would_add,
+    rung_words,
     stands_for,
     verdict_line,
     verdict_notes,
@@ -84,20 +87,33 @@ def _lines(diagnosis: Diagnosis, *, verbose: bool) -> Iterator[str]:
     yield from _hanging("", verdict_line(diagnosis))
     for note in verdict_notes(diagnosis):
         yield from _wrapped("", note)
+    if diagnosis.verdict != "no-gpu":
+        yield ""
+        yield from _ladder(diagnosis)
     for number, cause in enumerate(diagnosis.causes):
         yield ""
         yield from _hanging("", cause_head(diagnosis, number))
         yield from _cause(cause)
     for unexplained in diagnosis.unexplained:
         yield ""
-        yield from _unexplained(unexplained)
-    yield from _working(diagnosis)
+        yield from _unexplained(diagnosis, unexplained)
     yield from _not_read(diagnosis)
     yield from _bugs(diagnosis)
     yield ""
     yield coverage(diagnosis)
     if verbose:
         yield from _everything(diagnosis)
+
+
+def _ladder(diagnosis: Diagnosis) -> Iterator[str]:
+    """The chain; links that do not apply share the last line."""
+    skipped = [rung for rung in diagnosis.chain if rung.state == "not applicable"]
+    width = max(len(rung.title) for rung in diagnosis.chain)
+    for rung in diagnosis.chain:
+        if rung.state != "not applicable":
+            yield from _wrapped(f"  {LADDER[rung.state]} {rung.title:{width}}  ", rung_words(rung))
+    if skipped:
+        yield from _wrapped(f"  {LADDER['not applicable']} not applicable: ", ", ".join(rung.title for rung in skipped))
 
 
 def _cause(cause: RootCause) -> Iterator[str]:
@@ -142,19 +158,29 @@ def _deciders(head: str, deciders: tuple[Decider, ...]) -> Iterator[str]:
         yield f"{_COMMAND}{item.command}"
 
 
-def _unexplained(unexplained: Unexplained) -> Iterator[str]:
-    symptom = unexplained.symptom
-    yield from _hanging("", f"Unexplained: {symptom.where}: {symptom.seen} [{symptom.id}]")
-    yield from _wrapped("  ", "No known cause fits, or a fact that would show the cause is missing.")
-    yield from _deciders("Facts that tell its causes apart", unexplained.decides)
-
-
-def _working(diagnosis: Diagnosis) -> Iterator[str]:
-    if diagnosis.healthy:
+def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
+    yield from _hanging("", f"Broken, cause unknown: {broken.link.title} [{broken.link.id}]")
+    yield from _hanging("  ", f"Holds up to here: {held(diagnosis, broken)}")
+    yield from _hanging("  ", f"Expected: {broken.link.expects}")
+    for symptom in broken.symptoms:
+        yield from _hanging("  ", f"Seen: {symptom.where}: {symptom.seen} [{symptom.id}]")
+    yield ""
+    yield "  Likely causes, in order"
+    for number, cause in enumerate(broken.link.causes, 1):
+        yield from _hanging(f"    {number}. ", cause)
+    yield ""
+    if broken.decides:
+        yield from _deciders("What tells them apart", broken.decides)
+    else:
+        yield from _wrapped(
+            "  ", "The facts that tell them apart are known, and fit no known cause. Please report them:"
+        )
+        yield f"{_COMMAND}mlship doctor --record facts.json"
+    if broken.follows:
         yield ""
-        yield "Working"
-        for check in diagnosis.healthy:
-            yield from _wrapped(f"  {SIGNS['fine']} ", check.seen)
+        yield "  Consequences"
+        for symptom in broken.follows:
+            yield from _hanging("    ", f"{symptom.where}: {symptom.seen}")
 
 
 def _not_read(diagnosis: Diagnosis) -> Iterator[str]:

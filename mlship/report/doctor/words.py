@@ -2,21 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-from mlship.doctor.diagnose import Diagnosis, RootCause, RuleOutcome
-from mlship.doctor.finding import LAYERS, Finding, StackLayer, Step
+from mlship.doctor.chain.link import ChainState, lower_links
+from mlship.doctor.diagnose import Diagnosis, RootCause, RuleOutcome, Rung, Unexplained
+from mlship.doctor.finding import Finding, Step
 
-LinkState: TypeAlias = Literal["broken", "affected", "working", "not seen"]
 SIGNS: dict[RuleOutcome, str] = {"found": "✗", "fine": "✓", "not looked": "–"}  # noqa: RUF001  an en dash is meant
 OUTCOMES: dict[RuleOutcome, str] = {"found": "found", "fine": "not found", "not looked": "facts missing"}
-LAYER_SIGNS: dict[LinkState, str] = {"broken": "✗", "affected": "!", "working": "✓", "not seen": "–"}  # noqa: RUF001
-_LAYER_WORDS: dict[LinkState, str] = {
-    "broken": "BROKEN",
-    "affected": "affected",
-    "working": "working",
-    "not seen": "not checked",
-}
+LADDER: dict[ChainState, str] = {"holds": "✓", "broken": "✗", "unknown": "–", "not applicable": "·"}  # noqa: RUF001
 AS_ROOT = 'sudo "$(command -v mlship)" doctor'
 _MORE_THAN_MESSAGES = 40  # characters: a longer value is a message, which is not repeated
 _STANDS_FOR = {
@@ -39,47 +32,48 @@ class Numbered:
     step: Step
 
 
-@dataclass(frozen=True)
-class LayerState:
-    """One layer of the stack; `why` names the diagnoses in it."""
-
-    layer: StackLayer
-    state: LinkState
-    why: str = ""
-
-    @property
-    def sign(self) -> str:
-        return LAYER_SIGNS[self.state]
-
-    @property
-    def word(self) -> str:
-        return _LAYER_WORDS[self.state]
-
-
 def verdict_line(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict == "healthy":
         return "HEALTHY: no known problem stops containers from using the GPU"
     if diagnosis.verdict == "no-gpu":
         return "NO NVIDIA GPU on this host"
     if diagnosis.verdict == "unknown":
-        return "CANNOT TELL: no problem was found, but no working GPU was seen"
+        return f"CANNOT TELL: not known whether this holds: {_first_unknown(diagnosis)}"
     return _problem(diagnosis)
 
 
 def _problem(diagnosis: Diagnosis) -> str:
     if not diagnosis.causes:
-        return f"PROBLEM, unknown cause: {diagnosis.unexplained[0].symptom.seen}"
+        return f"PROBLEM at {diagnosis.unexplained[0].link.title}: {diagnosis.unexplained[0].symptoms[0].seen}"
     first = diagnosis.causes[0].finding
-    others = len(diagnosis.causes) - 1
-    more = f" (and {others} more {'cause' if others == 1 else 'causes'})" if others else ""
+    others = len(diagnosis.causes) + len(diagnosis.unexplained) - 1
+    more = f" (and {others} more)" if others else ""
     return f"PROBLEM{', probably' if first.certainty == 'likely' else ''}: {first.title}{more}"
+
+
+def _first_unknown(diagnosis: Diagnosis) -> str:
+    return next((rung.title for rung in diagnosis.chain if rung.link in diagnosis.open), diagnosis.chain[0].title)
+
+
+def rung_words(rung: Rung) -> str:
+    """What the ladder says about a link."""
+    missing = rung.state == "unknown" and "." in rung.say and " " not in rung.say
+    return f"unknown: {rung.say}" if missing else rung.say
+
+
+def held(diagnosis: Diagnosis, broken: Unexplained) -> str:
+    """The links below a broken one that hold."""
+    lower = lower_links(broken.link.id)
+    titles = [rung.title for rung in diagnosis.chain if rung.state == "holds" and rung.link in lower]
+    return ", ".join(titles) or "nothing below it is known to hold"
 
 
 def verdict_notes(diagnosis: Diagnosis) -> tuple[str, ...]:
     notes = {
         "no-gpu": "Nothing is wrong: this host has no NVIDIA GPU. If it should have one, the GPU is not plugged in, "
         "has no power, or was not given to this virtual machine.",
-        "unknown": "There are too few facts. Run `mlship doctor` on the GPU host itself, as root.",
+        "unknown": "No problem was found, but a fact that decides is missing. Run `mlship doctor` on the GPU host "
+        "itself, as root.",
     }
     simulated = "Simulated: the answers come from simulated libraries, not from a GPU's driver."
     note = notes.get(diagnosis.verdict)
@@ -155,19 +149,3 @@ def coverage(diagnosis: Diagnosis) -> str:
     if any(examined.outcome == "not looked" for examined in diagnosis.examined):
         return "Some known causes could not be checked: facts are missing (see --verbose)."
     return "Every known cause was checked."
-
-
-def layer_states(diagnosis: Diagnosis) -> tuple[LayerState, ...]:
-    """Every layer, the lowest first: broken, affected, working, or not checked."""
-    return tuple(_state(diagnosis, layer) for layer in LAYERS)
-
-
-def _state(diagnosis: Diagnosis, layer: StackLayer) -> LayerState:
-    broken = [cause.finding.id for cause in diagnosis.causes if cause.finding.layer == layer]
-    below = [item.id for cause in diagnosis.causes for item in cause.findings if item.layer == layer]
-    if broken:
-        return LayerState(layer, "broken", ", ".join(broken))
-    if below:
-        return LayerState(layer, "affected", ", ".join(below))
-    works = any(part.layer == layer for part in diagnosis.healthy)
-    return LayerState(layer, "working" if works else "not seen")

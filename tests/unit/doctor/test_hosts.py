@@ -42,7 +42,7 @@ def test_diagnosis(name: str) -> None:
     diagnosis, want = diagnose(hosts()[name]), expected()[name]
     assert causes(diagnosis) == want.causes
     assert {finding.id for cause in diagnosis.causes for finding in cause.findings} == set(want.follows)
-    assert tuple(item.symptom.id for item in diagnosis.unexplained) == want.unexplained
+    assert tuple(symptom.id for item in diagnosis.unexplained for symptom in item.symptoms) == want.unexplained
     assert (diagnosis.verdict, diagnosis.bugs) == ("problem", ())
     for cause in diagnosis.causes:
         assert cause.finding.fix
@@ -57,7 +57,7 @@ def test_no_false_alarm(name: str) -> None:
     diagnosis = diagnose(hosts("healthy")[name])
     assert (causes(diagnosis), diagnosis.unexplained, diagnosis.bugs) == ((), (), ())
     assert diagnosis.verdict == ("no-gpu" if "without-nvidia-gpu" in name else "healthy")
-    assert diagnosis.healthy
+    assert any(rung.state == "holds" for rung in diagnosis.chain) or diagnosis.verdict == "no-gpu"
 
 
 def test_a_real_host_is_in_the_bank() -> None:

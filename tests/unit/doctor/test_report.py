@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mlship.doctor.chain.link import links
 from mlship.doctor.diagnose import Diagnosis, diagnose
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
@@ -13,7 +14,7 @@ from mlship.doctor.finding import LAYERS, Evidence, Finding, Step
 from mlship.doctor.rules import RULES
 from mlship.report.doctor.page import diagnosis_page
 from mlship.report.doctor.text import WIDTH, diagnosis_text, stories_text, story_text
-from mlship.report.doctor.words import layer_states, numbered, stands_for
+from mlship.report.doctor.words import numbered, stands_for
 from tests.helpers.doctor_hosts import hosts, rule_of
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e'
@@ -37,7 +38,7 @@ def hostile(diagnosis: Diagnosis) -> Diagnosis:
         causes=(replace(cause, finding=finding),),
         limits=tuple(replace(limit, why=HOSTILE, fact=HOSTILE) for limit in diagnosis.limits),
         probes=tuple(replace(probe, name=HOSTILE, problem=HOSTILE) for probe in diagnosis.probes),
-        healthy=tuple(replace(check, seen=HOSTILE) for check in diagnosis.healthy),
+        chain=tuple(replace(rung, say=HOSTILE) for rung in diagnosis.chain),
         bugs=(HOSTILE,),
     )
 
@@ -112,14 +113,15 @@ def test_a_page_needs_nothing_else(of_nouveau: Diagnosis) -> None:
     assert "url(" not in page
 
 
-def test_layers_name_their_state(of_nouveau: Diagnosis) -> None:
-    states = {item.layer: item for item in layer_states(of_nouveau)}
-    assert tuple(states) == LAYERS
-    assert (states["kernel module"].word, states["kernel module"].sign) == ("BROKEN", "✗")
-    assert states["kernel module"].why == "nouveau-owns-gpu"
-    assert (states["engine"].word, states["engine"].why) == ("affected", "k8s-no-runtime-nvidia")
-    assert states["hardware"].word == "working"
-    assert ">BROKEN: nouveau-owns-gpu<" in diagnosis_page(of_nouveau)
+def test_the_ladder_shows_the_break_and_what_follows(of_nouveau: Diagnosis) -> None:
+    rungs = {rung.link: rung for rung in of_nouveau.chain}
+    assert tuple(rungs) == tuple(link.id for link in links())
+    assert (rungs["gpu-on-bus"].state, rungs["gpu-bound"].state) == ("holds", "broken")
+    assert (rungs["nvml-answers"].state, rungs["nvml-answers"].say) == ("unknown", "follows from: GPU bound to nvidia")
+    text, page = diagnosis_text(of_nouveau), diagnosis_page(of_nouveau)
+    assert "  ✗ GPU bound to nvidia  " in text
+    assert "  – NVML on the host        follows from: GPU bound to nvidia" in text  # noqa: RUF001  an en dash is meant
+    assert '<li class="broken"><span aria-label="broken">✗</span> <span>GPU bound to nvidia</span>' in page
 
 
 def test_a_probe_without_an_answer_is_listed() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mlship.cuda.versions import Cuda
+from mlship.doctor.chain.walk import symptoms
 from mlship.doctor.diagnose import findings
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts
@@ -17,7 +18,6 @@ from mlship.doctor.finding import Decider, Finding
 from mlship.doctor.frameworks import image_with, stacks, variant_of
 from mlship.doctor.queries import has_fact
 from mlship.doctor.rule_texts import rule_texts, ways_to_see
-from mlship.doctor.symptoms import symptoms
 
 GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
 LOST = "NVRM: Xid (PCI:0000:ca:00): 79, GPU has fallen off the bus."

@@ -1,0 +1,241 @@
+"""The links from the host to the container: toolkit, engine, Kubernetes node, request, image, start."""
+
+import re
+from collections.abc import Iterator
+
+from mlship.doctor.chain.host import LinkLook
+from mlship.doctor.chain.link import Symptom, it_holds, not_applicable, unknown
+from mlship.doctor.container import environment, gpus_mode, has_started, injection, is_elsewhere, runtime, works
+from mlship.doctor.facts.container import Container, HostConfig
+from mlship.doctor.facts.fact import Unreadable, each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kubernetes import Kubernetes, Pod
+from mlship.doctor.facts.toolkit import CdiSpec
+from mlship.doctor.finding import Where
+from mlship.doctor.queries import gpus, is_wsl
+
+_NOT_FOUND = 404
+_NO_GPU = {None, "", "none", "void"}
+_START_FAILED = re.compile(r"(Start|Create|Run|Container).*Error|CrashLoopBackOff|ContainerCannotRun")
+_CREATE_ERROR = r"failed to create|OCI runtime|unresolvable CDI devices|nvidia-container"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def container_is_examined(facts: Facts) -> bool:
+    box = facts.container
+    return box != Container() and (
+        has_started(facts) or any(known(fact) for fact in (box.engine, box.name, box.status, box.error))
+    )
+
+
+def asks_for_gpu(facts: Facts) -> bool:
+    """A container or a pod here asks for an NVIDIA GPU."""
+    config, node = facts.container.host_config, known(facts.kubernetes)
+    named = any("nvidia" in one for one in (*each(config.cdi_devices), *each(config.devices)))
+    pods = each(node.pods) if node else ()
+    return bool(each(config.gpus)) or named or _by_runtime(facts) or any(_gpus_of(pod) for pod in pods)
+
+
+def _where(facts: Facts) -> Where:
+    """Whose toolkit and engine are meant."""
+    return "container" if container_is_examined(facts) else "host"
+
+
+def _by_runtime(facts: Facts) -> bool:
+    return known(facts.container.host_config.runtime) == "nvidia"
+
+
+def _gpus_of(pod: Pod) -> dict[str, int]:
+    return {name: count for name, count in (known(pod.requests) or {}).items() if name.startswith("nvidia.com/")}
+
+
+def _specs(facts: Facts) -> tuple[CdiSpec, ...]:
+    return tuple(spec for spec in each(facts.host.cdi.specs) if "nvidia" in (known(spec.kind) or "nvidia"))
+
+
+def _engines(facts: Facts) -> list[str]:
+    host = facts.host
+    docker = known(host.docker.binary) or known(host.docker.version)
+    others = (("podman", host.podman), ("containerd", host.containerd), ("CRI-O", host.crio))
+    return [*(["Docker"] if docker else []), *(name for name, fact in others if known(fact) is not None)]
+
+
+def _no_engine(facts: Facts) -> LinkLook:
+    absent = (facts.host.docker.binary, facts.host.podman, facts.host.containerd, facts.host.crio)
+    if is_elsewhere(facts):
+        yield not_applicable("the engine runs on another machine")
+    if not _engines(facts):
+        yield not_applicable("there is no container engine") if any(map(is_absent, absent)) else unknown("host.docker")
+
+
+def _hooks(facts: Facts) -> tuple[str, ...] | None:
+    """The toolkit's programs where the engine looks for them; None if that is unknown."""
+    hooks, toolkit = known(facts.host.docker.daemon_hooks), facts.host.toolkit
+    found = [path for one in (hooks or {}).values() if (path := known(one))]
+    found += [version] if (version := known(toolkit.version)) and hooks is None else []
+    if found:
+        return tuple(found)
+    return () if hooks or is_absent(toolkit.version) else None
+
+
+def toolkit_ready(facts: Facts) -> LinkLook:
+    yield from _no_engine(facts)
+    toolkit, specs = facts.host.toolkit, _specs(facts)
+    if injection(facts) == "cdi" and asks_for_gpu(facts) and not works(facts):
+        bad = [symptom for spec in specs for symptom in _bad_spec(facts, spec)]
+        yield from bad if len(bad) >= len(specs) else ()
+        if facts.host.cdi.specs == ():
+            yield Symptom("cdi.none", _where(facts), "the engine uses CDI, but there is no CDI specification")
+    cli = looked_up(toolkit.binaries, "nvidia-container-cli")
+    if asks_for_gpu(facts) and injection(facts) == "legacy" and is_absent(cli) and not works(facts):
+        yield Symptom(
+            "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
+        )
+    if asks_for_gpu(facts) and _hooks(facts) == () and not specs and not works(facts) and gpus(facts):
+        yield Symptom("toolkit.none", _where(facts), "neither NVIDIA Container Toolkit nor a CDI specification is here")
+    if version := known(toolkit.version):
+        yield it_holds(f"NVIDIA Container Toolkit {version}")
+    elif specs:
+        yield it_holds(f"CDI: {', '.join(spec.path for spec in specs)}")
+    yield unknown("host.toolkit.version")
+
+
+def _bad_spec(facts: Facts, spec: CdiSpec) -> Iterator[Symptom]:
+    if error := known(spec.error):
+        yield Symptom("cdi.invalid", _where(facts), f"{spec.path}: {error}")
+    elif missing := known(spec.missing):
+        yield Symptom("cdi.stale", _where(facts), f"{spec.path} lists {missing[0]}, which does not exist")
+
+
+def engine_configured(facts: Facts) -> LinkLook:
+    yield from _no_engine(facts)
+    docker, host = facts.host.docker, facts.host
+    settings = known(docker.daemon_json)
+    if settings and (error := known(settings.error)):
+        yield Symptom("engine.settings", "host", f"{known(settings.path)}: {error}")
+    for name, one in (("containerd", known(host.containerd)), ("CRI-O", known(host.crio))):
+        if one and (error := known(one.error)):
+            yield Symptom("engine.settings", "host", f"{name}: {error}")
+    runtimes = known(docker.runtimes)
+    by_runtime, by_cdi = "nvidia" in (runtimes or ()), known(docker.cdi) is True
+    lacks = runtimes is not None and not by_runtime and _hooks(facts) == () and not (by_cdi and _specs(facts))
+    wanted = asks_for_gpu(facts) or known(host.nvml.init) == 0
+    if lacks and wanted and _engines(facts) == ["Docker"] and not works(facts) and gpus(facts):
+        yield Symptom(
+            "engine.no-way", _where(facts), "Docker has no nvidia runtime, finds no hook, and does not use CDI"
+        )
+    if version := known(docker.version):
+        yield it_holds(f"Docker Engine {version}, {'with' if by_runtime else 'without'} the nvidia runtime")
+    elif isinstance(docker.version, Unreadable):
+        yield unknown("host.docker.version")
+    elif engines := _engines(facts):
+        yield it_holds(f"engines: {', '.join(engines)}")
+
+
+def kubelet_offers(facts: Facts) -> LinkLook:
+    node = known(facts.kubernetes)
+    if node is None:
+        yield not_applicable("not a Kubernetes node")
+        return
+    offered = known(node.allocatable)
+    yield from _not_offered(facts, node)
+    for pod in each(node.pods):
+        if known(pod.role) == "device-plugin" and _START_FAILED.search(known(pod.reason) or ""):
+            yield Symptom("offer.plugin", "host", f"the device plugin {known(pod.name)}: {known(pod.reason)}")
+    if offered is None:
+        yield unknown("kubernetes.allocatable")
+    else:
+        listed = {name: count for name, count in offered.items() if name.startswith("nvidia.com/")}
+        yield it_holds(", ".join(f"{name}: {n}" for name, n in sorted(listed.items())) or "no GPU")
+
+
+def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
+    offered = known(node.capacity) or known(node.allocatable)
+    for pod in each(node.pods):
+        for name, count in sorted(_gpus_of(pod).items()):
+            has = (offered or {}).get(name, 0)
+            if offered is not None and known(pod.phase) == "Pending" and has < count:
+                yield Symptom(
+                    "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
+                )
+    plugin = any(known(pod.role) == "device-plugin" for pod in each(node.pods))
+    counted = known(facts.host.nvml.device_count)
+    if offered == {} and plugin and counted:
+        yield Symptom("offer.none", "host", "the device plugin is here, but the node offers no GPU")
+
+
+def gpu_requested(facts: Facts) -> LinkLook:
+    if not container_is_examined(facts):
+        yield not_applicable("no container was examined")
+        return
+    box, config = facts.container, facts.container.host_config
+    toolkit = known(facts.host.toolkit.config)
+    if each(config.gpus) and toolkit and known(toolkit.mode) == "cdi" and gpus_mode(facts) == "legacy":
+        yield Symptom("request.mode", "container", "the toolkit is in cdi mode, in which `--gpus` is an error")
+    visible = environment(facts).get("NVIDIA_VISIBLE_DEVICES")
+    if runtime(facts) == "nvidia" and known(box.env) is not None and visible in _NO_GPU and not _other_way(config):
+        what = "unset" if visible is None else f'"{visible}"'
+        if not _was_given(facts):
+            yield Symptom("request.none", "container", f"NVIDIA_VISIBLE_DEVICES is {what} for the nvidia runtime")
+    elif _asks_nothing(facts) and not _was_given(facts):
+        yield Symptom("request.none", "container", "the container asks for no GPU")
+    if works(facts) or asks_for_gpu(facts):
+        yield it_holds("requested")
+    yield unknown("container.host_config")
+
+
+def _was_given(facts: Facts) -> bool:
+    nvml = facts.container.nvml
+    return works(facts) or (known(nvml.init) == 0 and known(nvml.device_count) != 0)
+
+
+def _other_way(config: HostConfig) -> bool:
+    return bool(each(config.gpus) or each(config.cdi_devices))
+
+
+def _asks_nothing(facts: Facts) -> bool:
+    config = facts.container.host_config
+    known_empty = config.gpus == () and not each(config.cdi_devices) and runtime(facts) not in {None, "nvidia"}
+    free = not each(config.devices) and not known(config.privileged) and known(facts.container.lxc) is None
+    return known_empty and free and not asks_for_gpu(facts) and not is_wsl(facts)
+
+
+def image_available(facts: Facts) -> LinkLook:
+    image, machine = facts.image, _ARCHITECTURES.get(known(facts.host.os.arch) or "")
+    if known(image.registry_status) == _NOT_FOUND:
+        yield Symptom("image.registry=404", "container", "the registry has no such image")
+    if error := known(image.error):
+        yield Symptom("image.error", "container", error)
+    platform = (known(facts.container.platform) or "").partition("/")[2].partition("/")[0]
+    built = known(image.architecture) or platform
+    if built and machine and built != machine and not works(facts):
+        yield Symptom("image.architecture", "container", f"the image is for {built}, this machine is {machine}")
+    if built and machine:
+        yield it_holds(f"{built}, as this machine")
+    if not container_is_examined(facts) and known(image.reference) is None:
+        yield not_applicable("no image was examined")
+    yield unknown("image.architecture")
+
+
+def container_created(facts: Facts) -> LinkLook:
+    box, node = facts.container, known(facts.kubernetes)
+    if error := known(box.error):
+        yield Symptom("container.error", "container", f"the engine's error: {error}")
+    if node:
+        yield from _failed_pods(node)
+    if not container_is_examined(facts):
+        yield not_applicable("no container was examined")
+    if has_started(facts):
+        yield it_holds("started")
+    yield unknown("container.status")
+
+
+def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
+    """Pods that ask for a GPU and did not start, with the event that says why."""
+    for pod in each(node.pods):
+        phase, reason = known(pod.phase), known(pod.reason)
+        failed = phase == "Failed" or _START_FAILED.search(reason or "")
+        if failed and (known(pod.role) == "workload" or _gpus_of(pod)):
+            event = next((line for line in reversed(each(node.events)) if re.search(_CREATE_ERROR, line)), "")
+            seen = f"pod {known(pod.name)}: {reason or phase}{f': {event}' if event else ''}"
+            yield Symptom("pod.failed", "container", seen)

@@ -1,0 +1,129 @@
+"""The walk along the chain: what each link answers, the lowest first. Pure.
+
+A link that its own look does not break is broken by what a user or an engine reported, if the link claims it.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import TypedDict, cast
+
+from mlship.doctor.chain import delivery, host, inside
+from mlship.doctor.chain.delivery import asks_for_gpu
+from mlship.doctor.chain.host import LinkLook
+from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_applicable, unknown
+from mlship.doctor.facts.fact import Unknown, Unreadable, each, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Where
+from mlship.doctor.queries import fact_at, gpu_is_known_absent
+from mlship.resources import read_package_file
+
+_LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
+    {
+        "gpu-on-bus": host.gpu_on_bus,
+        "gpu-bound": host.gpu_bound,
+        "module-loaded": host.module_loaded,
+        "device-nodes": host.device_nodes,
+        "nvml-answers": host.nvml_answers,
+        "gpus-counted": host.gpus_counted,
+        "gpu-modes": host.gpu_modes,
+        "cuda-starts": host.cuda_starts,
+        "toolkit-ready": delivery.toolkit_ready,
+        "engine-configured": delivery.engine_configured,
+        "kubelet-offers": delivery.kubelet_offers,
+        "gpu-requested": delivery.gpu_requested,
+        "image-available": delivery.image_available,
+        "container-created": delivery.container_created,
+        "nodes-inside": inside.nodes_inside,
+        "libraries-inside": inside.libraries_inside,
+        "nvml-inside": inside.nvml_inside,
+        "cuda-inside": inside.cuda_inside,
+        "image-fits": inside.image_fits,
+        "libraries-resolve": inside.libraries_resolve,
+        "framework-works": inside.framework_works,
+        "resources": inside.resources,
+    }
+)
+
+
+class _Known(TypedDict):
+    messages: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One link and its answer; `symptoms` break it."""
+
+    link: Link
+    answer: Answer
+    symptoms: tuple[Symptom, ...] = ()
+
+
+def walk_chain(facts: Facts) -> tuple[Looked, ...]:
+    """Every link. None applies if there is no NVIDIA GPU and nothing asks for one."""
+    reported = tuple(_reported(facts))
+    asked = asks_for_gpu(facts) or bool(each(facts.messages)) or known(facts.container.error) is not None
+    if gpu_is_known_absent(facts) and not asked:
+        none = not_applicable("there is no NVIDIA GPU here, and nothing asks for one")
+        return tuple(Looked(link, none) for link in links())
+    seen = [(link, tuple(_until_answered(_LOOKS[link.id](facts)))) for link in links()]
+    measured = [item for _, items in seen for item in items if isinstance(item, Symptom)]
+    ids = {symptom.id for symptom in measured}
+    everything = (*measured, *(symptom for symptom in reported if symptom.id not in ids))
+    by_link: dict[str, dict[tuple[str, str], Symptom]] = {}
+    for symptom in everything:  # each kind once
+        of_link = by_link.setdefault(link_of(symptom.id, symptom.where), {})
+        of_link.setdefault((symptom.id, symptom.where), symptom)
+    return tuple(_looked(link, items, tuple(by_link.get(link.id, {}).values())) for link, items in seen)
+
+
+def _until_answered(seen: LinkLook) -> LinkLook:
+    """A look's first answer ends it."""
+    for item in seen:
+        yield item
+        if isinstance(item, Answer):
+            return
+
+
+def _looked(link: Link, items: tuple[Symptom | Answer, ...], symptoms: tuple[Symptom, ...]) -> Looked:
+    if symptoms:
+        return Looked(link, Answer("broken", symptoms[0].seen), symptoms)
+    return Looked(link, next((item for item in items if isinstance(item, Answer)), unknown("")))
+
+
+def _reported(facts: Facts) -> Iterator[Symptom]:
+    """What a user or the engine reported; seen in the container, unless the same was measured on the host."""
+    error = known(facts.container.error)
+    for line in (*each(facts.messages), *((error,) if error else ())):
+        name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
+        if name is not None:
+            yield Symptom(name, "container", f"reported: {line.strip()}")
+
+
+@cache
+def _known() -> _Known:
+    return cast("_Known", tomllib.loads(read_package_file("data/symptoms.toml")))
+
+
+def symptoms(facts: Facts) -> tuple[Symptom, ...]:
+    """Every symptom of every link, the lowest link first."""
+    return tuple(symptom for looked in walk_chain(facts) for symptom in looked.symptoms)
+
+
+def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:
+    """The unknown facts that tell the causes of a broken link apart; what is known is not asked for."""
+    groups = {field.name for field in fields(facts)}
+    paths = (
+        (item, item.fact if item.fact.partition(".")[0] in groups else f"{where}.{item.fact}") for item in link.deciders
+    )
+    return tuple(item for item, path in paths if not _is_there(fact_at(facts, path)))
+
+
+def _is_there(value: object) -> bool:
+    """The fact is known; of a group, at least one."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_is_there(getattr(value, field.name)) for field in fields(value))
+    return not isinstance(value, Unreadable | Unknown)
