@@ -187,5 +187,6 @@ def _print(test: "PodTest", where: "Placement", name: str, image: str, *, json: 
     job = job_of(test, where, name)
     emit(to_json(job) if json else job_yaml(job))
     space = f" -n {where.namespace}" if where.namespace else ""
-    say(f"Create it with `kubectl create -f FILE`. After it has ended, `kubectl logs{space} job/{name} > smoke.log`")
-    say(f"and `mlship smoke {image} --kubernetes --log smoke.log` judge it.")
+    say("Create it with `kubectl create -f FILE`, then save its log and judge it:")
+    say(f"  kubectl logs{space} --follow --pod-running-timeout=20m job/{name} > smoke.log")
+    say(f"  mlship smoke {image} --kubernetes --log smoke.log")

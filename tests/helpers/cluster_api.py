@@ -82,6 +82,7 @@ class ClusterState:
         creates_pods: the Job gets a pod.
         cuts: the log ends after this many lines, as that of a killed container.
         fails: the next requests that fail with HTTP 503.
+        keeps_jobs: it does not allow to delete them.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class ClusterState:
     creates_pods: bool = True
     cuts: int | None = None
     fails: int = 0
+    keeps_jobs: bool = False
     env: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     jobs: dict[str, Object] = field(default_factory=dict)
@@ -250,6 +252,9 @@ class _Api(http.server.BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self._failing():
+            return
+        if self.state.keeps_jobs:
+            self._refuse(403, "Forbidden", 'User "ci" cannot delete resource "jobs" in API group "batch"')
             return
         if self.state.jobs.pop(self.path.partition("?")[0].rpartition("/")[2], None) is None:
             self._refuse(404, "NotFound", "jobs not found")

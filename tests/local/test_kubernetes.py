@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,6 +191,53 @@ def test_a_refusal_is_explained(either: Bed, reason: str, message: str, code: in
     done = either.smoke("--apply")
     assert done.exit_code == code, done.output
     assert shown in done.stderr
+    assert "warning" not in done.stderr
+
+
+def test_without_kubectl_the_job_can_still_be_printed(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = bed.smoke("--apply")
+    assert done.exit_code == 5
+    assert "kubectl was not found" in done.stderr
+    assert "leave out `--apply`" in done.stderr
+    assert bed.smoke().exit_code == 0
+
+
+def test_a_job_that_cannot_be_removed_is_named(bed: Bed) -> None:
+    bed.cluster.keeps_jobs = True
+    done = bed.smoke("--apply")
+    assert done.exit_code == 0, done.output
+    assert "cannot remove the Job" in done.stderr
+    assert f"kubectl delete job {next(iter(bed.cluster.jobs))}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--apply", "--log", "x"),
+        ("--attest",),
+        ("--record-golden", "g.json"),
+        ("--node-selector", "pool"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(bed: Bed, options: tuple[str, ...]) -> None:
+    done = bed.smoke(*options)
+    assert done.exit_code == 2, done.output
+    assert "hint: " in done.stderr
+
+
+def test_a_real_interruption_removes_the_job(bed: Bed) -> None:
+    bed.cluster.before, bed.cluster.stuck = [waiting("ContainerCreating")], True
+    command = [sys.executable, "-m", "mlship", "smoke", bed.image, "--kubernetes", "--apply"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "pulling the image" in line)
+        assert bed.cluster.jobs
+        process.send_signal(signal.SIGINT)
+        assert process.wait(limit(20)) == 130
+    assert bed.cluster.jobs == {}
 
 
 def test_a_pod_killed_for_memory_is_judged_like_a_container(bed: Bed) -> None:
@@ -217,16 +267,6 @@ def test_a_cluster_that_pauses_is_waited_for(bed: Bed) -> None:
 
     bed.cluster.pod = pod  # type: ignore[method-assign]
     assert bed.smoke("--apply").exit_code == 0
-
-
-def test_ctrl_c_removes_the_job(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: object) -> None:
-        assert bed.cluster.jobs
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cluster_run, "pod_state", interrupted)
-    assert bed.smoke("--apply").exit_code == 130
-    assert bed.cluster.jobs == {}
 
 
 def test_the_printed_job_and_its_log_give_the_same_verdict(bed: Bed, tmp_path: Path) -> None:

@@ -93,16 +93,22 @@ def _ended_early(state: PodState, image: str) -> MlshipError:
 @contextmanager
 def _created(cluster: Cluster, name: str, manifest: str) -> Iterator[None]:
     """Create the Job, and remove it whatever happens, even if Ctrl-C comes while it is created."""
+    delete = ("delete", "job", name, "--ignore-not-found", "--cascade=background", "--wait=false")
+    refused = False
     try:
-        cluster.create(manifest)
+        try:
+            cluster.create(manifest)
+        except MlshipError:
+            refused = True  # a Job that exists after all ends by itself
+            raise
         yield
     finally:
-        delete = ("delete", "job", name, "--ignore-not-found", "--cascade=background", "--wait=false")
         try:
             cluster.call(*delete)
         except MlshipError as error:
-            command = " ".join((*cluster.program, *delete[:3]))
-            warn(f"cannot remove the Job ({error.message}); run `{command}`, or let the cluster end it in time")
+            if not refused:
+                command = " ".join((*cluster.program, *delete[:3]))
+                warn(f"cannot remove the Job ({error.message}); run `{command}`, or let the cluster end it in time")
 
 
 @dataclass
