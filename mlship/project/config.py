@@ -1,6 +1,7 @@
 """`mlship.yaml` as a value: keys, defaults and validation. `mlship.project.load` reads the file and reports errors."""
 
 import re
+from datetime import date
 from functools import cache
 from typing import Annotated, Literal
 
@@ -94,6 +95,12 @@ class AllowedPickle(Section):
     path: RepoPath
     sha256: Sha256 = Field(description="Hash of the file; another file of that name is refused.")
     reason: Annotated[str, AfterValidator(printable), Field(min_length=10, max_length=300)]
+    until: date | None = Field(None, description="Last day on which the file is allowed, as YYYY-MM-DD.")
+    trusted: tuple[Argument, ...] = Field(
+        (),
+        description="Classes and functions, as module.name, that loading the file may use beside those of known "
+        "frameworks. A skops file needs an entry only for these.",
+    )
 
 
 class Model(Section):

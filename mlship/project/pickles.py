@@ -1,6 +1,5 @@
-"""Recognise pickles and list what loading them would import. Nothing is ever unpickled here."""
+"""Recognise pickles. Nothing is ever unpickled here."""
 
-import logging
 import re
 import sys
 import warnings
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from io import SEEK_CUR, SEEK_END, BytesIO
 from typing import IO, TYPE_CHECKING, cast
-from zipfile import BadZipFile
 
 if TYPE_CHECKING:
     from pickletools import OpcodeInfo
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 _ENOUGH_OPCODES = 100_000
 _HEAD = 1 << 16
 _LONGEST = 1 << 26  # bytes of an operand
-_SCANNER_ERRORS = (ValueError, TypeError, LookupError, RuntimeError, OSError, EOFError, ImportError, BadZipFile)
 _NO_TEXT = 1_000  # opcodes with all their operands, which no text happens to have
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
@@ -182,25 +179,3 @@ def _is_importable(name: str) -> bool:
 
 def _is_standard(name: str) -> bool:
     return name.partition(" ")[0].partition(".")[0] in sys.stdlib_module_names
-
-
-def dangerous_imports(file: IO[bytes]) -> tuple[str, ...]:
-    """Imports of a pickle or torch archive that picklescan considers dangerous.
-
-    Args:
-        file: a seekable file at the beginning of the pickle.
-
-    Raises:
-        ValueError: the scanner cannot read it.
-    """
-    from picklescan.scanner import SafetyLevel, scan_bytes
-
-    log = logging.getLogger("picklescan")
-    log.addHandler(logging.NullHandler())  # otherwise its warnings go straight to stderr
-    log.propagate = False
-    try:
-        result = scan_bytes(file, "model")
-    except _SCANNER_ERRORS as error:
-        raise ValueError(f"picklescan cannot read it: {error}") from error
-    found = {f"{g.module}.{g.name}" for g in result.globals if g.safety is SafetyLevel.Dangerous}
-    return tuple(sorted(found))

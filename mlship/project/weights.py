@@ -1,32 +1,32 @@
 """Check the model files in mlship.yaml: they exist, are inside the repository and run no code when loaded."""
 
 import os
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.frameworks import framework_table
 from mlship.project.config import AllowedPickle, Model
-from mlship.project.formats import CODE, ModelFormat, decompressor, identify
+from mlship.project.formats import CODE, ModelFormat, identify
+from mlship.project.model_code import loaded_names
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing_path
-from mlship.project.pickles import dangerous_imports
-from mlship.project.structure.arrays import numpy_header
+from mlship.project.pickle_globals import unlisted
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
-_CHUNK = 1 << 16
 _PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
-_EXPANDED_LIMIT = 1 << 33
-_EXCEPTION = """. If you trust this file, allow it in mlship.yaml:
+_DAYS = 180
+_LISTED = 8
+_ENTRY = """
   model:
     allow_pickle:
       - path: {path}
         sha256: {digest}
-        reason: who checked it, and why it stays a pickle"""
+        reason: who checked it, and why it stays a pickle
+        until: {until}"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         raise _refused(file, "", None)
     if file.kind in CODE or file.kind == "unknown":
         _check_allowed(repo, file, allowed, expected)
+    if file.kind in CODE or file.kind == "skops":
+        _check_names(repo, file, allowed)
 
 
 def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> None:
@@ -174,7 +176,7 @@ def _refused(file: WeightFile, digest: str, expected: str | None) -> UsageError:
     text = framework_table().formats[file.kind]
     damaged = f" (it is named like {expected}, so it may be damaged or cut short)" if expected else ""
     fix = text.fix.format(path=file.path, stem=PurePosixPath(file.path).with_suffix(""))
-    exception = _EXCEPTION.format(path=file.path, digest=digest) if digest else ""
+    exception = f". If you trust this file, allow it in mlship.yaml:{_entry(file.path, digest)}" if digest else ""
     return UsageError(f"`{file.path}` {text.problem}{damaged}", hint=fix + exception)
 
 
@@ -188,38 +190,49 @@ def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, 
             f"but mlship.yaml has {allowed.sha256}",
             hint="find out who changed it; if the new file is right, put its sha256 in mlship.yaml",
         )
-    _scan(repo / file.path, file)
-
-
-def _scan(path: Path, file: WeightFile) -> None:
-    """Scan an allowed file for known attacks, which are refused nevertheless."""
-    if file.kind == "unknown":
-        return
-    try:
-        with path.open("rb") as raw, _pickled(raw) as content:
-            dangerous = dangerous_imports(content)
-    except (ValueError, EOFError) as error:
-        raise UsageError(f"`{file.path}`: {error}", hint="convert it, or save it without compression") from error
-    if dangerous:
+    if allowed.until is not None and allowed.until < today():
         raise UsageError(
-            f"`{file.path}` is allowed in mlship.yaml, but loading it would call {', '.join(dangerous)}",
-            hint="do not load this file; find out where it came from",
+            f"`{file.path}` was allowed in mlship.yaml until {allowed.until}",
+            hint=f"convert it, or check it again and set `until: {_next_check()}` in its entry of `model.allow_pickle`",
         )
 
 
-def _pickled(raw: IO[bytes]) -> IO[bytes]:
-    """The pickle in a file: the file itself, its decompressed content, or the data after a numpy header."""
-    head = raw.read(_CHUNK)
-    start = numpy_header(head)[2] if head.startswith(b"\x93NUMPY") else 0
-    raw.seek(start)
-    decompress = decompressor(head)
-    if not start and decompress is None:
-        return raw
-    plain = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-    for chunk in iter(lambda: raw.read(_CHUNK), b""):
-        plain.write(decompress(chunk, _EXPANDED_LIMIT) if decompress else chunk)
-        if plain.tell() > _EXPANDED_LIMIT:
-            plain.close()
-            raise ValueError("it expands to more than 8 GB")
-    plain.seek(0)
-    return plain
+def _check_names(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
+    """All that loading the file imports belongs to a known framework or is trusted by the user."""
+    try:
+        names = loaded_names(repo / file.path, file.kind)
+    except ValueError as error:
+        raise UsageError(
+            f"`{file.path}`: {error}, so what it does when loaded is unknown",
+            hint="write it again without compression, or convert it; do not load a file that you have not made",
+        ) from error
+    trusted = allowed.trusted if allowed else ()
+    if found := unlisted(names, trusted):
+        listed = ", ".join(found[:_LISTED]) + (f" and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
+        raise UsageError(
+            f"`{file.path}` would use {listed} when it is loaded, which no framework known to mlship needs",
+            hint="do not load this file unless it is yours. If these are your classes, "
+            + _trust(repo, file, allowed, (*trusted, *found)),
+        )
+
+
+def _trust(repo: Path, file: WeightFile, allowed: AllowedPickle | None, names: Collection[str]) -> str:
+    """The edit that trusts names."""
+    line = f"trusted: [{', '.join(sorted(names))}]"
+    if allowed:
+        return f"add them to its entry of `model.allow_pickle` in mlship.yaml:\n      {line}"
+    digest = sha256_file(repo / file.path).removeprefix("sha256:")
+    return f"add an entry to mlship.yaml:{_entry(file.path, digest)}\n        {line}"
+
+
+def _entry(path: str, digest: str) -> str:
+    return _ENTRY.format(path=path, digest=digest, until=_next_check())
+
+
+def _next_check() -> date:
+    return today() + timedelta(days=_DAYS)
+
+
+def today() -> date:
+    """The date on which allowed files are checked."""
+    return datetime.now(UTC).date()

@@ -255,7 +255,7 @@ def test_test_modules_import_no_test_modules() -> None:
 
 def test_start_up_imports_nothing_heavy() -> None:
     """Libraries that cost start-up time are imported in functions only."""
-    heavy = {"docker", "onnx", "jinja2", "picklescan", "requests", "numpy", "backports"}
+    heavy = {"docker", "onnx", "jinja2", "requests", "numpy", "backports"}
     found = [
         f"{name} imports {alias} at import"
         for name, tree in modules().items()

@@ -81,19 +81,19 @@ def numpy_header(head: bytes) -> tuple[object, tuple[int, ...], int]:
 def numpy_is_whole(head: bytes, size: int) -> bool:
     """Whether an .npy file with this head has the size that its header says; False if it holds Python objects."""
     descr, shape, start = numpy_header(head)
-    width = _width(descr)
+    width = element_width(descr)
     require(width is None or start + width * math.prod(shape) == size, "its size is not that of its header")
     return width is not None
 
 
-def _width(descr: object) -> int | None:
+def element_width(descr: object) -> int | None:
     """Bytes of an element; None for Python objects, which are pickled."""
     if isinstance(descr, tuple) and len(descr) == 2 and not isinstance(descr[0], tuple):
-        inner = _width(descr[0])
+        inner = element_width(descr[0])
         shape = descr[1] if isinstance(descr[1], tuple) else (descr[1],)
         return None if inner is None else inner * math.prod(shape)
     if isinstance(descr, list):
-        widths = [_width(field[1] if len(field) == 2 else (field[1], field[2])) for field in descr]
+        widths = [element_width(field[1] if len(field) == 2 else (field[1], field[2])) for field in descr]
         return None if None in widths else sum(width for width in widths if width is not None)
     match = _ELEMENT.fullmatch(str(descr)) if isinstance(descr, str) else None
     if match is None or match[1] == "O":

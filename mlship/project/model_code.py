@@ -1,0 +1,97 @@
+"""What loading a model file imports: of pickles under every wrapping, and of skops files."""
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mlship.project.formats import ModelFormat, decompressor
+from mlship.project.pickle_globals import pickle_globals
+from mlship.project.pickles import is_pickle
+from mlship.project.structure.arrays import element_width, numpy_header
+
+_CHUNK = 1 << 16
+_EXPANDED = 1 << 33  # bytes
+_SCHEMA = 16 << 20
+_BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, LookupError, zipfile.BadZipFile, RecursionError)
+
+
+def loaded_names(path: Path, kind: ModelFormat) -> frozenset[str]:
+    """Names that loading a file imports, as "module.name"; empty for formats without code.
+
+    Raises:
+        ValueError: the file cannot be read as a whole, so it may import more.
+    """
+    if kind not in ("pickle", "torch", "numpy-objects", "skops"):
+        return frozenset()
+    try:
+        with path.open("rb") as file:
+            if file.read(2) == b"PK":
+                return _skops(path) if kind == "skops" else _members(path)
+            file.seek(0)
+            with _plain(file) as content:
+                return _names(content)
+    except _BROKEN as error:
+        raise ValueError(f"it cannot be read as a whole ({error})") from error
+
+
+def _names(file: IO[bytes]) -> frozenset[str]:
+    """Names in a pickle, or in the one behind the header of an array."""
+    head = file.read(_CHUNK)
+    file.seek(numpy_header(head)[2] if head.startswith(b"\x93NUMPY") else 0)
+    return pickle_globals(file)
+
+
+def _members(path: Path) -> frozenset[str]:
+    names: set[str] = set()
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as packed:
+                head = packed.read(_CHUNK)
+                packed.seek(0)
+                is_array = head.startswith(b"\x93NUMPY") and element_width(numpy_header(head)[0]) is None
+                if is_array or member.filename.endswith(".pkl") or is_pickle(io.BytesIO(head)):
+                    names |= _names(packed)
+    return frozenset(names)
+
+
+@contextmanager
+def _plain(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The file, or its decompressed content."""
+    decompress = decompressor(file.read(8))
+    file.seek(0)
+    if decompress is None:
+        yield file
+        return
+    with tempfile.TemporaryFile() as content:
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            content.write(decompress(chunk, _EXPANDED))
+            if content.tell() > _EXPANDED:
+                raise ValueError("it expands to more than 8 GB")
+        content.seek(0)
+        yield content
+
+
+def _skops(path: Path) -> frozenset[str]:
+    """Types and functions in a schema, and the names of methods.
+
+    https://github.com/skops-dev/skops/blob/main/skops/io/_general.py
+    """
+    with zipfile.ZipFile(path) as archive, archive.open("schema.json") as file:
+        waiting: list[object] = [json.loads(file.read(_SCHEMA))]
+    names: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "__class__" in node:
+                names.add(f"{node.get('__module__')}.{node['__class__']}")
+            if isinstance(node.get("func"), str):
+                names.add(f"method {node['func']}")
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return frozenset(names)
