@@ -90,7 +90,7 @@ def prepare(
         matched = _matched(config, lock, fleet)
     except LockError as error:
         raise _with_remedy(error, target, fleet) from error
-    smoke = SmokeSpec.from_config(config).to_json()
+    smoke = SmokeSpec.from_config(config, matched.plan.architectures if matched else ()).to_json()
     revision = revision or read_revision(repo)
     plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
     check_credentials(repo, copied_paths(plan), config.allow_credentials)

@@ -262,7 +262,9 @@ def _prove(
     from mlship.smoke.run import smoke
 
     reporter.step("testing the image as it will run in production")
-    spec, values = SmokeSpec.from_config(prepared.config), _test_values(prepared)
+    gpu = prepared.plan.gpu
+    spec = SmokeSpec.from_config(prepared.config, gpu.architectures if gpu else ())
+    values = _test_values(prepared)
     return smoke(engine, tag, spec, reporter.step, device=options.smoke, env=values)
 
 

@@ -118,6 +118,39 @@ class JitCompiled:
 
 
 @dataclass(frozen=True)
+class CodePart:
+    """The device code of one or more libraries, as `mlship.driver.device_code` reads it."""
+
+    cubins: tuple[tuple[int, int], ...]
+    specific: tuple[tuple[int, int], ...]
+    ptx: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PackageCode:
+    """An installed distribution with device code.
+
+    Attributes:
+        loaded: the model's process has mapped a library with device code.
+        code: each different set of its libraries.
+    """
+
+    name: str
+    version: str
+    loaded: bool
+    code: tuple[CodePart, ...]
+
+
+@dataclass(frozen=True)
+class InstalledCode:
+    """All installed distributions with device code; `unread` libraries are unknown."""
+
+    packages: tuple[PackageCode, ...]
+    unread: int
+    event: Literal["device_code"] = "device_code"
+
+
+@dataclass(frozen=True)
 class Hello:
     """The client has started; its times count from here."""
 
@@ -190,6 +223,7 @@ Event: TypeAlias = (
     | MemoryUse
     | Modules
     | JitCompiled
+    | InstalledCode
     | Hello
     | RouteChange
     | ServerResponse

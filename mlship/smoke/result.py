@@ -25,6 +25,7 @@ TITLES = {
     "model.jit": "numba compiles nothing at start",
     "model.memory": "model fits the memory limit",
     "gpu.used": "model ran on the GPU",
+    "gpu.code": "packages have code for the GPUs",
     "serve.live": "liveness probe answers",
     "serve.ready": "ready in time, first request fast",
     "serve.predict": "server answers the sample",

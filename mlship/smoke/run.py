@@ -329,7 +329,8 @@ def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
             "golden": spec.golden,
             "weights": spec.weights,
         }
-        programs = ["smoke/inside/gpu.py", "driver/ask.py"] if gpu else []
+        programs = ["driver/device_code.py"] if gpu or spec.gpu else []
+        programs += ["smoke/inside/gpu.py", "driver/ask.py"] if gpu else []
     else:
         options = {
             "request": asdict(spec.asked),

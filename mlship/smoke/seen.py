@@ -9,6 +9,7 @@ from mlship.smoke.events import (
     Done,
     Event,
     Failed,
+    InstalledCode,
     JitCompiled,
     Latency,
     MemoryUse,
@@ -74,6 +75,10 @@ class ModelRun:
     @property
     def jit(self) -> JitCompiled | None:
         return first_of(JitCompiled, self.events)
+
+    @property
+    def installed_code(self) -> InstalledCode | None:
+        return first_of(InstalledCode, self.events)
 
     @property
     def memory(self) -> MemoryUse | None:

@@ -25,6 +25,7 @@ class SmokeSpec:
         load_seconds: limit for import, load and warm-up together.
         output_shape: declared shape, with None for a dimension of any size; None if nothing is declared.
         gpu: the image is built for a GPU; a label without the field means that it is not.
+        capabilities: compute capabilities of the hosts that it is built for; empty where one is unknown.
     """
 
     load: str | None
@@ -43,6 +44,7 @@ class SmokeSpec:
     load_seconds: float
     memory: int
     gpu: bool = False
+    capabilities: tuple[str, ...] = ()
     request: SampleRequest | None = None
     env: tuple[str, ...] = ()
     shm: int | None = None
@@ -73,8 +75,8 @@ class SmokeSpec:
         return parse_versioned(text, SmokeSpec, SCHEMA, f"invalid image label `{LABEL}`", hint)
 
     @staticmethod
-    def from_config(config: Config) -> "SmokeSpec":
-        """The settings of mlship.yaml."""
+    def from_config(config: Config, capabilities: tuple[str, ...] = ()) -> "SmokeSpec":
+        """The settings of mlship.yaml, and the compute capabilities of the matched hosts."""
         model, serve = config.model, config.serve
         return SmokeSpec(
             load=model.load,
@@ -93,6 +95,7 @@ class SmokeSpec:
             load_seconds=config.smoke.timeout_seconds,
             memory=bytes_of(config.smoke.memory),
             gpu=config.gpu is not None,
+            capabilities=capabilities,
             request=config.asked if config.smoke.request else None,
             env=tuple(sorted(config.smoke.env)),
             shm=bytes_of(config.smoke.shm) if config.smoke.shm else None,

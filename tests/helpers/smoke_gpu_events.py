@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mlship.smoke.events import CodePart, InstalledCode, PackageCode
 from mlship.smoke.gpu_seen import CudaSeen, FrameworkUse, GpuAfter, GpuBefore, GpuDevice, GpuProcess, NvmlSeen
 from mlship.smoke.seen import Observed
 from tests.helpers.smoke_events import GOOD, MODEL
@@ -38,10 +39,15 @@ AFTER = GpuAfter(7, (LIBCUDA,), 12040, replace(NVML, devices=(BUSY,)), simulated
 IDLE = replace(AFTER, nvml=NVML)
 
 
+CODE = InstalledCode(
+    (PackageCode("torch", "2.6.0", loaded=True, code=(CodePart(((7, 0), (8, 0), (9, 0)), (), ()),)),), unread=0
+)
+
+
 def observed(
     before: GpuBefore | None = BEFORE, after: GpuAfter | None = AFTER, log: tuple[str, ...] = (), **env: str
 ) -> Observed:
-    seen = tuple(event for event in (before, after) if event is not None)
+    seen = tuple(event for event in (before, after, CODE) if event is not None)
     run = replace(MODEL, events=(*MODEL.events, *seen), log=log)
     return replace(GOOD, model=run, device="gpu", image=replace(GOOD.image, env=env))
 

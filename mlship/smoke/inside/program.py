@@ -1,10 +1,10 @@
 """Runs inside the tested image through `python -c`; standard library only.
 
 Two parts: `model` loads, warms and calls the model; `client` calls the server of another container in the same network.
-Further arguments are the texts of modules: for the model `mlship.smoke.inside.gpu` and `mlship.driver.ask`, if a GPU is
-requested; for the client `mlship.smoke.inside.client` and what it uses. Both parts print JSON lines on stdout, each an
-event of `mlship.smoke.events`, as soon as it is known, so that the reader knows where a hang or a kill happened. They
-judge nothing: that is left to `mlship.smoke.judge`.
+Further arguments are the texts of modules: for the model of a GPU project `mlship.driver.device_code`, then
+`mlship.smoke.inside.gpu` and `mlship.driver.ask` if a GPU is requested; for the client `mlship.smoke.inside.client` and
+what it uses. Both parts print JSON lines on stdout, each an event of `mlship.smoke.events`, as soon as it is known, so
+that the reader knows where a hang or a kill happened. They judge nothing: that is left to `mlship.smoke.judge`.
 
 Valid for Python 3.8, since images built without mlship are tested too.
 """
@@ -146,7 +146,8 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     faulthandler.dump_traceback_later(limit, exit=True)
     sys.path.insert(0, str(Path.cwd()))
     events.send("begin", uid=os.getuid(), python=sys.version.split()[0])
-    gpu, driver = further_modules(2)
+    device_code = further_modules(1)[0]
+    gpu, driver = further_modules(3)[1:]
     if gpu:
         events.send("gpu_before", **gpu.before(driver))
     module_name, _, function = str(options["load"]).partition(":")
@@ -161,6 +162,8 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))
     events.send("modules", **modules())
+    if device_code:
+        events.send("device_code", **device_code.installed_code())
     with suppress(Exception):  # of a numba of another kind, which must not hide what is known
         compiled = jit_compiled()
         if compiled:
@@ -176,6 +179,7 @@ def further_modules(count: int) -> list[types.ModuleType | None]:
         return [None] * count
     found = [types.ModuleType(f"mlship_{index}") for index in range(count)]
     for module, text in zip(found, sys.argv[3:]):  # noqa: B905  Python 3.8 has no strict
+        sys.modules[module.__name__] = module  # where dataclasses look for it
         exec(text, vars(module))  # noqa: S102  `python -c` takes one program, and these are parts of it
     return [*found]
 

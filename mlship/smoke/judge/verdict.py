@@ -2,6 +2,7 @@
 
 from mlship.project.commands import is_shell
 from mlship.smoke.events import MemoryUse, StageName
+from mlship.smoke.judge.code import gpu_code
 from mlship.smoke.judge.gpu import gpu_used, gpu_visible
 from mlship.smoke.judge.model import model_checks
 from mlship.smoke.judge.serve import serve_checks
@@ -17,6 +18,7 @@ def judge(observed: Observed) -> tuple[tuple[Check, ...], Figures]:
         *gpu_visible(observed),
         *model_checks(observed),
         *gpu_used(observed),
+        *gpu_code(observed),
         *serve_checks(observed),
     )
     return checks, figures(observed)

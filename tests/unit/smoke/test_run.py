@@ -76,8 +76,9 @@ def test_the_model_and_the_server_get_the_gpu_and_the_client_does_not() -> None:
 
 
 def test_without_one_no_gpu_is_asked_for() -> None:
-    found = good()
-    smoke(found, "app:1", replace(QUICK, gpu=True), quiet)
+    found, spec = good(), replace(QUICK, gpu=True)
+    found.scripts = {inside("model", spec): found.scripts[inside("model", QUICK)], **found.scripts}
+    smoke(found, "app:1", spec, quiet)
     assert not any(request.gpu for request in found.requests if isinstance(request, RunRequest))
 
 

@@ -1,0 +1,89 @@
+"""The device code of packages against GPUs: a package passes only by code that a GPU runs."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.cuda.fit.judge import Stack, judge_stack
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
+from mlship.cuda.versions import Capability, Cuda
+from mlship.smoke.events import CodePart, InstalledCode, PackageCode
+from mlship.smoke.judge.code import gpu_code
+from mlship.smoke.result import Check
+from mlship.smoke.seen import Observed
+from tests.helpers.smoke_events import GOOD, MODEL, SPEC
+from tests.helpers.smoke_gpu_events import observed
+
+KNOWN = st.sampled_from([(7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1)])
+SETS = st.lists(KNOWN, max_size=4, unique=True).map(sorted).map(tuple)
+
+
+def on_cpu(code: InstalledCode | None, *capabilities: str) -> Observed:
+    events = (*MODEL.events, *((code,) if code else ()))
+    spec = replace(SPEC, gpu=True, capabilities=capabilities)
+    return replace(GOOD, model=replace(MODEL, events=events), spec=spec)
+
+
+def package(*parts: CodePart, loaded: bool = True) -> InstalledCode:
+    return InstalledCode((PackageCode("faiss-gpu-cu12", "1.14.1", loaded, parts),), unread=0)
+
+
+def check(found: Observed) -> Check:
+    (one,) = gpu_code(found)
+    return one
+
+
+@given(SETS, SETS, SETS, KNOWN)
+def test_it_agrees_with_the_match(
+    cubins: tuple[tuple[int, int], ...],
+    specific: tuple[tuple[int, int], ...],
+    ptx: tuple[tuple[int, int], ...],
+    gpu: tuple[int, int],
+) -> None:
+    """The match judges the same code by the tables; its driver here can compile every PTX."""
+    capability = Capability(*gpu)
+    stack = Stack(
+        "p", Cuda(13, 0), Cuda(12, 0), "linux/amd64", "",
+        architectures=tuple(Capability(*one) for one in cubins),
+        specific=tuple(Capability(*one) for one in specific),
+        ptx=Capability(*min(ptx)) if ptx else None,
+    )  # fmt: skip
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", str(capability)),), "linux/amd64")
+    status = check(on_cpu(package(CodePart(cubins, specific, ptx)), str(capability))).status
+    reasons = [reason.kind for reason in judge_stack(stack, host).reasons]
+    assert (status == "pass") == (not {"arch-dropped", "arch-too-new"} & set(reasons))
+
+
+def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
+    only = CodePart(((7, 0), (8, 0)), (), ())
+    bad = check(on_cpu(package(only), "8.0", "12.0"))
+    assert (bad.status, bad.seen) == ("fail", "faiss-gpu-cu12 1.14.1 has no code for 12.0, only for 7.0, 8.0")
+    assert check(on_cpu(package(only, loaded=False), "8.0", "12.0")).status == "warn"
+    assert check(on_cpu(package(only), "8.9")).seen == "faiss-gpu-cu12 1.14.1: for 8.9"
+
+
+def test_one_library_of_a_package_with_code_is_enough() -> None:
+    hopper = CodePart((), ((9, 0),), ())
+    assert check(on_cpu(package(hopper, CodePart(((7, 5),), (), ())), "7.5")).status == "pass"
+    assert check(on_cpu(package(hopper), "7.5")).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (on_cpu(None, "8.0"), "not reached"),
+        (on_cpu(InstalledCode((), 0)), "not known"),
+        (on_cpu(InstalledCode((), 0), "8.0"), "no installed package"),
+        (on_cpu(InstalledCode((), 3), "8.0"), "3 libraries could not be read"),
+    ],
+)
+def test_what_is_not_known_is_skipped(found: Observed, words: str) -> None:
+    assert check(found).status == "skip"
+    assert words in check(found).seen
+
+
+def test_the_tested_gpu_counts_where_no_host_is_named() -> None:
+    assert check(observed()).seen == "torch 2.6.0: for 8.0"
+    assert gpu_code(GOOD) == ()
