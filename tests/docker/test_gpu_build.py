@@ -161,7 +161,7 @@ def test_a_changed_fleet_makes_the_lock_stale(repo: Path, tmp_path: Path) -> Non
             driver = json.loads(kept)["driver"] if path.name == "t4.json" else A100_HOST.driver
             path.write_text(json.dumps({**profile, "driver": driver}))
     assert done.code == 3
-    assert "CUDA 12.6: torch<2.15 cu126 from the wheel index -> 13.0: torch<2.15 cu130" in done.stderr
+    assert "CUDA 12.6: torch<2.15 cu126 from the wheel index -> 13.2: torch<2.15.1 cu132" in done.stderr
 
 
 def test_the_build_uses_the_index_too(tmp_path: Path) -> None:
