@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from mlship.init.django import DJANGO_ROUTES, django_folder, is_django, project_modules
 from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
@@ -30,7 +31,8 @@ LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEA
 READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
-_FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask"}
+_FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask", "django": "django", "django-asgi": "django"}
+_TITLES = {"fastapi": "FastAPI", "flask": "Flask", "django": "Django", "django-asgi": "Django"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def find_server(
         return None, unusable
     entries, folder = named_modules(found.command, modules)
     entries = entries or [m.name or "" for m, _ in apps[:1]]
-    entry, served = modules[entries[0]] if entries else None, reachable(entries, modules)
+    entry = modules[entries[0]] if entries else None
+    served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
     place = _place(tree, folder, entry, served, written=chosen.written)
     port, notes, steps = _port(chosen, dockerfile, entry)
@@ -132,6 +135,8 @@ def _moves(module: Module, app: App) -> Iterator[str]:
 def _place(
     tree: Tree, folder: str, entry: Module | None, served: Sequence[Module], *, written: bool
 ) -> WorkingFolder | None:
+    if entry and is_django(entry):
+        return django_folder(entry) if not written else None
     if entry and folder:
         return WorkingFolder(folder, "where the command finds its module", needs_root(entry, served))
     return find_working_folder(tree, entry, served) if entry and not written else None
@@ -210,7 +215,7 @@ def _command(tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Mod
         return _Command(command, "the command in Dockerfile", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
-        why = f"{module.path} has {how} {app.name} ({'FastAPI' if app.kind == 'fastapi' else 'Flask'})"
+        why = f"{module.path} has {how} {app.name} ({_TITLES[app.kind]})"
         command = app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory)
         return _Command(command, why, written=False, steps=tuple(_moves(module, app)))
     return None
@@ -248,8 +253,14 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
     if written := [f"`{one.text}` ({module.path}, line {one.line})" for module in served for one in module.written]:
         yield f"only /tmp is writable in the image, but the server writes {few(written)}"
     routes = server.routes
+    if server.kind.startswith("django"):
+        yield DJANGO_ROUTES
+        return
     if routes.predict is None:
-        yield "no POST route found in the server; set `serve.predict` in mlship.yaml to the prediction route"
+        yield (
+            "no POST route with a constant path found in the server; set `serve.predict` in mlship.yaml to the "
+            "prediction route"
+        )
     if routes.live is None or routes.ready is None:
         yield (
             "no health route found in the server; add a GET route that returns 200 once the model is loaded, "

@@ -16,14 +16,19 @@ from mlship.init.scripts import ScriptStart, script_start
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 
-AppKind: TypeAlias = Literal["fastapi", "flask"]
+AppKind: TypeAlias = Literal["fastapi", "flask", "django", "django-asgi"]
 
 LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor", "make_predictor", "build_model")
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
 _TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread",
           "create_task", "ensure_future", "run_in_executor", "start_soon", "BackgroundScheduler"}  # fmt: skip
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
-_CONSTRUCTORS: dict[str, AppKind] = {"FastAPI": "fastapi", "Flask": "flask"}
+_CONSTRUCTORS: dict[str, AppKind] = {
+    "FastAPI": "fastapi",
+    "Flask": "flask",
+    "get_wsgi_application": "django",
+    "get_asgi_application": "django-asgi",
+}
 _NOT_SERVED = ("train", "test", "conftest", "setup", "noxfile", "fabfile", "evaluate", "benchmark", "convert", "export")
 _SIDE_FOLDERS = {"tests", "test", "docs", "doc", "notebooks", "training", "scripts", "benchmarks", "examples", "tools"}
 

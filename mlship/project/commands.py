@@ -118,8 +118,8 @@ def server_module(command: Sequence[str]) -> str | None:
 
 
 def app_command(kind: str, app: str, *, factory: bool, port: int = PORT) -> tuple[str, ...]:
-    """The command that serves an app object: uvicorn for FastAPI, gunicorn for Flask."""
-    if kind == "flask":
+    """The command that serves an app object: gunicorn for WSGI, as Flask and Django have it, otherwise uvicorn."""
+    if kind in ("flask", "django"):
         return (
             "gunicorn",
             f"{app}()" if factory else app,

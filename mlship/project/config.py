@@ -94,7 +94,7 @@ class AllowedPickle(Section):
 
     path: RepoPath
     sha256: Sha256 = Field(description="Hash of the file; another file of that name is refused.")
-    reason: Annotated[str, AfterValidator(printable), Field(min_length=10, max_length=300)]
+    reason: Annotated[str, Field(min_length=10, max_length=300), AfterValidator(printable)]
     until: date | None = Field(None, description="Last day on which the file is allowed, as YYYY-MM-DD.")
     trusted: tuple[Argument, ...] = Field(
         (),
