@@ -7,8 +7,9 @@ from types import FrameType
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)  # before a command starts and after it has cleaned up
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, _leave)  # before a command starts and after it has cleaned up
     # Imports create many permanent objects; garbage collection among them takes a fifth of the start-up time.
     gc.set_threshold(100_000, 50, 50)
     from mlship.cli.app import app

@@ -80,9 +80,9 @@ class TransientError(MlshipError):
 
 
 class Interrupted(MlshipError):  # noqa: N818
-    """Ctrl-C or SIGTERM."""
+    """Ctrl-C, SIGTERM or SIGHUP."""
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("interrupted", hint="run the same command again; nothing was left behind")
+    def __init__(self, hint: str = "run the same command again") -> None:
+        super().__init__("interrupted; containers and temporary files are removed", hint=hint)

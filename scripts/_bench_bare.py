@@ -13,7 +13,11 @@ def bare_build(repo: Path, folder: Path, tag: str) -> list[str]:
     """Return the argv of the build, after writing its Dockerfile, secrets and wheels to `folder`."""
     build = request(prepare(repo), tag, BuildOptions())
     epoch = [] if build.epoch is None else ["env", f"SOURCE_DATE_EPOCH={build.epoch}"]
-    return [*epoch, *argv(build, write_files(build, folder))]
+    secrets = {name: folder / name for name in build.secrets}
+    for name, path in secrets.items():
+        path.touch(mode=0o600)
+        path.write_bytes(build.secrets[name])
+    return [*epoch, *argv(build, write_files(build, folder, secrets))]
 
 
 if __name__ == "__main__":

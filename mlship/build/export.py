@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +13,7 @@ from mlship.engine.base import BuildRequest
 from mlship.errors import UsageError
 from mlship.files import check_new
 from mlship.image.dockerfile import copied_paths, dockerfile
+from mlship.leftovers import temporary_folder
 from mlship.lock.secrets import SECRETS
 from mlship.project.paths import LEFT_OUT, is_private
 from mlship.redact import redact
@@ -50,8 +50,8 @@ def export(prepared: Prepared, folder: Path, secrets: Path | None = None) -> Exp
     for path in (folder, secrets) if secrets else (folder,):
         _check_folder(prepared, path)
     asked = request(prepared, prepared.plan.tag, BuildOptions())
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        new = Path(temporary) / folder.name
+    with temporary_folder("export", beside=folder) as temporary:
+        new = temporary / folder.name
         new.mkdir()
         _write(prepared, asked, new)
         files = sum(len(names) for _, _, names in os.walk(new))

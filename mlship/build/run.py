@@ -5,12 +5,10 @@ An image is built under its unproven name, and gets the requested names only aft
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
@@ -23,6 +21,7 @@ from mlship.image.dockerfile import quote
 from mlship.image.labels import PROOF
 from mlship.image.steps import step_titles
 from mlship.image.titles import named_layers, retitled
+from mlship.leftovers import temporary_folder
 from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
@@ -196,13 +195,13 @@ def trace(prepared: Prepared, engine: Engine, watch: BuildWatcher) -> Trace:
         UsageError: the server does not become ready or does not answer the sample; the message has its last output.
         EngineError, BuildError, TransientError: from the engine.
     """
-    with tempfile.TemporaryDirectory(prefix="mlship-trace-") as folder:
+    with temporary_folder("trace") as folder:
         image = request(prepared, prepared.plan.tag, BuildOptions())
         values = json.dumps(_test_values(prepared)).encode()
         secrets = {**image.secrets, "mlship-test-env": values}
-        traced = replace(image, tag=None, target="trace", export=Path(folder), secrets=secrets)
+        traced = replace(image, tag=None, target="trace", export=folder, secrets=secrets)
         engine.build(traced, retitled(watch, step_titles(prepared.plan)))
-        return read_trace((Path(folder) / "trace.json").read_bytes())
+        return read_trace((folder / "trace.json").read_bytes())
 
 
 def _test_values(prepared: Prepared) -> dict[str, str]:
@@ -282,9 +281,9 @@ def _labelled(prepared: Prepared, engine: Engine, tag: str, proof: str | None) -
     """
     if proof is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="mlship-label-") as empty:
+    with temporary_folder("label") as empty:
         text = f"FROM {tag}\nLABEL {PROOF}={quote(proof)}\n"
-        request = BuildRequest(text, "", Path(empty), prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
+        request = BuildRequest(text, "", empty, prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
         engine.build(request, lambda _event: None)
     return engine.image(tag)
 

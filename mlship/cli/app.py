@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typer._click import Context  # the parameter type of TyperGroup.invoke; typer.Context is a subclass
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLEANUP_SECONDS = 3.0
 
 
@@ -39,7 +38,7 @@ class Boundary(TyperGroup):
     """Print known errors with their hint and exit code; exit 130 on Ctrl-C; report anything else as a bug."""
 
     def invoke(self, ctx: "Context") -> object:
-        before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+        before = {number: signal.signal(number, _interrupt) for number in _signals()}
         try:
             return self._guarded(ctx)
         finally:
@@ -107,15 +106,21 @@ app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
 
 
+def _signals() -> tuple[signal.Signals, ...]:
+    """The signals that end a run; not SIGHUP under nohup."""
+    hangup = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hangup)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Clean up on SIGTERM, which CI sends, as on Ctrl-C; a second signal does not interrupt the clean-up."""
+    """Clean up on SIGTERM, which CI sends, and SIGHUP, as on Ctrl-C; a second signal does not interrupt that."""
     until = time.monotonic() + _CLEANUP_SECONDS
 
     def again(number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= until:  # Python may lose the first one (in a __del__)
             _interrupt(number, frame)
 
-    for number in _SIGNALS:
+    for number in _signals():
         signal.signal(number, again)
     raise KeyboardInterrupt
 

@@ -1,5 +1,7 @@
 """`mlship lock`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,15 +55,28 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     fleet = fleet_finder(directory, driver, compute_capability)(config)
     gpu = _target(directory, config, fleet) if fleet else None
     now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
-    if check or not (upgrade or upgrade_package or _stale(directory, config, now)):
-        _check(directory, config, now, json=json)
-        known = None
-    else:
-        known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
-    if missing:
-        _report_missing(missing)
-    elif not check and trace is not False:
-        _trace(directory, config, fleet, None if trace else known, again=bool(trace))
+    with _reporting_what_is_left(directory, config, now):
+        if check or not (upgrade or upgrade_package or _stale(directory, config, now)):
+            _check(directory, config, now, json=json)
+            known = None
+        else:
+            known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
+        if missing:
+            _report_missing(missing)
+        elif not check and trace is not False:
+            _trace(directory, config, fleet, None if trace else known, again=bool(trace))
+
+
+@contextmanager
+def _reporting_what_is_left(directory: Path, config: "Config", cuda: str | None) -> Iterator[None]:
+    """An interruption may come before or after the lock is written."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        from mlship.errors import Interrupted
+
+        state = "out of date" if _stale(directory, config, cuda) else "valid, but maybe without traced imports"
+        raise Interrupted(f"run the same command again; until then, the lock is {state}") from error
 
 
 def _build_packages(directory: Path, config: "Config") -> None:

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from uuid import uuid4
 
 LABEL = "dev.mlship.run"  # on every container that mlship starts; its value is the container's name
+OWNER = "dev.mlship.owner"  # the run that removes the container, see mlship.leftovers
 
 
 @dataclass(frozen=True)

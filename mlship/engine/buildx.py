@@ -2,9 +2,9 @@
 
 import csv
 import io
-import tempfile
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from mlship.engine.archive import load
 from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
 from mlship.engine.failures import FailedBuild, build_failure, disk_failure, no_docker
 from mlship.engine.rawjson import Progress
+from mlship.leftovers import temporary_folder
 
 
 @dataclass(frozen=True)
 class BuildFiles:
-    """The files of a build outside its context, in a private folder.
+    """The files of a build outside its context.
 
     Attributes:
         secrets: files by secret id.
@@ -117,21 +118,29 @@ def _csv(**fields: str) -> str:
 
 @contextmanager
 def _files(request: BuildRequest) -> Iterator[BuildFiles]:
-    """The build's files in a folder of mode 0700, which is always removed, even after an interruption."""
-    with tempfile.TemporaryDirectory(prefix="mlship-build-") as name:
-        yield write_files(request, Path(name))
+    """The build's files in a folder of mode 0700, and its secrets in memory."""
+    with temporary_folder("build") as folder, _in_memory(request.secrets) as secrets:
+        yield write_files(request, folder, secrets)
 
 
-def write_files(request: BuildRequest, folder: Path) -> BuildFiles:
-    """Write a build's Dockerfile, .dockerignore, secrets and folders into a private folder."""
+@contextmanager
+def _in_memory(contents: Mapping[str, bytes]) -> Iterator[dict[str, Path]]:
+    """Files that end with this process: not even SIGKILL leaves a password behind."""
+    files = {}
+    with ExitStack() as stack:
+        for name, content in contents.items():
+            file = stack.enter_context(os.fdopen(os.memfd_create(name), "wb"))
+            file.write(content)
+            file.flush()
+            files[name] = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        yield files
+
+
+def write_files(request: BuildRequest, folder: Path, secrets: Mapping[str, Path]) -> BuildFiles:
+    """Write a build's Dockerfile, .dockerignore and folders into a private folder."""
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(request.dockerfile, encoding="utf-8", newline="\n")
     (folder / "Dockerfile.dockerignore").write_text(request.ignore, encoding="utf-8", newline="\n")
-    secrets = {}
-    for number, (name, value) in enumerate(request.secrets.items()):
-        secrets[name] = folder / f"secret-{number}"
-        secrets[name].touch(mode=0o600)
-        secrets[name].write_bytes(value)
     written = {name: folder / f"context-{name}" for name in request.folders}
     for name, files in request.folders.items():
         for path, content in files.items():

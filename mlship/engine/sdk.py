@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlship.engine.base import LABEL, ExitState, RunRequest
+from mlship.engine.base import LABEL, OWNER, ExitState, RunRequest
 from mlship.engine.failures import (
     engine_failure,
     gpu_failure,
@@ -20,6 +20,7 @@ from mlship.engine.failures import (
     unsupported_gpu_method,
 )
 from mlship.errors import EngineError, UsageError
+from mlship.leftovers import is_dead, this_run
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -128,8 +129,17 @@ def start(request: RunRequest) -> str:
     # In a thread, so that Ctrl-C waits for the engine's answer: a container that is still being created would not be
     # found, and so not removed.
     with connected() as client, ThreadPoolExecutor(1) as thread:
+        _remove_dead(client)
         thread.submit(bool).result()  # the pool does not wait if it is interrupted while its thread starts
         return thread.submit(_start, client, request).result()
+
+
+def _remove_dead(client: "DockerClient") -> None:
+    """Remove the containers of runs that were killed."""
+    for found in client.api.containers(all=True, filters={"label": OWNER}):
+        if is_dead(found["Labels"][OWNER]):
+            with _ignoring_gone():
+                client.api.remove_container(found["Id"], force=True, v=True)
 
 
 def container_output(container: str) -> Iterator[str]:
@@ -294,7 +304,7 @@ def _create(client: "DockerClient", request: RunRequest, method: GpuMethod | Non
         name=request.name,
         entrypoint=list(request.command) if request.command else None,
         environment=dict(request.env),
-        labels={LABEL: request.name},
+        labels={LABEL: request.name, OWNER: this_run()},
         network_mode=request.network,
         mem_limit=request.memory,
         memswap_limit=request.memory,

@@ -6,7 +6,6 @@ The wheel is what is locked and installed, by its hash. It is built again when t
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +14,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from mlship import process
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_file, sha256_text
+from mlship.leftovers import temporary_folder
 
 WHEELS = "wheels"
 _FOLDER = re.compile(
@@ -91,8 +91,7 @@ def _built(repo: Path, folder: str) -> list[Path]:
 def _build(repo: Path, folder: str) -> Path:
     """Build in a copy, because build backends write into the folder."""
     home = _home(repo, folder)
-    with tempfile.TemporaryDirectory(prefix="mlship-package-") as name:
-        work = Path(name)
+    with temporary_folder("package") as work:
         source = work / (repo / folder).resolve().name
         shutil.copytree(repo / folder, source, ignore=_LEFT_OUT, ignore_dangling_symlinks=True)
         out = str(work / "out")

@@ -1,7 +1,6 @@
 """`mlship lock`: resolve requirements to exact versions with hashes, for the image rather than this machine."""
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from mlship.engine.base import Engine
 from mlship.errors import EngineError, LockError, UsageError
 from mlship.files import sha256_text, write_atomic
+from mlship.leftovers import temporary_folder
 from mlship.lock.check import read_lock_text
 from mlship.lock.compile import (
     CompileRequest,
@@ -163,10 +163,10 @@ def _compile_at(
     place: ResolverPlace, question: CompileRequest, base: ResolvedBase, before: tuple[Pin, ...], cache: Path
 ) -> Hashed:
     def run(question: CompileRequest) -> str:
-        with tempfile.TemporaryDirectory(prefix="mlship-lock-") as name:
+        with temporary_folder("lock") as work:
             if place.local:
-                return compile_here(question, Path(name))
-            return compile_in_image(question, base.engine, base.reference, Path(name), cache)
+                return compile_here(question, work)
+            return compile_in_image(question, base.engine, base.reference, work, cache)
 
     with ThreadPoolExecutor(1) as pool:  # most pins stay, so their pages can be read in the meantime
         early = pool.submit(project_files, question.settings, {pin.name for pin in before})

@@ -1,7 +1,6 @@
 """The working tree and its commit: their differences, and a commit checked out in a temporary folder."""
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from mlship import process
 from mlship.errors import EngineError, TransientError, UsageError
+from mlship.leftovers import temporary_folder
 from mlship.project.git import run_git
 from mlship.project.paths import LEFT_OUT
 
@@ -68,8 +68,8 @@ def temporary_worktree(folder: Path, commit: str) -> Iterator[Path]:
         TransientError: the disk is full.
     """
     _check_known(folder, commit)
-    with tempfile.TemporaryDirectory(prefix="mlship-rebuild-", ignore_cleanup_errors=True) as temporary:
-        tree = Path(temporary, "mlship-rebuild")
+    with temporary_folder("rebuild") as temporary:
+        tree = temporary / "mlship-rebuild"
         try:
             _add(folder, tree, commit)
             yield tree

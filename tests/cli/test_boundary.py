@@ -110,6 +110,30 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals) -> None:
+    monkeypatch.setattr("mlship.build.prepare.prepare", lambda *_, **__: signal.raise_signal(number))
+    assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code == 130
+
+
+def test_under_nohup_a_hangup_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("mlship.build.prepare.prepare", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
+        assert runner.invoke(app, ["plan", "-C", str(tmp_path)]).exit_code != 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interrupted_lock_says_what_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlship.lock.resolve.resolve", interrupted)
+    done = runner.invoke(app, ["lock", "-C", str(toy(tmp_path))])
+    assert (done.exit_code, "until then, the lock is out of date" in done.stderr) == (130, True)
+
+
 def test_a_second_ctrl_c_does_not_stop_the_cleaning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cleaned: list[bool] = []
 

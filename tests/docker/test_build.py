@@ -153,8 +153,14 @@ def test_debian_packages_reach_the_final_image(locked: Path) -> None:
     assert "_Packages" not in listed
 
 
-def interrupt(repo: Path, when: Callable[[str], bool], *arguments: str) -> tuple[int, str]:
-    """Start mlship and send SIGINT when its output matches `when`."""
+def containers() -> set[str]:
+    return set(docker("ps", "--all", "--quiet", "--filter", "label=dev.mlship.owner").split())
+
+
+def interrupt(
+    repo: Path, when: Callable[[str], bool], *arguments: str, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str]:
+    """Start mlship and send a signal when its output matches `when`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mlship", *arguments],
         cwd=repo,
@@ -169,7 +175,7 @@ def interrupt(repo: Path, when: Callable[[str], bool], *arguments: str) -> tuple
         if when(said):
             break
     time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, rest = process.communicate(timeout=limit(60))
     return process.returncode, said + rest
 
@@ -194,8 +200,25 @@ def test_interrupted_while_loading_the_model(locked: Path) -> None:
 def test_interrupted_while_serving(locked: Path) -> None:
     (locked / "server.py").write_text(SERVER.replace("    predict = model.load()", "    import time; time.sleep(60)"))
     mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
-    code, said = interrupt(locked, lambda text: "serv" in text, "smoke", UNPROVEN)
+    code, said = interrupt(locked, lambda text: "serv" in text, "smoke", UNPROVEN, number=signal.SIGHUP)
     assert code == 130, said
+    assert not containers()
+
+
+def test_a_run_that_is_killed_leaves_what_the_next_one_removes(locked: Path, tmp_path: Path) -> None:
+    (locked / "server.py").write_text(SERVER.replace("    predict = model.load()", "    import time; time.sleep(60)"))
+    mlship("build", "--tag", TAG, "--no-smoke", cwd=locked)
+    code, _ = interrupt(locked, lambda text: "serv" in text, "smoke", UNPROVEN, number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    left = containers()
+    assert left
+    code, _ = interrupt(locked, lambda text: "building" in text, "build", "--tag", TAG, number=signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    (locked / "server.py").write_text(SERVER)
+    done = mlship("build", "--tag", TAG, cwd=locked)
+    assert done.code == 0, done.stderr
+    assert not left & containers()
+    assert not any((tmp_path / "temporary").iterdir())
 
 
 def test_interrupted_lock_keeps_the_old_one(locked: Path) -> None:

@@ -48,7 +48,7 @@ def archive(folder: Path, index: object = INDEX, manifest: object = MANIFEST, co
 
 
 def output(request: BuildRequest, folder: Path) -> str:
-    return dict(pairwise(argv(request, write_files(request, folder))))["--output"]
+    return dict(pairwise(argv(request, write_files(request, folder, {}))))["--output"]
 
 
 def test_zstd_leaves_the_layers_of_the_base_alone(tmp_path: Path) -> None:

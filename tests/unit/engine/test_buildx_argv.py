@@ -93,6 +93,8 @@ seen = pathlib.Path({str(tmp_path)!r})
 dockerfile = pathlib.Path(sys.argv[sys.argv.index("--file") + 1])
 rows = [f"{{oct(p.stat().st_mode & 0o777)}} {{p.name}} {{p.read_text().strip()}}"
         for p in sorted(dockerfile.parent.iterdir())]
+secrets = [word.partition("src=")[2] for word in sys.argv if word.startswith("id=")]
+rows += [f"{{path.rsplit('/', 1)[0]}} {{open(path).read()}}" for path in secrets]
 rows.append(f"{{oct(dockerfile.parent.stat().st_mode & 0o777)}} {{dockerfile.parent}}")
 rows.append(f"epoch {{os.environ.get('SOURCE_DATE_EPOCH')}}")
 (seen / "seen").write_text("\\n".join(rows))
@@ -113,7 +115,7 @@ def test_build_hands_over_private_files_and_leaves_none(docker: Path) -> None:
     dockerfile, ignore, secret, folder, epoch = docker.read_text().splitlines()
     assert dockerfile.endswith("Dockerfile FROM x")
     assert ignore.endswith("Dockerfile.dockerignore *")
-    assert secret == "0o600 secret-0 hunter2"
+    assert secret == f"/proc/{os.getpid()}/fd hunter2"  # it ends with this process
     assert epoch == "epoch 1700000000"
     mode, path = folder.split()
     assert mode == "0o700"
@@ -124,7 +126,7 @@ def test_build_hands_over_private_files_and_leaves_none(docker: Path) -> None:
 def test_folders_are_written_for_the_build_beside_other_contexts(tmp_path: Path) -> None:
     files = {"light/install/requirements.txt": b"a==1\n", "pins.json": b"[]"}
     request = replace(PLAIN, contexts={"wheelhouse": tmp_path}, folders={"packages": files})
-    contexts = write_files(request, tmp_path).contexts
+    contexts = write_files(request, tmp_path, {}).contexts
     assert contexts["wheelhouse"] == tmp_path
     assert (contexts["packages"] / "light/install/requirements.txt").read_bytes() == b"a==1\n"
     assert sorted(path.name for path in contexts["packages"].iterdir()) == ["light", "pins.json"]
