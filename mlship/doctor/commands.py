@@ -3,6 +3,7 @@
 Values from the facts are quoted: a facts file from someone else must not put its own commands on the clipboard.
 """
 
+import re
 from collections.abc import Callable
 from shlex import quote
 from typing import Literal, TypeAlias
@@ -40,6 +41,18 @@ _INITRAMFS: dict[Manager, str] = {
     "zypper": "sudo dracut --force",
     "pacman": "sudo mkinitcpio -P",
     "apk": "sudo mkinitfs",
+}
+# The package with libcuda, by an installed one of the same driver.
+_LIBCUDA: dict[Manager, tuple[tuple[str, str], ...]] = {
+    "apt": (),
+    "dnf": (
+        ("nvidia-driver-NVML", "nvidia-driver-cuda nvidia-driver-cuda-libs"),
+        ("nvidia-driver", "nvidia-driver-cuda nvidia-driver-cuda-libs"),
+        ("xorg-x11-drv-nvidia", "xorg-x11-drv-nvidia-cuda"),
+    ),
+    "zypper": (("nvidia-common-G06", "nvidia-compute-G06"), ("nvidia-utils-G06", "nvidia-compute-G06")),
+    "pacman": (("nvidia", "nvidia-utils"), ("nvidia-open", "nvidia-utils")),
+    "apk": (),
 }
 _HOLD: dict[Manager, str] = {
     "apt": "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' 'nvidia-driver-*' 'libnvidia-compute-*')",
@@ -116,6 +129,19 @@ def refresh_cdi(facts: Facts) -> str:
     if known(services.get("nvidia-cdi-refresh")):
         return "sudo systemctl restart nvidia-cdi-refresh.service"
     return "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+
+
+def install_libcuda(facts: Facts, version: str | None) -> str:
+    """Install the package with libcuda next to NVML's; empty where the package is unknown, as with a .run driver."""
+    names = known(facts.host.packages.installed) or {}
+    branch, kind = (version or "").partition(".")[0], manager(facts)
+    server = "-server" if any(name.startswith("libnvidia-") and name.endswith("-server") for name in names) else ""
+    ubuntu = next((name for name in names if re.match(r"libnvidia-(cfg1|compute|common)-\d+", name)), None)
+    if kind == "apt":
+        package = f"libnvidia-compute-{branch}{server}" if ubuntu else "libcuda1" if "libnvidia-ml1" in names else ""
+    else:
+        package = next((libcuda for nvml, libcuda in _LIBCUDA[kind] if nvml in names), "")
+    return install_command(facts, package) if package else ""
 
 
 def reboot(why: str) -> Step:

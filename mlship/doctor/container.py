@@ -92,6 +92,12 @@ def gpus_mode(facts: Facts) -> Injection | None:
     return "cdi" if newer and hook is not None else "legacy"
 
 
+def gpus_need_no_hook(facts: Facts) -> bool | None:
+    """Docker turns --gpus into CDI devices, so that nvidia-cdi-hook is enough; None if that is unknown."""
+    newer = at_least(facts.host.docker.version, _GPUS_BY_CDI)
+    return False if known(facts.host.docker.cdi) is False or newer is False else newer
+
+
 def is_snap(facts: Facts) -> bool:
     """Docker is the snap, which is confined and has its own toolkit."""
     docker = facts.host.docker

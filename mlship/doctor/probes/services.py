@@ -18,7 +18,7 @@ UNITS = (
     *("nvidia-dcgm", "nvidia-mps", "docker", "containerd", "crio", "kubelet", "k3s"),
 )
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
-_LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidia-imex")
+_LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidia-imex", "nvidia-cdi-refresh")
 _SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
 
 

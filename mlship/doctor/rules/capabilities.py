@@ -1,7 +1,6 @@
 """Rules about the variables that select which GPUs and driver libraries a container gets."""
 
 import re
-from shlex import quote
 
 from mlship.doctor.container import environment, injection, runtime, works
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
@@ -15,6 +14,10 @@ from mlship.driver import codes
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
 _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+_NO_LIBRARY = 12
+_NO_UTILITY = (
+    r"(?i)nvidia-smi.{0,20}(executable file )?(not found|no such file)|NVML Shared Library Not Found|libnvidia-ml\.so"
+)
 _CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -91,6 +94,27 @@ class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
         )
 
 
+class WithoutUtility(Rule, id="driver-capabilities-without-utility"):
+    def look(self, facts: Facts) -> Finding | None:
+        value = environment(facts).get(_CAPABILITIES, "")
+        has, line = _tokens(value), line_of(facts, _NO_UTILITY)
+        box = facts.container
+        if not has or {"utility", "all"} & set(has) or line is None or known(box.nvml.init) == 0:
+            return None
+        return self.found(
+            facts,
+            {"value": repr(value), "more": ",".join((*has, "utility"))},
+            where="container",
+            evidence=(
+                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
+                Evidence("container.nvml.init", codes.nvml(_NO_LIBRARY))
+                if known(box.nvml.init) == _NO_LIBRARY
+                else None,
+                line,
+            ),
+        )
+
+
 class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, "unsupported capabilities found")
@@ -103,8 +127,6 @@ class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
         if (not wrong or "all" in has) and not mixed:
             return None
         kept = "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility"
-        f"-e {_CAPABILITIES}={quote(kept)}"
-        ", ".join(wrong) or "all together with other names"
         return self.found(
             facts,
             {

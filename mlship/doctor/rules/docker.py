@@ -3,6 +3,7 @@
 from mlship.doctor import commands
 from mlship.doctor.container import (
     CDI,
+    gpus_need_no_hook,
     host_is_well,
     injection,
     is_elsewhere,
@@ -64,6 +65,7 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         if not (lacking and (line or self._is_the_way(facts))) and not (late and line):
             return None
         installed = known(facts.host.toolkit.version)
+        base_only = known(looked_up(facts.host.docker.daemon_hooks, _HOOKS[1])) is not None
         started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
         return self.found(
             facts,
@@ -71,7 +73,7 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
                 "late": late,
                 "written": written,
                 "started": started,
-                "there": late or installed is not None,
+                "there": late or (installed is not None and not base_only),
                 "lack": "on its PATH" if installed else "installed",
                 "rootless": is_rootless(facts),
             },
@@ -91,8 +93,9 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         hooks = known(facts.host.docker.daemon_hooks)
         if hooks is None:
             return _HOOKS[:1] if is_absent(facts.host.toolkit.version) else ()
-        absent = tuple(name for name in _HOOKS if name in hooks and hooks[name] is None)
-        return absent if absent and not any(known(hook) for hook in hooks.values()) else ()
+        use = _HOOKS if gpus_need_no_hook(facts) is not False else _HOOKS[:1]
+        absent = tuple(name for name in use if name in hooks and hooks[name] is None)
+        return absent if absent and not any(known(hooks.get(name)) for name in use) else ()
 
     @staticmethod
     def _is_late(facts: Facts) -> bool:
@@ -105,7 +108,8 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         others = _others(facts)
         if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
             return False
-        return not each(facts.host.cdi.specs) and "nvidia" not in each(facts.host.docker.runtimes)
+        by_cdi = each(facts.host.cdi.specs) and known(facts.host.docker.cdi) is not False
+        return not by_cdi and "nvidia" not in each(facts.host.docker.runtimes)
 
     @staticmethod
     def _is_only(facts: Facts) -> bool:

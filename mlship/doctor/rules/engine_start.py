@@ -15,6 +15,10 @@ _NO_BINARY = re.compile(
     r"|(fork/exec|exec:|stat) \S*nvidia-container-\S+.*(not found|no such file)|nvidia-container-\S+ did not terminate"
 )
 _BAD_JSON = r"unable to configure the Docker daemon with file|invalid character .*(daemon\.json|object key)"
+_NO_CLI = (
+    r"couldn't find binary nvidia-container-cli|stat [^ ]*nvidia-container-cli: no such file"
+    r"|exec: [\\\"']*[^ \\\"']*nvidia-container-cli[\\\"']*: (executable file not found|stat|no such file)"
+)
 _NO_SOCKET = (
     r"permission denied while trying to connect to the Docker (daemon|API)|dial unix \S*docker\.sock.*permission"
 )
@@ -54,6 +58,19 @@ class RuntimeBinaryMissing(Rule, id="nvidia-runtime-binary-missing"):
             facts,
             certain=gone,
             evidence=(Evidence("host.toolkit.version", "not installed") if is_absent(toolkit.version) else None, line),
+        )
+
+
+class ContainerCliMissing(Rule, id="container-cli-missing"):
+    def look(self, facts: Facts) -> Finding | None:
+        line = line_of(facts, _NO_CLI)
+        if line is None:
+            return None
+        gone = is_absent(looked_up(facts.host.toolkit.binaries, "nvidia-container-cli"))
+        return self.found(
+            facts,
+            {"gone": gone},
+            evidence=(Evidence("host.toolkit.binaries", "nvidia-container-cli: missing") if gone else None, line),
         )
 
 

@@ -3,7 +3,7 @@
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import cuda_codes, line_of, log_line, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
@@ -11,13 +11,8 @@ from mlship.driver import codes
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
 _FULL = 0.9
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
-_FAULTS = {
-    11: ("The driver receives no interrupts from the GPU.", "Update the machine's firmware (BIOS), and turn MSI on."),
-    14: (
-        "The card's configuration memory (infoROM) is corrupted.",
-        "Take the GPU out of service, and have the vendor replace the card or rewrite its infoROM.",
-    ),
-}
+_NO_INTERRUPTS, _BAD_INFOROM = 11, 14
+_INFOROM_WARNING = r"(?i)infoROM.{0,40}corrupt|corrupt.{0,40}infoROM"
 
 
 class GspTimeout(Rule, id="gsp-firmware-timeout"):
@@ -56,25 +51,20 @@ def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
 
 class HardwareFault(Rule, id="gpu-hardware-fault"):
     def look(self, facts: Facts) -> Finding | None:
-        for where, place in places(facts):
-            for code, (cause, cure) in _FAULTS.items():
+        for code in (_NO_INTERRUPTS, _BAD_INFOROM):
+            for where, place in places(facts):
                 devices = _faulty(place, code)
-                if known(place.nvml.init) == code or devices:
-                    shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
-                    return self.found(
-                        facts,
-                        cause=cause,
-                        fix=(
-                            Step("Power the machine off and on once:", ("sudo poweroff",)),
-                            Step(f"If the problem remains, {cure[0].lower()}{cure[1:]}"),
-                        ),
-                        evidence=(
-                            Evidence(f"{where}.nvml.devices", f"GPU {shown}: {codes.nvml(code)}")
-                            if devices
-                            else Evidence(f"{where}.nvml.init", codes.nvml(code)),
-                        ),
-                    )
-        return None
+                shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
+                if devices or known(place.nvml.init) == code:
+                    seen = f"GPU {shown}: {codes.nvml(code)}" if devices else codes.nvml(code)
+                    fact = "devices" if devices else "init"
+                    return self._found(facts, code, Evidence(f"{where}.nvml.{fact}", seen), measured=True)
+        line = log_line(facts, _INFOROM_WARNING)
+        warning = Evidence("kernel.log", line) if line else line_of(facts, _INFOROM_WARNING)
+        return self._found(facts, _BAD_INFOROM, warning, measured=False) if warning else None
+
+    def _found(self, facts: Facts, code: int, seen: Evidence, *, measured: bool) -> Finding:
+        return self.found(facts, {"inforom": code == _BAD_INFOROM}, certain=measured, evidence=(seen,))
 
 
 class MemoryTaken(Rule, id="gpu-memory-taken"):

@@ -69,8 +69,8 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
         reported = reported_line(facts, r"GPU is lost|fallen off the bus")
         answering = _all_answer(facts)
-        if not (dead or lost) and (answering is True or not (line or reported)):
-            return None
+        if not lost and (answering is True or not (dead or line or reported)):
+            return None  # a GPU that sleeps (D3cold) reads as ff on the bus, and answers
         certain = bool(dead or lost or (line and answering is False))
         cluster = known(facts.kubernetes)
         address = self._address(line) or next((known(gpu.address) for gpu in dead), None)

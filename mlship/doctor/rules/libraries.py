@@ -35,6 +35,7 @@ from mlship.doctor.rules.base import Rule
 _JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
 _AT_ODDS = re.compile(r"undefined symbol|Loaded runtime CuDNN library|version mismatch", re.IGNORECASE)
 _TRITON = re.compile(r"libcuda\.so cannot found|cannot find -lcuda")
+_OF_DRIVER = ("libcuda.so", "libnvidia-")  # no wheel brings these: they come from the host
 _PATH = "LD_LIBRARY_PATH"
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
 
@@ -69,7 +70,8 @@ class _Missing(Rule):
         asked = wanted(variant) if variant else ()
         messages = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
         fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
-        return variant, here.get(package), reported or fits or unresolved(place, asked)
+        named = tuple(name for name in reported or fits if not name.startswith(_OF_DRIVER))
+        return variant, here.get(package), named or (() if reported or fits else unresolved(place, asked))
 
     @staticmethod
     def _install(

@@ -68,10 +68,11 @@ class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):
             return None
         refused, log, stopped = _refused(facts), self._log(facts), self._stopped(facts)
         status = known(device.license_status) or ""
-        unlicensed = status.startswith(("Unlicensed", "Expired"))
+        restricted = "Unrestricted" not in status  # a grace period or a restriction that is not in force
+        unlicensed = status.startswith(("Unlicensed", "Expired")) and (restricted or bool(refused))
         if not unlicensed and not (refused and self._may_be(device)):
             return None
-        certain = (unlicensed and (bool(refused) or "Unrestricted" not in status)) or bool(log and refused)
+        certain = unlicensed or bool(log and refused)
         return self.found(
             facts,
             {

@@ -1,0 +1,203 @@
+"""Rules about CDI between the toolkit and the engine: not generated, not read by this engine, or not asked for."""
+
+import re
+
+from mlship.doctor import commands
+from mlship.doctor.container import works
+from mlship.doctor.facts.engine import Containerd
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.toolkit import CdiSpec
+from mlship.doctor.finding import Evidence, Finding
+from mlship.doctor.queries import gpu_is_known_absent, gpus, line_of, node
+from mlship.doctor.rules.base import Rule
+from mlship.doctor.versions import version_numbers
+
+_REFRESH = "nvidia-cdi-refresh"
+_EMPTY = r"empty (device|container) edits"
+_NOT_MADE = rf"{_EMPTY}|[Ff]ailed to (generate|create|get) .{{0,40}}CDI spec"
+_NO_VENDOR = r"no known GPU vendor|AMD CDI spec not found"
+_UNREAD = r"unresolvable CDI devices|json: unknown field|unsupported (CDI )?spec version|invalid (CDI )?spec version"
+_UNRESOLVED = r"unresolvable CDI devices"
+_CONTAINERD_READS_CDI, _CONTAINERD_READS_BY_DEFAULT = (1, 7), (2, 0)
+# The last schema that an engine reads, before the version that reads the next: from the CDI library in its go.mod.
+_READS: dict[str, tuple[tuple[tuple[int, ...], str], ...]] = {
+    "podman": (((4, 3), "0.4.0"), ((5, 1), "0.6.0")),
+    "docker": (((27,), "0.6.0"),),
+}
+
+
+def _ours(facts: Facts) -> tuple[CdiSpec, ...]:
+    return tuple(spec for spec in each(facts.host.cdi.specs) if known(spec.kind) in {"nvidia.com/gpu", None})
+
+
+def _refresh(facts: Facts) -> Evidence | None:
+    """How the unit that writes the specification failed: its last error, or its state."""
+    service = known(looked_up(facts.host.services, _REFRESH))
+    if service is None:
+        return None
+    errors = [line for line in each(service.log) if re.search(r"(?i)error|fail", line)]
+    failed = known(service.active) == "failed"
+    text = errors[-1] if errors else "failed" if failed else ""
+    return Evidence(f"host.services.{_REFRESH}", text) if text else None
+
+
+class CdiNotGenerated(Rule, id="cdi-spec-not-generated"):
+    def look(self, facts: Facts) -> Finding | None:
+        line, unit = line_of(facts, _NOT_MADE), _refresh(facts)
+        shown = line or unit
+        if shown is None or works(facts) or not gpus(facts) or (_ours(facts) and line is None):
+            return None
+        if line is None and not self._is_asked_for(facts):
+            return None
+        empty = re.search(_EMPTY, shown.value) is not None
+        modeset = is_absent(node(facts.host, "/dev/nvidia-modeset"))
+        return self.found(
+            facts,
+            {
+                "empty": empty,
+                "modeset": modeset,
+                "kubernetes": known(facts.kubernetes),
+                "runtime": "crio" if known(facts.host.crio) and not known(facts.host.containerd) else "containerd",
+                "service": known(looked_up(facts.host.services, _REFRESH)),
+            },
+            certain=empty or bool(unit and not _ours(facts) and known(facts.host.cdi.specs) is not None),
+            evidence=(
+                shown,
+                unit if unit is not shown else None,
+                Evidence("host.cdi.specs", "none") if known(facts.host.cdi.specs) == () else None,
+                Evidence("host.device_nodes", "/dev/nvidia-modeset: missing") if modeset else None,
+            ),
+        )
+
+    @staticmethod
+    def _is_asked_for(facts: Facts) -> bool:
+        """A container has failed, or did not get the GPU, and CDI is the way here."""
+        box, mode = facts.container, known(facts.container.injection)
+        failed = line_of(facts, rf"{_NO_VENDOR}|{_UNRESOLVED}") is not None
+        return failed or (mode in {"cdi", "jit-cdi"} and known(box.cuda.init) not in {0, None})
+
+
+class NoKnownVendor(Rule, id="docker-finds-no-gpu-vendor"):
+    def look(self, facts: Facts) -> Finding | None:
+        line = line_of(facts, _NO_VENDOR)
+        if line is None or works(facts) or gpu_is_known_absent(facts):
+            return None
+        specs, off = _ours(facts), known(facts.host.docker.cdi) is False
+        return self.found(
+            facts,
+            {
+                "off": off,
+                "absent": not specs,
+                "missed": specs and not off,
+                "unused": specs and off,
+                "path": specs[0].path if specs else "",
+                "amd": "AMD" in line.value,
+            },
+            certain=known(facts.host.cdi.specs) is not None,
+            evidence=(
+                line,
+                Evidence("host.cdi.specs", specs[0].path if specs else "none") if is_seen(facts) else None,
+                Evidence("host.docker.cdi", "off") if off else None,
+                _refresh(facts),
+            ),
+        )
+
+
+def is_seen(facts: Facts) -> bool:
+    """The folders of specifications were read."""
+    return known(facts.host.cdi.specs) is not None
+
+
+class SpecTooNew(Rule, id="cdi-spec-newer-than-engine"):
+    def look(self, facts: Facts) -> Finding | None:
+        name = commands.engine(facts)
+        podman = known(facts.host.podman)
+        version = known(podman.version) if podman and name == "podman" else known(facts.host.docker.version)
+        reads, line = _reads(name, version), line_of(facts, _UNREAD)
+        if reads is None or line is None or works(facts):
+            return None
+        newer = [
+            spec for spec in _ours(facts) if version_numbers(known(spec.cdi_version) or "") > version_numbers(reads)
+        ]
+        field = re.search(r'unknown field \\?"(\w+)', line.value)
+        if not newer and field is None:
+            return None
+        schema = known(newer[0].cdi_version) if newer else None
+        return self.found(
+            facts,
+            {
+                "engine_name": "Docker" if name == "docker" else name,
+                "version": version,
+                "reads": reads,
+                "schema": schema,
+                "path": newer[0].path if newer else "The CDI specification",
+                "groups": schema == "0.7.0" or (field is not None and field[1] == "additionalGids"),
+                "toolkit": known(facts.host.toolkit.version),
+            },
+            evidence=(
+                *(Evidence("host.cdi.specs", f"{spec.path}: cdiVersion {known(spec.cdi_version)}") for spec in newer),
+                Evidence(f"host.{name}.version", version or ""),
+                line,
+            ),
+        )
+
+
+def _reads(engine: str, version: str | None) -> str | None:
+    """The newest schema that this version of the engine reads, if it does not read every schema of today."""
+    numbers = version_numbers(version or "")
+    return next((schema for before, schema in _READS[engine] if numbers and numbers < before), None)
+
+
+class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):
+    def look(self, facts: Facts) -> Finding | None:
+        containerd = known(facts.host.containerd)
+        if containerd is None or works(facts):
+            return None
+        numbers = version_numbers(known(containerd.version) or "")
+        old = bool(numbers) and numbers < _CONTAINERD_READS_CDI
+        off = bool(numbers) and not old and known(containerd.cdi) is False
+        asked = self._asks(facts)
+        if not (old or off) or asked is None:
+            return None
+        return self.found(
+            facts,
+            {
+                "version": known(containerd.version),
+                "old": old,
+                "opt_in": numbers < _CONTAINERD_READS_BY_DEFAULT,
+                "config": known(containerd.config_path) or "/etc/containerd/config.toml",
+                "operator": self._operator(facts),
+                "runtime_class": self._has_class(facts),
+            },
+            evidence=(
+                Evidence("host.containerd.version", known(containerd.version) or ""),
+                Evidence("host.containerd.cdi", "off") if off else None,
+                asked,
+                Evidence("container.device_nodes", "/dev/nvidiactl: missing") if self._got_nothing(facts) else None,
+            ),
+        )
+
+    @staticmethod
+    def _got_nothing(facts: Facts) -> bool:
+        return is_absent(node(facts.container, "/dev/nvidiactl"))
+
+    def _asks(self, facts: Facts) -> Evidence | None:
+        """What shows that a pod's GPU is requested by CDI, and that the pod did not get it."""
+        if line := line_of(facts, _UNRESOLVED):
+            return line
+        plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
+        if plugin is None or not self._got_nothing(facts) or not facts.kubernetes:
+            return None
+        return Evidence("host.cdi.specs", f"{plugin.path}: the device plugin passes GPUs by CDI")
+
+    @staticmethod
+    def _operator(facts: Facts) -> bool:
+        cluster = known(facts.kubernetes)
+        return bool(cluster and known(cluster.operator_version))
+
+    @staticmethod
+    def _has_class(facts: Facts) -> bool:
+        cluster, containerd = known(facts.kubernetes), known(facts.host.containerd)
+        handlers = (known(containerd.runtimes) if isinstance(containerd, Containerd) else None) or {}
+        return bool(cluster and "nvidia" in (known(cluster.runtime_classes) or {}) and "nvidia" in handlers)
