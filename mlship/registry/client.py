@@ -30,6 +30,7 @@ _MANIFESTS = f"{OCI_MANIFEST}, {OCI_INDEX}, {_DOCKER}.v2+json, {_DOCKER}.list.v2
 _MOST_BYTES = 8_000_000  # of a manifest, an index or an attestation; registries refuse manifests above 4 MiB
 _TIMEOUT = (10, 60)  # seconds to connect, and between bytes
 _LOCAL = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")  # plain HTTP, as Docker's default
+_DAEMON = "/etc/docker/daemon.json"
 _SCOPE = re.compile(r'(\w+)="([^"]*)"')
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
@@ -80,7 +81,8 @@ class Registry:
     def __init__(self, reference: Reference, session: "Session") -> None:
         self._reference = reference
         self._session = session
-        scheme = "http" if _LOCAL.fullmatch(reference.api) else "https"
+        plain = _LOCAL.fullmatch(reference.api) or reference.api in _insecure_registries()
+        scheme = "http" if plain else "https"
         self._base = f"{scheme}://{reference.api}/v2/{reference.repository}/"
         self._authorization: dict[str, str] = {}
 
@@ -222,6 +224,11 @@ class Registry:
             raise UsageError(f"{where} denied access (HTTP {code})", hint=f"run `docker login{host}`")
         if code == 429 or code >= 500:
             raise TransientError(f"{where} answered HTTP {code}", hint=phrase("try_again"))
+        if code == 400 and b"HTTPS server" in self._body(answer):
+            raise UsageError(
+                f"{where} uses TLS, and `insecure-registries` in {_DAEMON} lists it",
+                hint=f"add its CA to /etc/docker/certs.d/{self._reference.host}/ca.crt, and remove it from the list",
+            )
         raise UsageError(f"{where} refused the request (HTTP {code})", hint="check the name of the image")
 
     @contextmanager
@@ -235,6 +242,11 @@ class Registry:
         except MlshipError:
             raise
         except SSLError as error:
+            if "CERTIFICATE" not in str(error).upper():
+                raise UsageError(
+                    f"{where} answers without TLS",
+                    hint=f"give it a certificate, or add it to `insecure-registries` in {_DAEMON}, as for Docker",
+                ) from error
             raise UsageError(
                 f"{where} has no certificate that this machine trusts",
                 hint=f"add its CA to /etc/docker/certs.d/{self._reference.host}/ca.crt or to the system's certificates",
@@ -259,6 +271,15 @@ def opened(reference: Reference) -> Iterator[Registry]:
 def fallback_tag(digest: str) -> str:
     """The tag of the index that lists referrers where the registry does not."""
     return digest.replace(":", "-")
+
+
+def _insecure_registries() -> list[JsonValue]:
+    """Registries that Docker's configuration allows without TLS."""
+    try:
+        found = content("", Path(_DAEMON).read_bytes()).json().get("insecure-registries")
+    except OSError:
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _certificates(host: str) -> str | bool:

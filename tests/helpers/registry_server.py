@@ -111,7 +111,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.state.asked.append(f"{self.command} {self.path}")
         for part, status in self.state.fails.items():
             if part in self.path:
-                self._answer(status, b"")
+                # What servers in Go answer to plain HTTP where they expect TLS.
+                self._answer(status, b"Client sent an HTTP request to an HTTPS server." if status == 400 else b"")
                 return False
         if self.state.token and self.headers.get("Authorization") != f"Bearer {self.state.token}":
             address = f"http://{self.headers['Host']}/token"

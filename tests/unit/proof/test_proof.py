@@ -1,6 +1,8 @@
 """The proof of an image: attached in a registry of either kind, read back, and refused if it is not true."""
 
+import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -193,6 +195,27 @@ def test_a_registry_that_refuses(
     state.fails["/manifests/"] = status
     with pytest.raises(kind, match=words):
         verify(image, None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib3 leaves the socket open
+def test_a_registry_without_tls_is_used_where_docker_allows_it(
+    image: str, state: RegistryState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = tmp_path / "daemon.json"
+    monkeypatch.setattr("mlship.registry.client._DAEMON", str(daemon))
+    monkeypatch.setattr("mlship.registry.client._LOCAL", re.compile("never"))
+    with pytest.raises(UsageError, match="answers without TLS") as refused:
+        verify(image, None)
+    assert "insecure-registries" in refused.value.hint
+    daemon.write_text(json.dumps({"insecure-registries": [image.partition("/")[0]]}))
+    with pytest.raises(CheckFailed, match="is not proven"):
+        verify(image, None)
+    state.fails["manifests"] = 400
+    with pytest.raises(UsageError, match="uses TLS") as secure:
+        verify(image, None)
+    assert "ca.crt" in secure.value.hint
+    del refused
+    gc.collect()
 
 
 def test_a_registry_that_does_not_answer(image: str) -> None:
