@@ -26,6 +26,7 @@ from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
+from mlship.init.page_apps import page_apps, page_notes
 from mlship.init.page_folders import shipped_folders
 from mlship.init.pickled import find_pickled
 from mlship.init.predictors import find_predictor
@@ -69,7 +70,8 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""))
     _refuse_several(tree, () if certain or weights.native else collected.projects)
     local = _served_imports(bare, served if certain else ())
-    idle = () if certain else _nothing_served(tree, weights, needs)
+    apps = {} if certain or weights.native else page_apps(served)
+    idle = () if certain else (*page_notes(apps), *_nothing_served(tree, weights, needs))
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
@@ -90,7 +92,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         declared=needs,
-        imports=find_needs(served, lookup, certain=certain),
+        imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,

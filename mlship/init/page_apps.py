@@ -1,0 +1,25 @@
+"""Streamlit and Gradio apps: pages for people, without a route that takes a sample. Their model can be served."""
+
+from collections.abc import Iterable, Iterator
+
+from mlship.init.found import few
+from mlship.init.sources import Module
+
+_TITLES = {"streamlit": "Streamlit", "gradio": "Gradio"}
+
+
+def page_apps(modules: Iterable[Module]) -> dict[str, str]:
+    """The library of each file that is such an app."""
+    found = ((module.path, _TITLES.keys() & module.statements.needed) for module in modules if not module.apps)
+    return {path: _TITLES[min(names)] for path, names in found if names}
+
+
+def page_notes(apps: dict[str, str]) -> Iterator[str]:
+    """What mlship does with them."""
+    for title in sorted(set(apps.values())):
+        paths = [f"`{path}`" for path, own in apps.items() if own == title]
+        verb, pronoun = ("is", "it") if len(paths) == 1 else ("are", "them")
+        yield (
+            f"{few(paths)} {verb} for {title}, whose pages have no route that takes a sample, so mlship does not serve "
+            f"{pronoun}: write `load()` in a file of its own, and mlship serves the model"
+        )
