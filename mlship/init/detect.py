@@ -56,8 +56,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         UsageError: `repo` is unreadable, or holds several projects, or a model file under an unusable name.
     """
     tree = read_tree(repo)
-    root = "src" if "src/__init__.py" not in tree and any(p.endswith(".py") for p in tree.below("src")) else ""
-    modules, bare = resolve_locally(with_routes(_modules(tree, root)))
+    root, modules, bare = _rooted_modules(tree)
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules, server)
@@ -76,8 +75,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
     others, details = _other_imports(modules, served), _details(tree, weights)
-    clues = Clues(served, others, weights.models, needs, details, pickles, certain)
-    framework, evidence = find_framework(clues)
+    framework, evidence = find_framework(Clues(served, others, weights.models, needs, details, pickles, certain))
     return Detection(
         root=tree.root,
         name=_name(tree),
@@ -109,6 +107,18 @@ def _refuse_several(tree: Tree, projects: Sequence[str]) -> None:
             f"`{tree.root}` holds several projects, and nothing says which one to ship",
             hint=f"run `mlship init -C FOLDER` with one of {shown_folders(projects)}",
         )
+
+
+def _rooted_modules(tree: Tree) -> tuple[str, dict[str, Module], tuple[LocalImport, ...]]:
+    """The import root, the modules by name, and bare imports of the repository's own modules.
+
+    The root is `src` for a layout with packages in it, unless the code itself imports from `src`.
+    """
+    layout = "src/__init__.py" not in tree and any(path.endswith(".py") for path in tree.below("src"))
+    modules = _modules(tree, "src") if layout else {}
+    named = any("src" in tops(one.imports) for one in modules.values() if is_served(one.path))
+    root = "src" if layout and not named else ""
+    return root, *resolve_locally(with_routes(modules if root else _modules(tree, "")))
 
 
 def _modules(tree: Tree, root: str) -> dict[str, Module]:

@@ -123,3 +123,14 @@ def test_a_file_beside_a_folder_of_its_name_hides_the_folder(tmp_path: Path) -> 
     assert server.command[:4] == ("env", "--chdir=app", "gunicorn", "app:app")
     assert [need.line for need in found.imports.known] == ["flask"]
     assert found.source == ("app",)
+
+
+@pytest.mark.parametrize("place", ["app/main.py", "main.py", "src/main.py"])
+def test_code_that_imports_from_src_by_name_runs_at_the_root(tmp_path: Path, place: str) -> None:
+    app = "from fastapi import FastAPI\nfrom src.schema import Payload\nfrom src.ml import load\napp = FastAPI()\n"
+    files: dict[str, str | bytes] = {"src/schema.py": "import pydantic", "src/ml/__init__.py": "import joblib"}
+    found, server = server_of(tmp_path, files | {place: app, "tests/test_app.py": "from src.main import app"})
+    assert server.command[1] == f"{place.removesuffix('.py').replace('/', '.')}:app"
+    assert found.python_path is None
+    assert set(found.source) == {"src", place.split("/", maxsplit=1)[0]}
+    assert {need.line for need in found.imports.known} == {"fastapi", "joblib", "pydantic"}
