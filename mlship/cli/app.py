@@ -16,6 +16,7 @@ from mlship.cli.ci import ci
 from mlship.cli.dockerfile import dockerfile
 from mlship.cli.doctor import doctor
 from mlship.cli.export import export
+from mlship.cli.fits import fits
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init
 from mlship.cli.lock import lock
@@ -100,7 +101,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, schema):
+for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, fits, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

@@ -76,6 +76,21 @@ def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:
         raise UsageError(f"`--smoke {smoke.value}` cannot be used with `--no-smoke`", hint="remove one of them")
 
 
+def check_host(driver: str | None, capabilities: list[str] | None) -> None:
+    """Refuse one of --driver and --compute-capability without the other.
+
+    Raises:
+        UsageError: only one of them is given.
+    """
+    from mlship.errors import UsageError
+
+    if (driver is None) != (not capabilities):
+        raise UsageError(
+            "`--driver` and `--compute-capability` must be used together",
+            hint="add the other one; `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints both",
+        )
+
+
 def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | None) -> "FindFleet":
     """A function that finds the hosts to match CUDA to: the command line's, the repository's, or this machine.
 
@@ -87,11 +102,7 @@ def fleet_finder(directory: Path, driver: str | None, capabilities: list[str] | 
     """
     from mlship.errors import UsageError
 
-    if (driver is None) != (not capabilities):
-        raise UsageError(
-            "`--driver` and `--compute-capability` must be used together",
-            hint="add the other one; `nvidia-smi --query-gpu=driver_version,compute_cap --format=csv` prints both",
-        )
+    check_host(driver, capabilities)
 
     def find(config: "Config") -> "Fleet | None":
         if config.gpu is None and driver is not None:

@@ -76,6 +76,7 @@ class Stack:
         cuda: the version of its libraries.
         built: the CUDA that it was built with (`exact`), or the oldest that it may have been built with.
         platform: such as linux/amd64.
+        least_cuda: only the major of its libraries is known, and `cuda` is the oldest of that major.
         architectures: the compute capabilities it has cubins for; None where unknown.
         specific: the compute capabilities it has code for that no other one runs (sm_90a).
         ptx: the capability of its PTX, which the driver can compile for newer GPUs; None for none.
@@ -90,6 +91,7 @@ class Stack:
     platform: str
     source: str
     exact: bool = True
+    least_cuda: bool = False
     architectures: tuple[Capability, ...] | None = None
     specific: tuple[Capability, ...] = ()
     ptx: Capability | None = None
@@ -250,7 +252,7 @@ def _toolkit_reasons(stack: Stack, named: str, architecture: Architecture) -> It
     if last and stack.built > last:
         text = f"CUDA {stack.built} no longer supports {named}; CUDA {last} is the last that does"
         yield Reason("arch-dropped", text, source)
-    elif first and stack.built < first and (stack.exact or stack.cuda < first):
+    elif first and stack.built < first and (stack.exact or stack.cuda < first) and not stack.least_cuda:
         text = f"CUDA {stack.cuda} does not support {named}; CUDA {first} is the first that does"
         yield Reason("arch-too-new", text, source)
     elif first and stack.built < first:

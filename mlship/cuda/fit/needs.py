@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
 
-from mlship.cuda.fit.carriers import carries_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.carriers import carries_cuda, is_version, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -170,11 +170,13 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
         known = cuda if cuda and (named is None or named.major == cuda.major) else named
         if known is None:
             return None
-        if isinstance(release, Release) and release.min_capability:
-            least = release.min_capability
+        if isinstance(release, Release) and (least := release.min_capability):
             return Stack(package.named, known, known, platform, release.source, exact=False, least=least)
         source = "" if isinstance(release, NotRecorded) else release.source
-        return Stack(package.named, known, known, platform, source, exact=False, unknown=package.unknown)
+        return Stack(
+            package.named, known, known, platform, source,
+            exact=False, least_cuda=known is not cuda, unknown=package.unknown,
+        )  # fmt: skip
     name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
     return stack_of(name, variant, own, platform)
@@ -186,7 +188,8 @@ def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...]
         newest = max((pin for pin in libraries if pin.major == major), key=lambda pin: pin.cuda or Cuda(major, 0))
         cuda, library = newest.cuda or Cuda(major, 0), newest.library
         named = f"{library.name} {cuda}" if newest.cuda else f"{library.name} for CUDA {major}"
-        yield Stack(named, cuda, cuda, platform, library.source, exact=newest.cuda is not None)
+        known = newest.cuda is not None
+        yield Stack(named, cuda, cuda, platform, library.source, exact=known, least_cuda=not known)
 
 
 def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
@@ -232,7 +235,8 @@ def _is_compiled(pin: Pin) -> bool:
 
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
     """Torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
-    return local_version(pin) == "cpu" or (pin.name == "torch" and local_version(pin) is None and not libraries)
+    local = local_version(pin)
+    return local == "cpu" or (pin.name == "torch" and local is None and not libraries and is_version(pin.version))
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:

@@ -105,6 +105,12 @@ def test_what_may_carry_cuda(name: str, carries: bool) -> None:
     assert carries_cuda(Pin(name, "12.8.90", ())) is carries
 
 
+@pytest.mark.parametrize("pin", ["cudf-cu12==26.2.1", "nvidia-nccl-cu12==2.27.3"])
+def test_a_major_alone_refuses_no_newer_gpu(pin: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "12.1"),), "linux/amd64")
+    assert matched([pin], host).outcome == "unknown"
+
+
 def test_libraries_alone_have_a_floor() -> None:
     host = HostProfile("h", "470.199.02", (HostGpu("GPU", "8.0"),), "linux/amd64")
     (verdict,) = matched(["nvidia-cublas-cu12==12.9.1.4"], host).verdicts

@@ -1,0 +1,140 @@
+"""Whether a lock of any tool runs on hosts: the answer of `mlship fits`. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from packaging.specifiers import SpecifierSet
+
+from mlship.cuda.fit.carriers import carries_cuda
+from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.judge import Outcome, Reason, worst
+from mlship.cuda.fit.match import Match, match_needs
+from mlship.cuda.fit.needs import read_needs
+from mlship.cuda.hosts.profile import Fleet
+from mlship.cuda.tables.lookup import tables
+from mlship.cuda.versions import Driver
+from mlship.lock.foreign import ForeignLock
+from mlship.lock.pins import Pin
+
+_DISTRO = "bookworm"
+
+
+@dataclass(frozen=True)
+class PackageFit:
+    """What a package meets on a host, with the reasons that decide.
+
+    Attributes:
+        needs: the oldest driver that would change it; None where no driver does.
+    """
+
+    package: str
+    outcome: Outcome
+    why: tuple[str, ...]
+    sources: tuple[str, ...]
+    needs: str | None
+
+
+@dataclass(frozen=True)
+class HostFit:
+    """The answer for one host, with the packages that limit it, or those that run if none does."""
+
+    host: str
+    driver: str
+    outcome: Outcome
+    limits: tuple[PackageFit, ...]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Whether a lock runs on hosts.
+
+    Attributes:
+        outcome: of all hosts together; unknown where no package is judged.
+        packages: how many are locked.
+        problems: faults of the lock itself, on any host.
+        notes: what the answer does not cover.
+        changes: the smallest changes that help, each enough by itself; empty where none is known.
+    """
+
+    outcome: Outcome
+    packages: int
+    hosts: tuple[HostFit, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
+    """Match a lock to the hosts, as `mlship build` does for its own."""
+    loose = tuple(pin for text in lock.loose if (pin := _loose(text)))
+    pins = (*lock.pins, *loose)
+    match = match_needs(read_needs(pins, platform, gpu=True), fleet, _DISTRO)
+    unknown: tuple[Outcome, ...] = ("unknown",) if lock.foreign else ()
+    hosts = tuple(_host(match, host.name, host.driver) for host in fleet.hosts)
+    return Fits(
+        outcome=worst((*unknown, match.outcome)),
+        packages=len(lock.pins) + len(lock.loose) + len(lock.foreign),
+        hosts=hosts,
+        problems=tuple(problem.text for problem in match.needs.problems),
+        notes=tuple(_notes(lock, match)),
+        changes=tuple(_changes(match, hosts, pins, fleet)),
+    )
+
+
+def _loose(text: str) -> Pin | None:
+    """An entry without a version that may bring CUDA: a pin of an unknown version, which is unknown to every table."""
+    name, _, version = text.partition(" ")
+    pin = Pin(name, version or "an unknown version", ())
+    return pin if name in tables().packages.by_package or carries_cuda(replace(pin, version="0")) else None
+
+
+def _host(match: Match, name: str, driver: str) -> HostFit:
+    verdicts = [verdict for verdict in match.verdicts if verdict.host == name]
+    outcome = worst(verdict.outcome for verdict in verdicts) if verdicts else "unknown"
+    limiting = [verdict for verdict in verdicts if verdict.outcome == outcome]
+    return HostFit(name, driver, outcome, tuple(_limit(each.stack, each.outcome, each.reasons) for each in limiting))
+
+
+def _limit(package: str, outcome: Outcome, reasons: tuple[Reason, ...]) -> PackageFit:
+    deciding = [reason for reason in reasons if reason.outcome == outcome]
+    drivers = [reason.needs for reason in deciding if reason.kind != "forward-compat-possible"]
+    needs = max((driver for driver in drivers if driver), default=None) if all(drivers) else None
+    sources = tuple(dict.fromkeys(reason.source for reason in deciding if reason.source))
+    return PackageFit(
+        package, outcome, tuple(reason.text for reason in deciding), sources, str(needs) if needs else None
+    )
+
+
+def _notes(lock: ForeignLock, match: Match) -> Iterator[str]:
+    yield from (problem.text for problem in match.needs.warnings)
+    if match.needs.lacking:
+        named = ", ".join(match.needs.lacking)
+        yield f"{named}: no locked package brings the CUDA libraries that it needs; they must be in the image"
+    if lock.loose:
+        yield f"without one version, so not judged: {_few(lock.loose)}"
+    if lock.foreign:
+        yield f"from conda, whose builds differ from PyPI's, so not judged: {_few(lock.foreign)}"
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
+
+
+def _changes(match: Match, hosts: tuple[HostFit, ...], pins: tuple[Pin, ...], fleet: Fleet) -> Iterator[str]:
+    """Each is enough by itself: another release, or a newer driver where that is all that is missing."""
+    if match.outcome != "refused":
+        return
+    known = tables().packages.by_package
+    requests = tuple(PackageRequest(pin.name, SpecifierSet(), pin.extras) for pin in pins if pin.name in known)
+    for pick in choose(requests, fleet, fleet.hosts[0].platform).picks:
+        where = "PyTorch's wheel index" if pick.indexed else "PyPI"
+        yield f"lock `{pick.limit or pick.package}`: its build {pick.variant} from {where} runs on all of these hosts"
+    refused = [host for host in hosts if host.outcome == "refused"]
+    if refused and not match.needs.problems and all(limit.needs for host in refused for limit in host.limits):
+        newest = [f"{host.host} to >= {max(_parsed(limit.needs) for limit in host.limits)}" for host in refused]
+        yield f"update the driver: {_few(tuple(newest))}"
+
+
+def _parsed(text: str | None) -> Driver:
+    return Driver.parse(text or "") or Driver(0, 0)

@@ -1,0 +1,194 @@
+"""Locks of any tool as pins: what each package is locked to on Linux, for questions about them. Nothing is installed.
+
+Read by content: pip's requirements (with or without hashes, `pip freeze`), uv.lock, poetry.lock, pdm.lock, pylock.toml,
+Pipfile.lock, the output of `conda list`, and an environment's folder.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from mlship.errors import UsageError
+from mlship.files import read_regular
+from mlship.lock.pins import Pin
+
+_MOST = 50_000_000  # bytes; the largest locks have some 5 MB
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+_COMMENT = re.compile(r"(^|\s)#.*")
+_HASH = re.compile(r"\s--hash[=\s]\S+")
+_CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
+_FORMATS = (
+    "a requirements file with versions, `pip freeze`, uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, "
+    "`conda list`, or the folder of an environment"
+)
+
+
+@dataclass(frozen=True)
+class ForeignLock:
+    """What a lock of any tool says.
+
+    Attributes:
+        loose: entries without one version on this platform, as they are written; nothing is known of what they install.
+        foreign: packages of conda, whose builds differ from PyPI's.
+    """
+
+    pins: tuple[Pin, ...]
+    loose: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry: version None where it names none."""
+
+    name: str
+    version: str | None
+    markers: tuple[str, ...] = ()
+    conda: bool = False
+
+
+def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
+    """Read the pins for a platform, such as linux/amd64.
+
+    Raises:
+        UsageError: the file or folder cannot be read, or is no lock.
+    """
+    try:
+        entries = [*_installed(path)] if path.is_dir() else [*_entries(_text(path))]
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"cannot read `{path}`: {error}", hint=f"pass {_FORMATS}") from error
+    if not entries:
+        raise UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
+    return _folded([entry for entry in entries if _applies(entry.markers, platform)])
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path, _MOST)
+    except OSError as error:
+        raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=f"pass {_FORMATS}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read `{path}`: it is not text", hint=f"pass {_FORMATS}") from error
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    start = text.lstrip("\ufeff \t\r\n")
+    if start.startswith("{"):
+        yield from _pipfile(json.loads(start))
+    elif re.search(r"^\[\[packages?\]\]", text, re.MULTILINE):
+        document = tomllib.loads(start)
+        _refuse_alternatives(document)
+        found = document.get("package", document.get("packages"))
+        yield from (_packaged(each) for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
+    elif start.startswith("# packages in environment"):
+        yield from _conda(text)
+    else:
+        yield from _requirements(text)
+
+
+def _refuse_alternatives(document: Mapping[str, object]) -> None:
+    """Refuse extras that conflict: uv locks them side by side and never installs them together."""
+    if document.get("conflicts"):
+        raise UsageError(
+            "the lock contains alternatives that are never installed together (`conflicts` in uv.lock)",
+            hint="write the one that you mean: `uv export --frozen --no-dev --extra NAME --output-file chosen.txt`, "
+            "then run `mlship fits chosen.txt`",
+        )
+
+
+def _pipfile(document: object) -> Iterator[_Entry]:
+    default = document.get("default") if isinstance(document, dict) else None
+    for name, row in default.items() if isinstance(default, dict) else ():
+        version, marker = (row.get("version"), row.get("markers")) if isinstance(row, dict) else (None, None)
+        exact = version.removeprefix("==") if isinstance(version, str) and version.startswith("==") else None
+        yield _Entry(str(name), exact, (marker,) if isinstance(marker, str) else ())
+
+
+def _packaged(row: Mapping[str, object]) -> _Entry:
+    """A package of uv.lock (`resolution-markers`: any of them), poetry.lock (`markers`) or others (`marker`)."""
+    found = row.get("resolution-markers", row.get("markers", row.get("marker")))
+    markers = tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
+    if isinstance(found, str):
+        markers = (found,)
+    elif isinstance(found, dict):  # poetry: a marker for each group
+        markers = tuple(each for each in found.values() if isinstance(each, str))
+    version = row.get("version")
+    return _Entry(str(row.get("name", "")), version if isinstance(version, str) else None, markers)
+
+
+def _conda(text: str) -> Iterator[_Entry]:
+    for line in text.splitlines():
+        if not line.startswith("#") and (found := _CONDA.fullmatch(line.strip())):
+            yield _Entry(found["name"], found["version"], conda=found["channel"] != "pypi")
+
+
+def _requirements(text: str) -> Iterator[_Entry]:
+    for raw in re.sub(r"\\\r?\n", " ", text).splitlines():
+        line = _HASH.sub("", _COMMENT.sub("", raw)).strip()
+        if line.startswith(("-r", "-c", "--requirement", "--constraint", "-e", "--editable")):
+            yield _Entry(line, None)
+        elif line and not line.startswith("-"):
+            yield _requirement(line)
+
+
+def _requirement(line: str) -> _Entry:
+    try:
+        parsed = Requirement(line)
+    except (InvalidRequirement, RecursionError):
+        return _Entry(line[:80], None)
+    clauses = list(parsed.specifier)
+    exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
+    return _Entry(parsed.name, clauses[0].version if exact else None, (str(parsed.marker),) if parsed.marker else ())
+
+
+def _installed(folder: Path) -> Iterator[_Entry]:
+    """The distributions of a site-packages folder, or of the environment that contains it."""
+    sites = [*folder.glob("lib/python*/site-packages"), *folder.glob("lib/python*/dist-packages")] or [folder]
+    for distribution in distributions(path=[str(site) for site in sites]):
+        name = distribution.metadata["Name"]
+        yield _Entry(str(name), distribution.version if name else None)
+
+
+def _applies(markers: tuple[str, ...], platform: str) -> bool:
+    """Whether one of the markers may be true there; a marker that cannot be read may be."""
+    return not markers or any(_true(marker, platform) for marker in markers)
+
+
+def _true(marker: str, platform: str) -> bool:
+    environment = {
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": _MACHINES[platform],
+    }
+    try:
+        return Marker(marker).evaluate(environment)
+    except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
+        return True
+
+
+def _folded(entries: list[_Entry]) -> ForeignLock:
+    """One pin a package; a package with two versions on one platform has none."""
+    versions: dict[str, set[str | None]] = {}
+    for entry in entries:
+        if not entry.conda:
+            versions.setdefault(canonicalize_name(entry.name) if entry.version else entry.name, set()).add(
+                entry.version
+            )
+    pins, loose = list[Pin](), list[str]()
+    for name, found in sorted(versions.items()):
+        exact = sorted(version for version in found if version)
+        if len(exact) == 1:
+            pins.append(Pin(name, exact[0], ()))
+        else:
+            loose.append(f"{name} {' or '.join(exact)}".strip())
+    foreign = sorted({f"{entry.name} {entry.version}" for entry in entries if entry.conda})
+    return ForeignLock(tuple(pins), tuple(loose), tuple(foreign))

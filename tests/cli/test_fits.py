@@ -1,0 +1,53 @@
+"""`mlship fits`: the answer for each host, exit code 4 unless all of them run the lock."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.command import mlship
+
+TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
+A100 = ("--compute-capability", "8.0")
+
+
+def test_the_answer_is_printed_with_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(TORCH)
+    done = mlship("fits", "lock.txt", "--driver", "470.82.01", *A100, cwd=tmp_path)
+    assert done.code == 4
+    assert (
+        done.stdout
+        == """\
+lock.txt: 2 packages, on 1 kind of host from the command line
+
+  ✗ the named host (driver 470.82.01): does not run
+      torch 2.8.0 (cu128) needs driver >= 525.60.13; the named host has 470.82.01
+
+What helps:
+  lock `torch<2.8`: its build cu118 from PyTorch's wheel index runs on all of these hosts
+  update the driver: the named host to >= 525.60.13
+"""
+    )
+
+
+def test_json_says_the_same_and_every_host_counts(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(TORCH)
+    hosts = Path(__file__).parents[2] / "examples/hosts"
+    done = mlship("fits", "lock.txt", "--hosts", str(hosts), "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert (done.code, found["outcome"]) == (4, "refused")
+    assert [host["host"] for host in found["hosts"] if host["outcome"] != "runs"] == ["gtx1080ti"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gone.txt", "--driver", "580.95.05", *A100), "cannot read `gone.txt`"),
+        (("lock.txt", "--driver", "580.95.05"), "must be used together"),
+        (("lock.txt", "--platform", "windows/amd64"), "unsupported platform"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    (tmp_path / "lock.txt").write_text(TORCH)
+    done = mlship("fits", *arguments, cwd=tmp_path)
+    assert (done.code, words in done.stderr, done.stdout) == (2, True, "")

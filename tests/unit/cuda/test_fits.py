@@ -1,0 +1,53 @@
+"""The answer of `mlship fits`: what decides on a host, what is not covered, and what helps."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.cuda.fit.fits import Fits, fit_lock
+from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.lock.foreign import read_foreign_lock
+
+TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
+
+
+def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fits:
+    (folder / "lock").write_text(lock)
+    host = HostProfile("h", driver, (HostGpu("GPU", capability),), "linux/amd64")
+    fleet = Fleet((host,), "hosts/", committed=True)
+    return fit_lock(read_foreign_lock(folder / "lock", host.platform), fleet, host.platform)
+
+
+@pytest.mark.parametrize(
+    ("lock", "driver", "outcome", "words"),
+    [
+        (TORCH, "580.95.05", "runs", "driver 580.95.05 supports CUDA 13.0"),
+        (TORCH, "470.82.01", "refused", "update the driver: h to >= 525.60.13"),
+        (TORCH, "470.82.01", "refused", "lock `torch<2.8`: its build cu118 from PyTorch's wheel index runs"),
+        ("faiss-gpu-cu12==9.9\n", "580.95.05", "unknown", "faiss-gpu-cu12 9.9"),
+        ("faiss-gpu-cu12==9.9\n", "470.82.01", "refused", "faiss-gpu-cu12 9.9 needs driver >= 525.60.13"),
+        ("torch>=2\n", "580.95.05", "unknown", "without one version, so not judged: torch"),
+        ("mylib @ file:///src\n", "580.95.05", "unknown", "nothing in the lock is known to use CUDA"),
+        ("torch==2.8.0+cu128\ntorchvision==0.23.0+cu126\n", "580.95.05", "refused", "builds of two variants"),
+        ("onnxruntime-gpu==1.26.0\n", "580.95.05", "runs", "they must be in the image"),
+        (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
+    ],
+)
+def test_the_answer_and_why(tmp_path: Path, lock: str, driver: str, outcome: str, words: str) -> None:
+    found = answer(tmp_path, lock, driver)
+    limits = [(limit.package, *limit.why) for host in found.hosts for limit in host.limits]
+    assert found.outcome == outcome
+    assert words in str((found.problems, found.notes, found.changes, limits))
+
+
+def test_no_driver_helps_where_code_is_missing(tmp_path: Path) -> None:
+    found = answer(tmp_path, TORCH, "470.82.01", "6.1")
+    assert [limit.needs for host in found.hosts for limit in host.limits] == [None]
+    assert not any("driver" in change for change in found.changes)
+
+
+def test_conda_packages_are_never_taken_for_judged(tmp_path: Path) -> None:
+    conda = "# packages in environment at /x:\ntorch 2.8.0+cu128 pypi_0 pypi\ncudatoolkit 11.8 0 nvidia\n"
+    found = answer(tmp_path, conda, "580.95.05")
+    assert found.outcome == "unknown"
+    assert any("cudatoolkit 11.8" in note for note in found.notes)

@@ -1,0 +1,114 @@
+"""Locks of every tool give the same pins; what has no version on this platform is never given one."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.errors import UsageError
+from mlship.lock.foreign import ForeignLock, read_foreign_lock
+
+NAMES = st.from_regex(r"[a-z][a-z0-9]{1,8}(-[a-z0-9]{1,5})?", fullmatch=True)
+VERSIONS = st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}(\.[0-9])?(\+cu1[12][0-9])?", fullmatch=True)
+CONDA = "# packages in environment at /x:\n#\n"
+PINS = st.dictionaries(NAMES, VERSIONS, min_size=1, max_size=6)
+
+
+def read(folder: Path, text: str, platform: str = "linux/amd64") -> ForeignLock:
+    file = folder / "lock"
+    file.write_bytes(text.encode(errors="replace"))
+    return read_foreign_lock(file, platform)
+
+
+def versions(lock: ForeignLock) -> dict[str, str]:
+    return {pin.name: pin.version for pin in lock.pins}
+
+
+def written(pins: dict[str, str]) -> dict[str, str]:
+    """The same pins as each tool writes them."""
+    tables = "".join(f'[[package]]\nname = "{name}"\nversion = "{version}"\n\n' for name, version in pins.items())
+    return {
+        "pip": "".join(f"{name}=={version} \\\n    --hash=sha256:{'0' * 64}\n" for name, version in pins.items()),
+        "freeze": "".join(f"{name.replace('-', '_').title()}=={version}\n" for name, version in pins.items()),
+        "uv": f"version = 1\nrequires-python = '>=3.11'\n\n{tables}",
+        "pylock": f"lock-version = '1.0'\n{tables.replace('[[package]]', '[[packages]]')}",
+        "pipfile": json.dumps({"_meta": {}, "default": {n: {"version": f"=={v}"} for n, v in pins.items()}}),
+        "conda": CONDA + "".join(f"{name}  {version}  pypi_0  pypi\n" for name, version in pins.items()),
+    }
+
+
+@given(PINS)
+def test_every_tool_says_the_same(tmp_path_factory: pytest.TempPathFactory, pins: dict[str, str]) -> None:
+    folder = tmp_path_factory.mktemp("locks")
+    for tool, text in written(pins).items():
+        assert read(folder, text) == ForeignLock(read(folder, written(pins)["pip"]).pins), tool
+    assert versions(read(folder, written(pins)["pip"])) == pins
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_a_traceback(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    with contextlib.suppress(UsageError):
+        read(tmp_path_factory.mktemp("locks"), text)
+
+
+def test_a_fork_is_decided_by_its_markers(tmp_path: Path) -> None:
+    text = """
+[[package]]
+name = "torch"
+version = "2.8.0"
+resolution-markers = ["sys_platform == 'darwin'"]
+
+[[package]]
+name = "torch"
+version = "2.8.0+cu128"
+resolution-markers = ["platform_machine == 'x86_64' and sys_platform == 'linux'", "sys_platform == 'win32'"]
+
+[[package]]
+name = "triton"
+version = "3.4.0"
+resolution-markers = ["platform_machine == 'aarch64'"]
+"""
+    assert versions(read(tmp_path, text)) == {"torch": "2.8.0+cu128"}
+    assert versions(read(tmp_path, text, "linux/arm64")) == {"triton": "3.4.0"}
+
+
+def test_alternatives_are_refused(tmp_path: Path) -> None:
+    text = 'version = 1\nconflicts = [[{ package = "p", extra = "cu12" }, { package = "p", extra = "cu13" }]]\n'
+    with pytest.raises(UsageError, match="alternatives") as refused:
+        read(tmp_path, text + '[[package]]\nname = "torch"\nversion = "2.8.0"\n')
+    assert "uv export" in (refused.value.hint or "")
+
+
+def test_two_versions_on_one_platform_are_none(tmp_path: Path) -> None:
+    text = '[[package]]\nname = "torch"\nversion = "2.8.0"\n[[package]]\nname = "torch"\nversion = "2.8.0+cpu"\n'
+    assert read(tmp_path, text) == ForeignLock((), ("torch 2.8.0 or 2.8.0+cpu",))
+
+
+def test_entries_without_a_version_are_named(tmp_path: Path) -> None:
+    text = "--index-url https://x/simple\ntorch>=2\nnumpy==2.*\nours @ file:///src/ours\n-e ./here\n-r more.txt\nb==1\n"
+    lock = read(tmp_path, text)
+    assert versions(lock) == {"b": "1"}
+    assert lock.loose == ("-e ./here", "-r more.txt", "numpy", "ours", "torch")
+
+
+def test_packages_of_conda_are_apart(tmp_path: Path) -> None:
+    lock = read(tmp_path, f"{CONDA}pytorch 2.5.1 py3.11_cuda12.4_0 pytorch\na 1 pypi_0 pypi\n")
+    assert (versions(lock), lock.foreign) == ({"a": "1"}, ("pytorch 2.5.1",))
+
+
+def test_an_environment_is_read_from_its_folder(tmp_path: Path) -> None:
+    info = tmp_path / "lib/python3.11/site-packages/Torch-2.8.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Torch\nVersion: 2.8.0+cu128\n")
+    assert versions(read_foreign_lock(tmp_path, "linux/amd64")) == {"torch": "2.8.0+cu128"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[[package]]\nname = ", b'{"default": 3}'])
+def test_what_is_no_lock_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lock").write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        read_foreign_lock(tmp_path / "lock", "linux/amd64")
+    assert "uv.lock" in (refused.value.hint or "")
