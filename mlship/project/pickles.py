@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _ENOUGH_OPCODES = 100_000
 _HEAD = 1 << 16
-_LONGEST = 1 << 26  # bytes of an operand
+_LONGEST = 1 << 24  # bytes of an operand
 _NO_TEXT = 1_000  # opcodes with all their operands, which no text happens to have
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 _CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})

@@ -20,6 +20,7 @@ from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 _PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
 _DAYS = 180
 _LISTED = 8
+_HASHED = 1 << 28  # bytes
 _ENTRY = """
   model:
     allow_pickle:
@@ -181,9 +182,9 @@ def _refused(file: WeightFile, digest: str, expected: str | None) -> UsageError:
 
 
 def _check_allowed(repo: Path, file: WeightFile, allowed: AllowedPickle | None, expected: str | None) -> None:
-    digest = sha256_file(repo / file.path).removeprefix("sha256:")
     if allowed is None:
-        raise _refused(file, digest, expected)
+        raise _refused(file, _digest(repo, file), expected)
+    digest = sha256_file(repo / file.path).removeprefix("sha256:")
     if allowed.sha256 != digest:
         raise UsageError(
             f"`{file.path}` is not the file that `model.allow_pickle` allows: its sha256 is {digest}, "
@@ -221,8 +222,14 @@ def _trust(repo: Path, file: WeightFile, allowed: AllowedPickle | None, names: C
     line = f"trusted: [{', '.join(sorted(names))}]"
     if allowed:
         return f"add them to its entry of `model.allow_pickle` in mlship.yaml:\n      {line}"
-    digest = sha256_file(repo / file.path).removeprefix("sha256:")
-    return f"add an entry to mlship.yaml:{_entry(file.path, digest)}\n        {line}"
+    return f"add an entry to mlship.yaml:{_entry(file.path, _digest(repo, file))}\n        {line}"
+
+
+def _digest(repo: Path, file: WeightFile) -> str:
+    """The hash, or where a large file takes too long for an error message, how to get it."""
+    if file.size > _HASHED:
+        return f"...  # `sha256sum {file.path}`"
+    return sha256_file(repo / file.path).removeprefix("sha256:")
 
 
 def _entry(path: str, digest: str) -> str:

@@ -21,6 +21,7 @@ _TOKEN = re.compile(
 )
 # sizeof of the parameters: https://github.com/dmlc/xgboost/blob/v2.0.3/src/learner.cc and src/gbm, src/tree
 _LEARNER, _GBTREE, _GBLINEAR, _TREE, _NODE, _STATISTICS = 136, 160, 136, 148, 20, 16
+_LIGHTGBM_HEAD = 32 << 20  # bytes
 _LIGHTGBM_TAIL = re.compile(
     rb"(?:\n*(?:feature_importances:|parameters:|end of parameters|pandas_categorical:[^\n]*|loaded_parameters:"
     rb"|end of loaded_parameters|\[[^\n]*\]|[^\n=:]+=[^\n]*))*+\n*"
@@ -192,9 +193,7 @@ def lightgbm(data: Buffer) -> None:
 
     https://github.com/microsoft/LightGBM/blob/master/src/boosting/gbdt_model_text.cpp
     """
-    start = data.find(b"\nTree=") + 1
-    empty = data.find(b"\nend of trees") + 1
-    start = start or empty
+    start = data.find(b"\nTree=", 0, _LIGHTGBM_HEAD) + 1 or data.find(b"\nend of trees", 0, _LIGHTGBM_HEAD) + 1
     require(start > 0, "no trees")
     header = dict(line.partition(b"=")[::2] for line in data[:start].splitlines()[1:])
     require({b"version", b"num_class", b"max_feature_idx", b"tree_sizes"} <= set(header), "the header lacks keys")

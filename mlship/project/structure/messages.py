@@ -1,10 +1,13 @@
 """The messages of ONNX, SentencePiece and SavedModel, as `protobuf.walk` reads them."""
 
+from itertools import islice
+
 from mlship.project.structure.cursor import Buffer, require
 from mlship.project.structure.protobuf import BYTES, FIXED32, FIXED64, VARINT, Schema, Span, Visit, fields, walk
 
 _V, _L, _B, _F = VARINT, FIXED64, BYTES, FIXED32
 _ANY = -1
+_TOP = 100_000  # fields of the outermost message
 # https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 ONNX: Schema = {
     "Model": {
@@ -66,7 +69,8 @@ _SAVEDMODEL: Schema = {
 
 def walk_onnx(data: Buffer, visit: Visit | None = None) -> None:
     """Check a model to its last byte: a version, operators and one graph with outputs."""
-    present = [number for number, _, _ in fields(data, (0, len(data)))]
+    present = [number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)]
+    require(len(present) < _TOP, "too many fields")
     require({1, 8} <= set(present) and present.count(7) == 1, "no version, no operators or not one graph")
     walk(data, ONNX, "Model", visit)
 
@@ -93,6 +97,6 @@ def sentencepiece(data: Buffer) -> None:
 
 def savedmodel(data: Buffer) -> None:
     """Version 1 and the graphs of TensorFlow."""
-    present = {number for number, _, _ in fields(data, (0, len(data)))}
+    present = {number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)}
     require(present == {1, 2} and data[:2] == b"\x08\x01", "no version, or no graph")
     walk(data, _SAVEDMODEL, "Model")

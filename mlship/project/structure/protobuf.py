@@ -11,9 +11,10 @@ from typing import TypeAlias
 from mlship.project.structure.cursor import Buffer, require
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_MOST = 3_000_000  # fields that Python visits; runs of numbers count as one
+_MOST = 1_000_000  # fields that Python visits; runs of numbers count as one
 _DEPTH = 100  # protobuf's own limit
-_RUNS = 16  # bytes; a shorter field may be the first of many
+_RUNS = 16  # bytes; in a shorter rest, there is no run
+_SHORT = b"(?:" + b"|".join(re.escape(bytes([n])) + b".{%d}" % n for n in range(24)) + b")"
 
 Span: TypeAlias = tuple[int, int]
 # Per message, the wire type of each field or the message that it holds. Number 0: fields of any other number.
@@ -66,25 +67,25 @@ def walk(data: Buffer, schema: Schema, message: str, visit: Visit | None = None)
         if visit:
             visit(name, span)
         rows = schema[name]
-        for number, wire, extent in _without_runs(data, span):
+        for number, wire, extent in _without_runs(data, span, rows):
             count += 1
+            require(count < _MOST, "too many fields")
             kind = rows.get(number, rows.get(0))
             if isinstance(kind, str):
                 require(wire == BYTES, "a message of another type")
                 waiting.append((kind, extent, depth + 1))
             else:
                 require(kind in (wire, -1) or (wire == BYTES and kind in (VARINT, FIXED32, FIXED64)), "unknown field")
-        require(count < _MOST, "too many fields")
 
 
-def _without_runs(data: Buffer, span: Span) -> Iterator[tuple[int, int, Span]]:
-    """The fields; of numbers that follow each other with one key, only the first."""
+def _without_runs(data: Buffer, span: Span, rows: Mapping[int, int | str]) -> Iterator[tuple[int, int, Span]]:
+    """The fields; of numbers and short texts that follow each other with one key, only the first."""
     at, end = span
     while at < end:
         for number, wire, extent in fields(data, (at, end)):
             yield number, wire, extent
             at = extent[1]
-            if wire != BYTES and end - at > _RUNS:
+            if end - at > _RUNS and (wire != BYTES or rows.get(number) == BYTES):
                 at = _run(number << 3 | wire).match(data, at, end).end()  # type: ignore[union-attr]  # matches nothing too
                 break
 
@@ -92,7 +93,7 @@ def _without_runs(data: Buffer, span: Span) -> Iterator[tuple[int, int, Span]]:
 @cache
 def _run(key: int) -> re.Pattern[bytes]:
     """Many fields with one key."""
-    value = {FIXED32: rb".{4}", FIXED64: rb".{8}", VARINT: rb"[\x80-\xff]{0,9}+[\x00-\x7f]"}[key & 7]
+    value = {FIXED32: rb".{4}", FIXED64: rb".{8}", VARINT: rb"[\x80-\xff]{0,9}+[\x00-\x7f]", BYTES: _SHORT}[key & 7]
     head = bytearray()
     while key > 0x7F:
         head.append(key & 0x7F | 0x80)

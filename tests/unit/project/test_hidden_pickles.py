@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import pickle
+import pickletools
 import struct
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from mlship.errors import UsageError
 from mlship.project.config import Model
 from mlship.project.formats import CODE, identify
 from mlship.project.weights import check_weights
+from tests.helpers.model_files import good_files
 from tests.helpers.sampling import examples
 
 CALL = b"cos\nsystem\n(S'id'\ntR."
@@ -119,3 +121,40 @@ def test_words_under_the_name_of_a_pickle_are_refused(name: str, tmp_path: Path)
     assert identify(tmp_path / name) == "text"
     with pytest.raises(UsageError, match="is named like a pickle but contains text"):
         check_weights(tmp_path, Model.model_construct(weights=(name,), allow_pickle=()))
+
+
+FAMILIES = [content for kind, content in good_files().values() if kind != "text"]
+
+
+def reaches_import(content: bytes) -> bool:
+    """Whether the opcodes from the first byte on name a module, also where an unpickler would fail before.
+
+    Other opcodes of calls count in `runs`: the magic number of NumPy is one of them, without its operands.
+    """
+    try:
+        for opcode, _, _ in pickletools.genops(content):
+            if opcode.name in ("GLOBAL", "INST"):
+                return True
+            if opcode.name == "STOP":
+                return False
+    except Exception:  # noqa: BLE001  whatever it raises for a broken stream
+        return False
+    return False
+
+
+@given(data=st.data())
+@settings(max_examples=examples(500))
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_no_mutation_of_a_model_file_is_data_to_one_reader_and_code_to_an_unpickler(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Bytes of every format are changed, and pickles are put in front, behind and inside."""
+    content = bytearray(data.draw(st.sampled_from(FAMILIES)))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, min(len(content), 300)))
+        piece = data.draw(OPERATIONS | st.sampled_from([CALL, *FRONTS[:4]]) | st.binary(max_size=3))
+        content[at : at + data.draw(st.sampled_from([0, len(piece)]))] = piece
+    path = tmp_path_factory.mktemp("mutated") / data.draw(NAMES)
+    path.write_bytes(data.draw(st.sampled_from(PACKED))(bytes(content)))
+    if runs(bytes(content)) or reaches_import(bytes(content)):
+        assert identify(path) in CODE | {"unknown"}
