@@ -42,6 +42,7 @@ class ProcessError(Exception):
     def __init__(self, argv: Sequence[str], reason: Reason) -> None:
         super().__init__(f"{argv[0]}: {reason}")
         self.program = argv[0]
+        self.command = " ".join(argv[:3])
         self.reason: Reason = reason
 
 

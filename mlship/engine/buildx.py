@@ -11,7 +11,7 @@ from pathlib import Path
 from mlship import process
 from mlship.engine.archive import load
 from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
-from mlship.engine.failures import FailedBuild, build_failure, disk_failure, no_docker
+from mlship.engine.failures import FailedBuild, build_failure, check_crash, disk_failure, docker_failure
 from mlship.engine.rawjson import Progress
 from mlship.leftovers import temporary_folder
 
@@ -50,11 +50,12 @@ def run_buildx(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
     try:
         with _files(request) as files:
             done = process.run(argv(request, files), process.Options(env=env, on_stderr=read))
+            check_crash(done)
             if not done.ok:
                 raise build_failure(_failed(progress))
             return load(files.archive, watch) if files.archive else None
     except process.ProcessError as error:
-        raise no_docker() from error
+        raise docker_failure(error) from error
     except OSError as error:
         raise disk_failure(error) from error
 

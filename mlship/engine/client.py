@@ -10,10 +10,11 @@ from typing import NotRequired, TypedDict
 
 from mlship import process
 from mlship.engine.base import Disk, ImageInfo
-from mlship.engine.failures import engine_failure, no_docker
+from mlship.engine.failures import check_crash, docker_failure, engine_failure
 from mlship.errors import EngineError
 from mlship.known_texts import phrase
 
+_SECONDS = 60.0
 OLDEST_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
@@ -44,7 +45,10 @@ def image(reference: str) -> ImageInfo | None:
     """A local image; None if there is none of that name."""
     done = _docker("image", "inspect", reference)
     if done.ok:
-        return _image_info(json.loads(done.stdout)[0])
+        try:
+            return _image_info(json.loads(done.stdout)[0])
+        except (ValueError, LookupError, TypeError) as error:
+            raise EngineError("`docker image inspect` printed no JSON", hint=phrase("check_docker")) from error
     if "no such image" in done.stderr.lower():
         return None
     raise engine_failure(done.stderr)
@@ -103,9 +107,11 @@ def buildx_version() -> str:
 
 def _docker(*arguments: str) -> process.Completed:
     try:
-        return process.run(("docker", *arguments), process.Options(timeout=60))
+        done = process.run(("docker", *arguments), process.Options(timeout=_SECONDS))
     except process.ProcessError as error:
-        raise no_docker() from error
+        raise docker_failure(error) from error
+    check_crash(done)
+    return done
 
 
 def _answer(*arguments: str) -> str:

@@ -20,6 +20,7 @@ from mlship.engine.sdk import (
 )
 from mlship.errors import EngineError
 from mlship.known_texts import phrase
+from mlship.process import ProcessError
 
 OLDEST_ENGINE = 23  # the first whose own front end supports every Dockerfile feature that mlship uses
 
@@ -69,7 +70,9 @@ class DockerEngine:
     def image(self, reference: str) -> ImageInfo | None:
         try:
             return image(reference)
-        except EngineError:
+        except EngineError as error:
+            if isinstance(error.__cause__, ProcessError):  # waiting once is enough
+                raise
             with connected():  # the SDK gives a more exact reason, if it cannot connect either
                 raise
 

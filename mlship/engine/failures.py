@@ -5,9 +5,11 @@ The known messages are in `mlship/data/known_texts.toml`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from signal import Signals
 
 from mlship.errors import BuildError, EngineError, MlshipError, TransientError, UsageError
 from mlship.known_texts import first_match, phrase
+from mlship.process import Completed, ProcessError
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,27 @@ def no_gpu(refused: Mapping[str, str]) -> EngineError:
 def no_docker() -> EngineError:
     """The error for a machine without the docker program."""
     return EngineError("`docker` is not on PATH", hint=phrase("install_docker"))
+
+
+def docker_failure(error: ProcessError) -> EngineError:
+    """The error for a docker program that could not be run, or did not answer."""
+    if error.reason == "missing":
+        return no_docker()
+    if error.reason == "denied":
+        return EngineError("`docker` on PATH cannot be executed", hint='check its mode: `ls -l "$(command -v docker)"`')
+    return EngineError(f"`{error.command}` did not answer in time", hint=phrase("check_docker"))
+
+
+def check_crash(done: Completed) -> None:
+    """Check that the docker program was not ended by a signal: then its silence says nothing.
+
+    Raises:
+        EngineError: it was.
+    """
+    if done.code < 0:
+        name = Signals(-done.code).name if -done.code in set(Signals) else f"signal {-done.code}"
+        command = " ".join(done.argv[:3])
+        raise EngineError(f"`{command}` was ended by {name}", hint=phrase("check_docker"))
 
 
 def disk_failure(error: OSError) -> MlshipError:

@@ -142,6 +142,14 @@ def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch:
     assert not Path(docker.read_text().splitlines()[-2].split()[1]).exists()
 
 
+def test_a_crashing_builder_is_no_failed_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\nkill -ABRT $$\n")
+    (tmp_path / "docker").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(EngineError, match="`docker buildx build` was ended by SIGABRT"):
+        run_buildx(PLAIN, lambda _: None)
+
+
 def test_no_docker_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="`docker` is not on PATH"):

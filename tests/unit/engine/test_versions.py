@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from mlship.engine import connect
+from mlship.engine.client import image
+from mlship.engine.failures import docker_failure
 from mlship.errors import EngineError
+from mlship.process import ProcessError
 
 
 @pytest.mark.parametrize(
@@ -14,6 +17,8 @@ from mlship.errors import EngineError
     [
         ("echo buildah 1.33.7", "docker program has no buildx"),
         ("exit 1", "docker program has no buildx"),
+        ("kill -SEGV $$", "`docker buildx version` was ended by SIGSEGV"),
+        ("exec sleep 100", "`docker buildx version` did not answer in time"),
         ("echo github.com/docker/buildx v0.11.2 9872040", "buildx 0.11.2 is too old"),
         ("echo github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", "cannot connect to a Docker Engine"),
     ],
@@ -23,6 +28,7 @@ def test_what_the_docker_program_says(tmp_path: Path, monkeypatch: pytest.Monkey
     docker.write_text(f"#!/bin/sh\n{script}\n")
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("mlship.engine.client._SECONDS", 1.0)
     with pytest.raises(EngineError, match=said):
         connect().info()
 
@@ -32,3 +38,30 @@ def test_what_is_no_address_of_an_engine(monkeypatch: pytest.MonkeyPatch, host: 
     monkeypatch.setenv("DOCKER_HOST", host)
     with pytest.raises(EngineError):
         connect().remove("app")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("kill -KILL $$", "`docker image inspect` was ended by SIGKILL"),
+        ("exec sleep 100", "`docker image inspect` did not answer in time"),
+        ("echo hello", "printed no JSON"),
+        ("echo '[{}]'", "printed no JSON"),
+        ("echo '[]'", "printed no JSON"),
+        ("exec head -c 20000000 /dev/zero", "printed no JSON"),
+    ],
+)
+def test_a_docker_program_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\n{script}\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("mlship.engine.client._SECONDS", 1.0)
+    with pytest.raises(EngineError, match=said) as caught:
+        image("app")
+    assert "`docker version`" in caught.value.hint
+
+
+def test_a_docker_program_that_may_not_be_executed() -> None:
+    error = docker_failure(ProcessError(("docker", "info"), "denied"))
+    assert error.message == "`docker` on PATH cannot be executed"
