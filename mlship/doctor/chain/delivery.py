@@ -91,7 +91,8 @@ def toolkit_ready(facts: Facts) -> LinkLook:
         yield Symptom(
             "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
         )
-    if asks_for_gpu(facts) and _hooks(facts) == () and not specs and not works(facts) and gpus(facts):
+    lacks = _hooks(facts) == () and not specs and _engines(facts) == ["Docker"]
+    if lacks and asks_for_gpu(facts) and not works(facts) and gpus(facts):
         yield Symptom("toolkit.none", _where(facts), "neither NVIDIA Container Toolkit nor a CDI specification is here")
     if version := known(toolkit.version):
         yield it_holds(f"NVIDIA Container Toolkit {version}")
@@ -159,8 +160,7 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
     plugin = any(known(pod.role) == "device-plugin" for pod in each(node.pods))
-    counted = known(facts.host.nvml.device_count)
-    if offered == {} and plugin and counted:
+    if offered == {} and plugin and gpus(facts):
         yield Symptom("offer.none", "host", "the device plugin is here, but the node offers no GPU")
 
 

@@ -71,7 +71,8 @@ def gpu_on_bus(facts: Facts) -> LinkLook:
 
 def gpu_bound(facts: Facts) -> LinkLook:
     yield from off_bus(facts)
-    here, works = gpus(facts), bool(known(facts.host.nvml.device_count))
+    here = gpus(facts)
+    works = any(known(gpu.driver) == "nvidia" for gpu in here)
     reserved = passed_on(facts)
     if reserved and not here:
         drivers = ", ".join(sorted({str(known(gpu.driver)) for gpu in reserved}))
@@ -148,10 +149,13 @@ def nvml_answers(facts: Facts) -> LinkLook:
 
 def _nvml_is_elsewhere(facts: Facts) -> bool:
     """NVML is missing by design: Jetson, a driver in a container, no host in view."""
-    if is_tegra(facts):
-        return True
+    nvml = facts.host.nvml
+    found = known(nvml.library) is not None or known(nvml.hangs_at) is not None
+    if found or known(nvml.init) not in {None, _LACKS_NVML}:
+        return False
     reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
-    return known(facts.host.nvml.init) == _LACKS_NVML and (reached or driver_is_contained(facts))
+    lacks = known(nvml.init) == _LACKS_NVML
+    return is_tegra(facts) or (lacks and (reached or driver_is_contained(facts)))
 
 
 def nvml_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
@@ -227,8 +231,9 @@ def _mode(device: NvmlDevice) -> Iterator[Symptom]:
 
 def cuda_starts(facts: Facts) -> LinkLook:
     cuda, nvml = facts.host.cuda, facts.host.nvml
-    if is_absent(cuda.library) and known(nvml.init) == 0 and known(nvml.device_count) != 0:
-        yield Symptom("cuda.library", "host", "NVML answers, but libcuda.so.1 is not found")
+    answers = known(nvml.init) == 0 and known(nvml.device_count) != 0
+    if is_absent(cuda.library) and (answers or is_tegra(facts)):
+        yield Symptom("cuda.library", "host", f"libcuda.so.1 is not found{', but NVML answers' if answers else ''}")
     yield from cuda_symptoms("host", facts.host)
     yield from miscount(facts, "host", facts.host)
     yield from _other_version(facts, "cuda", cuda)

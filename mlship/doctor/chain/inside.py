@@ -55,7 +55,7 @@ def libraries_inside(facts: Facts) -> LinkLook:
 
 def nvml_inside(facts: Facts) -> LinkLook:
     nvml = facts.container.nvml
-    by_design = is_tegra(facts) or (known(nvml.init) == _LACKS_NVML and works(facts))
+    by_design = known(nvml.init) in {None, _LACKS_NVML} and (is_tegra(facts) or works(facts))
     if not by_design:
         yield from nvml_symptoms("container", facts.container)
     yield from device_symptoms("container", facts.container)

@@ -5,7 +5,7 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Finding, Where
-from mlship.doctor.queries import is_wsl, log_line, node, places
+from mlship.doctor.queries import is_tegra, is_wsl, log_line, node, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
 
@@ -38,7 +38,7 @@ class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
     def _fits(facts: Facts, place: Place) -> bool:
         if not is_absent(node(place, _UVM)) or known(place.nvml.init) != 0 or known(place.cuda.init) != 999:
             return False
-        return not is_wsl(facts)
+        return not is_wsl(facts) and not is_tegra(facts)
 
     @staticmethod
     def _module(facts: Facts) -> tuple[Evidence, ...]:

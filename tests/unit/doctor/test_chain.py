@@ -1,0 +1,241 @@
+"""The chain names a broken link without a rule for its cause, and nothing else."""
+
+import json
+import random
+
+import pytest
+
+from mlship.doctor.chain.link import links, lower_links
+from mlship.doctor.chain.walk import walk_chain
+from mlship.doctor.diagnose import Diagnosis, diagnose, link_of_finding
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.replay import parse_facts
+from mlship.doctor.queries import has_fact
+from mlship.report.doctor.text import diagnosis_text
+from tests.helpers.doctor_chaos import BREAKS, Break, sick
+from tests.helpers.doctor_hosts import hosts
+
+CASES = sick()
+GPU = {"address": "0000:1b:00.0", "vendor": "10de", "device": "27b8", "class_code": "030200", "driver": "nvidia"}
+WORKS = {"nvml": {"init": 0, "device_count": 1}, "cuda": {"init": 0, "device_count": 1}}
+DOCKER = {"binary": "/usr/bin/docker", "version": "28.5.2", "runtimes": ["runc"], "default_runtime": "runc"}
+HOOK = {"nvidia-container-runtime-hook": "/usr/bin/nvidia-container-runtime-hook"}
+NO_HOOK = {"nvidia-container-runtime-hook": None, "nvidia-cdi-hook": None}
+SPEC = {"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["all"], "missing": [], "readable": True}
+KERNEL = {"pci": [GPU], "nvidia": {"version": "570.133.20"}}
+
+
+def named(diagnosis: Diagnosis) -> set[str]:
+    causes = {link_of_finding(cause.finding) for cause in diagnosis.causes}
+    return causes | {one.link.id for one in diagnosis.unexplained}
+
+
+def broken(one: Break, host: str) -> Facts:
+    facts = one.change(hosts("healthy")[host])
+    assert facts is not None
+    return facts
+
+
+def test_there_are_enough_broken_hosts() -> None:
+    assert len(CASES) >= 2000
+    assert {link for one in BREAKS for link in one.links} >= {link.id for link in links()} - {
+        "libraries-resolve",
+        "resources",
+    }
+
+
+@pytest.mark.bank(kind=lambda name: name.partition(" @ ")[0])
+@pytest.mark.parametrize("name", CASES)
+def test_one_break_is_named_and_nothing_else(name: str) -> None:
+    one, host = CASES[name]
+    diagnosis = diagnose(broken(one, host))
+    assert diagnosis.verdict == "problem"
+    found = named(diagnosis)
+    assert found & set(one.links)
+    assert found <= {*one.links, *one.also}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_breaks_are_both_named(seed: int) -> None:
+    """Unless one follows from the other."""
+    chance = random.Random(seed)
+    pairs = 0
+    while pairs < 10:
+        (first, host), second = CASES[chance.choice(list(CASES))], chance.choice(BREAKS)
+        both = second.change(broken(first, host)) if second.change(hosts("healthy")[host]) else None
+        if both is None or {first.name, second.name} <= CHANGE_THE_SAME or set(first.links) & set(second.links):
+            continue
+        pairs += 1
+        found = named(diagnose(both))
+        for one, other in ((first, second), (second, first)):
+            follows = any(link in lower_links(mine) for mine in one.links for link in other.links)
+            assert follows or found & set(one.links), (host, first.name, second.name, found)
+
+
+CHANGE_THE_SAME = {
+    *("no request", "no toolkit", "image of another machine", "GPU of vfio", "GPU silent"),
+    *("GPU without a driver", "module not loaded", "no GPU on the bus", "GPU of nouveau"),
+    *(one.name for one in BREAKS if one.links == ("container-created",)),
+}
+
+
+def facts_of(**groups: object) -> Facts:
+    return parse_facts(json.dumps({"schema": 1, **groups}), "facts")
+
+
+CONTAINER = {
+    "engine": "docker",
+    "status": "created",
+    "error": None,
+    "host_config": {"gpus": ["all"], "runtime": "runc"},
+}
+EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
+    "CUDA counts no GPU": (
+        "cuda-starts",
+        {"kernel": KERNEL, "host": {**WORKS, "cuda": {"init": 0, "device_count": 0}}},
+    ),
+    "one GPU of two is initialized": (
+        "gpu-bound",
+        {
+            "kernel": {**KERNEL, "pci": [GPU, {**GPU, "address": "0000:2b:00.0", "driver": None}]},
+            "host": WORKS,
+        },
+    ),
+    "an error on record": (
+        "container-created",
+        {"kernel": KERNEL, "host": WORKS, "container": {**CONTAINER, "error": "exit status 3: quux"}},
+    ),
+    "a failed pod": (
+        "container-created",
+        {
+            "kernel": {"nvidia": {"version": "570.133.20"}},
+            "host": WORKS,
+            "kubernetes": {
+                "events": ["failed to inject CDI devices: unresolvable CDI devices example.com/gpu=GPU-1"],
+                "pods": [{"name": "w", "role": "workload", "phase": "Failed", "requests": {"nvidia.com/gpu": 1}}],
+            },
+        },
+    ),
+    "every GPU is reserved, and one was missed": (
+        "gpu-bound",
+        {
+            "kernel": {"pci": [{**GPU, "driver": "vfio-pci"}], "nvidia": None},
+            "host": {"nvml": {"init": 9}},
+            "messages": ["No devices were found"],
+        },
+    ),
+    "no NVIDIA GPU, and a container asks for one": (
+        "gpu-on-bus",
+        {
+            "kernel": {"pci": [{"vendor": "8086", "class_code": "030000"}], "nvidia": None},
+            "host": {"nvml": {"init": 12}, "docker": DOCKER},
+            "container": CONTAINER,
+        },
+    ),
+    "--gpus with a toolkit in cdi mode": (
+        "gpu-requested",
+        {
+            "kernel": KERNEL,
+            "host": {
+                **WORKS,
+                "docker": {**DOCKER, "daemon_hooks": HOOK},
+                "toolkit": {"version": "1.17.8", "config": {"mode": "cdi"}},
+                "cdi": {"specs": [SPEC]},
+            },
+            "container": CONTAINER,
+        },
+    ),
+    "a CDI specification, but Docker's CDI is off and there is no hook": (
+        "toolkit-ready",
+        {
+            "kernel": KERNEL,
+            "host": {
+                **WORKS,
+                "docker": {**DOCKER, "cdi": False, "daemon_hooks": NO_HOOK},
+                "cdi": {"specs": [SPEC]},
+            },
+            "container": CONTAINER,
+        },
+    ),
+    "nodes by --device without the driver's libraries": (
+        "libraries-inside",
+        {
+            "kernel": KERNEL,
+            "host": {**WORKS, "docker": {**DOCKER, "daemon_hooks": HOOK}, "toolkit": {"version": "1.17.8"}},
+            "container": {
+                **CONTAINER,
+                "status": "running",
+                "host_config": {"gpus": [], "devices": ["/dev/nvidia0", "/dev/nvidiactl"], "runtime": "runc"},
+                "cuda": {"library": None},
+                "device_nodes": {"/dev/nvidia0": {"open": "ok"}, "/dev/nvidiactl": {"open": "ok"}},
+            },
+        },
+    ),
+    "the legacy hook without nvidia-container-cli": (
+        "toolkit-ready",
+        {
+            "kernel": KERNEL,
+            "host": {
+                **WORKS,
+                "docker": {**DOCKER, "daemon_hooks": HOOK},
+                "toolkit": {"version": "1.17.8", "binaries": {**HOOK, "nvidia-container-cli": None}},
+            },
+            "container": {
+                **CONTAINER,
+                "injection": "legacy",
+                "error": "exec: nvidia-container-cli: not found in $PATH",
+            },
+        },
+    ),
+    "MIG on some GPUs only": (
+        "gpu-modes",
+        {
+            "kernel": {**KERNEL, "pci": [GPU, {**GPU, "address": "0000:2b:00.0"}]},
+            "host": {
+                "nvml": {
+                    "init": 0,
+                    "device_count": 2,
+                    "devices": [{"index": 0, "mig_current": 0}, {"index": 1, "mig_current": 1, "mig_devices": []}],
+                },
+                "cuda": {"init": 100},
+            },
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVIDENT)
+def test_evidence_in_few_facts_is_a_problem(name: str) -> None:
+    link, groups = EVIDENT[name]
+    diagnosis = diagnose(facts_of(**groups))
+    assert diagnosis.verdict == "problem"
+    assert link in named(diagnosis)
+    for one in diagnosis.unexplained:
+        assert f"Expected: {one.link.expects[:40]}" in diagnosis_text(diagnosis)
+
+
+def test_a_command_is_never_printed_for_a_known_fact() -> None:
+    for facts in [*hosts().values(), *(broken(one, host) for one, host in list(CASES.values())[::40])]:
+        for one in diagnose(facts).unexplained:
+            paths = [item.fact for item in one.decides if item.fact.startswith(("kernel.", "host.", "container."))]
+            assert not [path for path in paths if has_fact(facts, path) and path not in GROUPS]
+
+
+GROUPS = {"container.host_config"}
+
+
+def test_the_last_link_that_applies_decides() -> None:
+    """NVML alone shows no working CUDA: nothing is broken, and nothing is shown to hold."""
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host={"nvml": WORKS["nvml"]}))
+    assert (diagnosis.verdict, named(diagnosis)) == ("unknown", set())
+    assert "cuda-starts" in diagnosis.open
+
+
+def test_links_are_in_order_and_every_one_is_looked_at() -> None:
+    order = [link.id for link in links()]
+    assert [looked.link.id for looked in walk_chain(hosts("healthy")["bare-metal-closed"])] == order
+    for link in links():
+        assert all(order.index(lower) < order.index(link.id) for lower in link.after), link.id
+        assert {link.inside, link.on_host} <= {"", *order}
+        assert link.causes
+        assert link.deciders
