@@ -284,7 +284,7 @@ def _labelled(prepared: Prepared, engine: Engine, tag: str, proof: str | None) -
     with temporary_folder("label") as empty:
         text = f"FROM {tag}\nLABEL {PROOF}={quote(proof)}\n"
         request = BuildRequest(text, "", empty, prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
-        engine.build(request, lambda _event: None)
+        engine.build(replace(request, own_builder=True), lambda _event: None)
     return engine.image(tag)
 
 

@@ -152,6 +152,7 @@ class BuildRequest:
         cache_from: in buildx's form (type=registry,ref=...), or a reference in a registry; `cache_to` likewise.
         epoch: SOURCE_DATE_EPOCH, in seconds; None leaves the times to the engine.
         compression: of new layers; the base's layers keep theirs.
+        own_builder: build in this engine, whatever builder is selected: only there can FROM name a local image.
         reproducible: give the same manifest for the same inputs, whatever the builder has in its cache; the image is
             written to an archive in the temporary folder first.
     """
@@ -167,6 +168,7 @@ class BuildRequest:
     contexts: Mapping[str, Path] = field(default_factory=dict)
     folders: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
     builder: str | None = None
+    own_builder: bool = False
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     epoch: int | None = None

@@ -5,12 +5,13 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlship import process
 from mlship.engine.archive import load
 from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
+from mlship.engine.client import context_name
 from mlship.engine.failures import FailedBuild, build_failure, check_crash, disk_failure, docker_failure
 from mlship.engine.rawjson import Progress
 from mlship.leftovers import temporary_folder
@@ -46,6 +47,8 @@ def run_buildx(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
         for event in progress.feed(line):
             watch(event)
 
+    if request.own_builder:
+        request = replace(request, builder=context_name())
     env = {} if request.epoch is None else {"SOURCE_DATE_EPOCH": str(request.epoch)}
     try:
         with _files(request) as files:

@@ -90,6 +90,16 @@ def disk() -> Disk | None:
     return None
 
 
+def context_name() -> str:
+    """The selected context, which is also the name of its engine's own builder."""
+    return _answer("context", "show") or "default"
+
+
+def context_host(name: str) -> str:
+    """The engine's address of a context; empty if there is no such context."""
+    return _answer("context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
+
+
 def buildx_version() -> str:
     """The version of buildx, such as 0.13.1.
 

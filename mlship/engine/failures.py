@@ -29,7 +29,8 @@ class FailedBuild:
 
 def build_failure(failed: FailedBuild) -> MlshipError:
     """Why a build failed: the cause, the step, its last lines, and the fix."""
-    match = first_match("\n".join((failed.error, *failed.output)), "build")
+    internal = (failed.step,) if failed.step.startswith("[internal]") else ()
+    match = first_match("\n".join((*internal, failed.error, *failed.output)), "build")
     known = match.as_error() if match else BuildError(last_line(failed.error), hint=phrase("full_log"))
     parts = [f"the image build failed: {known.message}"]
     if failed.step:

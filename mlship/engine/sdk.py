@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.engine.base import LABEL, OWNER, ExitState, RunRequest
+from mlship.engine.client import context_host
 from mlship.engine.failures import (
     engine_failure,
     gpu_failure,
@@ -236,7 +237,7 @@ def _client() -> "DockerClient":
         _check_host(host)
         return docker.from_env()
     context = _context()
-    host = (context.Host if context else None) or _DEFAULT_HOST
+    host = (context.Host if context else _host_outside_config()) or _DEFAULT_HOST
     _check_host(host)
     return docker.DockerClient(base_url=host, tls=(_tls(context) if context else None) or False)
 
@@ -249,9 +250,21 @@ def _context() -> "Context | None":
     if name == "default":
         return None
     context: Context | None = ContextAPI.get_context(name)
-    if context is None:
-        raise EngineError(f"there is no docker context `{name or ''}`", hint="run `docker context ls` to list them")
-    return None if context.name == "default" else context
+    return None if context is None or context.name == "default" else context
+
+
+def _host_outside_config() -> str | None:
+    """The address of a context that the SDK does not find, such as one in a DOCKER_CONFIG without config.json.
+
+    Raises:
+        EngineError: the docker program does not find it either.
+    """
+    name = os.environ.get("DOCKER_CONTEXT", "default")
+    if name == "default":
+        return None
+    if host := context_host(name):
+        return host
+    raise EngineError(f"there is no docker context `{name}`", hint="run `docker context ls` to list them")
 
 
 def _tls(context: "Context") -> "TLSConfig | None":

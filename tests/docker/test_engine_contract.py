@@ -146,6 +146,38 @@ def test_named_context_replaces_a_stage(engine: Engine, tmp_path: Path) -> None:
     assert (out / "a.whl").read_text() == "wheel"
 
 
+def test_the_engines_own_builder_sees_local_images_whatever_is_selected(
+    engine: Engine, tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = f"mlship-test-{uuid4().hex[:12]}:1"
+    try:
+        engine.build(request(tiny_base, tmp_path, "RUN true", tag=tag), print)
+        monkeypatch.setenv("BUILDX_BUILDER", "no-such-builder")
+        labelled = request(tag, tmp_path, "LABEL a=b", tag=tag)
+        with pytest.raises(UsageError, match="no builder named"):
+            engine.build(labelled, print)
+        engine.build(replace(labelled, own_builder=True), print)
+        info = engine.image(tag)
+        assert info is not None
+        assert info.labels["a"] == "b"
+    finally:
+        docker("image", "rm", "--force", tag)
+
+
+def test_a_context_outside_the_usual_folder_is_found(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The SDK looks for contexts beside config.json, and `docker context create` makes none."""
+    host = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    docker("context", "create", "second", "--docker", f"host={host}")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "second")
+    assert connect().info().version == engine.info().version
+    with pytest.raises(UsageError, match="invalid image name"):
+        connect().resolve("Not A Name")
+
+
 def test_build_times_follow_the_epoch(engine: Engine, tiny_base: str, tmp_path: Path) -> None:
     tag = f"mlship-test-{uuid4().hex[:12]}:1"
     try:

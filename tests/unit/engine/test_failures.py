@@ -152,6 +152,11 @@ error: Failed to build `mlshipkernel==1.0`
     assert "needs the module" not in elsewhere.message  # its own build environment lacks it: the lock cannot help
 
 
+def test_a_builder_that_does_not_answer_is_no_busy_disk() -> None:
+    error = build_failure(FailedBuild("[internal] waiting for connection", (), "context deadline exceeded"))
+    assert "the buildx builder does not answer" in error.message
+
+
 def test_what_a_check_of_our_own_printed_is_the_cause_with_its_remedy() -> None:
     lines = ("note: b.so is not looked at", "mlship: a.so needs {x}", "mlship: c.so does too", "hint: add {y}")
     error = build_failure(FailedBuild(STEP, lines, EXIT_1))
