@@ -274,6 +274,6 @@ def system_packages(chosen: Dependencies, distro: str) -> dict[str, dict[str, st
 
 def _lock_name(found: Detection, source: Declared | None) -> str:
     """requirements.txt, unless it is the user's or the only record of the pins."""
-    text = next((one for one in found.declared if one.origin == "requirements.txt"), None)
+    text = found.at_root
     taken = text is not None and (not text.ours or source is None)
     return "requirements.lock" if taken else "requirements.txt"

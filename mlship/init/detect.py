@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
 from mlship.init.declared.collect import collect, shown_folders
+from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed, read_user_environment
 from mlship.init.extensions import imported_extensions
@@ -98,6 +99,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
+        at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,
     )
 
 

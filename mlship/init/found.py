@@ -149,6 +149,7 @@ class Detection:
         python_path: value of PYTHONPATH, if modules are not imported from the repository root only.
         local: bare imports of modules in other folders of the repository, by the served code.
         pickles: what pickled model files need.
+        at_root: the root's requirements.txt, whether or not it is among `declared`.
         compiled: own modules that have to be compiled, each with the file that says so.
         notes: remarks that may need action.
     """
@@ -174,6 +175,7 @@ class Detection:
     pickles: tuple[PickledModel, ...] = ()
     cog: CogPredictor | None = None
     compiled: tuple[tuple[str, str], ...] = ()
+    at_root: Declared | None = None
 
     @property
     def tests_server_only(self) -> bool:

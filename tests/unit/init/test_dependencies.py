@@ -162,3 +162,12 @@ def test_imports_that_no_file_names_are_said_unless_a_variant_is_named(tmp_path:
     found = planned(tmp_path, {"model.py": code, "requirements.txt": required})
     (note,) = (note for note in found.notes if "does not name" in note)
     assert "`requirements.txt` does not name what brings `joblib`;" in note
+
+
+@pytest.mark.parametrize("input_", ["api/requirements.txt", "api/requirements.in", "api/setup.py"])
+def test_the_lock_never_takes_the_name_of_a_file_at_the_root(tmp_path: Path, input_: str) -> None:
+    """The requirements of the served code can lie beside it, while the root has others."""
+    code = "from flask import Flask\napp = Flask(__name__)\n"
+    listed = "from setuptools import setup\nsetup(install_requires=['flask'])" if input_.endswith(".py") else "flask\n"
+    found = planned(tmp_path, {"api/app.py": code, input_: listed, "requirements.txt": "numpy\n"})
+    assert "  lock: requirements.lock" in texts(found)["mlship.yaml"]
