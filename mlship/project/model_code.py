@@ -1,7 +1,8 @@
-"""What loading a model file imports: of pickles under every wrapping, and of skops files."""
+"""What loading a model file uses: of pickles under every wrapping, of skops files and of chat templates."""
 
 import io
 import json
+import mmap
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from mlship.project.chat_templates import reaches_out, template_texts
 from mlship.project.formats import ModelFormat, decompressor
 from mlship.project.pickle_globals import pickle_globals
 from mlship.project.pickles import is_pickle
 from mlship.project.structure.arrays import element_width, numpy_header
+from mlship.project.structure.gguf import gguf
 
 _CHUNK = 1 << 16
 _EXPANDED = 1 << 33  # bytes
@@ -21,11 +24,13 @@ _BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, LookupError, zi
 
 
 def loaded_names(path: Path, kind: ModelFormat) -> frozenset[str]:
-    """Names that loading a file imports, as "module.name"; empty for formats without code.
+    """Names that loading a file uses, as "module.name"; empty for formats without code.
 
     Raises:
         ValueError: the file cannot be read as a whole, so it may import more.
     """
+    if kind in ("gguf", "text"):
+        return frozenset(f"chat_template.{name}" for text in _templates(path, kind) for name in reaches_out(text))
     if kind not in ("pickle", "torch", "numpy-objects", "skops"):
         return frozenset()
     try:
@@ -37,6 +42,18 @@ def loaded_names(path: Path, kind: ModelFormat) -> frozenset[str]:
                 return _names(content)
     except _BROKEN as error:
         raise ValueError(f"it cannot be read as a whole ({error})") from error
+
+
+def _templates(path: Path, kind: ModelFormat) -> Iterator[str]:
+    """Chat templates of a GGUF file, or of a file beside a model of Transformers."""
+    if kind == "gguf":
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield from gguf(data)
+    elif path.suffix in (".jinja", ".jinja2", ".j2"):
+        yield path.read_text(errors="replace")
+    elif path.name in ("tokenizer_config.json", "chat_template.json", "processor_config.json"):
+        with path.open("rb") as text:
+            yield from template_texts(text.read(_SCHEMA))
 
 
 def _names(file: IO[bytes]) -> frozenset[str]:

@@ -76,16 +76,21 @@ def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ..
     """The same files, with those that hold tensors of an ONNX model marked as "onnx-data"."""
     named = {path for file in files if file.kind == "onnx" for path in external_files(repo, file.path)}
     return tuple(
-        WeightFile(file.path, "onnx-data", file.size) if file.path in named and file.kind not in CODE else file
+        WeightFile(file.path, "onnx-data", file.size)
+        if file.path in named and file.kind not in CODE | {"lfs-pointer", "empty"}
+        else file
         for file in files
     )
 
 
-def external_files(repo: Path, path: str) -> Iterator[str]:
-    """The files that an ONNX model names for its tensors, relative to the repository; they may be missing."""
+def external_files(repo: Path, path: str) -> dict[str, int]:
+    """The files that an ONNX model names for its tensors, relative to the repository, and their smallest sizes.
+
+    They may be missing.
+    """
     header = read_onnx(repo / path)
-    for place in header.external if header else ():
-        yield os.path.normpath(PurePosixPath(path).parent / place)
+    external = header.external.items() if header else ()
+    return {os.path.normpath(PurePosixPath(path).parent / place): size for place, size in external}
 
 
 def _files(repo: Path, named: str, index: int) -> Iterator[str]:
@@ -148,16 +153,17 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         raise _refused(file, "", None)
     if file.kind in CODE or file.kind == "unknown":
         _check_allowed(repo, file, allowed, expected)
-    if file.kind in CODE or file.kind == "skops":
+    if file.kind in CODE or file.kind in ("skops", "gguf", "text"):
         _check_names(repo, file, allowed)
 
 
 def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> None:
     """The files with the tensors of an ONNX model exist and are shipped."""
-    for path in external_files(repo, file.path):
-        if path.startswith(("../", "/")):
+    folder = PurePosixPath(file.path).parent
+    for path, end in external_files(repo, file.path).items():
+        if not PurePosixPath(path).is_relative_to(folder) or path.startswith(("../", "/")):
             raise UsageError(
-                f"`{file.path}` has tensors outside of the repository, in `{path}`",
+                f"`{file.path}` has tensors outside of its folder, in `{path}`",
                 hint="save the model again with its tensors beside it",
             )
         if path not in paths:
@@ -165,6 +171,16 @@ def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> Non
             where = "which does not exist" if missing else "which is not in `model.weights`"
             fix = f"download `{path}` too" if missing else f"add `{path}` to `model.weights` in mlship.yaml"
             raise UsageError(f"`{file.path}` has tensors in `{path}`, {where}", hint=fix)
+        if (repo / path).is_symlink() and not is_hub_blob((repo / path).resolve()):
+            raise UsageError(
+                f"`{file.path}` has tensors in `{path}`, which is a symbolic link",
+                hint="replace the link by the file",
+            )
+        if (repo / path).stat().st_size < end:
+            raise UsageError(
+                f"`{file.path}` has tensors up to byte {end} of `{path}`, which is shorter",
+                hint=f"download `{path}` again",
+            )
 
 
 def _expected(suffix: str) -> str | None:

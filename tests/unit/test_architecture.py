@@ -71,7 +71,7 @@ DOORS = {
     "pynvml": ("driver.codes",),
     "subprocess": ("process", "smoke.inside.program", "smoke.inside.pod"),
     "socket": ("smoke.inside",),
-    "jinja2": ("render",),
+    "jinja2": ("render", "project.chat_templates"),
     "backports": ("size.stream",),
     "tarfile": ("size", "engine.archive"),
 }

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from pydantic import ValidationError
 
 from mlship.errors import UsageError
@@ -27,7 +27,7 @@ from mlship.project.onnx_header import ELEMENTS, Tensor, read_onnx
 from mlship.project.pickles import is_pickle
 from mlship.project.weights import check_weights
 from tests.helpers.model_files import good_files, hdf5, keras, npy, zipped
-from tests.helpers.repos import onnx_bytes, safetensors, write
+from tests.helpers.repos import onnx_bytes, onnx_proto, safetensors, write
 from tests.helpers.sampling import examples
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -339,16 +339,41 @@ def test_gigabytes_are_not_read(tmp_path: Path) -> None:
     [
         ("m.bin", ("m.onnx",), "tensors in `m.bin`, which does not exist", "download `m.bin`"),
         ("w/m.bin", ("m.onnx",), "tensors in `w/m.bin`, which is not in `model.weights`", "add `w/m.bin`"),
-        ("../m.bin", ("m.onnx",), "outside of the repository", "beside it"),
+        ("../m.bin", ("m.onnx",), "outside of its folder", "beside it"),
+        ("/etc/passwd", ("m.onnx",), "outside of its folder, in `/etc/passwd`", "beside it"),
+        ("w/../../m.bin", ("m.onnx",), "outside of its folder", "beside it"),
+        (
+            "short.bin",
+            ("m.onnx", "short.bin"),
+            "up to byte 32 of `short.bin`, which is shorter",
+            "download `short.bin`",
+        ),
+        ("link.bin", ("m.onnx", "link.bin"), "`link.bin`, which is a symbolic link", "replace the link"),
     ],
 )
 def test_an_onnx_model_without_its_tensors_is_refused(
     tmp_path: Path, external: str, listed: tuple[str, ...], message: str, hint: str
 ) -> None:
-    write(tmp_path, {"m.onnx": onnx_bytes(external=external), "w/m.bin": bytes(range(128, 160))})
+    write(
+        tmp_path,
+        {"m.onnx": onnx_bytes(external=external), "w/m.bin": bytes(range(128, 160)), "short.bin": b"\x80" * 31},
+    )
+    (tmp_path / "link.bin").symlink_to("w/m.bin")
     with pytest.raises(UsageError, match=message) as caught:
         check_weights(tmp_path, model(*listed))
     assert hint in caught.value.hint
+
+
+def test_tensors_of_a_subfolder_and_of_inner_graphs_are_found(tmp_path: Path) -> None:
+    graph = onnx_proto(external="deep.bin").graph
+    outer = onnx_proto()
+    outer.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=graph, else_branch=graph))
+    write(tmp_path, {"w/m.onnx": outer.SerializeToString()})
+    with pytest.raises(UsageError, match=r"tensors in `w/deep\.bin`, which does not exist"):
+        check_weights(tmp_path, model("w/m.onnx"))
+    write(tmp_path, {"other/m.bin": b"\x80" * 32, "v/m.onnx": onnx_bytes(external="../other/m.bin")})
+    with pytest.raises(UsageError, match=r"outside of its folder, in `other/m\.bin`"):
+        check_weights(tmp_path, model("v", "other"))
 
 
 def hub_cache(repo: Path) -> str:
