@@ -1,14 +1,17 @@
 """`mlship hosts`, `mlship hosts record` and `mlship hosts import`."""
 
+import io
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from mlship.cli.options import HERE, Directory, Json
 
-_MOST = 50_000_000  # bytes; a node is some 10 to 20 kB of JSON
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 hosts = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -95,7 +98,8 @@ def import_nodes(
     from mlship.files import write_atomic
     from mlship.report.hosts import show_import, warn_of_nodes
 
-    nodes = read_nodes(_read(file))
+    with _opened(file) as stream:
+        nodes = read_nodes(stream)
     warn_of_nodes(nodes)
     if not nodes.pools:
         raise UsageError(
@@ -109,24 +113,15 @@ def import_nodes(
     show_import(nodes, planned, outdated(into, planned))
 
 
-def _read(file: Path) -> str:
+@contextmanager
+def _opened(file: Path) -> "Iterator[TextIO]":
+    """The text of a file or of stdin, read in parts: a large cluster has hundreds of megabytes."""
+    from mlship.cuda.hosts.node_list import HINT
     from mlship.errors import UsageError
 
     shown = "stdin" if str(file) == "-" else str(file)
-    if shown == "stdin":
-        data = sys.stdin.buffer.read(_MOST + 1)
-    else:
-        with file.open("rb") as stream:
-            data = stream.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise UsageError(
-            f"`{shown}` is larger than {_MOST // 1_000_000} MB",
-            hint="select only the GPU nodes: "
-            "`kubectl get nodes -l nvidia.com/gpu.present=true -o json | mlship hosts import -`",
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"`{shown}` is not UTF-8 text", hint="run `kubectl get nodes -o json | mlship hosts import -`"
-        ) from error
+    with sys.stdin.buffer if shown == "stdin" else file.open("rb") as stream:
+        try:
+            yield io.TextIOWrapper(stream, encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"`{shown}` is not UTF-8 text", hint=HINT) from error

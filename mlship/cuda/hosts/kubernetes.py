@@ -1,12 +1,13 @@
 """A cluster's nodes as host profiles, by the labels of GPU Feature Discovery. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from mlship.cuda.hosts.node_list import HINT, list_items
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.lookup import offer_of
 from mlship.cuda.versions import Driver, driver_in
@@ -15,7 +16,6 @@ from mlship.project.base import PLATFORMS
 
 Labels: TypeAlias = Mapping[str, str]
 
-_HINT = "run `kubectl get nodes -o json | mlship hosts import -`"
 _GPU = "nvidia.com/gpu"
 _DRIVER = "nvidia.com/cuda.driver-version.full"
 _MIB = 1 << 20
@@ -105,14 +105,14 @@ class _Described:
     suffix: str
 
 
-def read_nodes(text: str) -> Nodes:
-    """Read the output of `kubectl get nodes -o json`: a list or a single node.
+def read_nodes(stream: TextIO) -> Nodes:
+    """Read the output of `kubectl get nodes -o json`: a list of any length, or a single node.
 
     Raises:
         UsageError: it is something else.
     """
     described, unlabelled, without = [], [], 0
-    for node in _parse(text):
+    for node in _parse(stream):
         labels = node.metadata.labels or {}
         if not _has_gpu(node, labels):
             without += 1
@@ -124,28 +124,41 @@ def read_nodes(text: str) -> Nodes:
     return Nodes(_pools(described), tuple(sorted(unlabelled, key=lambda each: each.node)), without)
 
 
-def _parse(text: str) -> list[_Node]:
+def _parse(stream: TextIO) -> Iterator[_Node]:
+    for number, item in enumerate(list_items(stream)):
+        nodes = _whole(item) if isinstance(item, str) else [_item(item, number)]
+        for node in nodes:
+            if node.kind not in {None, "Node"}:
+                raise UsageError(f"the input is a list of {node.kind}s, not of nodes", hint=HINT)
+            yield node
+
+
+def _item(item: object, number: int) -> _Node:
+    try:
+        return _Node.model_validate(item)
+    except ValidationError as error:
+        raise _not_nodes("{", error, ("items", number)) from error
+
+
+def _whole(text: str) -> list[_Node]:
+    """The nodes of a document that does not begin as kubectl writes a list."""
     try:
         if _Kind.model_validate_json(text).kind == "Node":
             return [_Node.model_validate_json(text)]
-        items = _List.model_validate_json(text).items
+        return _List.model_validate_json(text).items
     except ValidationError as error:
         raise _not_nodes(text, error) from error
-    strange = next((node.kind for node in items if node.kind not in {None, "Node"}), None)
-    if strange is not None:
-        raise UsageError(f"the input is a list of {strange}s, not of nodes", hint=_HINT)
-    return items
 
 
-def _not_nodes(text: str, error: ValidationError) -> UsageError:
+def _not_nodes(text: str, error: ValidationError, above: tuple[str | int, ...] = ()) -> UsageError:
     if not text.strip():
-        return UsageError("the input is empty", hint=_HINT)
+        return UsageError("the input is empty", hint=HINT)
     if not text.lstrip().startswith(("{", "[")):
         what = "YAML" if re.match(r"\s*(---|apiVersion:|kind:|items:)", text) else "not JSON"
-        return UsageError(f"the input is {what}, but nodes must be JSON", hint=_HINT)
+        return UsageError(f"the input is {what}, but nodes must be JSON", hint=HINT)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return UsageError(f"the input is not a list of nodes: {f'{where}: ' if where else ''}{first['msg']}", hint=_HINT)
+    where = ".".join(str(part) for part in (*above, *first["loc"]))
+    return UsageError(f"the input is not a list of nodes: {f'{where}: ' if where else ''}{first['msg']}", hint=HINT)
 
 
 def _has_gpu(node: _Node, labels: Labels) -> bool:
