@@ -41,6 +41,9 @@ else:  # in the build, install.py lies beside this file, and -I leaves this fold
 
 
 CACHE = "/root/.cache/mlship"
+# Texts of one letter exist once in a process, and bytecode says whether they are interned: any module that has the
+# identifier `ä` would change the bytecode of later ones that have the text "ä". So all of them are interned.
+LETTERS = [sys.intern(chr(code)) for code in range(256)]
 Folders = dict[str, str]
 HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
 TESTS_NAMED = re.compile(r"(?:^|[/\\.])tests(?:$|[/\\.])")
@@ -121,7 +124,7 @@ def compile_one(job: tuple[str, str, str]) -> None:
     """Bytecode depends only on Python, source and path, so it is cached by these."""
     source, target, shown = job
     with open(source, "rb") as file:  # noqa: PTH123  faster, for thousands of files
-        key = hashlib.sha256(f"{sys.version} {shown}\n".encode() + file.read()).hexdigest()
+        key = hashlib.sha256(f"2 {sys.version} {shown}\n".encode() + file.read()).hexdigest()
     known = os.path.join(CACHE, key)  # noqa: PTH118
     if not os.path.exists(known):  # noqa: PTH110
         try:
