@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
+from mlship.redact import redact
 
 T = TypeVar("T")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # valid in JSON, but terminals obey some of them
@@ -35,9 +36,18 @@ def dump(value: object) -> str:
 
 
 def to_json(value: object) -> str:
-    """A result for machines: sorted keys, two spaces, a final newline; the same bytes for the same value."""
-    plain: object = adapter(type(value)).dump_python(value, mode="json")
+    """A result for machines, without credentials: sorted keys, two spaces, a final newline; always the same bytes."""
+    plain = _redacted(adapter(type(value)).dump_python(value, mode="json"))
     return json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False).translate(_CONTROL) + "\n"
+
+
+def _redacted(plain: object) -> object:
+    """The same with the credentials in its texts hidden; in JSON, hiding could remove the end of an escape."""
+    if isinstance(plain, str):
+        return redact(plain)
+    if isinstance(plain, dict):
+        return {key: _redacted(value) for key, value in plain.items()}
+    return [_redacted(value) for value in plain] if isinstance(plain, list) else plain
 
 
 def first_error(error: ValidationError) -> str:

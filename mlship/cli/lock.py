@@ -112,13 +112,12 @@ def _target(directory: Path, config: "Config", fleet: "Fleet") -> "GpuTarget":
     from mlship.console import say
     from mlship.cuda.fit.match import lock_target
     from mlship.lock.inputs import read_inputs
-    from mlship.redact import redact
 
     target = lock_target(config, read_inputs(directory, config), fleet)
     names = ", ".join(host.name for host in fleet.hosts)
     say(f"CUDA for {names} ({fleet.origin}): {target.key}")
     if target.pages:
-        say(f"wheel index for this CUDA: {redact(target.pages[0].rsplit('/', 2)[0])}")
+        say(f"wheel index for this CUDA: {target.pages[0].rsplit('/', 2)[0]}")
     return target
 
 

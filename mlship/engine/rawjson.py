@@ -13,7 +13,6 @@ from datetime import datetime
 from pydantic import BaseModel, ValidationError
 
 from mlship.engine.base import BuildEvent, StepBytes, StepFinished, StepOutput, StepStarted
-from mlship.redact import redact
 
 LAST_LINES = 15
 
@@ -72,7 +71,7 @@ class Progress:
     def feed(self, line: str) -> list[BuildEvent]:
         """The events that this line of buildx's stderr completes."""
         if not self._pending and not line.startswith("{"):
-            self.text.append(redact(line))
+            self.text.append(line)
             return []
         self._pending.append(line)
         whole = line == "}" or (len(self._pending) == 1 and line.endswith("}"))
@@ -83,7 +82,7 @@ class Progress:
         try:
             status = _Status.model_validate_json("\n".join(lines))
         except ValidationError:
-            self.text.extend(map(redact, lines))
+            self.text.extend(lines)
             return []
         return [*self._logs(status.logs or ()), *self._vertexes(status.vertexes or ()), *self._bytes(status)]
 
@@ -92,13 +91,13 @@ class Progress:
             if vertex.started is None:
                 continue
             if self._is_new(vertex.digest, "started", vertex.started):
-                yield StepStarted(vertex.digest, redact(vertex.name))
+                yield StepStarted(vertex.digest, vertex.name)
             if vertex.completed is not None and self._is_new(vertex.digest, "completed", vertex.started):
                 yield self._finished(vertex, (vertex.completed - vertex.started).total_seconds())
 
     def _finished(self, vertex: _Vertex, seconds: float) -> StepFinished:
-        error = redact(vertex.error) or None
-        event = StepFinished(vertex.digest, redact(vertex.name), seconds, vertex.cached, error)
+        error = vertex.error or None
+        event = StepFinished(vertex.digest, vertex.name, seconds, vertex.cached, error)
         # When a step fails, BuildKit cancels the parallel ones; their errors are not the cause.
         if error and self.failed is None and "context canceled" not in error:
             self.failed = event
@@ -134,4 +133,4 @@ class Progress:
 
 def _line(data: bytes) -> str:
     """One printed line; of a progress bar, only the last state."""
-    return redact(data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1])
+    return data.decode(errors="replace").rstrip("\r").rsplit("\r", 1)[-1]
