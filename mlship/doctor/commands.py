@@ -1,102 +1,148 @@
-"""Commands to copy, for this distribution and engine; for Debian and Docker if those are unknown.
+"""Commands to copy, for the place where they are run: its distribution, its engine, and what it lets a user change.
 
+A program that the place lacks is never printed (`at_place`), and nothing is assumed about a place that is unknown.
 Values from the facts are quoted: a facts file from someone else must not put its own commands on the clipboard.
 """
 
 import re
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from shlex import quote
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from mlship.doctor.facts.fact import known
+from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
+from mlship.doctor.queries import is_wsl, variable
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
 
-Manager: TypeAlias = Literal["apt", "dnf", "zypper", "pacman", "apk"]
+WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
+_NOTHING = "?"  # where there is no command: `at_place` drops it
+_SHELL = re.compile(r"\|\||&&|[;|]|\$\(")
+_SETTING = re.compile(r"^\w+=")
 
-_BY_ID: dict[str, Manager] = {
-    **dict.fromkeys(("debian", "ubuntu", "linuxmint", "pop"), "apt"),
-    **dict.fromkeys(("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn"), "dnf"),
-    **dict.fromkeys(("opensuse-leap", "opensuse-tumbleweed", "sles", "suse", "opensuse"), "zypper"),
-    **dict.fromkeys(("arch", "manjaro"), "pacman"),
-    "alpine": "apk",
-}
-_INSTALL: dict[Manager, str] = {
-    "apt": "sudo apt-get install -y",
-    "dnf": "sudo dnf install -y",
-    "zypper": "sudo zypper install -y",
-    "pacman": "sudo pacman -S --needed",
-    "apk": "sudo apk add",
-}
-_HEADERS: dict[Manager, str] = {
-    "apt": "linux-headers-$(uname -r)",
-    "dnf": "kernel-devel-$(uname -r) kernel-headers",
-    "zypper": "kernel-default-devel",
-    "pacman": "linux-headers",
-    "apk": "linux-lts-dev",
-}
-_INITRAMFS: dict[Manager, str] = {
-    "apt": "sudo update-initramfs -u",
-    "dnf": "sudo dracut --force",
-    "zypper": "sudo dracut --force",
-    "pacman": "sudo mkinitcpio -P",
-    "apk": "sudo mkinitfs",
-}
+
+@dataclass(frozen=True)
+class PackageManager:
+    """A row of mlship/data/places.toml, which explains the keys."""
+
+    name: str
+    systems: tuple[str, ...]
+    source: str
+    install: str = ""
+    headers: str = ""
+    initramfs: str = ""
+    grub: str = ""
+    hold: str = ""
+    hold_debian: str = ""
+    add_option: str = ""
+    remove_option: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PlaceTable:
+    """mlship/data/places.toml."""
+
+    managers: tuple[PackageManager, ...]
+    programs: dict[str, str]
+    unchangeable: dict[str, tuple[str, ...]]
+
+
+@cache
+def place_data() -> PlaceTable:
+    return adapter(PlaceTable).validate_python(tomllib.loads(read_package_file("data/places.toml")))
+
+
 # The package with libcuda, by an installed one of the same driver.
-_LIBCUDA: dict[Manager, tuple[tuple[str, str], ...]] = {
-    "apt": (),
+_LIBCUDA: dict[str, tuple[tuple[str, str], ...]] = {
     "dnf": (
-        ("nvidia-driver-NVML", "nvidia-driver-cuda nvidia-driver-cuda-libs"),
         ("nvidia-driver", "nvidia-driver-cuda nvidia-driver-cuda-libs"),
         ("xorg-x11-drv-nvidia", "xorg-x11-drv-nvidia-cuda"),
     ),
     "zypper": (("nvidia-common-G06", "nvidia-compute-G06"), ("nvidia-utils-G06", "nvidia-compute-G06")),
     "pacman": (("nvidia", "nvidia-utils"), ("nvidia-open", "nvidia-utils")),
-    "apk": (),
-}
-_HOLD: dict[Manager, str] = {
-    "apt": "sudo apt-mark hold $(dpkg-query -W -f '${Package}\\n' 'nvidia-driver-*' 'libnvidia-compute-*')",
-    "dnf": "sudo dnf versionlock add 'nvidia-driver*' 'kmod-nvidia*'",
-    "zypper": "sudo zypper addlock 'nvidia-*'",
-    "pacman": "# in /etc/pacman.conf: IgnorePkg = nvidia nvidia-utils",
-    "apk": "# pin the packages in /etc/apk/world",
 }
 
 
-def manager(facts: Facts) -> Manager:
-    recorded = known(facts.host.packages.manager)
-    for name in _INSTALL:
-        if recorded == name:
-            return name
-    system = facts.host.os
-    names = ((known(system.id) or "").split(), (known(system.like) or "").split())
-    return next((_BY_ID[name] for group in names for name in group if name in _BY_ID), "apt")
+def _row(facts: Facts) -> PackageManager | None:
+    """The package manager of this host; None if it is unknown."""
+    rows, system = place_data().managers, facts.host.os
+    if known(looked_up(facts.host.paths, "/run/ostree-booted")):
+        return rows[0]
+    names = [*(known(system.id) or "").split(), *(known(system.like) or "").split()]
+    of_system = next((row for name in names for row in rows if name in row.systems), None)
+    recorded = next((row for row in rows if row.name == known(facts.host.packages.manager)), None)
+    return of_system if of_system and of_system.note else recorded or of_system
+
+
+def manager(facts: Facts) -> str | None:
+    row = _row(facts)
+    return row.name if row else None
+
+
+def install_start(facts: Facts) -> str:
+    """The command up to the package's name."""
+    row = _row(facts)
+    return (row.install if row else "") or _NOTHING
 
 
 def install_command(facts: Facts, *packages: str) -> str:
-    return f"{_INSTALL[manager(facts)]} {' '.join(packages)}"
+    return f"{install_start(facts)} {' '.join(packages)}"
 
 
 def headers(facts: Facts) -> str:
     """Install the headers of the running kernel."""
-    return install_command(facts, _HEADERS[manager(facts)])
+    row = _row(facts)
+    return install_command(facts, row.headers) if row and row.headers else _NOTHING
 
 
 def initramfs(facts: Facts) -> str:
-    return _INITRAMFS[manager(facts)]
+    row = _row(facts)
+    return (row.initramfs if row else "") or _NOTHING
 
 
 def hold_driver(facts: Facts) -> str:
     """Pin the driver's packages to their version."""
-    return _HOLD[manager(facts)]
+    row, names = _row(facts), known(facts.host.packages.installed)
+    by_packages = names is None or any("nvidia" in name and "container" not in name for name in names)
+    if row is None or not by_packages:
+        return _NOTHING
+    return (row.hold_debian if known(facts.host.os.id) == "debian" else row.hold) or _NOTHING
 
 
-def engine(facts: Facts) -> Literal["docker", "podman"]:
-    """The engine of the container in question; Docker if it is unknown."""
-    if known(facts.container.engine) == "podman":
-        return "podman"
-    only_podman = known(facts.host.podman) is not None and known(facts.host.docker.binary) is None
-    return "podman" if only_podman and known(facts.container.engine) is None else "docker"
+def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
+    """Remove an option from the kernel command line, from the next boot on."""
+    row = _row(facts)
+    if row and row.remove_option:
+        return (row.remove_option.format(option=quote(option)),)
+    by_hand = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove {option}"
+    return (by_hand, row.grub) if row and row.grub else ()
+
+
+def add_option(facts: Facts, option: str) -> tuple[str, ...]:
+    """Add an option to the kernel command line, from the next boot on."""
+    row = _row(facts)
+    if row and row.add_option:
+        return (row.add_option.format(option=quote(option)),)
+    by_hand = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX_DEFAULT: add {option}"
+    return (by_hand, row.grub) if row and row.grub else ()
+
+
+def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
+    """The engine of the container in question, or the one of this host; Docker if nothing speaks against it."""
+    named, docker = known(facts.container.engine), facts.host.docker
+    if named in {"docker", "podman", "nerdctl"}:
+        return named  # type: ignore[return-value]  # one of the three
+    if named is None and known(docker.version) is None and known(docker.binary) is None:
+        if known(facts.host.podman) is not None:
+            return "podman"
+        if known(facts.host.containerd) is not None and known(facts.kubernetes) is None:
+            return "nerdctl"
+    return "docker"
 
 
 def restart_engine(facts: Facts) -> str:
@@ -106,7 +152,10 @@ def restart_engine(facts: Facts) -> str:
     if known(facts.host.docker.rootless):
         return "systemctl --user restart docker"
     binary, root = known(facts.host.docker.binary) or "", known(facts.host.docker.root_dir) or ""
-    return "sudo snap restart docker" if "/snap/" in f"{binary}{root}" else "sudo systemctl restart docker"
+    if "/snap/" in f"{binary}{root}":
+        return "sudo snap restart docker"
+    service = "docker" if engine(facts) == "docker" else "containerd"
+    return f"sudo rc-service {service} restart" if manager(facts) == "apk" else f"sudo systemctl restart {service}"
 
 
 def restart_container(facts: Facts) -> str:
@@ -140,7 +189,7 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
     if kind == "apt":
         package = f"libnvidia-compute-{branch}{server}" if ubuntu else "libcuda1" if "libnvidia-ml1" in names else ""
     else:
-        package = next((libcuda for nvml, libcuda in _LIBCUDA[kind] if nvml in names), "")
+        package = next((libcuda for nvml, libcuda in _LIBCUDA.get(kind or "", ()) if nvml in names), "")
     return install_command(facts, package) if package else ""
 
 
@@ -152,6 +201,69 @@ def _image(facts: Facts) -> str:
     return quote(known(facts.image.reference) or "IMAGE")
 
 
+def kinds(facts: Facts) -> frozenset[str]:
+    """What this place is known to be, and what it may be because nothing is known."""
+    docker, named = facts.host.docker, known(facts.container.engine)
+    in_use = engine(facts)
+    there = {
+        "wsl": is_wsl(facts),
+        "wsl1": WSL_1.match(known(facts.kernel.release) or "") is not None,
+        "slurm": known(variable(facts.host, "SLURM_JOB_ID")) is not None,
+        "ubuntu": "ubuntu" in f"{known(facts.host.os.id)} {known(facts.host.os.like)}",
+        "snap": "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}",
+        "docker": in_use == "docker" and named in {None, "docker"} and not _lacks_docker(facts),
+        "podman": in_use == "podman",
+        "nerdctl": in_use == "nerdctl",
+        "kubernetes": not is_absent(facts.kubernetes),
+    }
+    return frozenset({kind for kind, holds in there.items() if holds} | {manager(facts) or ""})
+
+
+def _lacks_docker(facts: Facts) -> bool:
+    docker = facts.host.docker
+    others = (facts.host.podman, facts.host.containerd, facts.host.crio)
+    other = any(known(engine) is not None for engine in others) or known(facts.kubernetes) is not None
+    return known(docker.version) is None and (is_absent(docker.binary) or (other and known(docker.binary) is None))
+
+
+def programs_of(command: str) -> Iterator[str]:
+    """The programs that a command starts, and sudo."""
+    for part in _SHELL.split(re.sub(r"'[^']*'|\"[^\"$]*\"", "X", command.partition(" #")[0])):
+        words = [word for word in part.split() if not _SETTING.match(word)]
+        yield from words[: 2 if words[:1] == ["sudo"] else 1]
+
+
+def is_possible(command: str, here: frozenset[str]) -> bool:
+    """Every program of the command is at this place, which lets a user change what the command changes."""
+    data = place_data()
+    if any(text in command for kind in here for text in data.unchangeable.get(kind, ())):
+        return False
+    for program in () if command.startswith("#") else programs_of(command):
+        where = data.programs.get(program, "").split()
+        wanted = {kind for kind in where if not kind.startswith("!")}
+        barred = {kind[1:] for kind in where if kind.startswith("!")}
+        if program == _NOTHING or barred & here or (wanted and not wanted & here):
+            return False
+    return True
+
+
+def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps without commands that cannot work here. A step that loses them stays in words."""
+    here, row = kinds(facts), _row(facts)
+    return tuple(_at(step, here, row) for step in steps)
+
+
+def _at(step: Step, here: frozenset[str], row: PackageManager | None) -> Step:
+    kept = tuple(command for command in step.commands if is_possible(command, here))
+    lost = [command for command in step.commands if command not in kept]
+    installs = bool(row and row.install) and any(row and command.startswith(row.install) for command in kept)
+    note = row.note if row and row.note and (installs or any(_NOTHING in command[:7] for command in lost)) else ""
+    say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
+    if note:
+        say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"
+    return replace(step, say=say, commands=kept)
+
+
 # Values for the texts of every rule.
 COMMANDS: dict[str, Callable[[Facts], str]] = {
     "engine": engine,
@@ -160,7 +272,7 @@ COMMANDS: dict[str, Callable[[Facts], str]] = {
     "hold_driver": hold_driver,
     "image": _image,
     "initramfs": initramfs,
-    "install": lambda facts: _INSTALL[manager(facts)],
+    "install": install_start,
     "refresh_cdi": refresh_cdi,
     "restart_container": restart_container,
     "restart_engine": restart_engine,

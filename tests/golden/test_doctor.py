@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from mlship.doctor.diagnose import diagnose, findings
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.finding import LAYERS, Finding, StackLayer
+from mlship.doctor.rule_texts import rule_texts
+from mlship.doctor.rules import RULES
 from mlship.report.doctor.page import diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.conftest import Golden
 from tests.helpers.doctor_hosts import hosts
 
+BY_ID = {rule.id: rule for rule in RULES}
 ROOT = Path(__file__).parents[2]
 PROBES = (ProbeRun("kernel", 0.071, None), ProbeRun("nvml", problem="no answer within 5 s"))
 
@@ -102,3 +106,53 @@ def test_what_is_said_about_every_recorded_host(golden: Golden) -> None:
             lines[finding.layer] += lines_of(name, finding)
     for layer, found in lines.items():
         golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", "\n".join(found) + "\n")
+
+
+@cache
+def hosts_of() -> dict[str, list[str]]:
+    """The recorded hosts on which each rule fires."""
+    fired: dict[str, list[str]] = {}
+    for name, facts in hosts().items():
+        for finding in findings(facts)[0]:
+            fired.setdefault(finding.id, []).append(name)
+    return fired
+
+
+def said_about(rule: str, name: str) -> str:
+    finding = BY_ID[rule].look(hosts()[name])
+    return "\n".join(lines_of(name, finding)) if finding else ""
+
+
+def test_the_advice_of_another_rule_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advice is pinned: with the steps of another rule, each rule says something else, or crashes."""
+    texts = rule_texts()
+    names = sorted(name for name, text in texts.items() if text.fix)
+    for rule, other in zip(names, (*names[1:], names[0]), strict=True):
+        layer = texts[rule].layer.replace(" ", "-")
+        pinned = (ROOT / f"tests/golden/doctor/findings/{layer}.txt").read_text(encoding="utf-8")
+        assert all(said_about(rule, name) in pinned for name in hosts_of()[rule])
+        with monkeypatch.context() as swapped:
+            mixed = {**texts, rule: replace(texts[rule], fix=texts[other].fix)}
+            swapped.setattr("mlship.doctor.rules.base.rule_texts", lambda texts=mixed: texts)
+            assert any(_differs(rule, name, pinned) for name in hosts_of()[rule]), f"{rule} with the steps of {other}"
+
+
+def _differs(rule: str, name: str, pinned: str) -> bool:
+    try:
+        return said_about(rule, name) not in pinned
+    except KeyError:  # a value that the other rule's text names
+        return True
+
+
+def test_a_rule_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go on, and the report says which rule failed."""
+
+    def crash(_rule: object, _facts: Facts) -> None:
+        message = "boom"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr(BY_ID["nouveau-owns-gpu"].__class__, "look", crash)
+    diagnosis = diagnose(two_causes())
+    assert diagnosis.bugs == ("a bug in mlship's rule nouveau-owns-gpu: ZeroDivisionError: boom",)
+    assert [cause.finding.id for cause in diagnosis.causes] == ["device-node-permission-denied", "cpu-only-torch"]
+    assert "a bug in mlship's rule nouveau-owns-gpu" in diagnosis_text(diagnosis)

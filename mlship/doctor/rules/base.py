@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, TypedDict, Unpack
 
+from mlship.doctor.commands import at_place
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.queries import has_fact
@@ -64,7 +65,7 @@ class Rule(ABC):
         values = {"where": where, "on_host": where == "host", **values}
         text, shown = self.text, tuple(item for item in evidence if item is not None)
         cause = computed.get("cause") or fill(text.cause, facts, values)
-        fix = computed.get("fix") or text.steps(facts, values)
+        fix = at_place(facts, computed.get("fix") or text.steps(facts, values))
         finding = Finding(self.id, text.layer, text.title, where, cause, fix, shown)
         lacking = tuple(path for path in text.certain_with if not has_fact(facts, path))
         if certain and not lacking:

@@ -146,7 +146,7 @@ class SpecTooNew(Rule, id="cdi-spec-newer-than-engine"):
 def _reads(engine: str, version: str | None) -> str | None:
     """The newest schema that this version of the engine reads, if it does not read every schema of today."""
     numbers = version_numbers(version or "")
-    return next((schema for before, schema in _READS[engine] if numbers and numbers < before), None)
+    return next((schema for before, schema in _READS.get(engine, ()) if numbers and numbers < before), None)
 
 
 class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):

@@ -11,11 +11,6 @@ from mlship.driver import codes
 
 _UVM = "/dev/nvidia-uvm"
 _CONTROL = "/dev/nvidiactl"
-_UPDATE_GRUB = {
-    "dnf": "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
-    "zypper": "sudo grub2-mkconfig -o /boot/grub2/grub.cfg",
-    "pacman": "sudo grub-mkconfig -o /boot/grub/grub.cfg",
-}
 
 
 class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
@@ -62,7 +57,7 @@ class HmmWithKaslr(Rule, id="uvm-hmm-kaslr"):
         code = known((facts.host if where == "host" else facts.container).cuda.init) or 0
         return self.found(
             facts,
-            {"update_grub": _UPDATE_GRUB.get(commands.manager(facts), "sudo update-grub")},
+            {"option": commands.add_option(facts, "nokaslr")},
             evidence=(
                 Evidence("kernel.log", line),
                 Evidence(f"{where}.cuda.init", codes.cuda(code)),

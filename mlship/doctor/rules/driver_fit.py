@@ -61,7 +61,7 @@ class DriverDoesNotKnowGpu(Rule, id="driver-does-not-drive-gpu"):
                 facts,
                 {
                     "open_packages": _open_packages(facts, max(bound or 0, 580)),
-                    "legacy": _LEGACY_PACKAGES.get(commands.manager(facts), "cuda-drivers-{0}").format(bound),
+                    "legacy": _LEGACY_PACKAGES.get(commands.manager(facts) or "", "cuda-drivers-{0}").format(bound),
                     "gpu": describe(gpu),
                     "architecture": architecture(gpu) or "an older generation",
                     "bound": bound,

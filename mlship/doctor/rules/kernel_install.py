@@ -86,9 +86,9 @@ class NotInstalled(Rule, id="driver-not-installed"):
                 "sudo ubuntu-drivers install",
             )
         family = "fedora" if name == "fedora" else commands.manager(facts)
-        before, packages, packages_of_old = _PACKAGES[family]
+        before, packages, packages_of_old = _PACKAGES.get(family or "", ((), "", ""))
         chosen = packages_of_old if old else packages
-        headers = (commands.headers(facts),) if family != "apk" else ()
+        headers = (commands.headers(facts),) if packages and family != "apk" else ()
         return (*before, *headers, *((commands.install_command(facts, chosen),) if chosen else ()))
 
 
@@ -104,7 +104,7 @@ class NotLoaded(Rule, id="driver-module-not-loaded"):
         path = known(module.path)
         return self.found(
             facts,
-            {"listed": listed, "dnf": commands.manager(facts) == "dnf"},
+            {"listed": listed, "removal": commands.remove_option(facts, listed or "")},
             certain=not doubts,
             decides=doubts,
             evidence=(

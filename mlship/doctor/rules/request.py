@@ -1,7 +1,6 @@
 """Rules about GPUs that were asked for where this host cannot give any: none there, passed on, or not allocated."""
 
-import re
-
+from mlship.doctor import commands
 from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
@@ -14,7 +13,6 @@ _FAILS = (
     r"|nvidia-container-cli|unknown or invalid runtime name: nvidia|No devices were found"
     r"|couldn't communicate with the NVIDIA driver|no NVIDIA GPU device is present"
 )
-_WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
 _SLURM = ("SLURM_JOB_ID", "SLURM_JOBID")
 
 
@@ -51,7 +49,8 @@ class PassedToMachines(Rule, id="gpu-passed-to-virtual-machines"):
         if not given or gpus(facts) or asked is None:
             return None
         address, driver = known(given[0].address) or "ADDRESS", known(given[0].driver) or ""
-        line = known(facts.kernel.cmdline) or ""
+        line = (known(facts.kernel.cmdline) or "").split()
+        option = next((word for word in line if word.startswith(("vfio-pci.ids", "xen-pciback"))), None)
         return self.found(
             facts,
             {
@@ -59,7 +58,8 @@ class PassedToMachines(Rule, id="gpu-passed-to-virtual-machines"):
                 "driver": driver,
                 "count": len(given),
                 "one": len(given) == 1,
-                "by_cmdline": "vfio-pci.ids" in line or "pciback" in line,
+                "option": option,
+                "removal": commands.remove_option(facts, option) if option else (),
             },
             evidence=(
                 *(Evidence("kernel.pci", f"{known(gpu.address)}: bound to {known(gpu.driver)}") for gpu in given),
@@ -71,7 +71,7 @@ class PassedToMachines(Rule, id="gpu-passed-to-virtual-machines"):
 class Wsl1(Rule, id="wsl-version-1"):
     def look(self, facts: Facts) -> Finding | None:
         release = known(facts.kernel.release) or ""
-        if not _WSL_1.match(release):
+        if not commands.WSL_1.match(release):
             return None
         return self.found(facts, evidence=(Evidence("kernel.release", release),))
 

