@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlship.errors import LockError, UsageError
+from mlship.errors import LockError
 from mlship.image.decide import make_plan
 from mlship.image.dockerfile import copied_paths, dockerfile, dockerignore
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock, check_lock
 from mlship.lock.groups import brings_cuda
-from mlship.project.base import PLATFORMS
+from mlship.project.base import for_platform
 from mlship.project.config import Config
 from mlship.project.credentials import check_credentials, check_values
 from mlship.project.git import Revision, read_revision
@@ -72,7 +72,7 @@ def prepare(
     """Check the repository and plan the image. Reads files only, and the local GPUs if no host is named.
 
     Args:
-        target: platform that overrides `platform` in mlship.yaml; the lock must match it.
+        target: platform that overrides `platform` in mlship.yaml, with a lock of its own.
         find_fleet: returns the hosts that CUDA is matched to, for a project that uses GPUs.
         revision: git's description of the code; read from git if None.
 
@@ -80,7 +80,8 @@ def prepare(
         UsageError, LockError: see mlship.project and mlship.lock.
         MatchError: the requested or locked packages do not run on the hosts.
     """
-    config = _for_platform(load_config(repo), target)
+    written = load_config(repo)
+    config = for_platform(written, target)
     check_paths(repo, config)
     refuse_text_links(text_links(repo, (*config.source, *config.model.weights, *config.test_files)), repo)
     weights = check_weights(repo, config.model)
@@ -89,7 +90,7 @@ def prepare(
         lock = check_lock(repo, config, _chosen_cuda(repo, config, fleet))
         matched = _matched(config, lock, fleet)
     except LockError as error:
-        raise _with_remedy(error, target, fleet) from error
+        raise _with_remedy(error, None if config is written else target, fleet) from error
     smoke = SmokeSpec.from_config(config, matched.plan.architectures if matched else ()).to_json()
     revision = revision or read_revision(repo)
     plan = make_plan(config, lock, weights, revision, smoke, gpu=matched.plan if matched else None)
@@ -101,20 +102,9 @@ def prepare(
     return Prepared(repo, config, lock, plan, revision, link_targets(repo, copied_paths(plan)), warnings, fleet)
 
 
-def _for_platform(config: Config, target: str | None) -> Config:
-    if target is None or target == config.platform:
-        return config
-    if target not in PLATFORMS:
-        raise UsageError(f"unsupported platform `{target}`", hint=f"use {' or '.join(PLATFORMS)}")
-    return config.model_copy(update={"platform": target})
-
-
-def _with_remedy(error: LockError, target: str | None, fleet: "Fleet | None") -> LockError:
+def _with_remedy(error: LockError, other: str | None, fleet: "Fleet | None") -> LockError:
     """The command that fixes the lock depends on the options of this one."""
-    if target is not None and "platform" in error.changed:  # `mlship lock` resolves for the platform in mlship.yaml
-        hint = f"set `platform: {target}` in mlship.yaml, run `mlship lock`, and commit both files"
-        return LockError(error.message, hint=hint, changed=error.changed)
-    return error.for_options(fleet.options) if fleet else error
+    return error.for_options(f"{f' --platform {other}' if other else ''}{fleet.options if fleet else ''}")
 
 
 def _chosen_cuda(repo: Path, config: Config, fleet: "Fleet | None") -> str | None:

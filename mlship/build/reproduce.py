@@ -12,7 +12,7 @@ from mlship.engine.base import EngineInfo
 from mlship.errors import UsageError
 from mlship.files import sha256_file
 from mlship.image.plan import BuildPlan
-from mlship.lock.record import FILE_NAME as LOCK
+from mlship.project.base import record_name
 from mlship.project.checkout import outside_commit, read_checkout
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import link_targets
@@ -56,7 +56,8 @@ def _not_committed(prepared: Prepared) -> list[str]:
     inputs = [key.removeprefix("file ") for key in prepared.lock.record.inputs if key.startswith("file ")]
     hosts = [prepared.config.gpu.hosts] if prepared.config.gpu and prepared.fleet and prepared.fleet.committed else []
     sources = prepared.plan.source
-    paths = (CONFIG, LOCK, prepared.plan.lock, *inputs, *hosts, *sources, *link_targets(prepared.repo, sources))
+    locks = (record_name(prepared.config), prepared.plan.lock)
+    paths = (CONFIG, *locks, *inputs, *hosts, *sources, *link_targets(prepared.repo, sources))
     weights = _weight_paths(prepared.plan)
     return [path for path in outside_commit(prepared.repo, paths) if path not in weights]
 
@@ -107,7 +108,7 @@ def build_metadata(prepared: Prepared, report: BuildReport, options: BuildOption
         compression=options.compression,
         source=_source(prepared),
         base=BaseImage(plan.base.reference, plan.base.digest),
-        lock=LockHashes(record.requirements, sha256_file(prepared.repo / LOCK)),
+        lock=LockHashes(record.requirements, sha256_file(prepared.repo / record_name(prepared.config))),
         weights=tuple(_weight(prepared.repo, path) for path in _weight_paths(plan)),
         built=report.built,
         proven=_proof(report.smoke),

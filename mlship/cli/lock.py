@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json
+from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platforms, platforms_of
 
 if TYPE_CHECKING:
+    from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
     from mlship.lock.compile import Upgrade
     from mlship.lock.gpu import GpuTarget
@@ -32,6 +33,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
             help="Trace the server's imports again, or skip tracing and compile every module. [default: if it changed]",
         ),
     ] = None,
+    platform: Platforms = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
     json: Json = False,
@@ -44,27 +46,50 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     from mlship.cli.options import fleet_finder
     from mlship.errors import UsageError
     from mlship.lock.compile import Upgrade
+    from mlship.project.base import for_platform
     from mlship.project.load import load_unfinished
 
-    config, missing = load_unfinished(directory)
+    written, missing = load_unfinished(directory)
     if check and (upgrade or upgrade_package or trace):
         other = "--trace" if trace else "--upgrade" if upgrade else "--upgrade-package"
         raise UsageError(f"`--check` cannot be used with `{other}`", hint="remove one of them")
-    if not check:
+    targets = platforms_of(platform)
+    if json and len(targets) > 1:
+        raise UsageError("`--json` reports one platform", hint="run `mlship lock` once for each")
+    asked = None if check else Upgrade(upgrade, tuple(upgrade_package or ()))
+    for config in [for_platform(written, target) for target in targets]:
+        fleet = fleet_finder(directory, driver, compute_capability)
+        _lock(directory, config, asked, fleet, traces=False if missing else trace, json=json)
+    if missing:
+        _report_missing(missing)
+
+
+def _lock(
+    directory: Path,
+    config: "Config",
+    upgrade: "Upgrade | None",
+    find_fleet: "FindFleet",
+    *,
+    traces: bool | None,
+    json: bool,
+) -> None:
+    """Lock for one platform, or only check if `upgrade` is None."""
+    if upgrade is not None:
         _build_packages(directory, config)
-    fleet = fleet_finder(directory, driver, compute_capability)(config)
+    fleet = find_fleet(config)
     gpu = _target(directory, config, fleet) if fleet else None
-    now = gpu.key if gpu and fleet and (fleet.committed or driver) else None
+    now = gpu.key if gpu and fleet and (fleet.committed or fleet.options) else None
     with _reporting_what_is_left(directory, config, now):
-        if check or not (upgrade or upgrade_package or _stale(directory, config, now)):
+        if upgrade is None:
+            _check(directory, config, now, json=json)
+            return
+        if upgrade.all or upgrade.packages or _stale(directory, config, now):
+            known = _resolve(directory, config, upgrade, gpu, json=json)
+        else:
             _check(directory, config, now, json=json)
             known = None
-        else:
-            known = _resolve(directory, config, Upgrade(upgrade, tuple(upgrade_package or ())), gpu, json=json)
-        if missing:
-            _report_missing(missing)
-        elif not check and trace is not False:
-            _trace(directory, config, fleet, None if trace else known, again=bool(trace))
+        if traces is not False:
+            _trace(directory, config, fleet, None if traces else known, again=bool(traces))
 
 
 @contextmanager
@@ -86,13 +111,14 @@ def _build_packages(directory: Path, config: "Config") -> None:
     from mlship.lock.inputs import read_requirement_files
     from mlship.lock.packages import build_packages
     from mlship.lock.record import read_record
+    from mlship.project.base import record_name
 
     files = read_requirement_files(directory, config)
     folders = dict.fromkeys(folder for file in files for folder in file.folders.values())
     if not folders:
         return
     try:
-        known = read_record(directory).inputs
+        known = read_record(directory, record_name(config)).inputs
     except LockError:
         known = {}
     for wheel in build_packages(directory, folders, known):
@@ -195,8 +221,9 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     from mlship.errors import BuildError, MatchError, TransientError, UsageError
     from mlship.lock.record import read_record
     from mlship.lock.trace import UntracedError, merge_traces, served_digest, write_trace, write_untraced
+    from mlship.project.base import record_name
 
-    code, record = served_digest(directory, config), read_record(directory)
+    code, record = served_digest(directory, config), read_record(directory, record_name(config))
     earlier = record.trace
     if record.untraced == code and not again:
         warn("this server could not be traced before, and nothing changed; `mlship lock --trace` tries again")
@@ -208,7 +235,7 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
         known = earlier
     reporter = ConsoleReporter()
     try:
-        prepared = prepare(directory, find_fleet=lambda _config: fleet)
+        prepared = prepare(directory, config.platform, lambda _config: fleet)
         reporter.step("tracing the server's imports")
         started = time.monotonic()
         with reporter.building() as watch:
@@ -216,9 +243,9 @@ def _trace(directory: Path, config: "Config", fleet: "Fleet | None", known: "Tra
     except (UsageError, BuildError, MatchError, TransientError) as error:
         warn(f"{error.message}\n{error.hint}")
         if isinstance(error, UntracedError):
-            write_untraced(directory, code)
+            write_untraced(directory, record_name(config), code)
         return
     trace = replace(merge_traces(trace, known), code=code)
-    write_trace(directory, trace)
+    write_trace(directory, record_name(config), trace)
     seconds = time.monotonic() - started
-    say(f"mlship.lock: the server imports {trace.count} modules; traced in {seconds:.1f} s")
+    say(f"{record_name(config)}: the server imports {trace.count} modules; traced in {seconds:.1f} s")

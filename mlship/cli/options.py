@@ -21,6 +21,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Platform = Annotated[
     str | None, typer.Option("--platform", help="Target platform. [default: from mlship.yaml]", metavar="OS/ARCH")
 ]
+Platforms = Annotated[
+    str | None,
+    typer.Option(
+        "--platform", help="Target platforms, separated by commas. [default: from mlship.yaml]", metavar="OS/ARCH,..."
+    ),
+]
 Driver = Annotated[
     str | None, typer.Option("--driver", metavar="VERSION", help="Match this NVIDIA driver instead of hosts/.")
 ]
@@ -62,6 +68,11 @@ Progress = Annotated[
     Shown,
     typer.Option(metavar="HOW", help="Build steps: auto, tty, plain (cached ones too) or quiet."),
 ]
+
+
+def platforms_of(text: str | None) -> tuple[str | None, ...]:
+    """The platforms that an option names, each once; None is the one of mlship.yaml."""
+    return tuple(dict.fromkeys(text.split(","))) if text is not None else (None,)
 
 
 def check_smoke(smoke: On | None, *, no_smoke: bool) -> None:

@@ -8,7 +8,8 @@ from mlship.errors import LockError
 from mlship.files import read_regular, sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.pins import Pin, parse_lock
-from mlship.lock.record import FILE_NAME, LockRecord, read_record
+from mlship.lock.record import LockRecord, read_record
+from mlship.project.base import record_name
 from mlship.project.config import Config
 
 
@@ -34,12 +35,13 @@ def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
     name = config.requirements.lock
     collect_inputs(repo, config)  # problems in them are reported first
     text = read_lock_text(repo / name)
-    _refuse_foreign(repo, name, text)
-    record = read_record(repo)
+    beside = record_name(config)
+    _refuse_foreign(repo, name, text, beside)
+    record = read_record(repo, beside)
     inputs = collect_inputs(repo, config, _chosen(record, config, cuda))
     changes = [*_changed_inputs(record.inputs, inputs), *_changed_text(record, name, text)]
     if not changes and record.base != inputs["base"]:
-        changes.append(f"`{FILE_NAME}` was edited by hand: its digest belongs to {record.base}")
+        changes.append(f"`{beside}` was edited by hand: its digest belongs to {record.base}")
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", changed=_changed_keys(record.inputs, inputs))
@@ -66,10 +68,10 @@ def read_lock_text(path: Path) -> str | None:
         raise LockError(f"`{path.name}` cannot be read as UTF-8 text") from error
 
 
-def _refuse_foreign(repo: Path, name: str, text: str | None) -> None:
-    if text is not None and not (repo / FILE_NAME).exists():
+def _refuse_foreign(repo: Path, name: str, text: str | None, record: str) -> None:
+    if text is not None and not (repo / record).exists():
         hashed = "" if "--hash=" in text else " and has no hashes"
-        raise LockError(f"no `{FILE_NAME}`: `{name}` was not written by `mlship lock`{hashed}")
+        raise LockError(f"no `{record}`: `{name}` was not written by `mlship lock`{hashed}")
 
 
 def _changed_keys(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

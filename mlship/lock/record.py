@@ -74,28 +74,26 @@ class LockRecord:
     untraced: Digest | None = None
     schema: int = SCHEMA
 
-    def write(self, repo: Path) -> None:
+    def write(self, repo: Path, name: str = FILE_NAME) -> None:
         """Write `mlship.lock` atomically; the same record gives the same bytes."""
-        write_atomic(repo / FILE_NAME, dump(self) + "\n")
+        write_atomic(repo / name, dump(self) + "\n")
 
 
-def read_record(repo: Path) -> LockRecord:
-    """Read `mlship.lock`.
+def read_record(repo: Path, name: str = FILE_NAME) -> LockRecord:
+    """Read `mlship.lock`, or the record of the lock for another platform.
 
     Raises:
         LockError: it is missing, malformed, or written by another version of mlship.
     """
     try:
-        text = read_regular(repo / FILE_NAME)
+        text = read_regular(repo / name)
         record = adapter(LockRecord).validate_json(text)
     except FileNotFoundError as error:
-        raise LockError(f"no `{FILE_NAME}`: the dependencies have not been locked") from error
+        raise LockError(f"no `{name}`: the dependencies have not been locked") from error
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise LockError(f"`{FILE_NAME}` is not a valid lock record") from error
+        raise LockError(f"`{name}` is not a valid lock record") from error
     if record.schema > SCHEMA:
-        raise LockError(
-            f"`{FILE_NAME}` was written by a newer mlship", hint="update mlship, or run `mlship lock` again"
-        )
+        raise LockError(f"`{name}` was written by a newer mlship", hint="update mlship, or run `mlship lock` again")
     if record.schema < SCHEMA:
-        raise LockError(f"`{FILE_NAME}` was written by an older mlship, which did not record wheel sizes")
+        raise LockError(f"`{name}` was written by an older mlship, which did not record wheel sizes")
     return record

@@ -42,7 +42,7 @@ from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
 from mlship.lock.wheelhouse import Hashes
 from mlship.lock.written_by import written_by_another
-from mlship.project.base import base_name, base_reference, cuda_reference
+from mlship.project.base import base_name, base_reference, cuda_reference, record_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
 
@@ -91,7 +91,7 @@ def resolve(
     gpu = target if isinstance(target, GpuTarget) else None
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
     previous, before = _previous(repo, config)
-    if gpu and _cuda_moved(repo, gpu):
+    if gpu and _cuda_moved(repo, config, gpu):
         previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
     digest = _digest(repo, config, engine, upgrade)
@@ -106,10 +106,10 @@ def resolve(
     text, pins = hashed.text, _checked(hashed.text, config)
     images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
     resolver = f"pip-tools {resolver_version(place)}"
-    traced, kept = carry_over(_trace(repo), before, pins)
+    traced, kept = carry_over(_trace(repo, config), before, pins)
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
     write_atomic(repo / config.requirements.lock, text)
-    record.write(repo)
+    record.write(repo, record_name(config))
     unbuilt = without_cpu_builds(pins, target.pages if target and not pages else ())
     doubts = (*unbuilt, *_doubts(repo, question, hashed, pins))
     return Resolved(record, pins, before, place, traced, doubts)
@@ -208,16 +208,16 @@ def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
         return text, ()  # pip-compile keeps the pins that it can read
 
 
-def _trace(repo: Path) -> Trace | None:
+def _trace(repo: Path, config: Config) -> Trace | None:
     try:
-        return read_record(repo).trace
+        return read_record(repo, record_name(config)).trace
     except LockError:
         return None
 
 
-def _cuda_moved(repo: Path, gpu: GpuTarget) -> bool:
+def _cuda_moved(repo: Path, config: Config, gpu: GpuTarget) -> bool:
     try:
-        return read_record(repo).inputs.get("cuda") != gpu.key
+        return read_record(repo, record_name(config)).inputs.get("cuda") != gpu.key
     except LockError:
         return False  # the first lock
 
@@ -236,7 +236,7 @@ def _digest(repo: Path, config: Config, engine: Engine, upgrade: Upgrade) -> str
     """The base image's digest: kept like a pin while the registry has it, so that a small change rebuilds little."""
     reference = base_reference(config)
     try:
-        record = read_record(repo)
+        record = read_record(repo, record_name(config))
         if record.base == base_name(config) and not upgrade.all:
             return engine.resolve(f"{reference}@{record.digest}")
     except (LockError, UsageError, EngineError):

@@ -91,14 +91,14 @@ def _both(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
     return {name: " ".join(sorted({*one.get(name, "").split(), *other.get(name, "").split()})) for name in folders}
 
 
-def write_trace(repo: Path, trace: Trace) -> None:
-    """Store the trace in mlship.lock."""
-    replace(read_record(repo), trace=trace, untraced=None).write(repo)
+def write_trace(repo: Path, name: str, trace: Trace) -> None:
+    """Store the trace in the record of a lock."""
+    replace(read_record(repo, name), trace=trace, untraced=None).write(repo, name)
 
 
-def write_untraced(repo: Path, code: str) -> None:
+def write_untraced(repo: Path, name: str, code: str) -> None:
     """Remember that this code could not be traced, so that the next lock does not start the same server again."""
-    replace(read_record(repo), untraced=code).write(repo)
+    replace(read_record(repo, name), untraced=code).write(repo, name)
 
 
 def _reason(content: bytes) -> str:

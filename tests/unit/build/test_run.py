@@ -16,6 +16,7 @@ from mlship.errors import BuildError, EngineError, LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, read_record
+from mlship.project.base import for_platform
 from mlship.project.load import load_config
 from mlship.report.build import show_build
 from mlship.smoke.result import Check, Figures, SmokeReport
@@ -184,9 +185,15 @@ def test_an_image_for_the_cpu_is_tested_on_the_cpu_and_nowhere_else(prepared: Pr
     assert "gpu:" in caught.value.hint
 
 
+def locked_for_arm(repo: Path) -> None:
+    config = for_platform(load_config(repo, {}), "linux/arm64")
+    (repo / "requirements.linux-arm64.txt").write_text(PIN)
+    record = LockRecord(collect_inputs(repo, config), sha256_text(PIN), "python:3.11-slim-bookworm", DIGEST, "x")
+    record.write(repo, "mlship.linux-arm64.lock")
+
+
 def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
-    inputs = {**collect_inputs(repo, load_config(repo, {})), "platform": "linux/arm64"}
-    LockRecord(inputs, sha256_text(PIN), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    locked_for_arm(repo)
     engine = FakeEngine(built=IMAGE)
     with pytest.raises(UsageError, match="cannot test an image for"):
         build(prepare(repo, "linux/arm64"), engine, BuildOptions(), Silent())
@@ -195,10 +202,18 @@ def test_another_platform_is_refused_before_it_is_built(repo: Path) -> None:
     assert "build" in engine.calls
 
 
-def test_a_lock_for_another_platform_is_fixed_in_the_yaml(repo: Path) -> None:
-    with pytest.raises(LockError, match="platform linux/amd64 -> linux/arm64") as caught:
+def test_another_platform_has_a_lock_of_its_own(repo: Path) -> None:
+    with pytest.raises(LockError, match=r"no `mlship\.linux-arm64\.lock`") as caught:
         prepare(repo, "linux/arm64")
-    assert "set `platform: linux/arm64` in mlship.yaml" in caught.value.hint
+    assert caught.value.hint == "run `mlship lock --platform linux/arm64` and commit what it writes"
+    locked_for_arm(repo)
+    other = prepare(repo, "linux/arm64")
+    assert (other.plan.platform, other.plan.lock) == ("linux/arm64", "requirements.linux-arm64.txt")
+    assert prepare(repo).plan.lock == "requirements.txt"
+    (repo / "requirements.in").write_text("iniconfig\nattrs\n")
+    with pytest.raises(LockError, match="has changed") as stale:
+        prepare(repo, "linux/arm64")
+    assert "--platform linux/arm64" in stale.value.hint
 
 
 def test_cuda_in_the_lock_of_a_cpu_project_is_a_warning(repo: Path) -> None:
@@ -215,9 +230,7 @@ def test_cuda_in_the_lock_of_a_cpu_project_is_a_warning(repo: Path) -> None:
     assert warning.split(":")[0] in " ".join(shown.stderr.split())
 
 
-def test_a_lock_for_another_platform_is_stale(repo: Path) -> None:
-    with pytest.raises(LockError, match="linux/amd64 -> linux/arm64"):
-        prepare(repo, "linux/arm64")
+def test_an_unknown_platform_is_refused(repo: Path) -> None:
     with pytest.raises(UsageError, match="unsupported platform `windows`"):
         prepare(repo, "windows")
 
