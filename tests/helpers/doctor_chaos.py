@@ -260,6 +260,9 @@ def _image_of_another_machine(facts: Facts) -> Facts | None:
     return put(made, "image.architecture", "arm64" if machine == "x86_64" else "amd64")
 
 
+# Hosts on which something else counts as the cause of whatever fails: a display's old card on nouveau, denied nodes,
+# libraries out of sight.
+_OTHER_CAUSES = ("without-nvidia-gpu", "nouveau", "slurm", "bottlerocket")
 _POD = {"role": "workload", "phase": "Failed", "reason": "StartError", "requests": {"nvidia.com/gpu": 1}}
 _UVM, _CONTROL = "/dev/nvidia-uvm", "/dev/nvidiactl"
 _NVML, _BOX = "host.nvml.devices", "container"
@@ -319,6 +322,5 @@ def sick() -> dict[str, tuple[Break, str]]:
 
 def _where(one: Break) -> Iterator[str]:
     for name, facts in hosts("healthy").items():
-        # A display's old card on nouveau counts as the cause of whatever fails beside it.
-        if "without-nvidia-gpu" not in name and "nouveau" not in name and one.change(facts) is not None:
+        if not any(word in name for word in _OTHER_CAUSES) and one.change(facts) is not None:
             yield name

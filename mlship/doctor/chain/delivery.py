@@ -16,8 +16,9 @@ from mlship.doctor.queries import gpus, is_wsl
 
 _NOT_FOUND = 404
 _NO_GPU = {None, "", "none", "void"}
-_START_FAILED = re.compile(r"(Start|Create|Run|Container).*Error|CrashLoopBackOff|ContainerCannotRun")
-_CREATE_ERROR = r"failed to create|OCI runtime|unresolvable CDI devices|nvidia-container"
+_START_FAILED = re.compile(r"Error|BackOff|CannotRun")
+_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unhealthy")
+_DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -128,6 +129,8 @@ def engine_configured(facts: Facts) -> LinkLook:
     if version := known(docker.version):
         yield it_holds(f"Docker Engine {version}, {'with' if by_runtime else 'without'} the nvidia runtime")
     elif isinstance(docker.version, Unreadable):
+        if _engines(facts) == ["Docker"] and _DOES_NOT_RUN.search(docker.version.unreadable):
+            yield Symptom("engine.silent", _where(facts), f"Docker does not answer: {docker.version.unreadable}")
         yield unknown("host.docker.version")
     elif engines := _engines(facts):
         yield it_holds(f"engines: {', '.join(engines)}")
@@ -140,9 +143,9 @@ def kubelet_offers(facts: Facts) -> LinkLook:
         return
     offered = known(node.allocatable)
     yield from _not_offered(facts, node)
-    for pod in each(node.pods):
-        if known(pod.role) == "device-plugin" and _START_FAILED.search(known(pod.reason) or ""):
-            yield Symptom("offer.plugin", "host", f"the device plugin {known(pod.name)}: {known(pod.reason)}")
+    for pod in _of_nvidia(node):
+        if _START_FAILED.search(known(pod.reason) or ""):
+            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {known(pod.reason)}")
     if offered is None:
         yield unknown("kubernetes.allocatable")
     else:
@@ -159,9 +162,12 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
-    plugin = any(known(pod.role) == "device-plugin" for pod in each(node.pods))
-    if offered == {} and plugin and gpus(facts):
-        yield Symptom("offer.none", "host", "the device plugin is here, but the node offers no GPU")
+    if offered == {} and _of_nvidia(node) and gpus(facts):
+        yield Symptom("offer.none", "host", "NVIDIA's pods are here, but the node offers no GPU")
+
+
+def _of_nvidia(node: Kubernetes) -> tuple[Pod, ...]:
+    return tuple(pod for pod in each(node.pods) if known(pod.role) not in {None, "workload"})
 
 
 def gpu_requested(facts: Facts) -> LinkLook:
@@ -236,6 +242,6 @@ def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
         phase, reason = known(pod.phase), known(pod.reason)
         failed = phase == "Failed" or _START_FAILED.search(reason or "")
         if failed and (known(pod.role) == "workload" or _gpus_of(pod)):
-            event = next((line for line in reversed(each(node.events)) if re.search(_CREATE_ERROR, line)), "")
+            event = next((line for line in reversed(each(node.events)) if _SAYS_WHY.search(line)), "")
             seen = f"pod {known(pod.name)}: {reason or phase}{f': {event}' if event else ''}"
             yield Symptom("pod.failed", "container", seen)

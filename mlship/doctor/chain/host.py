@@ -117,17 +117,26 @@ def nodes_of(where: Where, place: Place) -> LinkLook:
     if table is None:
         yield unknown(f"{where}.device_nodes")
         return
+    elsewhere = denied_gpus(place)
     for path, fact in sorted(table.items()):
         node = known(fact)
         if is_absent(fact) and path in {"/dev/nvidiactl", "/dev/nvidia-uvm"}:
             yield Symptom("node.missing", where, f"{path} is missing")
-        elif node and path.startswith("/dev/nvidia") and (answer := known(node.open)) not in {None, "ok"}:
+        answer = known(node.open) if node and path.startswith("/dev/nvidia") and path not in elsewhere else None
+        if answer not in {None, "ok"}:
             yield Symptom(f"node.{answer}", where, f"opening {path} fails: {answer}")
     cards = [fact for path, fact in table.items() if _GPU_NODE.fullmatch(path)]
     if cards and all(is_absent(fact) for fact in cards):
         yield Symptom("node.missing", where, "there is no node of a GPU, such as /dev/nvidia0")
     there = [path for path, fact in table.items() if known(fact)]
     yield it_holds(_some(there)) if there else unknown(f"{where}.device_nodes")
+
+
+def denied_gpus(place: Place) -> tuple[str, ...]:
+    """GPUs that are not this job's: their nodes are denied, but another GPU's opens (Slurm)."""
+    cards = {path: node for path, fact in (known(place.device_nodes) or {}).items() if (node := known(fact))}
+    answers = {path: known(node.open) for path, node in cards.items() if _GPU_NODE.fullmatch(path)}
+    return tuple(path for path, answer in answers.items() if answer == "EPERM") if "ok" in answers.values() else ()
 
 
 def _some(paths: list[str]) -> str:
@@ -154,6 +163,8 @@ def _nvml_is_elsewhere(facts: Facts) -> bool:
     if found or known(nvml.init) not in {None, _LACKS_NVML}:
         return False
     reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
+    node = known(facts.kubernetes)
+    reached = reached or any((known(node.allocatable) or {}).values() if node else ())
     lacks = known(nvml.init) == _LACKS_NVML
     return is_tegra(facts) or (lacks and (reached or driver_is_contained(facts)))
 
@@ -184,8 +195,7 @@ def gpus_counted(facts: Facts) -> LinkLook:
     nvml = facts.host.nvml
     yield from device_symptoms("host", facts.host)
     count, wanted = known(nvml.device_count), len([gpu for gpu in gpus(facts) if known(gpu.driver) == "nvidia"])
-    if not any(known(gpu.driver) == "nvidia" for gpu in gpus(facts)):
-        wanted = len(gpus(facts))
+    wanted = (wanted or len(gpus(facts))) - len(denied_gpus(facts.host))
     if known(nvml.init) == 0 and count is not None and count < wanted:
         name = "nvml.count=0" if count == 0 else "nvml.count"
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
@@ -197,6 +207,9 @@ def gpus_counted(facts: Facts) -> LinkLook:
 
 
 def device_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
+    for call, answer in sorted((known(place.nvml.codes) or {}).items()):
+        if answer in _DEVICE_FAILS:
+            yield Symptom(f"nvml.device={answer}", where, f"{call} returns {codes.nvml(answer)}")
     for device in each(place.nvml.devices):
         for call, answer in sorted((known(device.codes) or {}).items()):
             if answer in _DEVICE_FAILS and not (answer == _NO_PERMISSION and device.mig_current == 1):
@@ -240,7 +253,7 @@ def cuda_starts(facts: Facts) -> LinkLook:
     if known(cuda.init) == 0:
         count = known(cuda.device_count)
         yield it_holds(f"CUDA starts{and_sees(count)}")
-    elif driver_is_contained(facts) and known(cuda.library) is None:
+    elif _nvml_is_elsewhere(facts) and known(cuda.library) is None:
         yield not_applicable("the driver's libraries are not on the host's path here")
     yield unknown("host.cuda.init")
 
