@@ -54,6 +54,14 @@ class CudaDistributions(_FrameworkRow):
     cannot_report: tuple[str, ...]
 
 
+class OtherGpus(_FrameworkRow):
+    """Builds for the GPUs of another vendor than NVIDIA."""
+
+    vendor: str
+    local: str = ""
+    packages: tuple[str, ...]
+
+
 class GpuOnly(_FrameworkRow):
     """What is of no use without a GPU, frameworks apart."""
 
@@ -86,6 +94,7 @@ class LoaderRow(_FrameworkRow):
 class FrameworkTable(_FrameworkRow):
     frameworks: tuple[Framework, ...]
     cuda: CudaDistributions
+    other_gpus: tuple[OtherGpus, ...]
     gpu_only: GpuOnly
     formats: dict[str, FormatText]
     loaders: dict[str, LoaderRow]
@@ -113,6 +122,18 @@ def is_gpu_only(name: str) -> bool:
     table = framework_table()
     rows = (table.gpu_only.packages, *(row.gpu_only for row in table.frameworks))
     return any(_matches(patterns, name) for patterns in rows)
+
+
+def other_vendor(name: str, local: str | None) -> str | None:
+    """The vendor whose GPUs a build is for, if it is not NVIDIA; by canonical name and local version (rocm6.2)."""
+    return next(
+        (
+            row.vendor
+            for row in framework_table().other_gpus
+            if _matches(row.packages, name) or (row.local and (local or "").startswith(row.local))
+        ),
+        None,
+    )
 
 
 def gpu_requirement_for(name: str) -> str | None:

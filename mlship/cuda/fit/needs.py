@@ -11,14 +11,20 @@ from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda
-from mlship.frameworks import framework_table, gpu_requirement_for
+from mlship.frameworks import framework_table, gpu_requirement_for, other_vendor
 from mlship.lock.pins import Pin
 
 CudaSource: TypeAlias = Literal["wheels", "image"]
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
 Fault: TypeAlias = Literal[
-    "two-majors", "two-distributions", "two-variants", "cpu-only", "cuda-in-cpu-project", "nothing-known"
+    "two-majors",
+    "two-distributions",
+    "two-variants",
+    "other-vendor",
+    "cpu-only",
+    "cuda-in-cpu-project",
+    "nothing-known",
 ]
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
@@ -102,7 +108,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     packages = tuple(_packages(pins, cuda, libraries))
     stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
-    mistakes = (*_rivals(pins), *_mixed_variants(pins), *_majors(libraries, packages))
+    mistakes = (*_other_vendors(pins), *_rivals(pins), *_mixed_variants(pins), *_majors(libraries, packages))
     idle = tuple(_cpu_only(pins, libraries))
     useless = not packages and not libraries
     return Needs(
@@ -256,6 +262,14 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
             hint = "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`"
         if hint:
             yield LockProblem("cpu-only", text, hint)
+
+
+def _other_vendors(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    found = [(pin, vendor) for pin in pins if (vendor := other_vendor(pin.name, local_version(pin)))]
+    for vendor in dict.fromkeys(vendor for _, vendor in found):
+        named = ", ".join(f"{pin.name} {pin.version}" for pin, of in found if of == vendor)
+        text = f"{named}: for GPUs of {vendor}, but mlship supports GPUs of NVIDIA only"
+        yield LockProblem("other-vendor", text, "require the builds for NVIDIA's GPUs and run `mlship lock`")
 
 
 def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:

@@ -27,7 +27,7 @@ from mlship.cuda.tables.read import (
 from mlship.cuda.versions import Cuda
 
 Forward: TypeAlias = Literal["ok", "not-needed", "never", "unsupported"]
-GpuClass: TypeAlias = Literal["data-center", "geforce", "professional", "jetson"]
+GpuClass: TypeAlias = Literal["data-center", "geforce", "professional", "jetson", "vgpu"]
 OpenModules: TypeAlias = Literal["required", "possible", "impossible"]
 VersionMeaning: TypeAlias = Literal["cuda", "major", "none"]
 ImageFlavour: TypeAlias = Literal["runtime", "cudnn-runtime", "devel", "cudnn-devel"]

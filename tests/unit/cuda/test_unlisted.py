@@ -124,6 +124,15 @@ def test_a_second_major_of_a_library_with_other_file_names_is_no_fault() -> None
     assert matched([*torch, "nvidia-cudnn-cu12==9.10.2.21", "nvidia-cudnn-cu13==9.13.0.50"], host).outcome == "refused"
 
 
+@pytest.mark.parametrize("pin", ["torch==2.8.0+rocm6.4", "onnxruntime-rocm==1.22", "torch==2.8.0+xpu", "mlx==0.29"])
+def test_builds_for_other_vendors_are_named_and_refused(pin: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    match = matched([pin, "nvidia-cuda-runtime-cu12==12.8.90"], host)
+    assert match.outcome == "refused"
+    assert match.needs.problems[0].text.startswith(pin.replace("==", " "))
+    assert "NVIDIA only" in match.needs.problems[0].text
+
+
 def test_builds_of_two_variants_are_refused() -> None:
     host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
     match = matched(["torch==2.8.0+cu128", "torchvision==0.23.0+cu126"], host)
