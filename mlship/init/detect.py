@@ -29,7 +29,7 @@ from mlship.init.local_names import read_local_names
 from mlship.init.models import LoadClues, find_weights, linked_away, served_strings
 from mlship.init.page_apps import page_apps, page_notes
 from mlship.init.page_folders import shipped_folders
-from mlship.init.pickled import find_pickled
+from mlship.init.pickled import PickledModel, find_pickled
 from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
@@ -74,7 +74,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     idle = () if certain else (*page_notes(apps), *_nothing_served(tree, weights, needs))
     python = find_python(tree, needs, dockerfile)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
-    pickles = tuple(find_pickled(tree, [f for f in weights.refused if _covered(f.path, weights.named)], lookup))
+    pickles = _pickled(tree, weights, lookup)
     others, details = _other_imports(modules, served), _details(tree, weights)
     framework, evidence = find_framework(Clues(served, others, weights.models, needs, details, pickles, certain))
     return Detection(
@@ -109,6 +109,11 @@ def _refuse_several(tree: Tree, projects: Sequence[str]) -> None:
             f"`{tree.root}` holds several projects, and nothing says which one to ship",
             hint=f"run `mlship init -C FOLDER` with one of {shown_folders(projects)}",
         )
+
+
+def _pickled(tree: Tree, weights: ModelFiles, lookup: Lookup) -> tuple[PickledModel, ...]:
+    shipped = [one for one in (*weights.models, *weights.refused) if _covered(one.path, weights.named)]
+    return tuple(find_pickled(tree, shipped, lookup))
 
 
 def _rooted_modules(tree: Tree) -> tuple[str, dict[str, Module], tuple[LocalImport, ...]]:

@@ -36,9 +36,9 @@ class PickledModel:
     sklearn: str | None
 
 
-def find_pickled(tree: Tree, refused: Sequence[WeightFile], lookup: Lookup) -> Iterator[PickledModel]:
-    """Read the pickles of a repository; modules of the repository itself need no package."""
-    for file in [file for file in refused if file.kind in ("pickle", "torch")][:_FILES]:
+def find_pickled(tree: Tree, files: Sequence[WeightFile], lookup: Lookup) -> Iterator[PickledModel]:
+    """Read the pickles and skops files of a repository; modules of the repository itself need no package."""
+    for file in [file for file in files if file.kind in ("pickle", "torch", "skops")][:_FILES]:
         names = read_pickle_names(tree.root / file.path)
         foreign = (module for module in sorted(names.modules) if not lookup.is_provided(module))
         lines = {line for module in foreign if (line := lookup.requirement(module, names.modules))}

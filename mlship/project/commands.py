@@ -79,6 +79,8 @@ def parse_command(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | N
     for runner in _RUNNERS:
         if tuple(words[: len(runner)]) == runner:
             words = words[len(runner) :]
+    if words and re.match(r"/(\S+/)?bin/[\w.-]+$", words[0]):  # of another image's environment; PATH has ours
+        words[0] = words[0].rpartition("/")[2]
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
 

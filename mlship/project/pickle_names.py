@@ -21,7 +21,10 @@ _STACK_GLOBAL = re.compile(rb"\x8c(.)(" + _NAME + rb")\x94?\x8c(.)(" + _NAME + r
 _MEMO = rb"(?:\x94|q.|r.{4}|\np\d+\n)?"
 _TEXT = rb"(?:\x8c.|X.{4}|U.|V|S')"
 _VERSION = rb"(\d+(?:\.\d+)+(?:(?:a|b|rc)\d+)?(?:\.(?:dev|post)\d+)?)"
-_SKLEARN = re.compile(rb"_sklearn_version'?" + _MEMO + _TEXT + _VERSION, re.DOTALL)
+_SKLEARN = re.compile(
+    rb"_sklearn_version'?" + _MEMO + _TEXT + _VERSION + rb'|"_sklearn_version": \{[^{}]*"content": "\\"' + _VERSION,
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class PickleNames:
 
 
 def read_pickle_names(path: Path) -> PickleNames:
-    """Look through a pickle, a joblib file or a torch archive; an unreadable file has no names."""
+    """Look through a pickle, a joblib or skops file or a torch archive; an unreadable file has no names."""
     modules: set[str] = set()
     version: str | None = None
     with suppress(OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ValueError, RuntimeError):
@@ -46,7 +49,7 @@ def read_pickle_names(path: Path) -> PickleNames:
             modules |= {match[1].decode() for match in _GLOBAL.finditer(data)}
             modules |= {match[2].decode() for match in _STACK_GLOBAL.finditer(data) if _has_lengths(match)}
             found = _SKLEARN.search(data)
-            version = version or (found[1].decode() if found else None)
+            version = version or ((found[1] or found[2]).decode() if found else None)
     return PickleNames(frozenset(modules), version)
 
 
@@ -58,7 +61,7 @@ def _pickles(path: Path) -> Iterator[bytes]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                if name.endswith(".pkl"):
+                if name.endswith(".pkl") or name == "schema.json":
                     with archive.open(name) as member:
                         yield member.read(_LIMIT)
         return

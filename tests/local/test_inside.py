@@ -145,6 +145,16 @@ def test_a_failure_deep_in_a_package_points_at_the_users_code(repo: Path) -> Non
     assert len(failed.lines) == 10
 
 
+def test_compiled_code_of_a_package_is_not_the_users(repo: Path) -> None:
+    """Cython names its source relative to the folder that it was built in."""
+    code = "def load():\n    exec(compile('1 / 0', 'sklearn/tree/_tree.pyx', 'exec'))\n"
+    (repo / "model.py").write_text(code)
+    _, events = model(repo)
+    failed = events[-1]
+    assert isinstance(failed, Failed)
+    assert failed.at == f"{repo / 'model.py'}, line 2"
+
+
 def test_a_sample_that_is_no_json_is_given_as_bytes(repo: Path) -> None:
     (repo / "cat.jpg").write_bytes(b"\xff\xd8")
     (repo / "model.py").write_text("def load(): return lambda image: [image.hex(), type(image).__name__]\n")

@@ -79,7 +79,7 @@ def leave(code: int) -> NoReturn:
 def failure(error: BaseException) -> dict[str, object]:
     """An exception, with the last calls of its traceback in user code or in packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_python(frame.filename)]
-    own = [frame for frame in frames if "-packages" not in frame.filename][-1:]
+    own = [frame for frame in frames if _is_users(frame.filename)][-1:]
     shown = frames[-5:] if not own or own[0] in frames[-5:] else [*own, *frames[-4:]]
     lines = [
         text
@@ -95,6 +95,11 @@ def failure(error: BaseException) -> dict[str, object]:
         "at": f"{own[0].filename}, line {own[0].lineno}" if own else None,
         "absent": absent_libraries(error) if "cannot open shared object file" in _text(error) else {},
     }
+
+
+def _is_users(path: str) -> bool:
+    """Whether a file is no package's; compiled code names its source relative to a folder that is not here."""
+    return "-packages" not in path and not path.endswith((".pyx", ".pxd", ".pxi"))
 
 
 def absent_libraries(error: BaseException) -> dict[str, str]:

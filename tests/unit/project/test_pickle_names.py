@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import lzma
 import pickle
 import zipfile
@@ -59,3 +60,16 @@ def test_any_bytes_are_read_without_an_error(tmp_path_factory: pytest.TempPathFa
 
 def test_a_missing_file_has_no_names(tmp_path: Path) -> None:
     assert read_pickle_names(tmp_path / "gone") == PickleNames(frozenset(), None)
+
+
+@given(version=st.from_regex(r"[0-9]\.[0-9]{1,2}(\.[0-9]{1,2})?", fullmatch=True), indent=st.sampled_from([None, 2]))
+def test_a_skops_file_says_who_wrote_it(
+    tmp_path_factory: pytest.TempPathFactory, version: str, indent: int | None
+) -> None:
+    """https://github.com/skops-dev/skops/blob/main/skops/io/_general.py, JsonNode."""
+    node = {"__class__": "str", "__loader__": "JsonNode", "content": json.dumps(version), "is_json": True, "__id__": 1}
+    schema = {"__class__": "SVC", "content": {"content": {"_sklearn_version": node, "x": {"content": '"9.9"'}}}}
+    file = tmp_path_factory.mktemp("model") / "m.skops"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema, indent=indent))
+    assert read_pickle_names(file).sklearn == version
