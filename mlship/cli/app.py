@@ -22,6 +22,7 @@ from mlship.cli.init import init
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
 from mlship.cli.rebuild import rebuild
+from mlship.cli.scan import scan
 from mlship.cli.schema import schema
 from mlship.cli.size import size
 from mlship.cli.smoke import smoke
@@ -101,7 +102,7 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, fits, schema):
+for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, scan, fits, schema):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

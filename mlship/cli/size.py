@@ -83,13 +83,13 @@ def _measured(engine: "Engine", image: str) -> "SizeReport":
     from mlship.smoke.run import find_image
 
     info = find_image(engine, image)
-    with _progress(image, info.size) as watch:
+    with progress(image, info.size) as watch:
         saved = read_layout(engine.save(image), image, info.platform, watch)
     return account(saved, image, info.id)
 
 
 @contextmanager
-def _progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
+def progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
     """Report progress on stderr: a bar on a terminal, occasional lines elsewhere.
 
     Args:

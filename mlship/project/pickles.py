@@ -22,6 +22,11 @@ _CODE = _CALLS | {"GLOBAL", "STACK_GLOBAL"}
 _NAMED = frozenset({"GLOBAL", "INST"})
 
 
+def may_be_pickle(head: bytes) -> bool:
+    """Whether a longer file that begins with `head` may be a pickle."""
+    return is_pickle(BytesIO(head)) or _run(BytesIO(head), words=False, more=True).is_endless
+
+
 def is_pickle(file: IO[bytes]) -> bool:
     """Whether an unpickler that reads a file from here would run code, or read a whole pickle.
 
@@ -68,10 +73,10 @@ class _Run:
     count: int = 0
 
 
-def _run(file: IO[bytes], *, words: bool) -> _Run:
+def _run(file: IO[bytes], *, words: bool, more: bool = False) -> _Run:
     stack, run = _Stack(words=words), _Run({})
     try:
-        for name, argument in _opcodes(file):
+        for name, argument in _opcodes(_Stream(file, more=more)):
             if name == "STOP":
                 run.is_whole = not file.read(_HEAD).strip() or bool(_CODE & run.names.keys())
                 run.left = bool(stack.items)
@@ -89,12 +94,12 @@ def _run(file: IO[bytes], *, words: bool) -> _Run:
     return run
 
 
-def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, object]]:
+def _opcodes(stream: "_Stream") -> Iterator[tuple[str, object]]:
     import pickletools
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # strings of protocol 0 with unusual escapes
-        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", _Stream(file))):
+        for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", stream)):
             yield opcode.name, argument
 
 
@@ -121,16 +126,23 @@ class _Endless(Exception):  # noqa: N818  not an error: the answer is known
 
 
 class _Stream:
-    """What `pickletools` reads, in bounded memory."""
+    """What `pickletools` reads, in bounded memory.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Args:
+        more: the file continues behind the end of what is here.
+    """
+
+    def __init__(self, file: IO[bytes], *, more: bool) -> None:
         self._file = file
+        self._more = more
         at = file.tell()
         self._end = file.seek(0, SEEK_END)
         file.seek(at)
 
     def read(self, size: int) -> bytes:
         if size > self._end - self._file.tell():
+            if self._more:
+                raise _Endless
             return b""
         if size > _LONGEST:
             raise _Endless
@@ -138,7 +150,7 @@ class _Stream:
 
     def readline(self) -> bytes:
         data = self._file.readline(_LONGEST)
-        if len(data) < _LONGEST:
+        if len(data) < _LONGEST and (data.endswith(b"\n") or not self._more):
             return data
         if b"\x00" in data[:_HEAD]:
             raise ValueError("numbers, not a line")

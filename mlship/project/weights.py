@@ -17,7 +17,7 @@ from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickle_globals import unlisted
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
-_PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
+PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
 _DAYS = 180
 _LISTED = 8
 _HASHED = 1 << 28  # bytes
@@ -58,7 +58,7 @@ def check_weights(repo: Path, model: Model) -> tuple[WeightFile, ...]:
     for file in files:
         _check(repo, file, allowed.get(file.path))
         if file.kind == "onnx":
-            _check_external(repo, file, paths)
+            check_external(repo, file, paths)
     return files
 
 
@@ -143,7 +143,7 @@ def _is_weight(full: Path, path: str, key: str) -> bool:
 
 def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
     suffix = PurePosixPath(file.path).suffix.lower()
-    expected = "a pickle" if file.kind == "text" and suffix in _PICKLE_NAMES else _expected(suffix)
+    expected = "a pickle" if file.kind == "text" and suffix in PICKLE_NAMES else expected_format(suffix)
     if file.kind == "text" and expected:
         raise UsageError(
             f"`{file.path}` is named like {expected} but contains text",
@@ -157,8 +157,12 @@ def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
         _check_names(repo, file, allowed)
 
 
-def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> None:
-    """The files with the tensors of an ONNX model exist and are shipped."""
+def check_external(repo: Path, file: WeightFile, paths: Collection[str] | None = None) -> None:
+    """The files with the tensors of an ONNX model are whole, in its folder, and among `paths` if these are given.
+
+    Raises:
+        UsageError: one is not.
+    """
     folder = PurePosixPath(file.path).parent
     for path, end in external_files(repo, file.path).items():
         if not PurePosixPath(path).is_relative_to(folder) or path.startswith(("../", "/")):
@@ -166,8 +170,8 @@ def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> Non
                 f"`{file.path}` has tensors outside of its folder, in `{path}`",
                 hint="save the model again with its tensors beside it",
             )
-        if path not in paths:
-            missing = not (repo / path).is_file()
+        missing = not (repo / path).is_file()
+        if missing or (paths is not None and path not in paths):
             where = "which does not exist" if missing else "which is not in `model.weights`"
             fix = f"download `{path}` too" if missing else f"add `{path}` to `model.weights` in mlship.yaml"
             raise UsageError(f"`{file.path}` has tensors in `{path}`, {where}", hint=fix)
@@ -183,7 +187,7 @@ def _check_external(repo: Path, file: WeightFile, paths: Collection[str]) -> Non
             )
 
 
-def _expected(suffix: str) -> str | None:
+def expected_format(suffix: str) -> str | None:
     """The format that a file name promises."""
     return next((kind for kind, row in framework_table().formats.items() if suffix and row.suffix == suffix), None)
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("init", 4),
     ("proof", 6),
     ("lock", 3),
+    ("scan", 3),
     ("registry", 3),
     ("engine", 2),
     ("size", 1),

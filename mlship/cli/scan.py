@@ -1,0 +1,51 @@
+"""`mlship scan`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import Json
+
+if TYPE_CHECKING:
+    from mlship.scan.report import ScanReport
+
+
+def scan(
+    target: Annotated[str, typer.Argument(metavar="PATH_OR_IMAGE", help="File, folder, or name of a local image.")],
+    json: Json = False,
+) -> None:
+    """Find files that run code when they are loaded.
+
+    Lists what pickles import and checks the structure of model files. Nothing is loaded or run.
+
+    Exit code 1: a file runs code, or what it is is unknown.
+    """
+    from mlship.console import emit, out
+    from mlship.report.scan import scan_text
+    from mlship.scan.files import scan_path
+    from mlship.versioned import to_json
+
+    path = Path(target)
+    report = scan_path(path) if path.exists() else _scan_image(target)
+    if json:
+        emit(to_json(report))
+    else:
+        out(scan_text(report).rstrip("\n"))
+    if not report.is_clean:
+        raise typer.Exit(1)
+
+
+def _scan_image(image: str) -> "ScanReport":
+    from mlship.cli.size import progress
+    from mlship.engine import connect
+    from mlship.errors import UsageError
+    from mlship.scan.image import scan_image
+    from mlship.smoke.run import find_image
+
+    if image.startswith((".", "/", "~")):
+        raise UsageError(f"no file or folder `{image}`", hint="check the path, or pass the name of a local image")
+    engine = connect()
+    info = find_image(engine, image)
+    with progress(image, info.size) as watch:
+        return scan_image(engine.save(image), image, watch)

@@ -1,0 +1,55 @@
+"""A scan for people."""
+
+from collections.abc import Iterator
+
+from mlship.console import clean
+from mlship.frameworks import framework_table
+from mlship.scan.report import ScannedFile, ScanReport
+
+_MOST_NAMES = 8
+
+
+def scan_text(report: ScanReport) -> str:
+    """The findings first, then the files that are data, then a summary."""
+    return "\n".join(clean(line).replace("\n", " ") for line in _lines(report)) + "\n"
+
+
+def _lines(report: ScanReport) -> Iterator[str]:
+    for file in report.files:
+        yield f"{file.verdict:<8} {file.path}: {_meaning(file)}"
+    for text in report.unread:
+        yield f"unknown  {text}"
+    counts = [
+        f"{report.count('code')} run code when loaded" if report.count("code") != 1 else "1 runs code when loaded",
+        f"{report.count('unknown') + len(report.unread)} unknown",
+        f"{report.count('data')} data",
+    ]
+    yield f"{report.target}: {_files(report.read)} read; {', '.join(counts)}"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _meaning(file: ScannedFile) -> str:
+    if file.verdict == "data":
+        return _title(file)
+    if file.problem:
+        return file.problem
+    row = framework_table().formats.get(file.kind)
+    text = row.problem if row and row.problem else f"is {_title(file)}"
+    if any(name.startswith("chat_template.") for name in file.uses):
+        text = "has a chat template that reaches out of its sandbox"
+    if file.foreign:
+        return f"{text}; uses {_few(file.foreign)}, which no known framework needs"
+    return f"{text}; uses {_few(file.uses)}" if file.uses else text
+
+
+def _title(file: ScannedFile) -> str:
+    row = framework_table().formats.get(file.kind)
+    return (row.title if row else "") or file.kind
+
+
+def _few(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -1,0 +1,105 @@
+"""Scan one file or the files of a folder."""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from mlship.errors import UsageError
+from mlship.project.formats import CODE, MODELS, ModelFormat, decompressor, identify
+from mlship.project.model_code import loaded_names
+from mlship.project.pickle_globals import unlisted
+from mlship.project.pickles import is_pickle, may_be_pickle
+from mlship.project.weights import PICKLE_NAMES, WeightFile, check_external, expected_format, external_files
+from mlship.scan.report import ScannedFile, ScanReport, sorted_files
+
+_MODEL_NAME = re.compile(
+    r"(?i).+\.(safetensors|onnx|gguf|ggml|tflite|lite|cbm|ubj|keras|h5|hdf5|npy|npz|skops|ftz|model|mlmodel|msgpack|pb"
+    r"|engine|plan|params|weights|caffemodel|t7|nemo|mar|tar|tgz|tar\.\w+|zip|7z|pkl\.\w+|joblib\.\w+)"
+)
+_NO_FILES = {".git", "__pycache__"}
+_TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
+_QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz"})
+_PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")  # lz4, zstd and 7z, which are not looked into
+_MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
+
+
+def scan_path(path: Path) -> ScanReport:
+    """Scan a file, or all files of a folder.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    root = path.parent if path.is_file() else path
+    names = [path.name] if path.is_file() else list(_names(path))
+    data = {name for each in names if each.endswith(".onnx") for name in external_files(root, each)}
+    files = [found for name in names if (found := _scan_below(root, name, data, named=path.is_file()))]
+    return ScanReport(str(path), len(names), sorted_files(files))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Regular files, relative to the folder; links are not followed."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _NO_FILES)
+        for name in sorted(files):
+            full = Path(root, name)
+            if full.is_file() and not full.is_symlink():
+                yield full.relative_to(folder).as_posix()
+
+
+def _scan_below(root: Path, name: str, data: set[str], *, named: bool) -> ScannedFile | None:
+    found = scan_file(root / name, name, named=named)
+    if found and found.kind == "onnx":
+        try:
+            check_external(root, WeightFile(name, found.kind, found.size))
+        except UsageError as error:
+            return ScannedFile(name, found.kind, "unknown", found.size, problem=str(error))
+    if found and found.kind == "unknown" and name in data:
+        return ScannedFile(name, "onnx-data", "data", found.size)
+    return found
+
+
+def is_candidate(name: str, head: bytes, size: int) -> bool:
+    """Whether a file may be a model, by its name, or may run code, by its first bytes."""
+    if _is_named(name) or name.endswith(_TEMPLATES) or head.startswith((*_MAGIC, *_PACKED)) or decompressor(head):
+        return True
+    return may_be_pickle(head) if size > len(head) else is_pickle(io.BytesIO(head))
+
+
+def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | None:
+    """One file under the name that it is reported with; None if it is no model and runs no code.
+
+    Args:
+        named: the user named it, so it is never left out.
+    """
+    kind, size = identify(path), path.stat().st_size
+    problem: str | None = None
+    try:
+        uses = loaded_names(path, kind)
+    except ValueError as error:
+        uses, problem = frozenset(), str(error)
+    foreign = unlisted(uses)
+    if kind in CODE or foreign or problem:
+        return ScannedFile(name, kind, "code", size, tuple(sorted(uses)), foreign, problem)
+    if kind == "text" and (_is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
+        return ScannedFile(name, kind, "unknown", size, problem="is text under the name of a model")
+    if not named and (
+        kind in _QUIET or kind == "empty" or (kind == "unknown" and not (_is_named(name) or _is_packed(path)))
+    ):
+        return None
+    return ScannedFile(name, kind, "data" if kind in MODELS | _QUIET else "unknown", size, tuple(sorted(uses)))
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(8)
+    return head.startswith(_PACKED) or decompressor(head) is not None
+
+
+def _is_named(name: str) -> bool:
+    return _is_pickle_name(name) or _MODEL_NAME.fullmatch(PurePosixPath(name).name) is not None
+
+
+def _is_pickle_name(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICKLE_NAMES

@@ -1,0 +1,103 @@
+"""Scan the layers of an image as the engine saves them, in one pass, without running or unpacking it."""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mlship.errors import EngineError
+from mlship.scan.files import is_candidate, scan_file
+from mlship.scan.report import ScannedFile, ScanReport, sorted_files
+from mlship.size.stream import (
+    CHUNK,
+    BrokenTarError,
+    ByteStream,
+    Readable,
+    Rewound,
+    is_compressed,
+    is_tar,
+    members,
+    unpacked,
+)
+
+_HEAD = 1 << 16
+_BLOB_HEAD = 512
+_SHORT = 12  # characters of a digest
+_COPIED = 1 << 30  # bytes of a file; of a larger one, its two ends
+_ENDS = 64 << 20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,100}", re.ASCII)
+
+
+def scan_image(chunks: Iterable[bytes], name: str, watch: Callable[[int], None] = lambda _count: None) -> ScanReport:
+    """Read a saved image to its end. Files that a later layer removes are in the image too.
+
+    Raises:
+        EngineError: the stream is not a complete image.
+    """
+    found = _Found()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for member, content in members(ByteStream(chunks, watch)):
+                if member.isreg():
+                    found.take(member.name.removesuffix("/layer.tar").rpartition("/")[2], content(), Path(folder))
+    except BrokenTarError as error:
+        raise EngineError(
+            f"cannot read image `{name}` as saved by the engine: {error}",
+            hint=f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again",
+        ) from error
+    return ScanReport(name, found.read, sorted_files(found.files), tuple(found.unread))
+
+
+@dataclass
+class _Found:
+    files: list[ScannedFile] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    read: int = 0
+
+    def take(self, blob: str, stream: Readable, folder: Path) -> None:
+        """Read one blob: a layer, or JSON about the image."""
+        head = stream.read(_BLOB_HEAD)
+        if is_compressed(head) or is_tar(head):
+            try:
+                for file in _files(unpacked(Rewound(head, stream), head), folder):
+                    self.read += 1
+                    self.files += [replace(file, layer=blob)] if file else []
+            except BrokenTarError as error:
+                self.unread.append(f"layer {blob[:_SHORT]}: {error}")
+        elif head and not head.lstrip().startswith((b"{", b"[")):
+            self.unread.append(f"layer {blob[:_SHORT]}: unknown compression")
+
+
+def _files(layer: Readable, folder: Path) -> Iterator[ScannedFile | None]:
+    """Each regular file of a layer, scanned if it can be a model."""
+    for member, opened in members(layer):
+        if not member.isreg():
+            continue
+        content = opened()
+        head = content.read(_HEAD)
+        path = member.name.removeprefix("./")
+        if not is_candidate(path, head, member.size):
+            yield None
+            continue
+        name = path.rpartition("/")[2]
+        copy = folder / (name if _PLAIN_NAME.fullmatch(name) else "file")  # some formats need their name
+        whole = _copy(Rewound(head, content), member.size, copy)
+        found = scan_file(copy, path)
+        copy.unlink()
+        if found and not whole and found.kind not in ("safetensors", "gguf", "onnx"):
+            found = replace(found, verdict="unknown", problem="too large to be read as a whole")
+        yield found
+
+
+def _copy(content: Readable, size: int, copy: Path) -> bool:
+    """Write a file, or the two ends of a large one with a hole between them; whether it is whole."""
+    at = 0
+    with copy.open("wb") as file:
+        while data := content.read(CHUNK):
+            if size <= _COPIED or at < _ENDS or at > size - _ENDS:
+                file.seek(at)
+                file.write(data)
+            at += len(data)
+        file.truncate(at)
+    return size <= _COPIED

@@ -1,0 +1,135 @@
+"""`mlship scan`: findings in files, folders and images, as text and JSON, and its exit codes."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import mlship.engine
+from mlship.cli.app import app
+from mlship.scan import image as scan
+from mlship.scan.image import scan_image
+from tests.helpers.fakes import FakeEngine
+from tests.helpers.hostile_files import CALL, hostile_files
+from tests.helpers.layouts import Image, Tree, chunks, layout
+from tests.helpers.model_files import good_files, hdf5
+from tests.helpers.repos import onnx_bytes, safetensors, write
+from tests.helpers.smoke_events import IMAGE as INFO
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["scan", *arguments])
+
+
+def test_a_folder_of_data_is_clean(tmp_path: Path) -> None:
+    write(tmp_path, {name: content for name, (_, content) in good_files().items()})
+    result = run(str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path}: {len(good_files())} files read; 0 run code when loaded, 0 unknown, " in result.stdout
+
+
+def test_each_finding_is_named_with_what_it_uses(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "a.onnx": onnx_bytes(external="gone.bin"),
+            "b/model.pkl": pickle.dumps({"w": np.zeros(3)}),
+            "b/attack": CALL,
+            "chat_template.jinja": "{{ x.__class__ }}",
+            "raw.bin": bytes(range(256)),
+            "words.pt": b"words\n",
+            "code.py": b"import os\n",
+        },
+    )
+    result = run(str(tmp_path))
+    assert result.exit_code == 1
+    template = "a chat template that reaches out of its sandbox"
+    numpy = "numpy._core.multiarray._reconstruct, numpy.dtype, numpy.ndarray"
+    assert result.stdout.splitlines() == [
+        "code     b/attack: is a pickle, which runs code when loaded; uses os.system, which no known framework needs",
+        f"code     b/model.pkl: is a pickle, which runs code when loaded; uses {numpy}",
+        f"code     chat_template.jinja: has {template}; uses chat_template.__class__, which no known framework needs",
+        "unknown  a.onnx: `a.onnx` has tensors in `gone.bin`, which does not exist",
+        "unknown  raw.bin: has an unknown format, so it may run code when loaded",
+        "unknown  words.pt: is text under the name of a model",
+        f"{tmp_path}: 7 files read; 3 run code when loaded, 3 unknown, 0 data",
+    ]
+
+
+def test_no_hostile_file_is_clean(tmp_path: Path) -> None:
+    for name, content in hostile_files():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert run(str(path)).exit_code == 1, name
+        path.unlink()
+
+
+def test_json_has_the_names(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(CALL)
+    result = run(str(tmp_path / "m.pkl"), "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["files"][0] | {"size": 0} == {
+        "path": "m.pkl",
+        "kind": "pickle",
+        "verdict": "code",
+        "size": 0,
+        "uses": ["os.system"],
+        "foreign": ["os.system"],
+        "problem": None,
+        "layer": None,
+    }
+
+
+TREES: list[Tree] = [
+    {"app": None, "app/weights/m.safetensors": safetensors(), "usr/bin/sh": b"\x7fELF", "app/link": "weights"},
+    {"opt/attack.pkl": CALL, "opt/tokenizer_config.json": json.dumps({"chat_template": "{{ x.__init__ }}"}).encode()},
+    {"opt/.wh.attack.pkl": b"", "opt/saved_model.pb": good_files()["saved_model.pb"][1]},
+]
+
+
+@pytest.mark.parametrize("how", ["gzip", "zstd", "plain"])
+def test_an_image_is_read_from_its_layers(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a file that a later layer removes, which is in the image nevertheless."""
+    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": Image(TREES, how=how).saved()})
+    monkeypatch.setattr(mlship.engine, "connect", lambda: engine)
+    result = run("app:1")
+    assert result.exit_code == 1
+    assert re.sub(r"\s+", " ", result.stdout).strip() == (
+        "code opt/attack.pkl: is a pickle, which runs code when loaded; uses os.system, which no known framework needs "
+        "code opt/tokenizer_config.json: has a chat template that reaches out of its sandbox; uses "
+        "chat_template.__init__, which no known framework needs "
+        "data app/weights/m.safetensors: safetensors "
+        "data opt/saved_model.pb: a TensorFlow SavedModel "
+        "app:1: 6 files read; 2 run code when loaded, 0 unknown, 2 data"
+    )
+
+
+def test_an_image_of_data_is_clean_and_a_layer_that_cannot_be_read_is_not() -> None:
+    clean = Image([{"m.onnx": onnx_bytes(), "x.py": b"import os"}])
+    assert scan_image(chunks(clean.saved()), "app:1").is_clean
+    blobs, manifest = clean.blobs()
+    blobs["blobs/sha256/" + "a" * 64] = b"\x04\x22\x4d\x18" + b"?" * 1000
+    found = scan_image(chunks(layout(blobs, {"manifests": [{"digest": manifest}]})), "app:1")
+    assert found.unread == ("layer aaaaaaaaaaaa: unknown compression",)
+    assert not found.is_clean
+
+
+def test_of_a_large_file_what_was_not_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_COPIED", 1 << 21)
+    monkeypatch.setattr(scan, "_ENDS", 1 << 20)
+    large = hdf5("x" * (5 << 20))
+    tensors = safetensors((0.0,) * (1 << 20))
+    image = Image([{"m.h5": large, "m.safetensors": tensors}])
+    kinds = {file.path: (file.kind, file.verdict) for file in scan_image(chunks(image.saved()), "app:1").files}
+    assert kinds == {"m.h5": ("hdf5", "unknown"), "m.safetensors": ("safetensors", "data")}
+
+
+def test_a_path_that_does_not_exist_is_no_image() -> None:
+    result = run("./gone")
+    assert result.exit_code == 2
+    assert "no file or folder `./gone`" in result.stderr
