@@ -62,6 +62,9 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
         bool, typer.Option("--facts-schema", help="Print the JSON schema of facts files and exit.")
     ] = False,
     html: _Html = None,
+    masked: Annotated[
+        bool, typer.Option("--mask", help="Mask private data in the report, as --record does in the facts.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every check and the time of each probe.")
     ] = False,
@@ -78,7 +81,10 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     facts = _seen(sources)
     if record is not None:
         _record(facts, record)
-    _conclude(facts, html, verbose=verbose, json=json)
+    if masked:
+        facts = _masked(facts)
+    host = "masked" if masked else _host_of(sources)
+    _conclude(facts, html, host, verbose=verbose, json=json)
 
 
 @doctor.command()
@@ -157,26 +163,43 @@ def _load_rules() -> None:
     rule_texts()
 
 
-def _write_page(diagnosis: "Diagnosis", path: Path) -> None:
+def _write_page(diagnosis: "Diagnosis", path: Path, host: str) -> None:
+    from datetime import UTC, datetime
+
     from mlship.console import say
     from mlship.files import save_new
-    from mlship.report.doctor.page import diagnosis_page
+    from mlship.report.doctor.page import PageHead, diagnosis_page
 
-    save_new(path, diagnosis_page(diagnosis))
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    save_new(path, diagnosis_page(diagnosis, PageHead(host, now)))
     say(f"wrote {path}")
+
+
+def _host_of(sources: _Sources) -> str:
+    """The machine or the file that the facts describe."""
+    import platform
+
+    if sources.replay is not None:
+        return sources.replay.name
+    return platform.node() if sources.root == Path("/") else str(sources.root)
+
+
+def _masked(facts: "Facts") -> "Facts":
+    from mlship.doctor.mask import mask
+    from mlship.doctor.probes.run import private_names
+
+    return mask(facts, private_names())
 
 
 def _record(facts: "Facts", path: Path) -> None:
     from mlship.console import say
-    from mlship.doctor.mask import mask
-    from mlship.doctor.probes.run import private_names
     from mlship.files import save_new
 
-    save_new(path, mask(facts, private_names()).to_json())
+    save_new(path, _masked(facts).to_json())
     say(f"wrote {path}; private data is masked, but review it before you send it")
 
 
-def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -> None:
+def _conclude(facts: "Facts", html: Path | None, host: str, *, verbose: bool, json: bool) -> None:
     from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor.text import show_diagnosis
@@ -188,7 +211,7 @@ def _conclude(facts: "Facts", html: Path | None, *, verbose: bool, json: bool) -
     else:
         show_diagnosis(diagnosis, verbose=verbose)
     if html is not None:
-        _write_page(diagnosis, html)
+        _write_page(diagnosis, html, host)
     if diagnosis.verdict == "problem":
         raise typer.Exit(1)
 

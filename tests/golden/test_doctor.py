@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mlship.doctor.chain.link import links
 from mlship.doctor.diagnose import diagnose, findings
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.finding import LAYERS, Finding, StackLayer
 from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
-from mlship.report.doctor.page import diagnosis_page
+from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.conftest import Golden
 from tests.helpers.doctor_hosts import hosts
@@ -78,7 +79,23 @@ def test_verbose(golden: Golden) -> None:
 
 def test_page(golden: Golden) -> None:
     facts = replace(facts_of("nouveau-owns-gpu"), probes=PROBES)
-    golden("doctor/nouveau-owns-gpu.html", diagnosis_page(diagnose(facts)))
+    golden(
+        "doctor/nouveau-owns-gpu.html",
+        diagnosis_page(diagnose(facts), PageHead("gpu-1", "2026-07-01 06:00 UTC", "1.0")),
+    )
+
+
+def test_the_documents_list_the_links(request: pytest.FixtureRequest) -> None:
+    begin, end = "<!-- chain: written by the tests with --update-golden -->\n", "<!-- chain ends -->"
+    rows = [f"| {link.title} | `{link.id}` | {link.expects} |" for link in links()]
+    table = "\n".join(["| link | id | expectation |", "| --- | --- | --- |", *rows, ""])
+    path = ROOT / "docs/doctor.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    now, _, after = rest.partition(end)
+    if request.config.getoption("update_golden"):
+        path.write_text(f"{before}{begin}{table}{end}{after}", encoding="utf-8")
+    else:
+        assert now == table
 
 
 def test_the_documents_show_a_real_report() -> None:

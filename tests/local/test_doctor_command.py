@@ -1,12 +1,14 @@
 """`mlship doctor` from a facts file: verdict, exit code, JSON, and broken or hostile facts files."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mlship import __version__
 from mlship.doctor.facts.replay import SIZE_LIMIT
 from tests.helpers.command import mlship
 from tests.helpers.doctor_hosts import FOLDER
@@ -162,3 +164,11 @@ def test_a_replay_uses_no_engine_and_no_library(tmp_path: Path) -> None:
     assert "mlship.doctor.rules" in imported
     assert not imported & {"docker", "pynvml", "rich.console", "jinja2", "mlship.doctor.probes.run"}
     assert not any(name.startswith("mlship.engine") for name in imported)
+
+
+def test_the_page_says_what_was_diagnosed_and_when(tmp_path: Path) -> None:
+    for name, options, host in (("a.html", (), "nouveau-owns-gpu.json"), ("b.html", ("--mask",), "masked")):
+        done = mlship("doctor", "--replay", NOUVEAU, "--html", name, *options, cwd=tmp_path)
+        assert done.code == 1
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert re.search(rf"{host} · \d{{4}}-\d\d-\d\d \d\d:\d\d UTC · mlship {re.escape(__version__)}<", page)

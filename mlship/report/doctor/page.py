@@ -1,11 +1,23 @@
 """A diagnosis as one self-contained page: no script, font or external address."""
 
+from dataclasses import dataclass
+
+from mlship import __version__
 from mlship.doctor.diagnose import Diagnosis
 from mlship.render import render
 from mlship.report.doctor import words
 
 
-def diagnosis_page(diagnosis: Diagnosis) -> str:
+@dataclass(frozen=True)
+class PageHead:
+    """What the page says about itself: the machine or the file that was diagnosed, and when."""
+
+    host: str
+    date: str
+    mlship: str = __version__
+
+
+def diagnosis_page(diagnosis: Diagnosis, head: PageHead) -> str:
     """The page, in the order of the text report. Facts appear as text, never as markup."""
-    page = render("doctor.html.j2", diagnosis=diagnosis, words=words)
+    page = render("doctor.html.j2", diagnosis=diagnosis, head=head, words=words)
     return "".join(character for character in page if character == "\n" or character.isprintable())

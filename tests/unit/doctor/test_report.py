@@ -12,12 +12,13 @@ from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.finding import LAYERS, Evidence, Finding, Step
 from mlship.doctor.rules import RULES
-from mlship.report.doctor.page import diagnosis_page
+from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import WIDTH, diagnosis_text, stories_text, story_text
 from mlship.report.doctor.words import numbered, stands_for
 from tests.helpers.doctor_hosts import hosts, rule_of
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="a()">\'"&\x1b[31m\u202e'
+HEAD = PageHead("gpu-1", "2026-07-01 06:00 UTC")
 NAMES = sorted(hosts())
 ORDER = ("  Fix", "  Evidence", "  Consequences", "  What would confirm it", "  More")
 COMMAND = re.compile(r" {8}\S")
@@ -96,7 +97,10 @@ def test_titles_fit_the_first_line() -> None:
 
 
 def test_hostile_facts_are_neither_markup_nor_obeyed(of_nouveau: Diagnosis) -> None:
-    plain, bad = diagnosis_page(of_nouveau), diagnosis_page(hostile(of_nouveau))
+    plain, bad = (
+        diagnosis_page(of_nouveau, HEAD),
+        diagnosis_page(hostile(of_nouveau), PageHead(HOSTILE, HOSTILE, HOSTILE)),
+    )
     assert HOSTILE.split("\x1b", 1)[0] not in bad
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in bad
     assert {tag for tag, _ in Tags(bad).tags} == {tag for tag, _ in Tags(plain).tags}
@@ -106,7 +110,7 @@ def test_hostile_facts_are_neither_markup_nor_obeyed(of_nouveau: Diagnosis) -> N
 
 
 def test_a_page_needs_nothing_else(of_nouveau: Diagnosis) -> None:
-    page = diagnosis_page(of_nouveau)
+    page = diagnosis_page(of_nouveau, HEAD)
     assert not {tag for tag, _ in Tags(page).tags} & {"script", "img", "link", "iframe", "object"}
     assert not {name for _, names in Tags(page).tags for name in names} & {"src", "href", "style", "onclick"}
     assert "@import" not in page
@@ -118,7 +122,7 @@ def test_the_ladder_shows_the_break_and_what_follows(of_nouveau: Diagnosis) -> N
     assert tuple(rungs) == tuple(link.id for link in links())
     assert (rungs["gpu-on-bus"].state, rungs["gpu-bound"].state) == ("holds", "broken")
     assert (rungs["nvml-answers"].state, rungs["nvml-answers"].say) == ("unknown", "follows from: GPU bound to nvidia")
-    text, page = diagnosis_text(of_nouveau), diagnosis_page(of_nouveau)
+    text, page = diagnosis_text(of_nouveau), diagnosis_page(of_nouveau, HEAD)
     assert "  ✗ GPU bound to nvidia  " in text
     assert "  – NVML on the host        follows from: GPU bound to nvidia" in text  # noqa: RUF001  an en dash is meant
     assert '<li class="broken"><span aria-label="broken">✗</span> <span>GPU bound to nvidia</span>' in page
