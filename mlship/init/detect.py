@@ -226,6 +226,7 @@ def _python_path(
     place = server.folder if server else None
     first = [root] if root and any(module.path.startswith(f"{root}/") for module in served) else []
     more = ["/".join([*([root] if root else []), *entry.split(".")]) for entry in path_entries(local, served)]
+    more = [*([server.import_root] if server and server.import_root not in {"", *more} else []), *more]
     if place is None:
         return ":".join([*first, *more]) or None
     folders = [*first, *([""] if place.needs_root and not first else []), *more]

@@ -56,6 +56,7 @@ class ExistingServer:
         modules: dotted names of the modules that the command imports.
         needs: distributions that the command requires.
         folder: where the command runs; None for the repository.
+        import_root: a folder that the command names its module from, but does not run in; empty for none.
         steps: what the user has to change so that the command works.
     """
 
@@ -68,6 +69,7 @@ class ExistingServer:
     needs: tuple[str, ...]
     why: str
     folder: WorkingFolder | None = None
+    import_root: str = ""
     steps: tuple[str, ...] = ()
 
     @property

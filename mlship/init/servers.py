@@ -11,7 +11,7 @@ from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.tree import Tree
-from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root
+from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root, opens_from_root
 from mlship.project.commands import (
     PORT,
     Dockerfile,
@@ -62,7 +62,8 @@ def find_server(
     entry = modules[entries[0]] if entries else None
     served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
-    place = _place(tree, folder, entry, served, written=chosen.written)
+    import_root = folder if opens_from_root(tree, folder, served) else ""
+    place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
     port, notes, steps = _port(chosen, dockerfile, entry)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
@@ -74,6 +75,7 @@ def find_server(
         needs=_needs(chosen.command, apps),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
+        import_root=import_root,
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_remarks(server, served))

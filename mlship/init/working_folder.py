@@ -58,6 +58,12 @@ def _opened(tree: Tree, folder: str, served: Sequence[Module]) -> Iterator[str]:
             yield file
 
 
+def opens_from_root(tree: Tree, folder: str, served: Sequence[Module]) -> bool:
+    """Whether the code opens files by paths that lead to nothing from the folder, but from the root."""
+    files = {file.text for module in served for file in module.loaded if not (file.anchored or file.rooted)}
+    return bool(folder) and any(file in tree and f"{folder}/{file}" not in tree for file in files)
+
+
 def needs_root(entry: Module, served: Sequence[Module]) -> bool:
     """Whether modules are imported by their names below the repository's root."""
     top, _, inner = (entry.name or "").partition(".")

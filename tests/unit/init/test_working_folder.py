@@ -134,3 +134,21 @@ def test_code_that_imports_from_src_by_name_runs_at_the_root(tmp_path: Path, pla
     assert found.python_path is None
     assert set(found.source) == {"src", place.split("/", maxsplit=1)[0]}
     assert {need.line for need in found.imports.known} == {"fastapi", "joblib", "pydantic"}
+
+
+def test_a_command_in_another_image_s_folders_runs_at_the_root_if_its_files_are_there(tmp_path: Path) -> None:
+    """`COPY src/api ./api` in a Dockerfile, and a model beside it."""
+    docker = 'FROM python:3.11\nCMD ["gunicorn", "api.app:app"]\n'
+    files: dict[str, str | bytes] = {
+        "Dockerfile": docker,
+        "src/__init__.py": "",
+        "src/api/app.py": FLASK.format("models/m.pkl"),
+    }
+    found, server = server_of(tmp_path, files | {"models/m.pkl": PICKLE})
+    assert server.command[:2] == ("gunicorn", "api.app:app")
+    assert found.python_path == "src"
+    assert found.weights.named == ("models/m.pkl",)
+    write(tmp_path, {"src/models/m.pkl": PICKLE})
+    moved = detect(tmp_path)
+    assert moved.server
+    assert moved.server.command[:3] == ("env", "--chdir=src", "gunicorn")
