@@ -1,18 +1,28 @@
 """`mlship fits`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlship.cli.options import HERE, Capabilities, Driver, Json
 
+if TYPE_CHECKING:
+    from mlship.lock.foreign import ForeignLock
+
 _Lock = Annotated[
-    Path,
-    typer.Argument(metavar="LOCK", help="Any lock, `pip freeze` or `conda list` output, or an environment's folder."),
+    str,
+    typer.Argument(
+        metavar="LOCK|IMAGE",
+        help="Any lock, `pip freeze` or `conda list` output, an environment's folder, or an image of mlship.",
+    ),
 ]
 _Hosts = Annotated[Path, typer.Option("--hosts", metavar="DIR", help="Folder of host files.", file_okay=False)]
-_Platform = Annotated[str, typer.Option("--platform", help="Platform of the hosts.", metavar="OS/ARCH")]
+_Platform = Annotated[
+    str | None,
+    typer.Option("--platform", help="Platform of a lock. [default: linux/amd64]", metavar="OS/ARCH"),
+]
+_FILES = (".txt", ".lock", ".toml", ".in", ".json")
 
 
 def fits(
@@ -20,33 +30,47 @@ def fits(
     hosts: _Hosts = Path("hosts"),
     driver: Driver = None,
     compute_capability: Capabilities = None,
-    platform: _Platform = "linux/amd64",
+    platform: _Platform = None,
     json: Json = False,
 ) -> None:
-    """Tell whether a lock runs on GPU hosts, and why; no project, engine or network needed.
+    """Show whether a lock or an image runs on GPU hosts, and why. Needs no project.
 
-    Exit code 4 if a host does not run it, or if that is unknown.
+    Exit code 4: a host does not run it, or that is unknown.
     """
     from mlship.cli.options import check_host
     from mlship.console import emit
     from mlship.cuda.fit.fits import fit_lock
     from mlship.cuda.hosts.nvml import fleet_of
     from mlship.cuda.hosts.profile import named_fleet
-    from mlship.errors import UsageError
-    from mlship.lock.foreign import read_foreign_lock
-    from mlship.project.base import PLATFORMS
     from mlship.report.fits import show_fits
     from mlship.versioned import to_json
 
-    if platform not in PLATFORMS:
-        raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
     check_host(driver, compute_capability)
-    read = read_foreign_lock(lock, platform)
+    read, platform = _read(lock, platform)
     fleet = named_fleet(driver, tuple(compute_capability or ()), platform) if driver else fleet_of(HERE, str(hosts))
     found = fit_lock(read, fleet, platform)
     if json:
-        emit(to_json({"schema": 1, "lock": str(lock), "origin": fleet.origin, "platform": platform, **vars(found)}))
+        emit(to_json({"schema": 1, "lock": lock, "origin": fleet.origin, "platform": platform, **vars(found)}))
     else:
-        show_fits(found, str(lock), fleet.origin)
+        show_fits(found, lock, fleet.origin)
     if found.outcome != "runs":
         raise typer.Exit(4)
+
+
+def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str]":
+    """The packages and their platform: of a file, or of an image where there is no such file."""
+    from mlship.errors import UsageError
+    from mlship.lock.foreign import read_foreign_lock
+    from mlship.project.base import PLATFORMS
+
+    if platform not in {None, *PLATFORMS}:
+        raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
+    if Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~")):
+        platform = platform or "linux/amd64"
+        return read_foreign_lock(Path(lock), platform), platform
+    from mlship.build.installed import packages_of
+    from mlship.build.preflight import check_reference
+
+    if platform:
+        raise UsageError("`--platform` cannot be used with an image, which has its own", hint="remove `--platform`")
+    return packages_of(check_reference(lock))

@@ -13,6 +13,8 @@ OCI = "org.opencontainers.image"
 OWN = "dev.mlship"
 # What an image for GPUs was proven on: "gpu", "cpu", "simulated gpu". "none": any image that was pushed unproven.
 PROOF = f"{OWN}.proof.smoke"
+# What is installed in an image for GPUs, so that `mlship fits IMAGE` needs its configuration only.
+PACKAGES = f"{OWN}.packages"
 
 
 def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: str) -> dict[str, str]:
@@ -31,6 +33,7 @@ def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: 
         f"{OWN}.version": __version__,
         f"{OWN}.lock": lock.record.requirements,
         f"{OWN}.allow-pickle": "; ".join(f"{p.path}: {p.reason}" for p in config.model.allow_pickle),
+        PACKAGES: " ".join(f"{pin.name}=={pin.version}" for pin in lock.pins) if config.gpu else "",
         SMOKE: smoke,
     }
     return {name: value for name, value in sorted(found.items()) if value}

@@ -70,6 +70,11 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     return _folded([entry for entry in entries if _applies(entry.markers, platform)])
 
 
+def read_names(text: str) -> ForeignLock:
+    """Read pins that are separated by spaces, as in an image's label."""
+    return _folded([_requirement(each) for each in text.split()])
+
+
 def _text(path: Path) -> str:
     try:
         return read_regular(path, _MOST)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mlship.image.labels import PACKAGES
+from mlship.registry.client import digest_of
 from tests.helpers.command import mlship
+from tests.helpers.registry_server import RegistryState, registry_server
 
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
 A100 = ("--compute-capability", "8.0")
@@ -37,6 +40,27 @@ def test_json_says_the_same_and_every_host_counts(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (done.code, found["outcome"]) == (4, "refused")
     assert [host["host"] for host in found["hosts"] if host["outcome"] != "runs"] == ["gtx1080ti"]
+
+
+def test_an_image_in_a_registry_is_read_by_its_configuration_alone(tmp_path: Path) -> None:
+    state = RegistryState()
+    labels = {PACKAGES: "numpy==2.1.0 nvidia-cuda-runtime-cu12==12.8.90 torch==2.8.0"}
+    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}).encode()
+    state.blobs[digest_of(config)] = config
+    layer = {"digest": f"sha256:{'1' * 64}", "size": 10**9}
+    manifest = {"config": {"digest": digest_of(config)}, "layers": [layer]}
+    state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
+    bare = json.dumps({**manifest, "config": {"digest": digest_of(b"{}")}}).encode()
+    state.blobs[digest_of(b"{}")] = b"{}"
+    state.put("application/vnd.oci.image.manifest.v1+json", bare, "2")
+    with registry_server(state) as host:
+        done = mlship("fits", f"{host}/model:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
+        unknown = mlship("fits", f"{host}/model:2", "--driver", "580.95.05", *A100, cwd=tmp_path)
+        absent = mlship("fits", f"{host}/model:3", "--driver", "580.95.05", *A100, cwd=tmp_path)
+    assert (done.code, "3 packages" in done.stdout, "torch 2.8.0" in done.stdout) == (0, True, True), done.stderr
+    assert not [path for path in state.asked if "1111" in path]
+    assert (unknown.code, "does not say what is installed" in unknown.stderr) == (2, True)
+    assert (absent.code, "has no image" in absent.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
