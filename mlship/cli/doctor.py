@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from mlship.cli.options import Json
+from mlship.console import say
 
 if TYPE_CHECKING:
     from mlship.doctor.diagnose import Diagnosis
@@ -56,6 +57,10 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="Also check what this container sees.")
     ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time limit of --image and --container."),
+    ] = 30,
     record: _Record = None,
     root: _Root = Path("/"),
     facts_schema: Annotated[
@@ -76,15 +81,19 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
     if facts_schema:
         _schema()
         return
-    sources = _Sources(replay, root, image, container)
+    sources = _Sources(replay, root, image, container, timeout)
     _check(sources, record, html)
-    facts = _seen(sources)
+    facts, unanswered = _seen(sources)
     if record is not None:
         _record(facts, record)
     if masked:
         facts = _masked(facts)
     host = "masked" if masked else _host_of(sources)
+    if unanswered is not None:
+        say(unanswered)
     _conclude(facts, html, host, verbose=verbose, json=json)
+    if unanswered is not None:
+        raise typer.Exit(1)
 
 
 @doctor.command()
@@ -120,6 +129,7 @@ class _Sources:
     root: Path
     image: str | None
     container: str | None
+    seconds: float
 
 
 def _check(sources: _Sources, *new: Path | None) -> None:
@@ -134,26 +144,32 @@ def _check(sources: _Sources, *new: Path | None) -> None:
             check_new(path)
 
 
-def _seen(sources: _Sources) -> "Facts":
+def _seen(sources: _Sources) -> tuple["Facts", str | None]:
+    """The facts, and why a question that was asked has no answer."""
     if sources.replay is None:
         return _looked(sources)
     from mlship.doctor.facts.replay import read_facts
 
-    return read_facts(sources.replay)
+    return read_facts(sources.replay), None
 
 
-def _looked(sources: _Sources) -> "Facts":
+def _looked(sources: _Sources) -> tuple["Facts", str | None]:
     from threading import Thread
 
     # Loading the rules takes as long as the probes, which mostly wait for other processes.
     Thread(target=_load_rules, daemon=True).start()
     from mlship.doctor.probes.base import Look
-    from mlship.doctor.probes.run import check_requested, look
+    from mlship.doctor.probes.run import check_requested, look, open_question
     from mlship.engine import connect_read_only
 
-    what = Look(sources.root, sources.image, sources.container)
+    what = Look(sources.root, sources.image, sources.container, sources.seconds)
     check_requested(connect_read_only(), what)
-    return look(what)
+    if asked := sources.image or sources.container:
+        say(f"looking inside {asked}, for at most {sources.seconds:g} s")
+    facts = look(what)
+    why = open_question(what, facts)
+    hint = f"allow more time with `--timeout {3 * sources.seconds:g}`"
+    return facts, f"error: {why}\nhint: {hint}" if why else None
 
 
 def _load_rules() -> None:
@@ -166,7 +182,6 @@ def _load_rules() -> None:
 def _write_page(diagnosis: "Diagnosis", path: Path, host: str) -> None:
     from datetime import UTC, datetime
 
-    from mlship.console import say
     from mlship.files import save_new
     from mlship.report.doctor.page import PageHead, diagnosis_page
 
@@ -192,7 +207,6 @@ def _masked(facts: "Facts") -> "Facts":
 
 
 def _record(facts: "Facts", path: Path) -> None:
-    from mlship.console import say
     from mlship.files import save_new
 
     save_new(path, _masked(facts).to_json())

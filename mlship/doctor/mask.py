@@ -30,6 +30,10 @@ _PUBLIC = re.compile(
 )
 # Keys whose values are versions, in which four numbers with dots are not an address.
 _VERSIONS = re.compile(r"(?:^|_)version$|^(?:distributions|installed|old|new)$")
+# Options of the kernel command line whose values a diagnosis needs; others may name a disk, a server or a cloud.
+_OPTION = re.compile(
+    r"^[\w.-]*(nvidia|nouveau|blacklist|iommu|pci|vfio|kaslr|modeset|lockdown|module|cgroup|mem|hugepages|ostree)[\w.-]*$"
+)
 # Words that a diagnosis needs: a machine with such a name keeps it.
 _WORDS = frozenset(
     (
@@ -75,6 +79,8 @@ class _Masking:
     def text(self, text: str, key: str) -> str:
         if _VERSIONS.search(key):
             return text
+        if key == "cmdline":
+            text = " ".join(_option(word) for word in text.split())
         text = _ASSIGNED.sub(r"\1\2***", redact(text))
         text = _UUID.sub(self._numbered("uuid", "00000000-0000-4000-8000-{:012d}"), text)
         text = _MAC.sub("00:00:00:00:00:00", text)
@@ -92,6 +98,11 @@ class _Masking:
             return self._given.setdefault((kind, found[0]), pattern.format(already + 1))
 
         return given
+
+
+def _option(word: str) -> str:
+    name, is_set, _ = word.partition("=")
+    return word if not is_set or _OPTION.search(name) else f"{name}=masked"
 
 
 def _public_host(found: re.Match[str]) -> str:

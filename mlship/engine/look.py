@@ -20,7 +20,7 @@ Lack: TypeAlias = Literal["no client", "no engine", "not there", "no answer"]
 
 _NOTHING: Mapping[str, str] = {}
 _START_SECONDS = 5.0
-_REMOVAL_SECONDS = 3.0
+_REMOVAL_SECONDS = 10.0  # of a machine under load; usually far less
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Trial:
         image: its reference or id.
         command: a program of the image that waits and then ends by itself; it replaces the image's command.
         options: more options of `docker run`, such as those that pass GPUs to it.
+        seconds: in which it must have started.
     """
 
     image: str
     command: tuple[str, ...]
     options: tuple[str, ...] = ()
+    seconds: float = _START_SECONDS
     name: str = field(default_factory=lambda: f"mlship-doctor-{uuid4().hex}")
 
 
@@ -140,7 +142,7 @@ class DockerLook:
         confined = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
         entrypoint, *arguments = trial.command
         command = ("--entrypoint", entrypoint, trial.image, *arguments)
-        return _ran(_docker((*argv, *confined, *trial.options, *command), _START_SECONDS))
+        return _ran(_docker((*argv, *confined, *trial.options, *command), trial.seconds))
 
     def remove(self, container: str) -> None:
         _docker(("rm", "--force", "--volumes", container), _REMOVAL_SECONDS)

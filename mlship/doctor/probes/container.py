@@ -10,7 +10,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.merge import merged
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.look_inside import Seen, look_inside
@@ -18,12 +18,8 @@ from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
 from mlship.engine.look import EngineLook, Ran, Trial
 
-_LIFE = 12  # seconds: a leftover container ends by itself
-_INSIDE_SECONDS = 5.0
 _LEAST_SECONDS = 1.5
-_SPARE_SECONDS = 0.7  # to remove the container and to report
-_WAIT = f"import time; time.sleep({_LIFE})"
-_IDLE = (("sh", "-c", f"sleep {_LIFE}"), ("python3", "-c", _WAIT), ("python", "-c", _WAIT))
+_SPARE_SECONDS = 0.7  # to report
 _CPU: tuple[str, ...] = ()
 # As in mlship.engine.sdk: first the mode that asks the host, then CDI, whose file may describe another driver.
 _GPUS = (("--gpus", "all"), ("--device", "nvidia.com/gpu=all"))
@@ -41,9 +37,11 @@ _FIRST_GPUS_BY_CDI = (29, 2)
 class ContainerProbe(Probe):
     engine: EngineLook = field(default_factory=connect_read_only)
     name = "container"
-    seconds = 7.5
+    seconds = INSIDE_SECONDS
+    inside = True
 
     def read(self, look: Look) -> Facts:
+        until = time.monotonic() + look.seconds - _SPARE_SECONDS
         if look.container is None:
             return Facts()
         answer = self.engine.container(look.container)
@@ -52,7 +50,8 @@ class ContainerProbe(Probe):
         box = container_of(answer.found)
         image = self._image(answer.found)
         error = known(box.error)
-        seen = look_inside(self.engine, look.container, _INSIDE_SECONDS) if box.status == "running" else Seen(Place())
+        left = max(_LEAST_SECONDS, until - time.monotonic())
+        seen = look_inside(self.engine, look.container, left) if box.status == "running" else Seen(Place())
         box = replace(with_place(box, seen.place), platform=image_platform(image))
         return _facts(seen, replace(box, injection=injection_of(self.engine, box)), image, error)
 
@@ -64,21 +63,38 @@ class ContainerProbe(Probe):
 
 
 @dataclass(frozen=True)
+class _Tried:
+    """How a trial went; `error` is the engine's, if it started no container with a GPU."""
+
+    seen: Seen
+    error: str | None
+    injection: Fact[Injection]
+
+
+@dataclass(frozen=True)
 class ImageProbe(Probe):
     """An image, through a short-lived container: with the GPU if the engine can provide one."""
 
     engine: EngineLook = field(default_factory=connect_read_only)
+    trials: list[str] = field(default_factory=list)
     name = "image"
-    seconds = 7.5
+    seconds = INSIDE_SECONDS
+    inside = True
+
+    def clean_up(self) -> None:
+        """Remove containers again that an abandoned thread may have started: the engine may have been late."""
+        while self.trials:
+            self.engine.remove(self.trials.pop())
 
     def read(self, look: Look) -> Facts:
+        until = time.monotonic() + look.seconds - _SPARE_SECONDS
         if look.image is None:
             return Facts()
         answer = self.engine.image(look.image)
         if answer.lack:
             return _gone(self.engine, look.image)
         image = image_of(answer.found, look.image)
-        tried = _tried(self.engine, look, time.monotonic() + self.seconds - _SPARE_SECONDS)
+        tried = self._tried(look.image, until, tegra=below(look.root, "/etc/nv_tegra_release").exists())
         box = Container(
             engine="docker",
             platform=image_platform(image),
@@ -87,6 +103,39 @@ class ImageProbe(Probe):
             injection=tried.injection,
         )
         return _facts(tried.seen, box if tried.error else with_place(box, tried.seen.place), image, tried.error)
+
+    def _tried(self, image: str, until: float, *, tegra: bool) -> _Tried:
+        """With a GPU; if the engine refuses, without one, to look at the image's files at least."""
+        error = None
+        for options in (_TEGRA,) if tegra else _GPUS:
+            seen, said = self._trial(image, options, until)
+            if said is None:
+                return _Tried(seen, None, "cdi" if options[0] == "--device" else UNKNOWN)
+            # A second refusal for lack of CDI devices adds nothing.
+            error = said if error is None or not _LACKS.search(said) else error
+            if not _LACKS.search(said):
+                break
+        seen, _ = self._trial(image, _CPU, until)
+        return _Tried(seen, error, UNKNOWN)
+
+    def _trial(self, image: str, options: tuple[str, ...], until: float) -> tuple[Seen, str | None]:
+        """What is seen inside before `until`, or the engine's message."""
+        said = "the image has neither a shell nor Python to run"
+        for command in _idle(until - time.monotonic()):
+            left = max(_LEAST_SECONDS, until - time.monotonic())
+            trial = Trial(image, command, options, left)
+            self.trials.append(trial.name)
+            try:
+                started = self.engine.start(trial)
+                if started.code == 0:
+                    left = max(_LEAST_SECONDS, until - time.monotonic())
+                    return look_inside(self.engine, trial.name, left), None
+            finally:
+                self.engine.remove(trial.name)
+            said = refusal(started)
+            if not _NO_PROGRAM.search(said):
+                break
+        return Seen(Place()), said
 
 
 def _facts(seen: Seen, box: Container, image: Image, error: str | None) -> Facts:
@@ -107,47 +156,11 @@ def _gone(engine: EngineLook, reference: str) -> Facts:
     return Facts(image=replace(image, registry_status=404, error=answer.said), messages=(answer.said,))
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """How a trial went; `error` is the engine's, if it started no container with a GPU."""
-
-    seen: Seen
-    error: str | None
-    injection: Fact[Injection]
-
-
-def _tried(engine: EngineLook, look: Look, until: float) -> _Tried:
-    """With a GPU; if the engine refuses, without one, to look at the image's files at least."""
-    assert look.image is not None  # noqa: S101  for mypy: the caller has checked
-    error = None
-    for options in (_TEGRA,) if below(look.root, "/etc/nv_tegra_release").exists() else _GPUS:
-        seen, said = _trial(engine, look.image, options, until)
-        if said is None:
-            return _Tried(seen, None, "cdi" if options[0] == "--device" else UNKNOWN)
-        # A second refusal for lack of CDI devices adds nothing.
-        error = said if error is None or not _LACKS.search(said) else error
-        if not _LACKS.search(said):
-            break
-    seen, _ = _trial(engine, look.image, _CPU, until)
-    return _Tried(seen, error, UNKNOWN)
-
-
-def _trial(engine: EngineLook, image: str, options: tuple[str, ...], until: float) -> tuple[Seen, str | None]:
-    """What is seen inside before `until`, or the engine's message."""
-    said = "the image has neither a shell nor Python to run"
-    for command in _IDLE:
-        trial = Trial(image, command, options)
-        try:
-            started = engine.start(trial)
-            if started.code == 0:
-                left = max(_LEAST_SECONDS, min(_INSIDE_SECONDS, until - time.monotonic()))
-                return look_inside(engine, trial.name, left), None
-        finally:
-            engine.remove(trial.name)
-        said = refusal(started)
-        if not _NO_PROGRAM.search(said):
-            break
-    return Seen(Place()), said
+def _idle(seconds: float) -> tuple[tuple[str, ...], ...]:
+    """Programs that wait a little longer than that: a leftover container ends by itself."""
+    life = int(max(0.0, seconds)) + 5
+    wait = f"import time; time.sleep({life})"
+    return (("sh", "-c", f"sleep {life}"), ("python3", "-c", wait), ("python", "-c", wait))
 
 
 def refusal(ran: Ran) -> str:

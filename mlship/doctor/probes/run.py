@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from mlship import __version__
-from mlship.doctor.facts.fact import UNKNOWN, Fact
+from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_known, known
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.probes.base import Look, Probe
@@ -57,11 +57,15 @@ PROBES: tuple[Probe, ...] = (
 def look(what: Look, probes: tuple[Probe, ...] = PROBES) -> Facts:
     """Run all probes. Takes as long as the slowest one, at most its limit."""
     runs = [_Run(probe, what) for probe in probes]
-    for run in runs:
-        run.start()
     started = time.monotonic()
-    for run in runs:
-        run.join(max(0.0, started + run.probe.seconds - time.monotonic()))
+    try:
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join(max(0.0, started + run.limit - time.monotonic()))
+    finally:
+        for run in runs:
+            run.probe.clean_up()
     parts = tuple(run.facts for run in runs if run.facts is not None)
     return replace(merge(parts), mlship=__version__, probes=tuple(run.result() for run in runs))
 
@@ -75,6 +79,7 @@ class _Run(threading.Thread):
         self.what = what
         self.facts: Facts | None = None
         self.problem: str | None = None
+        self.limit = what.seconds if probe.inside else probe.seconds
         self.seconds: Fact[float] = UNKNOWN
 
     def run(self) -> None:
@@ -89,7 +94,7 @@ class _Run(threading.Thread):
         self.seconds = round(time.monotonic() - started, 3)
 
     def result(self) -> ProbeRun:
-        late = f"no answer within {self.probe.seconds:g} s" if self.seconds == UNKNOWN else None
+        late = f"no answer within {self.limit:g} s" if self.seconds == UNKNOWN else None
         return ProbeRun(self.probe.name, self.seconds, self.problem or late)
 
 
@@ -109,6 +114,18 @@ def check_requested(engine: EngineLook, look: Look) -> None:
     if answer.lack == "not there" and is_nvidias(look.image) and engine.registry(look.image).lack == "not there":
         return
     _refuse(answer, f"image {look.image}", f"run `docker pull {look.image}`, then try again; mlship pulls nothing")
+
+
+def open_question(what: Look, facts: Facts) -> str | None:
+    """Why it is not known what the requested image or container sees; None if it is, or if the engine refused it."""
+    asked = f"image {what.image}" if what.image else f"container {what.container}" if what.container else None
+    box, name, refused = facts.container, "image" if what.image else "container", known(facts.container.error)
+    run = next((run for run in each(facts.probes) if run.name == name), None)
+    running = known(box.status) in {"running", None} and known(facts.image.registry_status) is None
+    if asked is None or refused or is_known(box.device_nodes) or not running:
+        return None
+    why = known(run.problem) if run else None
+    return f"{asked} was not examined: {why or f'nothing in it answered within {what.seconds:g} s'}"
 
 
 def is_nvidias(reference: str) -> bool:

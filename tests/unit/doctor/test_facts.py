@@ -15,6 +15,7 @@ from mlship.doctor.facts.kernel import Kernel, LoadedModule
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.facts.schema import facts_schema, markdown_tables
+from mlship.doctor.mask import mask
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
 from mlship.resources import read_package_file
@@ -131,3 +132,16 @@ def test_null_for_a_group_says_that_none_of_it_is_there() -> None:
     facts = parse_facts('{"schema": 1, "kernel": {"nvidia": null}, "host": {"docker": null}, "container": null}', "f")
     assert (facts.kernel.nvidia.version, facts.host.docker.binary) == (None, None)
     assert facts.container == Facts().container
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "masked"),
+    [
+        ("BOOT_IMAGE=/vmlinuz root=UUID=1-2 ro quiet", "BOOT_IMAGE=masked root=masked ro quiet"),
+        ("ip=10.0.0.7::gw:host7 ds=nocloud;h=acme nokaslr", "ip=masked ds=masked nokaslr"),
+        ("nvidia-drm.modeset=0 rd.driver.blacklist=nouveau", "nvidia-drm.modeset=0 rd.driver.blacklist=nouveau"),
+        ("intel_iommu=on vfio-pci.ids=10de:20b5 init=/corp/start", "intel_iommu=on vfio-pci.ids=10de:20b5 init=masked"),
+    ],
+)
+def test_the_kernel_command_line_keeps_only_what_a_diagnosis_needs(cmdline: str, masked: str) -> None:
+    assert mask(Facts(kernel=Kernel(cmdline=cmdline))).kernel.cmdline == masked
