@@ -5,7 +5,16 @@ from collections.abc import Iterator
 
 from mlship.doctor.chain.host import LinkLook
 from mlship.doctor.chain.link import Symptom, it_holds, not_applicable, unknown
-from mlship.doctor.container import environment, gpus_mode, has_started, injection, is_elsewhere, runtime, works
+from mlship.doctor.container import (
+    at_least,
+    environment,
+    gpus_mode,
+    has_started,
+    injection,
+    is_elsewhere,
+    runtime,
+    works,
+)
 from mlship.doctor.facts.container import Container, HostConfig
 from mlship.doctor.facts.fact import Unreadable, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -14,6 +23,7 @@ from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import gpus, is_wsl
 
+_LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
@@ -126,6 +136,11 @@ def engine_configured(facts: Facts) -> LinkLook:
         yield Symptom(
             "engine.no-way", _where(facts), "Docker has no nvidia runtime, finds no hook, and does not use CDI"
         )
+    discovered = known(docker.discovered_devices)
+    unseen = discovered is not None and not any("nvidia" in one for one in discovered)
+    unseen = unseen and at_least(docker.version, _LISTS_DEVICES) is True
+    if unseen and by_cdi and injection(facts) == "cdi" and asks_for_gpu(facts) and not works(facts):
+        yield Symptom("engine.discovers", _where(facts), "Docker uses CDI, but discovers no NVIDIA device")
     if version := known(docker.version):
         yield it_holds(f"Docker Engine {version}, {'with' if by_runtime else 'without'} the nvidia runtime")
     elif isinstance(docker.version, Unreadable):
@@ -144,8 +159,10 @@ def kubelet_offers(facts: Facts) -> LinkLook:
     offered = known(node.allocatable)
     yield from _not_offered(facts, node)
     for pod in _of_nvidia(node):
-        if _START_FAILED.search(known(pod.reason) or ""):
-            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {known(pod.reason)}")
+        stuck = known(pod.phase) == "Running" and known(pod.ready) is False
+        if stuck or _START_FAILED.search(known(pod.reason) or ""):
+            state = known(pod.reason) or "not ready"
+            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
     if offered is None:
         yield unknown("kubernetes.allocatable")
     else:
@@ -154,8 +171,11 @@ def kubelet_offers(facts: Facts) -> LinkLook:
 
 
 def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
-    offered = known(node.capacity) or known(node.allocatable)
+    offered, classes = known(node.capacity) or known(node.allocatable), known(node.runtime_classes)
     for pod in each(node.pods):
+        wants = known(pod.runtime_class)
+        if wants and classes is not None and wants not in classes:
+            yield Symptom("offer.class", "host", f"pod {known(pod.name)} asks for the runtime class {wants}")
         for name, count in sorted(_gpus_of(pod).items()):
             has = (offered or {}).get(name, 0)
             if offered is not None and known(pod.phase) == "Pending" and has < count:
@@ -225,6 +245,8 @@ def image_available(facts: Facts) -> LinkLook:
 
 def container_created(facts: Facts) -> LinkLook:
     box, node = facts.container, known(facts.kubernetes)
+    if known(box.status) in {"restarting", "dead"}:
+        yield Symptom("container.status", "container", f"the container is {known(box.status)}")
     if error := known(box.error):
         yield Symptom("container.error", "container", f"the engine's error: {error}")
     if node:
@@ -241,7 +263,8 @@ def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
     for pod in each(node.pods):
         phase, reason = known(pod.phase), known(pod.reason)
         failed = phase == "Failed" or _START_FAILED.search(reason or "")
-        if failed and (known(pod.role) == "workload" or _gpus_of(pod)):
+        waits = phase == "Pending" and known(pod.role) == "workload"
+        if (failed or waits) and (known(pod.role) == "workload" or _gpus_of(pod)):
             event = next((line for line in reversed(each(node.events)) if _SAYS_WHY.search(line)), "")
             seen = f"pod {known(pod.name)}: {reason or phase}{f': {event}' if event else ''}"
             yield Symptom("pod.failed", "container", seen)

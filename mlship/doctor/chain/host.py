@@ -199,6 +199,9 @@ def gpus_counted(facts: Facts) -> LinkLook:
     if known(nvml.init) == 0 and count is not None and count < wanted:
         name = "nvml.count=0" if count == 0 else "nvml.count"
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
+    listed = len(each(nvml.devices))
+    if count and 0 < listed < count:
+        yield Symptom("nvml.count", "host", f"NVML counts {how_many(count, 'GPU')}, but describes {listed}")
     if count:
         yield it_holds(f"NVML sees {how_many(count, 'GPU')}")
     if is_tegra(facts):

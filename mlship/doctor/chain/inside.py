@@ -105,6 +105,8 @@ def image_fits(facts: Facts) -> LinkLook:
 
 def libraries_resolve(facts: Facts) -> LinkLook:
     for where, _, environment in environments(facts):
+        for name, lacks in sorted((known(environment.missing) or {}).items()):
+            yield Symptom("library.missing", where, f"{name} does not find {', '.join(lacks)}")
         for framework in (known(environment.onnxruntime), known(environment.tensorflow)):
             if framework and (missing := known(framework.missing_libraries)):
                 yield Symptom("library.missing", where, f"the loader does not find {', '.join(missing)}")
@@ -133,14 +135,15 @@ def _on_the_cpu(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
     flow, jax = known(environment.tensorflow), known(environment.jax)
     if torch and known(torch.is_available) is False:
         yield Symptom("torch", where, "torch.cuda.is_available() is False")
-    elif torch and (error := known(torch.error)):
-        yield Symptom("torch", where, f"torch raises {error}")
     if onnx and (used := known(onnx.session_providers)) and set(used) == {"CPUExecutionProvider"}:
         yield Symptom("onnxruntime", where, "an onnxruntime session runs on the CPU")
     if flow and known(flow.gpus) == 0:
         yield Symptom("tensorflow", where, "TensorFlow lists no GPU")
     if jax and known(jax.backend) == "cpu":
         yield Symptom("jax", where, "jax runs on the CPU")
+    for name, framework in (("torch", torch), ("onnxruntime", onnx), ("tensorflow", flow), ("jax", jax)):
+        if framework and (error := known(framework.error)):
+            yield Symptom(name, where, f"{name} raises {error}")
 
 
 def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:

@@ -49,6 +49,9 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
 )
 
 
+_ERROR = re.compile(r"(?i)\b(error|fail\w*|cannot|could not|unable|denied|not found|no .{0,30}found|unknown)\b")
+
+
 class _Known(TypedDict):
     messages: list[dict[str, str]]
 
@@ -99,6 +102,8 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     error = known(facts.container.error)
     for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
+        if name is None and line != error and _ERROR.search(line):
+            name = "container.reported"
         if name is not None:
             yield Symptom(name, "container", f"reported: {line.strip()}")
 

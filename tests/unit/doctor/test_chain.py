@@ -17,7 +17,8 @@ from tests.helpers.doctor_hosts import hosts
 
 CASES = sick()
 GPU = {"address": "0000:1b:00.0", "vendor": "10de", "device": "27b8", "class_code": "030200", "driver": "nvidia"}
-WORKS = {"nvml": {"init": 0, "device_count": 1}, "cuda": {"init": 0, "device_count": 1}}
+NVML = {"init": 0, "device_count": 1}
+WORKS = {"nvml": NVML, "cuda": {"init": 0, "device_count": 1}}
 DOCKER = {"binary": "/usr/bin/docker", "version": "28.5.2", "runtimes": ["runc"], "default_runtime": "runc"}
 HOOK = {"nvidia-container-runtime-hook": "/usr/bin/nvidia-container-runtime-hook"}
 NO_HOOK = {"nvidia-container-runtime-hook": None, "nvidia-cdi-hook": None}
@@ -186,6 +187,59 @@ EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
                 "error": "exec: nvidia-container-cli: not found in $PATH",
             },
         },
+    ),
+    "a message that no one has seen before": (
+        "container-created",
+        {"kernel": KERNEL, "host": WORKS, "messages": ["quux: cannot frobnicate the GPU"]},
+    ),
+    "a pod that waits": (
+        "container-created",
+        {
+            "kernel": KERNEL,
+            "host": WORKS,
+            "kubernetes": {
+                "events": ["cannot allocate all claims"],
+                "pods": [{"role": "workload", "phase": "Pending"}],
+            },
+        },
+    ),
+    "a pod of NVIDIA that is not ready": (
+        "kubelet-offers",
+        {
+            "kernel": KERNEL,
+            "host": WORKS,
+            "kubernetes": {"pods": [{"name": "p", "role": "device-plugin", "phase": "Running", "ready": False}]},
+        },
+    ),
+    "a call that fails for a GPU": (
+        "gpus-counted",
+        {"kernel": KERNEL, "host": {**WORKS, "nvml": {**NVML, "codes": {"nvmlDeviceGetHandleByIndex_v2": 999}}}},
+    ),
+    "a GPU that NVML does not describe": (
+        "gpus-counted",
+        {"kernel": KERNEL, "host": {**WORKS, "nvml": {"init": 0, "device_count": 2, "devices": [{"index": 0}]}}},
+    ),
+    "a stopped Docker": (
+        "engine-configured",
+        {
+            "kernel": KERNEL,
+            "host": {
+                **WORKS,
+                "docker": {"binary": "/usr/bin/docker", "version": {"unreadable": "Is the daemon not running?"}},
+                **dict.fromkeys(("podman", "containerd", "crio")),
+            },
+        },
+    ),
+    "a wheel's library without its own": (
+        "libraries-resolve",
+        {
+            "kernel": KERNEL,
+            "host": {**WORKS, "pythons": [{"missing": {"libcusparse.so.12": ["libnvJitLink.so.12"]}}]},
+        },
+    ),
+    "a framework's error": (
+        "framework-works",
+        {"kernel": KERNEL, "host": {**WORKS, "pythons": [{"jax": {"version": "0.6", "error": "RuntimeError: quux"}}]}},
     ),
     "MIG on some GPUs only": (
         "gpu-modes",
