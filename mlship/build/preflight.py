@@ -99,6 +99,16 @@ def check_metadata_path(path: Path) -> None:
         raise UsageError(f"--metadata `{path}`: cannot write to `{folder}`", hint="name a file in a writable folder")
 
 
+def check_metadata(path: Path | None, *, images: int) -> None:
+    """Refuse metadata of several images.
+
+    Raises:
+        UsageError: there are several, and a metadata file.
+    """
+    if path is not None and images > 1:
+        raise UsageError("--metadata describes one image", hint="build each platform by itself to record it")
+
+
 def smoke_device(prepared: Prepared, requested: Device | None) -> Device:
     """The device to test on: the requested one, or else the one the image is built for.
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
@@ -71,6 +71,7 @@ class BuildReport:
         image_id: id of the tagged image: the tested one (`smoke.image_id`); a GPU image has one more label.
         smoke: None if the smoke test was skipped.
         digest: digest of the pushed image in its registry; attestation: of the proof attached to it.
+        pushed: the digest by name.
         build_s: seconds of the image build; smoke_s: of the smoke test.
         manifest: digest of the image in the engine, the same in a registry; None if the engine keeps no digest.
         built: manifest of a reproducible build; for a GPU image, before the proof label was added.
@@ -89,6 +90,7 @@ class BuildReport:
     smoke: SmokeReport | None
     digest: str | None
     attestation: str | None = None
+    pushed: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
     built: Manifest | None = None
 
@@ -152,6 +154,7 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         smoke=replace(report, image=tags[0]) if report else None,
         digest=pushed.get(tags[0]),
         attestation=attestation,
+        pushed=pushed,
         manifest=labelled.digest,
         built=manifest,
     )

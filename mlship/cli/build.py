@@ -14,7 +14,7 @@ from mlship.cli.options import (
     Driver,
     Json,
     NoSmoke,
-    Platform,
+    Platforms,
     Progress,
     Shown,
     Smoke,
@@ -22,11 +22,14 @@ from mlship.cli.options import (
     Verbose,
     check_smoke,
     fleet_finder,
+    platforms_of,
 )
 
 if TYPE_CHECKING:
+    from mlship.build.platforms import IndexReport
     from mlship.build.prepare import Prepared
     from mlship.build.run import BuildOptions, BuildReport
+    from mlship.cli.reporter import ConsoleReporter
     from mlship.engine.base import Engine
 
 
@@ -58,7 +61,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     tag: Tags = None,
     push: Push = False,
     push_unproven: PushUnproven = False,
-    platform: Platform = None,
+    platform: Platforms = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
     smoke: Smoke = None,
@@ -76,34 +79,71 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     """Build the image, then prove that it works.
 
     For GPUs, CUDA is matched to the hosts first, and the image is proven on a GPU; --smoke cpu proves what a CPU can,
-    and the image's label says so. A cache REF can also be BuildKit's type=...,key=value.
+    and the image's label says so. A cache REF can also be BuildKit's type=...,key=value. Several platforms become one
+    image index, which needs --push; each has a lock of its own.
     """
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.engine import connect
 
     reporter = ConsoleReporter(verbose=verbose, shown=progress)
     reporter.step("checking mlship.yaml and the lock")
     check_smoke(smoke, no_smoke=no_smoke)
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
     names = preflight.check_tags(tag or ())
-    prepared = prepare(directory, platform, fleet_finder(directory, driver, compute_capability))
+    fleet = fleet_finder(directory, driver, compute_capability)
+    each = tuple(prepare(directory, target, fleet) for target in platforms_of(platform))
     options = run.BuildOptions(
         tags=names,
         push=push,
         push_unproven=push_unproven,
-        smoke=None if no_smoke else preflight.smoke_device(prepared, smoke.value if smoke else None),
+        smoke=None if no_smoke else preflight.smoke_device(each[0], smoke.value if smoke else None),
         builder=builder,
         cache_from=tuple(cache_from or ()),
         cache_to=tuple(cache_to or ()),
         compression=compression.value,
         reproducible=reproducible,
     )
-    _check(prepared, options, metadata)
-    report = run.build(prepared, engine := connect(), options, reporter)
-    _write_metadata(metadata, prepared, report, options, engine)
-    _show(report, json=json)
+    preflight.check_metadata(metadata, images=len(each))
+    _build(each, options, metadata, reporter, json=json)
+
+
+def _build(
+    each: "tuple[Prepared, ...]",
+    options: "BuildOptions",
+    metadata: Path | None,
+    reporter: "ConsoleReporter",
+    *,
+    json: bool,
+) -> None:
+    from mlship.build import run
+    from mlship.build.platforms import build_index
+    from mlship.engine import connect
+
+    for prepared in each:
+        _check(prepared, options, metadata)
+    engine = connect()
+    if len(each) == 1:
+        report = run.build(each[0], engine, options, reporter)
+        _write_metadata(metadata, each[0], report, options, engine)
+        _show(report, json=json)
+    else:
+        _show_index(build_index(each, engine, options, reporter), json=json)
+
+
+def _show_index(report: "IndexReport", *, json: bool) -> None:
+    from mlship.cli.smoke import conclude
+    from mlship.console import emit
+    from mlship.report.build import show_index
+    from mlship.versioned import to_json
+
+    if json:
+        emit(to_json(report))
+    else:
+        show_index(report)
+    for one in report.images:
+        if one.smoke is not None:
+            conclude(one.smoke)
 
 
 def _check(prepared: "Prepared", options: "BuildOptions", metadata: Path | None) -> None:

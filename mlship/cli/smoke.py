@@ -98,15 +98,15 @@ def _smoke_here(  # noqa: PLR0913  private, and called once
         _record(engine, image, spec, record_golden, reporter, device, values)
         return
     listen = say if verbose else lambda _line: None
-    digest = _pushed_digest(engine, image) if attest else None
+    pushed = _pushed_image(engine, image) if attest else None
     report = run_smoke(engine, image, spec, reporter.step, device=device, listen=listen, env=values)
-    if digest is not None and report.passed:
-        _attach(engine, image, digest, report)
+    if pushed is not None and report.passed:
+        _attach(engine, image, pushed, report)
     _show(report, json=json)
 
 
-def _pushed_digest(engine: "Engine", image: str) -> str:
-    """The digest of a local image in its registry."""
+def _pushed_image(engine: "Engine", image: str) -> "ImageInfo":
+    """A local image that has a digest in its registry."""
     from mlship.errors import UsageError
 
     found = engine.image(image)
@@ -115,14 +115,14 @@ def _pushed_digest(engine: "Engine", image: str) -> str:
             f"`{image}` has no digest of a registry, so a proof cannot name it",
             hint=f"run `docker pull {image}`, with the containerd image store enabled",
         )
-    return found.digest
+    return found
 
 
-def _attach(engine: "Engine", image: str, digest: str, report: "SmokeReport") -> None:
+def _attach(engine: "Engine", image: str, pushed: "ImageInfo", report: "SmokeReport") -> None:
     from mlship.console import say
     from mlship.proof.attach import attach_proof
 
-    attached = attach_proof(image, digest, report, (), engine.info().version)
+    attached = attach_proof(image, pushed.digest or "", report, (), engine.info().version, pushed.platform)
     say(f"attached the proof {attached}")
 
 

@@ -10,6 +10,9 @@ from mlship.cli.options import Json, On
 def verify(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
     on: Annotated[On | None, typer.Option("--on", help="Require a proof on this device. [default: either]")] = None,
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="OS/ARCH", help="Verify this image of an index. [default: all]")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Verify the proof of an image in a registry.
@@ -23,7 +26,7 @@ def verify(
     from mlship.report.proof import show_proofs
     from mlship.versioned import to_json
 
-    found = verify_image(check_reference(image), on.value if on else None)
+    found = verify_image(check_reference(image), on.value if on else None, platform)
     if json:
         emit(to_json(found))
     else:

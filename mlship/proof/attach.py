@@ -1,7 +1,7 @@
 """Attaches the proof of a pushed image to it, and reads it back."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -17,6 +17,7 @@ from mlship.proof.statement import (
     read_statement,
 )
 from mlship.registry.client import Registry, StoredContent, opened
+from mlship.registry.images import platforms_in
 from mlship.registry.reference import Reference
 from mlship.registry.referrers import artifacts, attach
 from mlship.smoke.result import SmokeReport
@@ -27,20 +28,25 @@ class Verified:
     """A proven image.
 
     Attributes:
-        image: its name; digest: of its manifest, to deploy exactly what was proven.
-        proofs: every proof that is attached to it, oldest first.
+        image: its name; digest: of its manifest, or of the index, to deploy exactly what was proven.
+        proofs: every proof that is attached to it, oldest first; of an index, those of all its platforms.
+        platforms: digest of each image of an index; empty for one image.
     """
 
     image: str
     digest: str
     proofs: tuple[Predicate, ...]
+    platforms: Mapping[str, str] = field(default_factory=dict)
 
 
-def attach_proof(image: str, digest: str, report: SmokeReport, materials: Iterable[Resource], engine: str) -> str:
+def attach_proof(
+    image: str, digest: str, report: SmokeReport, materials: Iterable[Resource], engine: str, platform: str = ""
+) -> str:
     """Attach the result of a smoke test to an image in its registry; returns the digest of the attestation.
 
     Args:
         digest: of the pushed image.
+        platform: what was tested, if the digest is that of an index.
 
     Raises:
         TransientError: the registry does not answer, or does not have the image yet.
@@ -54,16 +60,21 @@ def attach_proof(image: str, digest: str, report: SmokeReport, materials: Iterab
                 f"`{image}` was pushed, and {reference.host} has no {digest}",
                 hint=f"run `mlship smoke {image} --attest` to attach the proof",
             )
+        images = platforms_in(found)
+        tested = next((one for name, one in images.items() if f"{platform}/".startswith(f"{name}/")), None)
+        if len(images) > 1 and tested is not None:
+            found = registry.manifest(tested) or found
         name = f"{reference.host}/{reference.repository}"
-        statement = make_statement(name, digest, report, materials, engine, datetime.now(UTC))
+        statement = make_statement(name, found.digest, report, materials, engine, datetime.now(UTC))
         return attach(registry, found, statement, {PREDICATE_TYPE: TEST_RESULT}).digest
 
 
-def verify(image: str, device: Literal["cpu", "gpu"] | None) -> Verified:
+def verify(image: str, device: Literal["cpu", "gpu"] | None, platform: str | None = None) -> Verified:
     """Read the proofs of an image from its registry.
 
     Args:
         device: where the image must have been proven; None accepts every proof.
+        platform: of an index, the image that must have been proven; None requires all.
 
     Raises:
         CheckFailed: there is no such proof, or one that is not true.
@@ -75,9 +86,35 @@ def verify(image: str, device: Literal["cpu", "gpu"] | None) -> Verified:
         found = registry.manifest(reference.version)
         if found is None:
             raise UsageError(f"{reference.host} has no image `{image}`", hint="check the name and the tag")
-        proofs = tuple(sorted(_proofs(registry, found), key=lambda proof: proof.mlship.date))
-    _check(image, found.digest, proofs, device)
-    return Verified(image, found.digest, proofs)
+        images = platforms_in(found)
+        if len(images) < 2:
+            return Verified(image, found.digest, _checked(registry, found, image, device))
+        chosen = images if platform is None else {platform: images.get(platform, "")}
+        if "" in chosen.values():
+            raise UsageError(
+                f"`{image}` has no image for {platform}",
+                hint=f"name one that it has: {', '.join(images)}",
+            )
+        proofs: list[Predicate] = []
+        for name, digest in chosen.items():
+            one = registry.manifest(digest)
+            if one is None:
+                raise CheckFailed(f"{reference.host} has no {digest}, which `{image}` lists", hint="push it again")
+            proofs += _checked(registry, one, f"{reference.host}/{reference.repository}@{digest}", device, f" ({name})")
+    return Verified(image, found.digest, tuple(proofs), chosen)
+
+
+def _checked(
+    registry: Registry, found: StoredContent, image: str, device: Literal["cpu", "gpu"] | None, which: str = ""
+) -> tuple[Predicate, ...]:
+    """The proofs of one image, oldest first.
+
+    Raises:
+        CheckFailed: they do not prove it.
+    """
+    proofs = tuple(sorted(_proofs(registry, found), key=lambda proof: proof.mlship.date))
+    _check(image, which, found.digest, proofs, device)
+    return proofs
 
 
 def _proofs(registry: Registry, image: StoredContent) -> list[Predicate]:
@@ -88,15 +125,17 @@ def _proofs(registry: Registry, image: StoredContent) -> list[Predicate]:
     ]
 
 
-def _check(image: str, digest: str, proofs: tuple[Predicate, ...], device: Literal["cpu", "gpu"] | None) -> None:
+def _check(
+    image: str, which: str, digest: str, proofs: tuple[Predicate, ...], device: Literal["cpu", "gpu"] | None
+) -> None:
     if not proofs:
         raise CheckFailed(
-            f"{image} is not proven: no smoke test is attached to {digest}",
+            f"{image}{which} is not proven: no smoke test is attached to {digest}",
             hint=f"run `mlship smoke {image} --attest` where the image should run",
         )
     if device is not None and not any(proof.mlship.device in {device, "gpu"} for proof in proofs):
         seen = ", ".join(sorted({proof.mlship.device for proof in proofs}))
         raise CheckFailed(
-            f"{image} is not proven on {device}, only on {seen}",
+            f"{image}{which} is not proven on {device}, only on {seen}",
             hint=f"run `mlship smoke {image} --on {device} --attest` on a host with a GPU",
         )

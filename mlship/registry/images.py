@@ -1,10 +1,12 @@
-"""An image's configuration, read from its registry without pulling it."""
+"""Images in a registry: their configuration, read without pulling them, and indexes of several platforms."""
 
+import json
 from collections.abc import Mapping
 
 from mlship.engine.base import ImageInfo
-from mlship.errors import UsageError
-from mlship.registry.client import JsonValue, Registry, StoredContent, opened
+from mlship.errors import TransientError, UsageError
+from mlship.known_texts import phrase
+from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, content, opened
 from mlship.registry.reference import Reference
 
 
@@ -31,21 +33,51 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
     return f"{reference.host}/{reference.repository}@{found.digest}", _info(found.digest, manifest, blob.json())
 
 
+def platforms_in(found: StoredContent) -> dict[str, str]:
+    """Digests of the images of an index, by platform; attestations are left out. Empty for an image."""
+    rows = found.json().get("manifests")
+    images: dict[str, str] = {}
+    for row in map(_object, rows if isinstance(rows, list) else []):
+        parts = [_object(row.get("platform")).get(key) for key in ("os", "architecture", "variant")]
+        if parts[0] not in (None, "unknown"):
+            images["/".join(str(part) for part in parts if part)] = str(row.get("digest"))
+    return images
+
+
+def put_index(name: str, images: Mapping[str, str]) -> str:
+    """Store an index of images that the repository has, by platform, under a tag; returns its digest.
+
+    Raises:
+        TransientError: the registry does not answer, or does not have an image yet.
+        UsageError: the registry refuses.
+    """
+    reference = Reference.parse(name)
+    rows: list[JsonValue] = []
+    with opened(reference) as registry:
+        for platform, digest in images.items():
+            manifest = registry.manifest(digest)
+            if manifest is None:
+                raise TransientError(f"{reference.host} has no {digest}, which was pushed", hint=phrase("try_again"))
+            system, _, architecture = platform.partition("/")
+            rows.append({**manifest.descriptor, "platform": {"architecture": architecture, "os": system}})
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": rows}
+        index = content(OCI_INDEX, json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+        registry.put_manifest(index, reference.version)
+    return index.digest
+
+
 def _for_one_platform(registry: Registry, found: StoredContent, name: str) -> StoredContent:
     """The image itself; an index of one image and its attestations counts as one."""
-    rows = found.json().get("manifests")
-    if not isinstance(rows, list):
+    if "manifests" not in found.json():
         return found
-    images = {
-        f"{platform.get('os')}/{platform.get('architecture')}": str(_object(row).get("digest"))
-        for row in rows
-        if (platform := _object(_object(row).get("platform"))) and platform.get("os") != "unknown"
-    }
+    images = platforms_in(found)
     manifest = registry.manifest(next(iter(images.values()))) if len(images) == 1 else None
     if manifest is None:
+        repository = name.partition("@")[0]
+        named = ", ".join(f"`{repository}@{digest}` ({platform})" for platform, digest in images.items())
         raise UsageError(
             f"`{name}` is an index of images for {', '.join(images) or 'no platform'}",
-            hint=f"name one of them: {', '.join(images.values()) or 'push the image again'}",
+            hint=f"name one of them: {named}" if named else "push the image again",
         )
     return manifest
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mlship.build.platforms import IndexReport
 from mlship.build.run import BuildReport
 from mlship.units import duration, size
 
@@ -13,13 +14,27 @@ def show_build(report: BuildReport) -> None:
     if report.smoke is not None:
         show_smoke(report.smoke)
     else:
-        out(f"NOT PROVEN: {report.tag} was built but not tested (--no-smoke)", style="bold yellow")
+        out(f"NOT PROVEN: {report.tag} was built but not tested", style="bold yellow")
     if not report.proven and report.tags == report.requested:
         out("Pushed unproven, as requested (--push-unproven)", style="bold yellow")
     out()
     out("Image")
     for name, value in _facts(report):
         out(f"  {name:<18}{value}")
+
+
+def show_index(report: IndexReport) -> None:
+    """Print the report of each image, then the index."""
+    from mlship.console import out
+
+    for image in report.images:
+        show_build(image)
+        out()
+    out("Index" if report.digests else "No index: an image failed its smoke test")
+    for name, digest in report.digests.items():
+        out(f"  {name:<18}{digest}")
+    if report.unproven and report.digests:
+        out(f"  {'not proven':<18}{', '.join(report.unproven)}", style="bold yellow")
 
 
 def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:

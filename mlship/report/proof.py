@@ -15,6 +15,8 @@ def show_proofs(verified: Verified) -> None:
     out(f"PROVEN on {where(newest.mlship)}: {verified.image}", style="bold green")
     for name, value in (("digest", verified.digest), *_facts(newest)):
         out(f"  {name:<18}{value}")
+    for platform, digest in verified.platforms.items():
+        out(f"  {platform:<18}{digest}")
     for older in verified.proofs[-2::-1]:
         out(f"  {'also proven on':<18}{where(older.mlship)}, {older.mlship.date}")
 

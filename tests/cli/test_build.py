@@ -113,7 +113,7 @@ def test_what_fails_its_test_is_not_pushed(run: Run, engine: Engine) -> None:
 def test_without_the_test_nothing_is_called_proven(run: Run, engine: Engine) -> None:
     done = run("--no-smoke")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("NOT PROVEN: toy:unproven-dev was built but not tested (--no-smoke)")
+    assert done.stdout.startswith("NOT PROVEN: toy:unproven-dev was built but not tested")
     assert "tested in" not in done.stdout
     assert "start" not in engine.calls
     assert list(engine.images) == ["toy:unproven-dev"]
@@ -126,7 +126,7 @@ def test_an_untested_image_is_pushed_only_by_its_own_flag(run: Run, engine: Engi
     assert engine.calls == []
     done = run("--no-smoke", "--push-unproven")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("NOT PROVEN: toy:dev was built but not tested (--no-smoke)\nPushed unproven")
+    assert done.stdout.startswith("NOT PROVEN: toy:dev was built but not tested\nPushed unproven")
     assert engine.calls[-1] == "push"
 
 

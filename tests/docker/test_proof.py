@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mlship.engine.base import BuildRequest, Engine
+from mlship.proof.attach import attach_proof
+from mlship.registry.images import put_index
+from mlship.smoke.result import Figures, SmokeReport, passed
 from tests.helpers.cluster_api import command_of, container_of
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
@@ -131,3 +135,30 @@ def test_an_image_that_fails_does_not_reach_the_registry(repo: Path, registry: s
     assert missing.code == 2
     assert "has no image" in missing.stderr
     output("docker", "rmi", f"{name}:unproven-1")
+
+
+def test_other_programs_read_an_index_of_platforms_and_each_image_is_proven_by_itself(
+    engine: Engine, registry: str, tmp_path: Path
+) -> None:
+    """Images of other platforms are built without running anything in them."""
+    name = f"{registry}/mlship-test/index-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "file").write_text("x")
+    pushed = {}
+    for platform in ("linux/amd64", "linux/arm64"):
+        tag = f"{name}:{platform.rpartition('/')[2]}"
+        engine.build(BuildRequest("FROM scratch\nCOPY file /\n", "", tmp_path, platform, tag=tag), lambda _: None)
+        pushed[platform] = engine.push(tag)
+        output("docker", "rmi", tag)
+    digest = put_index(f"{name}:1", pushed)
+    shown = json.loads(output("docker", "buildx", "imagetools", "inspect", "--raw", f"{name}:1"))
+    assert [row["platform"]["architecture"] for row in shown["manifests"]] == ["amd64", "arm64"]
+    chosen = ("inspect", "--tls-verify=false", "--override-arch=arm64", "--override-os=linux")
+    assert json.loads(output(judge("skopeo"), *chosen, f"docker://{name}:1"))["Architecture"] == "arm64"
+    report = SmokeReport(name, digest, "cpu", (passed("model.load", "seen"),), Figures())
+    attach_proof(f"{name}:1", digest, report, (), "26.1.5", "linux/amd64")
+    assert mlship("verify", f"{name}:1", "--platform", "linux/amd64", cwd=tmp_path).code == 0
+    refused = mlship("verify", f"{name}:1", cwd=tmp_path)
+    assert refused.code == 1
+    assert "(linux/arm64) is not proven" in refused.stderr
+    attach_proof(f"{name}:1", digest, report, (), "26.1.5", "linux/arm64")
+    assert mlship("verify", f"{name}:1", cwd=tmp_path).code == 0
