@@ -89,17 +89,17 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
         chosen = _with_constraints(found, source, _kept(found, source, needs))
     else:
         chosen = _with_constraints(found, source, _written(found, source, needs))
-    unnamed = _unnamed(found, source, needs) if source else ()
+    unnamed = _unnamed(found, source, chosen.every) if source else ()
     notes = (*chosen.notes, *unnamed, *pickle_notes(found.pickles, source, found.python.value or DEFAULT))
     chosen = replace(chosen, notes=notes)
     listed = ((package, one.origin) for one in found.declared for package in one.system)
     return replace(chosen, system=tuple(pair for pair in listed if _DEBIAN.fullmatch(pair[0])))
 
 
-def _unnamed(found: Detection, source: Declared, needs: tuple[str, ...]) -> Iterator[str]:
+def _unnamed(found: Detection, source: Declared, every: tuple[str, ...]) -> Iterator[str]:
     """Imports that no file of the repository requires by name; another package may bring them."""
     named = [entry.name for one in found.declared for entry in one.entries if entry.name]
-    families = {_family(line) for line in (*named, *needs)}
+    families = {_family(line) for line in (*named, *every)}
     lacking = [one for one in found.imports.known if _family(one.line) not in families]
     modules = [f"`{module}`" for one in lacking for module in one.modules]
     if modules and (found.server or found.loader.value):

@@ -72,6 +72,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     if clues.served or not models:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
+        absent = (*absent, *(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path)))
         return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, None, hub)
     named = [f for f in models if _named(f.path, strings)]
     if absent and not (named or clues.model):
@@ -192,7 +193,7 @@ def _one_of(
     pointers = tuple(file for file in refused if file.kind == "lfs-pointer")  # no other file is loaded
     data = tuple(external_files(tree.root, native.path)) if native.loader == "onnx" else ()
     shipped = (*native_files(tree, native), *(path for path in data if path in tree))
-    absent = tuple(AbsentFile(path, f"tensors of `{native.path}`", path) for path in data if path not in tree)
+    absent = tuple(_absent_tensors(tree, native.path)) if native.loader == "onnx" else ()
     several = "ordered by the name model.onnx, then depth, then size"
     if named:
         several = f"code names it; {several}" if len(named) > 1 else "code names it"
@@ -200,6 +201,11 @@ def _one_of(
     paths = tuple(n.path for n in choices) if len(choices) > 1 else ()
     why = f"{several}; not {few([path for path in paths if path != native.path])}" if paths else "the only model"
     return ModelFiles(tuple(models), pointers, shipped, absent, paths, why, native)
+
+
+def _absent_tensors(tree: Tree, path: str) -> Iterator[AbsentFile]:
+    missing = (name for name in external_files(tree.root, path) if name not in tree)
+    yield from (AbsentFile(name, f"tensors of `{path}`", name) for name in missing)
 
 
 def _rank(file: WeightFile) -> tuple[bool, int, int]:

@@ -194,12 +194,18 @@ def _required(function: ast.FunctionDef) -> bool:
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
     for statement in body:
         if isinstance(statement, ast.FunctionDef) and statement.name in LOADERS and not _required(statement):
+            if statement.name == "build_model" and not any(_is_load(name) for name in _calls(statement)):
+                continue  # it makes an untrained network
             nodes = list(ast.walk(statement))
             returns = any(isinstance(node, ast.Return) and node.value is not None for node in nodes)
             if returns or not any(
                 isinstance(node, ast.Assign | ast.Global) for node in nodes
             ):  # else it sets a variable
                 yield statement.name
+
+
+def _is_load(name: str) -> bool:
+    return name in _LOADING or "load" in name
 
 
 def _is_bare(function: ast.FunctionDef) -> bool:

@@ -157,3 +157,22 @@ def test_a_saved_model_is_its_folder(tmp_path: Path) -> None:
     assert found.weights.named == ("m/1",)
     assert found.framework.value == "tensorflow"
     assert 'tf.saved_model.load("m/1")' in "".join(scaffold(found).todo)
+
+
+def test_tensors_that_a_served_model_lacks_are_a_step(tmp_path: Path) -> None:
+    code = "import onnxruntime, fastapi\napp = fastapi.FastAPI()\ns = onnxruntime.InferenceSession('m/a.onnx')\n"
+    write(tmp_path, {"app.py": code, "m/a.onnx": onnx_bytes(external="a.onnx.data")})
+    found = detect(tmp_path)
+    assert [(one.path, one.where) for one in found.weights.absent] == [("m/a.onnx.data", "tensors of `m/a.onnx`")]
+    assert "Download what the code loads: `m/a.onnx.data` (tensors of `m/a.onnx`)." in scaffold(found).todo[0]
+    write(tmp_path, {"m/a.onnx.data": b"\0" * 32})
+    assert detect(tmp_path).weights.absent == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "loads"),
+    [("return Net()", False), ("n = Net()\n    n.load_state_dict(x)\n    return n", True), ("return _load()", True)],
+)
+def test_a_function_that_builds_an_untrained_network_is_no_loader(tmp_path: Path, body: str, loads: bool) -> None:
+    write(tmp_path, {"model.py": f"import torch\ndef build_model(size=3):\n    {body}\n"})
+    assert (detect(tmp_path).loader.value == "model:build_model") == loads
