@@ -52,6 +52,7 @@ def _steps(config: Config, image: str, commit: str) -> Iterator[CiStep]:
     verify = f'mlship verify "{name}:{commit}"'
     if config.gpu:
         proof = f'# Runners have no GPU. On a GPU host: mlship smoke "{name}:{commit}" --on gpu --attest'
-        yield CiStep("Verify the proof", (verify, proof), "push")
+        cluster = f'# In a cluster: mlship smoke "{name}:{commit}" --kubernetes --apply --attest'
+        yield CiStep("Verify the proof", (verify, proof, cluster), "push")
     else:
         yield CiStep("Verify the proof", (verify,), "push")

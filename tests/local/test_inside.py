@@ -68,8 +68,9 @@ def model(repo: Path, **options: object) -> tuple[subprocess.CompletedProcess[st
     return done, tuple(event for event in events if event is not None)
 
 
-def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library() -> None:
-    source = read_package_file("smoke/inside/program.py")
+@pytest.mark.parametrize("name", ["program", "pod"])
+def test_it_is_valid_for_python_3_8_and_imports_only_the_standard_library(name: str) -> None:
+    source = read_package_file(f"smoke/inside/{name}.py")
     tree = ast.parse(source, feature_version=(3, 8))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

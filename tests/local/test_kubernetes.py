@@ -319,6 +319,16 @@ def test_a_broken_image_fails_as_in_an_engine(bed: Bed, file: str, text: str, fa
     assert bed.cluster.jobs == {}
 
 
+def test_a_node_that_gives_no_gpu_proves_nothing(bed: Bed) -> None:
+    done = bed.smoke("--apply", "--on", "gpu", "--json")
+    assert done.exit_code == 1, done.output
+    checks = {check["id"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+    assert (checks["gpu.visible"], checks["model.load"]) == ("fail", "pass")
+    assert bed.cluster.process is not None
+    assert bed.cluster.process.wait() == 1
+    assert json.loads(bed.cluster.log().splitlines()[-1]) == {"part": "pod", "sound": False}
+
+
 def test_values_of_the_secret_are_in_no_output(bed: Bed) -> None:
     bed.spec = replace(bed.spec, env=("API_TOKEN",))
     bed.put()

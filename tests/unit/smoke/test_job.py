@@ -5,10 +5,13 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlship.engine.base import ExitState
 from mlship.errors import UsageError
 from mlship.smoke.cluster.job import Placement, PodTest, job_of
+from mlship.smoke.inside.pod import on_gpu
 from mlship.smoke.pod_log import observed_of, read_pod_log
 from tests.helpers.cluster_api import Object, container_of
 from tests.helpers.smoke_events import IMAGE, MODEL, SERVE, SPEC
@@ -102,3 +105,34 @@ def test_a_pod_under_another_user_proves_that_any_user_works() -> None:
     killed = ExitState(0, out_of_memory=False)
     assert observed_of(log, SPEC, other, "cpu", killed).by_any == observed_of(log, SPEC, other, "cpu", killed).model
     assert observed_of(log, SPEC, IMAGE, "cpu", killed).by_any is None
+
+
+LEAVES = st.none() | st.integers() | st.text()
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.text() | VALUES.map(json.dumps))
+def test_any_log_can_be_read(text: str) -> None:
+    log = read_pod_log(f'{text}\n{{"part": "pod", "sound": true}}')
+    assert log.complete
+    assert observed_of(log, SPEC, IMAGE, "cpu").model.ended is None
+
+
+CUDA = ["/usr/lib/x86_64-linux-gnu/libcuda.so.1"]
+
+
+@pytest.mark.parametrize(
+    ("after", "used"),
+    [
+        ({}, False),
+        ({"libraries": ["/usr/lib/libcudart.so"], "words": []}, False),
+        ({"libraries": CUDA, "words": []}, True),
+        ({"libraries": CUDA, "words": [{"uses": {"cpu": 3}}]}, False),
+        ({"libraries": CUDA, "words": [{"uses": {"cpu": 3}, "peak": 1 << 20}]}, True),
+        ({"libraries": CUDA, "words": [{"uses": {"cpu": 3}}, {"uses": {"cuda:0": 1}}]}, True),
+        ({"libraries": [], "words": [{"uses": {"cuda:0": 1}}]}, False),
+        ({"libraries": CUDA, "words": [{"problem": "?"}]}, True),
+    ],
+)
+def test_the_exit_code_of_the_pod_depends_on_the_gpu(after: dict[str, object], used: bool) -> None:
+    assert on_gpu(after) is used
