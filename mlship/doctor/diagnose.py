@@ -107,7 +107,7 @@ class Diagnosis:
         open: links that apply, are unknown, and that no link above shows to hold.
         limits: what could not be read.
         probes: how they went on the machine that the facts describe.
-        bugs: rules that crashed, which is a bug in mlship but does not end the diagnosis.
+        bugs: rules and links that crashed, which is a bug in mlship but does not end the diagnosis.
         simulated: the facts come from simulated libraries.
     """
 
@@ -140,7 +140,7 @@ def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
         examined=tuple(_examined(rule, facts, found) for rule in by_layer),
         limits=limits(facts),
         probes=tuple(Probed(run.name, known(run.seconds), known(run.problem)) for run in each(facts.probes)),
-        bugs=bugs,
+        bugs=(*bugs, *(item.bug for item in looked if item.bug)),
         simulated=facts.simulated is True,
     )
 

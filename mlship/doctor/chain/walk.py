@@ -6,7 +6,7 @@ A link that its own look does not break is broken by what a user or an engine re
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import TypedDict, cast
@@ -58,11 +58,17 @@ class _Known(TypedDict):
 
 @dataclass(frozen=True)
 class Looked:
-    """One link and its answer; `symptoms` break it."""
+    """One link and its answer.
+
+    Attributes:
+        symptoms: they break it.
+        bug: the exception that ended the look, if any.
+    """
 
     link: Link
     answer: Answer
     symptoms: tuple[Symptom, ...] = ()
+    bug: str = ""
 
 
 def walk_chain(facts: Facts) -> tuple[Looked, ...]:
@@ -72,29 +78,35 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
     if gpu_is_known_absent(facts) and not asked:
         none = not_applicable("there is no NVIDIA GPU here, and nothing asks for one")
         return tuple(Looked(link, none) for link in links())
-    seen = [(link, tuple(_until_answered(_LOOKS[link.id](facts)))) for link in links()]
-    measured = [item for _, items in seen for item in items if isinstance(item, Symptom)]
+    seen = [_look(link, facts) for link in links()]
+    measured = [symptom for looked in seen for symptom in looked.symptoms]
     ids = {symptom.id for symptom in measured}
     everything = (*measured, *(symptom for symptom in reported if symptom.id not in ids))
     by_link: dict[str, dict[tuple[str, str], Symptom]] = {}
     for symptom in everything:  # each kind once
         of_link = by_link.setdefault(link_of(symptom.id, symptom.where), {})
         of_link.setdefault((symptom.id, symptom.where), symptom)
-    return tuple(_looked(link, items, tuple(by_link.get(link.id, {}).values())) for link, items in seen)
+    return tuple(_broken(looked, tuple(by_link.get(looked.link.id, {}).values())) for looked in seen)
 
 
-def _until_answered(seen: LinkLook) -> LinkLook:
-    """A look's first answer ends it."""
-    for item in seen:
-        yield item
-        if isinstance(item, Answer):
-            return
+def _look(link: Link, facts: Facts) -> Looked:
+    """What one look yields; its first answer ends it."""
+    symptoms: list[Symptom] = []
+    try:
+        for item in _LOOKS[link.id](facts):
+            if isinstance(item, Answer):
+                return Looked(link, item, tuple(symptoms))
+            symptoms.append(item)
+    except Exception as error:  # noqa: BLE001  one link's bug must not hide the other links
+        bug = f"a bug in mlship's link {link.id}: {type(error).__name__}: {error}"
+        return Looked(link, unknown("a bug in mlship"), tuple(symptoms), bug)
+    return Looked(link, unknown(""), tuple(symptoms))
 
 
-def _looked(link: Link, items: tuple[Symptom | Answer, ...], symptoms: tuple[Symptom, ...]) -> Looked:
-    if symptoms:
-        return Looked(link, Answer("broken", symptoms[0].seen), symptoms)
-    return Looked(link, next((item for item in items if isinstance(item, Answer)), unknown("")))
+def _broken(looked: Looked, symptoms: tuple[Symptom, ...]) -> Looked:
+    """The link, with the symptoms that it claims; those of its own look may be another link's."""
+    answer = Answer("broken", symptoms[0].seen) if symptoms else looked.answer
+    return replace(looked, answer=answer, symptoms=symptoms)
 
 
 def _reported(facts: Facts) -> Iterator[Symptom]:

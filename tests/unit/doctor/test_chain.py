@@ -2,10 +2,13 @@
 
 import json
 import random
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
 
-from mlship.doctor.chain.link import links, lower_links
+from mlship.doctor.chain import walk
+from mlship.doctor.chain.link import Answer, links, lower_links
 from mlship.doctor.chain.walk import walk_chain
 from mlship.doctor.diagnose import Diagnosis, diagnose, link_of_finding
 from mlship.doctor.facts.facts import Facts
@@ -13,7 +16,7 @@ from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.queries import has_fact
 from mlship.report.doctor.text import diagnosis_text
 from tests.helpers.doctor_chaos import BREAKS, Break, sick
-from tests.helpers.doctor_hosts import hosts
+from tests.helpers.doctor_hosts import hosts, mixed
 
 CASES = sick()
 GPU = {"address": "0000:1b:00.0", "vendor": "10de", "device": "27b8", "class_code": "030200", "driver": "nvidia"}
@@ -266,6 +269,27 @@ def test_evidence_in_few_facts_is_a_problem(name: str) -> None:
     assert link in named(diagnosis)
     for one in diagnosis.unexplained:
         assert f"Expected: {one.link.expects[:40]}" in diagnosis_text(diagnosis)
+
+
+@given(mixed())
+def test_no_look_crashes_and_no_verdict_contradicts_the_chain(facts: Facts) -> None:
+    diagnosis = diagnose(facts)
+    states = {rung.state for rung in diagnosis.chain}
+    assert diagnosis.bugs == ()
+    assert ("broken" in states) is (diagnosis.verdict == "problem") is bool(diagnosis.causes or diagnosis.unexplained)
+    assert diagnosis.verdict != "healthy" or (not diagnosis.open and "holds" in states)
+    assert diagnosis_text(diagnosis)
+
+
+def test_a_look_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: Facts) -> Iterator[Answer]:
+        yield Answer("holds", str(1 // 0))
+
+    monkeypatch.setattr(walk, "_LOOKS", {**walk._LOOKS, "gpu-bound": crash})
+    diagnosis = diagnose(hosts("healthy")["bare-metal-closed"])
+    assert diagnosis.bugs == (
+        "a bug in mlship's link gpu-bound: ZeroDivisionError: integer division or modulo by zero",
+    )
 
 
 def test_a_command_is_never_printed_for_a_known_fact() -> None:
