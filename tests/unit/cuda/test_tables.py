@@ -440,7 +440,7 @@ def test_what_a_gpu_is_sold_as(name: str, kind: GpuClass | None) -> None:
         ("onnxruntime-gpu", "1.18.1", ">=1.18,<1.19", "cu118"),
         ("onnxruntime-gpu", "1.26.0", ">=1.23,<1.27", "cu12"),
         ("onnxruntime-gpu", "1.27.0", ">=1.27,<1.28", "cu13"),
-        ("tensorflow", "2.21.0", ">=2.20,<2.22", "cu12"),
+        ("tensorflow", "2.21.0", ">=2.21,<2.22", "cu12"),
         ("jax", "0.10.2", ">=0.7.2,<0.12", None),
         ("jax-cuda13-plugin", "0.7.2", ">=0.7.2,<0.12.1", "cuda13"),
         ("cupy-cuda12x", "13.6.0", ">=12.0,<14.0", "cuda12"),
