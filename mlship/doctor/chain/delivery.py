@@ -27,7 +27,7 @@ _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
-_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unhealthy")
+_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unhealthy|panic")
 _DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -161,7 +161,8 @@ def kubelet_offers(facts: Facts) -> LinkLook:
     for pod in _of_nvidia(node):
         stuck = known(pod.phase) == "Running" and known(pod.ready) is False
         if stuck or _START_FAILED.search(known(pod.reason) or ""):
-            state = known(pod.reason) or "not ready"
+            why = next((f": {line}" for line in reversed(each(pod.log)) if _SAYS_WHY.search(line)), "")
+            state = f"{known(pod.reason) or 'not ready'}{why}"
             yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
     if offered is None:
         yield unknown("kubernetes.allocatable")

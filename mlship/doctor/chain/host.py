@@ -22,6 +22,7 @@ from mlship.doctor.queries import (
     kernel_driver,
     log_line,
     module_is_loaded,
+    node,
     passed_on,
     variable,
 )
@@ -56,6 +57,8 @@ def off_bus(facts: Facts) -> LinkLook:
 def gpu_on_bus(facts: Facts) -> LinkLook:
     if (wsl := known(facts.host.wsl)) and known(wsl.drivers) is not None and gpu_is_known_absent(facts):
         yield Symptom("bus.none", "host", "Windows exposes no NVIDIA GPU to WSL")
+    if wsl and is_absent(node(facts.host, "/dev/dxg")):
+        yield Symptom("bus.none", "host", "/dev/dxg is missing, through which WSL reaches the GPU")
     yield from off_bus(facts)
     here, reserved = gpus(facts), passed_on(facts)
     for gpu in here:

@@ -49,7 +49,8 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
 )
 
 
-_ERROR = re.compile(r"(?i)\b(error|fail\w*|cannot|could not|unable|denied|not found|no .{0,30}found|unknown)\b")
+_ERROR = re.compile(r"(?i)error|exception|fail|cannot|could not|unable|denied|not found|no .{0,30}found|unknown")
+_OF_PROGRAM = re.compile(r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|core dumped|SIG[A-Z]{3}")
 
 
 class _Known(TypedDict):
@@ -115,7 +116,7 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
         if name is None and line != error and _ERROR.search(line):
-            name = "container.reported"
+            name = "framework.reported" if _OF_PROGRAM.search(line) else "container.reported"
         if name is not None:
             yield Symptom(name, "container", f"reported: {line.strip()}")
 

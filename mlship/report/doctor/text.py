@@ -22,6 +22,7 @@ from mlship.report.doctor.words import (
     held,
     not_read,
     numbered,
+    placeholders,
     root_would_add,
     rung_words,
     stands_for,
@@ -171,6 +172,8 @@ def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
     yield ""
     if broken.decides:
         yield from _deciders("What tells them apart", broken.decides)
+        if meaning := placeholders("\n".join(item.command for item in broken.decides)):
+            yield from _wrapped("    ", f"({meaning})")
     else:
         yield from _wrapped(
             "  ", "The facts that tell them apart are known, and fit no known cause. Please report them:"

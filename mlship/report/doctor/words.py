@@ -108,8 +108,12 @@ def command_lines(step: Step) -> tuple[str, ...]:
 
 
 def stands_for(finding: Finding) -> str | None:
-    """What to put in place of the words in capitals in the commands."""
-    text = "\n".join(line for step in finding.fix for line in command_lines(step))
+    """What to put in place of the words in capitals in the commands of a fix."""
+    return placeholders("\n".join(line for step in finding.fix for line in command_lines(step)))
+
+
+def placeholders(text: str) -> str | None:
+    """What the words in capitals in commands stand for."""
     words = dict.fromkeys(_WORD.findall(text))
     texts = [f"{word} stands for {_STANDS_FOR[word]}" for word in words]
     return f"{', '.join(texts)}." if texts else None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
+from markupsafe import escape
 
 from mlship.doctor.chain import walk
 from mlship.doctor.chain.link import Answer, links, lower_links
@@ -14,6 +15,7 @@ from mlship.doctor.diagnose import Diagnosis, diagnose, link_of_finding
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.queries import has_fact
+from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.helpers.doctor_chaos import BREAKS, Break, sick
 from tests.helpers.doctor_hosts import hosts, mixed
@@ -195,6 +197,14 @@ EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
         "container-created",
         {"kernel": KERNEL, "host": WORKS, "messages": ["quux: cannot frobnicate the GPU"]},
     ),
+    "what a program raised": (
+        "framework-works",
+        {"kernel": KERNEL, "host": WORKS, "messages": ["RuntimeError: quux only supports newer GPUs"]},
+    ),
+    "WSL without its device": (
+        "gpu-on-bus",
+        {"host": {**WORKS, "wsl": {"drivers": ["nv_dispi.inf_amd64_1"]}, "device_nodes": {"/dev/dxg": None}}},
+    ),
     "a pod that waits": (
         "container-created",
         {
@@ -267,8 +277,12 @@ def test_evidence_in_few_facts_is_a_problem(name: str) -> None:
     diagnosis = diagnose(facts_of(**groups))
     assert diagnosis.verdict == "problem"
     assert link in named(diagnosis)
+    text, page = diagnosis_text(diagnosis), diagnosis_page(diagnosis, PageHead("a", "b"))
     for one in diagnosis.unexplained:
-        assert f"Expected: {one.link.expects[:40]}" in diagnosis_text(diagnosis)
+        assert f"Expected: {one.link.expects[:40]}" in text
+        for item in one.decides:
+            assert f"\n        {item.command}\n" in text
+            assert str(escape(item.command)) in page
 
 
 @given(mixed())
