@@ -30,7 +30,7 @@ _FILES = 2_000
 _ABSENT = "the code loads files that are not here"
 _NAMED = "the served code names these files"
 _REFUSED = CODE | {"lfs-pointer"}
-_BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "sentencepiece"}
+_BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "savedmodel-data", "sentencepiece"}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mlship.project.structure.zips import check_texts, zip_kind
 ModelFormat: TypeAlias = Literal[
     "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
     "skops", "fasttext", "savedmodel",
-    "sentencepiece", "onnx-data", "text",
+    "sentencepiece", "onnx-data", "savedmodel-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
 MODELS: frozenset[ModelFormat] = frozenset(
@@ -216,6 +216,11 @@ _FORMATS: tuple[tuple[Callable[[bytes, str], bool], Callable[[Buffer], ModelForm
     (
         lambda head, name: head.startswith(b"\x08\x01\x12") and name == "saved_model.pb",
         _is("savedmodel", messages.savedmodel),
+    ),
+    (lambda _, name: name == "fingerprint.pb", _is("savedmodel-data", messages.fingerprint)),
+    (
+        lambda _, name: name == "keras_metadata.pb",
+        lambda data: "keras-lambda" if messages.keras_metadata(data) else "savedmodel-data",
     ),
     (lambda head, _: head[8:9] == b"{" and not is_text(head[:8]), _is("safetensors", arrays.safetensors)),
     (lambda head, _: bool(_XGBOOST_OBJECTIVE.match(head)), _is("xgboost", boosters.xgboost_binary)),

@@ -15,12 +15,15 @@ from mlship.project.model_code import loaded_names
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import LEFT_OUT, existing_path
 from mlship.project.pickle_globals import unlisted
+from mlship.project.structure.bundles import shard_sizes
+from mlship.project.structure.cursor import BROKEN
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
 PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
 _DAYS = 180
 _LISTED = 8
 _HASHED = 1 << 28  # bytes
+_INDEX = 64 << 20  # bytes
 _ENTRY = """
   model:
     allow_pickle:
@@ -73,14 +76,30 @@ def weight_file(repo: Path, path: str) -> WeightFile:
 
 
 def with_data_files(repo: Path, files: list[WeightFile]) -> tuple[WeightFile, ...]:
-    """The same files, with those that hold tensors of an ONNX model marked as "onnx-data"."""
-    named = {path for file in files if file.kind == "onnx" for path in external_files(repo, file.path)}
+    """The same files, with those that hold tensors of an ONNX model or a SavedModel marked as its data."""
+    named: dict[str, ModelFormat] = {}
+    for file in files:
+        if file.kind == "onnx":
+            named |= dict.fromkeys(external_files(repo, file.path), "onnx-data")
+        elif file.kind == "savedmodel":
+            named |= dict.fromkeys(_variables(repo, PurePosixPath(file.path).parent), "savedmodel-data")
+    kept = CODE | {"lfs-pointer", "empty"}
     return tuple(
-        WeightFile(file.path, "onnx-data", file.size)
-        if file.path in named and file.kind not in CODE | {"lfs-pointer", "empty"}
-        else file
+        WeightFile(file.path, named[file.path], file.size) if file.path in named and file.kind not in kept else file
         for file in files
     )
+
+
+def _variables(repo: Path, folder: PurePosixPath) -> Iterator[str]:
+    """The files of a SavedModel's variables, if they are whole."""
+    index = folder / "variables/variables.index"
+    try:
+        sizes = shard_sizes((repo / index).read_bytes()) if (repo / index).stat().st_size < _INDEX else {}
+    except (OSError, *BROKEN):
+        return
+    names = [folder / f"variables/variables.data-{n:05}-of-{len(sizes):05}" for n in range(len(sizes))]
+    if all((repo / name).is_file() and (repo / name).stat().st_size == sizes.get(n) for n, name in enumerate(names)):
+        yield from map(str, (index, *names))
 
 
 def external_files(repo: Path, path: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
@@ -11,7 +12,7 @@ from mlship.project.formats import CODE, MODELS, ModelFormat, decompressor, iden
 from mlship.project.model_code import loaded_names
 from mlship.project.pickle_globals import unlisted
 from mlship.project.pickles import is_pickle, may_be_pickle
-from mlship.project.weights import PICKLE_NAMES, WeightFile, check_external, expected_format, external_files
+from mlship.project.weights import PICKLE_NAMES, WeightFile, check_external, expected_format, with_data_files
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
 
 _MODEL_NAME = re.compile(
@@ -20,7 +21,8 @@ _MODEL_NAME = re.compile(
 )
 _NO_FILES = {".git", "__pycache__"}
 _TEMPLATES = (".jinja", "tokenizer_config.json", "chat_template.json")
-_QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz"})
+_QUIET: frozenset[ModelFormat] = frozenset({"text", "sentencepiece", "npy", "npz", "savedmodel-data"})
+_DATA: frozenset[ModelFormat] = frozenset({"onnx-data", "savedmodel-data"})
 _PACKED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")  # lz4, zstd and 7z, which are not looked into
 _MAGIC = (b"PK\x03\x04", b"\x93NUMPY", b"GGUF", b"\x89HDF")
 
@@ -33,8 +35,10 @@ def scan_path(path: Path) -> ScanReport:
     """
     root = path.parent if path.is_file() else path
     names = [path.name] if path.is_file() else list(_names(path))
-    data = {name for each in names if each.endswith(".onnx") for name in external_files(root, each)}
-    files = [found for name in names if (found := _scan_below(root, name, data, named=path.is_file()))]
+    files = [found for name in names if (found := _scan_below(root, name, named=path.is_file()))]
+    marked = with_data_files(root, [WeightFile(file.path, file.kind, file.size) for file in files])
+    of_models = {file.path: file.kind for file in marked if file.kind in _DATA}
+    files = [replace(f, kind=of_models[f.path], verdict="data") if f.path in of_models else f for f in files]
     return ScanReport(str(path), len(names), sorted_files(files))
 
 
@@ -48,15 +52,13 @@ def _names(folder: Path) -> Iterator[str]:
                 yield full.relative_to(folder).as_posix()
 
 
-def _scan_below(root: Path, name: str, data: set[str], *, named: bool) -> ScannedFile | None:
+def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:
     found = scan_file(root / name, name, named=named)
     if found and found.kind == "onnx":
         try:
             check_external(root, WeightFile(name, found.kind, found.size))
         except UsageError as error:
             return ScannedFile(name, found.kind, "unknown", found.size, problem=str(error))
-    if found and found.kind == "unknown" and name in data:
-        return ScannedFile(name, "onnx-data", "data", found.size)
     return found
 
 

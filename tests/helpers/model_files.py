@@ -186,6 +186,20 @@ def savedmodel() -> bytes:
     return b"\x08\x01" + message(2, message(1, b"") + message(2, b""))
 
 
+def bundle_index(*sizes: int) -> bytes:
+    """The index of variables, one in each data file."""
+
+    def block(entries: Mapping[bytes, bytes]) -> bytes:
+        rows = b"".join(bytes([0, len(key), len(value)]) + key + value for key, value in entries.items())
+        return rows + struct.pack("<II", 0, 1) + b"\0" * 5
+
+    entries = {b"v%d" % n: bytes([24, n, 40, size]) for n, size in enumerate(sizes)}
+    data = block({b"": b"\x08\x01", **entries})
+    index = block({b"w": bytes([0, len(data) - 5])})
+    handles = bytes([0, 0, len(data), len(index) - 5])
+    return data + index + handles.ljust(40, b"\0") + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+
+
 @cache
 def good_files() -> Mapping[str, tuple[str, bytes]]:
     """Whole files, as kind and content by name."""

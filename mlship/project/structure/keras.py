@@ -56,10 +56,11 @@ def hdf5(data: Buffer) -> bool:
     """Check a file; whether it has a Keras configuration that names code."""
     hdf5_is_whole(data[:128], len(data))
     require(len(data) <= _SEARCHED, "too large to look for code")
-    return any(_mentions_code(data[max(0, at - _OVERLAP) : at + _CHUNK]) for at in range(0, len(data), _CHUNK))
+    return any(mentions_code(data[max(0, at - _OVERLAP) : at + _CHUNK]) for at in range(0, len(data), _CHUNK))
 
 
-def _mentions_code(part: bytes) -> bool:
+def mentions_code(part: bytes) -> bool:
+    """Whether bytes that hold configurations of layers name code."""
     if b"class_name" not in part and b"\\u00" not in part:
         return False
     if _ESCAPED.search(part) and b"class" in part:

@@ -3,6 +3,7 @@
 from itertools import islice
 
 from mlship.project.structure.cursor import Buffer, require
+from mlship.project.structure.keras import mentions_code
 from mlship.project.structure.protobuf import BYTES, FIXED32, FIXED64, VARINT, Schema, Span, Visit, fields, walk
 
 _V, _L, _B, _F = VARINT, FIXED64, BYTES, FIXED32
@@ -67,6 +68,11 @@ _SAVEDMODEL: Schema = {
 }
 
 
+# fingerprint.proto and keras/protobuf/saved_metadata.proto beside it
+_FINGERPRINT: Schema = {"Model": {1: _V, 2: _V, 3: _V, 4: _V, 5: _V, 6: _B, 7: "Any"}, "Any": {0: _ANY}}
+_KERAS: Schema = {"Model": {1: "Object"}, "Object": {2: _V, 3: _B, 4: _B, 5: _B, 6: "Any"}, "Any": {0: _ANY}}
+
+
 def walk_onnx(data: Buffer, visit: Visit | None = None) -> None:
     """Check a model to its last byte: a version, operators and one graph with outputs."""
     present = [number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)]
@@ -100,3 +106,14 @@ def savedmodel(data: Buffer) -> None:
     present = {number for number, _, _ in islice(fields(data, (0, len(data))), _TOP)}
     require(present == {1, 2} and data[:2] == b"\x08\x01", "no version, or no graph")
     walk(data, _SAVEDMODEL, "Model")
+
+
+def fingerprint(data: Buffer) -> None:
+    """Hashes of a SavedModel."""
+    walk(data, _FINGERPRINT, "Model")
+
+
+def keras_metadata(data: Buffer) -> bool:
+    """Layers of a SavedModel of Keras 2; whether one is code."""
+    walk(data, _KERAS, "Model")
+    return mentions_code(data[:])

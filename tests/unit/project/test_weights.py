@@ -26,7 +26,7 @@ from mlship.project.formats import CODE, ModelFormat, identify
 from mlship.project.onnx_header import ELEMENTS, Tensor, read_onnx
 from mlship.project.pickles import is_pickle
 from mlship.project.weights import check_weights
-from tests.helpers.model_files import good_files, hdf5, keras, npy, zipped
+from tests.helpers.model_files import bundle_index, good_files, hdf5, keras, message, npy, zipped
 from tests.helpers.repos import onnx_bytes, onnx_proto, safetensors, write
 from tests.helpers.sampling import examples
 
@@ -374,6 +374,25 @@ def test_tensors_of_a_subfolder_and_of_inner_graphs_are_found(tmp_path: Path) ->
     write(tmp_path, {"other/m.bin": b"\x80" * 32, "v/m.onnx": onnx_bytes(external="../other/m.bin")})
     with pytest.raises(UsageError, match=r"outside of its folder, in `other/m\.bin`"):
         check_weights(tmp_path, model("v", "other"))
+
+
+def test_the_variables_of_a_saved_model_belong_to_it(tmp_path: Path) -> None:
+    variables = {f"m/variables/variables.data-0000{n}-of-00002": bytes(range(128, 160)) for n in range(2)}
+    beside = {"m/saved_model.pb": good_files()["saved_model.pb"][1], "m/fingerprint.pb": b"\x08\x01\x10\x02"}
+    write(tmp_path, {**variables, **beside, "m/variables/variables.index": bundle_index(32, 32)})
+    kinds = [file.kind for file in check_weights(tmp_path, model("m"))]
+    assert kinds == ["savedmodel-data", "savedmodel", *["savedmodel-data"] * 3]
+    for damaged in (bundle_index(32, 31), bundle_index(32), bundle_index(32, 32)[:-1], b"\0" * 48):
+        write(tmp_path, {"m/variables/variables.index": damaged})
+        with pytest.raises(UsageError, match="unknown format"):
+            check_weights(tmp_path, model("m"))
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("Dense", "savedmodel-data"), ("Lambda", "keras-lambda")])
+def test_layers_that_are_code_are_found_beside_a_saved_model(tmp_path: Path, layer: str, kind: ModelFormat) -> None:
+    path = tmp_path / "keras_metadata.pb"
+    path.write_bytes(message(1, message(5, b'{"class_name": "%s"}' % layer.encode())))
+    assert identify(path) == kind
 
 
 def hub_cache(repo: Path) -> str:
