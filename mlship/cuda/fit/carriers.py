@@ -35,17 +35,12 @@ def variant_cuda(variant: str | None) -> Cuda | None:
     return Cuda(int(digits[:-1]), int(digits[-1])) if digits.isdecimal() and len(digits) >= 3 else None
 
 
-def is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
-
-
 def local_version(pin: Pin) -> str | None:
     """The local part of a version, such as "cu126" of 2.8.0+cu126."""
-    return Version(pin.version).local if is_version(pin.version) else None
+    try:
+        return Version(pin.version).local
+    except InvalidVersion:
+        return None
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from mlship.cuda.fit.carriers import carries_cuda
 from mlship.cuda.fit.choose import PackageRequest, choose
 from mlship.cuda.fit.judge import Outcome, Reason, worst
 from mlship.cuda.fit.match import Match, match_needs
-from mlship.cuda.fit.needs import read_needs
+from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables
 from mlship.cuda.versions import Driver
@@ -66,9 +66,7 @@ class Fits:
 
 def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
     """Match a lock to the hosts, as `mlship build` does for its own."""
-    loose = tuple(pin for text in lock.loose if (pin := _loose(text)))
-    pins = (*lock.pins, *loose)
-    match = match_needs(read_needs(pins, platform, gpu=True), fleet, _DISTRO)
+    match = match_needs(_needs(lock, platform), fleet, _DISTRO)
     unknown: tuple[Outcome, ...] = ("unknown",) if lock.foreign else ()
     hosts = tuple(_host(match, host.name, host.driver) for host in fleet.hosts)
     return Fits(
@@ -77,15 +75,28 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
         hosts=hosts,
         problems=tuple(problem.text for problem in match.needs.problems),
         notes=tuple(_notes(lock, match)),
-        changes=tuple(_changes(match, hosts, pins, fleet)),
+        changes=tuple(_changes(match, hosts, lock.pins, fleet)),
     )
 
 
-def _loose(text: str) -> Pin | None:
-    """An entry without a version that may bring CUDA: a pin of an unknown version, which is unknown to every table."""
-    name, _, version = text.partition(" ")
-    pin = Pin(name, version or "an unknown version", ())
-    return pin if name in tables().packages.by_package or carries_cuda(replace(pin, version="0")) else None
+def _needs(lock: ForeignLock, platform: str) -> Needs:
+    """What the pins need; an entry without a version that may bring CUDA cannot be judged."""
+    needs = read_needs(lock.pins, platform, gpu=True)
+    unjudged = tuple(
+        (text, f"the lock has no single version of {text.split()[0]}") for text in lock.loose if _brings(text)
+    )
+    if not unjudged:
+        return needs
+    problems = tuple(problem for problem in needs.problems if problem.kind != "cpu-only")
+    warnings = tuple(problem for problem in needs.warnings if problem.kind != "nothing-known")
+    unjudged = (*needs.unjudged, *unjudged)
+    return replace(needs, unjudged=unjudged, way=needs.way or "wheels", problems=problems, warnings=warnings)
+
+
+def _brings(text: str) -> bool:
+    """Whether the tables or the name say that a package may bring CUDA."""
+    name = text.partition(" ")[0]
+    return name in tables().packages.by_package or carries_cuda(Pin(name, "0", ()))
 
 
 def _host(match: Match, name: str, driver: str) -> HostFit:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
 
-from mlship.cuda.fit.carriers import carries_cuda, is_version, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.carriers import carries_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -242,7 +242,7 @@ def _is_compiled(pin: Pin) -> bool:
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
     """Torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
     local = local_version(pin)
-    return local == "cpu" or (pin.name == "torch" and local is None and not libraries and is_version(pin.version))
+    return local == "cpu" or (pin.name == "torch" and local is None and not libraries)
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:
