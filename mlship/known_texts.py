@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from mlship import errors
 from mlship.resources import read_package_file
 
+_LINE, _TEXT = 2_000, 1_000_000  # characters; messages are shorter
 TextContext: TypeAlias = Literal[
     "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu", "kubernetes"
 ]
@@ -83,11 +84,19 @@ class TextMatch:
 
 def first_match(text: str, context: TextContext) -> TextMatch | None:
     """The first row of the context that matches `text`; None if there is none."""
+    text = bounded(text)
     for row in known_texts():
         if context in row.contexts and (found := re.search(row.pattern, text, re.MULTILINE)):
             groups = {name: value or "" for name, value in found.groupdict().items()}
             return TextMatch(row, context, groups)
     return None
+
+
+def bounded(text: str) -> str:
+    """The last part, without the middle of long lines: some patterns look at a line from each of its characters."""
+    half = _LINE // 2
+    lines = text[-_TEXT:].split("\n")
+    return "\n".join(line if len(line) <= _LINE else f"{line[:half]} {line[-half:]}" for line in lines)
 
 
 def phrase(name: str) -> str:

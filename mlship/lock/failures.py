@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from mlship.errors import MlshipError, UsageError
-from mlship.known_texts import first_match
+from mlship.known_texts import bounded, first_match
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.old_pins import OldPin, find_old_pins
@@ -46,7 +46,7 @@ def explain(
         settings: of the indexes, which are asked about the packages that pip could not find.
         files: the requirements.
     """
-    text = redact(output)
+    text = bounded(redact(output))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if match := first_match(text, "lock"):
         conflict = _conflict(text, match.groups.get("requirements", ""))
