@@ -9,6 +9,7 @@ from mlship.known_texts import TextContext, first_match, known_texts, phrase
 # Values that the code of a context adds to the groups of the pattern.
 VALUES: dict[TextContext, set[str]] = {
     "push": {"registry"},
+    "registry": {"registry"},
     "smoke": {"platform", "user", "port", "function", "memory"},
     "start": {"image"},
     "kubernetes": {"image"},
