@@ -144,8 +144,9 @@ class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
 
     @staticmethod
     def _wanted(facts: Facts, line: Evidence | None) -> str | None:
-        asked = [name for name in each(facts.container.host_config.cdi_devices) if name.startswith("nvidia.com/")]
-        named = [word for word in line.value.replace(",", " ").split() if ".com/gpu=" in word] if line else []
+        asked = [name for name in each(facts.container.host_config.cdi_devices) if "nvidia.com/" in name]
+        words = line.value.replace(",", " ").split() if line else []
+        named = [word.strip(":") for word in words if "nvidia.com/" in word and "=" in word]
         return next(iter((*asked, *named)), None)
 
 
@@ -200,6 +201,9 @@ def _why_unresolved(facts: Facts, specs: tuple[CdiSpec, ...], name: str) -> Valu
     return {
         **{each_reason: each_reason == reason for each_reason in _REASONS},
         "make": reason in {"undefined", "broken", "elsewhere"},
+        "by_hand": kind == "nvidia.com/gpu",
+        "management": kind.startswith("management."),
+        "by_plugin": kind.startswith("k8s."),
         "kind": kind,
         "path": shown.path if shown else "",
         "parent": shown.path.rpartition("/")[0] if shown else "",

@@ -3,7 +3,7 @@
 import re
 
 from mlship.doctor import commands
-from mlship.doctor.container import works
+from mlship.doctor.container import host_driver, works
 from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -15,9 +15,17 @@ from mlship.doctor.versions import version_numbers
 
 _REFRESH = "nvidia-cdi-refresh"
 _EMPTY = r"empty (device|container) edits"
-_NOT_MADE = rf"{_EMPTY}|[Ff]ailed to (generate|create|get) .{{0,40}}CDI spec"
+# Specifications of runtime.nvidia.com are made in memory, by the runtime itself.
+_IN_MEMORY = r"unresolvable CDI devices runtime\.nvidia\.com"
+_NOT_MADE = rf"{_EMPTY}|{_IN_MEMORY}|[Ff]ailed to (generate|create|get) .{{0,40}}CDI spec"
 _NO_VENDOR = r"no known GPU vendor|AMD CDI spec not found"
 _UNREAD = r"unresolvable CDI devices|json: unknown field|unsupported (CDI )?spec version|invalid (CDI )?spec version"
+_NO_CDI = r"stat [^ ]*nvidia\.com/gpu=[^ ]*: no such file|custom device [\\\"']*nvidia\.com/gpu="
+_OURS = r"(?:nvidia|cuda)"
+_GONE = re.compile(
+    rf"error mounting [\\\"']*(/[^\\\"']*{_OURS}[^\\\"']*)|cannot stat [`'\"]?(/[^`'\" ]*{_OURS}[^`'\" ]*)"
+)
+_CDI_SINCE = {"podman": (4, 1), "docker": (25,)}
 _UNRESOLVED = r"unresolvable CDI devices"
 _CONTAINERD_READS_CDI, _CONTAINERD_READS_BY_DEFAULT = (1, 7), (2, 0)
 # The last schema that an engine reads, before the version that reads the next: from the CDI library in its go.mod.
@@ -147,6 +155,48 @@ def _reads(engine: str, version: str | None) -> str | None:
     """The newest schema that this version of the engine reads, if it does not read every schema of today."""
     numbers = version_numbers(version or "")
     return next((schema for before, schema in _READS.get(engine, ()) if numbers and numbers < before), None)
+
+
+class EngineBeforeCdi(Rule, id="engine-older-than-cdi"):
+    def look(self, facts: Facts) -> Finding | None:
+        line, name = line_of(facts, _NO_CDI), commands.engine(facts)
+        podman = known(facts.host.podman)
+        version = (known(podman.version) if podman else None) if name == "podman" else known(facts.host.docker.version)
+        first = _CDI_SINCE.get(name)
+        if line is None or first is None or (version and version_numbers(version) >= first):
+            return None
+        return self.found(
+            facts,
+            {
+                "engine_name": "Docker" if name == "docker" else name,
+                "version": version,
+                "first": ".".join(map(str, first)),
+                "docker": name == "docker",
+            },
+            certain=version is not None,
+            evidence=(Evidence(f"host.{name}.version", version) if version else None, line),
+        )
+
+
+class ListsMissingFile(Rule, id="cdi-spec-lists-missing-file"):
+    def look(self, facts: Facts) -> Finding | None:
+        line = line_of(facts, r"(?i)(error mounting|cannot stat) .*no such file or directory")
+        found = _GONE.search(line.value) if line else None
+        if line is None or found is None or works(facts):
+            return None
+        path = found[1] or found[2]
+        listed = [spec.path for spec in _ours(facts) if path in {*each(spec.missing), *each(spec.device_nodes)}]
+        named, driver = re.search(r"\.so\.(\d{3}[\d.]*\d)", path), host_driver(facts)
+        return self.found(
+            facts,
+            {
+                "path": path,
+                "a_node": path.startswith("/dev/"),
+                "driver": driver if named and driver and named[1] != driver else None,
+            },
+            certain=bool(listed),
+            evidence=(line, *(Evidence("host.cdi.specs", f"{spec}: lists {path}") for spec in listed)),
+        )
 
 
 class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):

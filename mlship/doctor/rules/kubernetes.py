@@ -12,7 +12,10 @@ from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine
 
 _NVIDIA = "nvidia"
-_NO_STRATEGY = r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
+_NO_STRATEGY = (
+    r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
+    r"|did you set the docker default runtime|Failed to initialize NVML: could not load NVML library"
+)
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 # Xids that programs cause themselves: the device plugin does not count them against the GPU.
 _OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
