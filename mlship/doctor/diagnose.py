@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Literal, TypeAlias
 
+from mlship.doctor.chain.likely import deciders, likely_causes
 from mlship.doctor.chain.link import (
     Answer,
     ChainState,
@@ -16,7 +17,7 @@ from mlship.doctor.chain.link import (
     reaches,
     unknown,
 )
-from mlship.doctor.chain.walk import Looked, deciders, walk_chain
+from mlship.doctor.chain.walk import Looked, walk_chain
 from mlship.doctor.facts.fact import Unreadable, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, Finding, Where
@@ -45,6 +46,7 @@ class Unexplained:
 
     Attributes:
         symptoms: what was seen there.
+        causes: the likely causes of these symptoms, in order.
         follows: symptoms of the links above it.
         decides: unknown facts that tell the likely causes apart.
     """
@@ -52,6 +54,7 @@ class Unexplained:
     link: Link
     symptoms: tuple[Symptom, ...]
     follows: tuple[Symptom, ...]
+    causes: tuple[str, ...]
     decides: tuple[Decider, ...]
 
 
@@ -224,7 +227,8 @@ def _unexplained(facts: Facts, looked: tuple[Looked, ...], causes: tuple[RootCau
         if lower:
             broken[broken.index(lower)] = replace(lower, follows=(*lower.follows, *left))
         elif left:
-            broken.append(Unexplained(item.link, left, (), deciders(facts, item.link, left[0].where)))
+            decides = deciders(facts, item.link, left[0].where)
+            broken.append(Unexplained(item.link, left, (), likely_causes(item.link, left), decides))
     return tuple(broken)
 
 

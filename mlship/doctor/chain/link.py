@@ -54,13 +54,21 @@ def not_applicable(why: str) -> Answer:
 
 
 @dataclass(frozen=True)
+class LikelyCause:
+    """What often breaks a link; with `seen`, only where one of these symptoms was seen."""
+
+    say: str
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Link:
     """A row of mlship/data/chain.toml, which explains the keys."""
 
     id: str
     title: str
     expects: str
-    causes: tuple[str, ...]
+    causes: tuple[LikelyCause, ...]
     deciders: tuple[Decider, ...]
     claims: tuple[str, ...] = ()
     after: tuple[str, ...] = ()

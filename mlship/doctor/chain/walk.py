@@ -6,7 +6,7 @@ A link that its own look does not break is broken by what a user or an engine re
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import TypedDict, cast
@@ -15,10 +15,9 @@ from mlship.doctor.chain import delivery, host, inside
 from mlship.doctor.chain.delivery import asks_for_gpu
 from mlship.doctor.chain.host import LinkLook
 from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_applicable, unknown
-from mlship.doctor.facts.fact import Unknown, Unreadable, each, known
+from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Where
-from mlship.doctor.queries import fact_at, gpu_is_known_absent
+from mlship.doctor.queries import gpu_is_known_absent
 from mlship.resources import read_package_file
 
 _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
@@ -129,19 +128,3 @@ def _known() -> _Known:
 def symptoms(facts: Facts) -> tuple[Symptom, ...]:
     """Every symptom of every link, the lowest link first."""
     return tuple(symptom for looked in walk_chain(facts) for symptom in looked.symptoms)
-
-
-def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:
-    """The unknown facts that tell the causes of a broken link apart; what is known is not asked for."""
-    groups = {field.name for field in fields(facts)}
-    paths = (
-        (item, item.fact if item.fact.partition(".")[0] in groups else f"{where}.{item.fact}") for item in link.deciders
-    )
-    return tuple(item for item, path in paths if not _is_there(fact_at(facts, path)))
-
-
-def _is_there(value: object) -> bool:
-    """The fact is known; of a group, at least one."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return any(_is_there(getattr(value, field.name)) for field in fields(value))
-    return not isinstance(value, Unreadable | Unknown)

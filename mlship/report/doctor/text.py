@@ -167,7 +167,7 @@ def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
         yield from _hanging("  ", f"Seen: {symptom.where}: {symptom.seen} [{symptom.id}]")
     yield ""
     yield "  Likely causes, in order"
-    for number, cause in enumerate(broken.link.causes, 1):
+    for number, cause in enumerate(broken.causes, 1):
         yield from _hanging(f"    {number}. ", cause)
     yield ""
     if broken.decides:

@@ -1,0 +1,61 @@
+"""A broken link that no rule explains: its likely causes, and the commands that tell them apart here. Pure."""
+
+import re
+from dataclasses import fields, is_dataclass, replace
+
+from mlship.doctor.chain.link import Link, Symptom, matches_any
+from mlship.doctor.commands import engine
+from mlship.doctor.facts.fact import Unknown, Unreadable, is_absent, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.finding import Decider, Where
+from mlship.doctor.queries import fact_at
+
+_CLIENTS = {"lxd": "lxc", "incus": "incus"}
+
+
+def likely_causes(link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
+    """The likely causes of what was seen, in order."""
+    fitting = (
+        cause for cause in link.causes if not cause.seen or any(matches_any(cause.seen, symptom.id) for symptom in seen)
+    )
+    return tuple(cause.say for cause in fitting)
+
+
+def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:
+    """The unknown facts that tell the causes of a broken link apart; what is known is not asked for."""
+    groups = {field.name for field in fields(facts)}
+    unknown = (
+        item
+        for item in link.deciders
+        if not _is_there(fact_at(facts, item.fact if item.fact.partition(".")[0] in groups else f"{where}.{item.fact}"))
+    )
+    words = _words(facts)
+    return tuple(
+        replace(item, command=re.sub(r"\{(inside|inspect|engine)\}", lambda found: words[found[1]], item.command))
+        for item in unknown
+        if not item.fact.startswith("host.docker") or not _is_without_docker(facts)
+    )
+
+
+def _words(facts: Facts) -> dict[str, str]:
+    """How to run a command inside, and to describe, the container, the pod or the system container in question."""
+    client, lxc = engine(facts), known(facts.container.lxc)
+    inside, inspect = f"{client} exec CONTAINER ", f"{client} inspect CONTAINER"
+    if known(facts.kubernetes) is not None and known(facts.container.engine) != "docker":
+        inside, inspect = "kubectl exec POD -- ", "kubectl describe pod POD"
+    elif lxc is not None or known(facts.container.engine) == "lxc":
+        tool = _CLIENTS.get((known(lxc.manager) if lxc else None) or "", "lxc")
+        inside, inspect = f"{tool} exec CONTAINER -- ", f"{tool} config show CONTAINER"
+    return {"inside": inside, "inspect": inspect, "engine": client}
+
+
+def _is_without_docker(facts: Facts) -> bool:
+    in_pod = known(facts.kubernetes) is not None and known(facts.container.engine) != "docker"
+    return in_pod or engine(facts) != "docker" or is_absent(facts.host.docker.binary)
+
+
+def _is_there(value: object) -> bool:
+    """The fact is known; of a group, at least one."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_is_there(getattr(value, field.name)) for field in fields(value))
+    return not isinstance(value, Unreadable | Unknown)
