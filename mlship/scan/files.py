@@ -84,6 +84,8 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     foreign = unlisted(uses)
     if kind in CODE or foreign or problem:
         return ScannedFile(name, kind, "code", size, tuple(sorted(uses)), foreign, problem)
+    if kind == "text" and _is_path_file(name):
+        return None
     if kind == "text" and (_is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, "unknown", size, problem="is text under the name of a model")
     if not named and (
@@ -91,6 +93,12 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
     ):
         return None
     return ScannedFile(name, kind, "data" if kind in MODELS | _QUIET else "unknown", size, tuple(sorted(uses)))
+
+
+def _is_path_file(name: str) -> bool:
+    """A list of folders for Python's `site`, which has the suffix of PyTorch's files."""
+    path = PurePosixPath(name)
+    return path.suffix == ".pth" and path.parent.name in ("site-packages", "dist-packages")
 
 
 def _is_packed(path: Path) -> bool:

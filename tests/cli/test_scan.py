@@ -87,6 +87,7 @@ def test_json_has_the_names(tmp_path: Path) -> None:
 
 TREES: list[Tree] = [
     {"app": None, "app/weights/m.safetensors": safetensors(), "usr/bin/sh": b"\x7fELF", "app/link": "weights"},
+    {"usr/lib/python3/dist-packages/x.pth": b"import x"},
     {"opt/attack.pkl": CALL, "opt/tokenizer_config.json": json.dumps({"chat_template": "{{ x.__init__ }}"}).encode()},
     {"opt/.wh.attack.pkl": b"", "opt/saved_model.pb": good_files()["saved_model.pb"][1]},
 ]
@@ -105,7 +106,7 @@ def test_an_image_is_read_from_its_layers(how: str, monkeypatch: pytest.MonkeyPa
         "chat_template.__init__, which no known framework needs "
         "data app/weights/m.safetensors: safetensors "
         "data opt/saved_model.pb: a TensorFlow SavedModel "
-        "app:1: 6 files read; 2 run code when loaded, 0 unknown, 2 data"
+        "app:1: 7 files read; 2 run code when loaded, 0 unknown, 2 data"
     )
 
 

@@ -225,6 +225,7 @@ def good_files() -> Mapping[str, tuple[str, bytes]]:
         "texts.npy": ("npy", npy(np.array(["a", "bcd"]))),
         "records.npy": ("npy", npy(record)),
         "dates.npy": ("npy", npy(np.array(["2026-01-01"], dtype="M8[D]"))),
+        "python2.npy": ("npy", npy(np.zeros(2)).replace(b"(2,), }  ", b"(2L,), } ")),
         "numbers.npz": ("npz", zipped({"a.npy": npy(numbers), "b.npy": npy(record)})),
         "packed.npz": ("npz", zipped({"a.npy": npy(numbers)}, zipfile.ZIP_DEFLATED)),
         "model.keras": ("keras", keras()),

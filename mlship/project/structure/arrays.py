@@ -19,6 +19,7 @@ _BITS = {
     "F6_E2M3": 6,
     "F6_E3M2": 6,
 }
+_LONG = re.compile(r"\b(\d+)L\b")  # how Python 2 wrote some numbers
 _ELEMENT = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDGSaUVOMmc]|[biufcmMVSU])(\d*)(\[\w+\])?")
 FASTTEXT = b"\xba\x16O\x2f\x0c\x00\x00\x00"
 _WORDS = re.compile(rb"(?:[^\x00]{1,4096}+\x00.{8}[\x00\x01]){1000}+", re.DOTALL)
@@ -69,7 +70,8 @@ def numpy_header(head: bytes) -> tuple[object, tuple[int, ...], int]:
     length = int.from_bytes(head[8:start], "little")
     require(start + length <= len(head), "the header is damaged")
     try:
-        header = ast.literal_eval(head[start : start + length].decode("latin-1").strip())
+        text = _LONG.sub(r"\1", head[start : start + length].decode("latin-1")).strip()
+        header = ast.literal_eval(text)
         descr, shape = header["descr"], header["shape"]
     except (SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError("the header is damaged") from error
