@@ -1,5 +1,6 @@
 """git answers questions about a repository, and runs nothing that the repository names."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -53,3 +54,26 @@ def test_a_repository_of_another_user_is_named(repo: Path, monkeypatch: pytest.M
 
 def test_a_folder_outside_of_git_has_no_revision(tmp_path: Path) -> None:
     assert read_revision(tmp_path, {}).commit is None
+
+
+def git(folder: Path, *arguments: str, **env: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always")
+    command = ("git", "-C", str(folder), *who, *arguments)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **env})
+    return done.stdout.strip()
+
+
+def test_a_worktree_and_a_submodule_have_their_own_commit(repo: Path, tmp_path: Path) -> None:
+    git(repo, "worktree", "add", "-q", str(tmp_path / "tree"))
+    git(tmp_path / "tree", "commit", "-q", "--allow-empty", "-m", "y")
+    git(repo, "submodule", "--quiet", "add", str(tmp_path / "tree"), "inner")
+    commits = [read_revision(folder, {}).commit for folder in (repo, tmp_path / "tree", repo / "inner")]
+    assert commits[0] == git(repo, "rev-parse", "HEAD")
+    assert commits[1] == commits[2] != commits[0]
+    assert "dirty" in (read_revision(repo, {}).describe or "")
+
+
+@pytest.mark.parametrize("seconds", [0, 4_102_444_800])
+def test_a_commit_of_a_wrong_clock_has_its_time(seconds: int, repo: Path) -> None:
+    git(repo, "commit", "-q", "--allow-empty", "-m", "z", GIT_COMMITTER_DATE=f"@{seconds} +0000")
+    assert read_revision(repo, {}).epoch == seconds
