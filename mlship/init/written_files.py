@@ -38,8 +38,11 @@ def find_written_files(nodes: Sequence[ast.AST], module: str) -> tuple[WrittenFi
         for inner in ast.walk(node)
     }
     found = ((path, line) for path, line in _paths(nodes) if id(path) not in skipped)
-    texts = {(text, line) for path, line in found if (text := _relative(constant_path(path, constants)))}
-    return tuple(WrittenFile(text, line) for text, line in sorted(texts, key=lambda pair: pair[1]))
+    lines: dict[str, int] = {}
+    for path, line in sorted(found, key=lambda pair: pair[1]):
+        if text := _relative(constant_path(path, constants)):
+            lines.setdefault(text, line)
+    return tuple(WrittenFile(text, line) for text, line in lines.items())
 
 
 def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
@@ -47,7 +50,9 @@ def _paths(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, int]]:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="sqlite3"), attr="connect"), args=[path, *_]):
                 yield path, node.lineno
-            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=key))], value=value) if key in _FOLDERS:
+            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=key)) | ast.Name(id=key)], value=value) if (
+                key in _FOLDERS
+            ):
                 yield value, node.lineno
             case ast.Call(func=func) if (place := _WRITERS.get(called_name(func))) and _writes(node):
                 position, keyword = place

@@ -22,6 +22,8 @@ def written(code: str) -> list[str]:
         ("sqlite3.connect('p.db')", "p.db"),
         ("UPLOADS = 'static/uploads'\nos.makedirs(UPLOADS, exist_ok=True)", "static/uploads"),
         ("app.config['UPLOAD_FOLDER'] = 'uploads/'", "uploads/"),
+        ("UPLOAD_FOLDER = 'up'  # of another module", "up"),
+        ("UPLOAD_FOLDER = 'up'\napp.config['UPLOAD_FOLDER'] = UPLOAD_FOLDER\nos.makedirs(UPLOAD_FOLDER)", "up"),
         ("app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///site.db'", "site.db"),
         ("open('log.txt', 'a')", "log.txt"),
         ("open(file='log.txt', mode='w')", "log.txt"),
