@@ -94,6 +94,30 @@ def rule_texts() -> dict[str, RuleText]:
     }
 
 
+_ISSUE = re.compile(r"([\w.-]+/[\w.-]+)(?: PR)?#(\d+)")
+
+
+@cache
+def _documents() -> dict[str, str]:
+    rows = tomllib.loads(read_package_file("data/documents.toml"))
+    return {begin: str(rows[begin]) for begin in sorted(rows, key=len, reverse=True)}
+
+
+def with_address(source: str) -> str:
+    """A source of a rule with the address where it can be read."""
+    if "://" in source:
+        return source
+    if issue := _ISSUE.match(source):
+        return f"{source}: https://github.com/{issue[1]}/issues/{issue[2]}"
+    return next((f"{source}: {at}" for begin, at in _documents().items() if source.startswith(begin)), source)
+
+
+def in_general(template: str) -> str:
+    """A template for no host in particular: its values by name, and without what depends on a host."""
+    kept = _OPTIONAL.sub(lambda found: found[3] if found[1] else "", template)
+    return _VALUE.sub(lambda found: found[1].upper(), kept)
+
+
 @cache
 def _fact_commands() -> dict[str, str]:
     return {fact: str(shown) for fact, shown in tomllib.loads(read_package_file("data/fact_commands.toml")).items()}

@@ -237,7 +237,7 @@ class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):
         if line := line_of(facts, _UNRESOLVED):
             return line
         plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
-        if plugin is None or not self._got_nothing(facts) or not facts.kubernetes:
+        if plugin is None or not self._got_nothing(facts) or known(facts.kubernetes) is None:
             return None
         return Evidence("host.cdi.specs", f"{plugin.path}: the device plugin passes GPUs by CDI")
 

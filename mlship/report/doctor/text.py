@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from mlship.doctor.diagnose import Diagnosis, Examined, Probed, RootCause, Unexplained
 from mlship.doctor.finding import LAYERS, Decider, Finding
-from mlship.doctor.rule_texts import rule_texts
+from mlship.doctor.rule_texts import in_general, rule_texts, with_address
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.words import (
     AS_ROOT,
@@ -63,9 +63,19 @@ def story_text(rule: Rule) -> str:
         ["Required facts", *(f"  {path.replace('place.', 'host. or container.')}" for path in rule.text.needs)],
         ["Takes precedence over", *below] if below else [],
         ["Gives way to", *above] if above else [],
-        ["Sources", *(f"  {source}" for source in rule.text.source)],
+        ["Fix, in general", *_fix_in_general(rule)],
+        ["Sources", *(f"  {with_address(source)}" for source in rule.text.source)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def _fix_in_general(rule: Rule) -> Iterator[str]:
+    """The steps of the texts; a report has only those that fit its host."""
+    if not rule.text.fix:
+        yield "  It depends on the host: the report has the commands."
+    for step in rule.text.fix:
+        yield from textwrap.wrap(in_general(step.say), WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield from (f"      {line}" for line in map(in_general, step.run) if line.strip())
 
 
 def stories_text(rules: Iterable[Rule]) -> str:

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+import tomllib
 
 import pytest
 
@@ -10,9 +11,11 @@ from mlship.doctor.commands import COMMANDS
 from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
-from mlship.doctor.rule_texts import RuleText, StepText, fill
+from mlship.doctor.rule_texts import RuleText, StepText, fill, rule_texts, with_address
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
+from mlship.report.doctor.text import story_text
+from mlship.resources import read_package_file
 from tests.helpers.doctor_hosts import hosts
 
 _NAMES = re.compile(r"\{(\w+)(?:!q)?\}|\[!?(\w+)\?")
@@ -90,3 +93,30 @@ def test_every_value_of_a_text_is_passed_by_its_rule(rule: Rule) -> None:
     source = inspect.getsource(sys.modules[type(rule).__module__])
     missing = {name for name in named - {"", "where", "on_host", *COMMANDS} if f'"{name}"' not in source}
     assert not missing
+
+
+def test_every_source_has_an_address_and_every_document_is_a_source() -> None:
+    sources = {source for text in rule_texts().values() for source in text.source}
+    assert {source for source in sources if "https://" not in with_address(source)} == set()
+    named = tomllib.loads(read_package_file("data/documents.toml"))
+    assert {begin for begin in named if not any(source.startswith(begin) for source in sources)} == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("https://a.example/x", "https://a.example/x"),
+        ("moby/moby#38729", "moby/moby#38729: https://github.com/moby/moby/issues/38729"),
+        ("NVIDIA Xid errors: 79", "NVIDIA Xid errors: 79: https://docs.nvidia.com/deploy/xid-errors/index.html"),
+        ("unheard of", "unheard of"),
+    ],
+)
+def test_the_address_of_a_source(source: str, shown: str) -> None:
+    assert with_address(source) == shown
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_an_explanation_has_the_fix_without_template_marks(rule: Rule) -> None:
+    text = story_text(rule)
+    assert "\nFix, in general\n" in text
+    assert not re.search(r"\{\w+(!q)?\}|\[!?\w+\?", text)
