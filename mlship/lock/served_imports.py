@@ -38,7 +38,8 @@ def unprovided_imports(repo: Path, config: Config, pins: Iterable[HashedPin], na
         if not has_module(names, module):
             choices = (line,) if (line := requirement_for(module, config.python)) else candidates_for(module)
             package = " or ".join(f"`{line}`" for line in choices) or "its package"
-            maybe = f", unless {' or '.join(unread)} does, which cannot be looked into" if unread else ""
+            others = [*unread[:3], *([f"one of {len(unread) - 3} more"] if len(unread) > 3 else [])]
+            maybe = f", unless {' or '.join(others)} does, which cannot be looked into" if unread else ""
             yield (
                 f"{path} imports `{module}`, which no locked package brings{maybe}; add {package} to "
                 f"`{config.requirements.input}`"

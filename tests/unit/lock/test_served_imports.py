@@ -87,6 +87,8 @@ def test_a_pin_without_a_wheel_may_bring_it(tmp_path: Path) -> None:
     write(tmp_path, {"model.py": "import strange"})
     (line,) = warnings(tmp_path, "uvicorn", "old-sdist")
     assert "brings, unless old-sdist does, which cannot be looked into" in line
+    (line,) = warnings(tmp_path, "uvicorn", *"abcde")
+    assert "brings, unless a or b or c or one of 2 more does, which" in line
 
 
 @pytest.mark.parametrize(
