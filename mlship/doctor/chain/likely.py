@@ -14,11 +14,11 @@ _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
 def likely_causes(link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
-    """The likely causes of what was seen, in order."""
-    fitting = (
+    """The likely causes of what was seen, in order; all of the link's, if none is for it."""
+    fitting = [
         cause for cause in link.causes if not cause.seen or any(matches_any(cause.seen, symptom.id) for symptom in seen)
-    )
-    return tuple(cause.say for cause in fitting)
+    ]
+    return tuple(cause.say for cause in fitting or link.causes)
 
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:

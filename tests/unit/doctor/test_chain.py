@@ -9,6 +9,7 @@ from hypothesis import given
 from markupsafe import escape
 
 from mlship.doctor.chain import walk
+from mlship.doctor.chain.likely import likely_causes
 from mlship.doctor.chain.link import Answer, links, lower_links
 from mlship.doctor.chain.walk import walk_chain
 from mlship.doctor.diagnose import Diagnosis, diagnose, link_of_finding
@@ -314,6 +315,31 @@ def test_a_command_is_never_printed_for_a_known_fact() -> None:
 
 
 GROUPS = {"container.host_config"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster", "command"),
+    [
+        ("docker", None, "docker exec CONTAINER env"),
+        ("podman", None, "podman exec CONTAINER env"),
+        ("containerd", {"node": "n"}, "kubectl exec POD -- env"),
+        ("lxc", None, "lxc exec CONTAINER -- env"),
+    ],
+)
+def test_commands_are_those_of_the_place(engine: str, cluster: object, command: str) -> None:
+    box = {"engine": engine, "status": "running", "nvml": {"init": 0}, "cuda": {"init": 3}}
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host=WORKS, container=box, kubernetes=cluster))
+    commands = [item.command for one in diagnosis.unexplained for item in one.decides]
+    assert any(one.startswith(command) for one in commands)
+    assert engine == "docker" or not any("docker" in one for one in commands)
+
+
+def test_likely_causes_are_those_of_what_was_seen() -> None:
+    devices = [{"index": 0, "fabric_state": 2}]
+    waits = diagnose(facts_of(kernel=KERNEL, host={**WORKS, "nvml": {**NVML, "devices": devices}}))
+    assert waits.unexplained[0].causes == ("Fabric Manager does not run, or has another version than the driver",)
+    for link in links():
+        assert likely_causes(link, ())
 
 
 def test_the_last_link_that_applies_decides() -> None:
