@@ -3,6 +3,8 @@
 The known messages are in `mlship/data/known_texts.toml`.
 """
 
+import errno
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from signal import Signals
@@ -122,7 +124,13 @@ def check_crash(done: Completed) -> None:
 
 
 def disk_failure(error: OSError) -> MlshipError:
-    """The error for a temporary file that could not be written."""
+    """The error for a temporary file that could not be written; its name would mean nothing to a user."""
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}:
+        folder = tempfile.gettempdir()
+        return UsageError(
+            f"cannot write temporary files in `{folder}`: {error.strerror}",
+            hint="set TMPDIR to a folder that you may write to",
+        )
     return TransientError(f"cannot write a temporary file: {error.strerror or error}", hint=phrase("free_disk"))
 
 

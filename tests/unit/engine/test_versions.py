@@ -7,8 +7,8 @@ import pytest
 
 from mlship.engine import connect
 from mlship.engine.client import image
-from mlship.engine.failures import docker_failure
-from mlship.errors import EngineError
+from mlship.engine.failures import disk_failure, docker_failure
+from mlship.errors import EngineError, MlshipError, TransientError, UsageError
 from mlship.process import ProcessError
 
 
@@ -60,6 +60,15 @@ def test_a_docker_program_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(EngineError, match=said) as caught:
         image("app")
     assert "`docker version`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(13, UsageError), (30, UsageError), (28, TransientError), (5, TransientError)]
+)
+def test_temporary_files_that_cannot_be_written(number: int, kind: type[MlshipError]) -> None:
+    error = disk_failure(OSError(number, "no", "/tmp/mlship-run-build-x/Dockerfile"))
+    assert type(error) is kind
+    assert "mlship-run" not in error.message
 
 
 def test_a_docker_program_that_may_not_be_executed() -> None:
