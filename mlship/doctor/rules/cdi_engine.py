@@ -3,7 +3,7 @@
 import re
 
 from mlship.doctor import commands
-from mlship.doctor.container import host_driver, works
+from mlship.doctor.container import host_driver, runtime, works
 from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -54,9 +54,10 @@ class CdiNotGenerated(Rule, id="cdi-spec-not-generated"):
     def look(self, facts: Facts) -> Finding | None:
         line, unit = line_of(facts, _NOT_MADE), _refresh(facts)
         shown = line or unit
-        if shown is None or works(facts) or not gpus(facts) or (_ours(facts) and line is None):
+        old = line is None or line.fact == "host.toolkit.log"  # logs keep what has been fixed since
+        if shown is None or works(facts) or not gpus(facts) or (_ours(facts) and old):
             return None
-        if line is None and not self._is_asked_for(facts):
+        if old and not self._is_asked_for(facts):
             return None
         empty = re.search(_EMPTY, shown.value) is not None
         modeset = is_absent(node(facts.host, "/dev/nvidia-modeset"))
@@ -237,9 +238,16 @@ class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):
         if line := line_of(facts, _UNRESOLVED):
             return line
         plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
-        if plugin is None or not self._got_nothing(facts) or known(facts.kubernetes) is None:
+        if plugin is None or not self._got_nothing(facts) or runtime(facts) == "nvidia" or not self._requests(facts):
             return None
         return Evidence("host.cdi.specs", f"{plugin.path}: the device plugin passes GPUs by CDI")
+
+    @staticmethod
+    def _requests(facts: Facts) -> bool:
+        """The container's pod requests a GPU."""
+        cluster, name = known(facts.kubernetes), known(facts.container.name)
+        pods = [pod for pod in each(cluster.pods) if known(pod.name) == name] if cluster else []
+        return any(kind.startswith("nvidia.com/") for pod in pods for kind in known(pod.requests) or {})
 
     @staticmethod
     def _operator(facts: Facts) -> bool:

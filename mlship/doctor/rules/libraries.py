@@ -143,7 +143,8 @@ class TensorFlowLibraries(_Missing, id="tf-cannot-dlopen"):
                 continue
             variant, version, missing = self._of(facts, place, environment, "tensorflow", each(flow.missing_libraries))
             version = version or known(flow.version)
-            bare = not missing and self._is_bare(place, environment, variant)
+            silent = not each(flow.missing_libraries)
+            bare = not missing and silent and self._is_bare(place, environment, variant)
             if not missing and not bare:
                 continue
             named = ", ".join(missing) if missing else "CUDA's libraries"

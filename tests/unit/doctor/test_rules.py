@@ -8,9 +8,10 @@ import pytest
 from mlship.cuda.versions import Cuda
 from mlship.doctor.chain.walk import symptoms
 from mlship.doctor.diagnose import findings
-from mlship.doctor.facts.fact import Unreadable
+from mlship.doctor.facts.fact import Unreadable, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kubernetes import Kubernetes
+from mlship.doctor.facts.host import Service
+from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
@@ -18,6 +19,7 @@ from mlship.doctor.finding import Decider, Finding
 from mlship.doctor.frameworks import image_with, stacks, variant_of
 from mlship.doctor.queries import has_fact
 from mlship.doctor.rule_texts import rule_texts, ways_to_see
+from tests.helpers.doctor_hosts import hosts, put
 
 GPU = {"address": "0000:ca:00.0", "vendor": "10de", "class_code": "030200", "revision": "a1", "driver": "nvidia"}
 LOST = "NVRM: Xid (PCI:0000:ca:00): 79, GPU has fallen off the bus."
@@ -171,3 +173,62 @@ def test_a_cause_is_likely_without_a_fact_that_could_rule_it_out_and_says_how_to
 def test_every_fact_that_makes_a_cause_certain_has_a_command() -> None:
     for text in rule_texts().values():
         assert all(ways_to_see((path,), ()) for path in text.certain_with)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("host.toolkit.log", ("level=error msg=failed to generate CDI spec: invalid device, empty device edits",)),
+        (
+            "host.services",
+            {"nvidia-cdi-refresh": Service(active="failed", log=("error: empty device edits",))},
+        ),
+        ("host.services", {"nvidia-cdi-refresh": Service(active="inactive", log=("error: empty device edits",))}),
+    ],
+)
+@pytest.mark.parametrize("name", ["bare-metal-open-with-container", "bare-metal-closed", "kubernetes-node"])
+def test_an_old_failure_to_generate_cdi_is_no_alarm(name: str, path: str, value: object) -> None:
+    facts = put(hosts("healthy")[name], path, value)
+    assert [finding.id for finding in findings(facts)[0] if "cdi" in finding.id] == []
+
+
+@pytest.mark.parametrize(
+    ("requests", "runtime", "found_there"),
+    [({"nvidia.com/gpu": 1}, "runc", True), ({"cpu": 1}, "runc", False), ({"nvidia.com/gpu": 1}, "nvidia", False)],
+)
+def test_a_pod_without_a_gpu_is_not_blamed_on_containerd(
+    requests: dict[str, int], runtime: str, found_there: bool
+) -> None:
+    facts = hosts()["containerd-does-not-read-cdi"]
+    cluster = known(facts.kubernetes)
+    assert cluster
+    pod = Pod(name="vectoradd", role="workload", requests=dict(requests))
+    facts = put(put(facts, "kubernetes", replace(cluster, pods=(pod,))), "container.host_config.runtime", runtime)
+    ids = {finding.id for finding in findings(facts)[0]}
+    assert ("containerd-does-not-read-cdi" in ids) is found_there
+
+
+@pytest.mark.parametrize("revision", ["ff", "a1"])
+def test_a_gpu_that_sleeps_and_answers_has_not_fallen_off_the_bus(revision: str) -> None:
+    asleep = {**GPU, "revision": revision}
+    facts = facts_of(kernel={"pci": [asleep]}, host={"nvml": {"init": 0, "device_count": 1, "devices": [{"index": 0}]}})
+    assert "gpu-fallen-off-the-bus" not in {finding.id for finding in findings(facts)[0]}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "found_there"),
+    [("Unlicensed (Unrestricted)", 0, False), ("Unlicensed (Unrestricted)", 46, True), ("Unlicensed", 0, True)],
+)
+def test_a_vgpu_without_a_license_is_a_cause_if_it_is_restricted(status: str, code: int, found_there: bool) -> None:
+    device = {"index": 0, "virtualization_mode": "vgpu", "license_status": status}
+    host = {"nvml": {"init": 0, "devices": [device]}, "cuda": {"init": code, "library": None}}
+    ids = {finding.id for finding in findings(facts_of(host=host))[0]}
+    assert ("vgpu-unlicensed-46" in ids) is found_there
+
+
+def test_no_wheel_is_advised_for_the_drivers_own_library() -> None:
+    flow = {"version": "2.17.0", "cuda_version": "12.3", "gpus": 0, "missing_libraries": ["libcuda.so.1"]}
+    environment = {"distributions": {"tensorflow": "2.17.0"}, "tensorflow": flow}
+    facts = facts_of(container={"cuda": {"library": None}, "pythons": [environment]})
+    fixes = [command for one in findings(facts)[0] for step in one.fix for command in step.commands]
+    assert not any(command.startswith("pip install") and "cuda]" in command for command in fixes)
