@@ -319,6 +319,15 @@ def test_a_broken_image_fails_as_in_an_engine(bed: Bed, file: str, text: str, fa
     assert bed.cluster.jobs == {}
 
 
+def test_a_server_that_sends_itself_the_signal_again_ends_well(bed: Bed) -> None:
+    """As uvicorn does; the first process of a container does not get it."""
+    text = (bed.cluster.folder / "server.py").read_text().replace("signal.signal(", "before = signal.signal(")
+    again = "signal.signal(signal.SIGTERM, before)\nsignal.raise_signal(signal.SIGTERM)\n"
+    (bed.cluster.folder / "server.py").write_text(text + again)
+    done = bed.smoke("--apply")
+    assert done.exit_code == 0, done.output
+
+
 def test_a_node_that_gives_no_gpu_proves_nothing(bed: Bed) -> None:
     done = bed.smoke("--apply", "--on", "gpu", "--json")
     assert done.exit_code == 1, done.output

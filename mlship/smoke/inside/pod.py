@@ -34,6 +34,7 @@ EXIT_SLACK_SECONDS = 0.5
 LINES, LAST_LINES, LINE_LIMIT = 1000, 40, 4000
 NOT_STARTED = 127
 OOM_KILLS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+INITS = ("tini", "tini-static", "dumb-init", "catatonit", "docker-init")
 GPU = re.compile(r"(?i)cuda|gpu|tensorrt")
 
 
@@ -89,11 +90,6 @@ class PodPart:
             return code if code >= 0 else 128 - code
         return None
 
-    def terminate(self) -> None:
-        """Send SIGTERM as to the first process of a container: the kernel drops it there if there is no handler."""
-        if has_handler(self._process.pid, signal.SIGTERM):
-            self.signal(signal.SIGTERM)
-
     def signal(self, number: int) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -140,13 +136,20 @@ def oom_kills() -> int:
     return 0
 
 
-def has_handler(process: int, number: int) -> bool:
-    """Whether a process handles a signal, or has blocked it to take it later."""
-    with suppress(OSError):
-        lines = Path("/proc", str(process), "status").read_text(encoding="utf-8", errors="replace").splitlines()
-        masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigBlk:"))]
-        return any(mask >> (number - 1) & 1 for mask in masks)
-    return False
+def first_process(log: Log, command: list[str]) -> PodPart:
+    """Start the server so that SIGTERM does what it does to the first process of a container.
+
+    There the kernel drops a signal that has no handler, also one that a server sends itself at its end, as uvicorn
+    does; an ignored signal, which a program inherits, is dropped likewise. An init program takes every signal.
+    """
+    if Path(command[0]).name in INITS:
+        os.environ["TINI_SUBREAPER"] = ""
+        return PodPart(log, "server", command)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        return PodPart(log, "server", command)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def until(met: Callable[[], object], seconds: float) -> None:
@@ -180,7 +183,7 @@ def try_server(log: Log, commands: dict[str, list[str]], startup: float, grace: 
     until(lambda: "hello" in client.events or client.code() is not None, HELLO_SECONDS)
     said_at = time.monotonic()
     try:
-        server = PodPart(log, "server", commands["server"])
+        server = first_process(log, commands["server"])
     except OSError as error:
         client.end()
         log.send("server", err=str(error))
@@ -193,7 +196,7 @@ def try_server(log: Log, commands: dict[str, list[str]], startup: float, grace: 
     if died is None:
         log.send("server", stopping=True)
         since = time.monotonic()
-        server.terminate()
+        server.signal(signal.SIGTERM)
         client.signal(signal.SIGUSR1)
         ended = server.code(grace + EXIT_SLACK_SECONDS)
     exit_s = time.monotonic() - since if ended is not None else None
