@@ -1,6 +1,7 @@
 """Check the model files in mlship.yaml: they exist, are inside the repository and run no code when loaded."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +20,7 @@ from mlship.project.structure.bundles import shard_sizes
 from mlship.project.structure.cursor import BROKEN
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
-PICKLE_NAMES = {".pkl", ".pickle", ".joblib", ".dill", ".sav", ".pt", ".pth", ".bin", ".ckpt"}
+_PICKLE_NAME = re.compile(r"(?i).*\.(pkl|pickle|joblib|dill|sav|pt|pth|bin|ckpt)(\.(gz|bz2|xz|lzma|z|lz4))?")
 _DAYS = 180
 _LISTED = 8
 _HASHED = 1 << 28  # bytes
@@ -162,7 +163,7 @@ def _is_weight(full: Path, path: str, key: str) -> bool:
 
 def _check(repo: Path, file: WeightFile, allowed: AllowedPickle | None) -> None:
     suffix = PurePosixPath(file.path).suffix.lower()
-    expected = "a pickle" if file.kind == "text" and suffix in PICKLE_NAMES else expected_format(suffix)
+    expected = "a pickle" if file.kind == "text" and is_pickle_name(file.path) else expected_format(suffix)
     if file.kind == "text" and expected:
         raise UsageError(
             f"`{file.path}` is named like {expected} but contains text",
@@ -204,6 +205,11 @@ def check_external(repo: Path, file: WeightFile, paths: Collection[str] | None =
                 f"`{file.path}` has tensors up to byte {end} of `{path}`, which is shorter",
                 hint=f"download `{path}` again",
             )
+
+
+def is_pickle_name(path: str) -> bool:
+    """Whether a file is named like a pickle, compressed or not."""
+    return _PICKLE_NAME.fullmatch(path) is not None
 
 
 def expected_format(suffix: str) -> str | None:

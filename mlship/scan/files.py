@@ -12,7 +12,7 @@ from mlship.project.formats import CODE, MODELS, ModelFormat, decompressor, iden
 from mlship.project.model_code import loaded_names
 from mlship.project.pickle_globals import unlisted
 from mlship.project.pickles import is_pickle, may_be_pickle
-from mlship.project.weights import PICKLE_NAMES, WeightFile, check_external, expected_format, with_data_files
+from mlship.project.weights import WeightFile, check_external, expected_format, is_pickle_name, with_data_files
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
 
 _MODEL_NAME = re.compile(
@@ -86,7 +86,7 @@ def scan_file(path: Path, name: str, *, named: bool = False) -> ScannedFile | No
         return ScannedFile(name, kind, "code", size, tuple(sorted(uses)), foreign, problem)
     if kind == "text" and _is_path_file(name):
         return None
-    if kind == "text" and (_is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
+    if kind == "text" and (is_pickle_name(name) or expected_format(PurePosixPath(name).suffix)):
         return ScannedFile(name, kind, "unknown", size, problem="is text under the name of a model")
     if not named and (
         kind in _QUIET or kind == "empty" or (kind == "unknown" and not (_is_named(name) or _is_packed(path)))
@@ -108,8 +108,4 @@ def _is_packed(path: Path) -> bool:
 
 
 def _is_named(name: str) -> bool:
-    return _is_pickle_name(name) or _MODEL_NAME.fullmatch(PurePosixPath(name).name) is not None
-
-
-def _is_pickle_name(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PICKLE_NAMES
+    return is_pickle_name(name) or _MODEL_NAME.fullmatch(PurePosixPath(name).name) is not None

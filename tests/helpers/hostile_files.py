@@ -203,6 +203,7 @@ def _names() -> Iterator[tuple[str, bytes]]:
         "words.dill",
     ):
         yield name, b"cat\ndog\n"
+    yield "words.pkl.gz", gzip.compress(b"cat\ndog\n", mtime=0)
     yield "json.pkl", b'{"a": 1}'
     yield "numbers.bin", bytes(range(256))
     yield "page.safetensors", b"<html>404</html>"

@@ -10,6 +10,7 @@ import pickletools
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -127,16 +128,27 @@ FAMILIES = [content for kind, content in good_files().values() if kind != "text"
 
 
 def reaches_import(content: bytes) -> bool:
-    """Whether the opcodes from the first byte on name a module, also where an unpickler would fail before.
+    """Whether the opcodes from the first byte on name a module, each with enough operands before it.
 
-    Other opcodes of calls count in `runs`: the magic number of NumPy is one of them, without its operands.
+    Without operands, the first byte of several real formats would be a call, which no unpickler executes.
     """
+    depths = [0]  # items above each mark
     try:
         for opcode, _, _ in pickletools.genops(content):
-            if opcode.name in ("GLOBAL", "INST"):
+            if opcode.name in ("GLOBAL", "INST") and (opcode.name == "GLOBAL" or len(depths) > 1):
                 return True
             if opcode.name == "STOP":
                 return False
+            if pickletools.markobject in opcode.stack_before:
+                depths.pop()
+            fixed = takewhile(lambda operand: operand is not pickletools.markobject, opcode.stack_before)
+            depths[-1] -= len(list(fixed))
+            if depths[-1] < 0:
+                return False
+            if opcode.name == "MARK":
+                depths.append(0)
+            else:
+                depths[-1] += len(opcode.stack_after)
     except Exception:  # noqa: BLE001  whatever it raises for a broken stream
         return False
     return False
