@@ -202,6 +202,7 @@ class NoFabricManager(Rule, id="fabric-manager-not-running"):
                 "contained": driver_is_contained(facts),
                 "other_version": is_absent(service) or shown.startswith("version"),
                 "install_version": self._install(facts),
+                "guest": known(facts.host.virtualization) not in {None, "none"} and not self._switches(facts),
                 "b200": any(re.search(r"\bB\d", known(device.name) or "") for device in each(facts.host.nvml.devices)),
             },
             certain=certain,
