@@ -21,7 +21,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
-from mlship.doctor.queries import gpus, is_wsl
+from mlship.doctor.queries import driver_is_contained, gpus, is_wsl
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
@@ -102,14 +102,27 @@ def toolkit_ready(facts: Facts) -> LinkLook:
         yield Symptom(
             "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
         )
-    lacks = _hooks(facts) == () and not specs and _engines(facts) == ["Docker"]
-    if lacks and asks_for_gpu(facts) and not works(facts) and gpus(facts):
+    if _lacks_toolkit(facts):
         yield Symptom("toolkit.none", _where(facts), "neither NVIDIA Container Toolkit nor a CDI specification is here")
     if version := known(toolkit.version):
         yield it_holds(f"NVIDIA Container Toolkit {version}")
     elif specs:
         yield it_holds(f"CDI: {', '.join(spec.path for spec in specs)}")
     yield unknown("host.toolkit.version")
+
+
+def _lacks_toolkit(facts: Facts) -> bool:
+    """No engine here has a way to the GPU, as far as the toolkit provides it. A device plugin may bring its own."""
+    node = known(facts.kubernetes)
+    given = works(facts) or any((known(node.allocatable) or {}).values() if node else ())
+    handlers = (known(one.runtimes) or {} for one in map(known, (facts.host.containerd, facts.host.crio)) if one)
+    given = given or any("nvidia" in name for names in handlers for name in names)
+    if given or not gpus(facts) or facts.host.cdi.specs != () or driver_is_contained(facts):
+        return False
+    if _engines(facts) == ["Docker"]:
+        return _hooks(facts) == () and asks_for_gpu(facts)  # engine_configured sees what is not asked for
+    wanted = asks_for_gpu(facts) or known(facts.host.nvml.init) == 0
+    return is_absent(facts.host.toolkit.version) and wanted
 
 
 def _bad_spec(facts: Facts, spec: CdiSpec) -> Iterator[Symptom]:

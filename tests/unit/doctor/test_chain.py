@@ -233,6 +233,19 @@ EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
         "gpus-counted",
         {"kernel": KERNEL, "host": {**WORKS, "nvml": {"init": 0, "device_count": 2, "devices": [{"index": 0}]}}},
     ),
+    "podman alone, without toolkit and CDI": (
+        "toolkit-ready",
+        {
+            "kernel": KERNEL,
+            "host": {
+                **WORKS,
+                "podman": {"version": "5.2.2"},
+                "docker": {"binary": None},
+                "toolkit": {"version": None},
+                "cdi": {"specs": []},
+            },
+        },
+    ),
     "a stopped Docker": (
         "engine-configured",
         {
