@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,6 +18,7 @@ import pytest
 from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError, MlshipError, TransientError, UsageError
 from tests.helpers.engine_contract import request
+from tests.helpers.faulty_registry import Kind, faulty_registry
 
 
 def fail(engine: Engine, build: BuildRequest) -> MlshipError:
@@ -130,6 +131,42 @@ def test_registries(
     with pytest.raises(kinds[1], match=why) as caught:
         engine.resolve(reference)
     assert registry in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error", "why"),
+    [
+        ("status", 401, UsageError, "denied access"),
+        ("status", 403, UsageError, "denied access"),
+        ("status", 404, UsageError, "no such repository"),
+        ("status", 429, TransientError, "overloaded"),
+        ("status", 500, TransientError, "overloaded or failing"),
+        ("status", 503, TransientError, "overloaded or failing"),
+        ("silent", 0, TransientError, "does not respond"),
+        ("slow", 0, None, ""),
+    ],
+)
+def test_pushes(
+    engine: Engine, tiny_base: str, kind: Kind, status: int, error: type[MlshipError] | None, why: str
+) -> None:
+    """A real registry behind a proxy that answers uploads wrongly: the error names it, and the tag is not there."""
+    upstream = os.environ.get("MLSHIP_BASE_MIRROR", "")
+    if not upstream.startswith("127.0.0.1:"):
+        pytest.skip("needs the registry of scripts/engine")
+    with faulty_registry(upstream) as (address, fault):
+        tag = f"{address}/mlship-test/{uuid4().hex[:8]}:1"
+        engine.tag(tiny_base, tag)
+        fault.kind, fault.status, fault.parts = kind, status, ("POST ",)
+        try:
+            with pytest.raises(error, match=why) if error else nullcontext() as caught:
+                assert engine.push(tag).startswith("sha256:")
+        finally:
+            engine.untag(tag)
+        fault.kind = "none"
+        if caught:
+            assert address in caught.value.message
+            with pytest.raises(UsageError, match="no such image"):
+                engine.resolve(tag)
 
 
 # Ctrl-C ----------------------------------------------------------------------------------------------------------
