@@ -25,7 +25,9 @@ from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import CODE, ModelFormat, identify
 from mlship.project.onnx_header import ELEMENTS, Tensor, read_onnx
 from mlship.project.pickles import is_pickle
+from mlship.project.structure import boosters
 from mlship.project.weights import check_weights
+from tests.helpers.hostile_files import CALL
 from tests.helpers.model_files import bundle_index, good_files, hdf5, keras, message, npy, zipped
 from tests.helpers.repos import onnx_bytes, onnx_proto, safetensors, write
 from tests.helpers.sampling import examples
@@ -430,3 +432,12 @@ def test_a_name_that_the_build_would_not_find_is_refused(tmp_path: Path, name: s
 def test_element_types_have_the_numbers_of_onnx() -> None:
     names = {number: TensorProto.DataType.Name(number).lower() for number in ELEMENTS}
     assert names == ELEMENTS
+
+
+def test_a_large_json_model_is_checked_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosters, "_JSON", 1 << 12)
+    tree = {"split_conditions": [0.123456] * 20, "left": [1] * 20}
+    text = json.dumps({"learner": {"trees": [tree] * 120}, "version": [3, 0, 0]}).encode()
+    for content, kind in ((text, "xgboost"), (text[:-1], "unknown"), (text + CALL, "unknown")):
+        (tmp_path / "m.json").write_bytes(content)
+        assert identify(tmp_path / "m.json") == kind
