@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.reporter import ConsoleReporter
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -124,6 +122,7 @@ def smoke_in_kubernetes(  # noqa: PLR0913  called once
     json: bool,
 ) -> "SmokeReport | None":
     """The judged test, if there was one; otherwise the Job is printed."""
+    from mlship.cli.reporter import ConsoleReporter
     from mlship.console import say
     from mlship.registry.images import image_in_registry
     from mlship.smoke.cluster.job import PodTest

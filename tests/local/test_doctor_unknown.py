@@ -81,6 +81,8 @@ CONTRADICTED = ("host.wsl", "host.tegra", "kernel.modules", "kernel.nvidia.versi
 # The message or code itself proves the cause; another value of this fact would contradict it.
 PROVEN = {
     ("apt-signed-by-conflict", "host.packages.manager"),
+    ("apt-signed-by-conflict", "host.os.id"),
+    ("nvml-unknown-error-after-daemon-reload", "host.docker.rootless"),
     ("ldcache-not-updated-debian-ldconfig", "host.paths"),
     ("k8s-ldconfig-killed-signal-9", "host.toolkit.cli_version"),
     ("toolkit-older-than-cgroup-v2", "host.toolkit.cli_version"),

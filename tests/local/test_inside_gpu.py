@@ -50,7 +50,8 @@ def model(folder: Path, source: str, env: Mapping[str, str]) -> tuple[Event, ...
     (folder / "model.py").write_text(source)
     (folder / "sample.json").write_text('{"x": 3}')
     options = {"load": "model:load", "load_seconds": 60, "sample": "sample.json", "golden": None, "weights": []}
-    program, *texts = map(read_package_file, ("smoke/inside/program.py", "smoke/inside/gpu.py", "driver/ask.py"))
+    files = ("smoke/inside/program.py", "driver/device_code.py", "smoke/inside/gpu.py", "driver/ask.py")
+    program, *texts = map(read_package_file, files)
     done = subprocess.run(
         [sys.executable, "-c", program, "model", json.dumps(options), *texts],
         cwd=folder,
