@@ -154,7 +154,9 @@ def test_debian_packages_reach_the_final_image(locked: Path) -> None:
 
 
 def containers() -> set[str]:
-    return set(docker("ps", "--all", "--quiet", "--filter", "label=dev.mlship.owner").split())
+    """Containers of this module's image only, because other tests may run at the same time."""
+    listed = docker("ps", "--all", "--format", "{{.Image}} {{.ID}}", "--filter", "label=dev.mlship.owner")
+    return {line for line in listed.splitlines() if line.startswith((TAG, UNPROVEN))}
 
 
 def interrupt(
