@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     gc.set_threshold(100_000, 50, 50)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs; tests send it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, which mlship respects; tests send it
     if config.getoption("timeout") and not hasattr(config, "workerinput"):  # workers inherit the scaled limit
         config.option.timeout = limit(config.option.timeout)
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):  # `mlship init` reads the active environment
