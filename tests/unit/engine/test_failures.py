@@ -282,7 +282,7 @@ def test_registries(text: str, kind: type[MlshipError], why: str) -> None:
         ),
         ("write /var/lib/docker/tmp/x: no space left on device", TransientError, "disk is full"),
         (
-            "rpc error: code = Unknown desc = write /a/tmp/mlship-build-il_8thyt/image.tar: no space left on device",
+            "rpc error: code = Unknown desc = write /a/tmp/mlship-run-build-8thyt/image.tar: no space left on device",
             TransientError,
             "no space in `/a/tmp` for the image",
         ),
