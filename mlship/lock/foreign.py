@@ -4,11 +4,12 @@ Read by content: pip's requirements (with or without hashes, `pip freeze`), uv.l
 Pipfile.lock, the output of `conda list`, and an environment's folder.
 """
 
+import codecs
 import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _COMMENT = re.compile(r"(^|\s)#.*")
 _HASH = re.compile(r"\s--hash[=\s]\S+")
+_TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
+_CONDA_HEAD = "# packages in environment"
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
 _FORMATS = (
     "a requirements file with versions, `pip freeze`, uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, "
@@ -38,11 +41,18 @@ class ForeignLock:
     Attributes:
         loose: entries without one version on this platform, as they are written; nothing is known of what they install.
         foreign: packages of conda, whose builds differ from PyPI's.
+        whole: the tool lists every package that is installed. A requirements file without hashes may be a list that
+            a person wrote, without what these packages require.
+        more: the tool also lists packages of extras and of development.
+        in_image: of an image of mlship, which has the CUDA libraries that its packages lack.
     """
 
     pins: tuple[Pin, ...]
     loose: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    whole: bool = True
+    more: bool = False
+    in_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,22 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
         UsageError: the file or folder cannot be read, or is no lock.
     """
     try:
-        entries = [*_installed(path)] if path.is_dir() else [*_entries(_text(path))]
+        text = "" if path.is_dir() else _text(path)
+        entries = [*_installed(path)] if path.is_dir() else [*_entries(text)]
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UsageError(f"cannot read `{path}`: {error}", hint=f"pass {_FORMATS}") from error
     if not entries:
         raise UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
-    return _folded([entry for entry in entries if _applies(entry.markers, platform)])
+    folded = _folded([entry for entry in entries if _applies(entry.markers, platform)])
+    tables = _TABLES.search(text) is not None
+    # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
+    whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", _CONDA_HEAD)) or "--hash" in text
+    return replace(folded, whole=whole or "# via" in text, more=tables)
 
 
 def read_names(text: str) -> ForeignLock:
     """Read pins that are separated by spaces, as in an image's label."""
-    return _folded([_requirement(each) for each in text.split()])
+    return replace(_folded([_requirement(each) for each in text.split()]), in_image=True)
 
 
 def _text(path: Path) -> str:
@@ -81,6 +96,9 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"cannot read `{path}`: {error.strerror or error}", hint=f"pass {_FORMATS}") from error
     except UnicodeDecodeError as error:
+        data = path.read_bytes()
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell: pip freeze > requirements.txt
+            return data.decode("utf-16", errors="replace")
         raise UsageError(f"cannot read `{path}`: it is not text", hint=f"pass {_FORMATS}") from error
 
 
@@ -88,12 +106,12 @@ def _entries(text: str) -> Iterator[_Entry]:
     start = text.lstrip("\ufeff \t\r\n")
     if start.startswith("{"):
         yield from _pipfile(json.loads(start))
-    elif re.search(r"^\[\[packages?\]\]", text, re.MULTILINE):
+    elif _TABLES.search(text):
         document = tomllib.loads(start)
         _refuse_alternatives(document)
         found = document.get("package", document.get("packages"))
         yield from (_packaged(each) for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
-    elif start.startswith("# packages in environment"):
+    elif start.startswith(_CONDA_HEAD):
         yield from _conda(text)
     else:
         yield from _requirements(text)
@@ -138,7 +156,7 @@ def _conda(text: str) -> Iterator[_Entry]:
 def _requirements(text: str) -> Iterator[_Entry]:
     for raw in re.sub(r"\\\r?\n", " ", text).splitlines():
         line = _HASH.sub("", _COMMENT.sub("", raw)).strip()
-        if line.startswith(("-r", "-c", "--requirement", "--constraint", "-e", "--editable")):
+        if line.startswith(("-r", "--requirement", "-e", "--editable")):
             yield _Entry(line, None)
         elif line and not line.startswith("-"):
             yield _requirement(line)

@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.carriers import carries_cuda
+from mlship.cuda.fit.carriers import carries_cuda, local_version
 from mlship.cuda.fit.choose import PackageRequest, choose
 from mlship.cuda.fit.judge import Outcome, Reason, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.hosts.profile import Fleet
-from mlship.cuda.tables.lookup import tables
+from mlship.cuda.tables.lookup import library_pin, tables
 from mlship.cuda.versions import Driver
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
 _DISTRO = "bookworm"
+_PARTIAL = "the file does not list what torch requires, so which build is installed is unknown"
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,40 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
 
 
 def _needs(lock: ForeignLock, platform: str) -> Needs:
-    """What the pins need; an entry without a version that may bring CUDA cannot be judged."""
-    needs = read_needs(lock.pins, platform, gpu=True)
-    unjudged = tuple(
-        (text, f"the lock has no single version of {text.split()[0]}") for text in lock.loose if _brings(text)
-    )
+    """What the pins need; what the lock leaves open cannot be judged."""
+    partial = _has_unknown_torch(lock)
+    needs = read_needs(tuple(pin for pin in lock.pins if not (partial and pin.name == "torch")), platform, gpu=True)
+    unjudged = (*_unjudged(lock, needs), *((("torch", _PARTIAL),) if partial else ()))
     if not unjudged:
         return needs
     problems = tuple(problem for problem in needs.problems if problem.kind != "cpu-only")
     warnings = tuple(problem for problem in needs.warnings if problem.kind != "nothing-known")
     unjudged = (*needs.unjudged, *unjudged)
     return replace(needs, unjudged=unjudged, way=needs.way or "wheels", problems=problems, warnings=warnings)
+
+
+def _has_unknown_torch(lock: ForeignLock) -> bool:
+    """Whether nothing says which build of torch is meant: a list that a person wrote names no CUDA libraries.
+
+    Every build of torch from 1.13 on requires typing-extensions, so a list without it is not what is installed.
+    """
+    pins = {pin.name: pin for pin in lock.pins}
+    torch = pins.get("torch")
+    if torch is None or lock.whole or "typing-extensions" in pins or local_version(torch):
+        return False
+    return not any(library_pin(pin.name, pin.version) for pin in lock.pins)
+
+
+def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
+    """Entries without a version that may bring CUDA, and packages whose CUDA libraries come from elsewhere."""
+    for text in lock.loose:
+        if text.startswith(("-r", "--requirement")):
+            yield text, f"`{text}` includes a file that is not read; run `pip freeze` or name a lock instead"
+        elif _brings(text):
+            yield text, f"the lock has no single version of {text.split()[0]}"
+    if not lock.in_image:
+        for name in needs.lacking:
+            yield name, f"no locked package brings the CUDA libraries that {name} needs"
 
 
 def _brings(text: str) -> bool:
@@ -118,13 +142,12 @@ def _limit(package: str, outcome: Outcome, reasons: tuple[Reason, ...]) -> Packa
 
 def _notes(lock: ForeignLock, match: Match) -> Iterator[str]:
     yield from (problem.text for problem in match.needs.warnings)
-    if match.needs.lacking:
-        named = ", ".join(match.needs.lacking)
-        yield f"{named}: no locked package brings the CUDA libraries that it needs; they must be in the image"
     if lock.loose:
         yield f"without one version, so not judged: {_few(lock.loose)}"
     if lock.foreign:
         yield f"from conda, whose builds differ from PyPI's, so not judged: {_few(lock.foreign)}"
+    if lock.more:
+        yield "the lock also lists packages of extras and of development; export what you install for an exact answer"
 
 
 def _few(names: tuple[str, ...]) -> str:

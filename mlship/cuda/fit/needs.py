@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.fit.carriers import carries_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
@@ -26,6 +27,7 @@ Fault: TypeAlias = Literal[
     "cuda-in-cpu-project",
     "nothing-known",
 ]
+_FIRST_WITH_REQUIREMENTS = Version("1.13.dev0")  # PyPI, metadata of torch 1.12.1 and 1.13.0
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
 
@@ -240,9 +242,17 @@ def _is_compiled(pin: Pin) -> bool:
 
 
 def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
-    """Torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
+    """Since 1.13, torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
     local = local_version(pin)
-    return local == "cpu" or (pin.name == "torch" and local is None and not libraries)
+    return local == "cpu" or (pin.name == "torch" and local is None and not libraries and not _holds_libraries(pin))
+
+
+def _holds_libraries(torch: Pin) -> bool:
+    """PyPI's wheels of torch before 1.13 contain CUDA's libraries."""
+    try:
+        return Version(torch.version) < _FIRST_WITH_REQUIREMENTS
+    except InvalidVersion:
+        return True
 
 
 def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:

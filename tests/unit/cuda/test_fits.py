@@ -6,7 +6,7 @@ import pytest
 
 from mlship.cuda.fit.fits import Fits, fit_lock
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.lock.foreign import read_foreign_lock
+from mlship.lock.foreign import read_foreign_lock, read_names
 
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
 
@@ -29,7 +29,11 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fit
         ("torch>=2\n", "580.95.05", "unknown", "without one version, so not judged: torch"),
         ("mylib @ file:///src\n", "580.95.05", "unknown", "nothing in the lock is known to use CUDA"),
         ("torch==2.8.0+cu128\ntorchvision==0.23.0+cu126\n", "580.95.05", "refused", "builds of two variants"),
-        ("onnxruntime-gpu==1.26.0\n", "580.95.05", "runs", "they must be in the image"),
+        ("onnxruntime-gpu==1.26.0\n", "580.95.05", "unknown", "no locked package brings the CUDA libraries"),
+        (f"{TORCH}-r more.txt\n", "580.95.05", "unknown", "includes a file that is not read"),
+        ("torch==2.0.0\nnumpy==1.24.0\n", "580.95.05", "unknown", "which build is installed is unknown"),
+        ("torch==2.0.0\ntyping-extensions==4.9.0\n", "580.95.05", "refused", "torch 2.0.0 is a CPU build"),
+        ("torch==1.12.1\ntyping-extensions==4.9.0\n", "580.95.05", "unknown", "older than the oldest known release"),
         (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
     ],
 )
@@ -38,6 +42,12 @@ def test_the_answer_and_why(tmp_path: Path, lock: str, driver: str, outcome: str
     limits = [(limit.package, *limit.why) for host in found.hosts for limit in host.limits]
     assert found.outcome == outcome
     assert words in str((found.problems, found.notes, found.changes, limits))
+
+
+def test_an_image_of_mlship_has_the_libraries_that_its_packages_lack() -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    fleet = Fleet((host,), "hosts/", committed=True)
+    assert fit_lock(read_names("onnxruntime-gpu==1.26.0 numpy==2.1.0"), fleet, host.platform).outcome == "runs"
 
 
 def test_no_driver_helps_where_code_is_missing(tmp_path: Path) -> None:

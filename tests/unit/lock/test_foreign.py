@@ -44,7 +44,9 @@ def written(pins: dict[str, str]) -> dict[str, str]:
 def test_every_tool_says_the_same(tmp_path_factory: pytest.TempPathFactory, pins: dict[str, str]) -> None:
     folder = tmp_path_factory.mktemp("locks")
     for tool, text in written(pins).items():
-        assert read(folder, text) == ForeignLock(read(folder, written(pins)["pip"]).pins), tool
+        lock = read(folder, text)
+        assert (lock.pins, lock.loose, lock.foreign) == (read(folder, written(pins)["pip"]).pins, (), ()), tool
+        assert lock.whole == (tool != "freeze"), tool
     assert versions(read(folder, written(pins)["pip"])) == pins
 
 
@@ -84,7 +86,8 @@ def test_alternatives_are_refused(tmp_path: Path) -> None:
 
 def test_two_versions_on_one_platform_are_none(tmp_path: Path) -> None:
     text = '[[package]]\nname = "torch"\nversion = "2.8.0"\n[[package]]\nname = "torch"\nversion = "2.8.0+cpu"\n'
-    assert read(tmp_path, text) == ForeignLock((), ("torch 2.8.0 or 2.8.0+cpu",))
+    lock = read(tmp_path, text)
+    assert (lock.pins, lock.loose) == ((), ("torch 2.8.0 or 2.8.0+cpu",))
 
 
 def test_entries_without_a_version_are_named(tmp_path: Path) -> None:
@@ -92,6 +95,15 @@ def test_entries_without_a_version_are_named(tmp_path: Path) -> None:
     lock = read(tmp_path, text)
     assert versions(lock) == {"b": "1"}
     assert lock.loose == ("-e ./here", "-r more.txt", "numpy", "ours", "torch")
+
+
+def test_what_powershell_writes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_bytes("torch==2.8.0\r\nnumpy==2.1.0\r\n".encode("utf-16"))
+    assert versions(read_foreign_lock(tmp_path / "lock", "linux/amd64")) == {"numpy": "2.1.0", "torch": "2.8.0"}
+
+
+def test_constraints_install_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "-c limits.txt\na==1\n").loose == ()
 
 
 def test_packages_of_conda_are_apart(tmp_path: Path) -> None:
@@ -106,7 +118,7 @@ def test_an_environment_is_read_from_its_folder(tmp_path: Path) -> None:
     assert versions(read_foreign_lock(tmp_path, "linux/amd64")) == {"torch": "2.8.0+cu128"}
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"{", b"[[package]]\nname = ", b'{"default": 3}'])
+@pytest.mark.parametrize("content", [b"", b"\xff\x00\x80", b"{", b"[[package]]\nname = ", b'{"default": 3}'])
 def test_what_is_no_lock_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock").write_bytes(content)
     with pytest.raises(UsageError) as refused:
