@@ -10,8 +10,8 @@ from mlship.cuda.versions import Cuda
 from mlship.frameworks import framework_table, is_cuda_library, is_gpu_only
 from mlship.lock.pins import Pin
 
-# faiss-gpu-cu12, cupy-cuda12x, nvidia-dali-cuda120, spconv-cu118
-_SUFFIX = re.compile(r"-cu(?:da)?-?([1-9][0-9])([0-9])?x?(?:-|$)", re.ASCII)
+# faiss-gpu-cu12, cupy-cuda12x, nvidia-dali-cuda120, spconv-cu118; before CUDA 10, one digit each: cupy-cuda92
+_SUFFIX = re.compile(r"-cu(?:da)?-?(1[0-9]|[5-9])([0-9])?x?(?:-|$)", re.ASCII)
 _WORDS = {"cuda", "gpu"}
 
 

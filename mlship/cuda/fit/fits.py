@@ -17,7 +17,7 @@ from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
 _DISTRO = "bookworm"
-_PARTIAL = "the file does not list what torch requires, so which build is installed is unknown"
+_OPEN = "the file names no build of torch and none of its CUDA libraries, so which build it installs is unknown"
 
 
 @dataclass(frozen=True)
@@ -82,27 +82,31 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
 
 def _needs(lock: ForeignLock, platform: str) -> Needs:
     """What the pins need; what the lock leaves open cannot be judged."""
-    partial = _has_unknown_torch(lock)
-    needs = read_needs(tuple(pin for pin in lock.pins if not (partial and pin.name == "torch")), platform, gpu=True)
-    unjudged = (*_unjudged(lock, needs), *((("torch", _PARTIAL),) if partial else ()))
+    pins = tuple(pin for pin in lock.pins if not _is_open(pin, lock))
+    needs = read_needs(pins, platform, gpu=True)
+    unjudged = (*_unjudged(lock, needs), *((pin.name, _OPEN) for pin in lock.pins if pin not in pins))
     if not unjudged:
         return needs
-    problems = tuple(problem for problem in needs.problems if problem.kind != "cpu-only")
-    warnings = tuple(problem for problem in needs.warnings if problem.kind != "nothing-known")
-    unjudged = (*needs.unjudged, *unjudged)
-    return replace(needs, unjudged=unjudged, way=needs.way or "wheels", problems=problems, warnings=warnings)
+    if needs.lacking and not lock.in_image:  # mlship would choose libraries for its own image
+        stacks = tuple(replace(stack, least_cuda=stack.least_cuda or not stack.exact) for stack in needs.stacks)
+        needs = replace(needs, stacks=stacks, takes=None)
+    return replace(
+        needs,
+        unjudged=(*needs.unjudged, *unjudged),
+        way=needs.way or "wheels",
+        problems=tuple(problem for problem in needs.problems if problem.kind != "cpu-only"),
+        warnings=tuple(problem for problem in needs.warnings if problem.kind != "nothing-known"),
+    )
 
 
-def _has_unknown_torch(lock: ForeignLock) -> bool:
-    """Whether nothing says which build of torch is meant: a list that a person wrote names no CUDA libraries.
+def _is_open(pin: Pin, lock: ForeignLock) -> bool:
+    """Whether nothing says which build of torch is meant.
 
-    Every build of torch from 1.13 on requires typing-extensions, so a list without it is not what is installed.
+    On macOS and Windows torch requires no CUDA libraries, so what `pip freeze` lists there is no CPU build on Linux.
     """
-    pins = {pin.name: pin for pin in lock.pins}
-    torch = pins.get("torch")
-    if torch is None or lock.whole or "typing-extensions" in pins or local_version(torch):
+    if pin.name != "torch" or lock.whole or local_version(pin):
         return False
-    return not any(library_pin(pin.name, pin.version) for pin in lock.pins)
+    return not any(library_pin(other.name, other.version) for other in lock.pins)
 
 
 def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:

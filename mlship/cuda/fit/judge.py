@@ -230,7 +230,7 @@ def _code_reasons(
         text = f"{stack.name} has no kernels for {named}, only for {known}"
         yield Reason(kind, text, stack.source)
         return
-    if architecture.first and stack.cuda < architecture.first:
+    if architecture.first and stack.cuda < architecture.first and not stack.least_cuda:
         text = f"{stack.name} has only PTX for {named}, and the libraries of CUDA {stack.cuda} do not support it"
         yield Reason("arch-too-new", text, architecture.source)
         return

@@ -31,9 +31,12 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fit
         ("torch==2.8.0+cu128\ntorchvision==0.23.0+cu126\n", "580.95.05", "refused", "builds of two variants"),
         ("onnxruntime-gpu==1.26.0\n", "580.95.05", "unknown", "no locked package brings the CUDA libraries"),
         (f"{TORCH}-r more.txt\n", "580.95.05", "unknown", "includes a file that is not read"),
-        ("torch==2.0.0\nnumpy==1.24.0\n", "580.95.05", "unknown", "which build is installed is unknown"),
-        ("torch==2.0.0\ntyping-extensions==4.9.0\n", "580.95.05", "refused", "torch 2.0.0 is a CPU build"),
-        ("torch==1.12.1\ntyping-extensions==4.9.0\n", "580.95.05", "unknown", "older than the oldest known release"),
+        ("torch==2.0.0\nnumpy==1.24.0\n", "580.95.05", "unknown", "which build it installs is unknown"),
+        ("torch==2.0.0+cpu\n", "580.95.05", "refused", "torch 2.0.0+cpu is a CPU build"),
+        ('[[package]]\nname = "torch"\nversion = "2.0.0"\n', "580.95.05", "refused", "torch 2.0.0 is a CPU build"),
+        ('[[package]]\nname = "torch"\nversion = "1.12.1"\n', "580.95.05", "unknown", "older than the oldest known"),
+        ("tensorflow==2.17.0\n", "580.95.05", "unknown", "no locked package brings the CUDA libraries"),
+        ("tensorflow==2.17.0\n", "470.82.01", "refused", "needs driver >= 525.60.13"),
         (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
     ],
 )
@@ -54,6 +57,12 @@ def test_no_driver_helps_where_code_is_missing(tmp_path: Path) -> None:
     found = answer(tmp_path, TORCH, "470.82.01", "6.1")
     assert [limit.needs for host in found.hosts for limit in host.limits] == [None]
     assert not any("driver" in change for change in found.changes)
+
+
+def test_libraries_from_elsewhere_are_not_taken_for_the_oldest(tmp_path: Path) -> None:
+    found = answer(tmp_path, "onnxruntime-gpu==1.20.1\n", "580.95.05", "12.0")
+    assert found.outcome == "unknown"
+    assert "12.0 do not support" not in str(found)
 
 
 def test_conda_packages_are_never_taken_for_judged(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_lock_runs_only_by_a_verdict(listed: list[str], host: HostProfile) -> 
         ("faiss-gpu-cu12", "1.14.0", Cuda(12, 0)),
         ("nvidia-dali-cuda120", "1.50", Cuda(12, 0)),
         ("spconv-cu118", "2.3", Cuda(11, 8)),
+        ("cupy-cuda92", "7.5", Cuda(9, 2)),
+        ("mxnet-cu101", "1.7", Cuda(10, 1)),
         ("cupy-cuda12x", "20.0", Cuda(12, 0)),
         ("torch-scatter", "2.1.2+pt28cu128", None),
         ("llama-cpp-python", "0.3.1+cu124", Cuda(12, 4)),
