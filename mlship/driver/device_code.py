@@ -54,8 +54,14 @@ def installed_code() -> dict[str, object]:
     """The device code of every installed distribution that has some, and how many libraries could not be read."""
     until, unread, packages = time.monotonic() + SECONDS, 0, []
     mapped = _mapped()
-    for distribution in sorted(distributions(), key=lambda each: str(each.metadata["Name"])):
-        files = sorted({str(distribution.locate_file(file)) for file in distribution.files or () if ".so" in file.name})
+    for distribution in distributions():
+        try:
+            named = [file for file in distribution.files or () if ".so" in file.name]
+            files = sorted({str(distribution.locate_file(file)) for file in named})
+            name, version = (distribution.metadata["Name"], distribution.version) if files else ("", "")
+        except (OSError, ValueError, TypeError, LookupError):  # what a broken installation left behind
+            unread += 1
+            continue
         found, loaded = set(), False
         for file in files:
             try:
@@ -68,9 +74,9 @@ def installed_code() -> dict[str, object]:
                 loaded |= os.path.realpath(file) in mapped
         if found:
             ordered = sorted(found, key=lambda code: (code.cubins, code.specific, code.ptx))
-            name, version = str(distribution.metadata["Name"]), distribution.version
-            packages.append({"name": name, "version": version, "loaded": loaded, "code": [*map(asdict, ordered)]})
-    return {"packages": packages, "unread": unread}
+            code_of = [*map(asdict, ordered)]
+            packages.append({"name": str(name), "version": str(version), "loaded": loaded, "code": code_of})
+    return {"packages": sorted(packages, key=lambda each: str(each["name"])), "unread": unread}
 
 
 def read_device_code(file: BinaryIO) -> DeviceCode:

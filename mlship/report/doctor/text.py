@@ -181,7 +181,7 @@ def _unexplained(diagnosis: Diagnosis, broken: Unexplained) -> Iterator[str]:
         yield from _hanging(f"    {number}. ", cause)
     yield ""
     if broken.decides:
-        yield from _deciders("What tells them apart", broken.decides)
+        yield from _deciders("What decides between them", broken.decides)
         if meaning := placeholders("\n".join(item.command for item in broken.decides)):
             yield from _wrapped("    ", f"({meaning})")
     else:

@@ -1,11 +1,13 @@
 """Whether the installed packages have code for the GPUs of the hosts, read from their libraries. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from mlship.smoke.events import CodePart, InstalledCode, PackageCode
 from mlship.smoke.result import Check, failed, passed, skipped, warned
 from mlship.smoke.seen import Observed
 
+_CAPABILITY = re.compile(r"([0-9]{1,2})\.([0-9])", re.ASCII)
 _REMEDY = (
     "require a release of it with code for these GPUs (`mlship hosts` shows what each host runs), or remove the hosts "
     "from hosts/"
@@ -28,7 +30,7 @@ def gpu_code(observed: Observed) -> tuple[Check, ...]:
     if code is None or not wanted or code.unread or not packages:
         return (skipped("gpu.code", _unknown(code, wanted)),)
     names = ", ".join(f"{package.name} {package.version}" for package in packages)
-    return (passed("gpu.code", f"{names}: for {_listed(wanted)}"),)
+    return (passed("gpu.code", f"{names}: for {_listed(wanted)}{_by_ptx(packages, wanted)}"),)
 
 
 def _unknown(code: InstalledCode | None, wanted: tuple[tuple[int, int], ...]) -> str:
@@ -46,8 +48,8 @@ def _capabilities(observed: Observed) -> tuple[tuple[int, int], ...]:
     before = observed.model.gpu_before
     tested = [device.compute_capability for device in before.nvml.devices] if before else []
     texts = observed.spec.capabilities or tuple(text for text in tested if text)
-    pairs = (text.partition(".") for text in texts)
-    return tuple(sorted({(int(major), int(minor)) for major, _, minor in pairs}))
+    found = [_CAPABILITY.fullmatch(text) for text in texts]  # of a label, which may hold anything
+    return tuple(sorted({(int(one[1]), int(one[2])) for one in found if one})) if all(found) else ()
 
 
 def _missing(package: PackageCode, wanted: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -55,10 +57,24 @@ def _missing(package: PackageCode, wanted: Iterable[tuple[int, int]]) -> tuple[t
 
 
 def _serves(part: CodePart, capability: tuple[int, int]) -> bool:
-    """Machine code runs on its own major and newer minors; a driver can compile PTX for the same and newer GPUs."""
+    """A driver can compile PTX for the same and newer GPUs, unless the PTX is of a newer CUDA than its own."""
+    return _runs(part, capability) or any(ptx <= capability for ptx in part.ptx)
+
+
+def _runs(part: CodePart, capability: tuple[int, int]) -> bool:
+    """Machine code runs on its own major and newer minors."""
     major, minor = capability
-    machine = any(has == major and at_least <= minor for has, at_least in part.cubins)
-    return machine or capability in part.specific or any(ptx <= capability for ptx in part.ptx)
+    return capability in part.specific or any(has == major and at_least <= minor for has, at_least in part.cubins)
+
+
+def _by_ptx(packages: Iterable[PackageCode], wanted: Iterable[tuple[int, int]]) -> str:
+    """What the driver has to compile when the package is first used; it may be unable to."""
+    lines = [
+        f"{package.name} for {_listed(found)}"
+        for package in packages
+        if (found := [one for one in wanted if not any(_runs(part, one) for part in package.code)])
+    ]
+    return f"; as PTX, which the driver must compile: {', '.join(lines)}" if lines else ""
 
 
 def _described(lacking: dict[PackageCode, tuple[tuple[int, int], ...]]) -> Iterator[str]:

@@ -97,13 +97,16 @@ def test_installed_distributions_are_read(tmp_path: Path) -> None:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "RECORD").write_text(f"{record}gpu_lib/gone.so,,\n" if name == "gpu_lib" else record)
+    (tmp_path / "~roken-1.0.dist-info").mkdir()
+    (tmp_path / "bytes-1.0.dist-info").mkdir()
+    (tmp_path / "bytes-1.0.dist-info/RECORD").write_bytes(b"\xff\xfe.so,,\n")
     program = f"{Path(device_code.__file__).read_text()}\nimport json\nprint(json.dumps(installed_code()))"
     command = [sys.executable, "-S", "-c", program]
     done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
     part = {"cubins": [[7, 0]], "specific": [[9, 0]], "ptx": [[8, 0]]}
     assert json.loads(done.stdout) == {
         "packages": [{"name": "gpu_lib", "version": "1.0", "loaded": False, "code": [part]}],
-        "unread": 2,
+        "unread": 3,
     }
 
 

@@ -64,6 +64,17 @@ def test_a_loaded_package_without_code_fails_and_another_is_a_warning() -> None:
     assert check(on_cpu(package(only), "8.9")).seen == "faiss-gpu-cu12 1.14.1: for 8.9"
 
 
+def test_ptx_is_named_as_what_a_driver_must_compile() -> None:
+    part = CodePart(((8, 0),), (), ((9, 0),))
+    seen = check(on_cpu(package(part), "8.0", "12.0")).seen
+    assert seen.endswith("for 8.0, 12.0; as PTX, which the driver must compile: faiss-gpu-cu12 for 12.0")
+
+
+@pytest.mark.parametrize("text", ["x", "8", "8.0.1", "-1.0", ""])
+def test_a_label_that_holds_anything_is_unknown(text: str) -> None:
+    assert check(on_cpu(package(CodePart(((8, 0),), (), ())), "8.0", text)).status == "skip"
+
+
 def test_one_library_of_a_package_with_code_is_enough() -> None:
     hopper = CodePart((), ((9, 0),), ())
     assert check(on_cpu(package(hopper, CodePart(((7, 5),), (), ())), "7.5")).status == "pass"
