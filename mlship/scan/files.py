@@ -3,7 +3,6 @@
 import io
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -32,24 +31,47 @@ def scan_path(path: Path) -> ScanReport:
 
     Raises:
         OSError: a file cannot be read.
+        UsageError: it is a device, a pipe or a socket.
     """
+    if not path.is_file() and not path.is_dir():
+        raise UsageError(f"`{path}` is neither a file nor a folder", hint="pass a file, a folder or a local image")
     root = path.parent if path.is_file() else path
-    names = [path.name] if path.is_file() else list(_names(path))
+    names, unread = ([path.name], []) if path.is_file() else _names(path)
     files = [found for name in names if (found := _scan_below(root, name, named=path.is_file()))]
     marked = with_data_files(root, [WeightFile(file.path, file.kind, file.size) for file in files])
     of_models = {file.path: file.kind for file in marked if file.kind in _DATA}
     files = [replace(f, kind=of_models[f.path], verdict="data") if f.path in of_models else f for f in files]
-    return ScanReport(str(path), len(names), sorted_files(files))
+    return ScanReport(str(path), len(names), sorted_files(files), tuple(unread))
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Regular files, relative to the folder; links are not followed."""
-    for root, folders, files in os.walk(folder):
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Regular files, relative to the folder, and what is not read: links that lead out of it, devices, closed folders.
+
+    A link inside the folder is another name of a file or folder that is read anyway.
+    """
+    names, unread, top = list[str](), list[str](), folder.resolve()
+    closed = list[OSError]()
+    for root, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if name not in _NO_FILES)
-        for name in sorted(files):
+        for name in sorted((*files, *(name for name in folders if Path(root, name).is_symlink()))):
             full = Path(root, name)
-            if full.is_file() and not full.is_symlink():
-                yield full.relative_to(folder).as_posix()
+            shown = full.relative_to(folder).as_posix()
+            if full.is_symlink():
+                if not _target(full).is_relative_to(top):
+                    unread.append(f"{shown}: a link that leads out of the folder")
+            elif full.is_file():
+                names.append(shown)
+            else:
+                unread.append(f"{shown}: not a regular file")
+    unread += [f"{error.filename}: {error.strerror}" for error in closed]
+    return names, unread
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError):  # a circle of links is no file
+        return link.parent.resolve()
 
 
 def _scan_below(root: Path, name: str, *, named: bool) -> ScannedFile | None:

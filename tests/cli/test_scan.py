@@ -1,6 +1,7 @@
 """`mlship scan`: findings in files, folders and images, as text and JSON, and its exit codes."""
 
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -30,6 +31,23 @@ def test_a_folder_of_data_is_clean(tmp_path: Path) -> None:
     result = run(str(tmp_path))
     assert result.exit_code == 0, result.output
     assert f"{tmp_path}: {len(good_files())} files read; 0 run code when loaded, 0 unknown, " in result.stdout
+
+
+def test_what_is_not_read_is_named_and_not_clean(tmp_path: Path) -> None:
+    write(tmp_path, {"in/model.onnx": onnx_bytes(), "out/model.pkl": b"x"})
+    (tmp_path / "in/same.onnx").symlink_to("model.onnx")
+    assert run(str(tmp_path / "in")).exit_code == 0
+    (tmp_path / "in/loop").symlink_to("loop")
+    assert run(str(tmp_path / "in")).exit_code == 0
+    (tmp_path / "in/far").symlink_to(tmp_path / "out")
+    (tmp_path / "in/far.pkl").symlink_to("../out/model.pkl")
+    os.mkfifo(tmp_path / "in/pipe")
+    result = run(str(tmp_path / "in"))
+    assert result.exit_code == 1
+    for name in ("far: a link", "far.pkl: a link", "pipe: not a regular file"):
+        assert name in result.stdout
+    device = run(str(tmp_path / "in/pipe"))
+    assert (device.exit_code, "is neither a file nor a folder" in device.stderr) == (2, True)
 
 
 def test_each_finding_is_named_with_what_it_uses(tmp_path: Path) -> None:
