@@ -19,12 +19,12 @@ from packaging.utils import canonicalize_name
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
-from mlship.lock.pins import Pin
+from mlship.lock.pins import Pin, joined_lines
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
-_COMMENT = re.compile(r"(^|\s)#.*")
-_HASH = re.compile(r"\s--hash[=\s]\S+")
+_OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
+_PLACE = re.compile(r"^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
 _CONDA_HEAD = "# packages in environment"
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
@@ -87,7 +87,8 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
 
 def read_names(text: str) -> ForeignLock:
     """Read pins that are separated by spaces, as in an image's label."""
-    return replace(_folded([_requirement(each) for each in text.split()]), in_image=True)
+    found = [_requirement(each) or _Entry(each, None) for each in text.split()]
+    return replace(_folded(found), in_image=True)
 
 
 def _text(path: Path) -> str:
@@ -154,19 +155,23 @@ def _conda(text: str) -> Iterator[_Entry]:
 
 
 def _requirements(text: str) -> Iterator[_Entry]:
-    for raw in re.sub(r"\\\r?\n", " ", text).splitlines():
-        line = _HASH.sub("", _COMMENT.sub("", raw)).strip()
+    for number, joined in joined_lines(text):
+        line = _OPTION.sub("", joined)
         if line.startswith(("-r", "--requirement", "-e", "--editable")):
             yield _Entry(line, None)
         elif line and not line.startswith("-"):
-            yield _requirement(line)
+            entry = _requirement(line)
+            if entry is None:
+                raise UsageError(f"line {number} is no requirement: {line[:60]!r}", hint=f"pass {_FORMATS}")
+            yield entry
 
 
-def _requirement(line: str) -> _Entry:
+def _requirement(line: str) -> _Entry | None:
+    """One requirement; None for a line that is neither one nor the address or path of a package."""
     try:
         parsed = Requirement(line)
     except (InvalidRequirement, RecursionError):
-        return _Entry(line[:80], None)
+        return _Entry(line[:80], None) if _PLACE.search(line) else None
     clauses = list(parsed.specifier)
     exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
     return _Entry(parsed.name, clauses[0].version if exact else None, (str(parsed.marker),) if parsed.marker else ())

@@ -47,7 +47,7 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
     """
     pins: dict[str, Pin] = {}
     problems: list[str] = []
-    for number, line in _logical_lines(text):
+    for number, line in joined_lines(text):
         try:
             pin = _pin(line)
         except _RefusedError as refusal:
@@ -66,7 +66,7 @@ class _RefusedError(Exception):
     """Why a line is not a pin."""
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def joined_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines without comments, joined at backslashes, with the number of their first line."""
     start, parts = 0, list[str]()
     for number, raw in enumerate(text.split("\n"), 1):

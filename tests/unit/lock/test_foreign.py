@@ -102,6 +102,17 @@ def test_what_powershell_writes_is_read(tmp_path: Path) -> None:
     assert versions(read_foreign_lock(tmp_path / "lock", "linux/amd64")) == {"numpy": "2.1.0", "torch": "2.8.0"}
 
 
+@pytest.mark.parametrize("line", ["root:x:0:0:root", "beautifulsoup4   4.7.0", "Some words.", "a==1 b==2"])
+def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UsageError, match="line 3 is no requirement"):
+        read(tmp_path, f"torch==2.8.0 \\\n    --hash=sha256:{'0' * 64}\n{line}\n")
+
+
+@pytest.mark.parametrize("line", ["git+https://x/y.git@main", "./wheels/a-1-py3-none-any.whl", "../ours", "a.tar.gz"])
+def test_a_package_by_its_place_is_loose(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, f"{line}\n").loose == (line,)
+
+
 def test_constraints_install_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "-c limits.txt\na==1\n").loose == ()
 
