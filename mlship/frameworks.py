@@ -50,6 +50,7 @@ class Framework(_FrameworkRow):
 class CudaDistributions(_FrameworkRow):
     libraries: tuple[str, ...]
     without_code: tuple[str, ...]
+    carriers: tuple[str, ...]
     layer: tuple[str, ...]
     cannot_report: tuple[str, ...]
 

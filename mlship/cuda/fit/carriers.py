@@ -13,20 +13,30 @@ from mlship.lock.pins import Pin
 # faiss-gpu-cu12, cupy-cuda12x, nvidia-dali-cuda120, spconv-cu118; before CUDA 10, one digit each: cupy-cuda92
 _SUFFIX = re.compile(r"-cu(?:da)?-?(1[0-9]|[5-9])([0-9])?x?(?:-|$)", re.ASCII)
 _WORDS = {"cuda", "gpu"}
+# cu126 (PyTorch), pt28cu128 (PyG), cu118torch2.1 and cu12torch2.8cxx11abifalse (flash-attn), cuda12.cudnn89
+_BUILD = re.compile(r"(?:^|[^a-z])cu(?:da)?(1[0-9]|[5-9])\.?([0-9])?(?![0-9])", re.ASCII)
+_TORCH = re.compile(r"(?:pt|torch)([1-9])\.?([0-9]{1,2})(?![0-9])", re.ASCII)
 
 
 def carries_cuda(pin: Pin) -> bool:
     """Whether anything about a package says that it contains CUDA code; CUDA's own libraries are not meant."""
     if library_pin(pin.name, pin.version) or _matches(pin.name, framework_table().cuda.without_code):
         return False
-    said = is_gpu_only(pin.name) or is_cuda_library(pin.name) or bool(_WORDS & set(pin.name.split("-")))
-    return said or named_cuda(pin) is not None
+    listed = is_gpu_only(pin.name) or _matches(pin.name, framework_table().cuda.carriers)
+    said = is_cuda_library(pin.name) or bool(_WORDS & set(pin.name.split("-")))
+    return listed or said or named_cuda(pin) is not None
 
 
 def named_cuda(pin: Pin) -> Cuda | None:
     """The CUDA in a package's version (+cu126) or name (-cu12): 12.0 where only the major is named; None without."""
-    suffix = _SUFFIX.search(pin.name)
-    return variant_cuda(local_version(pin)) or (Cuda(int(suffix[1]), int(suffix[2] or 0)) if suffix else None)
+    found = _BUILD.search(local_version(pin) or "") or _SUFFIX.search(pin.name)
+    return Cuda(int(found[1]), int(found[2] or 0)) if found else None
+
+
+def built_for_torch(pin: Pin) -> str | None:
+    """The release of torch in a local version, such as "2.8" of +pt28cu128."""
+    found = _TORCH.search(local_version(pin) or "")
+    return f"{found[1]}.{int(found[2])}" if found else None
 
 
 def variant_cuda(variant: str | None) -> Cuda | None:

@@ -88,8 +88,7 @@ def _needs(lock: ForeignLock, platform: str) -> Needs:
     if not unjudged:
         return needs
     if needs.lacking and not lock.in_image:  # mlship would choose libraries for its own image
-        stacks = tuple(replace(stack, least_cuda=stack.least_cuda or not stack.exact) for stack in needs.stacks)
-        needs = replace(needs, stacks=stacks, takes=None)
+        needs = replace(needs, takes=None)
     return replace(
         needs,
         unjudged=(*needs.unjudged, *unjudged),
@@ -117,6 +116,8 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
         elif _brings(text):
             yield text, f"the lock has no single version of {text.split()[0]}"
     if not lock.in_image:
+        for name in needs.compiled:
+            yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
         for name in needs.lacking:
             yield name, f"no locked package brings the CUDA libraries that {name} needs"
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.fit.carriers import carries_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -70,7 +70,9 @@ class Needs:
 
     def with_libraries(self, cuda: Cuda) -> "Needs":
         """The same needs with CUDA's libraries from an image."""
-        return replace(self, cuda=cuda, stacks=tuple(replace(stack, cuda=cuda) for stack in self.stacks))
+        return replace(
+            self, cuda=cuda, stacks=tuple(replace(each, cuda=cuda, least_cuda=False) for each in self.stacks)
+        )
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
     """By the local version, then by the locked CUDA runtime, then PyPI's default."""
     local = local_version(pin)
     if local:
-        return release.variant(local)
+        named = named_cuda(pin)
+        return release.variant(local) or (release.variant(f"cu{named.major}{named.minor}") if named else None)
     built = next((variant for variant in release.variants if variant.cuda == cuda and not variant.cuda_below), None)
     return built or release.variant()
 
@@ -186,8 +189,9 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
             exact=False, least_cuda=known is not cuda, unknown=package.unknown,
         )  # fmt: skip
     name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
-    own = cuda if cuda and cuda.major == variant.cuda.major else variant.cuda
-    return stack_of(name, variant, own, platform)
+    own = cuda if cuda and cuda.major == variant.cuda.major else None
+    stack = stack_of(name, variant, own or variant.cuda, platform)
+    return replace(stack, least_cuda=own is None and not stack.exact)  # its libraries may be newer
 
 
 def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...], platform: str) -> Iterator[Stack]:
@@ -322,10 +326,23 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     """PyTorch and its companions are compiled together: builds for two variants do not load each other."""
     named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
     variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
+    torch = next((pin for pin in pins if pin.name == "torch"), None)
+    others = [pin for pin in pins if torch and (release := built_for_torch(pin)) and not _is_release(torch, release)]
     if len(set(variants.values())) > 1:
         listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
         hint = "require no local versions, or the same one for all, and run `mlship lock`"
         yield LockProblem("two-variants", f"the lock contains builds of two variants ({listed})", hint)
+    if torch and others:
+        text = f"{', '.join(f'{pin.name} {pin.version}' for pin in others)}: not built for torch {torch.version}"
+        yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
+
+
+def _is_release(torch: Pin, release: str) -> bool:
+    """Whether torch is of a release such as "2.8"; extensions for another one do not load."""
+    try:
+        return Version(torch.version).release[:2] == Version(release).release
+    except InvalidVersion:
+        return True
 
 
 def _warnings(

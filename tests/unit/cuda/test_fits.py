@@ -38,6 +38,9 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fit
         ("tensorflow==2.17.0\n", "580.95.05", "unknown", "no locked package brings the CUDA libraries"),
         ("tensorflow==2.17.0\n", "470.82.01", "refused", "needs driver >= 525.60.13"),
         (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
+        (f"{TORCH}mamba-ssm==2.2.4\n", "580.95.05", "unknown", "PyPI has no wheel of mamba-ssm"),
+        (f"{TORCH}gsplat==1.5.3\n", "580.95.05", "unknown", "the tables do not list gsplat"),
+        ("torch==2.3.1+cu121\ntorch-sparse==0.6.18+pt23cu121\n", "535.161.08", "runs", "torch-sparse"),
     ],
 )
 def test_the_answer_and_why(tmp_path: Path, lock: str, driver: str, outcome: str, words: str) -> None:
@@ -63,6 +66,12 @@ def test_libraries_from_elsewhere_are_not_taken_for_the_oldest(tmp_path: Path) -
     found = answer(tmp_path, "onnxruntime-gpu==1.20.1\n", "580.95.05", "12.0")
     assert found.outcome == "unknown"
     assert "12.0 do not support" not in str(found)
+
+
+def test_the_minor_of_libraries_from_another_index_is_open(tmp_path: Path) -> None:
+    lock = "ctranslate2==4.6.0\nnvidia-cublas-cu12==12.8.4.1\nnvidia-cudnn-cu12==9.10.2.21\n"
+    outcomes = [answer(tmp_path, lock, driver, "10.0").outcome for driver in ("570.124.06", "580.95.05")]
+    assert outcomes == ["unknown", "runs"]  # its PTX may be newer than the first driver's CUDA
 
 
 def test_conda_packages_are_never_taken_for_judged(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def test_a_lock_runs_only_by_a_verdict(listed: list[str], host: HostProfile) -> 
         ("cupy-cuda92", "7.5", Cuda(9, 2)),
         ("mxnet-cu101", "1.7", Cuda(10, 1)),
         ("cupy-cuda12x", "20.0", Cuda(12, 0)),
-        ("torch-scatter", "2.1.2+pt28cu128", None),
+        ("torch-scatter", "2.1.2+pt28cu128", Cuda(12, 8)),
+        ("flash-attn", "2.8.3+cu12torch2.8cxx11abifalse", Cuda(12, 0)),
+        ("jaxlib", "0.4.28+cuda12.cudnn89", Cuda(12, 0)),
         ("llama-cpp-python", "0.3.1+cu124", Cuda(12, 4)),
         ("numba-cuda", "0.30", None),
         ("document", "1.0", None),
@@ -100,6 +102,7 @@ def test_the_cuda_in_a_name_or_version(name: str, version: str, cuda: Cuda | Non
         ("nvidia-cuda-runtime-cu12", False),
         ("nvidia-cutlass-dsl-libs-base", False),
         ("gpustat", False),
+        ("gsplat", True),
         ("cucumber", False),
     ],
 )
@@ -140,3 +143,11 @@ def test_builds_of_two_variants_are_refused() -> None:
     match = matched(["torch==2.8.0+cu128", "torchvision==0.23.0+cu126"], host)
     assert match.outcome == "refused"
     assert "torch +cu128, torchvision +cu126" in match.needs.problems[0].text
+
+
+@given(st.integers(0, 12), st.integers(0, 12), HOSTS)
+def test_an_extension_runs_only_with_its_own_torch(ours: int, theirs: int, host: HostProfile) -> None:
+    match = matched([f"torch==2.{ours}.1+cu126", f"torch-scatter==2.1.2+pt2{theirs}cu126"], host)
+    found = any("not built for torch" in problem.text for problem in match.needs.problems)
+    assert found is (ours != theirs)
+    assert not found or match.outcome == "refused"
