@@ -76,6 +76,12 @@ def distribution_of(module: str) -> str | None:
     return str(canonicalize_name(re.split(r"[<>=!~\[ ]", line, maxsplit=1)[0])) if line else None
 
 
+@cache
+def known_distributions() -> frozenset[str | None]:
+    """The distributions that bring the listed modules."""
+    return frozenset(map(distribution_of, known_modules()))
+
+
 def candidates_for(module: str) -> tuple[str, ...]:
     """Requirements of which one may bring the module, if the choice is not clear."""
     return import_table().unclear.get(module.partition(".")[0], ())

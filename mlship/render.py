@@ -22,6 +22,7 @@ def render(template_name: str, **values: object) -> str:
     return _environment().get_template(template_name).render(values)
 
 
+@cache
 def yaml_scalar(text: str) -> str:
     """`text` as a YAML scalar that parses to the same text in block and flow context."""
     import yaml

@@ -15,6 +15,13 @@ from coverage import Coverage
 _TIMES: dict[str, float] = {}
 
 
+def pytest_configure() -> None:
+    """Run the slow tests and all cases of tests without kinds, too."""
+    from tests.helpers import sampling
+
+    sampling.SAMPLED_CASES, sampling.SLOW = 1_000_000, ""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if (measured := Coverage.current()) is None:

@@ -66,14 +66,18 @@ def pytest_report_header(config: pytest.Config) -> str:
     if is_whole(config):
         return f"sample: none, {sampling.EXAMPLES} examples of each property"
     return (
-        "sample: one case of each kind or every third case from the case banks, "
+        f"sample: one case of each kind or {sampling.SAMPLED_CASES} cases of a test, no slow tests, "
         f"{sampling.SAMPLED_EXAMPLES} examples of each property; --whole runs everything"
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not is_whole(config):
-        items[:], left_out = sampling.split(items)
+        kept, left_out = sampling.split(items)
+        if config.getoption("--update-golden"):  # every golden file is written again
+            kept = [item for item in items if item in kept or "golden" in getattr(item, "fixturenames", ())]
+            left_out = [item for item in left_out if item not in kept]
+        items[:] = kept
         config.hook.pytest_deselected(items=left_out)
         config.stash[LEFT_OUT] = len(left_out)
     for item in items:
@@ -113,7 +117,7 @@ def pytest_testnodedown(node: Worker) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.stash[LEFT_OUT]:
-        terminalreporter.write_line(f"sampled: {config.stash[LEFT_OUT]} cases of the banks left out; --whole runs them")
+        terminalreporter.write_line(f"sampled: {config.stash[LEFT_OUT]} tests left out; --whole runs them")
 
 
 @pytest.hookimpl(wrapper=True)

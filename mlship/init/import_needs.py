@@ -12,7 +12,7 @@ from mlship.imports import (
     distribution_of,
     in_standard_library,
     is_namespace,
-    known_modules,
+    known_distributions,
     requirement_for,
 )
 from mlship.init.declared.result import Declared
@@ -157,8 +157,7 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 def misnamed(declared: Iterable[Declared], served: Iterable[Module]) -> Iterator[str]:
     """Requirements named like a module that another distribution brings: `sklearn`, `cv2`, `whisper`."""
     imported = {name.partition(".")[0] for module in served for name in module.statements.all}
-    brought = {distribution_of(module) for module in known_modules()}
     for file in declared:
-        for name in sorted(file.names & imported - brought):
+        for name in sorted(file.names & imported - known_distributions()):
             if (right := distribution_of(name)) and right != name and right not in file.names:
                 yield f"`{file.origin}` requires `{name}`, but `import {name}` is in `{right}`; replace it"

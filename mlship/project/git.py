@@ -96,6 +96,8 @@ def run_git(folder: Path, *arguments: str, seconds: float | None = None) -> proc
 
 
 def _git(repo: Path, *arguments: str) -> str | None:
+    if _has_no_git(repo):
+        return None
     try:
         done = run_git(repo, *arguments, seconds=10)
     except process.ProcessError:
@@ -103,7 +105,15 @@ def _git(repo: Path, *arguments: str) -> str | None:
     return done.stdout.strip() or None if done.ok else None
 
 
+def _has_no_git(repo: Path) -> bool:
+    """Whether no folder from the repository up is git's, which takes less time than a git that looks for one."""
+    repo = repo.resolve()
+    return "GIT_DIR" not in os.environ and not any(os.path.lexists(up / ".git") for up in (repo, *repo.parents))
+
+
 def _check_owner(repo: Path) -> None:
+    if _has_no_git(repo):
+        return
     try:
         done = run_git(repo, "rev-parse", "--git-dir", seconds=10)
     except process.ProcessError:

@@ -7,7 +7,7 @@ import pytest
 
 from mlship.image.labels import PACKAGES
 from mlship.registry.client import digest_of
-from tests.helpers.command import mlship
+from tests.helpers.command import mlship_in_process as mlship
 from tests.helpers.registry_server import RegistryState, registry_server
 
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
@@ -42,7 +42,10 @@ def test_json_says_the_same_and_every_host_counts(tmp_path: Path) -> None:
     assert [host["host"] for host in found["hosts"] if host["outcome"] != "runs"] == ["gtx1080ti"]
 
 
-def test_an_image_in_a_registry_is_read_by_its_configuration_alone(tmp_path: Path) -> None:
+def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no docker
     state = RegistryState()
     labels = {PACKAGES: "numpy==2.1.0 nvidia-cuda-runtime-cu12==12.8.90 torch==2.8.0"}
     config = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}).encode()

@@ -78,6 +78,7 @@ def test_each_finding_is_named_with_what_it_uses(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_no_hostile_file_is_clean(tmp_path: Path) -> None:
     for name, content in hostile_files():
         path = tmp_path / name

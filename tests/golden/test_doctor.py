@@ -140,6 +140,7 @@ def said_about(rule: str, name: str) -> str:
     return "\n".join(lines_of(name, finding)) if finding else ""
 
 
+@pytest.mark.slow
 def test_the_advice_of_another_rule_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Advice is pinned: with the steps of another rule, each rule says something else, or crashes."""
     texts = rule_texts()

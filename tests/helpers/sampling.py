@@ -1,17 +1,21 @@
-"""What `make test-fast` leaves out: cases of the big banks, and examples of properties. `--whole` leaves nothing out.
+"""What `make test-fast` leaves out: cases, slow tests, and examples of properties. `--whole` leaves nothing out.
 
 A bank is a test with hundreds of recorded cases, marked `@pytest.mark.bank(kind=function)`. The function takes the
-parameters of a case and returns its kind. A sample keeps the first case of each kind, so it is the same in every run.
+parameters of a case and returns its kind. A sample keeps the first case of each kind, and six cases, spread evenly, of
+a test without kinds. It is the same in every run.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Protocol, TypeVar
 
 import pytest
 from hypothesis import settings
 
-SAMPLED_EXAMPLES = 15
+SAMPLED_EXAMPLES = 10
 EXAMPLES = 100
+SAMPLED_CASES = 6
+SLOW = "slow"
 T = TypeVar("T")
 
 
@@ -38,21 +42,22 @@ def part(cases: Sequence[T]) -> Sequence[T]:
 
 
 def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """The tests to keep, and the cases of banks to leave out."""
+    """The tests to keep, and those to leave out: slow tests and cases of a kind that another case has."""
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
-    seen: set[tuple[str, object]] = set()
-    for item in items:
-        kind = _kind(item)
-        (left_out if kind in seen else kept).append(item)
-        if kind is not None:
+    for _, cases in groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        group = list(cases)
+        seen: set[object] = set()
+        for at, item in enumerate(group):
+            kind = _kind(item, at * SAMPLED_CASES // max(len(group), SAMPLED_CASES))
+            (left_out if kind in seen or item.get_closest_marker(SLOW) else kept).append(item)
             seen.add(kind)
     return kept, left_out
 
 
-def _kind(item: pytest.Item) -> tuple[str, object] | None:
+def _kind(item: pytest.Item, place: int) -> object:
     mark = item.get_closest_marker("bank")
     if mark is None or not isinstance(item, pytest.Function):
-        return None
+        return place
     kind: _KindOf = mark.kwargs["kind"]
-    return item.nodeid.partition("[")[0], kind(**item.callspec.params)
+    return kind(**item.callspec.params)

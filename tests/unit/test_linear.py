@@ -71,6 +71,7 @@ def seconds(function: Callable[[str], object], text: str) -> float:
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(parts=st.lists(PARTS, min_size=1, max_size=4), end=PARTS)

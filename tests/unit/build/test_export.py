@@ -70,6 +70,7 @@ def test_private_files_stay_behind(private: str, repo: Path, tmp_path: Path) -> 
     assert b"canary" not in files(folder).values()
 
 
+@pytest.mark.slow
 @given(names=st.sets(st.text("ab .=@-", min_size=1, max_size=5).filter(lambda n: n.strip(". ")), max_size=4))
 def test_files_keep_names_modes_and_links(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     tmp_path = tmp_path_factory.mktemp("export")

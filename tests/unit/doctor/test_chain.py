@@ -320,6 +320,7 @@ def test_a_look_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+@pytest.mark.slow
 def test_a_command_is_never_printed_for_a_known_fact() -> None:
     for facts in [*hosts().values(), *(broken(one, host) for one, host in list(CASES.values())[::40])]:
         for one in diagnose(facts).unexplained:

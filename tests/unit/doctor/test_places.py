@@ -137,6 +137,7 @@ def test_every_command_names_programs_that_the_place_has(place: Place) -> None:
             assert "?" not in " ".join(step.commands).split(), f"{where}: {finding.id}"
 
 
+@pytest.mark.slow
 def test_every_command_is_shell() -> None:
     """One shell reads all commands, each in its own subshell."""
     by_id = {rule.id: rule for rule in RULES}

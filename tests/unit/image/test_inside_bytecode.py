@@ -7,6 +7,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 MODULES = 1_000
 # Compiles the listed files in a new process, and prints a digest of each one's bytecode.
 PROGRAM = """
@@ -36,6 +38,7 @@ def compiled(files: list[str], folder: Path, seed: str) -> set[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_order_of_compiling_changes_nothing(tmp_path: Path) -> None:
     folders = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     found = {path for folder in folders for path in folder.rglob("*.py") if 500 < path.stat().st_size < 20_000}

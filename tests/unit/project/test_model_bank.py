@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from mlship.errors import UsageError
 from mlship.project.config import Model
 from mlship.project.weights import check_weights
@@ -52,6 +54,7 @@ def _problem(path: Path, *, good: bool) -> Iterator[str]:
         yield f"{path.name} takes {seconds:.1f} s"
 
 
+@pytest.mark.slow
 def test_the_bank(tmp_path: Path) -> None:
     """In a process of its own, whose memory is that of the checks."""
     run = subprocess.run(

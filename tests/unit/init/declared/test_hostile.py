@@ -16,6 +16,7 @@ from mlship.init.detect import detect
 from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
 from mlship.init.tree import read_tree
 from tests.helpers.repos import write
+from tests.helpers.sampling import examples
 
 FORMATS = [
     "requirements.txt", "requirements.in", "pyproject.toml", "setup.py", "setup.cfg", "Pipfile", "Pipfile.lock",
@@ -76,7 +77,7 @@ def texts(name: str) -> st.SearchStrategy[str]:
     return VALUES.map(toml)
 
 
-@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=40)
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=examples(40))
 @given(data=st.data())
 def test_init_never_raises_and_a_second_run_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
