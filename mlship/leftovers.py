@@ -1,7 +1,7 @@
-"""Nothing outlives its run: temporary folders and containers of runs that were killed are removed by the next run.
+"""Nothing outlives its run: temporary folders, containers and images of runs that were killed are removed by the next.
 
-A folder is locked as long as its run lives. A container names its run: the boot of the machine, the PID namespace, the
-user, the process and when it started; a run that cannot be identified is left alone.
+A folder is locked as long as its run lives. A container and an image name their run: the boot of the machine, the PID
+namespace, the user, the process and when it started; a run that cannot be identified is left alone.
 """
 
 import fcntl
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
+OWN_IMAGES = "mlship-run"
 _PREFIX = "mlship-run-"
 _NEW = "mlship-new-"  # not locked yet; empty, and renamed at once
 
@@ -57,6 +59,17 @@ def _remove_if_dead(folder: Path) -> None:
 def this_run() -> str:
     """Identifies this process among all machines, boots and PID namespaces."""
     return f"{_here()}/{os.getpid()}/{_started(os.getpid()) or 'unknown'}"
+
+
+def own_image_name() -> str:
+    """A name for an image that only this run uses."""
+    return f"{OWN_IMAGES}:{this_run().replace('/', '_')}_{uuid4().hex[:8]}"
+
+
+def is_dead_image(name: str) -> bool:
+    """Whether a name is an `own_image_name` of a run that has ended."""
+    repository, _, tag = name.partition(":")
+    return repository == OWN_IMAGES and is_dead("/".join(tag.split("_")[:3]))
 
 
 def is_dead(run: str) -> bool:

@@ -1,27 +1,28 @@
 """Build the image, prove it with the smoke test, push it: the engine's part of `mlship build`.
 
-An image is built under its unproven name, and gets the requested names only after it has passed the smoke test.
+An image is built under a name of this run, which no other run can move or remove. It gets the requested names only
+after it has passed the smoke test, and its unproven name otherwise.
 """
 
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
-from mlship.errors import EngineError, MlshipError
+from mlship.errors import EngineError, MlshipError, TransientError
 from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouse
 from mlship.image.dockerfile import quote
 from mlship.image.labels import PROOF
 from mlship.image.steps import step_titles
 from mlship.image.titles import named_layers, retitled
-from mlship.leftovers import temporary_folder
+from mlship.leftovers import own_image_name, temporary_folder
 from mlship.lock.record import Trace
 from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
@@ -116,29 +117,42 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
         EngineError, BuildError, TransientError: from the engine.
         UsageError: the image is for another platform, so it cannot be tested here.
     """
+    names = [own_image_name()]
+    try:
+        report = _build_and_prove(prepared, engine, names[0], options, reporter)
+        if report.tags == report.requested:
+            names.append(unproven_name(report.tag))  # of an earlier build that failed
+        return report
+    finally:
+        with suppress(MlshipError):  # the next run removes them
+            engine.untag(*names)
+
+
+def _build_and_prove(
+    prepared: Prepared, engine: Engine, own: str, options: BuildOptions, reporter: Reporter
+) -> BuildReport:
     if options.reproducible:
         check_keeps_manifests(engine)
     requested = options.tags or (prepared.plan.tag,)
-    unproven = unproven_name(requested[0])
     _check_disk(prepared, engine, reporter)
     reporter.step(f"building {requested[0]}")
     started = time.monotonic()
-    manifest = _build(prepared, engine, unproven, options, reporter)
+    manifest = _build(prepared, engine, own, options, reporter)
     built = time.monotonic()
-    image = engine.image(unproven)
+    image = engine.image(own)
     if image is None:
         raise EngineError(
-            f"the build succeeded, but the engine has no image `{unproven}`",
+            "the build succeeded, but the engine does not have the image",
             hint="drop `--builder`: a builder of another engine does not load images into this one",
         )
-    report = _prove(prepared, engine, unproven, options, reporter)
+    report = _prove(prepared, engine, own, options, reporter)
     tested = time.monotonic()
     proven = report is not None and report.passed
-    labelled = _labelled(prepared, engine, unproven, _proof(prepared, report, options)) or image
-    tags = requested if proven or options.push_unproven else (unproven,)
-    if tags == requested:
-        _rename(engine, unproven, requested)
-    pushed = _push(engine, tags, reporter) if options.push_unproven or (options.push and proven) else {}
+    labelled = _labelled(prepared, engine, own, _proof(prepared, report, options)) or image
+    tags = requested if proven or options.push_unproven else (unproven_name(requested[0]),)
+    for tag in tags:
+        engine.tag(own, tag)
+    pushed = _push(engine, tags, labelled, reporter) if options.push_unproven or (options.push and proven) else {}
     attestation = _attest(prepared, engine, pushed, report, reporter) if pushed and report and proven else None
     return BuildReport(
         tag=tags[0],
@@ -291,18 +305,22 @@ def _labelled(prepared: Prepared, engine: Engine, tag: str, proof: str | None) -
     return engine.image(tag)
 
 
-def _rename(engine: Engine, unproven: str, requested: tuple[str, ...]) -> None:
-    for tag in requested:
-        engine.tag(unproven, tag)
-    engine.untag(unproven)
+def _push(engine: Engine, tags: tuple[str, ...], image: ImageInfo, reporter: Reporter) -> dict[str, str]:
+    """Push every name; returns the digest of each in its registry.
 
-
-def _push(engine: Engine, tags: tuple[str, ...], reporter: Reporter) -> dict[str, str]:
-    """Push every name; returns the digest of each in its registry."""
+    Raises:
+        TransientError: another run took a name before it was pushed: what was pushed is not this image.
+    """
     digests: dict[str, str] = {}
     for tag in tags:
         reporter.step(f"pushing {tag}")
         digests[tag] = engine.push(tag)
+        found = engine.image(tag)
+        if found is None or found.id != image.id:
+            raise TransientError(
+                f"another program gave `{tag}` to another image while it was pushed",
+                hint="run `mlship build` again, with a `--tag` that only this job uses",
+            )
         if digests[tag] != digests[tags[0]]:  # Docker's older image store writes a new manifest on each push
             reporter.warn(f"`{tag}` has another digest than `{tags[0]}`: {digests[tag]}")
     return digests

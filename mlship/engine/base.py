@@ -261,8 +261,8 @@ class Engine(Protocol):
         """Give a local image another name; an image that had that name loses it."""
         ...
 
-    def untag(self, name: str) -> None:
-        """Take a name away; an image without any name is deleted. Does nothing if there is no such name."""
+    def untag(self, *names: str) -> None:
+        """Take names away; an image without any name is deleted. Does nothing where there is no such name."""
         ...
 
     def push(self, reference: str) -> str:

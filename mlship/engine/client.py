@@ -72,10 +72,10 @@ def tag(reference: str, name: str) -> None:
         raise engine_failure(done.stderr)
 
 
-def untag(name: str) -> None:
-    """Take a name away from a local image; does nothing if there is no such name."""
-    done = _docker("image", "rm", "--no-prune", name)
-    if not done.ok and "no such image" not in done.stderr.lower():
+def untag(*names: str) -> None:
+    """Take names away from local images; does nothing where there is no such name."""
+    done = _docker("image", "rm", "--no-prune", *names)
+    if not done.ok and not all("no such image" in line for line in done.stderr.lower().splitlines()):
         raise engine_failure(done.stderr)
 
 

@@ -21,7 +21,7 @@ from mlship.engine.failures import (
     unsupported_gpu_method,
 )
 from mlship.errors import EngineError, UsageError
-from mlship.leftovers import is_dead, this_run
+from mlship.leftovers import OWN_IMAGES, is_dead, is_dead_image, this_run
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -136,11 +136,15 @@ def start(request: RunRequest) -> str:
 
 
 def _remove_dead(client: "DockerClient") -> None:
-    """Remove the containers of runs that were killed."""
+    """Remove the containers of runs that were killed, and then their images."""
     for found in client.api.containers(all=True, filters={"label": OWNER}):
         if is_dead(found["Labels"][OWNER]):
             with _ignoring_gone():
                 client.api.remove_container(found["Id"], force=True, v=True)
+    for image in client.api.images(name=OWN_IMAGES):
+        for name in filter(is_dead_image, image["RepoTags"] or ()):
+            with _ignoring_gone():
+                client.api.remove_image(name, noprune=True)
 
 
 def container_output(container: str) -> Iterator[str]:
