@@ -149,7 +149,7 @@ def test_a_rebuild_is_the_same_and_proven(run: Run, engine: Engine, repo: Path, 
     assert BUILT.digest in done.stdout.splitlines()[1]
     assert "PROVEN on cpu" in done.stdout
     request = asked(engine)
-    assert (request.tag, request.reproducible) == (f"toy:unproven-rebuild-{commit[:12]}", True)
+    assert request.reproducible
     assert request.context != repo
     assert '.version"="later"' not in request.dockerfile
     assert "elsewhere.example" not in request.dockerfile

@@ -115,8 +115,9 @@ class FakeEngine:
         self.calls.append(f"tag {name}")
         self.images[name] = self.images[reference]
 
-    def untag(self, name: str) -> None:
-        self.images.pop(name, None)
+    def untag(self, *names: str) -> None:
+        for name in names:
+            self.images.pop(name, None)
 
     def push(self, reference: str) -> str:
         self.calls.append("push")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlship.leftovers import is_dead, remove_dead_folders, temporary_folder, this_run
+from mlship.build.preflight import check_tag
+from mlship.leftovers import is_dead, is_dead_image, own_image_name, remove_dead_folders, temporary_folder, this_run
 
 OTHER_RUN = """
 import sys
@@ -57,6 +58,21 @@ def test_a_folder_of_a_killed_run_is_removed_and_of_a_living_one_is_not(folder: 
         with temporary_folder("lock") as ours:
             assert [path.name for path in folder.iterdir()] == [ours.name]
         assert is_dead(run)
+
+
+def test_an_image_name_is_valid_unique_and_dies_with_its_run(folder: Path) -> None:
+    names = {own_image_name() for _ in range(3)}
+    assert len(names) == 3
+    assert set(map(check_tag, names)) == names
+    assert not any(map(is_dead_image, names))
+    with other_run(folder) as (process, _, run):
+        name = f"mlship-run:{run.replace('/', '_')}_1"
+        assert not is_dead_image(name)
+        process.kill()
+        process.wait()
+        assert is_dead_image(name)
+        assert not is_dead_image(f"host/{name}"), "not a name that mlship gives"
+        assert not is_dead_image("mlship-run:1.0")
 
 
 def test_the_folder_of_an_export_is_beside_it(folder: Path) -> None:

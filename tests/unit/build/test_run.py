@@ -11,8 +11,8 @@ import pytest
 from mlship.build.preflight import check_push, check_tag, smoke_device, unproven_name
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.run import BuildOptions, build
-from mlship.engine.base import BuildRequest, BuildWatcher, Disk, EngineInfo, Manifest
-from mlship.errors import BuildError, EngineError, LockError, UsageError
+from mlship.engine.base import BuildRequest, BuildWatcher, Disk, Engine, EngineInfo, Manifest
+from mlship.errors import BuildError, EngineError, LockError, TransientError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.record import LockRecord, read_record
@@ -72,7 +72,8 @@ def test_what_is_asked_of_the_engine(prepared: Prepared, monkeypatch: pytest.Mon
     (asked,) = (request for request in engine.requests if isinstance(request, BuildRequest))
     assert asked.dockerfile == prepared.dockerfile
     assert asked.ignore == prepared.dockerignore
-    assert (asked.tag, asked.platform, asked.builder) == ("toy:unproven-dev", "linux/amd64", "other")
+    assert (asked.tag, asked.platform, asked.builder) == (asked.tag, "linux/amd64", "other")
+    assert (asked.tag or "").startswith("mlship-run:"), "a name that no other run uses"
     assert (asked.cache_from, asked.cache_to) == (("a",), ("b",))
     assert asked.contexts["wheelhouse"].is_dir()
     assert (report.tag, report.size, report.digest) == ("toy:dev", 1000, None)
@@ -140,8 +141,8 @@ def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
     engine = FakeEngine(built=IMAGE, digests={"toy:dev": DIGEST})
     report = build(prepared, engine, BuildOptions(push_unproven=True), Silent())
     assert (report.tags, report.proven, report.digest) == (("toy:dev",), False, DIGEST)
-    label = [request.dockerfile for request in engine.requests if isinstance(request, BuildRequest)][-1]
-    assert label == 'FROM toy:unproven-dev\nLABEL dev.mlship.proof.smoke="none"\n'
+    built, label = [request for request in engine.requests if isinstance(request, BuildRequest)]
+    assert label.dockerfile == f'FROM {built.tag}\nLABEL dev.mlship.proof.smoke="none"\n'
     assert json.loads(to_json(report))["proven"] is False
     show_build(report)
     assert "Pushed unproven, as requested (--push-unproven)" in capsys.readouterr().out
@@ -153,6 +154,51 @@ def test_without_smoke_nothing_is_proven(prepared: Prepared, capsys: pytest.Capt
     assert (report.smoke, report.smoke_s) == (None, None)
     show_build(report)
     assert capsys.readouterr().out.startswith("NOT PROVEN: toy:unproven-dev was built but not tested")
+
+
+def test_names_that_other_runs_move_change_no_verdict(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run of the same project builds, renames and removes while this one tests."""
+    other = replace(IMAGE, id="sha256:other")
+    engine = FakeEngine(built=IMAGE)
+
+    def smoke(_engine: Engine, image: str, *_: object, **__: object) -> SmokeReport:
+        engine.images["toy:unproven-dev"] = engine.images["toy:dev"] = other
+        assert engine.images[image] == IMAGE
+        engine.untag("toy:unproven-dev")
+        check = Check("model.load", "the model loads", "pass", "seen", "")
+        return SmokeReport(image, engine.images[image].id, "cpu", (check,), Figures())
+
+    monkeypatch.setattr("mlship.smoke.run.smoke", smoke)
+    report = build(prepared, engine, BuildOptions(), Silent())
+    assert (report.image_id, engine.images) == (IMAGE.id, {"toy:dev": IMAGE})
+
+
+def test_a_name_that_another_run_takes_during_the_push_is_no_proof(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, attached: Attached
+) -> None:
+    judged(monkeypatch, "pass")
+    engine = FakeEngine(built=IMAGE, digests={"toy:dev": DIGEST})
+
+    def push(reference: str) -> str:
+        engine.images[reference] = replace(IMAGE, id="sha256:other")
+        return DIGEST
+
+    monkeypatch.setattr(engine, "push", push)
+    with pytest.raises(TransientError, match="gave `toy:dev` to another image"):
+        build(prepared, engine, BuildOptions(push=True), Silent())
+    assert attached.rows == []
+
+
+def test_an_interrupted_build_leaves_no_name(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(built=IMAGE)
+
+    def interrupted(*_: object, **__: object) -> SmokeReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlship.smoke.run.smoke", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(prepared, engine, BuildOptions(), Silent())
+    assert engine.images == {}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +318,7 @@ def test_a_failed_build_of_a_sound_engine_is_its_own_error(prepared: Prepared) -
 
 
 def test_a_builder_that_keeps_its_images_is_named(prepared: Prepared) -> None:
-    with pytest.raises(EngineError, match="has no image"):
+    with pytest.raises(EngineError, match="does not have the image"):
         build(prepared, FakeEngine(), BuildOptions(), Silent())
 
 
