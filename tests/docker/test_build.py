@@ -162,9 +162,13 @@ def containers() -> set[str]:
 
 
 def interrupt(
-    repo: Path, when: Callable[[str], bool], *arguments: str, number: signal.Signals = signal.SIGINT
+    repo: Path,
+    when: Callable[[str], bool],
+    *arguments: str,
+    number: signal.Signals = signal.SIGINT,
+    before: Callable[[], object] = set,
 ) -> tuple[int, str]:
-    """Start mlship and send a signal when its output matches `when`."""
+    """Start mlship and send a signal when its output matches `when`; `before` is called while it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mlship", *arguments],
         cwd=repo,
@@ -179,6 +183,7 @@ def interrupt(
         if when(said):
             break
     time.sleep(1.0)
+    before()
     process.send_signal(number)
     _, rest = process.communicate(timeout=limit(60))
     return process.returncode, said + rest
@@ -209,25 +214,36 @@ def test_interrupted_while_serving(locked: Path) -> None:
     assert not containers()
 
 
-def of_dead_runs() -> tuple[set[str], set[str]]:
-    """Owners of containers, and names of images."""
+def of_runs() -> tuple[set[str], set[str]]:
+    """Owners of containers, and names of images, of all runs that this engine has something of."""
     owners = docker("ps", "--all", "--filter", f"label={OWNER}", "--format", f'{{{{.Label "{OWNER}"}}}}').split()
     names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", OWN_IMAGES).split()
-    return set(filter(is_dead, owners)), set(filter(is_dead_image, names))
+    return set(owners), set(names)
 
 
 def test_a_run_that_is_killed_leaves_what_the_next_one_removes(locked: Path, tmp_path: Path) -> None:
     (locked / "server.py").write_text(SERVER.replace("    predict = model.load()", "    import time; time.sleep(60)"))
-    starting = "starting the server"
-    code, _ = interrupt(locked, lambda text: starting in text, "build", "--tag", TAG, number=signal.SIGKILL)
+    noted: list[tuple[set[str], set[str]]] = []  # before the kill: other tests' runs remove what is dead, too
+    building = ("build", "--tag", TAG)
+    code, _ = interrupt(
+        locked,
+        lambda text: "starting the server" in text,
+        *building,
+        number=signal.SIGKILL,
+        before=lambda: noted.append(of_runs()),
+    )
     assert code == -signal.SIGKILL
-    assert all(of_dead_runs())
-    code, _ = interrupt(locked, lambda text: "building" in text, "build", "--tag", TAG, number=signal.SIGKILL)
+    owners, names = set(filter(is_dead, noted[0][0])), set(filter(is_dead_image, noted[0][1]))
+    assert owners
+    assert names
+    code, _ = interrupt(locked, lambda text: "building" in text, *building, number=signal.SIGKILL)
     assert code == -signal.SIGKILL
     (locked / "server.py").write_text(SERVER)
-    done = mlship("build", "--tag", TAG, cwd=locked)
+    done = mlship(*building, cwd=locked)
     assert done.code == 0, done.stderr
-    assert not any(of_dead_runs())
+    left = of_runs()
+    assert not owners & left[0]
+    assert not names & left[1]
     assert not any((tmp_path / "temporary").iterdir())
 
 

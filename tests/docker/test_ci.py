@@ -71,7 +71,8 @@ def runner(committed: Path, wheel: Path, registry: str, tmp_path: Path) -> Itera
         "REGISTRY_PASSWORD": "secret",
     }
     yield Runner(clone, environment)
-    images = ("docker", "images", "--quiet", "--filter", f"reference={registry}/*/*/toy")
+    names = "{{.Repository}}:{{.Tag}}"
+    images = ("docker", "images", "--format", f"'{names}'", "--filter", f"reference={registry}/*/*/toy")
     subprocess.run(("sh", "-c", f"{' '.join(images)} | xargs -r docker rmi --force"), check=False, timeout=limit(60))
 
 
