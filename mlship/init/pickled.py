@@ -1,6 +1,7 @@
 """What pickled model files need: the packages that they name, and the scikit-learn that wrote them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from packaging.specifiers import Specifier
@@ -11,7 +12,8 @@ from mlship.init.declared.result import Declared
 from mlship.init.import_needs import Lookup, listed
 from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
-from mlship.project.pickle_names import read_pickle_names
+from mlship.project.model_code import loaded_names
+from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
 
 _FILES = 20
@@ -39,10 +41,14 @@ class PickledModel:
 def find_pickled(tree: Tree, files: Sequence[WeightFile], lookup: Lookup) -> Iterator[PickledModel]:
     """Read the pickles and skops files of a repository; modules of the repository itself need no package."""
     for file in [file for file in files if file.kind in ("pickle", "torch", "skops")][:_FILES]:
-        names = read_pickle_names(tree.root / file.path)
-        foreign = (module for module in sorted(names.modules) if not lookup.is_provided(module))
-        lines = {line for module in foreign if (line := lookup.requirement(module, names.modules))}
-        yield PickledModel(file.path, tuple(sorted(lines)), names.sklearn)
+        modules: frozenset[str] = frozenset()
+        with suppress(OSError, ValueError):  # a file that cannot be read is refused elsewhere
+            modules = frozenset(
+                name.rpartition(".")[0] for name in loaded_names(tree.root / file.path, file.kind) if "." in name
+            )
+        foreign = (module for module in sorted(modules) if not lookup.is_provided(module))
+        lines = {line for module in foreign if (line := lookup.requirement(module, modules))}
+        yield PickledModel(file.path, tuple(sorted(lines)), sklearn_of(tree.root / file.path))
 
 
 def pickle_lines(pickles: Sequence[PickledModel], source: Declared | None, python: str) -> tuple[str, ...]:

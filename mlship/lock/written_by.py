@@ -6,7 +6,7 @@ from pathlib import Path
 from mlship.frameworks import has_wheel
 from mlship.lock.pins import Pin
 from mlship.project.config import Config
-from mlship.project.pickle_names import read_pickle_names
+from mlship.project.sklearn_version import sklearn_of
 
 
 def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Iterator[str]:
@@ -14,7 +14,7 @@ def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Itera
     locked = next((pin.version for pin in pins if pin.name == "scikit-learn"), None)
     found: dict[str, list[str]] = {}
     for entry in config.model.allow_pickle:
-        if version := read_pickle_names(repo / entry.path).sklearn:
+        if version := sklearn_of(repo / entry.path):
             found.setdefault(version, []).append(entry.path)
     for version, paths in found.items():
         if locked and version != locked:

@@ -18,7 +18,6 @@ from mlship.smoke.events import (
     RequestKind,
     RouteChange,
     ServerResponse,
-    Stage,
     StageName,
     Stop,
     Warm,
@@ -48,9 +47,6 @@ class ModelRun:
 
     def failed(self, stage: StageName) -> Failed | None:
         return next((event for event in all_of(Failed, self.events) if event.stage == stage), None)
-
-    def begun(self, stage: StageName) -> bool:
-        return Stage(stage) in self.events
 
     @property
     def begin(self) -> Begin | None:

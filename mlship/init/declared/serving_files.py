@@ -1,6 +1,7 @@
 """cog.yaml, bentofile.yaml and MLflow's model folders."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from posixpath import normpath
 
 from mlship.init.declared.documents import list_in, read_document, table_in, text_in
@@ -21,11 +22,8 @@ def read_cog(tree: Tree, path: str) -> Declared:
     version = text_in(build, "python_version")
     run = [f"{path}: not used: `run` commands"] if build.get("run") else []
     listed = _listed(tree, path, build, "python_packages", "python_requirements")
-    return Declared(
-        path,
-        listed.entries,
-        options=listed.options,
-        packages=listed.packages,
+    return replace(
+        listed,
         python=f"=={_minor(version)}.*" if version else None,
         system=_texts(build, "system_packages"),
         gpu="has `gpu: true`" if build.get("gpu") is True else None,
@@ -50,16 +48,13 @@ def read_bentofile(tree: Tree, path: str) -> Declared:
         if url and not has_credentials(url)
     )
     listed = _listed(tree, path, python, "packages", "requirements_txt")
-    return Declared(
-        path,
-        listed.entries,
+    return replace(
+        listed,
         options=(*options, *listed.options),
-        packages=listed.packages,
         python=f"=={_minor(version)}.*" if version else None,
         system=_texts(docker, "system_packages"),
         gpu="has `cuda_version`" if docker.get("cuda_version") else None,
         predictor=text_in(document, "service"),
-        notes=listed.notes,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mlship.init.detect import detect
 from mlship.init.scaffold import scaffold
+from tests.helpers.model_files import skops
 from tests.helpers.repos import write
 
 LOADER = "import pickle\nimport sklearn\ndef load(): ..."
@@ -31,6 +32,11 @@ def test_known_packages_of_a_pickle_become_requirements(tmp_path: Path) -> None:
 def test_a_module_of_the_repository_is_no_requirement_of_a_pickle(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"m.py": LOADER, "old/lightgbm.py": "", "m.pkl": PICKLE}))
     assert "lightgbm" not in found.pickles[0].requirements
+
+
+def test_a_skops_file_names_its_packages(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"m.py": LOADER, "m.skops": skops("lightgbm.sklearn.LGBMClassifier")}))
+    assert found.pickles[0].requirements == ("lightgbm", "numpy", "scikit-learn")
 
 
 PINNED = "scikit-learn==1.2.2  # it wrote m.pkl"
