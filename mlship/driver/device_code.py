@@ -8,6 +8,7 @@ only, valid for Python 3.8: `mlship.smoke` runs this text inside the tested imag
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
 from contextlib import suppress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0  # for all packages; libraries not reached are counted as unread
 _ELF = struct.Struct("<16s24xQ10xHHH")  # identification; where the section headers are, their size, count and names
-_SECTION = struct.Struct("<IIQQQQ")  # name, kind, flags, address, offset, size
+_SECTION = struct.Struct("<IIQQQQI")  # name, kind, flags, address, offset, size, index of its names
 _HEADER_SIZE = 64
 _NAMES_LIMIT = 1 << 20  # bytes of section names; real ones have some hundreds
 _FATBIN = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes that follow
@@ -30,6 +31,9 @@ _MAGIC = 0xBA55ED50
 _PTX, _CUBIN = 1, 2
 _SECTIONS = {b".nv_fatbin", b"__nv_relfatbin"}
 _SPECIFIC = 0x100000  # such as sm_90a: runs on exactly that compute capability
+_COMPRESSED = 0x8000  # in a form that drivers before R550 cannot read; 0x2000 is the old one
+_DYNAMIC, _NEEDED = 6, 1  # section kind; tag of a library that is loaded with this one
+_CUDA = re.compile(rb"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)\.so\.(1[0-9])\b")  # numbered as CUDA itself
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,15 @@ class DeviceCode:
         cubins: compute capabilities with machine code, which newer minors of the same major run too.
         specific: compute capabilities with machine code that no other one runs, such as (9, 0) for sm_90a.
         ptx: compute capabilities with PTX, which a driver can compile for newer GPUs.
+        compressed: drivers before R550 cannot read it.
+        cuda: majors of the CUDA libraries that it is linked with; none where they are in the file itself.
     """
 
     cubins: tuple[tuple[int, int], ...] = ()
     specific: tuple[tuple[int, int], ...] = ()
     ptx: tuple[tuple[int, int], ...] = ()
+    compressed: bool = False
+    cuda: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.cubins or self.specific or self.ptx)
@@ -73,8 +81,7 @@ def installed_code() -> dict[str, object]:
                 found.add(code)
                 loaded |= os.path.realpath(file) in mapped
         if found:
-            ordered = sorted(found, key=lambda code: (code.cubins, code.specific, code.ptx))
-            code_of = [*map(asdict, ordered)]
+            code_of = [*map(asdict, in_order(found))]
             packages.append({"name": str(name), "version": str(version), "loaded": loaded, "code": code_of})
     return {"packages": sorted(packages, key=lambda each: str(each["name"])), "unread": unread}
 
@@ -85,13 +92,24 @@ def read_device_code(file: BinaryIO) -> DeviceCode:
     Raises:
         ValueError: a fatbin has another layout than the one known here, so its code is unknown.
     """
-    entries = [entry for start, size in _fatbin_sections(file) for entry in _entries(file, start, start + size)]
+    sections = [*_sections(file)]
+    fatbins = [(start, start + size) for name, _, start, size, _ in sections if name in _SECTIONS]
+    entries = [entry for start, end in fatbins for entry in _entries(file, start, end)]
+    if not entries:
+        return DeviceCode()
     codes = {(kind, bool(flags & _SPECIFIC), divmod(number, 10)) for kind, number, flags in entries}
     return DeviceCode(
         tuple(sorted(capability for kind, specific, capability in codes if kind == _CUBIN and not specific)),
-        tuple(sorted(capability for kind, specific, capability in codes if kind == _CUBIN and specific)),
-        tuple(sorted({capability for kind, _, capability in codes if kind == _PTX})),
+        tuple(sorted({capability for _, specific, capability in codes if specific})),
+        tuple(sorted(capability for kind, specific, capability in codes if kind == _PTX and not specific)),
+        any(flags & _COMPRESSED for _, _, flags in entries),
+        tuple(sorted({int(found[1]) for name in _needed(file, sections) if (found := _CUDA.match(name))})),
     )
+
+
+def in_order(found: set[DeviceCode]) -> list[DeviceCode]:
+    """In an order that does not change."""
+    return sorted(found, key=lambda code: (code.cubins, code.specific, code.ptx, code.compressed, code.cuda))
 
 
 def _code_of(path: str) -> DeviceCode:
@@ -107,8 +125,19 @@ def _mapped() -> set[str]:
     return set()
 
 
-def _fatbin_sections(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Offset and size of each section with fatbins."""
+def _needed(file: BinaryIO, sections: list[tuple[bytes, int, int, int, int]]) -> Iterator[bytes]:
+    """Names of the libraries that are loaded with this one."""
+    for _, kind, start, size, index in sections:
+        if kind == _DYNAMIC and index < len(sections):
+            names = _read(file, sections[index][2], min(sections[index][3], _NAMES_LIMIT))
+            table = _read(file, start, min(size, _NAMES_LIMIT))
+            for tag, at in struct.iter_unpack("<qQ", table[: len(table) // 16 * 16]):
+                if tag == _NEEDED:
+                    yield names[at : at + 64].partition(b"\0")[0]
+
+
+def _sections(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int, int]]:
+    """Name, kind, offset and size of each section, and the index of the one with its names."""
     header = _read(file, 0, _ELF.size)
     if len(header) < _ELF.size or header[:6] != b"\x7fELF\x02\x01":
         return
@@ -118,9 +147,8 @@ def _fatbin_sections(file: BinaryIO) -> Iterator[tuple[int, int]]:
         return
     sections = [_SECTION.unpack_from(table, size * number) for number in range(count)]
     strings = _read(file, sections[names][4], min(sections[names][5], _NAMES_LIMIT))
-    for name, _, _, _, offset, length in sections:
-        if strings[name : strings.find(b"\0", name)] in _SECTIONS:
-            yield offset, length
+    for name, kind, _, _, offset, length, index in sections:
+        yield strings[name : strings.find(b"\0", name)], kind, offset, length, index
 
 
 def _entries(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:

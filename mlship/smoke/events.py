@@ -124,6 +124,8 @@ class CodePart:
     cubins: tuple[tuple[int, int], ...]
     specific: tuple[tuple[int, int], ...]
     ptx: tuple[tuple[int, int], ...]
+    compressed: bool = False
+    cuda: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

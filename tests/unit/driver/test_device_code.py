@@ -59,8 +59,10 @@ def test_everything_written_is_read(fatbins: list[list[tuple[int, int, int, bool
     entries = [entry for each in fatbins for entry in each]
     cubins = {(divmod(number, 10), specific) for kind, number, _, specific, _ in entries if kind == 2}
     assert found.cubins == tuple(sorted(each for each, specific in cubins if not specific))
-    assert found.specific == tuple(sorted(each for each, specific in cubins if specific))
-    assert found.ptx == tuple(sorted({divmod(number, 10) for kind, number, _, _, _ in entries if kind == 1}))
+    assert found.specific == tuple(sorted({divmod(number, 10) for _, number, _, specific, _ in entries if specific}))
+    ptx = {divmod(number, 10) for kind, number, _, specific, _ in entries if kind == 1 and not specific}
+    assert found.ptx == tuple(sorted(ptx))
+    assert found.compressed is any(flags == 0x8011 for _, _, flags, _, _ in entries)
 
 
 @given(ENTRIES.filter(bool), st.integers(1, 60))
@@ -103,7 +105,7 @@ def test_installed_distributions_are_read(tmp_path: Path) -> None:
     program = f"{Path(device_code.__file__).read_text()}\nimport json\nprint(json.dumps(installed_code()))"
     command = [sys.executable, "-S", "-c", program]
     done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)
-    part = {"cubins": [[7, 0]], "specific": [[9, 0]], "ptx": [[8, 0]]}
+    part = {"cubins": [[7, 0]], "specific": [[9, 0]], "ptx": [[8, 0]], "compressed": False, "cuda": []}
     assert json.loads(done.stdout) == {
         "packages": [{"name": "gpu_lib", "version": "1.0", "loaded": False, "code": [part]}],
         "unread": 3,
