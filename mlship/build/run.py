@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from packaging.utils import canonicalize_name
+
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
@@ -281,7 +283,21 @@ def _prove(
     gpu = prepared.plan.gpu
     spec = SmokeSpec.from_config(prepared.config, gpu.architectures if gpu else ())
     values = _test_values(prepared)
-    return smoke(engine, tag, spec, reporter.step, device=options.smoke, env=values)
+    report = smoke(engine, tag, spec, reporter.step, device=options.smoke, env=values)
+    _keep_code(prepared, report)
+    return report
+
+
+def _keep_code(prepared: Prepared, report: SmokeReport) -> None:
+    """Remember the device code of the installed wheels for later locks; libraries that were not read hide some."""
+    if report.code is None or report.code.unread:
+        return
+    from mlship.lock.measured import CodeCache, recorded
+
+    wheels, cache = prepared.lock.record.wheels, CodeCache(cache_folder(), prepared.plan.platform)
+    for package in report.code.packages:
+        if digest := wheels.get(canonicalize_name(package.name)):
+            cache.keep(digest, recorded(package.code))
 
 
 def _proof(prepared: Prepared, report: SmokeReport | None, options: BuildOptions) -> str | None:

@@ -67,10 +67,20 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str]":
         raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
     if Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~")):
         platform = platform or "linux/amd64"
-        return read_foreign_lock(Path(lock), platform), platform
+        return _with_code(read_foreign_lock(Path(lock), platform), platform), platform
     from mlship.build.installed import packages_of
     from mlship.build.preflight import check_reference
 
     if platform:
         raise UsageError("`--platform` cannot be used with an image, which has its own", hint="remove `--platform`")
     return packages_of(check_reference(lock))
+
+
+def _with_code(lock: "ForeignLock", platform: str) -> "ForeignLock":
+    """What builds on this machine have measured in these wheels."""
+    from dataclasses import replace
+
+    from mlship.lock.measured import CodeCache, with_cached_code
+    from mlship.resources import cache_folder
+
+    return replace(lock, pins=with_cached_code(lock.pins, CodeCache(cache_folder(), platform)))

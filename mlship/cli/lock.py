@@ -88,8 +88,22 @@ def _lock(
         else:
             _check(directory, config, now, json=json)
             known = None
+        if gpu:
+            _add_code(directory, config)
         if traces is not False:
             _trace(directory, config, fleet, None if traces else known, again=bool(traces))
+
+
+def _add_code(directory: Path, config: "Config") -> None:
+    """Write into the lock what a build has measured since."""
+    from mlship.console import say
+    from mlship.lock.measured import CodeCache, write_known_code
+    from mlship.project.base import record_name
+    from mlship.resources import cache_folder
+
+    added = write_known_code(directory, record_name(config), CodeCache(cache_folder(), config.platform))
+    if added:
+        say(f"{record_name(config)}: added the measured device code of {', '.join(added)}")
 
 
 @contextmanager

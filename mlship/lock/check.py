@@ -1,7 +1,7 @@
 """Check that the lock is as `mlship lock` wrote it and that its inputs did not change. Needs no network or engine."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlship.errors import LockError
@@ -45,7 +45,8 @@ def check_lock(repo: Path, config: Config, cuda: str | None = None) -> Lock:
     if text is None or changes:
         listed = "".join(f"\n- {change}" for change in changes)
         raise LockError(f"the lock is stale:{listed}", changed=_changed_keys(record.inputs, inputs))
-    return Lock(record, parse_lock(text, name), text)
+    pins = tuple(replace(pin, code=record.code.get(pin.name, ())) for pin in parse_lock(text, name))
+    return Lock(record, pins, text)
 
 
 def _chosen(record: LockRecord, config: Config, cuda: str | None) -> str | None:

@@ -25,6 +25,7 @@ _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
 _PLACE = re.compile(r"^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
+_SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
 _CONDA_HEAD = "# packages in environment"
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
@@ -63,6 +64,7 @@ class _Entry:
     version: str | None
     markers: tuple[str, ...] = ()
     conda: bool = False
+    hashes: tuple[str, ...] = ()
 
 
 def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
@@ -145,7 +147,8 @@ def _packaged(row: Mapping[str, object]) -> _Entry:
     elif isinstance(found, dict):  # poetry: a marker for each group
         markers = tuple(each for each in found.values() if isinstance(each, str))
     version = row.get("version")
-    return _Entry(str(row.get("name", "")), version if isinstance(version, str) else None, markers)
+    hashes = tuple(_SHA256.findall(str(row)))
+    return _Entry(str(row.get("name", "")), version if isinstance(version, str) else None, markers, hashes=hashes)
 
 
 def _conda(text: str) -> Iterator[_Entry]:
@@ -163,7 +166,7 @@ def _requirements(text: str) -> Iterator[_Entry]:
             entry = _requirement(line)
             if entry is None:
                 raise UsageError(f"line {number} is no requirement: {line[:60]!r}", hint=f"pass {_FORMATS}")
-            yield entry
+            yield replace(entry, hashes=tuple(_SHA256.findall(joined)))
 
 
 def _requirement(line: str) -> _Entry | None:
@@ -211,11 +214,12 @@ def _folded(entries: list[_Entry]) -> ForeignLock:
             versions.setdefault(canonicalize_name(entry.name) if entry.version else entry.name, set()).add(
                 entry.version
             )
+    hashes = {canonicalize_name(entry.name): entry.hashes for entry in entries}
     pins, loose = list[Pin](), list[str]()
     for name, found in sorted(versions.items()):
         exact = sorted(version for version in found if version)
         if len(exact) == 1:
-            pins.append(Pin(name, exact[0], ()))
+            pins.append(Pin(name, exact[0], hashes[canonicalize_name(name)]))
         else:
             loose.append(f"{name} {' or '.join(exact)}".strip())
     foreign = sorted({f"{entry.name} {entry.version}" for entry in entries if entry.conda})

@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlship.errors import LockError
+from mlship.lock.record import Code
 
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HASH = re.compile(r"(?:^|\s)--hash(?:=|\s+)(\S+)")
@@ -26,6 +27,7 @@ class Pin:
         hashes: in pip's form, such as "sha256:<hex>"; a file must match one of them.
         marker: when it is installed; None for always.
         url: the address of the wheel, for a pin that names one.
+        code: device code that was measured in its wheel; empty where it was not.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Pin:
     marker: str | None = None
     extras: tuple[str, ...] = ()
     url: str | None = None
+    code: Code = ()
 
 
 def parse_lock(text: str, name: str) -> tuple[Pin, ...]:

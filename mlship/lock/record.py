@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -14,12 +14,29 @@ FILE_NAME = "mlship.lock"
 SCHEMA = 2
 # These appear in FROM lines, so a lock edited by hand must not be able to put anything else there.
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 BaseName = Annotated[str, Field(pattern=r"^python:3\.\d+-slim-[a-z]+$")]
 # Names of packages and modules, which must not lead out of the folder where bytecode is compiled.
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+$")]
 Folder = Annotated[str, Field(pattern=r"^(\.|[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*)$")]
 Modules = Annotated[str, Field(pattern=r"^[\w.+-]+( [\w.+-]+)*$")]
+Capabilities = Annotated[str, Field(pattern=r"^([0-9]{1,2}\.[0-9]( [0-9]{1,2}\.[0-9])*)?$")]
+Majors = Annotated[str, Field(pattern=r"^([0-9]{2}( [0-9]{2})*)?$")]
 CudaName = Annotated[str, Field(pattern=r"^nvidia/cuda:[0-9.]+-[a-z0-9-]+-ubuntu[0-9.]+$")]
+
+
+@dataclass(frozen=True)
+class MeasuredCode:
+    """What some libraries of a wheel contain for GPUs, as texts such as "8.0 9.0"; see `DeviceCode`."""
+
+    cubins: Capabilities = ""
+    specific: Capabilities = ""
+    ptx: Capabilities = ""
+    compressed: bool = False
+    cuda: Majors = ""
+
+
+Code: TypeAlias = tuple[MeasuredCode, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,8 @@ class LockRecord:
         sizes: bytes of the wheel that each pin installs, by package; sizes that the index does not report are absent.
         trace: None if nothing was traced.
         untraced: hash of the code of a server that could not be traced with these packages.
+        wheels: for GPUs, sha256 of the file that each pin installs, by package; unknown ones are absent.
+        code: device code that was measured in these files, by package; absent where it was not measured.
     """
 
     inputs: dict[str, str]
@@ -72,6 +91,8 @@ class LockRecord:
     sizes: dict[Name, int] = field(default_factory=dict)
     trace: Trace | None = None
     untraced: Digest | None = None
+    wheels: dict[Name, Sha256] = field(default_factory=dict)
+    code: dict[Name, Code] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def write(self, repo: Path, name: str = FILE_NAME) -> None:

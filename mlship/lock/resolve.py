@@ -34,6 +34,7 @@ from mlship.lock.index import IndexFile, check_pages, project_files
 from mlship.lock.indexes import read_pip_settings, with_declared
 from mlship.lock.inputs import collect_inputs, read_inputs
 from mlship.lock.left_behind import left_behind
+from mlship.lock.measured import CodeCache, known_code, locked_wheels, with_code
 from mlship.lock.pins import Pin, parse_lock
 from mlship.lock.record import LockRecord, Trace, read_record
 from mlship.lock.served_imports import unprovided_imports
@@ -90,7 +91,7 @@ def resolve(
     _check_packages(upgrade)
     gpu = target if isinstance(target, GpuTarget) else None
     inputs, files = collect_inputs(repo, config, gpu.key if gpu else None), read_inputs(repo, config)
-    previous, before = _previous(repo, config)
+    (previous, before), earlier = _previous(repo, config), _earlier(repo, config)
     if gpu and _cuda_moved(repo, config, gpu):
         previous = without_cuda(before, gpu)
     engine = _engine(engine_factory, config)
@@ -104,10 +105,15 @@ def resolve(
     base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
     place, hashed = _compile(question, base, before, cache)
     text, pins = hashed.text, _checked(hashed.text, config)
-    images = {name: engine.resolve(cuda_reference(config, name)) for name in (gpu.judge(pins) if gpu else ())}
+    measured = CodeCache(cache, config.platform)
+    wheels = locked_wheels(hashed.pins, measured) if gpu else {}
+    code = known_code(wheels, earlier, measured)
+    named = gpu.judge(with_code(pins, code)) if gpu else ()
+    images = {name: engine.resolve(cuda_reference(config, name)) for name in named}
     resolver = f"pip-tools {resolver_version(place)}"
-    traced, kept = carry_over(_trace(repo, config), before, pins)
+    traced, kept = carry_over(earlier.trace if earlier else None, before, pins)
     record = LockRecord(inputs, sha256_text(text), base_name(config), digest, resolver, images, hashed.sizes, kept)
+    record = replace(record, wheels=wheels, code=code)
     write_atomic(repo / config.requirements.lock, text)
     record.write(repo, record_name(config))
     unbuilt = without_cpu_builds(pins, target.pages if target and not pages else ())
@@ -208,9 +214,9 @@ def _previous(repo: Path, config: Config) -> tuple[str, tuple[Pin, ...]]:
         return text, ()  # pip-compile keeps the pins that it can read
 
 
-def _trace(repo: Path, config: Config) -> Trace | None:
+def _earlier(repo: Path, config: Config) -> LockRecord | None:
     try:
-        return read_record(repo, record_name(config)).trace
+        return read_record(repo, record_name(config))
     except LockError:
         return None
 

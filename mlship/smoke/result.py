@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import computed_field
 
+from mlship.smoke.events import InstalledCode
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
 
 TestedOn: TypeAlias = Literal["cpu", "gpu", "simulated gpu"]
@@ -106,6 +107,7 @@ class SmokeReport:
         device: what the containers were given: no GPU ("cpu"), GPUs, or simulated ones that say so.
         gpus: names as reported by NVML; `driver` is their driver's version.
         gpu_seen: everything seen of the GPUs, the driver's codes included.
+        code: the device code of the installed packages; None if it was not read.
     """
 
     image: str
@@ -116,6 +118,7 @@ class SmokeReport:
     gpus: tuple[str, ...] = ()
     driver: str | None = None
     gpu_seen: tuple[GpuBefore | GpuAfter, ...] = ()
+    code: InstalledCode | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorated properties
     @property

@@ -154,6 +154,7 @@ def report_of(image: str, observed: Observed) -> SmokeReport:
         gpu_names(before.nvml) if before else (),
         before.nvml.driver if before else None,
         tuple(event for event in observed.model.events if isinstance(event, GpuBefore | GpuAfter)),
+        observed.model.installed_code,
     )
 
 

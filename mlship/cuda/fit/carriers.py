@@ -33,6 +33,12 @@ def named_cuda(pin: Pin) -> Cuda | None:
     return Cuda(int(found[1]), int(found[2] or 0)) if found else None
 
 
+def linked_cuda(pin: Pin) -> Cuda | None:
+    """The oldest CUDA that its measured libraries are linked with; None where it is in the libraries themselves."""
+    majors = [int(major) for part in pin.code for major in part.cuda.split()]
+    return Cuda(min(majors), 0) if majors else None
+
+
 def built_for_torch(pin: Pin) -> str | None:
     """The release of torch in a local version, such as "2.8" of +pt28cu128."""
     found = _TORCH.search(local_version(pin) or "")

@@ -6,7 +6,7 @@ https://docs.nvidia.com/deploy/cuda-compatibility/
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
@@ -41,6 +41,7 @@ _HOST_FILE = "the host file"
 _MINOR = "NVIDIA CUDA Compatibility, minor version compatibility"
 _FORWARD = "NVIDIA CUDA Compatibility, forward compatibility"
 _COMPRESSED = (Cuda(12, 4), 550)
+_MEASURED = "measured in its wheel"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """Device code that was measured in one or more libraries of a wheel; see `Stack`."""
+
+    architectures: tuple[Capability, ...]
+    specific: tuple[Capability, ...]
+    ptx: tuple[Capability, ...]
+    compressed: bool
+
+
+@dataclass(frozen=True)
 class Stack:
     """A package with its kernels, and the CUDA libraries that it runs with.
 
@@ -83,6 +94,8 @@ class Stack:
         least: the oldest compute capability that its project supports; None where the project does not say.
         floor: the oldest driver that its project supports, where that is newer than its CUDA requires.
         unknown: why the tables do not know this release; empty where they do.
+        measured: the code in its wheel, which decides instead of the tables; empty where it was not measured.
+        optional: its measured code may never be called.
     """
 
     name: str
@@ -98,6 +111,8 @@ class Stack:
     least: Capability | None = None
     floor: Driver | None = None
     unknown: str = ""
+    measured: tuple[Kernels, ...] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,10 @@ def _reasons(stack: Stack, host: HostProfile, *, compat: bool) -> Iterator[Reaso
     if stack.unknown:
         yield Reason("unknown-release", stack.unknown, stack.source)
     possible = _compat_possible(stack, host, driver)
+    compressed = any(kernels.compressed for kernels in stack.measured)
+    if compressed and driver.branch < _COMPRESSED[1] and not (possible and compat):
+        text = f"{stack.name} is compressed in a form that drivers before R{_COMPRESSED[1]} may be unable to read"
+        yield Reason("unknown-driver", text, _MEASURED, first_driver(_COMPRESSED[0]))
     yield from _driver_reasons(stack, host, driver, possible=possible, compat=compat)
     for gpu in host.gpus:
         yield from _gpu_reasons(stack, gpu, driver, translates=possible and compat)
@@ -186,7 +205,7 @@ def _newer_minor(stack: Stack, driver: Driver, offered: Cuda) -> Iterator[Reason
     text = f"driver {driver} supports CUDA {offered}; CUDA {stack.cuda} runs through minor-version compatibility"
     yield Reason("minor-version", text, _MINOR)
     since, branch = _COMPRESSED
-    if stack.cuda >= since and stack.cuda.major == since.major and driver.branch < branch:
+    if not stack.measured and stack.cuda >= since and stack.cuda.major == since.major and driver.branch < branch:
         text = f"drivers before R{branch} cannot read the compressed kernels that CUDA {since} and newer can produce"
         yield Reason("compressed-fatbin", text, "ollama/ollama, discover/cuda_compat.go")
 
@@ -208,10 +227,39 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
     elif stack.least and capability < stack.least:
         text = f"{stack.name} needs compute capability {stack.least} or newer; {named} is older"
         yield Reason("arch-dropped", text, stack.source)
+    elif stack.measured:
+        yield from _measured_reasons(stack, architecture, named, (capability, driver), translates=translates)
     elif stack.architectures is None:
         yield from _toolkit_reasons(stack, named, architecture)
     else:
         yield from _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
+
+
+def _measured_reasons(
+    stack: Stack, architecture: Architecture, named: str, on: tuple[Capability, Driver], *, translates: bool
+) -> Iterator[Reason]:
+    """All libraries with code for the GPU are enough, none is too little, and with some the tables decide."""
+    found = []
+    for kernels in stack.measured:
+        ptx = max((one for one in kernels.ptx if one <= on[0]), default=None)
+        part = replace(stack, architectures=kernels.architectures, specific=kernels.specific, ptx=ptx, source=_MEASURED)
+        found.append([*_code_reasons(part, architecture, named, on, translates=translates)])
+    lacking = [reasons[0] for reasons in found if reasons]
+    if lacking and len(lacking) == len(found):
+        has = {one for kernels in stack.measured for one in (*kernels.architectures, *kernels.specific)}
+        by_driver = [reason for reason in lacking if reason.kind == "ptx-jit" or reason.outcome == "unknown"]
+        reason = by_driver[0] if by_driver else _no_kernels(stack, named, on[0], has, _MEASURED)
+        yield Reason("unknown-gpu", reason.text, reason.source) if stack.optional else reason
+    elif lacking and stack.architectures is not None:
+        yield from _code_reasons(stack, architecture, named, on, translates=translates)
+    elif lacking:
+        yield Reason("unknown-gpu", f"only some libraries of {stack.name} have code for {named}", _MEASURED)
+
+
+def _no_kernels(stack: Stack, named: str, capability: Capability, has: Iterable[Capability], source: str) -> Reason:
+    known = sorted(has)
+    kind: ReasonKind = "arch-dropped" if capability < min(known, default=capability) else "arch-too-new"
+    return Reason(kind, f"{stack.name} has no kernels for {named}, only for {', '.join(map(str, known))}", source)
 
 
 def _code_reasons(
@@ -225,10 +273,7 @@ def _code_reasons(
     if any(built.major == capability.major and built.minor <= capability.minor for built in built_for):
         return
     if stack.ptx is None or stack.ptx > capability:
-        kind: ReasonKind = "arch-dropped" if capability < min(built_for, default=capability) else "arch-too-new"
-        known = ", ".join(map(str, sorted({*built_for, *stack.specific})))
-        text = f"{stack.name} has no kernels for {named}, only for {known}"
-        yield Reason(kind, text, stack.source)
+        yield _no_kernels(stack, named, capability, {*built_for, *stack.specific}, stack.source)
         return
     if architecture.first and stack.cuda < architecture.first and not stack.least_cuda:
         text = f"{stack.name} has only PTX for {named}, and the libraries of CUDA {stack.cuda} do not support it"

@@ -7,12 +7,13 @@ from typing import Literal, TypeAlias
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, linked_cuda, local_version, named_cuda, variant_cuda
 from mlship.cuda.fit.judge import Stack
+from mlship.cuda.fit.kernels import differing, kernels_of
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda
-from mlship.frameworks import framework_table, gpu_requirement_for, other_vendor
+from mlship.frameworks import framework_table, gpu_requirement_for, is_gpu_only, other_vendor
 from mlship.lock.pins import Pin
 
 CudaSource: TypeAlias = Literal["wheels", "image"]
@@ -26,6 +27,7 @@ Fault: TypeAlias = Literal[
     "cpu-only",
     "cuda-in-cpu-project",
     "nothing-known",
+    "tables-differ",
 ]
 _FIRST_WITH_REQUIREMENTS = Version("1.13.dev0")  # PyPI, metadata of torch 1.12.1 and 1.13.0
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
@@ -126,7 +128,9 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
         compiled=tuple(pin.name for pin in pins if pin.name in compiled or _is_compiled(pin)),
         variant=_indexed(pins),
         problems=(*mistakes, *(idle if useless else ())) if gpu else (),
-        warnings=_warnings(idle, packages, useless=useless) if gpu else tuple(_unwanted(pins, libraries, packages)),
+        warnings=(*_warnings(idle, packages, useless=useless), *_differing(stacks))
+        if gpu
+        else tuple(_unwanted(pins, libraries, packages)),
     )
 
 
@@ -153,9 +157,9 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
         if _is_cpu(pin, libraries):
             continue
         if isinstance(release, NotRecorded):
-            if pin.name in tables().packages.by_package or carries_cuda(pin):
+            if pin.code or pin.name in tables().packages.by_package or carries_cuda(pin):
                 yield _Package(pin, release, None)
-        elif release.min_capability:
+        elif release.min_capability or (pin.code and not release.variants):
             yield _Package(pin, release, None)
         elif release.variants and not release.follows:
             variant = _variant(release, pin, cuda)
@@ -178,20 +182,25 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     variant, release, pin = package.variant, package.release, package.pin
     if variant is None or variant.cuda is None:
         named = named_cuda(pin)
+        named = named or linked_cuda(pin)
         known = cuda if cuda and (named is None or named.major == cuda.major) else named
         if known is None:
             return None
+        kernels = kernels_of(pin, known.major)
         if isinstance(release, Release) and (least := release.min_capability):
-            return Stack(package.named, known, known, platform, release.source, exact=False, least=least)
+            return Stack(
+                package.named, known, known, platform, release.source, exact=False, least=least, measured=kernels
+            )
         source = "" if isinstance(release, NotRecorded) else release.source
         return Stack(
-            package.named, known, known, platform, source,
-            exact=False, least_cuda=known is not cuda, unknown=package.unknown,
+            package.named, known, known, platform, source, exact=False, least_cuda=known is not cuda,
+            unknown="" if kernels else package.unknown, measured=kernels, optional=not is_gpu_only(pin.name),
         )  # fmt: skip
     name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else None
     stack = stack_of(name, variant, own or variant.cuda, platform)
-    return replace(stack, least_cuda=own is None and not stack.exact)  # its libraries may be newer
+    kernels = kernels_of(pin, variant.cuda.major)
+    return replace(stack, least_cuda=own is None and not stack.exact, measured=kernels)  # its libraries may be newer
 
 
 def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...], platform: str) -> Iterator[Stack]:
@@ -354,6 +363,11 @@ def _warnings(
         return ()
     text = "nothing in the lock is known to use CUDA, so there is nothing to match to the hosts"
     return (LockProblem("nothing-known", text, "remove `gpu` from mlship.yaml if the model runs on the CPU"),)
+
+
+def _differing(stacks: tuple[Stack, ...]) -> Iterator[LockProblem]:
+    for text in differing(stacks):
+        yield LockProblem("tables-differ", text, "the measurement decides; report the difference to mlship's project")
 
 
 def _unwanted(

@@ -45,9 +45,9 @@ def test_every_tool_says_the_same(tmp_path_factory: pytest.TempPathFactory, pins
     folder = tmp_path_factory.mktemp("locks")
     for tool, text in written(pins).items():
         lock = read(folder, text)
-        assert (lock.pins, lock.loose, lock.foreign) == (read(folder, written(pins)["pip"]).pins, (), ()), tool
+        assert (versions(lock), lock.loose, lock.foreign) == (pins, (), ()), tool
+        assert all(pin.hashes == (("0" * 64,) if tool == "pip" else ()) for pin in lock.pins), tool
         assert lock.whole == (tool != "freeze"), tool
-    assert versions(read(folder, written(pins)["pip"])) == pins
 
 
 @given(st.text(max_size=200))
