@@ -1,6 +1,5 @@
 """One container and one image: their configuration and contents."""
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
@@ -10,10 +9,7 @@ from mlship.doctor.facts.python import PythonEnvironment
 Injection: TypeAlias = Literal["none", "legacy", "cdi", "jit-cdi", "csv"]
 
 
-@dataclass(frozen=True)
 class HostConfig(FactGroup):
-    """The container's start options: HostConfig of `docker inspect`."""
-
     runtime: Fact[str] = UNKNOWN
     gpus: Fact[tuple[str, ...]] = UNKNOWN
     cdi_devices: Fact[tuple[str, ...]] = UNKNOWN
@@ -27,19 +23,13 @@ class HostConfig(FactGroup):
     security_opt: Fact[tuple[str, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Lxc(FactGroup):
-    """An LXC system container: LXD or Incus."""
-
     manager: Fact[str] = UNKNOWN
     gpu_type: Fact[str] = UNKNOWN
     nvidia_runtime: Fact[bool] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Container(Place):
-    """The examined container: a running one, one of the examined image, or the one that mlship runs in."""
-
     name: Fact[str] = UNKNOWN
     engine: Fact[str] = UNKNOWN
     platform: Fact[str] = UNKNOWN
@@ -51,10 +41,7 @@ class Container(Place):
     lxc: Fact[Lxc] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Image(FactGroup):
-    """The examined image: its configuration, and its files before anything is injected."""
-
     reference: Fact[str] = UNKNOWN
     id: Fact[str] = UNKNOWN
     architecture: Fact[str] = UNKNOWN

@@ -1,14 +1,9 @@
 """Container engines and their configuration, on the host."""
 
-from dataclasses import dataclass
-
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
-@dataclass(frozen=True)
 class DaemonJson(FactGroup):
-    """daemon.json; unset keys are null."""
-
     path: Fact[str] = UNKNOWN
     runtimes: Fact[dict[str, str]] = UNKNOWN
     default_runtime: Fact[str] = UNKNOWN
@@ -18,10 +13,7 @@ class DaemonJson(FactGroup):
     error: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Docker(FactGroup):
-    """Docker, from its client and from `docker info`."""
-
     binary: Fact[str] = UNKNOWN
     version: Fact[str] = UNKNOWN
     client_version: Fact[str] = UNKNOWN
@@ -42,10 +34,7 @@ class Docker(FactGroup):
     daemon_json: Fact[DaemonJson] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Podman(FactGroup):
-    """podman; `runtime` is its OCI runtime, such as "crun"."""
-
     version: Fact[str] = UNKNOWN
     rootless: Fact[bool] = UNKNOWN
     runtime: Fact[str] = UNKNOWN
@@ -53,19 +42,13 @@ class Podman(FactGroup):
     cdi_spec_dirs: Fact[tuple[str, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class RuntimeHandler(FactGroup):
-    """A runtime of containerd or CRI-O."""
-
     runtime_type: Fact[str] = UNKNOWN
     binary: Fact[str] = UNKNOWN
     source: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Containerd(FactGroup):
-    """containerd or CRI-O on a Kubernetes node, from `containerd config dump`."""
-
     version: Fact[str] = UNKNOWN
     distribution: Fact[str] = UNKNOWN
     config_path: Fact[str] = UNKNOWN

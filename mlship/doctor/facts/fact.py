@@ -5,8 +5,8 @@ for present but not readable; no key for unknown (no probe looked).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from dataclasses import Field, dataclass
+from typing import ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -15,10 +15,15 @@ from pydantic_core import CoreSchema, PydanticOmit, core_schema
 T = TypeVar("T")
 
 
+@dataclass_transform(frozen_default=True)
 class FactGroup:
-    """A group of facts; data/facts.toml says what they mean. A key that is not in the schema is most likely a typo."""
+    """A frozen dataclass of facts; data/facts.toml describes it. A key that is not in the schema is probably a typo."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
 
 class Unknown:
@@ -45,10 +50,7 @@ class Unknown:
 UNKNOWN = Unknown()
 
 
-@dataclass(frozen=True)
 class Unreadable(FactGroup):
-    """Present, but not readable."""
-
     unreadable: str
     root: bool = False
 

@@ -1,7 +1,5 @@
 """All facts as one frozen value with JSON both ways."""
 
-from dataclasses import dataclass
-
 from mlship.doctor.facts.container import Container, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.host import Host
@@ -12,19 +10,13 @@ from mlship.versioned import adapter
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
 class ProbeRun(FactGroup):
-    """One run of a probe; `problem` says why it failed and is absent if it succeeded."""
-
     name: str
     seconds: Fact[float] = UNKNOWN
     problem: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Facts(FactGroup):
-    """Facts that were recorded, or written by hand."""
-
     mlship: Fact[str] = UNKNOWN
     simulated: Fact[bool] = UNKNOWN
     kernel: Kernel = Kernel()

@@ -1,15 +1,11 @@
 """This host as a Kubernetes node."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
-@dataclass(frozen=True)
 class Pod(FactGroup):
-    """A relevant pod of this node: one of NVIDIA's, or the examined one."""
-
     name: Fact[str] = UNKNOWN
     namespace: Fact[str] = UNKNOWN
     role: Fact[Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]] = UNKNOWN
@@ -22,10 +18,7 @@ class Pod(FactGroup):
     log: Fact[tuple[str, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Kubernetes(FactGroup):
-    """The node."""
-
     node: Fact[str] = UNKNOWN
     labels: Fact[dict[str, str]] = UNKNOWN
     allocatable: Fact[dict[str, int]] = UNKNOWN

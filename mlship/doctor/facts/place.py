@@ -1,6 +1,5 @@
 """The driver's user space as seen from one place: the host, or the inside of a container."""
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
@@ -10,30 +9,21 @@ Virtualization: TypeAlias = Literal["none", "passthrough", "vgpu", "host-vgpu", 
 ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process"]
 
 
-@dataclass(frozen=True)
 class Library(FactGroup):
-    """A shared library on disk: the file that a name resolved to, and its origin."""
-
     path: str
     version: Fact[str] = UNKNOWN
     mounted: Fact[bool] = UNKNOWN
     package: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class RemappedRows(FactGroup):
-    """nvmlDeviceGetRemappedRows."""
-
     correctable: Fact[int] = UNKNOWN
     uncorrectable: Fact[int] = UNKNOWN
     pending: Fact[bool] = UNKNOWN
     failure: Fact[bool] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class NvmlDevice(FactGroup):
-    """One GPU as NVML describes it."""
-
     index: Fact[int] = UNKNOWN
     name: Fact[str] = UNKNOWN
     uuid: Fact[str] = UNKNOWN
@@ -63,10 +53,7 @@ class NvmlDevice(FactGroup):
     addressing_mode: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Nvml(FactGroup):
-    """NVML called in this place, with every return code."""
-
     init: Fact[int] = UNKNOWN
     init_as_root: Fact[int] = UNKNOWN
     library: Fact[Library] = UNKNOWN
@@ -79,10 +66,7 @@ class Nvml(FactGroup):
     crashes_at: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class CudaDevice(FactGroup):
-    """One device in CUDA's order, which may differ from NVML's."""
-
     ordinal: Fact[int] = UNKNOWN
     name: Fact[str] = UNKNOWN
     uuid: Fact[str] = UNKNOWN
@@ -91,10 +75,7 @@ class CudaDevice(FactGroup):
     kernel_code: Fact[int] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class CudaApi(FactGroup):
-    """The CUDA driver API and runtime, called in this place."""
-
     library: Fact[Library] = UNKNOWN
     init: Fact[int] = UNKNOWN
     init_without_visible_devices: Fact[int] = UNKNOWN
@@ -106,19 +87,13 @@ class CudaApi(FactGroup):
     crashes_at: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class CompatFolder(FactGroup):
-    """A cuda-compat folder with forward-compatibility libraries."""
-
     path: str
     version: Fact[str] = UNKNOWN
     driver_branches: Fact[tuple[str, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Loader(FactGroup):
-    """The search path of the dynamic loader. LD_LIBRARY_PATH is in `env`."""
-
     cache: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
     conf: Fact[dict[str, tuple[str, ...]]] = UNKNOWN
     libraries: Fact[tuple[Library, ...]] = UNKNOWN
@@ -128,20 +103,14 @@ class Loader(FactGroup):
     ldconfig_helps: Fact[bool] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Libc(FactGroup):
-    """The C library."""
-
     family: Fact[Literal["glibc", "musl"]] = UNKNOWN
     version: Fact[str] = UNKNOWN
     glibc_loader: Fact[str] = UNKNOWN
     musl_loader: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class DeviceNode(FactGroup):
-    """A device node in /dev."""
-
     major: Fact[int] = UNKNOWN
     minor: Fact[int] = UNKNOWN
     mode: Fact[str] = UNKNOWN
@@ -151,19 +120,13 @@ class DeviceNode(FactGroup):
     open: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class User(FactGroup):
-    """The user who runs programs here; `groups` are gids, including the primary one."""
-
     uid: Fact[int] = UNKNOWN
     gid: Fact[int] = UNKNOWN
     groups: Fact[tuple[int, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class OperatingSystem(FactGroup):
-    """/etc/os-release and the processor: id "ubuntu", version_id "22.04", like "debian", arch "x86_64"."""
-
     id: Fact[str] = UNKNOWN
     version_id: Fact[str] = UNKNOWN
     like: Fact[str] = UNKNOWN
@@ -171,20 +134,14 @@ class OperatingSystem(FactGroup):
     arch: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Mount(FactGroup):
-    """A relevant line of /proc/self/mountinfo."""
-
     target: str
     source: Fact[str] = UNKNOWN
     fstype: Fact[str] = UNKNOWN
     read_only: Fact[bool] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Place(FactGroup):
-    """The facts of one place."""
-
     os: OperatingSystem = OperatingSystem()
     libc: Libc = Libc()
     nvml: Nvml = Nvml()

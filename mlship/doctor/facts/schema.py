@@ -95,7 +95,7 @@ def _properties(group: Json) -> dict[str, Json]:
 
 
 def _describe(group: Json, texts: dict[str, str]) -> None:
-    group["description"] = " ".join(str(group.get("description", "")).split())
+    group["description"] = texts["about"]
     for key, value in _properties(group).items():
         value.pop("title", None)
         if key in texts:

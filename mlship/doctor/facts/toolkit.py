@@ -1,14 +1,9 @@
 """NVIDIA Container Toolkit and CDI on the host."""
 
-from dataclasses import dataclass
-
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 
 
-@dataclass(frozen=True)
 class ToolkitConfig(FactGroup):
-    """config.toml of the toolkit; unset keys are null."""
-
     path: Fact[str] = UNKNOWN
     mode: Fact[str] = UNKNOWN
     no_cgroups: Fact[bool] = UNKNOWN
@@ -27,10 +22,7 @@ class ToolkitConfig(FactGroup):
     features: Fact[dict[str, bool]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Toolkit(FactGroup):
-    """The toolkit."""
-
     version: Fact[str] = UNKNOWN
     cli_version: Fact[str] = UNKNOWN
     binaries: Fact[dict[str, Fact[str]]] = UNKNOWN
@@ -39,10 +31,7 @@ class Toolkit(FactGroup):
     log: Fact[tuple[str, ...]] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class CdiSpec(FactGroup):
-    """A CDI specification file."""
-
     path: str
     kind: Fact[str] = UNKNOWN
     cdi_version: Fact[str] = UNKNOWN
@@ -56,9 +45,6 @@ class CdiSpec(FactGroup):
     error: Fact[str] = UNKNOWN
 
 
-@dataclass(frozen=True)
 class Cdi(FactGroup):
-    """CDI."""
-
     specs: Fact[tuple[CdiSpec, ...]] = UNKNOWN
     listed: Fact[tuple[str, ...]] = UNKNOWN
