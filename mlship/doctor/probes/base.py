@@ -1,6 +1,6 @@
 """The interface of a probe: it reads one source, fills its part of the facts and leaves the rest unknown."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,24 +26,22 @@ class Look:
     seconds: float = INSIDE_SECONDS
 
 
-class Probe(ABC):
+@dataclass(frozen=True)
+class Probe:
     """One source. An exception from `read` becomes the probe's `problem` and never ends a run.
 
     Attributes:
         name: the source, such as "nvml" or "docker".
         seconds: time limit.
+        read: reads the facts; those that cannot be read are Unreadable, with the reason.
         host_only: not read inside a container, whose files say nothing about the host.
         inside: looks into a container, within the time limit of `Look`.
+        clean_up: removes what `read` started, even if it did not end in time.
     """
 
     name: str
     seconds: float
-    host_only = False
-    inside = False
-
-    @abstractmethod
-    def read(self, look: Look) -> Facts:
-        """Read the facts; those that cannot be read are Unreadable, with the reason."""
-
-    def clean_up(self) -> None:  # noqa: B027  most probes leave nothing
-        """Remove what `read` started, even if it did not end in time."""
+    read: Callable[[Look], Facts]
+    host_only: bool = False
+    inside: bool = False
+    clean_up: Callable[[], None] = lambda: None

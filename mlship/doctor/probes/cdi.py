@@ -12,7 +12,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Cdi, CdiSpec
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
@@ -23,13 +23,8 @@ _IN_FOLDER = re.compile(r"/lib/firmware/nvidia/(\d{3,}\.\d+(?:\.\d+)?)/")
 _IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
 
 
-class CdiProbe(Probe):
-    name = "cdi"
-    seconds = 4.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
+def read_cdi(look: Look) -> Facts:
+    return Facts(host=Host(cdi=Cdi(specs=tuple(specs(look.root)), listed=_listed(look.root))))
 
 
 def specs(root: Path) -> Iterator[CdiSpec]:

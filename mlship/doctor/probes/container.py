@@ -33,33 +33,28 @@ _NOT_THE_IMAGES = re.compile(r"/(?:compat|stubs)\w*/")
 _FIRST_GPUS_BY_CDI = (29, 2)
 
 
-@dataclass(frozen=True)
-class ContainerProbe(Probe):
-    engine: EngineLook = field(default_factory=connect_read_only)
-    name = "container"
-    seconds = INSIDE_SECONDS
-    inside = True
+def read_container(look: Look, engine: EngineLook | None = None) -> Facts:
+    until = time.monotonic() + look.seconds - _SPARE_SECONDS
+    if look.container is None:
+        return Facts()
+    engine = engine or connect_read_only()
+    answer = engine.container(look.container)
+    if answer.lack:
+        return Facts()
+    box = container_of(answer.found)
+    image = _image_of_container(engine, answer.found)
+    error = known(box.error)
+    left = max(_LEAST_SECONDS, until - time.monotonic())
+    seen = look_inside(engine, look.container, left) if box.status == "running" else Seen(Place())
+    box = replace(with_place(box, seen.place), platform=image_platform(image))
+    return _facts(seen, replace(box, injection=injection_of(engine, box)), image, error)
 
-    def read(self, look: Look) -> Facts:
-        until = time.monotonic() + look.seconds - _SPARE_SECONDS
-        if look.container is None:
-            return Facts()
-        answer = self.engine.container(look.container)
-        if answer.lack:
-            return Facts()
-        box = container_of(answer.found)
-        image = self._image(answer.found)
-        error = known(box.error)
-        left = max(_LEAST_SECONDS, until - time.monotonic())
-        seen = look_inside(self.engine, look.container, left) if box.status == "running" else Seen(Place())
-        box = replace(with_place(box, seen.place), platform=image_platform(image))
-        return _facts(seen, replace(box, injection=injection_of(self.engine, box)), image, error)
 
-    def _image(self, container: object) -> Image:
-        """The container's image; its tag may point to another image by now."""
-        reference = plain.text(container, "Config", "Image") or ""
-        answer = self.engine.image(plain.text(container, "Image") or reference)
-        return Image(reference=reference) if answer.lack else image_of(answer.found, reference)
+def _image_of_container(engine: EngineLook, container: object) -> Image:
+    """The container's image; its tag may point to another image by now."""
+    reference = plain.text(container, "Config", "Image") or ""
+    answer = engine.image(plain.text(container, "Image") or reference)
+    return Image(reference=reference) if answer.lack else image_of(answer.found, reference)
 
 
 @dataclass(frozen=True)
@@ -71,15 +66,17 @@ class _Tried:
     injection: Fact[Injection]
 
 
+def image_probe(engine: EngineLook) -> Probe:
+    trials = ImageTrials(engine)
+    return Probe("image", INSIDE_SECONDS, trials.read, inside=True, clean_up=trials.clean_up)
+
+
 @dataclass(frozen=True)
-class ImageProbe(Probe):
+class ImageTrials:
     """An image, through a short-lived container: with the GPU if the engine can provide one."""
 
-    engine: EngineLook = field(default_factory=connect_read_only)
+    engine: EngineLook
     trials: list[str] = field(default_factory=list)
-    name = "image"
-    seconds = INSIDE_SECONDS
-    inside = True
 
     def clean_up(self) -> None:
         """Remove containers again that an abandoned thread may have started: the engine may have been late."""

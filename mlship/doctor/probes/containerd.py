@@ -13,7 +13,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 
 T = TypeVar("T")
 
@@ -57,13 +57,8 @@ _CRIO_RUNTIME = (_Section(("crio", "runtime"), ("runtimes",), ("default_runtime"
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 
-class ContainerdProbe(Probe):
-    name = "containerd"
-    seconds = 4.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        return Facts(host=Host(containerd=containerd(look.root), crio=crio(look.root)))
+def read_containerd(look: Look) -> Facts:
+    return Facts(host=Host(containerd=containerd(look.root), crio=crio(look.root)))
 
 
 def containerd(root: Path) -> Fact[Containerd]:

@@ -20,7 +20,7 @@ from mlship.doctor.facts.place import (
     RemappedRows,
     Virtualization,
 )
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.answer import (
     DEVICE_COUNT,
@@ -49,37 +49,25 @@ SONAMES = ("libnvidia-ptxjitcompiler.so.1",)
 _RUNTIMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 
 
-class NvmlProbe(Probe):
+def read_nvml(look: Look) -> Facts:
     """Calls NVML as this user."""
-
-    name = "nvml"
-    seconds = 6.5
-
-    def read(self, look: Look) -> Facts:
-        only = _simulated_only(look)
-        answer = ask_driver(("nvml", *only), 4.5)
-        if answer.refused or (only and NVML in answer.libraries and not answer.libraries[NVML].simulated):
-            return Facts()
-        return _facts(look, answer, Place(nvml=nvml_facts(answer)))
+    only = _simulated_only(look)
+    answer = ask_driver(("nvml", *only), 4.5)
+    if answer.refused or (only and NVML in answer.libraries and not answer.libraries[NVML].simulated):
+        return Facts()
+    return _facts(look, answer, Place(nvml=nvml_facts(answer)))
 
 
-class CudaProbe(Probe):
+def read_cuda(look: Look) -> Facts:
     """Calls libcuda as this user; if it reports no device, again without CUDA_VISIBLE_DEVICES."""
-
-    name = "cuda"
-    seconds = 8.0
-
-    def read(self, look: Look) -> Facts:
-        only = _simulated_only(look)
-        answer = ask_driver(("cuda", *only, *SONAMES), 5.0)
-        if only and not answer.simulated:
-            return Facts()
-        cuda = cuda_facts(answer)
-        if known(cuda.init) and "CUDA_VISIBLE_DEVICES" in os.environ:
-            cuda = with_all_devices(cuda, ask_driver(("cuda", "--all-devices", *only), 2.0))
-        return _facts(
-            look, answer, Place(cuda=cuda, loader=Loader(resolves=UNKNOWN if only else resolved_files(answer)))
-        )
+    only = _simulated_only(look)
+    answer = ask_driver(("cuda", *only, *SONAMES), 5.0)
+    if only and not answer.simulated:
+        return Facts()
+    cuda = cuda_facts(answer)
+    if known(cuda.init) and "CUDA_VISIBLE_DEVICES" in os.environ:
+        cuda = with_all_devices(cuda, ask_driver(("cuda", "--all-devices", *only), 2.0))
+    return _facts(look, answer, Place(cuda=cuda, loader=Loader(resolves=UNKNOWN if only else resolved_files(answer))))
 
 
 def _simulated_only(look: Look) -> tuple[str, ...]:

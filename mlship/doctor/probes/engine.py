@@ -1,7 +1,7 @@
 """Docker, from its client and `docker info`; podman, from `podman info`."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mlship.doctor.facts.engine import Docker, Podman
@@ -9,7 +9,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import dockerd, plain, programs
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import version_numbers
@@ -20,37 +20,26 @@ _FIRST_CDI = (25,)
 _FIRST_DISCOVERED = (28, 2)
 
 
-@dataclass(frozen=True)
-class DockerProbe(Probe):
-    engine: EngineLook = field(default_factory=connect_read_only)
-    name = "docker"
-    seconds = 6.0
-
-    def read(self, look: Look) -> Facts:
-        if not live(look.root) and (look.image or look.container) is None:
-            if here(look.root) == "container":  # a container's files are not the host's
-                return Facts()
-            return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
-        info = self.engine.about()
-        docker = docker_of(info)
-        if docker.binary is None:  # in a container this proves nothing about the host
-            return Facts() if here(look.root) == "container" else Facts(host=Host(docker=docker))
-        docker = replace(docker, binary=binary(look.root), endpoint=endpoint_of(self.engine.endpoint()))
-        return Facts(host=Host(docker=with_daemon(look.root, docker)))
+def read_docker(look: Look, engine: EngineLook | None = None) -> Facts:
+    if not live(look.root) and (look.image or look.container) is None:
+        if here(look.root) == "container":  # a container's files are not the host's
+            return Facts()
+        return Facts(host=Host(docker=with_daemon(look.root, Docker(binary=binary(look.root)))))
+    engine = engine or connect_read_only()
+    docker = docker_of(engine.about())
+    if docker.binary is None:  # in a container this proves nothing about the host
+        return Facts() if here(look.root) == "container" else Facts(host=Host(docker=docker))
+    docker = replace(docker, binary=binary(look.root), endpoint=endpoint_of(engine.endpoint()))
+    return Facts(host=Host(docker=with_daemon(look.root, docker)))
 
 
-class PodmanProbe(Probe):
-    name = "podman"
-    seconds = 4.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        if programs.program(look.root, "podman") is None:
-            return Facts(host=Host(podman=None))
-        done = programs.run_here(look.root, ["podman", "info", "--format", "json"], 3)
-        if done is None:
-            return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
-        return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
+def read_podman(look: Look) -> Facts:
+    if programs.program(look.root, "podman") is None:
+        return Facts(host=Host(podman=None))
+    done = programs.run_here(look.root, ["podman", "info", "--format", "json"], 3)
+    if done is None:
+        return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
+    return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
 
 
 def docker_of(info: LookResult) -> Docker:

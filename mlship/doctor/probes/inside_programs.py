@@ -3,14 +3,13 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.where import live, placed
 from mlship.driver.child import ChildResult, run_child, run_script
@@ -19,43 +18,31 @@ from mlship.versioned import adapter
 _MOST = 3
 
 
-@dataclass(frozen=True)
-class InsideProbe(Probe):
+def read_program(look: Look, program: str) -> Facts:
     """Runs a program of `inside` in its own process: nodes call the driver, and a network folder may not answer.
 
     A device node proves little: for root, NVIDIA's libraries create /dev/nvidiactl even without the module.
     """
-
-    name: str
-    program: str
-    seconds: float = 4.0
-
-    def read(self, look: Look) -> Facts:
-        return placed(look.root, read_place(run_script(INSIDE / self.program, (str(look.root),), self.seconds - 1)))
+    return placed(look.root, read_place(run_script(INSIDE / program, (str(look.root),), 3)))
 
 
-class PythonProbe(Probe):
+def read_pythons(look: Look) -> Facts:
     """The user's Python environments, from package metadata: each `python3` on PATH with a GPU framework.
 
     mlship's own environment counts only if it has a framework, because then it is the project's as well.
     """
-
-    name = "python"
-    seconds = 6.0
-
-    def read(self, look: Look) -> Facts:
-        if not live(look.root):
-            return Facts()
-        found: dict[object, PythonEnvironment] = {}
-        for program in _pythons(os.environ.get("PATH", "")):
-            # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
-            ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
-            try:
-                environment = read_environment(ended)
-            except ValueError:
-                continue
-            found.setdefault(environment.prefix, environment)
-        return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
+    if not live(look.root):
+        return Facts()
+    found: dict[object, PythonEnvironment] = {}
+    for program in _pythons(os.environ.get("PATH", "")):
+        # -I ignores PYTHONPATH and the current folder, but keeps the environment's packages.
+        ended = run_child((str(program), "-I", str(INSIDE / "python_env.py")), 1.8)
+        try:
+            environment = read_environment(ended)
+        except ValueError:
+            continue
+        found.setdefault(environment.prefix, environment)
+    return placed(look.root, Place(pythons=tuple(one for one in found.values() if one.distributions)))
 
 
 class NoAnswerError(ValueError):

@@ -8,7 +8,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_fact, text_of, unreadable
 from mlship.doctor.probes.where import live
 
@@ -21,30 +21,25 @@ _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
-class KernelProbe(Probe):
+def read_kernel(look: Look) -> Facts:
     """Reads only /proc and /sys: fast, and runs no program."""
-
-    name = "kernel"
-    seconds = 3.0
-
-    def read(self, look: Look) -> Facts:
-        root = look.root
-        return Facts(
-            kernel=Kernel(
-                release=release(root),
-                cmdline=_stripped(root, "/proc/cmdline"),
-                boot_time=boot_time(text_of(below(root, "/proc/stat")) or ""),
-                secure_boot=secure_boot(root),
-                enrolled_signers=enrolled_signers(root),
-                lockdown=lockdown(text_of(below(root, "/sys/kernel/security/lockdown"))),
-                pci=pci(root),
-                modules=modules(root),
-                dkms=dkms(root),
-                nvidia=proc_driver(root),
-                proc_devices=proc_devices(text_of(below(root, "/proc/devices"))),
-                cgroup_version=cgroup_version(root),
-            )
+    root = look.root
+    return Facts(
+        kernel=Kernel(
+            release=release(root),
+            cmdline=_stripped(root, "/proc/cmdline"),
+            boot_time=boot_time(text_of(below(root, "/proc/stat")) or ""),
+            secure_boot=secure_boot(root),
+            enrolled_signers=enrolled_signers(root),
+            lockdown=lockdown(text_of(below(root, "/sys/kernel/security/lockdown"))),
+            pci=pci(root),
+            modules=modules(root),
+            dkms=dkms(root),
+            nvidia=proc_driver(root),
+            proc_devices=proc_devices(text_of(below(root, "/proc/devices"))),
+            cgroup_version=cgroup_version(root),
         )
+    )
 
 
 def release(root: Path) -> Fact[str]:

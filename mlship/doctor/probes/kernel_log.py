@@ -8,7 +8,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
@@ -25,24 +25,19 @@ _LONGEST = 500
 _COMMANDS = (("dmesg",), ("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"))
 
 
-class KernelLogProbe(Probe):
+def read_kernel_log(look: Look) -> Facts:
     """All three may be denied to non-root users."""
-
-    name = "kernel log"
-    seconds = 5.0
-
-    def read(self, look: Look) -> Facts:
-        if not live(look.root):
-            return _facts(_from_folder(look.root))
-        found = _records(Path("/dev/kmsg"))
-        if isinstance(found, str):
-            return _facts(matter(found.splitlines()))
-        for command in _COMMANDS:
-            ended = run_child(command, 1.8)
-            if ended.ok and ended.lines:
-                return _facts(matter(ended.lines))
-        root = found is PermissionError and os.geteuid() != 0
-        return _facts(Unreadable("permission denied" if found is PermissionError else "no /dev/kmsg", root))
+    if not live(look.root):
+        return _facts(_from_folder(look.root))
+    found = _records(Path("/dev/kmsg"))
+    if isinstance(found, str):
+        return _facts(matter(found.splitlines()))
+    for command in _COMMANDS:
+        ended = run_child(command, 1.8)
+        if ended.ok and ended.lines:
+            return _facts(matter(ended.lines))
+    root = found is PermissionError and os.geteuid() != 0
+    return _facts(Unreadable("permission denied" if found is PermissionError else "no /dev/kmsg", root))
 
 
 def _facts(log: Fact[tuple[str, ...]]) -> Facts:

@@ -13,7 +13,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 
 Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]
@@ -35,12 +35,8 @@ _ROLES: tuple[tuple[str, Role], ...] = (
 _EVENTS, _LOG_LINES = 20, 20
 
 
-class KubernetesProbe(Probe):
-    name = "kubernetes"
-    seconds = 4.0
-
-    def read(self, look: Look) -> Facts:
-        return Facts(kubernetes=_node(look.root))
+def read_kubernetes(look: Look) -> Facts:
+    return Facts(kubernetes=_node(look.root))
 
 
 def _node(root: Path) -> Kubernetes | Unreadable | None:

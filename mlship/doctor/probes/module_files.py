@@ -7,7 +7,7 @@ from pathlib import Path
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, ModuleFile
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in
 from mlship.doctor.probes.inside.loader import section
 from mlship.doctor.probes.kernel import release
@@ -21,22 +21,17 @@ _FOLDERS = ("/lib/modules", "/usr/lib/modules")
 _SIGNED = b"~Module signature appended~\n"
 
 
-class ModuleFilesProbe(Probe):
-    """/lib/modules/$(uname -r). A container has none, which proves nothing."""
-
-    name = "module files"
-    seconds = 4.0
-
-    def read(self, look: Look) -> Facts:
-        kernel = known(release(look.root))
-        folder = next((path for name in _FOLDERS if names_in(path := below(look.root, name))), None)
-        if kernel is None or folder is None:
-            return Facts()
-        found = find_modules(folder / kernel)
-        files: dict[str, Fact[ModuleFile]] = {
-            name: _file(look.root, found[name]) if name in found else None for name in NAMES
-        }
-        return Facts(kernel=Kernel(module_files=files))
+def read_module_files(look: Look) -> Facts:
+    """From /lib/modules/$(uname -r). A container has none, which proves nothing."""
+    kernel = known(release(look.root))
+    folder = next((path for name in _FOLDERS if names_in(path := below(look.root, name))), None)
+    if kernel is None or folder is None:
+        return Facts()
+    found = find_modules(folder / kernel)
+    files: dict[str, Fact[ModuleFile]] = {
+        name: _file(look.root, found[name]) if name in found else None for name in NAMES
+    }
+    return Facts(kernel=Kernel(module_files=files))
 
 
 def find_modules(folder: Path) -> dict[str, Path]:

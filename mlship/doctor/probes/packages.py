@@ -11,7 +11,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
@@ -42,26 +42,20 @@ _DNF: dict[str, Action] = {
 _MOST = 200
 
 
-class PackagesProbe(Probe):
+def read_packages(look: Look) -> Facts:
     """Reads the files of dpkg, pacman and apk; runs rpm if programs may be run."""
-
-    name = "packages"
-    seconds = 5.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        root = look.root
-        kind = package_manager(root)
-        return Facts(
-            host=Host(
-                packages=Packages(
-                    manager=kind or UNKNOWN,
-                    installed=installed_packages(root, kind),
-                    history=history(root, kind),
-                    sources=sources(root),
-                )
+    root = look.root
+    kind = package_manager(root)
+    return Facts(
+        host=Host(
+            packages=Packages(
+                manager=kind or UNKNOWN,
+                installed=installed_packages(root, kind),
+                history=history(root, kind),
+                sources=sources(root),
             )
         )
+    )
 
 
 def package_manager(root: Path) -> str | None:

@@ -6,51 +6,53 @@ import platform
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 from mlship import __version__
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_known, known
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.facts.merge import merge
-from mlship.doctor.probes.base import Look, Probe
-from mlship.doctor.probes.cdi import CdiProbe
-from mlship.doctor.probes.container import ContainerProbe, ImageProbe
-from mlship.doctor.probes.containerd import ContainerdProbe
-from mlship.doctor.probes.driver import CudaProbe, NvmlProbe
-from mlship.doctor.probes.engine import DockerProbe, PodmanProbe
-from mlship.doctor.probes.inside_programs import InsideProbe, PythonProbe
-from mlship.doctor.probes.kernel import KernelProbe
-from mlship.doctor.probes.kernel_log import KernelLogProbe
-from mlship.doctor.probes.kubernetes import KubernetesProbe
-from mlship.doctor.probes.module_files import ModuleFilesProbe
-from mlship.doctor.probes.packages import PackagesProbe
-from mlship.doctor.probes.services import ServicesProbe
-from mlship.doctor.probes.system import SystemProbe
-from mlship.doctor.probes.toolkit import ToolkitProbe
+from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
+from mlship.doctor.probes.cdi import read_cdi
+from mlship.doctor.probes.container import image_probe, read_container
+from mlship.doctor.probes.containerd import read_containerd
+from mlship.doctor.probes.driver import read_cuda, read_nvml
+from mlship.doctor.probes.engine import read_docker, read_podman
+from mlship.doctor.probes.inside_programs import read_program, read_pythons
+from mlship.doctor.probes.kernel import read_kernel
+from mlship.doctor.probes.kernel_log import read_kernel_log
+from mlship.doctor.probes.kubernetes import read_kubernetes
+from mlship.doctor.probes.module_files import read_module_files
+from mlship.doctor.probes.packages import read_packages
+from mlship.doctor.probes.services import read_services
+from mlship.doctor.probes.system import read_system
+from mlship.doctor.probes.toolkit import read_toolkit
 from mlship.doctor.probes.where import here
+from mlship.engine import connect_read_only
 from mlship.engine.failures import engine_failure, no_docker
 from mlship.engine.look import EngineLook, LookResult
 from mlship.errors import UsageError
 
-PROBES: tuple[Probe, ...] = (
-    NvmlProbe(),
-    CudaProbe(),
-    InsideProbe("devices", "nodes.py"),
-    InsideProbe("loader", "loader.py"),
-    KernelProbe(),
-    KernelLogProbe(),
-    ModuleFilesProbe(),
-    SystemProbe(),
-    PackagesProbe(),
-    ServicesProbe(),
-    PythonProbe(),
-    DockerProbe(),
-    PodmanProbe(),
-    ContainerdProbe(),
-    ToolkitProbe(),
-    CdiProbe(),
-    KubernetesProbe(),
-    ContainerProbe(),
-    ImageProbe(),
+PROBES = (
+    Probe("nvml", 6.5, read_nvml),
+    Probe("cuda", 8, read_cuda),
+    Probe("devices", 4, partial(read_program, program="nodes.py")),
+    Probe("loader", 4, partial(read_program, program="loader.py")),
+    Probe("kernel", 3, read_kernel),
+    Probe("kernel log", 5, read_kernel_log),
+    Probe("module files", 4, read_module_files),
+    Probe("system", 3, read_system),
+    Probe("packages", 5, read_packages, host_only=True),
+    Probe("services", 6, read_services, host_only=True),
+    Probe("python", 6, read_pythons),
+    Probe("docker", 6, read_docker),
+    Probe("podman", 4, read_podman, host_only=True),
+    Probe("containerd", 4, read_containerd, host_only=True),
+    Probe("toolkit", 4, read_toolkit, host_only=True),
+    Probe("cdi", 4, read_cdi, host_only=True),
+    Probe("kubernetes", 4, read_kubernetes),
+    Probe("container", INSIDE_SECONDS, read_container, inside=True),
+    image_probe(connect_read_only()),
 )  # register probes here; if two know the same fact, the earlier one wins
 
 

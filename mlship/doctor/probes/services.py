@@ -7,7 +7,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Service
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time
 from mlship.doctor.probes.where import live
@@ -22,23 +22,17 @@ _LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidi
 _SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
 
 
-class ServicesProbe(Probe):
+def read_services(look: Look) -> Facts:
     """One query to systemd for all units; logs only of failed ones."""
-
-    name = "services"
-    seconds = 6.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        if not live(look.root):
-            return Facts(host=Host(services=_of_folder(look)))
-        units = [f"{unit}.service" for unit in UNITS]
-        ended = run_child(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
-        if not ended.ok:
-            return Facts()  # no systemd: services are unknown
-        booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
-        services = parse_show(ended.stdout, booted)
-        return Facts(host=Host(services={unit: _with_log(unit, service) for unit, service in services.items()}))
+    if not live(look.root):
+        return Facts(host=Host(services=_of_folder(look)))
+    units = [f"{unit}.service" for unit in UNITS]
+    ended = run_child(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
+    if not ended.ok:
+        return Facts()  # no systemd: services are unknown
+    booted = boot_time(text_of(below(look.root, "/proc/stat")) or "")
+    services = parse_show(ended.stdout, booted)
+    return Facts(host=Host(services={unit: _with_log(unit, service) for unit, service in services.items()}))
 
 
 def parse_show(text: str, booted: Fact[str]) -> dict[str, Fact[Service]]:

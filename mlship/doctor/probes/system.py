@@ -8,7 +8,7 @@ from mlship.doctor.facts.container import Container, Lxc
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host, Selinux, Tegra, Wsl
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import release
 from mlship.doctor.probes.where import here, lxc
@@ -26,26 +26,21 @@ _BOOLEANS = ("container_use_devices", "container_use_xserver_devices")
 _AUDIT_BYTES = 1_000_000
 
 
-class SystemProbe(Probe):
+def read_system(look: Look) -> Facts:
     """Reads files only. Inside a container, the host's facts stay unknown."""
-
-    name = "system"
-    seconds = 3.0
-
-    def read(self, look: Look) -> Facts:
-        root = look.root
-        if here(root) == "container":
-            return Facts(container=Container(engine=engine_here(root), lxc=Lxc() if lxc(root) else None))
-        return Facts(
-            host=Host(
-                virtualization=virtualization(root),
-                wsl=wsl(root),
-                tegra=tegra(root),
-                selinux=selinux(root),
-                binfmt=binfmt(root),
-                mps=mps(root),
-            )
+    root = look.root
+    if here(root) == "container":
+        return Facts(container=Container(engine=engine_here(root), lxc=Lxc() if lxc(root) else None))
+    return Facts(
+        host=Host(
+            virtualization=virtualization(root),
+            wsl=wsl(root),
+            tegra=tegra(root),
+            selinux=selinux(root),
+            binfmt=binfmt(root),
+            mps=mps(root),
         )
+    )
 
 
 def engine_here(root: Path) -> Fact[str]:

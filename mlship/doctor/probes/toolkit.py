@@ -11,7 +11,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
 from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.base import Look, Probe
+from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
 from mlship.doctor.probes.files import below
 
@@ -22,23 +22,18 @@ _LOG_LINES = 20
 _LOG_MATTERS = re.compile(r"mode as|[Ee]rror|[Ff]ailed|unsatisfied|not found")
 
 
-class ToolkitProbe(Probe):
-    name = "toolkit"
-    seconds = 4.0
-    host_only = True
-
-    def read(self, look: Look) -> Facts:
-        binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
-        found = config(look.root)
-        toolkit = Toolkit(
-            version=_version(look.root, binaries["nvidia-ctk"]),
-            cli_version=_version(look.root, binaries["nvidia-container-cli"]),
-            binaries=dict(binaries),
-            installed_at=_installed_at(look.root, tuple(filter(None, (binaries[name] for name in HOOKS)))),
-            config=found,
-            log=log(look.root, known(found)),
-        )
-        return Facts(host=Host(toolkit=toolkit))
+def read_toolkit(look: Look) -> Facts:
+    binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
+    found = config(look.root)
+    toolkit = Toolkit(
+        version=_version(look.root, binaries["nvidia-ctk"]),
+        cli_version=_version(look.root, binaries["nvidia-container-cli"]),
+        binaries=dict(binaries),
+        installed_at=_installed_at(look.root, tuple(filter(None, (binaries[name] for name in HOOKS)))),
+        config=found,
+        log=log(look.root, known(found)),
+    )
+    return Facts(host=Host(toolkit=toolkit))
 
 
 def _version(root: Path, program: str | None) -> Fact[str]:

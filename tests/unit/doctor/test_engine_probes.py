@@ -13,15 +13,15 @@ from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.toolkit import ToolkitConfig
 from mlship.doctor.probes import dockerd, kubernetes
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.cdi import CdiProbe, spec_of
+from mlship.doctor.probes.cdi import read_cdi, spec_of
 from mlship.doctor.probes.containerd import containerd, crio
-from mlship.doctor.probes.engine import DockerProbe, binary, docker_of, podman_of
+from mlship.doctor.probes.engine import binary, docker_of, podman_of, read_docker
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.kubernetes import classes_of, events_of, gpu_pods, node_of, operator_of
 from mlship.doctor.probes.look_inside import ended_of, first_env
 from mlship.doctor.probes.plain import moment_of
 from mlship.doctor.probes.shell import read_sections
-from mlship.doctor.probes.toolkit import ToolkitProbe, config, config_of, version_of
+from mlship.doctor.probes.toolkit import config, config_of, read_toolkit, version_of
 from mlship.engine.look import LookResult, Ran
 from tests.helpers.patience import limit
 
@@ -262,7 +262,7 @@ def test_daemon_json(tmp_path: Path) -> None:
 
 def test_another_root_asks_no_engine_of_this_machine(tmp_path: Path) -> None:
     write(tmp_path, {"/etc/docker/daemon.json": "{}"})
-    docker = DockerProbe().read(Look(tmp_path)).host.docker
+    docker = read_docker(Look(tmp_path)).host.docker
     assert (docker.binary, docker.version) == (None, UNKNOWN)
     assert isinstance(docker.daemon_json, DaemonJson)
 
@@ -308,7 +308,7 @@ def test_where_specifications_are_looked_for(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var/run").symlink_to("/run")
     (tmp_path / "etc/cdi/nvidia.yaml").chmod(0o600)
-    specs = known(CdiProbe().read(Look(tmp_path)).host.cdi.specs) or ()
+    specs = known(read_cdi(Look(tmp_path)).host.cdi.specs) or ()
     assert [spec.path for spec in specs] == ["/etc/cdi/nvidia.yaml", "/etc/cdi/x.yaml", "/var/run/cdi/b.json"]
     assert (specs[0].mode, specs[0].readable, specs[1].kind) == ("0600", True, UNKNOWN)
 
@@ -317,7 +317,7 @@ def test_where_specifications_are_looked_for(tmp_path: Path) -> None:
 def test_a_specification_that_may_not_be_read(tmp_path: Path) -> None:
     write(tmp_path, {"/etc/cdi/nvidia.yaml": CDI})
     (tmp_path / "etc/cdi/nvidia.yaml").chmod(0)
-    (spec,) = known(CdiProbe().read(Look(tmp_path)).host.cdi.specs) or ()
+    (spec,) = known(read_cdi(Look(tmp_path)).host.cdi.specs) or ()
     assert (spec.readable, spec.kind) == (False, Unreadable("permission denied", root=True))
 
 
@@ -328,7 +328,7 @@ def test_the_toolkits_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write(tmp_path, {"/var/log/nvidia-container-runtime.log": "noise\nAuto-detected mode as 'legacy'\n"})
     write(tmp_path, {"/usr/bin/nvidia-container-runtime-hook": ""})
     (tmp_path / "usr/bin/nvidia-container-runtime-hook").chmod(0o755)
-    toolkit = ToolkitProbe().read(Look(tmp_path)).host.toolkit
+    toolkit = read_toolkit(Look(tmp_path)).host.toolkit
     assert toolkit.config == ToolkitConfig(
         path="/etc/nvidia-container-runtime/config.toml",
         mode="auto",

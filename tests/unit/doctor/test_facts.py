@@ -3,7 +3,7 @@
 import re
 import time
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,21 +63,18 @@ def test_parts_are_put_together() -> None:
     assert merge(tuple(hosts().values())[:1]) == next(iter(hosts().values()))
 
 
-@dataclass(frozen=True)
-class Scripted(Probe):
+def scripted(name: str, answer: Facts | Exception | float, seconds: float = 5.0) -> Probe:
     """A probe with a scripted answer."""
 
-    name: str
-    answer: Facts | Exception | float
-    seconds: float = 5.0
-
-    def read(self, look: Look) -> Facts:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        if isinstance(self.answer, float):
-            time.sleep(self.answer)
+    def read(_look: Look) -> Facts:
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, float):
+            time.sleep(answer)
             return Facts(kernel=Kernel(release="too late"))
-        return self.answer
+        return answer
+
+    return Probe(name, seconds, read)
 
 
 def test_probes_that_crash_or_hang_are_facts_with_a_reason() -> None:
@@ -85,9 +82,9 @@ def test_probes_that_crash_or_hang_are_facts_with_a_reason() -> None:
     facts = look(
         Look(),
         (
-            Scripted("good", Facts(kernel=Kernel(release="6.1"))),
-            Scripted("crashes", OSError(13, "Permission denied")),
-            Scripted("hangs", 30.0, seconds=0.2),
+            scripted("good", Facts(kernel=Kernel(release="6.1"))),
+            scripted("crashes", OSError(13, "Permission denied")),
+            scripted("hangs", 30.0, seconds=0.2),
         ),
     )
     assert time.monotonic() - started < limit(10)

@@ -10,7 +10,7 @@ import pytest
 from mlship.doctor.facts.container import Container, Image
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.container import ImageProbe
+from mlship.doctor.probes.container import image_probe
 from mlship.doctor.probes.run import look, open_question
 from mlship.engine.look import LookResult, Ran, Trial
 
@@ -56,7 +56,7 @@ class SlowEngine:
 
 def test_nothing_is_left_and_the_probe_says_that_there_was_no_answer() -> None:
     engine = SlowEngine()
-    facts = look(Look(image="a", seconds=2), (ImageProbe(engine),))
+    facts = look(Look(image="a", seconds=2), (image_probe(engine),))
     assert engine.there == set()
     assert open_question(Look(image="a", seconds=2), facts) == (
         "image a was not examined: nothing in it answered within 2 s"
@@ -67,7 +67,7 @@ def test_nothing_is_left_and_the_probe_says_that_there_was_no_answer() -> None:
 def test_a_container_that_starts_after_the_limit_is_removed_too() -> None:
     engine = SlowEngine(start_seconds=0.5)
     what = Look(image="a", seconds=0.1)
-    facts = look(what, (ImageProbe(engine),))
+    facts = look(what, (image_probe(engine),))
     assert open_question(what, facts) == "image a was not examined: no answer within 0.1 s"
     deadline = time.monotonic() + 5
     while not engine.lives or engine.there:  # the abandoned thread removes what it started
