@@ -1,10 +1,13 @@
 """Real builds that fail or are interrupted: the errors, and that nothing is left behind."""
 
+import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,8 +20,10 @@ import pytest
 
 from mlship.engine.base import BuildRequest, Engine
 from mlship.errors import BuildError, MlshipError, TransientError, UsageError
+from mlship.registry.client import digest_of
 from tests.helpers.engine_contract import request
 from tests.helpers.faulty_registry import Kind, faulty_registry
+from tests.helpers.registry_server import RegistryState, registry_server
 
 
 def fail(engine: Engine, build: BuildRequest) -> MlshipError:
@@ -167,6 +172,57 @@ def test_pushes(
             assert address in caught.value.message
             with pytest.raises(UsageError, match="no such image"):
                 engine.resolve(tag)
+
+
+def image_of_random_bytes(state: RegistryState) -> str:
+    """Store an image that no engine has seen; returns the digest of its only layer."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo("data")
+        entry.size = 1 << 20
+        archive.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    layer = gzip.compress(tar.getvalue(), 1)
+    rootfs = {"type": "layers", "diff_ids": [digest_of(tar.getvalue())]}
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode()
+    rows = []
+    for kind, data in (("config.v1+json", config), ("layer.v1.tar+gzip", layer)):
+        state.blobs[digest_of(data)] = data
+        media_type = f"application/vnd.oci.image.{kind}"
+        rows.append({"mediaType": media_type, "digest": digest_of(data), "size": len(data)})
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": media_type, "config": rows[0], "layers": rows[1:]}
+    state.put(media_type, json.dumps(manifest).encode(), "1")
+    return digest_of(layer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error", "why"),
+    [
+        ("corrupt", 0, TransientError, "damaged"),
+        ("half", 0, TransientError, "does not respond"),
+        ("status", 404, BuildError, "not all of its layers"),
+        ("status", 503, TransientError, "overloaded or failing"),
+        ("slow", 0, None, ""),
+    ],
+)
+def test_layers_of_a_base(
+    engine: Engine, tmp_path: Path, kind: Kind, status: int, error: type[MlshipError] | None, why: str
+) -> None:
+    """The registry serves the manifest of a base image, but not the bytes of its layer as they are."""
+    state = RegistryState()
+    layer = image_of_random_bytes(state)
+    with registry_server(state) as upstream, faulty_registry(upstream) as (address, fault):
+        fault.kind, fault.status, fault.parts = kind, status, (f"GET /v2/library/base/blobs/{layer}",)
+        text = f"FROM {address}/library/base:1\nCOPY --from={address}/library/base:1 /data /copy\n"
+        build = BuildRequest(text, "", tmp_path, "linux/amd64")
+        if error is None:
+            engine.build(build, lambda _: None)
+        else:
+            found = fail(engine, build)
+            assert (type(found), why in found.message.splitlines()[0]) == (error, True), found
+            fault.kind = "none"
+            engine.build(build, lambda _: None)
+        assert fault.hits
 
 
 # Ctrl-C ----------------------------------------------------------------------------------------------------------
