@@ -144,7 +144,7 @@ def _layers(lock: Lock, gpu: GpuPlan | None) -> Decision[tuple[PackageLayer, ...
     layers = package_layers(lock.pins, lock.record.sizes, gpu.compiled if gpu else ())
     count = Counter(layer.group for layer in layers)
     listed = ", ".join(f"{count[group]} {group}" for group in GROUPS if count[group])
-    return _decided(layers, "layers", listed or "none", "a package update changes its own layer and no other")
+    return _decided(layers, "layers", listed or "none", "a package update changes one layer and no other")
 
 
 def _bytecode(trace: Trace | None) -> Decision[Bytecode]:

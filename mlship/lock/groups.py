@@ -16,8 +16,10 @@ LockGroup: TypeAlias = Literal["cuda", "framework", "heavy", "light", "compiled"
 
 GROUPS: tuple[LockGroup, ...] = get_args(LockGroup)
 HEAVY = 5_000_000  # bytes of a wheel: from here on, installing it again costs more than a step of its own
-OWN_LAYER = 100_000  # bytes of a wheel: below that, the layer itself costs more
-BUCKETS = 8
+OWN_LAYER = 1_000_000  # bytes of a wheel: below that, the layer costs more at every build than it saves at an update
+SMALL = 100_000  # bytes of a wheel: such packages have buckets of their own, so that updating one pushes little
+SMALL_BUCKETS = 3
+MEDIUM_BUCKETS = 2
 MOST_OWN_LAYERS = 64  # an image can have 127, and every pull looks up each of them
 
 
@@ -54,7 +56,7 @@ def package_layers(
     own = _with_own_layer(groups, sizes)
     shared: dict[tuple[LockGroup, str], list[str]] = {}
     for name in sorted(groups):
-        layer = name if name in own else f"bucket-{bucket_of(name)}"
+        layer = name if name in own else f"bucket-{bucket_of(name, sizes.get(name))}"
         shared.setdefault((groups[name], layer), []).append(name)
     layers = (PackageLayer(group, name, tuple(packages)) for (group, name), packages in shared.items())
     # Shared layers are on top of their group: they change most often, and a host unpacks every layer above a change.
@@ -71,9 +73,14 @@ def brings_cuda(pins: Iterable[Pin]) -> bool:
     return any(is_cuda_library(pin.name) or is_gpu_only(pin.name) or "+cu" in pin.version for pin in pins)
 
 
-def bucket_of(name: str) -> int:
-    """The shared layer of a package; it does not depend on what else is locked."""
-    return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
+def bucket_of(name: str, size: int | None) -> int:
+    """The shared layer of a package; it does not depend on what else is locked.
+
+    Args:
+        size: bytes of its wheel; an unknown size counts as small.
+    """
+    hash_ = hashlib.sha256(name.encode()).digest()[0]
+    return hash_ % SMALL_BUCKETS if (size or 0) < SMALL else SMALL_BUCKETS + hash_ % MEDIUM_BUCKETS
 
 
 def requirements_of(pins: Iterable[Pin], names: Iterable[str]) -> str:

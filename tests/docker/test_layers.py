@@ -92,7 +92,7 @@ def test_a_version_bump_changes_one_layer_and_new_weights_another(repo: Path) ->
     (repo / "requirements.in").write_text(ASKED.replace("25.0", "24.2"))
     done = mlship("lock", cwd=repo)
     assert "~ packaging 25.0 -> 24.2" in done.stderr, done.stderr
-    assert changed(weighted, built(repo)) == ["COPY /layers/light/bucket-1/ / # buildkit"]
+    assert changed(weighted, built(repo)) == ["COPY /layers/light/bucket-2/ / # buildkit"]
 
 
 def contents(tmp_path: Path) -> set[str]:

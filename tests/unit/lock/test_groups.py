@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.lock.groups import BUCKETS, GROUPS, MOST_OWN_LAYERS, bucket_of, group_of, package_layers, requirements_of
+from mlship.lock.groups import (
+    GROUPS,
+    MEDIUM_BUCKETS,
+    MOST_OWN_LAYERS,
+    SMALL_BUCKETS,
+    bucket_of,
+    group_of,
+    package_layers,
+    requirements_of,
+)
 from mlship.lock.pins import Pin, parse_lock
 
 HASH = f"sha256:{'a' * 64}"
@@ -61,7 +70,7 @@ def test_every_pin_lies_in_one_layer_and_layers_are_few(names: list[str], size: 
     found = package_layers(pins(*names), dict.fromkeys(names, size))
     packages = [name for layer in found for name in layer.packages]
     assert sorted(packages) == sorted(names)
-    assert len(found) <= MOST_OWN_LAYERS + BUCKETS * len(GROUPS) <= 110
+    assert len(found) <= MOST_OWN_LAYERS + (SMALL_BUCKETS + MEDIUM_BUCKETS) * len(GROUPS) <= 110
 
 
 @given(NAMES, st.data())
@@ -86,7 +95,19 @@ def hash_of(name: str) -> int:
 
 def test_buckets_do_not_move_between_versions_of_mlship() -> None:
     """A renamed layer is pushed again by every user."""
-    assert [bucket_of(name) for name in ("uvicorn", "fastapi", "anyio", "click")] == [2, 2, 0, 5]
+    names = ("uvicorn", "fastapi", "anyio", "click")
+    assert [bucket_of(name, None) for name in names] == [bucket_of(name, 99_999) for name in names] == [0, 1, 1, 1]
+    assert [bucket_of(name, 100_000) for name in names] == [3, 3, 3, 4]
+
+
+def test_a_web_service_has_about_a_dozen_package_layers() -> None:
+    """Each layer costs time at every build. The sizes are those of a usual service's wheels."""
+    large = {"onnxruntime": 27_773_237, "scipy": 35_112_380, "numpy": 16_918_164, "pandas": 12_356_904}
+    medium = {"scikit-learn": 9_315_422, "pydantic-core": 2_257_712, "narwhals": 501_718, "pydantic": 494_865}
+    small = {f"small-{number}": 5_000 * number for number in range(1, 20)}
+    found = package_layers(pins(*large, *medium, *small), large | medium | small)
+    assert len(found) <= 11
+    assert sum(layer.is_shared for layer in found) == SMALL_BUCKETS + MEDIUM_BUCKETS
 
 
 def test_a_part_of_a_lock_is_a_lock() -> None:
