@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
-from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Engine, ImageInfo, Manifest
+from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MlshipError, TransientError
 from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouse
@@ -136,10 +137,13 @@ def _build_and_prove(
     if options.reproducible:
         check_keeps_manifests(engine)
     requested = options.tags or (prepared.plan.tag,)
-    _check_disk(prepared, engine, reporter)
+    with ThreadPoolExecutor(1) as thread:  # asking the engine takes as long as preparing the request
+        disk = thread.submit(engine.disk)
+        wanted = request(prepared, own, options)
+        _check_disk(prepared, disk.result(), reporter)
     reporter.step(f"building {requested[0]}")
     started = time.monotonic()
-    manifest = _build(prepared, engine, own, options, reporter)
+    manifest = _build(prepared, engine, wanted, options, reporter)
     built = time.monotonic()
     image = engine.image(own)
     if image is None:
@@ -240,9 +244,9 @@ def _pages(prepared: Prepared) -> tuple[str, ...]:
     return tuple(f"{gpu.index}/{pin.name}/" for pin in prepared.lock.pins if pin.version.endswith(f"+{variant}"))
 
 
-def _check_disk(prepared: Prepared, engine: Engine, reporter: Reporter) -> None:
+def _check_disk(prepared: Prepared, disk: Disk | None, reporter: Reporter) -> None:
     """Report the disk that a build may need: a full disk shows late, and as some other error."""
-    needed, disk = disk_needed(prepared.plan, prepared.lock.record.sizes), engine.disk()
+    needed = disk_needed(prepared.plan, prepared.lock.record.sizes)
     if needed is None or disk is None:
         return
     estimate = f"needs up to {size(needed)} of disk without a build cache; {size(disk.free)} free in {disk.path}"
@@ -254,7 +258,9 @@ def _check_disk(prepared: Prepared, engine: Engine, reporter: Reporter) -> None:
         )
 
 
-def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter) -> Manifest | None:
+def _build(
+    prepared: Prepared, engine: Engine, wanted: BuildRequest, options: BuildOptions, reporter: Reporter
+) -> Manifest | None:
     """Query the engine only where needed: that takes a third of a fully cached build."""
     if options.smoke and prepared.plan.platform != this_platform():
         check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
@@ -263,7 +269,7 @@ def _build(prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, 
     named = step_titles(prepared.plan)
     try:
         with reporter.building() as watch:
-            built = engine.build(request(prepared, tag, options), retitled(watch, named))
+            built = engine.build(wanted, retitled(watch, named))
     except MlshipError:
         engine.info()  # a broken engine explains a failed build best
         raise

@@ -1,11 +1,14 @@
 """Version numbers of CUDA, of NVIDIA drivers and of GPUs, each as a value that sorts as its numbers do."""
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 _TWO = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}", re.ASCII)
 _DRIVER = re.compile(r"[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 _DRIVER_IN = re.compile(r"(?<![0-9.])[0-9]{3,5}\.[0-9]{1,4}(\.[0-9]{1,4})?(?![0-9.])", re.ASCII)
+
+# How CUDA's libraries reach an image: locked wheels bring them, or they are copied from NVIDIA's image.
+CudaSource: TypeAlias = Literal["wheels", "image"]
 
 
 class _TwoNumbers(NamedTuple):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from mlship.cuda.fit.needs import CudaSource
+from mlship.cuda.versions import CudaSource
 from mlship.lock.groups import PackageLayer
 from mlship.project.paths import WORKDIR
 from mlship.versioned import dump, parse_versioned

@@ -12,11 +12,10 @@ from mlship.cuda.fit.judge import Stack
 from mlship.cuda.fit.kernels import differing, kernels_of
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
-from mlship.cuda.versions import Cuda
+from mlship.cuda.versions import Cuda, CudaSource
 from mlship.frameworks import framework_table, gpu_requirement_for, is_gpu_only, other_vendor
 from mlship.lock.pins import Pin
 
-CudaSource: TypeAlias = Literal["wheels", "image"]
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
 Fault: TypeAlias = Literal[

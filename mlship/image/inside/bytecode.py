@@ -1,7 +1,8 @@
-"""Compiles bytecode into the layers of one group, and removes files that nothing loads.
+"""Compiles bytecode into layers, and removes files that nothing loads.
 
     bytecode.py packages FOLDER TARGET     the packages that install.py has split into layers
     bytecode.py python FOLDER TARGET       the standard library, into TARGET/<its own path>
+    bytecode.py code TARGET                the code of the repository below TARGET, which is `/` in the image
 
 FOLDER holds `modules.json` (the traced modules in mlship.lock's format; without it everything is compiled), and for
 packages also `layers.json` and `prune.json`: {"kinds": [...], "keep": [patterns]}.
@@ -53,7 +54,12 @@ UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "s
 
 
 def main(arguments: list[str]) -> int:
-    command, folder, target = arguments[0], Path(arguments[1]), Path(arguments[2])
+    command, *folders, target = arguments[0], *map(Path, arguments[1:])
+    if command == "code":
+        compile_all(list(code_jobs(target)))
+        settle(target)
+        return 0
+    (folder,) = folders
     modules = folder / "modules.json"
     traced = json.loads(modules.read_text()) if modules.exists() else None
     target.mkdir(parents=True, exist_ok=True)
@@ -76,6 +82,15 @@ def python_jobs(traced: Folders | None, target: Path) -> Iterator[tuple[str, str
         where = cached(path)
         if path.exists() and not where.exists():
             yield str(path), str(target / where.relative_to("/")), str(path)
+
+
+def code_jobs(target: Path) -> Iterator[tuple[str, str, str]]:
+    """Every module, because the code is small; bytecode of the checkout is removed."""
+    for old in sorted(target.rglob("__pycache__"), reverse=True):
+        old.unlink() if old.is_symlink() or not old.is_dir() else shutil.rmtree(old)
+    for path in sorted(target.rglob("*.py")):
+        if path.is_file():
+            yield str(path), str(cached(path)), f"/{path.relative_to(target)}"
 
 
 def used(library: Path) -> Iterator[Path]:

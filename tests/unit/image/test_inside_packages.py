@@ -255,6 +255,29 @@ def test_python_itself_is_compiled_where_the_base_has_not(tmp_path: Path, monkey
     assert everything == {"os.py", "__init__.py", "unused.py"}
 
 
+def test_code_is_compiled_for_its_place_and_made_read_only(site: Path, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    files = {"app/serving/model.py": "X = 1\n", "app/broken.py": "def (\n", "app/run.sh": "true\n"}
+    for name, text in {**files, "app/serving/__pycache__/gone.cpython-311.pyc": "old"}.items():
+        (code / name).parent.mkdir(parents=True, exist_ok=True)
+        (code / name).write_text(text)
+    (code / "app/__pycache__").symlink_to(tmp_path)
+    (code / "app/run.sh").chmod(0o766)
+    (code / "app/dangling.py").symlink_to("nowhere.py")
+    (code / "app/folder.py").mkdir()
+    assert bytecode.main(["code", str(code)]) == 0
+    byte_code = code / f"app/serving/__pycache__/model.{sys.implementation.cache_tag}.pyc"
+    assert b"/app/serving/model.py" in byte_code.read_bytes()
+    assert str(tmp_path).encode() not in byte_code.read_bytes()
+    assert byte_code.read_bytes()[4:8] == (1).to_bytes(4, "little"), "by hash, unchecked"
+    assert list(code.rglob("*.pyc")) == [byte_code]
+    assert tmp_path.is_dir(), "a link's target stays"
+    found = {str(path.relative_to(code)): path.lstat() for path in code.rglob("*") if not path.is_symlink()}
+    assert {one.st_mtime for one in found.values()} == {install.EPOCH}
+    assert {name for name, one in found.items() if one.st_mode & 0o022} == set()
+    assert {name: found[name].st_mode & 0o777 for name in files} == {**dict.fromkeys(files, 0o644), "app/run.sh": 0o755}
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
