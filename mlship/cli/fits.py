@@ -14,7 +14,7 @@ _Lock = Annotated[
     str,
     typer.Argument(
         metavar="LOCK|IMAGE",
-        help="Any lock, `pip freeze` or `conda list` output, an environment's folder, or an image of mlship.",
+        help="Any lock, `pip freeze` or `conda list` output, an environment's folder, or an image.",
     ),
 ]
 _Hosts = Annotated[Path, typer.Option("--hosts", metavar="DIR", help="Folder of host files.", file_okay=False)]
@@ -37,6 +37,8 @@ def fits(
 
     Exit code 4: a host does not run it, or that is unknown.
     """
+    from dataclasses import replace
+
     from mlship.cli.options import check_host
     from mlship.console import emit
     from mlship.cuda.fit.fits import fit_lock
@@ -46,9 +48,10 @@ def fits(
     from mlship.versioned import to_json
 
     check_host(driver, compute_capability)
-    read, platform = _read(lock, platform)
+    read, platform, notes = _read(lock, platform)
     fleet = named_fleet(driver, tuple(compute_capability or ()), platform) if driver else fleet_of(HERE, str(hosts))
     found = fit_lock(read, fleet, platform)
+    found = replace(found, notes=(*found.notes, *notes))
     if json:
         emit(to_json({"schema": 1, "lock": lock, "origin": fleet.origin, "platform": platform, **vars(found)}))
     else:
@@ -57,8 +60,9 @@ def fits(
         raise typer.Exit(4)
 
 
-def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str]":
-    """The packages and their platform: of a file, or of an image where there is no such file."""
+def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":
+    """The packages, their platform and notes: of a file, or of an image where there is no such file."""
+    from mlship.console import say
     from mlship.errors import UsageError
     from mlship.lock.foreign import read_foreign_lock
     from mlship.project.base import PLATFORMS
@@ -67,13 +71,13 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str]":
         raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
     if Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~")):
         platform = platform or "linux/amd64"
-        return _with_code(read_foreign_lock(Path(lock), platform), platform), platform
+        return _with_code(read_foreign_lock(Path(lock), platform), platform), platform, ()
     from mlship.build.installed import packages_of
     from mlship.build.preflight import check_reference
 
     if platform:
         raise UsageError("`--platform` cannot be used with an image, which has its own", hint="remove `--platform`")
-    return packages_of(check_reference(lock))
+    return packages_of(check_reference(lock), say)
 
 
 def _with_code(lock: "ForeignLock", platform: str) -> "ForeignLock":

@@ -102,6 +102,21 @@ class Registry:
         """
         return self._content(f"blobs/{digest}", digest, {})
 
+    def layer(self, digest: str) -> Iterator[bytes]:
+        """The bytes of a blob of any size, as they arrive.
+
+        Raises:
+            CheckFailed: all of them were read, and they do not have the digest.
+        """
+        with self._connection():
+            answer = self._ask("GET", f"blobs/{digest}")
+            self._expect(answer, 200)
+            hashed = hashlib.sha256()
+            for part in answer.iter_content(1 << 20):
+                hashed.update(part)
+                yield part
+        self._check_digest(f"sha256:{hashed.hexdigest()}", digest)
+
     def put_manifest(self, manifest: StoredContent, version: str | None = None) -> bool:
         """Store a manifest under its digest or a tag; returns whether the registry lists its subject's referrers.
 
@@ -144,12 +159,16 @@ class Registry:
             return None
         self._expect(answer, 200)
         found = content(answer.headers.get("Content-Type", "").partition(";")[0], self._body(answer))
-        if ":" in version and found.digest != version:
+        if ":" in version:
+            self._check_digest(found.digest, version)
+        return found
+
+    def _check_digest(self, found: str, wanted: str) -> None:
+        if found != wanted:
             raise CheckFailed(
-                f"`{self._reference}`: the registry sent other bytes than {version} (they have {found.digest})",
+                f"`{self._reference}`: the registry sent other bytes than {wanted} (they have {found})",
                 hint="the content was changed or damaged in the registry: push the image again",
             )
-        return found
 
     def _body(self, answer: "Response") -> bytes:
         data = b""

@@ -1,13 +1,29 @@
 """Images in a registry: their configuration, read without pulling them, and indexes of several platforms."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from mlship.engine.base import ImageInfo
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
 from mlship.registry.client import OCI_INDEX, JsonValue, Registry, StoredContent, content, opened
 from mlship.registry.reference import Reference
+
+
+@contextmanager
+def registry_layers(name: str) -> Iterator[Iterator[tuple[str, Iterator[bytes]]]]:
+    """The layers of an image, lowest first: each with its digest and its bytes as they arrive.
+
+    Raises:
+        UsageError, TransientError: see `image_in_registry`.
+    """
+    reference = Reference.parse(name)
+    with opened(reference) as registry:
+        found = registry.manifest(reference.version)
+        layers = _for_one_platform(registry, found, name).json().get("layers") if found else None
+        digests = [str(_object(layer).get("digest")) for layer in layers] if isinstance(layers, list) else []
+        yield ((digest, registry.layer(digest)) for digest in digests)
 
 
 def image_in_registry(name: str) -> tuple[str, ImageInfo]:

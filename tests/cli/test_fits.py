@@ -8,6 +8,9 @@ import pytest
 from mlship.image.labels import PACKAGES
 from mlship.registry.client import digest_of
 from tests.helpers.command import mlship_in_process as mlship
+from tests.helpers.device_code import fatbin
+from tests.helpers.device_code import library as elf
+from tests.helpers.layouts import packed, record, tar
 from tests.helpers.registry_server import RegistryState, registry_server
 
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
@@ -53,17 +56,36 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
     layer = {"digest": f"sha256:{'1' * 64}", "size": 10**9}
     manifest = {"config": {"digest": digest_of(config)}, "layers": [layer]}
     state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
-    bare = json.dumps({**manifest, "config": {"digest": digest_of(b"{}")}}).encode()
-    state.blobs[digest_of(b"{}")] = b"{}"
-    state.put("application/vnd.oci.image.manifest.v1+json", bare, "2")
     with registry_server(state) as host:
         done = mlship("fits", f"{host}/model:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
-        unknown = mlship("fits", f"{host}/model:2", "--driver", "580.95.05", *A100, cwd=tmp_path)
         absent = mlship("fits", f"{host}/model:3", "--driver", "580.95.05", *A100, cwd=tmp_path)
     assert (done.code, "3 packages" in done.stdout, "torch 2.8.0" in done.stdout) == (0, True, True), done.stderr
     assert not [path for path in state.asked if "1111" in path]
-    assert (unknown.code, "does not say what is installed" in unknown.stderr) == (2, True)
     assert (absent.code, "has no image" in absent.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("capability", "code"), [("8.0", 0), ("9.0", 4)])
+def test_a_foreign_image_is_read_by_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, code: int
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no docker
+    library = {"ours/a.so": elf(fatbin([(2, 80, 0x11, False, b"x")]), more=600)}
+    site = "usr/lib/python3/dist-packages"
+    tree = {**record(site, "ours", "1.0", library), "usr/local/cuda/lib64/libcudart.so.12.4.127": b"x"}
+    layer = packed(tar(tree), "zstd")
+    image = {"os": "linux", "architecture": "amd64", "config": {"Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"]}}
+    config = json.dumps(image).encode()
+    state = RegistryState(blobs={digest_of(each): each for each in (config, layer)})
+    manifest = {"config": {"digest": digest_of(config)}, "layers": [{"digest": digest_of(layer), "size": len(layer)}]}
+    state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
+    with registry_server(state) as host:
+        done = mlship("fits", f"{host}/x:1", "--driver", "580.95.05", "--compute-capability", capability, cwd=tmp_path)
+        state.blobs[digest_of(layer)] = layer[:-20]
+        damaged = mlship("fits", f"{host}/x:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
+    assert (done.code, damaged.code) == (code, 1), done.stdout
+    assert "NVIDIA_REQUIRE_CUDA" in done.stdout
+    assert "from the registry" in done.stdout
+    assert "the registry sent other bytes" in damaged.stderr
 
 
 @pytest.mark.parametrize(

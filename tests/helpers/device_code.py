@@ -13,7 +13,7 @@ def fatbin(entries: list[tuple[int, int, int, bool, bytes]]) -> bytes:
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
-def library(section: bytes, name: bytes = b".nv_fatbin") -> bytes:
+def library(section: bytes, name: bytes = b".nv_fatbin", more: int = 0) -> bytes:
     """An ELF64 file with one section and the names of sections."""
     names = b"\0" + name + b"\0.shstrtab\0"
     start = 64
@@ -26,4 +26,4 @@ def library(section: bytes, name: bytes = b".nv_fatbin") -> bytes:
     header = (
         b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 3, 2)
     )
-    return header + section + names + b"".join(headers)
+    return header + section + names + b"".join(headers) + bytes(more)

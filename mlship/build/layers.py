@@ -1,0 +1,177 @@
+"""What is installed in an image that does not say it: distributions, their device code, and CUDA's libraries.
+
+Each layer is read once as a stream, of the engine or of a registry, and nothing is unpacked but one library at a time.
+"""
+
+import json
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from packaging.utils import canonicalize_name
+
+from mlship.driver.device_code import DeviceCode, read_device_code
+from mlship.lock.foreign import ForeignLock
+from mlship.lock.measured import recorded
+from mlship.lock.pins import Pin
+from mlship.size.stream import (
+    CHUNK,
+    BrokenTarError,
+    ByteStream,
+    Readable,
+    Rewound,
+    is_compressed,
+    is_tar,
+    members,
+    unpacked,
+)
+
+_HEAD = 512
+_LARGEST_TEXT = 20_000_000  # bytes of a RECORD; the largest have some 2 MB
+_LARGEST_JSON = 4_000_000
+_INFO = re.compile(r"(?P<site>.*?)/?(?P<name>[\w.]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
+_CONDA = re.compile(r".*/conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json")
+# CUDA's own files, by the names of PyPI's wheels: libcublas.so.12.4.5.8 is nvidia-cublas-cu12 12.4.5.8
+_LIBRARY = re.compile(r"lib(?P<name>cudart|cublas|cudnn|nvrtc)\.so\.(?P<version>[0-9]+\.[0-9]+(?:\.[0-9]+)*)", re.ASCII)
+_WHEELS = {"cudart": "cuda-runtime", "nvrtc": "cuda-nvrtc"}
+_COMPAT = re.compile(r".*/compat/libcuda\.so\.(?P<driver>[0-9.]+)", re.ASCII)
+
+
+@dataclass
+class LayerFiles:
+    """What one layer adds and removes, by path from the root; the last layer wins."""
+
+    records: dict[str, str] = field(default_factory=dict)
+    conda: set[str] = field(default_factory=set)
+    code: dict[str, DeviceCode | None] = field(default_factory=dict)
+    libraries: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+
+    def add(self, other: "LayerFiles") -> None:
+        """Put the next layer on top."""
+        for path in other.removed:
+            for known in (self.records, self.code):
+                for old in [old for old in known if _below(old, path)]:
+                    del known[old]
+            self.conda = {old for old in self.conda if not _below(old, path)}
+            self.libraries = {old for old in self.libraries if not _below(old, path)}
+        self.records |= other.records
+        self.code |= other.code
+        self.conda |= other.conda
+        self.libraries |= other.libraries
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/") or not folder
+
+
+def read_layer(stream: Readable) -> LayerFiles:
+    """Read a layer to its end.
+
+    Raises:
+        BrokenTarError: it is no layer, or damaged.
+    """
+    head = stream.read(_HEAD)
+    if not (is_compressed(head) or is_tar(head)):
+        raise BrokenTarError("unknown compression")
+    found = LayerFiles()
+    for member, opened in members(unpacked(Rewound(head, stream), head)):
+        path = posixpath.normpath(member.name).lstrip("/")
+        folder, name = posixpath.split(path)
+        if name == ".wh..wh..opq":
+            found.removed.add(folder)
+        elif name.startswith(".wh."):
+            found.removed.add(posixpath.join(folder, name.removeprefix(".wh.")))
+        elif member.isreg():
+            _take(found, path, member.size, opened())
+    return found
+
+
+def _take(found: LayerFiles, path: str, size: int, content: Readable) -> None:
+    if _INFO.fullmatch(path):
+        found.records[path] = _text(content, _LARGEST_TEXT)
+    elif _CONDA.fullmatch(path):
+        found.conda.add(path)
+    elif ".so" in (name := posixpath.basename(path)):
+        if _LIBRARY.fullmatch(name) or _COMPAT.fullmatch(path):
+            found.libraries.add(path)
+        elif "-packages/" in path and size > _HEAD:
+            found.code[path] = _code(content)
+
+
+def _text(content: Readable, most: int) -> str:
+    parts = list[bytes]()
+    while most > 0 and (part := content.read(most)):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _code(content: Readable) -> DeviceCode | None:
+    """None where it is unknown."""
+    with tempfile.TemporaryFile() as file:
+        while part := content.read(CHUNK):
+            file.write(part)
+        try:
+            return read_device_code(file)
+        except ValueError:
+            return None
+
+
+def read_saved(chunks: Iterable[bytes]) -> LayerFiles:
+    """Read a saved image to its end; a layer may come before or after the list of layers.
+
+    Raises:
+        BrokenTarError: the stream is not a complete image.
+    """
+    blobs, order = dict[str, LayerFiles](), list[str]()
+    for member, opened in members(ByteStream(chunks)):
+        content = opened() if member.isreg() else None
+        if content is None:
+            continue
+        if member.name == "manifest.json":
+            order = json.loads(_text(content, _LARGEST_JSON))[0]["Layers"]
+            continue
+        head = content.read(_HEAD)
+        if is_compressed(head) or is_tar(head):
+            blobs[member.name] = read_layer(Rewound(head, content))
+    found = LayerFiles()
+    for name in order:
+        found.add(blobs.get(name, LayerFiles()))
+    return found
+
+
+def lock_of(files: LayerFiles) -> ForeignLock:
+    """The distributions of an image as pins, with their measured device code; CUDA's libraries as their wheels."""
+    pins = {pin.name: pin for pin in (*_library_pins(files), *_distributions(files))}
+    conda = (match for path in files.conda if (match := _CONDA.fullmatch(path)))
+    foreign = sorted({f"{match['name']} {match['version']}" for match in conda})
+    return ForeignLock(tuple(pins[name] for name in sorted(pins)), foreign=tuple(foreign))
+
+
+def _distributions(files: LayerFiles) -> Iterator[Pin]:
+    for path, record in sorted(files.records.items()):
+        if match := _INFO.fullmatch(path):
+            names = (line.partition(",")[0] for line in record.splitlines())
+            own = (posixpath.normpath(posixpath.join(match["site"], name)) for name in names)
+            code = [found for one in own if (found := files.code.get(one))]
+            yield Pin(canonicalize_name(match["name"]), match["version"], (), code=recorded(code))
+
+
+def _library_pins(files: LayerFiles) -> Iterator[Pin]:
+    names = (match for path in sorted(files.libraries) if (match := _LIBRARY.fullmatch(posixpath.basename(path))))
+    found = [(match["name"], match["version"]) for match in names]
+    cudas = {version.partition(".")[0] for name, version in found if name != "cudnn"}
+    for name, version in found:
+        major = version.partition(".")[0] if name != "cudnn" else min(cudas) if len(cudas) == 1 else ""
+        if major:
+            wheel = f"nvidia-{_WHEELS.get(name, name)}"
+            yield Pin(f"{wheel}-cu{major}" if int(major) < 13 or name == "cudnn" else wheel, version, ())
+
+
+def compat_drivers(files: LayerFiles) -> tuple[str, ...]:
+    """Drivers of NVIDIA's forward-compatibility libraries in the image."""
+    found = (match["driver"] for path in files.libraries if (match := _COMPAT.fullmatch(path)))
+    return tuple(sorted(set(found)))
