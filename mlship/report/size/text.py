@@ -116,6 +116,7 @@ def _layers(report: SizeReport) -> Iterator[str]:
         for number, layer in enumerate(report.layers, 1)
     )
     yield from _table(rows, right={0, 1, 2, 3})
+    yield from words.largest_layer(report)
 
 
 def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:

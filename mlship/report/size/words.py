@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from mlship.size.report import SORTS, BaseLayers, Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, Sort
 from mlship.units import size
@@ -44,6 +45,16 @@ def headline(report: SizeReport) -> str:
 
 def counted(report: SizeReport) -> str:
     return f"{count_of(len(report.layers), 'layer')}, {count_of(report.totals.files, 'file')}"
+
+
+def largest_layer(report: SizeReport) -> Iterator[str]:
+    """The largest layer's share, if it is known what is beyond the base: a pull has one stream per layer."""
+    layers = {number: layer.compressed for number, layer in enumerate(report.layers, 1) if layer.base is False}
+    known = {number: count for number, count in layers.items() if count is not None}
+    total = sum(known.values())
+    if total and len(known) == len(layers):
+        number = max(known, key=lambda one: known[one])
+        yield f"  layer {number} is {share(known[number], total)} of the pull beyond the base"
 
 
 def base_line(base: BaseLayers) -> str:
