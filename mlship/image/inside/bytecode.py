@@ -28,7 +28,6 @@ import py_compile
 import re
 import shutil
 import sysconfig
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +130,8 @@ def compile_all(jobs: list[tuple[str, str, str]]) -> None:
         for job in jobs:
             compile_one(job)
         return
+    from concurrent.futures import ProcessPoolExecutor  # imported here: most edits compile a few modules
+
     with ProcessPoolExecutor() as pool:
         list(pool.map(compile_one, jobs, chunksize=32))
 

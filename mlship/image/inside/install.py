@@ -24,8 +24,11 @@ import shutil
 import stat
 import subprocess
 from collections import defaultdict
-from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 VENV = Path("/opt/venv")
 # 1980-01-01, the earliest date of a zip file. Not the commit's: a layer must not change with every commit.
@@ -51,6 +54,8 @@ def main(arguments: list[str]) -> int:
 
 def installed() -> dict[str, Distribution]:
     """The packages in the environment by canonical name."""
+    from importlib.metadata import distributions  # imported here: bytecode.py uses this file at every edit
+
     return {canonical(found.metadata["Name"]): found for found in distributions(path=[str(site_packages())])}
 
 
