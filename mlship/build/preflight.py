@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine
-from mlship.errors import EngineError, UsageError
+from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
 from mlship.smoke.seen import Device
 
@@ -21,6 +21,7 @@ _UNPACKED = {"cuda": 1.7, "framework": 2.5, "compiled": 4.0, "heavy": 3.5, "ligh
 _COPIES = 4.3
 # Build context, weights stage, layer, unpacked image, compressed layer.
 _WEIGHT_COPIES = 5.0
+_SHOWN = 8
 _REST = 500_000_000  # bytes: base image, installer, code
 
 
@@ -162,3 +163,20 @@ def disk_needed(plan: BuildPlan, sizes: Mapping[str, int]) -> int | None:
     packages = sum(sizes.get(name, 0) * _UNPACKED[layer.group] for layer in plan.layers for name in layer.packages)
     weights = sum(one.size for one in plan.weights)
     return round(packages * _COPIES + weights * _WEIGHT_COPIES + _REST)
+
+
+def known_to_run(each: tuple[Prepared, ...]) -> tuple[Prepared, ...]:
+    """Return the images, whose locks are known to run on every host.
+
+    Raises:
+        MatchError: the lists say what is unknown.
+    """
+    unknown = tuple(dict.fromkeys(text for prepared in each for text in prepared.unknown))
+    if unknown:
+        more = [f"- and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []
+        listed = "\n".join([*(f"- {text}" for text in unknown[:_SHOWN]), *more])
+        raise MatchError(
+            f"the lock is not known to run on every host:\n{listed}",
+            hint="build without `--strict` and prove the image on such a host: `mlship smoke IMAGE --on gpu`",
+        )
+    return each

@@ -41,6 +41,7 @@ class Prepared:
         linked: targets of symbolic links among the copied paths; the build context needs them too.
         warnings: worth knowing before the build; they do not stop it.
         fleet: the hosts that CUDA is matched to; None for a CPU image.
+        unknown: what is not known to run on every one of them.
     """
 
     repo: Path
@@ -51,6 +52,7 @@ class Prepared:
     linked: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     fleet: "Fleet | None" = None
+    unknown: tuple[str, ...] = ()
 
     @cached_property
     def dockerfile(self) -> str:
@@ -99,7 +101,8 @@ def prepare(
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
     warnings = (*_left_out(repo, config), *(matched.warnings if matched else _unwanted_cuda(config, lock)))
-    return Prepared(repo, config, lock, plan, revision, link_targets(repo, copied_paths(plan)), warnings, fleet)
+    linked, unknown = link_targets(repo, copied_paths(plan)), matched.unknown if matched else ()
+    return Prepared(repo, config, lock, plan, revision, linked, warnings, fleet, unknown)
 
 
 def _with_remedy(error: LockError, other: str | None, fleet: "Fleet | None") -> LockError:

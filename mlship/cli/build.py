@@ -56,6 +56,11 @@ MetadataFile = Annotated[
 ]
 
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail if the lock is not known to run on every host (exit code 4).")
+]
+
+
 def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     tag: Tags = None,
@@ -64,6 +69,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     platform: Platforms = None,
     driver: Driver = None,
     compute_capability: Capabilities = None,
+    strict: Strict = False,
     smoke: Smoke = None,
     no_smoke: NoSmoke = False,
     reproducible: Reproducible = False,
@@ -105,7 +111,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
         reproducible=reproducible,
     )
     preflight.check_metadata(metadata, images=len(each))
-    _build(each, options, metadata, reporter, json=json)
+    _build(preflight.known_to_run(each) if strict else each, options, metadata, reporter, json=json)
 
 
 def _build(

@@ -25,11 +25,13 @@ class Matched:
 
     Attributes:
         warnings: uncertainties and notes that do not stop the build.
+        unknown: what is not known to run on every host, and why; empty where all of it runs.
     """
 
     plan: GpuPlan
     reasons: tuple[PlanReason, ...]
     warnings: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 def chosen_cuda(repo: Path, config: Config, fleet: Fleet) -> str | None:
@@ -51,7 +53,15 @@ def match_hosts(config: Config, lock: Lock, fleet: Fleet) -> Matched:
     """
     match = match_lock(config, lock.pins, fleet)
     plan = _gpu_plan(config, lock, match, fleet)
-    return Matched(plan, tuple(_reasons(plan, match, fleet)), tuple(dict.fromkeys(_warnings(match, fleet))))
+    warnings = tuple(dict.fromkeys(_warnings(match, fleet)))
+    return Matched(plan, tuple(_reasons(plan, match, fleet)), warnings, tuple(_unknown(match)))
+
+
+def _unknown(match: Match) -> Iterator[str]:
+    reasons = ((verdict, reason) for verdict in match.verdicts for reason in verdict.reasons)
+    yield from (f"{on.host}: {on.stack}: {reason.text}" for on, reason in reasons if reason.outcome == "unknown")
+    if match.needs.way is None:
+        yield "no locked package is known to use CUDA"
 
 
 def unwanted_cuda(config: Config, lock: Lock) -> tuple[str, ...]:

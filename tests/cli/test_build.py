@@ -185,3 +185,20 @@ def test_the_image_that_was_built_is_the_one_that_is_tested(run: Run, engine: En
     done = run()
     assert done.exit_code == 1
     assert "image.user: runs as root" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("pin", "code", "words"),
+    [
+        ("faiss-gpu-cu12==9.9", 4, "the named host: faiss-gpu-cu12 9.9: faiss-gpu-cu12 9.9 is newer"),
+        ("numpy==2.3.2", 4, "no locked package is known to use CUDA"),
+        ("nvidia-cuda-runtime-cu12==12.8.90", 0, ""),
+    ],
+)
+def test_strict_builds_only_what_is_known_to_run(run: Run, repo: Path, pin: str, code: int, words: str) -> None:
+    (repo / "mlship.yaml").write_text((repo / "mlship.yaml").read_text() + "gpu: {}\n")
+    locked(repo, f"{pin} --hash=sha256:{'a' * 64}\n", "12.8")
+    host = ("--driver", "580.95.05", "--compute-capability", "8.0", "--no-smoke")
+    result = run(*host, "--strict")
+    assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+    assert run(*host).exit_code == 0

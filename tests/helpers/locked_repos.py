@@ -13,9 +13,9 @@ DIGEST = f"sha256:{'d' * 64}"
 TEXT = f"iniconfig==2.0 --hash=sha256:{'a' * 64}\n"
 
 
-def locked(repo: Path) -> Path:
+def locked(repo: Path, text: str = TEXT, cuda: str | None = None) -> Path:
     """The repository with a lock that matches its mlship.yaml."""
-    (repo / "requirements.txt").write_text(TEXT)
-    inputs = collect_inputs(repo, load_config(repo, {}))
-    LockRecord(inputs, sha256_text(TEXT), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
+    (repo / "requirements.txt").write_text(text)
+    inputs = collect_inputs(repo, load_config(repo, {}), cuda)
+    LockRecord(inputs, sha256_text(text), "python:3.11-slim-bookworm", DIGEST, "pip-tools 7").write(repo)
     return repo

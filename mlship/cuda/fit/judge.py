@@ -238,21 +238,25 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
 def _measured_reasons(
     stack: Stack, architecture: Architecture, named: str, on: tuple[Capability, Driver], *, translates: bool
 ) -> Iterator[Reason]:
-    """All libraries with code for the GPU are enough, none is too little, and with some the tables decide."""
+    """All libraries with code for the GPU are enough, none is too little, and with some the tables decide.
+
+    A library with code for single GPUs only (sm_90a) is an addition: others have no need of it.
+    """
     found = []
     for kernels in stack.measured:
         ptx = max((one for one in kernels.ptx if one <= on[0]), default=None)
         part = replace(stack, architectures=kernels.architectures, specific=kernels.specific, ptx=ptx, source=_MEASURED)
-        found.append([*_code_reasons(part, architecture, named, on, translates=translates)])
-    lacking = [reasons[0] for reasons in found if reasons]
+        found.append((kernels, [*_code_reasons(part, architecture, named, on, translates=translates)]))
+    lacking = [reasons[0] for _, reasons in found if reasons]
+    needed = [kernels for kernels, reasons in found if reasons and (kernels.architectures or kernels.ptx)]
     if lacking and len(lacking) == len(found):
         has = {one for kernels in stack.measured for one in (*kernels.architectures, *kernels.specific)}
         by_driver = [reason for reason in lacking if reason.kind == "ptx-jit" or reason.outcome == "unknown"]
         reason = by_driver[0] if by_driver else _no_kernels(stack, named, on[0], has, _MEASURED)
         yield Reason("unknown-gpu", reason.text, reason.source) if stack.optional else reason
-    elif lacking and stack.architectures is not None:
+    elif needed and stack.architectures is not None:
         yield from _code_reasons(stack, architecture, named, on, translates=translates)
-    elif lacking:
+    elif needed:
         yield Reason("unknown-gpu", f"only some libraries of {stack.name} have code for {named}", _MEASURED)
 
 

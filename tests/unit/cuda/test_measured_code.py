@@ -43,7 +43,7 @@ def test_no_lock_runs_whose_wheel_has_no_code(parts: list[MeasuredCode], capabil
         assert outcome == ("unknown" if name == "ours" else "refused")
     if parts and all(serves(part, capability) for part in parts):
         assert outcome == "runs"
-    if name != "torch" and not all(serves(part, capability) for part in parts):
+    if name != "torch" and not all(serves(part, capability) for part in parts if part.cubins or part.ptx):
         assert outcome != "runs"
 
 
@@ -65,6 +65,11 @@ def test_a_library_for_another_cuda_does_not_count() -> None:
     parts = (MeasuredCode("8.0", cuda="12"), MeasuredCode("8.0 10.0", cuda="13"))
     pin = Pin("faiss-gpu-cu12", "9.9", (), code=parts)
     assert [matched(pin, capability).outcome for capability in ("8.0", "10.0")] == ["runs", "refused"]
+
+
+def test_code_for_a_single_gpu_is_an_addition() -> None:
+    pin = Pin("faiss-gpu-cu12", "9.9", (), code=(MeasuredCode("8.0 8.6"), MeasuredCode(specific="9.0")))
+    assert [matched(pin, capability).outcome for capability in ("8.0", "9.0", "10.0")] == ["runs", "unknown", "refused"]
 
 
 def test_only_some_libraries_with_code_are_unknown() -> None:

@@ -9,7 +9,8 @@ from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import floor_of, tables
-from mlship.cuda.versions import Cuda, Driver
+from mlship.cuda.tables.rows import Variant
+from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.lock.pins import Pin
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=8)
@@ -68,6 +69,36 @@ def test_a_lock_runs_only_by_a_verdict(listed: list[str], host: HostProfile) -> 
         assert all(verdict.outcome == "runs" and verdict.reasons for verdict in match.verdicts)
 
 
+RELEASES = [
+    (f"{release.package}=={release.band[0]}+{variant.name}", variant)
+    for releases in tables().packages.by_package.values()
+    for release in releases
+    for variant in release.variants
+    if variant.cuda and not release.follows
+]
+
+
+def forbids(variant: Variant, host: HostProfile) -> bool:
+    """Whether the row alone says that a build cannot run there."""
+    driver, capability = Driver.parse(host.driver), Capability.parse(host.gpus[0].capability or "")
+    floor = floor_of(variant.cuda.major) if variant.cuda else None
+    cubins, ptx = variant.x86_64 or (), variant.ptx_x86_64
+    runs = any(one.major == capability.major and one <= capability for one in cubins) or (ptx and ptx <= capability)
+    lacks = variant.x86_64 is not None and not runs and capability not in variant.specific_x86_64
+    limits = [variant.min_driver, floor.driver if floor else None]
+    too_old = any(limit and driver and driver < limit for limit in limits)
+    return bool(lacks or too_old or (variant.min_capability and capability < variant.min_capability))
+
+
+@given(st.sampled_from(RELEASES), LISTED, HOSTS)
+def test_no_lock_runs_that_a_row_forbids(row: tuple[str, Variant], listed: list[str], host: HostProfile) -> None:
+    text, variant = row
+    name = text.partition("==")[0]
+    match = matched([*(other for other in listed if not other.startswith(f"{name}==")), text], host)
+    if forbids(variant, host):
+        assert match.outcome != "runs"
+
+
 @pytest.mark.parametrize(
     ("name", "version", "cuda"),
     [
@@ -101,6 +132,7 @@ def test_the_cuda_in_a_name_or_version(name: str, version: str, cuda: Cuda | Non
         ("cuda-bindings", False),
         ("nvidia-cuda-runtime-cu12", False),
         ("nvidia-cutlass-dsl-libs-base", False),
+        ("nvidia-cuda-cccl-cu12", False),
         ("gpustat", False),
         ("gsplat", True),
         ("cucumber", False),
