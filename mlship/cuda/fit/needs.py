@@ -156,7 +156,8 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
         if _is_cpu(pin, libraries):
             continue
         if isinstance(release, NotRecorded):
-            if pin.code or pin.name in tables().packages.by_package or carries_cuda(pin):
+            measured = pin.code and library_pin(pin.name, pin.version) is None  # CUDA's own are no limit
+            if measured or pin.name in tables().packages.by_package or carries_cuda(pin):
                 yield _Package(pin, release, None)
         elif release.min_capability or (pin.code and not release.variants):
             yield _Package(pin, release, None)

@@ -67,6 +67,11 @@ def test_a_library_for_another_cuda_does_not_count() -> None:
     assert [matched(pin, capability).outcome for capability in ("8.0", "10.0")] == ["runs", "refused"]
 
 
+def test_a_library_of_cuda_that_leaves_out_old_gpus_is_no_limit() -> None:
+    sparse = Pin("nvidia-cusparselt-cu12", "0.7.1", (), code=(MeasuredCode("8.0 9.0 10.0 12.0"),))
+    assert matched(Pin("torch", "2.8.0", ()), "7.5", more=(*CUDA, sparse)).outcome == "runs"
+
+
 def test_code_for_a_single_gpu_is_an_addition() -> None:
     pin = Pin("faiss-gpu-cu12", "9.9", (), code=(MeasuredCode("8.0 8.6"), MeasuredCode(specific="9.0")))
     assert [matched(pin, capability).outcome for capability in ("8.0", "9.0", "10.0")] == ["runs", "unknown", "refused"]
