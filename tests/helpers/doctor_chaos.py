@@ -5,7 +5,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 
 from mlship.doctor.facts.container import Container
-from mlship.doctor.facts.fact import Unreadable, each, known
+from mlship.doctor.facts.fact import UNKNOWN, Unreadable, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library
 from tests.helpers.doctor_hosts import hosts
@@ -237,6 +237,73 @@ def _no_request(facts: Facts) -> Facts | None:
     return made and changed(made, {**state, **{f"container.{path}": new for path, new in without.items()}})
 
 
+def _more_inside(facts: Facts) -> Facts | None:
+    """The container was given fewer GPUs than the ones it names."""
+    count, there = at(facts, "container.nvml.device_count"), at(facts, "host.nvml.device_count")
+    asks = at(facts, "container.host_config.gpus") is not None and not at(facts, "container.host_config.cdi_devices")
+    if not isinstance(count, int) or not isinstance(there, int) or not 0 < count < there or not asks:
+        return None
+    return put(facts, "container.host_config.gpus", tuple(f"device={index}" for index in range(count + 1)))
+
+
+def _asks_for(gpus: str) -> Change:
+    def change(facts: Facts) -> Facts | None:
+        made = None if is_special(facts) else never_started(facts)
+        if made is None or each(made.container.host_config.cdi_devices) or not at(facts, "host.nvml.device_count"):
+            return None
+        return put(made, "container.host_config.gpus", (gpus,))
+
+    return change
+
+
+def _bad_specs(**values: object) -> Change:
+    """A container that gets its GPUs by CDI, and specifications that are of no use."""
+
+    def change(facts: Facts) -> Facts | None:
+        made = never_started(facts)
+        if made is None or not each(made.container.host_config.cdi_devices) or is_special(facts):
+            return None
+        for place in range(len(each(made.host.cdi.specs))):
+            made = changed(made, {f"host.cdi.specs.{place}.{fact}": new for fact, new in values.items()})
+        return put(made, "container.injection", "cdi")
+
+    return change
+
+
+def _some_in_mig_mode(facts: Facts) -> Facts | None:
+    """The first of several GPUs is in MIG mode without an instance, and CUDA takes no GPU at all."""
+    if at(facts, f"{_NVML}.1") is None or any(known(one.mig_current) for one in each(facts.host.nvml.devices)):
+        return None
+    mode: dict[str, object] = {"mig_current": 1, "mig_pending": 1, "mig_devices": ()}
+    return changed(facts, {"host.cuda.init": 100, **{f"{_NVML}.0.{name}": new for name, new in mode.items()}})
+
+
+def _pod_asks_for_more(facts: Facts) -> Facts | None:
+    if not at(facts, "kubernetes.pods.0") or not at(facts, "kubernetes.capacity"):
+        return None
+    pod = {"role": "workload", "phase": "Pending", "reason": None, "requests": {"nvidia.com/gpu": 99}}
+    return changed(facts, {f"kubernetes.pods.0.{name}": new for name, new in pod.items()})
+
+
+def framework(name: str, fact: str, new: object, link: str = "framework-works") -> Break:
+    """A framework of the container answers otherwise."""
+
+    def change(facts: Facts) -> Facts | None:
+        path = f"{_BOX}.pythons.0.{name}"
+        return None if at(facts, path) is None else put(facts, f"{path}.{fact}", new)
+
+    return Break(f"{name}.{fact}", (link, "image-fits", "libraries-resolve"), change)
+
+
+def _modules_of_two_versions(facts: Facts) -> Facts | None:
+    module, version = at(facts, "kernel.modules.nvidia_uvm"), at(facts, "kernel.nvidia.version")
+    return (
+        None
+        if module is None or not version or is_special(facts)
+        else put(facts, "kernel.modules.nvidia_uvm.version", "390.1")
+    )
+
+
 def _settings(engine: str, path: str) -> Break:
     def change(facts: Facts) -> Facts | None:
         desktop = "Desktop" in str(at(facts, "host.docker.operating_system"))
@@ -273,6 +340,7 @@ BREAKS: tuple[Break, ...] = (
     gpu("GPU of vfio", "gpu-bound", "driver", "vfio-pci"),
     gpu("GPU without a driver", "gpu-bound", "driver", None),
     Break("module not loaded", ("module-loaded",), _no_module),
+    Break("modules of two versions", ("module-loaded",), _modules_of_two_versions),
     *(node("host", name, "device-nodes", new) for name, new in ((_UVM, None), (_CONTROL, "EPERM"))),
     *(code("nvml-answers", "host.nvml.init", new) for new in (12, 999)),
     Break("NVML hangs", ("nvml-answers",), _nvml_hangs),
@@ -283,6 +351,7 @@ BREAKS: tuple[Break, ...] = (
     first("fabric waits", ("gpu-modes",), _NVML, fabric_state=2),
     first("fabric failed", ("gpu-modes",), _NVML, fabric_state=3, fabric_status=5),
     first("compute mode", ("gpu-modes",), _NVML, compute_mode="Prohibited"),
+    Break("MIG mode of one GPU", ("gpu-modes",), _some_in_mig_mode),
     first("license", ("gpu-modes",), _NVML, license_status="Unlicensed (Restricted)"),
     *(code("cuda-starts", "host.cuda.init", new) for new in (3, 999)),
     code("cuda-starts", "host.cuda.init", 100, "gpu-modes"),
@@ -294,6 +363,12 @@ BREAKS: tuple[Break, ...] = (
     _settings("Docker", "host.docker.daemon_json"),
     _settings("containerd", "host.containerd"),
     Break("nothing offered", ("kubelet-offers",), _node_offers_nothing),
+    Break("CDI is stale", ("toolkit-ready",), _bad_specs(missing=("/usr/lib/libcuda.so.390.1",))),
+    Break("CDI is invalid", ("toolkit-ready",), _bad_specs(error="line 3: not valid", devices=(), kind=UNKNOWN)),
+    Break("pod asks for more", ("kubelet-offers",), _pod_asks_for_more, also=("container-created",)),
+    Break("more GPUs than exist", ("gpu-requested",), _asks_for("99")),
+    Break("a GPU that does not exist", ("gpu-requested",), _asks_for("device=99")),
+    Break("fewer GPUs than named", ("nvml-inside",), _more_inside),
     Break("no request", ("gpu-requested",), _no_request),
     Break("image of another machine", ("image-available",), _image_of_another_machine),
     *(Break(text[:30], ("container-created",), started_not(container__error=text)) for text in ERRORS),
@@ -310,6 +385,9 @@ BREAKS: tuple[Break, ...] = (
     Break("CUDA counts one less inside", ("cuda-inside",), _one_less(_BOX, "cuda")),
     first("no kernel", ("image-fits",), "container.cuda.devices", kernel_code=209),
     torch("torch on the CPU", is_available=False),
+    framework("onnxruntime", "session_providers", ("CPUExecutionProvider",)),
+    framework("tensorflow", "gpus", 0),
+    framework("jax", "backend", "cpu"),
     torch("torch fails", is_available=None, error="RuntimeError: quux"),
 )
 

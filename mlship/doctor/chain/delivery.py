@@ -25,6 +25,8 @@ from mlship.doctor.queries import driver_is_contained, gpus, is_wsl
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
+_MOST_GPUS = 1000
+_GPU_NAME = re.compile(r"\d{1,3}(:\d+)?|GPU-[0-9a-f-]+")  # "0:1" is an instance; the UUID of one does not name its GPU
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
 _SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unhealthy|panic")
@@ -219,9 +221,29 @@ def gpu_requested(facts: Facts) -> LinkLook:
             yield Symptom("request.none", "container", f"NVIDIA_VISIBLE_DEVICES is {what} for the nvidia runtime")
     elif _asks_nothing(facts) and not _was_given(facts):
         yield Symptom("request.none", "container", "the container asks for no GPU")
+    there, names = known(facts.host.nvml.device_count), requested_gpus(facts)
+    highest = max((int(name) + 1 for name in names or () if name.isdecimal()), default=0)
+    if there and not works(facts) and not is_elsewhere(facts) and max(len(names or ()), highest) > there:
+        asked = f"GPU {highest - 1}" if highest > there else f"{len(names or ())} GPUs"
+        yield Symptom("request.more", "container", f"the container asks for {asked}, and NVML counts {there} here")
     if works(facts) or asks_for_gpu(facts):
         yield it_holds("requested")
     yield unknown("container.host_config")
+
+
+def requested_gpus(facts: Facts) -> tuple[str, ...] | None:
+    """The GPUs that the container asks for, instances of one GPU once; a number of any as "any 1"…; None if unknown."""
+    config, here = facts.container.host_config, known(facts.host.nvml.device_count)
+    names = [name.removeprefix("device=") for one in each(config.gpus) for name in one.split(",")]
+    names += [name for one in each(config.cdi_devices) if (name := one.removeprefix("nvidia.com/gpu=")) != one]
+    if not names and runtime(facts) == "nvidia":
+        names = environment(facts).get("NVIDIA_VISIBLE_DEVICES", "").split(",")
+    if names == ["all"]:
+        return None if here is None or is_elsewhere(facts) else tuple(f"any {n}" for n in range(here))
+    if len(each(config.gpus)) == 1 and each(config.gpus)[0].isdecimal():
+        return tuple(f"any {n}" for n in range(min(int(names[0]), _MOST_GPUS)))
+    certain = bool(names) and all(_GPU_NAME.fullmatch(name) for name in names)
+    return tuple(sorted({name.partition(":")[0] for name in names})) if certain else None
 
 
 def _was_given(facts: Facts) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable, unknown
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.facts.place import CudaApi, Nvml, NvmlDevice, Place
@@ -104,6 +104,11 @@ def module_loaded(facts: Facts) -> LinkLook:
     version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
     if module_is_loaded(facts) is False:
         yield Symptom("module.none", "host", "the nvidia module is not loaded")
+    for name in ("nvidia_uvm", "nvidia_modeset", "nvidia_drm"):
+        module = known(looked_up(facts.kernel.modules, name))
+        other = known(module.version) if module else None
+        if other and version and not same(other, version):
+            yield Symptom("module.mixed", "host", f"{name} has version {other}, nvidia {version}")
     if module_is_loaded(facts):
         yield it_holds(f"nvidia {version or ''} is loaded{f' ({flavour} module)' if flavour else ''}")
     yield unknown("kernel.modules")
@@ -281,9 +286,10 @@ def cuda_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
 def miscount(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     """CUDA counts fewer GPUs than NVML, and neither MIG mode nor CUDA_VISIBLE_DEVICES explains it."""
     count, of_nvml = known(place.cuda.device_count), known(place.nvml.device_count)
+    of_nvml = len(each(place.nvml.devices)) if of_nvml is None else of_nvml
     devices = (*each(place.nvml.devices), *each(facts.host.nvml.devices))
     parts = any(known(device.mig_current) == 1 for device in devices)
     chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) is not None
-    less = count is not None and of_nvml is not None and count < of_nvml
+    less = count is not None and count < of_nvml
     if known(place.cuda.init) == 0 and less and (count == 0 or not (parts or chosen)):
-        yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')}, NVML {of_nvml}")
+        yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')} of {of_nvml}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.doctor.chain.delivery import container_is_examined
+from mlship.doctor.chain.delivery import container_is_examined, requested_gpus
 from mlship.doctor.chain.host import (
     LinkLook,
     and_sees,
@@ -71,10 +71,8 @@ def nvml_inside(facts: Facts) -> LinkLook:
 
 
 def _fewer_than_requested(facts: Facts) -> Iterator[Symptom]:
-    count, here = known(facts.container.nvml.device_count), known(facts.host.nvml.device_count)
-    asked = each(facts.container.host_config.gpus)
-    wanted = here if asked == ("all",) else int(asked[0]) if len(asked) == 1 and asked[0].isdecimal() else None
-    if known(facts.container.nvml.init) == 0 and count is not None and (count == 0 or (wanted and count < wanted)):
+    count, wanted = known(facts.container.nvml.device_count), len(requested_gpus(facts) or ())
+    if known(facts.container.nvml.init) == 0 and count is not None and (count == 0 or count < wanted):
         name = "nvml.count=0" if count == 0 else "nvml.count"
         seen = f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'} in the container"
         yield Symptom(name, "container", seen + (f", {wanted} were requested" if wanted else ""))

@@ -58,9 +58,10 @@ def _gpus(request: object) -> tuple[str, ...]:
     wanted = [name for group in plain.items(request, "Capabilities") if isinstance(group, list) for name in group]
     if _GPU not in wanted and plain.text(request, "Driver") != "nvidia":
         return ()
-    names = plain.texts(request, "DeviceIDs")
+    if names := plain.texts(request, "DeviceIDs"):
+        return tuple(f"device={name}" for name in names)
     count = plain.number_at(request, "Count") or 0
-    return names or (("all",) if count < 0 else (str(count),))
+    return ("all",) if count < 0 else (str(count),)
 
 
 def env_of(found: object) -> Fact[dict[str, str]]:

@@ -106,7 +106,7 @@ class GpusOptionQuoting(Rule, id="gpus-option-needs-quotes"):
         line = line_of(facts, r"cannot set both Count and DeviceIDs|invalid value for --gpus|invalid argument .*--gpus")
         if line is None:
             return None
-        asked = ",".join(each(facts.container.host_config.gpus)).removeprefix("device=")
+        asked = ",".join(each(facts.container.host_config.gpus)).replace("device=", "")
         numbers = asked if re.fullmatch(r"[\w,-]+", asked) and asked != "all" else "0,1"
         return self.found(facts, {"numbers": numbers}, where="container", evidence=(line,))
 

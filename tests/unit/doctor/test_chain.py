@@ -371,3 +371,34 @@ def test_links_are_in_order_and_every_one_is_looked_at() -> None:
         assert {link.inside, link.on_host} <= {"", *order}
         assert link.causes
         assert link.deciders
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "inside", "alarm"),
+    [
+        (["device=3"], None, 1, False),
+        (["device=2", "device=3"], None, 2, False),
+        (["device=2,3"], None, 1, True),
+        (["device=0:0", "device=0:1"], None, 1, False),
+        (["3"], None, 1, True),
+        (["all"], None, 3, True),
+        ([], "1,2", 1, True),
+        ([], "GPU-1a,GPU-2b", 2, False),
+        ([], "MIG-1a,MIG-2b", 1, False),
+        ([], "all", 3, True),
+    ],
+)
+def test_a_container_has_as_many_gpus_as_it_names(
+    gpus: list[str], visible: str | None, inside: int, alarm: bool
+) -> None:
+    box = {
+        "status": "running",
+        "host_config": {"gpus": gpus, "runtime": "runc" if gpus else "nvidia"},
+        "env": {"NVIDIA_VISIBLE_DEVICES": visible} if visible else {},
+        "nvml": {"init": 0, "device_count": inside},
+        "cuda": {"init": 0, "device_count": inside},
+    }
+    four = [{**GPU, "address": f"0000:{place}b:00.0"} for place in range(4)]
+    works = {"nvml": {"init": 0, "device_count": 4}, "cuda": {"init": 0, "device_count": 4}}
+    facts = facts_of(kernel={**KERNEL, "pci": four}, host=works, container=box)
+    assert named(diagnose(facts)) == ({"nvml-inside"} if alarm else set())

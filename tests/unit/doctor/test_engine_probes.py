@@ -525,7 +525,7 @@ def test_a_container_as_it_was_started() -> None:
     assert (box.name, box.engine, box.status, box.error) == ("api", "docker", "running", None)
     assert (box.started_at, box.env) == ("2026-07-02T09:00:00Z", {"CUDA_VISIBLE_DEVICES": "0"})
     config = box.host_config
-    assert (config.runtime, config.gpus) == ("nvidia", ("all", "0", "GPU-1"))
+    assert (config.runtime, config.gpus) == ("nvidia", ("all", "device=0", "device=GPU-1"))
     assert (config.cdi_devices, config.devices, config.binds) == (("nvidia.com/gpu=all",), ("/dev/dri",), ())
 
 
