@@ -123,7 +123,6 @@ def _build(
     json: bool,
 ) -> None:
     from mlship.build import run
-    from mlship.build.platforms import build_index
     from mlship.engine import connect
 
     for prepared in each:
@@ -134,6 +133,8 @@ def _build(
         _write_metadata(metadata, each[0], report, options, engine)
         _show(report, json=json)
     else:
+        from mlship.build.platforms import build_index
+
         _show_index(build_index(each, engine, options, reporter), json=json)
 
 

@@ -1,10 +1,13 @@
 """Reports a build: the proof first, then the image."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from mlship.build.platforms import IndexReport
 from mlship.build.run import BuildReport
 from mlship.units import duration, size
+
+if TYPE_CHECKING:
+    from mlship.build.platforms import IndexReport
 
 
 def show_build(report: BuildReport) -> None:
@@ -23,7 +26,7 @@ def show_build(report: BuildReport) -> None:
         out(f"  {name:<18}{value}")
 
 
-def show_index(report: IndexReport) -> None:
+def show_index(report: "IndexReport") -> None:
     """Print the report of each image, then the index."""
     from mlship.console import out
 
