@@ -1,10 +1,34 @@
 """The server and loader that `mlship init` writes, and what they need."""
 
+import re
 from collections.abc import Iterator
 
 from mlship.frameworks import framework_table
 from mlship.init.found import Detection
+from mlship.init.request_type import rejecting, request_type
 from mlship.render import render
+from mlship.resources import read_template
+
+SERVING = "serving"
+SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
+_ON_ARRAYS = ("onnx", "rows", "keras")
+_ARRAY_FILES = {"tensors.py"}
+_ENDS = (".py", "/__init__.py")
+_FILES = (  # of serving/: its name, its template, and what it is for
+    ("__init__.py", "__init__.py", "makes it a package"),
+    ("__main__.py", "__main__.py", "starts the server and drains it on SIGTERM"),
+    ("app.py", "app.py", "routes and limits"),
+    ("runtime.py", "runtime.py", "loads the model and warms it up"),
+    ("predictor.py", "predictor_{kind}.py", "runs the model on requests"),
+    ("batching.py", "batching.py", "queues requests, and runs those that wait together"),
+    ("schema.py", "schema.py", "validates requests and encodes responses"),
+    ("tensors.py", "tensors.py", "converts requests to arrays"),
+    ("errors.py", "errors.py", "errors and their responses"),
+    ("metrics.py", "metrics.py", "Prometheus metrics"),
+    ("openapi.py", "openapi.py", "OpenAPI document"),
+    ("logs.py", "logs.py", "JSON logs"),
+    ("settings.py", "settings.py", "settings from the environment"),
+)
 
 DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
@@ -12,14 +36,40 @@ printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -
 
 def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
-    module, _, function = load.partition(":")
-    app = render("init/app.py.j2", module=module, function=function, sample=sample)
-    yield "serving/__init__.py", render("init/package.py.j2"), "makes `serving` a package"
-    yield "serving/app.py", app, "FastAPI server, because no server was found"
+    package = server_package(found)
+    tensors = bool(found.native and found.native.row.template in _ON_ARRAYS)
+    yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
+    for name, template, purpose in _FILES:
+        text = read_template(f"init/serving/{template.format(kind='tensors' if tensors else 'plain')}")
+        if tensors or name not in _ARRAY_FILES:
+            yield f"{package}/{name}", _own(text, package), purpose
+
+
+def server_package(found: Detection) -> str:
+    """The folder of a generated server; another one if the repository has code of its own at the usual place."""
+    usual = found.root / SERVING
+    written = all((usual / name).is_file() for name in ("runtime.py", "batching.py"))  # by an earlier run
+    own = usual.with_suffix(".py").exists() or any(usual.glob("*.py"))
+    return f"model_{SERVING}" if own and not written else SERVING
+
+
+def _own(text: str, package: str) -> str:
+    """The text with the imports of its own package."""
+    return text if package == SERVING else re.sub(rf"\b(from|import) {SERVING}\b", rf"\1 {package}", text)
+
+
+def _purpose(found: Detection, load: str) -> str:
     if found.cog:
-        yield "serving/model.py", render("init/models/cog.py.j2", cog=found.cog), f"runs {found.cog.cls} of cog.yaml"
-    elif native := found.native:
-        model = render(
+        return f"runs {found.cog.cls} of cog.yaml"
+    return f"loads {found.native.path}" if found.native else f"names `{load}` and the fields of a request"
+
+
+def _model(found: Detection, load: str, sample: str, package: str) -> str:
+    request = request_type(found, sample)
+    if found.cog:
+        return render("init/models/cog.py.j2", cog=found.cog, sample=sample, package=package)
+    if native := found.native:
+        return render(
             f"init/models/{native.row.template}.py.j2",
             model=native.path,
             title=native.row.title,
@@ -27,8 +77,25 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
             task=native.task,
             backend=_backend(found),
             gpu=found.gpus.wanted,
+            sample=sample,
+            request=request,
+            package=package,
         )
-        yield "serving/model.py", model, f"loads {native.path}"
+    module, _, function = load.partition(":")
+    places = (found.root / root / (module.replace(".", "/") + end) for root in ("", *_roots(found)) for end in _ENDS)
+    source = next((place.read_text(encoding="utf-8", errors="replace") for place in places if place.is_file()), "")
+    return render(
+        "init/models/loader.py.j2",
+        module=module,
+        function=function,
+        sample=sample,
+        request=request,
+        rejects=rejecting(source),
+    )
+
+
+def _roots(found: Detection) -> list[str]:
+    return [root.removeprefix("/app").strip("/") for root in (found.python_path or "").split(":")]
 
 
 def loader_needs(found: Detection) -> tuple[str, ...]:

@@ -16,9 +16,15 @@ from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.generated import DATA_URI, loader_example, loader_needs, server_files
+from mlship.init.generated import (
+    DATA_URI,
+    SERVER_NEEDS,
+    loader_example,
+    loader_needs,
+    server_files,
+    server_package,
+)
 from mlship.init.samples import request_lines
-from mlship.project.commands import app_command
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
@@ -194,13 +200,14 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
 
 
 def _decide(found: Detection) -> _Plan:
-    load = found.loader.value or ("serving.model:load" if found.native or found.cog else None)
+    package = server_package(found)
+    load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
     made_up = found.native.sample if found.native and found.sample.value is None else None
-    needs = ["fastapi", "uvicorn", *loader_needs(found)] if generated else []
+    needs = [*SERVER_NEEDS, *loader_needs(found)] if generated else []
     if found.server:
         needs = [*found.server.needs]
-    own = app_command("fastapi", "serving.app:app", factory=False) if generated else ()
+    own = ("python", "-m", package) if generated else ()
     return _Plan(
         load=load,
         generated=generated,
@@ -208,7 +215,9 @@ def _decide(found: Detection) -> _Plan:
         made_up=made_up,
         command=found.server.command if found.server else own,
         dependencies=choose_dependencies(found, tuple(sorted(needs))),
-        source=tuple(sorted({*found.source, *(["serving"] if generated else [])})) if found.server or load else (),
+        source=tuple(sorted({*found.source, *([server_package(found)] if generated else [])}))
+        if found.server or load
+        else (),
     )
 
 

@@ -84,6 +84,7 @@ def _started(config: Config) -> Iterator[str]:
     for word in config.serve.command:
         name = word.partition(":")[0].removesuffix(".py").removeprefix("./")
         yield name.replace("/", ".")
+        yield f"{name.replace('/', '.')}.__main__"
         yield PurePosixPath(name).name
 
 

@@ -54,7 +54,8 @@ def test_what_exists_is_kept_as_it_is(repo: Path) -> None:
         "mlship.yaml": "mine",
         "requirements.in": "numpy\n",
         ".dockerignore": "mine",
-        "serving/__init__.py": "mine",
+        "serving/runtime.py": "mine",
+        "serving/batching.py": "mine",
     }
     write(repo, mine)
     result = run("-C", str(repo))

@@ -1,6 +1,6 @@
-"""The generated server of `mlship init`, run with uvicorn in its own process and with onnxruntime.
+"""The generated server of `mlship init`, run in its own process and with onnxruntime.
 
-Needs fastapi, uvicorn and onnxruntime beside mlship: they are in requirements-dev.in.
+Needs the server's packages and onnxruntime beside mlship: they are in requirements-dev.in.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,10 @@ def load():
     return predict
 
 def predict(payload):
-    if "boom" in payload:
+    if payload["x"] == [99]:
         raise RuntimeError("boom")
+    if payload["x"] == [13]:
+        raise ValueError("unlucky")
     return {"y": np.log(np.asarray(payload["x"], dtype=np.float32)), "n": np.float32(1)}
 """
 
@@ -61,6 +64,7 @@ MALFORMED = (
     b'{"x": [[true, true, true, true]]}',
     b'{"x": [[1, 2, 3, 4]], "z": 1}',
 )
+PATHS = {b'{"x": 1}': "$.x", b'{"x": [[1, 2, 3, 4], [1]]}': "$.x[1]", b'{"x": [["a", "b", "c", "d"]]}': "$.x[0][0]"}
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,20 @@ def offline() -> dict[str, str]:
 
 
 @contextmanager
-def served(repo: Path) -> Iterator[Running]:
+def served(repo: Path, **settings: str) -> Iterator[Running]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = parse_config((repo / "mlship.yaml").read_text()).serve.command
-    argv = [sys.executable, "-m", *(str(port) if word == "8080" else word for word in command)]
+    program, *arguments = parse_config((repo / "mlship.yaml").read_text()).serve.command
+    assert program == "python"
+    environment = {**offline(), "UNREADY_SECONDS": "0", **settings, "PORT": str(port)}
     process = subprocess.Popen(
-        argv, cwd=repo, env=offline(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *arguments],
+        cwd=repo,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     running = Running(process, port)
     try:
@@ -129,20 +139,42 @@ def served(repo: Path) -> Iterator[Running]:
         running.end()
 
 
+def records(log: str) -> list[dict[str, object]]:
+    """The JSON lines of a log."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith('{"time"')]
+
+
 def test_a_bare_onnx_model_is_served(tmp_path: Path) -> None:
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'})
     with served(repo) as server:
         server.wait("/health/ready", 200)
         assert server.ask("/predict", b'{"x": [[1, 2, 3, 4], [0, 0, 0, 0.5]]}') == (
             200,
-            '{"outputs": {"y": [[10.0, 10.0], [0.5, 0.5]]}}',
+            '{"outputs":{"y":[[10.0,10.0],[0.5,0.5]]}}',
         )
         for malformed in MALFORMED:
             status, text = server.ask("/predict", malformed)
             assert (status, "detail" in json.loads(text)) == (422, True), malformed[:40]
-        assert server.ask("/health/ready")[0] == 200
-        server.end()
-        assert server.process.returncode in (0, -signal.SIGTERM)  # uvicorn ends by the signal if it is not process 1
+            assert json.loads(text)["path"] == PATHS.get(malformed, json.loads(text)["path"])
+        assert server.ask("/predict") == (405, "Method Not Allowed")
+        document = json.loads(server.ask("/openapi.json")[1])
+        body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+        assert body["example"] == {"x": [[1, 2, 3, 4]]}
+        items = document["components"]["schemas"]["Request"]["properties"]["x"]["items"]
+        assert (items["minItems"], items["maxItems"], items["items"]) == (4, 4, {"type": "number"})
+        assert "//" not in server.ask("/docs")[1].replace("</", "")  # nothing from another server
+        status, metrics = server.ask("/metrics")
+        assert (
+            f'serving_requests_total{{model_version="unknown",route="/predict",status="422"}} {len(MALFORMED)}'
+            in metrics
+        )
+        assert 'serving_ready{model_version="unknown"} 1.0' in metrics
+        log = server.end()
+        assert server.process.returncode == 0
+    lines = records(log)
+    assert len([one for one in lines if one["message"] == "request"]) == len(MALFORMED) + 1  # and no probe
+    assert not any("exception" in one for one in lines)
+    assert "requests run together" in [one["message"] for one in lines]
 
 
 def test_is_live_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
@@ -151,12 +183,97 @@ def test_is_live_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
         server.wait("/health/live", 200)
         assert server.ask("/health/ready")[0] == 503
         assert server.ask("/predict", b'{"x": [1.0]}')[0] == 503
+        assert server.ask("/openapi.json")[0] == 503
         assert server.wait("/health/ready", 200) >= {503, 200}
-        assert server.ask("/predict", b'{"x": [1.0]}') == (200, '{"outputs": {"y": [0.0], "n": 1.0}}')
+        assert server.ask("/predict", b'{"x": [1.0]}') == (200, '{"outputs":{"y":[0.0],"n":1.0}}')
         for bad in (b'{"x": [-1.0]}', b'{"x": [0]}'):  # NaN and minus infinity
-            assert server.ask("/predict", bad) == (500, '{"detail":"the model output contains NaN or infinity"}')
-        assert server.ask("/predict", b"{}") == (422, '{"detail":"KeyError: \'x\'"}')
-        assert server.ask("/predict", b'{"boom": 1}')[0] == 500
+            status, text = server.ask("/predict", bad)
+            assert (status, json.loads(text)["detail"]) == (500, "the model output contains NaN or infinity")
+        assert server.ask("/predict", b'{"y": 1}')[0] == 422
+        assert server.ask("/predict", b'{"x": [13]}') == (422, '{"detail":"ValueError: unlucky","path":"$"}')
+        assert server.ask("/predict", b'{"x": [99]}')[0] == 500
+        metrics = server.ask("/metrics")[1]
+        assert 'serving_not_finite_outputs_total{model_version="unknown"} 2.0' in metrics
+        assert 'serving_model_errors_total{kind="RuntimeError",model_version="unknown"} 1.0' in metrics
+        failures = [one for one in records(server.end()) if "exception" in one]
+    assert len(failures) == 1
+    assert "RuntimeError: boom" in str(failures[0]["exception"])
+    assert failures[0]["request_id"]
+
+
+def test_limits_are_kept_and_said(tmp_path: Path) -> None:
+    code = "import time\ndef load(): return lambda payload: time.sleep(payload['s']) or payload\n"
+    repo = initialised(tmp_path, {"sleeper.py": code, "sample.json": '{"s": 0.0}'})
+    limits = {"MAX_BODY_BYTES": "100", "MAX_IN_FLIGHT": "2", "PREDICT_SECONDS": "1", "BODY_SECONDS": "0.3"}
+    with served(repo, **limits) as server:
+        server.wait("/health/ready", 200)
+        assert server.ask("/predict", b" " * 101)[0] == 413
+        raw = exchange(server.port, b"Content-Length: 1000000000\r\n\r\n")
+        assert raw.startswith("HTTP/1.1 413 ")  # before a byte of the body
+        assert exchange(server.port, b"Content-Length: 9\r\n\r\n{").startswith("HTTP/1.1 408 ")
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: server.ask("/predict", b'{"s": 0.4}')[0], range(4)))
+        assert sorted(answers) == [200, 200, 503, 503]
+        assert server.ask("/predict", b'{"s": 1.5}')[0] == 504
+        assert "Retry-After" in exchange(server.port, b"Content-Length: 2\r\n\r\n{}", busy=server).title()
+
+
+def exchange(port: int, rest: bytes, busy: Running | None = None) -> str:
+    """The raw response to a POST, if asked for while the server is busy."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(busy.ask, "/predict", b'{"s": 0.5}') for _ in range(2)] if busy else []
+        time.sleep(0.2 if busy else 0)
+        with socket.create_connection(("127.0.0.1", port), timeout=limit(10)) as connection:
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + rest)
+            answer = connection.recv(65536).decode()
+        for one in waiting:
+            one.result()
+    return answer
+
+
+def test_a_request_in_flight_is_answered_after_sigterm_while_unready(tmp_path: Path) -> None:
+    code = "import time\ndef load(): return lambda payload: time.sleep(payload['s']) or payload\n"
+    repo = initialised(tmp_path, {"sleeper.py": code, "sample.json": '{"s": 0.0}'})
+    with served(repo, UNREADY_SECONDS="0.5") as server, ThreadPoolExecutor(1) as pool:
+        server.wait("/health/ready", 200)
+        answer = pool.submit(server.ask, "/predict", b'{"s": 1.5}')
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait("/health/ready", 503)
+        assert server.ask("/health/live")[0] == 200
+        assert answer.result() == (200, '{"outputs":{"s":1.5}}')
+        server.end()
+        assert server.process.returncode == 0
+
+
+def test_one_bad_row_fails_only_its_request(tmp_path: Path) -> None:
+    model = """
+import time
+import numpy as np
+from serving.tensors import Tensor, to_arrays
+class Model:
+    inputs = {"x": Tensor(np.dtype(np.float32), (None, 4))}
+    batch_axis = True
+    def predict(self, batch):
+        x = to_arrays(batch, self.inputs)["x"]
+        time.sleep(0.05)
+        if (x == 13).any():
+            raise RuntimeError("unlucky")
+        return {"y": np.where(x.sum(1) == 7, np.nan, x.sum(1)), "rows": np.full(len(x), len(x))}
+"""
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'})
+    text = (repo / "serving/model.py").read_text()
+    (repo / "serving/model.py").write_text(text.partition("class Model:")[0] + model + "def load(): return Model()\n")
+    (repo / "serving/predictor.py").write_text(
+        (repo / "serving/predictor.py").read_text().replace("return all(", "return True or all(")
+    )
+    bodies = [json.dumps({"x": [[float(first), 0, 0, 0]]}).encode() for first in (1, 2, 13, 7, 3, 4, 5, 6)]
+    with served(repo) as server, ThreadPoolExecutor(8) as pool:
+        server.wait("/health/ready", 200)
+        answers = list(pool.map(lambda body: server.ask("/predict", body), bodies))
+    assert [status for status, _ in answers] == [200, 200, 500, 500, 200, 200, 200, 200]
+    good = [json.loads(text)["outputs"] for status, text in answers if status == 200]
+    assert [one["y"] for one in good] == [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +290,7 @@ def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path
         log, _ = server.process.communicate(timeout=limit(30))
         assert server.process.returncode == 1
         assert "failed to load and warm up the model" in log
+        assert "Traceback (most recent call last):\n" in log
 
 
 @pytest.mark.parametrize(
@@ -186,9 +304,8 @@ def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path
 )
 def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: list[object], bad: list[object]) -> None:
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(element=element)})
-    code = (
-        f"from serving.model import load; m = load(); print(m.predict({{'x': [{good}]}})); m.predict({{'x': [{bad}]}})"
-    )
+    calls = f"print(m.predict({{'x': [{good}]}})['y'].tolist()); m.predict({{'x': [{bad}]}})"
+    code = f"from serving.model import load; m = load(); {calls}"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=repo,
@@ -198,7 +315,5 @@ def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: l
         check=False,
         timeout=limit(60),
     )
-    assert json.loads(done.stdout.replace("'", '"'))["y"][0][0] == sum(
-        value for value in good if isinstance(value, float | int)
-    )
-    assert "ValueError: x: expected" in done.stderr
+    assert json.loads(done.stdout)[0][0] == sum(value for value in good if isinstance(value, float | int))
+    assert "InvalidRequest: $.x: expected" in done.stderr

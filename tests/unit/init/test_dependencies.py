@@ -6,6 +6,7 @@ import pytest
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
+from mlship.init.generated import SERVER_NEEDS
 from mlship.init.scaffold import Scaffold, keep_existing, scaffold, write_scaffold
 from mlship.project.load import parse_config
 from tests.helpers.repos import onnx_bytes, write
@@ -36,8 +37,7 @@ def test_a_new_file_says_what_it_leaves_out(tmp_path: Path) -> None:
         "# cupy",
         "# Groups for development: dev, left out.",
         "# For the server:",
-        "fastapi",
-        "uvicorn",
+        *SERVER_NEEDS,
     ]
 
 
@@ -153,7 +153,7 @@ def test_a_requirement_for_another_platform_does_not_answer_the_loader(tmp_path:
     text = "[project]\nname='x'\ndependencies=['onnxruntime; sys_platform == \"win32\"', 'uvicorn', 'numpy']\n"
     found = planned(tmp_path, {"m.onnx": onnx_bytes(), "pyproject.toml": text})
     lines = texts(found)["requirements.in"].splitlines()
-    assert lines[lines.index("# For the server:") + 1 :] == ["fastapi", "onnxruntime"]
+    assert lines[lines.index("# For the server:") + 1 :] == sorted({*SERVER_NEEDS, "onnxruntime"} - {"uvicorn"})
 
 
 def test_imports_that_no_file_names_are_said_unless_a_variant_is_named(tmp_path: Path) -> None:

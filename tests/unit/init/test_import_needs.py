@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlship.imports import known_modules
 from mlship.init.detect import detect
+from mlship.init.generated import SERVER_NEEDS
 from mlship.init.requirements import distribution
 from mlship.init.scaffold import scaffold
 from tests.helpers.repos import write
@@ -114,7 +115,7 @@ def test_unknown_and_unclear_imports_become_questions(tmp_path: Path) -> None:
     assert "# `import summary_of_mine` in m.py: unknown." in text
     assert "# `import google.nothing.here` in m.py: unknown." in text
     assert "#   git+https://github.com/openai/CLIP.git\n" in text
-    assert asked(text) == {"fastapi", "protobuf", "uvicorn"}
+    assert asked(text) == {*SERVER_NEEDS, "protobuf"}
     assert any("`clip` (m.py)" in step and "`summary_of_mine` (m.py)" in step for step in written.todo)
 
 
@@ -137,7 +138,7 @@ def test_unknown_and_unclear_imports_become_questions(tmp_path: Path) -> None:
 )
 def test_imports_that_the_code_can_do_without_are_not_written(tmp_path: Path, code: str, names: set[str]) -> None:
     text = requirements(write(tmp_path, {"m.py": code + SERVED}))
-    assert asked(text) - {"fastapi", "uvicorn"} == names
+    assert asked(text) - {*SERVER_NEEDS} == names
 
 
 def test_optional_imports_are_listed_as_comments(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_repository_that_was_not_seen_whole_answers_everything(
 ) -> None:
     monkeypatch.setattr("mlship.init.local_names._ENTRIES", 1)
     text = requirements(write(tmp_path, {"m.py": f"import torch{SERVED}", "n.py": ""}))
-    assert asked(text) == {"fastapi", "uvicorn"}
+    assert asked(text) == {*SERVER_NEEDS}
 
 
 @pytest.mark.parametrize(

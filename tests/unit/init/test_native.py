@@ -8,6 +8,7 @@ import pytest
 
 from mlship.frameworks import framework_table
 from mlship.init.detect import detect
+from mlship.init.request_type import RequestType
 from mlship.init.scaffold import scaffold
 from mlship.project.formats import identify
 from mlship.project.load import parse_config
@@ -37,7 +38,7 @@ def test_a_native_model_gets_a_loader(tmp_path: Path, name: str, kind: str, pack
     assert identify(MODELS / name) == kind
     write(tmp_path, {f"weights/{name}": content})
     files = files_for(tmp_path)
-    assert f'parents[1] / "weights/{name}"' in files["serving/model.py"]
+    assert f'ROOT / "weights/{name}"' in files["serving/model.py"]
     compile(files["serving/model.py"], "model.py", "exec")
     assert package in files["requirements.in"].split()
     assert (json.loads(files["sample.json"]) if request_ else files.get("sample.json")) == request_
@@ -105,6 +106,9 @@ def test_every_loader_has_a_template_that_is_python(tmp_path: Path) -> None:
                 task=next(iter(row.tasks.values()), None),
                 backend="jax",
                 gpu=gpu,
+                sample="sample.json",
+                request=RequestType(None),
+                package="serving",
             )
             compile(text, name, "exec")
 

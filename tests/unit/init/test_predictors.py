@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlship.init.detect import detect
+from mlship.init.generated import SERVER_NEEDS
 from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
 from tests.helpers.repos import write
 from tests.helpers.sampling import examples
@@ -43,7 +44,7 @@ def repository(repo: Path, code: str = PREDICTOR) -> Path:
 def test_a_predictor_gets_a_loader_and_a_server(tmp_path: Path) -> None:
     planned = scaffold(detect(repository(tmp_path)))
     texts = {file.path: file.text for file in planned.files}
-    assert texts["requirements.in"].split()[-3:] == ["cog", "fastapi", "uvicorn"]
+    assert texts["requirements.in"].split()[-7:] == ["cog", *SERVER_NEEDS]
     assert "source: [m.onnx, predict.py, serving]" in texts["mlship.yaml"]
     assert len(planned.todo) == 1
     assert "a JSON object with image," in planned.todo[0]
@@ -65,11 +66,11 @@ def test_a_predictor_gets_a_loader_and_a_server(tmp_path: Path) -> None:
 )
 def test_the_loader_handles_files_and_defaults(tmp_path: Path, request_: dict[str, object], answer: str | None) -> None:
     files = {file.path: file.text for file in scaffold(detect(repository(tmp_path))).files}
-    write(tmp_path, {"cog.py": FAKE_COG, "model.py": files["serving/model.py"]})
-    call = f"import json, model\nprint(json.dumps(model.load().predict({request_!r})))"
+    write(tmp_path, {"cog.py": FAKE_COG, **files})
+    call = f"import json; from serving import model\nprint(json.dumps(model.load().predict({request_!r})))"
     ran = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True, check=False)
     if answer is None:
-        assert "ValueError: expected" in ran.stderr
+        assert "InvalidRequest: expected" in ran.stderr
     else:
         assert base64.b64decode(json.loads(ran.stdout).removeprefix("data:text/plain;base64,")).decode() == answer
 

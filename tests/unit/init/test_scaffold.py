@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mlship.errors import UsageError
 from mlship.init.detect import detect
+from mlship.init.generated import SERVER_NEEDS
 from mlship.init.scaffold import NewFile, Scaffold, keep_existing, scaffold, write_scaffold
 from mlship.init.zeros import made_up_sample
 from mlship.project.load import parse_config
@@ -33,35 +34,32 @@ def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
     return keep_existing(scaffold(detect(write(repo, files))), repo)
 
 
+SERVER_FILES = (
+    "__init__", "__main__", "app", "batching", "errors", "logs", "metrics", "model", "openapi", "predictor", "runtime",
+    "schema", "settings", "tensors",
+)  # fmt: skip
+
+
 def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
     files = plan(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}'})
     assert sorted(files) == [
         ".dockerignore", ".mlship/schema.json", "mlship.yaml", "requirements.in",
-        "serving/__init__.py", "serving/app.py", "serving/model.py",
+        *(f"serving/{name}.py" for name in SERVER_FILES),
     ]  # fmt: skip
     config = parse_config(files["mlship.yaml"])
     assert config.model.load == "serving.model:load"
     assert config.model.weights == ("model.onnx",)
-    assert config.serve.command == (
-        "uvicorn",
-        "serving.app:app",
-        "--host",
-        "0.0.0.0",
-        "--port",
-        "8080",
-        "--timeout-graceful-shutdown",
-        "8",
-    )
+    assert config.serve.command == ("python", "-m", "serving")
     assert config.source == ("serving",)
     assert files["mlship.yaml"].splitlines()[0] == "# yaml-language-server: $schema=.mlship/schema.json"
     assert json.loads(files[".mlship/schema.json"])["title"] == "mlship.yaml"
-    assert files["requirements.in"].split("server:\n")[1].split() == ["fastapi", "numpy", "onnxruntime", "uvicorn"]
+    assert files["requirements.in"].split("server:\n")[1].split() == sorted([*SERVER_NEEDS, "numpy", "onnxruntime"])
 
 
 def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
     files = plan(tmp_path, {"net/model.py": LOADER, "net/__init__.py": "", "input.json": "{}"})
-    assert "from net.model import load " in files["serving/app.py"]
-    assert "serving/model.py" not in files
+    assert "from net.model import load\n" in files["serving/model.py"]
+    assert "serving/tensors.py" not in files
     assert parse_config(files["mlship.yaml"]).source == ("net", "serving")
     assert "torch" in files["requirements.in"].split()
 
@@ -103,7 +101,7 @@ def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
 def test_requirements_from_imports_state_their_origin(tmp_path: Path) -> None:
     files = planned(tmp_path, {"score.py": LOADER}).files
     why = next(file.why for file in files if file.path == "requirements.in")
-    assert why.startswith("from the imports of the served code; for the server: fastapi")
+    assert why.startswith("from the imports of the served code; for the server: httptools, msgspec")
 
 
 def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
@@ -140,17 +138,18 @@ def test_what_an_existing_server_lacks_stands_beside_its_requirements(tmp_path: 
 
 
 def test_what_the_written_server_needs_stands_beside_it(tmp_path: Path) -> None:
-    files = plan(tmp_path, {"m.py": LOADER, "requirements.in": "torch\nfastapi\n", "sample.json": "{}"})
-    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.in", "uvicorn"]
+    mine = "\n".join({"torch", *SERVER_NEEDS} - {"httptools", "uvicorn"})
+    files = plan(tmp_path, {"m.py": LOADER, "requirements.in": mine, "sample.json": "{}"})
+    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.in", "httptools", "uvicorn"]
     assert parse_config(files["mlship.yaml"]).requirements.input == "serving/requirements.in"
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"pyproject.toml": "[project]\ndependencies = ['torch==2.1+cpu']"}, ["torch==2.1+cpu", "fastapi", "uvicorn"]),
-        ({"environment.yml": "dependencies: [pytorch=2.1, {pip: [fastapi]}]"}, ["torch==2.1.*", "fastapi", "uvicorn"]),
-        ({}, ["torch  # import torch", "fastapi", "uvicorn"]),
+        ({"pyproject.toml": "[project]\ndependencies = ['torch==2.1+cpu']"}, ["torch==2.1+cpu", *SERVER_NEEDS]),
+        ({"environment.yml": "dependencies: [pytorch=2.1]"}, ["torch==2.1.*", *SERVER_NEEDS]),
+        ({}, ["torch  # import torch", *SERVER_NEEDS]),
     ],
 )
 def test_requirements_come_from_where_the_repository_names_them(
@@ -258,3 +257,12 @@ def test_debian_packages_are_foreseen_with_their_reason(tmp_path: Path) -> None:
     assert "- libgl1  # opencv-python draws windows with Qt" in text
     assert "; psycopg2-binary needs none of it" in text
     assert "system:" not in plan(tmp_path, {"requirements.txt": "torch\n"})["mlship.yaml"]
+
+
+def test_a_package_of_the_repository_keeps_its_name(tmp_path: Path) -> None:
+    files = plan(tmp_path, {"serving/__init__.py": "", "serving/model.py": LOADER, "sample.json": "{}"})
+    assert "from serving.model import load\n" in files["model_serving/model.py"]
+    assert "from model_serving.schema import " in files["model_serving/predictor.py"]
+    config = parse_config(files["mlship.yaml"])
+    assert (config.model.load, config.serve.command) == ("serving.model:load", ("python", "-m", "model_serving"))
+    assert config.source == ("model_serving", "serving")

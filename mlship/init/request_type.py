@@ -1,0 +1,134 @@
+"""The type of a request, as code for the generated server: from the header of a model, or from a sample."""
+
+import json
+import keyword
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship.init.found import Detection
+from mlship.project.onnx_header import Tensor, read_onnx
+
+_LARGEST_SAMPLE = 8 << 20  # bytes
+_ANY = "Any"
+
+
+@dataclass(frozen=True)
+class RequestType:
+    """The class `Request` of a generated server.
+
+    Attributes:
+        fields: its lines; None if the fields are unknown.
+        aliases: types with a name, in the order of their use.
+        whole: the type of a request whose fields are unknown.
+        origin: what the fields are from, for its docstring.
+    """
+
+    fields: tuple[str, ...] | None
+    aliases: tuple[tuple[str, str], ...] = ()
+    whole: str = f"dict[str, {_ANY}]"
+    origin: str = ""
+
+    @property
+    def typing(self) -> tuple[str, ...]:
+        """What it imports from `typing`."""
+        text = " ".join((*(text for _, text in self.aliases), *(self.fields or (self.whole,))))
+        return tuple(name for name in ("Annotated", _ANY) if name in text)
+
+    @property
+    def sizes(self) -> bool:
+        """Whether it limits the length of an axis."""
+        return any("size(" in text for _, text in self.aliases)
+
+
+def request_type(found: Detection, sample: str) -> RequestType:
+    """The type of a request to the model that the generated server loads."""
+    native = found.native
+    if native and native.loader == "onnx":
+        header = read_onnx(found.root / native.path)
+        return _of_tensors(header.inputs) if header else RequestType(None)
+    if native and native.row.inputs == ("instances",):
+        shape = _shape_of(json.loads(native.sample)["instances"]) if native.sample else (1, None)
+        return _of_tensors([Tensor("instances", "double", (None, *shape[1:]))])
+    return _of_sample(found.root / sample, sample)
+
+
+def _of_tensors(tensors: Iterable[Tensor]) -> RequestType:
+    aliases: list[tuple[str, str]] = []
+    fields = {tensor.name: _tensor(tensor, aliases, number) for number, tensor in enumerate(tensors, 1)}
+    return RequestType(_lines(fields), tuple(aliases))
+
+
+def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int) -> str:
+    """The type of nested lists. Each axis gets a name, so that lines stay short."""
+    element = {"string": "str", "bool": "bool"}.get(tensor.element or "", "int" if _is_int(tensor) else "float")
+    if tensor.shape is None:
+        return _ANY
+    text = element
+    for axis, length in reversed([*enumerate(tensor.shape, 1)]):
+        name = f"Input{number}Axis{axis}" if len(tensor.shape) > 1 or number > 1 else "Values"
+        size = f"size({length}, {length})" if length else "size(1)"
+        aliases.append((name, f"Annotated[list[{text}], {size}]"))
+        text = name
+    return text
+
+
+def _is_int(tensor: Tensor) -> bool:
+    return "int" in (tensor.element or "")
+
+
+def _shape_of(value: object) -> tuple[int | None, ...]:
+    return (len(value), *_shape_of(value[0])) if isinstance(value, list) and value else ()
+
+
+def _of_sample(path: Path, name: str) -> RequestType:
+    """Every key of a sample is required, with the kind of JSON that it has there."""
+    with suppress(OSError, ValueError, RecursionError):
+        if path.stat().st_size <= _LARGEST_SAMPLE:
+            sample = json.loads(path.read_bytes())
+            if isinstance(sample, dict) and sample:
+                fields = {key: _kind(value) for key, value in sample.items()}
+                return RequestType(_lines(fields), origin=f", as in {name}" if re.fullmatch(r"[\w./ -]+", name) else "")
+            return RequestType(None, whole=_kind(sample))
+    return RequestType(None)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool() | str():
+            return type(value).__name__
+        case int():
+            return "int | float"
+        case float():
+            return "float"
+        case list():
+            kinds = {_kind(one) for one in value}
+            numbers = kinds and kinds <= {"int | float", "float"}
+            return f"list[{kinds.pop() if len(kinds) == 1 else 'int | float' if numbers else _ANY}]"
+        case dict():
+            return f"dict[str, {_ANY}]"
+    return _ANY
+
+
+def _lines(fields: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(_line(name, kind, number) for number, (name, kind) in enumerate(fields.items(), 1))
+
+
+def _line(name: str, kind: str, number: int) -> str:
+    if name.isascii() and name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
+        return f"{name}: {kind}"
+    return f"input_{number}: {kind} = msgspec.field(name={json.dumps(name)})"
+
+
+def rejecting(source: str, names: Sequence[str] = ("KeyError", "TypeError", "ValueError")) -> tuple[str, ...]:
+    """The exceptions that the code of a loader raises itself, with which it may refuse a request."""
+    import ast
+
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        raised = (node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise))
+        calls = (one.func if isinstance(one, ast.Call) else one for one in raised)
+        found = {one.id for one in calls if isinstance(one, ast.Name)}
+        return tuple(name for name in names if name in found)
+    return ()

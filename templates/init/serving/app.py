@@ -1,0 +1,153 @@
+"""The routes, and the limits that a request passes before the model sees it."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import ModuleType
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from serving import metrics
+from serving.batching import Overloaded
+from serving.errors import InvalidRequest, NotFinite, Refused
+from serving.runtime import Runtime
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}")
+log = logging.getLogger("serving")
+
+
+async def read_body(request: Request, runtime: Runtime) -> bytes:
+    """Read the body within the limits. A length over the limit is refused before the body is read."""
+    limit = runtime.settings.max_body_bytes
+    too_large = Refused(413, f"the body is larger than {limit} bytes", Connection="close")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(runtime.settings.body_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise Refused(408, "the body took too long to arrive", Connection="close") from None
+    return bytes(body)
+
+
+async def predict(runtime: Runtime, payload: object) -> object:
+    """Run the model within the time limit."""
+    try:
+        async with asyncio.timeout(runtime.settings.predict_seconds):
+            return await runtime.predict(payload)
+    except TimeoutError:
+        raise Refused(504, "the model took too long") from None
+
+
+def observed(runtime: Runtime, route: str, handle: Handler) -> Handler:
+    """Count, time and log the requests of a route, turn errors into responses, and limit how many run at a time."""
+
+    async def respond(request: Request) -> Response:
+        given = request.headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        began = time.perf_counter()
+        runtime.in_flight += 1
+        runtime.metrics.in_flight.set(runtime.in_flight)
+        try:
+            if not runtime.loaded:
+                raise Refused(503, "the model is still loading", Retry_After="1")
+            if runtime.in_flight > runtime.settings.max_in_flight:
+                raise Overloaded
+            response = await handle(request)
+        except Exception as error:
+            response = _failure(runtime, error, request_id)
+        finally:
+            runtime.in_flight -= 1
+            runtime.metrics.in_flight.set(runtime.in_flight)
+        seconds = time.perf_counter() - began
+        runtime.metrics.request(route, response.status_code, seconds)
+        response.headers["x-request-id"] = request_id
+        fields = {"route": route, "status": response.status_code, "ms": round(seconds * 1000, 3)}
+        log.info("request", extra={"request_id": request_id, **fields})
+        return response
+
+    return respond
+
+
+def _failure(runtime: Runtime, error: Exception, request_id: str) -> Response:
+    """The response for an exception. Only the model's own exceptions are logged with a traceback."""
+    match error:
+        case InvalidRequest():
+            return JSONResponse({"detail": error.message, "path": error.path}, 422)
+        case Refused():
+            return JSONResponse({"detail": error.message}, error.status, error.headers)
+        case Overloaded():
+            return JSONResponse({"detail": "too many requests at a time"}, 503, {"Retry-After": "1"})
+        case ClientDisconnect():
+            return Response(status_code=499)  # no one reads it; the status is for logs and metrics
+        case NotFinite():
+            runtime.metrics.not_finite.inc()
+            log.error(str(error), extra={"request_id": request_id})
+            return JSONResponse({"detail": str(error), "request_id": request_id}, 500)
+    runtime.metrics.model_error(error)
+    log.error("the model failed", exc_info=error, extra={"request_id": request_id})
+    return JSONResponse({"detail": "the model failed", "request_id": request_id}, 500)
+
+
+def _openapi(runtime: Runtime) -> ModuleType:
+    """The module, which imports the model: slow imports must not delay the liveness probe."""
+    if not runtime.loaded:
+        raise HTTPException(503, "the model is still loading")
+    from serving import openapi
+
+    return openapi
+
+
+def create_app(runtime: Runtime) -> Starlette:
+    """The application; it loads the model in the background."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": runtime.state}, 200 if runtime.state == "ready" else 503)
+
+    async def answer(request: Request) -> Response:
+        predictor = runtime.predictor
+        output = await predict(runtime, predictor.parse(await read_body(request, runtime)))
+        return Response(predictor.encode(output), media_type="application/json")
+
+    async def metrics_page(_: Request) -> Response:
+        text, media_type = metrics.page()
+        return Response(text, headers={"Content-Type": media_type})
+
+    async def schema(_: Request) -> Response:
+        return JSONResponse(_openapi(runtime).document())
+
+    async def docs(_: Request) -> Response:
+        return HTMLResponse(_openapi(runtime).page())
+
+    routes = [
+        Route("/health/live", live),
+        Route("/health/ready", ready),
+        Route("/metrics", metrics_page),
+        Route("/openapi.json", schema),
+        Route("/docs", docs),
+        Route("/predict", observed(runtime, "/predict", answer), methods=["POST"]),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)

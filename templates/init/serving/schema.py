@@ -1,0 +1,68 @@
+"""Requests and responses as JSON: strict on the way in, never NaN on the way out."""
+
+import math
+from collections.abc import Iterable
+from pathlib import PurePath
+
+import msgspec
+
+from serving.errors import InvalidRequest, NotFinite
+from serving.model import Request
+
+_decoder = msgspec.json.Decoder(Request)
+_fields = msgspec.structs.fields(Request) if isinstance(Request, type) and issubclass(Request, msgspec.Struct) else ()
+
+
+def decode(body: bytes) -> object:
+    """Parse and validate a body in one pass; an object becomes a dict of its fields."""
+    try:
+        return to_dict(_decoder.decode(body))
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def convert(payload: object) -> object:
+    """Validate a payload that is parsed already."""
+    try:
+        return to_dict(msgspec.convert(payload, Request))
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def to_dict(request: object) -> object:
+    """The fields of a request by their JSON names, without those that are not set."""
+    if not isinstance(request, msgspec.Struct):
+        return request
+    values = ((field.encode_name, getattr(request, field.name)) for field in _fields)
+    return {name: value for name, value in values if value is not msgspec.UNSET}
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    message, _, path = str(error).partition(" - at `")
+    return InvalidRequest(message, path.rstrip("`") or "$")
+
+
+def encode(outputs: object) -> bytes:
+    """Encode a response. Raises NotFinite for NaN and infinity, which JSON does not have."""
+    return msgspec.json.encode({"outputs": to_plain(outputs)})
+
+
+def to_plain(value: object) -> object:
+    """Turn arrays, tensors and numbers of other libraries into lists and numbers, and check that these are finite."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotFinite("the model output contains NaN or infinity")
+        return value
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, dict):
+        return {str(name): to_plain(one) for name, one in value.items()}
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Iterable):
+        return [to_plain(one) for one in value]
+    raise TypeError(f"the model returned {type(value).__name__}, which has no JSON form")
