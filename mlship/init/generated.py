@@ -12,12 +12,15 @@ from mlship.resources import read_template
 SERVING = "serving"
 SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
-_ARRAY_FILES = {"tensors.py"}
+_ARRAY_FILES = {"openinference.py", "tensors.py", "v2.py"}
 _ENDS = (".py", "/__init__.py")
 _FILES = (  # of serving/: its name, its template, and what it is for
     ("__init__.py", "__init__.py", "makes it a package"),
     ("__main__.py", "__main__.py", "starts the server and drains it on SIGTERM"),
-    ("app.py", "app.py", "routes and limits"),
+    ("app.py", "app.py.j2", "routes"),
+    ("limits.py", "limits.py", "limits of a request, and errors as responses"),
+    ("v2.py", "v2.py", "routes of the Open Inference Protocol"),
+    ("openinference.py", "openinference.py", "tensors of the Open Inference Protocol"),
     ("runtime.py", "runtime.py", "loads the model and warms it up"),
     ("predictor.py", "predictor_{kind}.py", "runs the model on requests"),
     ("batching.py", "batching.py", "queues requests, and runs those that wait together"),
@@ -40,7 +43,8 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
     tensors = bool(found.native and found.native.row.template in _ON_ARRAYS)
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
     for name, template, purpose in _FILES:
-        text = read_template(f"init/serving/{template.format(kind='tensors' if tensors else 'plain')}")
+        path = f"init/serving/{template.format(kind='tensors' if tensors else 'plain')}"
+        text = render(path, tensors=tensors) if path.endswith(".j2") else read_template(path)
         if tensors or name not in _ARRAY_FILES:
             yield f"{package}/{name}", _own(text, package), purpose
 

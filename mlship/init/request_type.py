@@ -109,7 +109,8 @@ def _kind(value: object) -> str:
             return f"list[{kinds.pop() if len(kinds) == 1 else 'int | float' if numbers else _ANY}]"
         case dict():
             return f"dict[str, {_ANY}]"
-    return _ANY
+        case _:
+            return _ANY
 
 
 def _lines(fields: Mapping[str, str]) -> tuple[str, ...]:

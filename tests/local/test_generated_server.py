@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 
@@ -317,3 +318,75 @@ def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: l
     )
     assert json.loads(done.stdout)[0][0] == sum(value for value in good if isinstance(value, float | int))
     assert "InvalidRequest: $.x: expected" in done.stderr
+
+
+def test_nvidias_client_passes(tmp_path: Path) -> None:
+    import tritonclient.http as triton
+    from tritonclient.utils import InferenceServerException
+
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'})
+    rows = np.array([[1, 2, 3, 4], [0, 0, 0, 0.5]], dtype=np.float32)
+    with served(repo, MODEL_VERSION="7") as server:
+        server.wait("/v2/health/ready", 200)
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            assert client.is_server_live()
+            assert client.is_server_ready()
+            assert client.is_model_ready("model")
+            assert not client.is_model_ready("model", "8")
+            assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+            described = client.get_model_metadata("model", "7")
+            assert described["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+            assert described["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}]
+            for sent in (True, False):
+                for received in (True, False):
+                    given = triton.InferInput("x", [2, 4], "FP32")
+                    given.set_data_from_numpy(rows, binary_data=sent)
+                    wanted = triton.InferRequestedOutput("y", binary_data=received)
+                    answer = client.infer("model", [given], outputs=[wanted], request_id="a")
+                    assert (answer.as_numpy("y") == [[10, 10], [0.5, 0.5]]).all()
+                    assert answer.get_response()["id"] == "a"
+            given = triton.InferInput("x", [1, 3], "FP32")
+            given.set_data_from_numpy(rows[:1, :3])
+            with pytest.raises(InferenceServerException, match=r"expected the shape \['any', 4\], got \[1, 3\]"):
+                client.infer("model", [given])
+            with pytest.raises(InferenceServerException, match="no such model"):
+                client.infer("other", [given])
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (None, b"{}"),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, -4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, "4"]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [4], "datatype": "INT8", "data": [1, 2, 3, 400]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1e39, 2, 3, 4]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "BF16", "data": [1, 2, 3, 4]}]}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32"}]}'),
+        (None, b'{"inputs": []}'),
+        ("9999", b"{}"),
+        ("-1", b"{}"),
+        (
+            "88",
+            b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":4}}]}\xff\xff\xff\xff',
+        ),
+        ("2", b"{}1234"),
+    ],
+)
+def test_a_bad_tensor_is_refused(tensor_server: Running, header: str | None, body: bytes) -> None:
+    request = urllib.request.Request(f"http://127.0.0.1:{tensor_server.port}/v2/models/model/infer", body)
+    if header:
+        request.add_header("Inference-Header-Content-Length", header)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=limit(10))
+    with caught.value:
+        assert (caught.value.code, [*json.loads(caught.value.read())]) == (422, ["error", "path"])
+
+
+@pytest.fixture(scope="module")
+def tensor_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    files: dict[str, str | bytes] = {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'}
+    with served(initialised(tmp_path_factory.mktemp("tensors"), files)) as server:
+        server.wait("/health/ready", 200)
+        yield server

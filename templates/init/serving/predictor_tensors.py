@@ -19,6 +19,7 @@ class Predictor:
         self._model = model.load()
         self.inputs = self._model.inputs
         self.sample = model.SAMPLE.read_bytes()
+        self.example = self.run([self.parse(self.sample)])[0]
         self.batches = self._batches()
         log.info("requests run together" if self.batches else "requests run one at a time")
 
@@ -26,6 +27,10 @@ class Predictor:
         """Parse and validate a body."""
         payload = decode(body)
         assert isinstance(payload, Mapping)
+        return self.checked(payload)
+
+    def checked(self, payload: Mapping[str, object]) -> Arrays:
+        """Validate arrays, or nested lists."""
         return to_arrays(payload, self.inputs)
 
     def shape_of(self, payload: Arrays) -> tuple[Hashable | None, int]:
@@ -55,6 +60,11 @@ class Predictor:
     def encode(self, output: Arrays) -> bytes:
         """The body of a response."""
         return encode(finite(output))
+
+    def finite(self, output: object) -> Arrays:
+        """The output, if it holds neither NaN nor infinity."""
+        assert isinstance(output, dict)
+        return finite(output)
 
     def _batches(self) -> bool:
         """Whether rows are independent: the sample and a variant give the same outputs alone and together."""

@@ -24,6 +24,7 @@ class Settings:
 
     host: str
     port: int
+    model_name: str
     model_version: str
     max_body_bytes: int
     body_seconds: float
@@ -39,6 +40,7 @@ def read_settings() -> Settings:
     return Settings(
         host=os.environ.get("HOST", "0.0.0.0"),  # a container must listen on all interfaces
         port=int(_number("PORT", 8080)),
+        model_name=os.environ.get("MODEL_NAME", "model"),
         model_version=os.environ.get("MODEL_VERSION", "unknown"),
         max_body_bytes=int(_number("MAX_BODY_BYTES", 8 << 20)),
         body_seconds=_number("BODY_SECONDS", 10),  # to receive the whole body

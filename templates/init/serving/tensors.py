@@ -33,10 +33,11 @@ def to_arrays(payload: Mapping[str, object], inputs: Mapping[str, Tensor]) -> Ar
     """The arrays of a request. Raises InvalidRequest for the caller's mistakes."""
     if set(payload) != set(inputs):
         raise InvalidRequest(f"expected exactly these inputs: {', '.join(inputs)}")
-    return {name: _to_array(f"$.{name}", payload[name], tensor) for name, tensor in inputs.items()}
+    return {name: to_array(payload[name], tensor, f"$.{name}") for name, tensor in inputs.items()}
 
 
-def _to_array(path: str, values: object, tensor: Tensor) -> np.ndarray:
+def to_array(values: object, tensor: Tensor, path: str) -> np.ndarray:
+    """The array of an input. Raises InvalidRequest for the caller's mistakes."""
     try:
         given = np.asarray(values)
     except ValueError:

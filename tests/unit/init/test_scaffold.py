@@ -35,8 +35,8 @@ def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
 
 
 SERVER_FILES = (
-    "__init__", "__main__", "app", "batching", "errors", "logs", "metrics", "model", "openapi", "predictor", "runtime",
-    "schema", "settings", "tensors",
+    "__init__", "__main__", "app", "batching", "errors", "limits", "logs", "metrics", "model", "openapi",
+    "openinference", "predictor", "runtime", "schema", "settings", "tensors", "v2",
 )  # fmt: skip
 
 

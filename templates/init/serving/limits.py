@@ -1,21 +1,15 @@
-"""The routes, and the limits that a request passes before the model sees it."""
+"""The limits that a request passes before the model sees it, and the response to what goes wrong."""
 
 import asyncio
 import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from types import ModuleType
+from collections.abc import Awaitable, Callable
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
-from serving import metrics
 from serving.batching import Overloaded
 from serving.errors import InvalidRequest, NotFinite, Refused
 from serving.runtime import Runtime
@@ -70,7 +64,7 @@ def observed(runtime: Runtime, route: str, handle: Handler) -> Handler:
                 raise Overloaded
             response = await handle(request)
         except Exception as error:
-            response = _failure(runtime, error, request_id)
+            response = _failure(runtime, error, request_id, "error" if route.startswith("/v2") else "detail")
         finally:
             runtime.in_flight -= 1
             runtime.metrics.in_flight.set(runtime.in_flight)
@@ -84,70 +78,21 @@ def observed(runtime: Runtime, route: str, handle: Handler) -> Handler:
     return respond
 
 
-def _failure(runtime: Runtime, error: Exception, request_id: str) -> Response:
+def _failure(runtime: Runtime, error: Exception, request_id: str, key: str) -> Response:
     """The response for an exception. Only the model's own exceptions are logged with a traceback."""
     match error:
         case InvalidRequest():
-            return JSONResponse({"detail": error.message, "path": error.path}, 422)
+            return JSONResponse({key: error.message, "path": error.path}, 422)
         case Refused():
-            return JSONResponse({"detail": error.message}, error.status, error.headers)
+            return JSONResponse({key: error.message}, error.status, error.headers)
         case Overloaded():
-            return JSONResponse({"detail": "too many requests at a time"}, 503, {"Retry-After": "1"})
+            return JSONResponse({key: "too many requests at a time"}, 503, {"Retry-After": "1"})
         case ClientDisconnect():
             return Response(status_code=499)  # no one reads it; the status is for logs and metrics
         case NotFinite():
             runtime.metrics.not_finite.inc()
-            log.error(str(error), extra={"request_id": request_id})
-            return JSONResponse({"detail": str(error), "request_id": request_id}, 500)
+            log.error("%s", error, extra={"request_id": request_id})
+            return JSONResponse({key: str(error), "request_id": request_id}, 500)
     runtime.metrics.model_error(error)
     log.error("the model failed", exc_info=error, extra={"request_id": request_id})
-    return JSONResponse({"detail": "the model failed", "request_id": request_id}, 500)
-
-
-def _openapi(runtime: Runtime) -> ModuleType:
-    """The module, which imports the model: slow imports must not delay the liveness probe."""
-    if not runtime.loaded:
-        raise HTTPException(503, "the model is still loading")
-    from serving import openapi
-
-    return openapi
-
-
-def create_app(runtime: Runtime) -> Starlette:
-    """The application; it loads the model in the background."""
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        runtime.start()
-        yield
-
-    async def live(_: Request) -> Response:
-        return JSONResponse({"status": "live"})
-
-    async def ready(_: Request) -> Response:
-        return JSONResponse({"status": runtime.state}, 200 if runtime.state == "ready" else 503)
-
-    async def answer(request: Request) -> Response:
-        predictor = runtime.predictor
-        output = await predict(runtime, predictor.parse(await read_body(request, runtime)))
-        return Response(predictor.encode(output), media_type="application/json")
-
-    async def metrics_page(_: Request) -> Response:
-        text, media_type = metrics.page()
-        return Response(text, headers={"Content-Type": media_type})
-
-    async def schema(_: Request) -> Response:
-        return JSONResponse(_openapi(runtime).document())
-
-    async def docs(_: Request) -> Response:
-        return HTMLResponse(_openapi(runtime).page())
-
-    routes = [
-        Route("/health/live", live),
-        Route("/health/ready", ready),
-        Route("/metrics", metrics_page),
-        Route("/openapi.json", schema),
-        Route("/docs", docs),
-        Route("/predict", observed(runtime, "/predict", answer), methods=["POST"]),
-    ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return JSONResponse({key: "the model failed", "request_id": request_id}, 500)

@@ -1,0 +1,65 @@
+"""The routes of the Open Inference Protocol v2."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.limits import Handler, observed, predict, read_body
+from serving.runtime import Runtime
+
+_LENGTH = "Inference-Header-Content-Length"
+_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+
+
+def v2_routes(runtime: Runtime, live: Handler, ready: Handler) -> list[Route]:
+    """All routes."""
+    names = {"model_name": runtime.settings.model_name, "model_version": runtime.settings.model_version}
+
+    def of_model(handle: Callable[[Request], Awaitable[Response]]) -> Handler:
+        async def respond(request: Request) -> Response:
+            given = request.path_params
+            if (
+                given["model"] != names["model_name"]
+                or given.get("version", names["model_version"]) != names["model_version"]
+            ):
+                return JSONResponse({"error": "no such model or version"}, 404)
+            return await handle(request)
+
+        return respond
+
+    async def server(_: Request) -> Response:
+        return JSONResponse({"name": "serving", "version": "1", "extensions": ["binary_tensor_data"]})
+
+    async def metadata(_: Request) -> Response:
+        if not runtime.loaded:
+            raise HTTPException(503, "the model is still loading")
+        from serving.openinference import metadata
+
+        described = metadata(runtime.predictor.inputs, runtime.predictor.example, batches=runtime.predictor.batches)
+        return JSONResponse({"name": names["model_name"], "versions": [names["model_version"]], **described})
+
+    async def infer(request: Request) -> Response:
+        from serving.openinference import decode, encode
+
+        predictor = runtime.predictor
+        given, arrays = decode(await read_body(request, runtime), request.headers.get(_LENGTH))
+        outputs = predictor.finite(await predict(runtime, predictor.checked(arrays)))
+        body, head = encode(given, outputs, names)
+        if head is None:
+            return Response(body, media_type="application/json")
+        return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(head)})
+
+    handlers = {"": of_model(metadata), "/ready": of_model(ready)}
+    return [
+        Route("/v2", server),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", ready),
+        *(Route(place + end, handle) for place in _MODEL for end, handle in handlers.items()),
+        *(
+            Route(f"{place}/infer", of_model(observed(runtime, "/v2/infer", infer)), methods=["POST"])
+            for place in _MODEL
+        ),
+    ]
