@@ -46,6 +46,7 @@ def test_without_mlship_yaml(command: str, tmp_path: Path) -> None:
     assert "hint: run `mlship init`" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_installed_program_reports_errors_the_same_way(tmp_path: Path) -> None:
     assert mlship("plan", cwd=tmp_path) == mlship_in_process("plan", cwd=tmp_path)
     assert mlship("plan", "--no-such-option", cwd=tmp_path).code == 2

@@ -1,7 +1,7 @@
 """What `make test-fast` leaves out: cases, slow tests, and examples of properties. `--whole` leaves nothing out.
 
 A bank is a test with hundreds of recorded cases, marked `@pytest.mark.bank(kind=function)`. The function takes the
-parameters of a case and returns its kind. A sample keeps the first case of each kind, and six cases, spread evenly, of
+parameters of a case and returns its kind. A sample keeps the first case of each kind, and four cases, spread evenly, of
 a test without kinds. It is the same in every run.
 """
 
@@ -14,7 +14,7 @@ from hypothesis import settings
 
 SAMPLED_EXAMPLES = 10
 EXAMPLES = 100
-SAMPLED_CASES = 6
+SAMPLED_CASES = 4
 SLOW = "slow"
 T = TypeVar("T")
 

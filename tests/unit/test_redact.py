@@ -52,6 +52,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, min_size=1, max_size=6), st.sampled_from(["@h", "", "=x "]))
 @settings(max_examples=25, deadline=None)
 def test_long_lines_take_no_longer_than_their_length(words: list[str], end: str) -> None:

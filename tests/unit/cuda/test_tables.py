@@ -627,6 +627,7 @@ def test_every_fact_has_a_source() -> None:
     assert all(len(source) > 40 for source in sources)
 
 
+@pytest.mark.slow
 def test_no_table_is_read_on_import() -> None:
     code = "import mlship.cuda.tables.lookup as t; print(t.tables.cache_info().currsize)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=limit(60))

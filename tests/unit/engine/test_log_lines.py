@@ -14,6 +14,7 @@ def test_lines_do_not_depend_on_the_chunks(chunks: list[bytes]) -> None:
     assert list(sdk._lines(chunks)) == expected
 
 
+@pytest.mark.slow
 def test_a_long_line_is_cut_in_time_that_grows_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdk, "_LINE_LIMIT", 1000)
     chunks = [b"x" * 16_384] * 20_000  # 300 MB without a line break took minutes when each chunk was joined to the rest

@@ -40,6 +40,7 @@ def test_later_levels_win_and_the_environment_over_all(home: Path) -> None:
     assert (settings.timeout, settings.trusted_hosts, settings.no_index) == ("9", ("h3",), False)
 
 
+@pytest.mark.slow
 def test_says_what_pip_config_list_says(home: Path) -> None:
     env = environment(home, PIP_DEFAULT_TIMEOUT="3")
     clean = {key: "" for key in os.environ if key.startswith("PIP_")}

@@ -56,6 +56,7 @@ def warnings(repo: Path, *names: str, command: str = "uvicorn, app:app") -> list
     )
 
 
+@pytest.mark.slow
 def test_only_what_stops_the_start_and_is_nowhere(tmp_path: Path) -> None:
     code: dict[str, str | bytes] = {
         "app.py": "import model",
