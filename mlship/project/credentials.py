@@ -4,25 +4,22 @@ import base64
 import json
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mlship.errors import UsageError
+from mlship.project.contents import is_binary, parts_of, searchable_text
 from mlship.project.paths import LEFT_OUT, is_private
 from mlship.resources import read_package_file
 from mlship.versioned import adapter
 
-_READ_LIMIT = 4 << 20  # bytes of each file; larger texts are vocabularies and data
-_PROBED = 8192
 _SHOWN = 50
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # PowerShell writes it
 _WORDS = re.compile(
     r"(?i)(?:my|your|the|db|some|super|strong|user|test|[_.-])*(?:passw(?:or|0r)d|passwd|pass|pwd|secret|token|user(?:name)?|"
     r"api_?key|key|postgres|mysql|root|admin|letmein|test)+[\d!@#_-]{0,4}"
@@ -36,11 +33,11 @@ class Credential:
 
     Attributes:
         what: such as "an AWS access key".
-        line: from 1.
+        line: from 1; None in a binary file.
     """
 
     what: str
-    line: int
+    line: int | None
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,10 @@ def _table() -> tuple[re.Pattern[str], tuple[_Row, ...]]:
 
 def find_credentials(data: bytes) -> Iterator[Credential]:
     """The credentials in the content of a file."""
-    if data.startswith(_UTF16):
-        data = data.decode("utf-16", "replace").encode()
-    if b"\0" in data[:_PROBED]:  # weights, images, archives
-        return
+    text = searchable_text(data)
     for row in _table()[1]:
-        yield from row.found(data)
+        for found in row.found(text):
+            yield replace(found, line=None) if is_binary(data) else found
 
 
 def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) -> None:
@@ -121,10 +116,17 @@ def check_credentials(repo: Path, shipped: Iterable[str], meant: Iterable[str]) 
         path: credential
         for path in _files(repo, shipped)
         if path not in allowed
-        for credential in islice(find_credentials(_head(repo / path)), 1)
+        for credential in islice(_credentials_of(repo / path), 1)
     }
     if found:
         raise UsageError(_message(found), hint=_hint(next(iter(found))))
+
+
+def _credentials_of(path: Path) -> Iterator[Credential]:
+    """The credentials in a file, and in the members of an archive."""
+    for member, data in parts_of(path):
+        for found in find_credentials(data):
+            yield replace(found, what=f"{found.what}, in `{member}`") if member else found
 
 
 def check_values(name: str, text: str) -> None:
@@ -141,7 +143,8 @@ def check_values(name: str, text: str) -> None:
 
 
 def _message(found: dict[str, Credential]) -> str:
-    shown = [f"`{path}` line {each.line} ({each.what})" for path, each in islice(found.items(), _SHOWN)]
+    rows = islice(found.items(), _SHOWN)
+    shown = [f"`{path}` {f'line {each.line} ' if each.line else ''}({each.what})" for path, each in rows]
     more = f" and {len(found) - _SHOWN} more files" if len(found) > _SHOWN else ""
     return f"credentials would be in the image, where everyone who pulls it can read them: {', '.join(shown)}{more}"
 
@@ -162,11 +165,3 @@ def _files(repo: Path, shipped: Iterable[str]) -> Iterator[str]:
             for name in sorted(files):
                 if not is_private(name):
                     yield Path(root, name).relative_to(repo).as_posix()
-
-
-def _head(path: Path) -> bytes:
-    """The first part of a regular file; nothing of a pipe, which would block, or of a dangling link."""
-    with suppress(OSError), os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read(_READ_LIMIT)
-    return b""

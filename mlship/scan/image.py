@@ -1,6 +1,7 @@
 """Scan the layers of an image as the engine saves them, in one pass, without running or unpacking it."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,8 @@ from mlship.size.stream import (
 _HEAD = 1 << 16
 _BLOB_HEAD = 512
 _SHORT = 12  # characters of a digest
-_COPIED = 1 << 30  # bytes of a file; of a larger one, its two ends
+_COPIED = 1 << 30  # bytes of a file; a larger one is copied if the disk has room for two
+_BY_ENDS = (".safetensors", ".gguf")  # formats whose structure is at the ends
 _ENDS = 64 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,100}", re.ASCII)
 
@@ -85,19 +87,23 @@ def _files(layer: Readable, folder: Path) -> Iterator[ScannedFile | None]:
         whole = _copy(Rewound(head, content), member.size, copy)
         found = scan_file(copy, path)
         copy.unlink()
-        if found and not whole and found.kind not in ("safetensors", "gguf", "onnx"):
-            found = replace(found, verdict="unknown", problem="too large to be read as a whole")
+        if not whole and (found is None or found.kind not in ("safetensors", "gguf", "onnx")):
+            found = found or ScannedFile(path, "unknown", "unknown", member.size)
+            found = replace(found, verdict="unknown", problem="too large to be read as a whole on this disk")
         yield found
 
 
 def _copy(content: Readable, size: int, copy: Path) -> bool:
     """Write a file, or the two ends of a large one with a hole between them; whether it is whole."""
+    whole = size <= _COPIED
+    if not whole and copy.suffix not in _BY_ENDS:
+        whole = size < shutil.disk_usage(copy.parent).free // 2
     at = 0
     with copy.open("wb") as file:
         while data := content.read(CHUNK):
-            if size <= _COPIED or at < _ENDS or at > size - _ENDS:
+            if whole or at < _ENDS or at > size - _ENDS:
                 file.seek(at)
                 file.write(data)
             at += len(data)
         file.truncate(at)
-    return size <= _COPIED
+    return whole

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,14 +140,16 @@ def test_an_image_of_data_is_clean_and_a_layer_that_cannot_be_read_is_not() -> N
     assert not found.is_clean
 
 
-def test_of_a_large_file_what_was_not_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("free", "verdict"), [(1 << 40, "data"), (1 << 23, "unknown")])
+def test_of_a_large_file_what_was_not_read_is_unknown(monkeypatch: pytest.MonkeyPatch, free: int, verdict: str) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=free))
     monkeypatch.setattr(scan, "_COPIED", 1 << 21)
     monkeypatch.setattr(scan, "_ENDS", 1 << 20)
     large = hdf5("x" * (5 << 20))
     tensors = safetensors((0.0,) * (1 << 20))
     image = Image([{"m.h5": large, "m.safetensors": tensors}])
     kinds = {file.path: (file.kind, file.verdict) for file in scan_image(chunks(image.saved()), "app:1").files}
-    assert kinds == {"m.h5": ("hdf5", "unknown"), "m.safetensors": ("safetensors", "data")}
+    assert kinds == {"m.h5": ("hdf5", verdict), "m.safetensors": ("safetensors", "data")}
 
 
 def test_a_path_that_does_not_exist_is_no_image() -> None:

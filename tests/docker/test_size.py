@@ -1,6 +1,8 @@
 """`mlship size` on images of a real engine."""
 
 import json
+import os
+import pickle
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +70,23 @@ def test_a_built_image(built: tuple[str, str], tmp_path: Path) -> None:
     changes = json.loads(run(second, "--against", first, "--json"))["against"]
     assert {change["name"] for change in changes["changes"]} == {"/app/0.onnx", "/app/1.onnx"}
     assert changes["pulled"] == [len(found.layers)]
+
+
+def test_a_scan_reads_the_layers_that_the_engine_saves(built: tuple[str, str], engine: Engine, tmp_path: Path) -> None:
+    """A pickle that a later layer removes is found, and where; nothing runs."""
+    clean = CliRunner().invoke(app, ["scan", built[0], "--json"])
+    (unknown,) = json.loads(clean.stdout)["files"]
+    assert (clean.exit_code, unknown["path"], unknown["verdict"]) == (1, "app/0.onnx", "unknown")
+    (tmp_path / "weights.bin").write_bytes(pickle.dumps(os.system))
+    text = f"FROM {built[0]}\nUSER 0\nCOPY weights.bin /app/\nRUN echo > /app/weights.bin\n"
+    engine.build(
+        BuildRequest(text, "", tmp_path, engine.info().platform, tag=built[1], own_builder=True), lambda _: None
+    )
+    found = CliRunner().invoke(app, ["scan", built[1], "--json"])
+    code = [file for file in json.loads(found.stdout)["files"] if file["verdict"] == "code"]
+    assert [(file["path"], file["uses"]) for file in code] == [("app/weights.bin", ["posix.system"])]
+    assert code[0]["layer"]
+    assert found.exit_code == 1
 
 
 def test_size_agrees_with_the_engine(built: tuple[str, str], engine: Engine) -> None:

@@ -1,12 +1,19 @@
 """Credentials in the content of shipped files: found, named with their line, never shown, and not seen elsewhere."""
 
 import base64
+import gzip
+import io
 import json
 import os
 import random
 import string
+import tarfile
+import tempfile
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -31,7 +38,7 @@ def test_each_kind_is_found(name: str) -> None:
 def test_it_is_found_anywhere_in_a_file_and_with_its_line(name: str) -> None:
     text = planted(name, 1)
     found = list(find_credentials(f"import os\n\n# {'x = 1 ' * 50}\n\n{text}\nprint('done')\n".encode()))
-    assert 5 <= found[0].line <= 5 + text.count("\n")
+    assert 5 <= (found[0].line or 0) <= 5 + text.count("\n")
 
 
 def test_text_in_utf_16_is_read() -> None:
@@ -83,8 +90,14 @@ def test_any_bytes_are_read(data: bytes) -> None:
     assert list(find_credentials(data)) == [] or b"" not in data
 
 
-def test_binary_files_are_not_searched() -> None:
-    assert kinds(b"\0" + planted("github", 1).encode()) == []
+def test_strings_of_binary_files_are_searched() -> None:
+    (found,) = find_credentials(b"\0\1" + planted("github", 1).encode() + random.Random(1).randbytes(5000))
+    assert (found.what, found.line) == ("a GitHub token", None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_hold_nothing(seed: int) -> None:
+    assert kinds(b"\0" + random.Random(seed).randbytes(1 << 17)) == []
 
 
 def refusal(repo: Path, *shipped: str, meant: tuple[str, ...] = ()) -> UsageError:
@@ -102,6 +115,65 @@ def test_the_file_is_named_and_the_value_is_not(tmp_path: Path) -> None:
     assert "allow_credentials: [app/settings.py]" in error.hint
     assert secret not in error.message + error.hint
     check_credentials(tmp_path, ("app",), ("app/settings.py",))
+
+
+def _tar(data: bytes, mode: Literal["w", "w:gz", "w:bz2", "w:xz"]) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode=mode) as archive:
+        for name in ("a.txt", "in/.env"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return made.getvalue()
+
+
+def _zip(data: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("big.bin", bytes(40 << 10))
+        archive.writestr("in/.env", data)
+    return made.getvalue()
+
+
+PACKED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "a.zip": (_zip, "in/.env"),
+    "a-1.0-py3-none-any.whl": (_zip, "in/.env"),
+    "a.tar": (lambda data: _tar(data, "w"), "a.txt"),
+    "a.tar.gz": (lambda data: _tar(data, "w:gz"), "a.txt"),
+    "a.tar.bz2": (lambda data: _tar(data, "w:bz2"), "a.txt"),
+    "a.tar.xz": (lambda data: _tar(data, "w:xz"), "a.txt"),
+    "dump.sql.gz": (gzip.compress, "its content"),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_archives_are_searched(tmp_path: Path, name: str) -> None:
+    make, member = PACKED[name]
+    secret = planted("github", 1)
+    (tmp_path / name).write_bytes(make(f"x = 1\nTOKEN = '{secret}'\n".encode()))
+    error = refusal(tmp_path, ".")
+    assert f"`{name}` line 2 (a GitHub token, in `{member}`)" in error.message
+    check_credentials(tmp_path, (".",), (name,))
+    (tmp_path / name).write_bytes(make(b"nothing"))
+    check_credentials(tmp_path, (".",), ())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(PACKED)), st.data())
+def test_any_damaged_archive_is_read(name: str, data: st.DataObject) -> None:
+    whole = bytearray(PACKED[name][0](b"text" * 50))
+    for at in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4)):
+        whole[at] ^= 0xFF
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+        check_credentials(Path(folder), (name,), ())
+
+
+def test_a_bomb_is_read_in_part(tmp_path: Path) -> None:
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(200 << 20), 1))
+    started = time.process_time()
+    check_credentials(tmp_path, (".",), ())
+    assert time.process_time() - started < 1
 
 
 def test_many_files_are_counted(tmp_path: Path) -> None:
