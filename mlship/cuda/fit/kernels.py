@@ -7,11 +7,20 @@ from mlship.cuda.versions import Capability
 from mlship.lock.pins import Pin
 
 
-def kernels_of(pin: Pin, major: int) -> tuple[Kernels, ...]:
-    """The measured code of a pin, without libraries for another CUDA: bitsandbytes has one for each."""
+def kernels_of(pin: Pin, major: int, *, ptx: bool = True) -> tuple[Kernels, ...]:
+    """The measured code of a pin, without libraries for another CUDA: bitsandbytes has one for each.
+
+    Args:
+        ptx: PTX counts; not where a row leaves it out, because the code does not show whether it loads.
+    """
     fitting = [part for part in pin.code if not part.cuda or str(major) in part.cuda.split()]
     return tuple(
-        Kernels(_capabilities(part.cubins), _capabilities(part.specific), _capabilities(part.ptx), part.compressed)
+        Kernels(
+            _capabilities(part.cubins),
+            _capabilities(part.specific),
+            _capabilities(part.ptx if ptx else ""),
+            part.compressed,
+        )
         for part in fitting or pin.code
     )
 

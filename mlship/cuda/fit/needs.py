@@ -199,7 +199,7 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     name = f"{pin.name} {pin.version.partition('+')[0]} ({variant.name})"
     own = cuda if cuda and cuda.major == variant.cuda.major else None
     stack = stack_of(name, variant, own or variant.cuda, platform)
-    kernels = kernels_of(pin, variant.cuda.major)
+    kernels = kernels_of(pin, variant.cuda.major, ptx=stack.architectures is None or stack.ptx is not None)
     return replace(stack, least_cuda=own is None and not stack.exact, measured=kernels)  # its libraries may be newer
 
 
