@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
-from mlship.errors import EngineError, MlshipError, TransientError
+from mlship.errors import EngineError, MatchError, MlshipError, TransientError
 from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouse
 from mlship.image.dockerfile import quote
@@ -360,7 +360,21 @@ def _attest(
     attached = {
         tag: attach_proof(tag, digest, report, materials, version) for (_, digest), tag in one_per_repository.items()
     }
+    _attach_promise(prepared, [(tag, digest) for (_, digest), tag in one_per_repository.items()], reporter)
     return attached[next(iter(pushed))]
+
+
+def _attach_promise(prepared: Prepared, pushed: list[tuple[str, str]], reporter: Reporter) -> None:
+    from mlship.build.promise import attach_promise, promise_yaml
+
+    try:
+        text = promise_yaml(prepared)
+    except MatchError as error:
+        reporter.warn(f"the image does not list the GPUs and drivers that run it: {error.message}")
+        return
+    if text:
+        reporter.step("attaching the GPUs and drivers that run it")
+        attach_promise(text, pushed)
 
 
 def _materials(prepared: Prepared) -> Iterator["Resource"]:

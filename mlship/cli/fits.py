@@ -1,5 +1,6 @@
 """`mlship fits`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,15 @@ from mlship.cli.options import HERE, Capabilities, Driver, Json
 
 if TYPE_CHECKING:
     from mlship.lock.foreign import ForeignLock
+
+
+class As(StrEnum):
+    """What a cluster chooses nodes by."""
+
+    NFD = "nfd"
+    AFFINITY = "affinity"
+    CLAIM = "claim"
+
 
 _Lock = Annotated[
     str,
@@ -22,15 +32,20 @@ _Platform = Annotated[
     str | None,
     typer.Option("--platform", help="Platform of a lock. [default: linux/amd64]", metavar="OS/ARCH"),
 ]
+_As = Annotated[
+    As | None,
+    typer.Option("--as", help="Print where it runs, for a cluster: NFD's artifact, node affinity, or a DRA claim."),
+]
 _FILES = (".txt", ".lock", ".toml", ".in", ".json")
 
 
-def fits(
+def fits(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     lock: _Lock,
     hosts: _Hosts = Path("hosts"),
     driver: Driver = None,
     compute_capability: Capabilities = None,
     platform: _Platform = None,
+    as_: _As = None,
     json: Json = False,
 ) -> None:
     """Show whether a lock or an image runs on GPU hosts, and why. Needs no project.
@@ -48,6 +63,9 @@ def fits(
     from mlship.versioned import to_json
 
     check_host(driver, compute_capability)
+    if as_:
+        _print_promise(lock, platform, as_, alone=not (driver or json))
+        return
     read, platform, notes = _read(lock, platform)
     fleet = named_fleet(driver, tuple(compute_capability or ()), platform) if driver else fleet_of(HERE, str(hosts))
     found = fit_lock(read, fleet, platform)
@@ -58,6 +76,22 @@ def fits(
         show_fits(found, lock, fleet.origin)
     if found.outcome != "runs":
         raise typer.Exit(4)
+
+
+def _print_promise(lock: str, platform: str | None, form: As, *, alone: bool) -> None:
+    """Print the GPUs and drivers that run it, for a cluster to choose its nodes by."""
+    from mlship.console import emit
+    from mlship.cuda.fit.cluster import cluster_yaml
+    from mlship.cuda.fit.promise import promise_of_lock
+    from mlship.errors import UsageError
+
+    if not alone:
+        raise UsageError(
+            "`--as` cannot be used with `--driver` or `--json`: it covers all GPUs and prints YAML",
+            hint="remove one of them",
+        )
+    read, platform, _ = _read(lock, platform)
+    emit(cluster_yaml(promise_of_lock(read, platform), form.value))
 
 
 def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":

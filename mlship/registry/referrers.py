@@ -13,17 +13,25 @@ _EMPTY = content("application/vnd.oci.empty.v1+json", b"{}")
 
 
 def attach(
-    registry: Registry, image: StoredContent, artifact: StoredContent, annotations: Mapping[str, str]
+    registry: Registry,
+    image: StoredContent,
+    artifact: StoredContent,
+    annotations: Mapping[str, str],
+    artifact_type: str = "",
 ) -> StoredContent:
     """Store an artifact as a referrer of an image; returns the artifact's manifest.
 
     Attaching the same artifact again changes nothing.
+
+    Args:
+        artifact_type: of the manifest, where it is not the media type of its content.
     """
+    artifact_type = artifact_type or artifact.media_type
     notes: dict[str, JsonValue] = dict(annotations)
     described: dict[str, JsonValue] = {**artifact.descriptor, "annotations": notes}
     manifest = _document(
         OCI_MANIFEST,
-        artifactType=artifact.media_type,
+        artifactType=artifact_type,
         config=_EMPTY.descriptor,
         layers=[described],
         subject=image.descriptor,
@@ -35,7 +43,7 @@ def attach(
         _list_by_tag(
             registry,
             image,
-            {**manifest.descriptor, "artifactType": artifact.media_type, "annotations": notes},
+            {**manifest.descriptor, "artifactType": artifact_type, "annotations": notes},
         )
     return manifest
 

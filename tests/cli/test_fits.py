@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mlship.image.labels import PACKAGES
 from mlship.registry.client import digest_of
@@ -43,6 +44,22 @@ def test_json_says_the_same_and_every_host_counts(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert (done.code, found["outcome"]) == (4, "refused")
     assert [host["host"] for host in found["hosts"] if host["outcome"] != "runs"] == ["gtx1080ti"]
+
+
+@pytest.mark.parametrize("form", ["nfd", "affinity", "claim"])
+def test_where_it_runs_is_printed_for_a_cluster(form: str, tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(TORCH)
+    done = mlship("fits", "lock.txt", "--as", form, cwd=tmp_path)
+    assert (done.code, done.stderr) == (0, "")
+    assert {"nfd": "compatibilities", "affinity": "affinity", "claim": "kind"}[form] in yaml.safe_load(done.stdout)
+
+
+def test_what_is_unknown_is_not_printed_for_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "lock.txt").write_text(f"{TORCH}faiss-gpu-cu12==1.99\n")
+    done = mlship("fits", "lock.txt", "--as", "nfd", cwd=tmp_path)
+    assert (done.code, done.stdout) == (4, "")
+    assert "where this runs is unknown" in done.stderr
+    assert mlship("fits", "lock.txt", "--as", "nfd", "--json", cwd=tmp_path).code == 2
 
 
 def test_an_image_in_a_registry_is_read_by_its_configuration_alone(

@@ -67,7 +67,7 @@ class Fits:
 
 def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
     """Match a lock to the hosts, as `mlship build` does for its own."""
-    match = match_needs(_needs(lock, platform), fleet, _DISTRO)
+    match = match_needs(needs_of(lock, platform), fleet, _DISTRO)
     unknown: tuple[Outcome, ...] = ("unknown",) if lock.foreign else ()
     hosts = tuple(_host(match, host.name, host.driver) for host in fleet.hosts)
     return Fits(
@@ -80,7 +80,7 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
     )
 
 
-def _needs(lock: ForeignLock, platform: str) -> Needs:
+def needs_of(lock: ForeignLock, platform: str) -> Needs:
     """What the pins need; what the lock leaves open cannot be judged."""
     pins = tuple(pin for pin in lock.pins if not _is_open(pin, lock))
     needs = read_needs(pins, platform, gpu=True)

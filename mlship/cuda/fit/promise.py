@@ -1,0 +1,138 @@
+"""On which GPUs and drivers a lock runs, whatever the hosts: what an image can say about itself. Pure.
+
+The verdicts change only at the drivers and the compute capabilities that the tables list, so one host for each pair
+of them shows all.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mlship.cuda.fit.fits import needs_of
+from mlship.cuda.fit.judge import judge_stack, worst
+from mlship.cuda.fit.needs import Needs
+from mlship.cuda.hosts.profile import HostGpu, HostProfile
+from mlship.cuda.tables.lookup import floor_of, tables
+from mlship.cuda.versions import Capability, Driver
+from mlship.errors import MatchError
+from mlship.lock.foreign import ForeignLock
+
+_OPEN = "run `mlship fits` with `--driver` and `--compute-capability` to ask about one kind of host"
+
+
+@dataclass(frozen=True, order=True)
+class DriverSpan:
+    """Drivers from `first` on.
+
+    Attributes:
+        below: the first driver branch that no longer runs it; None where none is known.
+    """
+
+    first: Driver
+    below: int | None = None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """GPUs on which the same drivers run a lock."""
+
+    drivers: DriverSpan
+    capabilities: tuple[Capability, ...]
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Where every package of a lock is known to run. Any other host is refused or unknown.
+
+    Attributes:
+        platform: such as linux/amd64.
+        packages: what was judged.
+    """
+
+    platform: str
+    packages: tuple[str, ...]
+    reaches: tuple[Reach, ...]
+
+    def covers(self, driver: Driver, capability: Capability) -> bool:
+        """Whether a host with this GPU and driver is promised."""
+        return any(
+            capability in reach.capabilities
+            and reach.drivers.first <= driver
+            and (reach.drivers.below is None or driver.branch < reach.drivers.below)
+            for reach in self.reaches
+        )
+
+
+def promise_of_lock(lock: ForeignLock, platform: str) -> Promise:
+    """What a lock of any tool, or an image, can promise.
+
+    Raises:
+        MatchError: see `promise_of`; or its CUDA libraries are not chosen yet.
+    """
+    needs = needs_of(lock, platform)
+    if needs.takes:
+        why = f"no locked package brings the CUDA libraries of {', '.join(needs.lacking)}"
+        raise MatchError(f"where this runs is unknown: {why}", hint="build an image and ask for the image")
+    return promise_of(needs, platform)
+
+
+def promise_of(needs: Needs, platform: str) -> Promise:
+    """What a lock with these needs can promise, without NVIDIA's forward-compatibility libraries.
+
+    Raises:
+        MatchError: something in it cannot be judged, or nothing runs anywhere.
+    """
+    _refuse_unknown(needs)
+    drivers = _drivers(needs)
+    found: dict[DriverSpan, list[Capability]] = {}
+    for capability in _capabilities():
+        for span in _spans(needs, capability, drivers, platform):
+            found.setdefault(span, []).append(capability)
+    if not found:
+        raise MatchError("no known GPU and driver run these packages together", hint=_OPEN)
+    reaches = tuple(Reach(span, tuple(found[span])) for span in sorted(found, key=_order))
+    return Promise(platform, tuple(stack.name for stack in needs.stacks), reaches)
+
+
+def _order(span: DriverSpan) -> tuple[Driver, int]:
+    return span.first, span.below or 0
+
+
+def _refuse_unknown(needs: Needs) -> None:
+    problems = [problem.text for problem in needs.problems]
+    if problems:
+        raise MatchError(f"this runs on no GPU host: {problems[0]}", hint="fix the lock and ask again")
+    unjudged = [f"{name}: {why}" for name, why in needs.unjudged]
+    unjudged += [f"{name}: for which GPUs it is compiled is unknown" for name in needs.compiled]
+    unjudged += [stack.unknown for stack in needs.stacks if stack.unknown]
+    if unjudged or not needs.stacks:
+        why = unjudged[0] if unjudged else "no package is known to use CUDA"
+        raise MatchError(f"where this runs is unknown, so nothing can be promised: {why}", hint=_OPEN)
+
+
+def _drivers(needs: Needs) -> list[Driver]:
+    """Every driver at which a verdict can change, ascending."""
+    branches = [branch.branch for branch in tables().drivers.branches]
+    ends = [end for known in tables().gpus.architectures for end in (known.first_branch, known.last_branch) if end]
+    floors = [floor_of(stack.cuda.major) for stack in needs.stacks]
+    exact = {floor.driver for floor in floors if floor} | {stack.floor for stack in needs.stacks if stack.floor}
+    return sorted(exact | {Driver(number + more, 0) for number in {*branches, *ends} for more in (0, 1)})
+
+
+def _capabilities() -> list[Capability]:
+    """All but those of Jetsons, whose drivers have their own version numbers."""
+    known = tables().gpus.architectures
+    return sorted({each for row in known for each in row.capabilities if each not in row.tegra})
+
+
+def _spans(needs: Needs, capability: Capability, drivers: Iterable[Driver], platform: str) -> Iterator[DriverSpan]:
+    first: Driver | None = None
+    for driver in drivers:
+        host = HostProfile(str(driver), str(driver), (HostGpu("a GPU", str(capability)),), platform)
+        runs = worst(judge_stack(stack, host).outcome for stack in needs.stacks) == "runs"
+        if runs and first is None:
+            first = driver
+        elif not runs and first is not None:
+            yield DriverSpan(first, driver.branch)
+            first = None
+    if first is not None:
+        yield DriverSpan(first)
