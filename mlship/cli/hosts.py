@@ -89,8 +89,9 @@ def import_nodes(
 ) -> None:
     """Write a host file for each kind of GPU node in a cluster.
 
-    Nodes with the same driver, GPU and processor are one kind, by the labels of GPU Feature Discovery. Files of an
-    earlier import are updated; files that were recorded or written by hand are never overwritten.
+    Nodes with the same driver, GPU and processor are one kind, by the labels of GPU Feature Discovery or by the
+    ResourceSlices of NVIDIA's DRA driver (`kubectl get nodes,resourceslices -o json`). Files of an earlier import are
+    updated; files that were recorded or written by hand are never overwritten.
     """
     from mlship.cuda.hosts.files import outdated, plan_import
     from mlship.cuda.hosts.kubernetes import read_nodes

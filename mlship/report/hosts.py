@@ -110,7 +110,15 @@ def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -
         for note in pool.host.notes:
             out(f"{pool.host.name}: {note}")
     if nodes.without_gpu:
-        out(f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without an NVIDIA GPU")
+        vendors = ", ".join(f"{count} with {vendor}'s, which mlship does not support" for vendor, count in nodes.others)
+        out(
+            f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without an NVIDIA GPU"
+            + (f" ({vendors})" if vendors else "")
+        )
+    for state in ("cordoned", "not ready"):
+        away = [name for name, why in nodes.away if why == state]
+        if away:
+            out(f"{state}, and included like any other node: {_named(away)}")
     for path in old:
         warn(f"`{path}` is from an earlier import and no longer matches any node; remove it with `rm {path}`")
 
@@ -121,13 +129,17 @@ def warn_of_nodes(nodes: Nodes) -> None:
     for each in nodes.unlabelled:
         reasons.setdefault(each.why, []).append(each.node)
     for why, named in reasons.items():
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        warn(f"skipped {', '.join(named[:_NAMED])}{more}: NVIDIA GPU, but {why}")
+        warn(f"skipped {_named(named)}: NVIDIA GPU, but {why}")
     if reasons:
         warn(
             "to include the skipped nodes, install GPU Feature Discovery (in the device plugin's Helm chart: "
             "`--set gfd.enabled=true`), or run `mlship hosts record hosts/NAME.json` on one"
         )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _gpu(gpu: HostGpu) -> str:

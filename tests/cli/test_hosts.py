@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from mlship.cli.app import app
 from mlship.cuda.hosts.profile import HostGpu, HostProfile, parse_host
 from mlship.driver import child
-from tests.helpers.cluster_nodes import cluster, labels, node
+from tests.helpers.cluster_nodes import cluster, device_of, labels, node, resource_slice
 from tests.helpers.nvml_lines import answer_lines, call_lines, gpu, loaded, printing_program
 from tests.helpers.toy import YAML, toy
 
@@ -269,12 +269,30 @@ def test_a_cluster_becomes_files() -> None:
         "  file                                        nodes  driver      GPUs of a node",
         "  hosts/nvidia-a100-sxm4-80gb-r550.json  new  2      550.54.15   8 x NVIDIA-A100-SXM4-80GB (8.0, 80 GiB)",
         "  hosts/tesla-t4-r535.json               new  1      535.161.07  1 x Tesla-T4 (7.5, 15 GiB)",
-        "tesla-t4-r535: the labels report CUDA 12.4, but driver 535.161.07 supports 12.2",
+        "tesla-t4-r535: the nodes report CUDA 12.4, but driver 535.161.07 supports 12.2",
         "1 node without an NVIDIA GPU",
     ]
     assert "warning: skipped bare: NVIDIA GPU, but label nvidia.com/gpu.product is missing" in result.stderr
     assert "install GPU Feature Discovery" in result.stderr
     assert run().exit_code == 0
+
+
+ASSUMED = "ResourceSlices do not name the processor; amd64 is assumed, unless the import includes the nodes"
+
+
+def test_nodes_that_differ_from_plain_ones_are_mentioned() -> None:
+    cordoned = node("n2", labels())
+    cordoned["spec"] = {"unschedulable": True}
+    amd = node("mi300", {}, {"amd.com/gpu": "8"})
+    result = run("import", "-", given=cluster(node("n1", labels()), cordoned, amd, resource_slice("h100", device_of())))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1:] == [
+        "  hosts/nvidia-a100-sxm4-80gb-r550.json  new  2      550.54.15   8 x NVIDIA-A100-SXM4-80GB (8.0, 80 GiB)",
+        "  hosts/nvidia-h100-80gb-hbm3-r580.json  new  1      580.105.08  1 x NVIDIA-H100-80GB-HBM3 (9.0, 80 GiB)",
+        f"nvidia-h100-80gb-hbm3-r580: {ASSUMED}",
+        "1 node without an NVIDIA GPU (1 with AMD's, which mlship does not support)",
+        "cordoned, and included like any other node: n2",
+    ]
 
 
 def test_importing_again_changes_what_changed_and_names_what_is_gone(tmp_path: Path) -> None:

@@ -46,3 +46,23 @@ def node(name: str, of: dict[str, str] | None, allocatable: dict[str, str] | Non
 
 def cluster(*nodes: dict[str, object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(nodes), "metadata": {"resourceVersion": ""}})
+
+
+def device_of(product: str = "NVIDIA H100 80GB HBM3", driver: str = "580.105.8", **more: str) -> dict[str, object]:
+    """A device as NVIDIA's DRA driver publishes it; a version is a semantic one, without leading zeros."""
+    texts = {"type": "gpu", "productName": product, "architecture": "Hopper", **more}
+    versions = {"driverVersion": driver, "cudaComputeCapability": "9.0.0", "cudaDriverVersion": "13.0.0"}
+    attributes = {
+        **{name: {"string": text} for name, text in texts.items()},
+        **{name: {"version": text} for name, text in versions.items()},
+    }
+    return {"name": "gpu-0", "attributes": attributes, "capacity": {"memory": {"value": "81559Mi"}}}
+
+
+def resource_slice(node: str, *devices: dict[str, object], driver: str = "gpu.nvidia.com") -> dict[str, object]:
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": f"{node}-{driver}-7cbz2"},
+        "spec": {"driver": driver, "nodeName": node, "pool": {"name": node}, "devices": list(devices)},
+    }

@@ -1,16 +1,18 @@
-"""A cluster's nodes as host profiles, by the labels of GPU Feature Discovery. Pure."""
+"""A cluster's nodes as host profiles, by the labels of GPU Feature Discovery or by ResourceSlices. Pure."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TextIO, TypeAlias
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from mlship.cuda.hosts.node_list import HINT, list_items
-from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.lookup import offer_of
-from mlship.cuda.versions import Driver, driver_in
+from mlship.cuda.hosts.pools import Described, Kinship, Pool, pools_of
+from mlship.cuda.hosts.slices import NVIDIA, Slice, gpus_of, on_platform
+from mlship.cuda.versions import driver_in
 from mlship.errors import UsageError
 from mlship.project.base import PLATFORMS
 
@@ -19,9 +21,19 @@ Labels: TypeAlias = Mapping[str, str]
 _GPU = "nvidia.com/gpu"
 _DRIVER = "nvidia.com/cuda.driver-version.full"
 _MIB = 1 << 20
+_MIXED = re.compile(r"nvidia\.com/mig-(\d+g\.\d+gb[A-Za-z0-9.]*)\.count")
+_VENDORS = {
+    "AMD": re.compile(
+        r"(?:beta\.)?amd\.com/|feature\.node\.kubernetes\.io/(?:amd-gpu|pci-(?:.*_)?1002(?:_.*)?\.present)"
+    ),
+    "Intel": re.compile(r"gpu\.intel\.com/|feature\.node\.kubernetes\.io/intel\.gpu"),
+}
 _PRODUCT = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,62}?)(?:-MIG-(?P<mig>\d+g\.\d+gb[A-Za-z0-9.]*))?(?P<shared>-SHARED)?"
 )
+
+
+_DRIVERS = {"gpu.amd.com": "AMD", "gpu.intel.com": "Intel"}
 
 
 class _Meta(BaseModel):
@@ -29,37 +41,48 @@ class _Meta(BaseModel):
     labels: dict[str, str] | None = None
 
 
+class _Condition(BaseModel):
+    type: str
+    status: str
+
+
 class _Status(BaseModel):
     allocatable: dict[str, JsonValue] | None = None
     capacity: dict[str, JsonValue] | None = None
+    conditions: list[_Condition] | None = None
+
+
+class _NodeSpec(BaseModel):
+    unschedulable: bool | None = None
 
 
 class _Node(BaseModel):
     kind: str | None = None
     metadata: _Meta
+    spec: _NodeSpec | None = None
     status: _Status | None = None
+
+    @property
+    def resources(self) -> Mapping[str, JsonValue]:
+        status = self.status or _Status()
+        return {**(status.capacity or {}), **(status.allocatable or {})}
+
+    @property
+    def state(self) -> str:
+        """Why it takes no pods now; empty where it does."""
+        conditions = (self.status and self.status.conditions) or []
+        if any(condition.type == "Ready" and condition.status != "True" for condition in conditions):
+            return "not ready"
+        return "cordoned" if self.spec and self.spec.unschedulable else ""
 
 
 class _List(BaseModel):
     kind: str
-    items: list[_Node]
+    items: list[JsonValue]
 
 
 class _Kind(BaseModel):
     kind: str
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Nodes with the same driver, GPU and processor.
-
-    Attributes:
-        host: their profile; its name is unique and safe as a file name.
-        nodes: their names, sorted.
-    """
-
-    host: HostProfile
-    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,78 +99,119 @@ class Nodes:
 
     Attributes:
         without_gpu: the number of nodes without an NVIDIA GPU.
+        away: GPU nodes that take no pods now, and why; they count as any other.
+        others: the number of nodes with GPUs of another vendor, among those without one of NVIDIA's.
     """
 
     pools: tuple[Pool, ...]
     unlabelled: tuple[Unlabelled, ...]
     without_gpu: int
-
-
-@dataclass(frozen=True, order=True)
-class _Kinship:
-    """What nodes of one pool have in common."""
-
-    product: str
-    mig: str
-    driver: Driver
-    capability: str
-    platform: str
-
-
-@dataclass(frozen=True)
-class _Described:
-    node: str
-    kin: _Kinship
-    count: int | None
-    memory: int | None
-    cuda: str | None
-    shared: bool
-    suffix: str
+    away: tuple[tuple[str, str], ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
 
 
 def read_nodes(stream: TextIO) -> Nodes:
-    """Read the output of `kubectl get nodes -o json`: a list of any length, or a single node.
+    """Read the output of `kubectl get nodes -o json`, of `resourceslices`, or of both: of any length.
 
     Raises:
         UsageError: it is something else.
     """
-    described, unlabelled, without = [], [], 0
-    for node in _parse(stream):
-        labels = node.metadata.labels or {}
-        if not _has_gpu(node, labels):
-            without += 1
-            continue
-        try:
-            described.append(_describe(node.metadata.name, labels))
-        except ValueError as error:
-            unlabelled.append(Unlabelled(node.metadata.name, str(error)))
-    return Nodes(_pools(described), tuple(sorted(unlabelled, key=lambda each: each.node)), without)
+    seen = _Seen()
+    for item in _parse(stream):
+        if isinstance(item, Slice):
+            seen.add_slice(item)
+        else:
+            seen.add_node(item)
+    return seen.result()
 
 
-def _parse(stream: TextIO) -> Iterator[_Node]:
+@dataclass
+class _Seen:
+    """What a cluster's objects say about each node; only what is needed of them is kept.
+
+    Attributes:
+        vendors: every node, with the vendor of a GPU that is not NVIDIA's, or an empty text.
+    """
+
+    labelled: dict[str, Described] = field(default_factory=dict)
+    published: dict[str, list[Described | str]] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    platforms: dict[str, str] = field(default_factory=dict)
+    vendors: dict[str, str] = field(default_factory=dict)
+    away: dict[str, str] = field(default_factory=dict)
+
+    def add_node(self, node: _Node) -> None:
+        name, labels = node.metadata.name, node.metadata.labels or {}
+        self.vendors[name] = self.vendors.get(name) or _vendor((*labels, *node.resources))
+        self.platforms[name] = _platform_of(labels)
+        self.away[name] = node.state
+        if _has_gpu(node, labels):
+            try:
+                self.labelled[name] = _describe(name, labels)
+            except ValueError as error:
+                self.why[name] = str(error)
+
+    def add_slice(self, item: Slice) -> None:
+        name = item.node
+        self.vendors[name] = self.vendors.get(name) or _DRIVERS.get(item.spec.driver, "")
+        if item.spec.driver == NVIDIA:
+            self.published.setdefault(name, []).extend(gpus_of(item))
+
+    def result(self) -> Nodes:
+        """Labels come first; ResourceSlices describe the nodes whose labels do not."""
+        described, why = [*self.labelled.values()], dict(self.why)
+        for name in self.published.keys() - self.labelled.keys():
+            found = self.published[name]
+            gpus = [on_platform(gpu, self.platforms.get(name)) for gpu in found if isinstance(gpu, Described)]
+            described += gpus
+            if gpus:
+                why.pop(name, None)
+            why.update((name, each) for each in found if isinstance(each, str))
+        gpu_nodes = {*why, *(each.node for each in described)}
+        others = Counter(vendor for name, vendor in self.vendors.items() if vendor and name not in gpu_nodes)
+        return Nodes(
+            pools_of(described),
+            tuple(Unlabelled(node, why[node]) for node in sorted(why)),
+            len(self.vendors.keys() - gpu_nodes),
+            tuple((name, state) for name, state in sorted(self.away.items()) if state and name in gpu_nodes),
+            tuple(sorted(others.items())),
+        )
+
+
+def _vendor(names: Iterable[str]) -> str:
+    """The vendor of a node's other GPUs, by labels and resources."""
+    found = (vendor for name in names for vendor, pattern in _VENDORS.items() if pattern.match(name))
+    return next(found, "")
+
+
+def _parse(stream: TextIO) -> Iterator[_Node | Slice]:
     for number, item in enumerate(list_items(stream)):
-        nodes = _whole(item) if isinstance(item, str) else [_item(item, number)]
-        for node in nodes:
-            if node.kind not in {None, "Node"}:
-                raise UsageError(f"the input is a list of {node.kind}s, not of nodes", hint=HINT)
-            yield node
+        if isinstance(item, str):
+            yield from _whole(item)
+        else:
+            yield _item(item, ("items", number))
 
 
-def _item(item: object, number: int) -> _Node:
+def _item(item: object, where: tuple[str | int, ...] = ()) -> _Node | Slice:
+    kind = item.get("kind") if isinstance(item, dict) else None
     try:
-        return _Node.model_validate(item)
+        found = Slice.model_validate(item) if kind == "ResourceSlice" else _Node.model_validate(item)
     except ValidationError as error:
-        raise _not_nodes("{", error, ("items", number)) from error
+        raise _not_nodes("{", error, where) from error
+    if kind not in {None, "Node", "ResourceSlice"}:
+        raise UsageError(f"the input is a list of {kind}s, not of nodes", hint=HINT)
+    return found
 
 
-def _whole(text: str) -> list[_Node]:
-    """The nodes of a document that does not begin as kubectl writes a list."""
+def _whole(text: str) -> list[_Node | Slice]:
+    """The objects of a document that does not begin as kubectl writes a list."""
     try:
-        if _Kind.model_validate_json(text).kind == "Node":
-            return [_Node.model_validate_json(text)]
-        return _List.model_validate_json(text).items
+        if _Kind.model_validate_json(text).kind in {"Node", "ResourceSlice"}:
+            return [_item(json.loads(text))]
+        items = _List.model_validate_json(text).items
     except ValidationError as error:
         raise _not_nodes(text, error) from error
+    return [_item(item, ("items", number)) for number, item in enumerate(items)]
 
 
 def _not_nodes(text: str, error: ValidationError, above: tuple[str | int, ...] = ()) -> UsageError:
@@ -166,14 +230,13 @@ def _has_gpu(node: _Node, labels: Labels) -> bool:
         return True
     if any(re.fullmatch(r".*/pci-(?:.*_)?10de(?:_.*)?\.present", label) for label in labels):
         return True
-    status = node.status or _Status()
     return any(
         re.match(r"nvidia\.com/(gpu|mig-)", resource) and str(amount) != "0"
-        for resource, amount in {**(status.capacity or {}), **(status.allocatable or {})}.items()
+        for resource, amount in node.resources.items()
     )
 
 
-def _describe(node: str, labels: Labels) -> _Described:
+def _describe(node: str, labels: Labels) -> Described:
     """One node by its labels.
 
     Raises:
@@ -183,13 +246,17 @@ def _describe(node: str, labels: Labels) -> _Described:
     product = _PRODUCT.fullmatch(raw)
     if product is None:
         raise ValueError(f"label {_GPU}.product is {'not valid' if raw else 'missing'}")
+    if product["name"].endswith("-MIG-INVALID"):
+        raise ValueError(
+            "its MIG slices differ or are missing, so it offers no GPU (set `nvidia.com/mig.config` again)"
+        )
     version = _driver(labels)
     driver, suffix = driver_in(version)
     if driver is None:
         raise ValueError(f"label {_DRIVER} is {version[:60]!r}, not a driver version such as 550.54.15")
     memory = _number(labels.get(f"{_GPU}.memory"))
-    kin = _Kinship(product["name"], product["mig"] or "", driver, _capability(labels), _platform(labels))
-    return _Described(
+    kin = Kinship(product["name"], product["mig"] or "", driver, _capability(labels), _platform(labels))
+    return Described(
         node=node,
         kin=kin,
         count=_number(labels.get(f"{_GPU}.count")),
@@ -197,7 +264,16 @@ def _describe(node: str, labels: Labels) -> _Described:
         cuda=_runtime(labels),
         shared=product["shared"] is not None,
         suffix=suffix,
+        notes=_mixed(labels),
     )
+
+
+def _mixed(labels: Labels) -> tuple[str, ...]:
+    """With MIG's strategy "mixed", the product is the whole GPU, and slices are resources of their own."""
+    found = sorted(slice_[1] for label in labels if (slice_ := _MIXED.fullmatch(label)) and labels[label] != "0")
+    if not found:
+        return ()
+    return (f"pods can get MIG slices of these GPUs ({', '.join(found)}), which have less memory than the whole GPU",)
 
 
 def _driver(labels: Labels) -> str:
@@ -226,105 +302,19 @@ def _runtime(labels: Labels) -> str | None:
     return text if re.fullmatch(r"\d{1,2}\.\d{1,2}", text) else None
 
 
-def _platform(labels: Labels) -> str:
+def _platform_of(labels: Labels) -> str:
+    """The platform; empty where the labels do not have it."""
     arch = labels.get("kubernetes.io/arch") or labels.get("beta.kubernetes.io/arch") or ""
-    platform = f"linux/{arch}"
+    return f"linux/{arch}" if arch else ""
+
+
+def _platform(labels: Labels) -> str:
+    platform = _platform_of(labels)
     if platform not in PLATFORMS:
+        arch = platform.removeprefix("linux/")
         raise ValueError(f"label kubernetes.io/arch is {arch!r}, but images are for {' or '.join(PLATFORMS)}")
     return platform
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"\d{1,9}", text) else None
-
-
-def _pools(described: list[_Described]) -> tuple[Pool, ...]:
-    families: dict[_Kinship, list[_Described]] = {}
-    for each in sorted(described, key=lambda one: one.node):
-        families.setdefault(each.kin, []).append(each)
-    names = _names(sorted(families))
-    return tuple(
-        Pool(_profile(names[kin], kin, families[kin]), tuple(each.node for each in families[kin]))
-        for kin in sorted(families, key=lambda kin: names[kin])
-    )
-
-
-def _profile(name: str, kin: _Kinship, family: list[_Described]) -> HostProfile:
-    gpu = HostGpu(
-        name=kin.product,
-        capability=kin.capability or None,
-        count=min((each.count for each in family if each.count), default=1),
-        memory=min((each.memory for each in family if each.memory), default=None),
-        mig=True if kin.mig else None,
-    )
-    versions = {each.cuda for each in family}
-    return HostProfile(
-        name=name,
-        driver=str(kin.driver),
-        gpus=(gpu,),
-        platform=kin.platform,
-        cuda=versions.pop() if len(versions) == 1 else None,
-        source="labels",
-        notes=tuple(_notes(kin, family)),
-    )
-
-
-def _notes(kin: _Kinship, family: list[_Described]) -> list[str]:
-    notes = []
-    counts = sorted({each.count for each in family if each.count})
-    if not counts:
-        notes.append("the labels do not give the number of GPUs of a node")
-    elif len(counts) > 1:
-        notes.append(f"nodes have {counts[0]} to {counts[-1]} of these GPUs; this file has the smallest number")
-    if kin.mig:
-        notes.append(f"the GPUs are split into MIG slices {kin.mig}; count and memory are those of the slices")
-    if any(each.shared for each in family):
-        notes.append("the GPUs are shared by time-slicing")
-    versions = sorted({each.cuda for each in family if each.cuda})
-    if len(versions) > 1:
-        notes.append(f"nodes with this driver report different CUDA versions: {', '.join(versions)}")
-    offered = offer_of(kin.driver)
-    if len(versions) == 1 and offered.cuda and not offered.at_least and versions[0] != str(offered.cuda):
-        notes.append(f"the labels report CUDA {versions[0]}, but driver {kin.driver} supports {offered.cuda}")
-    notes.extend(
-        f"the labels report driver {kin.driver}{suffix}; matched as {kin.driver}"
-        for suffix in sorted({each.suffix for each in family if each.suffix})
-    )
-    return notes
-
-
-def _names(kinships: list[_Kinship]) -> dict[_Kinship, str]:
-    """A file name for each: product and driver branch, and more only where two would be equal."""
-    names: dict[_Kinship, str] = {}
-    for parts in (_short, _with_driver, _with_all):
-        open_ = [kin for kin in kinships if kin not in names]
-        made = [parts(kin) for kin in open_]
-        taken = set(names.values())
-        names.update(
-            (kin, name) for kin, name in zip(open_, made, strict=True) if made.count(name) == 1 and name not in taken
-        )
-    for kin in kinships:
-        if kin not in names:  # products that differ only in characters that file names leave out
-            names[kin] = next(
-                name
-                for number in range(2, len(kinships) + 2)
-                if (name := f"{_with_all(kin)}-{number}") not in names.values()
-            )
-    return names
-
-
-def _short(kin: _Kinship) -> str:
-    mig = f"-mig-{kin.mig}" if kin.mig else ""
-    return f"{_slug(f'{kin.product}{mig}')}-r{kin.driver.branch}"
-
-
-def _with_driver(kin: _Kinship) -> str:
-    return f"{_short(kin)}-{kin.driver}"
-
-
-def _with_all(kin: _Kinship) -> str:
-    return f"{_with_driver(kin)}-{kin.platform.partition('/')[2]}{f'-sm{kin.capability}' if kin.capability else ''}"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:80] or "gpu"

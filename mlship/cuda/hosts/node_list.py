@@ -7,7 +7,7 @@ from typing import TextIO
 
 from mlship.errors import UsageError
 
-HINT = "run `kubectl get nodes -o json | mlship hosts import -`"
+HINT = "run `kubectl get nodes -o json | mlship hosts import -` (with NVIDIA's DRA driver: `nodes,resourceslices`)"
 MOST = 50_000_000  # characters of a document that is no list, and of one item; a node has some 20,000
 _CHUNK = 1 << 20
 _VALUE = r'"(?:[^"\\]|\\.)*"|\{[^{}]*\}'

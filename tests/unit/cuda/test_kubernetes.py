@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.cuda.hosts.kubernetes import Nodes, Pool, read_nodes
+from mlship.cuda.hosts.kubernetes import Nodes, read_nodes
 from mlship.cuda.hosts.node_list import list_items
+from mlship.cuda.hosts.pools import Pool
 from mlship.cuda.hosts.profile import HostGpu
 from mlship.errors import UsageError
 from tests.helpers.cluster_nodes import cluster, labels, node
@@ -150,12 +151,12 @@ def test_names_grow_only_where_they_must() -> None:
 def test_a_suffix_of_the_driver_is_noted() -> None:
     host = only(read(cluster(node("a", labels(driver="550.54.15-grid"))))).host
     assert host.driver == "550.54.15"
-    assert host.notes == ("the labels report driver 550.54.15-grid; matched as 550.54.15",)
+    assert host.notes == ("the nodes report driver 550.54.15-grid; matched as 550.54.15",)
 
 
 def test_cuda_that_does_not_fit_the_driver_is_noted() -> None:
     host = only(read(cluster(node("a", labels(driver="535.161.07"))))).host
-    assert host.notes == ("the labels report CUDA 12.4, but driver 535.161.07 supports 12.2",)
+    assert host.notes == ("the nodes report CUDA 12.4, but driver 535.161.07 supports 12.2",)
 
 
 def test_cuda_on_which_nodes_differ_is_noted_and_not_taken() -> None:
@@ -196,7 +197,7 @@ def test_what_the_labels_do_not_say_stays_unknown() -> None:
     bare = without(labels(), "compute", "gpu.count", "gpu.memory", "runtime")
     host = only(read(cluster(node("a", bare)))).host
     assert host.gpus == (HostGpu("NVIDIA-A100-SXM4-80GB", None, 1, None),)
-    assert (host.cuda, host.notes) == (None, ("the labels do not give the number of GPUs of a node",))
+    assert (host.cuda, host.notes) == (None, ("nothing gives the number of GPUs of a node",))
 
 
 @pytest.mark.parametrize(("key", "value"), [("compute.major", "eight"), ("gpu.memory", "-1"), ("gpu.count", "8GPUs")])
