@@ -8,7 +8,8 @@ from mlship.cuda.fit.judge import Verdict
 from mlship.cuda.fit.match import Match, lock_target, match_lock
 from mlship.cuda.fit.needs import LockProblem, read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.cuda.tables.lookup import wheel_index
+from mlship.cuda.tables.lookup import support_of, wheel_index
+from mlship.cuda.versions import Driver
 from mlship.errors import LockError
 from mlship.image.plan import CudaImage, GpuPlan, PlanReason
 from mlship.lock.check import Lock
@@ -77,6 +78,11 @@ def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
     yield from (_warning(warning) for warning in match.needs.warnings)
     for verdict in match.verdicts:
         yield from (f"{verdict.host}: {reason.text}; {_PROVE}" for reason in verdict.reasons if reason.doubtful)
+    for host in fleet.hosts:
+        driver = Driver.parse(host.driver)
+        support = support_of(driver) if driver else None
+        if support and support[1]:
+            yield f"{host.name}: {support[0]}; plan an update of its driver"
     yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
 
 

@@ -8,6 +8,8 @@ from mlship.cuda.hosts.files import Planned
 from mlship.cuda.hosts.fleet import Bound, FleetCuda
 from mlship.cuda.hosts.kubernetes import Nodes
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.cuda.tables.lookup import support_of
+from mlship.cuda.versions import Driver
 from mlship.units import size
 from mlship.versioned import to_json
 
@@ -52,6 +54,10 @@ def _remarks(host: HostProfile) -> Iterator[str]:
     if host.simulated:
         yield f"{host.name}: simulated, not a real GPU"
     yield from (f"{host.name}: {note}" for note in host.notes)
+    driver = Driver.parse(host.driver)
+    support = support_of(driver) if driver else None
+    if support:
+        yield f"{host.name}: {support[0]}"
 
 
 def _excluded(cuda: FleetCuda) -> Iterator[str]:

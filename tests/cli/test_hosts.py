@@ -66,6 +66,7 @@ def test_the_table_names_hosts_and_the_cuda_of_all(tmp_path: Path) -> None:
         "  a100       550.54.15  12.4  8 x NVIDIA A100-SXM4-80GB (8.0, 80 GiB)",
         "  gtx1080ti  580.65.06  13.0  1 x NVIDIA GeForce GTX 1080 Ti (6.1, 11 GiB)",
         "",
+        "  gtx1080ti: NVIDIA's support for driver branch R580 ends in 2028-06",
         "  gtx1080ti: CUDA 12.9 is the last for compute capability 6.1 (Pascal), whatever the driver",
         "CUDA that every driver supports: 11.0 to 12.4",
         "  12.4 is the newest for a100 (driver 550.54.15)",

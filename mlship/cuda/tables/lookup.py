@@ -113,6 +113,17 @@ def offer_of(driver: Driver) -> CudaOffer:
     return CudaOffer(nearest.cuda, nearest, at_least=True, reason=f"{reason} {nearest.cuda}")
 
 
+def support_of(driver: Driver) -> tuple[str, bool] | None:
+    """NVIDIA's support for a driver's branch in words, and whether it had ended when the tables were read."""
+    drivers = tables().drivers
+    found = next((row for row in drivers.branches if row.branch == driver.branch and row.ends), None)
+    if found is None or found.ends is None:
+        return None
+    ended = found.ends < drivers.read_on[:7]
+    verb = "ended in" if ended else "ends in"
+    return f"NVIDIA's support for driver branch R{found.branch} {verb} {found.ends}", ended
+
+
 def floor_of(major: int) -> Floor | None:
     """The oldest driver on which programs built with a CUDA major start."""
     return next((floor for floor in tables().drivers.floors if floor.major == major), None)

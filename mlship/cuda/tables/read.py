@@ -1,5 +1,6 @@
 """What the files in mlship/data/cuda share: fields, sources, and errors that name the file, the row and the key."""
 
+import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable
 from typing import Annotated, TypeAlias, TypeVar
@@ -62,6 +63,8 @@ def _source(key: str, info: ValidationInfo[object]) -> str:
     return str(sources[key])
 
 
+_DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
+
 Text: TypeAlias = Annotated[str, Field(pattern=r"\S")]
 CudaText: TypeAlias = Annotated[Cuda, from_text(Cuda.parse)]
 CapabilityText: TypeAlias = Annotated[Capability, from_text(Capability.parse)]
@@ -80,6 +83,11 @@ class Row(BaseModel):
 class TableFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     sources: dict[str, Text]
+
+    @property
+    def read_on(self) -> str:
+        """The newest day on which one of the sources was read, such as "2026-11-24"."""
+        return max(_DAY.findall(" ".join(self.sources.values())), default="")
 
 
 def read_table(model: type[_Table], name: str, text: str | None = None) -> _Table:

@@ -41,12 +41,12 @@ class Branch(Row):
     """A driver branch and the CUDA version that its drivers report.
 
     Attributes:
-        lifecycle: NVIDIA's name for the branch, and its end of life.
+        ends: the month in which NVIDIA's support ends, such as "2028-06".
     """
 
     branch: StrictInt
     cuda: CudaText
-    lifecycle: Text | None = None
+    ends: Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] | None = None
 
 
 class CudaToolkit(Row):

@@ -25,6 +25,7 @@ from mlship.cuda.tables.lookup import (
     nvidia_image,
     offer_of,
     release_of,
+    support_of,
     tables,
     toolkit_of,
     wheel_index,
@@ -694,3 +695,10 @@ def test_what_the_refresher_calls_a_difference(
     found = refresh.Metadata(version, tuple(Requirement(text) for text in requires), frozenset(extras))
     row = release(package, version)
     assert list(refresh.differences(row, row.variant(), found)) == differences
+
+
+def test_the_support_of_a_driver_ends_as_the_tables_say() -> None:
+    assert support_of(Driver(535, 183, 1)) == ("NVIDIA's support for driver branch R535 ended in 2026-06", True)
+    assert support_of(Driver(580, 95, 5)) == ("NVIDIA's support for driver branch R580 ends in 2028-06", False)
+    assert support_of(Driver(555, 42, 2)) is None, "no source gives its end"
+    assert support_of(Driver(999, 1)) is None
