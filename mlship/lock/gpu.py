@@ -22,6 +22,7 @@ class GpuTarget:
         pages: addresses of pages that each list one package's wheels for this CUDA, for find-links. An index would also
             offer the project's other packages.
         limits: requirements that allow only versions built for this CUDA, such as "torch<2.15".
+        alone: limits with which pip's own indexes suffice; empty where they do already, or where none are known.
         packages: names of the packages that are chosen by their CUDA.
         judge: returns NVIDIA's images that the build copies from, such as
             nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04; raises MatchError if the pins do not run on the hosts.
@@ -30,6 +31,7 @@ class GpuTarget:
     key: str
     pages: tuple[str, ...]
     limits: tuple[str, ...]
+    alone: tuple[str, ...]
     packages: frozenset[str]
     judge: Callable[[tuple[Pin, ...]], tuple[str, ...]]
 

@@ -8,7 +8,7 @@ import io
 import json
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -139,10 +139,13 @@ def project_files(settings: PipSettings, names: Iterable[str]) -> dict[str, tupl
         }
 
 
-def check_pages(settings: PipSettings, pages: Iterable[str]) -> None:
+def check_pages(settings: PipSettings, pages: Iterable[str], alone: Sequence[str] = ()) -> None:
     """Check that pages of one CUDA's wheels can be reached. A missing page (404) means that there are no such wheels.
 
     pip would retry for each package, for minutes, and then take a build for another CUDA from PyPI.
+
+    Args:
+        alone: limits of versions with which these pages are not needed.
 
     Raises:
         TransientError: a page cannot be reached.
@@ -155,10 +158,12 @@ def check_pages(settings: PipSettings, pages: Iterable[str]) -> None:
             except SilentIndexError as error:
                 problem = error.reason or "not an address"
             if problem:
+                limits = " and ".join(f"`{limit}`" for limit in alone)
+                other = f"require {limits}, which these hosts run from pip's own index; or " if limits else ""
                 raise TransientError(
                     f"cannot reach the wheel index of the selected CUDA version: {redact(page)} ({problem})",
-                    hint="check the network and `pip config list`, or set a mirror as `gpu.wheel_index` in mlship.yaml "
-                    "(or MLSHIP_WHEEL_INDEX); then run `mlship lock` again",
+                    hint=f"{other}check the network and `pip config list`, or set a mirror as `gpu.wheel_index` in "
+                    "mlship.yaml (or MLSHIP_WHEEL_INDEX); then run `mlship lock` again",
                 )
 
 

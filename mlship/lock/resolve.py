@@ -100,7 +100,7 @@ def resolve(
     pages = target.pages if target and (gpu or can_reach(settings, target.pages)) else ()
     settings = with_few_retries(with_pages(settings, pages)) if pages else settings
     if gpu and gpu.pages:
-        check_pages(settings, gpu.pages)
+        check_pages(settings, gpu.pages, gpu.alone)
     question = CompileRequest(config, files, settings, upgrade, previous, gpu.limits if gpu else ())
     base = ResolvedBase(engine, f"{base_reference(config)}@{digest}", config.platform)
     place, hashed = _compile(question, base, before, cache)

@@ -1,7 +1,7 @@
 """Which CUDA to resolve for: the newest release of each requested package whose CUDA runs on every host. Pure."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from packaging.markers import UndefinedEnvironmentName
@@ -151,7 +151,9 @@ def _applies(requirement: Requirement, python: str) -> bool:
         return True
 
 
-def choose(requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *, compat: bool = False) -> Choice:
+def choose(
+    requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *, compat: bool = False, indexed: bool = True
+) -> Choice:
     """Choose a release and a variant for each requested package.
 
     The newest release that the request allows comes first; among its variants, the newest CUDA that every host runs.
@@ -160,10 +162,13 @@ def choose(requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *,
     Args:
         platform: of the image, such as linux/amd64.
         compat: the image will contain NVIDIA's forward-compatibility libraries.
+        indexed: builds that only the wheel index has may be chosen.
     """
     found = [tuple(_candidates(request, fleet, platform, compat=compat)) for request in _with_torch(requests)]
     wanted = [picks for picks in found if picks]
-    running = [[pick for pick in picks if pick.outcome != "refused"] for picks in wanted]
+    running = [
+        [pick for pick in picks if pick.outcome != "refused" and (indexed or not pick.indexed)] for picks in wanted
+    ]
     for combination in sorted(product(*(enumerate(picks) for picks in running)), key=_rank):
         picks = tuple(pick for _, pick in combination)
         if len({pick.built.major for pick in picks}) <= 1:
@@ -171,6 +176,20 @@ def choose(requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *,
     nearest = tuple(min(picks, key=_distance) for picks in wanted)
     others = (pick for picks in wanted for pick in picks if pick.blocked and pick not in nearest)
     return Choice((), nearest, tuple(others))
+
+
+def limits_without_index(
+    choice: Choice, requests: tuple[PackageRequest, ...], fleet: Fleet, platform: str, *, compat: bool = False
+) -> tuple[str, ...]:
+    """Requirements with which the hosts need nothing from the wheel index; empty where none are known."""
+    if choice.variant is None:
+        return ()
+    limits = choose(requests, fleet, platform, compat=compat, indexed=False).limits
+    added = {name: SpecifierSet(limit.removeprefix(name)) for limit in limits for name in [Requirement(limit).name]}
+    limited = tuple(replace(each, specifier=each.specifier & added.pop(each.name, "")) for each in requests)
+    limited += tuple(PackageRequest(name, specifier) for name, specifier in added.items())
+    again = choose(limited, fleet, platform, compat=compat)
+    return limits if again.picks and again.variant is None else ()
 
 
 def _distance(pick: Pick) -> tuple[int, bool, Driver]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import Choice, PackageRequest, choose, read_requests
+from mlship.cuda.fit.choose import Choice, PackageRequest, choose, limits_without_index, read_requests
 from mlship.cuda.fit.explain import choice_error, match_error
 from mlship.cuda.fit.judge import Outcome, Reason, Verdict, judge_stack, offered_by, worst
 from mlship.cuda.fit.needs import Needs, read_needs
@@ -81,6 +81,7 @@ def lock_target(config: Config, files: tuple[InputFile, ...], fleet: Fleet) -> G
         key=choice.key,
         pages=wheel_pages(gpu, choice.variant, wheel_index().packages),
         limits=choice.limits,
+        alone=limits_without_index(choice, requests, fleet, config.platform, compat=gpu.forward_compat),
         packages=frozenset(tables().packages.by_package),
         judge=images,
     )

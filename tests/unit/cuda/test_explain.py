@@ -3,7 +3,7 @@
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.choose import PackageRequest, choose, limits_without_index
 from mlship.cuda.fit.explain import choice_error
 from mlship.cuda.fit.match import lock_target
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile, named_fleet
@@ -85,3 +85,19 @@ def test_a_cpu_build_of_torch_is_reported() -> None:
     with pytest.raises(MatchError, match=r"torch 2\.9\.1\+cpu is a CPU build") as caught:
         target.judge(CPU_TORCH)
     assert "`+cpu`" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("driver", "capability", "limits"),
+    [
+        ("535.183.01", "7.5", ("torch<2.11",)),
+        ("580.95.05", "6.1", ("torch<2.8",)),
+        ("580.95.05", "8.0", ()),  # the wheel index is not needed
+        ("470.82.01", "8.0", ()),  # nothing else is known to help
+    ],
+)
+def test_the_limits_that_need_no_wheel_index(driver: str, capability: str, limits: tuple[str, ...]) -> None:
+    hosts = named_fleet(driver, (capability,), "linux/amd64")
+    requests = (PackageRequest("torch", SpecifierSet()),)
+    choice = choose(requests, hosts, "linux/amd64")
+    assert limits_without_index(choice, requests, hosts, "linux/amd64") == limits

@@ -120,6 +120,10 @@ def test_a_cuda_page_that_cannot_be_reached_is_named_without_its_password() -> N
     with pytest.raises(TransientError, match="cannot reach the wheel index") as caught:
         check_pages(PipSettings(), ("http://me:hunter2@127.0.0.1:9/whl/cu126/torch/",))
     assert "hunter2" not in caught.value.message
+    assert caught.value.hint.startswith("check the network")
+    with pytest.raises(TransientError) as caught:
+        check_pages(PipSettings(), ("http://127.0.0.1:9/whl/cu126/torch/",), ("torch<2.11",))
+    assert caught.value.hint.startswith("require `torch<2.11`, which these hosts run from pip's own index; or check")
     with served_pages({}) as (address, _):
         check_pages(PipSettings(), (f"{address}/whl/cu126/missing/",))
 
