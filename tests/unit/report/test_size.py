@@ -11,7 +11,7 @@ import pytest
 from mlship.report.size.page import FRAME, _cell_label, size_page, tiles
 from mlship.report.size.text import NARROWEST, size_text
 from mlship.report.size.treemap import Rect
-from mlship.report.size.words import how_changed, share, signed, step
+from mlship.report.size.words import how_changed, largest_layer, share, signed, step
 from mlship.size.compare import compare
 from mlship.size.report import PartChange, SizeReport
 from mlship.units import size
@@ -184,3 +184,11 @@ def test_a_path_is_never_broken_at_a_hyphen() -> None:
     reason = f"{'x' * (NARROWEST - 10)} a-name-with-hyphens-that-does-not-fit"
     text = size_text(replace(full(), unknown=(reason,)), NARROWEST)
     assert "\n  a-name-with-hyphens-that-does-not-fit\n" in text
+
+
+def test_the_largest_layer_is_named_only_where_its_share_is_known() -> None:
+    found = full()
+    assert list(largest_layer(found)) == ["  layer 6 is 88 % of the pull beyond the base"]
+    unknown = tuple(replace(layer, compressed=None) for layer in found.layers)
+    assert not list(largest_layer(replace(found, layers=(*found.layers[:-1], unknown[-1]))))
+    assert not list(largest_layer(replace(found, layers=tuple(replace(layer, base=None) for layer in found.layers))))
