@@ -204,6 +204,11 @@ def gpus_counted(facts: Facts) -> LinkLook:
     yield from device_symptoms("host", facts.host)
     count, wanted = known(nvml.device_count), len([gpu for gpu in gpus(facts) if known(gpu.driver) == "nvidia"])
     wanted = (wanted or len(gpus(facts))) - len(denied_gpus(facts.host))
+    if known(variable(facts.host, "SLURM_JOB_ID")):  # a job has the GPUs whose nodes it can open
+        nodes = (
+            known(fact) for path, fact in (known(facts.host.device_nodes) or {}).items() if _GPU_NODE.fullmatch(path)
+        )
+        wanted = sum(node is not None and node.open == "ok" for node in nodes)
     if known(nvml.init) == 0 and count is not None and count < wanted:
         name = "nvml.count=0" if count == 0 else "nvml.count"
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
