@@ -10,7 +10,7 @@ import pytest
 
 from mlship import __version__
 from mlship.doctor.facts.replay import SIZE_LIMIT
-from tests.helpers.command import mlship
+from tests.helpers.command import mlship, mlship_in_process
 from tests.helpers.doctor_hosts import FOLDER
 from tests.helpers.patience import limit
 
@@ -18,7 +18,7 @@ NOUVEAU = str(FOLDER / "hosts" / "nouveau-owns-gpu.json")
 
 
 def test_report_order_is_verdict_chain_cause_fix_and_evidence(tmp_path: Path) -> None:
-    done = mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path)
+    done = mlship_in_process("doctor", "--replay", NOUVEAU, cwd=tmp_path)
     assert (done.code, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "PROBLEM: nouveau holds the GPU"
@@ -45,17 +45,17 @@ def test_a_healthy_host_exits_with_0(name: str, start: str, tmp_path: Path) -> N
 
 
 def test_verbose_lists_every_check(tmp_path: Path) -> None:
-    text = mlship("doctor", "--replay", NOUVEAU, "--verbose", cwd=tmp_path).stdout
+    text = mlship_in_process("doctor", "--replay", NOUVEAU, "--verbose", cwd=tmp_path).stdout
     assert "✗ nouveau-owns-gpu" in text
     assert "✓ open-module-on-pre-turing" in text
 
 
 def test_explain(tmp_path: Path) -> None:
-    assert "Sources" in mlship("doctor", "explain", "nouveau-owns-gpu", cwd=tmp_path).stdout
-    done = mlship("doctor", "explain", "nouveau-owns-gp", cwd=tmp_path)
+    assert "Sources" in mlship_in_process("doctor", "explain", "nouveau-owns-gpu", cwd=tmp_path).stdout
+    done = mlship_in_process("doctor", "explain", "nouveau-owns-gp", cwd=tmp_path)
     assert done.code == 2
     assert "did you mean `nouveau-owns-gpu`?" in done.stderr
-    listed = mlship("doctor", "explain", cwd=tmp_path)
+    listed = mlship_in_process("doctor", "explain", cwd=tmp_path)
     assert listed.code == 0
     layers = listed.stdout.split("\nkernel module\n")[1].split("\n\n")
     assert "  driver-module-not-loaded\n" in layers[0]
@@ -91,7 +91,7 @@ BAD = {
 def test_each_bad_file_is_one_error(case: str, tmp_path: Path) -> None:
     text, said = BAD[case]
     (tmp_path / "facts.json").write_text(text, encoding="utf-8")
-    done = mlship("doctor", "--replay", "facts.json", cwd=tmp_path)
+    done = mlship_in_process("doctor", "--replay", "facts.json", cwd=tmp_path)
     assert (done.code, done.stdout) == (2, "")
     assert said in done.stderr
     assert "hint:" in done.stderr
@@ -107,7 +107,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         (".", "cannot read `.`"),
         ("binary.json", "not UTF-8"),
     ):
-        done = mlship("doctor", "--replay", name, cwd=tmp_path)
+        done = mlship_in_process("doctor", "--replay", name, cwd=tmp_path)
         assert done.code == 2
         assert said in done.stderr
 
@@ -120,27 +120,27 @@ def test_text_in_facts_is_never_executed(tmp_path: Path) -> None:
     facts["host"]["nvml"]["init"] = {"unreadable": "\x1b[31mred\x9b", "root": True}
     (tmp_path / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     for options in ((), ("--verbose",), ("--json",)):
-        done = mlship("doctor", "--replay", "facts.json", *options, cwd=tmp_path)
+        done = mlship_in_process("doctor", "--replay", "facts.json", *options, cwd=tmp_path)
         assert done.code == 1
         assert "\x1b" not in done.stdout
         assert "\x9b" not in done.stdout
-    text = mlship("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
+    text = mlship_in_process("doctor", "--replay", "facts.json", cwd=tmp_path).stdout
     assert "docker run --gpus all 'x; rm -rf ~ [2J31m sudo reboot'" in text
     assert "host.nvml.init: [31mred (root can read it)" in text
 
 
 def test_a_page_is_written_once_and_changes_neither_report_nor_code(tmp_path: Path) -> None:
-    done = mlship("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
+    done = mlship_in_process("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
     assert (done.code, done.stderr) == (1, "wrote page.html\n")
-    assert done.stdout == mlship("doctor", "--replay", NOUVEAU, cwd=tmp_path).stdout
+    assert done.stdout == mlship_in_process("doctor", "--replay", NOUVEAU, cwd=tmp_path).stdout
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
-    again = mlship("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
+    again = mlship_in_process("doctor", "--replay", NOUVEAU, "--html", "page.html", cwd=tmp_path)
     assert (again.code, again.stdout) == (2, "")
     assert "page.html` already exists" in again.stderr
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
-    lost = mlship("doctor", "--replay", NOUVEAU, "--html", "none/page.html", cwd=tmp_path)
+    lost = mlship_in_process("doctor", "--replay", NOUVEAU, "--html", "none/page.html", cwd=tmp_path)
     assert (lost.code, lost.stdout) == (2, "")
 
 
@@ -168,7 +168,7 @@ def test_a_replay_uses_no_engine_and_no_library(tmp_path: Path) -> None:
 
 def test_the_page_says_what_was_diagnosed_and_when(tmp_path: Path) -> None:
     for name, options, host in (("a.html", (), "nouveau-owns-gpu.json"), ("b.html", ("--mask",), "masked")):
-        done = mlship("doctor", "--replay", NOUVEAU, "--html", name, *options, cwd=tmp_path)
+        done = mlship_in_process("doctor", "--replay", NOUVEAU, "--html", name, *options, cwd=tmp_path)
         assert done.code == 1
         page = (tmp_path / name).read_text(encoding="utf-8")
         assert re.search(rf"{host} · \d{{4}}-\d\d-\d\d \d\d:\d\d UTC · mlship {re.escape(__version__)}<", page)
