@@ -46,6 +46,15 @@ def gpus(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 
+def nvml_counts_all(facts: Facts) -> bool | None:
+    """NVML on the host counts every GPU on the bus; None if that is unknown."""
+    nvml, code = facts.host.nvml, known(facts.host.nvml.init)
+    count = known(nvml.device_count)
+    if count is None:
+        return None if code in {None, 0, 12, 18} else False
+    return count >= len(gpus(facts)) > 0
+
+
 def passed_on(facts: Facts) -> tuple[PciDevice, ...]:
     """NVIDIA GPUs that this host reserves for virtual machines, which is intended and no failure."""
     return tuple(device for device in _nvidia(facts) if known(device.driver) in _PASSES_ON)
@@ -114,6 +123,12 @@ def variable(place: Place, name: str) -> Fact[str]:
 def log_line(facts: Facts, pattern: str) -> str | None:
     """The last line of the kernel log that matches."""
     return next((line for line in reversed(each(facts.kernel.log)) if re.search(pattern, line)), None)
+
+
+def logged(facts: Facts, pattern: str) -> Evidence | None:
+    """The last line of the kernel log that matches, as evidence."""
+    line = log_line(facts, pattern)
+    return Evidence("kernel.log", line) if line else None
 
 
 def is_compat(path: str) -> bool:

@@ -7,18 +7,19 @@ that every rule may name.
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from shlex import quote
+from typing import Literal
 
 from mlship.doctor.commands import COMMANDS
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step
+from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
 from mlship.resources import read_package_file
 from mlship.versioned import adapter
 
-Values = Mapping[str, object]
 _OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
 _VALUE = re.compile(r"\{(\w+)(!q)?\}")
 
@@ -55,6 +56,12 @@ class RuleText:
             and of symptoms of lower links, such as "cuda.runtime=35" (see mlship/doctor/chain).
         excludes: ids of rules that are dropped if this one fires, because it is the better answer.
         cause, fix, decides: templates for the finding, if the rule does not compute them.
+        when: atoms that must all hold (see `conditions`), for a rule without Python.
+        values: for these and for the templates, by name: a term, "ATOM ?" for whether an atom holds, "lines ~ PATTERN"
+            for a line that the engine or a user reported, or "log ~ PATTERN" for one in the kernel log.
+        place: where `when` is looked at; with "any", on the host and then in the container, whose facts are "place.".
+        certain: atoms that must all hold, besides, for the cause to be certain.
+        evidence: items of evidence.
     """
 
     layer: StackLayer
@@ -69,6 +76,11 @@ class RuleText:
     cause: str = ""
     fix: tuple[StepText, ...] = ()
     decides: tuple[Decider, ...] = ()
+    when: tuple[str, ...] = ()
+    values: dict[str, str] = field(default_factory=dict)
+    place: Where | Literal["any"] = "host"
+    certain: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
 
     def steps(self, facts: Facts, values: Values) -> tuple[Step, ...]:
         """The steps of the fix for this host."""

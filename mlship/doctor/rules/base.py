@@ -1,15 +1,18 @@
 """What a rule is: one known failure, recognized from facts alone."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
-from typing import ClassVar, TypedDict, Unpack
+from typing import ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 from mlship.doctor.commands import at_place
+from mlship.doctor.conditions import Values, evidence_of, holds, in_words, value_at
+from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
 from mlship.doctor.queries import has_fact
-from mlship.doctor.rule_texts import RuleText, Values, fill, rule_texts, ways_to_see
+from mlship.doctor.rule_texts import RuleText, fill, rule_texts, ways_to_see
 
 
 class Computed(TypedDict, total=False):
@@ -27,7 +30,7 @@ class Rule(ABC):
         id: of the diagnosis; stable, and the key of its texts.
     """
 
-    id: ClassVar[str]
+    id: str
     registered: ClassVar[list[type["Rule"]]] = []
 
     def __init_subclass__(cls, *, id: str = "") -> None:  # noqa: A002  a rule's id is what users call it
@@ -49,7 +52,7 @@ class Rule(ABC):
         facts: Facts,
         values: Values = MappingProxyType({}),
         *,
-        evidence: tuple[Evidence | None, ...],
+        evidence: tuple[Evidence | None, ...] = (),
         where: Where = "host",
         certain: bool = True,
         **computed: Unpack[Computed],
@@ -58,12 +61,14 @@ class Rule(ABC):
 
         Args:
             values: for these texts, with `where` and `on_host` besides.
-            evidence: the facts that show it; None for a fact that is unknown here.
+            evidence: the facts that show it, besides those of the texts; None for a fact that is unknown here.
             certain: the facts prove the cause; otherwise it is likely, as it is without a fact of `certain_with`.
             computed: what the rule computes instead of taking it from the texts.
         """
         values = {"where": where, "on_host": where == "host", **values}
         text, shown = self.text, tuple(item for item in evidence if item is not None)
+        items = tuple(item.replace("place.", f"{where}.") for item in text.evidence)
+        shown = (*evidence_of(facts, items, values, fill), *shown)
         cause = computed.get("cause") or fill(text.cause, facts, values)
         fix = at_place(facts, computed.get("fix") or text.steps(facts, values))
         finding = Finding(self.id, text.layer, text.title, where, cause, fix, shown)
@@ -74,3 +79,53 @@ class Rule(ABC):
         decides = (*decides, *ways_to_see(lacking, decides))
         unseen = tuple(decider for decider in decides if not has_fact(facts, decider.fact))
         return replace(finding, certainty="likely", decides=unseen or decides)
+
+
+Compute: TypeAlias = Callable[[Facts], Values | None]
+COMPUTED: dict[str, Compute] = {}
+
+
+def computes(rule_id: str) -> Callable[[Compute], Compute]:
+    """Declare what a rule of mlship/data/rules computes: values for its condition and its texts; None if it is absent.
+
+    "where" among them says where it was found, "certain" whether they prove it.
+    """
+
+    def register(compute: Compute) -> Compute:
+        COMPUTED[rule_id] = compute
+        return compute
+
+    return register
+
+
+class DeclaredRule(Rule):
+    """A rule whose condition is in mlship/data/rules, with the values that `computes` adds."""
+
+    def __init__(self, rule_id: str) -> None:
+        self.id = rule_id
+        self.compute: Compute = COMPUTED.get(rule_id, lambda _: {})
+
+    def look(self, facts: Facts) -> Finding | None:
+        computed = self.compute(facts)
+        if computed is None:
+            return None
+        found_at = computed.get("where")
+        place = self.text.place if found_at is None else "container" if found_at == "container" else "host"
+        places: tuple[Where, ...] = ("host", "container") if place == "any" else (place,)
+        return next((found for where in places if (found := self._look(facts, where, computed))), None)
+
+    def _look(self, facts: Facts, where: Where, computed: Values) -> Finding | None:
+        text, values = self.text, dict(computed)
+
+        def all_hold(atoms: tuple[str, ...]) -> bool:
+            return all(holds(facts, atom.replace("place.", f"{where}."), values) for atom in atoms)
+
+        for name, term in text.values.items():
+            here = term.replace("place.", f"{where}.")
+            of = known(value_at(facts, here, values)) if not here.endswith(" ?") else all_hold((here[:-2],))
+            values[name] = in_words(here, of) if of is not None and not isinstance(of, str | bool | Evidence) else of
+        if not all_hold(text.when):
+            return None
+        return self.found(
+            facts, values, where=where, certain=bool(values.get("certain", True)) and all_hold(text.certain)
+        )

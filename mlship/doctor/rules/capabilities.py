@@ -48,26 +48,6 @@ class VisibleDevicesUnset(Rule, id="visible-devices-unset-plain-image"):
         )
 
 
-class VisibleDevicesNone(Rule, id="visible-devices-none"):
-    def look(self, facts: Facts) -> Finding | None:
-        box = facts.container
-        env = known(box.env) or {}
-        code, count = known(box.cuda.init), known(box.nvml.device_count)
-        absent = is_absent(node(box, "/dev/nvidia0"))
-        if env.get(_VISIBLE) != "none" or works(facts) or not (code == 100 or count == 0 or absent):
-            return None
-        return self.found(
-            facts,
-            where="container",
-            evidence=(
-                Evidence("container.env", f"{_VISIBLE}: none"),
-                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
-                Evidence("container.nvml.device_count", "0") if count == 0 else None,
-                Evidence("container.device_nodes", "/dev/nvidia0: missing") if absent else None,
-            ),
-        )
-
-
 class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
     def look(self, facts: Facts) -> Finding | None:
         box = facts.container

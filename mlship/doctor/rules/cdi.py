@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from mlship.doctor import commands
-from mlship.doctor.container import CDI, at_least, has_started, host_driver, injection, is_ok, is_rootless, works
+from mlship.doctor.container import has_started, host_driver, injection, is_ok, is_rootless, works
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
@@ -148,38 +148,6 @@ class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
         words = line.value.replace(",", " ").split() if line else []
         named = [word.strip(":") for word in words if "nvidia.com/" in word and "=" in word]
         return next(iter((*asked, *named)), None)
-
-
-class LegacyToCdi(Rule, id="ctk-1-18-legacy-to-cdi-regression"):
-    def look(self, facts: Facts) -> Finding | None:
-        box = facts.container
-        if known(box.cuda.init) != 999 or not is_ok(box.nvml.init) or not is_ok(facts.host.cuda.init):
-            return None
-        uvm = node(box, "/dev/nvidia-uvm")
-        shut = known(uvm)
-        if is_absent(uvm) or (shut and known(shut.open) not in {"ok", None}) or injection(facts) not in CDI:
-            return None
-        toolkit, docker = facts.host.toolkit.version, facts.host.docker.version
-        if not (at_least(toolkit, (1, 18)) or at_least(docker, (29, 2))):
-            return None
-        missing = [path for path in ("/dev/nvidia-modeset", "/dev/nvidia-uvm-tools") if is_absent(node(box, path))]
-        return self.found(
-            facts,
-            {
-                "injection": injection(facts),
-                "toolkit": known(toolkit) or "unknown",
-                "docker": known(docker) or "unknown",
-            },
-            where="container",
-            certain=False,
-            evidence=(
-                Evidence("container.cuda.init", codes.cuda(999)),
-                Evidence("container.nvml.init", codes.nvml(0)) if known(box.nvml.init) == 0 else None,
-                Evidence("host.cuda.init", codes.cuda(0)) if known(facts.host.cuda.init) == 0 else None,
-                Evidence("host.toolkit.version", known(toolkit) or "") if known(toolkit) else None,
-                *(Evidence("container.device_nodes", f"{path}: missing") for path in missing),
-            ),
-        )
 
 
 def folder(path: str) -> str:

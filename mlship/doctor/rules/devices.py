@@ -1,50 +1,15 @@
 """Rules about device nodes, and about the UVM module behind one of them."""
 
 from mlship.doctor import commands
-from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Finding, Where
-from mlship.doctor.queries import is_tegra, is_wsl, log_line, node, places
+from mlship.doctor.queries import log_line, node, places
 from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
 
-_UVM = "/dev/nvidia-uvm"
 _CONTROL = "/dev/nvidiactl"
-
-
-class NoUvmNode(Rule, id="nvidia-uvm-node-missing"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place in places(facts):
-            if self._fits(facts, place):
-                return self.found(
-                    facts,
-                    where=where,
-                    evidence=(
-                        Evidence(f"{where}.nvml.init", codes.nvml(0)),
-                        Evidence(f"{where}.cuda.init", codes.cuda(known(place.cuda.init) or 0)),
-                        Evidence(f"{where}.device_nodes", f"{_UVM}: missing"),
-                        *self._module(facts),
-                    ),
-                )
-        return None
-
-    @staticmethod
-    def _fits(facts: Facts, place: Place) -> bool:
-        if not is_absent(node(place, _UVM)) or known(place.nvml.init) != 0 or known(place.cuda.init) != 999:
-            return False
-        return not is_wsl(facts) and not is_tegra(facts)
-
-    @staticmethod
-    def _module(facts: Facts) -> tuple[Evidence, ...]:
-        majors = known(facts.kernel.proc_devices)
-        if is_absent(looked_up(facts.kernel.modules, "nvidia_uvm")):
-            return (Evidence("kernel.modules.nvidia_uvm", "not loaded"),)
-        return (
-            (Evidence("kernel.proc_devices", "no nvidia-uvm"),)
-            if majors is not None and "nvidia-uvm" not in majors
-            else ()
-        )
 
 
 class HmmWithKaslr(Rule, id="uvm-hmm-kaslr"):

@@ -9,8 +9,6 @@ from mlship.doctor.container import (
     is_elsewhere,
     is_rootless,
     is_snap,
-    runtime,
-    runtime_mode,
     works,
 )
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
@@ -25,7 +23,6 @@ _NO_DRIVER = (
     r"could not select device driver (\"\"|\\\"\\\"|\"nvidia\"|.*\[\[?gpu)|unknown or invalid runtime name: nvidia"
 )
 _SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such file)"
-_DENIED = r"bpf_prog_query\(BPF_CGROUP_DEVICE\)|devices\.allow: permission denied|failed to add device rules"
 
 
 def _others(facts: Facts) -> tuple[Fact[object], ...]:
@@ -123,25 +120,6 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
 
 
-class RootlessCgroups(Rule, id="rootless-docker-no-cgroups"):
-    def look(self, facts: Facts) -> Finding | None:
-        config, line = known(facts.host.toolkit.config), line_of(facts, _DENIED)
-        if config is None or known(config.no_cgroups) is True or not is_rootless(facts) or works(facts):
-            return None
-        asked = each(facts.container.host_config.gpus) or runtime(facts) == "nvidia"
-        if injection(facts) != "legacy" or not (line or (asked and known(facts.container.status) != "running")):
-            return None
-        return self.found(
-            facts,
-            where="container",
-            evidence=(
-                Evidence("host.docker.rootless", "yes"),
-                Evidence("host.toolkit.config.no_cgroups", "false" if known(config.no_cgroups) is False else "not set"),
-                line,
-            ),
-        )
-
-
 class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
     def look(self, facts: Facts) -> Finding | None:
         box, how = facts.container, injection(facts)
@@ -201,21 +179,3 @@ class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
         if is_absent(node(facts.container, "/dev/nvidiactl")):
             return False
         return None if answer is None else answer == "EPERM"
-
-
-class NoCgroupsAsRoot(Rule, id="no-cgroups-denies-device-nodes"):
-    def look(self, facts: Facts) -> Finding | None:
-        box, config = facts.container, known(facts.host.toolkit.config)
-        if config is None or known(config.no_cgroups) is not True or is_rootless(facts) or not host_is_well(facts):
-            return None
-        if known(box.nvml.init) != 999 or known(box.host_config.privileged) or runtime_mode(facts) in CDI:
-            return None
-        return self.found(
-            facts,
-            where="container",
-            evidence=(
-                Evidence("container.nvml.init", codes.nvml(999)),
-                Evidence("host.nvml.init", codes.nvml(0)),
-                Evidence("host.toolkit.config.no_cgroups", "true"),
-            ),
-        )

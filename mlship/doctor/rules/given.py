@@ -2,7 +2,7 @@
 
 import re
 
-from mlship.doctor.container import environment, injection, runtime, works
+from mlship.doctor.container import environment, injection, works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
@@ -11,7 +11,6 @@ from mlship.doctor.rules.base import Rule
 from mlship.driver import codes
 
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
-_ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
 _NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
 
@@ -46,30 +45,6 @@ class UnknownDevice(Rule, id="visible-devices-unknown-gpu"):
         if re.fullmatch(r"[0-9]{1,6}", name):
             return count is not None and int(name) < count
         return any(uuid.startswith(name) for uuid in uuids)
-
-
-class EnvironmentNotAccepted(Rule, id="visible-devices-not-accepted"):
-    def look(self, facts: Facts) -> Finding | None:
-        config, box = known(facts.host.toolkit.config), facts.container
-        asks = environment(facts).get(_VISIBLE, "")
-        if config is None or known(config.accept_envvar_when_unprivileged) is not False or works(facts):
-            return None
-        lacks = is_absent(box.cuda.library) or is_absent(node(box, "/dev/nvidiactl"))
-        if not lacks or asks in {"", "void", "none"} or known(box.host_config.privileged) or runtime(facts) != "nvidia":
-            return None
-        if each(box.host_config.gpus) or each(box.host_config.cdi_devices):
-            return None
-        volumes = known(config.accept_as_volume_mounts) is True
-        return self.found(
-            facts,
-            {"asks": asks, "volumes": volumes},
-            where="container",
-            evidence=(
-                Evidence("host.toolkit.config", "accept-nvidia-visible-devices-envvar-when-unprivileged: false"),
-                Evidence("container.env", f"{_VISIBLE}: {asks}"),
-                Evidence("container.host_config.runtime", "nvidia"),
-            ),
-        )
 
 
 class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):

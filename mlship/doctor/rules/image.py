@@ -4,18 +4,17 @@ from shlex import quote
 
 from mlship.doctor import commands
 from mlship.doctor.container import environment
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
-from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, node, places, variable
+from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.queries import brands, is_compat, kernel_driver, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, newer, same, version_numbers
 from mlship.driver import codes
 
 _CONSUMER = frozenset({"GeForce", "Titan"})
 _CUDA_DIFFERS = frozenset({803, 804})
-_MODULE_VERSION = Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version")
 
 
 class DriverInImage(Rule, id="nvml-mismatch-only-inside-container"):
@@ -204,32 +203,6 @@ class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
             ),
         )
-
-
-class NoDriverInContainer(Rule, id="runtime-35-no-libcuda"):
-    def look(self, facts: Facts) -> Finding | None:
-        box = facts.container
-        if not is_absent(box.cuda.library) or not is_absent(node(box, "/dev/nvidiactl")) or self._other(facts):
-            return None
-        code = known(box.cuda.runtime_code)
-        return self.found(
-            facts,
-            where="container",
-            evidence=(
-                Evidence("container.cuda.library", "libcuda.so.1 is not found"),
-                Evidence("container.device_nodes", "/dev/nvidiactl: missing"),
-                Evidence("container.cuda.runtime_code", codes.cuda(code)) if code else None,
-            ),
-        )
-
-    @staticmethod
-    def _other(facts: Facts) -> bool:
-        """The GPU was requested but not provided, or is provided in another way: other rules cover that."""
-        config = facts.container.host_config
-        asked = each(config.gpus) or each(config.cdi_devices) or known(config.runtime) not in {None, "runc", "crun"}
-        inherited = known(config.runtime) is None and known(facts.host.docker.default_runtime) == "nvidia"
-        elsewhere = is_wsl(facts) or known(facts.host.tegra) is not None or known(facts.container.libc.family) == "musl"
-        return bool(asked or inherited or elsewhere)
 
 
 def _driver_cuda(facts: Facts) -> str | None:

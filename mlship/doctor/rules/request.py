@@ -7,16 +7,14 @@ from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import gpu_is_known_absent, gpus, is_wsl, line_of, node, passed_on, variable
+from mlship.doctor.queries import gpu_is_known_absent, gpus, is_wsl, line_of, passed_on, variable
 from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import version_numbers
 
 _FAILS = (
     r"could not select device driver|no known GPU vendor|AMD CDI spec not found|unresolvable CDI devices"
     r"|nvidia-container-cli|unknown or invalid runtime name: nvidia|No devices were found"
     r"|couldn't communicate with the NVIDIA driver|no NVIDIA GPU device is present"
 )
-_PODMAN_READS_GPUS = (5,)  # since then, --gpus becomes CDI devices
 _SLURM = ("SLURM_JOB_ID", "SLURM_JOBID")
 
 
@@ -72,14 +70,6 @@ class PassedToMachines(Rule, id="gpu-passed-to-virtual-machines"):
         )
 
 
-class Wsl1(Rule, id="wsl-version-1"):
-    def look(self, facts: Facts) -> Finding | None:
-        release = known(facts.kernel.release) or ""
-        if not commands.WSL_1.match(release):
-            return None
-        return self.found(facts, evidence=(Evidence("kernel.release", release),))
-
-
 class SlurmWithoutGpu(Rule, id="slurm-job-without-gpu"):
     def look(self, facts: Facts) -> Finding | None:
         job = next((known(variable(facts.host, name)) for name in _SLURM if known(variable(facts.host, name))), None)
@@ -109,23 +99,3 @@ class GpusOptionQuoting(Rule, id="gpus-option-needs-quotes"):
         asked = ",".join(each(facts.container.host_config.gpus)).replace("device=", "")
         numbers = asked if re.fullmatch(r"[\w,-]+", asked) and asked != "all" else "0,1"
         return self.found(facts, {"numbers": numbers}, where="container", evidence=(line,))
-
-
-class PodmanIgnoresGpus(Rule, id="podman-ignores-gpus-option"):
-    def look(self, facts: Facts) -> Finding | None:
-        box, podman = facts.container, known(facts.host.podman)
-        version = (known(podman.version) if podman else None) or ""
-        if commands.engine(facts) != "podman" or not each(box.host_config.gpus) or each(box.host_config.cdi_devices):
-            return None
-        if works(facts) or not is_absent(node(box, "/dev/nvidiactl")) or version_numbers(version) >= _PODMAN_READS_GPUS:
-            return None
-        return self.found(
-            facts,
-            {"version": version},
-            where="container",
-            evidence=(
-                Evidence("container.host_config.gpus", ", ".join(each(box.host_config.gpus))),
-                Evidence("host.podman.version", version) if version else None,
-                Evidence("container.device_nodes", "/dev/nvidiactl: missing"),
-            ),
-        )

@@ -2,13 +2,12 @@
 
 from shlex import quote
 
-from mlship.doctor import commands
 from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Evidence, Finding, Step
-from mlship.doctor.queries import gpus, kernel_driver, line_of, log_line, pods_of
+from mlship.doctor.queries import gpus, kernel_driver, line_of, pods_of
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
 
@@ -17,8 +16,6 @@ _NO_HANDLER = (
     r"no runtime for .{0,2}nvidia|RuntimeHandler .{0,2}nvidia.{0,2} not supported|runtime handler .*nvidia.* not found"
 )
 _NO_NAME = r"Runtime\.Name must be set"
-_LDCONFIG_KILLED = r"ldconfig.* (terminated with|killed by) signal:? 9|ldconfig.*signal: killed"
-_LDCONFIG_FIXED = (1, 18)
 _RUNTIME_TYPE_FIXED = (1, 20)
 
 
@@ -112,34 +109,6 @@ class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
         node = known(facts.kubernetes)
         pods = each(node.pods) if node else ()
         return next((pod for pod in pods if known(pod.runtime_class) == _NVIDIA), None)
-
-
-class LdconfigKilled(Rule, id="k8s-ldconfig-killed-signal-9"):
-    def look(self, facts: Facts) -> Finding | None:
-        reported = line_of(facts, _LDCONFIG_KILLED)
-        toolkit, config = facts.host.toolkit, known(facts.host.toolkit.config)
-        version = known(toolkit.cli_version) or known(toolkit.version)
-        has_fix = version is not None and version_numbers(version) >= _LDCONFIG_FIXED
-        if reported is None or has_fix or log_line(facts, r"(?i)(oom-kill|out of memory).*ldconfig"):
-            return None
-        if config and known(config.mode) in {"cdi", "jit-cdi"}:
-            return None
-        line = log_line(facts, r"(?i)(seccomp|audit).*ldconfig")
-        certain = version is not None
-        return self.found(
-            facts,
-            {"version": version, "upgrade": self._upgrade(facts)},
-            certain=certain,
-            evidence=(
-                reported,
-                Evidence("host.toolkit.version", version) if version else None,
-                Evidence("kernel.log", line) if line else None,
-            ),
-        )
-
-    @staticmethod
-    def _upgrade(facts: Facts) -> str:
-        return commands.install_command(facts, "nvidia-container-toolkit", "libnvidia-container-tools")
 
 
 class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):

@@ -139,44 +139,6 @@ class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
         return commands.install_command(facts, f"{base} libnvidia-container-tools libnvidia-container1")
 
 
-class PersistencedSocket(Rule, id="persistence-daemon-socket-mount"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, r"nvidia-persistenced/socket.*no such device or address")
-        if line is None or works(facts):
-            return None
-        unit = looked_up(facts.host.services, "nvidia-persistenced")
-        service = known(unit)
-        active = known(service.active) if service else None
-        stopped = is_absent(unit) or (active is not None and active != "active")
-        in_image = self._has_socket(facts)
-        fix = (
-            Step("Restart the daemon so that its socket answers:", ("sudo systemctl restart nvidia-persistenced",)),
-            Step(
-                "Or use CDI, which does not mount the socket:",
-                (commands.docker_run(facts, "--device nvidia.com/gpu=all"),),
-                instead=True,
-            ),
-        )
-        remove = Step("Remove it in the Dockerfile, and rebuild the image:", ("RUN rm -rf /run/nvidia-persistenced",))
-        return self.found(
-            facts,
-            {"in_image": in_image},
-            where="container",
-            certain=in_image or stopped,
-            fix=(remove, fix[1]) if in_image else fix,
-            evidence=(
-                line,
-                Evidence("host.services", f"nvidia-persistenced: {active or 'missing'}") if stopped else None,
-                Evidence("image.paths", "/run/nvidia-persistenced/socket") if in_image else None,
-            ),
-        )
-
-    @staticmethod
-    def _has_socket(facts: Facts) -> bool:
-        paths = ("/run/nvidia-persistenced/socket", "/var/run/nvidia-persistenced/socket")
-        return any(known(looked_up(facts.image.paths, path)) for path in paths)
-
-
 class AptSignedBy(Rule, id="apt-signed-by-conflict"):
     def look(self, facts: Facts) -> Finding | None:
         line = line_of(facts, "Conflicting values set for option Signed-By.*nvidia")

@@ -1,0 +1,176 @@
+"""The condition of a rule as data: terms, atoms and evidence, as mlship/data/rules writes them. Pure.
+
+A term is a value that the rule defines, a name of `NAMED`, 'a text', or the path of a fact, with keys that contain dots
+or slashes in brackets: "host.device_nodes[/dev/nvidiactl].open". Of terms separated by " | ", the first known counts.
+
+An atom is a term that must be true, or one of these; "!" before it negates it, and " | " separates alternatives:
+"TERM = A, B", "TERM ~ PATTERN", "TERM >= 1.18" (versions), "TERM < 5", "TERM absent", "TERM known". Unknown facts make
+an atom false, before "!" negates it. Atoms separated by " & " must all hold.
+
+An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" with a template; " if ATOMS" may follow.
+"{*name}" in the text makes an item of each value of that name.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+
+from mlship.doctor import commands, queries
+from mlship.doctor.container import (
+    environment,
+    gpus_need_no_hook,
+    has_started,
+    host_driver,
+    host_is_well,
+    injection,
+    is_elsewhere,
+    is_rootless,
+    is_snap,
+    runtime,
+    runtime_mode,
+    works,
+)
+from mlship.doctor.facts.fact import UNKNOWN, Unknown, Unreadable, is_known, known
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.place import Library
+from mlship.doctor.finding import Evidence
+from mlship.doctor.versions import version_numbers
+from mlship.driver import codes
+
+Values = Mapping[str, object]
+Fill = Callable[[str, Facts, Values], str]
+NAMED: dict[str, Callable[[Facts], object]] = {
+    "brands": queries.brands,
+    "counts_all": queries.nvml_counts_all,
+    "driver": host_driver,
+    "driver_is_contained": queries.driver_is_contained,
+    "elsewhere": is_elsewhere,
+    "engine": commands.engine,
+    "env": environment,
+    "gpu_is_known_absent": queries.gpu_is_known_absent,
+    "gpus": queries.gpus,
+    "gpus_need_no_hook": gpus_need_no_hook,
+    "host_is_well": host_is_well,
+    "injection": injection,
+    "manager": commands.manager,
+    "module": queries.kernel_driver,
+    "never": lambda _: False,
+    "passed_on": queries.passed_on,
+    "rootless": is_rootless,
+    "runtime": runtime,
+    "runtime_mode": runtime_mode,
+    "snap": is_snap,
+    "started": has_started,
+    "tegra": queries.is_tegra,
+    "works": works,
+    "wsl": queries.is_wsl,
+}
+_PART = re.compile(r"\[([^]]+)\]|([\w-]+)")
+_ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|absent|known)(?: (.+))?)?")
+_EACH = re.compile(r"\{\*(\w+)\}")
+_LINES = {"lines": queries.line_of, "reported": queries.reported_line, "log": queries.logged}
+
+
+def value_at(facts: Facts, term: str, values: Values) -> object:
+    """What a term stands for: a value or, for the path of a fact, the fact."""
+    lines, _, pattern = term.partition(" ~ ")
+    if pattern:
+        return _LINES[lines](facts, pattern)
+    for one in term.split(" | "):
+        found = _value(facts, one, values)
+        if known(found) is not None:
+            return found
+    return found
+
+
+def _value(facts: Facts, term: str, values: Values) -> object:
+    head = term.partition(".")[0].partition("[")[0]
+    if term.startswith("'"):
+        return term.strip("'")
+    value = values[head] if head in values else NAMED[head](facts) if head in NAMED else UNKNOWN
+    parts = [key or name for key, name in _PART.findall(term)]
+    if head in values or head in NAMED:
+        parts, is_complete = parts[1:], head == "env"
+    else:
+        value, is_complete = facts, False
+    for part in parts:
+        if value is None or isinstance(value, Unknown | Unreadable):
+            return value
+        is_table = isinstance(value, dict)
+        value = value.get(part, None if is_complete else UNKNOWN) if is_table else getattr(value, part)
+        is_complete = part == "env"  # the environment is read completely: a missing variable is absent
+    return value
+
+
+def holds(facts: Facts, atoms: str, values: Values) -> bool:
+    """All of the atoms are true."""
+    return all(any(_holds(facts, one, values) for one in atom.split(" | ")) for atom in atoms.split(" & "))
+
+
+def _holds(facts: Facts, atom: str, values: Values) -> bool:
+    found = _ATOM.fullmatch(atom)
+    if found is None:
+        raise ValueError(f"{atom!r} is no atom of a condition")
+    negated, term, operator, wanted = found.groups()
+    value = _value(facts, term, values)
+    return _compares(value, operator, wanted) is not (negated == "!")
+
+
+def _compares(value: object, operator: str | None, wanted: str | None) -> bool:
+    if operator == "absent":
+        return value is None
+    if operator == "known":
+        return is_known(value)
+    has = known(value)
+    if operator is None:
+        return bool(has)
+    if operator == "~":
+        return re.search(wanted or "", str(has or "")) is not None
+    if operator == "=":
+        return has is not None and str(has) in (wanted or "").split(", ")
+    numbers, bound = version_numbers(str(has or "")), version_numbers(wanted or "")
+    return bool(numbers) and (numbers < bound if operator == "<" else numbers >= bound)
+
+
+def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Callable[[str], str]) -> Iterator[Evidence]:
+    """The evidence that these items name; `fill` fills in a template."""
+    for item in items:
+        shown, _, atoms = item.partition(" if ")
+        fact, _, text = shown.partition(" = ")
+        if atoms and not holds(facts, atoms, values):
+            continue
+        value = known(value_at(facts, fact, values)) if not text else None
+        if several := _EACH.search(text):
+            ones, template = values[several[1]], text.replace(several[0], "{each}")
+            for one in ones if isinstance(ones, tuple) else ():
+                yield Evidence(fact, fill(template, facts, {**values, "each": one}))
+        elif text:
+            yield Evidence(fact, fill(text, facts, values))
+        elif isinstance(value, Evidence):
+            yield value
+        elif isinstance(value, tuple) and all(isinstance(one, Evidence) for one in value):
+            yield from (one for one in value if isinstance(one, Evidence))
+        elif value is not None:
+            yield Evidence(fact, in_words(fact, value))
+
+
+def in_words(fact: str, value: object) -> str:
+    """A value as the report shows it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        say = codes.nvml if fact.endswith("nvml.init") else codes.cuda if fact.endswith(("cuda.init", "code")) else str
+        return say(value)
+    if isinstance(value, Library):
+        return value.path
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def path_is_valid(path: str) -> bool:
+    """Every group of a fact's path exists, as far as the types of an empty file of facts show."""
+    value: object = Facts()
+    for part in (key or name for key, name in _PART.findall(path)):
+        if not is_dataclass(value):
+            return isinstance(value, Unknown)
+        if not hasattr(value, part):
+            return False
+        value = getattr(value, part)
+    return True
