@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
-from typing import ClassVar, Literal, TypeAlias, TypedDict, Unpack
+from typing import ClassVar, TypeAlias, TypedDict, Unpack
 
 from mlship.doctor.commands import at_place
 from mlship.doctor.conditions import Values, evidence_of, holds, in_words, value_at
