@@ -76,10 +76,11 @@ def value_at(facts: Facts, term: str, values: Values) -> object:
     lines, _, pattern = term.partition(" ~ ")
     if pattern:
         return _LINES[lines](facts, pattern)
+    found: object = UNKNOWN
     for one in term.split(" | "):
         found = _value(facts, one, values)
         if known(found) is not None:
-            return found
+            break
     return found
 
 
@@ -96,8 +97,8 @@ def _value(facts: Facts, term: str, values: Values) -> object:
     for part in parts:
         if value is None or isinstance(value, Unknown | Unreadable):
             return value
-        is_table = isinstance(value, dict)
-        value = value.get(part, None if is_complete else UNKNOWN) if is_table else getattr(value, part)
+        missing = None if is_complete else UNKNOWN
+        value = value.get(part, missing) if isinstance(value, dict) else getattr(value, part)
         is_complete = part == "env"  # the environment is read completely: a missing variable is absent
     return value
 
@@ -132,7 +133,7 @@ def _compares(value: object, operator: str | None, wanted: str | None) -> bool:
     return bool(numbers) and (numbers < bound if operator == "<" else numbers >= bound)
 
 
-def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Callable[[str], str]) -> Iterator[Evidence]:
+def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill) -> Iterator[Evidence]:
     """The evidence that these items name; `fill` fills in a template."""
     for item in items:
         shown, _, atoms = item.partition(" if ")

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.container import has_started, host_driver, injection, is_ok, is_rootless, works
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import line_of, node
-from mlship.doctor.rule_texts import Values
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import same
 from mlship.driver import codes

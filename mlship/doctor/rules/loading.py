@@ -2,12 +2,12 @@
 
 from shlex import quote
 
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import gpu_is_known_absent, node, places, variable
-from mlship.doctor.rule_texts import Values
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
