@@ -9,6 +9,9 @@ an atom false, before "!" negates it. Atoms separated by " & " must all hold.
 
 An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" with a template; " if ATOMS" may follow.
 "{*name}" in the text makes an item of each value of that name.
+
+The value of "lines ~ PATTERN" is a line that the engine or a user reported, of "log ~ PATTERN" one of the kernel log,
+of "reported ~ PATTERN" one that a user reported, as evidence; of "PATH ~ PATTERN" the first that matches in a list.
 """
 
 import re
@@ -52,6 +55,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "gpus_need_no_hook": gpus_need_no_hook,
     "host_is_well": host_is_well,
     "injection": injection,
+    "loaded": queries.module_is_loaded,
     "manager": commands.manager,
     "module": queries.kernel_driver,
     "never": lambda _: False,
@@ -74,8 +78,11 @@ _LINES = {"lines": queries.line_of, "reported": queries.reported_line, "log": qu
 def value_at(facts: Facts, term: str, values: Values) -> object:
     """What a term stands for: a value or, for the path of a fact, the fact."""
     lines, _, pattern = term.partition(" ~ ")
-    if pattern:
+    if lines in _LINES:
         return _LINES[lines](facts, pattern)
+    if pattern:
+        listed = known(_value(facts, lines, values))
+        return next((line for line in listed if re.search(pattern, line)), None) if isinstance(listed, tuple) else None
     found: object = UNKNOWN
     for one in term.split(" | "):
         found = _value(facts, one, values)
@@ -103,7 +110,7 @@ def _value(facts: Facts, term: str, values: Values) -> object:
     return value
 
 
-def holds(facts: Facts, atoms: str, values: Values) -> bool:
+def all_atoms_hold(facts: Facts, atoms: str, values: Values) -> bool:
     """All of the atoms are true."""
     return all(any(_holds(facts, one, values) for one in atom.split(" | ")) for atom in atoms.split(" & "))
 
@@ -138,7 +145,7 @@ def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill
     for item in items:
         shown, _, atoms = item.partition(" if ")
         fact, _, text = shown.partition(" = ")
-        if atoms and not holds(facts, atoms, values):
+        if atoms and not all_atoms_hold(facts, atoms, values):
             continue
         value = known(value_at(facts, fact, values)) if not text else None
         if several := _EACH.search(text):
@@ -152,10 +159,10 @@ def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill
         elif isinstance(value, tuple) and all(isinstance(one, Evidence) for one in value):
             yield from (one for one in value if isinstance(one, Evidence))
         elif value is not None:
-            yield Evidence(fact, in_words(fact, value))
+            yield Evidence(fact, fact_in_words(fact, value))
 
 
-def in_words(fact: str, value: object) -> str:
+def fact_in_words(fact: str, value: object) -> str:
     """A value as the report shows it."""
     if isinstance(value, int) and not isinstance(value, bool):
         say = codes.nvml if fact.endswith("nvml.init") else codes.cuda if fact.endswith(("cuda.init", "code")) else str

@@ -89,6 +89,11 @@ def is_wsl(facts: Facts) -> bool:
     return known(wsl if is_known(wsl) else node(facts.host, "/dev/dxg")) is not None
 
 
+def is_ubuntu(facts: Facts) -> bool:
+    """Ubuntu or a distribution made from it, or unknown."""
+    return "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
+
+
 def is_tegra(facts: Facts) -> bool:
     """This is a Jetson, which has neither PCI GPUs nor, on older releases, NVML."""
     return known(facts.host.tegra) is not None

@@ -57,8 +57,8 @@ class RuleText:
         excludes: ids of rules that are dropped if this one fires, because it is the better answer.
         cause, fix, decides: templates for the finding, if the rule does not compute them.
         when: atoms that must all hold (see `conditions`), for a rule without Python.
-        values: for these and for the templates, by name: a term, "ATOM ?" for whether an atom holds, "lines ~ PATTERN"
-            for a line that the engine or a user reported, or "log ~ PATTERN" for one in the kernel log.
+        values: for these and for the templates, by name: a term, a line that matches a pattern, or "ATOMS ?", which is
+            whether these hold.
         place: where `when` is looked at; with "any", on the host and then in the container, whose facts are "place.".
         certain: atoms that must all hold, besides, for the cause to be certain.
         evidence: items of evidence.

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar, TypeAlias, TypedDict, Unpack
 
 from mlship.doctor.commands import at_place
-from mlship.doctor.conditions import Values, evidence_of, holds, in_words, value_at
+from mlship.doctor.conditions import Values, all_atoms_hold, evidence_of, fact_in_words, value_at
 from mlship.doctor.facts.fact import known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
@@ -118,12 +118,14 @@ class DeclaredRule(Rule):
         text, values = self.text, dict(computed)
 
         def all_hold(atoms: tuple[str, ...]) -> bool:
-            return all(holds(facts, atom.replace("place.", f"{where}."), values) for atom in atoms)
+            return all(all_atoms_hold(facts, atom.replace("place.", f"{where}."), values) for atom in atoms)
 
         for name, term in text.values.items():
             here = term.replace("place.", f"{where}.")
             of = known(value_at(facts, here, values)) if not here.endswith(" ?") else all_hold((here[:-2],))
-            values[name] = in_words(here, of) if of is not None and not isinstance(of, str | bool | Evidence) else of
+            values[name] = (
+                fact_in_words(here, of) if of is not None and not isinstance(of, str | bool | Evidence) else of
+            )
         if not all_hold(text.when):
             return None
         return self.found(

@@ -2,13 +2,14 @@
 
 import re
 
-from mlship.doctor.container import environment, injection, runtime, works
-from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known
+from mlship.doctor.conditions import Values
+from mlship.doctor.container import environment
+from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.finding import Evidence, Finding, Where
-from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, places
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.queries import line_of, places
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
@@ -25,110 +26,54 @@ def _tokens(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-class VisibleDevicesUnset(Rule, id="visible-devices-unset-plain-image"):
-    def look(self, facts: Facts) -> Finding | None:
-        box, env = facts.container, environment(facts)
-        asked_otherwise = each(box.host_config.gpus) or each(box.host_config.cdi_devices) or "CUDA_VERSION" in env
-        absent = is_absent(node(box, "/dev/nvidiactl")) and not is_wsl(facts) and not is_tegra(facts)
-        value = env.get(_VISIBLE, "")
-        if runtime(facts) != "nvidia" or asked_otherwise or not absent or value not in {"", "void"} or works(facts):
-            return None
-        if not is_known(box.env) and not is_known(facts.image.env):
-            return None
-        return self.found(
-            facts,
-            {"kubernetes": known(facts.kubernetes) or known(box.engine) in {"containerd", "crio"}},
-            where="container",
-            cause=f"{_VISIBLE} is {repr(value) if _VISIBLE in env else 'not set'}, so the container got no GPU.",
-            evidence=(
-                Evidence("container.host_config.runtime", runtime(facts) or ""),
-                Evidence("container.env", f"{_VISIBLE}: {repr(value) if _VISIBLE in env else 'not set'}"),
-                Evidence("container.device_nodes", "/dev/nvidiactl: missing"),
-            ),
-        )
+@computes("visible-devices-unset-plain-image")
+def _shown(facts: Facts) -> Values:
+    value = environment(facts).get(_VISIBLE)
+    return {"shown": "not set" if value is None else repr(value)}
 
 
-class WithoutCompute(Rule, id="driver-capabilities-without-compute"):
-    def look(self, facts: Facts) -> Finding | None:
-        box = facts.container
-        value = (known(box.env) or {}).get(_CAPABILITIES, "")
-        has = _tokens(value)
-        nothing = is_absent(node(box, "/dev/nvidiactl")) and is_absent(box.nvml.library)
-        if not is_absent(box.cuda.library) or not has or {"compute", "all"} & set(has) or nothing or works(facts):
-            return None
-        more = ",".join(dict.fromkeys(("compute", *has)))
-        v2 = (known(box.nvml.codes) or {}).get("nvmlSystemGetCudaDriverVersion_v2")
-        return self.found(
-            facts,
-            {"more": more},
-            where="container",
-            cause=f"{_CAPABILITIES} is {value!r}: without compute, the container does not get libcuda.so.1.",
-            evidence=(
-                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
-                Evidence("container.cuda.library", "libcuda.so.1 is not found"),
-                Evidence("container.nvml.init", codes.nvml(0)) if known(box.nvml.init) == 0 else None,
-                Evidence("container.nvml.codes", f"nvmlSystemGetCudaDriverVersion_v2: {codes.nvml(v2)}")
-                if v2
-                else None,
-            ),
-        )
+@computes("driver-capabilities-without-compute")
+def _without_compute(facts: Facts) -> Values | None:
+    value = (known(facts.container.env) or {}).get(_CAPABILITIES, "")
+    has, v2 = _tokens(value), (known(facts.container.nvml.codes) or {}).get("nvmlSystemGetCudaDriverVersion_v2")
+    if not has or {"compute", "all"} & set(has):
+        return None
+    more = ",".join(dict.fromkeys(("compute", *has)))
+    return {"value": value, "quoted": repr(value), "more": more, "v2": codes.nvml(v2) if v2 else None}
 
 
-class WithoutUtility(Rule, id="driver-capabilities-without-utility"):
-    def look(self, facts: Facts) -> Finding | None:
-        value = environment(facts).get(_CAPABILITIES, "")
-        has, line = _tokens(value), line_of(facts, _NO_UTILITY)
-        box = facts.container
-        if not has or {"utility", "all"} & set(has) or line is None or known(box.nvml.init) == 0:
-            return None
-        return self.found(
-            facts,
-            {"value": repr(value), "more": ",".join((*has, "utility"))},
-            where="container",
-            evidence=(
-                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
-                Evidence("container.nvml.init", codes.nvml(_NO_LIBRARY))
-                if known(box.nvml.init) == _NO_LIBRARY
-                else None,
-                line,
-            ),
-        )
+@computes("driver-capabilities-without-utility")
+def _without_utility(facts: Facts) -> Values | None:
+    value = environment(facts).get(_CAPABILITIES, "")
+    has = _tokens(value)
+    if not has or {"utility", "all"} & set(has):
+        return None
+    return {"bare": value, "value": repr(value), "more": ",".join((*has, "utility"))}
 
 
-class UnsupportedCapability(Rule, id="unsupported-capability-in-env"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, "unsupported capabilities found")
-        if works(facts) or (line is None and injection(facts) != "legacy"):
-            return None
-        value, allowed = environment(facts).get(_CAPABILITIES, ""), self._allowed(facts)
-        has = _tokens(value)
-        wrong = [name for name in has if name not in {*allowed, "all"}]
-        mixed = line is not None and "all" in has and len(has) > 1
-        if (not wrong or "all" in has) and not mixed:
-            return None
-        kept = "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility"
-        return self.found(
-            facts,
-            {
-                "value": repr(value),
-                "named": ", ".join(wrong) or "all together with other names",
-                "allowed": ", ".join(sorted(allowed)),
-                "kept": kept,
-                "supported": set(wrong) & _SUPPORTED,
-            },
-            where="container",
-            evidence=(
-                Evidence("container.env", f"{_CAPABILITIES}: {value}"),
-                Evidence("host.toolkit.config", f"allowed: {', '.join(sorted(allowed))}"),
-                line,
-            ),
-        )
+@computes("unsupported-capability-in-env")
+def _unsupported(facts: Facts) -> Values | None:
+    line, value = line_of(facts, "unsupported capabilities found"), environment(facts).get(_CAPABILITIES, "")
+    has, allowed = _tokens(value), _allowed(facts)
+    wrong = [name for name in has if name not in {*allowed, "all"}]
+    mixed = line is not None and "all" in has and len(has) > 1
+    if (not wrong or "all" in has) and not mixed:
+        return None
+    return {
+        "line": line,
+        "bare": value,
+        "value": repr(value),
+        "named": ", ".join(wrong) or "all together with other names",
+        "allowed": ", ".join(sorted(allowed)),
+        "kept": "all" if "all" in has else ",".join(name for name in has if name in allowed) or "compute,utility",
+        "supported": set(wrong) & _SUPPORTED,
+    }
 
-    @staticmethod
-    def _allowed(facts: Facts) -> frozenset[str]:
-        config = known(facts.host.toolkit.config)
-        named = known(config.supported_driver_capabilities) if config else None
-        return frozenset(_tokens(named)) if named and "all" not in _tokens(named) else _SUPPORTED
+
+def _allowed(facts: Facts) -> frozenset[str]:
+    config = known(facts.host.toolkit.config)
+    named = known(config.supported_driver_capabilities) if config else None
+    return frozenset(_tokens(named)) if named and "all" not in _tokens(named) else _SUPPORTED
 
 
 class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):

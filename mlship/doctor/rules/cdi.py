@@ -6,21 +6,21 @@ from itertools import combinations
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
 from mlship.doctor.container import has_started, host_driver, injection, is_ok, is_rootless, works
-from mlship.doctor.facts.fact import each, is_absent, known, looked_up
+from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import line_of, node
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import same
-from mlship.driver import codes
 
 _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
 _REASONS = ("off", "undefined", "broken", "shut", "elsewhere", "other_names", "twice")
 _UNRESOLVABLE = r"unresolvable CDI devices|could not select device driver .cdi."
 
 
-def _spec_without_uvm(facts: Facts) -> str | None:
+@computes("cdi-spec-without-uvm")
+def _spec_without_uvm(facts: Facts) -> Values | None:
     """Path of a CDI specification that lists GPUs but not the host's UVM node."""
     uvm = "/dev/nvidia-uvm"
     if known(node(facts.host, uvm)) is None or known(node(facts.container, uvm)) is not None:
@@ -28,28 +28,8 @@ def _spec_without_uvm(facts: Facts) -> str | None:
     for spec in each(facts.host.cdi.specs):
         nodes = known(spec.device_nodes) or ()
         if known(spec.kind) == "nvidia.com/gpu" and "/dev/nvidiactl" in nodes and uvm not in nodes:
-            return spec.path
+            return {"spec": spec.path}
     return None
-
-
-class CdiWithoutUvm(Rule, id="cdi-spec-without-uvm"):
-    def look(self, facts: Facts) -> Finding | None:
-        spec = _spec_without_uvm(facts)
-        if spec is None or known(facts.container.cuda.init) == 0:
-            return None
-        code = known(facts.container.cuda.init)
-        absent = is_absent(node(facts.container, "/dev/nvidia-uvm"))
-        return self.found(
-            facts,
-            {"spec": spec},
-            where="container",
-            evidence=(
-                Evidence("host.device_nodes", "/dev/nvidia-uvm: present"),
-                Evidence("host.cdi.specs", f"{spec}: lists no /dev/nvidia-uvm"),
-                Evidence("container.device_nodes", "/dev/nvidia-uvm: missing") if absent else None,
-                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
-            ),
-        )
 
 
 def _is_current(facts: Facts, spec: CdiSpec) -> bool | None:

@@ -1,11 +1,12 @@
 """Rules about a GPU that answers, but not as it should: its firmware hangs, its memory is full, its card is faulty."""
 
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Evidence, Finding, Where
+from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import cuda_codes, line_of, log_line, places
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
@@ -15,32 +16,15 @@ _NO_INTERRUPTS, _BAD_INFOROM = 11, 14
 _INFOROM_WARNING = r"(?i)infoROM.{0,40}corrupt|corrupt.{0,40}infoROM"
 
 
-class GspTimeout(Rule, id="gsp-firmware-timeout"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = log_line(facts, _GSP)
-        if line is None or not self._is_faulty(facts):
-            return None
-        return self.found(
-            facts,
-            evidence=(
-                Evidence("kernel.log", line),
-                *(
-                    Evidence(f"{where}.nvml.hangs_at", call)
-                    for where, place in places(facts)
-                    if (call := known(place.nvml.hangs_at))
-                ),
-            ),
-        )
-
-    @staticmethod
-    def _is_faulty(facts: Facts) -> bool:
-        """The GPU is faulty now, not only before an earlier reset."""
-        if cuda_codes(facts):
-            return True
-        return any(
-            known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _faulty(place, None)
-            for _, place in places(facts)
-        )
+@computes("gsp-firmware-timeout")
+def _faulty_now(facts: Facts) -> Values | None:
+    """The GPU is faulty now, not only before an earlier reset."""
+    fails = bool(cuda_codes(facts)) or any(
+        known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _faulty(place, None)
+        for _, place in places(facts)
+    )
+    hangs = ((f"{where}.nvml.hangs_at", known(place.nvml.hangs_at)) for where, place in places(facts))
+    return {"hangs": tuple(Evidence(fact, call) for fact, call in hangs if call)} if fails else None
 
 
 def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
@@ -67,41 +51,13 @@ class HardwareFault(Rule, id="gpu-hardware-fault"):
         return self.found(facts, {"inforom": code == _BAD_INFOROM}, certain=measured, evidence=(seen,))
 
 
-class MemoryTaken(Rule, id="gpu-memory-taken"):
-    def look(self, facts: Facts) -> Finding | None:
-        failed = next(((name, code) for name, code in cuda_codes(facts) if code == 2), None)
-        line = line_of(facts, _OUT_OF_MEMORY)
-        if not (failed or line):
-            return None
-        for where, place in places(facts):
-            for device in each(place.nvml.devices):
-                total, used, count = (
-                    known(device.memory_total),
-                    known(device.memory_used),
-                    known(device.compute_processes),
-                )
-                if total and used and count and used >= _FULL * total:
-                    return self._finding(facts, where, device, (used, total, count), (failed, line))
-        return None
-
-    def _finding(
-        self,
-        facts: Facts,
-        where: Where,
-        device: NvmlDevice,
-        memory: tuple[int, int, int],
-        shown: tuple[tuple[str, int] | None, Evidence | None],
-    ) -> Finding:
-        used, total, count = memory
-        failed, line = shown
-        figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
-        return self.found(
-            facts,
-            where=where,
-            cause=f"GPU {known(device.index)} has {figures}.",
-            evidence=(
-                Evidence(f"{where}.nvml.devices", figures),
-                Evidence(failed[0], codes.cuda(failed[1])) if failed else None,
-                line,
-            ),
-        )
+@computes("gpu-memory-taken")
+def _full(facts: Facts) -> Values | None:
+    failed = next((Evidence(name, codes.cuda(code)) for name, code in cuda_codes(facts) if code == 2), None)
+    for where, place in places(facts):
+        for device in each(place.nvml.devices):
+            total, used, count = known(device.memory_total), known(device.memory_used), known(device.compute_processes)
+            if total and used and count and used >= _FULL * total:
+                figures = f"{used / 1024**3:.1f} of {total / 1024**3:.1f} GiB in use by {count} processes"
+                return {"where": where, "number": known(device.index), "figures": figures, "failed": failed}
+    return None

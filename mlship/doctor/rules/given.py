@@ -2,12 +2,13 @@
 
 import re
 
-from mlship.doctor.container import environment, injection, works
+from mlship.doctor.conditions import Values
+from mlship.doctor.container import environment, injection
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, pods_of
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
@@ -15,36 +16,33 @@ _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
 _NAMED = re.compile(r"device error: ([^\s:]+): unknown device")
 
 
-class UnknownDevice(Rule, id="visible-devices-unknown-gpu"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, _UNKNOWN)
-        if line is None or works(facts) or is_tegra(facts) or "tegra" in line.value:
-            return None
-        named = _NAMED.search(line.value)
-        name = named.group(1) if named else environment(facts).get(_VISIBLE, "")
-        here = tuple(uuid for one in each(facts.host.nvml.devices) if (uuid := known(one.uuid)))
-        count = known(facts.host.nvml.device_count)
-        parts = tuple(mig for one in each(facts.host.nvml.devices) for mig in each(one.mig_devices))
-        if name and self._is_here(name, (*here, *parts), count):
-            return None
-        certain = bool(name) and (name.isdigit() or len(here) == count) and count is not None
-        return self.found(
-            facts,
-            {"name": name or "names", "count": count, "count_known": count is not None},
-            where="container",
-            certain=certain,
-            evidence=(
-                line,
-                Evidence("host.nvml.device_count", str(count)) if count is not None else None,
-                *(Evidence("host.nvml.devices", uuid) for uuid in (*here, *parts)[:4]),
-            ),
-        )
+@computes("visible-devices-unknown-gpu")
+def _unknown_name(facts: Facts) -> Values | None:
+    line = line_of(facts, _UNKNOWN)
+    if line is None or "tegra" in line.value:
+        return None
+    named = _NAMED.search(line.value)
+    name = named.group(1) if named else environment(facts).get(_VISIBLE, "")
+    here = tuple(uuid for one in each(facts.host.nvml.devices) if (uuid := known(one.uuid)))
+    count = known(facts.host.nvml.device_count)
+    parts = tuple(mig for one in each(facts.host.nvml.devices) for mig in each(one.mig_devices))
+    if name and _is_here(name, (*here, *parts), count):
+        return None
+    certain = bool(name) and (name.isdigit() or len(here) == count) and count is not None
+    return {
+        "line": line,
+        "name": name or "names",
+        "count": count,
+        "count_known": count is not None,
+        "uuids": (*here, *parts)[:4],
+        "certain": certain,
+    }
 
-    @staticmethod
-    def _is_here(name: str, uuids: tuple[str, ...], count: int | None) -> bool:
-        if re.fullmatch(r"[0-9]{1,6}", name):
-            return count is not None and int(name) < count
-        return any(uuid.startswith(name) for uuid in uuids)
+
+def _is_here(name: str, uuids: tuple[str, ...], count: int | None) -> bool:
+    if re.fullmatch(r"[0-9]{1,6}", name):
+        return count is not None and int(name) < count
+    return any(uuid.startswith(name) for uuid in uuids)
 
 
 class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):

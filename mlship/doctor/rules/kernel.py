@@ -1,12 +1,13 @@
 """Rules about the kernel module: it exists, may load, owns the GPU, and supports it."""
 
 from mlship.doctor import commands
-from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
+from mlship.doctor.conditions import Values
+from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_wsl, log_line, module_is_loaded
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_ubuntu, is_wsl, log_line, logged, module_is_loaded
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import branch
 
 _REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
@@ -76,67 +77,36 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
         return (Evidence("host.packages.installed", ", ".join(packages)),) if packages else ()
 
 
-class SecureBoot(Rule, id="secure-boot-unsigned-module"):
-    def look(self, facts: Facts) -> Finding | None:
-        module = known(looked_up(facts.kernel.module_files, "nvidia"))
-        if not known(facts.kernel.secure_boot) or module is None or module_is_loaded(facts) is not False:
-            return None
-        shown = self._rejection(facts)
-        if not shown:
-            return None
-        return self.found(
-            facts,
-            {"key": self._key(facts)},
-            evidence=(Evidence("kernel.secure_boot", "on"), *shown),
-        )
-
-    @staticmethod
-    def _key(facts: Facts) -> str:
-        if commands.manager(facts) == "dnf":
-            return "/etc/pki/akmods/certs/public_key.der"
-        ubuntu = "ubuntu" in f"{known(facts.host.os.id) or 'ubuntu'} {known(facts.host.os.like) or ''}"
-        return "/var/lib/shim-signed/mok/MOK.der" if ubuntu else "/var/lib/dkms/mok.pub"
-
-    @staticmethod
-    def _rejection(facts: Facts) -> tuple[Evidence, ...]:
-        line = log_line(facts, _REJECTED)
-        if line:
-            return (Evidence("kernel.log", line),)
-        module = known(looked_up(facts.kernel.module_files, "nvidia"))
-        if module is None or not is_known(module.signer):
-            return ()
-        signer, enrolled = known(module.signer), known(facts.kernel.enrolled_signers)
-        if signer is None:
-            return (Evidence("kernel.module_files.nvidia.signer", "not signed"),)
-        if enrolled is not None and signer not in enrolled:
-            return (
-                Evidence("kernel.module_files.nvidia.signer", signer),
-                Evidence("kernel.enrolled_signers", ", ".join(enrolled) or "none"),
-            )
-        return ()
+@computes("secure-boot-unsigned-module")
+def _rejection(facts: Facts) -> Values:
+    key = "/var/lib/shim-signed/mok/MOK.der" if is_ubuntu(facts) else "/var/lib/dkms/mok.pub"
+    if commands.manager(facts) == "dnf":
+        key = "/etc/pki/akmods/certs/public_key.der"
+    if line := logged(facts, _REJECTED):
+        return {"key": key, "shown": (line,)}
+    module, enrolled = known(looked_up(facts.kernel.module_files, "nvidia")), known(facts.kernel.enrolled_signers)
+    signer, shown = known(module.signer) if module else None, "kernel.module_files.nvidia.signer"
+    if module is not None and is_absent(module.signer):
+        return {"key": key, "shown": (Evidence(shown, "not signed"),)}
+    if signer is None or enrolled is None or signer in enrolled:
+        return {"shown": None}
+    listed = Evidence("kernel.enrolled_signers", ", ".join(enrolled) or "none")
+    return {"key": key, "shown": (Evidence(shown, signer), listed)}
 
 
-class Nouveau(Rule, id="nouveau-owns-gpu"):
-    def look(self, facts: Facts) -> Finding | None:
-        held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
-        if not held or self._only_shows_a_picture(facts, held):
-            return None
-        line = log_line(facts, "another driver was loaded|probe routine was not called")
-        return self.found(
-            facts,
-            {"gpu": describe(held[0]), "no_module": is_absent(looked_up(facts.kernel.module_files, "nvidia"))},
-            evidence=(
-                *(Evidence("kernel.pci", f"{known(gpu.address)}: driver nouveau") for gpu in held),
-                Evidence("kernel.log", line) if line else None,
-            ),
-        )
+@computes("nouveau-owns-gpu")
+def _held(facts: Facts) -> Values | None:
+    held = [gpu for gpu in gpus(facts) if known(gpu.driver) == "nouveau"]
+    if not held or _only_shows_a_picture(facts, held):
+        return None
+    return {"gpu": describe(held[0]), "addresses": tuple(str(known(gpu.address)) for gpu in held)}
 
-    @staticmethod
-    def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
-        """The card is too old for the driver and only drives a display, next to GPUs that work."""
-        others = [gpu for gpu in gpus(facts) if gpu not in held]
-        works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
-        return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
+
+def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
+    """The card is too old for the driver and only drives a display, next to GPUs that work."""
+    others = [gpu for gpu in gpus(facts) if gpu not in held]
+    works = known(facts.host.nvml.init) == 0 and known(facts.host.nvml.device_count) == len(others)
+    return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
 
 
 class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mlship.doctor.conditions import NAMED, evidence_of, holds, path_is_valid, value_at
+from mlship.doctor.conditions import NAMED, all_atoms_hold, evidence_of, path_is_valid, value_at
 from mlship.doctor.facts.fact import UNKNOWN
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import parse_facts
@@ -59,7 +59,7 @@ FACTS: Facts = parse_facts(
     ],
 )
 def test_an_atom(atom: str, *, true: bool) -> None:
-    assert holds(FACTS, atom, {"given": "yes"}) is true
+    assert all_atoms_hold(FACTS, atom, {"given": "yes"}) is true
 
 
 def test_a_term() -> None:
@@ -84,7 +84,7 @@ def test_evidence() -> None:
 
 def test_what_is_no_atom_is_a_bug() -> None:
     with pytest.raises(ValueError, match="no atom"):
-        holds(FACTS, "host.nvml.init is 0", {})
+        all_atoms_hold(FACTS, "host.nvml.init is 0", {})
 
 
 @pytest.mark.parametrize("rule_id", [rule_id for rule_id, text in rule_texts().items() if text.when or text.evidence])
