@@ -10,8 +10,8 @@ an atom false, before "!" negates it. Atoms separated by " & " must all hold.
 An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" with a template; " if ATOMS" may follow.
 "{*name}" in the text makes an item of each value of that name.
 
-The value of "lines ~ PATTERN" is a line that the engine or a user reported, of "log ~ PATTERN" one of the kernel log,
-of "reported ~ PATTERN" one that a user reported, as evidence; of "PATH ~ PATTERN" the first that matches in a list.
+The value of "lines ~ PATTERN" is a line that the engine ("recorded ~") or a user ("reported ~") reported, of "log ~
+PATTERN" one of the kernel log, each as evidence; of "PATH ~ PATTERN" the first that matches in a list.
 """
 
 import re
@@ -72,7 +72,12 @@ NAMED: dict[str, Callable[[Facts], object]] = {
 _PART = re.compile(r"\[([^]]+)\]|([\w-]+)")
 _ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|absent|known)(?: (.+))?)?")
 _EACH = re.compile(r"\{\*(\w+)\}")
-_LINES = {"lines": queries.line_of, "reported": queries.reported_line, "log": queries.logged}
+_LINES = {
+    "lines": queries.line_of,
+    "recorded": queries.recorded_line,
+    "reported": queries.reported_line,
+    "log": queries.logged,
+}
 
 
 def value_at(facts: Facts, term: str, values: Values) -> object:
@@ -153,7 +158,7 @@ def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill
             for one in ones if isinstance(ones, tuple) else ():
                 yield Evidence(fact, fill(template, facts, {**values, "each": one}))
         elif text:
-            yield Evidence(fact, fill(text, facts, values))
+            yield Evidence(fill(fact, facts, values), fill(text, facts, values))
         elif isinstance(value, Evidence):
             yield value
         elif isinstance(value, tuple) and all(isinstance(one, Evidence) for one in value):

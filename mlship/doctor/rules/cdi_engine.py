@@ -3,14 +3,15 @@
 import re
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.container import host_driver, runtime, works
 from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import gpu_is_known_absent, gpus, line_of, node
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.queries import gpus, line_of, node
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import version_numbers
 
 _REFRESH = "nvidia-cdi-refresh"
@@ -87,30 +88,9 @@ class CdiNotGenerated(Rule, id="cdi-spec-not-generated"):
         return failed or (mode in {"cdi", "jit-cdi"} and known(box.cuda.init) not in {0, None})
 
 
-class NoKnownVendor(Rule, id="docker-finds-no-gpu-vendor"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, _NO_VENDOR)
-        if line is None or works(facts) or gpu_is_known_absent(facts):
-            return None
-        specs, off = _ours(facts), known(facts.host.docker.cdi) is False
-        return self.found(
-            facts,
-            {
-                "off": off,
-                "absent": not specs,
-                "missed": specs and not off,
-                "unused": specs and off,
-                "path": specs[0].path if specs else "",
-                "amd": "AMD" in line.value,
-            },
-            certain=known(facts.host.cdi.specs) is not None,
-            evidence=(
-                line,
-                Evidence("host.cdi.specs", specs[0].path if specs else "none") if is_seen(facts) else None,
-                Evidence("host.docker.cdi", "off") if off else None,
-                _refresh(facts),
-            ),
-        )
+@computes("docker-finds-no-gpu-vendor")
+def _vendor(facts: Facts) -> Values:
+    return {"path": next((spec.path for spec in _ours(facts)), ""), "unit": _refresh(facts)}
 
 
 def is_seen(facts: Facts) -> bool:
@@ -158,25 +138,24 @@ def _reads(engine: str, version: str | None) -> str | None:
     return next((schema for before, schema in _READS.get(engine, ()) if numbers and numbers < before), None)
 
 
-class EngineBeforeCdi(Rule, id="engine-older-than-cdi"):
-    def look(self, facts: Facts) -> Finding | None:
-        line, name = line_of(facts, _NO_CDI), commands.engine(facts)
-        podman = known(facts.host.podman)
-        version = (known(podman.version) if podman else None) if name == "podman" else known(facts.host.docker.version)
-        first = _CDI_SINCE.get(name)
-        if line is None or first is None or (version and version_numbers(version) >= first):
-            return None
-        return self.found(
-            facts,
-            {
-                "engine_name": "Docker" if name == "docker" else name,
-                "version": version,
-                "first": ".".join(map(str, first)),
-                "docker": name == "docker",
-            },
-            certain=version is not None,
-            evidence=(Evidence(f"host.{name}.version", version) if version else None, line),
-        )
+@computes("engine-older-than-cdi")
+def _before_cdi(facts: Facts) -> Values | None:
+    name, version = _engine_version(facts)
+    first = _CDI_SINCE.get(name, ())
+    if version and version_numbers(version) >= first:
+        return None
+    return {
+        "engine_name": "Docker" if name == "docker" else name,
+        "version": version,
+        "first": ".".join(map(str, first)),
+    }
+
+
+def _engine_version(facts: Facts) -> tuple[str, str | None]:
+    """The engine of the container in question, and its version."""
+    name, podman = commands.engine(facts), known(facts.host.podman)
+    of = podman.version if podman else None
+    return name, known(of if name == "podman" else facts.host.docker.version)
 
 
 class ListsMissingFile(Rule, id="cdi-spec-lists-missing-file"):

@@ -1,8 +1,8 @@
 """Rules about the Docker engine: its installation, its runtimes, and its cgroups."""
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.container import (
-    CDI,
     gpus_need_no_hook,
     host_is_well,
     injection,
@@ -15,7 +15,7 @@ from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, loo
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
@@ -30,25 +30,9 @@ def _others(facts: Facts) -> tuple[Fact[object], ...]:
     return (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
 
 
-class DockerSnap(Rule, id="docker-snap-no-nvidia"):
-    def look(self, facts: Facts) -> Finding | None:
-        docker = facts.host.docker
-        line, runtimes = line_of(facts, _SNAP_FAILS), known(docker.runtimes)
-        lacks = runtimes is not None and "nvidia" not in runtimes and not each(docker.discovered_devices)
-        well = host_is_well(facts) or (lacks and line_of(facts, _NO_DRIVER) and known(facts.host.nvml.init) is not None)
-        if not is_snap(facts) or not well or works(facts) or not (line or lacks):
-            return None
-        return self.found(
-            facts,
-            {"apt": commands.manager(facts) == "apt"},
-            evidence=(
-                Evidence("host.docker.binary", known(docker.binary) or "") if known(docker.binary) else None,
-                Evidence("host.docker.root_dir", known(docker.root_dir) or "") if known(docker.root_dir) else None,
-                Evidence("host.docker.runtimes", ", ".join(runtimes or ())) if lacks else None,
-                Evidence("host.nvml.init", codes.nvml(0)) if host_is_well(facts) else None,
-                line,
-            ),
-        )
+@computes("docker-snap-no-nvidia")
+def _nvidia_runtime(facts: Facts) -> Values:
+    return {"nvidia_runtime": "nvidia" in each(facts.host.docker.runtimes)}
 
 
 class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
@@ -120,62 +104,16 @@ class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
         return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
 
 
-class LostAfterReload(Rule, id="nvml-unknown-error-after-daemon-reload"):
-    def look(self, facts: Facts) -> Finding | None:
-        box, how = facts.container, injection(facts)
-        if known(box.nvml.init) != 999 or not host_is_well(facts) or how in CDI or is_rootless(facts):
-            return None
-        config = known(facts.host.toolkit.config)
-        if (config and known(config.no_cgroups)) or not self._is_systemd(facts) or self._is_older(facts):
-            return None
-        denied = self._is_denied(facts)
-        if denied is False:
-            return None
-        reloaded, started = known(facts.host.systemd_reloaded_at), known(box.started_at)
-        after = bool(reloaded and started and reloaded > started)
-        sure = after or (denied is True and how == "legacy")
-        return self.found(
-            facts,
-            {
-                "reloaded": reloaded,
-                "after": after,
-                "kubernetes": known(facts.kubernetes),
-                "refreshed": known(looked_up(facts.host.services, "nvidia-cdi-refresh")),
-            },
-            where="container",
-            certain=sure and self._is_systemds(facts),
-            evidence=(
-                Evidence("container.nvml.init", codes.nvml(999)),
-                Evidence("host.nvml.init", codes.nvml(0)),
-                Evidence("container.device_nodes", "/dev/nvidiactl: opening it is denied (EPERM)") if denied else None,
-                Evidence("host.systemd_reloaded_at", f"{reloaded}, container started {started}") if after else None,
-                Evidence("host.docker.cgroup_driver", known(facts.host.docker.cgroup_driver) or "systemd"),
-                Evidence("container.injection", how) if how else None,
-            ),
-        )
-
-    @staticmethod
-    def _is_systemd(facts: Facts) -> bool:
-        """With cgroupfs, systemd does not change the rules, but the kubelet does."""
-        return known(facts.host.docker.cgroup_driver) != "cgroupfs" or known(facts.kubernetes) is not None
-
-    @staticmethod
-    def _is_systemds(facts: Facts) -> bool:
-        """It is known that systemd or the kubelet manages the container's cgroup, with the rights to deny nodes."""
-        docker = facts.host.docker
-        rootless = is_known(docker.rootless) or is_known(docker.security_options)
-        return known(facts.kubernetes) is not None or (is_known(docker.cgroup_driver) and rootless)
-
-    @staticmethod
-    def _is_older(facts: Facts) -> bool:
-        """The last reload was before the container started."""
-        reloaded, started = known(facts.host.systemd_reloaded_at), known(facts.container.started_at)
-        return bool(reloaded and started and reloaded <= started) and known(facts.kubernetes) is None
-
-    @staticmethod
-    def _is_denied(facts: Facts) -> bool | None:
-        control = known(node(facts.container, "/dev/nvidiactl"))
-        answer = known(control.open) if control else None
-        if is_absent(node(facts.container, "/dev/nvidiactl")):
-            return False
-        return None if answer is None else answer == "EPERM"
+@computes("nvml-unknown-error-after-daemon-reload")
+def _reload(facts: Facts) -> Values:
+    reloaded, started = known(facts.host.systemd_reloaded_at), known(facts.container.started_at)
+    control = known(node(facts.container, "/dev/nvidiactl"))
+    answer = known(control.open) if control else None
+    return {
+        "after": bool(reloaded and started and reloaded > started),
+        "before": bool(reloaded and started and reloaded <= started),
+        "started_at": started,
+        "opens": answer is not None,
+        "denied": answer == "EPERM",
+        "how": injection(facts),
+    }

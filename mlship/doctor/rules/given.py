@@ -7,9 +7,8 @@ from mlship.doctor.container import environment, injection
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import is_tegra, is_wsl, line_of, node, pods_of
+from mlship.doctor.queries import line_of, pods_of
 from mlship.doctor.rules.base import Rule, computes
-from mlship.driver import codes
 
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
@@ -45,35 +44,13 @@ def _is_here(name: str, uuids: tuple[str, ...], count: int | None) -> bool:
     return any(uuid.startswith(name) for uuid in uuids)
 
 
-class GpuNodeNotGiven(Rule, id="gpu-node-not-in-container"):
-    def look(self, facts: Facts) -> Finding | None:
-        box = facts.container
-        nodes = known(box.device_nodes) or {}
-        if known(box.env) is None:
-            return None
-        gpus = [path for path in nodes if re.fullmatch(r"/dev/nvidia[0-9]+", path)]
-        if (
-            not gpus
-            or any(known(nodes[path]) is not None for path in gpus)
-            or known(node(box, "/dev/nvidiactl")) is None
-        ):
-            return None
-        fails = known(box.nvml.device_count) == 0 or known(box.cuda.init) == 100
-        hidden = environment(facts).get(_VISIBLE) == "none" or not all(is_absent(nodes[path]) for path in gpus)
-        if not fails or hidden or is_wsl(facts) or is_tegra(facts) or known(facts.host.nvml.init) not in {0, None}:
-            return None
-        code = known(box.cuda.init)
-        return self.found(
-            facts,
-            {"gpus": ", ".join(sorted(gpus))},
-            where="container",
-            evidence=(
-                *(Evidence("container.device_nodes", f"{path}: missing") for path in sorted(gpus)[:2]),
-                Evidence("container.device_nodes", "/dev/nvidiactl: present"),
-                Evidence("container.cuda.init", codes.cuda(code)) if code else None,
-                Evidence("container.injection", how) if (how := injection(facts)) else None,
-            ),
-        )
+@computes("gpu-node-not-in-container")
+def _without_node(facts: Facts) -> Values | None:
+    nodes = known(facts.container.device_nodes) or {}
+    gpus = sorted(path for path in nodes if re.fullmatch(r"/dev/nvidia[0-9]+", path))
+    if not all(is_absent(nodes[path]) for path in gpus):
+        return None
+    return {"gpus": ", ".join(gpus), "gpus_absent": tuple(gpus[:2]), "how": injection(facts)}
 
 
 class ResourceNotOffered(Rule, id="k8s-resource-not-offered"):

@@ -4,6 +4,7 @@ import re
 from shlex import quote
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
@@ -20,7 +21,7 @@ from mlship.doctor.queries import (
     places,
     reported_line,
 )
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import branch, same
 from mlship.driver import codes
 
@@ -100,19 +101,9 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         return Evidence("host.nvml.device_count", f"{count}, but the PCI bus has {on_bus}")
 
 
-class NoPowerCable(Rule, id="power-cable-missing"):
-    def look(self, facts: Facts) -> Finding | None:
-        answers = _answers_with(facts, 8)
-        line = log_line(facts, r"(?i)necessary power cables|external power cables")
-        reported = reported_line(facts, r"(?i)necessary power cables|external power cables|INSUFFICIENT_POWER")
-        if not answers and (_all_answer(facts) is True or not (line or reported)):
-            return None
-        certain = bool(answers or line)
-        return self.found(
-            facts,
-            certain=certain,
-            evidence=(*answers, Evidence("kernel.log", line) if line else None, reported),
-        )
+@computes("power-cable-missing")
+def _without_power(facts: Facts) -> Values:
+    return {"answers": _answers_with(facts, 8), "all_answer": _all_answer(facts) is True}
 
 
 class RequiresReset(Rule, id="gpu-requires-reset"):

@@ -6,7 +6,7 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_ubuntu, is_wsl, log_line, logged, module_is_loaded
+from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_ubuntu, is_wsl, logged, module_is_loaded
 from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import branch
 
@@ -109,28 +109,11 @@ def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
     return bool(others) and works and all((architecture(gpu) or "").startswith("Kepler") for gpu in held)
 
 
-class OpenModuleOnOldGpu(Rule, id="open-module-on-pre-turing"):
-    def look(self, facts: Facts) -> Finding | None:
-        free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
-        old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
-        line = log_line(facts, _NOT_OPEN)
-        if not self._is_open(facts, refused=line is not None) or not (old or line):
-            return None
-        model = f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing"
-        return self.found(
-            facts,
-            {"apt": commands.manager(facts) == "apt", "model": model},
-            evidence=(
-                Evidence("kernel.nvidia.flavour", "open"),
-                *(Evidence("kernel.pci", f"{describe(gpu)}: {architecture(gpu)}") for gpu in old),
-                Evidence("kernel.log", line) if line else None,
-            ),
-        )
-
-    @staticmethod
-    def _is_open(facts: Facts, *, refused: bool) -> bool:
-        flavour = known(facts.kernel.nvidia.flavour)
-        if flavour is not None or refused:
-            return flavour != "proprietary"
-        module = known(looked_up(facts.kernel.module_files, "nvidia"))
-        return module_is_loaded(facts) is True and module is not None and known(module.license) == "Dual MIT/GPL"
+@computes("open-module-on-pre-turing")
+def _before_turing(facts: Facts) -> Values:
+    free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
+    old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
+    return {
+        "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
+        "model": f"{describe(old[0])} is {architecture(old[0])}" if old else "a GPU here is older than Turing",
+    }

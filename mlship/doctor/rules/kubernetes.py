@@ -3,12 +3,13 @@
 import re
 from shlex import quote
 
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods_of
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine
 
 _NVIDIA = "nvidia"
@@ -130,49 +131,40 @@ class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
         return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
 
 
-class TimeSlicing(Rule, id="time-slicing-no-memory-isolation"):
-    def look(self, facts: Facts) -> Finding | None:
-        shared, ran_out = self._shared(facts), self._ran_out(facts)
-        if not shared or not ran_out:
-            return None
-        held = self._held(facts)
-        return self.found(
-            facts,
-            certain=bool(held),
-            evidence=(*shared, ran_out, held),
-        )
+@computes("time-slicing-no-memory-isolation")
+def _sliced(facts: Facts) -> Values:
+    return {"shared": _shared(facts), "ran_out": _ran_out(facts), "held": _holder(facts)}
 
-    @staticmethod
-    def _shared(facts: Facts) -> tuple[Evidence, ...]:
-        node = known(facts.kubernetes)
-        labels = (known(node.labels) if node else None) or {}
-        strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
-        replicas = labels.get("nvidia.com/gpu.replicas", "1")
-        sliced = strategy == "time-slicing" or (
-            strategy is None and (product.endswith("-SHARED") or (replicas.isdigit() and int(replicas) > 1))
-        )
-        names = ("nvidia.com/gpu.product", "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
-        return tuple(Evidence("kubernetes.labels", f"{n}={labels[n]}") for n in names if n in labels) if sliced else ()
 
-    @staticmethod
-    def _ran_out(facts: Facts) -> Evidence | None:
-        measured = next((fact for fact, code in cuda_codes(facts) if code == 2), None)
-        if measured:
-            return Evidence(measured, "2 (out of memory)")
-        for where, place in places(facts):
-            for environment in each(place.pythons):
-                error = known(torch.error) if (torch := known(environment.torch)) else None
-                if error and re.search(_OUT_OF_MEMORY, error):
-                    return Evidence(f"{where}.pythons", error)
-        return line_of(facts, _OUT_OF_MEMORY)
+def _shared(facts: Facts) -> tuple[Evidence, ...]:
+    node = known(facts.kubernetes)
+    labels = (known(node.labels) if node else None) or {}
+    strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
+    replicas = labels.get("nvidia.com/gpu.replicas", "1")
+    several = product.endswith("-SHARED") or (replicas.isdigit() and int(replicas) > 1)
+    names = ("nvidia.com/gpu.product", "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
+    if strategy != "time-slicing" and not (strategy is None and several):
+        return ()
+    return tuple(Evidence("kubernetes.labels", f"{name}={labels[name]}") for name in names if name in labels)
 
-    @staticmethod
-    def _held(facts: Facts) -> Evidence | None:
-        """The memory is used, but by no process of the container in question."""
-        for device in each(facts.container.nvml.devices):
-            used, total = known(device.memory_used), known(device.memory_total)
-            if used and total and used > total // 4 and known(device.compute_processes) == 0:
-                return Evidence(
-                    "container.nvml.devices", f"{used * 100 // total} % of the memory is used, by no process here"
-                )
-        return None
+
+def _ran_out(facts: Facts) -> Evidence | None:
+    measured = next((fact for fact, code in cuda_codes(facts) if code == 2), None)
+    if measured:
+        return Evidence(measured, "2 (out of memory)")
+    for where, place in places(facts):
+        for environment in each(place.pythons):
+            error = known(torch.error) if (torch := known(environment.torch)) else None
+            if error and re.search(_OUT_OF_MEMORY, error):
+                return Evidence(f"{where}.pythons", error)
+    return line_of(facts, _OUT_OF_MEMORY)
+
+
+def _holder(facts: Facts) -> Evidence | None:
+    """The memory is used, but by no process of the container in question."""
+    for device in each(facts.container.nvml.devices):
+        used, total = known(device.memory_used), known(device.memory_total)
+        if used and total and used > total // 4 and known(device.compute_processes) == 0:
+            percent = used * 100 // total
+            return Evidence("container.nvml.devices", f"{percent} % of the memory is used, by no process here")
+    return None

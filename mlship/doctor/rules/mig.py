@@ -3,13 +3,13 @@
 from shlex import quote
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Evidence, Finding, Where
-from mlship.doctor.queries import kernel_driver, line_of, places, reported_line, variable
-from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import version_numbers
+from mlship.doctor.queries import places, reported_line, variable
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _NOT_FOUND = 6
@@ -186,25 +186,9 @@ class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
         return reported_line(facts, _ONE_SEEN)
 
 
-class MixedMigRegression(Rule, id="vgpu-driver-regression-570-mig-mixed"):
-    def look(self, facts: Facts) -> Finding | None:
-        version, kubernetes = kernel_driver(facts), known(facts.kubernetes)
-        if version is None or kubernetes is None or not _FIRST_BROKEN <= version_numbers(version) <= _LAST_BROKEN:
-            return None
-        modes = {known(device.mig_current) == 1 for _, place in places(facts) for device in each(place.nvml.devices)}
-        if modes != {True, False}:
-            return None
-        seen = line_of(facts, r"Insufficient nvidia\.com|Pending|FailedScheduling")
-        waiting = [pod for pod in each(kubernetes.pods) if known(pod.phase) == "Pending"]
-        certain = bool(waiting) or (seen is not None and seen.fact != "messages")
-        return self.found(
-            facts,
-            {"version": version},
-            certain=certain,
-            evidence=(
-                Evidence("kernel.nvidia.version", version),
-                Evidence("nvml.devices", "some in MIG mode, others not"),
-                *(Evidence("kubernetes.pods", f"{known(pod.name)}: Pending") for pod in waiting[:1]),
-                seen,
-            ),
-        )
+@computes("vgpu-driver-regression-570-mig-mixed")
+def _mixed(facts: Facts) -> Values:
+    cluster = known(facts.kubernetes)
+    modes = {known(device.mig_current) == 1 for _, place in places(facts) for device in each(place.nvml.devices)}
+    waiting = [str(known(pod.name)) for pod in (each(cluster.pods) if cluster else ()) if known(pod.phase) == "Pending"]
+    return {"mixed": modes == {True, False}, "waiting": tuple(waiting[:1])}

@@ -5,14 +5,15 @@ from shlex import quote
 
 from mlship.cuda.versions import Cuda
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.container import host_driver
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.python import PythonEnvironment, Torch
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.frameworks import as_cuda, environments, errors, installed
-from mlship.doctor.queries import driver_is_contained, is_tegra, is_wsl, line_of, variable
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.queries import line_of
+from mlship.doctor.rules.base import Rule, computes
 
 _CUPY = re.compile(r"^cupy(-cuda\d+x?|-rocm.*)?$")
 _JETPACK_6 = "R36"
@@ -24,23 +25,9 @@ _NO_PTXAS = (
 _NO_VMM = r"does not support CUDA Virtual Memory Management"
 
 
-class LibcudaNotInstalled(Rule, id="libcuda-not-installed"):
-    def look(self, facts: Facts) -> Finding | None:
-        host, version = facts.host, host_driver(facts)
-        if not is_absent(host.cuda.library) or known(host.nvml.init) != 0 or known(host.nvml.device_count) == 0:
-            return None
-        path: str | None = known(variable(host, "LD_LIBRARY_PATH"))
-        if driver_is_contained(facts) or is_wsl(facts) or is_tegra(facts) or path:
-            return None
-        package = commands.install_libcuda(facts, version)
-        return self.found(
-            facts,
-            {"version": version or "of the same version", "package": package, "cdi": each(host.cdi.specs)},
-            evidence=(
-                Evidence("host.cuda.library", "libcuda.so.1 is not found"),
-                Evidence("host.nvml.library", library.path) if (library := known(host.nvml.library)) else None,
-            ),
-        )
+@computes("libcuda-not-installed")
+def _with_libcuda(facts: Facts) -> Values:
+    return {"package": commands.install_libcuda(facts, host_driver(facts))}
 
 
 class TwoCupy(Rule, id="two-cupy-packages"):
@@ -114,21 +101,17 @@ class TorchForServers(Rule, id="jetson-torch-for-servers"):
         return "nv" in version or (bool(set(archs) & _OF_JETSON) if archs else "+" not in version)
 
 
-class NoPtxas(Rule, id="xla-without-ptxas"):
-    def look(self, facts: Facts) -> Finding | None:
-        found = _reported(facts, _NO_PTXAS)
-        if found is None:
-            return None
-        here = {name for _, _, environment in environments(facts) for name in installed(environment)}
-        thirteen = any("cuda13" in name or name.endswith("-cu13") for name in here)
-        package = "nvidia-cuda-nvcc" if thirteen else "nvidia-cuda-nvcc-cu12"
-        return self.found(facts, {"package": package}, where="container", evidence=(found,))
+@computes("xla-without-ptxas")
+def _without_ptxas(facts: Facts) -> Values:
+    here = {name for _, _, environment in environments(facts) for name in installed(environment)}
+    thirteen = any("cuda13" in name or name.endswith("-cu13") for name in here)
+    package = "nvidia-cuda-nvcc" if thirteen else "nvidia-cuda-nvcc-cu12"
+    return {"found": _reported(facts, _NO_PTXAS), "package": package}
 
 
-class NoVirtualMemory(Rule, id="xla-without-virtual-memory"):
-    def look(self, facts: Facts) -> Finding | None:
-        found = _reported(facts, _NO_VMM)
-        return self.found(facts, where="container", evidence=(found,)) if found else None
+@computes("xla-without-virtual-memory")
+def _without_vmm(facts: Facts) -> Values:
+    return {"found": _reported(facts, _NO_VMM)}
 
 
 def _reported(facts: Facts, pattern: str) -> Evidence | None:

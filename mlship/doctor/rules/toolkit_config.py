@@ -5,14 +5,15 @@ from itertools import combinations
 from shlex import quote
 
 from mlship.doctor import commands
-from mlship.doctor.container import CDI, injection, works
+from mlship.doctor.conditions import Values
+from mlship.doctor.container import works
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import PackageSource
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Decider, Evidence, Finding, Step
 from mlship.doctor.queries import line_of
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import version_numbers
 
 _SONAMES = ("libnvidia-ml.so.1", "libcuda.so.1")
@@ -111,32 +112,17 @@ class LdconfigPath(Rule, id="ldcache-not-updated-debian-ldconfig"):
         return "@$(command -v ldconfig)" if usual in there else f"@{usual}"
 
 
-class VersionSkew(Rule, id="toolkit-libnvidia-container-version-skew"):
-    def look(self, facts: Facts) -> Finding | None:
-        toolkit, cli = known(facts.host.toolkit.version), known(facts.host.toolkit.cli_version)
-        if not toolkit or not cli or not version_numbers(toolkit) or not version_numbers(cli) or works(facts):
-            return None
-        if version_numbers(toolkit)[:3] == version_numbers(cli)[:3] or injection(facts) in CDI:
-            return None
-        drops = version_numbers(cli)[:3] == _DROPS_FLAGS
-        if not drops and max(version_numbers(toolkit), version_numbers(cli)) < _MUST_MATCH:
-            return None
-        wanted = max((toolkit, cli, "1.17.8"), key=version_numbers)
-        return self.found(
-            facts,
-            {"toolkit": toolkit, "cli": cli, "drops": drops, "wanted": wanted, "install_both": self._install(facts)},
-            certain=drops,
-            evidence=(
-                Evidence("host.toolkit.version", toolkit),
-                Evidence("host.toolkit.cli_version", cli),
-                line_of(facts, "nvidia-container-cli"),
-            ),
-        )
-
-    @staticmethod
-    def _install(facts: Facts) -> str:
-        base = "nvidia-container-toolkit nvidia-container-toolkit-base"
-        return commands.install_command(facts, f"{base} libnvidia-container-tools libnvidia-container1")
+@computes("toolkit-libnvidia-container-version-skew")
+def _skew(facts: Facts) -> Values | None:
+    toolkit, cli = known(facts.host.toolkit.version) or "", known(facts.host.toolkit.cli_version) or ""
+    numbers = (version_numbers(toolkit)[:3], version_numbers(cli)[:3])
+    names = "nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1"
+    return {
+        "differs": all(numbers) and numbers[0] != numbers[1],
+        "drops": numbers[1] == (1, 17, 7),
+        "wanted": max((toolkit, cli, "1.17.8"), key=version_numbers),
+        "install_both": commands.install_command(facts, names),
+    }
 
 
 class AptSignedBy(Rule, id="apt-signed-by-conflict"):
