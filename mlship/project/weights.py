@@ -22,6 +22,7 @@ from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 
 _PICKLE_NAME = re.compile(r"(?i).*\.(pkl|pickle|joblib|dill|sav|pt|pth|bin|ckpt)(\.(gz|bz2|xz|lzma|z|lz4))?")
 _DAYS = 180
+_SHOWN = 200  # characters of a path
 _LISTED = 8
 _HASHED = 1 << 28  # bytes
 _INDEX = 64 << 20  # bytes
@@ -185,26 +186,34 @@ def check_external(repo: Path, file: WeightFile, paths: Collection[str] | None =
     """
     folder = PurePosixPath(file.path).parent
     for path, end in external_files(repo, file.path).items():
+        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
         if not PurePosixPath(path).is_relative_to(folder) or path.startswith(("../", "/")):
             raise UsageError(
-                f"`{file.path}` has tensors outside of its folder, in `{path}`",
+                f"`{file.path}` has tensors outside of its folder, in `{shown}`",
                 hint="save the model again with its tensors beside it",
             )
-        missing = not (repo / path).is_file()
+        missing = not _is_file(repo / path)
         if missing or (paths is not None and path not in paths):
             where = "which does not exist" if missing else "which is not in `model.weights`"
-            fix = f"download `{path}` too" if missing else f"add `{path}` to `model.weights` in mlship.yaml"
-            raise UsageError(f"`{file.path}` has tensors in `{path}`, {where}", hint=fix)
+            fix = f"download `{shown}` too" if missing else f"add `{shown}` to `model.weights` in mlship.yaml"
+            raise UsageError(f"`{file.path}` has tensors in `{shown}`, {where}", hint=fix)
         if (repo / path).is_symlink() and not is_hub_blob((repo / path).resolve()):
             raise UsageError(
-                f"`{file.path}` has tensors in `{path}`, which is a symbolic link",
+                f"`{file.path}` has tensors in `{shown}`, which is a symbolic link",
                 hint="replace the link by the file",
             )
         if (repo / path).stat().st_size < end:
             raise UsageError(
-                f"`{file.path}` has tensors up to byte {end} of `{path}`, which is shorter",
-                hint=f"download `{path}` again",
+                f"`{file.path}` has tensors up to byte {end} of `{shown}`, which is shorter",
+                hint=f"download `{shown}` again",
             )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def is_pickle_name(path: str) -> bool:

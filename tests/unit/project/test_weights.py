@@ -341,6 +341,8 @@ def test_gigabytes_are_not_read(tmp_path: Path) -> None:
     [
         ("m.bin", ("m.onnx",), "tensors in `m.bin`, which does not exist", "download `m.bin`"),
         ("w/m.bin", ("m.onnx",), "tensors in `w/m.bin`, which is not in `model.weights`", "add `w/m.bin`"),
+        ("x" * 300, ("m.onnx",), "x{200}…`, which does not exist", "download"),
+        ("a/" * 30_000 + "m", ("m.onnx",), "(a/){100}…`, which does not exist", "download"),
         ("../m.bin", ("m.onnx",), "outside of its folder", "beside it"),
         ("/etc/passwd", ("m.onnx",), "outside of its folder, in `/etc/passwd`", "beside it"),
         ("w/../../m.bin", ("m.onnx",), "outside of its folder", "beside it"),
