@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from mlship.init.detect import detect
 from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
@@ -390,3 +390,16 @@ def tensor_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]
     with served(initialised(tmp_path_factory.mktemp("tensors"), files)) as server:
         server.wait("/health/ready", 200)
         yield server
+
+
+def test_rows_that_depend_on_each_other_never_run_together(tmp_path: Path) -> None:
+    """A running sum over the first axis, whose open length looks like a batch; the sample is made of zeros."""
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    axis = helper.make_tensor("axis", TensorProto.INT64, [], [0])
+    graph = helper.make_graph([helper.make_node("CumSum", ["x", "axis"], ["y"])], "g", tensors[:1], tensors[1:], [axis])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    repo = initialised(tmp_path, {"model.onnx": model.SerializeToString()})
+    with served(repo) as server:
+        server.wait("/health/ready", 200)
+        log = server.end()
+    assert "requests run one at a time" in [one["message"] for one in records(log)]
