@@ -10,7 +10,7 @@ ENGINE := scripts/engine up && eval "$$(scripts/engine env)"
 # Set by some machines; without it, pytest's workers would compile pytest's plugins and all tests in every run.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-fast fast-1 fast-2 mutants check golden lock-dev bench benchmark clean
+.PHONY: help demo test test-fast fast-1 fast-2 mutants check golden tables lock-dev bench benchmark clean
 help:       ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
@@ -47,6 +47,9 @@ check: $(VENV)/ready      ## Check lint, format and types
 
 golden: $(VENV)/ready     ## Write the golden files again; read the diff before committing
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli
+
+tables: $(VENV)/ready     ## Compare the CUDA tables with the package index and write the missing rows
+	$(BIN)/python scripts/refresh-tables --write $(TABLES_ARGS)
 
 bench: $(VENV)/ready      ## Time mlship against an empty program and the bare engine
 	@$(ENGINE) && $(BIN)/python scripts/bench
