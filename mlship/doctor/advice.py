@@ -75,7 +75,7 @@ def brackets(extras: tuple[str, ...]) -> str:
 def driver(facts: Facts, host: HostProfile, needs: Driver | None) -> Step | None:
     """Update the driver; None if it is new enough, or no such driver supports these GPUs."""
     current = Driver.parse(host.driver)
-    if needs is None or current is None or current >= needs or not _drives(host, needs):
+    if needs is None or current is None or current >= needs or not drives(host, needs):
         return None
     what = "NVIDIA's driver in Windows" if is_wsl(facts) else "the host's driver"
     return Step(f"Or update {what} to {needs} or newer.", instead=True)
@@ -87,7 +87,7 @@ def without_or(step: Step) -> Step:
     return replace(step, say=f"{text[0].upper()}{text[1:]}", instead=False)
 
 
-def _drives(host: HostProfile, needs: Driver) -> bool:
+def drives(host: HostProfile, needs: Driver) -> bool:
     """The driver branch still supports every GPU of the host."""
     for gpu in host.gpus:
         capability = Capability.parse(gpu.capability) if gpu.capability else None

@@ -257,7 +257,9 @@ def _at(step: Step, here: frozenset[str], row: PackageManager | None) -> Step:
     kept = tuple(command for command in step.commands if is_possible(command, here))
     lost = [command for command in step.commands if command not in kept]
     installs = bool(row and row.install) and any(row and command.startswith(row.install) for command in kept)
-    note = row.note if row and row.note and (installs or any(_NOTHING in command[:7] for command in lost)) else ""
+    barred = place_data().unchangeable.get(row.name, ()) if row else ()
+    shut = any(_NOTHING in command[:7] or any(text in command for text in barred) for command in lost)
+    note = row.note if row and row.note and (installs or shut) else ""
     say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"

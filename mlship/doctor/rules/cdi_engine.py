@@ -25,6 +25,7 @@ _NO_CDI = r"stat [^ ]*nvidia\.com/gpu=[^ ]*: no such file|custom device [\\\"']*
 _OURS = r"(?:nvidia|cuda)"
 _GONE = re.compile(
     rf"error mounting [\\\"']*(/[^\\\"']*{_OURS}[^\\\"']*)|cannot stat [`'\"]?(/[^`'\" ]*{_OURS}[^`'\" ]*)"
+    r"|failed to stat CDI host device [\\\"']*(/[^\\\"': ]+)"
 )
 _CDI_SINCE = {"podman": (4, 1), "docker": (25,)}
 _UNRESOLVED = r"unresolvable CDI devices"
@@ -160,11 +161,13 @@ def _engine_version(facts: Facts) -> tuple[str, str | None]:
 
 class ListsMissingFile(Rule, id="cdi-spec-lists-missing-file"):
     def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, r"(?i)(error mounting|cannot stat) .*no such file or directory")
+        line = line_of(
+            facts, r"(?i)(error mounting|cannot stat|failed to stat CDI host device) .*no such file or directory"
+        )
         found = _GONE.search(line.value) if line else None
         if line is None or found is None or works(facts):
             return None
-        path = found[1] or found[2]
+        path = found[1] or found[2] or found[3]
         listed = [spec.path for spec in _ours(facts) if path in {*each(spec.missing), *each(spec.device_nodes)}]
         named, driver = re.search(r"\.so\.(\d{3}[\d.]*\d)", path), host_driver(facts)
         return self.found(

@@ -2,12 +2,14 @@
 
 from shlex import quote
 
-from mlship.doctor import commands
+from mlship.cuda.versions import Driver
+from mlship.doctor import advice, commands
 from mlship.doctor.container import environment
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.frameworks import profile
 from mlship.doctor.queries import brands, is_compat, kernel_driver, places, variable
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.versions import branch, newer, same, version_numbers
@@ -187,14 +189,7 @@ class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
             {"path": library.path, "version": version, "named": named, "listed": listed, "module": module},
             where=where,
             certain=bool(listed),
-            fix=(
-                *_without_compat(facts, place),
-                Step(
-                    f"Or update the host's driver to a supported branch{f' ({named})' if named else ''}, or to "
-                    f"{branch(version or '')} or newer, which needs no cuda-compat.",
-                    instead=True,
-                ),
-            ),
+            fix=(*_without_compat(facts, place), self._newer(facts, place, version or "", named)),
             evidence=(
                 Evidence(f"{where}.cuda.init", codes.cuda(804)),
                 Evidence(f"{where}.cuda.library", f"{library.path}, version {version}"),
@@ -202,6 +197,20 @@ class CompatForOtherBranches(Rule, id="compat-not-for-this-driver"):
                 Evidence(f"{where}.loader.compat", named) if listed else None,
                 *(Evidence("nvml.devices", f"brand {name}") for name in sorted(brands(facts))),
             ),
+        )
+
+    @staticmethod
+    def _newer(facts: Facts, place: Place, version: str, named: str) -> Step:
+        """Another driver, if one of this branch supports the GPUs; otherwise another image."""
+        host, wanted = profile(facts, place), Driver.parse(version)
+        if host and wanted and not advice.drives(host, wanted):
+            cuda = _driver_cuda(facts)
+            older = f"for CUDA {cuda} or older" if cuda else "for an older CUDA"
+            return Step(f"Or use an image {older}: no newer driver branch supports this GPU.", instead=True)
+        return Step(
+            f"Or update the host's driver to a supported branch{f' ({named})' if named else ''}, or to "
+            f"{branch(version)} or newer, which needs no cuda-compat.",
+            instead=True,
         )
 
 

@@ -131,6 +131,23 @@ class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
         return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
 
 
+@computes("k8s-no-healthy-devices")
+def _rejected(facts: Facts) -> Values:
+    cluster, plugin = known(facts.kubernetes), next(iter(pods_of(facts, "device-plugin")), None)
+    pods = [pod for pod in (each(cluster.pods) if cluster else ()) if known(pod.phase) == "Failed"]
+    failed = next((pod for pod in pods if "nvidia.com/" in " ".join(known(pod.requests) or {})), None)
+    return {
+        "failed_pod": failed is not None,
+        "pod": _pod_name(failed) if failed else "-n NAMESPACE POD",
+        "node": (known(cluster.node) if cluster else None) or "NODE",
+        "logs": f"kubectl logs {_pod_name(plugin)} --tail=50" if plugin else "",
+    }
+
+
+def _pod_name(pod: Pod) -> str:
+    return f"-n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or 'POD')}"
+
+
 @computes("time-slicing-no-memory-isolation")
 def _sliced(facts: Facts) -> Values:
     return {"shared": _shared(facts), "ran_out": _ran_out(facts), "held": _holder(facts)}
