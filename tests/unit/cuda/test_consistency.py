@@ -173,6 +173,7 @@ def test_the_fleets_cuda_is_what_match_says(name: str) -> None:
         assert (text in found.by_minor_version) == any(reason.kind in BY_MINOR for reason in verdict.reasons)
 
 
+@pytest.mark.slow
 def test_a_large_fleet_is_not_listed_whole() -> None:
     gpu = HostGpu("NVIDIA GeForce GTX 1080 Ti", "6.1")
     of = Fleet(

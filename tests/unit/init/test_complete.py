@@ -89,6 +89,7 @@ def test_open_places_are_named_with_their_line(tmp_path: Path) -> None:
     assert "To do" not in init(repo)
 
 
+@pytest.mark.slow
 @given(
     st.sets(st.sampled_from(["model.py", "sample.json", "app.py", "model.onnx", "m.pkl", "requirements.txt"])),
     st.data(),

@@ -54,6 +54,7 @@ def test_a_predictor_gets_a_loader_and_a_server(tmp_path: Path) -> None:
     assert (again.files, again.completed) == ((), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [

@@ -205,6 +205,7 @@ def code_for_a_harmless_name() -> dict[str, str]:
     return {path: text for path, text in files.items() if path.endswith(".py")}
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=40))
 def test_a_hostile_name_reaches_neither_yaml_nor_code_unquoted(
     tmp_path_factory: pytest.TempPathFactory, name: str

@@ -40,6 +40,7 @@ def written(pins: dict[str, str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @given(PINS)
 def test_every_tool_says_the_same(tmp_path_factory: pytest.TempPathFactory, pins: dict[str, str]) -> None:
     folder = tmp_path_factory.mktemp("locks")

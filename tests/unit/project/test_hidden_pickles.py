@@ -71,6 +71,7 @@ def runs(content: bytes) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("front", range(len(FRONTS)))
 @pytest.mark.parametrize("pack", range(len(PACKED)))
 def test_a_pickle_behind_another_formats_first_bytes(front: int, pack: int, tmp_path: Path) -> None:
