@@ -32,7 +32,7 @@ SPEC = SmokeSpec(
     ready="/health/ready",
     predict="/predict",
     startup_seconds=20,
-    grace_seconds=3,
+    grace_seconds=limit(3),
     load_seconds=20,
     memory=128 * MIB,
 )
@@ -109,7 +109,7 @@ def test_a_good_image_is_proven(engine: Engine, image: str) -> None:
         ("server-500", "serve.malformed", "with 500", "422"),
         ("server-200", "serve.malformed", "with 200", "422"),
         ("server-drops", "serve.inflight", "answered nothing", "SIGTERM"),
-        ("server-ignores", "serve.sigterm", "still running 3 s after SIGTERM", "tini"),
+        ("server-ignores", "serve.sigterm", f"still running {limit(3):g} s after SIGTERM", "tini"),
         ("server-code", "serve.sigterm", "exit code 3", "exit with code 0"),
     ],
 )
