@@ -8,12 +8,13 @@ from mlship.cuda.fit.judge import Verdict
 from mlship.cuda.fit.match import Match, lock_target, match_lock
 from mlship.cuda.fit.needs import LockProblem, read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.cuda.tables.lookup import support_of, wheel_index
+from mlship.cuda.tables.lookup import is_far_newer, support_of, tables, wheel_index
 from mlship.cuda.versions import Driver
 from mlship.errors import LockError
 from mlship.image.plan import CudaImage, GpuPlan, PlanReason
 from mlship.lock.check import Lock
 from mlship.lock.inputs import read_inputs
+from mlship.lock.pins import Pin
 from mlship.project.base import cuda_reference
 from mlship.project.config import Config, Gpu
 
@@ -54,7 +55,7 @@ def match_hosts(config: Config, lock: Lock, fleet: Fleet) -> Matched:
     """
     match = match_lock(config, lock.pins, fleet)
     plan = _gpu_plan(config, lock, match, fleet)
-    warnings = tuple(dict.fromkeys(_warnings(match, fleet)))
+    warnings = tuple(dict.fromkeys(_warnings(match, fleet, lock.pins)))
     return Matched(plan, tuple(_reasons(plan, match, fleet)), warnings, tuple(_unknown(match)))
 
 
@@ -74,8 +75,9 @@ def _warning(problem: LockProblem) -> str:
     return f"{problem.text}: {problem.hint}"
 
 
-def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
+def _warnings(match: Match, fleet: Fleet, pins: tuple[Pin, ...]) -> Iterator[str]:
     yield from (_warning(warning) for warning in match.needs.warnings)
+    yield from _old_tables(pins)
     for verdict in match.verdicts:
         yield from (f"{verdict.host}: {reason.text}; {_PROVE}" for reason in verdict.reasons if reason.doubtful)
     for host in fleet.hosts:
@@ -84,6 +86,13 @@ def _warnings(match: Match, fleet: Fleet) -> Iterator[str]:
         if support and support[1]:
             yield f"{host.name}: {support[0]}; plan an update of its driver"
     yield from (f"{host.name} is a simulated host, not a real one" for host in fleet.hosts if host.simulated)
+
+
+def _old_tables(pins: tuple[Pin, ...]) -> Iterator[str]:
+    newer = [f"{pin.name} {pin.version}" for pin in pins if is_far_newer(pin.name, pin.version)]
+    if newer:
+        text = f"mlship's CUDA tables, read on {tables().packages.read_on}, are more than one minor release older than"
+        yield f"{text} {', '.join(newer)}; update mlship: `pip install --upgrade mlship`"
 
 
 def _gpu_plan(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:

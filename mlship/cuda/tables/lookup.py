@@ -202,6 +202,20 @@ def _outside(releases: tuple[Release, ...], package: str, version: Version) -> s
     return f"{package} {version} lies in a gap between the known releases"
 
 
+def is_far_newer(package: str, version: str) -> bool:
+    """Whether a version is newer than the newest known one by more than one minor release."""
+    releases = tables().packages.by_package.get(package, ())
+    try:
+        wanted = Version(version)
+    except InvalidVersion:
+        return False
+    if not releases or releases[-1].versions is None:
+        return False
+    end = releases[-1].band[1]
+    last = end.minor if end.micro else end.minor - 1
+    return wanted.major > end.major or (wanted.major == end.major and wanted.minor - last > 1)
+
+
 def library_pin(name: str, version: str) -> LibraryPin | None:
     """What the pin of a CUDA library says about CUDA; None for any other distribution.
 

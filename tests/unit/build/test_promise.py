@@ -12,6 +12,7 @@ from mlship.build.promise import attach_promise, promise_yaml
 from mlship.cuda.hosts.profile import named_fleet
 from mlship.errors import MatchError
 from mlship.files import sha256_text
+from mlship.image.gpu import match_hosts
 from mlship.lock.inputs import collect_inputs
 from mlship.lock.pins import Pin
 from mlship.lock.record import LockRecord
@@ -51,6 +52,14 @@ def test_a_gpu_image_promises_what_its_lock_runs_on(prepared: Prepared) -> None:
 def test_an_unjudged_package_promises_nothing(prepared: Prepared) -> None:
     with pytest.raises(MatchError, match="nothing can be promised: faiss-gpu-cu12"):
         promise_yaml(with_lock(prepared, {**TORCH, "faiss-gpu-cu12": "1.99"}))
+
+
+def test_a_lock_far_newer_than_the_tables_and_a_driver_without_support_are_warnings(prepared: Prepared) -> None:
+    made = with_lock(prepared, {**TORCH, "torch": "2.99.0"})
+    warnings = match_hosts(made.config, made.lock, FLEET).warnings
+    assert any("more than one minor release older than torch 2.99.0; update mlship" in text for text in warnings)
+    assert any("support for driver branch R535 ended in 2026-06" in text for text in warnings)
+    assert not any("update mlship" in text for text in match_hosts(made.config, prepared.lock, FLEET).warnings)
 
 
 @pytest.mark.parametrize("lists", [True, False], ids=["referrers API", "fallback tag"])

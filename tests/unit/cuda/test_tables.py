@@ -21,6 +21,7 @@ from mlship.cuda.tables.lookup import (
     compat_of,
     floor_of,
     gpu_class,
+    is_far_newer,
     library_pin,
     nvidia_image,
     offer_of,
@@ -702,3 +703,16 @@ def test_the_support_of_a_driver_ends_as_the_tables_say() -> None:
     assert support_of(Driver(580, 95, 5)) == ("NVIDIA's support for driver branch R580 ends in 2028-06", False)
     assert support_of(Driver(555, 42, 2)) is None, "no source gives its end"
     assert support_of(Driver(999, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("package", "ahead", "far"),
+    [("torch", 0, False), ("torch", 1, False), ("torch", 2, True), ("torch", 50, True), ("numpy", 50, False)],
+)
+def test_a_release_far_after_the_newest_row(package: str, ahead: int, far: bool) -> None:
+    end = tables().packages.by_package["torch"][-1].band[1]
+    last = end.minor if end.micro else end.minor - 1
+    assert is_far_newer(package, f"{end.major}.{last + ahead}.0") is far
+    assert not is_far_newer(package, "1.0")
+    assert not is_far_newer(package, "no version")
+    assert is_far_newer("torch", f"{end.major + 1}.0")
