@@ -219,6 +219,39 @@ def test_limits_are_kept_and_said(tmp_path: Path) -> None:
         assert "Retry-After" in exchange(server.port, b"Content-Length: 2\r\n\r\n{}", busy=server).title()
 
 
+RAISED = ("SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration", "TimeoutError", "MemoryError", "Odd")
+RAISING = """
+import builtins
+
+class Odd(BaseException):
+    def __str__(self):
+        raise ValueError
+
+def load(): return predict
+
+def predict(payload):
+    if name := payload["raise"]:
+        raise getattr(builtins, name, Odd)
+    return {"y": 1}
+"""
+
+
+def test_whatever_the_model_raises_is_its_failure(tmp_path: Path) -> None:
+    """The server answers 500 at once, counts the exception, and goes on."""
+    repo = initialised(tmp_path, {"raising.py": RAISING, "sample.json": '{"raise": ""}'})
+    with served(repo) as server:
+        server.wait("/health/ready", 200)
+        for name in RAISED:
+            status, text = server.ask("/predict", json.dumps({"raise": name}).encode())
+            assert (status, json.loads(text)["detail"]) == (500, "the model failed"), name
+            assert server.ask("/predict", b'{"raise": ""}') == (200, '{"outputs":{"y":1}}')
+        metrics = server.ask("/metrics")[1]
+        for name in RAISED:
+            assert f'serving_model_errors_total{{kind="{name}",model_version="unknown"}} 1.0' in metrics
+        server.end()
+        assert server.process.returncode == 0
+
+
 def exchange(port: int, rest: bytes, busy: Running | None = None) -> str:
     """The raw response to a POST, if asked for while the server is busy."""
     with ThreadPoolExecutor(2) as pool:

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
+from serving.errors import InvalidRequest, ModelFailed, NotFinite
+
 
 class Overloaded(Exception):
     """The queue is full."""
@@ -35,7 +37,7 @@ class Batcher:
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     async def submit(self, payload: object, key: Hashable | None = None, rows: int = 1) -> object:
-        """Queue a payload and return the output. Raises Overloaded, or what the model raises."""
+        """Queue a payload and return the output. Raises Overloaded, InvalidRequest, NotFinite or ModelFailed."""
         loop = asyncio.get_running_loop()
         job = Job(payload, key, rows, loop, loop.create_future())
         with self._changed:
@@ -73,9 +75,13 @@ class Batcher:
             if len(outputs) == len(jobs):
                 return outputs
             raise RuntimeError(f"the model returned {len(outputs)} outputs for {len(jobs)} requests")
-        except Exception as error:
-            if len(jobs) == 1:
-                return [error]
+        except (InvalidRequest, NotFinite) as error:
+            failure: Exception = error
+        except BaseException as error:  # SystemExit, too, which would end only this thread
+            failure = ModelFailed()
+            failure.__cause__ = error
+        if len(jobs) == 1:
+            return [failure]
         return [outcome for job in jobs for outcome in self._outcomes([job])]
 
     @staticmethod

@@ -13,6 +13,10 @@ class NotFinite(ValueError):
     """The model returned NaN or infinity: answered with 500 and counted."""
 
 
+class ModelFailed(Exception):
+    """The model raised another exception, the cause: answered with 500, counted and logged."""
+
+
 class Refused(Exception):
     """A request that a limit of the server refuses."""
 

@@ -93,6 +93,7 @@ def _failure(runtime: Runtime, error: Exception, request_id: str, key: str) -> R
             runtime.metrics.not_finite.inc()
             log.error("%s", error, extra={"request_id": request_id})
             return JSONResponse({key: str(error), "request_id": request_id}, 500)
-    runtime.metrics.model_error(error)
-    log.error("the model failed", exc_info=error, extra={"request_id": request_id})
+    cause = error.__cause__ or error
+    runtime.metrics.model_error(cause)
+    log.error("the model failed", exc_info=cause, extra={"request_id": request_id})
     return JSONResponse({key: "the model failed", "request_id": request_id}, 500)
