@@ -75,7 +75,9 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
     state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
     with registry_server(state) as host:
         done = mlship("fits", f"{host}/model:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
+        claim = mlship("fits", f"{host}/model:1", "--as", "claim", cwd=tmp_path)
         absent = mlship("fits", f"{host}/model:3", "--driver", "580.95.05", *A100, cwd=tmp_path)
+    assert "ResourceClaimTemplate" in claim.stdout
     assert (done.code, "3 packages" in done.stdout, "torch 2.8.0" in done.stdout) == (0, True, True), done.stderr
     assert not [path for path in state.asked if "1111" in path]
     assert (absent.code, "has no image" in absent.stderr) == (2, True)

@@ -16,7 +16,8 @@ from mlship.cuda.versions import Capability, Driver
 from mlship.errors import MatchError
 from mlship.lock.foreign import ForeignLock
 
-_OPEN = "run `mlship fits` with `--driver` and `--compute-capability` to ask about one kind of host"
+_OPEN = "prove an image on such a node with `mlship smoke IMAGE --on gpu`, and choose nodes by their names until then"
+_NO_CUDA = "leave such a condition out if it runs on the CPU; else prove it with `mlship smoke IMAGE --on gpu`"
 
 
 @dataclass(frozen=True, order=True)
@@ -88,7 +89,10 @@ def promise_of(needs: Needs, platform: str) -> Promise:
         for span in _spans(needs, capability, drivers, platform):
             found.setdefault(span, []).append(capability)
     if not found:
-        raise MatchError("no known GPU and driver run these packages together", hint=_OPEN)
+        raise MatchError(
+            "no known GPU and driver run these packages together",
+            hint="run `mlship fits` with `--driver` and `--compute-capability`, which names the package that does not",
+        )
     reaches = tuple(Reach(span, tuple(found[span])) for span in sorted(found, key=_order))
     return Promise(platform, tuple(stack.name for stack in needs.stacks), reaches)
 
@@ -106,7 +110,9 @@ def _refuse_unknown(needs: Needs) -> None:
     unjudged += [stack.unknown for stack in needs.stacks if stack.unknown]
     if unjudged or not needs.stacks:
         why = unjudged[0] if unjudged else "no package is known to use CUDA"
-        raise MatchError(f"where this runs is unknown, so nothing can be promised: {why}", hint=_OPEN)
+        raise MatchError(
+            f"where this runs is unknown, so nothing can be promised: {why}", hint=_OPEN if unjudged else _NO_CUDA
+        )
 
 
 def _drivers(needs: Needs) -> list[Driver]:
