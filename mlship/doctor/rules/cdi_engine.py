@@ -10,7 +10,7 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import gpus, line_of, node
+from mlship.doctor.queries import line_of, node
 from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import version_numbers
 
@@ -52,41 +52,29 @@ def _refresh(facts: Facts) -> Evidence | None:
     return Evidence(f"host.services.{_REFRESH}", text) if text else None
 
 
-class CdiNotGenerated(Rule, id="cdi-spec-not-generated"):
-    def look(self, facts: Facts) -> Finding | None:
-        line, unit = line_of(facts, _NOT_MADE), _refresh(facts)
-        shown = line or unit
-        old = line is None or line.fact == "host.toolkit.log"  # logs keep what has been fixed since
-        if shown is None or works(facts) or not gpus(facts) or (_ours(facts) and old):
-            return None
-        if old and not self._is_asked_for(facts):
-            return None
-        empty = re.search(_EMPTY, shown.value) is not None
-        modeset = is_absent(node(facts.host, "/dev/nvidia-modeset"))
-        return self.found(
-            facts,
-            {
-                "empty": empty,
-                "modeset": modeset,
-                "kubernetes": known(facts.kubernetes),
-                "runtime": "crio" if known(facts.host.crio) and not known(facts.host.containerd) else "containerd",
-                "service": known(looked_up(facts.host.services, _REFRESH)),
-            },
-            certain=empty or bool(unit and not _ours(facts) and known(facts.host.cdi.specs) is not None),
-            evidence=(
-                shown,
-                unit if unit is not shown else None,
-                Evidence("host.cdi.specs", "none") if known(facts.host.cdi.specs) == () else None,
-                Evidence("host.device_nodes", "/dev/nvidia-modeset: missing") if modeset else None,
-            ),
-        )
+@computes("cdi-spec-not-generated")
+def _not_made(facts: Facts) -> Values | None:
+    line, unit = line_of(facts, _NOT_MADE), _refresh(facts)
+    shown = line or unit
+    if shown is None:
+        return None
+    return {
+        "shown": shown,
+        "unit": unit,
+        "shown_is_unit": shown is unit,
+        "fresh": line is not None and line.fact != "host.toolkit.log",  # logs keep what has been fixed since
+        "listed": bool(_ours(facts)),
+        "asked_for": _is_asked_for(facts),
+        "empty": re.search(_EMPTY, shown.value) is not None,
+        "runtime": "crio" if known(facts.host.crio) and not known(facts.host.containerd) else "containerd",
+    }
 
-    @staticmethod
-    def _is_asked_for(facts: Facts) -> bool:
-        """A container has failed, or did not get the GPU, and CDI is the way here."""
-        box, mode = facts.container, known(facts.container.injection)
-        failed = line_of(facts, rf"{_NO_VENDOR}|{_UNRESOLVED}") is not None
-        return failed or (mode in {"cdi", "jit-cdi"} and known(box.cuda.init) not in {0, None})
+
+def _is_asked_for(facts: Facts) -> bool:
+    """A container has failed, or did not get the GPU, and CDI is the way here."""
+    box, mode = facts.container, known(facts.container.injection)
+    failed = line_of(facts, rf"{_NO_VENDOR}|{_UNRESOLVED}") is not None
+    return failed or (mode in {"cdi", "jit-cdi"} and known(box.cuda.init) not in {0, None})
 
 
 @computes("docker-finds-no-gpu-vendor")
@@ -99,38 +87,22 @@ def is_seen(facts: Facts) -> bool:
     return known(facts.host.cdi.specs) is not None
 
 
-class SpecTooNew(Rule, id="cdi-spec-newer-than-engine"):
-    def look(self, facts: Facts) -> Finding | None:
-        name = commands.engine(facts)
-        podman = known(facts.host.podman)
-        version = known(podman.version) if podman and name == "podman" else known(facts.host.docker.version)
-        reads, line = _reads(name, version), line_of(facts, _UNREAD)
-        if reads is None or line is None or works(facts):
-            return None
-        newer = [
-            spec for spec in _ours(facts) if version_numbers(known(spec.cdi_version) or "") > version_numbers(reads)
-        ]
-        field = re.search(r'unknown field \\?"(\w+)', line.value)
-        if not newer and field is None:
-            return None
-        schema = known(newer[0].cdi_version) if newer else None
-        return self.found(
-            facts,
-            {
-                "engine_name": "Docker" if name == "docker" else name,
-                "version": version,
-                "reads": reads,
-                "schema": schema,
-                "path": newer[0].path if newer else "The CDI specification",
-                "groups": schema == "0.7.0" or (field is not None and field[1] == "additionalGids"),
-                "toolkit": known(facts.host.toolkit.version),
-            },
-            evidence=(
-                *(Evidence("host.cdi.specs", f"{spec.path}: cdiVersion {known(spec.cdi_version)}") for spec in newer),
-                Evidence(f"host.{name}.version", version or ""),
-                line,
-            ),
-        )
+@computes("cdi-spec-newer-than-engine")
+def _too_new(facts: Facts) -> Values | None:
+    name, version = _engine_version(facts)
+    reads = _reads(name, version)
+    if reads is None:
+        return None
+    newer = [one for one in _ours(facts) if version_numbers(known(one.cdi_version) or "") > version_numbers(reads)]
+    return {
+        "name": name,
+        "engine_name": "Docker" if name == "docker" else name,
+        "version": version or "",
+        "reads": reads,
+        "schema": known(newer[0].cdi_version) if newer else None,
+        "path": newer[0].path if newer else "The CDI specification",
+        "newer": tuple(f"{spec.path}: cdiVersion {known(spec.cdi_version)}" for spec in newer),
+    }
 
 
 def _reads(engine: str, version: str | None) -> str | None:

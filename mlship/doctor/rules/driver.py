@@ -1,12 +1,13 @@
 """Rules about driver libraries that do not match the loaded module."""
 
 from mlship.doctor import commands
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.finding import Evidence, Finding, Step, Where
 from mlship.doctor.queries import brands, is_compat, is_wsl, kernel_driver, log_line, places, variable
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.doctor.versions import same
 from mlship.driver import codes
 
@@ -137,31 +138,20 @@ class NewLibcudaOldModule(Rule, id="api-mismatch-804-on-geforce-after-upgrade"):
         return None
 
 
-class StrayLibrary(Rule, id="stray-driver-library"):
-    def look(self, facts: Facts) -> Finding | None:
-        library, module = _stray(facts), kernel_driver(facts)
-        if library is None or module is None or is_wsl(facts):
-            return None
-        nvml, cuda = known(facts.host.nvml.init), known(facts.host.cuda.init)
-        path, folder = known(variable(facts.host, _PATH)) or "", library.path.rpartition("/")[0]
-        parts = [part for part in path.split(":") if part]
-        kept = [part for part in parts if part.rstrip("/") != folder]
-        return self.found(
-            facts,
-            {
-                "path": library.path,
-                "version": known(library.version),
-                "module": module,
-                "folder": folder,
-                "kept": ":".join(kept),
-                "listed": len(kept) < len(parts),
-                "package": known(library.package),
-            },
-            evidence=(
-                Evidence("host.nvml.init", codes.nvml(nvml)) if nvml else None,
-                Evidence("host.cuda.init", codes.cuda(cuda)) if cuda else None,
-                Evidence("host.nvml.library" if nvml else "host.cuda.library", library.path),
-                Evidence("kernel.nvidia.version", module),
-                Evidence(f"host.env.{_PATH}", path) if path else None,
-            ),
-        )
+@computes("stray-driver-library")
+def _hides(facts: Facts) -> Values | None:
+    library = _stray(facts)
+    if library is None:
+        return None
+    variable_of, folder = known(variable(facts.host, _PATH)) or "", library.path.rpartition("/")[0]
+    parts = [part for part in variable_of.split(":") if part]
+    kept = [part for part in parts if part.rstrip("/") != folder]
+    return {
+        "path": library.path,
+        "version": known(library.version),
+        "folder": folder,
+        "kept": ":".join(kept),
+        "listed": len(kept) < len(parts),
+        "package": known(library.package),
+        "variable": variable_of,
+    }

@@ -6,9 +6,8 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.container import environment, injection
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import line_of, pods_of
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.rules.base import computes
 
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 _UNKNOWN = r"device error: .*unknown device|unknown device: unknown"
@@ -53,39 +52,28 @@ def _without_node(facts: Facts) -> Values | None:
     return {"gpus": ", ".join(gpus), "gpus_absent": tuple(gpus[:2]), "how": injection(facts)}
 
 
-class ResourceNotOffered(Rule, id="k8s-resource-not-offered"):
-    def look(self, facts: Facts) -> Finding | None:
-        node_facts = known(facts.kubernetes)
-        offered = known(node_facts.capacity) or known(node_facts.allocatable) if node_facts else None
-        if node_facts is None or offered is None or known(facts.host.nvml.init) not in {0, None}:
-            return None
-        for pod in each(node_facts.pods):
-            asks = {k: n for k, n in (known(pod.requests) or {}).items() if k.startswith("nvidia.com/")}
-            short = [(k, n) for k, n in sorted(asks.items()) if offered.get(k, 0) < n]
-            if known(pod.role) == "workload" and known(pod.phase) == "Pending" and short:
-                return self._finding(facts, short[0], offered, known(pod.name) or "POD")
+@computes("k8s-resource-not-offered")
+def _not_offered(facts: Facts) -> Values | None:
+    cluster = known(facts.kubernetes)
+    offered = known(cluster.capacity) or known(cluster.allocatable) if cluster else None
+    if cluster is None or offered is None:
         return None
-
-    def _finding(self, facts: Facts, short: tuple[str, int], offered: dict[str, int], pod: str) -> Finding:
-        name, wants = short
-        there = {k: n for k, n in offered.items() if n and k.startswith("nvidia.com/")}
-        listed = ", ".join(f"{k}: {n}" for k, n in sorted(there.items())) or "no GPU"
-        plugin = next(iter(pods_of(facts, "device-plugin")), None)
-        return self.found(
-            facts,
-            {
-                "pod": pod,
-                "wants": wants,
-                "name": name,
-                "listed": listed,
+    there = {kind: count for kind, count in sorted(offered.items()) if count and kind.startswith("nvidia.com/")}
+    plugin = next(iter(pods_of(facts, "device-plugin")), None)
+    for pod in each(cluster.pods):
+        asks = {kind: n for kind, n in (known(pod.requests) or {}).items() if kind.startswith("nvidia.com/")}
+        short = [(kind, n) for kind, n in sorted(asks.items()) if offered.get(kind, 0) < n]
+        if known(pod.role) == "workload" and known(pod.phase) == "Pending" and short:
+            return {
+                "asks": True,
+                "pod": known(pod.name) or "POD",
+                "wants": short[0][1],
+                "name": short[0][0],
+                "listed": ", ".join(f"{kind}: {count}" for kind, count in there.items()) or "no GPU",
                 "there": there,
-                "offered": name in there,
-                "names": ", ".join(sorted(there)),
+                "offered": short[0][0] in there,
+                "names": ", ".join(there),
                 "plugin": plugin and (known(plugin.name) or "POD"),
                 "space": plugin and (known(plugin.namespace) or "kube-system"),
-            },
-            evidence=(
-                Evidence("kubernetes.pods", f"{pod}: Pending, asks for {name}: {wants}"),
-                Evidence("kubernetes.capacity", listed),
-            ),
-        )
+            }
+    return None

@@ -154,36 +154,25 @@ class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
         return Evidence("container.device_nodes", "/dev/nvidia-caps: missing") if lacks else None
 
 
-class OneInstanceAProcess(Rule, id="mig-single-instance-per-process"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place in reversed(places(facts)):
-            devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
-            instances = [uuid for device in devices if _is_on(device) for uuid in each(device.mig_devices)]
-            wants = self._wants_several(facts, place, where)
-            if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
-                return self.found(
-                    facts,
-                    {
-                        "starts": tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2]),
-                        "count": len(instances),
-                    },
-                    where=where,
-                    evidence=(
-                        Evidence(f"{where}.nvml.devices", f"{len(instances)} MIG instances"),
-                        Evidence(f"{where}.cuda.device_count", "1"),
-                        wants,
-                    ),
-                )
-        return None
+@computes("mig-single-instance-per-process")
+def _one_of_several(facts: Facts) -> Values | None:
+    for where, place in reversed(places(facts)):
+        devices = each(place.nvml.devices) or each(facts.host.nvml.devices)
+        instances = [uuid for device in devices if _is_on(device) for uuid in each(device.mig_devices)]
+        wants = _wants_several(facts, place, where)
+        if len(instances) > 1 and known(place.cuda.device_count) == 1 and wants:
+            starts = tuple(f"CUDA_VISIBLE_DEVICES={quote(uuid)} PROGRAM &" for uuid in instances[:2])
+            return {"where": where, "wants": wants, "starts": starts, "count": len(instances)}
+    return None
 
-    @staticmethod
-    def _wants_several(facts: Facts, place: Place, where: Where) -> Evidence | None:
-        """Evidence that more than one instance is wanted; otherwise one per process is fine."""
-        for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
-            value = known(variable(place, name)) or ""
-            if value.count("MIG-") > 1:
-                return Evidence(f"{where}.env", f"{name}={value}")
-        return reported_line(facts, _ONE_SEEN)
+
+def _wants_several(facts: Facts, place: Place, where: Where) -> Evidence | None:
+    """Evidence that more than one instance is wanted; otherwise one per process is fine."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        value = known(variable(place, name)) or ""
+        if value.count("MIG-") > 1:
+            return Evidence(f"{where}.env", f"{name}={value}")
+    return reported_line(facts, _ONE_SEEN)
 
 
 @computes("vgpu-driver-regression-570-mig-mixed")

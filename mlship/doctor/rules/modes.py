@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import Unknown, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import cuda_codes, places, reported_line, variable
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import Rule, computes
 from mlship.driver import codes
 
 _BUSY = 46
@@ -27,38 +28,32 @@ def _refused(facts: Facts) -> tuple[Evidence, ...]:
     return measured or ((reported,) if reported else ())
 
 
-class ComputeModeSet(Rule, id="compute-mode-prohibited-or-exclusive"):
-    def look(self, facts: Facts) -> Finding | None:
-        refused = _refused(facts)
-        devices = [device for device in _devices(facts) if self._is_closed(device, mps=bool(known(facts.host.mps)))]
-        if not refused or not devices:
-            return None
-        device = next((device for device in devices if self._is_full(device)), devices[0])
-        mode, full = known(device.compute_mode) or "", self._is_full(device)
-        number = known(device.index)
-        named = "N" if number is None else str(number)
-        return self.found(
-            facts,
-            {"named": named, "mode": mode, "prohibited": mode == "Prohibited"},
-            certain=full,
-            evidence=(
-                *refused,
-                Evidence("nvml.devices", f"GPU {named}: compute mode {mode}"),
-                Evidence("nvml.devices", f"GPU {named}: {known(device.compute_processes)} compute processes")
-                if known(device.compute_processes)
-                else None,
-            ),
-        )
+@computes("compute-mode-prohibited-or-exclusive")
+def _closed(facts: Facts) -> Values | None:
+    shared = bool(known(facts.host.mps))
+    devices = [device for device in _devices(facts) if _is_closed(device, mps=shared)]
+    if not devices:
+        return None
+    device = next((device for device in devices if _is_full(device)), devices[0])
+    number, mode = known(device.index), known(device.compute_mode) or ""
+    return {
+        "refused": _refused(facts),
+        "named": "N" if number is None else str(number),
+        "mode": mode,
+        "prohibited": mode == "Prohibited",
+        "processes": known(device.compute_processes),
+        "certain": _is_full(device),
+    }
 
-    @staticmethod
-    def _is_closed(device: NvmlDevice, *, mps: bool) -> bool:
-        """The mode blocks contexts. An exclusive GPU is fine if the MPS server holds and shares it."""
-        mode = known(device.compute_mode)
-        return mode == "Prohibited" or (mode in {"Exclusive_Process", "Exclusive_Thread"} and not mps)
 
-    @staticmethod
-    def _is_full(device: NvmlDevice) -> bool:
-        return known(device.compute_mode) == "Prohibited" or bool(known(device.compute_processes))
+def _is_closed(device: NvmlDevice, *, mps: bool) -> bool:
+    """The mode blocks contexts. An exclusive GPU is fine if the MPS server holds and shares it."""
+    mode = known(device.compute_mode)
+    return mode == "Prohibited" or (mode in {"Exclusive_Process", "Exclusive_Thread"} and not mps)
+
+
+def _is_full(device: NvmlDevice) -> bool:
+    return known(device.compute_mode) == "Prohibited" or bool(known(device.compute_processes))
 
 
 class UnlicensedVgpu(Rule, id="vgpu-unlicensed-46"):

@@ -2,14 +2,14 @@
 
 from shlex import quote
 
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.finding import Evidence, Finding, Step
 from mlship.doctor.queries import gpus, kernel_driver, line_of, pods_of
-from mlship.doctor.rules.base import Rule
-from mlship.doctor.versions import version_numbers
+from mlship.doctor.rules.base import Rule, computes
 
 _NVIDIA = "nvidia"
 _NO_HANDLER = (
@@ -111,30 +111,16 @@ class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
         return next((pod for pod in pods if known(pod.runtime_class) == _NVIDIA), None)
 
 
-class NoRuntimeType(Rule, id="containerd-runtime-name-must-be-set"):
-    def look(self, facts: Facts) -> Finding | None:
-        containerd = known(facts.host.containerd)
-        handlers = (known(containerd.runtimes) if containerd else None) or {}
-        broken = sorted(
-            name
-            for name, one in handlers.items()
-            if is_absent(one.runtime_type) and _NVIDIA in (known(one.binary) or name)
-        )
-        reported, version = line_of(facts, _NO_NAME), known(facts.host.toolkit.version)
-        typed = bool(handlers) and all(known(one.runtime_type) for one in handlers.values())
-        has_fix = version is not None and version_numbers(version) >= _RUNTIME_TYPE_FIXED
-        if not broken and (reported is None or typed or has_fix):
-            return None
-        source = (
-            next((known(handlers[name].source) for name in broken), None) or "/etc/containerd/conf.d/99-nvidia.toml"
-        )
-        return self.found(
-            facts,
-            {"source": source, "handler": broken[0] if broken else _NVIDIA, "fixed": has_fix},
-            certain=bool(broken),
-            evidence=(
-                *(Evidence("host.containerd.runtimes", f"{name}: no runtime_type, in {source}") for name in broken),
-                reported,
-                Evidence("host.toolkit.version", version) if version else None,
-            ),
-        )
+@computes("containerd-runtime-name-must-be-set")
+def _untyped(facts: Facts) -> Values:
+    containerd = known(facts.host.containerd)
+    handlers = (known(containerd.runtimes) if containerd else None) or {}
+    ours = (name for name, one in handlers.items() if _NVIDIA in (known(one.binary) or name))
+    broken = tuple(sorted(name for name in ours if is_absent(handlers[name].runtime_type)))
+    source = next((known(handlers[name].source) for name in broken), None)
+    return {
+        "broken": broken,
+        "typed": bool(handlers) and all(known(one.runtime_type) for one in handlers.values()),
+        "source": source or "/etc/containerd/conf.d/99-nvidia.toml",
+        "handler": broken[0] if broken else _NVIDIA,
+    }
