@@ -41,6 +41,12 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
     return lock_of(files), info.platform, tuple(_notes(info, files, moved))
 
 
+def required_cuda(image: str) -> str:
+    """An image's NVIDIA_REQUIRE_CUDA; empty where it has none."""
+    info = _local(image)[1] or image_in_registry(image)[1]
+    return info.env.get("NVIDIA_REQUIRE_CUDA", "")
+
+
 def _from_registry(image: str) -> tuple[LayerFiles, int]:
     """The files of all layers, and how many bytes were moved."""
     found, moved = LayerFiles(), 0

@@ -24,7 +24,7 @@ def promise_yaml(prepared: "Prepared") -> str | None:
     from mlship.cuda.fit.promise import promise_of
 
     match = match_lock(prepared.config, prepared.lock.pins, prepared.fleet)
-    return cluster_yaml(promise_of(match.needs, prepared.config.platform), "nfd")
+    return cluster_yaml(promise_of(match.needs, prepared.config.platform, match.require), "nfd")
 
 
 def attach_promise(text: str, pushed: Iterable[tuple[str, str]]) -> None:

@@ -80,6 +80,7 @@ def fits(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
 
 def _print_promise(lock: str, platform: str | None, form: As, *, alone: bool) -> None:
     """Print the GPUs and drivers that run it, for a cluster to choose its nodes by."""
+    from mlship.build.installed import required_cuda
     from mlship.console import emit
     from mlship.cuda.fit.cluster import cluster_yaml
     from mlship.cuda.fit.promise import promise_of_lock
@@ -91,7 +92,8 @@ def _print_promise(lock: str, platform: str | None, form: As, *, alone: bool) ->
             hint="remove one of them",
         )
     read, platform, _ = _read(lock, platform)
-    emit(cluster_yaml(promise_of_lock(read, platform), form.value))
+    require = "" if _is_file(lock) else required_cuda(lock)
+    emit(cluster_yaml(promise_of_lock(read, platform, require), form.value))
 
 
 def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str, ...]]":
@@ -103,7 +105,7 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str
 
     if platform not in {None, *PLATFORMS}:
         raise UsageError(f"unsupported platform `{platform}`", hint=f"use {' or '.join(PLATFORMS)}")
-    if Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~")):
+    if _is_file(lock):
         platform = platform or "linux/amd64"
         return _with_code(read_foreign_lock(Path(lock), platform), platform), platform, ()
     from mlship.build.installed import packages_of
@@ -112,6 +114,10 @@ def _read(lock: str, platform: str | None) -> "tuple[ForeignLock, str, tuple[str
     if platform:
         raise UsageError("`--platform` cannot be used with an image, which has its own", hint="remove `--platform`")
     return packages_of(check_reference(lock), say)
+
+
+def _is_file(lock: str) -> bool:
+    return Path(lock).exists() or lock.endswith(_FILES) or lock.startswith((".", "/", "~"))
 
 
 def _with_code(lock: "ForeignLock", platform: str) -> "ForeignLock":

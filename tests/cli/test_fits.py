@@ -68,7 +68,13 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
     monkeypatch.setenv("PATH", "")  # no docker
     state = RegistryState()
     labels = {PACKAGES: "numpy==2.1.0 nvidia-cuda-runtime-cu12==12.8.90 torch==2.8.0"}
-    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Labels": labels}}).encode()
+    config = json.dumps(
+        {
+            "os": "linux",
+            "architecture": "amd64",
+            "config": {"Labels": labels, "Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"]},
+        }
+    ).encode()
     state.blobs[digest_of(config)] = config
     layer = {"digest": f"sha256:{'1' * 64}", "size": 10**9}
     manifest = {"config": {"digest": digest_of(config)}, "layers": [layer]}
@@ -77,7 +83,8 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
         done = mlship("fits", f"{host}/model:1", "--driver", "580.95.05", *A100, cwd=tmp_path)
         claim = mlship("fits", f"{host}/model:1", "--as", "claim", cwd=tmp_path)
         absent = mlship("fits", f"{host}/model:3", "--driver", "580.95.05", *A100, cwd=tmp_path)
-    assert "ResourceClaimTemplate" in claim.stdout
+    assert 'semver("550.0.0")' in claim.stdout, "NVIDIA's runtime refuses older drivers, which would run it"
+    assert 'semver("525.60.13")' not in claim.stdout
     assert (done.code, "3 packages" in done.stdout, "torch 2.8.0" in done.stdout) == (0, True, True), done.stderr
     assert not [path for path in state.asked if "1111" in path]
     assert (absent.code, "has no image" in absent.stderr) == (2, True)

@@ -4,20 +4,24 @@ The verdicts change only at the drivers and the compute capabilities that the ta
 of them shows all.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlship.cuda.fit.fits import needs_of
 from mlship.cuda.fit.judge import judge_stack, worst
 from mlship.cuda.fit.needs import Needs
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.lookup import floor_of, tables
+from mlship.cuda.tables.lookup import floor_of, offer_of, tables
 from mlship.cuda.versions import Capability, Driver
 from mlship.errors import MatchError
 from mlship.lock.foreign import ForeignLock
 
 _OPEN = "prove an image on such a node with `mlship smoke IMAGE --on gpu`, and choose nodes by their names until then"
 _NO_CUDA = "leave such a condition out if it runs on the CPU; else prove it with `mlship smoke IMAGE --on gpu`"
+
+_DRIVERS = re.compile(r"\bdriver(?:>=|<=|<|>|=|!=)(\d{1,5})(?:\.(\d{1,5}))?")
+_CONDITION = re.compile(r"(cuda|driver)(>=|<)(\d{1,5})(?:\.(\d{1,5}))?")
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +67,7 @@ class Promise:
         )
 
 
-def promise_of_lock(lock: ForeignLock, platform: str) -> Promise:
+def promise_of_lock(lock: ForeignLock, platform: str, require: str = "") -> Promise:
     """What a lock of any tool, or an image, can promise.
 
     Raises:
@@ -73,20 +77,24 @@ def promise_of_lock(lock: ForeignLock, platform: str) -> Promise:
     if needs.takes:
         why = f"no locked package brings the CUDA libraries of {', '.join(needs.lacking)}"
         raise MatchError(f"where this runs is unknown: {why}", hint="build an image and ask for the image")
-    return promise_of(needs, platform)
+    return promise_of(needs, platform, require)
 
 
-def promise_of(needs: Needs, platform: str) -> Promise:
+def promise_of(needs: Needs, platform: str, require: str = "") -> Promise:
     """What a lock with these needs can promise, without NVIDIA's forward-compatibility libraries.
+
+    Args:
+        require: the image's NVIDIA_REQUIRE_CUDA; NVIDIA's container runtime starts it on no other host.
 
     Raises:
         MatchError: something in it cannot be judged, or nothing runs anywhere.
     """
     _refuse_unknown(needs)
-    drivers = _drivers(needs)
+    drivers = [*_drivers(needs), *(Driver(int(major), int(minor or 0)) for major, minor in _DRIVERS.findall(require))]
+    allowed = {driver: _allows(require, driver) for driver in sorted(set(drivers))}
     found: dict[DriverSpan, list[Capability]] = {}
     for capability in _capabilities():
-        for span in _spans(needs, capability, drivers, platform):
+        for span in _spans(needs, capability, allowed, platform):
             found.setdefault(span, []).append(capability)
     if not found:
         raise MatchError(
@@ -115,6 +123,25 @@ def _refuse_unknown(needs: Needs) -> None:
         )
 
 
+def _allows(require: str, driver: Driver) -> bool:
+    """Whether NVIDIA's container runtime starts an image there: spaces are "or", commas "and".
+
+    A condition on something else, such as a GPU's brand, is taken for false.
+    """
+    offered = offer_of(driver).cuda
+    values = {"driver": (driver.major, driver.minor), "cuda": (offered.major, offered.minor) if offered else None}
+
+    def holds(text: str) -> bool:
+        found = _CONDITION.fullmatch(text)
+        value = values[found[1]] if found else None
+        if found is None or value is None:
+            return False
+        bound = (int(found[3]), int(found[4] or 0))
+        return value >= bound if found[2] == ">=" else value < bound
+
+    return not require.split() or any(all(map(holds, clause.split(","))) for clause in require.split())
+
+
 def _drivers(needs: Needs) -> list[Driver]:
     """Every driver at which a verdict can change, ascending."""
     branches = [branch.branch for branch in tables().drivers.branches]
@@ -130,15 +157,16 @@ def _capabilities() -> list[Capability]:
     return sorted({each for row in known for each in row.capabilities if each not in row.tegra})
 
 
-def _spans(needs: Needs, capability: Capability, drivers: Iterable[Driver], platform: str) -> Iterator[DriverSpan]:
+def _spans(needs: Needs, capability: Capability, drivers: Mapping[Driver, bool], platform: str) -> Iterator[DriverSpan]:
     first: Driver | None = None
-    for driver in drivers:
+    for driver, allowed in drivers.items():
         host = HostProfile(str(driver), str(driver), (HostGpu("a GPU", str(capability)),), platform)
-        runs = worst(judge_stack(stack, host).outcome for stack in needs.stacks) == "runs"
+        runs = allowed and worst(judge_stack(stack, host).outcome for stack in needs.stacks) == "runs"
         if runs and first is None:
             first = driver
         elif not runs and first is not None:
-            yield DriverSpan(first, driver.branch)
+            if driver.branch > first.branch:  # an end inside a branch leaves out that branch
+                yield DriverSpan(first, driver.branch)
             first = None
     if first is not None:
         yield DriverSpan(first)

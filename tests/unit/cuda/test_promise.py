@@ -106,6 +106,22 @@ def test_the_yaml_is_the_document(form: ClusterForm) -> None:
     assert "&" not in cluster_yaml(promise, form).replace("&&", "")  # no aliases
 
 
+@pytest.mark.parametrize(
+    ("require", "first"),
+    [
+        ("", Driver(525, 60, 13)),
+        ("cuda>=12.4", Driver(550, 0)),
+        ("cuda>=12.8 driver>=535,driver<536", Driver(535, 0)),
+        ("cuda>=12.8 driver>=535.54,driver<535.104", Driver(570, 0)),
+        ("cuda>=12.8 brand=tesla,driver>=470,driver<471", Driver(570, 0)),
+    ],
+)
+def test_a_host_that_the_image_refuses_is_not_promised(require: str, first: Driver) -> None:
+    found = promise_of(needs_of("t280"), "linux/amd64", require)
+    assert min(reach.drivers.first for reach in found.reaches) == first
+    assert not found.covers(Driver(first.major - 1, 999), Capability(8, 0))
+
+
 def test_a_node_without_labels_is_never_promised() -> None:
     _, texts = promised("t280") or pytest.fail("nothing promised")
     assert not nfd_matches(texts["nfd"], {})
