@@ -19,7 +19,7 @@ demo: $(VENV)/ready       ## Run init, lock, build and smoke on examples/digits-
 
 test: $(VENV)/ready       ## Run all tests, including those that need Docker
 	$(BIN)/pytest --numprocesses=2 --whole --timeout=600 tests/unit tests/cli tests/golden tests/local $(PYTEST_ARGS)
-	@$(ENGINE) && MLSHIP_REQUIRE=docker $(BIN)/pytest --numprocesses=2 --dist=loadgroup --run-docker --whole --timeout=600 --durations=15 tests/docker tests/gpu $(PYTEST_ARGS)
+	@$(ENGINE) && MLSHIP_REQUIRE=docker $(BIN)/pytest --numprocesses=2 --dist=loadfile --run-docker --whole --timeout=600 --durations=15 tests/docker tests/gpu $(PYTEST_ARGS)
 
 test-fast: $(VENV)/ready  ## Run a sample without Docker or network, for every save; AREA=doctor runs one area
 ifdef AREA

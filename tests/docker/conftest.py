@@ -12,14 +12,6 @@ from tests.helpers.private import authority, private
 __all__ = ["authority", "private"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one runs all tests that decide which GPUs the engine has; every other file is a group."""
-    for item in items:
-        decides = isinstance(item, pytest.Function) and vars(item.module).keys() & {"SimHost", "no_gpus"}
-        item.add_marker(pytest.mark.xdist_group("gpus" if decides else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
     """A local registry that accepts pushes: the one of the stand-ins, or one started from Docker Hub's image."""
