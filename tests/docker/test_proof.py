@@ -18,6 +18,7 @@ from mlship.registry.images import put_index
 from mlship.smoke.result import Figures, SmokeReport, passed
 from tests.helpers.cluster_api import command_of, container_of
 from tests.helpers.command import mlship
+from tests.helpers.faulty_registry import faulty_registry
 from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
 from tests.helpers.toy import MODEL, toy
@@ -62,6 +63,29 @@ def test_a_pushed_image_is_verified(pushed: tuple[str, dict[str, str]], repo: Pa
     (proof,) = json.loads(mlship("verify", f"{name}:1", "--json", cwd=repo).stdout)["proofs"]
     assert proof["result"] in {"PASSED", "WARNED"}
     assert {"requirements.txt"} <= {source["name"] for source in proof["configuration"]}
+
+
+def test_fits_moves_few_bytes_of_an_image_for_gpus(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """No engine, no pull: the label of such an image lists its packages."""
+    name, _ = pushed
+    (tmp_path / "Dockerfile").write_text(f'FROM {name}:1\nLABEL dev.mlship.packages="onnxruntime-gpu==1.26.0"\n')
+    output("docker", "build", "--quiet", "--push", "--provenance=false", "--tag", f"{name}:gpu", str(tmp_path))
+    host, _, path = name.partition("/")
+    with faulty_registry(host) as (address, traffic):
+        image = f"{address}/{path}:gpu"
+        done = mlship(
+            "fits",
+            image,
+            "--driver=580.95.05",
+            "--compute-capability=8.0",
+            "--json",
+            cwd=tmp_path,
+            env={"DOCKER_HOST": "tcp://127.0.0.1:9"},
+        )
+    assert (done.code, json.loads(done.stdout)["packages"]) == (0, 1), done.stderr
+    raw = output(judge("skopeo"), "inspect", "--tls-verify=false", "--raw", f"docker://{name}:gpu")
+    total = sum(layer["size"] for layer in json.loads(raw)["layers"])
+    assert 0 < traffic.sent <= 0.02 * total
 
 
 def test_oras_discovers_and_reads_the_proof(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:

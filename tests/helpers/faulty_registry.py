@@ -19,6 +19,7 @@ class Fault:
 
     Attributes:
         seconds: how long a slow answer takes; a silent one never comes.
+        sent: bytes of all bodies that were answered.
     """
 
     kind: Kind = "none"
@@ -26,6 +27,7 @@ class Fault:
     parts: tuple[str, ...] = ("",)
     seconds: float = 1.0
     hits: int = 0
+    sent: int = 0
 
     def fits(self, request: str) -> bool:
         return self.kind != "none" and any(part in request for part in self.parts)
@@ -97,6 +99,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", size or str(len(data)))
             self.end_headers()
             if self.command != "HEAD":
+                self.fault.sent += len(data[:cut])
                 self.wfile.write(data[:cut])
             self.close_connection = self.close_connection or cut is not None
 
