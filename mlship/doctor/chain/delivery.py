@@ -221,11 +221,11 @@ def gpu_requested(facts: Facts) -> LinkLook:
             yield Symptom("request.none", "container", f"NVIDIA_VISIBLE_DEVICES is {what} for the nvidia runtime")
     elif _asks_nothing(facts) and not _was_given(facts):
         yield Symptom("request.none", "container", "the container asks for no GPU")
-    there, names = known(facts.host.nvml.device_count), requested_gpus(facts)
+    there, names = known(facts.host.nvml.device_count) or len(gpus(facts)), requested_gpus(facts)
     highest = max((int(name) + 1 for name in names or () if name.isdecimal()), default=0)
     if there and not works(facts) and not is_elsewhere(facts) and max(len(names or ()), highest) > there:
         asked = f"GPU {highest - 1}" if highest > there else f"{len(names or ())} GPUs"
-        yield Symptom("request.more", "container", f"the container asks for {asked}, and NVML counts {there} here")
+        yield Symptom("request.more", "container", f"the container asks for {asked}, and this host has {there}")
     if works(facts) or asks_for_gpu(facts):
         yield it_holds("requested")
     yield unknown("container.host_config")
