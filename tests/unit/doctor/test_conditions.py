@@ -101,4 +101,4 @@ def test_every_term_of_a_rule_is_a_fact_or_a_name(rule_id: str) -> None:
     for term in terms:
         path = re.sub(r"^place\.", "host.", term)
         head = re.split(r"[.[]", path)[0]
-        assert path.startswith("'") or head in NAMED or "." not in path or path_is_valid(path), term
+        assert path.startswith("'") or head in {*NAMED, *text.values} or "." not in path or path_is_valid(path), term
