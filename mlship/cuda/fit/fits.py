@@ -166,10 +166,12 @@ def _changes(match: Match, hosts: tuple[HostFit, ...], pins: tuple[Pin, ...], fl
         return
     known = tables().packages.by_package
     requests = tuple(PackageRequest(pin.name, SpecifierSet(), pin.extras) for pin in pins if pin.name in known)
-    for pick in choose(requests, fleet, fleet.hosts[0].platform).picks:
+    picks = choose(requests, fleet, fleet.hosts[0].platform).picks
+    refused = [host for host in hosts if host.outcome == "refused"]
+    limiting = {limit.package.partition(" ")[0] for host in refused for limit in host.limits} & {*known}
+    for pick in picks if limiting <= {pick.package for pick in picks} else ():
         where = "PyTorch's wheel index" if pick.indexed else "PyPI"
         yield f"lock `{pick.limit or pick.package}`: its build {pick.variant} from {where} runs on all of these hosts"
-    refused = [host for host in hosts if host.outcome == "refused"]
     if refused and not match.needs.problems and all(limit.needs for host in refused for limit in host.limits):
         newest = [f"{host.host} to >= {max(_parsed(limit.needs) for limit in host.limits)}" for host in refused]
         yield f"update the driver: {_few(tuple(newest))}"

@@ -184,13 +184,17 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
         named = named_cuda(pin)
         named = named or linked_cuda(pin)
         known = cuda if cuda and (named is None or named.major == cuda.major) else named
-        if known is None:
+        least = release.min_capability if isinstance(release, Release) else None
+        if known is None and least is None:
             return None
+        open_ = "" if known else package.unknown  # only the GPUs that its project supports can rule a host out
+        known = known or Cuda(0, 0)
         kernels = kernels_of(pin, known.major)
-        if isinstance(release, Release) and (least := release.min_capability):
+        if least and isinstance(release, Release):
             return Stack(
-                package.named, known, known, platform, release.source, exact=False, least=least, measured=kernels
-            )
+                package.named, known, known, platform, release.source, exact=False, least_cuda=bool(open_), least=least,
+                unknown=open_, measured=kernels,
+            )  # fmt: skip
         source = "" if isinstance(release, NotRecorded) else release.source
         return Stack(
             package.named, known, known, platform, source, exact=False, least_cuda=known is not cuda,

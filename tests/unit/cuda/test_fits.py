@@ -62,6 +62,19 @@ def test_no_driver_helps_where_code_is_missing(tmp_path: Path) -> None:
     assert not any("driver" in change for change in found.changes)
 
 
+@pytest.mark.parametrize(
+    ("lock", "old"), [("vllm==0.8.5\ntorch==2.6.0\n", "6.0"), ("flash-attn==2.8.3\ntorch==2.8.0\n", "7.5")]
+)
+def test_a_gpu_that_a_project_does_not_support_is_refused_whatever_the_build(
+    tmp_path: Path, lock: str, old: str
+) -> None:
+    """And no release of another package is said to help."""
+    found = answer(tmp_path, lock, "535.161.08", old)
+    assert (found.outcome, found.changes) == ("refused", ())
+    assert "or newer" in found.hosts[0].limits[0].why[0]
+    assert answer(tmp_path, lock, "535.161.08", "8.6").outcome == "unknown"
+
+
 def test_libraries_from_elsewhere_are_not_taken_for_the_oldest(tmp_path: Path) -> None:
     found = answer(tmp_path, "onnxruntime-gpu==1.20.1\n", "580.95.05", "12.0")
     assert found.outcome == "unknown"
