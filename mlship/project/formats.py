@@ -49,7 +49,6 @@ _BROKEN = (
     OSError,
     EOFError,
     RuntimeError,
-    NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,

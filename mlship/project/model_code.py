@@ -20,7 +20,7 @@ from mlship.project.structure.gguf import gguf
 _CHUNK = 1 << 16
 _EXPANDED = 1 << 33  # bytes
 _SCHEMA = 16 << 20
-_BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, LookupError, zipfile.BadZipFile, RecursionError)
+_BROKEN = (OSError, EOFError, RuntimeError, LookupError, zipfile.BadZipFile)
 
 
 def loaded_names(path: Path, kind: ModelFormat) -> frozenset[str]:
