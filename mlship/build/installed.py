@@ -6,7 +6,7 @@ from mlship.build.layers import LayerFiles, compat_drivers, lock_of, read_layer,
 from mlship.engine import connect
 from mlship.engine.base import Engine, ImageInfo
 from mlship.errors import EngineError, MlshipError
-from mlship.image.labels import PACKAGES
+from mlship.image.labels import LAYERS, PACKAGES
 from mlship.lock.foreign import ForeignLock, read_names
 from mlship.registry.images import image_in_registry, registry_layers
 from mlship.size.stream import BrokenTarError, ByteStream
@@ -27,9 +27,9 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
     engine, info = _local(image)
     info = info or image_in_registry(image)[1]
     named = info.labels.get(PACKAGES)
-    if named is not None:
+    if named is not None and info.labels.get(LAYERS) == str(info.layers):
         return read_names(named), info.platform, ()
-    watch(f"reading the layers of {image} ({size(info.size)}): it has no label that lists its packages")
+    watch(f"reading the layers of {image} ({size(info.size)}): it has no label that lists all of its packages")
     try:
         files, moved = (read_saved(engine.save(image)), 0) if engine else _from_registry(image)
     except BrokenTarError as error:

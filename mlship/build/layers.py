@@ -16,26 +16,20 @@ from mlship.driver.device_code import DeviceCode, read_device_code
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.measured import recorded
 from mlship.lock.pins import Pin
-from mlship.size.stream import (
-    CHUNK,
-    BrokenTarError,
-    ByteStream,
-    Readable,
-    Rewound,
-    is_compressed,
-    is_tar,
-    members,
-    unpacked,
-)
+from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, members, tar_in
 
 _HEAD = 512
 _LARGEST_TEXT = 20_000_000  # bytes of a RECORD; the largest have some 2 MB
 _LARGEST_JSON = 4_000_000
-_INFO = re.compile(r"(?P<site>.*?)/?(?P<name>[\w.]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
+_INFO = re.compile(r"(?:.*/)?(?P<name>[\w.]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
 _CONDA = re.compile(r".*/conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json")
 # CUDA's own files, by the names of PyPI's wheels: libcublas.so.12.4.5.8 is nvidia-cublas-cu12 12.4.5.8
 _LIBRARY = re.compile(r"lib(?P<name>cudart|cublas|cudnn|nvrtc)\.so\.(?P<version>[0-9]+\.[0-9]+(?:\.[0-9]+)*)", re.ASCII)
 _WHEELS = {"cudart": "cuda-runtime", "nvrtc": "cuda-nvrtc"}
+# NVIDIA's libraries that CUDA or the driver brings have code for all GPUs of their release; they are no limit.
+_OF_CUDA = re.compile(
+    r"lib(cu(blas|blasLt|dart|dnn\w*|fft\w*|rand|solver\w*|sparse\w*|pti|file\w*|da)|nccl|npp\w+|nv\w+|accinj64)\.so.*"
+)
 _COMPAT = re.compile(r".*/compat/libcuda\.so\.(?P<driver>[0-9.]+)", re.ASCII)
 
 
@@ -73,11 +67,15 @@ def read_layer(stream: Readable) -> LayerFiles:
     Raises:
         BrokenTarError: it is no layer, or damaged.
     """
-    head = stream.read(_HEAD)
-    if not (is_compressed(head) or is_tar(head)):
+    tar, _ = tar_in(stream)
+    if tar is None:
         raise BrokenTarError("unknown compression")
+    return _files(tar)
+
+
+def _files(tar: Readable) -> LayerFiles:
     found = LayerFiles()
-    for member, opened in members(unpacked(Rewound(head, stream), head)):
+    for member, opened in members(tar):
         path = posixpath.normpath(member.name).lstrip("/")
         folder, name = posixpath.split(path)
         if name == ".wh..wh..opq":
@@ -97,7 +95,7 @@ def _take(found: LayerFiles, path: str, size: int, content: Readable) -> None:
     elif ".so" in (name := posixpath.basename(path)):
         if _LIBRARY.fullmatch(name) or _COMPAT.fullmatch(path):
             found.libraries.add(path)
-        elif "-packages/" in path and size > _HEAD:
+        elif size > _HEAD and not _OF_CUDA.fullmatch(name):
             found.code[path] = _code(content)
 
 
@@ -126,21 +124,29 @@ def read_saved(chunks: Iterable[bytes]) -> LayerFiles:
     Raises:
         BrokenTarError: the stream is not a complete image.
     """
-    blobs, order = dict[str, LayerFiles](), list[str]()
+    blobs, links, order = dict[str, LayerFiles](), dict[str, str](), list[str]()
     for member, opened in members(ByteStream(chunks)):
-        content = opened() if member.isreg() else None
-        if content is None:
-            continue
-        if member.name == "manifest.json":
-            order = json.loads(_text(content, _LARGEST_JSON))[0]["Layers"]
-            continue
-        head = content.read(_HEAD)
-        if is_compressed(head) or is_tar(head):
-            blobs[member.name] = read_layer(Rewound(head, content))
+        if member.issym():  # a layer that is there twice, as older engines save it
+            links[member.name] = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
+        elif member.name == "manifest.json":
+            order = _order(_text(opened(), _LARGEST_JSON))
+        elif member.isreg():
+            tar, _ = tar_in(opened())
+            blobs |= {member.name: _files(tar)} if tar else {}
     found = LayerFiles()
-    for name in order:
-        found.add(blobs.get(name, LayerFiles()))
+    for name in (links.get(name, name) for name in order):
+        if name not in blobs:
+            raise BrokenTarError(f"the layer {name} is missing, or its compression is unknown")
+        found.add(blobs[name])
     return found
+
+
+def _order(manifest: str) -> list[str]:
+    """The files of an image's layers, lowest first."""
+    try:
+        return [str(name) for name in json.loads(manifest)[0]["Layers"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise BrokenTarError("its manifest.json lists no layers") from error
 
 
 def lock_of(files: LayerFiles) -> ForeignLock:
@@ -148,15 +154,22 @@ def lock_of(files: LayerFiles) -> ForeignLock:
     pins = {pin.name: pin for pin in (*_library_pins(files), *_distributions(files))}
     conda = (match for path in files.conda if (match := _CONDA.fullmatch(path)))
     foreign = sorted({f"{match['name']} {match['version']}" for match in conda})
-    return ForeignLock(tuple(pins[name] for name in sorted(pins)), foreign=tuple(foreign))
+    owned = {path for record, text in files.records.items() for path in _owned(record, text)}
+    stray = sorted(path for path, code in files.code.items() if code is None or (code and path not in owned))
+    return ForeignLock(tuple(pins[name] for name in sorted(pins)), foreign=tuple(foreign), stray=tuple(stray))
+
+
+def _owned(path: str, record: str) -> Iterator[str]:
+    """The files of a distribution, by its RECORD."""
+    site = posixpath.dirname(posixpath.dirname(path))
+    for line in record.splitlines():
+        yield posixpath.normpath(posixpath.join(site, line.partition(",")[0]))
 
 
 def _distributions(files: LayerFiles) -> Iterator[Pin]:
     for path, record in sorted(files.records.items()):
         if match := _INFO.fullmatch(path):
-            names = (line.partition(",")[0] for line in record.splitlines())
-            own = (posixpath.normpath(posixpath.join(match["site"], name)) for name in names)
-            code = [found for one in own if (found := files.code.get(one))]
+            code = [found for one in _owned(path, record) if (found := files.code.get(one))]
             yield Pin(canonicalize_name(match["name"]), match["version"], (), code=recorded(code))
 
 

@@ -22,7 +22,7 @@ from mlship.errors import EngineError, MatchError, MlshipError, TransientError
 from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouse
 from mlship.image.dockerfile import quote
-from mlship.image.labels import PROOF
+from mlship.image.labels import LAYERS, PROOF
 from mlship.image.steps import step_titles
 from mlship.image.titles import named_layers, retitled
 from mlship.leftovers import own_image_name, temporary_folder
@@ -154,7 +154,7 @@ def _build_and_prove(
     report = _prove(prepared, engine, own, options, reporter)
     tested = time.monotonic()
     proven = report is not None and report.passed
-    labelled = _labelled(prepared, engine, own, _proof(prepared, report, options)) or image
+    labelled = _labelled(prepared, engine, own, image, _proof(prepared, report, options))
     tags = requested if proven or options.push_unproven else (unproven_name(requested[0]),)
     for tag in tags:
         engine.tag(own, tag)
@@ -313,18 +313,15 @@ def _proof(prepared: Prepared, report: SmokeReport | None, options: BuildOptions
     return "none" if options.push_unproven else None
 
 
-def _labelled(prepared: Prepared, engine: Engine, tag: str, proof: str | None) -> ImageInfo | None:
-    """Add the proof label, which is known only after the smoke test; every layer stays the same.
-
-    Returns the labelled image; None if it gets no label.
-    """
+def _labelled(prepared: Prepared, engine: Engine, tag: str, image: ImageInfo, proof: str | None) -> ImageInfo:
+    """Add the labels that are known only after the build and the smoke test; every layer stays the same."""
     if proof is None:
-        return None
+        return image
     with temporary_folder("label") as empty:
-        text = f"FROM {tag}\nLABEL {PROOF}={quote(proof)}\n"
+        text = f"FROM {tag}\nLABEL {PROOF}={quote(proof)} {LAYERS}={image.layers}\n"
         request = BuildRequest(text, "", empty, prepared.plan.platform, tag=tag, epoch=prepared.plan.epoch)
         engine.build(replace(request, own_builder=True), lambda _event: None)
-    return engine.image(tag)
+    return engine.image(tag) or image
 
 
 def _push(engine: Engine, tags: tuple[str, ...], image: ImageInfo, reporter: Reporter) -> dict[str, str]:

@@ -53,6 +53,7 @@ class ImageInfo:
         size: in bytes, as the engine counts them.
         command: entrypoint and command together.
         digest: of the manifest, as it will be in a registry; None if the image store keeps no manifest.
+        layers: how many it has.
     """
 
     id: str
@@ -64,6 +65,7 @@ class ImageInfo:
     labels: Mapping[str, str]
     env: Mapping[str, str]
     digest: str | None = None
+    layers: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class _Config(TypedDict, total=False):
     Env: list[str] | None
 
 
+class _Layers(TypedDict):
+    Layers: NotRequired[list[str] | None]
+
+
 class _Inspected(TypedDict):
     """The part of `docker image inspect` that is read."""
 
@@ -39,6 +43,7 @@ class _Inspected(TypedDict):
     Variant: NotRequired[str]
     RepoDigests: NotRequired[list[str] | None]
     Config: _Config | None
+    RootFS: NotRequired[_Layers]
 
 
 def image(reference: str) -> ImageInfo | None:
@@ -143,6 +148,7 @@ def _image_info(found: _Inspected) -> ImageInfo:
         env=_environment(config.get("Env") or ()),
         # containerd's image store identifies an image by its manifest, the older store by its configuration.
         digest=found["Id"] if any(d.endswith(f"@{found['Id']}") for d in found.get("RepoDigests") or ()) else None,
+        layers=len(found.get("RootFS", {}).get("Layers") or ()),
     )
 
 

@@ -13,8 +13,10 @@ OCI = "org.opencontainers.image"
 OWN = "dev.mlship"
 # What an image for GPUs was proven on: "gpu", "cpu", "simulated gpu". "none": any image that was pushed unproven.
 PROOF = f"{OWN}.proof.smoke"
-# What is installed in an image for GPUs, so that `mlship fits IMAGE` needs its configuration only.
+# What is installed in an image for GPUs, so that `mlship fits IMAGE` needs its configuration only. An image that is
+# built from this one inherits the list, which is complete only for as many layers as LAYERS says.
 PACKAGES = f"{OWN}.packages"
+LAYERS = f"{OWN}.layers"
 
 
 def labels(config: Config, version: str, lock: Lock, revision: Revision, smoke: str) -> dict[str, str]:

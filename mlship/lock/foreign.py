@@ -42,6 +42,7 @@ class ForeignLock:
     Attributes:
         loose: entries without one version on this platform, as they are written; nothing is known of what they install.
         foreign: packages of conda, whose builds differ from PyPI's.
+        stray: files with device code that belong to no package, or whose device code cannot be read.
         whole: the tool lists every package that is installed. A requirements file without hashes may be a list that
             a person wrote, without what these packages require.
         more: the tool also lists packages of extras and of development.
@@ -51,6 +52,7 @@ class ForeignLock:
     pins: tuple[Pin, ...]
     loose: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
+    stray: tuple[str, ...] = ()
     whole: bool = True
     more: bool = False
     in_image: bool = False

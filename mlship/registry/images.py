@@ -113,6 +113,7 @@ def _info(digest: str, manifest: StoredContent, document: Mapping[str, JsonValue
         labels={key: str(value) for key, value in _object(config.get("Labels")).items()},
         env={name: value for name, _, value in env},
         digest=digest,
+        layers=len(sizes),
     )
 
 

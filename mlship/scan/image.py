@@ -10,20 +10,9 @@ from pathlib import Path
 from mlship.errors import EngineError
 from mlship.scan.files import is_candidate, scan_file
 from mlship.scan.report import ScannedFile, ScanReport, sorted_files
-from mlship.size.stream import (
-    CHUNK,
-    BrokenTarError,
-    ByteStream,
-    Readable,
-    Rewound,
-    is_compressed,
-    is_tar,
-    members,
-    unpacked,
-)
+from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, Rewound, members, tar_in
 
 _HEAD = 1 << 16
-_BLOB_HEAD = 512
 _SHORT = 12  # characters of a digest
 _COPIED = 1 << 30  # bytes of a file; a larger one is copied if the disk has room for two
 _BY_ENDS = (".safetensors", ".gguf")  # formats whose structure is at the ends
@@ -59,10 +48,10 @@ class _Found:
 
     def take(self, blob: str, stream: Readable, folder: Path) -> None:
         """Read one blob: a layer, or JSON about the image."""
-        head = stream.read(_BLOB_HEAD)
-        if is_compressed(head) or is_tar(head):
+        tar, head = tar_in(stream)
+        if tar:
             try:
-                for file in _files(unpacked(Rewound(head, stream), head), folder):
+                for file in _files(tar, folder):
                     self.read += 1
                     self.files += [replace(file, layer=blob)] if file else []
             except BrokenTarError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Protocol, TypeAlias, cast
 
 CHUNK = 1 << 20
+_HEAD = 512  # bytes of a tar's first header
 _LARGEST_HEADER = 1 << 20  # bytes; tarfile holds a pax or GNU extension header in memory
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _EXTENSIONS = {
@@ -156,6 +157,15 @@ def _skip(tar: tarfile.TarFile) -> None:
     while (left := tar.offset - stream.tell()) > 0:
         if not stream.read(min(CHUNK, left)):
             raise BrokenTarError("truncated within a file")
+
+
+def tar_in(stream: Readable) -> tuple[Readable | None, bytes]:
+    """The tar that a stream is, unpacked, and the first bytes of the stream; None if it is something else."""
+    head = b""
+    while len(head) < _HEAD and (more := stream.read(_HEAD - len(head))):
+        head += more
+    is_layer = is_compressed(head) or is_tar(head)
+    return unpacked(Rewound(head, stream), head) if is_layer else None, head
 
 
 def is_compressed(head: bytes) -> bool:

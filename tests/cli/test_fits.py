@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlship.image.labels import PACKAGES
+from mlship.image.labels import LAYERS, PACKAGES
 from mlship.registry.client import digest_of
 from tests.helpers.command import mlship_in_process as mlship
 from tests.helpers.device_code import fatbin
@@ -67,7 +67,7 @@ def test_an_image_in_a_registry_is_read_by_its_configuration_alone(
 ) -> None:
     monkeypatch.setenv("PATH", "")  # no docker
     state = RegistryState()
-    labels = {PACKAGES: "numpy==2.1.0 nvidia-cuda-runtime-cu12==12.8.90 torch==2.8.0"}
+    labels = {PACKAGES: "numpy==2.1.0 nvidia-cuda-runtime-cu12==12.8.90 torch==2.8.0", LAYERS: "1"}
     config = json.dumps(
         {
             "os": "linux",
@@ -99,10 +99,12 @@ def test_a_foreign_image_is_read_by_its_layers(
     site = "usr/lib/python3/dist-packages"
     tree = {**record(site, "ours", "1.0", library), "usr/local/cuda/lib64/libcudart.so.12.4.127": b"x"}
     layer = packed(tar(tree), "zstd")
-    image = {"os": "linux", "architecture": "amd64", "config": {"Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"]}}
-    config = json.dumps(image).encode()
-    state = RegistryState(blobs={digest_of(each): each for each in (config, layer)})
-    manifest = {"config": {"digest": digest_of(config)}, "layers": [{"digest": digest_of(layer), "size": len(layer)}]}
+    inherited = {PACKAGES: "numpy==2.1.0", LAYERS: "0"}  # of the image that it was built from
+    config = {"Env": ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"], "Labels": inherited}
+    image = {"os": "linux", "architecture": "amd64", "config": config}
+    text = json.dumps(image).encode()
+    state = RegistryState(blobs={digest_of(each): each for each in (text, layer)})
+    manifest = {"config": {"digest": digest_of(text)}, "layers": [{"digest": digest_of(layer), "size": len(layer)}]}
     state.put("application/vnd.oci.image.manifest.v1+json", json.dumps(manifest).encode(), "1")
     with registry_server(state) as host:
         done = mlship("fits", f"{host}/x:1", "--driver", "580.95.05", "--compute-capability", capability, cwd=tmp_path)

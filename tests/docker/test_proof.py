@@ -69,7 +69,9 @@ def test_fits_moves_few_bytes_of_an_image_for_gpus(pushed: tuple[str, dict[str, 
     """No engine, no pull: the label of such an image lists its packages."""
     name, _ = pushed
     (tmp_path / "Dockerfile").write_text(f'FROM {name}:1\nLABEL dev.mlship.packages="onnxruntime-gpu==1.26.0"\n')
-    output("docker", "build", "--quiet", "--push", "--provenance=false", "--tag", f"{name}:gpu", str(tmp_path))
+    layers = json.loads(output("docker", "image", "inspect", f"{name}:1"))[0]["RootFS"]["Layers"]
+    label = f"--label=dev.mlship.layers={len(layers)}"
+    output("docker", "build", "--quiet", "--push", "--provenance=false", label, "--tag", f"{name}:gpu", str(tmp_path))
     host, _, path = name.partition("/")
     with faulty_registry(host) as (address, traffic):
         image = f"{address}/{path}:gpu"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mlship.engine.base import BuildWatcher, ImageInfo
 
-IMAGE = ImageInfo(f"sha256:{'7' * 64}", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {})
+IMAGE = ImageInfo(f"sha256:{'7' * 64}", 1000, "linux/amd64", "1001:1001", "/app", ("python",), {}, {}, layers=7)
 
 
 @dataclass

@@ -68,10 +68,9 @@ class Fits:
 def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
     """Match a lock to the hosts, as `mlship build` does for its own."""
     match = match_needs(needs_of(lock, platform), fleet, _DISTRO)
-    unknown: tuple[Outcome, ...] = ("unknown",) if lock.foreign else ()
     hosts = tuple(_host(match, host.name, host.driver) for host in fleet.hosts)
     return Fits(
-        outcome=worst((*unknown, match.outcome)),
+        outcome=match.outcome,
         packages=len(lock.pins) + len(lock.loose) + len(lock.foreign),
         hosts=hosts,
         problems=tuple(problem.text for problem in match.needs.problems),
@@ -115,6 +114,10 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
             yield text, f"`{text}` includes a file that is not read; run `pip freeze` or name a lock instead"
         elif _brings(text):
             yield text, f"the lock has no single version of {text.split()[0]}"
+    if lock.foreign:
+        yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {_few(lock.foreign)}"
+    if lock.stray:
+        yield "files", f"device code of no package, or that cannot be read, so not judged: {_few(lock.stray)}"
     if not lock.in_image:
         for name in needs.compiled:
             yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
@@ -149,8 +152,6 @@ def _notes(lock: ForeignLock, match: Match) -> Iterator[str]:
     yield from (problem.text for problem in match.needs.warnings)
     if lock.loose:
         yield f"without one version, so not judged: {_few(lock.loose)}"
-    if lock.foreign:
-        yield f"from conda, whose builds differ from PyPI's, so not judged: {_few(lock.foreign)}"
     if lock.more:
         yield "the lock also lists packages of extras and of development; export what you install for an exact answer"
 

@@ -52,11 +52,29 @@ def test_a_saved_image_is_read_in_the_order_of_its_manifest(order: list[int], ho
     assert [pin.name for pin in lock_of(read_saved([tar(files)])).pins] == ["b"]
 
 
+def test_a_layer_that_is_missing_is_no_empty_one() -> None:
+    """Engines before 25 save a layer that occurs twice as a link."""
+    tree = tar(record(SITE, "a", "1.0", {}))
+    saved = {"1/layer.tar": tree, "manifest.json": json.dumps([{"Layers": ["1/layer.tar", "2/layer.tar"]}]).encode()}
+    with pytest.raises(BrokenTarError, match="2/layer"):
+        read_saved([tar(saved)])
+    assert read_saved([tar({**saved, "2/layer.tar": "../1/layer.tar"})]).records
+    with pytest.raises(BrokenTarError, match="lists no layers"):
+        read_saved([tar({"manifest.json": b"{}"})])
+
+
 def test_device_code_belongs_to_the_package_whose_record_names_it() -> None:
     files = stacked(
         record(SITE, "Ours_x", "1.0", {"ours/a.so": SO}), record(SITE, "other", "2.0", {"o.so": b"x" * 900})
     )
     assert [(pin.name, pin.code) for pin in lock_of(files).pins] == [("other", ()), ("ours-x", (MeasuredCode("8.0"),))]
+
+
+@pytest.mark.parametrize("path", ["app/libours.so", "usr/lib/python3/dist-packages/torch/lib/a.so.1", "opt/trt/b.so"])
+def test_device_code_of_no_package_is_named(path: str) -> None:
+    files = stacked(record(SITE, "ours", "1.0", {"ours/a.so": SO}) | {path: SO, "usr/lib/libplain.so": b"x" * 900})
+    assert lock_of(files).stray == (path,)
+    assert lock_of(stacked({path: SO}, {path: b"x" * 900})).stray == ()
 
 
 def test_cuda_of_the_system_counts_as_its_wheels() -> None:

@@ -142,7 +142,7 @@ def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
     report = build(prepared, engine, BuildOptions(push_unproven=True), Silent())
     assert (report.tags, report.proven, report.digest) == (("toy:dev",), False, DIGEST)
     built, label = [request for request in engine.requests if isinstance(request, BuildRequest)]
-    assert label.dockerfile == f'FROM {built.tag}\nLABEL dev.mlship.proof.smoke="none"\n'
+    assert label.dockerfile == f'FROM {built.tag}\nLABEL dev.mlship.proof.smoke="none" dev.mlship.layers=7\n'
     assert json.loads(to_json(report))["proven"] is False
     show_build(report)
     assert "Pushed unproven, as requested (--push-unproven)" in capsys.readouterr().out

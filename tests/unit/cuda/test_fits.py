@@ -1,11 +1,14 @@
 """The answer of `mlship fits`: what decides on a host, what is not covered, and what helps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlship.cuda.fit.fits import Fits, fit_lock
+from mlship.cuda.fit.promise import promise_of_lock
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
+from mlship.errors import MatchError
 from mlship.lock.foreign import read_foreign_lock, read_names
 
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
@@ -91,4 +94,13 @@ def test_conda_packages_are_never_taken_for_judged(tmp_path: Path) -> None:
     conda = "# packages in environment at /x:\ntorch 2.8.0+cu128 pypi_0 pypi\ncudatoolkit 11.8 0 nvidia\n"
     found = answer(tmp_path, conda, "580.95.05")
     assert found.outcome == "unknown"
-    assert any("cudatoolkit 11.8" in note for note in found.notes)
+    assert any("cudatoolkit 11.8" in why for limit in found.hosts[0].limits for why in limit.why)
+    with pytest.raises(MatchError, match="so nothing can be promised: conda"):
+        promise_of_lock(read_foreign_lock(tmp_path / "lock", "linux/amd64"), "linux/amd64")
+
+
+def test_device_code_of_no_package_is_never_taken_for_judged() -> None:
+    fleet = Fleet((HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64"),), "hosts/", committed=True)
+    lock = replace(read_names("torch==2.8.0 nvidia-cuda-runtime-cu12==12.8.90"), stray=("app/ours.so",))
+    assert fit_lock(replace(lock, stray=()), fleet, "linux/amd64").outcome == "runs"
+    assert fit_lock(lock, fleet, "linux/amd64").outcome == "unknown"
