@@ -14,23 +14,10 @@ SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "starlette", "uvico
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ARRAY_FILES = {"openinference.py", "tensors.py", "v2.py"}
 _ENDS = (".py", "/__init__.py")
-_FILES = (  # of serving/: its name, its template, and what it is for
-    ("__init__.py", "__init__.py", "makes it a package"),
-    ("__main__.py", "__main__.py", "starts the server and drains it on SIGTERM"),
-    ("app.py", "app.py.j2", "routes"),
-    ("limits.py", "limits.py", "limits of a request, and errors as responses"),
-    ("v2.py", "v2.py", "routes of the Open Inference Protocol"),
-    ("openinference.py", "openinference.py", "tensors of the Open Inference Protocol"),
-    ("runtime.py", "runtime.py", "loads the model and warms it up"),
-    ("predictor.py", "predictor_{kind}.py", "runs the model on requests"),
-    ("batching.py", "batching.py", "queues requests, and runs those that wait together"),
-    ("schema.py", "schema.py", "validates requests and encodes responses"),
-    ("tensors.py", "tensors.py", "converts requests to arrays"),
-    ("errors.py", "errors.py", "errors and their responses"),
-    ("metrics.py", "metrics.py", "Prometheus metrics"),
-    ("openapi.py", "openapi.py", "OpenAPI document"),
-    ("logs.py", "logs.py", "JSON logs"),
-    ("settings.py", "settings.py", "settings from the environment"),
+_FILES = (  # templates of the files beside model.py
+    *("__init__.py", "__main__.py", "app.py.j2", "limits.py", "v2.py", "openinference.py", "runtime.py"),
+    *("predictor_{kind}.py", "batching.py", "schema.py", "tensors.py", "errors.py", "metrics.py", "openapi.py"),
+    *("logs.py", "settings.py"),
 )
 
 DATA_URI = """\
@@ -42,11 +29,12 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
     package = server_package(found)
     tensors = bool(found.native and found.native.row.template in _ON_ARRAYS)
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
-    for name, template, purpose in _FILES:
-        path = f"init/serving/{template.format(kind='tensors' if tensors else 'plain')}"
+    for template in _FILES:
+        name, path = template.removesuffix(".j2").replace("_{kind}", ""), f"init/serving/{template}"
+        path = path.format(kind="tensors" if tensors else "plain")
         text = render(path, tensors=tensors) if path.endswith(".j2") else read_template(path)
         if tensors or name not in _ARRAY_FILES:
-            yield f"{package}/{name}", _own(text, package), purpose
+            yield f"{package}/{name}", _own(text, package), "the server around it"
 
 
 def server_package(found: Detection) -> str:

@@ -16,14 +16,7 @@ from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.generated import (
-    DATA_URI,
-    SERVER_NEEDS,
-    loader_example,
-    loader_needs,
-    server_files,
-    server_package,
-)
+from mlship.init.generated import DATA_URI, SERVER_NEEDS, loader_example, loader_needs, server_files, server_package
 from mlship.init.samples import request_lines
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths

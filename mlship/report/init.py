@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import groupby
 
 from mlship.console import say
 from mlship.init.found import Detected, Detection, GpuUse
@@ -29,8 +30,10 @@ def show_found(found: Detection) -> None:
 
 def show_written(planned: Scaffold, *, dry_run: bool) -> None:
     """Print the files written and kept, the manual steps, and the next command."""
-    for file in planned.files:
-        say(f"  {'would write' if dry_run else 'wrote'}  {file.path}: {file.why}", style="green")
+    for why, group in groupby(planned.files, key=lambda file: file.why):
+        first, *more = (file.path for file in group)
+        what = f"{first.rpartition('/')[0]}/: {why}, {len(more) + 1} files" if more else f"{first}: {why}"
+        say(f"  {'would write' if dry_run else 'wrote'}  {what}", style="green")
     if planned.completed:
         verb = "would complete" if dry_run else "completed"
         say(f"  {verb}  {planned.completed.path}: {planned.completed.why.removeprefix('completed: ')}", style="green")

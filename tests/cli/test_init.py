@@ -34,7 +34,7 @@ def test_it_says_what_it_found_and_why_and_what_comes_next(repo: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == ""
     assert "model.onnx is ONNX (x float[N,4] -> y float[N,2])" in result.stderr
-    assert "wrote  serving/app.py" in result.stderr
+    assert "wrote  serving/: the server around it" in result.stderr
     assert result.stderr.rstrip().endswith("Next: `mlship lock`")
     assert (repo / "mlship.yaml").is_file()
 

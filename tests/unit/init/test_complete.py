@@ -26,7 +26,7 @@ def test_a_loader_that_was_written_is_filled_in_and_gets_its_server(tmp_path: Pa
     write(repo, {"model.py": "import numpy\ndef load():\n    return numpy.sum\n", "sample.json": "[1]"})
     said = init(repo)
     assert "completed  mlship.yaml: load, sample, command, source" in said
-    assert "wrote  serving/app.py" in said
+    assert "serving/: the server around it" in said
     assert "To do" not in said
     config = load_config(repo, {})
     assert (config.model.load, config.model.sample) == ("model:load", "sample.json")
