@@ -29,7 +29,12 @@ def yaml_scalar(text: str) -> str:
 
     if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
         return text
-    quoted = json.dumps(text, ensure_ascii=False)  # a JSON string is a double-quoted YAML string
+    return python_string(text)  # also a double-quoted YAML string
+
+
+def python_string(text: str) -> str:
+    """`text` as a string literal of Python, without characters that cannot be seen."""
+    quoted = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from mlship.init.found import Detection
 from mlship.project.onnx_header import Tensor, read_onnx
+from mlship.render import python_string
 
 _LARGEST_SAMPLE = 8 << 20  # bytes
 _ANY = "Any"
+_UNNAMEABLE = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')  # in no field of msgspec, whatever its JSON name
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def request_type(found: Detection, sample: str) -> RequestType:
 def _of_tensors(tensors: Iterable[Tensor]) -> RequestType:
     aliases: list[tuple[str, str]] = []
     fields = {tensor.name: _tensor(tensor, aliases, number) for number, tensor in enumerate(tensors, 1)}
-    return RequestType(_lines(fields), tuple(aliases))
+    lines = _lines(fields)
+    return RequestType(lines, () if lines is None else tuple(aliases))
 
 
 def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int) -> str:
@@ -92,7 +95,7 @@ def _of_sample(path: Path, name: str) -> RequestType:
                 fields = {key: _kind(value) for key, value in sample.items()}
                 return RequestType(_lines(fields), origin=f", as in {name}" if re.fullmatch(r"[\w./ -]+", name) else "")
             return RequestType(None, whole=_kind(sample))
-    return RequestType(None)
+    return RequestType(None, whole=_ANY)
 
 
 def _kind(value: object) -> str:
@@ -113,14 +116,19 @@ def _kind(value: object) -> str:
             return _ANY
 
 
-def _lines(fields: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(_line(name, kind, number) for number, (name, kind) in enumerate(fields.items(), 1))
+def _lines(fields: Mapping[str, str]) -> tuple[str, ...] | None:
+    """A line for each field; None if a name is possible in JSON only."""
+    if any(_UNNAMEABLE.search(name) for name in fields):
+        return None
+    return tuple(_line(name, fields, number) for number, name in enumerate(fields, 1))
 
 
-def _line(name: str, kind: str, number: int) -> str:
+def _line(name: str, fields: Mapping[str, str], number: int) -> str:
     if name.isascii() and name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
-        return f"{name}: {kind}"
-    return f"input_{number}: {kind} = msgspec.field(name={json.dumps(name)})"
+        return f"{name}: {fields[name]}"
+    while f"input_{number}" in fields:
+        number += len(fields)
+    return f"input_{number}: {fields[name]} = msgspec.field(name={python_string(name)})"
 
 
 def rejecting(source: str, names: Sequence[str] = ("KeyError", "TypeError", "ValueError")) -> tuple[str, ...]:
