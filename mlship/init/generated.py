@@ -10,7 +10,7 @@ from mlship.render import render
 from mlship.resources import read_template
 
 SERVING = "serving"
-SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
+SERVER_NEEDS = ("msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ARRAY_FILES = {"openinference.py", "tensors.py", "v2.py"}
 _ENDS = (".py", "/__init__.py")

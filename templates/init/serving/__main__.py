@@ -41,6 +41,7 @@ def _server(settings: Settings) -> uvicorn.Server:
         create_app(runtime),
         host=settings.host,
         port=settings.port,
+        http="h11",  # limits the size of headers, and ignores requests to upgrade to HTTP/2, such as those of Java
         log_config=None,
         access_log=False,
         server_header=False,

@@ -25,6 +25,8 @@ async def read_body(request: Request, runtime: Runtime) -> bytes:
     limit = runtime.settings.max_body_bytes
     too_large = Refused(413, f"the body is larger than {limit} bytes", Connection="close")
     length = request.headers.get("content-length", "")
+    if length and "transfer-encoding" in request.headers:  # a proxy may see the end of the request elsewhere
+        raise Refused(400, "the request has both Content-Length and Transfer-Encoding", Connection="close")
     if length.isdecimal() and int(length) > limit:
         raise too_large
     body = bytearray()

@@ -44,7 +44,7 @@ def repository(repo: Path, code: str = PREDICTOR) -> Path:
 def test_a_predictor_gets_a_loader_and_a_server(tmp_path: Path) -> None:
     planned = scaffold(detect(repository(tmp_path)))
     texts = {file.path: file.text for file in planned.files}
-    assert texts["requirements.in"].split()[-7:] == ["cog", *SERVER_NEEDS]
+    assert texts["requirements.in"].split()[-len(SERVER_NEEDS) - 1 :] == ["cog", *SERVER_NEEDS]
     assert "source: [m.onnx, predict.py, serving]" in texts["mlship.yaml"]
     assert len(planned.todo) == 1
     assert "a JSON object with image," in planned.todo[0]
@@ -52,6 +52,26 @@ def test_a_predictor_gets_a_loader_and_a_server(tmp_path: Path) -> None:
     write_scaffold(tmp_path, planned.files)
     again = keep_existing(scaffold(detect(tmp_path)), tmp_path)
     assert (again.files, again.completed) == ((), None)
+
+
+@pytest.mark.slow
+def test_the_loader_keeps_the_names_of_an_outputs_fields(tmp_path: Path) -> None:
+    """cog.BaseModel is iterable, as in pydantic."""
+    code = f"""{HEAD}
+    def predict(self, n: int) -> object:
+        return (Output() for _ in range(n))
+
+class Output:
+    def __init__(self):
+        self.score = 1
+    def __iter__(self):
+        yield from vars(self).items()
+"""
+    files = {file.path: file.text for file in scaffold(detect(repository(tmp_path, code))).files}
+    write(tmp_path, {"cog.py": FAKE_COG, **files})
+    call = "from serving import model\nprint(model.load().predict({'n': 2}))"
+    ran = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stdout == "[{'score': 1}, {'score': 1}]\n", ran.stderr
 
 
 @pytest.mark.slow

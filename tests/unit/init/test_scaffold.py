@@ -101,7 +101,7 @@ def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
 def test_requirements_from_imports_state_their_origin(tmp_path: Path) -> None:
     files = planned(tmp_path, {"score.py": LOADER}).files
     why = next(file.why for file in files if file.path == "requirements.in")
-    assert why.startswith("from the imports of the served code; for the server: httptools, msgspec")
+    assert why.startswith("from the imports of the served code; for the server: msgspec, prometheus-client")
 
 
 def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_what_an_existing_server_lacks_stands_beside_its_requirements(tmp_path: 
 
 
 def test_what_the_written_server_needs_stands_beside_it(tmp_path: Path) -> None:
-    mine = "\n".join({"torch", *SERVER_NEEDS} - {"httptools", "uvicorn"})
+    mine = "\n".join({"torch", *SERVER_NEEDS} - {"msgspec", "uvicorn"})
     files = plan(tmp_path, {"m.py": LOADER, "requirements.in": mine, "sample.json": "{}"})
-    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.in", "httptools", "uvicorn"]
+    assert files["serving/requirements.in"].splitlines()[1:] == ["-r ../requirements.in", "msgspec", "uvicorn"]
     assert parse_config(files["mlship.yaml"]).requirements.input == "serving/requirements.in"
 
 
