@@ -1,14 +1,18 @@
 """Start the server: `python -m serving`."""
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 import uvicorn
 
 from serving.logs import log_as_json
 from serving.settings import Settings, cap_threads, read_settings
+
+_LAST_SECONDS = 1.0  # for the threads and exit handlers of libraries
 
 
 def main() -> None:
@@ -17,8 +21,16 @@ def main() -> None:
     cap_threads()
     log_as_json()
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn repeats the signal at its end, with these handlers
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, _exit)
     _server(settings).run()
+
+
+def _exit(*_: object) -> None:
+    """End the process, even if threads of the model never end."""
+    last = threading.Timer(_LAST_SECONDS, os._exit, (0,))
+    last.daemon = True
+    last.start()
+    sys.exit(0)
 
 
 def _server(settings: Settings) -> uvicorn.Server:

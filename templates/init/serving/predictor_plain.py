@@ -1,9 +1,10 @@
 """Run the model of `serving/model.py` on one request at a time."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from serving import model
-from serving.schema import InvalidRequest, decode, encode
+from serving.errors import InvalidRequest
+from serving.schema import decode, encode
 
 
 class Predictor:
@@ -26,13 +27,15 @@ class Predictor:
         """How many of these payloads may run together."""
         return 1
 
-    def run(self, payloads: Sequence[object]) -> list[object]:
-        """Run the model."""
+    def run(self, payloads: Sequence[object]) -> list[bytes]:
+        """Run the model, and encode its outputs: generators run the model's code, too."""
         try:
-            return [self._predict(payload) for payload in payloads]
+            outputs = [self._predict(payload) for payload in payloads]
+            outputs = [[*output] if isinstance(output, Iterator) else output for output in outputs]
         except model.REJECTS as error:
             raise InvalidRequest(f"{type(error).__name__}: {error}") from error
+        return [encode(output) for output in outputs]
 
-    def encode(self, output: object) -> bytes:
+    def encode(self, output: bytes) -> bytes:
         """The body of a response."""
-        return encode(output)
+        return output

@@ -1,7 +1,8 @@
 """Requests and responses as JSON: strict on the way in, never NaN on the way out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from pathlib import PurePath
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from serving.errors import InvalidRequest, NotFinite
 from serving.model import Request
 
+_LISTS = (Sequence, AbstractSet, ValuesView, Iterator)  # the list of another iterable may lose data, as a table's
 _decoder = msgspec.json.Decoder(Request)
 _fields = msgspec.structs.fields(Request) if isinstance(Request, type) and issubclass(Request, msgspec.Struct) else ()
 
@@ -59,10 +61,10 @@ def to_plain(value: object) -> object:
         return value
     if value is None or isinstance(value, str | int):
         return value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): to_plain(one) for name, one in value.items()}
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, Iterable):
+    if isinstance(value, _LISTS) and not isinstance(value, bytes | bytearray):
         return [to_plain(one) for one in value]
-    raise TypeError(f"the model returned {type(value).__name__}, which has no JSON form")
+    raise TypeError(f"the model returned {type(value).__name__}; return numbers, text, lists, dicts or arrays")
