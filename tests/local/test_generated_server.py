@@ -14,13 +14,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from mlship.init.detect import detect
 from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
@@ -339,8 +340,14 @@ def test_a_model_that_cannot_be_loaded_or_warmed_ends_the_process(tmp_path: Path
 def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: list[object], bad: list[object]) -> None:
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(element=element)})
     calls = f"print(m.predict({{'x': [{good}]}})['y'].tolist()); m.predict({{'x': [{bad}]}})"
-    code = f"from serving.model import load; m = load(); {calls}"
-    done = subprocess.run(
+    done = run_code(repo, f"from serving.model import load; m = load(); {calls}")
+    assert json.loads(done.stdout)[0][0] == sum(value for value in good if isinstance(value, float | int))
+    assert "InvalidRequest: $.x: expected" in done.stderr
+
+
+def run_code(repo: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code with the modules of a server, without the server."""
+    return subprocess.run(
         [sys.executable, "-c", code],
         cwd=repo,
         env=offline(),
@@ -349,8 +356,138 @@ def test_no_number_is_rounded_or_truncated(tmp_path: Path, element: int, good: l
         check=False,
         timeout=limit(60),
     )
-    assert json.loads(done.stdout)[0][0] == sum(value for value in good if isinstance(value, float | int))
-    assert "InvalidRequest: $.x: expected" in done.stderr
+
+
+def onnx_graph(node: NodeProto, inputs: list[ValueInfoProto], outputs: list[ValueInfoProto]) -> bytes:
+    """A model of one operation."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    model: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    return model
+
+
+def test_rows_of_different_requests_never_meet(tmp_path: Path) -> None:
+    """One row is broadcast to three, so the inputs of two requests can have as many rows together. Names are odd."""
+    names = ("input_2", "input.1", "class", "ü😀")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in names]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    model = onnx_graph(helper.make_node("Sum", [*names], ["y"]), inputs, [output])
+    repo = initialised(tmp_path, {"model.onnx": model})
+    done = run_code(
+        repo,
+        f"""
+from serving.predictor import Predictor
+p = Predictor()
+payload = lambda *rows: p.checked({{n: [[1.0, 1.0]] * c for n, c in zip({names!r}, rows)}})
+print(p.batches, p.shape_of(payload(2, 2, 2, 2))[1], p.shape_of(payload(1, 3, 3, 3)), p.shape_of(payload(3, 1, 1, 1)))
+""",
+    )
+    assert done.stdout == "True 2 (None, 1) (None, 1)\n", done.stderr
+
+
+def test_text_is_not_padded(tmp_path: Path) -> None:
+    """NumPy would use the memory of the longest text for each, and drop null characters at the end."""
+    text = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n", 1]) for name in "xy"]
+    repo = initialised(
+        tmp_path, {"model.onnx": onnx_graph(helper.make_node("Identity", ["x"], ["y"]), text[:1], text[1:])}
+    )
+    values = ["a\0", "b" * 20_000, *"c" * 20_000]  # 1.6 GB if padded
+    tensor = {"name": "x", "shape": [len(values), 1], "datatype": "BYTES", "data": values}
+    with served(repo) as server:
+        server.wait("/health/ready", 200)
+        status, answer = server.ask("/predict", json.dumps({"x": [[one] for one in values]}).encode())
+        assert (status, [one for (one,) in json.loads(answer)["outputs"]["y"]]) == (200, values)
+        for datatype, expected in (("BYTES", 200), ("FP32", 422)):
+            body = json.dumps({"inputs": [{**tensor, "datatype": datatype}]}).encode()
+            assert server.ask("/v2/models/model/infer", body)[0] == expected
+        memory = Path(f"/proc/{server.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+        assert int(memory) < 500_000  # KiB
+
+
+def test_maps_are_json_in_the_open_inference_protocol(tmp_path: Path) -> None:
+    """The probabilities of a classifier that skl2onnx converts are maps."""
+    rows = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    maps = helper.make_value_info("p", helper.make_sequence_type_proto(kind))
+    node = helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
+    repo = initialised(tmp_path, {"model.onnx": onnx_graph(node, [rows], [maps])})
+    code = """
+from serving.openinference import InferRequest, encode
+from serving.predictor import Predictor
+for binary in (True, False):
+    print(encode(InferRequest([], parameters={"binary_data_output": binary}), Predictor().example, {})[0].decode())
+"""
+    assert run_code(repo, code).stdout.count('{"0":0.0,"1":0.0}') == 1
+    assert run_code(repo, code).stdout.count(json.dumps('{"0":0.0,"1":0.0}')) == 1
+
+
+LAZY = """
+import time
+from collections import UserDict
+from concurrent.futures import ThreadPoolExecutor
+
+def load():
+    ThreadPoolExecutor(1).submit(time.sleep, 600)
+    return predict
+
+class Table:
+    def __iter__(self):
+        return iter(["column"])
+
+def slowly(payload):
+    time.sleep(1)
+    yield 1
+    raise ValueError("late")
+
+def predict(payload):
+    odd = {"map": UserDict(a={1}), "values": {"a": 1}.values(), "table": Table(), "bytes": b"a"}
+    return slowly(payload) if payload["return"] == "slow" else odd.get(payload["return"], 1)
+"""
+
+
+def test_outputs_are_read_in_the_models_thread_and_never_lose_data(tmp_path: Path) -> None:
+    """And a thread of the model that does not end keeps the process for a moment only."""
+    repo = initialised(tmp_path, {"lazy.py": LAZY, "sample.json": '{"return": ""}'})
+    with served(repo) as server, ThreadPoolExecutor(1) as pool:
+        server.wait("/health/ready", 200)
+        slow = pool.submit(server.ask, "/predict", b'{"return": "slow"}')
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert server.ask("/health/live")[0] == 200
+        assert time.monotonic() - began < 0.5
+        assert slow.result() == (422, '{"detail":"ValueError: late","path":"$"}')
+        assert server.ask("/predict", b'{"return": "map"}') == (200, '{"outputs":{"a":[1]}}')
+        assert server.ask("/predict", b'{"return": "values"}') == (200, '{"outputs":[1]}')
+        for kind in ("table", "bytes"):
+            assert server.ask("/predict", json.dumps({"return": kind}).encode())[0] == 500
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(limit(5)) == 0
+
+
+def test_odd_requests_are_answered(tensor_server: Running) -> None:
+    """Java's client asks for HTTP/2, which a server may ignore, in the first request of a connection."""
+    body = b'{"x": [[1, 2, 3, 4]]}'
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAEAAEAA"}
+    connection = HTTPConnection("127.0.0.1", tensor_server.port, timeout=limit(10))
+    for headers in (upgrade, {}):
+        connection.request("POST", "/predict", body, headers)
+        with connection.getresponse() as answer:
+            assert (answer.status, json.loads(answer.read())) == (200, {"outputs": {"y": [[10.0, 10.0]]}})
+    connection.close()
+    both = exchange(tensor_server.port, b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    assert both.startswith("HTTP/1.1 400 ")
+    with suppress(ConnectionResetError):
+        assert exchange(tensor_server.port, b"X: " + b"a" * 100_000).startswith("HTTP/1.1 400 ")
+
+
+def test_a_model_name_that_no_path_can_have_ends_the_process(tmp_path: Path) -> None:
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes()})
+    with served(repo, MODEL_NAME="team/model") as server:
+        log, _ = server.process.communicate(timeout=limit(30))
+    assert (server.process.returncode, log.splitlines()) == (
+        1,
+        ["error: MODEL_NAME must not contain `/`, because it is part of a path, got 'team/model'"],
+    )
 
 
 def test_nvidias_client_passes(tmp_path: Path) -> None:
@@ -398,6 +535,12 @@ def test_nvidias_client_passes(tmp_path: Path) -> None:
         (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "BF16", "data": [1, 2, 3, 4]}]}'),
         (None, b'{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32"}]}'),
         (None, b'{"inputs": []}'),
+        (None, b'{"inputs": [{"name": "x", "shape": [%s1], "datatype": "FP32", "data": [1]}]}' % (b"1," * 64)),
+        (
+            None,
+            b'{"inputs": [{"name": "x", "shape": [1099511627776, 1099511627776, 0], "datatype": "BYTES", "data": []}]}',
+        ),
+        ("9" * 5000, b"{}"),
         ("9999", b"{}"),
         ("-1", b"{}"),
         (

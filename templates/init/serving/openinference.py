@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from serving.errors import InvalidRequest
+from serving.schema import to_plain
 from serving.tensors import Arrays, Tensor, to_array
 
 DATATYPES = {
@@ -27,7 +28,7 @@ class Input(msgspec.Struct):
     name: str
     shape: list[Length]
     datatype: str
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
     parameters: dict[str, Any] = {}
 
 
@@ -54,7 +55,7 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
     """The request and its arrays. With the header Inference-Header-Content-Length, raw tensors follow the JSON."""
     end = len(body)
     if header is not None:
-        if not header.isdecimal() or int(header) > end:
+        if not header.isdecimal() or len(header) > 15 or int(header) > end:
             raise InvalidRequest("Inference-Header-Content-Length is not a length within the body")
         end = int(header)
     try:
@@ -81,14 +82,17 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
 
 
 def _from_json(given: Input, path: str) -> np.ndarray:
+    texts = given.datatype == "BYTES"
+    if not texts and b'"' in bytes(given.data):  # NumPy would pad each text to the longest
+        raise InvalidRequest("expected numbers", f"{path}.data")
     try:
-        array = np.asarray(given.data)
-    except ValueError:
+        array = np.asarray(msgspec.json.decode(given.data), dtype=object if texts else None)
+    except (msgspec.DecodeError, RecursionError, ValueError):
         raise InvalidRequest("expected lists of equal lengths", f"{path}.data") from None
-    if given.datatype != "BYTES":
+    if not texts:
         flat = array.ravel()
         array = to_array(flat, Tensor(_dtype(given, path), flat.shape), f"{path}.data")
-    return _checked(given, array, path)
+    return _shaped(given, array, path)
 
 
 def _from_bytes(given: Input, raw: bytes, path: str) -> np.ndarray:
@@ -98,7 +102,7 @@ def _from_bytes(given: Input, raw: bytes, path: str) -> np.ndarray:
             raise InvalidRequest(f"expected {math.prod(given.shape) * dtype.itemsize} bytes, got {len(raw)}", path)
         if dtype.kind == "b" and any(byte > 1 for byte in raw):
             raise InvalidRequest("expected BOOL values, 0 or 1", path)
-        return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(given.shape)
+        return _shaped(given, np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False), path)
     texts, place = [], 0
     while place < len(raw):
         length = int.from_bytes(raw[place : place + 4], "little")
@@ -109,7 +113,7 @@ def _from_bytes(given: Input, raw: bytes, path: str) -> np.ndarray:
         except UnicodeDecodeError:
             raise InvalidRequest("a text is not UTF-8", path) from None
         place += 4 + length
-    return _checked(given, np.asarray(texts), path)
+    return _shaped(given, np.asarray(texts, dtype=object), path)
 
 
 def _dtype(given: Input, path: str) -> np.dtype:
@@ -118,10 +122,13 @@ def _dtype(given: Input, path: str) -> np.dtype:
     return np.dtype(DATATYPES[given.datatype])
 
 
-def _checked(given: Input, array: np.ndarray, path: str) -> np.ndarray:
+def _shaped(given: Input, array: np.ndarray, path: str) -> np.ndarray:
     if array.size != math.prod(given.shape):  # the data may be flat
         raise InvalidRequest(f"the shape {given.shape} needs {math.prod(given.shape)} values, got {array.size}", path)
-    return array.reshape(given.shape)
+    try:
+        return array.reshape(given.shape)
+    except ValueError as error:  # too many axes, or too long
+        raise InvalidRequest(str(error), path) from None
 
 
 def encode(request: InferRequest, outputs: Arrays, model: dict[str, str]) -> tuple[bytes, int | None]:
@@ -139,17 +146,24 @@ def encode(request: InferRequest, outputs: Arrays, model: dict[str, str]) -> tup
             raw.append(_to_bytes(array))
             tensors.append({**tensor, "parameters": {"binary_data_size": len(raw[-1])}})
         else:
-            tensors.append({**tensor, "data": array.ravel().tolist()})
+            data = _texts(array) if tensor["datatype"] == "BYTES" else array.ravel().tolist()
+            tensors.append({**tensor, "data": data})
     named = {"id": request.id} if request.id else {}
-    head = msgspec.json.encode({**model, **named, "outputs": tensors}, enc_hook=str)
+    head = msgspec.json.encode({**model, **named, "outputs": tensors})
     return b"".join((head, *raw)), len(head) if raw else None
 
 
 def _to_bytes(array: np.ndarray) -> bytes:
     if datatype(array.dtype) != "BYTES":
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = [str(value).encode() for value in array.ravel()]
+    texts = [value.encode() for value in _texts(array)]
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    """The elements as text; maps, such as the probabilities of a classifier, as JSON."""
+    elements = map(to_plain, array.ravel().tolist())
+    return [one if isinstance(one, str) else msgspec.json.encode(one).decode() for one in elements]
 
 
 def datatype(dtype: np.dtype) -> str:

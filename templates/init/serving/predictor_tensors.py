@@ -38,6 +38,8 @@ class Predictor:
         if not self.batches:
             return None, 1
         arrays = [*payload.values()]
+        if len({len(array) for array in arrays}) > 1:  # rows of one request would meet those of another
+            return None, 1
         return tuple(array.shape[1:] for array in arrays), len(arrays[0])
 
     def together(self, payload: Arrays, most: int) -> int:

@@ -36,11 +36,13 @@ class Settings:
 
 
 def read_settings() -> Settings:
-    """Read the environment. A value that is no number ends the process with an error."""
+    """Read the environment. An invalid value ends the process with an error."""
+    if "/" in (name := os.environ.get("MODEL_NAME", "model")):
+        raise SystemExit(f"error: MODEL_NAME must not contain `/`, because it is part of a path, got {name!r}")
     return Settings(
         host=os.environ.get("HOST", "0.0.0.0"),  # a container must listen on all interfaces
         port=int(_number("PORT", 8080)),
-        model_name=os.environ.get("MODEL_NAME", "model"),
+        model_name=name,
         model_version=os.environ.get("MODEL_VERSION", "unknown"),
         max_body_bytes=int(_number("MAX_BODY_BYTES", 8 << 20)),
         body_seconds=_number("BODY_SECONDS", 10),  # to receive the whole body

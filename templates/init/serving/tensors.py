@@ -9,7 +9,7 @@ import numpy as np
 from serving.errors import InvalidRequest, NotFinite
 
 Arrays = dict[str, np.ndarray]
-FITS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "U": "U"}  # array kind: accepted kinds of JSON values
+FITS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "O": "O"}  # array kind: accepted kinds of JSON values
 
 
 def size(low: int, high: int | None = None) -> msgspec.Meta:
@@ -22,6 +22,7 @@ class Tensor:
     """An input of the model.
 
     Attributes:
+        dtype: object for text; NumPy's own type pads each text to the longest.
         shape: None for an axis of any length.
     """
 
@@ -38,8 +39,9 @@ def to_arrays(payload: Mapping[str, object], inputs: Mapping[str, Tensor]) -> Ar
 
 def to_array(values: object, tensor: Tensor, path: str) -> np.ndarray:
     """The array of an input. Raises InvalidRequest for the caller's mistakes."""
+    texts = tensor.dtype.kind == "O"
     try:
-        given = np.asarray(values)
+        given = np.asarray(values, dtype=object if texts else None)
     except ValueError:
         raise InvalidRequest("expected lists of equal lengths", path) from None
     pairs = zip(tensor.shape, given.shape, strict=False)
@@ -47,8 +49,9 @@ def to_array(values: object, tensor: Tensor, path: str) -> np.ndarray:
         shape = [length or "any" for length in tensor.shape]
         raise InvalidRequest(f"expected the shape {shape}, got {list(given.shape)}", path)
     dtype = tensor.dtype
-    if given.size == 0 or given.dtype.kind not in FITS[dtype.kind]:
-        raise InvalidRequest(f"expected {dtype} values", path)
+    fits = given.dtype.kind in FITS[dtype.kind] and not (texts and any(type(one) is not str for one in given.flat))
+    if given.size == 0 or not fits:
+        raise InvalidRequest(f"expected {'text' if texts else dtype} values", path)
     with np.errstate(over="ignore"):
         array = given.astype(dtype, copy=False)
     if dtype.kind == "f" and not np.isfinite(array).all():
