@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from serving.errors import InvalidRequest, ModelFailed, NotFinite
 
@@ -24,7 +25,7 @@ class Job:
     result: "asyncio.Future[object]"
 
 
-Run = Callable[[Sequence[object]], Sequence[object]]
+Run = Callable[[Sequence[Any]], Sequence[object]]
 
 
 class Batcher:

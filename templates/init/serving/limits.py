@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -41,7 +42,7 @@ async def read_body(request: Request, runtime: Runtime) -> bytes:
     return bytes(body)
 
 
-async def predict(runtime: Runtime, payload: object) -> object:
+async def predict(runtime: Runtime, payload: object) -> Any:
     """Run the model within the time limit."""
     try:
         async with asyncio.timeout(runtime.settings.predict_seconds):

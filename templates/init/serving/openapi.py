@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Mapping
 from functools import cache
 
 import msgspec
@@ -20,7 +21,7 @@ _FAILURES = {
 }
 
 
-def _response(description: str, schema: dict[str, object]) -> dict[str, object]:
+def _response(description: str, schema: Mapping[str, object]) -> dict[str, object]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 

@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from serving.batching import Batcher
 from serving.metrics import Metrics
@@ -77,10 +77,10 @@ class Runtime:
         """Run the sample, as requests would, until latencies are steady; return the last latency of one request."""
         payload = predictor.parse(predictor.sample)
         for size in dict.fromkeys((predictor.together(payload, self.settings.max_batch), 1)):
-            latency = _until_steady(lambda payloads=[payload] * size: [*map(predictor.encode, predictor.run(payloads))])
+            latency = _until_steady(predictor, [payload] * size)
         return latency
 
-    async def predict(self, payload: object) -> object:
+    async def predict(self, payload: Any) -> Any:
         """The output for a validated payload."""
         assert self._batcher is not None, "not ready"
         return await self._batcher.submit(payload, *self.predictor.shape_of(payload))
@@ -92,12 +92,13 @@ class Runtime:
         log.info("draining")
 
 
-def _until_steady(run: Callable[[], object]) -> float:
+def _until_steady(predictor: "Predictor", payloads: Sequence[Any]) -> float:
     latencies: list[float] = []
     deadline = time.perf_counter() + _MAX_SECONDS
     while len(latencies) < _MAX_RUNS and time.perf_counter() < deadline:
         began = time.perf_counter()
-        run()
+        for output in predictor.run(payloads):
+            predictor.encode(output)
         latencies.append(time.perf_counter() - began)
         last = latencies[-3:]
         if len(last) == 3 and max(last) <= _STEADY * min(last):
