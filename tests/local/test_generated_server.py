@@ -404,6 +404,14 @@ def test_text_is_not_padded(tmp_path: Path) -> None:
         assert int(memory) < 500_000  # KiB
 
 
+def test_an_input_that_numpy_lacks_is_named(tmp_path: Path) -> None:
+    inputs = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, ["n", 1]) for name in "xy"]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    repo = initialised(tmp_path, {"model.onnx": onnx_graph(node, inputs[:1], inputs[1:])})
+    message = "TypeError: NumPy has no `tensor(bfloat16)`, the type of input `x`: export the model with another\n"
+    assert run_code(repo, "from serving.model import load; load()").stderr.endswith(message)
+
+
 def test_maps_are_json_in_the_open_inference_protocol(tmp_path: Path) -> None:
     """The probabilities of a classifier that skl2onnx converts are maps."""
     rows = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
