@@ -281,6 +281,18 @@ def test_a_request_in_flight_is_answered_after_sigterm_while_unready(tmp_path: P
         assert server.process.returncode == 0
 
 
+def test_a_request_that_outlives_the_drain_is_refused(tmp_path: Path) -> None:
+    code = "import time\ndef load(): return lambda payload: time.sleep(payload['s']) or payload\n"
+    repo = initialised(tmp_path, {"sleeper.py": code, "sample.json": '{"s": 0.0}'})
+    with served(repo, DRAIN_SECONDS="0") as server, ThreadPoolExecutor(1) as pool:
+        server.wait("/health/ready", 200)
+        answer = pool.submit(server.ask, "/predict", b'{"s": 60}')
+        time.sleep(0.2)
+        log = server.end()
+        assert answer.result() == (503, '{"detail":"the server is shutting down"}')
+    assert (server.process.returncode, "Traceback" in log) == (0, False)
+
+
 def test_one_bad_row_fails_only_its_request(tmp_path: Path) -> None:
     model = """
 import time

@@ -66,7 +66,7 @@ def observed(runtime: Runtime, route: str, handle: Handler) -> Handler:
             if runtime.in_flight > runtime.settings.max_in_flight:
                 raise Overloaded
             response = await handle(request)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             response = _failure(runtime, error, request_id, "error" if route.startswith("/v2") else "detail")
         finally:
             runtime.in_flight -= 1
@@ -81,7 +81,7 @@ def observed(runtime: Runtime, route: str, handle: Handler) -> Handler:
     return respond
 
 
-def _failure(runtime: Runtime, error: Exception, request_id: str, key: str) -> Response:
+def _failure(runtime: Runtime, error: BaseException, request_id: str, key: str) -> Response:
     """The response for an exception. Only the model's own exceptions are logged with a traceback."""
     match error:
         case InvalidRequest():
@@ -90,6 +90,8 @@ def _failure(runtime: Runtime, error: Exception, request_id: str, key: str) -> R
             return JSONResponse({key: error.message}, error.status, error.headers)
         case Overloaded():
             return JSONResponse({key: "too many requests at a time"}, 503, {"Retry-After": "1"})
+        case asyncio.CancelledError():  # the time to drain is over
+            return JSONResponse({key: "the server is shutting down"}, 503)
         case ClientDisconnect():
             return Response(status_code=499)  # no one reads it; the status is for logs and metrics
         case NotFinite():

@@ -77,7 +77,7 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
         arrays[given.name] = _from_bytes(given, body[end : end + size], path)
         end += size
     if header is not None and end != len(body):
-        raise InvalidRequest(f"{len(body) - end} bytes follow the last tensor")
+        raise InvalidRequest("the body does not end with the last tensor")
     return request, arrays
 
 
