@@ -20,7 +20,7 @@ from mlship.project.git import Revision, read_revision
 from mlship.project.load import load_config
 from mlship.project.paths import check_paths, link_targets, private_files
 from mlship.project.text_links import refuse_text_links, text_links
-from mlship.project.weights import check_weights
+from mlship.project.weights import WeightFile, check_weights
 from mlship.smoke.spec import SmokeSpec
 
 # Imported inside functions: only projects that use GPUs, or whose lock brings CUDA, wait for the CUDA match.
@@ -80,6 +80,7 @@ def prepare(
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
+        CheckFailed: the model was trained with other libraries, or is another file than the record describes.
         MatchError: the requested or locked packages do not run on the hosts.
     """
     written = load_config(repo)
@@ -100,7 +101,8 @@ def prepare(
     check_values("mlship.yaml", json.dumps((plan.labels, plan.env, plan.command)))
     if matched:
         plan = replace(plan, reasons=(*plan.reasons, *matched.reasons))
-    warnings = (*_left_out(repo, config), *(matched.warnings if matched else _unwanted_cuda(config, lock)))
+    trained = _as_trained(repo, config, weights, lock)
+    warnings = (*_left_out(repo, config), *trained, *(matched.warnings if matched else _unwanted_cuda(config, lock)))
     linked, unknown = link_targets(repo, copied_paths(plan)), matched.unknown if matched else ()
     return Prepared(repo, config, lock, plan, revision, linked, warnings, fleet, unknown)
 
@@ -124,6 +126,18 @@ def _matched(config: Config, lock: Lock, fleet: "Fleet | None") -> "Matched | No
     from mlship.image.gpu import match_hosts
 
     return match_hosts(config, lock, fleet)
+
+
+def _as_trained(repo: Path, config: Config, weights: tuple[WeightFile, ...], lock: Lock) -> tuple[str, ...]:
+    """Refuse files and libraries that differ from the record of the training. Returns warnings."""
+    record = config.model.metadata
+    if record is None:
+        return ()
+    from mlship.lock.skew import check_skew
+    from mlship.project.training import check_files, read_training
+
+    training = read_training(repo / record, record)
+    return (*check_files(repo, record, training, weights), *check_skew(config, lock, training))
 
 
 def _left_out(repo: Path, config: Config) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from mlship.cli.scan import scan
 from mlship.cli.schema import schema
 from mlship.cli.size import size
 from mlship.cli.smoke import smoke
+from mlship.cli.training_record import training_record
 from mlship.cli.verify import verify
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
@@ -102,7 +103,23 @@ def main(
         set_quiet()
 
 
-for command in (init, lock, plan, dockerfile, export, build, rebuild, smoke, verify, ci, size, scan, fits, schema):
+for command in (
+    init,
+    lock,
+    plan,
+    dockerfile,
+    export,
+    build,
+    rebuild,
+    smoke,
+    verify,
+    ci,
+    size,
+    scan,
+    fits,
+    training_record,
+    schema,
+):
     app.command()(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")

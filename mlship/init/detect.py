@@ -39,9 +39,11 @@ from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
+from mlship.project.training import is_training
 
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")
+_RECORDS = ("*metadata*.json",)
 _MODULES = 2_000
 _LARGEST_SAMPLE = 32 << 20  # bytes
 _MODEL_MODULES = {"model", "models", "predictor", "predict", "inference", "infer", "loader", "service"}
@@ -61,8 +63,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
     server, notes = find_server(tree, modules, dockerfile)
     loader = _loader(modules, server)
-    collected = collect(tree, _entry(server, loader, modules))
-    needs = collected.declared
+    needs = (collected := collect(tree, _entry(server, loader, modules))).declared
     cog = None if server else find_predictor(tree, modules, needs)
     loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
     served = _served(modules, cog.module if cog else loader.value, server)
@@ -90,6 +91,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         server=server,
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
+        training=next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None),
         declared=needs,
         imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
         source=_source(tree, served, weights, server),

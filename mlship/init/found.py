@@ -152,6 +152,7 @@ class Detection:
         local: bare imports of modules in other folders of the repository, by the served code.
         pickles: what pickled model files need.
         at_root: the root's requirements.txt, whether or not it is among `declared`.
+        training: the record of the training.
         compiled: own modules that have to be compiled, each with the file that says so.
         notes: remarks that may need action.
     """
@@ -178,6 +179,7 @@ class Detection:
     cog: CogPredictor | None = None
     compiled: tuple[tuple[str, str], ...] = ()
     at_root: Declared | None = None
+    training: str | None = None
 
     @property
     def tests_server_only(self) -> bool:

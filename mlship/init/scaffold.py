@@ -232,6 +232,7 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
         tests_server_only=found.tests_server_only,
         pickles=_pickles(found),
         golden=found.golden.value,
+        training=found.training,
         command=() if left_open == "command" else plan.command,
         origin=_one_line(found.server.why) if found.server else "",
         port=found.port,

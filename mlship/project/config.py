@@ -113,6 +113,11 @@ class Model(Section):
         "tensors). Without it, only the server is tested.",
     )
     weights: tuple[RepoPath, ...] = Field((), description="Model files or folders; they get image layers of their own.")
+    metadata: RepoPath | None = Field(
+        None,
+        description="The record of the training, which `training_record.py` writes: the build fails if the image has "
+        "other major or minor versions of its libraries, or other files.",
+    )
     sample: RepoPath | None = Field(
         None,
         description="A file with one valid input: the predictor takes its JSON value, or its bytes if it is not named "

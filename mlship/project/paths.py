@@ -63,6 +63,8 @@ def check_paths(repo: Path, config: Config) -> None:
         existing_path(repo, path, f"source[{index}]")
         for link in _links(repo / path):
             _inside(repo, link, f"source[{index}]")
+    if config.model.metadata:
+        _json(repo, config.model.metadata, "model.metadata")
     for key, path in _test_files(config):
         if key == "model.golden" or path.endswith(".json"):
             _json(repo, path, key)

@@ -22,6 +22,8 @@ def show_found(found: Detection) -> None:
     _row("server", " ".join(server.command) if server else None, server.why if server else "no server found")
     _fact("sample", found.sample)
     _fact("golden", found.golden)
+    if found.training:
+        _row("training", found.training, "the record of the training")
     _gpus(found.gpus)
     for note in found.notes:
         say(f"  note: {note}", style="yellow")
@@ -80,6 +82,7 @@ def as_json(found: Detection, planned: Scaffold, written: Sequence[str]) -> str:
                 "port": found.port,
                 "sample": found.sample.value,
                 "golden": found.golden.value,
+                "training": found.training,
                 "requirements": [declared.origin for declared in found.declared],
                 "source": found.source,
                 "gpu": {"wanted": found.gpus.wanted, "evidence": found.gpus.evidence, "hosts": found.gpus.hosts},

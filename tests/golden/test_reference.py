@@ -21,6 +21,7 @@ from mlship.image.plan import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 from mlship.project.request import Request as SmokeRequest
+from mlship.project.training import Training
 from mlship.size.report import SizeReport
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
@@ -47,7 +48,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             if field.default in (None, (), PydanticUndefined)
             else f"`{field.default}`"
         )
-        yield f"| `{prefix}{name}` | {default} | {field.description or ''} |"
+        yield f"| `{prefix}{field.alias or name}` | {default} | {field.description or ''} |"
 
 
 def helps(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -187,6 +188,17 @@ smoke:
       values: {{"$.boxes[0].label": cat, "$.boxes[0].score": null}}
 ```
 
+## The record of a training
+
+`training_record.py`, which `mlship training-record` prints, writes it where a model is trained; `model.metadata` in
+mlship.yaml names it. Keys that are not listed here are kept and not read.
+
+| key | default | meaning |
+| --- | --- | --- |
+{training}
+
+Each entry of `files` has `sha256` and `size`, in bytes.
+
 ## Host files
 
 One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
@@ -256,6 +268,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         pickles="\n".join(keys(AllowedPickle)),
         section="\n".join(keys(GpuSection, "gpu.")),
         request="\n".join(keys(SmokeRequest, "smoke.request.")),
+        training="\n".join(keys(Training)),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(HostGpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),
