@@ -16,11 +16,13 @@ from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
 from mlship.init.python_version import DEFAULT
 from mlship.init.requirements import distribution
+from mlship.project.training import read_training
 from mlship.system_packages import debian_name, system_needs
 
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_BARE = re.compile(r"[\w.-]+(\[[\w., -]*\])?")  # a requirement in any version
 _OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
 _SHOWN = 8
 # Names of packages that bring the same modules begin with these.
@@ -84,7 +86,7 @@ def choose_dependencies(found: Detection, needs: tuple[str, ...]) -> Dependencie
     """
     source = _source(found)
     if source is None:
-        chosen = _from_imports(found, needs)
+        chosen = _from_imports(found, _as_trained(found, needs))
     elif source.usable:
         chosen = _with_constraints(found, source, _kept(found, source, needs))
     else:
@@ -158,9 +160,24 @@ def _from_imports(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     imported = {distribution(one.line) for one in known}
     lines = tuple(_explained(one, pickled.get(distribution(one.line))) for one in known)
     lines += tuple(line for name, line in pickled.items() if name not in imported)
-    chosen = _new_file(found, FROM_IMPORTS if lines else "", lines, needs)
+    chosen = _new_file(found, FROM_IMPORTS if lines else "", _as_trained(found, lines), needs)
     unknown = tuple(one for one in found.imports.unknown if one.module not in dict(found.compiled))
     return replace(chosen, unknown=unknown, optional=found.imports.optional)
+
+
+def _as_trained(found: Detection, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The same requirements, those without a version in the version of the training."""
+    if found.training is None:
+        return lines
+    record = read_training(found.root / found.training, found.training)
+    return tuple(_in_version(line, record.release_of(distribution(line) or "")) for line in lines)
+
+
+def _in_version(line: str, release: tuple[str, str] | None) -> str:
+    requirement, mark, comment = line.partition("  #")
+    if release is None or not _BARE.fullmatch(requirement):
+        return line
+    return f"{requirement}=={release[1].partition('+')[0]}{mark or '  #'}{comment or ' as in the training'}"
 
 
 def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Dependencies:

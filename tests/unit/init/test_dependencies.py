@@ -1,5 +1,6 @@
 """Which file the lock starts from, what a new one says, and that nothing is left out without a word."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,22 @@ def test_the_lock_never_takes_the_name_of_a_file_at_the_root(tmp_path: Path, inp
     listed = "from setuptools import setup\nsetup(install_requires=['flask'])" if input_.endswith(".py") else "flask\n"
     found = planned(tmp_path, {"api/app.py": code, input_: listed, "requirements.txt": "numpy\n"})
     assert "  lock: requirements.lock" in texts(found)["mlship.yaml"]
+
+
+def test_new_requirements_have_the_versions_of_the_training(tmp_path: Path) -> None:
+    record = {
+        "schema": 1,
+        "packages": {"numpy": "1.26.4", "redis": "7.0", "onnxruntime": "1.22.0+cpu", "uvicorn": "0.20.0"},
+        "imported": {"numpy": "numpy", "onnxruntime": "onnxruntime"},
+    }
+    named: dict[str, str | bytes] = {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1.0]]}'}
+    files = texts(planned(tmp_path, named | {"metadata.json": json.dumps(record)}))
+    lines = files["requirements.in"].splitlines()
+    assert {"numpy==1.26.4  # as in the training", "onnxruntime==1.22.0  # as in the training", "uvicorn"} <= {*lines}
+    assert parse_config(files["mlship.yaml"]).model.metadata == "metadata.json"
+
+
+@pytest.mark.parametrize("text", ['{"schema": 1}', "{}", "[1]", '{"config": {}, "packages": {"a": 1}, "schema": 1}'])
+def test_other_metadata_is_no_record_of_a_training(tmp_path: Path, text: str) -> None:
+    named: dict[str, str | bytes] = {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1.0]]}'}
+    assert "metadata:" not in texts(planned(tmp_path, named | {"metadata.json": text}))["mlship.yaml"]
