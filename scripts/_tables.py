@@ -115,7 +115,8 @@ def _variant(old: Variant, cuda: Cuda | None, cudnn: str) -> tuple[str, str] | N
         parts["cudnn"] = ".".join(cudnn.split(".")[: old.cudnn.count(".") + 1])
     if old.libraries:
         parts["libraries"] = old.libraries
-    for key, value in (("min_driver", old.min_driver), ("min_capability", old.min_capability)):
+    for key in ("min_driver", "supported_driver", "min_capability"):
+        value = getattr(old, key)
         if value:
             parts[key] = str(value)
     extras = f"extras = {json.dumps(list(old.extras))}, " if old.extras else ""

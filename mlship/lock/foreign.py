@@ -24,6 +24,7 @@ from mlship.lock.pins import Pin, joined_lines
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
+_INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]+(\S+)", re.MULTILINE)
 _PLACE = re.compile(r"^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
@@ -45,6 +46,7 @@ class ForeignLock:
         stray: files with device code that belong to no package, or whose device code cannot be read.
         whole: the tool lists every package that is installed. A requirements file without hashes may be a list that
             a person wrote, without what these packages require.
+        places: the indexes and pages of wheels that the file names.
         more: the tool also lists packages of extras and of development.
         in_image: of an image of mlship, which has the CUDA libraries that its packages lack.
     """
@@ -54,6 +56,7 @@ class ForeignLock:
     foreign: tuple[str, ...] = ()
     stray: tuple[str, ...] = ()
     whole: bool = True
+    places: tuple[str, ...] = ()
     more: bool = False
     in_image: bool = False
 
@@ -67,6 +70,7 @@ class _Entry:
     markers: tuple[str, ...] = ()
     conda: bool = False
     hashes: tuple[str, ...] = ()
+    extras: frozenset[str] = frozenset()
 
 
 def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
@@ -86,7 +90,9 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
     whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", _CONDA_HEAD)) or "--hash" in text
-    return replace(folded, whole=whole or "# via" in text, more=tables)
+    return replace(
+        folded, whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
+    )
 
 
 def read_names(text: str) -> ForeignLock:
@@ -179,7 +185,8 @@ def _requirement(line: str) -> _Entry | None:
         return _Entry(line[:80], None) if _PLACE.search(line) else None
     clauses = list(parsed.specifier)
     exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
-    return _Entry(parsed.name, clauses[0].version if exact else None, (str(parsed.marker),) if parsed.marker else ())
+    markers = (str(parsed.marker),) if parsed.marker else ()
+    return _Entry(parsed.name, clauses[0].version if exact else None, markers, extras=frozenset(parsed.extras))
 
 
 def _installed(folder: Path) -> Iterator[_Entry]:
@@ -217,11 +224,13 @@ def _folded(entries: list[_Entry]) -> ForeignLock:
                 entry.version
             )
     hashes = {canonicalize_name(entry.name): entry.hashes for entry in entries}
+    extras = {(canonicalize_name(entry.name), extra) for entry in entries for extra in entry.extras}
     pins, loose = list[Pin](), list[str]()
     for name, found in sorted(versions.items()):
         exact = sorted(version for version in found if version)
         if len(exact) == 1:
-            pins.append(Pin(name, exact[0], hashes[canonicalize_name(name)]))
+            asked = tuple(sorted(extra for of, extra in extras if of == name))
+            pins.append(Pin(name, exact[0], hashes[canonicalize_name(name)], extras=asked))
         else:
             loose.append(f"{name} {' or '.join(exact)}".strip())
     foreign = sorted({f"{entry.name} {entry.version}" for entry in entries if entry.conda})

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 from packaging.specifiers import SpecifierSet
 
-from mlship.cuda.fit.carriers import carries_cuda, local_version
+from mlship.cuda.fit.carriers import carries_cuda
 from mlship.cuda.fit.choose import PackageRequest, choose
 from mlship.cuda.fit.judge import Outcome, Reason, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
+from mlship.cuda.fit.requested import completed, is_open
 from mlship.cuda.hosts.profile import Fleet
-from mlship.cuda.tables.lookup import library_pin, tables
+from mlship.cuda.tables.lookup import tables
 from mlship.cuda.versions import Driver
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
@@ -74,16 +75,16 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
         packages=len(lock.pins) + len(lock.loose) + len(lock.foreign),
         hosts=hosts,
         problems=tuple(problem.text for problem in match.needs.problems),
-        notes=tuple(_notes(lock, match)),
+        notes=tuple(_notes(lock, match, platform)),
         changes=tuple(_changes(match, hosts, lock.pins, fleet)),
     )
 
 
 def needs_of(lock: ForeignLock, platform: str) -> Needs:
     """What the pins need; what the lock leaves open cannot be judged."""
-    pins = tuple(pin for pin in lock.pins if not _is_open(pin, lock))
-    needs = read_needs(pins, platform, gpu=True)
-    unjudged = (*_unjudged(lock, needs), *((pin.name, _OPEN) for pin in lock.pins if pin not in pins))
+    pins = completed(lock, platform)
+    needs = read_needs(tuple(pin for pin in pins if not is_open(pin, lock, pins)), platform, gpu=True)
+    unjudged = (*_unjudged(lock, needs), *((pin.name, _OPEN) for pin in pins if is_open(pin, lock, pins)))
     if not unjudged:
         return needs
     if needs.lacking and not lock.in_image:  # mlship would choose libraries for its own image
@@ -95,16 +96,6 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
         problems=tuple(problem for problem in needs.problems if problem.kind != "cpu-only"),
         warnings=tuple(problem for problem in needs.warnings if problem.kind != "nothing-known"),
     )
-
-
-def _is_open(pin: Pin, lock: ForeignLock) -> bool:
-    """Whether nothing says which build of torch is meant.
-
-    On macOS and Windows torch requires no CUDA libraries, so what `pip freeze` lists there is no CPU build on Linux.
-    """
-    if pin.name != "torch" or lock.whole or local_version(pin):
-        return False
-    return not any(library_pin(other.name, other.version) for other in lock.pins)
 
 
 def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
@@ -148,8 +139,10 @@ def _limit(package: str, outcome: Outcome, reasons: tuple[Reason, ...]) -> Packa
     )
 
 
-def _notes(lock: ForeignLock, match: Match) -> Iterator[str]:
+def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     yield from (problem.text for problem in match.needs.warnings)
+    if completed(lock, platform) != lock.pins:
+        yield "the file lists no CUDA libraries, so it is judged as pip installs it: with what PyPI's wheels require"
     if lock.loose:
         yield f"without one version, so not judged: {_few(lock.loose)}"
     if lock.more:

@@ -19,6 +19,7 @@ ReasonKind: TypeAlias = Literal[
     "native",
     "minor-version",
     "compressed-fatbin",
+    "unsupported-driver",
     "forward-compat",
     "driver-floor",
     "forward-compat-possible",
@@ -33,7 +34,7 @@ ReasonKind: TypeAlias = Literal[
     "unknown-release",
 ]
 _OUTCOMES: dict[ReasonKind, Outcome] = {
-    **dict.fromkeys(("native", "minor-version", "compressed-fatbin", "forward-compat"), "runs"),
+    **dict.fromkeys(("native", "minor-version", "compressed-fatbin", "unsupported-driver", "forward-compat"), "runs"),
     **dict.fromkeys(("jetson", "unknown-gpu", "unknown-driver", "unknown-release"), "unknown"),
 }
 _WORST: tuple[Outcome, ...] = ("refused", "unknown", "runs")
@@ -65,7 +66,7 @@ class Reason:
     @property
     def doubtful(self) -> bool:
         """It refuses nothing, but only a run on such a host can confirm it."""
-        return self.outcome == "unknown" or self.kind == "compressed-fatbin"
+        return self.outcome == "unknown" or self.kind in {"compressed-fatbin", "unsupported-driver"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Stack:
         specific: the compute capabilities it has code for that no other one runs (sm_90a).
         ptx: the capability of its PTX, which the driver can compile for newer GPUs; None for none.
         least: the oldest compute capability that its project supports; None where the project does not say.
-        floor: the oldest driver that its project supports, where that is newer than its CUDA requires.
+        floor: the oldest driver that it starts on, where that is newer than its CUDA requires.
+        supported: the oldest driver that its project supports, where it may run on older ones.
         unknown: why the tables do not know this release; empty where they do.
         measured: the code in its wheel, which decides instead of the tables; empty where it was not measured.
         optional: its measured code may never be called.
@@ -110,6 +112,7 @@ class Stack:
     ptx: Capability | None = None
     least: Capability | None = None
     floor: Driver | None = None
+    supported: Driver | None = None
     unknown: str = ""
     measured: tuple[Kernels, ...] = ()
     optional: bool = False
@@ -186,6 +189,9 @@ def _driver_reasons(
             text = f"NVIDIA's forward-compatibility libraries would run CUDA {stack.cuda} on {host.name}"
             yield Reason("forward-compat-possible", text, _FORWARD)
         return
+    if stack.supported and driver < stack.supported:
+        text = f"{stack.name} is supported with driver >= {stack.supported.branch}; {driver} is older, but may run it"
+        yield Reason("unsupported-driver", text, stack.source, stack.supported)
     offer = offer_of(driver)
     if offer.cuda is None:
         yield Reason("unknown-driver", offer.reason or f"driver {driver} is unknown", _HOST_FILE)

@@ -163,26 +163,26 @@ def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[Library
             yield _Package(pin, release, None)
         elif release.variants and not release.follows:
             variant = _variant(release, pin, cuda)
-            if variant or pin.name != "jax":
+            if variant or pin.name != "jax" or pin.extras:
                 yield _Package(pin, release, variant)
 
 
 def _variant(release: Release, pin: Pin, cuda: Cuda | None) -> Variant | None:
-    """By the local version, then by the locked CUDA runtime, then PyPI's default."""
+    """By the local version, then by extras, then by the locked CUDA runtime, then PyPI's default."""
     local = local_version(pin)
     if local:
         named = named_cuda(pin)
         return release.variant(local) or (release.variant(f"cu{named.major}{named.minor}") if named else None)
+    asked = next((variant for variant in release.variants if {*variant.extras} & {*pin.extras}), None)
     built = next((variant for variant in release.variants if variant.cuda == cuda and not variant.cuda_below), None)
-    return built or release.variant()
+    return asked or built or release.variant()
 
 
 def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
     """None where its CUDA is unknown."""
     variant, release, pin = package.variant, package.release, package.pin
     if variant is None or variant.cuda is None:
-        named = named_cuda(pin)
-        named = named or linked_cuda(pin)
+        named = named_cuda(pin) or linked_cuda(pin)
         known = cuda if cuda and (named is None or named.major == cuda.major) else named
         least = release.min_capability if isinstance(release, Release) else None
         if known is None and least is None:
@@ -232,6 +232,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
         least=variant.min_capability,
         floor=variant.min_driver,
+        supported=variant.supported_driver,
     )
 
 
@@ -284,7 +285,7 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
             )
         elif requirement := gpu_requirement_for(pin.name):
             hint = f"require `{requirement}` instead and run `mlship lock`"
-        elif pin.name == "jax" and not names & {"jax-cuda12-plugin", "jax-cuda13-plugin"}:
+        elif pin.name == "jax" and not (names & {"jax-cuda12-plugin", "jax-cuda13-plugin"} or pin.extras):
             text += ": no CUDA plugin is locked with it"
             hint = "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`"
         if hint:

@@ -5,7 +5,7 @@ None always means that no source states the fact.
 
 import re
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Annotated, Literal, TypeAlias
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -269,6 +269,7 @@ class Variant(Row):
             them in the image.
         extras: the extras with which wheels bring the libraries.
         min_driver: where the project requires a newer driver than its CUDA does.
+        supported_driver: where the project supports newer drivers only, but may run on older ones.
     """
 
     name: Text
@@ -283,6 +284,7 @@ class Variant(Row):
     libraries: Literal["wheels", "system"] | None = None
     extras: tuple[Text, ...] = ()
     min_driver: DriverText | None = None
+    supported_driver: DriverText | None = None
     min_capability: CapabilityText | None = None
 
     @model_validator(mode="after")
@@ -309,6 +311,7 @@ class Release(Row):
     """The releases of a package with the same CUDA requirements.
 
     Attributes:
+        also: more packages of the row; the table holds a row for each.
         versions: a band such as ">=2.8,<2.9"; None for every version.
         default: the variant that a plain install from PyPI gets on Linux x86_64; None: one without CUDA, or the
             variant is that of `follows`.
@@ -320,6 +323,7 @@ class Release(Row):
     """
 
     package: Text
+    also: tuple[Text, ...] = ()
     versions: Annotated[str, AfterValidator(_band)] | None = None
     variants: Annotated[tuple[Variant, ...], once(lambda row: (row.name,))] = ()
     default: Text | None = None
@@ -366,6 +370,11 @@ class WheelIndex(Row):
         return f"{self.address}/{variant}"
 
 
+def _each(releases: tuple[Release, ...]) -> tuple[Release, ...]:
+    named = ((row, name) for row in releases for name in (row.package, *row.also))
+    return tuple(row.model_copy(update={"package": name, "also": ()}) for row, name in named)
+
+
 def _apart(releases: tuple[Release, ...]) -> tuple[Release, ...]:
     for before, after in pairwise(releases):
         if before.package == after.package and before.band[1] > after.band[0]:
@@ -379,13 +388,12 @@ class PackagesFile(TableFile):
     indexes: tuple[WheelIndex]
     releases: Annotated[
         tuple[Release, ...],
+        AfterValidator(_each),
         once(lambda row: ((row.package, row.versions),), lambda row: (row.package, row.band)),
         AfterValidator(_apart),
     ]
 
     @cached_property
     def by_package(self) -> dict[str, tuple[Release, ...]]:
-        found: dict[str, tuple[Release, ...]] = {}
-        for release in self.releases:
-            found[release.package] = (*found.get(release.package, ()), release)
-        return found
+        by = groupby(self.releases, lambda release: release.package)
+        return {package: tuple(releases) for package, releases in by}

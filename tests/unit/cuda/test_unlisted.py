@@ -142,10 +142,18 @@ def test_what_may_carry_cuda(name: str, carries: bool) -> None:
     assert carries_cuda(Pin(name, "12.8.90", ())) is carries
 
 
-@pytest.mark.parametrize("pin", ["cudf-cu12==26.2.1", "nvidia-nccl-cu12==2.27.3"])
+@pytest.mark.parametrize("pin", ["cuxfilter-cu12==26.2.1", "nvidia-nccl-cu12==2.27.3"])
 def test_a_major_alone_refuses_no_newer_gpu(pin: str) -> None:
     host = HostProfile("h", "580.95.05", (HostGpu("GPU", "12.1"),), "linux/amd64")
     assert matched([pin], host).outcome == "unknown"
+
+
+@pytest.mark.parametrize(("driver", "kind"), [("525.147.05", "unsupported-driver"), ("535.161.08", "native")])
+def test_a_driver_older_than_its_project_supports_is_a_warning(driver: str, kind: str) -> None:
+    host = HostProfile("h", driver, (HostGpu("GPU", "8.0"),), "linux/amd64")
+    (verdict,) = matched(["cudf-cu12==26.2.0"], host).verdicts
+    assert (verdict.outcome, verdict.reasons[0].kind) == ("runs", kind)
+    assert verdict.reasons[0].doubtful is (kind != "native")
 
 
 def test_libraries_alone_have_a_floor() -> None:

@@ -1,0 +1,73 @@
+"""What pip installs for a list of requirements that names no dependencies, as far as the tables know. Pure.
+
+Only on x86-64: there the tables know what PyPI's wheels require. A list with an index of its own is left as it is, but
+for PyTorch's, whose last folder is the build.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mlship.cuda.fit.carriers import local_version, variant_cuda
+from mlship.cuda.tables.lookup import library_pin, release_of, wheel_index
+from mlship.cuda.tables.rows import Release, Variant
+from mlship.lock.foreign import ForeignLock
+from mlship.lock.pins import Pin
+
+
+def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
+    """The pins, with the torch that they require and the CUDA libraries that wheels bring; as they are for a lock."""
+    if lock.whole or platform != "linux/amd64" or any(library_pin(pin.name, pin.version) for pin in lock.pins):
+        return lock.pins
+    folders = {place.rstrip("/").rpartition("/")[2] for place in lock.places}
+    build = folders.pop() if len(folders) == 1 else ""
+    indexed = build == "cpu" or variant_cuda(build) is not None
+    if lock.places and not indexed:
+        return lock.pins
+    names = {entry.partition(" ")[0] for entry in lock.loose} | {pin.name for pin in lock.pins}
+    pins = [*lock.pins, *(_torch(lock.pins) if "torch" not in names else ())]
+    if indexed:
+        ours = wheel_index().packages
+        pins = [
+            replace(p, version=f"{p.version}+{build}") if p.name in ours and not local_version(p) else p for p in pins
+        ]
+    return (*pins, *{pin.name: pin for package in pins for pin in _libraries(package)}.values())
+
+
+def is_open(pin: Pin, lock: ForeignLock, pins: tuple[Pin, ...]) -> bool:
+    """Whether nothing says which build of torch is meant.
+
+    On macOS and Windows torch requires no CUDA libraries, so what `pip freeze` lists there is no CPU build on Linux.
+    """
+    if pin.name != "torch" or lock.whole or local_version(pin):
+        return False
+    return not any(library_pin(other.name, other.version) for other in pins)
+
+
+def _torch(pins: tuple[Pin, ...]) -> Iterator[Pin]:
+    """The torch that a package requires exactly."""
+    releases = (release_of(pin.name, pin.version) for pin in pins)
+    wanted = {release.torch for release in releases if isinstance(release, Release) and release.torch}
+    if len(wanted) == 1:
+        yield Pin("torch", wanted.pop(), ())
+
+
+def _libraries(pin: Pin) -> Iterator[Pin]:
+    """CUDA's libraries that a package's wheel contains or requires; where any minor version fits, only the major."""
+    release, local = release_of(pin.name, pin.version), local_version(pin)
+    if not isinstance(release, Release) or release.follows:
+        return
+    variant = release.variant(local) if local else _requested(release, pin)
+    if (
+        variant is None
+        or variant.cuda is None
+        or not (variant.libraries == "wheels" or {*variant.extras} & {*pin.extras})
+    ):
+        return
+    cuda, suffix = variant.cuda, f"-cu{variant.cuda.major}" if variant.cuda.major < 13 else ""
+    yield Pin(f"nvidia-cublas{suffix}", f"{cuda.major}.0", ())
+    if pin.name == "torch":
+        yield Pin(f"nvidia-cuda-runtime{suffix}", f"{cuda}.0", ())
+
+
+def _requested(release: Release, pin: Pin) -> Variant | None:
+    return next((one for one in release.variants if {*one.extras} & {*pin.extras}), release.variant())
