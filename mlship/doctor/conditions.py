@@ -63,6 +63,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "rootless": is_rootless,
     "runtime": runtime,
     "runtime_mode": runtime_mode,
+    "serves_vms": queries.serves_vms,
     "snap": is_snap,
     "started": has_started,
     "tegra": queries.is_tegra,

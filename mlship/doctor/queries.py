@@ -191,6 +191,11 @@ def has_fact(facts: Facts, path: str) -> bool:
     return is_known(fact_at(facts, path))
 
 
+def serves_vms(facts: Facts) -> bool:
+    """The driver is that of vGPU hosts, which has no CUDA: it gives parts of the GPUs to virtual machines."""
+    return any(known(device.virtualization_mode) == "host-vgpu" for device in each(facts.host.nvml.devices))
+
+
 def recorded_line(facts: Facts, pattern: str) -> Evidence | None:
     """The last matching line of the engine's error, pod logs, Kubernetes events and the toolkit's log."""
     return _last(_recorded(facts), pattern)

@@ -29,7 +29,7 @@ _MOST_GPUS = 1000
 _GPU_NAME = re.compile(r"\d{1,3}(:\d+)?|GPU-[0-9a-f-]+")  # "0:1" is an instance; the UUID of one does not name its GPU
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
-_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unhealthy|panic")
+_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unable|denied|lost|unhealthy|panic")
 _DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -24,6 +24,7 @@ from mlship.doctor.queries import (
     module_is_loaded,
     node,
     passed_on,
+    serves_vms,
     variable,
 )
 from mlship.doctor.versions import same
@@ -241,6 +242,8 @@ def gpu_modes(facts: Facts) -> LinkLook:
     if 0 < len(parts) < len(devices) and known(cuda.init) == 100:
         mixed = f"MIG mode is on for {len(parts)} of {len(devices)} GPUs, and CUDA takes none of them"
         yield Symptom("mode.mig-mixed", "host", mixed)
+    if is_absent(cuda.library) and serves_vms(facts):
+        yield Symptom("mode.vgpu-host", "host", "the vGPU host driver, which is without CUDA, serves virtual machines")
     if devices:
         yield it_holds("no mode keeps CUDA out")
     yield unknown("host.nvml.devices")

@@ -113,7 +113,7 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     """What a user or the engine reported; seen in the container, unless the same was measured on the host."""
     error = known(facts.container.error)
     for line in (*each(facts.messages), *((error,) if error else ())):
-        name = next((row["symptom"] for row in _known()["messages"] if re.search(row["pattern"], line)), None)
+        name = next((row["symptom"] for row in _known()["messages"] if re.search(f"(?i){row['pattern']}", line)), None)
         if name is None and line != error and _ERROR.search(line):
             name = "framework.reported" if _OF_PROGRAM.search(line) else "container.reported"
         if name is not None:

@@ -16,6 +16,7 @@ from mlship.doctor.queries import (
     driver_is_contained,
     gpus,
     kernel_driver,
+    line_of,
     log_line,
     node,
     places,
@@ -68,7 +69,7 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         dead = [gpu for gpu in gpus(facts) if known(gpu.revision) == "ff"]
         lost = _answers_with(facts, 15)
         line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
-        reported = reported_line(facts, r"GPU is lost|fallen off the bus")
+        reported = line_of(facts, r"(?i)GPU is lost|fallen off the bus")
         answering = _all_answer(facts)
         if not lost and (answering is True or not (dead or line or reported)):
             return None  # a GPU that sleeps (D3cold) reads as ff on the bus, and answers

@@ -4,7 +4,7 @@ from mlship.doctor import commands
 from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kernel import PciDevice
+from mlship.doctor.facts.kernel import Dkms, PciDevice
 from mlship.doctor.finding import Evidence, Finding
 from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_ubuntu, is_wsl, logged, module_is_loaded
 from mlship.doctor.rules.base import Rule, computes
@@ -62,7 +62,7 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
         """Traces of a driver: without them, none was ever installed."""
         built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
         if built:
-            kernels = ", ".join(known(line.kernel) or f"none ({known(line.state)})" for line in built)
+            kernels = ", ".join(_built_for(line) for line in built)
             return (Evidence("kernel.dkms", f"nvidia is built for: {kernels}"),)
         library = known(facts.host.nvml.library)
         if library or known(facts.host.nvml.init) == 9:
@@ -75,6 +75,12 @@ class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
             if name.startswith(("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute"))
         )
         return (Evidence("host.packages.installed", ", ".join(packages)),) if packages else ()
+
+
+def _built_for(line: Dkms) -> str:
+    """The kernel of one line of `dkms status`, and the state if it is not installed."""
+    kernel, state = known(line.kernel) or "no kernel", known(line.state)
+    return kernel if state in {None, "installed"} else f"{kernel} ({state})"
 
 
 @computes("secure-boot-unsigned-module")

@@ -65,7 +65,8 @@ def held(diagnosis: Diagnosis, broken: Unexplained) -> str:
     """The links below a broken one that hold."""
     lower = lower_links(broken.link.id)
     titles = [rung.title for rung in diagnosis.chain if rung.state == "holds" and rung.link in lower]
-    return ", ".join(titles) or "nothing below it is known to hold"
+    apply = any(rung.state != "not applicable" and rung.link in lower for rung in diagnosis.chain)
+    return ", ".join(titles) or ("nothing below it is known to hold" if apply else "nothing below it applies here")
 
 
 def verdict_notes(diagnosis: Diagnosis) -> tuple[str, ...]:

@@ -267,6 +267,27 @@ EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
         "framework-works",
         {"kernel": KERNEL, "host": {**WORKS, "pythons": [{"jax": {"version": "0.6", "error": "RuntimeError: quux"}}]}},
     ),
+    "a pod whose container cannot start": (
+        "container-created",
+        {
+            "kernel": KERNEL,
+            "host": WORKS,
+            "kubernetes": {
+                "events": ["nvidia-container-cli: detection error: nvml error: gpu is quux", "Pulled the image"],
+                "pods": [{"name": "w", "role": "workload", "phase": "Pending", "reason": "RunContainerError"}],
+            },
+        },
+    ),
+    "the driver of vGPU hosts": (
+        "gpu-modes",
+        {
+            "kernel": KERNEL,
+            "host": {
+                "nvml": {**NVML, "devices": [{"index": 0, "virtualization_mode": "host-vgpu"}]},
+                "cuda": {"library": None},
+            },
+        },
+    ),
     "MIG on some GPUs only": (
         "gpu-modes",
         {
@@ -296,6 +317,18 @@ def test_evidence_in_few_facts_is_a_problem(name: str) -> None:
         for item in one.decides:
             assert f"\n        {item.command}\n" in text
             assert str(escape(item.command)) in page
+
+
+@pytest.mark.parametrize(
+    ("line", "link"),
+    [
+        ("nvidia-container-cli: initialization error: nvml error: driver not loaded", "nvml-inside"),
+        ("nvidia-container-cli: detection error: nvml error: unknown error", "nvml-inside"),
+        ("NVIDIA-CONTAINER-CLI: initialization error: NVML error: insufficient permissions", "nodes-inside"),
+    ],
+)
+def test_reported_words_count_in_any_case(line: str, link: str) -> None:
+    assert link in named(diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=[line])))
 
 
 @given(mixed())
@@ -360,6 +393,14 @@ def test_the_last_link_that_applies_decides() -> None:
     diagnosis = diagnose(facts_of(kernel=KERNEL, host={"nvml": WORKS["nvml"]}))
     assert (diagnosis.verdict, named(diagnosis)) == ("unknown", set())
     assert "cuda-starts" in diagnosis.open
+
+
+def test_the_report_says_if_no_lower_link_applies() -> None:
+    pci = [{"vendor": "8086", "class_code": "030000"}]
+    none = facts_of(kernel={"pci": pci, "nvidia": None}, messages=["quux: cannot pull the image: manifest unknown"])
+    bare = facts_of(messages=["RuntimeError: quux"])
+    assert "nothing below it applies here" in diagnosis_text(diagnose(none))
+    assert "nothing below it is known to hold" in diagnosis_text(diagnose(bare))
 
 
 def test_links_are_in_order_and_every_one_is_looked_at() -> None:

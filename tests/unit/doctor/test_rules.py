@@ -232,3 +232,37 @@ def test_no_wheel_is_advised_for_the_drivers_own_library() -> None:
     facts = facts_of(container={"cuda": {"library": None}, "pythons": [environment]})
     fixes = [command for one in findings(facts)[0] for step in one.fix for command in step.commands]
     assert not any(command.startswith("pip install") and "cuda]" in command for command in fixes)
+
+
+def test_a_lost_gpu_in_an_event_of_the_node_is_a_cause() -> None:
+    event = "nvidia-container-cli: detection error: nvml error: gpu is lost"
+    for groups in ({"kubernetes": {"events": [event]}}, {"container": {"error": event}}):
+        assert found("gpu-fallen-off-the-bus", facts_of(kernel={"pci": [GPU]}, **groups)).certainty == "likely"
+
+
+def test_the_driver_of_vgpu_hosts_does_not_lack_a_package() -> None:
+    devices = [{"index": 0, "virtualization_mode": "host-vgpu"}]
+    facts = facts_of(host={"nvml": {"init": 0, "device_count": 1, "devices": devices}, "cuda": {"library": None}})
+    assert not findings(facts)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"kernel": "6.8.0-59-generic", "state": "installed"}, "nvidia is built for: 6.8.0-59-generic"),
+        ({"kernel": "6.8.0-60-generic", "state": "built"}, "nvidia is built for: 6.8.0-60-generic (built)"),
+        ({"kernel": None, "state": "added"}, "nvidia is built for: no kernel (added)"),
+    ],
+)
+def test_what_dkms_built_is_said_with_its_state(line: dict[str, str | None], said: str) -> None:
+    kernel = {
+        "release": "6.8.0-60-generic",
+        "pci": [{**GPU, "driver": None}],
+        "modules": {"nvidia": None},
+        "module_files": {"nvidia": None},
+        "dkms": [{"module": "nvidia", "version": "570.133.20", **line}],
+    }
+    evidence = found(
+        "driver-not-loaded-after-kernel-update", facts_of(kernel=kernel, host={"nvml": {"init": 9}})
+    ).evidence
+    assert said in [item.value for item in evidence]
