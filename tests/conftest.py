@@ -16,6 +16,7 @@ import pytest
 
 from mlship import process
 from tests.helpers import sampling
+from tests.helpers.memory import use_memory
 from tests.helpers.patience import limit
 from tests.helpers.required import is_required
 
@@ -53,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = limit(config.option.timeout)
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):  # `mlship init` reads the active environment
         os.environ.pop(name, None)
+    if not config.getoption("--run-docker"):  # an engine may not see what is in this machine's memory
+        use_memory()
     config.stash[LEFT_OUT] = 0
     sampling.choose_profile(whole=is_whole(config))
 
@@ -89,7 +92,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Do once what would cost a fifth of the time if it were done for each test."""
-    gc.collect()
     gc.freeze()  # modules and test items live until the end
     atexit.register(gc.freeze)  # nothing needs the collections of a process that ends
     if (testing := sys.modules.get("typer.testing")) is not None:  # CliRunner builds all commands in each invoke
@@ -104,6 +106,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    gc.collect()  # for what fails in a destructor
+    gc.freeze()  # two plugins would collect again
     output: dict[str, object] | None = getattr(session.config, "workeroutput", None)  # only in a worker of xdist
     if output is not None:
         output["left_out"] = session.config.stash[LEFT_OUT]

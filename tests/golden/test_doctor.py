@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlship.doctor.chain.link import links
-from mlship.doctor.diagnose import diagnose, findings
+from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.fact import Unreadable
 from mlship.doctor.facts.facts import Facts, ProbeRun
 from mlship.doctor.finding import LAYERS, Finding, StackLayer
@@ -17,7 +17,7 @@ from mlship.doctor.rules import RULES
 from mlship.report.doctor.page import PageHead, diagnosis_page
 from mlship.report.doctor.text import diagnosis_text
 from tests.conftest import Golden
-from tests.helpers.doctor_hosts import hosts
+from tests.helpers.doctor_hosts import found, hosts
 
 BY_ID = {rule.id: rule for rule in RULES}
 ROOT = Path(__file__).parents[2]
@@ -118,19 +118,19 @@ def lines_of(name: str, finding: Finding) -> Iterator[str]:
 def test_what_is_said_about_every_recorded_host(golden: Golden) -> None:
     """One file a layer; one test, so that the mutants of every rule run it."""
     lines: dict[StackLayer, list[str]] = {layer: [] for layer in LAYERS}
-    for name, facts in hosts().items():
-        for finding in findings(facts)[0]:
+    for name, here in found().items():
+        for finding in here:
             lines[finding.layer] += lines_of(name, finding)
-    for layer, found in lines.items():
-        golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", "\n".join(found) + "\n")
+    for layer, texts in lines.items():
+        golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", "\n".join(texts) + "\n")
 
 
 @cache
 def hosts_of() -> dict[str, list[str]]:
     """The recorded hosts on which each rule fires."""
     fired: dict[str, list[str]] = {}
-    for name, facts in hosts().items():
-        for finding in findings(facts)[0]:
+    for name, here in found().items():
+        for finding in here:
             fired.setdefault(finding.id, []).append(name)
     return fired
 

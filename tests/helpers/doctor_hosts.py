@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from mlship.doctor.diagnose import findings
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import read_facts
+from mlship.doctor.finding import Finding
 
 FOLDER = Path(__file__).parents[1] / "doctor"
 T = TypeVar("T")
@@ -36,6 +38,12 @@ class Expected:
 def hosts(kind: str = "hosts") -> dict[str, Facts]:
     """Facts by file name; those in "hosts" have an entry in expected.toml, those in "healthy" need none."""
     return {path.stem: read_facts(path) for path in sorted((FOLDER / kind).glob("*.json"))}
+
+
+@cache
+def found(kind: str = "hosts") -> dict[str, tuple[Finding, ...]]:
+    """The findings of each recorded host."""
+    return {name: findings(facts)[0] for name, facts in hosts(kind).items()}
 
 
 def rule_of(name: str) -> str:

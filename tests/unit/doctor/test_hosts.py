@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 import pytest
 
 from mlship.doctor.chain.link import links
-from mlship.doctor.diagnose import Diagnosis, diagnose, findings
+from mlship.doctor.diagnose import Diagnosis, diagnose
 from mlship.doctor.facts.fact import UNKNOWN, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS
@@ -20,7 +20,7 @@ from mlship.doctor.rule_texts import rule_texts
 from mlship.doctor.rules import RULES
 from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import story_text
-from tests.helpers.doctor_hosts import expected, family_of, hosts, rule_of
+from tests.helpers.doctor_hosts import expected, family_of, found, hosts, rule_of
 
 LONGEST_STORY = 500
 BY_ID = {rule.id: rule for rule in RULES}
@@ -71,15 +71,15 @@ def test_a_real_host_is_in_the_bank() -> None:
 @cache
 def found_everywhere() -> dict[str, set[str]]:
     """Ids of the rules that fire, by the name of the host."""
-    everywhere = {**hosts(), **hosts("healthy")}
-    return {name: {finding.id for finding in findings(facts)[0]} for name, facts in everywhere.items()}
+    everywhere = {**found(), **found("healthy")}
+    return {name: {finding.id for finding in here} for name, here in everywhere.items()}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_fires_on_no_other_host(rule: Rule) -> None:
     """Except where expected.toml lists it."""
     wanted = {name for name, entry in expected().items() if rule.id in (*entry.causes, *entry.follows)}
-    assert {name for name, found in found_everywhere().items() if rule.id in found} == wanted
+    assert {name for name, ids in found_everywhere().items() if rule.id in ids} == wanted
 
 
 def test_no_facts_give_no_findings() -> None:

@@ -115,12 +115,12 @@ PLACES = (
 @cache
 def fired() -> tuple[tuple[str, str], ...]:
     """Hosts and the rules that fire there."""
-    return tuple((name, rule.id) for name, facts in hosts().items() for rule in RULES if rule.look(facts))
+    return tuple((name, rule.id) for name in part(list(hosts())) for rule in RULES if rule.look(hosts()[name]))
 
 
 def found_at(place: Place) -> Iterator[tuple[str, Finding]]:
     by_id = {rule.id: rule for rule in RULES}
-    for name, rule_id in part(fired()):
+    for name, rule_id in fired():
         if finding := by_id[rule_id].look(place.change(hosts()[name])):
             yield f"{name} at {place.name}", finding
 
