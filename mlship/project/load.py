@@ -150,14 +150,15 @@ def _document(text: str, lines: dict[KeyPath, int]) -> object:
         lines[path] = node.start_mark.line + 1
         if len(lines) > _KEY_LIMIT:
             raise _refuse(f"has more than {_KEY_LIMIT} keys, perhaps through nested aliases")
-    return _construct(text)
+    return _construct(root)
 
 
-def _construct(text: str) -> object:
+def _construct(root: yaml.Node) -> object:
     try:
-        return yaml.safe_load(text)  # a second parse: compose() alone gives no values, and the file is small
+        value: object = yaml.SafeLoader("").construct_document(root)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         raise _refuse(f"is not plain YAML: {getattr(error, 'problem', None) or error}") from error
+    return value
 
 
 def _walk(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, yaml.Node]]:
