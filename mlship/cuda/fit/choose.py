@@ -46,6 +46,7 @@ class Pick:
     """One package, with the release band and the variant picked for it.
 
     Attributes:
+        release: the band.
         cuda: the version of its libraries: its own, or what the hosts offer where an image has to bring them.
         built: the CUDA that it was built with, or the oldest that it works with.
         open: wheels bring the libraries, and the lock decides which minor version of CUDA's major they are.
@@ -54,6 +55,7 @@ class Pick:
     """
 
     package: str
+    release: Release
     variant: str
     cuda: Cuda
     built: Cuda
@@ -245,6 +247,7 @@ def _pick(
     stack = _stack(request, release, variant, platform, cuda)
     return Pick(
         package=request.name,
+        release=release,
         variant=variant.name,
         cuda=built if brought else cuda,
         built=built,

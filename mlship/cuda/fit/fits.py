@@ -3,17 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from packaging.specifiers import SpecifierSet
-
 from mlship.cuda.fit.carriers import carries_cuda
-from mlship.cuda.fit.choose import PackageRequest, choose
+from mlship.cuda.fit.changes import changes
 from mlship.cuda.fit.judge import Outcome, Reason, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
 from mlship.cuda.fit.requested import completed, is_open
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables
-from mlship.cuda.versions import Driver
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
@@ -55,7 +52,7 @@ class Fits:
         packages: how many are locked.
         problems: faults of the lock itself, on any host.
         notes: what the answer does not cover.
-        changes: the smallest changes that help, each enough by itself; empty where none is known.
+        changes: what helps, each enough by itself or with what is unknown after it; empty where nothing is known.
     """
 
     outcome: Outcome
@@ -68,7 +65,11 @@ class Fits:
 
 def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
     """Match a lock to the hosts, as `mlship build` does for its own."""
-    match = match_needs(needs_of(lock, platform), fleet, _DISTRO)
+
+    def judge(lock: ForeignLock, fleet: Fleet) -> Match:
+        return match_needs(needs_of(lock, platform), fleet, _DISTRO)
+
+    match = judge(lock, fleet)
     hosts = tuple(_host(match, host.name, host.driver) for host in fleet.hosts)
     return Fits(
         outcome=match.outcome,
@@ -76,7 +77,7 @@ def fit_lock(lock: ForeignLock, fleet: Fleet, platform: str) -> Fits:
         hosts=hosts,
         problems=tuple(problem.text for problem in match.needs.problems),
         notes=tuple(_notes(lock, match, platform)),
-        changes=tuple(_changes(match, hosts, lock.pins, fleet)),
+        changes=tuple(changes(lock, match, fleet, platform, judge)),
     )
 
 
@@ -152,24 +153,3 @@ def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
 def _few(names: tuple[str, ...]) -> str:
     more = len(names) - 5
     return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
-
-
-def _changes(match: Match, hosts: tuple[HostFit, ...], pins: tuple[Pin, ...], fleet: Fleet) -> Iterator[str]:
-    """Each is enough by itself: another release, or a newer driver where that is all that is missing."""
-    if match.outcome != "refused":
-        return
-    known = tables().packages.by_package
-    requests = tuple(PackageRequest(pin.name, SpecifierSet(), pin.extras) for pin in pins if pin.name in known)
-    picks = choose(requests, fleet, fleet.hosts[0].platform).picks
-    refused = [host for host in hosts if host.outcome == "refused"]
-    limiting = {limit.package.partition(" ")[0] for host in refused for limit in host.limits} & {*known}
-    for pick in picks if limiting <= {pick.package for pick in picks} else ():
-        where = "PyTorch's wheel index" if pick.indexed else "PyPI"
-        yield f"lock `{pick.limit or pick.package}`: its build {pick.variant} from {where} runs on all of these hosts"
-    if refused and not match.needs.problems and all(limit.needs for host in refused for limit in host.limits):
-        newest = [f"{host.host} to >= {max(_parsed(limit.needs) for limit in host.limits)}" for host in refused]
-        yield f"update the driver: {_few(tuple(newest))}"
-
-
-def _parsed(text: str | None) -> Driver:
-    return Driver.parse(text or "") or Driver(0, 0)

@@ -1,7 +1,7 @@
 """A package that no table lists never makes a lock run, and CUDA's libraries have a driver floor of their own."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlship.cuda.fit.carriers import carries_cuda, named_cuda
@@ -90,6 +90,11 @@ def forbids(variant: Variant, host: HostProfile) -> bool:
     return bool(lacks or too_old or (variant.min_capability and capability < variant.min_capability))
 
 
+OLD = HostProfile("h", "580.95.05", (HostGpu("GPU", "6.0"),), "linux/amd64")
+NO_CODE = next(row for row in RELEASES if row[0].startswith("torch==2.8") and row[0].endswith("+cu128"))
+
+
+@example(NO_CODE, [], OLD)
 @given(st.sampled_from(RELEASES), LISTED, HOSTS)
 def test_no_lock_runs_that_a_row_forbids(row: tuple[str, Variant], listed: list[str], host: HostProfile) -> None:
     text, variant = row
