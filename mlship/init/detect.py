@@ -37,6 +37,7 @@ from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
+from mlship.project.metadata import METADATA, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
 from mlship.project.training import is_training
@@ -335,6 +336,8 @@ def _notes(tree: Tree, weights: ModelFiles, modules: Mapping[str, Module]) -> It
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
+    if isinstance(wrong := statistics_of(tree.root), str):
+        yield f"{METADATA} is not used: {wrong}"
     yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mlship.frameworks import framework_table
 from mlship.init.found import Detection
 from mlship.init.request_type import rejecting, request_type
+from mlship.project.metadata import METADATA, TrainingStatistics, statistics_of
 from mlship.render import render
 from mlship.resources import read_template
 
@@ -15,9 +16,18 @@ _ON_ARRAYS = ("onnx", "rows", "keras")
 _ARRAY_FILES = {"openinference.py", "tensors.py", "v2.py"}
 _ENDS = (".py", "/__init__.py")
 _FILES = (  # templates of the files beside model.py
-    *("__init__.py", "__main__.py", "app.py.j2", "limits.py", "v2.py", "openinference.py", "runtime.py"),
-    *("predictor_{kind}.py", "batching.py", "schema.py", "tensors.py", "errors.py", "metrics.py", "openapi.py"),
-    *("logs.py", "settings.py"),
+    *("__init__.py", "__main__.py", "app.py.j2", "limits.py", "v2.py", "openinference.py"),
+    *(
+        "runtime.py.j2",
+        "predictor_{kind}.py",
+        "batching.py",
+        "schema.py",
+        "tensors.py",
+        "errors.py",
+        "metrics.py",
+        "drift.py",
+    ),
+    *("openapi.py", "logs.py", "settings.py"),
 )
 
 DATA_URI = """\
@@ -26,15 +36,21 @@ printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -
 
 def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
-    package = server_package(found)
+    package, drift = server_package(found), METADATA in server_source(found)
     tensors = bool(found.native and found.native.row.template in _ON_ARRAYS)
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
     for template in _FILES:
         name, path = template.removesuffix(".j2").replace("_{kind}", ""), f"init/serving/{template}"
         path = path.format(kind="tensors" if tensors else "plain")
-        text = render(path, tensors=tensors) if path.endswith(".j2") else read_template(path)
-        if tensors or name not in _ARRAY_FILES:
+        text = render(path, tensors=tensors, drift=drift) if path.endswith(".j2") else read_template(path)
+        if (tensors or name not in _ARRAY_FILES) and (drift or name != "drift.py"):
             yield f"{package}/{name}", _own(text, package), "the server around it"
+
+
+def server_source(found: Detection) -> tuple[str, ...]:
+    """The folder of a generated server, and the statistics of the training that it reads."""
+    package = server_package(found)
+    return (METADATA, package) if isinstance(statistics_of(found.root), TrainingStatistics) else (package,)
 
 
 def server_package(found: Detection) -> str:

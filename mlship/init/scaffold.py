@@ -16,7 +16,7 @@ from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.generated import DATA_URI, SERVER_NEEDS, loader_example, loader_needs, server_files, server_package
+from mlship.init.generated import DATA_URI, SERVER_NEEDS, loader_example, loader_needs, server_files, server_source
 from mlship.init.samples import request_lines
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
@@ -193,7 +193,7 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
 
 
 def _decide(found: Detection) -> _Plan:
-    package = server_package(found)
+    *_, package = server_source(found)
     load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
     made_up = found.native.sample if found.native and found.sample.value is None else None
@@ -208,7 +208,7 @@ def _decide(found: Detection) -> _Plan:
         made_up=made_up,
         command=found.server.command if found.server else own,
         dependencies=choose_dependencies(found, tuple(sorted(needs))),
-        source=tuple(sorted({*found.source, *([server_package(found)] if generated else [])}))
+        source=tuple(sorted({*found.source, *(server_source(found) if generated else ())}))
         if found.server or load
         else (),
     )

@@ -20,6 +20,7 @@ from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.plan import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
+from mlship.project.metadata import TrainingFeature, TrainingStatistics
 from mlship.project.request import Request as SmokeRequest
 from mlship.project.training import Training
 from mlship.size.report import SizeReport
@@ -199,6 +200,26 @@ mlship.yaml names it. Keys that are not listed here are kept and not read.
 
 Each entry of `files` has `sha256` and `size`, in bytes.
 
+## metadata.json
+
+Optional, in the repository's root. With `statistics`, the server that `mlship init` writes exports how inputs and
+outputs differ from the training. Other keys are ignored.
+
+| key | default | meaning |
+| --- | --- | --- |
+{statistics}
+
+Each entry of `inputs` and `outputs`, as the model gets and returns the values:
+
+| key | default | meaning |
+| --- | --- | --- |
+{feature}
+
+```json
+{{"statistics": {{"inputs": {{"rows[0]": {{"deciles": [4.8, 5, 5.2, 5.6, 5.8, 6.1, 6.3, 6.52, 6.9], "mean": 5.84,
+ "variance": 0.68, "null_rate": 0.0}}}}, "probabilities": "probabilities"}}}}
+```
+
 ## Host files
 
 One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
@@ -269,6 +290,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         section="\n".join(keys(GpuSection, "gpu.")),
         request="\n".join(keys(SmokeRequest, "smoke.request.")),
         training="\n".join(keys(Training)),
+        statistics="\n".join(keys(TrainingStatistics, "statistics.")),
+        feature="\n".join(keys(TrainingFeature)),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(HostGpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from serving import model
 from serving.errors import InvalidRequest
-from serving.schema import decode, encode
+from serving.schema import decode, encode, to_plain
 
 
 class Predictor:
@@ -27,15 +27,15 @@ class Predictor:
         """How many of these payloads may run together."""
         return 1
 
-    def run(self, payloads: Sequence[object]) -> list[bytes]:
-        """Run the model, and encode its outputs: generators run the model's code, too."""
+    def run(self, payloads: Sequence[object]) -> list[object]:
+        """Run the model, and read all of its outputs: generators run the model's code, too."""
         try:
             outputs = [self._predict(payload) for payload in payloads]
             outputs = [[*output] if isinstance(output, Iterator) else output for output in outputs]
         except model.REJECTS as error:
             raise InvalidRequest(f"{type(error).__name__}: {error}") from error
-        return [encode(output) for output in outputs]
+        return [to_plain(output) for output in outputs]
 
-    def encode(self, output: bytes) -> bytes:
+    def encode(self, output: object) -> bytes:
         """The body of a response."""
-        return output
+        return encode(output)

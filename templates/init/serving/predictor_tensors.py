@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from serving import model
-from serving.schema import decode, encode
+from serving.schema import decode, encode, to_plain
 from serving.tensors import Arrays, finite, to_arrays
 
 log = logging.getLogger("serving")
@@ -61,7 +61,7 @@ class Predictor:
 
     def encode(self, output: Arrays) -> bytes:
         """The body of a response."""
-        return encode(finite(output))
+        return encode(to_plain(finite(output)))
 
     def finite(self, output: object) -> Arrays:
         """The output, if it holds neither NaN nor infinity."""

@@ -47,12 +47,12 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def encode(outputs: object) -> bytes:
-    """Encode a response. Raises NotFinite for NaN and infinity, which JSON does not have."""
-    return msgspec.json.encode({"outputs": to_plain(outputs)})
+    """The body of a response with outputs that are plain already."""
+    return msgspec.json.encode({"outputs": outputs})
 
 
 def to_plain(value: object) -> object:
-    """Turn arrays, tensors and numbers of other libraries into lists and numbers, and check that these are finite."""
+    """Turn what libraries return into lists, dicts, numbers and text. Raises NotFinite for NaN and infinity."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):

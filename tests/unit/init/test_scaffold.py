@@ -56,6 +56,20 @@ def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
     assert files["requirements.in"].split("server:\n")[1].split() == sorted([*SERVER_NEEDS, "numpy", "onnxruntime"])
 
 
+def test_statistics_of_the_training_get_their_metrics_or_a_reason(tmp_path: Path) -> None:
+    feature = {"deciles": [1, 2], "mean": 1, "variance": 1}
+    for name, deciles in (("good", [1, 2]), ("bad", [2, 1])):
+        metadata = json.dumps({"statistics": {"inputs": {"x[0]": {**feature, "deciles": deciles}}}})
+        found = planned(tmp_path / name, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+        files = {file.path: file.text for file in found.files}
+        good = name == "good"
+        assert ("serving/drift.py" in files, "import Drift" in files["serving/runtime.py"]) == (good, good)
+        assert parse_config(files["mlship.yaml"]).source == (("metadata.json", "serving") if good else ("serving",))
+        assert ("!metadata.json" in files[".dockerignore"].splitlines()) == good
+    notes = detect(tmp_path / "bad").notes
+    assert notes == ("metadata.json is not used: `statistics.inputs.x[0]`: `deciles` must increase",)
+
+
 def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
     files = plan(tmp_path, {"net/model.py": LOADER, "net/__init__.py": "", "input.json": "{}"})
     assert "from net.model import load\n" in files["serving/model.py"]

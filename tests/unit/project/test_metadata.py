@@ -1,0 +1,60 @@
+"""The statistics in metadata.json: valid, absent, or named as wrong."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.project.metadata import TrainingStatistics, read_statistics
+
+FEATURE = {"deciles": [1.0, 2, 3], "mean": 2, "variance": 0.5}
+
+
+def read(**changes: object) -> TrainingStatistics | str | None:
+    return read_statistics(json.dumps({"statistics": {"inputs": {"rows[2]": {**FEATURE, **changes}}}, "other": 1}))
+
+
+def test_statistics_are_read_beside_other_keys() -> None:
+    found = read(shares=[0.5, 0.25, 0.125, 0.125], null_rate=0.1)
+    assert isinstance(found, TrainingStatistics)
+    assert [*found.inputs["rows[2]"].deciles] == [1, 2, 3]
+    assert found.inputs["rows[2]"].null_rate == 0.1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "{}", '{"statistics": null}', '{"statistics": [1]}'])
+def test_a_file_without_statistics_is_another_programs(text: str) -> None:
+    assert read_statistics(text) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"deciles": [1, 1]}, "`statistics.inputs.rows[2]`: `deciles` must increase"),
+        ({"deciles": [1, float("nan")]}, "`statistics.inputs.rows[2].deciles.1`: Input should be a finite number"),
+        ({"shares": [1.0]}, "`statistics.inputs.rows[2]`: `shares` must have 4 numbers, one more than `deciles`"),
+        ({"shares": [0.1] * 4}, "`statistics.inputs.rows[2]`: `shares` must add up to 1"),
+        ({"variance": -1}, "`statistics.inputs.rows[2].variance`: Input should be greater than or equal to 0"),
+        ({"median": 1}, "`statistics.inputs.rows[2].median`: Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_wrong_is_named(changes: dict[str, object], wrong: str) -> None:
+    assert read(**changes) == wrong
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.sampled_from(["deciles", "mean"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["inputs", "outputs", "a[1]", "deciles", "mean", "variance"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_json_is_read_or_named(value: object) -> None:
+    found = read_statistics(json.dumps({"statistics": value}))
+    assert found is None or isinstance(found, TrainingStatistics) or found.startswith("`statistics")
