@@ -349,6 +349,7 @@ def _attest(
     prepared: Prepared, engine: Engine, pushed: Mapping[str, str], report: SmokeReport, reporter: Reporter
 ) -> str:
     """Attach the proof in every repository; returns the digest of the first attestation."""
+    from mlship.build.story import attach_story
     from mlship.proof.attach import attach_proof
 
     reporter.step("attaching the proof")
@@ -357,7 +358,9 @@ def _attest(
     attached = {
         tag: attach_proof(tag, digest, report, materials, version) for (_, digest), tag in one_per_repository.items()
     }
-    _attach_promise(prepared, [(tag, digest) for (_, digest), tag in one_per_repository.items()], reporter)
+    images = [(tag, digest) for (_, digest), tag in one_per_repository.items()]
+    _attach_promise(prepared, images, reporter)
+    attach_story(prepared, engine, images, reporter.step)
     return attached[next(iter(pushed))]
 
 

@@ -19,6 +19,7 @@ from mlship.cli.export import export
 from mlship.cli.fits import fits
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init
+from mlship.cli.inspect import inspect
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
 from mlship.cli.rebuild import rebuild
@@ -113,6 +114,7 @@ for command in (
     rebuild,
     smoke,
     verify,
+    inspect,
     ci,
     size,
     scan,

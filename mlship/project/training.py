@@ -13,7 +13,7 @@ from mlship.project.values import Distribution, Sha256, printable
 from mlship.project.weights import WeightFile
 from mlship.versioned import adapter, first_error
 
-_LIMIT = 50_000_000  # bytes
+_LIMIT = 5_000_000  # bytes; registries return larger ones only in parts
 _SHOWN = 5
 
 

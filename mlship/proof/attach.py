@@ -112,17 +112,20 @@ def _checked(
     Raises:
         CheckFailed: they do not prove it.
     """
-    proofs = tuple(sorted(_proofs(registry, found), key=lambda proof: proof.mlship.date))
+    proofs = tuple(proofs_of(registry, found))
     _check(image, which, found.digest, proofs, device)
     return proofs
 
 
-def _proofs(registry: Registry, image: StoredContent) -> list[Predicate]:
-    return [
-        read_statement(statement, image.digest)
-        for statement in artifacts(registry, image, MEDIA_TYPE)
-        if is_proof(statement)
-    ]
+def proofs_of(registry: Registry, image: StoredContent) -> list[Predicate]:
+    """The proofs that are attached to an image, oldest first.
+
+    Raises:
+        CheckFailed: one is not valid, or is not about this image.
+    """
+    attached = artifacts(registry, image, MEDIA_TYPE)
+    proofs = [read_statement(statement, image.digest) for statement in attached if is_proof(statement)]
+    return sorted(proofs, key=lambda proof: proof.mlship.date)
 
 
 def _check(

@@ -21,7 +21,7 @@ def registry_layers(name: str) -> Iterator[Iterator[tuple[str, Iterator[bytes]]]
     reference = Reference.parse(name)
     with opened(reference) as registry:
         found = registry.manifest(reference.version)
-        layers = _for_one_platform(registry, found, name).json().get("layers") if found else None
+        layers = for_one_platform(registry, found, name).json().get("layers") if found else None
         digests = [str(_object(layer).get("digest")) for layer in layers] if isinstance(layers, list) else []
         yield ((digest, registry.layer(digest)) for digest in digests)
 
@@ -41,7 +41,7 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
                 f"{reference.host} has no image `{name}`",
                 hint=f"push it first: `docker push {name}`, or `mlship build --push`",
             )
-        manifest = _for_one_platform(registry, found, name)
+        manifest = for_one_platform(registry, found, name)
         config = _object(manifest.json().get("config")).get("digest")
         blob = registry.blob(str(config))
         if blob is None:
@@ -82,8 +82,12 @@ def put_index(name: str, images: Mapping[str, str]) -> str:
     return index.digest
 
 
-def _for_one_platform(registry: Registry, found: StoredContent, name: str) -> StoredContent:
-    """The image itself; an index of one image and its attestations counts as one."""
+def for_one_platform(registry: Registry, found: StoredContent, name: str) -> StoredContent:
+    """The image itself; an index of one image and its attestations counts as one.
+
+    Raises:
+        UsageError: it is an index of several platforms.
+    """
     if "manifests" not in found.json():
         return found
     images = platforms_in(found)
@@ -98,14 +102,20 @@ def _for_one_platform(registry: Registry, found: StoredContent, name: str) -> St
     return manifest
 
 
-def _info(digest: str, manifest: StoredContent, document: Mapping[str, JsonValue]) -> ImageInfo:
-    config = _object(document.get("config"))
+def layer_sizes(manifest: StoredContent) -> tuple[int, ...]:
+    """Compressed bytes of each layer of an image, lowest first."""
     layers = manifest.json().get("layers")
     sizes = [_object(layer).get("size") for layer in layers] if isinstance(layers, list) else []
+    return tuple(size if isinstance(size, int) else 0 for size in sizes)
+
+
+def _info(digest: str, manifest: StoredContent, document: Mapping[str, JsonValue]) -> ImageInfo:
+    config = _object(document.get("config"))
+    sizes = layer_sizes(manifest)
     env = (entry.partition("=") for entry in _strings(config.get("Env")))
     return ImageInfo(
         id=digest,
-        size=sum(size for size in sizes if isinstance(size, int)),
+        size=sum(sizes),
         platform=f"{document.get('os')}/{document.get('architecture')}",
         user=str(config.get("User") or ""),
         working_dir=str(config.get("WorkingDir") or ""),

@@ -21,7 +21,7 @@ from tests.helpers.command import mlship
 from tests.helpers.faulty_registry import faulty_registry
 from tests.helpers.patience import limit
 from tests.helpers.required import unavailable
-from tests.helpers.toy import MODEL, toy
+from tests.helpers.toy import MODEL, YAML, toy
 
 pytestmark = pytest.mark.docker
 STATEMENT = "application/vnd.in-toto+json"
@@ -29,7 +29,10 @@ STATEMENT = "application/vnd.in-toto+json"
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repo = toy(tmp_path_factory.mktemp("proof"))
+    record = {"schema": 1, "packages": {"iniconfig": "2.3.0"}, "metrics": {"accuracy": 0.9}}
+    yaml = YAML.replace("model:", "model:\n  metadata: metadata.json", 1)
+    repo = toy(tmp_path_factory.mktemp("proof"), mlship_yaml=yaml)
+    (repo / "metadata.json").write_text(json.dumps(record))
     assert mlship("lock", cwd=repo).code == 0
     return repo
 
@@ -88,6 +91,27 @@ def test_fits_moves_few_bytes_of_an_image_for_gpus(pushed: tuple[str, dict[str, 
     raw = output(judge("skopeo"), "inspect", "--tls-verify=false", "--raw", f"docker://{name}:gpu")
     total = sum(layer["size"] for layer in json.loads(raw)["layers"])
     assert 0 < traffic.sent <= 0.02 * total
+
+
+def test_the_story_of_an_image_is_in_its_registry(
+    pushed: tuple[str, dict[str, str]], repo: Path, tmp_path: Path
+) -> None:
+    """Read without an engine; the packages are those that the image itself lists."""
+    name, report = pushed
+    nowhere = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+    done = mlship("inspect", f"{name}:1", "--json", cwd=tmp_path, env=nowhere)
+    assert done.code == 0, done.stderr
+    story = json.loads(done.stdout)
+    assert story["image"] == f"{name}@{report['digest']}"
+    assert story["training"]["metrics"] == {"accuracy": 0.9}
+    query = ("dpkg-query", "-W", "-f", "${Package} ${Version}\n")
+    debs = output("docker", "run", "--rm", "--entrypoint", query[0], f"{name}:1", *query[1:]).splitlines()
+    pins = (line.split()[0] for line in (repo / "requirements.txt").read_text().splitlines() if "==" in line)
+    locked = {pin.replace("==", " ") for pin in pins}
+    assert {*debs} | locked <= {*story["contents"]["library"]}
+    shown = mlship("inspect", f"{name}:1", cwd=tmp_path, env=nowhere).stdout
+    assert f"{len(story['contents']['library'])} packages" in shown
+    assert "proven        on cpu, " in shown
 
 
 def test_oras_discovers_and_reads_the_proof(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:

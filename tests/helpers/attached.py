@@ -25,4 +25,5 @@ class Attached:
     def instead_of_a_registry(monkeypatch: pytest.MonkeyPatch) -> "Attached":
         found = Attached()
         monkeypatch.setattr("mlship.proof.attach.attach_proof", found.add)
+        monkeypatch.setattr("mlship.build.story.attach_story", lambda *_arguments: None)
         return found

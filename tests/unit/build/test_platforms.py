@@ -18,6 +18,8 @@ from mlship.lock.record import LockRecord
 from mlship.project.base import for_platform, record_name
 from mlship.project.load import load_config
 from mlship.proof.attach import attach_proof, verify
+from mlship.proof.bom import MEDIA_TYPE as BOM
+from mlship.proof.bom import Inventory
 from mlship.registry.client import OCI_MANIFEST
 from mlship.registry.images import image_in_registry
 from mlship.report.build import show_index
@@ -32,6 +34,7 @@ BOTH = ("linux/amd64", "linux/arm64")
 DIGEST = f"sha256:{'1' * 64}"
 PIN = f"iniconfig==2.3.1 --hash=sha256:{'a' * 64}\n"
 REPORT = SmokeReport("toy", IMAGE.id, "cpu", (passed("model.load", "13 ms"),), Figures())
+INSTALLED = Inventory("3.11.9", "debian", "12", (("iniconfig", "2.3.1"),), ())
 UNTESTED = BuildOptions(push=True, push_unproven=True)
 
 
@@ -75,6 +78,7 @@ def prepared(tmp_path: Path) -> tuple[Prepared, ...]:
 @pytest.fixture(autouse=True)
 def tested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlship.smoke.run.smoke", lambda *_, **__: REPORT)
+    monkeypatch.setattr("mlship.build.story.installed_in", lambda *_: INSTALLED)
 
 
 def built(prepared: tuple[Prepared, ...], engine: Pushing, image: str, options: BuildOptions = UNTESTED) -> IndexReport:
@@ -94,6 +98,8 @@ def test_what_can_run_here_is_proven_and_the_other_is_said_not_to_be(
         {"architecture": "arm64", "os": "linux"},
     ]
     assert [row["digest"] for row in index["manifests"]] == [one.digest for one in report.images]
+    attached = [json.loads(data).get("artifactType") for _, data in engine.registry.manifests.values()]
+    assert attached.count(BOM) == 1  # of the image that was started
     show_index(report)
     assert "not proven        linux/arm64" in capsys.readouterr().out
 

@@ -1,0 +1,29 @@
+"""`mlship inspect`."""
+
+from typing import Annotated
+
+import typer
+
+from mlship.cli.options import Json
+
+
+def inspect(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
+    json: Json = False,
+) -> None:
+    """Show what an image in a registry was built from.
+
+    Reads the registry alone, without pulling: commit, lock, weights and training of the model, where the image is
+    proven, and what is in it. What nothing says is "unknown".
+    """
+    from mlship.build.preflight import check_reference
+    from mlship.console import emit
+    from mlship.proof.story import read_story
+    from mlship.report.story import show_story
+    from mlship.versioned import to_json
+
+    found = read_story(check_reference(image))
+    if json:
+        emit(to_json(found))
+    else:
+        show_story(found)

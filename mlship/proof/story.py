@@ -1,0 +1,89 @@
+"""The story of an image, from its registry alone: what it was built from, where it is proven and where it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from mlship.errors import CheckFailed
+from mlship.proof.attach import proofs_of
+from mlship.proof.bom import MEDIA_TYPE as BOM
+from mlship.proof.statement import Predicate
+from mlship.registry.client import Registry, StoredContent, opened
+from mlship.registry.images import for_one_platform, image_in_registry, layer_sizes
+from mlship.registry.reference import Reference
+from mlship.registry.referrers import artifacts
+
+TRAINING = "application/vnd.mlship.training.v1+json"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the registry knows of an image; None and empty for what nothing says.
+
+    Attributes:
+        image: its name with the digest that the name has now.
+        layers: compressed bytes of each layer, lowest first.
+        labels: of the image.
+        proofs: oldest first.
+        contents: components of the bill of materials by type, each as name and version, or name and sha256.
+        training: the record of the training.
+    """
+
+    image: str
+    platform: str
+    layers: tuple[int, ...]
+    labels: Mapping[str, str]
+    proofs: tuple[Predicate, ...]
+    contents: Mapping[str, tuple[str, ...]]
+    training: Mapping[str, JsonValue]
+
+    @property
+    def largest(self) -> float | None:
+        """The largest layer's share of a pull."""
+        return max(self.layers) / sum(self.layers) if sum(self.layers) else None
+
+
+def read_story(image: str) -> Story:
+    """Read everything that is attached to an image, and its labels.
+
+    Raises:
+        CheckFailed: something attached is not about this image, or is not what its type says.
+        UsageError: the registry has no such image, or refuses.
+        TransientError: the registry does not answer.
+    """
+    name, info = image_in_registry(image)
+    reference = Reference.parse(name)
+    with opened(reference) as registry:
+        found = registry.manifest(reference.version)
+        if found is None:
+            raise CheckFailed(f"`{name}` is gone from the registry", hint="push it again")
+        return Story(
+            image=name,
+            platform=info.platform,
+            layers=layer_sizes(for_one_platform(registry, found, image)),
+            labels=info.labels,
+            proofs=tuple(proofs_of(registry, found)),
+            contents=_contents(_attached(registry, found, BOM)),
+            training=_attached(registry, found, TRAINING),
+        )
+
+
+def _contents(bom: Mapping[str, JsonValue]) -> dict[str, tuple[str, ...]]:
+    listed = bom.get("components")
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    types = sorted({str(row.get("type")) for row in rows})
+    return {kind: tuple(_component(row) for row in rows if row.get("type") == kind) for kind in types}
+
+
+def _component(row: Mapping[str, JsonValue]) -> str:
+    hashes = row.get("hashes")
+    first = hashes[0] if isinstance(hashes, list) and hashes else None
+    digest = f" sha256:{first.get('content')}" if isinstance(first, dict) and first.get("alg") == "SHA-256" else ""
+    return f"{row.get('name')}{digest or ' ' + str(row.get('version'))}"
+
+
+def _attached(registry: Registry, image: StoredContent, media_type: str) -> Mapping[str, JsonValue]:
+    """The JSON object of this type that was attached last; empty without any."""
+    found = [artifact.json() for artifact in artifacts(registry, image, media_type)]
+    return found[-1] if found else {}

@@ -1,0 +1,59 @@
+"""Reports the story of an image."""
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from mlship.image.labels import OCI, OWN
+from mlship.proof.story import Story
+from mlship.report.smoke import where
+from mlship.units import size
+
+UNKNOWN = "unknown"
+
+
+def show_story(story: Story) -> None:
+    from mlship.console import out
+
+    out(story.image, style="bold")
+    for name, value in _facts(story):
+        out(f"  {name:<14}{value}")
+
+
+def _facts(story: Story) -> Iterator[tuple[str, str]]:
+    labels = story.labels
+    yield "platform", story.platform
+    yield "code", _code(labels)
+    yield "built", labels.get(f"{OCI}.created", UNKNOWN)
+    yield (
+        "base",
+        " ".join(labels[key] for key in (f"{OCI}.base.name", f"{OCI}.base.digest") if key in labels) or UNKNOWN,
+    )
+    yield "lock", labels.get(f"{OWN}.lock", UNKNOWN)
+    newest = story.proofs[-1] if story.proofs else None
+    for file in story.contents.get("machine-learning-model", (UNKNOWN,)):
+        yield "model", file
+    yield "training", _training(story.training)
+    packages = story.contents.get("library")
+    yield "contents", f"{len(packages)} packages" if packages else UNKNOWN
+    yield "proven", f"on {where(newest.mlship)}, {newest.mlship.date}" if newest else "no proof is attached"
+    if story.largest is not None:
+        yield "pull", f"{size(sum(story.layers))} in {len(story.layers)} layers; the largest is {story.largest:.0%}"
+    if pickles := labels.get(f"{OWN}.allow-pickle"):
+        yield "pickles", pickles
+
+
+def _code(labels: Mapping[str, str]) -> str:
+    commit, source = labels.get(f"{OCI}.revision"), labels.get(f"{OCI}.source")
+    return f"{commit}{f' of {source}' if source else ''}" if commit else UNKNOWN
+
+
+def _training(record: Mapping[str, JsonValue]) -> str:
+    if not record:
+        return UNKNOWN
+    git = record.get("git")
+    commit = git.get("commit") if isinstance(git, dict) else None
+    dirty = ", with uncommitted changes" if isinstance(git, dict) and git.get("dirty") else ""
+    packages = record.get("packages")
+    count = f"; {len(packages)} packages on record" if isinstance(packages, dict) else ""
+    return f"{record.get('created') or 'at an unknown time'}, commit {commit or UNKNOWN}{dirty}{count}"
