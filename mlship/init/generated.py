@@ -45,6 +45,7 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
         text = render(path, tensors=tensors, drift=drift) if path.endswith(".j2") else read_template(path)
         if (tensors or name not in _ARRAY_FILES) and (drift or name != "drift.py"):
             yield f"{package}/{name}", _own(text, package), "the server around it"
+    yield "monitoring/alerts.yml", render("init/monitoring/alerts.yml.j2", drift=drift), "alert rules for Prometheus"
 
 
 def server_source(found: Detection) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The drift metrics of the generated server: inputs and outputs beside the statistics of the training."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.helpers.debian_files import debian_files
 from tests.helpers.generated_server import initialised, served
+from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes
 
 Samples = dict[tuple[str, ...], float]
@@ -90,3 +93,100 @@ def test_nulls_and_the_entropy_of_plain_requests_are_counted(tmp_path: Path) -> 
     assert found["serving_training_share", "age", "", "0"] == 0.5
     assert found["serving_training_null_rate", "age", "", ""] == 0.25
     assert found["serving_prediction_entropy_count", "", "", ""] == 5
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    return debian_files("prometheus", ["prometheus"], "bookworm main", "usr/bin") / "promtool"
+
+
+def psi(values: NDArray[np.float32], deciles: list[float]) -> float:
+    """The population stability index of values against deciles, as in the literature."""
+    counts, _ = np.histogram(values, [-np.inf, *deciles, np.inf])
+    shares = np.maximum(counts / len(values), 0.0001)
+    return float(((shares - 0.1) * np.log(shares / 0.1)).sum())
+
+
+def series(pages: list[str]) -> list[dict[str, str]]:
+    """One scrape of the server a minute, as promtool reads it."""
+    found: dict[str, list[str]] = {}
+    for page in pages:
+        for family in text_string_to_metric_families(page):
+            for one in family.samples:
+                if one.name.startswith(("serving_value", "serving_training")):
+                    labels = ",".join(f"{name}={json.dumps(value)}" for name, value in one.labels.items())
+                    found.setdefault(f'{one.name}{{{labels},job="serving"}}', []).append(repr(one.value))
+    assert {len(values) for values in found.values()} == {len(pages)}
+    return [{"series": name, "values": " ".join(values)} for name, values in found.items()]
+
+
+def check_rules(promtool: Path, repo: Path, inputs: list[dict[str, str]], expected: dict[tuple[str, str], int]) -> None:
+    """Evaluate the repository's rules, and compare the counts of what expressions find at a time."""
+    tests = [
+        {"expr": f"count({expr}) or vector(0)", "eval_time": at, "exp_samples": [{"labels": "{}", "value": value}]}
+        for (expr, at), value in expected.items()
+    ]
+    document = {
+        "rule_files": [str(repo / "monitoring/alerts.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": tests}],
+    }
+    (repo / "test.yml").write_text(json.dumps(document))
+    argv = [str(promtool), "test", "rules", str(repo / "test.yml")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=limit(60))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+FIRING = 'ALERTS{alertname="%s",alertstate="firing"}'
+
+
+def test_the_alert_fires_on_shifted_data_and_not_before(tmp_path: Path, promtool: Path) -> None:
+    """90 minutes like the training, then 60 minutes in which one column is shifted; the metrics are the server's."""
+    random = np.random.default_rng(1)
+    trained = random.normal(size=(5_000, 4)).astype(np.float32)
+    inputs = {f"x[{column}]": training(trained[:, column]) for column in range(4)}
+    metadata = json.dumps({"statistics": {"inputs": inputs}})
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    rows = random.normal(size=(150, 20, 4)).astype(np.float32)
+    rows[90:, :, 2] += 2
+    with served(repo) as server:
+        server.wait("/health/ready", 200)
+        pages = [server.ask("/metrics")[1]]
+        for minute in rows:
+            assert server.ask("/predict", json.dumps({"x": minute.tolist()}).encode())[0] == 200
+            pages.append(server.ask("/metrics")[1])
+    firing = FIRING % "ServingDrift"
+    expected = {(firing, "90m"): 0, (firing, "100m"): 0, (firing, "149m"): 1}
+    expected[firing.replace("{", '{feature="x[2]",'), "149m"] = 1
+    for end in (90, 120, 150):
+        for column in range(4):
+            deciles = inputs[f"x[{column}]"]["deciles"]
+            assert isinstance(deciles, list)
+            value = psi(rows[end - 60 : end, :, column].ravel(), deciles)
+            assert (value > 0.2) == (column == 2 and end > 90)
+            expected[f'abs(serving:psi:1h{{feature="x[{column}]"}} - {value!r}) < 1e-6', f"{end}m"] = 1
+    check_rules(promtool, repo, series(pages), expected)
+
+
+@pytest.mark.parametrize(
+    ("alert", "metric", "values", "times"),
+    [
+        ("ServingNotReady", "serving_ready", "1x10 0x9", ("14m", "16m")),
+        ("ServingErrors", 'serving_requests_total{status="500"}', "0x10 1+1x15", ("10m", "20m")),
+        ("ServingQueueFull", 'serving_requests_total{status="503"}', "0x10 1+1x15", ("10m", "20m")),
+        ("ServingOutputNotFinite", "serving_not_finite_outputs_total", "0x10 1x4", ("10m", "11m")),
+        ("ServingNulls", 'serving_value_missing_total{feature="age"}', "0x10 20+20x40", ("10m", "40m")),
+    ],
+)
+def test_an_alert_fires_in_time(
+    tmp_path: Path, promtool: Path, alert: str, metric: str, values: str, times: tuple[str, str]
+) -> None:
+    metadata = json.dumps({"statistics": {"inputs": {"age": {"deciles": [1], "mean": 1, "variance": 1}}}})
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    inputs = [
+        {"series": metric, "values": values},
+        {"series": 'serving_requests_total{status="200"}', "values": "0+50x60"},
+        {"series": 'serving_value_bucket{feature="age",le="+Inf"}', "values": "0+50x60"},
+        {"series": 'serving_training_null_rate{feature="age"}', "values": "0.01x60"},
+    ]
+    check_rules(promtool, repo, inputs, {(FIRING % alert, time): fires for fires, time in enumerate(times)})
