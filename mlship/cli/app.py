@@ -20,6 +20,7 @@ from mlship.cli.fits import fits
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init
 from mlship.cli.inspect import inspect
+from mlship.cli.kubernetes import kubernetes
 from mlship.cli.lock import lock
 from mlship.cli.plan import plan
 from mlship.cli.rebuild import rebuild
@@ -115,6 +116,7 @@ for command in (
     smoke,
     verify,
     inspect,
+    kubernetes,
     ci,
     size,
     scan,

@@ -180,11 +180,12 @@ def _check_env(spec: "SmokeSpec", where: "Placement") -> None:
 
 def _print(test: "PodTest", where: "Placement", name: str, image: str, *, json: bool) -> None:
     from mlship.console import emit, say
-    from mlship.smoke.cluster.job import job_of, job_yaml
+    from mlship.smoke.cluster.job import job_of
     from mlship.versioned import to_json
+    from mlship.yaml_text import yaml_text
 
     job = job_of(test, where, name)
-    emit(to_json(job) if json else job_yaml(job))
+    emit(to_json(job) if json else yaml_text(job))
     space = f" -n {where.namespace}" if where.namespace else ""
     say("Create it with `kubectl create -f FILE`, then save its log and judge it:")
     say(f"  kubectl logs{space} --follow --pod-running-timeout=20m job/{name} > smoke.log")

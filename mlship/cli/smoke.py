@@ -61,7 +61,7 @@ def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     asked.check(attest=attest, record_golden=record_golden is not None)
 
     def spec_of(info: "ImageInfo") -> "SmokeSpec":
-        return _limited(_spec(info, image, directory), memory, timeout)
+        return _limited(spec_of_image(info, image, directory), memory, timeout)
 
     if kubernetes:
         device: Device | None = on.value if on else None
@@ -180,7 +180,7 @@ def _record(  # noqa: PLR0913, PLR0917  private, and called once
     say(f"wrote {file}; name it in mlship.yaml: `model: {{golden: {file}}}`")
 
 
-def _spec(info: "ImageInfo", image: str, directory: Path) -> "SmokeSpec":
+def spec_of_image(info: "ImageInfo", image: str, directory: Path) -> "SmokeSpec":
     """What to test, from the image's label or else from mlship.yaml."""
     from mlship.errors import UsageError
     from mlship.project.load import FILE_NAME, load_config

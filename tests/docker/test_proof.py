@@ -16,6 +16,7 @@ from mlship.engine.base import BuildRequest, Engine
 from mlship.proof.attach import attach_proof
 from mlship.registry.images import put_index
 from mlship.smoke.result import Figures, SmokeReport, passed
+from mlship.units import duration
 from tests.helpers.cluster_api import command_of, container_of
 from tests.helpers.command import mlship
 from tests.helpers.faulty_registry import faulty_registry
@@ -66,6 +67,16 @@ def test_a_pushed_image_is_verified(pushed: tuple[str, dict[str, str]], repo: Pa
     (proof,) = json.loads(mlship("verify", f"{name}:1", "--json", cwd=repo).stdout)["proofs"]
     assert proof["result"] in {"PASSED", "WARNED"}
     assert {"requirements.txt"} <= {source["name"] for source in proof["configuration"]}
+
+
+def test_its_deployment_has_the_measured_start(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    name, report = pushed
+    done = mlship("kubernetes", f"{name}:1", "--json", cwd=tmp_path, env={"DOCKER_HOST": "tcp://127.0.0.1:9"})
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["image"] == f"{name}@{report['digest']}"
+    (proof,) = json.loads(mlship("verify", f"{name}:1", "--json", cwd=tmp_path).stdout)["proofs"]
+    assert found["notes"][0].startswith(f"ready after {duration(proof['mlship']['figures']['ready_s'])} ")
 
 
 def test_fits_moves_few_bytes_of_an_image_for_gpus(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:

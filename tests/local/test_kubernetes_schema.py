@@ -9,7 +9,8 @@ import yaml
 from mlship.cuda.fit.cluster import cluster_document
 from mlship.cuda.fit.promise import DriverSpan, Promise, Reach
 from mlship.cuda.versions import Capability, Driver
-from mlship.smoke.cluster.job import Placement, PodTest, Yaml, job_of, job_yaml
+from mlship.smoke.cluster.job import Placement, PodTest, job_of
+from mlship.yaml_text import Yaml, yaml_text
 from tests.helpers.smoke_events import MIB, SPEC
 
 TEST = PodTest("reg.example/toy@sha256:1", ("python", "server.py"), "amd64", SPEC)
@@ -25,7 +26,7 @@ JOBS = {
 @pytest.mark.parametrize("version", ["1.31", "1.34", "1.37"])
 @pytest.mark.parametrize("name", JOBS)
 def test_the_job_is_valid(version: str, name: str) -> None:
-    kubernetes_validate.validate(yaml.safe_load(job_yaml(job_of(*JOBS[name], "mlship-smoke-1"))), version, strict=True)
+    kubernetes_validate.validate(yaml.safe_load(yaml_text(job_of(*JOBS[name], "mlship-smoke-1"))), version, strict=True)
 
 
 def test_the_schema_refuses_an_unknown_field() -> None:

@@ -25,6 +25,7 @@ LAYERS = (
     ("cuda", 4),
     ("init", 4),
     ("proof", 6),
+    ("deploy", 6),
     ("lock", 3),
     ("scan", 3),
     ("registry", 3),

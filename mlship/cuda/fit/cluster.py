@@ -11,12 +11,12 @@ from typing import Literal, TypeAlias
 
 from mlship.cuda.fit.promise import Promise, Reach
 from mlship.cuda.versions import Capability
+from mlship.yaml_text import Yaml, yaml_text
 
 ARTIFACT_TYPE = "application/vnd.nfd.image-compatibility.v1alpha1"
 SPEC_TYPE = "application/vnd.nfd.image-compatibility.spec.v1alpha1+yaml"
 ClusterForm: TypeAlias = Literal["nfd", "affinity", "claim"]
-Terms: TypeAlias = "dict[str, Node]"
-Node: TypeAlias = "str | int | list[Node] | Terms"
+Terms: TypeAlias = dict[str, Yaml]
 
 _BRANCH = "nvidia.com/cuda.driver-version.major"
 _MINOR = "nvidia.com/cuda.driver-version.minor"
@@ -45,9 +45,7 @@ def cluster_document(promise: Promise, form: ClusterForm) -> Terms:
 
 def cluster_yaml(promise: Promise, form: ClusterForm) -> str:
     """The same as YAML."""
-    import yaml
-
-    return yaml.safe_dump(cluster_document(promise, form), sort_keys=False, width=120)
+    return yaml_text(cluster_document(promise, form))
 
 
 def _alternatives(promise: Promise) -> Iterator[tuple[_Between, ...]]:
@@ -82,7 +80,7 @@ def _drivers(reach: Reach) -> Iterator[tuple[_Between, ...]]:
 
 
 def _nfd(promise: Promise) -> Terms:
-    any_of: list[Node] = [
+    any_of: list[Yaml] = [
         {"matchFeatures": [{"feature": "local.label", "matchExpressions": {c.label: _nfd_term(c) for c in conditions}}]}
         for conditions in _alternatives(promise)
     ]
@@ -115,7 +113,7 @@ def _at_least(number: int) -> str:
 
 def _affinity(promise: Promise) -> Terms:
     arch = _Between("kubernetes.io/arch", texts=(promise.platform.partition("/")[2],))
-    terms: list[Node] = [
+    terms: list[Yaml] = [
         {"matchExpressions": [each for condition in (arch, *conditions) for each in _expressions(condition)]}
         for conditions in _alternatives(promise)
     ]
@@ -140,7 +138,7 @@ _GPU = 'device.attributes["gpu.nvidia.com"]'
 def _claim(promise: Promise) -> Terms:
     selector: Terms = {"cel": {"expression": _cel(promise)}}
     exactly: Terms = {"deviceClassName": "gpu.nvidia.com", "selectors": [selector]}
-    requests: list[Node] = [{"name": "gpu", "exactly": exactly}]
+    requests: list[Yaml] = [{"name": "gpu", "exactly": exactly}]
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",

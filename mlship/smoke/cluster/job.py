@@ -6,21 +6,25 @@ It meets the restricted Pod Security Standard: https://kubernetes.io/docs/concep
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from mlship.project.testing import hidden_from
 from mlship.resources import read_package_file
 from mlship.smoke.run import inside
 from mlship.smoke.seen import Device
 from mlship.smoke.spec import SmokeSpec
-
-Yaml: TypeAlias = "str | int | bool | list[Yaml] | dict[str, Yaml]"
+from mlship.yaml_text import Yaml
 
 CONTAINER = "smoke"
 PENDING_SECONDS = 3600  # for a node and the image; afterwards the cluster ends the Job, whatever became of mlship
 _KEPT_SECONDS = 3600
 _OVERHEAD_SECONDS = 120
 _GPU = "nvidia.com/gpu"
+POD_SECURITY: dict[str, Yaml] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+CONTAINER_SECURITY: dict[str, Yaml] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,27 @@ def job_of(test: PodTest, where: Placement, name: str) -> dict[str, Yaml]:
 
 
 def _pod(test: PodTest, where: Placement) -> dict[str, Yaml]:
+    program, options, *texts = _arguments(test)
+    # Kubernetes expands $(NAME) in both; a doubled $ is a $.
+    command: dict[str, Yaml] = {
+        "command": ["python", "-c", program.replace("$", "$$")],
+        "args": [text.replace("$", "$$") for text in (options, *texts)],
+    }
+    container = confined_container(test, where, CONTAINER, "500m") | command
+    return {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, **confined_pod(test, where, container)}
+
+
+def confined_pod(test: PodTest, where: Placement, container: Yaml) -> dict[str, Yaml]:
+    """The specification of a pod around a container, as confined as the containers of a local test."""
     volumes: list[Yaml] = [{"name": "tmp", "emptyDir": {}}]
     if test.spec.shm is not None:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": str(test.spec.shm)}})
     pod: dict[str, Yaml] = {
-        "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
         "nodeSelector": {"kubernetes.io/arch": test.architecture, "kubernetes.io/os": "linux", **where.selector},
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(test, where)],
+        "securityContext": POD_SECURITY,
+        "containers": [container],
         "volumes": volumes,
     }
     if test.device == "gpu":
@@ -106,23 +120,18 @@ def _pod(test: PodTest, where: Placement) -> dict[str, Yaml]:
     return pod
 
 
-def _container(test: PodTest, where: Placement) -> dict[str, Yaml]:
+def confined_container(
+    test: PodTest, where: Placement, name: str, cpu: str, *, limited: bool = False
+) -> dict[str, Yaml]:
+    """A container of the image with its resources and mounts; `cpu` is requested, and the limit too if `limited`."""
     mounts: list[Yaml] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108  in the container
     if test.spec.shm is not None:
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108
-    program, options, *texts = _arguments(test)
     container: dict[str, Yaml] = {
-        "name": CONTAINER,
+        "name": name,
         "image": test.image,
-        # Kubernetes expands $(NAME) in both; a doubled $ is a $.
-        "command": ["python", "-c", program.replace("$", "$$")],
-        "args": [text.replace("$", "$$") for text in (options, *texts)],
-        "resources": _resources(test, where),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "resources": _resources(test, where, cpu, limited=limited),
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": mounts,
     }
     if where.env_secret:
@@ -130,10 +139,10 @@ def _container(test: PodTest, where: Placement) -> dict[str, Yaml]:
     return container
 
 
-def _resources(test: PodTest, where: Placement) -> dict[str, Yaml]:
+def _resources(test: PodTest, where: Placement, cpu: str, *, limited: bool) -> dict[str, Yaml]:
     memory = str(test.spec.memory)
-    limits: dict[str, Yaml] = {"memory": memory}
-    resources: dict[str, Yaml] = {"limits": limits, "requests": {"cpu": "500m", "memory": memory}}
+    limits: dict[str, Yaml] = {"memory": memory, **({"cpu": cpu} if limited else {})}
+    resources: dict[str, Yaml] = {"limits": limits, "requests": {"cpu": cpu, "memory": memory}}
     if test.device == "gpu":
         if where.claim:
             resources["claims"] = [{"name": "gpu"}]
@@ -163,18 +172,3 @@ def _arguments(test: PodTest) -> list[str]:
         "hidden": {name: hidden_from(name) for name in spec.env},
     }
     return [read_package_file("smoke/inside/pod.py"), json.dumps(options), *texts]
-
-
-def job_yaml(job: Mapping[str, Yaml]) -> str:
-    """The Job as YAML that a person can read: programs are blocks."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, _data: object) -> bool:
-            return True
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-    Dumper.add_representer(str, text)
-    return yaml.dump(dict(job), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from mlship.console import warn
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import MlshipError, TransientError
-from mlship.smoke.cluster.job import PENDING_SECONDS, Placement, PodTest, job_of, job_yaml
+from mlship.smoke.cluster.job import PENDING_SECONDS, Placement, PodTest, job_of
 from mlship.smoke.cluster.kubectl import Cluster, explained
 from mlship.smoke.cluster.states import PodState, pod_state, refusal_of
 from mlship.smoke.pod_log import PodLog, observed_of, read_pod_log
 from mlship.smoke.result import SmokeReport
 from mlship.smoke.run import Watch, report_of
+from mlship.yaml_text import yaml_text
 
 _POLL_SECONDS = 2.0
 _NO_POD_SECONDS = 30.0  # from the Job to its pod; the controller takes a second
@@ -60,7 +61,7 @@ def smoke_on_cluster(  # noqa: PLR0913, PLR0917  called once
         EngineError: the cluster cannot be used, or does not run the Job.
         TransientError: the cluster does not answer, or ended the Job for its own reasons.
     """
-    with _created(cluster, name, job_yaml(job_of(test, where, name))):
+    with _created(cluster, name, yaml_text(job_of(test, where, name))):
         state, log = _Follower(cluster, test, name, watch, clock).follow()
     return report_of_log(test, info, log, state, listen)
 
