@@ -111,7 +111,7 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
     if lock.stray:
         yield "files", f"device code of no package, or that cannot be read, so not judged: {_few(lock.stray)}"
     if not lock.in_image:
-        for name in needs.compiled:
+        for name in needs.compiled_for_unknown:
             yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
         for name in needs.lacking:
             yield name, f"no locked package brings the CUDA libraries that {name} needs"

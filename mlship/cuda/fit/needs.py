@@ -2,43 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, linked_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.carriers import carries_cuda, linked_cuda, local_version, named_cuda, variant_cuda
+from mlship.cuda.fit.faults import LockProblem, faults_of
 from mlship.cuda.fit.judge import Stack
 from mlship.cuda.fit.kernels import differing, kernels_of
 from mlship.cuda.tables.lookup import LibraryPin, NotRecorded, library_pin, release_of, tables, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, CudaSource
-from mlship.frameworks import framework_table, gpu_requirement_for, is_gpu_only, other_vendor
+from mlship.frameworks import gpu_requirement_for, is_gpu_only
 from mlship.lock.pins import Pin
 
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
-Fault: TypeAlias = Literal[
-    "two-majors",
-    "two-distributions",
-    "two-variants",
-    "other-vendor",
-    "cpu-only",
-    "cuda-in-cpu-project",
-    "nothing-known",
-    "tables-differ",
-]
 _FIRST_WITH_REQUIREMENTS = Version("1.13.dev0")  # PyPI, metadata of torch 1.12.1 and 1.13.0
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
-
-
-@dataclass(frozen=True)
-class LockProblem:
-    """A fault of a lock that no host can make up for, or a warning."""
-
-    kind: Fault
-    text: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +49,12 @@ class Needs:
     variant: str | None
     problems: tuple[LockProblem, ...]
     warnings: tuple[LockProblem, ...]
+
+    @property
+    def compiled_for_unknown(self) -> tuple[str, ...]:
+        """Those of which no table says for which GPUs they are compiled."""
+        known = {stack.name.partition(" ")[0] for stack in self.stacks if stack.architectures}
+        return tuple(name for name in self.compiled if name not in known)
 
     def with_libraries(self, cuda: Cuda) -> "Needs":
         """The same needs with CUDA's libraries from an image."""
@@ -113,7 +100,7 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     packages = tuple(_packages(pins, cuda, libraries))
     stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
-    mistakes = (*_other_vendors(pins), *_rivals(pins), *_mixed_variants(pins), *_majors(libraries, packages))
+    mistakes = (*faults_of(pins), *_majors(libraries, packages))
     idle = tuple(_cpu_only(pins, libraries))
     useless = not packages and not libraries
     return Needs(
@@ -193,7 +180,7 @@ def _stack(package: _Package, cuda: Cuda | None, platform: str) -> Stack | None:
         if least and isinstance(release, Release):
             return Stack(
                 package.named, known, known, platform, release.source, exact=False, least_cuda=bool(open_), least=least,
-                unknown=open_, measured=kernels,
+                unknown=open_, measured=kernels, architectures=release.compiled_for,
             )  # fmt: skip
         source = "" if isinstance(release, NotRecorded) else release.source
         return Stack(
@@ -292,24 +279,6 @@ def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Itera
             yield LockProblem("cpu-only", text, hint)
 
 
-def _other_vendors(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
-    found = [(pin, vendor) for pin in pins if (vendor := other_vendor(pin.name, local_version(pin)))]
-    for vendor in dict.fromkeys(vendor for _, vendor in found):
-        named = ", ".join(f"{pin.name} {pin.version}" for pin, of in found if of == vendor)
-        text = f"{named}: for GPUs of {vendor}, but mlship supports GPUs of NVIDIA only"
-        yield LockProblem("other-vendor", text, "require the builds for NVIDIA's GPUs and run `mlship lock`")
-
-
-def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
-    names = {pin.name for pin in pins}
-    for framework in framework_table().frameworks:
-        both = sorted(names & framework.rivals)
-        if len(both) > 1:
-            text = f"{' and '.join(both)} are both locked; they overwrite each other's files"
-            hint = f"require only one of them; a dependency may require `{both[0]}`"
-            yield LockProblem("two-distributions", text, hint)
-
-
 def _majors(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
     """Packages for CUDA 12 and 13 side by side, or libraries of both whose files have the same names.
 
@@ -334,29 +303,6 @@ def _harmless(pin: LibraryPin, libraries: tuple[LibraryPin, ...]) -> bool:
     """No library of another major has a file of the same name."""
     others = {soname for other in libraries if other.major != pin.major for soname in other.sonames}
     return bool(pin.sonames) and others.isdisjoint(pin.sonames)
-
-
-def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
-    """PyTorch and its companions are compiled together: builds for two variants do not load each other."""
-    named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
-    variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
-    torch = next((pin for pin in pins if pin.name == "torch"), None)
-    others = [pin for pin in pins if torch and (release := built_for_torch(pin)) and not _is_release(torch, release)]
-    if len(set(variants.values())) > 1:
-        listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
-        hint = "require no local versions, or the same one for all, and run `mlship lock`"
-        yield LockProblem("two-variants", f"the lock contains builds of two variants ({listed})", hint)
-    if torch and others:
-        text = f"{', '.join(f'{pin.name} {pin.version}' for pin in others)}: not built for torch {torch.version}"
-        yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
-
-
-def _is_release(torch: Pin, release: str) -> bool:
-    """Whether torch is of a release such as "2.8"; extensions for another one do not load."""
-    try:
-        return Version(torch.version).release[:2] == Version(release).release
-    except InvalidVersion:
-        return True
 
 
 def _warnings(

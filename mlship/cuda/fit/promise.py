@@ -114,7 +114,7 @@ def _refuse_unknown(needs: Needs) -> None:
     if problems:
         raise MatchError(f"this runs on no GPU host: {problems[0]}", hint="fix the lock and ask again")
     unjudged = [f"{name}: {why}" for name, why in needs.unjudged]
-    unjudged += [f"{name}: for which GPUs it is compiled is unknown" for name in needs.compiled]
+    unjudged += [f"{name}: for which GPUs it is compiled is unknown" for name in needs.compiled_for_unknown]
     unjudged += [stack.unknown for stack in needs.stacks if stack.unknown]
     if unjudged or not needs.stacks:
         why = unjudged[0] if unjudged else "no package is known to use CUDA"

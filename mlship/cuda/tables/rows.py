@@ -318,7 +318,7 @@ class Release(Row):
         follows: the package whose variant decides, such as torch for torchvision.
         torch: the version of torch that it requires.
         min_capability: the oldest compute capability that its project supports, for one without variants of its own.
-        compiled: PyPI has no wheel of it: nvcc builds it.
+        compiled: PyPI has no wheel of it: nvcc builds it, `compiled_for` these GPUs if that is fixed.
         needs_torch: that build imports torch.
     """
 
@@ -331,6 +331,7 @@ class Release(Row):
     torch: Text | None = None
     min_capability: CapabilityText | None = None
     compiled: StrictBool = False
+    compiled_for: Capabilities | None = None
     needs_torch: StrictBool = False
 
     def variant(self, name: str | None = None) -> Variant | None:

@@ -63,6 +63,10 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fit
         ("tensorflow==2.17.0\n", "470.82.01", "refused", "needs driver >= 525.60.13"),
         (f"{TORCH}ours-gpu @ file:///src\n", "580.95.05", "unknown", "ours-gpu"),
         (f"{TORCH}mamba-ssm==2.2.4\n", "580.95.05", "unknown", "PyPI has no wheel of mamba-ssm"),
+        (f"{TORCH}flash-attn==2.6.3\n", "580.95.05", "unknown", "for which GPUs it will be compiled"),
+        ("tensorrt==10.12.0.36\n", "550.54.15", "runs", "tensorrt 10.12.0.36 (cu12)"),
+        ("tensorrt==10.14.1.48\n", "550.54.15", "refused", "needs driver >= 580.65.06"),
+        ("torch==2.7.1+cu126\nbitsandbytes==0.46.1\n", "550.54.15", "runs", "bitsandbytes 0.46.1 (cu126)"),
         (f"{TORCH}gsplat==1.5.3\n", "580.95.05", "unknown", "the tables do not list gsplat"),
         ("torch==2.3.1+cu121\ntorch-sparse==0.6.18+pt23cu121\n", "535.161.08", "runs", "torch-sparse"),
     ],
@@ -97,7 +101,7 @@ def test_a_gpu_that_a_project_does_not_support_is_refused_whatever_the_build(
     assert (found.outcome, found.changes) == ("refused", ())
     assert "or newer" in found.hosts[0].limits[0].why[0]
     others = answer(tmp_path, lock, "535.161.08", "8.6").outcome
-    assert others == ("unknown" if "flash-attn" in lock else "runs")  # for which GPUs flash-attn is compiled is open
+    assert others == "runs"
 
 
 def test_libraries_from_elsewhere_are_not_taken_for_the_oldest(tmp_path: Path) -> None:

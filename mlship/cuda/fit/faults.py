@@ -1,0 +1,80 @@
+"""Faults that the pins of a lock have among each other, whatever the host. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from packaging.version import InvalidVersion, Version
+
+from mlship.cuda.fit.carriers import built_for_torch, local_version, variant_cuda
+from mlship.cuda.tables.lookup import wheel_index
+from mlship.frameworks import framework_table, other_vendor
+from mlship.lock.pins import Pin
+
+Fault: TypeAlias = Literal[
+    "two-majors",
+    "two-distributions",
+    "two-variants",
+    "other-vendor",
+    "cpu-only",
+    "cuda-in-cpu-project",
+    "nothing-known",
+    "tables-differ",
+]
+
+
+@dataclass(frozen=True)
+class LockProblem:
+    """A fault of a lock that no host can make up for, or a warning."""
+
+    kind: Fault
+    text: str
+    hint: str
+
+
+def faults_of(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    """Builds for other vendors, distributions that overwrite each other, and builds of different variants."""
+    yield from _other_vendors(pins)
+    yield from _rivals(pins)
+    yield from _mixed_variants(pins)
+
+
+def _other_vendors(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    found = [(pin, vendor) for pin in pins if (vendor := other_vendor(pin.name, local_version(pin)))]
+    for vendor in dict.fromkeys(vendor for _, vendor in found):
+        named = ", ".join(f"{pin.name} {pin.version}" for pin, of in found if of == vendor)
+        text = f"{named}: for GPUs of {vendor}, but mlship supports GPUs of NVIDIA only"
+        yield LockProblem("other-vendor", text, "require the builds for NVIDIA's GPUs and run `mlship lock`")
+
+
+def _rivals(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    names = {pin.name for pin in pins}
+    for framework in framework_table().frameworks:
+        both = sorted(names & framework.rivals)
+        if len(both) > 1:
+            text = f"{' and '.join(both)} are both locked; they overwrite each other's files"
+            hint = f"require only one of them; a dependency may require `{both[0]}`"
+            yield LockProblem("two-distributions", text, hint)
+
+
+def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    """PyTorch and its companions are compiled together: builds for two variants do not load each other."""
+    named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
+    variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
+    torch = next((pin for pin in pins if pin.name == "torch"), None)
+    others = [pin for pin in pins if torch and (release := built_for_torch(pin)) and not _is_release(torch, release)]
+    if len(set(variants.values())) > 1:
+        listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
+        hint = "require no local versions, or the same one for all, and run `mlship lock`"
+        yield LockProblem("two-variants", f"the lock contains builds of two variants ({listed})", hint)
+    if torch and others:
+        text = f"{', '.join(f'{pin.name} {pin.version}' for pin in others)}: not built for torch {torch.version}"
+        yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
+
+
+def _is_release(torch: Pin, release: str) -> bool:
+    """Whether torch is of a release such as "2.8"; extensions for another one do not load."""
+    try:
+        return Version(torch.version).release[:2] == Version(release).release
+    except InvalidVersion:
+        return True
