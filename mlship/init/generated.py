@@ -13,22 +13,16 @@ from mlship.resources import read_template
 SERVING = "serving"
 SERVER_NEEDS = ("msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
-_ARRAY_FILES = {"openinference.py", "tensors.py", "v2.py"}
 _ENDS = (".py", "/__init__.py")
-_FILES = (  # templates of the files beside model.py
-    *("__init__.py", "__main__.py", "app.py.j2", "limits.py", "v2.py", "openinference.py"),
-    *(
-        "runtime.py.j2",
-        "predictor_{kind}.py",
-        "batching.py",
-        "schema.py",
-        "tensors.py",
-        "errors.py",
-        "metrics.py",
-        "drift.py",
-    ),
-    *("openapi.py", "logs.py", "settings.py"),
-)
+_FILES = {  # templates of the files beside model.py, and what they need
+    **dict.fromkeys(("__init__.py", "__main__.py", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
+    **dict.fromkeys(("schema.py", "errors.py", "metrics.py", "openapi.py", "logs.py", "settings.py"), ""),
+    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py", "v2.py"), "tensors"),
+    "predictor_plain.py": "plain",
+    "drift.py": "drift",
+    "golden.py.j2": "golden",
+}
+_AROUND = (("monitoring/alerts.yml", "alert rules for Prometheus"),)
 
 DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
@@ -36,16 +30,22 @@ printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -
 
 def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
-    package, drift = server_package(found), METADATA in server_source(found)
-    tensors = bool(found.native and found.native.row.template in _ON_ARRAYS)
+    package, tensors = server_package(found), bool(found.native and found.native.row.template in _ON_ARRAYS)
+    given = {
+        "": True,
+        "tensors": tensors,
+        "plain": not tensors,
+        "drift": METADATA in server_source(found),
+        "golden": found.golden.value if found.sample.value else None,
+    }
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
-    for template in _FILES:
-        name, path = template.removesuffix(".j2").replace("_{kind}", ""), f"init/serving/{template}"
-        path = path.format(kind="tensors" if tensors else "plain")
-        text = render(path, tensors=tensors, drift=drift) if path.endswith(".j2") else read_template(path)
-        if (tensors or name not in _ARRAY_FILES) and (drift or name != "drift.py"):
+    for template, needed in _FILES.items():
+        name, path = re.sub(r"_(plain|tensors)|\.j2$", "", template), f"init/serving/{template}"
+        if given[needed]:
+            text = render(path, **given) if path.endswith(".j2") else read_template(path)
             yield f"{package}/{name}", _own(text, package), "the server around it"
-    yield "monitoring/alerts.yml", render("init/monitoring/alerts.yml.j2", drift=drift), "alert rules for Prometheus"
+    for name, why in _AROUND:
+        yield name, _own(render(f"init/{name}.j2", **given), package), why
 
 
 def server_source(found: Detection) -> tuple[str, ...]:

@@ -503,3 +503,30 @@ def test_rows_that_depend_on_each_other_never_run_together(tmp_path: Path) -> No
         server.wait("/health/ready", 200)
         log = server.end()
     assert "requests run one at a time" in [one["message"] for one in records(log)]
+
+
+GOLDEN = {"y": [[10.0, 10.00001]]}
+
+
+@pytest.mark.parametrize(
+    ("golden", "difference"),
+    [
+        (GOLDEN, None),
+        ({"y": [[10, 9.9]]}, "$.y[0][1] is 10.0, expected 9.9"),
+        ({"y": [[10]]}, "$.y[0] is [10.0, 10.0], expected [10]"),
+        ({"y": "a" * 100}, f'$.y is [[10.0, 10.0]], expected "{"a" * 59}...'),
+        ([1], '$ is {"y": [[10.0, 10.0]]}, expected [1]'),
+    ],
+)
+def test_a_server_with_another_output_than_expected_never_starts(
+    tmp_path: Path, golden: object, difference: str | None
+) -> None:
+    (tmp_path / "golden.json").write_text(json.dumps(golden))
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'})
+    with served(repo) as server:
+        if difference is None:
+            server.wait("/health/ready", 200)
+            return
+        log, _ = server.process.communicate(timeout=limit(30))
+    assert server.process.returncode == 1
+    assert f"ValueError: the output for the sample differs from golden.json: {difference}\n" in log

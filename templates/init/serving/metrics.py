@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, di
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _V = "model_version"
-disable_created_metrics()  # half of the lines, of no use to Prometheus
+disable_created_metrics()  # type: ignore[no-untyped-call]  # half of the lines, of no use to Prometheus
 
 REQUESTS = Counter("serving_requests", "Requests by route and status.", (_V, "route", "status"))
 SECONDS = Histogram("serving_request_seconds", "Time from request to response.", (_V, "route"), buckets=_SECONDS)
