@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -55,6 +56,18 @@ def write_new(path: Path, text: str) -> bool:
         except FileExistsError:
             return False
     return True
+
+
+def place_copy(source: Path, target: Path) -> None:
+    """Copy a file to `target`, whole or not at all.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; an old file is unchanged.
+    """
+    with _beside(target, "") as temporary:
+        shutil.copyfile(source, temporary)
+        temporary.chmod(0o644)
+        temporary.replace(target)
 
 
 @contextmanager

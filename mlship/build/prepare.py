@@ -22,6 +22,7 @@ from mlship.project.paths import check_paths, link_targets, private_files
 from mlship.project.text_links import refuse_text_links, text_links
 from mlship.project.weights import WeightFile, check_weights
 from mlship.smoke.spec import SmokeSpec
+from mlship.weights.locked import check_fetched
 
 # Imported inside functions: only projects that use GPUs, or whose lock brings CUDA, wait for the CUDA match.
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def prepare(
     target: str | None = None,
     find_fleet: FindFleet = lambda _config: None,
     revision: Revision | None = None,
+    fetch: Callable[[Path, Config], object] = check_fetched,
 ) -> Prepared:
     """Check the repository and plan the image. Reads files only, and the local GPUs if no host is named.
 
@@ -77,6 +79,7 @@ def prepare(
         target: platform that overrides `platform` in mlship.yaml, with a lock of its own.
         find_fleet: returns the hosts that CUDA is matched to, for a project that uses GPUs.
         revision: git's description of the code; read from git if None.
+        fetch: gets the files of `model.sources`; the default only checks that they are here.
 
     Raises:
         UsageError, LockError: see mlship.project and mlship.lock.
@@ -85,6 +88,7 @@ def prepare(
     """
     written = load_config(repo)
     config = for_platform(written, target)
+    fetch(repo, config)
     check_paths(repo, config)
     refuse_text_links(text_links(repo, (*config.source, *config.model.weights, *config.test_files)), repo)
     weights = check_weights(repo, config.model)

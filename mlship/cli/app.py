@@ -16,6 +16,7 @@ from mlship.cli.ci import ci
 from mlship.cli.dockerfile import dockerfile
 from mlship.cli.doctor import doctor
 from mlship.cli.export import export
+from mlship.cli.fetch import fetch
 from mlship.cli.fits import fits
 from mlship.cli.hosts import hosts
 from mlship.cli.init import init
@@ -108,6 +109,7 @@ def main(
 for command in (
     init,
     lock,
+    fetch,
     plan,
     dockerfile,
     export,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlship.cli.fetch import fetch_missing
 from mlship.cli.options import (
     HERE,
     Builder,
@@ -98,7 +99,7 @@ def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     preflight.check_push(push=push, unproven=push_unproven, smoke=not no_smoke)
     names = preflight.check_tags(tag or ())
     fleet = fleet_finder(directory, driver, compute_capability)
-    each = tuple(prepare(directory, target, fleet) for target in platforms_of(platform))
+    each = tuple(prepare(directory, target, fleet, fetch=fetch_missing) for target in platforms_of(platform))
     options = run.BuildOptions(
         tags=names,
         push=push,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlship.cli.fetch import lock_sources
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platforms, platforms_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     check: Annotated[bool, typer.Option("--check", help="Only check the lock; exit 3 if it is stale.")] = False,
-    upgrade: Annotated[bool, typer.Option("--upgrade", "-U", help="Upgrade every pin and the base image.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", "-U", help="Upgrade every pin, the base image, model files.")
+    ] = False,
     upgrade_package: Annotated[
         list[str] | None,
         typer.Option("--upgrade-package", "-P", metavar="NAME", help="Upgrade this package. Repeatable."),
@@ -57,6 +60,7 @@ def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     if json and len(targets) > 1:
         raise UsageError("`--json` reports one platform", hint="run `mlship lock` once for each")
     asked = None if check else Upgrade(upgrade, tuple(upgrade_package or ()))
+    lock_sources(directory, written, again=upgrade, check=check)
     for config in [for_platform(written, target) for target in targets]:
         fleet = fleet_finder(directory, driver, compute_capability)
         _lock(directory, config, asked, fleet, traces=False if missing else trace, json=json)

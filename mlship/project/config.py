@@ -24,6 +24,7 @@ from mlship.project.values import (
     Size,
     printable,
 )
+from mlship.project.weight_addresses import WeightAddress
 
 MUSL_REFUSED = (
     "Alpine (musl) is not supported: PyPI's ML wheels are built for glibc, so on musl they compile for most of an hour "
@@ -113,6 +114,11 @@ class Model(Section):
         "tensors). Without it, only the server is tested.",
     )
     weights: tuple[RepoPath, ...] = Field((), description="Model files or folders; they get image layers of their own.")
+    sources: dict[RepoPath, WeightAddress] = Field(
+        default_factory=dict,
+        description="Where model files come from that are not in git, by path: https://HOST/FILE, "
+        "hf://OWNER/NAME@REVISION/FILE or oci://REGISTRY/NAME@sha256:DIGEST#FILE. `mlship lock` records their hashes.",
+    )
     metadata: RepoPath | None = Field(
         None,
         description="The record of the training, which `training_record.py` writes: the build fails if the image has "

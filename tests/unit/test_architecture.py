@@ -24,6 +24,7 @@ LAYERS = (
     ("smoke", 5),
     ("cuda", 4),
     ("init", 4),
+    ("weights", 4),
     ("proof", 6),
     ("deploy", 6),
     ("lock", 3),
@@ -68,7 +69,7 @@ APART = (
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
-    "requests": ("registry.client", "lock.index"),
+    "requests": ("registry.client", "lock.index", "weights.download"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
     "subprocess": ("process", "smoke.inside.program", "smoke.inside.pod"),

@@ -1,0 +1,85 @@
+"""`mlship fetch`, and the downloads of `mlship lock` and `mlship build`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlship.cli.options import HERE, Directory
+
+if TYPE_CHECKING:
+    from mlship.project.config import Config
+    from mlship.weights.download import Progress
+
+
+def fetch(directory: Directory = HERE) -> None:
+    """Fetch the model files that are not in git.
+
+    `model.sources` names where each comes from, and `mlship lock` records its hash: only a file with that hash is
+    accepted. Downloads continue where they stopped, and are kept in mlship's cache.
+    """
+    from mlship.console import say
+    from mlship.project.load import load_config
+
+    config = load_config(directory)
+    if not fetch_missing(directory, config):
+        say("every file of `model.sources` is here" if config.model.sources else "mlship.yaml has no `model.sources`")
+
+
+def fetch_missing(directory: Path, config: "Config") -> tuple[str, ...]:
+    """Fetch what is not here; returns its paths."""
+    from mlship.weights.locked import check_fetched
+
+    if not config.model.sources:
+        check_fetched(directory, config)
+        return ()
+    from mlship.console import say
+    from mlship.weights.fetch import fetch_weights
+
+    fetched = fetch_weights(directory, config, _cache(), downloading)
+    for path in fetched:
+        say(f"fetched {path} from {config.model.sources[path]}")
+    return fetched
+
+
+def lock_sources(directory: Path, config: "Config", *, again: bool, check: bool) -> None:
+    """Record the hashes of `model.sources` and fetch the files, or only check that each has a hash."""
+    from mlship.console import say
+    from mlship.weights.fetch import lock_weights
+    from mlship.weights.locked import FILE_NAME, check_weights_lock
+
+    if check:
+        check_weights_lock(directory, config)
+        return
+    for path in lock_weights(directory, config, _cache(), downloading, again=again):
+        say(f"{FILE_NAME}: {path} from {config.model.sources[path]}")
+    fetch_missing(directory, config)
+
+
+def _cache() -> Path:
+    from mlship.resources import cache_folder
+
+    return cache_folder() / "weights"
+
+
+@contextmanager
+def downloading(path: str) -> Iterator["Progress"]:
+    """A progress bar on a terminal, elsewhere a line once bytes arrive."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mlship.console import clean, say, talk
+
+    if not talk().is_terminal:
+        announced: list[str] = []
+
+        def announce(_done: int, _total: int | None) -> None:
+            if not announced:
+                say(f"downloading {path}")
+                announced.append(path)
+
+        yield announce
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk(), transient=True) as shown:
+        task = shown.add_task(clean(path), total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
