@@ -90,10 +90,12 @@ def _warnings(match: Match, fleet: Fleet, pins: tuple[Pin, ...]) -> Iterator[str
 
 
 def _old_tables(pins: tuple[Pin, ...]) -> Iterator[str]:
-    newer = [f"{pin.name} {pin.version}" for pin in pins if is_far_newer(pin.name, pin.version)]
+    newer = [pin for pin in pins if is_far_newer(pin.name, pin.version)]
     if newer:
-        text = f"mlship's CUDA tables, read on {tables().packages.read_on}, are more than one minor release older than"
-        yield f"{text} {', '.join(newer)}; update mlship: `pip install --upgrade mlship`"
+        by_package, named = tables().packages.by_package, ", ".join(f"{pin.name} {pin.version}" for pin in newer)
+        day = max(row.read_on for pin in newer for row in by_package[pin.name])
+        text = f"mlship's CUDA tables, read on {day}, are more than one minor release older than {named}"
+        yield f"{text}; update mlship: `pip install --upgrade mlship`"
 
 
 def _gpu_plan(config: Config, lock: Lock, match: Match, fleet: Fleet) -> GpuPlan:

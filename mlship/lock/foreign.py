@@ -130,12 +130,22 @@ def _entries(text: str) -> Iterator[_Entry]:
 
 def _refuse_alternatives(document: Mapping[str, object]) -> None:
     """Refuse extras that conflict: uv locks them side by side and never installs them together."""
-    if document.get("conflicts"):
+    sets = document.get("conflicts")
+    items = [item for found in sets if isinstance(found, list) for item in found] if isinstance(sets, list) else []
+    options = dict.fromkeys(_option(item) for item in items if isinstance(item, dict))
+    if options:
+        first = next(iter(options))
         raise UsageError(
-            "the lock contains alternatives that are never installed together (`conflicts` in uv.lock)",
-            hint="write the one that you mean: `uv export --frozen --no-dev --extra NAME --output-file chosen.txt`, "
+            f"the lock contains alternatives that are never installed together: {', '.join(options)}",
+            hint=f"export the one that you install: `uv export --frozen --no-dev {first} --output-file chosen.txt`, "
             "then run `mlship fits chosen.txt`",
         )
+
+
+def _option(item: Mapping[str, object]) -> str:
+    """The option of `uv export` for one side of a conflict."""
+    kind = next((kind for kind in ("extra", "group", "package") if isinstance(item.get(kind), str)), "extra")
+    return f"--{kind} {item.get(kind, 'NAME')}"
 
 
 def _pipfile(document: object) -> Iterator[_Entry]:

@@ -15,6 +15,7 @@ from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
 _DISTRO = "bookworm"
+_TOGETHER = {"two-distributions", "two-majors", "two-variants"}
 _OPEN = "the file names no build of torch and none of its CUDA libraries, so which build it installs is unknown"
 
 
@@ -85,7 +86,12 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
     """What the pins need; what the lock leaves open cannot be judged."""
     pins = completed(lock, platform)
     needs = read_needs(tuple(pin for pin in pins if not is_open(pin, lock, pins)), platform, gpu=True)
-    unjudged = (*_unjudged(lock, needs), *((pin.name, _OPEN) for pin in pins if is_open(pin, lock, pins)))
+    apart = tuple(problem for problem in needs.problems if lock.more and problem.kind in _TOGETHER)
+    unjudged = (
+        *_unjudged(lock, needs),
+        *((pin.name, _OPEN) for pin in pins if is_open(pin, lock, pins)),
+        *(("extras", f"{problem.text}; this may be of extras that are not installed together") for problem in apart),
+    )
     if not unjudged:
         return needs
     if needs.lacking and not lock.in_image:  # mlship would choose libraries for its own image
@@ -94,7 +100,7 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
         needs,
         unjudged=(*needs.unjudged, *unjudged),
         way=needs.way or "wheels",
-        problems=tuple(problem for problem in needs.problems if problem.kind != "cpu-only"),
+        problems=tuple(p for p in needs.problems if p.kind != "cpu-only" and p not in apart),
         warnings=tuple(problem for problem in needs.warnings if problem.kind != "nothing-known"),
     )
 

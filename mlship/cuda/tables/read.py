@@ -60,6 +60,8 @@ def _source(key: str, info: ValidationInfo[object]) -> str:
     sources = info.context
     if not isinstance(sources, dict) or key not in sources:
         raise ValueError(f"{key!r} is not listed under [sources]")
+    if not _DAY.search(str(sources[key])):
+        raise ValueError(f"the source {key!r} has no date on which it was read, such as 2026-11-24")
     return str(sources[key])
 
 
@@ -78,6 +80,11 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     source: Annotated[Text, AfterValidator(_source)]
     note: Text | None = None
+
+    @property
+    def read_on(self) -> str:
+        """The newest day on which its source was read, such as "2026-11-24"."""
+        return str(max(_DAY.findall(self.source)))
 
 
 class TableFile(BaseModel):

@@ -10,6 +10,7 @@ import yaml
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.promise import attach_promise, promise_yaml
 from mlship.cuda.hosts.profile import named_fleet
+from mlship.cuda.tables.lookup import tables
 from mlship.errors import MatchError
 from mlship.files import sha256_text
 from mlship.image.gpu import match_hosts
@@ -57,7 +58,8 @@ def test_an_unjudged_package_promises_nothing(prepared: Prepared) -> None:
 def test_a_lock_far_newer_than_the_tables_and_a_driver_without_support_are_warnings(prepared: Prepared) -> None:
     made = with_lock(prepared, {**TORCH, "torch": "2.99.0"})
     warnings = match_hosts(made.config, made.lock, FLEET).warnings
-    assert any("more than one minor release older than torch 2.99.0; update mlship" in text for text in warnings)
+    day = max(row.read_on for row in tables().packages.by_package["torch"])
+    assert any(f"read on {day}, are more than one minor release older than torch 2.99.0" in text for text in warnings)
     assert any("support for driver branch R535 ended in 2026-06" in text for text in warnings)
     assert not any("update mlship" in text for text in match_hosts(made.config, prepared.lock, FLEET).warnings)
 

@@ -11,6 +11,7 @@ from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.errors import MatchError
 from mlship.lock.foreign import read_foreign_lock, read_names
 
+PACKAGE = '[[package]]\nname = "{}"\nversion = "{}"\n'
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
 
 
@@ -76,6 +77,14 @@ def test_the_answer_and_why(tmp_path: Path, lock: str, driver: str, outcome: str
     limits = [(limit.package, *limit.why) for host in found.hosts for limit in host.limits]
     assert found.outcome == outcome
     assert words in str((found.problems, found.notes, found.changes, limits))
+
+
+@pytest.mark.parametrize(("form", "outcome"), [("{}=={}\n", "refused"), (PACKAGE, "unknown")])
+def test_packages_of_different_extras_may_never_be_installed_together(tmp_path: Path, form: str, outcome: str) -> None:
+    pins = {"onnxruntime-gpu": "1.26.0", "onnxruntime": "1.26.0", "nvidia-cublas-cu12": "12.9.1.4"}
+    found = answer(tmp_path, "".join(form.format(*pin) for pin in pins.items()), "580.95.05")
+    assert found.outcome == outcome
+    assert "are both locked" in str(found.problems or found.hosts[0].limits)
 
 
 def test_an_image_of_mlship_has_the_libraries_that_its_packages_lack() -> None:

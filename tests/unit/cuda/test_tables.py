@@ -208,6 +208,19 @@ def test_a_source_must_say_something() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_every_row_has_the_day_on_which_its_source_was_read(name: str) -> None:
+    text = read_package_file(f"data/cuda/{name}")
+    rows, _, listed = text.partition("\n[sources]\n")
+    undated = re.sub(r"20\d\d-\d\d-\d\d", "some day", listed)
+    with pytest.raises(ValueError, match="has no date on which it was read"):
+        read_table(FILES[name], name, f"{rows}\n[sources]\n{undated}")
+    releases = tables().packages.releases
+    assert {row.read_on for row in releases} <= set(
+        re.findall(r"20\d\d-\d\d-\d\d", read_package_file("data/cuda/packages.toml"))
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_no_source_is_listed_for_nothing(name: str) -> None:
     rows, _, listed = read_package_file(f"data/cuda/{name}").partition("\n[sources]\n")
     keys = set(re.findall(r"(?m)^([\w-]+) = ", listed))

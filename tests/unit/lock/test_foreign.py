@@ -78,11 +78,28 @@ resolution-markers = ["platform_machine == 'aarch64'"]
     assert versions(read(tmp_path, text, "linux/arm64")) == {"triton": "3.4.0"}
 
 
-def test_alternatives_are_refused(tmp_path: Path) -> None:
-    text = 'version = 1\nconflicts = [[{ package = "p", extra = "cu12" }, { package = "p", extra = "cu13" }]]\n'
-    with pytest.raises(UsageError, match="alternatives") as refused:
-        read(tmp_path, text + '[[package]]\nname = "torch"\nversion = "2.8.0"\n')
-    assert "uv export" in (refused.value.hint or "")
+@pytest.mark.parametrize(
+    ("sets", "named", "option"),
+    [
+        (
+            '[[{ package = "p", extra = "cu12" }, { package = "p", extra = "cu13" }]]',
+            "cu12, --extra cu13",
+            "extra cu12",
+        ),
+        ('[[{ package = "p", group = "a" }, { package = "p", extra = "b" }]]', "--group a, --extra b", "group a"),
+        ('[[{ package = "one" }, { package = "two" }], [{ package = "one" }]]', "one, --package two", "package one"),
+    ],
+)
+def test_alternatives_are_refused_with_the_command_for_one(tmp_path: Path, sets: str, named: str, option: str) -> None:
+    text = f'version = 1\nconflicts = {sets}\n[[package]]\nname = "torch"\nversion = "2.8.0"\n'
+    with pytest.raises(UsageError, match=named) as refused:
+        read(tmp_path, text)
+    assert f"`uv export --frozen --no-dev --{option} --output-file chosen.txt`" in (refused.value.hint or "")
+
+
+def test_conflicts_of_another_shape_refuse_nothing(tmp_path: Path) -> None:
+    text = 'version = 1\nconflicts = ["x"]\n[[package]]\nname = "numpy"\nversion = "2.8.0"\n'
+    assert versions(read(tmp_path, text)) == {"numpy": "2.8.0"}
 
 
 def test_two_versions_on_one_platform_are_none(tmp_path: Path) -> None:
