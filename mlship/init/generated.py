@@ -22,7 +22,10 @@ _FILES = {  # templates of the files beside model.py, and what they need
     "drift.py": "drift",
     "golden.py.j2": "golden",
 }
-_AROUND = (("monitoring/alerts.yml", "alert rules for Prometheus"),)
+_AROUND = {
+    "monitoring/alerts.yml": "alert rules for Prometheus",
+    "tests/test_serving.py": "tests of the server, for `python -m pytest`",
+}
 
 DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
@@ -44,8 +47,8 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
         if given[needed]:
             text = render(path, **given) if path.endswith(".j2") else read_template(path)
             yield f"{package}/{name}", _own(text, package), "the server around it"
-    for name, why in _AROUND:
-        yield name, _own(render(f"init/{name}.j2", **given), package), why
+    for name, why in _AROUND.items():
+        yield name, render(f"init/{name}.j2", **given, package=package, sample=sample), why
 
 
 def server_source(found: Detection) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Needs the server's packages and onnxruntime beside mlship: they are in requireme
 """
 
 import json
+import re
 import signal
 import socket
 import time
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
+from mlship.init.detect import detect
+from mlship.init.scaffold import keep_existing, scaffold
 from tests.helpers.generated_server import Running, initialised, records, run_code, served
 from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes
@@ -530,3 +533,25 @@ def test_a_server_with_another_output_than_expected_never_starts(
         log, _ = server.process.communicate(timeout=limit(30))
     assert server.process.returncode == 1
     assert f"ValueError: the output for the sample differs from golden.json: {difference}\n" in log
+
+
+@pytest.mark.parametrize("name", ["onnx", "moved"])
+def test_the_tests_that_come_with_the_server_pass_and_can_fail(tmp_path: Path, name: str) -> None:
+    """And a second `mlship init` sees the same repository. The folder of a server is another if `serving` is taken."""
+    model: dict[str, str | bytes] = {
+        "model.onnx": onnx_bytes(),
+        "sample.json": '{"x": [[1, 2, 3, 4]]}',
+        "golden.json": '{"y": [[10, 10]]}',
+    }
+    plain: dict[str, str | bytes] = {
+        "plain.py": "def load(): return lambda payload: payload",
+        "sample.json": '{"a": [1.5]}',
+    }
+    repo = initialised(tmp_path, {"onnx": model, "moved": {**plain, "serving.py": ""}}[name])
+    assert keep_existing(scaffold(detect(repo)), repo).files == ()
+    code = "import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))"
+    done = run_code(repo, code)
+    assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
+    if name == "onnx":
+        (repo / "sample.json").write_text('{"x": [[1, 2, 3, 5]]}')
+        assert run_code(repo, code).returncode == 1
