@@ -7,7 +7,7 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlship.project.structure.cursor import BROKEN, Buffer
@@ -17,6 +17,8 @@ from mlship.project.structure.protobuf import BYTES, VARINT, Span, fields, varin
 _GRAPH = 7
 _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
 _TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
+_DOMAIN = {"Node": 7, "Function": 10}
+_STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
 
 ELEMENTS = {
     1: "float",
@@ -43,11 +45,13 @@ class Tensor:
     Attributes:
         element: ONNX's element type, such as float; None if it is not a plain tensor.
         shape: None for a dimension that varies; None as a whole if the file does not say.
+        first_axis: name of the first dimension if it varies, empty if it has none; None if it is fixed.
     """
 
     name: str
     element: str | None
     shape: tuple[int | None, ...] | None
+    first_axis: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         dimensions = "?" if self.shape is None else ",".join("N" if d is None else str(d) for d in self.shape)
@@ -61,11 +65,13 @@ class OnnxHeader:
     Attributes:
         external: files with its tensors, relative to the model's folder, as the model names them, and the size that
             each has at least.
+        domains: of the operators that neither ONNX nor the file itself defines.
     """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     external: dict[str, int]
+    domains: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}"
@@ -82,8 +88,11 @@ def read_onnx(path: Path) -> OnnxHeader | None:
 
 def _model(data: Buffer) -> OnnxHeader:
     external: dict[str, int] = {}
+    domains: dict[str, set[str]] = {"Node": set(), "Function": set()}
 
     def visit(message: str, span: Span) -> None:
+        if message in domains:
+            domains[message].update(_texts(data, span, _DOMAIN[message]))
         if message == "Tensor" and (place := _place(data, span)):
             external[place[0]] = max(external.get(place[0], 0), place[1])
 
@@ -92,7 +101,8 @@ def _model(data: Buffer) -> OnnxHeader:
     constants = {n for t in _messages(data, graph, _INITIALIZER) for n in _texts(data, t, _TENSOR_NAME)}
     inputs = tuple(t for span in _messages(data, graph, _INPUT) if (t := _tensor(data, span)).name not in constants)
     outputs = tuple(_tensor(data, span) for span in _messages(data, graph, _OUTPUT))
-    return OnnxHeader(inputs, outputs, dict(sorted(external.items())))
+    foreign = domains["Node"] - domains["Function"] - _STANDARD
+    return OnnxHeader(inputs, outputs, dict(sorted(external.items())), tuple(sorted(foreign)))
 
 
 def _messages(data: Buffer, span: Span, number: int) -> Iterator[Span]:
@@ -126,10 +136,18 @@ def _tensor(data: Buffer, value: Span) -> Tensor:
         for tensor in _messages(data, kind, 1):
             element = ELEMENTS.get(next(_numbers(data, tensor, 1), 0))
             shape = next(_messages(data, tensor, 2), None)
-            return Tensor(name, element, None if shape is None else _shape(data, shape))
+            axis = None if shape is None else _first_axis(data, shape)
+            return Tensor(name, element, None if shape is None else _shape(data, shape), axis)
     return Tensor(name, None, None)
 
 
 def _shape(data: Buffer, shape: Span) -> tuple[int | None, ...]:
     sizes = (next(_numbers(data, dimension, 1), None) for dimension in _messages(data, shape, 1))
     return tuple(size if size and size < 1 << 63 else None for size in sizes)
+
+
+def _first_axis(data: Buffer, shape: Span) -> str | None:
+    first = next(_messages(data, shape, 1), None)
+    if first is None or next(_numbers(data, first, 1), 0):
+        return None
+    return next(_texts(data, first, 2), "")
