@@ -46,9 +46,9 @@ class LoadedFile:
 
     text: str
     line: int
-    hub: bool = False
-    anchored: bool = False
-    rooted: bool = False
+    hub: bool
+    anchored: bool
+    rooted: bool
 
     @property
     def is_model(self) -> bool:
