@@ -15,7 +15,7 @@ import pytest
 from mlship.doctor.facts.fact import UNKNOWN, Unknown, Unreadable, entry, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Libc, Nvml
-from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.base import INSIDE_SECONDS, Look
 from mlship.doctor.probes.run import look
 from mlship.engine import connect_read_only
 from mlship.engine.look import Trial
@@ -108,8 +108,8 @@ def host(tmp_path: Path) -> Iterator[SimHost]:
         yield made
 
 
-def seen(*, image: str | None = None, container: str | None = None) -> Facts:
-    facts = look(Look(image=image, container=container))
+def seen(*, image: str | None = None, container: str | None = None, seconds: float = INSIDE_SECONDS) -> Facts:
+    facts = look(Look(image=image, container=container, seconds=seconds))
     ours = {"docker", "podman", "toolkit", "cdi", "containerd", "kubernetes", "container", "image", "nvml", "cuda"}
     assert not [probe for probe in known(facts.probes) or () if probe.problem is not None and probe.name in ours]
     return facts
@@ -191,7 +191,7 @@ def test_an_exited_container(start: Start) -> None:
 def test_a_call_that_hangs_ends_in_time(start: Start, tmp_path: Path) -> None:
     with SimHost.make(T4_HOST.but("hang cuInit"), tmp_path / "host").in_containers():
         name = start(*CDI)
-        box = seen(container=name).container
+        box = seen(container=name, seconds=limit(15)).container
         assert (box.nvml.init, box.cuda.hangs_at) == (0, "cuInit")
         assert isinstance(box.cuda.init, Unreadable)
         left = docker("top", name, "-eo", "pid,args").stdout
