@@ -11,26 +11,26 @@ import typer
 from typer.core import TyperGroup
 
 from mlship import __version__
-from mlship.cli.build import build
-from mlship.cli.ci import ci
-from mlship.cli.dockerfile import dockerfile
+from mlship.cli.build import build_command
+from mlship.cli.ci import ci_command
+from mlship.cli.dockerfile import dockerfile_command
 from mlship.cli.doctor import doctor
-from mlship.cli.export import export
-from mlship.cli.fetch import fetch
-from mlship.cli.fits import fits
+from mlship.cli.export import export_command
+from mlship.cli.fetch import fetch_command
+from mlship.cli.fits import fits_command
 from mlship.cli.hosts import hosts
-from mlship.cli.init import init
-from mlship.cli.inspect import inspect
-from mlship.cli.kubernetes import kubernetes
-from mlship.cli.lock import lock
-from mlship.cli.plan import plan
-from mlship.cli.rebuild import rebuild
-from mlship.cli.scan import scan
-from mlship.cli.schema import schema
-from mlship.cli.size import size
-from mlship.cli.smoke import smoke
-from mlship.cli.training_record import training_record
-from mlship.cli.verify import verify
+from mlship.cli.init import init_command
+from mlship.cli.inspect import inspect_command
+from mlship.cli.kubernetes import kubernetes_command
+from mlship.cli.lock import lock_command
+from mlship.cli.plan import plan_command
+from mlship.cli.rebuild import rebuild_command
+from mlship.cli.scan import scan_command
+from mlship.cli.schema import schema_command
+from mlship.cli.size import size_command
+from mlship.cli.smoke import smoke_command
+from mlship.cli.training_record import training_record_command
+from mlship.cli.verify import verify_command
 from mlship.errors import Interrupted, MlshipError, TransientError, UsageError
 
 if TYPE_CHECKING:
@@ -107,26 +107,26 @@ def main(
 
 
 for command in (
-    init,
-    lock,
-    fetch,
-    plan,
-    dockerfile,
-    export,
-    build,
-    rebuild,
-    smoke,
-    verify,
-    inspect,
-    kubernetes,
-    ci,
-    size,
-    scan,
-    fits,
-    training_record,
-    schema,
+    init_command,
+    lock_command,
+    fetch_command,
+    plan_command,
+    dockerfile_command,
+    export_command,
+    build_command,
+    rebuild_command,
+    smoke_command,
+    verify_command,
+    inspect_command,
+    kubernetes_command,
+    ci_command,
+    size_command,
+    scan_command,
+    fits_command,
+    training_record_command,
+    schema_command,
 ):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
 

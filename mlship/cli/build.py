@@ -62,7 +62,7 @@ Strict = Annotated[
 ]
 
 
-def build(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     tag: Tags = None,
     push: Push = False,

@@ -13,7 +13,7 @@ class OnService(StrEnum):
     GITLAB = "gitlab"
 
 
-def ci(
+def ci_command(
     service: Annotated[OnService, typer.Argument(metavar="SERVICE", help="github or gitlab.", show_default=False)],
     directory: Directory = HERE,
 ) -> None:

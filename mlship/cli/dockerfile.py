@@ -3,7 +3,7 @@
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Platform
 
 
-def dockerfile(
+def dockerfile_command(
     directory: Directory = HERE,
     platform: Platform = None,
     driver: Driver = None,

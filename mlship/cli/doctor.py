@@ -47,7 +47,7 @@ doctor = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @doctor.callback()
-def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     ctx: typer.Context,
     replay: _Replay = None,
     image: Annotated[
@@ -96,8 +96,8 @@ def diagnose(  # noqa: PLR0913, PLR0917  one argument an option is how Typer wor
         raise typer.Exit(1)
 
 
-@doctor.command()
-def explain(
+@doctor.command("explain")
+def explain_diagnosis(
     diagnosis: Annotated[
         str | None, typer.Argument(metavar="ID", help="Diagnosis, such as nouveau-owns-gpu. [default: list all]")
     ] = None,

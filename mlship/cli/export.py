@@ -16,7 +16,7 @@ class Export(StrEnum):
     TRITON = "triton"
 
 
-def export(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the build.", show_default=False)],
     secrets: Annotated[
         Path | None,

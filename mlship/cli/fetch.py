@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlship.weights.download import Progress
 
 
-def fetch(directory: Directory = HERE) -> None:
+def fetch_command(directory: Directory = HERE) -> None:
     """Fetch the model files that are not in git.
 
     `model.sources` names where each comes from, and `mlship lock` records its hash: only a file with that hash is

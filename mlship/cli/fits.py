@@ -39,7 +39,7 @@ _As = Annotated[
 _FILES = (".txt", ".lock", ".toml", ".in", ".json")
 
 
-def fits(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     lock: _Lock,
     hosts: _Hosts = Path("hosts"),
     driver: Driver = None,

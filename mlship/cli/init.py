@@ -8,7 +8,7 @@ import typer
 from mlship.cli.options import HERE, Directory, Json
 
 
-def init(
+def init_command(
     directory: Directory = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not prompt; use the default choices.")] = False,

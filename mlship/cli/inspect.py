@@ -7,7 +7,7 @@ import typer
 from mlship.cli.options import Json
 
 
-def inspect(
+def inspect_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
     json: Json = False,
 ) -> None:

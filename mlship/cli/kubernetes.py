@@ -50,7 +50,7 @@ _Output = Annotated[
 ]
 
 
-def kubernetes(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def kubernetes_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Proven image in a registry, by tag or digest.")],
     directory: Directory = HERE,
     kind: Annotated[Kind, typer.Option("--kind", help="What runs the pods.")] = Kind.DEPLOYMENT,

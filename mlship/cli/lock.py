@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlship.project.config import Config
 
 
-def lock(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def lock_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     directory: Directory = HERE,
     check: Annotated[bool, typer.Option("--check", help="Only check the lock; exit 3 if it is stale.")] = False,
     upgrade: Annotated[

@@ -3,7 +3,7 @@
 from mlship.cli.options import HERE, Capabilities, Directory, Driver, Json, Platform
 
 
-def plan(
+def plan_command(
     directory: Directory = HERE,
     platform: Platform = None,
     driver: Driver = None,

@@ -23,7 +23,7 @@ Repository = Annotated[
 ]
 
 
-def rebuild(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="File written by `mlship build --reproducible --metadata`.")
     ],

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlship.scan.report import ScanReport
 
 
-def scan(
+def scan_command(
     target: Annotated[str, typer.Argument(metavar="PATH_OR_IMAGE", help="File, folder, or name of a local image.")],
     json: Json = False,
 ) -> None:
@@ -37,7 +37,7 @@ def scan(
 
 
 def _scan_image(image: str) -> "ScanReport":
-    from mlship.cli.size import progress
+    from mlship.cli.size import reading_progress
     from mlship.engine import connect
     from mlship.errors import UsageError
     from mlship.scan.image import scan_image
@@ -47,5 +47,5 @@ def _scan_image(image: str) -> "ScanReport":
         raise UsageError(f"no file or folder `{image}`", hint="check the path, or pass the name of a local image")
     engine = connect()
     info = find_image(engine, image)
-    with progress(image, info.size) as watch:
+    with reading_progress(image, info.size) as watch:
         return scan_image(engine.save(image), image, watch)

@@ -1,7 +1,7 @@
 """`mlship schema`."""
 
 
-def schema() -> None:
+def schema_command() -> None:
     """Print the JSON schema of mlship.yaml, for editors."""
     import json
 

@@ -19,7 +19,7 @@ _LARGEST_REPORT = 64 << 20  # bytes; a large image has a report of about 100 kB
 _QUIET = 100_000_000  # minimum bytes between two progress lines
 
 
-def size(
+def size_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of a local image.")],
     against: Annotated[
         str | None,
@@ -83,13 +83,13 @@ def _measured(engine: "Engine", image: str) -> "SizeReport":
     from mlship.smoke.run import find_image
 
     info = find_image(engine, image)
-    with progress(image, info.size) as watch:
+    with reading_progress(image, info.size) as watch:
         saved = read_layout(engine.save(image), image, info.platform, watch)
     return account(saved, image, info.id)
 
 
 @contextmanager
-def progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
+def reading_progress(image: str, expected: int) -> Iterator[Callable[[int], None]]:
     """Report progress on stderr: a bar on a terminal, occasional lines elsewhere.
 
     Args:

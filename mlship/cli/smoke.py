@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlship.smoke.spec import SmokeSpec
 
 
-def smoke(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
+def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Name or ID of an image.")],
     directory: Directory = HERE,
     on: Annotated[On | None, typer.Option("--on", help="Test on the CPU or GPU. [default: the image's]")] = None,

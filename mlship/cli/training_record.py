@@ -1,7 +1,7 @@
 """`mlship training-record`."""
 
 
-def training_record() -> None:
+def training_record_command() -> None:
     """Print a script that records the libraries of a training.
 
     Copy it beside the training script; it needs no mlship. `model.metadata` in mlship.yaml names what it writes.

@@ -7,7 +7,7 @@ import typer
 from mlship.cli.options import Json, On
 
 
-def verify(
+def verify_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
     on: Annotated[On | None, typer.Option("--on", help="Require a proof on this device. [default: either]")] = None,
     platform: Annotated[

@@ -7,13 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from mlship.cli.init import init
+from mlship.cli.init import init_command
 from mlship.errors import UsageError
 from mlship.init.tree import read_tree
 from tests.helpers.repos import onnx_bytes, write
 
 app = typer.Typer()
-app.command()(init)
+app.command()(init_command)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import mlship.build.prepare
 import mlship.engine
 import mlship.lock.compile
 import mlship.lock.resolve
-from mlship.cli.lock import lock
+from mlship.cli.lock import lock_command
 from mlship.errors import LockError, UsageError
 from mlship.files import sha256_text
 from mlship.lock.compile import ResolverPlace
@@ -47,7 +47,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def app() -> typer.Typer:
     one = typer.Typer()
-    one.command()(lock)
+    one.command()(lock_command)
     return one
 
 

@@ -275,15 +275,14 @@ ALONE = ("image.inside", "smoke.inside", "doctor.probes.inside", "driver.ask")
 
 
 def test_a_public_function_name_exists_once() -> None:
-    """Except `main`, and a command, which may be named like the stage that it runs."""
+    """Except `main`."""
     places: dict[str, list[str]] = {}
     for module, tree in modules().items():
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "main":
                 places.setdefault(node.name, []).append(module)
-    excepted = ("cli", *ALONE)
     found = {
-        name: [module for module in homes if not any(below(module, place) for place in excepted)]
+        name: [module for module in homes if not any(below(module, place) for place in ALONE)]
         for name, homes in places.items()
     }
     twice = {name: homes for name, homes in found.items() if len(homes) > 1}
