@@ -4,6 +4,7 @@ import ast
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -84,6 +85,7 @@ class Module:
     routes: tuple[Route, ...] = ()
 
 
+@lru_cache(maxsize=4096)
 def parse_module(path: str, text: str, root: str = "") -> Module | None:
     """Parse a source file; None if it is not valid Python.
 

@@ -37,7 +37,7 @@ def tar(tree: Tree) -> bytes:
 def packed(data: bytes, how: str) -> bytes:
     """gzip, zstd or plain."""
     if how == "gzip":
-        return gzip.compress(data, mtime=0)
+        return gzip.compress(data, 1, mtime=0)
     return zstd.compress(data) if how == "zstd" else data
 
 
