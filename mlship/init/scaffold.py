@@ -331,7 +331,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
         if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
             files = few([f"`{file.path}` ({file.where})" for file in absent])
             yield (
-                f"Download what the code loads: {files}."
+                f"Download what the code loads: {files}. To let `mlship build` do that, add it to `model.sources`."
                 if listed
                 else f"Find out where the code expects {files}, and list it in `model.weights`."
             )
@@ -339,7 +339,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
         yield (
             f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
             f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
-            "`model.weights`."
+            "`model.weights`. To let `mlship build` download its files, add `hf://` addresses to `model.sources`."
         )
 
 

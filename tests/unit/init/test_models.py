@@ -44,7 +44,10 @@ def test_a_missing_file_is_a_step_only_if_served_code_loads_it(tmp_path: Path) -
     write(tmp_path, {"app.py": SERVER.format("w/m.pkl") + "target = 'target'\nload_dotenv('.env')\n"})
     found = detect(tmp_path)
     assert found.weights.named == ("w/m.pkl",)
-    assert scaffold(found).todo[0] == "Download what the code loads: `w/m.pkl` (app.py, line 4)."
+    assert scaffold(found).todo[0] == (
+        "Download what the code loads: `w/m.pkl` (app.py, line 4). "
+        "To let `mlship build` do that, add it to `model.sources`."
+    )
 
 
 def test_pointers_of_git_lfs_come_first(tmp_path: Path) -> None:
