@@ -24,6 +24,7 @@ _FILES = {  # templates of the files beside model.py, and what they need
 }
 _AROUND = {
     "monitoring/alerts.yml": "alert rules for Prometheus",
+    "monitoring/dashboard.json": "a dashboard for Grafana",
     "tests/test_serving.py": "tests of the server, for `python -m pytest`",
 }
 

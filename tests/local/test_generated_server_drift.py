@@ -1,6 +1,7 @@
 """The drift metrics of the generated server: inputs and outputs beside the statistics of the training."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers.debian_files import debian_files
-from tests.helpers.generated_server import initialised, served
+from tests.helpers.generated_server import initialised, run_code, served
 from tests.helpers.patience import limit
 from tests.helpers.repos import onnx_bytes
 
@@ -113,11 +114,11 @@ def series(pages: list[str]) -> list[dict[str, str]]:
     for page in pages:
         for family in text_string_to_metric_families(page):
             for one in family.samples:
-                if one.name.startswith(("serving_value", "serving_training")):
+                if one.name.startswith("serving_"):
                     labels = ",".join(f"{name}={json.dumps(value)}" for name, value in one.labels.items())
                     found.setdefault(f'{one.name}{{{labels},job="serving"}}', []).append(repr(one.value))
-    assert {len(values) for values in found.values()} == {len(pages)}
-    return [{"series": name, "values": " ".join(values)} for name, values in found.items()]
+    late = {name: ["_"] * (len(pages) - len(values)) for name, values in found.items()}  # not on the first pages
+    return [{"series": name, "values": " ".join(late[name] + values)} for name, values in found.items()]
 
 
 def check_rules(promtool: Path, repo: Path, inputs: list[dict[str, str]], expected: dict[tuple[str, str], int]) -> None:
@@ -145,7 +146,7 @@ def test_the_alert_fires_on_shifted_data_and_not_before(tmp_path: Path, promtool
     random = np.random.default_rng(1)
     trained = random.normal(size=(5_000, 4)).astype(np.float32)
     inputs = {f"x[{column}]": training(trained[:, column]) for column in range(4)}
-    metadata = json.dumps({"statistics": {"inputs": inputs}})
+    metadata = json.dumps({"statistics": {"inputs": inputs, "probabilities": "y"}})
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
     rows = random.normal(size=(150, 20, 4)).astype(np.float32)
     rows[90:, :, 2] += 2
@@ -162,10 +163,39 @@ def test_the_alert_fires_on_shifted_data_and_not_before(tmp_path: Path, promtool
         for column in range(4):
             deciles = inputs[f"x[{column}]"]["deciles"]
             assert isinstance(deciles, list)
-            value = psi(rows[end - 60 : end, :, column].ravel(), deciles)
-            assert (value > 0.2) == (column == 2 and end > 90)
-            expected[f'abs(serving:psi:1h{{feature="x[{column}]"}} - {value!r}) < 1e-6', f"{end}m"] = 1
+            seen = rows[end - 60 : end, :, column].ravel()
+            stability = psi(seen, deciles)
+            assert (stability > 0.2) == (column == 2 and end > 90)
+            moments = {"mean": seen.mean(dtype=float), "variance": seen.var(dtype=float)}
+            for name, value in {"psi": stability, **moments}.items():
+                expected[f'abs(serving:{name}:1h{{feature="x[{column}]"}} - {value}) < 1e-6', f"{end}m"] = 1
+    for expr in panels(repo):  # each finds something, unless nothing failed
+        expected[f"(count({expr}) > bool 0) == 1", "150m"] = 0 if "model_errors" in expr else 1
     check_rules(promtool, repo, series(pages), expected)
+
+
+def panels(repo: Path) -> list[str]:
+    """The expressions of the dashboard."""
+    dashboard = json.loads((repo / "monitoring/dashboard.json").read_text())
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_each_metric_of_the_dashboard_and_the_alerts_exists(tmp_path: Path, statistics: bool) -> None:
+    feature = {"deciles": [1, 2], "mean": 1.5, "variance": 1}
+    metadata = json.dumps({"statistics": {"inputs": {"x[0]": feature}}} if statistics else {})
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    drift = "from serving.drift import Drift; Drift('1')" if statistics else ""
+    done = run_code(
+        repo, f"import prometheus_client as p, serving.metrics; {drift}\nprint(p.generate_latest().decode())"
+    )
+    families = re.findall(r"^# TYPE (serving_\w+) ", done.stdout, re.MULTILINE)
+    rules = (repo / "monitoring/alerts.yml").read_text()
+    known = {*re.findall("record: (.*)", rules), *families}
+    known |= {f"{name}_{part}" for name in families for part in ("bucket", "sum", "count")}
+    used = set(re.findall(r"\bserving[_:][\w:]+", rules + " ".join(panels(repo))))
+    assert used - known == set()
+    assert ("serving:psi:1h" in used) == statistics
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ SERVER_FILES = (
 def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
     files = plan(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}'})
     assert sorted(files) == [
-        ".dockerignore", ".mlship/schema.json", "mlship.yaml", "monitoring/alerts.yml", "requirements.in",
+        ".dockerignore", ".mlship/schema.json", "mlship.yaml", "monitoring/alerts.yml",
+        "monitoring/dashboard.json", "requirements.in",
         *(f"serving/{name}.py" for name in SERVER_FILES), "tests/test_serving.py",
     ]  # fmt: skip
     config = parse_config(files["mlship.yaml"])
