@@ -4,6 +4,8 @@ A build measures what it installs and keeps it in the cache; `mlship lock` write
 that everyone who has the lock judges by the same facts. What is not known is absent, and never makes a lock stale.
 """
 
+import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -21,7 +23,9 @@ from mlship.files import sha256_file, write_atomic
 from mlship.lock.hashes import HashedPin
 from mlship.lock.indexes import local_path
 from mlship.lock.pins import Pin
+from mlship.lock.pip_config import pip_options
 from mlship.lock.record import Code, LockRecord, MeasuredCode, read_record
+from mlship.resources import cache_folder
 from mlship.versioned import adapter, dump
 
 _LARGEST = 100_000  # bytes of a file of the cache
@@ -103,17 +107,29 @@ class _Kept:
 
 
 def locked_wheels(pins: Iterable[HashedPin], cache: CodeCache) -> dict[str, str]:
-    """The sha256 of the file that each pin installs; wheels on this disk are measured, too."""
+    """The sha256 of the file that each pin installs.
+
+    Wheels on this disk are measured, too: local ones, and those that pip downloaded and keeps in its cache. Resolving
+    from an index with metadata files (PEP 658), such as PyPI, downloads none.
+    """
     wheels = dict[str, str]()
-    for pin in pins:
-        path = local_path(pin.installed.url) if pin.installed else None
-        digest = sha256_file(path).removeprefix("sha256:") if path else pin.installed and pin.installed.sha256
+    for name, file in ((pin.name, pin.installed) for pin in pins if pin.installed):
+        path = local_path(file.url)
+        digest = sha256_file(path).removeprefix("sha256:") if path else file.sha256
         if digest:
-            wheels[pin.name] = digest
-        if path and digest and not cache.of(digest):
+            wheels[name] = digest
+        if digest and not cache.of(digest) and (path := path or _downloaded(file.url, digest)):
             with suppress(OSError, ValueError, zipfile.BadZipFile):  # the build reports what cannot be read
                 cache.keep(digest, measure_wheel(path))
     return dict(sorted(wheels.items()))
+
+
+def _downloaded(url: str, digest: str) -> Path | None:
+    """The file in pip's cache of downloads, if it has exactly this one."""
+    folder = Path(pip_options(os.environ).get("cache-dir") or cache_folder().with_name("pip"))
+    name = hashlib.sha224(url.encode()).hexdigest()
+    path = folder.joinpath("http-v2", *name[:5], f"{name}.body")
+    return path if path.is_file() and sha256_file(path) == f"sha256:{digest}" else None
 
 
 def known_code(wheels: Mapping[str, str], before: LockRecord | None, cache: CodeCache) -> dict[str, Code]:

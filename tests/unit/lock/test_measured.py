@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pip._internal.network.cache import SafeFileCache
 
 from mlship.driver.device_code import DeviceCode
 from mlship.files import sha256_file
@@ -51,6 +52,18 @@ def test_a_wheel_on_this_disk_is_measured_for_the_lock(tmp_path: Path) -> None:
     wheels = locked_wheels(pins, CodeCache(tmp_path, AMD))
     assert wheels == {"far": ONE, "own": digest}
     assert known_code(wheels, None, CodeCache(tmp_path, AMD)) == {"own": measure_wheel(wheel)}
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the locked wheel", "another file"])
+def test_a_wheel_that_pip_downloaded_is_measured_without_a_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+    wheel, url = write_wheel(tmp_path, "own", more={"own/a.so": SO}), "https://x/own-1.0-py3-none-any.whl"
+    digest = sha256_file(wheel).removeprefix("sha256:") if same else ONE
+    SafeFileCache(str(tmp_path / "pip" / "http-v2")).set_body(url, wheel.read_bytes())
+    wheels = locked_wheels([HashedPin("own", "", (), IndexFile(wheel.name, url, digest))], CodeCache(tmp_path, AMD))
+    assert known_code(wheels, None, CodeCache(tmp_path, AMD)) == ({"own": measure_wheel(wheel)} if same else {})
 
 
 @pytest.mark.parametrize(
