@@ -4,14 +4,16 @@ A term is a value that the rule defines, a name of `NAMED`, 'a text', or the pat
 or slashes in brackets: "host.device_nodes[/dev/nvidiactl].open". Of terms separated by " | ", the first known counts.
 
 An atom is a term that must be true, or one of these; "!" before it negates it, and " | " separates alternatives:
-"TERM = A, B", "TERM ~ PATTERN", "TERM >= 1.18" (versions), "TERM < 5", "TERM absent", "TERM known". Unknown facts make
-an atom false, before "!" negates it. Atoms separated by " & " must all hold.
+"TERM = A, B", "TERM ~ PATTERN", "TERM >= 1.18" (versions), "TERM < 5", "TERM absent", "TERM known", or, for the versions
+of two terms, "TERM newer TERM" and "TERM same TERM". Unknown facts make an atom false, before "!" negates it. Atoms
+separated by " & " must all hold.
 
 An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" with a template; " if ATOMS" may follow.
 "{*name}" in the text makes an item of each value of that name.
 
 The value of "lines ~ PATTERN" is a line that the engine ("recorded ~") or a user ("reported ~") reported, of "log ~
-PATTERN" one of the kernel log, each as evidence; of "PATH ~ PATTERN" the first that matches in a list.
+PATTERN" one of the kernel log, each as evidence; of "PATH ~ PATTERN" the first that matches in a list, or the keys of a
+table whose values match. "PATH without PATTERN" is a list of folders, such as LD_LIBRARY_PATH, without those that match.
 """
 
 import re
@@ -37,7 +39,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Unknown, Unreadable, is_known, kno
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library
 from mlship.doctor.finding import Evidence
-from mlship.doctor.versions import version_numbers
+from mlship.doctor.versions import newer, same, version_numbers
 from mlship.driver import codes
 
 Values = Mapping[str, object]
@@ -46,6 +48,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "brands": queries.brands,
     "counts_all": queries.nvml_counts_all,
     "driver": host_driver,
+    "driver_cuda": queries.driver_cuda,
     "driver_is_contained": queries.driver_is_contained,
     "elsewhere": is_elsewhere,
     "engine": commands.engine,
@@ -71,7 +74,8 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "wsl": queries.is_wsl,
 }
 _PART = re.compile(r"\[([^]]+)\]|([\w-]+)")
-_ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|absent|known)(?: (.+))?)?")
+_ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|newer|same|absent|known)(?: (.+))?)?")
+_OF_VERSIONS = {"newer": newer, "same": same}
 _EACH = re.compile(r"\{\*(\w+)\}")
 _LINES = {
     "lines": queries.line_of,
@@ -87,14 +91,23 @@ def value_at(facts: Facts, term: str, values: Values) -> object:
     if lines in _LINES:
         return _LINES[lines](facts, pattern)
     if pattern:
-        listed = known(_value(facts, lines, values))
-        return next((line for line in listed if re.search(pattern, line)), None) if isinstance(listed, tuple) else None
+        return _matching(known(_value(facts, lines, values)), pattern)
+    path, _, pattern = term.partition(" without ")
+    if pattern:
+        folders = str(known(_value(facts, path, values)) or "").split(":")
+        return ":".join(folder for folder in folders if folder and not re.search(pattern, folder)) or None
     found: object = UNKNOWN
     for one in term.split(" | "):
         found = _value(facts, one, values)
         if known(found) is not None:
             break
     return found
+
+
+def _matching(listed: object, pattern: str) -> object:
+    if isinstance(listed, dict):
+        return tuple(sorted(key for key, ones in listed.items() if any(re.search(pattern, one) for one in ones)))
+    return next((line for line in listed if re.search(pattern, line)), None) if isinstance(listed, tuple) else None
 
 
 def _value(facts: Facts, term: str, values: Values) -> object:
@@ -127,6 +140,10 @@ def _holds(facts: Facts, atom: str, values: Values) -> bool:
         raise ValueError(f"{atom!r} is no atom of a condition")
     negated, term, operator, wanted = found.groups()
     value = _value(facts, term, values)
+    if operator in _OF_VERSIONS:
+        one, other = known(value), known(_value(facts, wanted, values))
+        holds = bool(one and other) and _OF_VERSIONS[operator](str(one), str(other))
+        return holds is not (negated == "!")
     return _compares(value, operator, wanted) is not (negated == "!")
 
 
@@ -175,6 +192,11 @@ def fact_in_words(fact: str, value: object) -> str:
         return say(value)
     if isinstance(value, Library):
         return value.path
+    return in_words(value)
+
+
+def in_words(value: object) -> str:
+    """A value, or the items of a list, in a text."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

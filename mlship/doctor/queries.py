@@ -33,6 +33,12 @@ def kernel_driver(facts: Facts) -> str | None:
     return known(facts.kernel.nvidia.version) or (known(module.version) if module else None)
 
 
+def driver_cuda(facts: Facts) -> str | None:
+    """The CUDA version that the host's driver reports, such as "12.2"."""
+    version = known(facts.host.cuda.driver_version) or known(facts.host.nvml.cuda_driver_version)
+    return f"{version // 1000}.{version % 1000 // 10}" if version else None
+
+
 def module_is_loaded(facts: Facts) -> bool | None:
     """The nvidia module is loaded; None if that is unknown."""
     module = looked_up(facts.kernel.modules, "nvidia")
@@ -141,14 +147,10 @@ def is_compat(path: str) -> bool:
     return re.search(r"/compat/", path) is not None
 
 
-def brands(facts: Facts) -> frozenset[str]:
-    """Brands of the GPUs as NVML reports them on the host or in the container."""
-    return frozenset(
-        brand
-        for _, place in places(facts)
-        for device in each(place.nvml.devices)
-        if (brand := known(device.brand)) is not None
-    )
+def brands(facts: Facts) -> tuple[str, ...]:
+    """Brands of the GPUs as NVML reports them on the host or in the container, sorted."""
+    listed = (known(device.brand) for _, place in places(facts) for device in each(place.nvml.devices))
+    return tuple(sorted({brand for brand in listed if brand is not None}))
 
 
 def cuda_codes(facts: Facts) -> tuple[tuple[str, int], ...]:

@@ -1,7 +1,7 @@
 """The texts of the rules, from mlship/data/rules, filled in with the values of a host.
 
-A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "[name?text]" for text that appears
-only if the value is true, and "[!name?text]" for the opposite. A rule passes the values; `commands.COMMANDS` has those
+A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "{name!branch}" for the driver branch of
+a version, "[name?text]" for text that appears only if the value is true, and "[!name?text]" for the opposite. A rule passes the values; `commands.COMMANDS` has those
 that every rule may name.
 """
 
@@ -14,14 +14,15 @@ from shlex import quote
 from typing import Literal
 
 from mlship.doctor.commands import COMMANDS
-from mlship.doctor.conditions import Values
+from mlship.doctor.conditions import Values, in_words
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
+from mlship.doctor.versions import branch
 from mlship.resources import read_package_file
 from mlship.versioned import adapter
 
 _OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
-_VALUE = re.compile(r"\{(\w+)(!q)?\}")
+_VALUE = re.compile(r"\{(\w+)(!q|!branch)?\}")
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def fill(template: str, facts: Facts, values: Values) -> str:
 
     def value(found: re.Match[str]) -> str:
         name = found[1]
-        text = str(values[name]) if name in values else COMMANDS[name](facts)
-        return quote(text) if found[2] else text
+        text = in_words(values[name]) if name in values else COMMANDS[name](facts)
+        return quote(text) if found[2] == "!q" else branch(text) if found[2] else text
 
     kept = _OPTIONAL.sub(lambda found: found[3] if bool(values[found[2]]) != bool(found[1]) else "", template)
     return _VALUE.sub(value, kept)

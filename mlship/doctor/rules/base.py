@@ -1,7 +1,7 @@
 """What a rule is: one known failure, recognized from facts alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, TypeAlias, TypedDict, Unpack
@@ -81,14 +81,15 @@ class Rule(ABC):
         return replace(finding, certainty="likely", decides=unseen or decides)
 
 
-Compute: TypeAlias = Callable[[Facts], Values | None]
+Compute: TypeAlias = Callable[[Facts], Values | None | Iterator[Values]]
 COMPUTED: dict[str, Compute] = {}
 
 
 def computes(rule_id: str) -> Callable[[Compute], Compute]:
     """Declare what a rule of mlship/data/rules computes: values for its condition and its texts; None if it is absent.
 
-    "where" among them says where it was found, "certain" whether they prove it.
+    A generator yields candidates; the first for which the condition holds counts. "where" among the values says where
+    it was found, "certain" whether they prove it, and "fix" is used instead of the steps of the text.
     """
 
     def register(compute: Compute) -> Compute:
@@ -107,12 +108,14 @@ class DeclaredRule(Rule):
 
     def look(self, facts: Facts) -> Finding | None:
         computed = self.compute(facts)
-        if computed is None:
-            return None
+        candidates = computed if isinstance(computed, Iterator) else (computed,) if computed is not None else ()
+        looks = (self._look(facts, where, values) for values in candidates for where in self._places(values))
+        return next((found for found in looks if found), None)
+
+    def _places(self, computed: Values) -> tuple[Where, ...]:
         found_at = computed.get("where")
         place = self.text.place if found_at is None else "container" if found_at == "container" else "host"
-        places: tuple[Where, ...] = ("host", "container") if place == "any" else (place,)
-        return next((found for where in places if (found := self._look(facts, where, computed))), None)
+        return ("host", "container") if place == "any" else (place,)
 
     def _look(self, facts: Facts, where: Where, computed: Values) -> Finding | None:
         text, values = self.text, dict(computed)
@@ -123,11 +126,15 @@ class DeclaredRule(Rule):
         for name, term in text.values.items():
             here = term.replace("place.", f"{where}.")
             of = known(value_at(facts, here, values)) if not here.endswith(" ?") else all_hold((here[:-2],))
-            values[name] = (
-                fact_in_words(here, of) if of is not None and not isinstance(of, str | bool | Evidence) else of
-            )
+            as_it_is = of is None or isinstance(of, str | bool | tuple | Evidence)
+            values[name] = of if as_it_is else fact_in_words(here, of)
         if not all_hold(text.when):
             return None
+        steps = values.get("fix")
         return self.found(
-            facts, values, where=where, certain=bool(values.get("certain", True)) and all_hold(text.certain)
+            facts,
+            values,
+            where=where,
+            certain=bool(values.get("certain", True)) and all_hold(text.certain),
+            fix=tuple(step for step in steps if isinstance(step, Step)) if isinstance(steps, tuple) else (),
         )
