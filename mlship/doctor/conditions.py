@@ -4,16 +4,16 @@ A term is a value that the rule defines, a name of `NAMED`, 'a text', or the pat
 or slashes in brackets: "host.device_nodes[/dev/nvidiactl].open". Of terms separated by " | ", the first known counts.
 
 An atom is a term that must be true, or one of these; "!" before it negates it, and " | " separates alternatives:
-"TERM = A, B", "TERM ~ PATTERN", "TERM >= 1.18" (versions), "TERM < 5", "TERM absent", "TERM known", or, for the versions
-of two terms, "TERM newer TERM" and "TERM same TERM". Unknown facts make an atom false, before "!" negates it. Atoms
-separated by " & " must all hold.
+"TERM = A, B", "TERM ~ PATTERN", "TERM >= 1.18" (versions), "TERM < 5", "TERM absent", "TERM known", and for versions
+"TERM newer TERM" and "TERM same TERM". Unknown facts make an atom false, before "!" negates it. Atoms separated by
+" & " must all hold.
 
 An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" with a template; " if ATOMS" may follow.
 "{*name}" in the text makes an item of each value of that name.
 
 The value of "lines ~ PATTERN" is a line that the engine ("recorded ~") or a user ("reported ~") reported, of "log ~
-PATTERN" one of the kernel log, each as evidence; of "PATH ~ PATTERN" the first that matches in a list, or the keys of a
-table whose values match. "PATH without PATTERN" is a list of folders, such as LD_LIBRARY_PATH, without those that match.
+PATTERN" one of the kernel log, each as evidence. "PATH ~ PATTERN" is the first item of a list that matches, or the keys
+of a table whose values match; "PATH without PATTERN" a list of folders such as LD_LIBRARY_PATH, without the matching.
 """
 
 import re
@@ -72,11 +72,12 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "tegra": queries.is_tegra,
     "works": works,
     "wsl": queries.is_wsl,
+    "wsl_lacks_nvidia": queries.wsl_lacks_nvidia,
 }
 _PART = re.compile(r"\[([^]]+)\]|([\w-]+)")
 _ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|newer|same|absent|known)(?: (.+))?)?")
 _OF_VERSIONS = {"newer": newer, "same": same}
-_EACH = re.compile(r"\{\*(\w+)\}")
+EACH = re.compile(r"\{\*(\w+)((?:!q)?)\}")
 _LINES = {
     "lines": queries.line_of,
     "recorded": queries.recorded_line,
@@ -107,7 +108,8 @@ def value_at(facts: Facts, term: str, values: Values) -> object:
 def _matching(listed: object, pattern: str) -> object:
     if isinstance(listed, dict):
         return tuple(sorted(key for key, ones in listed.items() if any(re.search(pattern, one) for one in ones)))
-    return next((line for line in listed if re.search(pattern, line)), None) if isinstance(listed, tuple) else None
+    lines = map(_item_in_words, listed) if isinstance(listed, tuple) else ()
+    return next((line for line in lines if re.search(pattern, line)), None)
 
 
 def _value(facts: Facts, term: str, values: Values) -> object:
@@ -171,10 +173,8 @@ def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill
         if atoms and not all_atoms_hold(facts, atoms, values):
             continue
         value = known(value_at(facts, fact, values)) if not text else None
-        if several := _EACH.search(text):
-            ones, template = values[several[1]], text.replace(several[0], "{each}")
-            for one in ones if isinstance(ones, tuple) else ():
-                yield Evidence(fact, fill(template, facts, {**values, "each": one}))
+        if EACH.search(text):
+            yield from (Evidence(fill(fact, facts, values), one) for one in fill_each(text, facts, values, fill))
         elif text:
             yield Evidence(fill(fact, facts, values), fill(text, facts, values))
         elif isinstance(value, Evidence):
@@ -185,19 +185,29 @@ def evidence_of(facts: Facts, items: tuple[str, ...], values: Values, fill: Fill
             yield Evidence(fact, fact_in_words(fact, value))
 
 
+def fill_each(template: str, facts: Facts, values: Values, fill: Fill) -> Iterator[str]:
+    """The text for each value of the name in "{*name}" or "{*name!q}"."""
+    if found := EACH.search(template):
+        ones = values[found[1]]
+        for one in ones if isinstance(ones, tuple) else ():
+            yield fill(template.replace(found[0], f"{{each{found[2]}}}"), facts, {**values, "each": one})
+
+
 def fact_in_words(fact: str, value: object) -> str:
     """A value as the report shows it."""
     if isinstance(value, int) and not isinstance(value, bool):
         say = codes.nvml if fact.endswith("nvml.init") else codes.cuda if fact.endswith(("cuda.init", "code")) else str
         return say(value)
-    if isinstance(value, Library):
-        return value.path
     return in_words(value)
 
 
 def in_words(value: object) -> str:
     """A value, or the items of a list, in a text."""
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(_item_in_words, value)) if isinstance(value, tuple) else _item_in_words(value)
+
+
+def _item_in_words(item: object) -> str:
+    return item.path if isinstance(item, Library) else str(item)
 
 
 def path_is_valid(path: str) -> bool:

@@ -1,8 +1,8 @@
 """The texts of the rules, from mlship/data/rules, filled in with the values of a host.
 
-A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "{name!branch}" for the driver branch of
-a version, "[name?text]" for text that appears only if the value is true, and "[!name?text]" for the opposite. A rule passes the values; `commands.COMMANDS` has those
-that every rule may name.
+A template has "{name}" for a value, "{name!q}" for a value quoted for the shell, "{name!branch}" for the driver branch
+of a version, "[name?text]" for text that appears only if the value is true, and "[!name?text]" for the opposite. A rule
+passes the values; `commands.COMMANDS` has those that every rule may name.
 """
 
 import re
@@ -14,7 +14,7 @@ from shlex import quote
 from typing import Literal
 
 from mlship.doctor.commands import COMMANDS
-from mlship.doctor.conditions import Values, in_words
+from mlship.doctor.conditions import EACH, Values, fill_each, in_words
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
 from mlship.doctor.versions import branch
@@ -30,7 +30,8 @@ class StepText:
     """One step of a fix.
 
     Attributes:
-        say, run: templates. A command that is nothing but a value can be several; those that are empty are dropped.
+        say, run: templates. A command that is nothing but a value can be several, as one with "{*name}" is for each
+            of these values; those that are empty are dropped.
         when: names of values that must be true for this step, or false after "!", such as "on_host !podman".
         instead: as in `Step`.
     """
@@ -128,7 +129,7 @@ def with_address(source: str) -> str:
 def in_general(template: str) -> str:
     """A template for no host in particular: its values by name, and without what depends on a host."""
     kept = _OPTIONAL.sub(lambda found: found[3] if found[1] else "", template)
-    return _VALUE.sub(lambda found: found[1].upper(), kept)
+    return _VALUE.sub(lambda found: found[1].upper(), kept.replace("{*", "{"))
 
 
 @cache
@@ -147,7 +148,10 @@ def _commands(templates: tuple[str, ...], facts: Facts, values: Values) -> Itera
     for template in templates:
         alone = _VALUE.fullmatch(template)
         value = values.get(alone[1]) if alone else None
-        yield from value if isinstance(value, tuple) else filter(None, (fill(template, facts, values),))
+        if EACH.search(template):
+            yield from fill_each(template, facts, values, fill)
+        else:
+            yield from value if isinstance(value, tuple) else filter(None, (fill(template, facts, values),))
 
 
 def fill(template: str, facts: Facts, values: Values) -> str:

@@ -81,7 +81,7 @@ class Rule(ABC):
         return replace(finding, certainty="likely", decides=unseen or decides)
 
 
-Compute: TypeAlias = Callable[[Facts], Values | None | Iterator[Values]]
+Compute: TypeAlias = Callable[[Facts], Values | Iterator[Values] | None]
 COMPUTED: dict[str, Compute] = {}
 
 

@@ -1,12 +1,14 @@
 """Rules about a GPU that answers, but not as it should: its firmware hangs, its memory is full, its card is faulty."""
 
+from collections.abc import Iterator
+
 from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import cuda_codes, line_of, log_line, places
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.finding import Evidence
+from mlship.doctor.queries import cuda_codes, line_of, logged, places
+from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
 _GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
@@ -33,22 +35,21 @@ def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
     return tuple(one for one in each(place.nvml.devices) if wanted & set((known(one.codes) or {}).values()))
 
 
-class HardwareFault(Rule, id="gpu-hardware-fault"):
-    def look(self, facts: Facts) -> Finding | None:
-        for code in (_NO_INTERRUPTS, _BAD_INFOROM):
-            for where, place in places(facts):
-                devices = _faulty(place, code)
-                shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
-                if devices or known(place.nvml.init) == code:
-                    seen = f"GPU {shown}: {codes.nvml(code)}" if devices else codes.nvml(code)
-                    fact = "devices" if devices else "init"
-                    return self._found(facts, code, Evidence(f"{where}.nvml.{fact}", seen), measured=True)
-        line = log_line(facts, _INFOROM_WARNING)
-        warning = Evidence("kernel.log", line) if line else line_of(facts, _INFOROM_WARNING)
-        return self._found(facts, _BAD_INFOROM, warning, measured=False) if warning else None
+@computes("gpu-hardware-fault")
+def _reported_fault(facts: Facts) -> Iterator[Values]:
+    for code in (_NO_INTERRUPTS, _BAD_INFOROM):
+        for where, place in places(facts):
+            devices = _faulty(place, code)
+            shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
+            if devices:
+                yield _fault(code, Evidence(f"{where}.nvml.devices", f"GPU {shown}: {codes.nvml(code)}"))
+            if known(place.nvml.init) == code:
+                yield _fault(code, Evidence(f"{where}.nvml.init", codes.nvml(code)))
+    yield _fault(_BAD_INFOROM, logged(facts, _INFOROM_WARNING) or line_of(facts, _INFOROM_WARNING), certain=False)
 
-    def _found(self, facts: Facts, code: int, seen: Evidence, *, measured: bool) -> Finding:
-        return self.found(facts, {"inforom": code == _BAD_INFOROM}, certain=measured, evidence=(seen,))
+
+def _fault(code: int, seen: Evidence | None, *, certain: bool = True) -> Values:
+    return {"seen": seen, "inforom": code == _BAD_INFOROM, "certain": certain}
 
 
 @computes("gpu-memory-taken")

@@ -19,7 +19,9 @@ FACTS: Facts = parse_facts(
             "host": {
                 "nvml": {"init": 18, "library": {"path": "/lib/libnvidia-ml.so.1"}},
                 "cuda": {"library": None, "init": 0},
-                "env": {"PATH": "/bin"},
+                "env": {"PATH": "/bin:/opt/bin"},
+                "loader": {"conf": {"b": ["/x", "/compat"], "a": ["/compat"], "c": ["/x"]}},
+                "wsl": {"drivers": ["intel", "nv_dispi"]},
                 "device_nodes": {"/dev/nvidiactl": {"open": "EPERM"}, "/dev/nvidia-uvm": None},
                 "toolkit": {"version": "1.17.4-1"},
             },
@@ -56,6 +58,10 @@ FACTS: Facts = parse_facts(
         ("works | host.nvml.init", True),
         ("works & host.nvml.init", False),
         ("given = yes", True),
+        ("host.toolkit.version newer host.toolkit.version", False),
+        ("host.toolkit.version same host.toolkit.version", True),
+        ("host.toolkit.version same host.docker.version", False),  # unknown
+        ("!host.toolkit.version same host.docker.version", True),
     ],
 )
 def test_an_atom(atom: str, *, true: bool) -> None:
@@ -69,6 +75,10 @@ def test_a_term() -> None:
     assert value_at(FACTS, "log ~ NVRM", {}) == Evidence("kernel.log", "NVRM: last")
     assert value_at(FACTS, "lines ~ mismatch", {}) == Evidence("messages", "driver/library version mismatch")
     assert value_at(FACTS, "log ~ Xid", {}) is None
+    assert value_at(FACTS, "host.wsl.drivers ~ ^nv", {}) == "nv_dispi"
+    assert value_at(FACTS, "host.loader.conf ~ compat", {}) == ("a", "b")
+    assert value_at(FACTS, "host.env.PATH without ^/opt", {}) == "/bin"
+    assert value_at(FACTS, "host.env.PATH without bin", {}) is None
 
 
 def test_evidence() -> None:
