@@ -198,10 +198,10 @@ def fact_in_words(fact: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         say = codes.nvml if fact.endswith("nvml.init") else codes.cuda if fact.endswith(("cuda.init", "code")) else str
         return say(value)
-    return in_words(value)
+    return value_in_words(value)
 
 
-def in_words(value: object) -> str:
+def value_in_words(value: object) -> str:
     """A value, or the items of a list, in a text."""
     return ", ".join(map(_item_in_words, value)) if isinstance(value, tuple) else _item_in_words(value)
 

@@ -14,7 +14,7 @@ from shlex import quote
 from typing import Literal
 
 from mlship.doctor.commands import COMMANDS
-from mlship.doctor.conditions import EACH, Values, fill_each, in_words
+from mlship.doctor.conditions import EACH, Values, fill_each, value_in_words
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
 from mlship.doctor.versions import branch
@@ -163,7 +163,7 @@ def fill(template: str, facts: Facts, values: Values) -> str:
 
     def value(found: re.Match[str]) -> str:
         name = found[1]
-        text = in_words(values[name]) if name in values else COMMANDS[name](facts)
+        text = value_in_words(values[name]) if name in values else COMMANDS[name](facts)
         return quote(text) if found[2] == "!q" else branch(text) if found[2] else text
 
     kept = _OPTIONAL.sub(lambda found: found[3] if bool(values[found[2]]) != bool(found[1]) else "", template)
