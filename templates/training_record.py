@@ -117,7 +117,10 @@ def _output(*command: str) -> Optional[str]:
 
 
 def _relative(file: "str | os.PathLike[str]", folder: Path) -> str:
-    return Path(file).resolve().relative_to(folder).as_posix()
+    try:
+        return Path(file).resolve().relative_to(folder).as_posix()
+    except ValueError:
+        raise ValueError(f"`{file}` is not below the folder of the record, `{folder}`") from None
 
 
 def _described(file: Path) -> "Dict[str, object]":

@@ -75,7 +75,7 @@ def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     ] = False,
     json: Json = False,
 ) -> None:
-    """Find why containers cannot use the GPU, and print the fix. Exit code 1: a problem was found."""
+    """Find why containers cannot use the GPU, and the fix. Exit code 1: a problem was found."""
     if ctx.invoked_subcommand is not None:
         return
     if facts_schema:

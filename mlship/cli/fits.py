@@ -48,7 +48,7 @@ def fits_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer
     as_: _As = None,
     json: Json = False,
 ) -> None:
-    """Show whether a lock or an image runs on GPU hosts, and why. Needs no project.
+    """Show whether a lock or an image runs on GPU hosts. Needs no project.
 
     Exit code 4: a host does not run it, or that is unknown.
     """

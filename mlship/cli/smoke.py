@@ -49,7 +49,7 @@ def smoke_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
     pull_secret: cluster.PullSecret = None,
     env_secret: cluster.EnvSecret = None,
 ) -> None:
-    """Prove that an image's model loads, answers and shuts down.
+    """Prove that an image's model loads, answers and stops.
 
     The image's label says what to test. For an image that mlship did not build, mlship.yaml does. With --kubernetes,
     the image is in a registry and is tested in a pod, such as on a node with a GPU; no engine is needed.
