@@ -33,6 +33,7 @@ from mlship.init.pickled import PickledModel, find_pickled
 from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
+from mlship.init.retired import retired_servers
 from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
@@ -98,7 +99,7 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, modules)),
+        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, modules, needs)),
         gpus=find_gpus(tree, served, needs, dockerfile),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
@@ -328,7 +329,10 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
         yield f"{_name(tree)} has no server or model files to serve"
 
 
-def _notes(tree: Tree, weights: ModelFiles, modules: Mapping[str, Module]) -> Iterator[str]:
+def _notes(
+    tree: Tree, weights: ModelFiles, modules: Mapping[str, Module], needs: tuple[Declared, ...]
+) -> Iterator[str]:
+    yield from retired_servers(tree, modules, needs)
     read = {module.path for module in modules.values()}
     rest = (path for path in tree.files if path.endswith(".py") and path not in read and is_served(path))
     if broken := [f"`{path}`" for path in islice(rest, _MODULES) if parse_module(path, tree.text(path) or "") is None]:

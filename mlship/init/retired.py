@@ -1,0 +1,35 @@
+"""Servers that their projects have given up, where a repository uses them, and what replaces them. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import PurePosixPath
+
+from mlship.init.declared.result import Declared
+from mlship.init.found import few
+from mlship.init.sources import Module
+from mlship.init.tree import Tree
+
+_STARTS = ("Procfile", "*Dockerfile*", "*.sh", "*compose*.y*ml", "*gunicorn*.py")
+_UVICORN = re.compile(r"(?m)^(?!\s*#).*\buvicorn\.workers\b")  # its own warning names the replacement
+_TORCHSERVE = {"torchserve", "torch-model-archiver", "torch-workflow-archiver"}
+
+
+def retired_servers(tree: Tree, modules: Mapping[str, Module], needs: Iterable[Declared]) -> Iterator[str]:
+    """Notes about TorchServe and uvicorn's own worker class for gunicorn."""
+    starts = [path for path in tree.files if any(fnmatch(PurePosixPath(path).name, name) for name in _STARTS)]
+    if old := [f"`{path}`" for path in starts if _UVICORN.search(tree.text(path) or "")]:
+        yield (
+            f"{few(old)}: `uvicorn.workers` is deprecated; use `uvicorn_worker.UvicornWorker` of the package "
+            "`uvicorn-worker`"
+        )
+    handlers = [module.path for module in modules.values() if any(one.startswith("ts.") for one in module.imports)]
+    archives = [path for path in tree.files if path.endswith(".mar")]
+    images = [path for path in starts if re.search(r"(?mi)^FROM\s.*torchserve", tree.text(path) or "")]
+    listed = [file.origin for file in needs if any(entry.name in _TORCHSERVE for entry in file.entries)]
+    own = any(path.startswith(("ts/", "src/ts/")) or path == "ts.py" for path in tree.files)
+    if found := [f"`{path}`" for path in dict.fromkeys((*(() if own else handlers), *archives, *images, *listed))]:
+        yield (
+            f"{few(found)}: TorchServe was archived in August 2025 (https://github.com/pytorch/serve), and mlship does "
+            "not run it; move the handler's code to `model.load` and the predictor that it returns"
+        )
