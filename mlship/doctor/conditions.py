@@ -63,6 +63,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "module": queries.kernel_driver,
     "never": lambda _: False,
     "passed_on": queries.passed_on,
+    "plugin_pod": lambda facts: queries.failing_pod(facts, "device-plugin"),
     "rootless": is_rootless,
     "runtime": runtime,
     "runtime_mode": runtime_mode,
@@ -160,7 +161,7 @@ def _compares(value: object, operator: str | None, wanted: str | None) -> bool:
     if operator == "~":
         return re.search(wanted or "", str(has or "")) is not None
     if operator == "=":
-        return has is not None and str(has) in (wanted or "").split(", ")
+        return has is not None and str(has).lower() in (wanted or "").lower().split(", ")
     numbers, bound = version_numbers(str(has or "")), version_numbers(wanted or "")
     return bool(numbers) and (numbers < bound if operator == "<" else numbers >= bound)
 

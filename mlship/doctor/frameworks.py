@@ -187,7 +187,7 @@ def installed(environment: PythonEnvironment) -> dict[str, str]:
     if known(environment.distributions) is not None:
         return here
     if onnx and (version := known(onnx.version)):
-        cuda = "CUDAExecutionProvider" in each(onnx.available_providers)
+        cuda = "CUDAExecutionProvider" in each(onnx.available_providers) or each(onnx.missing_libraries)
         here["onnxruntime-gpu" if cuda else "onnxruntime"] = version
     if flow and (version := known(flow.version)):
         here["tensorflow-cpu" if is_absent(flow.cuda_version) else "tensorflow"] = version

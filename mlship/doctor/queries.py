@@ -19,6 +19,7 @@ Places: TypeAlias = tuple[tuple[Where, Place], ...]
 NVIDIA = "10de"
 _DRIVER_ROOTS = ("/run/nvidia/driver", "/home/kubernetes/bin/nvidia", "/run/opengl-driver/lib")
 _PASSES_ON = frozenset({"vfio-pci", "pci-stub", "xen-pciback", "pciback"})
+SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unable|denied|lost|unhealthy|panic")
 PRE_TURING = frozenset({"Kepler or older", "Kepler", "Maxwell", "Pascal", "Volta"})
 
 
@@ -174,6 +175,19 @@ def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
     """The pods of this node that have a role, such as "driver"."""
     node = known(facts.kubernetes)
     return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
+
+
+def trouble_of(pod: Pod) -> str:
+    """Why a pod does not do its work: Kubernetes' reason, and the last line of its log that says why."""
+    why = next((line for line in reversed(each(pod.log)) if SAYS_WHY.search(line)), "")
+    state = known(pod.reason) or ("" if known(pod.ready) else "not ready")
+    return ": ".join(filter(None, (state, why.strip())))
+
+
+def failing_pod(facts: Facts, role: str) -> str | None:
+    """The first pod of this role with trouble, in words."""
+    found = ((known(pod.name), trouble_of(pod)) for pod in pods_of(facts, role))
+    return next((f"pod {name}: {trouble}" for name, trouble in found if trouble), None)
 
 
 def fact_at(facts: Facts, path: str) -> object:

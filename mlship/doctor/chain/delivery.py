@@ -21,7 +21,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
-from mlship.doctor.queries import driver_is_contained, gpus, is_wsl
+from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, trouble_of
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
@@ -29,7 +29,6 @@ _MOST_GPUS = 1000
 _GPU_NAME = re.compile(r"\d{1,3}(:\d+)?|GPU-[0-9a-f-]+")  # "0:1" is an instance; the UUID of one does not name its GPU
 _NO_GPU = {None, "", "none", "void"}
 _START_FAILED = re.compile(r"Error|BackOff|CannotRun")
-_SAYS_WHY = re.compile(r"(?i)fail|error|cannot|unable|denied|lost|unhealthy|panic")
 _DOES_NOT_RUN = re.compile(r"(?i)cannot connect|connection refused|not running")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -132,6 +131,8 @@ def _bad_spec(facts: Facts, spec: CdiSpec) -> Iterator[Symptom]:
         yield Symptom("cdi.invalid", _where(facts), f"{spec.path}: {error}")
     elif missing := known(spec.missing):
         yield Symptom("cdi.stale", _where(facts), f"{spec.path} lists {missing[0]}, which does not exist")
+    elif spec.device_nodes == () and not (is_wsl(facts) or is_tegra(facts)):
+        yield Symptom("cdi.empty", _where(facts), f"{spec.path} lists no device node of a GPU")
 
 
 def engine_configured(facts: Facts) -> LinkLook:
@@ -176,9 +177,7 @@ def kubelet_offers(facts: Facts) -> LinkLook:
     for pod in _of_nvidia(node):
         stuck = known(pod.phase) == "Running" and known(pod.ready) is False
         if stuck or _START_FAILED.search(known(pod.reason) or ""):
-            why = next((f": {line}" for line in reversed(each(pod.log)) if _SAYS_WHY.search(line)), "")
-            state = f"{known(pod.reason) or 'not ready'}{why}"
-            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
+            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {trouble_of(pod)}")
     if offered is None:
         yield unknown("kubernetes.allocatable")
     else:
@@ -198,12 +197,17 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
-    if offered == {} and _of_nvidia(node) and gpus(facts):
+    if offered == {} and not all(map(_is_dra, _of_nvidia(node))) and gpus(facts):
         yield Symptom("offer.none", "host", "NVIDIA's pods are here, but the node offers no GPU")
 
 
 def _of_nvidia(node: Kubernetes) -> tuple[Pod, ...]:
     return tuple(pod for pod in each(node.pods) if known(pod.role) not in {None, "workload"})
+
+
+def _is_dra(pod: Pod) -> bool:
+    """Of a DRA driver, which offers GPUs as resource slices and not as a resource of the node."""
+    return known(pod.role) == "dra" or "dra-driver" in (known(pod.name) or "")
 
 
 def gpu_requested(facts: Facts) -> LinkLook:
@@ -259,7 +263,8 @@ def _asks_nothing(facts: Facts) -> bool:
     config = facts.container.host_config
     known_empty = config.gpus == () and not each(config.cdi_devices) and runtime(facts) not in {None, "nvidia"}
     free = not each(config.devices) and not known(config.privileged) and known(facts.container.lxc) is None
-    return known_empty and free and not asks_for_gpu(facts) and not is_wsl(facts)
+    given = known(facts.container.injection) not in {None, "none"}  # in a pod by a device plugin, which is not seen
+    return known_empty and free and not given and not asks_for_gpu(facts) and not is_wsl(facts)
 
 
 def image_available(facts: Facts) -> LinkLook:
@@ -301,6 +306,6 @@ def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
         failed = phase == "Failed" or _START_FAILED.search(reason or "")
         waits = phase == "Pending" and known(pod.role) == "workload"
         if (failed or waits) and (known(pod.role) == "workload" or _gpus_of(pod)):
-            event = next((line for line in reversed(each(node.events)) if _SAYS_WHY.search(line)), "")
+            event = next((line for line in reversed(each(node.events)) if SAYS_WHY.search(line)), "")
             seen = f"pod {known(pod.name)}: {reason or phase}{f': {event}' if event else ''}"
             yield Symptom("pod.failed", "container", seen)

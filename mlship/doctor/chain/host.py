@@ -36,6 +36,7 @@ _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 _LACKS_NVML = 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
+_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown symbol|disagrees about version|version magic)|Lockdown: .*unsigned"
 _GPU_NODE = re.compile(r"/dev/nvidia[0-9]+")
 
 
@@ -104,7 +105,8 @@ def module_loaded(facts: Facts) -> LinkLook:
     yield from off_bus(facts)
     version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
     if module_is_loaded(facts) is False:
-        yield Symptom("module.none", "host", "the nvidia module is not loaded")
+        why = log_line(facts, _REFUSES_MODULE)
+        yield Symptom("module.none", "host", f"the nvidia module is not loaded{f': {why}' if why else ''}")
     for name in ("nvidia_uvm", "nvidia_modeset", "nvidia_drm"):
         module = known(looked_up(facts.kernel.modules, name))
         other = known(module.version) if module else None
@@ -280,10 +282,11 @@ def cuda_starts(facts: Facts) -> LinkLook:
 def cuda_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
     cuda = place.cuda
     yield from silence("cuda", where, cuda)
+    way = " through MPS" if known(variable(place, "CUDA_MPS_PIPE_DIRECTORY")) else ""
     if code := known(cuda.init):
-        yield Symptom(f"cuda.init={code}", where, f"cuInit returns {codes.cuda(code)}")
+        yield Symptom(f"cuda.init={code}", where, f"cuInit returns {codes.cuda(code)}{way}")
     if code := known(cuda.runtime_code):
-        yield Symptom(f"cuda.runtime={code}", where, f"cudaGetDeviceCount returns {codes.cuda(code)}")
+        yield Symptom(f"cuda.runtime={code}", where, f"cudaGetDeviceCount returns {codes.cuda(code)}{way}")
     for device in each(cuda.devices):
         if code := known(device.context_code):
             yield Symptom(f"cuda.context={code}", where, f"creating a context returns {codes.cuda(code)}")

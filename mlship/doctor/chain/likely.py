@@ -14,11 +14,15 @@ _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
 def likely_causes(link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
-    """The likely causes of what was seen, in order; all of the link's, if none is for it."""
+    """The likely causes of what was seen, first by its words, then by its symptoms; all, if none fits."""
+    said = "\n".join(symptom.seen for symptom in seen)
+    by_text = [cause for cause in link.causes if cause.text and re.search(f"(?i){cause.text}", said)]
+    usual = [cause for cause in link.causes if not cause.text]
     fitting = [
-        cause for cause in link.causes if not cause.seen or any(matches_any(cause.seen, symptom.id) for symptom in seen)
+        cause for cause in usual if not cause.seen or any(matches_any(cause.seen, symptom.id) for symptom in seen)
     ]
-    return tuple(cause.say for cause in fitting or link.causes)
+    ordered = sorted(fitting or usual, key=lambda cause: not cause.seen)
+    return tuple(cause.say for cause in (*by_text, *ordered))
 
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:

@@ -55,10 +55,11 @@ def not_applicable(why: str) -> Answer:
 
 @dataclass(frozen=True)
 class LikelyCause:
-    """What often breaks a link; with `seen`, only where one of these symptoms was seen."""
+    """What often breaks a link; with `seen`, only where one of these symptoms was seen; with `text`, in such words."""
 
     say: str
     seen: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mlship.doctor.chain import delivery, host, inside
 from mlship.doctor.chain.delivery import asks_for_gpu
 from mlship.doctor.chain.host import LinkLook
 from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_applicable, unknown
+from mlship.doctor.container import has_started
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.queries import gpu_is_known_absent
@@ -49,7 +50,9 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
 
 
 _ERROR = re.compile(r"(?i)error|exception|fail|cannot|could not|unable|denied|not found|no .{0,30}found|unknown")
-_OF_PROGRAM = re.compile(r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|core dumped|SIG[A-Z]{3}")
+_OF_PROGRAM = re.compile(
+    r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
+)
 
 
 class _Known(TypedDict):
@@ -115,7 +118,8 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     for line in (*each(facts.messages), *((error,) if error else ())):
         name = next((row["symptom"] for row in _known()["messages"] if re.search(f"(?i){row['pattern']}", line)), None)
         if name is None and line != error and _ERROR.search(line):
-            name = "framework.reported" if _OF_PROGRAM.search(line) else "container.reported"
+            in_program = has_started(facts) or _OF_PROGRAM.search(line)
+            name = "framework.reported" if in_program else "container.reported"
         if name is not None:
             yield Symptom(name, "container", f"reported: {line.strip()}")
 

@@ -8,7 +8,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 class Pod(FactGroup):
     name: Fact[str] = UNKNOWN
     namespace: Fact[str] = UNKNOWN
-    role: Fact[Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]] = UNKNOWN
+    role: Fact[Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "dra", "workload"]] = UNKNOWN
     phase: Fact[str] = UNKNOWN
     ready: Fact[bool] = UNKNOWN
     reason: Fact[str] = UNKNOWN

@@ -16,7 +16,7 @@ from mlship.doctor.probes import plain, programs
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
 
-Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "workload"]
+Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "dra", "workload"]
 
 SECONDS = 2.0
 _KUBECTL = (("kubectl",), ("k3s", "kubectl"), ("microk8s", "kubectl"), ("k0s", "kubectl"))
@@ -25,7 +25,8 @@ _KUBELET = ("/var/lib/kubelet", "/var/lib/rancher/k3s/agent", "/var/snap/microk8
 _LABELS = re.compile(r"nvidia\.com/|feature\.node\.kubernetes\.io/pci-(?:\d+_)?10de|kubernetes\.io/arch$")
 _RESOURCES = re.compile(r"nvidia\.com/")
 _ROLES: tuple[tuple[str, Role], ...] = (
-    (r"device-plugin", "device-plugin"),
+    (r"dra-driver|compute-?domain|imex-daemon", "dra"),
+    (r"device-plugin|mig-manager", "device-plugin"),
     (r"nvidia-driver|vgpu-manager|driver-daemonset", "driver"),
     (r"container-toolkit", "toolkit"),
     (r"feature-discovery", "gfd"),

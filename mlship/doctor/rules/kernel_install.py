@@ -6,7 +6,7 @@ from mlship.doctor import commands
 from mlship.doctor.facts.fact import each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Evidence, Finding
-from mlship.doctor.queries import PRE_TURING, architecture, is_tegra, is_wsl, log_line, module_is_loaded
+from mlship.doctor.queries import PRE_TURING, architecture, failing_pod, is_tegra, is_wsl, log_line, module_is_loaded
 from mlship.doctor.rules.base import Rule
 from mlship.doctor.rules.kernel import describe, free_gpus
 
@@ -56,6 +56,7 @@ class NotInstalled(Rule, id="driver-not-installed"):
                 "old": old,
                 "install_driver": self._install(facts, old=old),
                 "gpu": describe(free_gpus(facts)[0]),
+                "why": failing_pod(facts, "driver"),
             },
             certain=no_library,
             evidence=(

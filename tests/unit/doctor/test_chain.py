@@ -95,6 +95,8 @@ CONTAINER = {
     "error": None,
     "host_config": {"gpus": ["all"], "runtime": "runc"},
 }
+PENDING = {"name": "w", "role": "workload", "phase": "Pending"}
+PLUGIN = {"name": "p", "role": "device-plugin", "phase": "Running", "ready": False}
 EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
     "CUDA counts no GPU": (
         "cuda-starts",
@@ -329,6 +331,151 @@ def test_evidence_in_few_facts_is_a_problem(name: str) -> None:
 )
 def test_reported_words_count_in_any_case(line: str, link: str) -> None:
     assert link in named(diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=[line])))
+
+
+SPEC_WITHOUT_NODES = {**SPEC, "device_nodes": []}
+CLAIM = "Failed to prepare dynamic resources: "
+SAID: dict[str, tuple[str, str, dict[str, object]]] = {
+    "files of an older driver": (
+        "container-created",
+        "a driver update left the names of old files",
+        {
+            "messages": [
+                "nvidia-container-cli: detection error: open failed: /usr/lib/libnvidia-tls.so.570.1.02: no such file"
+            ]
+        },
+    ),
+    "a client's hook": (
+        "container-created",
+        "update the client",
+        {"messages": ['error running createRuntime hook: template: oci-hook:1: unexpected "|" in command']},
+    ),
+    "a driver that was reloaded": (
+        "container-created",
+        "the driver was reloaded while the engine ran",
+        {
+            "messages": [
+                "mount error: mount operation failed: /a/merged/proc/driver/nvidia/params/registry: no such file"
+            ]
+        },
+    ),
+    "a DRA driver that is not there": (
+        "container-created",
+        "the DRA driver's kubelet plugin does not run on this node",
+        {"kubernetes": {"events": [f"{CLAIM}DRA driver a.nvidia.com is not registered"], "pods": [PENDING]}},
+    ),
+    "a claim that fails": (
+        "container-created",
+        "the DRA driver could not prepare the claim",
+        {"kubernetes": {"events": [f"{CLAIM}NodePrepareResources failed: UUID: Not Found"], "pods": [PENDING]}},
+    ),
+    "a plugin that may not read MIG": (
+        "kubelet-offers",
+        "it needs NVIDIA_MIG_MONITOR_DEVICES=all",
+        {"kubernetes": {"pods": [{**PLUGIN, "log": ["MIG device: error: Insufficient Permissions"]}]}},
+    ),
+    "an image of a pod that is not there": (
+        "kubelet-offers",
+        "the pod's image cannot be pulled",
+        {"kubernetes": {"pods": [{**PLUGIN, "phase": "Pending", "reason": "ImagePullBackOff"}]}},
+    ),
+    "a specification without nodes": (
+        "toolkit-ready",
+        "written before the driver made its nodes",
+        {
+            "host": {**WORKS, "docker": {**DOCKER, "cdi": True}, "cdi": {"specs": [SPEC_WITHOUT_NODES]}},
+            "container": {**CONTAINER, "injection": "cdi"},
+        },
+    ),
+    "a module that the kernel does not trust": (
+        "module-loaded",
+        "does not trust the module's signature",
+        {
+            "kernel": {
+                "pci": [{**GPU, "driver": None}],
+                "nvidia": None,
+                "log": ["Loading of unsigned module is rejected"],
+            },
+            "host": {"nvml": {"init": 9}},
+        },
+    ),
+    "no memory for CUDA": (
+        "cuda-starts",
+        "`ulimit -v`",
+        {"host": {**WORKS, "cuda": {"init": 2}}},
+    ),
+    "MPS that fails": (
+        "cuda-inside",
+        "the MPS server failed",
+        {"container": {"status": "running", "cuda": {"runtime_code": 30}, "env": {"CUDA_MPS_PIPE_DIRECTORY": "/mps"}}},
+    ),
+    "a memory of several hosts": (
+        "gpu-modes",
+        "the process has no channel",
+        {"messages": ["[CUDA_ERROR_NOT_PERMITTED] operation not permitted in cuMemCreate(&handle, size, &prop, 0)"]},
+    ),
+    "a glibc that is too old": (
+        "libraries-resolve",
+        "glibc is older",
+        {"messages": ["ImportError: libc.so.6: version `GLIBC_2.38' not found (required by libGLdispatch.so.0)"]},
+    ),
+    "a library of CUDA": (
+        "libraries-resolve",
+        "a wheel's libraries are not installed",
+        {"messages": ["ImportError: libcudart.so.13: cannot open shared object file: No such file or directory"]},
+    ),
+    "an empty nvidia-smi": (
+        "libraries-inside",
+        "the program is an empty file",
+        {"messages": ["exec /usr/bin/nvidia-smi: exec format error"]},
+    ),
+    "apptainer without a driver": (
+        "toolkit-ready",
+        "apptainer found no driver",
+        {"messages": ["INFO: Could not find any nv files on this host!"]},
+    ),
+    "a program that finds no GPU": (
+        "framework-works",
+        "NVML does not answer in its place",
+        {"messages": ["Failed to infer device type"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_was_said_names_the_likely_cause(name: str) -> None:
+    link, cause, groups = SAID[name]
+    diagnosis = diagnose(facts_of(**{"kernel": KERNEL, "host": WORKS, **groups}))
+    causes = {one.link.id: one.causes for one in diagnosis.unexplained}
+    assert cause in causes[link][0]
+
+
+def test_a_vague_error_of_a_container_that_runs_hides_no_lower_link() -> None:
+    """It is the program's: the container did start."""
+    box = {"status": "running", "nvml": NVML, "cuda": {"init": 304}, "device_nodes": {"/dev/nvidia-uvm": None}}
+    said = "ERROR: The NVIDIA Driver is present, but quux failed"
+    facts = facts_of(kernel=KERNEL, host=WORKS, container=box, messages=[said])
+    assert named(diagnose(facts)) == {"nodes-inside"}
+
+
+@pytest.mark.parametrize(
+    "pod", [{"role": "dra"}, {"role": "device-plugin", "name": "nvidia-dra-driver-gpu-kubelet-plugin-1"}]
+)
+def test_a_dra_driver_offers_no_resource_of_the_node(pod: dict[str, str]) -> None:
+    node = {"capacity": {}, "allocatable": {}, "pods": [{**pod, "phase": "Running", "ready": True}]}
+    assert diagnose(facts_of(kernel=KERNEL, host=WORKS, kubernetes=node)).verdict == "healthy"
+
+
+def test_a_pod_was_asked_to_have_a_gpu_if_it_was_given_one() -> None:
+    box = {
+        "engine": "containerd",
+        "status": "running",
+        "injection": "cdi",
+        "host_config": {"runtime": "runc", "gpus": []},
+        "device_nodes": {"/dev/nvidiactl": None},
+        "cuda": {"init": 100},
+    }
+    assert named(diagnose(facts_of(kernel=KERNEL, host=WORKS, container=box))) == {"nodes-inside"}
 
 
 @given(mixed())

@@ -266,3 +266,44 @@ def test_what_dkms_built_is_said_with_its_state(line: dict[str, str | None], sai
         "driver-not-loaded-after-kernel-update", facts_of(kernel=kernel, host={"nvml": {"init": 9}})
     ).evidence
     assert said in [item.value for item in evidence]
+
+
+def test_a_failing_pod_of_the_node_is_named_as_the_cause() -> None:
+    driver = {"name": "d", "role": "driver", "phase": "Pending", "ready": False, "reason": "ImagePullBackOff"}
+    kernel = {"pci": [{**GPU, "driver": None}], "modules": {"nvidia": None}, "module_files": {"nvidia": None}}
+    bare = {"nvml": {"init": 12, "library": None}, "wsl": None, "tegra": None}
+    facts = facts_of(kernel=kernel, host=bare, kubernetes={"pods": [driver]})
+    assert found("driver-not-installed", facts).cause.endswith("no NVIDIA driver: pod d: ImagePullBackOff")
+    plugin = {"name": "p", "role": "device-plugin", "ready": True, "log": ["error checking MPS daemon health"]}
+    wants = {"name": "w", "role": "workload", "phase": "Pending", "requests": {"nvidia.com/gpu": 1}}
+    facts = facts_of(
+        kernel={"pci": [GPU]},
+        host={"nvml": {"init": 0}},
+        kubernetes={"capacity": {}, "allocatable": {}, "pods": [plugin, wants]},
+    )
+    assert found("k8s-resource-not-offered", facts).cause.endswith("pod p: error checking MPS daemon health")
+
+
+def test_a_gpu_in_confidential_mode_on_a_machine_that_lacks_it() -> None:
+    log = ["NVRM: CPU does not support confidential compute.", "NVRM: GPU 0000:ca:00.0: RmInitAdapter failed!"]
+    facts = facts_of(kernel={"pci": [GPU], "log": log}, host={"nvml": {"init": 0, "device_count": 0}})
+    assert "confidential mode" in found("gpu-does-not-initialise", facts).cause
+
+
+def test_onnxruntime_that_lacks_libraries_is_no_cpu_package() -> None:
+    onnx = {
+        "version": "1.23.2",
+        "session_providers": ["CPUExecutionProvider"],
+        "missing_libraries": ["libcublasLt.so.12"],
+    }
+    facts = facts_of(
+        kernel={"pci": [GPU]}, host={"nvml": {"init": 0, "device_count": 1}, "pythons": [{"onnxruntime": onnx}]}
+    )
+    assert "cpu-only-onnxruntime" not in {finding.id for finding in findings(facts)[0]}
+
+
+def test_values_of_facts_compare_in_any_case() -> None:
+    denial = 'avc: denied { read write } path="/dev/nvidiactl"'
+    box = {"engine": "podman", "status": "running", "nvml": {"init": 4}, "cuda": {"init": 100}}
+    facts = facts_of(host={"nvml": {"init": 0}, "selinux": {"mode": "enforcing", "denials": [denial]}}, container=box)
+    assert found("selinux-denies-device-nodes", facts).id == "selinux-denies-device-nodes"
