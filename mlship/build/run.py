@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import canonicalize_name
 
+from mlship.build.largest import LargestLayer, largest_added
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
 from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
@@ -79,6 +80,7 @@ class BuildReport:
         build_s: seconds of the image build; smoke_s: of the smoke test.
         manifest: digest of the image in the engine, the same in a registry; None if the engine keeps no digest.
         built: manifest of a reproducible build; for a GPU image, before the proof label was added.
+        largest: None if the engine reports no sizes of layers.
     """
 
     tag: str
@@ -97,6 +99,7 @@ class BuildReport:
     pushed: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
     built: Manifest | None = None
+    largest: LargestLayer | None = None
 
 
 class Reporter(Protocol):
@@ -145,7 +148,9 @@ def _build_and_prove(
     started = time.monotonic()
     manifest = _build(prepared, engine, wanted, options, reporter)
     built = time.monotonic()
-    image = engine.image(own)
+    with ThreadPoolExecutor(1) as thread:
+        history = thread.submit(engine.history, own)
+        image = engine.image(own)
     if image is None:
         raise EngineError(
             "the build succeeded, but the engine does not have the image",
@@ -177,6 +182,7 @@ def _build_and_prove(
         pushed=pushed,
         manifest=labelled.digest,
         built=manifest,
+        largest=largest_added(prepared.plan, history.result()),
     )
 
 

@@ -259,6 +259,10 @@ class Engine(Protocol):
         """A local image; None if there is none of that name."""
         ...
 
+    def history(self, reference: str) -> tuple[tuple[str, int], ...]:
+        """The instructions of a local image with the unpacked bytes of each one's layer; empty if unknown."""
+        ...
+
     def tag(self, reference: str, name: str) -> None:
         """Give a local image another name; an image that had that name loses it."""
         ...

@@ -59,6 +59,16 @@ def image(reference: str) -> ImageInfo | None:
     raise engine_failure(done.stderr)
 
 
+def image_history(reference: str) -> tuple[tuple[str, int], ...]:
+    """The instructions of a local image with the unpacked bytes of each one's layer; empty if unknown."""
+    answer = _answer("image", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+    try:
+        steps = [json.loads(line) for line in answer.splitlines()]
+        return tuple((str(step["CreatedBy"]), int(step["Size"])) for step in steps)
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
 def image_environment(reference: str, platform: str) -> dict[str, str] | None:
     """The environment of an image in its registry; None if it cannot be read."""
     answer = _answer("buildx", "imagetools", "inspect", reference, "--format", "{{json .Image}}")

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mlship.engine.base import EngineInfo, ImageInfo
 from mlship.engine.buildx import run_buildx
-from mlship.engine.client import buildx_version, disk, image, image_environment, tag, untag
+from mlship.engine.client import buildx_version, disk, image, image_environment, image_history, tag, untag
 from mlship.engine.sdk import (
     connected,
     container_errors,
@@ -33,6 +33,7 @@ class DockerEngine:
 
     build = staticmethod(run_buildx)
     disk = staticmethod(disk)
+    history = staticmethod(image_history)
     image_environment = staticmethod(image_environment)
     resolve = staticmethod(resolve_image)
     tag = staticmethod(tag)

@@ -49,6 +49,12 @@ def _facts(report: BuildReport) -> Iterator[tuple[str, str]]:
     yield "platform", report.platform
     yield "base", report.base
     yield "size", f"{size(report.size)} as the engine counts it, including the base image"
+    if report.largest is not None:
+        largest = report.largest
+        yield (
+            "largest layer",
+            f"{largest.what}: {size(largest.bytes)} unpacked, {largest.share:.0%} of the image beyond the base",
+        )
     yield "built in", duration(report.build_s)
     if report.smoke_s is not None:
         yield "tested in", duration(report.smoke_s)

@@ -110,6 +110,8 @@ def a_local_image_is_described(engine: Engine, image: str, _: Path) -> None:
     assert info is not None
     assert (info.user, info.command) == ("1001:1001", ("sleep", "60"))
     assert info.platform == engine.info().platform
+    assert sum(count for _, count in engine.history(image)) > 0
+    assert engine.history("mlship-test-nothing:0") == ()
 
 
 def an_image_is_saved_as_an_image_layout(engine: Engine, image: str, _: Path) -> None:

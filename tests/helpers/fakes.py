@@ -60,6 +60,7 @@ class FakeEngine:
         gpus: it can pass a GPU to a container.
         manifest: what a reproducible build gives; `keeps_manifests`: what its image store does with it.
         saved: the tar of an image by name; other images are an empty layout.
+        steps: the history of every image.
     """
 
     images: dict[str, ImageInfo] = field(default_factory=dict)
@@ -77,6 +78,7 @@ class FakeEngine:
     keeps_manifests: bool = True
     free: Disk | None = None
     saved: Mapping[str, bytes] = field(default_factory=dict)
+    steps: tuple[tuple[str, int], ...] = ()
 
     def info(self) -> EngineInfo:
         self.calls.append("info")
@@ -110,6 +112,9 @@ class FakeEngine:
 
     def image(self, reference: str) -> ImageInfo | None:
         return self.images.get(reference)
+
+    def history(self, reference: str) -> tuple[tuple[str, int], ...]:
+        return self.steps if reference in self.images else ()
 
     def tag(self, reference: str, name: str) -> None:
         self.calls.append(f"tag {name}")

@@ -40,6 +40,7 @@ class Builder(FakeEngine):
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract(check: Check, tmp_path: Path) -> None:
     engine = Builder(
+        steps=(("RUN one", 1),),
         images={"tiny:1": IMAGE},
         scripts={
             SAY: Script(("one", "two"), "beside\n", ExitState(3, out_of_memory=False)),
