@@ -3,13 +3,14 @@
 The pod meets the restricted Pod Security Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mlship.deploy.monitoring import autoscaler, pod_monitor, prometheus_rule
 from mlship.deploy.options import LONGEST_NAME, DeployOptions
 from mlship.deploy.probes import MeasuredStart, probes, startup_budget
+from mlship.render import render
 from mlship.smoke.cluster.job import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -18,13 +19,15 @@ from mlship.smoke.cluster.job import (
     confined_container,
     confined_pod,
 )
-from mlship.yaml_text import Yaml
+from mlship.yaml_text import Yaml, yaml_text
 
 _NAME = "app.kubernetes.io/name"
 _PULL_SECONDS = 600  # for the image, before the pod can start
 _STOP_SENDING = 5  # seconds until kube-proxy and load balancers have stopped sending requests
-_SERVERLESS = ("containers", "enableServiceLinks", "automountServiceAccountToken", "imagePullSecrets", "volumes")
-_GPU_NODES = ("affinity", "tolerations")
+_SERVERLESS = {
+    *("containers", "enableServiceLinks", "automountServiceAccountToken", "imagePullSecrets", "volumes"),
+    *("affinity", "tolerations"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,24 +58,8 @@ class Deployment:
     version: str = ""
 
     @property
-    def selector(self) -> dict[str, Yaml]:
-        return {_NAME: self.name}
-
-    @property
     def labels(self) -> dict[str, Yaml]:
-        return {**self.selector, **({"app.kubernetes.io/version": self.version} if self.version else {})}
-
-    def document(self, version: str, kind: str, spec: Mapping[str, Yaml]) -> dict[str, Yaml]:
-        """An object with the name, namespace and labels of all."""
-        metadata: dict[str, Yaml] = {"name": self.name}
-        if self.where.namespace:
-            metadata["namespace"] = self.where.namespace
-        return {
-            "apiVersion": version,
-            "kind": kind,
-            "metadata": {**metadata, "labels": self.labels},
-            "spec": dict(spec),
-        }
+        return {_NAME: self.name, **({"app.kubernetes.io/version": self.version} if self.version else {})}
 
 
 def name_of(repository: str) -> str:
@@ -87,69 +74,23 @@ def label_of(version: str) -> str:
     return version if re.fullmatch(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", version, re.ASCII) else ""
 
 
-def deployment(app: Deployment) -> list[dict[str, Yaml]]:
-    """Everything for a cluster with the Prometheus Operator."""
-    documents = [_deployment(app), _service(app), _network_policy(app)]
-    disruption: dict[str, Yaml] = {"maxUnavailable": 1, "selector": {"matchLabels": app.selector}}
-    disruption["unhealthyPodEvictionPolicy"] = "AlwaysAllow"
-    documents.append(app.document("policy/v1", "PodDisruptionBudget", disruption))
-    if app.in_flight:
-        scale = autoscaler(app.name, app.in_flight, app.asked.target, app.asked.replicas, app.asked.most)
-        documents.append(app.document("autoscaling/v2", "HorizontalPodAutoscaler", scale))
-    if app.metrics:
-        monitor = pod_monitor(app.selector, app.metrics)
-        documents.append(app.document("monitoring.coreos.com/v1", "PodMonitor", monitor))
-    rules = prometheus_rule(app.name, app.where.namespace, app.requests, startup_budget(app.test.spec, app.start))
-    documents.append(app.document("monitoring.coreos.com/v1", "PrometheusRule", rules))
-    return [*documents, *([dict(app.claim)] if app.claim else [])]
-
-
-def knative(app: Deployment) -> list[dict[str, Yaml]]:
-    """A Knative Service, which scales by requests in flight itself."""
-    annotations: dict[str, Yaml] = {
-        "autoscaling.knative.dev/metric": "concurrency",
-        "autoscaling.knative.dev/target": str(app.asked.target),
-        "autoscaling.knative.dev/min-scale": str(app.asked.replicas),
-        "autoscaling.knative.dev/max-scale": str(app.asked.most),
-        "serving.knative.dev/progress-deadline": f"{_progress_seconds(app)}s",
-    }
-    template: dict[str, Yaml] = {
-        "metadata": {"labels": app.labels, "annotations": annotations},
-        "spec": _serverless_pod(app, "server"),
-    }
-    return [app.document("serving.knative.dev/v1", "Service", {"template": template})]
-
-
-def kserve(app: Deployment) -> list[dict[str, Yaml]]:
-    """A KServe InferenceService with a container of its own, in Knative mode."""
-    scale: dict[str, Yaml] = {"minReplicas": app.asked.replicas, "maxReplicas": app.asked.most}
-    scale |= {"scaleMetric": "concurrency", "scaleTarget": app.asked.target}
-    predictor: dict[str, Yaml] = {**scale, **_serverless_pod(app, "kserve-container")}
-    return [app.document("serving.kserve.io/v1beta1", "InferenceService", {"predictor": predictor})]
-
-
-def _deployment(app: Deployment) -> dict[str, Yaml]:
-    pod = _pod(app)
-    grace = int(app.test.spec.grace_seconds) + 1 + _STOP_SENDING
-    spread: dict[str, Yaml] = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname"}
-    spread |= {"whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": app.selector}}
-    pod |= {"terminationGracePeriodSeconds": grace, "topologySpreadConstraints": [spread]}
-    waits = app.test.device == "gpu" and app.asked.replicas > 1  # there may be no spare GPU for a new pod
-    spec: dict[str, Yaml] = {} if app.in_flight else {"replicas": app.asked.replicas}
-    spec |= {
-        "progressDeadlineSeconds": _progress_seconds(app),
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": 0 if waits else 1, "maxUnavailable": 1 if waits else 0},
-        },
-        "selector": {"matchLabels": app.selector},
-        "template": {"metadata": {"labels": app.labels}, "spec": pod},
-    }
-    return app.document("apps/v1", "Deployment", spec)
-
-
-def _progress_seconds(app: Deployment) -> int:
-    return startup_budget(app.test.spec, app.start) + _PULL_SECONDS
+def manifests(app: Deployment) -> list[str]:
+    """The objects, each as a YAML document."""
+    space = {"namespace": app.where.namespace} if app.where.namespace else {}
+    metadata: dict[str, Yaml] = {"name": app.name, **space, "labels": app.labels}
+    budget = startup_budget(app.test.spec, app.start)
+    text = render(
+        f"kubernetes/{app.asked.kind}.yaml.j2",
+        app=app,
+        metadata=yaml_text({"metadata": metadata}).rstrip(),
+        labels=yaml_text({"metadata": {"labels": app.labels}}).rstrip(),
+        pod=yaml_text(_pod(app) if app.asked.kind == "deployment" else _serverless_pod(app)).rstrip(),
+        budget=budget,
+        progress_seconds=budget + _PULL_SECONDS,
+        stop_seconds=math.ceil(app.test.spec.grace_seconds) + _STOP_SENDING,
+    )
+    documents = [f"{each.rstrip()}\n" for each in text.split("\n---\n")]
+    return [*documents, *([yaml_text(app.claim)] if app.claim else [])]
 
 
 def _pod(app: Deployment) -> dict[str, Yaml]:
@@ -158,11 +99,12 @@ def _pod(app: Deployment) -> dict[str, Yaml]:
     return {**confined_pod(app.test, app.where, container), **app.affinity}
 
 
-def _serverless_pod(app: Deployment, name: str) -> dict[str, Yaml]:
+def _serverless_pod(app: Deployment) -> dict[str, Yaml]:
     """What Knative accepts: no lifecycle, and the security context of the container instead of the pod."""
+    name = "kserve-container" if app.asked.kind == "kserve" else "server"
     container = {**_container(app, name, "http1"), "securityContext": {**POD_SECURITY, **CONTAINER_SECURITY}}
     pod = {**confined_pod(app.test, app.where, container), **app.affinity}
-    return {key: value for key, value in pod.items() if key in (*_SERVERLESS, *_GPU_NODES)}
+    return {key: value for key, value in pod.items() if key in _SERVERLESS}
 
 
 def _container(app: Deployment, name: str, port: str) -> dict[str, Yaml]:
@@ -175,16 +117,3 @@ def _container(app: Deployment, name: str, port: str) -> dict[str, Yaml]:
         **({"env": env} if env else {}),
         **probes(app.test.spec, app.start),
     }
-
-
-def _service(app: Deployment) -> dict[str, Yaml]:
-    port: dict[str, Yaml] = {"name": "http", "port": 80, "targetPort": app.test.spec.port, "protocol": "TCP"}
-    return app.document("v1", "Service", {"type": "ClusterIP", "selector": app.selector, "ports": [port]})
-
-
-def _network_policy(app: Deployment) -> dict[str, Yaml]:
-    """Only the server's port, and nothing outwards if the smoke test ran without a network."""
-    kinds: list[Yaml] = ["Ingress", "Egress"] if app.start.isolated else ["Ingress"]
-    ingress: dict[str, Yaml] = {"ports": [{"port": app.test.spec.port, "protocol": "TCP"}]}
-    spec: dict[str, Yaml] = {"podSelector": {"matchLabels": app.selector}, "policyTypes": kinds, "ingress": [ingress]}
-    return app.document("networking.k8s.io/v1", "NetworkPolicy", spec)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mlship.cli.kubernetes import stream
-from mlship.deploy.objects import deployment, knative, kserve
+from mlship.deploy.objects import manifests
 from mlship.deploy.options import DeployOptions
 from mlship.deploy.request import notes_of
 from tests.conftest import Golden
@@ -13,15 +13,15 @@ from tests.helpers.deployed import GPU, app
 from tests.helpers.smoke_events import SPEC
 
 CASES = {
-    "deployment": (DeployOptions(namespace="ml", env=("MAX_BATCH=16",), pull_secret="regcred"), SPEC, deployment),
-    "claim": (DeployOptions(claim="one-gpu"), replace(GPU, live="/health", ready="/health"), deployment),
-    "knative": (DeployOptions(kind="knative"), SPEC, knative),
-    "kserve": (DeployOptions(kind="kserve"), GPU, kserve),
+    "deployment": (DeployOptions(namespace="ml", env=("MAX_BATCH=16",), pull_secret="regcred"), SPEC),
+    "claim": (DeployOptions(claim="one-gpu"), replace(GPU, live="/health", ready="/health")),
+    "knative": (DeployOptions(kind="knative"), SPEC),
+    "kserve": (DeployOptions(kind="kserve"), GPU),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stream(name: str, golden: Golden) -> None:
-    asked, spec, build = CASES[name]
+    asked, spec = CASES[name]
     built = app(asked, spec)
-    golden(f"kubernetes/{name}.yaml", stream("reg.example/ml/toy:1.2", notes_of(built), build(built)))
+    golden(f"kubernetes/{name}.yaml", stream("reg.example/ml/toy:1.2", notes_of(built), manifests(built)))

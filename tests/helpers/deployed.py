@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+import yaml
+
 from mlship.cuda.fit.cluster import cluster_document
 from mlship.cuda.fit.promise import DriverSpan, Promise, Reach
 from mlship.cuda.versions import Capability, Driver
-from mlship.deploy.objects import Deployment
+from mlship.deploy.objects import Deployment, manifests
 from mlship.deploy.options import DeployOptions
 from mlship.deploy.probes import MeasuredStart
 from mlship.deploy.request import deployment_request
@@ -17,6 +19,7 @@ from mlship.proof.attach import attach_proof
 from mlship.registry.client import OCI_MANIFEST, digest_of
 from mlship.smoke.result import Figures, SmokeReport, passed
 from mlship.smoke.spec import LABEL, SmokeSpec
+from tests.helpers.cluster_api import Object
 from tests.helpers.registry_server import RegistryState, registry_server
 from tests.helpers.smoke_events import IMAGE, MIB, SPEC
 
@@ -41,6 +44,11 @@ def app(
     """The deployment of an image, as the command line and its proofs describe it."""
     nodes = cluster_document(PROMISE, "claim" if asked.claim else "affinity") if spec.gpu else {}
     return deployment_request(f"{image}@{DIGEST}", info, spec, start, asked, nodes)
+
+
+def objects_of(built: Deployment) -> list[Object]:
+    """The objects as a cluster parses them."""
+    return [yaml.safe_load(text) for text in manifests(built)]
 
 
 @contextmanager
