@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
+from urllib.parse import unquote
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
@@ -28,11 +29,14 @@ _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]
 _PLACE = re.compile(r"^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
-_CONDA_HEAD = "# packages in environment"
+# `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
+_CONDA_HEADS = ("# packages in environment", "# This file may be used to create an environment")
 _CONDA = re.compile(r"(?P<name>\S+)\s+(?P<version>\S+)\s+\S+(?:\s+(?P<channel>\S+))?")
+_EXPORTED = re.compile(r"(?:\S+/)?(?P<name>[^\s=/]+?)[=-](?P<version>[^\s=/-]+)[=-](?P<channel>pypi|[^\s=/-]+)(?:_0)?")
+_PIP_LIST = re.compile(r"Package +Version.*\n-[- ]*\n")
 _FORMATS = (
     "a requirements file with versions, `pip freeze`, uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, "
-    "`conda list`, or the folder of an environment"
+    "`pip list` or `conda list` output, or the folder of an environment"
 )
 
 
@@ -89,7 +93,7 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     folded = _folded([entry for entry in entries if _applies(entry.markers, platform)])
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
-    whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", _CONDA_HEAD)) or "--hash" in text
+    whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", *_CONDA_HEADS)) or "--hash" in text
     return replace(
         folded, whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
     )
@@ -122,8 +126,11 @@ def _entries(text: str) -> Iterator[_Entry]:
         _refuse_alternatives(document)
         found = document.get("package", document.get("packages"))
         yield from (_packaged(each) for each in found if isinstance(each, dict)) if isinstance(found, list) else ()
-    elif start.startswith(_CONDA_HEAD):
-        yield from _conda(text)
+    elif start.startswith(_CONDA_HEADS):
+        yield from _conda(text, _CONDA if start.startswith(_CONDA_HEADS[0]) else _EXPORTED)
+    elif head := _PIP_LIST.match(start):
+        rows = (line.split() for line in start[head.end() :].splitlines())
+        yield from (_Entry(row[0], row[1]) for row in rows if len(row) > 1)
     else:
         yield from _requirements(text)
 
@@ -169,9 +176,9 @@ def _packaged(row: Mapping[str, object]) -> _Entry:
     return _Entry(str(row.get("name", "")), version if isinstance(version, str) else None, markers, hashes=hashes)
 
 
-def _conda(text: str) -> Iterator[_Entry]:
+def _conda(text: str, form: re.Pattern[str]) -> Iterator[_Entry]:
     for line in text.splitlines():
-        if not line.startswith("#") and (found := _CONDA.fullmatch(line.strip())):
+        if not line.startswith("#") and (found := form.fullmatch(line.strip())):
             yield _Entry(found["name"], found["version"], conda=found["channel"] != "pypi")
 
 
@@ -192,11 +199,22 @@ def _requirement(line: str) -> _Entry | None:
     try:
         parsed = Requirement(line)
     except (InvalidRequirement, RecursionError):
-        return _Entry(line[:80], None) if _PLACE.search(line) else None
+        return (_wheel(line) or _Entry(line[:80], None)) if _PLACE.search(line) else None
+    if parsed.url and (wheel := _wheel(parsed.url)):
+        return replace(wheel, markers=(str(parsed.marker),) if parsed.marker else ())
     clauses = list(parsed.specifier)
     exact = len(clauses) == 1 and clauses[0].operator in {"==", "==="} and not clauses[0].version.endswith("*")
     markers = (str(parsed.marker),) if parsed.marker else ()
     return _Entry(parsed.name, clauses[0].version if exact else None, markers, extras=frozenset(parsed.extras))
+
+
+def _wheel(address: str) -> _Entry | None:
+    """A wheel's file name has its name and version."""
+    try:
+        name, version, *_ = parse_wheel_filename(unquote(address.partition("#")[0]).rpartition("/")[2])
+    except InvalidWheelFilename:
+        return None
+    return _Entry(name, str(version))
 
 
 def _installed(folder: Path) -> Iterator[_Entry]:

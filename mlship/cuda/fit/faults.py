@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 from packaging.version import InvalidVersion, Version
 
 from mlship.cuda.fit.carriers import built_for_torch, local_version, variant_cuda
-from mlship.cuda.tables.lookup import wheel_index
+from mlship.cuda.tables.lookup import release_of, wheel_index
+from mlship.cuda.tables.rows import Release
 from mlship.frameworks import framework_table, other_vendor
 from mlship.lock.pins import Pin
 
@@ -62,6 +63,8 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     named = {pin.name: local for pin in pins if pin.name in wheel_index().packages and (local := local_version(pin))}
     variants = {name: local for name, local in named.items() if local == "cpu" or variant_cuda(local)}
     torch = next((pin for pin in pins if pin.name == "torch"), None)
+    if torch and variants and local_version(torch) is None and (default := _default_build(torch)):
+        variants["torch"] = default
     others = [pin for pin in pins if torch and (release := built_for_torch(pin)) and not _is_release(torch, release)]
     if len(set(variants.values())) > 1:
         listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
@@ -70,6 +73,12 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     if torch and others:
         text = f"{', '.join(f'{pin.name} {pin.version}' for pin in others)}: not built for torch {torch.version}"
         yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
+
+
+def _default_build(torch: Pin) -> str | None:
+    """The build of a torch from PyPI."""
+    release = release_of(torch.name, torch.version)
+    return release.default if isinstance(release, Release) else None
 
 
 def _is_release(torch: Pin, release: str) -> bool:

@@ -18,10 +18,10 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
     """The pins, with the torch that they require and the CUDA libraries that wheels bring; as they are for a lock."""
     if lock.whole or platform != "linux/amd64" or any(library_pin(pin.name, pin.version) for pin in lock.pins):
         return lock.pins
-    folders = {place.rstrip("/").rpartition("/")[2] for place in lock.places}
+    folders = {place.rstrip("/").rpartition("/")[2] for place in lock.places if "//pypi.org/" not in place}
     build = folders.pop() if len(folders) == 1 else ""
     indexed = build == "cpu" or variant_cuda(build) is not None
-    if lock.places and not indexed:
+    if (folders or build) and not indexed:
         return lock.pins
     names = {entry.partition(" ")[0] for entry in lock.loose} | {pin.name for pin in lock.pins}
     pins = [*lock.pins, *(_torch(lock.pins) if "torch" not in names else ())]

@@ -45,6 +45,13 @@ def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fit
             "which build",
         ),
         ("--extra-index-url https://download.pytorch.org/whl/cu118\ntorch==2.6.0\n", "470.82.01", "runs", "(cu118)"),
+        (
+            "-i https://pypi.org/simple\n-f https://download.pytorch.org/whl/cu121/\ntorch==2.3.1\n",
+            "535.161.08",
+            "runs",
+            "",
+        ),
+        ("-i https://pypi.org/simple\ntorch==2.3.1\n", "535.161.08", "runs", "(cu121)"),
         ("--index-url=https://download.pytorch.org/whl/cpu\ntorch==2.6.0\n", "580.95.05", "refused", "is a CPU build"),
         ("tensorflow[and-cuda]==2.19.0\n", "550.54.15", "runs", "tensorflow 2.19.0 (cu125)"),
         ("onnxruntime-gpu[cuda,cudnn]==1.26.0\n", "550.54.15", "runs", "onnxruntime-gpu 1.26.0 (cu12)"),

@@ -183,11 +183,13 @@ def test_builds_for_other_vendors_are_named_and_refused(pin: str) -> None:
     assert "NVIDIA only" in match.needs.problems[0].text
 
 
-def test_builds_of_two_variants_are_refused() -> None:
+@pytest.mark.parametrize("torch", ["torch==2.8.0+cu128", "torch==2.8.0"])
+def test_builds_of_two_variants_are_refused(torch: str) -> None:
     host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
-    match = matched(["torch==2.8.0+cu128", "torchvision==0.23.0+cu126"], host)
+    match = matched([torch, "torchvision==0.23.0+cu126", "nvidia-cuda-runtime-cu12==12.8.90"], host)
     assert match.outcome == "refused"
     assert "torch +cu128, torchvision +cu126" in match.needs.problems[0].text
+    assert matched([torch, "torchvision==0.23.0+cu128", "nvidia-cuda-runtime-cu12==12.8.90"], host).outcome == "runs"
 
 
 @given(st.integers(0, 12), st.integers(0, 12), HOSTS)

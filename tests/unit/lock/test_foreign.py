@@ -13,6 +13,7 @@ from mlship.lock.foreign import ForeignLock, read_foreign_lock
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]{1,8}(-[a-z0-9]{1,5})?", fullmatch=True)
 VERSIONS = st.from_regex(r"[0-9]{1,2}\.[0-9]{1,2}(\.[0-9])?(\+cu1[12][0-9])?", fullmatch=True)
+EXPORT = "# This file may be used to create an environment using:\n# platform: linux-64\n"
 CONDA = "# packages in environment at /x:\n#\n"
 PINS = st.dictionaries(NAMES, VERSIONS, min_size=1, max_size=6)
 
@@ -126,13 +127,30 @@ def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, line: str) -> No
         read(tmp_path, f"torch==2.8.0 \\\n    --hash=sha256:{'0' * 64}\n{line}\n")
 
 
-@pytest.mark.parametrize("line", ["git+https://x/y.git@main", "./wheels/a-1-py3-none-any.whl", "../ours", "a.tar.gz"])
+@pytest.mark.parametrize("line", ["git+https://x/y.git@main", "./wheels/a-1.zip", "../ours", "a.tar.gz"])
 def test_a_package_by_its_place_is_loose(tmp_path: Path, line: str) -> None:
     assert read(tmp_path, f"{line}\n").loose == (line,)
 
 
 def test_constraints_install_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "-c limits.txt\na==1\n").loose == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "pins", "apart"),
+    [
+        ("torch @ https://x/torch-2.3.1%2Bcu121-cp310-cp310-linux_x86_64.whl#a=0\n", {"torch": "2.3.1+cu121"}, ()),
+        ("./wheels/torch-2.3.1+cu121-cp310-cp310-linux_x86_64.whl\n", {"torch": "2.3.1+cu121"}, ()),
+        ("Package    Version Editable project location\n---------- ------- ----\ntorch 2.8.0\na 1 /src\n",
+         {"torch": "2.8.0", "a": "1"}, ()),
+        (f"{EXPORT}cuda-nvcc=12.1.105=0\ntorch=2.8.0=pypi_0\n", {"torch": "2.8.0"}, ("cuda-nvcc 12.1.105",)),
+        (f"{EXPORT}@EXPLICIT\nhttps://x/linux-64/ld_impl_linux-64-2.40-h5_1.conda\n", {}, ("ld_impl_linux-64 2.40",)),
+    ],
+    ids=["url", "path", "pip list", "conda list --export", "conda list --explicit"],
+)  # fmt: skip
+def test_other_ways_to_list_packages(tmp_path: Path, text: str, pins: dict[str, str], apart: tuple[str, ...]) -> None:
+    lock = read(tmp_path, text)
+    assert (versions(lock), lock.foreign, lock.loose) == (pins, apart, ())
 
 
 def test_packages_of_conda_are_apart(tmp_path: Path) -> None:
