@@ -173,24 +173,12 @@ def _warm_shape(tensor: Tensor, sample: tuple[int, ...] | None, *, batch: bool) 
 
 
 def _sample(repo: Path, path: str | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of the named arrays in a JSON sample: nested lists, or the inputs of the Open Inference Protocol."""
+    """Shapes of the named arrays of a JSON sample; empty for another."""
     try:
         found: JsonValue = json.loads(read_regular(repo / path, _LARGEST_SAMPLE)) if path else None
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    inputs = found.get("inputs")
-    rows = [row for row in inputs if isinstance(row, dict)] if isinstance(inputs, list) else []
-    if rows:
-        return {str(row.get("name")): shape for row in rows if (shape := _sizes(row.get("shape"))) is not None}
-    named = inputs if isinstance(inputs, dict) else found
-    return {name: _shape(value) for name, value in named.items()}
-
-
-def _sizes(value: JsonValue) -> tuple[int, ...] | None:
-    sizes = [size for size in value if isinstance(size, int)] if isinstance(value, list) else []
-    return tuple(sizes) if isinstance(value, list) and len(sizes) == len(value) else None
+    return {name: _shape(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _shape(value: JsonValue) -> tuple[int, ...]:

@@ -126,8 +126,7 @@ def test_a_model_without_a_batch_axis(
     ("sample", "dims"),
     [
         ({"x": [[1, 2]]}, [2]),
-        ({"inputs": {"x": [[1, 2, 3]]}}, [3]),
-        ({"inputs": [{"name": "x", "shape": [4, 5], "datatype": "FP32", "data": []}]}, [5]),
+        ({"inputs": [{"name": "x", "shape": [4, 5], "datatype": "FP32", "data": []}]}, None),
         ({"other": [[1, 2]]}, None),
         ({"x": [1, 2]}, None),
         ({"x": [[]]}, None),
