@@ -19,6 +19,8 @@ from mlship.lock.pins import Pin
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
 _FIRST_WITH_REQUIREMENTS = Version("1.13.dev0")  # PyPI, metadata of torch 1.12.1 and 1.13.0
+_FIRST_ON_ARM = Version("2.11")  # PyPI, metadata of torch 2.6.0 to 2.14.1 for aarch64
+_ARM = "linux/arm64"
 _RUNTIMES = ("nvidia-cuda-runtime", "cuda-toolkit")
 
 
@@ -97,12 +99,12 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     """
     libraries = tuple(found for pin in pins if (found := library_pin(pin.name, pin.version)))
     cuda = _runtime(libraries)
-    packages = tuple(_packages(pins, cuda, libraries))
+    packages = tuple(_packages(pins, cuda, libraries, platform))
     stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
     mistakes = (*faults_of(pins), *_majors(libraries, packages))
-    idle = tuple(_cpu_only(pins, libraries))
-    useless = not packages and not libraries
+    idle = tuple(_cpu_only(pins, libraries, platform))
+    useless = not packages and (not libraries or any(_is_cpu(pin, libraries, platform) for pin in pins))
     return Needs(
         stacks=(*stacks, *_library_stacks(libraries, stacks, platform)),
         unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
@@ -133,14 +135,16 @@ def _runtime(libraries: tuple[LibraryPin, ...]) -> Cuda | None:
     return max(runtimes or [cuda for _, cuda in versions], default=None)
 
 
-def _packages(pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[LibraryPin, ...]) -> Iterator[_Package]:
+def _packages(
+    pins: tuple[Pin, ...], cuda: Cuda | None, libraries: tuple[LibraryPin, ...], platform: str
+) -> Iterator[_Package]:
     """The packages with CUDA code of their own; one that follows another is judged by that one, but for its own limits.
 
     A package that no table lists is one of them where anything about it says CUDA: it is unknown, never left out.
     """
     for pin in pins:
         release = release_of(pin.name, pin.version)
-        if _is_cpu(pin, libraries):
+        if _is_cpu(pin, libraries, platform):
             continue
         if isinstance(release, NotRecorded):
             measured = pin.code and library_pin(pin.name, pin.version) is None  # CUDA's own are no limit
@@ -206,7 +210,8 @@ def _library_stacks(libraries: tuple[LibraryPin, ...], judged: tuple[Stack, ...]
 
 def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
     """The stack of one build of a package, with CUDA libraries of version `cuda`."""
-    arm = platform == "linux/arm64"
+    arm = platform == _ARM
+    open_ = arm and variant.aarch64 is None and not variant.at_run_time
     return Stack(
         name=name,
         cuda=cuda,
@@ -218,6 +223,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         specific=() if arm else variant.specific_x86_64,
         ptx=variant.ptx_aarch64 if arm else variant.ptx_x86_64,
         least=variant.min_capability,
+        unknown=f"whether {name} has a build for aarch64, and for which GPUs, is unknown" if open_ else "",
         floor=variant.min_driver,
         supported=variant.supported_driver,
     )
@@ -246,25 +252,33 @@ def _is_compiled(pin: Pin) -> bool:
     return isinstance(release, Release) and release.compiled
 
 
-def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...]) -> bool:
+def _is_cpu(pin: Pin, libraries: tuple[LibraryPin, ...], platform: str) -> bool:
     """Since 1.13, torch's CUDA wheels require CUDA's libraries, so a lock without any has the CPU wheel."""
     local = local_version(pin)
-    return local == "cpu" or (pin.name == "torch" and local is None and not libraries and not _holds_libraries(pin))
+    if pin.name != "torch" or local is not None:
+        return local == "cpu"
+    return (
+        _is_before(pin, _FIRST_ON_ARM)
+        if platform == _ARM
+        else not (libraries or _is_before(pin, _FIRST_WITH_REQUIREMENTS))
+    )
 
 
-def _holds_libraries(torch: Pin) -> bool:
-    """PyPI's wheels of torch before 1.13 contain CUDA's libraries."""
+def _is_before(torch: Pin, version: Version) -> bool:
     try:
-        return Version(torch.version) < _FIRST_WITH_REQUIREMENTS
+        return Version(torch.version) < version
     except InvalidVersion:
         return True
 
 
-def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...]) -> Iterator[LockProblem]:
+def _cpu_only(pins: tuple[Pin, ...], libraries: tuple[LibraryPin, ...], platform: str) -> Iterator[LockProblem]:
     names = {pin.name for pin in pins}
     for pin in pins:
         text, hint = f"{pin.name} {pin.version} runs on the CPU only", ""
-        if pin.name == "torch" and _is_cpu(pin, libraries):
+        if pin.name == "torch" and platform == _ARM and local_version(pin) is None and _is_before(pin, _FIRST_ON_ARM):
+            text = f"{pin.name} {pin.version} is a CPU build: PyPI's wheels for aarch64 have CUDA since {_FIRST_ON_ARM}"
+            hint = f"require `torch>={_FIRST_ON_ARM}` and run `mlship lock`"
+        elif pin.name == "torch" and _is_cpu(pin, libraries, platform):
             text = f"{pin.name} {pin.version} is a CPU build: no CUDA runtime is locked with it"
             hint = (
                 "remove `+cpu` and the index of CPU wheels from the requirements (`pip config list` may show one too)"

@@ -16,8 +16,10 @@ from mlship.lock.pins import Pin
 
 def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
     """The pins, with the torch that they require and the CUDA libraries that wheels bring; as they are for a lock."""
-    if lock.whole or platform != "linux/amd64" or any(library_pin(pin.name, pin.version) for pin in lock.pins):
+    if lock.whole or any(library_pin(pin.name, pin.version) for pin in lock.pins):
         return lock.pins
+    if platform != "linux/amd64":  # what extras bring does not depend on the processor
+        return (*lock.pins, *_brought([pin for pin in lock.pins if pin.extras]))
     folders = {place.rstrip("/").rpartition("/")[2] for place in lock.places if "//pypi.org/" not in place}
     build = folders.pop() if len(folders) == 1 else ""
     indexed = build == "cpu" or variant_cuda(build) is not None
@@ -30,7 +32,11 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
         pins = [
             replace(p, version=f"{p.version}+{build}") if p.name in ours and not local_version(p) else p for p in pins
         ]
-    return (*pins, *{pin.name: pin for package in pins for pin in _libraries(package)}.values())
+    return (*pins, *_brought(pins))
+
+
+def _brought(pins: list[Pin]) -> tuple[Pin, ...]:
+    return tuple({pin.name: pin for package in pins for pin in _libraries(package)}.values())
 
 
 def is_open(pin: Pin, lock: ForeignLock, pins: tuple[Pin, ...]) -> bool:

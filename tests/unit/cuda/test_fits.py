@@ -15,9 +15,9 @@ PACKAGE = '[[package]]\nname = "{}"\nversion = "{}"\n'
 TORCH = "torch==2.8.0\nnvidia-cuda-runtime-cu12==12.8.90\n"
 
 
-def answer(folder: Path, lock: str, driver: str, capability: str = "8.0") -> Fits:
+def answer(folder: Path, lock: str, driver: str, capability: str = "8.0", platform: str = "linux/amd64") -> Fits:
     (folder / "lock").write_text(lock)
-    host = HostProfile("h", driver, (HostGpu("GPU", capability),), "linux/amd64")
+    host = HostProfile("h", driver, (HostGpu("GPU", capability),), platform)
     fleet = Fleet((host,), "hosts/", committed=True)
     return fit_lock(read_foreign_lock(folder / "lock", host.platform), fleet, host.platform)
 
@@ -84,6 +84,26 @@ def test_the_answer_and_why(tmp_path: Path, lock: str, driver: str, outcome: str
     limits = [(limit.package, *limit.why) for host in found.hosts for limit in host.limits]
     assert found.outcome == outcome
     assert words in str((found.problems, found.notes, found.changes, limits))
+
+
+@pytest.mark.parametrize(
+    ("lock", "capability", "outcome", "words"),
+    [
+        (TORCH, "9.0", "refused", "PyPI's wheels for aarch64 have CUDA since 2.11"),
+        ("torch==2.8.0+cu129\n", "9.0", "unknown", "whether torch 2.8.0 (cu129) has a build for aarch64"),
+        ("torch==2.14.0\ncuda-toolkit==13.0.3\n", "12.1", "runs", "torch 2.14.0 (cu130)"),
+        ("tensorflow[and-cuda]==2.19.0\n", "9.0", "unknown", "whether tensorflow 2.19.0 (cu125) has a build"),
+        ("onnxruntime-gpu[cuda,cudnn]==1.26.0\n", "9.0", "unknown", "whether onnxruntime-gpu 1.26.0 (cu12) has"),
+        ("jax[cuda13]==0.10.2\n", "12.1", "runs", "jax 0.10.2 (cuda13)"),
+        ("torch==2.14.0\n", "9.0", "unknown", "which build it installs is unknown"),
+    ],
+)
+def test_a_build_for_aarch64_is_never_taken_for_granted(
+    tmp_path: Path, lock: str, capability: str, outcome: str, words: str
+) -> None:
+    found = answer(tmp_path, lock, "580.95.05", capability, "linux/arm64")
+    assert found.outcome == outcome
+    assert words in str((found.problems, found.hosts))
 
 
 @pytest.mark.parametrize(("form", "outcome"), [("{}=={}\n", "refused"), (PACKAGE, "unknown")])
