@@ -115,11 +115,12 @@ def lines_of(name: str, finding: Finding) -> Iterator[str]:
     yield from (f"  ask {item.fact}: {item.command}" for item in finding.decides)
 
 
+@pytest.mark.slow
 def test_what_is_said_about_every_recorded_host(golden: Golden) -> None:
     """One file a layer; one test, so that the mutants of every rule run it."""
     lines: dict[StackLayer, list[str]] = {layer: [] for layer in LAYERS}
-    for name, here in found().items():
-        for finding in here:
+    for name in hosts():
+        for finding in found(name):
             lines[finding.layer] += lines_of(name, finding)
     for layer, texts in lines.items():
         golden(f"doctor/findings/{layer.replace(' ', '-')}.txt", "\n".join(texts) + "\n")
@@ -129,8 +130,8 @@ def test_what_is_said_about_every_recorded_host(golden: Golden) -> None:
 def hosts_of() -> dict[str, list[str]]:
     """The recorded hosts on which each rule fires."""
     fired: dict[str, list[str]] = {}
-    for name, here in found().items():
-        for finding in here:
+    for name in hosts():
+        for finding in found(name):
             fired.setdefault(finding.id, []).append(name)
     return fired
 

@@ -41,9 +41,9 @@ def hosts(kind: str = "hosts") -> dict[str, Facts]:
 
 
 @cache
-def found(kind: str = "hosts") -> dict[str, tuple[Finding, ...]]:
-    """The findings of each recorded host."""
-    return {name: findings(facts)[0] for name, facts in hosts(kind).items()}
+def found(name: str, kind: str = "hosts") -> tuple[Finding, ...]:
+    """The findings of a recorded host."""
+    return findings(hosts(kind)[name])[0]
 
 
 def rule_of(name: str) -> str:

@@ -5,7 +5,7 @@ parameters of a case and returns its kind. A sample keeps the first case of each
 a test without kinds. It is the same in every run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Protocol, TypeVar
 
@@ -39,6 +39,14 @@ def examples(whole: int) -> int:
 def part(cases: Sequence[T]) -> Sequence[T]:
     """Every sixth case of a list that one test goes through; with `--whole`, every case."""
     return cases if settings().max_examples == EXAMPLES else cases[::6]
+
+
+def first_of_each(cases: Iterable[T], kind: Callable[[T], object]) -> list[T]:
+    """The first case of each kind, for a test that goes through all cases; with `--whole`, every case."""
+    found = list(cases)
+    return (
+        found if settings().max_examples == EXAMPLES else list({kind(case): case for case in reversed(found)}.values())
+    )
 
 
 def split(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:

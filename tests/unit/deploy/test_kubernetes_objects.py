@@ -7,7 +7,6 @@ import string
 from dataclasses import replace
 from typing import cast
 
-import kubernetes_validate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,15 +39,22 @@ def kinds(built: Deployment) -> set[object]:
     return {each["kind"] for each in objects_of(built)}
 
 
+def check(document: Object, version: str) -> None:
+    import kubernetes_validate  # reading its schemas takes a second
+
+    kubernetes_validate.validate(document, version, strict=True)
+
+
 def valid(objects: list[Object], version: str) -> None:
     """Kinds of operators have no schema there; the pods of Knative and KServe are validated as pods."""
     for each in objects:
         if each["kind"] == "ResourceClaimTemplate" and version < "1.35":
             continue
         if not str(each["apiVersion"]).startswith(("serving.", "monitoring.")):
-            kubernetes_validate.validate(each, version, strict=True)
+            check(each, version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("spec", [SPEC, GPU], ids=["cpu", "gpu"])
 def test_it_is_valid(version: str, spec: SmokeSpec) -> None:
@@ -57,6 +63,7 @@ def test_it_is_valid(version: str, spec: SmokeSpec) -> None:
         valid(objects_of(app(DeployOptions(claim="one-gpu", namespace="ml"), spec=spec)), version)
 
 
+@pytest.mark.slow
 @given(
     image=NAMES,
     port=st.integers(1025, 65535),
@@ -146,6 +153,7 @@ def test_a_user_that_kubernetes_cannot_verify_is_refused(user: str) -> None:
         app(info=replace(SERVER_IMAGE, user=user))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["knative", "kserve"])
 def test_knative_gets_only_fields_that_it_accepts(kind: DeployKind) -> None:
     """https://github.com/knative/serving/blob/main/pkg/apis/serving/fieldmask.go."""
@@ -161,7 +169,7 @@ def test_knative_gets_only_fields_that_it_accepts(kind: DeployKind) -> None:
     inner = {key: value for key, value in spec.items() if key not in scale}
     wrapped = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "toy"}, "spec": inner}
     for version in VERSIONS:
-        kubernetes_validate.validate(wrapped, version, strict=True)
+        check(wrapped, version)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_a_record_that_cannot_be_read_is_an_error(repo: Path, text: str, message
     assert message in error.message
 
 
+@pytest.mark.slow
 def test_the_script_records_the_process_that_calls_it(tmp_path: Path) -> None:
     """It runs beside a training script, without mlship."""
     (tmp_path / "model").mkdir()
