@@ -74,6 +74,20 @@ def test_a_library_of_cuda_that_leaves_out_old_gpus_is_no_limit() -> None:
     assert matched(Pin("torch", "2.8.0", ()), "7.5", more=(*CUDA, sparse)).outcome == "runs"
 
 
+@pytest.mark.parametrize(
+    ("second", "driver", "words"),
+    [
+        (MeasuredCode("8.0", "10.0"), "580.95.05", "only for 7.0, 8.0, 10.0"),
+        (MeasuredCode("7.5", ptx="7.5"), "525.60.13", "only PTX of CUDA 12.8"),
+    ],
+)
+def test_a_refusal_names_the_code_of_all_libraries_unless_the_driver_decides(
+    second: MeasuredCode, driver: str, words: str
+) -> None:
+    match = matched(Pin("faiss-gpu-cu12", "9.9", (), code=(MeasuredCode("7.0"), second)), "9.0", driver)
+    assert (match.outcome, words in match.verdicts[0].reasons[0].text) == ("refused", True)
+
+
 def test_ptx_that_a_row_leaves_out_does_not_count() -> None:
     """TensorFlow's does not load on compute capability 12.0."""
     pin = Pin("tensorflow", "2.21.0", (), code=(MeasuredCode("6.0 7.0 8.0 8.9 9.0", ptx="9.0"),))

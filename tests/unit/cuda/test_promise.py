@@ -93,10 +93,13 @@ def test_every_form_agrees_with_the_match_on_any_driver(lock: str, driver: Drive
 def test_every_form_means_the_promise(
     span: DriverSpan, kinds: set[Capability], driver: Driver, capability: Capability
 ) -> None:
-    promise = Promise("linux/amd64", ("torch",), (Reach(span, tuple(sorted(kinds))),))
-    texts = {form: cluster_document(promise, form) for form in FORMS}
-    for each in (driver, span.first, Driver(span.first.major, span.first.minor), Driver(span.first.major, 999)):
-        assert says(texts, each, capability, "linux/amd64") == {promise.covers(each, capability)}
+    branch = span.first.major
+    for reached in (span, DriverSpan(Driver(branch, 0), span.below)):
+        promise = Promise("linux/amd64", ("torch",), (Reach(reached, tuple(sorted(kinds))),))
+        texts = {form: cluster_document(promise, form) for form in FORMS}
+        near = (span.first, Driver(branch, span.first.minor), Driver(branch, 999), Driver(branch - 1, 999))
+        for each in (driver, *near):
+            assert says(texts, each, capability, "linux/amd64") == {promise.covers(each, capability)}
 
 
 @pytest.mark.parametrize("form", FORMS)

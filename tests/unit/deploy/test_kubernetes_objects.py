@@ -167,7 +167,7 @@ def test_knative_gets_only_fields_that_it_accepts(kind: DeployKind) -> None:
     assert container["ports"][0]["name"] == "http1"
     assert container["securityContext"]["runAsNonRoot"] is True
     inner = {key: value for key, value in spec.items() if key not in scale}
-    wrapped = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "toy"}, "spec": inner}
+    wrapped: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "toy"}, "spec": inner}
     for version in VERSIONS:
         check(wrapped, version)
 

@@ -45,6 +45,12 @@ def test_a_server_that_opens_files_from_the_root_runs_there(tmp_path: Path) -> N
     assert server.command[:2] == ("gunicorn", "ml.app:app")
 
 
+def test_a_written_command_keeps_its_folder_if_one_file_is_opened_from_it(tmp_path: Path) -> None:
+    code = FLASK.format("ml/m.pkl") + "other = pickle.load(open('written-later.pkl', 'rb'))\n"
+    _, server = server_of(tmp_path, {"Procfile": "web: gunicorn app:app\n", "ml/app.py": code, "ml/m.pkl": PICKLE})
+    assert server.command[:2] == ("gunicorn", "app:app")
+
+
 def test_modules_below_the_root_are_found_from_the_folder(tmp_path: Path) -> None:
     code = FLASK.format("m.pkl") + "from ml.features import scale\n"
     found, server = server_of(tmp_path, {"ml/app.py": code, "ml/m.pkl": PICKLE, "ml/features.py": "scale = 1\n"})
