@@ -12,7 +12,9 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 
 def same(one: str, other: str) -> bool:
-    """They agree as far as both go: NVML says "570.124" of 570.124.06."""
+    """They agree as far as both go: NVML says "570.124" of 570.124.06. What is no version agrees with nothing else."""
+    if not (version_numbers(one) and version_numbers(other)):
+        return one == other
     return all(a == b for a, b in zip(version_numbers(one), version_numbers(other), strict=False))
 
 

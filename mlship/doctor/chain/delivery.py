@@ -177,7 +177,8 @@ def kubelet_offers(facts: Facts) -> LinkLook:
     for pod in _of_nvidia(node):
         stuck = known(pod.phase) == "Running" and known(pod.ready) is False
         if stuck or _START_FAILED.search(known(pod.reason) or ""):
-            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {trouble_of(pod)}")
+            state = trouble_of(pod) if each(pod.log) else ": ".join(filter(None, (trouble_of(pod), _last_event(node))))
+            yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
     if offered is None:
         yield unknown("kubernetes.allocatable")
     else:
@@ -243,7 +244,7 @@ def requested_gpus(facts: Facts) -> tuple[str, ...] | None:
     if not names and runtime(facts) == "nvidia":
         names = environment(facts).get("NVIDIA_VISIBLE_DEVICES", "").split(",")
     if names == ["all"]:
-        return None if here is None or is_elsewhere(facts) else tuple(f"any {n}" for n in range(here))
+        return None if here is None or is_elsewhere(facts) else tuple(f"any {n}" for n in range(min(here, _MOST_GPUS)))
     if len(each(config.gpus)) == 1 and each(config.gpus)[0].isdecimal():
         return tuple(f"any {n}" for n in range(min(int(names[0]), _MOST_GPUS)))
     certain = bool(names) and all(_GPU_NAME.fullmatch(name) for name in names)
@@ -306,6 +307,10 @@ def _failed_pods(node: Kubernetes) -> Iterator[Symptom]:
         failed = phase == "Failed" or _START_FAILED.search(reason or "")
         waits = phase == "Pending" and known(pod.role) == "workload"
         if (failed or waits) and (known(pod.role) == "workload" or _gpus_of(pod)):
-            event = next((line for line in reversed(each(node.events)) if SAYS_WHY.search(line)), "")
-            seen = f"pod {known(pod.name)}: {reason or phase}{f': {event}' if event else ''}"
+            seen = ": ".join(filter(None, (f"pod {known(pod.name)}", reason or phase, _last_event(node))))
             yield Symptom("pod.failed", "container", seen)
+
+
+def _last_event(node: Kubernetes) -> str:
+    """The last event of the node that says why something fails."""
+    return next((line for line in reversed(each(node.events)) if SAYS_WHY.search(line)), "")

@@ -215,6 +215,10 @@ def gpus_counted(facts: Facts) -> LinkLook:
     if known(nvml.init) == 0 and count is not None and count < wanted:
         name = "nvml.count=0" if count == 0 else "nvml.count"
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
+    elif count and count > len(gpus(facts)) > 0 and not list(off_bus(facts)):
+        yield Symptom(
+            "nvml.count=more", "host", f"NVML counts {how_many(count, 'GPU')}, the bus has {len(gpus(facts))}"
+        )
     listed = len(each(nvml.devices))
     if count and 0 < listed < count:
         yield Symptom("nvml.count", "host", f"NVML counts {how_many(count, 'GPU')}, but describes {listed}")
@@ -295,12 +299,13 @@ def cuda_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
 
 
 def miscount(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
-    """CUDA counts fewer GPUs than NVML, and neither MIG mode nor CUDA_VISIBLE_DEVICES explains it."""
+    """CUDA counts other GPUs than NVML, and neither MIG mode nor CUDA_VISIBLE_DEVICES explains it."""
     count, of_nvml = known(place.cuda.device_count), known(place.nvml.device_count)
     of_nvml = len(each(place.nvml.devices)) if of_nvml is None else of_nvml
     devices = (*each(place.nvml.devices), *each(facts.host.nvml.devices))
     parts = any(known(device.mig_current) == 1 for device in devices)
     chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) is not None
     less = count is not None and count < of_nvml
-    if known(place.cuda.init) == 0 and less and (count == 0 or not (parts or chosen)):
+    more = count is not None and known(place.nvml.init) == 0 and count > of_nvml > 0 and not parts
+    if known(place.cuda.init) == 0 and (more or (less and (count == 0 or not (parts or chosen)))):
         yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')} of {of_nvml}")

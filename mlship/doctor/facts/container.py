@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup, Number
 from mlship.doctor.facts.place import Libc, Library, Loader, OperatingSystem, Place
 from mlship.doctor.facts.python import PythonEnvironment
 
@@ -15,7 +15,7 @@ class HostConfig(FactGroup):
     cdi_devices: Fact[tuple[str, ...]] = UNKNOWN
     devices: Fact[tuple[str, ...]] = UNKNOWN
     binds: Fact[tuple[str, ...]] = UNKNOWN
-    shm_size: Fact[int] = UNKNOWN
+    shm_size: Fact[Number] = UNKNOWN
     ipc_mode: Fact[str] = UNKNOWN
     privileged: Fact[bool] = UNKNOWN
     read_only: Fact[bool] = UNKNOWN
@@ -49,7 +49,7 @@ class Image(FactGroup):
     env: Fact[dict[str, str]] = UNKNOWN
     cuda_version: Fact[str] = UNKNOWN
     base: Fact[str] = UNKNOWN
-    registry_status: Fact[int] = UNKNOWN
+    registry_status: Fact[Number] = UNKNOWN
     error: Fact[str] = UNKNOWN
     os: OperatingSystem = OperatingSystem()
     libc: Libc = Libc()

@@ -6,13 +6,16 @@ for present but not readable; no key for unknown (no probe looked).
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass
-from typing import ClassVar, TypeAlias, TypeVar, dataclass_transform
+from typing import Annotated, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field as Limit
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticOmit, core_schema
 
 T = TypeVar("T")
+Number: TypeAlias = Annotated[int, Limit(ge=0)]  # of a code, a count, a size: none is negative
+DriverVersion: TypeAlias = Annotated[str, Limit(pattern="[0-9]")]
 
 
 @dataclass_transform(frozen_default=True)

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, DriverVersion, Fact, FactGroup, Number
 
 Flavour: TypeAlias = Literal["open", "proprietary"]
 
@@ -20,7 +20,7 @@ class PciDevice(FactGroup):
 
 class LoadedModule(FactGroup):
     version: Fact[str] = UNKNOWN
-    refcnt: Fact[int] = UNKNOWN
+    refcnt: Fact[Number] = UNKNOWN
 
 
 class ModuleFile(FactGroup):
@@ -38,7 +38,7 @@ class Dkms(FactGroup):
 
 
 class ProcDriver(FactGroup):
-    version: Fact[str] = UNKNOWN
+    version: Fact[DriverVersion] = UNKNOWN
     flavour: Fact[Flavour] = UNKNOWN
     params: Fact[dict[str, str]] = UNKNOWN
 
@@ -55,6 +55,6 @@ class Kernel(FactGroup):
     module_files: Fact[dict[str, Fact[ModuleFile]]] = UNKNOWN
     dkms: Fact[tuple[Dkms, ...]] = UNKNOWN
     nvidia: ProcDriver = ProcDriver()
-    proc_devices: Fact[dict[str, int]] = UNKNOWN
+    proc_devices: Fact[dict[str, Number]] = UNKNOWN
     log: Fact[tuple[str, ...]] = UNKNOWN
-    cgroup_version: Fact[int] = UNKNOWN
+    cgroup_version: Fact[Number] = UNKNOWN

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup, Number
 
 
 class Pod(FactGroup):
@@ -14,15 +14,15 @@ class Pod(FactGroup):
     reason: Fact[str] = UNKNOWN
     runtime_class: Fact[str] = UNKNOWN
     image: Fact[str] = UNKNOWN
-    requests: Fact[dict[str, int]] = UNKNOWN
+    requests: Fact[dict[str, Number]] = UNKNOWN
     log: Fact[tuple[str, ...]] = UNKNOWN
 
 
 class Kubernetes(FactGroup):
     node: Fact[str] = UNKNOWN
     labels: Fact[dict[str, str]] = UNKNOWN
-    allocatable: Fact[dict[str, int]] = UNKNOWN
-    capacity: Fact[dict[str, int]] = UNKNOWN
+    allocatable: Fact[dict[str, Number]] = UNKNOWN
+    capacity: Fact[dict[str, Number]] = UNKNOWN
     runtime_classes: Fact[dict[str, str]] = UNKNOWN
     pods: Fact[tuple[Pod, ...]] = UNKNOWN
     events: Fact[tuple[str, ...]] = UNKNOWN

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, DriverVersion, Fact, FactGroup, Number
 from mlship.doctor.facts.python import PythonEnvironment
 
 Virtualization: TypeAlias = Literal["none", "passthrough", "vgpu", "host-vgpu", "host-vsga"]
@@ -11,42 +11,42 @@ ComputeMode: TypeAlias = Literal["Default", "Exclusive_Thread", "Prohibited", "E
 
 class Library(FactGroup):
     path: str
-    version: Fact[str] = UNKNOWN
+    version: Fact[DriverVersion] = UNKNOWN
     mounted: Fact[bool] = UNKNOWN
     package: Fact[str] = UNKNOWN
 
 
 class RemappedRows(FactGroup):
-    correctable: Fact[int] = UNKNOWN
-    uncorrectable: Fact[int] = UNKNOWN
+    correctable: Fact[Number] = UNKNOWN
+    uncorrectable: Fact[Number] = UNKNOWN
     pending: Fact[bool] = UNKNOWN
     failure: Fact[bool] = UNKNOWN
 
 
 class NvmlDevice(FactGroup):
-    index: Fact[int] = UNKNOWN
+    index: Fact[Number] = UNKNOWN
     name: Fact[str] = UNKNOWN
     uuid: Fact[str] = UNKNOWN
     pci_bus_id: Fact[str] = UNKNOWN
-    minor: Fact[int] = UNKNOWN
-    codes: Fact[dict[str, int]] = UNKNOWN
+    minor: Fact[Number] = UNKNOWN
+    codes: Fact[dict[str, Number]] = UNKNOWN
     compute_capability: Fact[str] = UNKNOWN
     brand: Fact[str] = UNKNOWN
     architecture: Fact[str] = UNKNOWN
-    memory_total: Fact[int] = UNKNOWN
-    memory_used: Fact[int] = UNKNOWN
-    mig_current: Fact[int] = UNKNOWN
-    mig_pending: Fact[int] = UNKNOWN
+    memory_total: Fact[Number] = UNKNOWN
+    memory_used: Fact[Number] = UNKNOWN
+    mig_current: Fact[Number] = UNKNOWN
+    mig_pending: Fact[Number] = UNKNOWN
     mig_devices: Fact[tuple[str, ...]] = UNKNOWN
     compute_mode: Fact[ComputeMode] = UNKNOWN
-    compute_processes: Fact[int] = UNKNOWN
+    compute_processes: Fact[Number] = UNKNOWN
     persistence_mode: Fact[bool] = UNKNOWN
     ecc_mode: Fact[bool] = UNKNOWN
-    uncorrected_ecc: Fact[int] = UNKNOWN
+    uncorrected_ecc: Fact[Number] = UNKNOWN
     remapped_rows: Fact[RemappedRows] = UNKNOWN
     retired_pages_pending: Fact[bool] = UNKNOWN
-    fabric_state: Fact[int] = UNKNOWN
-    fabric_status: Fact[int] = UNKNOWN
+    fabric_state: Fact[Number] = UNKNOWN
+    fabric_status: Fact[Number] = UNKNOWN
     virtualization_mode: Fact[Virtualization] = UNKNOWN
     license_status: Fact[str] = UNKNOWN
     gsp_firmware_version: Fact[str] = UNKNOWN
@@ -54,35 +54,35 @@ class NvmlDevice(FactGroup):
 
 
 class Nvml(FactGroup):
-    init: Fact[int] = UNKNOWN
-    init_as_root: Fact[int] = UNKNOWN
+    init: Fact[Number] = UNKNOWN
+    init_as_root: Fact[Number] = UNKNOWN
     library: Fact[Library] = UNKNOWN
-    driver_version: Fact[str] = UNKNOWN
-    cuda_driver_version: Fact[int] = UNKNOWN
-    device_count: Fact[int] = UNKNOWN
+    driver_version: Fact[DriverVersion] = UNKNOWN
+    cuda_driver_version: Fact[Number] = UNKNOWN
+    device_count: Fact[Number] = UNKNOWN
     devices: Fact[tuple[NvmlDevice, ...]] = UNKNOWN
-    codes: Fact[dict[str, int]] = UNKNOWN
+    codes: Fact[dict[str, Number]] = UNKNOWN
     hangs_at: Fact[str] = UNKNOWN
     crashes_at: Fact[str] = UNKNOWN
 
 
 class CudaDevice(FactGroup):
-    ordinal: Fact[int] = UNKNOWN
+    ordinal: Fact[Number] = UNKNOWN
     name: Fact[str] = UNKNOWN
     uuid: Fact[str] = UNKNOWN
     compute_capability: Fact[str] = UNKNOWN
-    context_code: Fact[int] = UNKNOWN
-    kernel_code: Fact[int] = UNKNOWN
+    context_code: Fact[Number] = UNKNOWN
+    kernel_code: Fact[Number] = UNKNOWN
 
 
 class CudaApi(FactGroup):
     library: Fact[Library] = UNKNOWN
-    init: Fact[int] = UNKNOWN
-    init_without_visible_devices: Fact[int] = UNKNOWN
-    driver_version: Fact[int] = UNKNOWN
-    device_count: Fact[int] = UNKNOWN
+    init: Fact[Number] = UNKNOWN
+    init_without_visible_devices: Fact[Number] = UNKNOWN
+    driver_version: Fact[Number] = UNKNOWN
+    device_count: Fact[Number] = UNKNOWN
     devices: Fact[tuple[CudaDevice, ...]] = UNKNOWN
-    runtime_code: Fact[int] = UNKNOWN
+    runtime_code: Fact[Number] = UNKNOWN
     hangs_at: Fact[str] = UNKNOWN
     crashes_at: Fact[str] = UNKNOWN
 
@@ -111,18 +111,18 @@ class Libc(FactGroup):
 
 
 class DeviceNode(FactGroup):
-    major: Fact[int] = UNKNOWN
-    minor: Fact[int] = UNKNOWN
+    major: Fact[Number] = UNKNOWN
+    minor: Fact[Number] = UNKNOWN
     mode: Fact[str] = UNKNOWN
-    uid: Fact[int] = UNKNOWN
-    gid: Fact[int] = UNKNOWN
+    uid: Fact[Number] = UNKNOWN
+    gid: Fact[Number] = UNKNOWN
     group: Fact[str] = UNKNOWN
     open: Fact[str] = UNKNOWN
 
 
 class User(FactGroup):
-    uid: Fact[int] = UNKNOWN
-    gid: Fact[int] = UNKNOWN
+    uid: Fact[Number] = UNKNOWN
+    gid: Fact[Number] = UNKNOWN
     groups: Fact[tuple[int, ...]] = UNKNOWN
 
 
@@ -152,6 +152,6 @@ class Place(FactGroup):
     user: User = User()
     paths: Fact[dict[str, Fact[str]]] = UNKNOWN
     mounts: Fact[tuple[Mount, ...]] = UNKNOWN
-    shm: Fact[int] = UNKNOWN
+    shm: Fact[Number] = UNKNOWN
     cgroup_device_rules: Fact[tuple[str, ...]] = UNKNOWN
     pythons: Fact[tuple[PythonEnvironment, ...]] = UNKNOWN

@@ -1,6 +1,6 @@
 """Python environments: installed packages, and what each framework reports about the GPU."""
 
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup, Number
 
 
 class Torch(FactGroup):
@@ -8,8 +8,8 @@ class Torch(FactGroup):
     cuda: Fact[str] = UNKNOWN
     arch_list: Fact[tuple[str, ...]] = UNKNOWN
     is_available: Fact[bool] = UNKNOWN
-    device_count: Fact[int] = UNKNOWN
-    cudnn_version: Fact[int] = UNKNOWN
+    device_count: Fact[Number] = UNKNOWN
+    cudnn_version: Fact[Number] = UNKNOWN
     error: Fact[str] = UNKNOWN
 
 
@@ -25,7 +25,7 @@ class TensorFlow(FactGroup):
     version: Fact[str] = UNKNOWN
     cuda_version: Fact[str] = UNKNOWN
     cudnn_version: Fact[str] = UNKNOWN
-    gpus: Fact[int] = UNKNOWN
+    gpus: Fact[Number] = UNKNOWN
     missing_libraries: Fact[tuple[str, ...]] = UNKNOWN
     error: Fact[str] = UNKNOWN
 

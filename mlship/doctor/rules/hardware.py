@@ -70,7 +70,7 @@ class FallenOffTheBus(Rule, id="gpu-fallen-off-the-bus"):
         lost = _answers_with(facts, 15)
         line = log_line(facts, r"Xid.*: 79\b|fallen off the bus")
         reported = line_of(facts, r"(?i)GPU is lost|fallen off the bus")
-        answering = _all_answer(facts)
+        answering = _all_answer(facts) if each(facts.host.nvml.devices) or not reported else None
         if not lost and (answering is True or not (dead or line or reported)):
             return None  # a GPU that sleeps (D3cold) reads as ff on the bus, and answers
         certain = bool(dead or lost or (line and answering is False))

@@ -230,6 +230,14 @@ EVIDENT: dict[str, tuple[str, dict[str, object]]] = {
         "gpus-counted",
         {"kernel": KERNEL, "host": {**WORKS, "nvml": {**NVML, "codes": {"nvmlDeviceGetHandleByIndex_v2": 999}}}},
     ),
+    "more GPUs in NVML than on the bus": (
+        "gpus-counted",
+        {"kernel": KERNEL, "host": {"nvml": {"init": 0, "device_count": 3}, "cuda": {"init": 0, "device_count": 3}}},
+    ),
+    "more GPUs in CUDA than in NVML": (
+        "cuda-starts",
+        {"kernel": KERNEL, "host": {**WORKS, "cuda": {"init": 0, "device_count": 10**12}}},
+    ),
     "a GPU that NVML does not describe": (
         "gpus-counted",
         {"kernel": KERNEL, "host": {**WORKS, "nvml": {"init": 0, "device_count": 2, "devices": [{"index": 0}]}}},

@@ -1,14 +1,18 @@
 """The facts: JSON both ways, three ways of not knowing, several probes put together, and the page that describes it."""
 
+import json
 import re
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel, LoadedModule
@@ -18,6 +22,9 @@ from mlship.doctor.facts.schema import facts_schema, markdown_tables
 from mlship.doctor.mask import mask
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
+from mlship.doctor.versions import same
+from mlship.errors import UsageError
+from mlship.report.doctor.text import diagnosis_text
 from mlship.resources import read_package_file
 from tests.helpers.doctor_hosts import hosts, mixed
 from tests.helpers.patience import limit
@@ -144,3 +151,70 @@ def test_null_for_a_group_says_that_none_of_it_is_there() -> None:
 )
 def test_the_kernel_command_line_keeps_only_what_a_diagnosis_needs(cmdline: str, masked: str) -> None:
     assert mask(Facts(kernel=Kernel(cmdline=cmdline))).kernel.cmdline == masked
+
+
+ABSURD: tuple[object, ...] = (
+    -1,
+    10**12,
+    2**70,
+    0.5,
+    True,
+    "",
+    "banana",
+    "\x00",
+    "9" * 400,
+    [],
+    {},
+    [[]],
+    {"a": None},
+    {"unreadable": "x"},
+)
+
+
+def _paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inside in items:
+        yield (*path, key)
+        yield from _paths(inside, (*path, key))
+
+
+def _with(value: object, path: tuple[str | int, ...], new: object) -> object:
+    if not path:
+        return new
+    if isinstance(value, list):
+        return [_with(item, path[1:], new) if place == path[0] else item for place, item in enumerate(value)]
+    assert isinstance(value, dict)
+    return {**value, path[0]: _with(value[path[0]], path[1:], new)}
+
+
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.data())
+def test_an_absurd_value_is_one_error_or_is_judged_without_a_crash(data: st.DataObject) -> None:
+    pool = [*hosts().values(), *hosts("healthy").values()]
+    plain = json.loads(data.draw(st.sampled_from(pool)).to_json())
+    path = data.draw(st.sampled_from([path for path in _paths(plain) if path[0] in {"kernel", "host", "container"}]))
+    text = json.dumps(_with(plain, path, data.draw(st.sampled_from(ABSURD))))
+    try:
+        facts = parse_facts(text, "x")
+    except UsageError:
+        return
+    diagnosis = diagnose(facts)
+    assert diagnosis.bugs == ()
+    assert diagnosis_text(diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("nvml.device_count", -1), ("nvml.init", -3), ("nvml.driver_version", "banana"), ("cuda.device_count", -2)],
+)
+def test_a_value_that_cannot_be_is_an_error_at_its_key(fact: str, value: object) -> None:
+    group, key = fact.split(".")
+    with pytest.raises(UsageError, match=f"host.{fact}: "):
+        parse_facts(json.dumps({"schema": 1, "host": {group: {key: value}}}), "x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"), [("banana", "570.1", False), ("570", "570.1", True), ("a", "a", True)]
+)
+def test_what_is_no_version_agrees_with_no_version(one: str, other: str, agree: bool) -> None:
+    assert same(one, other) is agree is same(other, one)

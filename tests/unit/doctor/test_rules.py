@@ -240,6 +240,15 @@ def test_a_lost_gpu_in_an_event_of_the_node_is_a_cause() -> None:
         assert found("gpu-fallen-off-the-bus", facts_of(kernel={"pci": [GPU]}, **groups)).certainty == "likely"
 
 
+@pytest.mark.parametrize(("devices", "is_cause"), [([{"index": 0}], False), (None, True)])
+def test_an_event_of_a_lost_gpu_is_old_only_if_nvml_describes_the_gpus(devices: object, is_cause: bool) -> None:
+    """NVML still counts a GPU that it lost."""
+    nvml = {"init": 0, "device_count": 1} | ({"devices": devices} if devices else {})
+    event = {"events": ["nvidia-container-cli: detection error: nvml error: gpu is lost"]}
+    facts = facts_of(kernel={"pci": [GPU]}, host={"nvml": nvml}, kubernetes=event)
+    assert ("gpu-fallen-off-the-bus" in {finding.id for finding in findings(facts)[0]}) is is_cause
+
+
 def test_the_driver_of_vgpu_hosts_does_not_lack_a_package() -> None:
     devices = [{"index": 0, "virtualization_mode": "host-vgpu"}]
     facts = facts_of(host={"nvml": {"init": 0, "device_count": 1, "devices": devices}, "cuda": {"library": None}})
