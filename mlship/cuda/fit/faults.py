@@ -16,6 +16,7 @@ Fault: TypeAlias = Literal[
     "two-majors",
     "two-distributions",
     "two-variants",
+    "wrong-library",
     "other-vendor",
     "cpu-only",
     "cuda-in-cpu-project",

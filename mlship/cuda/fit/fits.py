@@ -15,7 +15,7 @@ from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
 _DISTRO = "bookworm"
-_TOGETHER = {"two-distributions", "two-majors", "two-variants"}
+_TOGETHER = {"two-distributions", "two-majors", "two-variants", "wrong-library"}
 _OPEN = "the file names no build of torch and none of its CUDA libraries, so which build it installs is unknown"
 
 

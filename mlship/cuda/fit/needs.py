@@ -102,12 +102,15 @@ def read_needs(pins: tuple[Pin, ...], platform: str, *, gpu: bool, compiled: tup
     packages = tuple(_packages(pins, cuda, libraries, platform))
     stacks = tuple(stack for package in packages if (stack := _stack(package, cuda, platform)))
     lacking = tuple(package for package in packages if _lacks(package, libraries))
-    mistakes = (*faults_of(pins), *_majors(libraries, packages))
+    mistakes = (*faults_of(pins), *_majors(libraries, packages), *_wrong_cudnn(libraries, packages))
     idle = tuple(_cpu_only(pins, libraries, platform))
     useless = not packages and (not libraries or any(_is_cpu(pin, libraries, platform) for pin in pins))
     return Needs(
         stacks=(*stacks, *_library_stacks(libraries, stacks, platform)),
-        unjudged=tuple((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
+        unjudged=(
+            *((p.named, p.unknown) for p in packages if _stack(p, cuda, platform) is None),
+            *_old_libraries(cuda, packages),
+        ),
         cuda=cuda,
         way="image" if lacking else "wheels" if libraries or packages else None,
         lacking=tuple(package.named for package in lacking),
@@ -231,8 +234,34 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
 
 def _lacks(package: _Package, libraries: tuple[LibraryPin, ...]) -> bool:
     """Neither its own wheel nor another pin brings its CUDA libraries."""
-    needs = package.variant is not None and package.variant.libraries == "system"
-    return needs and not any(pin.library.name == "nvidia-cublas" for pin in libraries if pin.major == package.major)
+    variant, locked = package.variant, {pin.library.name for pin in libraries if pin.major == package.major}
+    wanted = {"nvidia-cublas", "nvidia-cudnn"} if variant and variant.cudnn else {"nvidia-cublas"}
+    return variant is not None and variant.libraries == "system" and not wanted <= locked
+
+
+def _wrong_cudnn(libraries: tuple[LibraryPin, ...], packages: tuple[_Package, ...]) -> Iterator[LockProblem]:
+    """Where the locked cuDNN is of another major than a package needs, or older; torch pins the exact version."""
+    for package in packages:
+        wanted = (package.variant and package.variant.cudnn) or ""
+        for pin in libraries if wanted else ():
+            if pin.library.name == "nvidia-cudnn" and pin.major == package.major and not _serves(pin, package, wanted):
+                text = f"{package.named} needs cuDNN {wanted}, but the lock has {pin.version}"
+                yield LockProblem(
+                    "wrong-library", text, "allow releases that need the same cuDNN and run `mlship lock`"
+                )
+
+
+def _serves(cudnn: LibraryPin, package: _Package, wanted: str) -> bool:
+    has, least = Version(cudnn.version), Version(wanted)
+    return has.major == least.major and (has >= least or package.pin.name == "torch")
+
+
+def _old_libraries(cuda: Cuda | None, packages: tuple[_Package, ...]) -> Iterator[tuple[str, str]]:
+    """Packages that work with any newer CUDA of a major, beside an older one."""
+    for package in packages:
+        least = package.variant.cuda if package.variant and package.variant.cuda_below else None
+        if cuda and least and cuda.major == least.major and cuda < least:
+            yield package.named, f"{package.named} needs CUDA {least} or newer, but the lock has {cuda}"
 
 
 def _takes(lacking: tuple[_Package, ...]) -> tuple[Cuda, Cuda] | None:

@@ -7,6 +7,8 @@ for PyTorch's, whose last folder is the build.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from packaging.version import Version
+
 from mlship.cuda.fit.carriers import local_version, variant_cuda
 from mlship.cuda.tables.lookup import library_pin, release_of, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
@@ -36,7 +38,8 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
 
 
 def _brought(pins: list[Pin]) -> tuple[Pin, ...]:
-    return tuple({pin.name: pin for package in pins for pin in _libraries(package)}.values())
+    brought = sorted((pin for package in pins for pin in _libraries(package)), key=lambda pin: Version(pin.version))
+    return tuple({pin.name: pin for pin in brought}.values())  # the newest of each
 
 
 def is_open(pin: Pin, lock: ForeignLock, pins: tuple[Pin, ...]) -> bool:
@@ -71,6 +74,8 @@ def _libraries(pin: Pin) -> Iterator[Pin]:
         return
     cuda, suffix = variant.cuda, f"-cu{variant.cuda.major}" if variant.cuda.major < 13 else ""
     yield Pin(f"nvidia-cublas{suffix}", f"{cuda.major}.0", ())
+    if cudnn := variant.cudnn or (release.variant() or variant).cudnn:
+        yield Pin(f"nvidia-cudnn-cu{cuda.major}", f"{cudnn}.0", ())
     if pin.name == "torch":
         yield Pin(f"nvidia-cuda-runtime{suffix}", f"{cuda}.0", ())
 

@@ -64,12 +64,14 @@ class LibraryPin:
         cuda: None where the version does not follow CUDA's.
         major: CUDA's major, from the suffix or the version; None where neither has it.
         sonames: such as ("libcudart.so.12",).
+        version: of the distribution.
     """
 
     library: CudaLibrary
     cuda: Cuda | None
     major: int | None
     sonames: tuple[str, ...]
+    version: str
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,9 @@ def library_pin(name: str, version: str) -> LibraryPin | None:
         return None
     major = int(suffix[1]) if suffix else int(numbers[1]) if meaning in {"cuda", "major"} else None
     if meaning in {"cuda", "major"} and major != int(numbers[1]):
-        return LibraryPin(library, None, major, ())  # a placeholder: nvidia-cuda-runtime-cu13 0.0.1 holds no files
+        return LibraryPin(
+            library, None, major, (), version
+        )  # a placeholder: nvidia-cuda-runtime-cu13 0.0.1 holds no files
     cuda = Cuda(int(numbers[1]), int(numbers[2])) if meaning == "cuda" else None
     texts = (library.cu11 if major == 11 else ()) or library.sonames
-    return LibraryPin(library, cuda, major, tuple(text.replace("{major}", numbers[1]) for text in texts))
+    return LibraryPin(library, cuda, major, tuple(text.replace("{major}", numbers[1]) for text in texts), version)

@@ -102,6 +102,8 @@ def pins_of(choice: Choice, asks: tuple[PackageRequest, ...]) -> tuple[Pin, ...]
         if brings:
             found[f"nvidia-cuda-runtime{suffix}"] = f"{cuda}.10"
             found[f"nvidia-cublas{suffix}"] = f"{cuda}.10"
+            variant = pick.release.variant(pick.variant)
+            found[f"nvidia-cudnn-cu{cuda.major}"] = f"{(variant and variant.cudnn) or 9}.0"
     return tuple(Pin(name, version, (f"sha256:{'0' * 64}",)) for name, version in sorted(found.items()))
 
 

@@ -192,6 +192,31 @@ def test_builds_of_two_variants_are_refused(torch: str) -> None:
     assert matched([torch, "torchvision==0.23.0+cu128", "nvidia-cuda-runtime-cu12==12.8.90"], host).outcome == "runs"
 
 
+@pytest.mark.parametrize(
+    ("pin", "cuda", "cudnn", "outcome", "words"),
+    [
+        ("onnxruntime-gpu==1.20.1", "12.1.105", "9.1.0.70", "runs", ""),
+        ("onnxruntime-gpu==1.20.1", "12.1.105", "8.9.2.26", "refused", "needs cuDNN 9, but the lock has 8.9.2.26"),
+        ("tensorflow==2.18.0", "12.5.82", "9.3.0.75", "runs", ""),
+        ("tensorflow==2.18.0", "12.5.82", "9.1.0.70", "refused", "needs cuDNN 9.3, but the lock has 9.1.0.70"),
+        ("tensorflow==2.18.0", "12.1.105", "9.3.0.75", "unknown", "needs CUDA 12.5 or newer, but the lock has 12.1"),
+        ("torch==2.3.1", "12.1.105", "9.1.0.70", "refused", "torch 2.3.1 needs cuDNN 8.9"),
+    ],
+)
+def test_libraries_that_packages_share(pin: str, cuda: str, cudnn: str, outcome: str, words: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    libraries = {"cuda-runtime": cuda, "cublas": cuda, "cudnn": cudnn}
+    match = matched([pin, *(f"nvidia-{name}-cu12=={version}" for name, version in libraries.items())], host)
+    assert match.outcome == outcome
+    assert words in str((match.needs.problems, match.needs.unjudged))
+
+
+def test_a_package_that_needs_cudnn_lacks_it() -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    match = matched(["onnxruntime-gpu==1.26.0", "nvidia-cublas-cu12==12.9.1.4"], host)
+    assert match.needs.lacking == ("onnxruntime-gpu 1.26.0",)
+
+
 @given(st.integers(0, 12), st.integers(0, 12), HOSTS)
 def test_an_extension_runs_only_with_its_own_torch(ours: int, theirs: int, host: HostProfile) -> None:
     match = matched([f"torch==2.{ours}.1+cu126", f"torch-scatter==2.1.2+pt2{theirs}cu126"], host)
