@@ -21,6 +21,8 @@ _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below th
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
 _SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
 _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
+_DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
+UNNAMED = "?"  # a model of the Hub whose name the code computes, or reads from a setting
 _HUB_KEYWORDS = ("model", "repo_id", "pretrained_model_name_or_path", "model_name_or_path")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_CLASS = re.compile(
@@ -126,8 +128,14 @@ def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) ->
     """The name or folder; `pipeline` has it after the task, which looks like a name."""
     given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
-    for argument in (*given, *places):
-        text = constant_path(argument, constants)
+    texts = [constant_path(argument, constants) for argument in (*given, *places)]
+    if (
+        name in _DOWNLOADS
+        and not any(texts)
+        and not any(keyword.arg == "local_files_only" for keyword in call.keywords)
+    ):
+        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=True, rooted=False)
+    for text in texts:
         hub = bool(text) and ("/" in (text or "") or bool(_HUB_CLASS.search(_owner(call.func))))
         if text and (found := _loaded(text, call.lineno, hub=hub and not text.startswith((".", _REPO)))):
             yield found

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.init.found import AbsentFile, ModelFiles, few
+from mlship.init.load_calls import UNNAMED
 from mlship.init.native import native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
@@ -253,7 +254,7 @@ def _from_hub(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
         file.text: f"{module.path}, line {file.line}"
         for module in modules
         for file in module.loaded
-        if file.is_hub_name and not _is_present(tree, file.text)
+        if file.text == UNNAMED or (file.is_hub_name and not _is_present(tree, file.text))
     }
     yield from (AbsentFile(name, where) for name, where in names.items())
 

@@ -17,6 +17,7 @@ from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.generated import DATA_URI, SERVER_NEEDS, loader_example, loader_needs, server_files, server_source
+from mlship.init.load_calls import UNNAMED
 from mlship.init.samples import request_lines
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
@@ -322,6 +323,10 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     yield from map(Todo, _gpu_todo(found))
 
 
+def _on_hub(name: str) -> str:
+    return "a model that is named elsewhere" if name == UNNAMED else f"`{name}`"
+
+
 def _model_todo(found: Detection) -> Iterator[str]:
     """Models to download, pointers first: what else is known depends on them."""
     if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
@@ -335,7 +340,7 @@ def _model_todo(found: Detection) -> Iterator[str]:
                 if listed
                 else f"Find out where the code expects {files}, and list it in `model.weights`."
             )
-    if models := [f"`{model.path}` ({model.where})" for model in found.weights.hub if served]:
+    if models := [f"{_on_hub(model.path)} ({model.where})" for model in found.weights.hub if served]:
         yield (
             f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
             f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "

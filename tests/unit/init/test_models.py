@@ -65,6 +65,20 @@ def test_models_on_the_hub_have_to_be_shipped(tmp_path: Path) -> None:
     assert "`org/m` (app.py, line 4)" in scaffold(detect(tmp_path)).todo[0]
 
 
+@pytest.mark.parametrize(
+    "arguments", ["repo_id=settings.REPO, filename=settings.FILE", "os.environ['REPO'], 'm.joblib'"]
+)
+def test_downloads_of_a_name_that_is_set_elsewhere_are_said(tmp_path: Path, arguments: str) -> None:
+    code = f"from fastapi import FastAPI\nimport os, joblib\napp = FastAPI()\nm = hf_hub_download({arguments})\n"
+    write(tmp_path, {"app.py": code})
+    assert "a model that is named elsewhere (app.py, line 4)" in scaffold(detect(tmp_path)).todo[0]
+    write(
+        tmp_path,
+        {"app.py": code.replace("m = hf_hub_download(", "m = hf_hub_download(local_files_only=True, repo_id=")},
+    )
+    assert "Hugging Face" not in scaffold(detect(tmp_path)).todo[0]
+
+
 def test_requirements_are_no_pickles(tmp_path: Path) -> None:
     write(tmp_path, {"sub/requirements.txt": "torch==2.8.0\nnumpy\n", "m.py": "def load(): return 1"})
     assert detect(tmp_path).weights.named == ()
