@@ -160,10 +160,10 @@ def _looked(sources: _Sources) -> tuple["Facts", str | None]:
     Thread(target=_load_rules, daemon=True).start()
     from mlship.doctor.probes.base import Look
     from mlship.doctor.probes.run import check_requested, look, open_question
-    from mlship.engine import connect_read_only
+    from mlship.engine import connect_read_only, connect_to_container
 
     what = Look(sources.root, sources.image, sources.container, sources.seconds)
-    check_requested(connect_read_only(), what)
+    check_requested(connect_to_container(what.container) if what.container else connect_read_only(), what)
     if asked := sources.image or sources.container:
         say(f"looking inside {asked}, for at most {sources.seconds:g} s")
     facts = look(what)

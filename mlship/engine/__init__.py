@@ -19,3 +19,15 @@ def connect_read_only() -> "EngineLook":
     from mlship.engine.look import DockerLook
 
     return DockerLook()
+
+
+def connect_to_container(name: str) -> "EngineLook":
+    """The engine that has this container, to be inspected: docker's, else podman's or nerdctl's."""
+    from mlship.engine.look import CLIENTS, DockerLook
+
+    lacks = {}
+    for client in CLIENTS:
+        lacks[client] = DockerLook(client).container(name).lack
+        if lacks[client] is None:
+            return DockerLook(client)
+    return DockerLook(next((client for client in CLIENTS if lacks[client] != "no client"), CLIENTS[0]))

@@ -18,6 +18,9 @@ from mlship.known_texts import first_match
 Json: TypeAlias = Mapping[str, object]
 Lack: TypeAlias = Literal["no client", "no engine", "not there", "no answer"]
 
+# Clients with docker's verbs and answers, in the order in which they are asked for a container. Those of Kubernetes are
+# in a namespace of their own.
+CLIENTS = (("docker",), ("podman",), ("nerdctl",), ("nerdctl", "--namespace", "k8s.io"))
 _NOTHING: Mapping[str, str] = {}
 _START_SECONDS = 5.0
 _REMOVAL_SECONDS = 10.0  # of a machine under load; usually far less
@@ -31,11 +34,13 @@ class LookResult:
         found: its JSON; empty if there is none.
         lack: why the answer is missing, or holds only the client's part; None on success.
         said: its error messages.
+        client: the program that answered.
     """
 
     found: Json
     lack: Lack | None = None
     said: str = ""
+    client: str = "docker"
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,14 @@ class EngineLook(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class DockerLook:
-    """The engine that the docker program selects."""
+    """The engine that a client selects: docker, or one with the same verbs."""
+
+    client: tuple[str, ...] = ("docker",)
 
     def about(self) -> LookResult:
-        done = _docker(("info", "--format", "{{json .}}"), 3)
+        done = self._run(("info", "--format", "{{json .}}"), 3)
         if not isinstance(done, process.Completed):
             return done
         found = _json(done.stdout)
@@ -115,16 +123,16 @@ class DockerLook:
         return LookResult(found, lack, said.strip())
 
     def endpoint(self) -> LookResult:
-        return _inspected(("context", "inspect", "--format", "{{json .}}"), 2)
+        return self._inspected(("context", "inspect", "--format", "{{json .}}"), 2)
 
     def container(self, name: str) -> LookResult:
-        return _inspected(("container", "inspect", "--format", "{{json .}}", "--", name), 3)
+        return self._inspected(("container", "inspect", "--format", "{{json .}}", "--", name), 3)
 
     def image(self, reference: str) -> LookResult:
-        return _inspected(("image", "inspect", "--format", "{{json .}}", "--", reference), 3)
+        return self._inspected(("image", "inspect", "--format", "{{json .}}", "--", reference), 3)
 
     def registry(self, reference: str) -> LookResult:
-        done = _docker(("manifest", "inspect", "--", reference), 4)
+        done = self._run(("manifest", "inspect", "--", reference), 4)
         if not isinstance(done, process.Completed):
             return done
         if done.ok:
@@ -135,37 +143,36 @@ class DockerLook:
 
     def execute(self, container: str, argv: tuple[str, ...], seconds: float, env: Mapping[str, str] = _NOTHING) -> Ran:
         added = tuple(part for key, value in env.items() for part in ("--env", f"{key}={value}"))
-        return _ran(_docker(("exec", *added, container, *argv), seconds))
+        return _ran(self._run(("exec", *added, container, *argv), seconds))
 
     def start(self, trial: Trial) -> Ran:
         argv = ("run", "--detach", "--rm", "--name", trial.name, "--label", f"{LABEL}={trial.name}", "--pull", "never")
         confined = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
         entrypoint, *arguments = trial.command
         command = ("--entrypoint", entrypoint, trial.image, *arguments)
-        return _ran(_docker((*argv, *confined, *trial.options, *command), trial.seconds))
+        return _ran(self._run((*argv, *confined, *trial.options, *command), trial.seconds))
 
     def remove(self, container: str) -> None:
-        _docker(("rm", "--force", "--volumes", container), _REMOVAL_SECONDS)
+        self._run(("rm", "--force", "--volumes", container), _REMOVAL_SECONDS)
 
+    def _run(self, arguments: tuple[str, ...], seconds: float) -> process.Completed | LookResult:
+        try:
+            return process.run((*self.client, *arguments), process.Options(timeout=seconds))
+        except process.ProcessError as error:
+            if error.reason == "timeout":
+                return LookResult({}, "no answer", f"no answer within {seconds:g} s")
+            missing = f"`{self.client[0]}` is not on PATH"
+            return LookResult({}, "no client", missing if error.reason == "missing" else str(error))
 
-def _docker(arguments: tuple[str, ...], seconds: float) -> process.Completed | LookResult:
-    try:
-        return process.run(("docker", *arguments), process.Options(timeout=seconds))
-    except process.ProcessError as error:
-        if error.reason == "timeout":
-            return LookResult({}, "no answer", f"no answer within {seconds:g} s")
-        return LookResult({}, "no client", "`docker` is not on PATH" if error.reason == "missing" else str(error))
-
-
-def _inspected(arguments: tuple[str, ...], seconds: float) -> LookResult:
-    done = _docker(arguments, seconds)
-    if not isinstance(done, process.Completed):
-        return done
-    if done.ok:
-        return LookResult(_json(done.stdout))
-    said = done.stderr.strip()
-    match = first_match(said, "engine")
-    return LookResult({}, "no engine" if match and match.row.error == "EngineError" else "not there", said)
+    def _inspected(self, arguments: tuple[str, ...], seconds: float) -> LookResult:
+        done = self._run(arguments, seconds)
+        if not isinstance(done, process.Completed):
+            return done
+        if done.ok:
+            return LookResult(_json(done.stdout), client=self.client[0])
+        said = done.stderr.strip()
+        match = first_match(said, "engine")
+        return LookResult({}, "no engine" if match and match.row.error == "EngineError" else "not there", said)
 
 
 def _json(text: str) -> Json:

@@ -15,7 +15,7 @@ from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inspected import container_of, image_of
 from mlship.doctor.probes.look_inside import Seen, look_inside
 from mlship.doctor.versions import version_numbers
-from mlship.engine import connect_read_only
+from mlship.engine import connect_to_container
 from mlship.engine.look import EngineLook, Ran, Trial
 
 _LEAST_SECONDS = 1.5
@@ -37,11 +37,12 @@ def read_container(look: Look, engine: EngineLook | None = None) -> Facts:
     until = time.monotonic() + look.seconds - _SPARE_SECONDS
     if look.container is None:
         return Facts()
-    engine = engine or connect_read_only()
+    engine = engine or connect_to_container(look.container)
     answer = engine.container(look.container)
     if answer.lack:
         return Facts()
     box = container_of(answer.found)
+    box = box if answer.client == "docker" else replace(box, engine=answer.client)
     image = _image_of_container(engine, answer.found)
     error = known(box.error)
     left = max(_LEAST_SECONDS, until - time.monotonic())
@@ -204,6 +205,8 @@ def injection_of(engine: EngineLook, box: Container) -> Fact[Injection]:
     if each(config.cdi_devices):
         return "cdi"
     if each(config.gpus):
+        if known(box.engine) != "docker":
+            return UNKNOWN
         version = plain.text(engine.about().found, "ServerVersion") or ""
         return "legacy" if version_numbers(version) and version_numbers(version) < _FIRST_GPUS_BY_CDI else UNKNOWN
     ordinary = known(config.runtime) in {"runc", "crun", "io.containerd.runc.v2"}

@@ -149,13 +149,20 @@ def classes_of(found: object) -> dict[str, str]:
 
 
 def gpu_pods(found: object) -> Iterator[Pod]:
-    """NVIDIA's pods, and pods that request GPUs."""
+    """NVIDIA's pods, and pods that request or claim GPUs."""
     for pod in plain.items(found, "items"):
         name = plain.text(pod, "metadata", "name") or ""
         requests = _requests(pod)
         role = next((role for pattern, role in _ROLES if re.search(pattern, name)), None)
-        if role is not None or requests:
+        if role is not None or requests or _claims_gpu(pod):
             yield _pod(pod, name, role or "workload", requests)
+
+
+def _claims_gpu(pod: object) -> bool:
+    """The pod has a resource claim (DRA) that is for a GPU by its name; a claim may be for any kind of device."""
+    claims = plain.items(pod, "spec", "resourceClaims")
+    keys = ("name", "resourceClaimName", "resourceClaimTemplateName")
+    return any(re.search(r"(?i)gpu|nvidia|imex|mig", plain.text(one, key) or "") for one in claims for key in keys)
 
 
 def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:

@@ -493,6 +493,28 @@ def test_pods_of_a_node() -> None:
     assert classes_of({"items": [{"metadata": {"name": "nvidia"}, "handler": "nvidia"}]}) == {"nvidia": "nvidia"}
 
 
+@pytest.mark.parametrize(
+    ("claim", "seen"),
+    [({"name": "gpu"}, True), ({"name": "a", "resourceClaimTemplateName": "imex-0"}, True), ({"name": "nic"}, False)],
+)
+def test_a_pod_may_claim_a_gpu(claim: dict[str, str], seen: bool) -> None:
+    pod = {"metadata": {"name": "train"}, "spec": {"resourceClaims": [claim]}}
+    assert [one.role for one in gpu_pods({"items": [pod]})] == (["workload"] if seen else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("nvidia-dra-driver-gpu-kubelet-plugin-x", "dra"),
+        ("computedomain-daemon-x", "dra"),
+        ("nvidia-device-plugin-mps-control-daemon-x", "device-plugin"),
+        ("nvidia-mig-manager-x", "device-plugin"),
+    ],
+)
+def test_the_role_of_a_pod_is_in_its_name(name: str, role: str) -> None:
+    assert [one.role for one in gpu_pods({"items": [{"metadata": {"name": name}}]})] == [role]
+
+
 def test_a_cluster_that_does_not_answer_is_unreadable_in_time(tmp_path: Path) -> None:
     slow = tmp_path / "kubectl"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
