@@ -239,10 +239,12 @@ def _test_values(prepared: Prepared) -> dict[str, str]:
 
 def _pages(prepared: Prepared) -> tuple[str, ...]:
     """The index page of each locked wheel for the plan's CUDA, or of PyTorch for the CPU."""
-    from mlship.cuda.fit.cpu import locked_cpu_pages
-
     gpu = prepared.plan.gpu
     if gpu is None:
+        if not any("+" in pin.version for pin in prepared.lock.pins):
+            return ()  # without the time to read the tables of CUDA
+        from mlship.cuda.fit.cpu import locked_cpu_pages
+
         return locked_cpu_pages(prepared.lock.pins)
     if gpu.index is None:
         return ()

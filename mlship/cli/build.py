@@ -174,11 +174,11 @@ def _write_metadata(
     file: Path | None, prepared: "Prepared", report: "BuildReport", options: "BuildOptions", engine: "Engine"
 ) -> None:
     """Write the metadata, if requested, unless the image failed its smoke test."""
-    from mlship.build.reproduce import build_metadata
-    from mlship.console import say
-    from mlship.files import write_atomic
-
     if file is not None and (report.smoke is None or report.smoke.passed):
+        from mlship.build.reproduce import build_metadata
+        from mlship.console import say
+        from mlship.files import write_atomic
+
         write_atomic(file, build_metadata(prepared, report, options, engine.info()).to_json())
         say(f"wrote {file}")
 

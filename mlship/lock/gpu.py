@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from mlship.errors import TransientError
 from mlship.frameworks import is_cuda_library
-from mlship.lock.index import check_pages
 from mlship.lock.indexes import PipSettings
 from mlship.lock.pins import Pin
 from mlship.redact import redact
@@ -61,6 +60,8 @@ def without_cuda(pins: tuple[Pin, ...], target: GpuTarget) -> str:
 
 def can_reach(settings: PipSettings, pages: tuple[str, ...]) -> bool:
     """Whether the index of these pages answers; they share one host."""
+    from mlship.lock.index import check_pages  # imported here: most builds ask no index
+
     try:
         check_pages(settings, pages[:1])
     except TransientError:
