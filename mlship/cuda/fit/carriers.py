@@ -15,7 +15,8 @@ _SUFFIX = re.compile(r"-cu(?:da)?-?(1[0-9]|[5-9])([0-9])?x?(?:-|$)", re.ASCII)
 _WORDS = {"cuda", "gpu"}
 # cu126 (PyTorch), pt28cu128 (PyG), cu118torch2.1 and cu12torch2.8cxx11abifalse (flash-attn), cuda12.cudnn89
 _BUILD = re.compile(r"(?:^|[^a-z])cu(?:da)?(1[0-9]|[5-9])\.?([0-9])?(?![0-9])", re.ASCII)
-_TORCH = re.compile(r"(?:pt|torch)([1-9])\.?([0-9]{1,2})(?![0-9])", re.ASCII)
+# pt28 and pt210 (PyG) are 2.8 and 2.10, torch2.1 and torch280 (natten) 2.1 and 2.8.0
+_TORCH = re.compile(r"(?:pt([1-9])([0-9]{1,2})|torch([1-9])(?:\.([0-9]{1,2})|([0-9]{1,2}?)[0-9]?))(?![0-9])", re.ASCII)
 
 
 def carries_cuda(pin: Pin) -> bool:
@@ -42,7 +43,8 @@ def linked_cuda(pin: Pin) -> Cuda | None:
 def built_for_torch(pin: Pin) -> str | None:
     """The release of torch in a local version, such as "2.8" of +pt28cu128."""
     found = _TORCH.search(local_version(pin) or "")
-    return f"{found[1]}.{int(found[2])}" if found else None
+    major, minor = [part for part in found.groups() if part] if found else ("", "0")
+    return f"{major}.{int(minor)}" if major else None
 
 
 def variant_cuda(variant: str | None) -> Cuda | None:

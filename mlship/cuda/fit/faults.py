@@ -1,5 +1,6 @@
 """Faults that the pins of a lock have among each other, whatever the host. Pure."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -35,10 +36,11 @@ class LockProblem:
 
 
 def faults_of(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
-    """Builds for other vendors, distributions that overwrite each other, and builds of different variants."""
+    """Builds for other vendors, distributions that overwrite each other, and builds that do not fit each other."""
     yield from _other_vendors(pins)
     yield from _rivals(pins)
     yield from _mixed_variants(pins)
+    yield from _unused_plugins(pins)
 
 
 def _other_vendors(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
@@ -82,9 +84,18 @@ def _default_build(torch: Pin) -> str | None:
     return release.default if isinstance(release, Release) else None
 
 
-def _is_release(torch: Pin, release: str) -> bool:
-    """Whether torch is of a release such as "2.8"; extensions for another one do not load."""
+def _is_release(pin: Pin, release: str) -> bool:
+    """Whether it is of a release such as "2.8"; extensions for another one do not load."""
     try:
-        return Version(torch.version).release[:2] == Version(release).release
+        return Version(pin.version).release[:2] == Version(release).release[:2]
     except InvalidVersion:
         return True
+
+
+def _unused_plugins(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
+    """JAX leaves a plugin of another release unused, and runs on the CPU."""
+    jax = next((pin for pin in pins if pin.name == "jaxlib"), None)
+    for pin in pins if jax else ():
+        if re.fullmatch(r"jax-cuda\d+-plugin", pin.name) and jax and not _is_release(pin, jax.version):
+            text = f"{pin.name} {pin.version} is not for jaxlib {jax.version}, which leaves it unused"
+            yield LockProblem("two-variants", text, "require `jax[cuda12]` or `jax[cuda13]` and run `mlship lock`")

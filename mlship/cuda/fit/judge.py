@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
-from mlship.cuda.tables.lookup import architecture_of, compat_of, first_driver, floor_of, gpu_class, offer_of
+from mlship.cuda.tables.lookup import architecture_of, compat_of, first_driver, floor_of, gpu_class, newest_of, offer_of
 from mlship.cuda.tables.rows import Architecture
 from mlship.cuda.versions import Capability, Cuda, Driver
 
@@ -296,7 +296,7 @@ def _code_reasons(
             "and cannot compile it (minor-version compatibility does not cover PTX)"
         )
         yield Reason("ptx-jit", text, _MINOR, first_driver(stack.built))
-    elif not stack.exact and offered and offered.major == stack.built.major:
+    elif not stack.exact and offered and offered.major == stack.built.major and offered < newest_of(offered.major):
         text = f"{stack.name} has only PTX for {named}, of an unknown CUDA {stack.built.major}: it may be newer than"
         yield Reason("unknown-gpu", f"{text} CUDA {offered}, and driver {driver} could not compile it", stack.source)
 

@@ -137,6 +137,14 @@ def toolkit_of(release: str) -> CudaToolkit | None:
     return next((toolkit for toolkit in tables().drivers.toolkits if toolkit.release == wanted), None)
 
 
+def newest_of(major: int) -> Cuda:
+    """The newest CUDA of a major; a later one may follow while there is no newer major."""
+    known = [toolkit.cuda for toolkit in tables().drivers.toolkits]
+    return max(
+        (cuda for cuda in known if cuda.major == major and cuda.major < max(known).major), default=Cuda(major, 99)
+    )
+
+
 def first_driver(cuda: Cuda) -> Driver | None:
     """The oldest driver of the branch that came with a CUDA version; None where unknown."""
     return min((t.driver for t in tables().drivers.toolkits if t.cuda == cuda and t.driver), default=None)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlship.cuda.fit.carriers import carries_cuda, named_cuda
+from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, named_cuda
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
@@ -126,6 +126,15 @@ def test_the_cuda_in_a_name_or_version(name: str, version: str, cuda: Cuda | Non
 
 
 @pytest.mark.parametrize(
+    ("local", "release"),
+    [("pt28cu128", "2.8"), ("pt210cu126", "2.10"), ("torch280cu128", "2.8"), ("torch2100cu130", "2.10"),
+     ("cu124", None), ("cu118torch2.1cxx11abifalse", "2.1"), ("cuda12.1.torch2.3.1", "2.3"), ("torch28", "2.8")],
+)  # fmt: skip
+def test_the_torch_in_a_local_version(local: str, release: str | None) -> None:
+    assert built_for_torch(Pin("x", f"1.0+{local}", ())) == release
+
+
+@pytest.mark.parametrize(
     ("name", "carries"),
     [
         ("numba-cuda", True),
@@ -209,6 +218,15 @@ def test_libraries_that_packages_share(pin: str, cuda: str, cudnn: str, outcome:
     match = matched([pin, *(f"nvidia-{name}-cu12=={version}" for name, version in libraries.items())], host)
     assert match.outcome == outcome
     assert words in str((match.needs.problems, match.needs.unjudged))
+
+
+@pytest.mark.parametrize(("jaxlib", "outcome"), [("0.10.1", "runs"), ("0.9.0", "refused")])
+def test_a_plugin_of_another_release_is_unused(jaxlib: str, outcome: str) -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    libraries = ["nvidia-cublas-cu12==12.9.1.4", "nvidia-cudnn-cu12==9.12.0.46"]
+    match = matched([f"jax=={jaxlib}", f"jaxlib=={jaxlib}", "jax-cuda12-plugin==0.10.2", *libraries], host)
+    assert match.outcome == outcome
+    assert (outcome == "runs") is not any("leaves it unused" in problem.text for problem in match.needs.problems)
 
 
 def test_a_package_that_needs_cudnn_lacks_it() -> None:
