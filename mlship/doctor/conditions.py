@@ -62,6 +62,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "manager": commands.manager,
     "module": queries.kernel_driver,
     "never": lambda _: False,
+    "offers_passed_gpus": queries.offers_passed_gpus,
     "passed_on": queries.passed_on,
     "plugin_pod": lambda facts: queries.failing_pod(facts, "device-plugin"),
     "rootless": is_rootless,

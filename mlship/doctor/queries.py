@@ -212,6 +212,13 @@ def serves_vms(facts: Facts) -> bool:
     return any(known(device.virtualization_mode) == "host-vgpu" for device in each(facts.host.nvml.devices))
 
 
+def offers_passed_gpus(facts: Facts) -> bool:
+    """All GPUs are for virtual machines, and the Kubernetes node offers them to pods that are such (Kata, KubeVirt)."""
+    node = known(facts.kubernetes)
+    offered = any((known(node.allocatable) or {}).values()) if node else False
+    return offered and bool(passed_on(facts)) and not gpus(facts)
+
+
 def recorded_line(facts: Facts, pattern: str) -> Evidence | None:
     """The last matching line of the engine's error, pod logs, Kubernetes events and the toolkit's log."""
     return _last(_recorded(facts), pattern)

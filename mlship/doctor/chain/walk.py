@@ -18,7 +18,7 @@ from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_
 from mlship.doctor.container import has_started
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.queries import gpu_is_known_absent
+from mlship.doctor.queries import gpu_is_known_absent, offers_passed_gpus
 from mlship.resources import read_package_file
 
 _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
@@ -49,6 +49,15 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
 )
 
 
+_OF_THE_DRIVER = {
+    "gpu-bound",
+    "module-loaded",
+    "device-nodes",
+    "nvml-answers",
+    "gpus-counted",
+    "gpu-modes",
+    "cuda-starts",
+}
 _ERROR = re.compile(r"(?i)error|exception|fail|cannot|could not|unable|denied|not found|no .{0,30}found|unknown")
 _OF_PROGRAM = re.compile(
     r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
@@ -95,6 +104,8 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
 def _look(link: Link, facts: Facts) -> Looked:
     """What one look yields; its first answer ends it."""
     symptoms: list[Symptom] = []
+    if link.id in _OF_THE_DRIVER and offers_passed_gpus(facts):
+        return Looked(link, not_applicable("the GPUs are for virtual machines, and the node offers them"))
     try:
         for item in _LOOKS[link.id](facts):
             if isinstance(item, Answer):
@@ -113,15 +124,23 @@ def _broken(looked: Looked, symptoms: tuple[Symptom, ...]) -> Looked:
 
 
 def _reported(facts: Facts) -> Iterator[Symptom]:
-    """What a user or the engine reported; seen in the container, unless the same was measured on the host."""
+    """What a user or the engine reported; seen in the container, unless the same was measured on the host.
+
+    An error that no pattern knows is a program's if the container started, or if another line says what failed.
+    """
     error = known(facts.container.error)
-    for line in (*each(facts.messages), *((error,) if error else ())):
-        name = next((row["symptom"] for row in _known()["messages"] if re.search(f"(?i){row['pattern']}", line)), None)
-        if name is None and line != error and _ERROR.search(line):
-            in_program = has_started(facts) or _OF_PROGRAM.search(line)
-            name = "framework.reported" if in_program else "container.reported"
-        if name is not None:
-            yield Symptom(name, "container", f"reported: {line.strip()}")
+    lines = (*each(facts.messages), *((error,) if error else ()))
+    names = [_symptom_of(line) for line in lines]
+    in_program = has_started(facts) or any(names)
+    for line, name in zip(lines, names, strict=True):
+        if name is None and (line == error or not _ERROR.search(line)):
+            continue
+        vague = "framework.reported" if in_program or _OF_PROGRAM.search(line) else "container.reported"
+        yield Symptom(name or vague, "container", f"reported: {line.strip()}")
+
+
+def _symptom_of(line: str) -> str | None:
+    return next((row["symptom"] for row in _known()["messages"] if re.search(f"(?i){row['pattern']}", line)), None)
 
 
 @cache

@@ -358,6 +358,16 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "update the client",
         {"messages": ['error running createRuntime hook: template: oci-hook:1: unexpected "|" in command']},
     ),
+    "a toolkit of another system": (
+        "container-created",
+        "the toolkit's own program does not run",
+        {"messages": ["/usr/local/bin/nvidia-container-cli: error while loading shared libraries: libelf.so.1: quux"]},
+    ),
+    "a host without a loader cache": (
+        "container-created",
+        "the toolkit finds no loader cache",
+        {"messages": ["failed to construct library locator: error loading ldcache: open /etc/ld.so.cache: quux"]},
+    ),
     "a driver that was reloaded": (
         "container-created",
         "the driver was reloaded while the engine ran",
@@ -464,6 +474,29 @@ def test_a_vague_error_of_a_container_that_runs_hides_no_lower_link() -> None:
     said = "ERROR: The NVIDIA Driver is present, but quux failed"
     facts = facts_of(kernel=KERNEL, host=WORKS, container=box, messages=[said])
     assert named(diagnose(facts)) == {"nodes-inside"}
+
+
+def test_a_pod_that_is_a_virtual_machine_may_have_the_gpus() -> None:
+    """The host's own driver is not meant to have them: the pod fails for another reason."""
+    node = {"allocatable": {"nvidia.com/pgpu": 1}, "capacity": {"nvidia.com/pgpu": 1}}
+    pod = {**PENDING, "requests": {"nvidia.com/pgpu": 1}}
+    event = "failed to start sandbox: CDI device injection failed: unresolvable CDI devices nvidia.com/pgpu=vfio1"
+    bare = {
+        "nvml": {"init": 9},
+        "cuda": {"init": 100},
+        "cdi": {"specs": []},
+        "containerd": {"version": "2.1.6", "cdi": True},
+    }
+    kernel = {"pci": [{**GPU, "driver": "vfio-pci"}], "nvidia": None, "modules": {"nvidia": None}}
+    works = facts_of(kernel=kernel, host=bare, kubernetes=node)
+    assert diagnose(works).verdict != "problem"
+    fails = facts_of(kernel=kernel, host=bare, kubernetes={**node, "pods": [pod], "events": [event]})
+    assert named(diagnose(fails)) <= {"toolkit-ready", "container-created"} != named(diagnose(works))
+
+
+def test_a_vague_line_beside_a_known_one_is_no_break_of_its_own() -> None:
+    said = ["RuntimeError: CUDA error: no kernel image is available", "ERROR: No supported GPU(s) detected here"]
+    assert named(diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=said))) == {"image-fits"}
 
 
 @pytest.mark.parametrize(
