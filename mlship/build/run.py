@@ -154,7 +154,7 @@ def _build_and_prove(
     if image is None:
         raise EngineError(
             "the build succeeded, but the engine does not have the image",
-            hint="drop `--builder`: a builder of another engine does not load images into this one",
+            hint="build in the engine itself: `mlship build --builder default`",
         )
     report = _prove(prepared, engine, own, options, reporter)
     tested = time.monotonic()

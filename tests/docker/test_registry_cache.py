@@ -1,4 +1,4 @@
-"""A new runner with a registry cache installs no group again and builds an identical image."""
+"""A new runner with a registry cache builds an identical image; a remote builder sends its image to be tested here."""
 
 import json
 import os
@@ -13,8 +13,9 @@ import pytest
 from _bench_engine import NEEDED, alone, engine
 
 from mlship.build.preflight import unproven_name
-from tests.helpers.command import mlship
+from tests.helpers.command import Command, mlship
 from tests.helpers.patience import limit
+from tests.helpers.remote_builder import remote_builder
 from tests.helpers.toy import MODEL, toy
 from tests.helpers.wheels import write_wheel
 
@@ -46,16 +47,32 @@ def test_a_new_runner_uses_the_cache_for_all_groups(
     assert mlship("lock", cwd=repo).code == 0
     built = mlship("build", "--no-smoke", "--json", "--tag", TAG, "--cache-to", cache, cwd=repo)
     assert built.code == 0, built.stderr
-    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))
+    _remove_images()
 
-    for name, value in fresh.items():
-        monkeypatch.setenv(name, value)
-    (repo / "model.py").write_text("import numpy\nimport own\n" + MODEL)  # another file time, the same text
-    again = mlship(
-        "build", "--no-smoke", "--json", "--progress", "plain", "--tag", TAG, "--cache-from", cache, cwd=repo
-    )
+    with monkeypatch.context() as runner:
+        for name, value in fresh.items():
+            runner.setenv(name, value)
+        again = _from_cache(repo, cache)
     assert again.code == 0, again.stderr
     steps = [line for line in again.stderr.splitlines() if any(words in line for words in GROUPS)]
     assert len(steps) >= len(GROUPS)
     assert not [line for line in steps if not line.endswith("CACHED")], again.stderr
     assert json.loads(again.stdout)["image_id"] == json.loads(built.stdout)["image_id"]
+
+    # The same engine's BuildKit as a remote builder: it cannot run the image, so the engine here gets it and tests it.
+    with remote_builder(tmp_path, fresh) as far:
+        proven = mlship("build", "--json", "--tag", TAG, "--builder", far, cwd=repo)
+    _remove_images()
+    assert proven.code == 0, proven.stderr
+    report = json.loads(proven.stdout)
+    assert (report["proven"], report["image_id"]) == (True, json.loads(built.stdout)["image_id"])
+
+
+def _from_cache(repo: Path, cache: str) -> Command:
+    (repo / "model.py").write_text("import numpy\nimport own\n" + MODEL)  # another file time, the same text
+    options = ("--no-smoke", "--json", "--progress", "plain")
+    return mlship("build", *options, "--tag", TAG, "--cache-from", cache, cwd=repo)
+
+
+def _remove_images() -> None:
+    subprocess.run(("docker", "rmi", "--force", TAG, UNPROVEN), capture_output=True, check=False, timeout=limit(60))

@@ -318,8 +318,9 @@ def test_a_failed_build_of_a_sound_engine_is_its_own_error(prepared: Prepared) -
 
 
 def test_a_builder_that_keeps_its_images_is_named(prepared: Prepared) -> None:
-    with pytest.raises(EngineError, match="does not have the image"):
+    with pytest.raises(EngineError, match="does not have the image") as caught:
         build(prepared, FakeEngine(), BuildOptions(), Silent())
+    assert "`mlship build --builder default`" in caught.value.hint
 
 
 def test_the_report_says_everything(
