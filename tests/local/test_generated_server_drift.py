@@ -187,7 +187,7 @@ def test_each_metric_of_the_dashboard_and_the_alerts_exists(tmp_path: Path, stat
     repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
     drift = "from serving.drift import Drift; Drift('1')" if statistics else ""
     done = run_code(
-        repo, f"import prometheus_client as p, serving.metrics; {drift}\nprint(p.generate_latest().decode())"
+        repo, f"from serving import metrics; metrics.Metrics('1'); {drift}\nprint(metrics.page()[0].decode())"
     )
     families = re.findall(r"^# TYPE (serving_\w+) ", done.stdout, re.MULTILINE)
     rules = (repo / "monitoring/alerts.yml").read_text()

@@ -60,7 +60,7 @@ class Seen:
     def add(self, values: Sequence[object]) -> None:
         """Count numbers; null, NaN and infinity are missing."""
         for value in values:
-            if isinstance(value, int | float) and -1e300 < value < 1e300:
+            if isinstance(value, int | float) and -1e150 < value < 1e150:
                 self.counts[bisect_left(self._edges, value)] += 1
                 self.positive += max(value, 0)
                 self.negative += max(-value, 0)
@@ -98,10 +98,8 @@ class Drift(Collector):
         return watched
 
     def _count(self, side: str, value: object) -> None:
-        rows: dict[str, list[Sequence[Any]]] = {}
+        rows = {name: [*_rows(value, name)] for name in {name for name, *_ in self._sides[side]}}
         for name, column, seen in self._sides[side]:
-            if name not in rows:
-                rows[name] = [*_rows(value, name)]
             for row in rows[name]:
                 seen.add(row if column is None else row[column : column + 1] or (None,))
 

@@ -4,21 +4,18 @@ https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protoc
 """
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from serving.errors import InvalidRequest
-from serving.schema import to_plain
-from serving.tensors import Arrays, Tensor, to_array
+from serving.schema import invalid, to_plain
+from serving.tensors import Arrays, Tensor, texts_from, to_array, to_bytes
 
-DATATYPES = {
-    "BOOL": "?", "UINT8": "u1", "UINT16": "u2", "UINT32": "u4", "UINT64": "u8", "INT8": "i1", "INT16": "i2",
-    "INT32": "i4", "INT64": "i8", "FP16": "f2", "FP32": "f4", "FP64": "f8",
-}  # fmt: skip
-_NAMES = {np.dtype(code): name for name, code in DATATYPES.items()}
+_TYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
+DATATYPES = {name.replace("float", "fp").upper(): np.dtype(name) for name in _TYPES.split()}  # such as FP32
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 Length = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
 
@@ -61,8 +58,7 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
     try:
         request = _decoder.decode(body[:end])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        message, _, path = str(error).partition(" - at `")
-        raise InvalidRequest(message, path.rstrip("`") or "$") from None
+        raise invalid(error) from None
     arrays: Arrays = {}
     for number, given in enumerate(request.inputs):
         path = f"$.inputs[{number}]"
@@ -71,11 +67,11 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
         size = given.parameters.get("binary_data_size")
         if size is None:
             arrays[given.name] = _from_json(given, path)
-            continue
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(body) - end:
+        elif not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(body) - end:
             raise InvalidRequest("binary_data_size is not a length within the body", path)
-        arrays[given.name] = _from_bytes(given, body[end : end + size], path)
-        end += size
+        else:
+            arrays[given.name] = _from_bytes(given, body[end : end + size], path)
+            end += size
     if header is not None and end != len(body):
         raise InvalidRequest("the body does not end with the last tensor")
     return request, arrays
@@ -96,30 +92,20 @@ def _from_json(given: Input, path: str) -> np.ndarray:
 
 
 def _from_bytes(given: Input, raw: bytes, path: str) -> np.ndarray:
-    if given.datatype != "BYTES":
-        dtype = _dtype(given, path)
-        if len(raw) != math.prod(given.shape) * dtype.itemsize:
-            raise InvalidRequest(f"expected {math.prod(given.shape) * dtype.itemsize} bytes, got {len(raw)}", path)
-        if dtype.kind == "b" and any(byte > 1 for byte in raw):
-            raise InvalidRequest("expected BOOL values, 0 or 1", path)
-        return _shaped(given, np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False), path)
-    texts, place = [], 0
-    while place < len(raw):
-        length = int.from_bytes(raw[place : place + 4], "little")
-        if place + 4 + length > len(raw):
-            raise InvalidRequest("a text is longer than the tensor", path)
-        try:
-            texts.append(raw[place + 4 : place + 4 + length].decode())
-        except UnicodeDecodeError:
-            raise InvalidRequest("a text is not UTF-8", path) from None
-        place += 4 + length
-    return _shaped(given, np.asarray(texts, dtype=object), path)
+    if given.datatype == "BYTES":
+        return _shaped(given, texts_from(raw, path), path)
+    dtype = _dtype(given, path)
+    if len(raw) != (expected := math.prod(given.shape) * dtype.itemsize):
+        raise InvalidRequest(f"expected {expected} bytes, got {len(raw)}", path)
+    if dtype.kind == "b" and any(byte > 1 for byte in raw):
+        raise InvalidRequest("expected BOOL values, 0 or 1", path)
+    return _shaped(given, np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype, copy=False), path)
 
 
 def _dtype(given: Input, path: str) -> np.dtype:
     if given.datatype not in DATATYPES:
         raise InvalidRequest(f"unsupported datatype; expected BYTES or one of {', '.join(DATATYPES)}", path)
-    return np.dtype(DATATYPES[given.datatype])
+    return DATATYPES[given.datatype]
 
 
 def _shaped(given: Input, array: np.ndarray, path: str) -> np.ndarray:
@@ -143,21 +129,13 @@ def encode(request: InferRequest, outputs: Arrays, model: dict[str, str]) -> tup
         array = np.asarray(outputs[name])
         tensor = {"name": name, "shape": array.shape, "datatype": datatype(array.dtype)}
         if parameters.get("binary_data", always) is True:
-            raw.append(_to_bytes(array))
+            raw.append(to_bytes(_texts(array) if tensor["datatype"] == "BYTES" else array))
             tensors.append({**tensor, "parameters": {"binary_data_size": len(raw[-1])}})
         else:
             data = _texts(array) if tensor["datatype"] == "BYTES" else array.ravel().tolist()
             tensors.append({**tensor, "data": data})
-    named = {"id": request.id} if request.id else {}
-    head = msgspec.json.encode({**model, **named, "outputs": tensors})
+    head = msgspec.json.encode({**model, **({"id": request.id} if request.id else {}), "outputs": tensors})
     return b"".join((head, *raw)), len(head) if raw else None
-
-
-def _to_bytes(array: np.ndarray) -> bytes:
-    if datatype(array.dtype) != "BYTES":
-        return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    texts = [value.encode() for value in _texts(array)]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def _texts(array: np.ndarray) -> list[str]:
@@ -169,18 +147,3 @@ def _texts(array: np.ndarray) -> list[str]:
 def datatype(dtype: np.dtype) -> str:
     """The protocol's name of a type; texts and objects are BYTES."""
     return _NAMES.get(dtype, "BYTES")
-
-
-def metadata(inputs: Mapping[str, Tensor], example: Arrays, *, batches: bool) -> dict[str, object]:
-    """The tensors of a model; the outputs are described by those of the sample."""
-    given = [(name, tensor.dtype, [-1 if n is None else n for n in tensor.shape]) for name, tensor in inputs.items()]
-    arrays = {name: np.asarray(output) for name, output in example.items()}
-    returned = [
-        (name, a.dtype, [-1 if batches else len(a), *a.shape[1:]] if a.ndim else []) for name, a in arrays.items()
-    ]
-    return {"platform": "python", "inputs": [*map(_described, given)], "outputs": [*map(_described, returned)]}
-
-
-def _described(tensor: tuple[str, np.dtype, list[int]]) -> dict[str, object]:
-    name, dtype, shape = tensor
-    return {"name": name, "datatype": datatype(dtype), "shape": shape}

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from serving import model
+from serving.openinference import datatype
 from serving.schema import decode, encode, to_plain
 from serving.tensors import Arrays, finite, to_arrays
 
@@ -68,6 +69,15 @@ class Predictor:
         assert isinstance(output, dict)
         return finite(output)
 
+    def described(self) -> dict[str, object]:
+        """The tensors, for the Open Inference Protocol; outputs as those of the sample, -1 for a length that varies."""
+        inputs = [_described(name, one.dtype, one.shape) for name, one in self.inputs.items()]
+        outputs = []
+        for name, array in ((name, np.asarray(output)) for name, output in self.example.items()):
+            shape = (None, *array.shape[1:]) if self.batches and array.ndim else array.shape
+            outputs.append(_described(name, array.dtype, shape))
+        return {"platform": "python", "inputs": inputs, "outputs": outputs}
+
     def _batches(self) -> bool:
         """Whether rows are independent: the sample and a variant give the same outputs alone and together."""
         if not self._model.batch_axis:
@@ -86,6 +96,10 @@ class Predictor:
             return False
         pairs = [(one[name], other[name]) for one, other in zip(alone, together, strict=True) for name in one]
         return all(a.shape == b.shape and _close(a, b) for a, b in pairs)
+
+
+def _described(name: str, dtype: np.dtype, shape: Sequence[int | None]) -> dict[str, object]:
+    return {"name": name, "datatype": datatype(dtype), "shape": [-1 if n is None else n for n in shape]}
 
 
 def _variant(array: np.ndarray) -> np.ndarray:

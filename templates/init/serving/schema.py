@@ -20,7 +20,7 @@ def decode(body: bytes) -> object:
     try:
         return to_dict(_decoder.decode(body))
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
 
@@ -30,7 +30,7 @@ def convert(payload: object) -> object:
     try:
         return to_dict(msgspec.convert(payload, Request))
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
 
 
 def to_dict(request: object) -> object:
@@ -41,7 +41,8 @@ def to_dict(request: object) -> object:
     return {name: value for name, value in values if value is not msgspec.UNSET}
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidRequest:
+def invalid(error: Exception) -> InvalidRequest:
+    """The error of msgspec, with the path of the field apart."""
     message, _, path = str(error).partition(" - at `")
     return InvalidRequest(message, path.rstrip("`") or "$")
 

@@ -61,6 +61,27 @@ def to_array(values: object, tensor: Tensor, path: str) -> np.ndarray:
     return array
 
 
+def texts_from(raw: bytes, path: str) -> np.ndarray:
+    """The texts in bytes, each after its length. Raises InvalidRequest for the caller's mistakes."""
+    texts, place = [], 0
+    while place < len(raw):
+        start, place = place + 4, place + 4 + int.from_bytes(raw[place : place + 4], "little")
+        if place > len(raw):
+            raise InvalidRequest("a text is longer than the tensor", path)
+        try:
+            texts.append(raw[start:place].decode())
+        except UnicodeDecodeError:
+            raise InvalidRequest("a text is not UTF-8", path) from None
+    return np.asarray(texts, dtype=object)
+
+
+def to_bytes(values: np.ndarray | list[str]) -> bytes:
+    """Numbers in little-endian order, or texts, each after its length."""
+    if isinstance(values, np.ndarray):
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    return b"".join(len(text).to_bytes(4, "little") + text for text in map(str.encode, values))
+
+
 def finite(outputs: Arrays) -> Arrays:
     """The outputs. Raises NotFinite for NaN and infinity."""
     for name, array in outputs.items():

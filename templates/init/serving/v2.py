@@ -36,10 +36,8 @@ def v2_routes(runtime: Runtime, live: Handler, ready: Handler) -> list[Route]:
     async def metadata(_: Request) -> Response:
         if not runtime.loaded:
             raise HTTPException(503, "the model is still loading")
-        from serving.openinference import metadata
-
-        described = metadata(runtime.predictor.inputs, runtime.predictor.example, batches=runtime.predictor.batches)
-        return JSONResponse({"name": names["model_name"], "versions": [names["model_version"]], **described})
+        tensors = runtime.predictor.described()
+        return JSONResponse({"name": names["model_name"], "versions": [names["model_version"]], **tensors})
 
     async def infer(request: Request) -> Response:
         from serving.openinference import decode, encode
