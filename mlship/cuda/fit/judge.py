@@ -281,6 +281,9 @@ def _code_reasons(
     if capability in stack.specific:
         return
     if any(built.major == capability.major and built.minor <= capability.minor for built in built_for):
+        if architecture.apart and capability not in built_for:
+            text = f"{stack.name} has code for {capability.major}.x, but no document says that {named} runs it"
+            yield Reason("unknown-gpu", text, architecture.source)
         return
     if stack.ptx is None or stack.ptx > capability:
         yield _no_kernels(stack, named, capability, {*built_for, *stack.specific}, stack.source)

@@ -129,10 +129,9 @@ class Architecture(Row):
     """A generation of GPUs, or the part of it that toolkits and drivers treat alike.
 
     Attributes:
-        first: the oldest toolkit that can build for it.
-        last: the newest toolkit that can build for it and whose libraries support it; None for the current one.
-        first_branch: the oldest driver branch that supports it.
-        last_branch: the newest driver branch that supports it; None for the current one.
+        first, last: the oldest and newest toolkits that build for it and whose libraries support it; no last: current.
+        first_branch, last_branch: the oldest and newest driver branches that support it; no last: current.
+        apart: no document says that code for an older minor of its major runs on it.
         tegra: the capabilities among them that are Jetson boards, which have drivers of their own.
         open_modules: whether NVIDIA's open kernel modules support it.
     """
@@ -143,6 +142,7 @@ class Architecture(Row):
     last: CudaText | None = None
     first_branch: StrictInt | None = None
     last_branch: StrictInt | None = None
+    apart: StrictBool = False
     tegra: Annotated[tuple[CapabilityText, ...], AfterValidator(ascending)] = ()
     open_modules: OpenModules | None = None
 
