@@ -16,10 +16,12 @@ _TIMES: dict[str, float] = {}
 
 
 def pytest_configure() -> None:
-    """Run the slow tests and all cases of tests without kinds, too."""
+    """Run the slow tests, all cases of tests without kinds and twice as many examples, too."""
     from tests.helpers import sampling
 
     sampling.SAMPLED_CASES, sampling.SLOW = 1_000_000, ""
+    sampling.SAMPLED_EXAMPLES *= 2
+    sampling.choose_profile(whole=False)
 
 
 @pytest.hookimpl(wrapper=True)

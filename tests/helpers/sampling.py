@@ -1,7 +1,7 @@
 """What `make test-fast` leaves out: cases, slow tests, and examples of properties. `--whole` leaves nothing out.
 
 A bank is a test with hundreds of recorded cases, marked `@pytest.mark.bank(kind=function)`. The function takes the
-parameters of a case and returns its kind. A sample keeps the first case of each kind, and four cases, spread evenly, of
+parameters of a case and returns its kind. A sample keeps the first case of each kind, and two cases, spread evenly, of
 a test without kinds. It is the same in every run.
 """
 
@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 import pytest
 from hypothesis import settings
 
-SAMPLED_EXAMPLES = 10
+SAMPLED_EXAMPLES = 5
 EXAMPLES = 100
-SAMPLED_CASES = 4
+SAMPLED_CASES = 2
 SLOW = "slow"
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlship.redact import has_credentials, redact
+from tests.helpers.sampling import examples
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ WORDS = st.sampled_from(
 
 @pytest.mark.slow
 @given(st.lists(WORDS, min_size=1, max_size=6), st.sampled_from(["@h", "", "=x "]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_long_lines_take_no_longer_than_their_length(words: list[str], end: str) -> None:
     """A pattern that looks back for each character would take hours."""
     redact("".join(words) * 5_000 + end)

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlship.image.inside.request import HttpRequest, build, content_type, malformed
+from tests.helpers.sampling import examples
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
 NAME = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=6)
-QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def request(**changed: object) -> dict[str, object]:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.project.credentials import check_credentials, check_values, find_credentials
 from tests.helpers.planted import PLANTED, planted
+from tests.helpers.sampling import examples
 
 
 def kinds(text: str | bytes) -> list[str]:
@@ -85,7 +86,7 @@ def test_what_only_resembles_a_credential_is_not_found(name: str) -> None:
     assert kinds(HARMLESS[name]()) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read(data: bytes) -> None:
     assert list(find_credentials(data)) == [] or b"" not in data
@@ -159,7 +160,7 @@ def test_archives_are_searched(tmp_path: Path, name: str) -> None:
     check_credentials(tmp_path, (".",), ())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(PACKED)), st.data())
 def test_any_damaged_archive_is_read(name: str, data: st.DataObject) -> None:
     whole = bytearray(PACKED[name][0](b"text" * 50))
