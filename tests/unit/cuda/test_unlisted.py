@@ -5,12 +5,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlship.cuda.fit.carriers import built_for_torch, carries_cuda, named_cuda
+from mlship.cuda.fit.fits import fit_lock
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import floor_of, tables
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=8)
@@ -102,6 +104,23 @@ def test_no_lock_runs_that_a_row_forbids(row: tuple[str, Variant], listed: list[
     match = matched([*(other for other in listed if not other.startswith(f"{name}==")), text], host)
     if forbids(variant, host):
         assert match.outcome != "runs"
+
+
+LISTS = [
+    (Pin(release.package, str(release.band[0]), (), extras=variant.extras), variant)
+    for release in tables().packages.releases
+    if release.versions and not release.follows and (variant := release.variant()) and variant.cuda
+]
+
+
+@given(st.lists(st.sampled_from(LISTS), min_size=1, max_size=3), HOSTS)
+@example([LISTS[0]], OLD)
+def test_no_list_runs_that_a_row_forbids(rows: list[tuple[Pin, Variant]], host: HostProfile) -> None:
+    named = {pin.name: (pin, variant) for pin, variant in rows}
+    lock = ForeignLock(tuple(pin for pin, _ in named.values()), whole=False)
+    found = fit_lock(lock, Fleet((host,), "h", committed=False), host.platform)
+    if any(forbids(variant, host) for _, variant in named.values()):
+        assert found.outcome != "runs"
 
 
 @pytest.mark.parametrize(
