@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 from shlex import quote
-from typing import ClassVar
 
 from mlship.cuda.fit.judge import Reason, ReasonKind, offered_by
 from mlship.cuda.tables.lookup import first_driver
 from mlship.cuda.versions import Cuda
 from mlship.doctor import advice
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, Place
-from mlship.doctor.finding import Decider, Evidence, Finding, Step, Where
+from mlship.doctor.finding import Evidence, Step, Where
 from mlship.doctor.frameworks import Judged, as_cuda, driver_version, installed, judged, profile
 from mlship.doctor.queries import places
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
 _OLD, _NO_KERNEL, _BAD_PTX = 35, 209, 222
@@ -56,76 +56,44 @@ def _evidence(item: Judged) -> tuple[Evidence, ...]:
     )
 
 
-class DriverTooOld(Rule, id="runtime-35-driver-too-old"):
-    def look(self, facts: Facts) -> Finding | None:
-        for item in judged(facts):
-            reason = item.reason("driver-floor")
-            if reason and self._fits(item):
-                return self.found(
-                    facts,
-                    where=item.where,
-                    cause=f"{item.stack.name} needs driver {reason.needs} or newer; this host has {item.host.driver}.",
-                    fix=_fix(facts, item, reason, advice.forward(item.host, item.stack.cuda)),
-                    evidence=(*_evidence(item), *self._codes(item.where, item.place)),
-                )
-        return self._unnamed(facts)
-
-    @staticmethod
-    def _fits(item: Judged) -> bool:
-        code = known(item.place.cuda.runtime_code)
-        if item.works or not _starts(item.place):
-            return False
-        return code == _OLD or (bool(item.package) and (item.works is False or code is None))
-
-    def _unnamed(self, facts: Facts) -> Finding | None:
-        """The CUDA version is unknown, but its runtime reports that it is newer than the driver's."""
-        for where, place in places(facts):
-            host, version = profile(facts, place), known(place.cuda.driver_version)
-            if known(place.cuda.runtime_code) != _OLD or known(place.cuda.init) != 0 or not version or host is None:
-                continue
-            image = advice.base_image(host)
-            return self.found(
-                facts,
-                where=where,
-                cause=f"The CUDA runtime has a newer major version than this host's driver {host.driver} supports.",
-                fix=(
-                    Step(
-                        "Use libraries or an image whose CUDA is not newer than the driver's"
-                        + (f", such as {image}." if image else ".")
-                    ),
-                    Step("Or update the host's driver to one that supports that CUDA version.", instead=True),
-                ),
-                evidence=(
-                    *self._codes(where, place),
-                    Evidence(f"{where}.cuda.init", codes.cuda(0)),
-                    Evidence(f"{where}.cuda.driver_version", str(version)),
-                ),
-            )
-        return None
-
-    @staticmethod
-    def _codes(where: Where, place: Place) -> tuple[Evidence, ...]:
-        code = known(place.cuda.runtime_code)
-        return (Evidence(f"{where}.cuda.runtime_code", codes.cuda(code)),) if code else ()
+@computes("runtime-35-driver-too-old")
+def _old_drivers(facts: Facts) -> Iterator[Values]:
+    for item in judged(facts):
+        reason, code = item.reason("driver-floor"), known(item.place.cuda.runtime_code)
+        fits = code == _OLD or (bool(item.package) and (item.works is False or code is None))
+        if reason and fits and not item.works and _starts(item.place):
+            yield {
+                "where": item.where,
+                "name": item.stack.name,
+                "needs": str(reason.needs),
+                "driver": item.host.driver,
+                "fix": _fix(facts, item, reason, advice.forward(item.host, item.stack.cuda)),
+                "shown": _evidence(item),
+            }
+    for where, place in places(facts):  # the CUDA version is unknown, but its runtime is newer than the driver
+        host = profile(facts, place)
+        if known(place.cuda.runtime_code) == _OLD and known(place.cuda.init) == 0 and host:
+            version, image = known(place.cuda.driver_version), advice.base_image(host)
+            yield {"where": where, "name": None, "driver": host.driver, "version": version, "image": image}
 
 
-class _NoKernels(Rule):
+def _no_kernels(facts: Facts, kind: ReasonKind) -> Iterator[Values]:
     """What is installed contains no code for a GPU."""
+    for item in judged(facts, by_torch=True):
+        reason = item.reason(kind)
+        if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
+            shown = (*_evidence(item), *_kernel_codes(item.where, item.place, _NO_KERNEL))
+            yield {"where": item.where, "reason": reason.text, "fix": _fix(facts, item, None), "shown": shown}
 
-    kind: ClassVar[ReasonKind]
 
-    def look(self, facts: Facts) -> Finding | None:
-        for item in judged(facts, by_torch=True):
-            reason = item.reason(self.kind)
-            if reason and _starts(item.place) and (item.package or _no_kernel_was_seen(facts, item.place)):
-                return self.found(
-                    facts,
-                    where=item.where,
-                    cause=f"{reason.text}.",
-                    fix=_fix(facts, item, None),
-                    evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _NO_KERNEL)),
-                )
-        return None
+@computes("blackwell-sm120-old-torch")
+def _too_new_gpu(facts: Facts) -> Iterator[Values]:
+    return _no_kernels(facts, "arch-too-new")
+
+
+@computes("pascal-volta-cuda13-wheel")
+def _dropped_gpu(facts: Facts) -> Iterator[Values]:
+    return _no_kernels(facts, "arch-dropped")
 
 
 def _no_kernel_was_seen(facts: Facts, place: Place) -> bool:
@@ -137,14 +105,6 @@ def _kernel_codes(where: Where, place: Place, code: int) -> tuple[Evidence, ...]
     devices: Fact[tuple[CudaDevice, ...]] = place.cuda.devices
     seen = any(known(device.kernel_code) == code for device in each(devices))
     return (Evidence(f"{where}.cuda.devices", f"the first kernel returns {codes.cuda(code)}"),) if seen else ()
-
-
-class TooNewGpu(_NoKernels, id="blackwell-sm120-old-torch"):
-    kind = "arch-too-new"
-
-
-class DroppedGpu(_NoKernels, id="pascal-volta-cuda13-wheel"):
-    kind = "arch-dropped"
 
 
 def _newest(item: Judged) -> Cuda:
@@ -160,69 +120,51 @@ def _build_for(item: Judged) -> str:
     return f"nvcc -arch=sm_{capabilities[0].replace('.', '')}, TORCH_CUDA_ARCH_LIST='{' '.join(capabilities)}'"
 
 
-class UnsupportedPtx(Rule, id="unsupported-ptx-version-222"):
-    def look(self, facts: Facts) -> Finding | None:
-        return next(self._looks(facts), None)
+@computes("unsupported-ptx-version-222")
+def _new_ptx(facts: Facts) -> Iterator[Values]:
+    everything = judged(facts)
+    for item in everything:
+        if (reason := item.reason("ptx-jit")) and _starts(item.place):
+            yield _ptx(facts, item, reason.text, measured=True)
+    for where, place in places(facts):
+        seen = _kernel_codes(where, place, _BAD_PTX)
+        reported = any(_PTX in line for line in each(facts.messages))
+        newer = [item for item in everything if item.where == where and _is_newer(item)]
+        if newer and (seen or reported):
+            item = newer[0]
+            named = f"PTX of CUDA {_newest(item)}{f' ({item.stack.name})' if item.package else ' (the image)'}"
+            reason = f"{named} is newer than driver {item.host.driver}, which supports CUDA {offered_by(item.host)}"
+            yield _ptx(facts, item, reason, measured=bool(seen))
+        elif seen and (driver := driver_version(facts, place)):
+            yield {"where": where, "reason": None, "driver": driver, "shown": seen}
 
-    def _looks(self, facts: Facts) -> Iterator[Finding]:
-        everything = judged(facts)
-        for item in everything:
-            if (reason := item.reason("ptx-jit")) and _starts(item.place):
-                yield self._finding(facts, item, f"{reason.text}.", measured=True)
-        for where, place in places(facts):
-            seen = bool(_kernel_codes(where, place, _BAD_PTX))
-            reported = any(_PTX in line for line in each(facts.messages))
-            newer = [item for item in everything if item.where == where and self._is_newer(item)]
-            if newer and (seen or reported):
-                item = newer[0]
-                named = f"PTX of CUDA {_newest(item)}{f' ({item.stack.name})' if item.package else ' (the image)'}"
-                cause = f"{named} is newer than driver {item.host.driver}, which supports CUDA {offered_by(item.host)}."
-                yield self._finding(facts, item, cause, measured=seen)
-            elif seen and driver_version(facts, place):
-                yield self._unnamed(facts, where, place)
 
-    @staticmethod
-    def _is_newer(item: Judged) -> bool:
-        offered = offered_by(item.host)
-        return offered is not None and _newest(item) > offered
+def _is_newer(item: Judged) -> bool:
+    offered = offered_by(item.host)
+    return offered is not None and _newest(item) > offered
 
-    def _finding(self, facts: Facts, item: Judged, cause: str, *, measured: bool) -> Finding:
-        needs = first_driver(_newest(item))
-        update = advice.driver(facts, item.host, needs)
-        here = installed(item.environment) if item.environment else {}
-        other = self._other(item, here)
-        build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
-        steps = (other, build if other else advice.without_or(build), update, advice.forward(item.host, _newest(item)))
-        return self.found(
-            facts,
-            where=item.where,
-            certain=measured,
-            cause=cause,
-            fix=tuple(step for step in steps if step),
-            evidence=(*_evidence(item), *_kernel_codes(item.where, item.place, _BAD_PTX)),
-            decides=(Decider("cuda.devices", "run the failing program with CUDA_LAUNCH_BLOCKING=1"),),
-        )
 
-    @staticmethod
-    def _other(item: Judged, here: dict[str, str]) -> Step | None:
-        """The compiler of the driver's CUDA if a wheel installs a newer one; else another build of the package."""
-        offered = offered_by(item.host)
-        for name, version in sorted(here.items()):
-            cuda = as_cuda(version) if name.startswith("nvidia-cuda-nvrtc") else None
-            if cuda and offered and cuda > offered and cuda.major == offered.major:
-                say = "Install the run-time compiler of the driver's CUDA version:"
-                return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
-        step = advice.install_step(item.package, item.version, item.host, item.where, here) if item.package else None
-        return None if step and f"CUDA {item.stack.built}," in step.say else step
+def _ptx(facts: Facts, item: Judged, reason: str, *, measured: bool) -> Values:
+    update = advice.driver(facts, item.host, first_driver(_newest(item)))
+    other = _other_compiler(item, installed(item.environment) if item.environment else {})
+    build = Step(f"Or build it with machine code for this GPU: {_build_for(item)}.", instead=True)
+    steps = (other, build if other else advice.without_or(build), update, advice.forward(item.host, _newest(item)))
+    return {
+        "where": item.where,
+        "reason": reason,
+        "certain": measured,
+        "fix": tuple(step for step in steps if step),
+        "shown": (*_evidence(item), *_kernel_codes(item.where, item.place, _BAD_PTX)),
+    }
 
-    def _unnamed(self, facts: Facts, where: Where, place: Place) -> Finding:
-        return self.found(
-            facts,
-            where=where,
-            cause=f"A kernel is PTX of a newer CUDA than driver {driver_version(facts, place)} can compile.",
-            fix=(
-                Step("Build it with machine code for this GPU: nvcc -arch=sm_XX, TORCH_CUDA_ARCH_LIST."),
-                Step("Or update the host's driver to one that supports the CUDA it was built with.", instead=True),
-            ),
-            evidence=_kernel_codes(where, place, _BAD_PTX),
-        )
+
+def _other_compiler(item: Judged, here: dict[str, str]) -> Step | None:
+    """The compiler of the driver's CUDA if a wheel installs a newer one; else another build of the package."""
+    offered = offered_by(item.host)
+    for name, version in sorted(here.items()):
+        cuda = as_cuda(version) if name.startswith("nvidia-cuda-nvrtc") else None
+        if cuda and offered and cuda > offered and cuda.major == offered.major:
+            say = "Install the run-time compiler of the driver's CUDA version:"
+            return Step(say, (f"pip install {quote(f'{name}=={offered}.*')}",))
+    step = advice.install_step(item.package, item.version, item.host, item.where, here) if item.package else None
+    return None if step and f"CUDA {item.stack.built}," in step.say else step
