@@ -1,17 +1,20 @@
 """Rules about frameworks that do not find CUDA's libraries, or find the wrong ones."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from shlex import quote
 
 from mlship.cuda.tables.lookup import wheel_index
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Cuda
 from mlship.doctor.advice import brackets, without_or
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment
-from mlship.doctor.finding import Evidence, Finding, Step, Where
+from mlship.doctor.finding import Step
 from mlship.doctor.frameworks import (
     as_cuda,
     brought,
@@ -29,14 +32,18 @@ from mlship.doctor.frameworks import (
     wanted,
     works_on_gpu,
 )
-from mlship.doctor.queries import places, variable
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.queries import variable
+from mlship.doctor.rules.base import computes
 
 _JITLINK = re.compile(r"undefined symbol: (_*nvJitLink\w*)")
 _AT_ODDS = re.compile(r"undefined symbol|Loaded runtime CuDNN library|version mismatch", re.IGNORECASE)
 _TRITON = re.compile(r"libcuda\.so cannot found|cannot find -lcuda")
 _OF_DRIVER = ("libcuda.so", "libnvidia-")  # no wheel brings these: they come from the host
 _PATH = "LD_LIBRARY_PATH"
+_PRELOAD = Step(
+    "Then load them in the Python program, before the first session:",
+    ("import onnxruntime; onnxruntime.preload_dlls()",),
+)
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
 
 
@@ -49,261 +56,177 @@ def _fails(environment: PythonEnvironment) -> tuple[str, ...]:
     return tuple(name for name in _FRAMEWORKS if works_on_gpu(environment, name) is False)
 
 
-def _unset(where: Where, place: Place) -> Step:
-    """Remove CUDA's folders; the driver's own folder stays, since some images need it."""
+def _kept(place: Place) -> str:
+    """LD_LIBRARY_PATH without CUDA's folders; the driver's own folder stays, since some images need it."""
     folders = (known(variable(place, _PATH)) or "").split(":")
-    kept = ":".join(item for item in folders if item and item not in cuda_folders(place))
-    command = f"export {_PATH}={quote(kept)}" if kept else f"unset {_PATH}"
-    rest = "in the image's ENV or where it is started" if where == "container" else "and from what sets it (~/.bashrc)"
-    return Step(f"Remove CUDA's folders from {_PATH}, {rest}:", (command,))
+    return ":".join(item for item in folders if item and item not in cuda_folders(place))
 
 
-class _Missing(Rule):
-    """A framework whose CUDA libraries are not on the loader's path."""
+@dataclass(frozen=True)
+class _Missing:
+    """The CUDA libraries of a framework that the loader does not find.
 
-    def _of(
-        self, facts: Facts, place: Place, environment: PythonEnvironment, package: str, reported: tuple[str, ...]
-    ) -> tuple[Variant | None, str | None, tuple[str, ...]]:
-        """The table row of the installed release, its version, and the libraries that are not found."""
-        here = installed(environment)
-        variant = variant_of(package, here.get(package))
-        asked = wanted(variant) if variant else ()
-        messages = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
-        fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
-        named = tuple(name for name in reported or fits if not name.startswith(_OF_DRIVER))
-        return variant, here.get(package), named or (() if reported or fits else unresolved(place, asked))
+    Attributes:
+        variant: the table row of the installed release.
+    """
 
-    @staticmethod
-    def _install(
-        facts: Facts, place: Place, package: str, version: str | None, variant: Variant | None, *then: Step
-    ) -> tuple[Step, ...]:
+    package: str
+    version: str | None
+    variant: Variant | None
+    names: tuple[str, ...]
+
+    def install(self, facts: Facts, place: Place, *then: Step) -> tuple[Step, ...]:
         """Install the libraries as wheels, or use an image that has them."""
-        extras = variant.extras if variant else ()
-        band = f"=={version.partition('+')[0]}" if version else ""
-        image = image_with(variant, profile(facts, place)) if variant else None
+        extras = self.variant.extras if self.variant else ()
+        band = f"=={self.version.partition('+')[0]}" if self.version else ""
+        image = image_with(self.variant, profile(facts, place)) if self.variant else None
         wheels = Step(
-            "Install CUDA's libraries with it:", (f"pip install {quote(f'{package}{brackets(extras)}{band}')}",)
+            "Install CUDA's libraries with it:", (f"pip install {quote(f'{self.package}{brackets(extras)}{band}')}",)
         )
         base = Step(f"Or use a base image that has them, such as {image}.", instead=True) if image else None
         base = without_or(base) if base and not extras else base
-        return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step) or (
-            Step("Install the CUDA and cuDNN versions that this release needs on the loader's path."),
-        )
+        return tuple(step for step in (*((wheels, *then) if extras else ()), base) if step)
 
 
-class OnnxRuntimeLibraries(_Missing, id="ort-cudnn9-missing"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place, environment in environments(facts):
-            onnx = known(environment.onnxruntime)
-            here = installed(environment)
-            built_in = onnx is not None and "CUDAExecutionProvider" in each(onnx.available_providers)
-            if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not _starts(place):
-                continue
-            reported = self._of(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
-            if (built_in or "onnxruntime-gpu" in here) and reported[2]:
-                return self._finding(facts, where, place, environment, reported)
-        return None
-
-    def _finding(
-        self,
-        facts: Facts,
-        where: Where,
-        place: Place,
-        environment: PythonEnvironment,
-        reported: tuple[Variant | None, str | None, tuple[str, ...]],
-    ) -> Finding:
-        variant, version, missing = reported
-        own = brought(environment)
-        lies = sorted({own[name] for name in missing if name in own})
-        load = Step(
-            "In the Python program, load the libraries of the installed wheels before the first session:",
-            ("import onnxruntime; onnxruntime.preload_dlls()",),
-        )
-        after = Step("Then load them in the Python program, before the first session:", load.commands)
-        return self.found(
-            facts,
-            {"missing": ", ".join(missing)},
-            where=where,
-            fix=(load,)
-            if len(lies) == len(missing)
-            else self._install(facts, place, "onnxruntime-gpu", version, variant, after),
-            evidence=(
-                Evidence(f"{where}.pythons.onnxruntime.missing_libraries", ", ".join(missing)),
-                Evidence(f"{where}.pythons.onnxruntime.session_providers", "CPUExecutionProvider"),
-                *(Evidence(f"{where}.pythons.distributions", f"{name}, not on the loader's path") for name in lies),
-            ),
-        )
+def _missing(
+    facts: Facts, place: Place, environment: PythonEnvironment, package: str, reported: tuple[str, ...]
+) -> _Missing:
+    version = installed(environment).get(package)
+    variant = variant_of(package, version)
+    asked = wanted(variant) if variant else ()
+    messages = tuple(name for line in (*errors(environment), *each(facts.messages)) for name in unopened(line))
+    fits = tuple(name for name in messages if name in asked or name.startswith(("libcu", "libnv")))
+    named = tuple(name for name in reported or fits if not name.startswith(_OF_DRIVER))
+    return _Missing(package, version, variant, named or (() if reported or fits else unresolved(place, asked)))
 
 
-class TensorFlowLibraries(_Missing, id="tf-cannot-dlopen"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place, environment in environments(facts):
-            flow = known(environment.tensorflow)
-            if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not _starts(place):
-                continue
-            variant, version, missing = self._of(facts, place, environment, "tensorflow", each(flow.missing_libraries))
-            version = version or known(flow.version)
-            silent = not each(flow.missing_libraries)
-            bare = not missing and silent and self._is_bare(place, environment, variant)
-            if not missing and not bare:
-                continue
-            named = ", ".join(missing) if missing else "CUDA's libraries"
-            return self.found(
-                facts,
-                {"version": version or "", "named": named},
-                where=where,
-                certain=not bare,
-                fix=self._install(facts, place, "tensorflow", version, variant or variant_of("tensorflow", version)),
-                evidence=(
-                    Evidence(f"{where}.pythons.tensorflow.gpus", "0"),
-                    Evidence(f"{where}.pythons.tensorflow.missing_libraries", named) if missing else None,
-                    Evidence(f"{where}.pythons.distributions", "no nvidia-* wheels") if bare else None,
-                ),
-            )
-        return None
-
-    @staticmethod
-    def _is_bare(place: Place, environment: PythonEnvironment, variant: Variant | None) -> bool:
-        """No wheel contains CUDA's libraries, and the loader's cache does not list them."""
-        cache = known(place.loader.cache)
-        listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
-        missing = cache is None or (variant is not None and not set(wanted(variant)) & set(cache))
-        return listed and missing and not brought(environment) and not cuda_folders(place)
-
-
-class ShadowedWheels(Rule, id="ld-library-path-shadows-wheel-libs"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place, environment in environments(facts):
-            failing, folders = _fails(environment), cuda_folders(place)
-            if not failing or not folders or not _starts(place):
-                continue
-            loaded = foreign(place, environment)
-            if loaded or self._is_likely(facts, environment):
-                return self._finding(facts, where, place, loaded)
-        return None
-
-    @staticmethod
-    def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
-        """The loaded files are unknown, but jax has its plugin, or the messages mention two versions."""
-        if known(environment.loaded) is not None or not brought(environment):
-            return False
-        messages = (*errors(environment), *each(facts.messages))
-        plugin = any(name.startswith("jax-cuda") for name in installed(environment))
-        jax = known(environment.jax)
-        on_cpu = jax is not None and known(jax.backend) == "cpu"
-        return any(_AT_ODDS.search(line) for line in messages) or (
-            plugin and on_cpu and not mismatched_plugin(environment)
-        )
-
-    def _finding(self, facts: Facts, where: Where, place: Place, loaded: dict[str, str]) -> Finding:
-        path = known(variable(place, _PATH)) or ""
-        shown = ", ".join(sorted(loaded.values())[:3])
-        return self.found(
-            facts,
-            {"shown": shown or "another CUDA"},
-            where=where,
-            certain=bool(loaded),
-            fix=(_unset(where, place),),
-            evidence=(
-                Evidence(f"{where}.env.{_PATH}", path),
-                *(Evidence(f"{where}.pythons.loaded", f"{name}: {file}") for name, file in list(loaded.items())[:4]),
-            ),
-        )
-
-
-def _jitlink(facts: Facts) -> tuple[Where, Place, PythonEnvironment, str] | None:
-    """The place, and the symbol that libcusparse did not find in the loaded nvJitLink."""
+@computes("ort-cudnn9-missing")
+def _onnxruntime_libraries(facts: Facts) -> Iterator[Values]:
     for where, place, environment in environments(facts):
-        for line in (*errors(environment), *each(facts.messages)):
-            if found := _JITLINK.search(line):
-                return where, place, environment, found[1]
+        onnx, own = known(environment.onnxruntime), brought(environment)
+        if onnx is None or works_on_gpu(environment, "onnxruntime") is not False or not _starts(place):
+            continue
+        built_in = "CUDAExecutionProvider" in each(onnx.available_providers)
+        found = _missing(facts, place, environment, "onnxruntime-gpu", each(onnx.missing_libraries))
+        if found.names and (built_in or "onnxruntime-gpu" in installed(environment)):
+            lies = tuple(sorted({own[name] for name in found.names if name in own}))
+            fix = () if len(lies) == len(found.names) else found.install(facts, place, _PRELOAD)
+            yield {"where": where, "missing": found.names, "lies": lies, "fix": fix, "there": bool(not fix and lies)}
+
+
+@computes("tf-cannot-dlopen")
+def _tensorflow_libraries(facts: Facts) -> Iterator[Values]:
+    for where, place, environment in environments(facts):
+        flow = known(environment.tensorflow)
+        if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not _starts(place):
+            continue
+        found, silent = (
+            _missing(facts, place, environment, "tensorflow", each(flow.missing_libraries)),
+            not each(flow.missing_libraries),
+        )
+        bare = not found.names and silent and _is_bare(place, environment, found.variant)
+        if found.names or bare:
+            version = found.version or known(flow.version)
+            full = replace(found, version=version, variant=found.variant or variant_of("tensorflow", version))
+            yield {
+                "where": where,
+                "version": version or "",
+                "named": found.names,
+                "bare": bare,
+                "certain": not bare,
+                "fix": full.install(facts, place),
+            }
+
+
+def _is_bare(place: Place, environment: PythonEnvironment, variant: Variant | None) -> bool:
+    """No wheel contains CUDA's libraries, and the loader's cache does not list them."""
+    cache = known(place.loader.cache)
+    listed = known(environment.distributions) is not None and "tensorflow" in installed(environment)
+    missing = cache is None or (variant is not None and not set(wanted(variant)) & set(cache))
+    return listed and missing and not brought(environment) and not cuda_folders(place)
+
+
+@computes("ld-library-path-shadows-wheel-libs")
+def _shadowed(facts: Facts) -> Iterator[Values]:
+    for where, place, environment in environments(facts):
+        if _fails(environment) and cuda_folders(place) and _starts(place):
+            loaded = foreign(place, environment)
+            if loaded or _is_likely(facts, environment):
+                yield {
+                    "where": where,
+                    "kept": _kept(place),
+                    "loaded": tuple(f"{name}: {file}" for name, file in list(loaded.items())[:4]),
+                    "picked": tuple(sorted(loaded.values())[:3]),
+                }
+
+
+def _is_likely(facts: Facts, environment: PythonEnvironment) -> bool:
+    """The loaded files are unknown, but jax has its plugin, or the messages mention two versions."""
+    if known(environment.loaded) is not None or not brought(environment):
+        return False
+    messages = (*errors(environment), *each(facts.messages))
+    plugin = any(name.startswith("jax-cuda") for name in installed(environment))
+    jax = known(environment.jax)
+    on_cpu = jax is not None and known(jax.backend) == "cpu"
+    return any(_AT_ODDS.search(line) for line in messages) or (plugin and on_cpu and not mismatched_plugin(environment))
+
+
+@computes("nvjitlink-symbol-conflict")
+def _jitlink(facts: Facts) -> Iterator[Values]:
+    """The symbol that libcusparse did not find in the loaded nvJitLink, and where that one comes from."""
+    for where, place, environment in environments(facts):
+        raised = tuple(errors(environment))
+        found = next((found for line in (*raised, *each(facts.messages)) if (found := _JITLINK.search(line))), None)
+        if found is None:
+            continue
+        loaded = {n: p for n, p in (known(environment.loaded) or {}).items() if n.startswith("libnvJitLink")}
+        folders, wheel = cuda_folders(place), _old_wheel(environment, found[1])
+        version, _, variant = installed(environment).get("torch", "").partition("+")
+        of_cuda = bool(version) and variant.startswith("cu")
+        yield {
+            "where": where,
+            "symbol": found[1],
+            "source": next(iter((*loaded.values(), *folders[:1], *((wheel,) if wheel else ()))), "another CUDA"),
+            "certain": any(_JITLINK.search(line) for line in raised) or bool(folders or wheel),
+            "folders": folders,
+            "kept": _kept(place),
+            "loaded": tuple(f"{name}: {path}" for name, path in sorted(loaded.items())),
+            "wheel": wheel,
+            "torch": f"torch=={version}" if of_cuda else None,  # a newer torch may need another CUDA
+            "index": wheel_index().of(quote(variant)) if of_cuda else None,
+        }
+
+
+def _old_wheel(environment: PythonEnvironment, symbol: str) -> str | None:
+    """The distribution that is older than the symbol: __nvJitLinkComplete_12_4 needs CUDA 12.4."""
+    asked = re.search(r"_(\d+)_(\d+)$", symbol)
+    for name, version in sorted(installed(environment).items()):
+        cuda = as_cuda(version)
+        if asked and cuda and name.startswith("nvidia-nvjitlink") and cuda < Cuda(int(asked[1]), int(asked[2])):
+            return f"{name} {version}"
     return None
 
 
-def _torch_again(environment: PythonEnvironment) -> tuple[str, ...]:
-    """Reinstall the same version of the same build: a newer one may need another CUDA."""
-    version, _, variant = installed(environment).get("torch", "").partition("+")
-    if not version or not variant.startswith("cu"):
-        return ()
-    return (
-        f"pip install --force-reinstall {quote(f'torch=={version}')} --index-url {wheel_index().of(quote(variant))}",
-    )
-
-
-class JitLinkConflict(Rule, id="nvjitlink-symbol-conflict"):
-    def look(self, facts: Facts) -> Finding | None:
-        found = _jitlink(facts)
-        if found is None:
-            return None
-        where, place, environment, symbol = found
-        loaded = {n: p for n, p in (known(environment.loaded) or {}).items() if n.startswith("libnvJitLink")}
-        folders, wheel = cuda_folders(place), self._old_wheel(environment, symbol)
-        raised = any(_JITLINK.search(line) for line in errors(environment))
-        source = next(iter(loaded.values()), None) or (folders[0] if folders else wheel) or "another CUDA"
-        sure = raised or bool(folders or wheel)
-        again = Step(
-            "Or reinstall torch and its libraries from the index that it came from:",
-            _torch_again(environment),
-            instead=True,
-        )
-        return self.found(
-            facts,
-            {"symbol": symbol, "source": source},
-            where=where,
-            certain=sure,
-            fix=(_unset(where, place), again) if folders else (without_or(again),),
-            evidence=(
-                Evidence(f"{where}.pythons.error", f"undefined symbol: {symbol}"),
-                Evidence(f"{where}.env.{_PATH}", known(variable(place, _PATH)) or "") if folders else None,
-                *(Evidence(f"{where}.pythons.loaded", f"{name}: {path}") for name, path in sorted(loaded.items())),
-                Evidence(f"{where}.pythons.distributions", wheel) if wheel else None,
-            ),
-        )
-
-    @staticmethod
-    def _old_wheel(environment: PythonEnvironment, symbol: str) -> str | None:
-        """The distribution that is older than the symbol: __nvJitLinkComplete_12_4 needs CUDA 12.4."""
-        asked = re.search(r"_(\d+)_(\d+)$", symbol)
-        for name, version in sorted(installed(environment).items()):
-            cuda = as_cuda(version)
-            if asked and cuda and name.startswith("nvidia-nvjitlink") and cuda < Cuda(int(asked[1]), int(asked[2])):
-                return f"{name} {version}"
-        return None
-
-
-class TritonLibcuda(Rule, id="triton-libcuda-so-cannot-found"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place, environment in environments(facts):
-            triton = known(environment.triton)
-            error = known(triton.error) if triton else None
-            line = next((text for text in (error, *each(facts.messages)) if text and _TRITON.search(text)), None)
-            there = triton is not None or "triton" in installed(environment)
-            if line is None or not there or known(place.cuda.init) != 0 or (triton and is_absent(triton.error)):
-                continue
-            names = self._cached(place)
-            if names is not None and "libcuda.so" in names and "libcuda.so.1" in names:
-                continue
-            return self._finding(facts, where, line, names, measured=bool(error) or names is not None)
-        return None
-
-    @staticmethod
-    def _cached(place: Place) -> list[str] | None:
-        """Names of libcuda in the loader's cache; None if it was not examined."""
-        cache = known(place.loader.cache)
-        return None if cache is None else sorted(name for name in cache if name.startswith("libcuda.so"))
-
-    def _finding(self, facts: Facts, where: Where, line: str, names: list[str] | None, *, measured: bool) -> Finding:
-        library = known(dict(places(facts))[where].cuda.library)
-        folder = quote(library.path.rpartition("/")[0]) if library else "/usr/local/nvidia/lib64"
-        linked = bool(names and "libcuda.so.1" in names)
-        return self.found(
-            facts,
-            {"linked": linked, "folder": folder},
-            where=where,
-            certain=measured,
-            evidence=(
-                Evidence(f"{where}.pythons.triton.error", line.strip()),
-                Evidence(f"{where}.cuda.library", library.path) if library else None,
-                Evidence(f"{where}.loader.cache", ", ".join(names) or "no libcuda") if names is not None else None,
-            ),
-        )
+@computes("triton-libcuda-so-cannot-found")
+def _triton(facts: Facts) -> Iterator[Values]:
+    for where, place, environment in environments(facts):
+        triton, cache = known(environment.triton), known(place.loader.cache)
+        error = known(triton.error) if triton else None
+        line = next((text for text in (error, *each(facts.messages)) if text and _TRITON.search(text)), None)
+        there = triton is not None or "triton" in installed(environment)
+        names = tuple(sorted(name for name in cache or {} if name.startswith("libcuda.so")))
+        if (
+            line
+            and there
+            and not (triton and is_absent(triton.error))
+            and not {"libcuda.so", "libcuda.so.1"} <= {*names}
+        ):
+            library = known(place.cuda.library)
+            yield {
+                "where": where,
+                "line": line.strip(),
+                "names": ", ".join(names) or "no libcuda",
+                "linked": "libcuda.so.1" in names,
+                "folder": library.path.rpartition("/")[0] if library else "/usr/local/nvidia/lib64",
+                "certain": bool(error) or cache is not None,
+            }
