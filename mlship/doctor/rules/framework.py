@@ -133,8 +133,8 @@ def _new_ptx(facts: Facts) -> Iterator[Values]:
         if newer and (seen or reported):
             item = newer[0]
             named = f"PTX of CUDA {_newest(item)}{f' ({item.stack.name})' if item.package else ' (the image)'}"
-            reason = f"{named} is newer than driver {item.host.driver}, which supports CUDA {offered_by(item.host)}"
-            yield _ptx(facts, item, reason, measured=bool(seen))
+            why = f"{named} is newer than driver {item.host.driver}, which supports CUDA {offered_by(item.host)}"
+            yield _ptx(facts, item, why, measured=bool(seen))
         elif seen and (driver := driver_version(facts, place)):
             yield {"where": where, "reason": None, "driver": driver, "shown": seen}
 

@@ -120,11 +120,9 @@ def _tensorflow_libraries(facts: Facts) -> Iterator[Values]:
         flow = known(environment.tensorflow)
         if flow is None or known(flow.gpus) != 0 or is_absent(flow.cuda_version) or not _starts(place):
             continue
-        found, silent = (
-            _missing(facts, place, environment, "tensorflow", each(flow.missing_libraries)),
-            not each(flow.missing_libraries),
-        )
-        bare = not found.names and silent and _is_bare(place, environment, found.variant)
+        reported = each(flow.missing_libraries)
+        found = _missing(facts, place, environment, "tensorflow", reported)
+        bare = not found.names and not reported and _is_bare(place, environment, found.variant)
         if found.names or bare:
             version = found.version or known(flow.version)
             full = replace(found, version=version, variant=found.variant or variant_of("tensorflow", version))
