@@ -213,10 +213,14 @@ def serves_vms(facts: Facts) -> bool:
 
 
 def offers_passed_gpus(facts: Facts) -> bool:
-    """All GPUs are for virtual machines, and the Kubernetes node offers them to pods that are such (Kata, KubeVirt)."""
+    """All GPUs are for virtual machines, and the node offers them to pods that are such (Kata, KubeVirt).
+
+    Their resource has the GPU's name, or is nvidia.com/pgpu; nvidia.com/gpu and MIG's need the driver here.
+    """
     node = known(facts.kubernetes)
-    offered = any((known(node.allocatable) or {}).values()) if node else False
-    return offered and bool(passed_on(facts)) and not gpus(facts)
+    offered = (known(node.allocatable) or {}).items() if node else ()
+    passed = any(count and not re.match(r"nvidia\.com/(gpu|mig-)", name) for name, count in offered)
+    return passed and bool(passed_on(facts)) and not gpus(facts)
 
 
 def recorded_line(facts: Facts, pattern: str) -> Evidence | None:

@@ -49,6 +49,7 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
 )
 
 
+_LAST = "framework-works"
 _OF_THE_DRIVER = {
     "gpu-bound",
     "module-loaded",
@@ -58,7 +59,11 @@ _OF_THE_DRIVER = {
     "gpu-modes",
     "cuda-starts",
 }
-_ERROR = re.compile(r"(?i)error|exception|fail|cannot|could not|unable|denied|not found|no .{0,30}found|unknown")
+_ERROR = re.compile(
+    r"(?i)error|exception|fail|fatal|cannot|could not|unable|denied|no .{0,30}found|unknown|invalid|abort|crash|killed"
+    r"|mismatch|insufficient|missing|un(supported|defined)|time[d -]*out|refused|reject|lost|falling back"
+    r"|not (found|defined|supported|available|permitted|allowed|compatible|detected|loaded|installed|enabled)"
+)
 _OF_PROGRAM = re.compile(
     r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
 )
@@ -91,6 +96,8 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
         none = not_applicable("there is no NVIDIA GPU here, and nothing asks for one")
         return tuple(Looked(link, none) for link in links())
     seen = [_look(link, facts) for link in links()]
+    if each(facts.messages) and not reported:
+        seen = [_open(looked) if looked.link.id == _LAST else looked for looked in seen]
     measured = [symptom for looked in seen for symptom in looked.symptoms]
     ids = {symptom.id for symptom in measured}
     everything = (*measured, *(symptom for symptom in reported if symptom.id not in ids))
@@ -99,6 +106,12 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
         of_link = by_link.setdefault(link_of(symptom.id, symptom.where), {})
         of_link.setdefault((symptom.id, symptom.where), symptom)
     return tuple(_broken(looked, tuple(by_link.get(looked.link.id, {}).values())) for looked in seen)
+
+
+def _open(looked: Looked) -> Looked:
+    """Lines were reported that no pattern knows: whether a program works is unknown, unless it was seen to."""
+    is_open = looked.answer.state == "not applicable"
+    return replace(looked, answer=unknown("what the reported lines mean")) if is_open else looked
 
 
 def _look(link: Link, facts: Facts) -> Looked:

@@ -447,6 +447,34 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "the program is an empty file",
         {"messages": ["exec /usr/bin/nvidia-smi: exec format error"]},
     ),
+    "a device of no specification": (
+        "container-created",
+        "in no specification here",
+        {
+            "host": {**WORKS, "containerd": {"version": "2.1.6", "cdi": True}},
+            "kubernetes": {"events": ["CDI: failed: unresolvable CDI devices a.com/gpu=1"], "pods": [PENDING]},
+        },
+    ),
+    "a node with a taint": (
+        "container-created",
+        "lacks a toleration",
+        {"kubernetes": {"events": ["cannot schedule: untolerated taint {nvidia.com/gpu: 1}"], "pods": [PENDING]}},
+    ),
+    "no nvidia-smi": (
+        "container-created",
+        "the driver's files were not injected",
+        {"container": {**CONTAINER, "error": 'exec: "nvidia-smi": executable file not found in $PATH'}},
+    ),
+    "a plugin without file watches": (
+        "kubelet-offers",
+        "fs.inotify.max_user_instances",
+        {"kubernetes": {"pods": [{**PLUGIN, "log": ["failed to create FS watcher: too many open files"]}]}},
+    ),
+    "a compiler without this GPU": (
+        "image-fits",
+        "newer CUDA than the driver",
+        {"messages": ["ptxas fatal   : Value 'sm_120a' is not defined for option 'gpu-name'"]},
+    ),
     "apptainer without a driver": (
         "toolkit-ready",
         "apptainer found no driver",
@@ -492,6 +520,13 @@ def test_a_pod_that_is_a_virtual_machine_may_have_the_gpus() -> None:
     assert diagnose(works).verdict != "problem"
     fails = facts_of(kernel=kernel, host=bare, kubernetes={**node, "pods": [pod], "events": [event]})
     assert named(diagnose(fails)) <= {"toolkit-ready", "container-created"} != named(diagnose(works))
+
+
+@pytest.mark.parametrize(("said", "verdict"), [(["quux 0.1 starts"], "unknown"), ([], "healthy")])
+def test_a_line_that_says_nothing_known_is_not_healthy(said: list[str], verdict: str) -> None:
+    host = {**WORKS, "docker": {"binary": None}, **dict.fromkeys(("podman", "containerd", "crio"))}
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host=host, messages=said))
+    assert (diagnosis.verdict, named(diagnosis)) == (verdict, set())
 
 
 def test_a_vague_line_beside_a_known_one_is_no_break_of_its_own() -> None:
