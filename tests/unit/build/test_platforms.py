@@ -101,7 +101,9 @@ def test_what_can_run_here_is_proven_and_the_other_is_said_not_to_be(
     attached = [json.loads(data).get("artifactType") for _, data in engine.registry.manifests.values()]
     assert attached.count(BOM) == 1  # of the image that was started
     show_index(report)
-    assert "not proven        linux/arm64" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "\nIndex\n" in shown
+    assert "not proven        linux/arm64" in shown
 
 
 def test_verify_wants_every_platform_proven(
@@ -131,13 +133,19 @@ def test_nothing_is_pushed_untested_without_a_word(prepared: tuple[Prepared, ...
 
 
 def test_an_image_that_fails_makes_no_index(
-    prepared: tuple[Prepared, ...], engine: Pushing, image: str, monkeypatch: pytest.MonkeyPatch
+    prepared: tuple[Prepared, ...],
+    engine: Pushing,
+    image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bad = replace(REPORT, checks=(failed("model.load", "seen", "remedy"),))
     monkeypatch.setattr("mlship.smoke.run.smoke", lambda *_, **__: bad)
     report = built(prepared[::-1], engine, image)
     assert (report.digests, engine.registry.manifests) == ({}, {})
     assert [one.platform for one in report.images] == ["linux/amd64"]
+    show_index(report)
+    assert "No index: an image failed its smoke test" in capsys.readouterr().out
 
 
 def test_a_pod_runs_one_image_of_an_index(prepared: tuple[Prepared, ...], engine: Pushing, image: str) -> None:

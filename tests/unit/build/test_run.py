@@ -132,6 +132,7 @@ def test_an_unproven_image_never_gets_a_requested_name(
     shown = capsys.readouterr().out
     assert "toy:dev: only a proven image gets this name" in shown
     assert shown.startswith("NOT PROVEN")
+    assert "Pushed unproven" not in shown
 
 
 def test_an_unproven_image_is_pushed_only_on_request_and_says_so(
@@ -331,6 +332,7 @@ def test_the_report_says_everything(
     show_build(replace(report, build_s=61.0, smoke_s=2.0))
     text = capsys.readouterr().out
     assert text.startswith("PROVEN on cpu: toy:dev")
+    assert "Pushed unproven" not in text
     shown = dict(re.findall(r"^  (\w+(?: \w+)?)  +(.+)$", text.partition("\nImage\n")[2], re.MULTILINE))
     assert shown["name"] == "toy:dev"
     assert shown["id"] == IMAGE.id

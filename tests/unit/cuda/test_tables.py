@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from itertools import pairwise
@@ -214,6 +215,8 @@ def test_every_row_has_the_day_on_which_its_source_was_read(name: str) -> None:
     undated = re.sub(r"20\d\d-\d\d-\d\d", "some day", listed)
     with pytest.raises(ValueError, match="has no date on which it was read"):
         read_table(FILES[name], name, f"{rows}\n[sources]\n{undated}")
+    days = re.findall(r"20\d\d-\d\d-\d\d", str(tomllib.loads(text)["sources"]))
+    assert read_table(FILES[name], name).read_on == max(days)
     releases = tables().packages.releases
     assert {row.read_on for row in releases} <= set(
         re.findall(r"20\d\d-\d\d-\d\d", read_package_file("data/cuda/packages.toml"))

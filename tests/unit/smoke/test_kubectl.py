@@ -7,7 +7,12 @@ import pytest
 from mlship.errors import MlshipError
 from mlship.smoke.cluster.kubectl import Cluster
 
-LINES = {"prints": "echo '{}'", "fails": "echo 'no such host' >&2; exit 1", "says nothing": "exit 3"}
+LINES = {
+    "prints": "echo '{}'",
+    "fails": "echo 'error: a new reason' >&2; exit 1",
+    "says nothing": "exit 3",
+    "has no cluster": "echo 'error: no configuration has been provided' >&2; exit 1",
+}
 
 
 def asked(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -21,7 +26,14 @@ def test_output_is_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert asked("prints", tmp_path, monkeypatch) == "{}\n"
 
 
-@pytest.mark.parametrize(("how", "words"), [("fails", "no such host"), ("says nothing", "ended with code 3")])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("fails", "the cluster reports: a new reason"),
+        ("says nothing", "the cluster reports: kubectl ended with code 3"),
+        ("has no cluster", "kubectl has no cluster"),
+    ],
+)
 def test_a_failure_is_an_error(how: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MlshipError) as caught:
         asked(how, tmp_path, monkeypatch)

@@ -137,6 +137,15 @@ def test_a_cut_file_is_said(tmp_path: Path, name: str) -> None:
     assert [note.split(": ")[:2] for note in notes] == [[name, "not used"]]
 
 
+def test_nested_lists_are_read_unless_they_are_hundreds(tmp_path: Path) -> None:
+    def notes(depth: int) -> tuple[str, ...]:
+        text = f"name: {'[' * depth}{']' * depth}\n"
+        return collect(read_tree(write(tmp_path, {"environment.yml": text}))).notes
+
+    assert not any("nested" in note for note in notes(90))
+    assert "environment.yml: not used: nested too deeply" in notes(101)[0]
+
+
 def test_a_file_that_is_too_large_is_said(tmp_path: Path) -> None:
     notes = collect(
         read_tree(write(tmp_path, {"uv.lock": b"#" * 10_000_001, "requirements.txt": b"#" * 1_000_001}))
