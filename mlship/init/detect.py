@@ -341,7 +341,7 @@ def _notes(
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
     if isinstance(wrong := statistics_of(tree.root), str):
-        yield f"{METADATA} is not used: {wrong}"
+        yield f"the statistics in {METADATA} are not used: {wrong}"
     yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

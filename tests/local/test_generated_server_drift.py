@@ -68,7 +68,7 @@ PLAIN = """
 def load(): return predict
 
 def predict(payload):
-    return [{"label": "b", "score": {"shares": payload["shares"]}["shares"][0]}, {"label": "a"}]
+    return [{"label": "b", "score": payload["shares"][0]}, {"label": "a", "score": payload["shares"][1]}]
 """
 
 
@@ -84,16 +84,16 @@ def test_nulls_and_the_entropy_of_plain_requests_are_counted(tmp_path: Path) -> 
     with served(repo) as server:
         server.wait("/health/ready", 200)
         for age in (0, 1, 1.5, 2, 3):
-            assert server.ask("/predict", json.dumps({"age": age, "shares": [0.5]}).encode())[0] == 200
+            assert server.ask("/predict", json.dumps({"age": age, "shares": [0.5, 0.5]}).encode())[0] == 200
         found = samples(server.ask("/metrics")[1], "feature", "le", "bin")
     ages = [found["serving_value_bucket", "age", edge, ""] for edge in ("1.0", "2.0", "+Inf")]
     assert ages == [2, 4, 5]
     assert found["serving_value_missing_total", "none", "", ""] == 5
-    assert found["serving_value_missing_total", "score", "", ""] == 5
-    assert found["serving_value_positive_total", "score", "", ""] == 2.5
+    assert found["serving_value_positive_total", "score", "", ""] == 5
     assert found["serving_training_share", "age", "", "0"] == 0.5
     assert found["serving_training_null_rate", "age", "", ""] == 0.25
     assert found["serving_prediction_entropy_count", "", "", ""] == 5
+    assert found["serving_prediction_entropy_sum", "", "", ""] == 5
 
 
 @pytest.fixture(scope="session")

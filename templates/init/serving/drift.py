@@ -18,12 +18,8 @@ from serving.batching import Run
 
 METADATA = Path(__file__).resolve().parents[1] / "metadata.json"
 _LABELS = ("model_version", "side", "feature")
-_SUMS = {
-    "positive": "Sum of the values above 0.",
-    "negative": "Sum of the values below 0, without the sign.",
-    "squares": "Sum of the squares.",
-    "missing": "Values that are null or not finite.",
-}
+_SUMS = {"positive": "Sum above 0.", "negative": "-Sum below 0.", "squares": "Sum of squares.", "missing": "Nulls."}
+_NUMBER = (int, float)  # a tuple is checked in half the time of `int | float`
 _TRAINED = ("mean", "variance", "null_rate")
 _TENTHS = [tenth / 10 for tenth in range(1, 11)]
 ENTROPY = Histogram("serving_prediction_entropy", "From 0, certain, to 1.", _LABELS[:1], buckets=_TENTHS)
@@ -60,10 +56,10 @@ class Seen:
     def add(self, values: Sequence[object]) -> None:
         """Count numbers; null, NaN and infinity are missing."""
         for value in values:
-            if isinstance(value, int | float) and -1e150 < value < 1e150:
+            if isinstance(value, _NUMBER) and -1e150 < value < 1e150:
                 self.counts[bisect_left(self._edges, value)] += 1
-                self.positive += max(value, 0)
-                self.negative += max(-value, 0)
+                self.positive += value if value > 0 else 0
+                self.negative -= value if value < 0 else 0
                 self.squares += value * value
             else:
                 self.missing += 1
@@ -132,11 +128,12 @@ def _parsed(name: str) -> tuple[str, int | None]:
 
 def _rows(value: object, name: str) -> Iterator[Sequence[Any]]:
     """The last axis of what has the name, or of the value itself if the name is empty."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     if name and isinstance(value, Mapping):
         yield from _rows(value.get(name), "")
-    elif hasattr(value, "tolist"):
-        yield from _rows(value.tolist(), name)
-    elif isinstance(value, list) and value and isinstance(value[0], list | Mapping):
+    elif name and isinstance(value, list) and value and isinstance(value[0], Mapping):  # such as labels with scores
+        yield from _rows([one.get(name) for one in value], "")
+    elif isinstance(value, list) and value and isinstance(value[0], list):
         for one in value:
             yield from _rows(one, name)
     else:

@@ -68,7 +68,7 @@ def test_statistics_of_the_training_get_their_metrics_or_a_reason(tmp_path: Path
         assert parse_config(files["mlship.yaml"]).source == (("metadata.json", "serving") if good else ("serving",))
         assert ("!metadata.json" in files[".dockerignore"].splitlines()) == good
     notes = detect(tmp_path / "bad").notes
-    assert notes == ("metadata.json is not used: `statistics.inputs.x[0]`: `deciles` must increase",)
+    assert notes == ("the statistics in metadata.json are not used: `statistics.inputs.x[0]`: `deciles` must increase",)
 
 
 def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
