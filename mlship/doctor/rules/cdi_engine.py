@@ -4,14 +4,13 @@ import re
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import host_driver, runtime, works
-from mlship.doctor.facts.engine import Containerd
+from mlship.doctor.container import host_driver, runtime
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
-from mlship.doctor.finding import Evidence, Finding
+from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import line_of, node
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import version_numbers
 
 _REFRESH = "nvidia-cdi-refresh"
@@ -29,7 +28,6 @@ _GONE = re.compile(
 )
 _CDI_SINCE = {"podman": (4, 1), "docker": (25,)}
 _UNRESOLVED = r"unresolvable CDI devices"
-_CONTAINERD_READS_CDI, _CONTAINERD_READS_BY_DEFAULT = (1, 7), (2, 0)
 # The last schema that an engine reads, before the version that reads the next: from the CDI library in its go.mod.
 _READS: dict[str, tuple[tuple[tuple[int, ...], str], ...]] = {
     "podman": (((4, 3), "0.4.0"), ((5, 1), "0.6.0")),
@@ -131,85 +129,37 @@ def _engine_version(facts: Facts) -> tuple[str, str | None]:
     return name, known(of if name == "podman" else facts.host.docker.version)
 
 
-class ListsMissingFile(Rule, id="cdi-spec-lists-missing-file"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(
-            facts, r"(?i)(error mounting|cannot stat|failed to stat CDI host device) .*no such file or directory"
-        )
-        found = _GONE.search(line.value) if line else None
-        if line is None or found is None or works(facts):
-            return None
-        path = found[1] or found[2] or found[3]
-        listed = [spec.path for spec in _ours(facts) if path in {*each(spec.missing), *each(spec.device_nodes)}]
-        named, driver = re.search(r"\.so\.(\d{3}[\d.]*\d)", path), host_driver(facts)
-        return self.found(
-            facts,
-            {
-                "path": path,
-                "a_node": path.startswith("/dev/"),
-                "driver": driver if named and driver and named[1] != driver else None,
-            },
-            certain=bool(listed),
-            evidence=(line, *(Evidence("host.cdi.specs", f"{spec}: lists {path}") for spec in listed)),
-        )
+@computes("cdi-spec-lists-missing-file")
+def _missing_file(facts: Facts) -> Values | None:
+    line = line_of(
+        facts, r"(?i)(error mounting|cannot stat|failed to stat CDI host device) .*no such file or directory"
+    )
+    found = _GONE.search(line.value) if line else None
+    if found is None:
+        return None
+    path = found[1] or found[2] or found[3]
+    listed = tuple(spec.path for spec in _ours(facts) if path in {*each(spec.missing), *each(spec.device_nodes)})
+    named, driver = re.search(r"\.so\.(\d{3}[\d.]*\d)", path), host_driver(facts)
+    return {
+        "line": line,
+        "path": path,
+        "a_node": path.startswith("/dev/"),
+        "driver": driver if named and driver and named[1] != driver else None,
+        "listed": listed,
+    }
 
 
-class ContainerdWithoutCdi(Rule, id="containerd-does-not-read-cdi"):
-    def look(self, facts: Facts) -> Finding | None:
-        containerd = known(facts.host.containerd)
-        if containerd is None or works(facts):
-            return None
-        numbers = version_numbers(known(containerd.version) or "")
-        old = bool(numbers) and numbers < _CONTAINERD_READS_CDI
-        off = bool(numbers) and not old and known(containerd.cdi) is False
-        asked = self._asks(facts)
-        if not (old or off) or asked is None:
-            return None
-        return self.found(
-            facts,
-            {
-                "version": known(containerd.version),
-                "old": old,
-                "opt_in": numbers < _CONTAINERD_READS_BY_DEFAULT,
-                "config": known(containerd.config_path) or "/etc/containerd/config.toml",
-                "operator": self._operator(facts),
-                "runtime_class": self._has_class(facts),
-            },
-            evidence=(
-                Evidence("host.containerd.version", known(containerd.version) or ""),
-                Evidence("host.containerd.cdi", "off") if off else None,
-                asked,
-                Evidence("container.device_nodes", "/dev/nvidiactl: missing") if self._got_nothing(facts) else None,
-            ),
-        )
+@computes("containerd-does-not-read-cdi")
+def _asks_for_cdi(facts: Facts) -> Values:
+    """What shows that a pod's GPU is requested by CDI, and that the pod did not get it."""
+    plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
+    nothing = is_absent(node(facts.container, "/dev/nvidiactl"))
+    waits = plugin and nothing and runtime(facts) != "nvidia" and _pod_requests_gpu(facts)
+    return {"plugin": plugin.path if plugin and waits else None}
 
-    @staticmethod
-    def _got_nothing(facts: Facts) -> bool:
-        return is_absent(node(facts.container, "/dev/nvidiactl"))
 
-    def _asks(self, facts: Facts) -> Evidence | None:
-        """What shows that a pod's GPU is requested by CDI, and that the pod did not get it."""
-        if line := line_of(facts, _UNRESOLVED):
-            return line
-        plugin = next((s for s in each(facts.host.cdi.specs) if (known(s.kind) or "").startswith("k8s.")), None)
-        if plugin is None or not self._got_nothing(facts) or runtime(facts) == "nvidia" or not self._requests(facts):
-            return None
-        return Evidence("host.cdi.specs", f"{plugin.path}: the device plugin passes GPUs by CDI")
-
-    @staticmethod
-    def _requests(facts: Facts) -> bool:
-        """The container's pod requests a GPU."""
-        cluster, name = known(facts.kubernetes), known(facts.container.name)
-        pods = [pod for pod in each(cluster.pods) if known(pod.name) == name] if cluster else []
-        return any(kind.startswith("nvidia.com/") for pod in pods for kind in known(pod.requests) or {})
-
-    @staticmethod
-    def _operator(facts: Facts) -> bool:
-        cluster = known(facts.kubernetes)
-        return bool(cluster and known(cluster.operator_version))
-
-    @staticmethod
-    def _has_class(facts: Facts) -> bool:
-        cluster, containerd = known(facts.kubernetes), known(facts.host.containerd)
-        handlers = (known(containerd.runtimes) if isinstance(containerd, Containerd) else None) or {}
-        return bool(cluster and "nvidia" in (known(cluster.runtime_classes) or {}) and "nvidia" in handlers)
+def _pod_requests_gpu(facts: Facts) -> bool:
+    """The container's pod requests a GPU."""
+    cluster, name = known(facts.kubernetes), known(facts.container.name)
+    pods = [pod for pod in each(cluster.pods) if known(pod.name) == name] if cluster else []
+    return any(kind.startswith("nvidia.com/") for pod in pods for kind in known(pod.requests) or {})

@@ -1,5 +1,6 @@
 """Rules about MIG."""
 
+from collections.abc import Iterator
 from shlex import quote
 
 from mlship.doctor import commands
@@ -7,10 +8,9 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_known, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import NvmlDevice, Place
-from mlship.doctor.finding import Evidence, Finding, Where
+from mlship.doctor.finding import Evidence, Where
 from mlship.doctor.queries import places, reported_line, variable
-from mlship.doctor.rules.base import Rule, computes
-from mlship.driver import codes
+from mlship.doctor.rules.base import computes
 
 _NOT_FOUND = 6
 _ONE_SEEN = (
@@ -59,36 +59,19 @@ def _is_lxc(facts: Facts) -> bool:
     return known(facts.container.lxc) is not None or known(facts.container.engine) == "lxc"
 
 
-def _evidence(where: Where, place: Place) -> tuple[Evidence | None, ...]:
-    code = known(place.cuda.init)
-    return (
-        *(
-            Evidence(f"{where}.nvml.devices", f"GPU {known(device.index)}: MIG is on, 0 instances")
-            for device in each(place.nvml.devices)
-            if _is_empty(device)
-        ),
-        Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
-    )
+def _empty(where: Where, place: Place) -> Values:
+    """The GPUs without instances, for the texts."""
+    devices = tuple(f"GPU {known(one.index)}" for one in each(place.nvml.devices) if _is_empty(one))
+    return {"where": where, "empty": devices}
 
 
-class NoInstances(Rule, id="mig-enabled-no-instances"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place in places(facts):
-            asked_host = where == "host" or is_known(facts.host.nvml.devices)
-            if _nothing_usable(place):
-                return self._finding(facts, where, place, certain=asked_host)
-        return None
-
-    def _finding(self, facts: Facts, where: Where, place: Place, *, certain: bool) -> Finding:
-        first = next((known(device.index) for device in each(place.nvml.devices)), 0)
-        here = "on it" if certain else "that this container can see"
-        return self.found(
-            facts,
-            {"here": here, "first": first},
-            where=where,
-            certain=certain,
-            evidence=_evidence(where, place),
-        )
+@computes("mig-enabled-no-instances")
+def _no_instances(facts: Facts) -> Iterator[Values]:
+    for where, place in places(facts):
+        if _nothing_usable(place):
+            first = known(each(place.nvml.devices)[0].index)
+            sure = where == "host" or is_known(facts.host.nvml.devices)
+            yield {**_empty(where, place), "first": first, "certain": sure, "sure": sure}
 
 
 def _lacks_instances_in_lxc(facts: Facts) -> bool:
@@ -103,55 +86,27 @@ def _lacks_instances_in_lxc(facts: Facts) -> bool:
     return whole and bool(devices) and all(map(_is_on, devices)) and bool(known(facts.container.cuda.init))
 
 
-class PassedWithoutInstances(Rule, id="gpu-passed-lxd-mig-on"):
-    def look(self, facts: Facts) -> Finding | None:
-        if not self._passed_without(facts):
-            return None
-        on_host = _on_host(facts)
-        caps, uuid = self._caps(facts), on_host[0] if on_host else "MIG-UUID"
-        return self.found(
-            facts,
-            {
-                "docker": commands.engine(facts) == "docker",
-                "by_device": f"device={uuid}",
-                "by_cdi": f"nvidia.com/gpu={uuid}",
-                "uuid": uuid,
-                "name": known(facts.container.name) or "CONTAINER",
-                "tool": self._tool(facts),
-                "host_count": len(on_host),
-                "on_host_uuids": on_host,
-            },
-            where="container",
-            evidence=(
-                *_evidence("container", facts.container),
-                caps,
-                Evidence("host.nvml.devices", f"{len(on_host)} MIG instances")
-                if each(facts.host.nvml.devices)
-                else None,
-                Evidence("container.engine", known(facts.container.engine) or "lxc"),
-            ),
-        )
-
-    @staticmethod
-    def _passed_without(facts: Facts) -> bool:
-        """Under LXC, or under another engine if the host is known to have instances."""
-        if _is_lxc(facts):
-            return _lacks_instances_in_lxc(facts)
-        return bool(_on_host(facts)) and _nothing_usable(facts.container)
-
-    @staticmethod
-    def _tool(facts: Facts) -> str | None:
-        """The program that manages LXC containers; None under another engine."""
-        lxc = known(facts.container.lxc)
-        if not _is_lxc(facts):
-            return None
-        return "incus" if lxc and known(lxc.manager) == "incus" else "lxc"
-
-    @staticmethod
-    def _caps(facts: Facts) -> Evidence | None:
-        looked = known(facts.container.device_nodes) or {}
-        lacks = any(path.startswith("/dev/nvidia-caps") and known(n) is None for path, n in looked.items())
-        return Evidence("container.device_nodes", "/dev/nvidia-caps: missing") if lacks else None
+@computes("gpu-passed-lxd-mig-on")
+def _passed_without(facts: Facts) -> Values | None:
+    """Under LXC, or under another engine if the host is known to have instances."""
+    on_host, lxc = tuple(_on_host(facts)), known(facts.container.lxc)
+    without = bool(on_host) and _nothing_usable(facts.container)
+    if not (_lacks_instances_in_lxc(facts) if _is_lxc(facts) else without):
+        return None
+    nodes, uuid = known(facts.container.device_nodes) or {}, on_host[0] if on_host else "MIG-UUID"
+    lacks = any(path.startswith("/dev/nvidia-caps") and known(one) is None for path, one in nodes.items())
+    return {
+        **_empty("container", facts.container),
+        "docker": commands.engine(facts) == "docker",
+        "by_device": f"device={uuid}",
+        "by_cdi": f"nvidia.com/gpu={uuid}",
+        "uuid": uuid,
+        "name": known(facts.container.name) or "CONTAINER",
+        "tool": ("incus" if lxc and known(lxc.manager) == "incus" else "lxc") if _is_lxc(facts) else None,
+        "host_count": len(on_host),
+        "on_host_uuids": on_host,
+        "lacks_caps": lacks,
+    }
 
 
 @computes("mig-single-instance-per-process")
