@@ -66,6 +66,7 @@ def test_a_new_runner_uses_the_cache_for_all_groups(
     assert proven.code == 0, proven.stderr
     report = json.loads(proven.stdout)
     assert (report["proven"], report["image_id"]) == (True, json.loads(built.stdout)["image_id"])
+    assert report["largest"]["what"] == "numpy"
 
 
 def _from_cache(repo: Path, cache: str) -> Command:
