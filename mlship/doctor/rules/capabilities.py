@@ -1,15 +1,15 @@
 """Rules about the variables that select which GPUs and driver libraries a container gets."""
 
 import re
+from collections.abc import Iterator
 
 from mlship.doctor.conditions import Values
 from mlship.doctor.container import environment
 from mlship.doctor.facts.fact import Fact, each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
-from mlship.doctor.finding import Evidence, Finding, Where
 from mlship.doctor.queries import line_of, places
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
@@ -76,60 +76,41 @@ def _allowed(facts: Facts) -> frozenset[str]:
     return frozenset(_tokens(named)) if named and "all" not in _tokens(named) else _SUPPORTED
 
 
-class CudaVisibleDevices(Rule, id="cuda-visible-devices-empty-or-invalid"):
-    def look(self, facts: Facts) -> Finding | None:
-        for where, place in places(facts):
-            value = (known(place.env) or {}).get(_CUDA_VISIBLE)
-            if value is not None and (bad := self._bad(place, value)) is not None:
-                return self._finding(facts, where, place, (value, bad))
-        return None
+@computes("cuda-visible-devices-empty-or-invalid")
+def _hidden_by_variable(facts: Facts) -> Iterator[Values]:
+    for where, place in places(facts):
+        value = (known(place.env) or {}).get(_CUDA_VISIBLE)
+        if value is not None and (bad := _bad_entry(place, value)) is not None:
+            yield {"where": where, "value": repr(value), "entry": repr(bad) if bad else "an empty entry"}
 
-    @classmethod
-    def _bad(cls, place: Place, value: str) -> str | None:
-        """The entry that names no device; None if all name one, if CUDA accepted all, or if that is unknown."""
-        code, count = known(place.cuda.init), known(place.cuda.device_count)
-        if known(place.nvml.device_count) == 0 or (code and code not in {100, 101}) or (code is None and count is None):
+
+def _bad_entry(place: Place, value: str) -> str | None:
+    """The entry that names no device; None if all name one, if CUDA accepted all, or if that is unknown."""
+    code, count = known(place.cuda.init), known(place.cuda.device_count)
+    if known(place.nvml.device_count) == 0 or (code and code not in {100, 101}) or (code is None and count is None):
+        return None
+    tokens = [part.strip() for part in value.split(",")]
+    for position, token in enumerate(tokens):
+        named = _names_a_device(place, token)
+        if named is None and not (code and known(place.cuda.init_without_visible_devices) == 0):
             return None
-        tokens = [part.strip() for part in value.split(",")]
-        for position, token in enumerate(tokens):
-            named = cls._names_a_device(place, token)
-            if named is None and not (code and known(place.cuda.init_without_visible_devices) == 0):
-                return None
-            if not named:
-                hidden = code if position == 0 else (code == 0 and count == position and len(tokens) > position + 1)
-                return token if hidden else None
-        return None
+        if not named:
+            hidden = code if position == 0 else (code == 0 and count == position and len(tokens) > position + 1)
+            return token if hidden else None
+    return None
 
-    @staticmethod
-    def _names_a_device(place: Place, token: str) -> bool | None:
-        count, devices = known(place.nvml.device_count), each(place.nvml.devices)
-        if re.fullmatch(r"[0-9]{1,6}", token):
-            return None if count is None else int(token) < count
-        if token.startswith(("GPU-", "MIG-")):
-            every: tuple[Fact[str], ...] = tuple(device.uuid for device in devices)
-            names = [name for name in map(known, every) if name]
-            parts = [mig for device in devices for mig in each(device.mig_devices)]
-            if token.startswith("MIG-") and parts:
-                return any(part.startswith(token) for part in parts)
-            if count is None or len(names) < count or token.startswith("MIG-"):
-                return None
-            return any(name.startswith(token) for name in (*names, *parts))
-        return False
 
-    def _finding(self, facts: Facts, where: Where, place: Place, found: tuple[str, str]) -> Finding:
-        value, bad = found
-        code, count = known(place.cuda.init), known(place.nvml.device_count)
-        without = known(place.cuda.init_without_visible_devices) == 0
-        sure = count is not None or without
-        return self.found(
-            facts,
-            {"value": repr(value), "entry": repr(bad) if bad else "an empty entry"},
-            where=where,
-            certain=sure,
-            evidence=(
-                Evidence(f"{where}.env", f"{_CUDA_VISIBLE}: {value!r}"),
-                Evidence(f"{where}.nvml.device_count", str(count)) if count is not None else None,
-                Evidence(f"{where}.cuda.init", codes.cuda(code)) if code else None,
-                Evidence(f"{where}.cuda.init_without_visible_devices", codes.cuda(0)) if without else None,
-            ),
-        )
+def _names_a_device(place: Place, token: str) -> bool | None:
+    count, devices = known(place.nvml.device_count), each(place.nvml.devices)
+    if re.fullmatch(r"[0-9]{1,6}", token):
+        return None if count is None else int(token) < count
+    if token.startswith(("GPU-", "MIG-")):
+        every: tuple[Fact[str], ...] = tuple(device.uuid for device in devices)
+        names = [name for name in map(known, every) if name]
+        parts = [mig for device in devices for mig in each(device.mig_devices)]
+        if token.startswith("MIG-") and parts:
+            return any(part.startswith(token) for part in parts)
+        if count is None or len(names) < count or token.startswith("MIG-"):
+            return None
+        return any(name.startswith(token) for name in (*names, *parts))
+    return False

@@ -1,17 +1,17 @@
 """Rules about CDI: specifications that are stale, not found, or provide less than the legacy hook did."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import has_started, host_driver, injection, is_ok, is_rootless, works
+from mlship.doctor.container import host_driver, injection, is_rootless
 from mlship.doctor.facts.fact import each, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.toolkit import CdiSpec
-from mlship.doctor.finding import Evidence, Finding
+from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import line_of, node
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import same
 
 _MISSING_FILE = r"(?i)(stat|mount|crun|runc).*no such file or directory"
@@ -53,81 +53,52 @@ def _is_shadowed(facts: Facts, spec: CdiSpec) -> bool:
     return bool(names) and set(each(spec.devices)) <= names
 
 
-class StaleSpec(Rule, id="cdi-spec-stale-after-driver-upgrade"):
-    def look(self, facts: Facts) -> Finding | None:
-        if works(facts) or not self._is_used(facts):
-            return None
-        stale = [
-            spec
-            for spec in each(facts.host.cdi.specs)
-            if (known(spec.kind) or "").startswith("nvidia.com/")
-            and _is_current(facts, spec) is False
-            and not _is_shadowed(facts, spec)
-        ]
-        return self._finding(facts, stale[0]) if stale else None
-
-    @staticmethod
-    def _is_used(facts: Facts) -> bool:
-        """Used by the container in question, or by an engine that could use it."""
-        how = injection(facts)
-        if how == "cdi" or line_of(facts, _MISSING_FILE):
-            return True
-        engines = known(facts.host.podman) is not None or known(facts.host.docker.cdi) is True
-        return engines and known(facts.container.status) is None and known(facts.container.injection) is None
-
-    def _finding(self, facts: Facts, spec: CdiSpec) -> Finding:
-        driver, named = host_driver(facts), ", ".join(known(spec.driver_versions) or ())
+@computes("cdi-spec-stale-after-driver-upgrade")
+def _stale_specs(facts: Facts) -> Iterator[Values]:
+    driver = host_driver(facts)
+    for spec in each(facts.host.cdi.specs):
+        ours = (known(spec.kind) or "").startswith("nvidia.com/")
+        if not ours or _is_current(facts, spec) is not False or _is_shadowed(facts, spec) or not _is_used(facts):
+            continue
         missing = known(spec.missing) or ()
         gone = f"{len(missing)} of its files {'does' if len(missing) == 1 else 'do'} not exist" if missing else ""
-        return self.found(
-            facts,
-            {
-                "service": known(looked_up(facts.host.services, "nvidia-cdi-refresh")),
-                "by_hand": folder(spec.path) == "/etc/cdi",
-                "path": spec.path,
-                "named": named or "files of another version",
-                "driver": driver or "another",
-                "gone": gone,
-            },
-            evidence=(
-                Evidence("host.cdi.specs", f"{spec.path}: driver {named or 'unknown'}"),
-                Evidence("kernel.nvidia.version", driver) if driver else None,
-                *(Evidence("host.cdi.specs", f"{spec.path}: {path} does not exist") for path in missing[:3]),
-                line_of(facts, _MISSING_FILE),
-            ),
-        )
+        yield {
+            "service": known(looked_up(facts.host.services, "nvidia-cdi-refresh")),
+            "by_hand": folder(spec.path) == "/etc/cdi",
+            "path": spec.path,
+            "named": each(spec.driver_versions),
+            "driver": driver or "another",
+            "host_driver": driver,
+            "gone": gone,
+            "missing": missing[:3],
+        }
 
 
-class UnresolvableDevice(Rule, id="cdi-device-unresolvable"):
-    def look(self, facts: Facts) -> Finding | None:
-        line = line_of(facts, _UNRESOLVABLE)
-        if works(facts) or not is_ok(facts.host.nvml.init) or (has_started(facts) and line is None):
-            return None
-        specs = known(facts.host.cdi.specs)
-        wanted = self._wanted(facts, line)
-        if specs is None or not wanted:
-            return None
-        found = _why_unresolved(facts, specs, wanted)
-        if found is None:
-            return None
-        return self.found(
-            facts,
-            {"wanted": wanted, **found},
-            where="container",
-            evidence=(
-                Evidence("container.host_config.cdi_devices", wanted),
-                *(Evidence("host.cdi.specs", f"{spec.path}: {', '.join(each(spec.devices))}") for spec in specs),
-                None if specs else Evidence("host.cdi.specs", "none"),
-                line,
-            ),
-        )
+def _is_used(facts: Facts) -> bool:
+    """Used by the container in question, or by an engine that could use it."""
+    how = injection(facts)
+    if how == "cdi" or line_of(facts, _MISSING_FILE):
+        return True
+    engines = known(facts.host.podman) is not None or known(facts.host.docker.cdi) is True
+    return engines and known(facts.container.status) is None and known(facts.container.injection) is None
 
-    @staticmethod
-    def _wanted(facts: Facts, line: Evidence | None) -> str | None:
-        asked = [name for name in each(facts.container.host_config.cdi_devices) if "nvidia.com/" in name]
-        words = line.value.replace(",", " ").split() if line else []
-        named = [word.strip(":") for word in words if "nvidia.com/" in word and "=" in word]
-        return next(iter((*asked, *named)), None)
+
+@computes("cdi-device-unresolvable")
+def _unresolvable(facts: Facts) -> Values | None:
+    line, specs = line_of(facts, _UNRESOLVABLE), known(facts.host.cdi.specs)
+    wanted = _wanted(facts, line)
+    found = _why_unresolved(facts, specs, wanted) if specs is not None and wanted else None
+    if found is None or specs is None:
+        return None
+    listed = tuple(f"{spec.path}: {', '.join(each(spec.devices))}" for spec in specs)
+    return {"wanted": wanted, "line": line, "listed": listed or ("none",), **found}
+
+
+def _wanted(facts: Facts, line: Evidence | None) -> str | None:
+    asked = [name for name in each(facts.container.host_config.cdi_devices) if "nvidia.com/" in name]
+    words = line.value.replace(",", " ").split() if line else []
+    named = [word.strip(":") for word in words if "nvidia.com/" in word and "=" in word]
+    return next(iter((*asked, *named)), None)
 
 
 def folder(path: str) -> str:

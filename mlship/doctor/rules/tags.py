@@ -7,11 +7,12 @@ from mlship.cuda.fit.judge import offered_by
 from mlship.cuda.tables.lookup import tables
 from mlship.cuda.tables.rows import FLAVOURS, NvidiaImage
 from mlship.cuda.versions import Cuda
+from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Step
 from mlship.doctor.frameworks import as_cuda, profile
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import computes
 
 _NOT_FOUND = 404
 _NAME = re.compile(r"(?:^|[\s/'\"])nvidia/(?P<image>cuda[\w-]*):(?P<tag>[\w.-]+)")
@@ -19,6 +20,11 @@ _MISSING = re.compile(r"not found|manifest unknown|no such manifest", re.IGNOREC
 _DISTRO = re.compile(r"(ubuntu|debian|alpine|fedora|arch)[-a-z]*(\d+(?:\.\d+)?)?|(bookworm|bullseye|trixie|buster)")
 _FLAVOUR = re.compile(r"(?:cudnn\d*-)?(?:runtime|devel)|base")
 _NEVER = frozenset({"debian", "alpine", "fedora", "arch", "bookworm", "bullseye", "trixie", "buster"})
+_ON_DEBIAN = Step(
+    "Or stay on Debian, with CUDA from nvidia-* wheels, and request the GPU in the Dockerfile:",
+    ("ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",),
+    instead=True,
+)
 _SINCE = "20.04"  # images for older Ubuntu releases are no longer listed
 
 
@@ -106,30 +112,17 @@ def _fix(facts: Facts, tag: _Tag) -> tuple[Step, ...]:
     return (Step("In the Dockerfile, use a release that exists:", (f"FROM nvidia/cuda:{name}",)), pin)
 
 
-def _evidence(facts: Facts, tag: _Tag) -> tuple[Evidence, ...]:
-    status = known(facts.image.registry_status)
-    return (
-        Evidence("image.base", f"nvidia/{tag.image}:{tag.tag}"),
-        *((Evidence("image.registry_status", str(status)),) if status == _NOT_FOUND else ()),
-        *((Evidence("messages", tag.seen),) if tag.seen != "404" else ()),
-    )
+def _shown(tag: _Tag) -> Values:
+    return {"image_name": tag.image, "tag": tag.tag, "line": tag.seen if tag.seen != "404" else None}
 
 
-class TagDeleted(Rule, id="nvidia-image-tag-deleted"):
-    def look(self, facts: Facts) -> Finding | None:
-        tag = _missing(facts)
-        if tag is None:
-            return None
-        sure = tag.seen == "404" or _confirmed(tag)
-        why = "NVIDIA publishes no such tag" if tag.cuda is None else "NVIDIA has deleted it, or it never existed"
-        return self.found(
-            facts,
-            {"image_name": tag.image, "tag": tag.tag, "why": why},
-            where="container",
-            certain=sure,
-            fix=_fix(facts, tag),
-            evidence=_evidence(facts, tag),
-        )
+@computes("nvidia-image-tag-deleted")
+def _deleted(facts: Facts) -> Values | None:
+    tag = _missing(facts)
+    if tag is None:
+        return None
+    certain = tag.seen == "404" or _confirmed(tag)
+    return {**_shown(tag), "version": tag.cuda, "certain": certain, "fix": _fix(facts, tag)}
 
 
 def _confirmed(tag: _Tag) -> bool:
@@ -140,24 +133,10 @@ def _confirmed(tag: _Tag) -> bool:
     return tag.cuda is None or tag.cuda < min(image.cuda for image in kept) or replaced
 
 
-class NeverPublished(Rule, id="ubuntu2004-cuda13-image-missing"):
-    def look(self, facts: Facts) -> Finding | None:
-        tag = _missing(facts)
-        if tag is None or not _never_was(tag):
-            return None
-        there = sorted({image.distro for image in tables().images if image.cuda == tag.cuda})
-        listed = f"; that CUDA version exists for {', '.join(there)}" if there else ""
-        return self.found(
-            facts,
-            {"tag": tag.tag, "distro": tag.distro, "listed": listed},
-            where="container",
-            fix=(
-                *_fix(facts, tag),
-                Step(
-                    "Or stay on Debian, with CUDA from nvidia-* wheels, and request the GPU in the Dockerfile:",
-                    ("ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility",),
-                    instead=True,
-                ),
-            ),
-            evidence=_evidence(facts, tag),
-        )
+@computes("ubuntu2004-cuda13-image-missing")
+def _never_published(facts: Facts) -> Values | None:
+    tag = _missing(facts)
+    if tag is None or not _never_was(tag):
+        return None
+    there = tuple(sorted({image.distro for image in tables().images if image.cuda == tag.cuda}))
+    return {**_shown(tag), "distro": tag.distro, "there": there, "fix": (*_fix(facts, tag), _ON_DEBIAN)}
