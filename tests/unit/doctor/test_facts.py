@@ -192,7 +192,7 @@ def _with(value: object, path: tuple[str | int, ...], new: object) -> object:
 def test_an_absurd_value_is_one_error_or_is_judged_without_a_crash(data: st.DataObject) -> None:
     pool = [*hosts().values(), *hosts("healthy").values()]
     plain = json.loads(data.draw(st.sampled_from(pool)).to_json())
-    path = data.draw(st.sampled_from([path for path in _paths(plain) if path[0] in {"kernel", "host", "container"}]))
+    path = data.draw(st.sampled_from(list(_paths(plain))))
     text = json.dumps(_with(plain, path, data.draw(st.sampled_from(ABSURD))))
     try:
         facts = parse_facts(text, "x")
