@@ -2,7 +2,7 @@
 
     from training_record import record
 
-    record("model/metadata.json", files=["model/model.onnx"], metrics={"accuracy": 0.93})
+    record("metadata.json", files=["model.onnx"], metrics={"accuracy": 0.93}, statistics=statistics({"age": ages}))
 
 Call it after the model's files are written: what was imported until then counts. `mlship build` refuses an image with
 other versions of these libraries, or with other files (`model.metadata` in mlship.yaml).
@@ -10,16 +10,18 @@ other versions of these libraries, or with other files (`model.metadata` in mlsh
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import subprocess
 import sys
 import tempfile
+from bisect import bisect_right
 from datetime import datetime, timezone
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Mapping, Optional
 
 SCHEMA = 1
 _MODULE = re.compile(r"\.(py|so|pyd)$")
@@ -31,7 +33,7 @@ def record(path: "str | os.PathLike[str]", files: "Iterable[str | os.PathLike[st
     Args:
         path: JSON file, best beside the model.
         files: the model's files, inside the record's folder.
-        more: further keys, such as metrics.
+        more: further keys, such as metrics and statistics.
 
     Raises:
         ValueError: a file is outside the record's folder.
@@ -62,6 +64,48 @@ def record(path: "str | os.PathLike[str]", files: "Iterable[str | os.PathLike[st
         os.unlink(temporary)
         raise
     return target
+
+
+def statistics(
+    inputs: "Mapping[str, Iterable[object]]",
+    outputs: "Mapping[str, Iterable[object]]" = {},
+    probabilities: Optional[str] = None,
+) -> "Dict[str, object]":
+    """What the model saw, for `/metrics` of the server that `mlship init` writes: drift is the difference from it.
+
+    Args:
+        inputs: the values of each feature in the training data, by the name that requests have; None and NaN count as
+            missing. Features without two different values are left out.
+        outputs: predictions on the training data, likewise.
+        probabilities: name of the output with a probability for each class.
+    """
+    described = {"inputs": _features(inputs), "outputs": _features(outputs)}
+    return {**described, **({"probabilities": probabilities} if probabilities else {})}
+
+
+def _features(columns: "Mapping[str, Iterable[object]]") -> "Dict[str, object]":
+    found = ((name, _feature(values)) for name, values in columns.items())
+    return {name: feature for name, feature in found if feature}
+
+
+def _feature(values: "Iterable[object]") -> "Optional[Dict[str, object]]":
+    """The deciles that differ, with the share of the values up to each; the largest value is no decile."""
+    numbers = [float("nan") if value is None else float(value) for value in values]  # type: ignore[arg-type]
+    there = sorted(number for number in numbers if math.isfinite(number))
+    count = len(there)
+    deciles = {there[max(0, math.ceil(count * tenth / 10) - 1)] for tenth in range(1, 10)} if there else set()
+    edges = sorted(deciles - {there[-1]}) if there else []
+    if not edges:
+        return None
+    up_to = [0, *(bisect_right(there, edge) for edge in edges), count]
+    mean = math.fsum(there) / count
+    return {
+        "deciles": edges,
+        "shares": [(high - low) / count for low, high in zip(up_to, up_to[1:])],
+        "mean": mean,
+        "variance": math.fsum((number - mean) ** 2 for number in there) / count,
+        "null_rate": 1 - count / len(numbers),
+    }
 
 
 def _installed() -> "Dict[str, Distribution]":

@@ -189,10 +189,10 @@ smoke:
       values: {{"$.boxes[0].label": cat, "$.boxes[0].score": null}}
 ```
 
-## The record of a training
+## metadata.json
 
-`training_record.py`, which `mlship training-record` prints, writes it where a model is trained; `model.metadata` in
-mlship.yaml names it. Keys that are not listed here are kept and not read.
+The record of a training. `training_record.py`, which `mlship training-record` prints, writes it where a model is
+trained; `model.metadata` in mlship.yaml names it. Keys that are not listed here are kept and not read.
 
 | key | default | meaning |
 | --- | --- | --- |
@@ -200,10 +200,8 @@ mlship.yaml names it. Keys that are not listed here are kept and not read.
 
 Each entry of `files` has `sha256` and `size`, in bytes.
 
-## metadata.json
-
-Optional, in the repository's root. With `statistics`, the server that `mlship init` writes exports how inputs and
-outputs differ from the training. Other keys are ignored.
+**Statistics.** With `statistics` in a metadata.json of the repository's root, the server that `mlship init` writes
+exports how inputs and outputs differ from the training. `statistics()` of training_record.py computes them.
 
 | key | default | meaning |
 | --- | --- | --- |

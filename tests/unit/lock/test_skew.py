@@ -17,6 +17,7 @@ from mlship.errors import CheckFailed, MlshipError, UsageError
 from mlship.files import sha256_file
 from mlship.lock.record import Trace, read_record
 from mlship.lock.skew import Skew, skews
+from mlship.project.metadata import TrainingFeature, TrainingStatistics
 from mlship.project.training import Training, read_training
 from mlship.resources import template_root
 from tests.helpers.locked_repos import locked
@@ -161,6 +162,30 @@ def test_a_record_that_cannot_be_read_is_an_error(repo: Path, text: str, message
 
 
 @pytest.mark.slow
+def feature(values: list[float | None]) -> TrainingFeature | None:
+    """What the script says of a column."""
+    names: dict[str, object] = {}
+    exec((template_root() / "training_record.py").read_text(), names)
+    statistics = names["statistics"]
+    assert callable(statistics)
+    found = statistics({"x": values})
+    return TrainingStatistics.model_validate_json(json.dumps(found)).inputs.get("x")
+
+
+@given(values=st.lists(st.none() | st.floats(-1e6, 1e6) | st.integers(0, 3).map(float), max_size=60))
+def test_the_statistics_of_the_script_are_those_of_numpy(values: list[float | None]) -> None:
+    there = [value for value in values if value is not None]
+    found = feature(values)
+    if found is None:
+        assert len(set(there)) < 2
+        return
+    assert found.mean == pytest.approx(np.mean(there))
+    assert found.variance == pytest.approx(np.var(there), abs=1e-3)
+    assert found.null_rate == pytest.approx(1 - len(there) / len(values))
+    shares = np.histogram(there, [-np.inf, *np.nextafter(found.deciles, np.inf), np.inf])[0] / len(there)
+    assert found.shares == pytest.approx(shares)
+
+
 def test_the_script_records_the_process_that_calls_it(tmp_path: Path) -> None:
     """It runs beside a training script, without mlship."""
     (tmp_path / "model").mkdir()
