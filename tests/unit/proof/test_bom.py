@@ -6,8 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
 from packageurl import PackageURL
@@ -24,6 +22,9 @@ DEBS = st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["all", "amd64"])), max_si
 
 
 def components(installed: Inventory, *weights: str) -> list[dict[str, str]]:
+    from cyclonedx.schema import SchemaVersion  # its grammars take seconds to compile
+    from cyclonedx.validation.json import JsonStrictValidator
+
     made = make_bom("registry.example.com/team/model", "1", DIGEST, installed, [resource(w, DIGEST) for w in weights])
     assert made == make_bom(
         "registry.example.com/team/model", "1", DIGEST, installed, [resource(w, DIGEST) for w in weights]
@@ -34,6 +35,7 @@ def components(installed: Inventory, *weights: str) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @given(wheels=PACKAGES, debs=DEBS, weights=st.lists(TEXT, max_size=2, unique=True))
 def test_every_package_is_named_once(
     wheels: tuple[tuple[str, str], ...], debs: tuple[tuple[str, str, str], ...], weights: list[str]
@@ -44,6 +46,7 @@ def test_every_package_is_named_once(
     assert [row["name"] for row in found if row["type"] == "machine-learning-model"] == weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wheels", "debs", "purl"),
     [
