@@ -2,27 +2,13 @@
 
 from mlship.doctor import commands
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import (
-    gpus_need_no_hook,
-    host_is_well,
-    injection,
-    is_elsewhere,
-    is_rootless,
-    is_snap,
-    works,
-)
+from mlship.doctor.container import gpus_need_no_hook, injection
 from mlship.doctor.facts.fact import Fact, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import is_tegra, is_wsl, line_of, node
-from mlship.doctor.rules.base import Rule, computes
-from mlship.driver import codes
+from mlship.doctor.queries import is_tegra, is_wsl, node
+from mlship.doctor.rules.base import computes
 
 _HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
-_NO_DRIVER = (
-    r"could not select device driver (\"\"|\\\"\\\"|\"nvidia\"|.*\[\[?gpu)|unknown or invalid runtime name: nvidia"
-)
-_SNAP_FAILS = rf"{_NO_DRIVER}|load library failed|nvidia-smi.*(not found|no such file)"
 
 
 def _others(facts: Facts) -> tuple[Fact[object], ...]:
@@ -35,73 +21,55 @@ def _nvidia_runtime(facts: Facts) -> Values:
     return {"nvidia_runtime": "nvidia" in each(facts.host.docker.runtimes)}
 
 
-class NoDriverRegistered(Rule, id="docker-no-nvidia-driver-registered"):
-    def look(self, facts: Facts) -> Finding | None:
-        docker, line = facts.host.docker, line_of(facts, _NO_DRIVER)
-        if is_snap(facts) or is_elsewhere(facts) or not host_is_well(facts) or works(facts):
-            return None
-        if known(docker.version) is None or commands.engine(facts) != "docker" or self._by_cdi(facts):
-            return None
-        lacking, late = self._lacks(facts), self._is_late(facts)
-        if not (lacking and (line or self._is_the_way(facts))) and not (late and line):
-            return None
-        installed = known(facts.host.toolkit.version)
-        base_only = known(looked_up(facts.host.docker.daemon_hooks, _HOOKS[1])) is not None
-        started, written = known(docker.daemon_started_at), known(facts.host.toolkit.installed_at)
-        return self.found(
-            facts,
-            {
-                "late": late,
-                "written": written,
-                "started": started,
-                "there": late or (installed is not None and not base_only),
-                "lack": "on its PATH" if installed else "installed",
-                "rootless": is_rootless(facts),
-            },
-            certain=line is not None or self._is_only(facts),
-            evidence=(
-                *(Evidence("host.docker.daemon_hooks", f"{name}: not on dockerd's PATH") for name in lacking),
-                Evidence("host.toolkit.version", "not installed") if is_absent(facts.host.toolkit.version) else None,
-                Evidence("host.toolkit.installed_at", f"{written}, dockerd started {started}") if late else None,
-                Evidence("host.nvml.init", codes.nvml(0)),
-                line,
-            ),
-        )
+@computes("docker-no-nvidia-driver-registered")
+def _no_hook(facts: Facts) -> Values | None:
+    if commands.engine(facts) != "docker" or _by_cdi(facts):
+        return None
+    toolkit, late = facts.host.toolkit, _is_late(facts)
+    base_only = known(looked_up(facts.host.docker.daemon_hooks, _HOOKS[1])) is not None
+    return {
+        "lacking": _lacks(facts),
+        "expected": _is_the_way(facts),
+        "only": _is_only(facts),
+        "late": late,
+        "lack": "on its PATH" if known(toolkit.version) else "installed",
+        "there": late or (known(toolkit.version) is not None and not base_only),
+    }
 
-    @staticmethod
-    def _lacks(facts: Facts) -> tuple[str, ...]:
-        """The hooks, if dockerd has none of them; empty if it has one, or if that is unknown."""
-        hooks = known(facts.host.docker.daemon_hooks)
-        if hooks is None:
-            return _HOOKS[:1] if is_absent(facts.host.toolkit.version) else ()
-        use = _HOOKS if gpus_need_no_hook(facts) is not False else _HOOKS[:1]
-        absent = tuple(name for name in use if name in hooks and hooks[name] is None)
-        return absent if absent and not any(known(hooks.get(name)) for name in use) else ()
 
-    @staticmethod
-    def _is_late(facts: Facts) -> bool:
-        started, written = known(facts.host.docker.daemon_started_at), known(facts.host.toolkit.installed_at)
-        return bool(started and written and written > started)
+def _lacks(facts: Facts) -> tuple[str, ...]:
+    """The hooks, if dockerd has none of them; empty if it has one, or if that is unknown."""
+    hooks = known(facts.host.docker.daemon_hooks)
+    if hooks is None:
+        return _HOOKS[:1] if is_absent(facts.host.toolkit.version) else ()
+    use = _HOOKS if gpus_need_no_hook(facts) is not False else _HOOKS[:1]
+    absent = tuple(name for name in use if name in hooks and hooks[name] is None)
+    return absent if absent and not any(known(hooks.get(name)) for name in use) else ()
 
-    @staticmethod
-    def _is_the_way(facts: Facts) -> bool:
-        """No error was reported yet: it matters only if nothing but Docker provides the GPU here."""
-        others = _others(facts)
-        if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
-            return False
-        by_cdi = each(facts.host.cdi.specs) and known(facts.host.docker.cdi) is not False
-        return not by_cdi and "nvidia" not in each(facts.host.docker.runtimes)
 
-    @staticmethod
-    def _is_only(facts: Facts) -> bool:
-        """It is known that nothing but Docker could provide the GPU here."""
-        ways = (*_others(facts), facts.host.cdi.specs, facts.host.docker.runtimes)
-        return all(is_known(way) for way in ways)
+def _is_late(facts: Facts) -> bool:
+    started, written = known(facts.host.docker.daemon_started_at), known(facts.host.toolkit.installed_at)
+    return bool(started and written and written > started)
 
-    @staticmethod
-    def _by_cdi(facts: Facts) -> bool:
-        """The container requests CDI devices, which need no registered driver."""
-        return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
+
+def _is_the_way(facts: Facts) -> bool:
+    """No error was reported yet: it matters only if nothing but Docker provides the GPU here."""
+    others = _others(facts)
+    if any(known(other) is not None for other in others) or is_wsl(facts) or is_tegra(facts):
+        return False
+    by_cdi = each(facts.host.cdi.specs) and known(facts.host.docker.cdi) is not False
+    return not by_cdi and "nvidia" not in each(facts.host.docker.runtimes)
+
+
+def _is_only(facts: Facts) -> bool:
+    """It is known that nothing but Docker could provide the GPU here."""
+    ways = (*_others(facts), facts.host.cdi.specs, facts.host.docker.runtimes)
+    return all(is_known(way) for way in ways)
+
+
+def _by_cdi(facts: Facts) -> bool:
+    """The container requests CDI devices, which need no registered driver."""
+    return bool(each(facts.container.host_config.cdi_devices)) and not each(facts.container.host_config.gpus)
 
 
 @computes("nvml-unknown-error-after-daemon-reload")

@@ -20,7 +20,6 @@ _NO_STRATEGY = (
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 # Xids that programs cause themselves: the device plugin does not count them against the GPU.
 _OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
-_UNHEALTHY = r"XidCriticalError|marking device as unhealthy"
 
 
 def _delete(pod: Pod | None) -> str:
@@ -89,46 +88,36 @@ class PluginWithoutRuntime(Rule, id="k8s-device-plugin-incompatible-strategy"):
         )
 
 
-class MarkedUnhealthy(Rule, id="k8s-xid-marks-gpu-unhealthy"):
-    def look(self, facts: Facts) -> Finding | None:
-        reported, line, fewer = line_of(facts, _UNHEALTHY), self._critical(facts), self._fewer(facts)
-        if not fewer:
-            return None
-        if not reported and not line and not fewer[0].fact.endswith("capacity"):
-            return None
-        certain = bool(line or (reported and reported.fact != "messages"))
-        plugin = next(iter(pods_of(facts, "device-plugin")), None)
-        return self.found(
-            facts,
-            {"delete": _delete(plugin)},
-            certain=certain,
-            evidence=(*fewer, reported, Evidence("kernel.log", line) if line else None),
-        )
+@computes("k8s-xid-marks-gpu-unhealthy")
+def _taken_out(facts: Facts) -> Values:
+    fewer, plugin = _fewer(facts), next(iter(pods_of(facts, "device-plugin")), None)
+    by_kubelet = bool(fewer) and fewer[0].fact.endswith("capacity")
+    return {"fewer": fewer, "by_kubelet": by_kubelet, "critical": _critical(facts), "delete": _delete(plugin)}
 
-    @staticmethod
-    def _critical(facts: Facts) -> str | None:
-        lines = [
-            line
-            for line in each(facts.kernel.log)
-            if (found := re.search(r"Xid.*?\): (\d+)", line)) and found.group(1) not in _OF_PROGRAMS
-        ]
-        return lines[-1] if lines else None
 
-    @staticmethod
-    def _fewer(facts: Facts) -> tuple[Evidence, ...]:
-        """The node offers fewer GPUs than it has; NVML's count shows that only if no GPU is partitioned."""
-        node = known(facts.kubernetes)
-        offered, has = (known(node.allocatable), known(node.capacity)) if node else (None, None)
-        if node is None or offered is None:
-            return ()
-        for name, number in sorted((has or {}).items()):
-            if name.startswith("nvidia.com/") and offered.get(name, 0) < number:
-                return (Evidence("kubernetes.capacity", f"{name}: {number}, allocatable {offered.get(name, 0)}"),)
-        count, plain = known(facts.host.nvml.device_count), offered.get("nvidia.com/gpu")
-        whole = all(known(device.mig_current) != 1 for device in each(facts.host.nvml.devices))
-        if count is None or plain is None or plain >= count or not whole:
-            return ()
-        return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
+def _critical(facts: Facts) -> str | None:
+    lines = [
+        line
+        for line in each(facts.kernel.log)
+        if (found := re.search(r"Xid.*?\): (\d+)", line)) and found.group(1) not in _OF_PROGRAMS
+    ]
+    return lines[-1] if lines else None
+
+
+def _fewer(facts: Facts) -> tuple[Evidence, ...]:
+    """The node offers fewer GPUs than it has; NVML's count shows that only if no GPU is partitioned."""
+    node = known(facts.kubernetes)
+    offered, has = (known(node.allocatable), known(node.capacity)) if node else (None, None)
+    if node is None or offered is None:
+        return ()
+    for name, number in sorted((has or {}).items()):
+        if name.startswith("nvidia.com/") and offered.get(name, 0) < number:
+            return (Evidence("kubernetes.capacity", f"{name}: {number}, allocatable {offered.get(name, 0)}"),)
+    count, plain = known(facts.host.nvml.device_count), offered.get("nvidia.com/gpu")
+    whole = all(known(device.mig_current) != 1 for device in each(facts.host.nvml.devices))
+    if count is None or plain is None or plain >= count or not whole:
+        return ()
+    return (Evidence("kubernetes.allocatable", f"nvidia.com/gpu: {plain}, NVML counts {count}"),)
 
 
 @computes("k8s-no-healthy-devices")
