@@ -80,11 +80,6 @@ def _vendor(facts: Facts) -> Values:
     return {"path": next((spec.path for spec in _ours(facts)), ""), "unit": _refresh(facts)}
 
 
-def is_seen(facts: Facts) -> bool:
-    """The folders of specifications were read."""
-    return known(facts.host.cdi.specs) is not None
-
-
 @computes("cdi-spec-newer-than-engine")
 def _too_new(facts: Facts) -> Values | None:
     name, version = _engine_version(facts)
