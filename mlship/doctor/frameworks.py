@@ -174,7 +174,7 @@ def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str,
     torch = known(environment.torch)
     for package, stack in found.items():
         measured = _measured(stack, torch) if package == "torch" and torch else stack
-        yield package, here[package], measured
+        yield package, here.get(package) or stack.name.split()[1], measured  # the runtime's names end in -cu12 or not
 
 
 def installed(environment: PythonEnvironment) -> dict[str, str]:

@@ -52,16 +52,15 @@ def healthy(scenario: Scenario, root: Path, **changes: str | None) -> Path:
         "/proc/self/status": "Uid:\t1000\t1000\t1000\t1000\nGid:\t1000\t1000\t1000\t1000\nGroups:\t27 44\n",
         "/sys/module/nvidia/version": f"{scenario.driver}\n",
         "/sys/module/nvidia_uvm/refcnt": "1\n",
-        "/sys/bus/pci/devices/0000:00:04.0/vendor": "0x10de\n",
-        "/sys/bus/pci/devices/0000:00:04.0/device": "0x20b0\n",
-        "/sys/bus/pci/devices/0000:00:04.0/class": "0x030200\n",
-        "/sys/bus/pci/devices/0000:00:04.0/revision": "0xa1\n",
-        "/sys/bus/pci/devices/0000:00:04.0/driver": "-> ../../drivers/nvidia",
         "/dev/nvidiactl": "",
-        "/dev/nvidia0": "",
         "/dev/nvidia-uvm": "",
         "/etc/os-release": 'ID=ubuntu\nVERSION_ID="22.04"\nID_LIKE=debian\n',
     }
+    for number in range(len(scenario.devices)):
+        device = f"/sys/bus/pci/devices/0000:00:{4 + number:02x}.0"
+        files |= {f"{device}/vendor": "0x10de\n", f"{device}/device": "0x20b0\n", f"{device}/class": "0x030200\n"}
+        files |= {f"{device}/revision": "0xa1\n", f"{device}/driver": "-> ../../drivers/nvidia"}
+        files[f"/dev/nvidia{number}"] = ""
     files.update(changes)
     return tree(root, {name: text for name, text in files.items() if text is not None})
 

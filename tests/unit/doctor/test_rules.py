@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlship.cuda.versions import Cuda
 from mlship.doctor.chain.walk import symptoms
@@ -87,6 +89,18 @@ def test_each_framework_keeps_its_own_cuda() -> None:
     alone = PythonEnvironment(distributions={"cupy-cuda13x": "99.0"})
     ((_, _, stack),) = stacks(alone, "linux/amd64")
     assert (stack.cuda, bool(stack.unknown)) == (Cuda(13, 0), True)
+
+
+NAMES = ["torch", "jax-cuda12-plugin", "tensorflow", "cupy-cuda12x", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime",
+         "nvidia-cudnn-cu12", "nvidia-cublas", "cuda-toolkit", "triton", "vllm", "numpy"]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["1.0", "2.9.0+cu128", "12.8.90", "13.0.48"])))
+def test_any_packages_have_stacks_with_a_version(distributions: dict[str, str]) -> None:
+    found = list(stacks(PythonEnvironment(distributions=distributions), "linux/amd64"))
+    assert all(version for _, version, _ in found)
+    cuda = {"nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime", "cuda-toolkit"}
+    assert found or not cuda & distributions.keys()
 
 
 @pytest.mark.parametrize(
