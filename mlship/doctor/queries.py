@@ -53,6 +53,10 @@ def gpus(facts: Facts) -> tuple[PciDevice, ...]:
     return tuple(device for device in _nvidia(facts) if known(device.driver) not in _PASSES_ON)
 
 
+def describe(gpu: PciDevice) -> str:
+    return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
+
+
 def nvml_counts_all(facts: Facts) -> bool | None:
     """NVML on the host counts every GPU on the bus; None if that is unknown."""
     nvml, code = facts.host.nvml, known(facts.host.nvml.init)

@@ -93,8 +93,9 @@ class RuleText:
         )
 
     def deciders(self, facts: Facts, values: Values) -> tuple[Decider, ...]:
-        """What would confirm the cause on this host."""
-        return tuple(Decider(fill(one.fact, facts, values), fill(one.command, facts, values)) for one in self.decides)
+        """What would confirm the cause on this host; a row whose command is empty does not apply."""
+        filled = (Decider(fill(one.fact, facts, values), fill(one.command, facts, values)) for one in self.decides)
+        return tuple(one for one in filled if one.command)
 
 
 @cache

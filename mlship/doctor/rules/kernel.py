@@ -5,76 +5,40 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, PciDevice
-from mlship.doctor.finding import Evidence, Finding
-from mlship.doctor.queries import PRE_TURING, architecture, gpus, is_ubuntu, is_wsl, logged, module_is_loaded
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.finding import Evidence
+from mlship.doctor.queries import PRE_TURING, architecture, describe, gpus, is_ubuntu, logged
+from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import branch
 
 _REJECTED = r"Loading of (unsigned )?module.*(is )?rejected|module verification failed.*nvidia|Key was rejected"
-_NOT_OPEN = r"not supported by open|does not include the required GPU"
-_BLACKLIST = (
-    r"printf 'blacklist nouveau\noptions nouveau modeset=0\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf"
-)
 
 
-def free_gpus(facts: Facts) -> tuple[PciDevice, ...]:
-    """GPUs that are not passed to virtual machines."""
-    return tuple(gpu for gpu in gpus(facts) if known(gpu.driver) != "vfio-pci")
+@computes("driver-not-loaded-after-kernel-update")
+def _installed(facts: Facts) -> Values:
+    return {"prebuilt": _prebuilt(facts), "traces": _traces_of_driver(facts)}
 
 
-def describe(gpu: PciDevice) -> str:
-    return f"{known(gpu.name) or 'NVIDIA GPU'} at {known(gpu.address) or 'an unknown address'}"
+def _prebuilt(facts: Facts) -> str | None:
+    """The driver's branch, if Ubuntu has modules for it."""
+    if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
+        return None
+    library = known(facts.host.nvml.library)
+    built = (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or ""))
+    version = (known(library.version) if library else None) or next(built, None)
+    return branch(version) if version else None
 
 
-class NotBuiltForThisKernel(Rule, id="driver-not-loaded-after-kernel-update"):
-    def look(self, facts: Facts) -> Finding | None:
-        here = looked_up(facts.kernel.module_files, "nvidia")
-        if not free_gpus(facts) or not is_absent(here) or module_is_loaded(facts) is not False or is_wsl(facts):
-            return None
-        traces = self._driver_is_installed(facts)
-        if not traces:
-            return None
-        release = known(facts.kernel.release) or "$(uname -r)"
-        return self.found(
-            facts,
-            {"prebuilt": self._prebuilt(facts), "release": release},
-            evidence=(
-                Evidence("kernel.pci", describe(free_gpus(facts)[0])),
-                Evidence("kernel.modules.nvidia", "not loaded"),
-                Evidence("kernel.module_files.nvidia", f"none below /lib/modules/{release}"),
-                *traces,
-            ),
-        )
-
-    @staticmethod
-    def _prebuilt(facts: Facts) -> str | None:
-        """The driver's branch, if Ubuntu has modules for it."""
-        if commands.manager(facts) != "apt" or "ubuntu" not in (known(facts.host.os.id) or "ubuntu"):
-            return None
-        library = known(facts.host.nvml.library)
-        version = (known(library.version) if library else None) or next(
-            (known(line.version) for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")), None
-        )
-        return branch(version) if version else None
-
-    @staticmethod
-    def _driver_is_installed(facts: Facts) -> tuple[Evidence, ...]:
-        """Traces of a driver: without them, none was ever installed."""
-        built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
-        if built:
-            kernels = ", ".join(_built_for(line) for line in built)
-            return (Evidence("kernel.dkms", f"nvidia is built for: {kernels}"),)
-        library = known(facts.host.nvml.library)
-        if library or known(facts.host.nvml.init) == 9:
-            return (
-                Evidence("host.nvml.library", library.path if library else "reports that the driver is not loaded"),
-            )
-        packages = sorted(
-            name
-            for name in known(facts.host.packages.installed) or {}
-            if name.startswith(("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute"))
-        )
-        return (Evidence("host.packages.installed", ", ".join(packages)),) if packages else ()
+def _traces_of_driver(facts: Facts) -> Evidence | None:
+    """A trace of a driver; without one, none was ever installed."""
+    built = [line for line in each(facts.kernel.dkms) if "nvidia" in (known(line.module) or "")]
+    if built:
+        return Evidence("kernel.dkms", f"nvidia is built for: {', '.join(map(_built_for, built))}")
+    library = known(facts.host.nvml.library)
+    if library or known(facts.host.nvml.init) == 9:
+        return Evidence("host.nvml.library", library.path if library else "reports that the driver is not loaded")
+    names = ("nvidia-driver", "nvidia-dkms", "nvidia-kernel-dkms", "libnvidia-compute")
+    packages = sorted(name for name in known(facts.host.packages.installed) or {} if name.startswith(names))
+    return Evidence("host.packages.installed", ", ".join(packages)) if packages else None
 
 
 def _built_for(line: Dkms) -> str:
@@ -117,7 +81,7 @@ def _only_shows_a_picture(facts: Facts, held: list[PciDevice]) -> bool:
 
 @computes("open-module-on-pre-turing")
 def _before_turing(facts: Facts) -> Values:
-    free = [gpu for gpu in free_gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
+    free = [gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"}]
     old = [gpu for gpu in free if architecture(gpu) in PRE_TURING]
     return {
         "old": tuple(f"{describe(gpu)}: {architecture(gpu)}" for gpu in old),
