@@ -93,7 +93,7 @@ _LINES = {
 def value_at(facts: Facts, term: str, values: Values) -> object:
     """What a term stands for: a value or, for the path of a fact, the fact."""
     lines, _, pattern = term.partition(" ~ ")
-    if lines in _LINES:
+    if pattern and lines in _LINES:
         return _LINES[lines](facts, pattern)
     if pattern:
         return _matching(known(_value(facts, lines, values)), pattern)

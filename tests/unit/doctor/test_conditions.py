@@ -75,6 +75,7 @@ def test_a_term() -> None:
     assert value_at(FACTS, "log ~ NVRM", {}) == Evidence("kernel.log", "NVRM: last")
     assert value_at(FACTS, "lines ~ mismatch", {}) == Evidence("messages", "driver/library version mismatch")
     assert value_at(FACTS, "log ~ Xid", {}) is None
+    assert value_at(FACTS, "reported", {"reported": None}) is None  # a value, no line
     assert value_at(FACTS, "host.wsl.drivers ~ ^nv", {}) == "nv_dispi"
     assert value_at(FACTS, "host.loader.conf ~ compat", {}) == ("a", "b")
     assert value_at(FACTS, "host.env.PATH without ^/opt", {}) == "/bin"
