@@ -29,9 +29,9 @@ _SETTING = re.compile(r"^\w+=")
 class PackageManager:
     """A row of mlship/data/places.toml, which explains the keys."""
 
-    name: str
-    systems: tuple[str, ...]
-    source: str
+    name: str = ""
+    systems: tuple[str, ...] = ()
+    source: str = ""
     install: str = ""
     headers: str = ""
     initramfs: str = ""
@@ -50,6 +50,7 @@ class PlaceTable:
     managers: tuple[PackageManager, ...]
     programs: dict[str, str]
     unchangeable: dict[str, tuple[str, ...]]
+    libcuda: dict[str, dict[str, str]]
 
 
 @cache
@@ -57,37 +58,25 @@ def place_data() -> PlaceTable:
     return adapter(PlaceTable).validate_python(tomllib.loads(read_package_file("data/places.toml")))
 
 
-# The package with libcuda, by an installed one of the same driver.
-_LIBCUDA: dict[str, tuple[tuple[str, str], ...]] = {
-    "dnf": (
-        ("nvidia-driver", "nvidia-driver-cuda nvidia-driver-cuda-libs"),
-        ("xorg-x11-drv-nvidia", "xorg-x11-drv-nvidia-cuda"),
-    ),
-    "zypper": (("nvidia-common-G06", "nvidia-compute-G06"), ("nvidia-utils-G06", "nvidia-compute-G06")),
-    "pacman": (("nvidia", "nvidia-utils"), ("nvidia-open", "nvidia-utils")),
-}
-
-
-def _row(facts: Facts) -> PackageManager | None:
-    """The package manager of this host; None if it is unknown."""
+def _row(facts: Facts) -> PackageManager:
+    """The package manager of this host; without a name and commands if it is unknown."""
     rows, system = place_data().managers, facts.host.os
     if known(looked_up(facts.host.paths, "/run/ostree-booted")):
         return rows[0]
     names = [*(known(system.id) or "").split(), *(known(system.like) or "").split()]
     of_system = next((row for name in names for row in rows if name in row.systems), None)
     recorded = next((row for row in rows if row.name == known(facts.host.packages.manager)), None)
-    return of_system if of_system and of_system.note else recorded or of_system
+    found = of_system if of_system and of_system.note else recorded or of_system
+    return found or PackageManager()
 
 
 def manager(facts: Facts) -> str | None:
-    row = _row(facts)
-    return row.name if row else None
+    return _row(facts).name or None
 
 
 def install_start(facts: Facts) -> str:
     """The command up to the package's name."""
-    row = _row(facts)
-    return (row.install if row else "") or _NOTHING
+    return _row(facts).install or _NOTHING
 
 
 def install_command(facts: Facts, *packages: str) -> str:
@@ -96,40 +85,38 @@ def install_command(facts: Facts, *packages: str) -> str:
 
 def headers(facts: Facts) -> str:
     """Install the headers of the running kernel."""
-    row = _row(facts)
-    return install_command(facts, row.headers) if row and row.headers else _NOTHING
+    package = _row(facts).headers
+    return install_command(facts, package) if package else _NOTHING
 
 
 def initramfs(facts: Facts) -> str:
-    row = _row(facts)
-    return (row.initramfs if row else "") or _NOTHING
+    return _row(facts).initramfs or _NOTHING
 
 
 def hold_driver(facts: Facts) -> str:
     """Pin the driver's packages to their version."""
     row, names = _row(facts), known(facts.host.packages.installed)
     by_packages = names is None or any("nvidia" in name and "container" not in name for name in names)
-    if row is None or not by_packages:
-        return _NOTHING
-    return (row.hold_debian if known(facts.host.os.id) == "debian" else row.hold) or _NOTHING
+    hold = row.hold_debian if known(facts.host.os.id) == "debian" else row.hold
+    return hold if hold and by_packages else _NOTHING
 
 
 def remove_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Remove an option from the kernel command line, from the next boot on."""
     row = _row(facts)
-    if row and row.remove_option:
-        return (row.remove_option.format(option=quote(option)),)
-    by_hand = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX: remove {option}"
-    return (by_hand, row.grub) if row and row.grub else ()
+    return _kernel_option(row, row.remove_option, option, f"GRUB_CMDLINE_LINUX: remove {option}")
 
 
 def add_option(facts: Facts, option: str) -> tuple[str, ...]:
     """Add an option to the kernel command line, from the next boot on."""
     row = _row(facts)
-    if row and row.add_option:
-        return (row.add_option.format(option=quote(option)),)
-    by_hand = f"# in /etc/default/grub, GRUB_CMDLINE_LINUX_DEFAULT: add {option}"
-    return (by_hand, row.grub) if row and row.grub else ()
+    return _kernel_option(row, row.add_option, option, f"GRUB_CMDLINE_LINUX_DEFAULT: add {option}")
+
+
+def _kernel_option(row: PackageManager, command: str, option: str, by_hand: str) -> tuple[str, ...]:
+    if command:
+        return (command.format(option=quote(option)),)
+    return (f"# in /etc/default/grub, {by_hand}", row.grub) if row.grub else ()
 
 
 def engine(facts: Facts) -> Literal["docker", "podman", "nerdctl"]:
@@ -189,7 +176,8 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
     if kind == "apt":
         package = f"libnvidia-compute-{branch}{server}" if ubuntu else "libcuda1" if "libnvidia-ml1" in names else ""
     else:
-        package = next((libcuda for nvml, libcuda in _LIBCUDA.get(kind or "", ()) if nvml in names), "")
+        packages = place_data().libcuda.get(kind or "", {})
+        package = next((libcuda for driver, libcuda in packages.items() if driver in names), "")
     return install_command(facts, package) if package else ""
 
 
@@ -253,13 +241,13 @@ def at_place(facts: Facts, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(_at(step, here, row) for step in steps)
 
 
-def _at(step: Step, here: frozenset[str], row: PackageManager | None) -> Step:
+def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     kept = tuple(command for command in step.commands if is_possible(command, here))
     lost = [command for command in step.commands if command not in kept]
-    installs = bool(row and row.install) and any(row and command.startswith(row.install) for command in kept)
-    barred = place_data().unchangeable.get(row.name, ()) if row else ()
+    installs = bool(row.install) and any(command.startswith(row.install) for command in kept)
+    barred = place_data().unchangeable.get(row.name, ())
     shut = any(_NOTHING in command[:7] or any(text in command for text in barred) for command in lost)
-    note = row.note if row and row.note and (installs or shut) else ""
+    note = row.note if installs or shut else ""
     say = step.say if kept or not step.say.endswith(":") else f"{step.say[:-1]}."
     if note:
         say = f"{say.rstrip(':.')}. {note.removesuffix('.') if kept else note}{':' if kept else ''}"

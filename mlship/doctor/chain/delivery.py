@@ -15,7 +15,7 @@ from mlship.doctor.container import (
     runtime,
     works,
 )
-from mlship.doctor.facts.container import Container, HostConfig
+from mlship.doctor.facts.container import Container
 from mlship.doctor.facts.fact import Unreadable, each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
@@ -40,21 +40,23 @@ def container_is_examined(facts: Facts) -> bool:
     )
 
 
+def not_examined(facts: Facts) -> LinkLook:
+    if not container_is_examined(facts):
+        yield not_applicable("no container was examined")
+
+
 def asks_for_gpu(facts: Facts) -> bool:
     """A container or a pod here asks for an NVIDIA GPU."""
     config, node = facts.container.host_config, known(facts.kubernetes)
     named = any("nvidia" in one for one in (*each(config.cdi_devices), *each(config.devices)))
     pods = each(node.pods) if node else ()
-    return bool(each(config.gpus)) or named or _by_runtime(facts) or any(_gpus_of(pod) for pod in pods)
+    by_runtime = known(config.runtime) == "nvidia"
+    return bool(each(config.gpus)) or named or by_runtime or any(_gpus_of(pod) for pod in pods)
 
 
 def _where(facts: Facts) -> Where:
     """Whose toolkit and engine are meant."""
     return "container" if container_is_examined(facts) else "host"
-
-
-def _by_runtime(facts: Facts) -> bool:
-    return known(facts.container.host_config.runtime) == "nvidia"
 
 
 def _gpus_of(pod: Pod) -> dict[str, int]:
@@ -212,15 +214,14 @@ def _is_dra(pod: Pod) -> bool:
 
 
 def gpu_requested(facts: Facts) -> LinkLook:
-    if not container_is_examined(facts):
-        yield not_applicable("no container was examined")
-        return
+    yield from not_examined(facts)
     box, config = facts.container, facts.container.host_config
     toolkit = known(facts.host.toolkit.config)
     if each(config.gpus) and toolkit and known(toolkit.mode) == "cdi" and gpus_mode(facts) == "legacy":
         yield Symptom("request.mode", "container", "the toolkit is in cdi mode, in which `--gpus` is an error")
     visible = environment(facts).get("NVIDIA_VISIBLE_DEVICES")
-    if runtime(facts) == "nvidia" and known(box.env) is not None and visible in _NO_GPU and not _other_way(config):
+    other_way = each(config.gpus) or each(config.cdi_devices)
+    if runtime(facts) == "nvidia" and known(box.env) is not None and visible in _NO_GPU and not other_way:
         what = "unset" if visible is None else f'"{visible}"'
         if not _was_given(facts):
             yield Symptom("request.none", "container", f"NVIDIA_VISIBLE_DEVICES is {what} for the nvidia runtime")
@@ -256,10 +257,6 @@ def _was_given(facts: Facts) -> bool:
     return works(facts) or (known(nvml.init) == 0 and known(nvml.device_count) != 0)
 
 
-def _other_way(config: HostConfig) -> bool:
-    return bool(each(config.gpus) or each(config.cdi_devices))
-
-
 def _asks_nothing(facts: Facts) -> bool:
     config = facts.container.host_config
     known_empty = config.gpus == () and not each(config.cdi_devices) and runtime(facts) not in {None, "nvidia"}
@@ -293,8 +290,7 @@ def container_created(facts: Facts) -> LinkLook:
         yield Symptom("container.error", "container", f"the engine's error: {error}")
     if node:
         yield from _failed_pods(node)
-    if not container_is_examined(facts):
-        yield not_applicable("no container was examined")
+    yield from not_examined(facts)
     if has_started(facts):
         yield it_holds("started")
     yield unknown("container.status")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.doctor.chain.delivery import container_is_examined, requested_gpus
+from mlship.doctor.chain.delivery import not_examined, requested_gpus
 from mlship.doctor.chain.host import (
     LinkLook,
     and_sees,
@@ -26,12 +26,10 @@ _LACKS_NVML = 12
 
 
 def nodes_inside(facts: Facts) -> LinkLook:
-    if not container_is_examined(facts):
-        yield not_applicable("no container was examined")
-    elif is_wsl(facts) or is_tegra(facts):
+    yield from not_examined(facts)
+    if is_wsl(facts) or is_tegra(facts):
         yield not_applicable("the driver's nodes have other names here")
-    else:
-        yield from nodes_of("container", facts.container)
+    yield from nodes_of("container", facts.container)
 
 
 def libraries_inside(facts: Facts) -> LinkLook:
@@ -46,8 +44,7 @@ def libraries_inside(facts: Facts) -> LinkLook:
         if one and version and driver and not same(version, driver) and not is_compat(one.path):
             seen = f"{one.path} has version {version}, the host's driver {driver}"
             yield Symptom("loader.version", "container", seen)
-    if not container_is_examined(facts):
-        yield not_applicable("no container was examined")
+    yield from not_examined(facts)
     if library:
         yield it_holds(library.path)
     yield unknown("container.cuda.library")
@@ -65,9 +62,8 @@ def nvml_inside(facts: Facts) -> LinkLook:
         yield it_holds(f"NVML answers{and_sees(count)}")
     if by_design:
         yield not_applicable("the container has no NVML, and needs none")
-    yield (
-        unknown("container.nvml.init") if container_is_examined(facts) else not_applicable("no container was examined")
-    )
+    yield from not_examined(facts)
+    yield unknown("container.nvml.init")
 
 
 def _fewer_than_requested(facts: Facts) -> Iterator[Symptom]:
@@ -85,9 +81,8 @@ def cuda_inside(facts: Facts) -> LinkLook:
     if known(cuda.init) == 0 or known(cuda.runtime_code) == 0:
         count = known(cuda.device_count)
         yield it_holds(f"CUDA starts{and_sees(count)}")
-    yield (
-        unknown("container.cuda.init") if container_is_examined(facts) else not_applicable("no container was examined")
-    )
+    yield from not_examined(facts)
+    yield unknown("container.cuda.init")
 
 
 def image_fits(facts: Facts) -> LinkLook:
@@ -146,11 +141,9 @@ def _on_the_cpu(where: Where, environment: PythonEnvironment) -> Iterator[Sympto
 
 def _compilers(where: Where, environment: PythonEnvironment) -> Iterator[Symptom]:
     """What fails although CUDA starts; if CUDA fails, its own symptoms suffice."""
-    cupy, triton = known(environment.cupy), known(environment.triton)
-    if cupy and (error := known(cupy.error)):
-        yield Symptom("cupy", where, f"cupy raises {error}")
-    if triton and (error := known(triton.error)):
-        yield Symptom("triton", where, f"triton raises {error}")
+    for name, framework in (("cupy", known(environment.cupy)), ("triton", known(environment.triton))):
+        if framework and (error := known(framework.error)):
+            yield Symptom(name, where, f"{name} raises {error}")
 
 
 def resources(facts: Facts) -> LinkLook:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
-from typing import TypedDict, cast
 
 from mlship.doctor.chain import delivery, host, inside
 from mlship.doctor.chain.delivery import asks_for_gpu
@@ -21,44 +20,24 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.queries import gpu_is_known_absent, offers_passed_gpus
 from mlship.resources import read_package_file
 
+_OF_THE_DRIVER = (
+    *(host.gpu_bound, host.module_loaded, host.device_nodes, host.nvml_answers),
+    *(host.gpus_counted, host.gpu_modes, host.cuda_starts),
+)
+# Each look has the name of its link.
 _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
     {
-        "gpu-on-bus": host.gpu_on_bus,
-        "gpu-bound": host.gpu_bound,
-        "module-loaded": host.module_loaded,
-        "device-nodes": host.device_nodes,
-        "nvml-answers": host.nvml_answers,
-        "gpus-counted": host.gpus_counted,
-        "gpu-modes": host.gpu_modes,
-        "cuda-starts": host.cuda_starts,
-        "toolkit-ready": delivery.toolkit_ready,
-        "engine-configured": delivery.engine_configured,
-        "kubelet-offers": delivery.kubelet_offers,
-        "gpu-requested": delivery.gpu_requested,
-        "image-available": delivery.image_available,
-        "container-created": delivery.container_created,
-        "nodes-inside": inside.nodes_inside,
-        "libraries-inside": inside.libraries_inside,
-        "nvml-inside": inside.nvml_inside,
-        "cuda-inside": inside.cuda_inside,
-        "image-fits": inside.image_fits,
-        "libraries-resolve": inside.libraries_resolve,
-        "framework-works": inside.framework_works,
-        "resources": inside.resources,
+        look.__name__.replace("_", "-"): look
+        for look in (
+            *(host.gpu_on_bus, *_OF_THE_DRIVER),
+            *(delivery.toolkit_ready, delivery.engine_configured, delivery.kubelet_offers),
+            *(delivery.gpu_requested, delivery.image_available, delivery.container_created),
+            *(inside.nodes_inside, inside.libraries_inside, inside.nvml_inside, inside.cuda_inside),
+            *(inside.image_fits, inside.libraries_resolve, inside.framework_works, inside.resources),
+        )
     }
 )
-
-
 _LAST = "framework-works"
-_OF_THE_DRIVER = {
-    "gpu-bound",
-    "module-loaded",
-    "device-nodes",
-    "nvml-answers",
-    "gpus-counted",
-    "gpu-modes",
-    "cuda-starts",
-}
 _ERROR = re.compile(
     r"(?i)error|exception|fail|fatal|cannot|could not|unable|denied|no .{0,30}found|unknown|invalid|abort|crash|killed"
     r"|mismatch|insufficient|missing|un(supported|defined)|time[d -]*out|refused|reject|lost|falling back"
@@ -67,10 +46,6 @@ _ERROR = re.compile(
 _OF_PROGRAM = re.compile(
     r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
 )
-
-
-class _Known(TypedDict):
-    messages: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -117,10 +92,11 @@ def _open(looked: Looked) -> Looked:
 def _look(link: Link, facts: Facts) -> Looked:
     """What one look yields; its first answer ends it."""
     symptoms: list[Symptom] = []
-    if link.id in _OF_THE_DRIVER and offers_passed_gpus(facts):
+    look = _LOOKS[link.id]
+    if look in _OF_THE_DRIVER and offers_passed_gpus(facts):
         return Looked(link, not_applicable("the GPUs are for virtual machines, and the node offers them"))
     try:
-        for item in _LOOKS[link.id](facts):
+        for item in look(facts):
             if isinstance(item, Answer):
                 return Looked(link, item, tuple(symptoms))
             symptoms.append(item)
@@ -153,12 +129,13 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
 
 
 def _symptom_of(line: str) -> str | None:
-    return next((row["symptom"] for row in _known()["messages"] if re.search(f"(?i){row['pattern']}", line)), None)
+    return next((row["symptom"] for row in _known() if re.search(f"(?i){row['pattern']}", line)), None)
 
 
 @cache
-def _known() -> _Known:
-    return cast("_Known", tomllib.loads(read_package_file("data/symptoms.toml")))
+def _known() -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = tomllib.loads(read_package_file("data/symptoms.toml"))["messages"]
+    return rows
 
 
 def symptoms(facts: Facts) -> tuple[Symptom, ...]:
