@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.place import (
@@ -17,29 +18,10 @@ from mlship.doctor.facts.place import (
     User,
 )
 from mlship.doctor.probes.driver import driver_version_of
+from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import VARIABLES
 
 _MARK = "@@"
-_SECTIONS = {
-    "os": "cat /etc/os-release",
-    "arch": "uname -m",
-    "loaders": "ls -d /lib/ld-musl-*.so.1 /lib64/ld-linux*.so.* /lib/ld-linux*.so.* /lib/*/libc.so.6 /lib64/libc.so.6",
-    "id": "id -u; id -g; id -G",
-    "env": "tr '\\000' '\\n' </proc/1/environ || env",
-    "nodes": "ls -lnd /dev/nvidia* /dev/nvidia-caps/* /dev/dxg",
-    "open": 'for n in /dev/nvidiactl /dev/nvidia0 /dev/nvidia-uvm; do [ -e $n ] && (: <>$n) 2>&1 && echo "ok $n"; done',
-    "mounts": "cat /proc/self/mountinfo",
-    "libraries": "for f in /usr/lib/libcuda.so* /usr/lib/libnvidia-ml.so* /usr/lib/*/libcuda.so*"
-    " /usr/lib/*/libnvidia-ml.so* /usr/lib64/libcuda.so* /usr/lib64/libnvidia-ml.so*"
-    " /usr/local/cuda*/compat/libcuda.so*"
-    " /usr/local/cuda*/lib64/stubs/libcuda.so* /usr/local/cuda*/targets/*/lib/stubs/libcuda.so*;"
-    ' do [ -e "$f" ] && { readlink -f "$f" || echo "$f"; }; done',
-    # The loader's trace; the program itself does not run.
-    "trace": "LD_PRELOAD='libcuda.so.1 libnvidia-ml.so.1' LD_TRACE_LOADED_OBJECTS=1 /bin/true 2>&1"
-    ' | while read -r line; do echo "$line"; for word in $line; do case $word in'
-    ' /*libcuda.so*|/*libnvidia-ml.so*) echo "real $word $(readlink -f "$word")";; esac; done; done',
-    "smi": "nvidia-smi -L 2>&1",
-}
 _SMI = (
     (r"^GPU \d+:", 0),
     (r"Driver/library version mismatch", 18),
@@ -55,9 +37,13 @@ _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "N
 
 
 def shell_argv() -> tuple[str, ...]:
-    """The shell, and a script that prints everything section by section."""
-    script = "\n".join(f"echo {_MARK}{name}; {{ {command}\n}} 2>/dev/null" for name, command in _SECTIONS.items())
-    return ("sh", "-c", f"{script}\necho {_MARK}end")
+    """The shell, and the script."""
+    return ("sh", "-c", _script())
+
+
+@cache
+def _script() -> str:
+    return (INSIDE / "look.sh").read_text(encoding="utf-8")
 
 
 def finished(text: str) -> bool:
@@ -90,7 +76,7 @@ def read_sections(text: str) -> Place:
 
 
 def _sections(text: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {name: [] for name in (*_SECTIONS, "end")}
+    found: dict[str, list[str]] = {name: [] for name in re.findall(rf"^echo {_MARK}(\w+)$", _script(), re.MULTILINE)}
     lines = found["end"]
     for line in text.splitlines():
         if line.startswith(_MARK) and line[2:] in found:

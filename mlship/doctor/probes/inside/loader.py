@@ -24,32 +24,17 @@ OURS = re.compile(
 FOLDERS_OF_OURS = re.compile(r"nvidia|cuda|compat|stubs|wsl|tegra", re.IGNORECASE)
 DRIVER = ("libcuda.so*", "libnvidia-ml.so*")
 SYSTEM = (
-    "/usr/lib/*-linux-gnu",
-    "/usr/lib/*-linux-gnu/nvidia",
-    "/usr/lib/*-linux-gnu/nvidia/*",
-    "/usr/lib/*-linux-gnu/tegra",
-    "/usr/lib64",
-    "/usr/lib64/nvidia",
-    "/usr/lib",
-    "/usr/lib/nvidia*",
-    "/lib/*-linux-gnu",
-    "/lib64",
-    "/usr/local/lib",
-    "/usr/lib/wsl/lib",
-    "/usr/local/nvidia/lib64",
-    "/usr/local/nvidia/lib",
-    "/home/kubernetes/bin/nvidia/lib64",
-    "/opt/nvidia/lib64",
-    "/run/opengl-driver/lib",
+    *("/usr/lib/*-linux-gnu" + folder for folder in ("", "/nvidia", "/nvidia/*", "/tegra")),
+    *("/usr/lib64", "/usr/lib64/nvidia", "/usr/lib", "/usr/lib/nvidia*"),
+    *("/lib/*-linux-gnu", "/lib64", "/usr/local/lib", "/usr/lib/wsl/lib"),
+    *("/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/home/kubernetes/bin/nvidia/lib64"),
+    *("/opt/nvidia/lib64", "/run/opengl-driver/lib"),
 )
 COMPAT = ("/usr/local/cuda*/compat", "/usr/local/cuda*/compat_orin", "/usr/lib/*-linux-gnu/cuda-compat")
 STUBS = ("/usr/local/cuda*/lib64/stubs", "/usr/local/cuda*/targets/*/lib/stubs", "/usr/lib/*-linux-gnu/stubs")
 GLIBC = (
-    "/lib64/ld-linux-x86-64.so.2",
-    "/lib/ld-linux-aarch64.so.1",
-    "/lib64/ld64.so.2",
-    "/lib/ld-linux-armhf.so.3",
-    "/lib/ld-linux-riscv64-lp64d.so.1",
+    *("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib64/ld64.so.2"),
+    *("/lib/ld-linux-armhf.so.3", "/lib/ld-linux-riscv64-lp64d.so.1"),
 )
 LIBC = ("/lib/*-linux-gnu/libc.so.6", "/usr/lib/*-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib/libc.so.6")
 NOTE = ".note.cuda.fwd_compatibility"

@@ -17,39 +17,21 @@ import stat
 import sys
 
 LOOKED_FOR = (
-    "/dev/nvidiactl",
-    "/dev/nvidia0",
-    "/dev/nvidia-uvm",
-    "/dev/nvidia-uvm-tools",
-    "/dev/nvidia-modeset",
+    *("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"),
     "/dev/dxg",
 )
 PATTERNS = (
-    "/dev/nvidia[0-9]*",
-    "/dev/nvidia-caps/*",
-    "/dev/nvidia-caps-imex-channels/*",
-    "/dev/nvidia-nvswitch*",
-    "/dev/nvidia-fs*",
-    "/dev/dri/*",
-    "/dev/nvmap",
-    "/dev/nvhost-*",
+    *("/dev/nvidia[0-9]*", "/dev/nvidia-caps/*", "/dev/nvidia-caps-imex-channels/*", "/dev/nvidia-nvswitch*"),
+    *("/dev/nvidia-fs*", "/dev/dri/*", "/dev/nvmap", "/dev/nvhost-*"),
 )
 OPENED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap")
 PATHS = (
-    "/run/ostree-booted",
-    "/run/nvidia/driver",
-    "/run/nvidia/validations",
-    "/run/nvidia-persistenced/socket",
-    "/run/nvidia-fabricmanager/socket",
-    "/usr/bin/nvidia-smi",
-    "/usr/bin/nvidia-modprobe",
-    "/usr/lib/wsl/lib",
-    "/usr/lib/wsl/drivers",
-    "/usr/lib/wsl/lib/libcuda.so.1",
-    "/etc/nv_tegra_release",
-    "/proc/driver/nvidia",
-    "/dev/shm",  # noqa: S108  read, not written
-    "/tmp/nvidia-mps",  # noqa: S108
+    *("/run/ostree-booted", "/run/nvidia/driver", "/run/nvidia/validations"),
+    *("/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket"),
+    *("/usr/bin/nvidia-smi", "/usr/bin/nvidia-modprobe"),
+    *("/usr/lib/wsl/lib", "/usr/lib/wsl/drivers", "/usr/lib/wsl/lib/libcuda.so.1"),
+    *("/etc/nv_tegra_release", "/proc/driver/nvidia"),
+    *("/dev/shm", "/tmp/nvidia-mps"),  # noqa: S108  read, not written
 )
 VARIABLES = re.compile(
     r"(NVIDIA|CUDA|NCCL|PYTORCH|TORCH|XLA|JAX|CUPY|TRITON|ORT|TF_(CPP|CUDA|GPU|FORCE|XLA|ENABLE))_\w+|LD_(LIBRARY_PATH|PRELOAD)|DOCKER_(HOST|CONTEXT)"
