@@ -1,15 +1,12 @@
 """What a rule reports: the cause, the evidence, and the fix."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 StackLayer: TypeAlias = Literal[
     "hardware", "kernel module", "driver user space", "toolkit", "engine", "image", "framework", "kubernetes"
 ]
-LAYERS: tuple[StackLayer, ...] = (
-    *("hardware", "kernel module", "driver user space", "toolkit"),
-    *("engine", "image", "framework", "kubernetes"),
-)
+LAYERS: tuple[StackLayer, ...] = get_args(StackLayer)
 Where: TypeAlias = Literal["host", "container"]
 Certainty: TypeAlias = Literal["certain", "likely"]
 

@@ -5,10 +5,11 @@ all of which must hold: "cuda>=12.4 brand=tesla,driver>=535,driver<536".
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal, TypeAlias, cast
+from operator import eq, ge, gt, le, lt, ne
+from typing import Literal, TypeAlias, cast, get_args
 
 from mlship.cuda.versions import Cuda
 from mlship.doctor.versions import version_numbers
@@ -17,7 +18,7 @@ Name: TypeAlias = Literal["cuda", "driver", "arch", "brand"]
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 
 _CONDITION = re.compile(r"(?P<name>[a-zA-Z]+)(?P<operator>>=|<=|!=|=|<|>)(?P<value>[^<>=!,\s]+)")
-_NAMES = ("cuda", "driver", "arch", "brand")
+_COMPARE: dict[Operator, Callable[[int, int], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 
@@ -88,7 +89,7 @@ def _alternative(text: str) -> tuple[Condition, ...]:
 def _condition(text: str) -> Condition:
     found = _CONDITION.fullmatch(text)
     name = found["name"].lower() if found else ""
-    if found is None or name not in _NAMES:
+    if found is None or name not in get_args(Name):
         raise ValueError(f"{text!r} is not a condition such as cuda>=12.4")
     operator, value = cast("Operator", found["operator"]), found["value"]
     fits = operator in {"=", "!="} if name == "brand" else _NUMBER.fullmatch(value)
@@ -143,10 +144,7 @@ def _cuda_holds(condition: Condition, offer: Offer) -> bool | None:
 
 
 def _compare(has: tuple[int, ...], condition: Condition) -> bool:
-    order = _order(has, version_numbers(condition.value))
-    return {"=": order == 0, "!=": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[
-        condition.operator
-    ]
+    return _COMPARE[condition.operator](_order(has, version_numbers(condition.value)), 0)
 
 
 def _order(one: tuple[int, ...], other: tuple[int, ...]) -> int:

@@ -175,10 +175,20 @@ def wsl_lacks_nvidia(facts: Facts) -> bool:
     return folders is not None and not any(folder.lower().startswith("nv") for folder in folders)
 
 
+def pods(facts: Facts) -> tuple[Pod, ...]:
+    node = known(facts.kubernetes)
+    return each(node.pods) if node else ()
+
+
 def pods_of(facts: Facts, role: str) -> tuple[Pod, ...]:
     """The pods of this node that have a role, such as "driver"."""
+    return tuple(pod for pod in pods(facts) if known(pod.role) == role)
+
+
+def node_offers(facts: Facts) -> dict[str, int]:
+    """What the node offers to pods; empty if that is unknown."""
     node = known(facts.kubernetes)
-    return tuple(pod for pod in each(node.pods) if known(pod.role) == role) if node else ()
+    return (known(node.allocatable) or {}) if node else {}
 
 
 def trouble_of(pod: Pod) -> str:
@@ -221,9 +231,7 @@ def offers_passed_gpus(facts: Facts) -> bool:
 
     Their resource has the GPU's name, or is nvidia.com/pgpu; nvidia.com/gpu and MIG's need the driver here.
     """
-    node = known(facts.kubernetes)
-    offered = (known(node.allocatable) or {}).items() if node else ()
-    passed = any(count and not re.match(r"nvidia\.com/(gpu|mig-)", name) for name, count in offered)
+    passed = any(count and not re.match(r"nvidia\.com/(gpu|mig-)", name) for name, count in node_offers(facts).items())
     return passed and bool(passed_on(facts)) and not gpus(facts)
 
 
@@ -250,7 +258,7 @@ def _last(lines: Iterator[tuple[str, str]], pattern: str) -> Evidence | None:
 def _recorded(facts: Facts) -> Iterator[tuple[str, str]]:
     yield from (("host.toolkit.log", line) for line in each(facts.host.toolkit.log))
     node = known(facts.kubernetes)
-    for pod in each(node.pods) if node else ():
+    for pod in pods(facts):
         yield from ((f"kubernetes.pods {known(pod.name) or ''}".strip(), line) for line in each(pod.log))
     yield from (("kubernetes.events", line) for line in (each(node.events) if node else ()))
     if error := known(facts.container.error):

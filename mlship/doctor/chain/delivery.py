@@ -21,7 +21,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
-from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, trouble_of
+from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, node_offers, pods, trouble_of
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
@@ -47,11 +47,10 @@ def not_examined(facts: Facts) -> LinkLook:
 
 def asks_for_gpu(facts: Facts) -> bool:
     """A container or a pod here asks for an NVIDIA GPU."""
-    config, node = facts.container.host_config, known(facts.kubernetes)
+    config = facts.container.host_config
     named = any("nvidia" in one for one in (*each(config.cdi_devices), *each(config.devices)))
-    pods = each(node.pods) if node else ()
     by_runtime = known(config.runtime) == "nvidia"
-    return bool(each(config.gpus)) or named or by_runtime or any(_gpus_of(pod) for pod in pods)
+    return bool(each(config.gpus)) or named or by_runtime or any(_gpus_of(pod) for pod in pods(facts))
 
 
 def _where(facts: Facts) -> Where:
@@ -116,8 +115,7 @@ def toolkit_ready(facts: Facts) -> LinkLook:
 
 def _lacks_toolkit(facts: Facts) -> bool:
     """No engine here has a way to the GPU, as far as the toolkit provides it. A device plugin may bring its own."""
-    node = known(facts.kubernetes)
-    given = works(facts) or any((known(node.allocatable) or {}).values() if node else ())
+    given = works(facts) or any(node_offers(facts).values())
     handlers = (known(one.runtimes) or {} for one in map(known, (facts.host.containerd, facts.host.crio)) if one)
     given = given or any("nvidia" in name for names in handlers for name in names)
     if given or not gpus(facts) or facts.host.cdi.specs != () or driver_is_contained(facts):

@@ -23,6 +23,7 @@ from mlship.doctor.queries import (
     log_line,
     module_is_loaded,
     node,
+    node_offers,
     passed_on,
     serves_vms,
     variable,
@@ -33,7 +34,7 @@ from mlship.driver import codes
 LinkLook: TypeAlias = Iterator[Symptom | Answer]
 # Codes of NVML calls on one device; others, such as 3 (not supported), are normal.
 _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
-_LACKS_NVML = 12
+LACKS_NVML = 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
 _REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown symbol|disagrees about version|version magic)|Lockdown: .*unsigned"
@@ -171,12 +172,11 @@ def _nvml_is_elsewhere(facts: Facts) -> bool:
     """NVML is missing by design: Jetson, a driver in a container, no host in view."""
     nvml = facts.host.nvml
     found = known(nvml.library) is not None or known(nvml.hangs_at) is not None
-    if found or known(nvml.init) not in {None, _LACKS_NVML}:
+    if found or known(nvml.init) not in {None, LACKS_NVML}:
         return False
     reached = known(facts.container.nvml.init) == 0 or known(facts.container.cuda.init) == 0
-    node = known(facts.kubernetes)
-    reached = reached or any((known(node.allocatable) or {}).values() if node else ())
-    lacks = known(nvml.init) == _LACKS_NVML
+    reached = reached or any(node_offers(facts).values())
+    lacks = known(nvml.init) == LACKS_NVML
     return is_tegra(facts) or (lacks and (reached or driver_is_contained(facts)))
 
 

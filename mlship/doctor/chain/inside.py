@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mlship.doctor.chain.delivery import not_examined, requested_gpus
 from mlship.doctor.chain.host import (
+    LACKS_NVML,
     LinkLook,
     and_sees,
     cuda_symptoms,
@@ -21,8 +22,6 @@ from mlship.doctor.finding import Where
 from mlship.doctor.frameworks import environments, judged
 from mlship.doctor.queries import is_compat, is_tegra, is_wsl, places
 from mlship.doctor.versions import same
-
-_LACKS_NVML = 12
 
 
 def nodes_inside(facts: Facts) -> LinkLook:
@@ -52,7 +51,7 @@ def libraries_inside(facts: Facts) -> LinkLook:
 
 def nvml_inside(facts: Facts) -> LinkLook:
     nvml = facts.container.nvml
-    by_design = known(nvml.init) in {None, _LACKS_NVML} and (is_tegra(facts) or works(facts))
+    by_design = known(nvml.init) in {None, LACKS_NVML} and (is_tegra(facts) or works(facts))
     if not by_design:
         yield from nvml_symptoms("container", facts.container)
     yield from device_symptoms("container", facts.container)

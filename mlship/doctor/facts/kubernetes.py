@@ -1,14 +1,16 @@
 """This host as a Kubernetes node."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup, Number
+
+Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "dra", "workload"]
 
 
 class Pod(FactGroup):
     name: Fact[str] = UNKNOWN
     namespace: Fact[str] = UNKNOWN
-    role: Fact[Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "dra", "workload"]] = UNKNOWN
+    role: Fact[Role] = UNKNOWN
     phase: Fact[str] = UNKNOWN
     ready: Fact[bool] = UNKNOWN
     reason: Fact[str] = UNKNOWN

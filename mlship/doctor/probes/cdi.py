@@ -11,14 +11,12 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Cdi, CdiSpec
-from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below
+from mlship.doctor.probes.driver import driver_version_of
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
-# At least three digits, because libnvidia-egl-wayland.so.1.1.13 has its own versions.
-_IN_FILE_NAME = re.compile(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$")
 _IN_FOLDER = re.compile(r"/lib/firmware/nvidia/(\d{3,}\.\d+(?:\.\d+)?)/")
 _IN_ARGUMENT = re.compile(r"^--host-driver-version=(\S+)$")
 
@@ -31,8 +29,8 @@ def specs(root: Path) -> Iterator[CdiSpec]:
     """NVIDIA's specifications, and files that cannot be read or parsed, because engines fail on those."""
     seen: set[Path] = set()
     for folder in FOLDERS:
-        for path in programs.files(root, folder, ".yaml", ".json"):
-            real = below(root, path)
+        for path in files.files_in(root, folder, ".yaml", ".json"):
+            real = files.below(root, path)
             if real not in seen:
                 seen.add(real)
                 spec = _spec(root, path, real)
@@ -46,7 +44,7 @@ def _spec(root: Path, path: str, real: Path) -> CdiSpec:
     with suppress(OSError):
         status = real.stat()
         mode, written = f"{status.st_mode & 0o7777:04o}", plain.moment(status.st_mtime)
-    text = programs.text_at(root, path)
+    text = files.text_at(root, path)
     if not isinstance(text, str):
         why = text or Unreadable("the file disappeared")
         return CdiSpec(path, why, why, why, why, why, why, mode, False, written, UNKNOWN)
@@ -125,8 +123,9 @@ def _others(edits: tuple[object, ...]) -> tuple[str, ...]:
 def _versions(edit: object) -> Iterator[str]:
     for mount in plain.items(edit, "mounts"):
         path = plain.text(mount, "hostPath") or ""
-        if found := _IN_FILE_NAME.search(path) or _IN_FOLDER.search(path):
-            yield found[1]
+        folder = _IN_FOLDER.search(path)
+        if version := driver_version_of(path) or (folder and folder[1]):
+            yield version
     for hook in plain.items(edit, "hooks"):
         for argument in plain.texts(hook, "args") or ():
             if found := _IN_ARGUMENT.match(argument):
@@ -136,14 +135,14 @@ def _versions(edit: object) -> Iterator[str]:
 def _is_missing(root: Path, path: str) -> bool:
     """A path without read permission does not count as missing."""
     try:
-        below(root, path).stat()
+        files.below(root, path).stat()
     except OSError as error:
         return isinstance(error, FileNotFoundError | NotADirectoryError)
     return False
 
 
 def _listed(root: Path) -> Fact[tuple[str, ...]]:
-    done = programs.run_here(root, ["nvidia-ctk", "cdi", "list"], 2) if programs.program(root, "nvidia-ctk") else None
+    done = files.run_here(root, ["nvidia-ctk", "cdi", "list"], 2) if files.program(root, "nvidia-ctk") else None
     if done is None or not done.ok:
         return UNKNOWN
     return tuple(line.strip() for line in done.stdout.splitlines() if "=" in line and "/" in line)

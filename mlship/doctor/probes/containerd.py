@@ -12,7 +12,7 @@ from mlship.doctor.facts.engine import Containerd, RuntimeHandler
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
-from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def read_containerd(look: Look) -> Facts:
 def containerd(root: Path) -> Fact[Containerd]:
     """The first containerd that serves Kubernetes; None if none does. Docker's own has CRI disabled."""
     for distribution, path, program in _CONTAINERD:
-        text = programs.text_at(root, path)
+        text = files.text_at(root, path)
         if isinstance(text, Unreadable):
             return Containerd(distribution=distribution, config_path=path, runtimes=text, error=UNKNOWN)
         if text is not None and not _cri_is_off(text):
@@ -97,7 +97,7 @@ def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]
     for pattern in patterns:
         whole = pattern if pattern.startswith("/") else f"{path.rpartition('/')[0]}/{pattern}"
         folder, _, name = whole.rpartition("/")
-        yield from (file for file in programs.files(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
+        yield from (file for file in files.files_in(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
 
 
 def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tuple[_Section, ...]) -> Containerd:
@@ -105,7 +105,7 @@ def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tup
     runtimes: dict[str, RuntimeHandler] = {}
     whole = replace(whole, runtimes=runtimes, error=None)
     for source in sources:
-        text = programs.text_at(root, source)
+        text = files.text_at(root, source)
         tree = _parsed(text) if isinstance(text, str) else {}
         if isinstance(tree, str):
             return replace(whole, error=f"{source}: {tree}")
@@ -131,8 +131,8 @@ def _later(old: Fact[T], new: T | None) -> Fact[T]:
 
 
 def _version(root: Path, program: str) -> Fact[str]:
-    path = programs.program(root, program) if "/" not in program else program
-    done = programs.run_here(root, [path, "--version"], 1.5) if path else None
+    path = files.program(root, program) if "/" not in program else program
+    done = files.run_here(root, [path, "--version"], 1.5) if path else None
     found = _VERSION.search(done.stdout) if done else None
     return found[1] if found else UNKNOWN
 
@@ -140,9 +140,9 @@ def _version(root: Path, program: str) -> Fact[str]:
 def crio(root: Path) -> Fact[Containerd]:
     """CRI-O; None without a configuration and a program."""
     main, *folders = _CRIO
-    paths = (main, *(file for folder in folders for file in programs.files(root, folder, ".conf", ".toml")))
-    sources = [path for path in paths if isinstance(programs.text_at(root, path), str)]
-    if not sources and programs.program(root, "crio") is None:
+    paths = (main, *(file for folder in folders for file in files.files_in(root, folder, ".conf", ".toml")))
+    sources = [path for path in paths if isinstance(files.text_at(root, path), str)]
+    if not sources and files.program(root, "crio") is None:
         return None
     whole = Containerd(version=_version(root, "crio"), config_path=main if main in sources else None)
     return _merged(root, whole, sources, _CRIO_RUNTIME)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mlship.doctor.facts.engine import DaemonJson
 from mlship.doctor.facts.fact import UNKNOWN, Fact
-from mlship.doctor.probes import plain, programs
-from mlship.doctor.probes.files import below, text_of
+from mlship.doctor.probes import files, plain
 
 HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 _SNAP_CONFIG = "/var/snap/docker/current/config/daemon.json"
@@ -40,7 +39,7 @@ def find_daemon(root: Path, *, rootless: bool) -> Daemon | None:
 def _daemons(root: Path) -> list[Daemon]:
     found = []
     with suppress(OSError):
-        for folder in below(root, "/proc").iterdir():
+        for folder in files.below(root, "/proc").iterdir():
             with suppress(OSError):
                 if folder.name.isdigit() and (folder / "comm").read_text().strip() == "dockerd":
                     argv = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -50,7 +49,7 @@ def _daemons(root: Path) -> list[Daemon]:
 
 def started_at(root: Path, daemon: Daemon) -> Fact[str]:
     """Start time: boot time plus the ticks since boot."""
-    stat, boot = (text_of(below(root, f"/proc/{name}")) or "" for name in (f"{daemon.pid}/stat", "stat"))
+    stat, boot = (files.text_of(files.below(root, f"/proc/{name}")) or "" for name in (f"{daemon.pid}/stat", "stat"))
     ticks = stat.rpartition(")")[2].split()[19:20]  # field 22; the name in brackets may contain spaces
     booted = re.search(r"^btime (\d+)", boot, re.MULTILINE)
     if not ticks or booted is None:
@@ -63,16 +62,16 @@ def hooks(root: Path, daemon: Daemon) -> Fact[dict[str, Fact[str]]]:
     path = _path(root, daemon)
     if not isinstance(path, str):
         return path
-    its_root = below(root, f"/proc/{daemon.pid}/root")
+    its_root = files.below(root, f"/proc/{daemon.pid}/root")
     seen = root
     with suppress(OSError):  # the file system view of a snap or rootless daemon, if accessible
         seen = its_root if any(its_root.iterdir()) else root
     folders = tuple(filter(None, path.split(":")))
-    return {name: programs.program(seen, name, folders) if folders else None for name in HOOKS}
+    return {name: files.program(seen, name, folders) if folders else None for name in HOOKS}
 
 
 def _path(root: Path, daemon: Daemon) -> Fact[str]:
-    environ = programs.text_at(root, f"/proc/{daemon.pid}/environ")
+    environ = files.text_at(root, f"/proc/{daemon.pid}/environ")
     if isinstance(environ, str):
         return next((entry[5:] for entry in environ.split("\0") if entry.startswith("PATH=")), "")
     return _unit_path(root, daemon) or environ or UNKNOWN
@@ -81,13 +80,13 @@ def _path(root: Path, daemon: Daemon) -> Fact[str]:
 def _unit_path(root: Path, daemon: Daemon) -> str | None:
     """The PATH that systemd sets for docker.service, readable by every user."""
     argv = ["systemctl", "show", "docker.service", "--property=MainPID,Environment,EnvironmentFiles"]
-    unit = programs.run_here(root, argv, 1)
+    unit = files.run_here(root, argv, 1)
     if unit is None or f"MainPID={daemon.pid}\n" not in unit.stdout or "EnvironmentFiles=/" in unit.stdout:
         return None
     own = re.search(r"^Environment=.*?\bPATH=(\S+)", unit.stdout, re.MULTILINE)
     if own:
         return own[1]
-    manager = programs.run_here(root, ["systemctl", "show-environment"], 1)
+    manager = files.run_here(root, ["systemctl", "show-environment"], 1)
     found = re.search(r"^PATH=(\S+)", manager.stdout, re.MULTILINE) if manager else None
     return found[1] if found else None
 
@@ -107,10 +106,10 @@ def config_path(daemon: Daemon | None, *, rootless: bool, snap: bool) -> str:
 
 def daemon_json(root: Path, path: str) -> Fact[DaemonJson]:
     """daemon.json; None if there is no such file."""
-    found = programs.text_at(root, path)
+    found = files.text_at(root, path)
     if not isinstance(found, str):
         return found
-    modified = plain.moment(below(root, path).stat().st_mtime)
+    modified = plain.moment(files.below(root, path).stat().st_mtime)
     try:
         tree: object = json.loads(found)
     except (ValueError, RecursionError) as error:

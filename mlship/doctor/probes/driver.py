@@ -306,7 +306,7 @@ def library_fact(loaded: LoadedLibrary | None, version: str | None = None) -> Fa
 
 
 def driver_version_of(path: str) -> str | None:
-    """The driver's version in a file name: 550.54.15 in libcuda.so.550.54.15."""
+    """The driver's version in a file name: 550.54.15 in libcuda.so.550.54.15, none in libnvidia-egl.so.1.1.13."""
     found = re.search(r"\.so\.(\d{3,}\.\d+(?:\.\d+)?)$", path)
     return found[1] if found else None
 

@@ -8,9 +8,8 @@ from mlship.doctor.facts.engine import Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
-from mlship.doctor.probes import dockerd, plain, programs
+from mlship.doctor.probes import dockerd, files, plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below
 from mlship.doctor.probes.where import here, live
 from mlship.doctor.versions import version_numbers
 from mlship.engine import connect_read_only
@@ -34,9 +33,9 @@ def read_docker(look: Look, engine: EngineLook | None = None) -> Facts:
 
 
 def read_podman(look: Look) -> Facts:
-    if programs.program(look.root, "podman") is None:
+    if files.program(look.root, "podman") is None:
         return Facts(host=Host(podman=None))
-    done = programs.run_here(look.root, ["podman", "info", "--format", "json"], 3)
+    done = files.run_here(look.root, ["podman", "info", "--format", "json"], 3)
     if done is None:
         return Facts(host=Host(podman=Podman(version=Unreadable("podman info did not answer"))))
     return Facts(host=Host(podman=podman_of(done.stdout, done.stderr)))
@@ -101,11 +100,11 @@ def endpoint_of(context: LookResult) -> Fact[str]:
 
 def binary(root: Path) -> str | None:
     """Path of the docker program with links resolved, except /snap/bin/docker, which links to snap itself."""
-    found = programs.program(root, "docker")
+    found = files.program(root, "docker")
     for _ in range(10):
         if found is None or found.startswith("/snap/"):
             break
-        path = below(root, str(Path(found).parent)) / Path(found).name
+        path = files.below(root, str(Path(found).parent)) / Path(found).name
         if not path.is_symlink():
             break
         found = str(Path(found).parent / path.readlink())

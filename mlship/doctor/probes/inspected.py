@@ -5,10 +5,9 @@ import re
 from mlship.doctor.facts.container import Container, HostConfig, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.probes import plain
-from mlship.doctor.probes.inside.nodes import VARIABLES
+from mlship.doctor.probes.inside.nodes import SECRET, VARIABLES
 from mlship.redact import redact
 
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 _ORDINARY = re.compile(r"(?:NVIDIA|CUDA|GPG)_?\w*$")
 _GPU = "gpu"
 
@@ -81,7 +80,7 @@ def mattering(env: Fact[dict[str, str]]) -> Fact[dict[str, str]]:
 
 def masked(key: str, value: str) -> str:
     """The value, masked if it may be a secret."""
-    return "***" if _SECRET.search(key) and not _ORDINARY.match(key) else redact(value)
+    return "***" if SECRET.search(key) and not _ORDINARY.match(key) else redact(value)
 
 
 def image_of(found: object, reference: str) -> Image:

@@ -9,10 +9,10 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciDevice, ProcDriver
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below, names_in, text_fact, text_of, unreadable
+from mlship.doctor.probes.files import below, names_in, text_at, text_of, unreadable
 from mlship.doctor.probes.where import live
+from mlship.doctor.queries import NVIDIA
 
-NVIDIA = "10de"
 MODULES = (
     *("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nvidia_fs"),
     *("nouveau", "nova_core", "vfio_pci", "gdrdrv"),
@@ -47,7 +47,7 @@ def release(root: Path) -> Fact[str]:
 
 
 def _stripped(root: Path, path: str) -> Fact[str]:
-    found = text_fact(below(root, path))
+    found = text_at(root, path)
     return UNKNOWN if found is None else found.strip() if isinstance(found, str) else found
 
 
@@ -83,7 +83,7 @@ def secure_boot(root: Path) -> Fact[bool]:
 
 def enrolled_signers(root: Path) -> Fact[tuple[str, ...]]:
     """Accepted module signers, from the kernel's keyrings; only root sees all of them."""
-    found = text_fact(below(root, "/proc/keys"))
+    found = text_at(root, "/proc/keys")
     if live(root) and os.geteuid() != 0:
         return Unreadable("only root can read the kernel's keyrings", root=True)
     return signers(found) if isinstance(found, str) else UNKNOWN
@@ -177,7 +177,7 @@ def _module(folder: Path) -> Fact[LoadedModule]:
 
 def proc_driver(root: Path) -> ProcDriver:
     """/proc/driver/nvidia; a part that is missing is absent only if /proc can be listed."""
-    version, params = (text_fact(below(root, f"/proc/driver/nvidia/{name}")) for name in ("version", "params"))
+    version, params = (text_at(root, f"/proc/driver/nvidia/{name}") for name in ("version", "params"))
     missing = UNKNOWN if names_in(below(root, "/proc")) is None else None
     number, flavour = parse_version(version) if isinstance(version, str) else (version, version)
     return ProcDriver(

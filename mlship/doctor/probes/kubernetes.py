@@ -7,16 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kubernetes import Kubernetes, Pod
-from mlship.doctor.probes import plain, programs
+from mlship.doctor.facts.kubernetes import Kubernetes, Pod, Role
+from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
-from mlship.doctor.probes.files import below
-
-Role: TypeAlias = Literal["device-plugin", "driver", "toolkit", "gfd", "validator", "dcgm", "dra", "workload"]
 
 SECONDS = 2.0
 _KUBECTL = (("kubectl",), ("k3s", "kubectl"), ("microk8s", "kubectl"), ("k0s", "kubectl"))
@@ -42,10 +38,10 @@ def read_kubernetes(look: Look) -> Facts:
 
 def _node(root: Path) -> Kubernetes | Unreadable | None:
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
-    if not in_pod and not any(below(root, folder).exists() for folder in _KUBELET):
+    if not in_pod and not any(files.below(root, folder).exists() for folder in _KUBELET):
         return None
-    argv = next((argv for argv in _KUBECTL if programs.program(root, argv[0])), None)
-    if argv is None or root != programs.HERE:
+    argv = next((argv for argv in _KUBECTL if files.program(root, argv[0])), None)
+    if argv is None or root != files.HERE:
         return Unreadable("kubectl is not installed")
     kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
     return _asked(root, kubectl)
@@ -55,7 +51,7 @@ def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
     """Options for kubectl: none if the user or a pod's service account has a configuration, else the node's own."""
     if in_pod or "KUBECONFIG" in os.environ or Path("~/.kube/config").expanduser().exists():
         return ()
-    found = next((path for path in _CONFIGS if os.access(below(root, path), os.R_OK)), None)
+    found = next((path for path in _CONFIGS if os.access(files.below(root, path), os.R_OK)), None)
     return ("--kubeconfig", found) if found else ()
 
 
@@ -72,7 +68,7 @@ class Kubectl:
         if left <= 0.05:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
-        done = programs.run_here(programs.HERE, argv, left)
+        done = files.run_here(files.HERE, argv, left)
         if done is None:
             return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
         if not done.ok:
@@ -101,7 +97,7 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
 
 def _is_this(root: Path, node: object) -> bool:
     """Compare boot IDs if readable, because another cluster may have a node of the same name."""
-    boot = programs.text_at(root, "/proc/sys/kernel/random/boot_id")
+    boot = files.text_at(root, "/proc/sys/kernel/random/boot_id")
     boot_id = plain.text(node, "status", "nodeInfo", "bootID")
     return not boot_id or not isinstance(boot, str) or boot_id == boot.strip()
 
@@ -130,9 +126,7 @@ def _with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
     classes = kubectl.get("get", "runtimeclasses", "-o", "json")
     pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
     events = kubectl.get("get", "events", "-A", "--field-selector", "type=Warning", "-o", "json")
-    found = pods if isinstance(pods, Unreadable) else tuple(gpu_pods(pods))
-    if isinstance(found, tuple):
-        found = tuple(_with_log(kubectl, pod) for pod in found)
+    found = pods if isinstance(pods, Unreadable) else tuple(_with_log(kubectl, pod) for pod in gpu_pods(pods))
     return replace(
         node,
         runtime_classes=classes if isinstance(classes, Unreadable) else classes_of(classes),

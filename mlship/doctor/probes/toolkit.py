@@ -10,10 +10,9 @@ from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.toolkit import Toolkit, ToolkitConfig
-from mlship.doctor.probes import plain, programs
+from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.dockerd import HOOKS
-from mlship.doctor.probes.files import below
 
 PROGRAMS = ("nvidia-ctk", "nvidia-container-cli", "nvidia-container-runtime", *HOOKS)
 _CONFIG = "nvidia-container-runtime/config.toml"
@@ -23,7 +22,7 @@ _LOG_MATTERS = re.compile(r"mode as|[Ee]rror|[Ff]ailed|unsatisfied|not found")
 
 
 def read_toolkit(look: Look) -> Facts:
-    binaries = {name: programs.program(look.root, name) for name in PROGRAMS}
+    binaries = {name: files.program(look.root, name) for name in PROGRAMS}
     found = config(look.root)
     toolkit = Toolkit(
         version=_version(look.root, binaries["nvidia-ctk"]),
@@ -39,9 +38,9 @@ def read_toolkit(look: Look) -> Facts:
 def _version(root: Path, program: str | None) -> Fact[str]:
     if program is None:
         return None
-    done = programs.run_here(root, [program, "--version"], 1.5)
+    done = files.run_here(root, [program, "--version"], 1.5)
     if done is None:
-        return UNKNOWN if root != programs.HERE else Unreadable(f"{program} --version does not answer")
+        return UNKNOWN if root != files.HERE else Unreadable(f"{program} --version does not answer")
     return version_of(done.stdout) or Unreadable(f"{program} --version says {done.stdout.strip()[:80]!r}")
 
 
@@ -56,14 +55,14 @@ def _installed_at(root: Path, hooks: tuple[str, ...]) -> Fact[str]:
     times = []
     for hook in hooks:
         with suppress(OSError):
-            times.append(below(root, hook).stat().st_ctime)
+            times.append(files.below(root, hook).stat().st_ctime)
     return plain.moment(max(times)) if times else None
 
 
 def config(root: Path) -> Fact[ToolkitConfig]:
     """The configuration that the toolkit reads; None if there is no file."""
     for path in _config_paths():
-        found = programs.text_at(root, path)
+        found = files.text_at(root, path)
         if isinstance(found, str):
             return config_of(path, found)
         if found is not None:
@@ -114,10 +113,10 @@ def log(root: Path, found: ToolkitConfig | None) -> Fact[tuple[str, ...]]:
     """The last relevant log lines, if nvidia-container-runtime.debug names a log file."""
     if found is None:
         return UNKNOWN
-    text = programs.text_at(root, known(found.path) or "")
+    text = files.text_at(root, known(found.path) or "")
     tree: object = tomllib.loads(text) if isinstance(text, str) else {}
     path = plain.text(tree, "nvidia-container-runtime", "debug")
-    lines = programs.text_at(root, path) if path else None
+    lines = files.text_at(root, path) if path else None
     if not isinstance(lines, str):
         return lines
     return tuple(line for line in lines.splitlines()[-500:] if _LOG_MATTERS.search(line))[-_LOG_LINES:]
