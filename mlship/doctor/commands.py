@@ -138,8 +138,7 @@ def restart_engine(facts: Facts) -> str:
         return "# podman has no daemon: nothing to restart"
     if known(facts.host.docker.rootless):
         return "systemctl --user restart docker"
-    binary, root = known(facts.host.docker.binary) or "", known(facts.host.docker.root_dir) or ""
-    if "/snap/" in f"{binary}{root}":
+    if _in_snap(facts):
         return "sudo snap restart docker"
     service = "docker" if engine(facts) == "docker" else "containerd"
     return f"sudo rc-service {service} restart" if manager(facts) == "apk" else f"sudo systemctl restart {service}"
@@ -191,20 +190,24 @@ def _image(facts: Facts) -> str:
 
 def kinds(facts: Facts) -> frozenset[str]:
     """What this place is known to be, and what it may be because nothing is known."""
-    docker, named = facts.host.docker, known(facts.container.engine)
-    in_use = engine(facts)
+    named, in_use = known(facts.container.engine), engine(facts)
     there = {
         "wsl": is_wsl(facts),
         "wsl1": WSL_1.match(known(facts.kernel.release) or "") is not None,
         "slurm": known(variable(facts.host, "SLURM_JOB_ID")) is not None,
         "ubuntu": "ubuntu" in f"{known(facts.host.os.id)} {known(facts.host.os.like)}",
-        "snap": "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}",
+        "snap": _in_snap(facts),
         "docker": in_use == "docker" and named in {None, "docker"} and not _lacks_docker(facts),
         "podman": in_use == "podman",
         "nerdctl": in_use == "nerdctl",
         "kubernetes": not is_absent(facts.kubernetes),
     }
     return frozenset({kind for kind, holds in there.items() if holds} | {manager(facts) or ""})
+
+
+def _in_snap(facts: Facts) -> bool:
+    docker = facts.host.docker
+    return "/snap/" in f"{known(docker.binary) or ''}{known(docker.root_dir) or ''}"
 
 
 def _lacks_docker(facts: Facts) -> bool:

@@ -1,4 +1,7 @@
-"""All facts as one frozen value with JSON both ways."""
+"""All facts as one frozen value with JSON both ways; each probe fills its part and leaves the rest unknown."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar
 
 from mlship.doctor.facts.container import Container, Image
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
@@ -8,6 +11,7 @@ from mlship.doctor.facts.kubernetes import Kubernetes
 from mlship.versioned import adapter
 
 SCHEMA = 1
+T = TypeVar("T")
 
 
 class ProbeRun(FactGroup):
@@ -35,3 +39,33 @@ class Facts(FactGroup):
         plain: object = adapter(Facts).dump_python(self, mode="json", exclude_defaults=True)
         assert isinstance(plain, dict)  # noqa: S101  for mypy: a dataclass dumps to a dict
         return json.dumps({"schema": self.schema, **plain}, indent=2, ensure_ascii=False) + "\n"
+
+
+def merge(parts: tuple[Facts, ...]) -> Facts:
+    """All known facts. If two parts know the same fact, the earlier one wins; tables are merged."""
+    whole = Facts()
+    for part in parts:
+        whole = merged(whole, part)
+    return whole
+
+
+def merged(one: T, other: T) -> T:
+    """Two groups of the same kind, field by field."""
+    if not is_dataclass(one) or isinstance(one, type):
+        return one
+    changes: dict[str, object] = {}
+    for field in fields(one):
+        left: object = getattr(one, field.name)
+        right: object = getattr(other, field.name)
+        changes[field.name] = _either(left, right)
+    return replace(one, **changes)
+
+
+def _either(left: object, right: object) -> object:
+    if left in (UNKNOWN, right):
+        return right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return {**right, **left, **{key: _either(left[key], right[key]) for key in left.keys() & right.keys()}}
+    if is_dataclass(left) and type(left) is type(right):
+        return merged(left, right)
+    return left

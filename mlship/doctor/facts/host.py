@@ -1,16 +1,18 @@
 """The host: a place, plus facts that only the host has."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from mlship.doctor.facts.engine import Containerd, Docker, Podman
 from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.toolkit import Cdi, Toolkit
 
+PackageAction: TypeAlias = Literal["install", "upgrade", "downgrade", "remove"]
+
 
 class PackageChange(FactGroup):
     at: Fact[str] = UNKNOWN
-    action: Fact[Literal["install", "upgrade", "downgrade", "remove"]] = UNKNOWN
+    action: Fact[PackageAction] = UNKNOWN
     package: Fact[str] = UNKNOWN
     old: Fact[str] = UNKNOWN
     new: Fact[str] = UNKNOWN

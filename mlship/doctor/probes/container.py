@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from mlship.doctor.facts.container import Container, Image, Injection
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_absent, known
-from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.merge import merged
+from mlship.doctor.facts.facts import Facts, merged
 from mlship.doctor.facts.place import Library, Place
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe

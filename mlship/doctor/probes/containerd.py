@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from mlship.doctor.facts.engine import Containerd, RuntimeHandler
 from mlship.doctor.facts.fact import UNKNOWN, Fact, Unreadable
@@ -14,46 +14,13 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Host
 from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.tables import RuntimeTable, probe_tables
 
 T = TypeVar("T")
 
-# Distribution, configuration file, program.
-_CONTAINERD = (
-    (
-        "k3s",
-        "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
-        "/var/lib/rancher/k3s/data/current/bin/containerd",
-    ),
-    ("rke2", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml", "/var/lib/rancher/rke2/bin/containerd"),
-    ("microk8s", "/var/snap/microk8s/current/args/containerd.toml", "/snap/microk8s/current/bin/containerd"),
-    ("k0s", "/run/k0s/containerd-cri.toml", "/var/lib/k0s/bin/containerd"),
-    ("k0s", "/etc/k0s/containerd.toml", "/var/lib/k0s/bin/containerd"),
-    ("containerd", "/etc/containerd/config.toml", "containerd"),
-)
 _CRIO = ("/etc/crio/crio.conf", "/etc/crio/crio.conf.d", "/etc/crio/conf.d")
 
 
-class _Section(NamedTuple):
-    """A table with runtimes, and its keys; `path` and all keys are paths of table names."""
-
-    path: tuple[str, ...]
-    runtimes: tuple[str, ...]
-    default: tuple[str, ...]
-    program: tuple[str, ...]
-    cdi: str | None
-
-
-_CRI = tuple(
-    _Section(
-        ("plugins", plugin),
-        ("containerd", "runtimes"),
-        ("containerd", "default_runtime_name"),
-        ("options", "BinaryName"),
-        "enable_cdi",
-    )
-    for plugin in ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")  # containerd 2, containerd 1
-)
-_CRIO_RUNTIME = (_Section(("crio", "runtime"), ("runtimes",), ("default_runtime",), ("runtime_path",), None),)
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 
@@ -63,12 +30,13 @@ def read_containerd(look: Look) -> Facts:
 
 def containerd(root: Path) -> Fact[Containerd]:
     """The first containerd that serves Kubernetes; None if none does. Docker's own has CRI disabled."""
-    for distribution, path, program in _CONTAINERD:
-        text = files.text_at(root, path)
+    for row in probe_tables().containerd:
+        path, text = row.config, files.text_at(root, row.config)
         if isinstance(text, Unreadable):
-            return Containerd(distribution=distribution, config_path=path, runtimes=text, error=UNKNOWN)
+            return Containerd(distribution=row.distribution, config_path=path, runtimes=text, error=UNKNOWN)
         if text is not None and not _cri_is_off(text):
-            return replace(_containerd(root, path, text), distribution=distribution, version=_version(root, program))
+            version = _version(root, row.program)
+            return replace(_containerd(root, path, text), distribution=row.distribution, version=version)
     return None
 
 
@@ -90,7 +58,7 @@ def _containerd(root: Path, path: str, text: str) -> Containerd:
         return Containerd(config_path=path, error=tree)
     imports = plain.texts(tree, "imports") or ()
     sources = (path, *_imported(root, path, imports))
-    return _merged(root, Containerd(config_path=path, imports=imports), sources, _CRI)
+    return _merged(root, Containerd(config_path=path, imports=imports), sources, probe_tables().cri)
 
 
 def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]:
@@ -100,7 +68,7 @@ def _imported(root: Path, path: str, patterns: tuple[str, ...]) -> Iterator[str]
         yield from (file for file in files.files_in(root, folder) if fnmatchcase(file.rpartition("/")[2], name))
 
 
-def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tuple[_Section, ...]) -> Containerd:
+def _merged(root: Path, whole: Containerd, sources: Iterable[str], tables: tuple[RuntimeTable, ...]) -> Containerd:
     """Merge the files in order; later ones win, even over the main file."""
     runtimes: dict[str, RuntimeHandler] = {}
     whole = replace(whole, runtimes=runtimes, error=None)
@@ -109,15 +77,15 @@ def _merged(root: Path, whole: Containerd, sources: Iterable[str], sections: tup
         tree = _parsed(text) if isinstance(text, str) else {}
         if isinstance(tree, str):
             return replace(whole, error=f"{source}: {tree}")
-        for keys in sections:
-            table = plain.table(tree, *keys.path)
+        for keys in tables:
+            table = plain.table(tree, *keys.table)
             for name, one in plain.table(table, *keys.runtimes).items():
                 program = plain.text(one, *keys.program)
                 runtimes[name] = RuntimeHandler(plain.text(one, "runtime_type"), program, source)
             whole = replace(
                 whole,
                 default_runtime_name=_later(whole.default_runtime_name, plain.text(table, *keys.default)),
-                cdi=_later(whole.cdi, plain.flag(table, keys.cdi)) if keys.cdi else UNKNOWN,
+                cdi=_later(whole.cdi, plain.flag(table, *keys.cdi)) if keys.cdi else UNKNOWN,
                 cdi_spec_dirs=_later(whole.cdi_spec_dirs, plain.texts(table, "cdi_spec_dirs") or None),
             )
     return whole
@@ -145,4 +113,4 @@ def crio(root: Path) -> Fact[Containerd]:
     if not sources and files.program(root, "crio") is None:
         return None
     whole = Containerd(version=_version(root, "crio"), config_path=main if main in sources else None)
-    return _merged(root, whole, sources, _CRIO_RUNTIME)
+    return _merged(root, whole, sources, probe_tables().crio)

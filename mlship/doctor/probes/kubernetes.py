@@ -13,6 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod, Role
 from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
+from mlship.doctor.probes.tables import probe_tables
 
 SECONDS = 2.0
 _KUBECTL = (("kubectl",), ("k3s", "kubectl"), ("microk8s", "kubectl"), ("k0s", "kubectl"))
@@ -20,15 +21,6 @@ _CONFIGS = ("/etc/rancher/k3s/k3s.yaml", "/etc/rancher/rke2/rke2.yaml", "/etc/ku
 _KUBELET = ("/var/lib/kubelet", "/var/lib/rancher/k3s/agent", "/var/snap/microk8s/current", "/var/lib/k0s/kubelet")
 _LABELS = re.compile(r"nvidia\.com/|feature\.node\.kubernetes\.io/pci-(?:\d+_)?10de|kubernetes\.io/arch$")
 _RESOURCES = re.compile(r"nvidia\.com/")
-_ROLES: tuple[tuple[str, Role], ...] = (
-    (r"dra-driver|compute-?domain|imex-daemon", "dra"),
-    (r"device-plugin|mig-manager", "device-plugin"),
-    (r"nvidia-driver|vgpu-manager|driver-daemonset", "driver"),
-    (r"container-toolkit", "toolkit"),
-    (r"feature-discovery", "gfd"),
-    (r"validator", "validator"),
-    (r"dcgm", "dcgm"),
-)
 _EVENTS, _LOG_LINES = 20, 20
 
 
@@ -147,7 +139,7 @@ def gpu_pods(found: object) -> Iterator[Pod]:
     for pod in plain.items(found, "items"):
         name = plain.text(pod, "metadata", "name") or ""
         requests = _requests(pod)
-        role = next((role for pattern, role in _ROLES if re.search(pattern, name)), None)
+        role = next((role for role, pattern in probe_tables().pods.items() if re.search(pattern, name)), None)
         if role is not None or requests or _claims_gpu(pod):
             yield _pod(pod, name, role or "workload", requests)
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact, known
-from mlship.doctor.facts.merge import merged
+from mlship.doctor.facts.facts import merged
 from mlship.doctor.facts.place import Loader, Place
 from mlship.doctor.facts.python import PythonEnvironment
 from mlship.doctor.probes import shell

@@ -5,40 +5,18 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from mlship.doctor.facts.fact import UNKNOWN, Fact
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.host import Host, PackageChange, Packages, PackageSource
+from mlship.doctor.facts.host import Host, PackageAction, PackageChange, Packages, PackageSource
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
-Action = Literal["install", "upgrade", "downgrade", "remove"]
-
-_MATTERS = re.compile(
-    r".*nvidia|libcuda|cuda|libcud|libnccl|libnv|docker|moby|containerd|podman|cri-o|crun$|runc$|linux-(image|modules|headers)"
-    r"|kernel($|-core|-devel|-modules)|kmod-|xserver-xorg-video-nvidia|datacenter-gpu|akmod|dkms|snapd$|mokutil"
-)
 _NVIDIA_SOURCE = re.compile(r"nvidia", re.IGNORECASE)
-_ACTIONS: dict[str, Action] = {
-    "Install": "install",
-    "Reinstall": "install",
-    "Upgrade": "upgrade",
-    "Downgrade": "downgrade",
-    "Remove": "remove",
-    "Purge": "remove",
-}
-_DNF: dict[str, Action] = {
-    "Installed": "install",
-    "Upgraded": "upgrade",
-    "Upgrade": "upgrade",
-    "Downgraded": "downgrade",
-    "Erase": "remove",
-    "Erased": "remove",
-}
 _MOST = 200
 
 
@@ -96,8 +74,12 @@ def dpkg_status(text: str) -> dict[str, str]:
     return _ours(pairs)
 
 
+def _matters(package: str) -> bool:
+    return re.match(probe_tables().packages, package) is not None
+
+
 def _ours(pairs: Iterable[tuple[str, ...] | list[str]]) -> dict[str, str]:
-    return dict(sorted((pair[0], pair[1]) for pair in pairs if len(pair) > 1 and _MATTERS.match(pair[0])))
+    return dict(sorted((pair[0], pair[1]) for pair in pairs if len(pair) > 1 and _matters(pair[0])))
 
 
 def history(root: Path, kind: str | None) -> Fact[tuple[PackageChange, ...]]:
@@ -129,14 +111,14 @@ def apt_history(text: str) -> tuple[PackageChange, ...]:
         command = fields.get("Commandline", "")
         by = "unattended-upgrade" if "unattended-upgrade" in command else command.split(" ")[0] or UNKNOWN
         at = _utc(" ".join(fields.get("Start-Date", "").split()), "%Y-%m-%d %H:%M:%S")
-        for key, action in _ACTIONS.items():
+        for key, action in probe_tables().apt.items():
             for package, versions in re.findall(r"([^\s:,]+)(?::\w+)? \(([^)]*)\)", fields.get(key, "")):
-                if _MATTERS.match(package):
+                if _matters(package):
                     found.append(_change(at, action, package, versions, by))
     return tuple(found[-_MOST:])
 
 
-def _change(at: Fact[str], action: Action, package: str, versions: str, by: Fact[str]) -> PackageChange:
+def _change(at: Fact[str], action: PackageAction, package: str, versions: str, by: Fact[str]) -> PackageChange:
     words = [word for word in versions.split(", ") if word != "automatic"] or [""]
     old = None if action == "install" else words[0] or UNKNOWN
     new = None if action == "remove" else words[-1] or UNKNOWN
@@ -155,10 +137,11 @@ def dnf_history(text: str) -> tuple[PackageChange, ...]:
     pattern = r"^(\S+) \S+ (\w+): (.+)-(?:\d+:)?([^-\s]+-[^-\s]+)\.\w+$"
     found = []
     for at, verb, package, version in re.findall(pattern, text, re.MULTILINE):
-        if verb in _DNF and _MATTERS.match(package):
-            new = None if _DNF[verb] == "remove" else version
+        action = probe_tables().dnf.get(verb)
+        if action and _matters(package):
+            new = None if action == "remove" else version
             old = version if new is None else UNKNOWN
-            found.append(PackageChange(_utc(at, "%Y-%m-%dT%H:%M:%S%z"), _DNF[verb], package, old, new))
+            found.append(PackageChange(_utc(at, "%Y-%m-%dT%H:%M:%S%z"), action, package, old, new))
     return tuple(found[-_MOST:])
 
 

@@ -10,8 +10,7 @@ from functools import partial
 
 from mlship import __version__
 from mlship.doctor.facts.fact import UNKNOWN, Fact, each, is_known, known
-from mlship.doctor.facts.facts import Facts, ProbeRun
-from mlship.doctor.facts.merge import merge
+from mlship.doctor.facts.facts import Facts, ProbeRun, merge
 from mlship.doctor.probes.base import INSIDE_SECONDS, Look, Probe
 from mlship.doctor.probes.cdi import read_cdi
 from mlship.doctor.probes.container import image_probe, read_container

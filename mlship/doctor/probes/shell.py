@@ -20,17 +20,9 @@ from mlship.doctor.facts.place import (
 from mlship.doctor.probes.driver import driver_version_of
 from mlship.doctor.probes.inside import INSIDE
 from mlship.doctor.probes.inside.nodes import VARIABLES
+from mlship.doctor.probes.tables import probe_tables
 
 _MARK = "@@"
-_SMI = (
-    (r"^GPU \d+:", 0),
-    (r"Driver/library version mismatch", 18),
-    (r"Unknown Error", 999),
-    (r"Insufficient Permissions", 4),
-    (r"couldn't communicate with the NVIDIA driver|Driver Not Loaded", 9),
-    (r"couldn't find libnvidia-ml\.so|NVML Shared Library Not Found", 12),
-    (r"GPU access blocked", 17),
-)
 _MOUNTS = re.compile(r"nvidia|cuda|/dev/shm$|/dev/dxg|/wsl/")
 _LOOKED_FOR = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _ERRORS = {"Permission denied": "EACCES", "Operation not permitted": "EPERM", "No such device or address": "ENXIO"}
@@ -146,7 +138,9 @@ def _real(lines: list[str], path: str) -> str:
 
 def _smi(lines: list[str]) -> Fact[int]:
     text = "\n".join(lines)
-    return next((code for pattern, code in _SMI if re.search(pattern, text, re.MULTILINE)), UNKNOWN)
+    return next(
+        (code for pattern, code in probe_tables().nvidia_smi.items() if re.search(pattern, text, re.MULTILINE)), UNKNOWN
+    )
 
 
 def _nodes(listed: list[str], opened: list[str]) -> dict[str, Fact[DeviceNode]]:

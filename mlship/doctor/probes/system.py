@@ -11,15 +11,9 @@ from mlship.doctor.facts.host import Host, Selinux, Tegra, Wsl
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import release
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import here, lxc
 
-_MACHINES = (
-    (r"QEMU|KVM|Amazon EC2|Google|OpenStack|Nutanix|DigitalOcean", "kvm"),
-    (r"VMware", "vmware"),
-    (r"Microsoft Corporation.*Virtual Machine", "microsoft"),
-    (r"innotek|VirtualBox", "oracle"),
-    (r"Xen", "xen"),
-)
 _METAL = re.compile(r"\.metal\b|bare ?metal", re.IGNORECASE)
 _CSV = "/etc/nvidia-container-runtime/host-files-for-container.d"
 _BOOLEANS = ("container_use_devices", "container_use_xserver_devices")
@@ -62,7 +56,7 @@ def virtualization(root: Path) -> Fact[str]:
     virtual = cpu is not None and re.search(r"^flags\s*:.*\bhypervisor\b", cpu, re.MULTILINE) is not None
     if _METAL.search(content):
         return "none"
-    found = next((name for pattern, name in _MACHINES if re.search(pattern, content)), None)
+    found = next((name for name, pattern in probe_tables().machines.items() if re.search(pattern, content)), None)
     if found:
         return found
     if virtual:

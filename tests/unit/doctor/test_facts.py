@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from mlship.doctor.diagnose import diagnose
 from mlship.doctor.facts.fact import UNKNOWN, Unreadable, is_absent, is_known, known, looked_up
-from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.kernel import Kernel, LoadedModule
-from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.facts.schema import facts_schema, markdown_tables
 from mlship.doctor.mask import mask

@@ -1,5 +1,6 @@
 """What doctor's probes make of captured text, and what is masked before it is sent."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mlship.doctor.probes import kernel, kernel_log, module_files, packages, ser
 from mlship.doctor.probes.driver import nvml_facts
 from mlship.doctor.probes.files import below
 from mlship.doctor.probes.inside.loader import cache_entries, section
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import here
 from mlship.driver.child import ChildResult
 
@@ -329,3 +331,11 @@ def test_a_machine_named_like_a_distribution_stays_a_distribution() -> None:
 def test_short_names_are_not_masked(name: str, masked: bool) -> None:
     facts = Facts(kernel=Kernel(log=("a pi box: NVRM: Linux",)))
     assert (mask(facts, (name,)) != facts) is masked
+
+
+def test_every_row_of_the_probes_tables_is_a_pattern_or_has_a_source() -> None:
+    tables = probe_tables()
+    for pattern in (tables.packages, *tables.machines.values(), *tables.pods.values(), *tables.nvidia_smi):
+        re.compile(pattern)
+    sources = [*(row.source for row in tables.containerd), *(row.source for row in (*tables.cri, *tables.crio))]
+    assert all(source.startswith("https://") for source in sources)

@@ -11,10 +11,9 @@ from mlship.cuda.versions import Cuda
 from mlship.doctor.chain.walk import symptoms
 from mlship.doctor.diagnose import findings
 from mlship.doctor.facts.fact import Unreadable, known
-from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.host import Service
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
-from mlship.doctor.facts.merge import merge
 from mlship.doctor.facts.python import Cupy, PythonEnvironment, TensorFlow
 from mlship.doctor.facts.replay import parse_facts
 from mlship.doctor.finding import Decider, Finding

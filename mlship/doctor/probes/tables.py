@@ -1,0 +1,48 @@
+"""What the probes look for, and what it means."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+
+from mlship.doctor.facts.host import PackageAction
+from mlship.doctor.facts.kubernetes import Role
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+
+@dataclass(frozen=True)
+class ContainerdInstall:
+    distribution: str
+    config: str
+    program: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RuntimeTable:
+    table: tuple[str, ...]
+    runtimes: tuple[str, ...]
+    default: tuple[str, ...]
+    program: tuple[str, ...]
+    source: str
+    cdi: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProbeTables:
+    """mlship/data/probes.toml, which explains the keys."""
+
+    packages: str
+    apt: dict[str, PackageAction]
+    dnf: dict[str, PackageAction]
+    machines: dict[str, str]
+    pods: dict[Role, str]
+    nvidia_smi: dict[str, int]
+    containerd: tuple[ContainerdInstall, ...]
+    cri: tuple[RuntimeTable, ...]
+    crio: tuple[RuntimeTable, ...]
+
+
+@cache
+def probe_tables() -> ProbeTables:
+    return adapter(ProbeTables).validate_python(tomllib.loads(read_package_file("data/probes.toml")))
