@@ -33,14 +33,9 @@ def has_started(facts: Facts) -> bool:
     return known(box.status) == "running" or any(code is not None for code in called)
 
 
-def is_ok(code: Fact[int]) -> bool:
-    """A call returned 0, or was not made."""
-    return known(code) in (0, None)
-
-
 def host_is_well(facts: Facts) -> bool:
     """NVML answers on the host, and CUDA starts there or was not tried."""
-    return known(facts.host.nvml.init) == 0 and is_ok(facts.host.cuda.init)
+    return known(facts.host.nvml.init) == 0 and known(facts.host.cuda.init) in {0, None}
 
 
 def host_driver(facts: Facts) -> str | None:

@@ -79,11 +79,8 @@ def parse_require(text: str) -> Requirement:
     Raises:
         ValueError: NVIDIA's evaluator would reject it as an invalid expression.
     """
-    return Requirement(tuple(_alternative(part) for part in text.split(" ") if part))
-
-
-def _alternative(text: str) -> tuple[Condition, ...]:
-    return tuple(_condition(part) for part in text.split(",") if part)
+    alternatives = (part.split(",") for part in text.split(" ") if part)
+    return Requirement(tuple(tuple(_condition(part) for part in one if part) for one in alternatives))
 
 
 def _condition(text: str) -> Condition:

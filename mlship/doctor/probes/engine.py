@@ -52,7 +52,8 @@ def docker_of(info: LookResult) -> Docker:
     )
     version = plain.text(found, "ServerVersion")
     if info.lack or version is None:
-        return replace(docker, version=Unreadable(info.said or "no answer", root=_forbidden(info.said)))
+        denied = "permission denied" in info.said.lower()
+        return replace(docker, version=Unreadable(info.said or "no answer", root=denied))
     security = plain.texts(found, "SecurityOptions") or ()
     return replace(
         docker,
@@ -68,10 +69,6 @@ def docker_of(info: LookResult) -> Docker:
         security_options=security,
         rootless=any("rootless" in option for option in security),
     )
-
-
-def _forbidden(said: str) -> bool:
-    return "permission denied" in said.lower()
 
 
 def _is_podman(found: object) -> bool:

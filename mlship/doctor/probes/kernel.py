@@ -10,13 +10,10 @@ from mlship.doctor.facts.kernel import Dkms, Flavour, Kernel, LoadedModule, PciD
 from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_at, text_of, unreadable
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import live
 from mlship.doctor.queries import NVIDIA
 
-MODULES = (
-    *("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_peermem", "nvidia_fs"),
-    *("nouveau", "nova_core", "vfio_pci", "gdrdrv"),
-)
 _PCI_IDS = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids")
 _SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
@@ -162,7 +159,7 @@ def modules(root: Path) -> Fact[dict[str, Fact[LoadedModule]]]:
     folder = below(root, "/sys/module")
     if not names_in(folder):
         return UNKNOWN
-    return {name: _module(folder / name) for name in MODULES}
+    return {name: _module(folder / name) for name in probe_tables().modules}
 
 
 def _module(folder: Path) -> Fact[LoadedModule]:

@@ -10,16 +10,10 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
-_MATTERS = re.compile(
-    r"NVRM|nvidia|nouveau|\bXid\b|module verification|module .*signature|Lockdown: |unsigned module|PKCS"
-    r"|pcieport|\bAER\b|ldconfig|request_free_mem_region|BAR \d.*(?:assign|space)|vfio-pci|Unknown symbol"
-    r"|disagrees about version|PM: (?:suspend|hibernation|resume)|suspend exit",
-    re.IGNORECASE,
-)
-_NOISE = re.compile(r"audit: type=|apparmor=|docker0: |veth|systemd\[1\]: (?:Starting|Stopping)", re.IGNORECASE)
 _MOST = 300
 _LONGEST = 500
 _COMMANDS = (("dmesg",), ("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat"))
@@ -79,8 +73,9 @@ def _records(path: Path) -> str | type[OSError]:
 def matter(lines: Iterable[str]) -> tuple[str, ...]:
     """The last relevant lines, without time stamps and immediate repetitions. Pure."""
     found: list[str] = []
+    matters, noise = (re.compile(f"(?i){one}") for one in (probe_tables().kernel_log, probe_tables().kernel_noise))
     for line in lines:
         text = re.sub(r"^(?:\d+,\d+,\d+,[^;]*;|(?:<\d+>)?\[\s*\d+\.\d+\]\s*)", "", line).rstrip()
-        if line[:1] != " " and _MATTERS.search(text) and not _NOISE.search(text) and text[:_LONGEST] not in found[-1:]:
+        if line[:1] != " " and matters.search(text) and not noise.search(text) and text[:_LONGEST] not in found[-1:]:
             found.append(text[:_LONGEST])
     return tuple(found[-_MOST:])

@@ -10,15 +10,11 @@ from mlship.doctor.probes import plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.files import below, names_in, text_of
 from mlship.doctor.probes.kernel import boot_time
+from mlship.doctor.probes.tables import probe_tables
 from mlship.doctor.probes.where import live
 from mlship.driver.child import run_child
 
-UNITS = (
-    *("nvidia-persistenced", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-cdi-refresh", "nvidia-imex"),
-    *("nvidia-dcgm", "nvidia-mps", "docker", "containerd", "crio", "kubelet", "k3s"),
-)
 _UNIT_FOLDERS = ("/etc/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
-_LOGGED = ("nvidia-fabricmanager", "nvidia-gridd", "nvidia-persistenced", "nvidia-imex", "nvidia-cdi-refresh")
 _SHOW = "Id,LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic"
 
 
@@ -26,7 +22,7 @@ def read_services(look: Look) -> Facts:
     """One query to systemd for all units; logs only of failed ones."""
     if not live(look.root):
         return Facts(host=Host(services=_of_folder(look)))
-    units = [f"{unit}.service" for unit in UNITS]
+    units = [f"{unit}.service" for unit in probe_tables().units]
     ended = run_child(("systemctl", "show", "--no-pager", f"--property={_SHOW}", *units), 2.5)
     if not ended.ok:
         return Facts()  # no systemd: services are unknown
@@ -63,7 +59,7 @@ def _after(booted: Fact[str], microseconds: int) -> Fact[str]:
 
 def _with_log(unit: str, service: Fact[Service]) -> Fact[Service]:
     """Add the version and, if inactive, the last log lines."""
-    if not isinstance(service, Service) or unit not in _LOGGED:
+    if not isinstance(service, Service) or unit not in probe_tables().logged_units:
         return service
     version = _version(unit)
     log: Fact[tuple[str, ...]] = UNKNOWN
@@ -86,4 +82,4 @@ def _of_folder(look: Look) -> Fact[dict[str, Fact[Service]]]:
     files = {name for folder in _UNIT_FOLDERS for name in names_in(below(look.root, folder)) or ()}
     if not files:
         return UNKNOWN
-    return {unit: Service() if f"{unit}.service" in files else None for unit in UNITS}
+    return {unit: Service() if f"{unit}.service" in files else None for unit in probe_tables().units}

@@ -32,6 +32,11 @@ class RuntimeTable:
 class ProbeTables:
     """mlship/data/probes.toml, which explains the keys."""
 
+    modules: tuple[str, ...]
+    units: tuple[str, ...]
+    logged_units: tuple[str, ...]
+    kernel_log: str
+    kernel_noise: str
     packages: str
     apt: dict[str, PackageAction]
     dnf: dict[str, PackageAction]
