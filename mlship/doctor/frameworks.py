@@ -9,7 +9,7 @@ from mlship.cuda.fit.judge import Reason, ReasonKind, Stack, Verdict, judge_stac
 from mlship.cuda.fit.needs import read_installed
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.cuda.tables.lookup import architecture_of, first_driver, floor_of, library_pin, release_of, tables
-from mlship.cuda.tables.rows import NvidiaImage, Release, Variant
+from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Capability, Cuda, Driver, driver_in
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
@@ -325,14 +325,11 @@ def image_with(variant: Variant, host: HostProfile | None) -> str | None:
     fitting = [
         image
         for image in tables().images
-        if least <= image.cuda < below and not image.gone and _has(image, cudnn) and image.distro == "ubuntu22.04"
+        if least <= image.cuda < below and not image.gone and image.distro == "ubuntu22.04"
+        if not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
     ]
     kept = [image for image in fitting if offered is None or image.cuda <= offered]
     return f"nvidia/cuda:{kept[-1].tag('cudnn-runtime' if cudnn else 'runtime')}" if kept else None
-
-
-def _has(image: NvidiaImage, cudnn: str) -> bool:
-    return not cudnn or (image.cudnn or "").partition(".")[0] == cudnn
 
 
 def mismatched_plugin(environment: PythonEnvironment) -> str | None:

@@ -198,17 +198,14 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
-    if offered == {} and not all(map(_is_dra, _of_nvidia(node))) and gpus(facts):
+    # A DRA driver offers GPUs as resource slices and not as a resource of the node.
+    dra = (known(pod.role) == "dra" or "dra-driver" in (known(pod.name) or "") for pod in _of_nvidia(node))
+    if offered == {} and not all(dra) and gpus(facts):
         yield Symptom("offer.none", "host", "NVIDIA's pods are here, but the node offers no GPU")
 
 
 def _of_nvidia(node: Kubernetes) -> tuple[Pod, ...]:
     return tuple(pod for pod in each(node.pods) if known(pod.role) not in {None, "workload"})
-
-
-def _is_dra(pod: Pod) -> bool:
-    """Of a DRA driver, which offers GPUs as resource slices and not as a resource of the node."""
-    return known(pod.role) == "dra" or "dra-driver" in (known(pod.name) or "")
 
 
 def gpu_requested(facts: Facts) -> LinkLook:

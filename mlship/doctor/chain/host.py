@@ -7,7 +7,6 @@ from typing import TypeAlias
 from mlship.doctor.chain.link import Answer, Symptom, it_holds, not_applicable, unknown
 from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.facts.place import CudaApi, Nvml, NvmlDevice, Place
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import (
@@ -85,7 +84,8 @@ def gpu_bound(facts: Facts) -> LinkLook:
         yield Symptom("bound.reserved", "host", f"every GPU is bound to {drivers}: reserved for virtual machines")
     for gpu in here:
         driver = known(gpu.driver)
-        if driver not in {None, "nvidia"} and not (works and _is_old(gpu)):
+        for_display = works and (architecture(gpu) or "").startswith("Kepler")  # beside the GPUs that compute
+        if driver not in {None, "nvidia"} and not for_display:
             yield Symptom("bound.other", "host", f"the GPU at {known(gpu.address)} is bound to {driver}")
         elif is_absent(gpu.driver) and module_is_loaded(facts):
             why = log_line(facts, r"probe routine failed|RmInitAdapter|not supported by")
@@ -95,11 +95,6 @@ def gpu_bound(facts: Facts) -> LinkLook:
     if bound:
         yield it_holds(f"{how_many(len(bound), 'GPU')} bound to nvidia")
     yield unknown("kernel.pci")
-
-
-def _is_old(gpu: PciDevice) -> bool:
-    """A card for a display only, beside the GPUs that compute."""
-    return (architecture(gpu) or "").startswith("Kepler")
 
 
 def module_loaded(facts: Facts) -> LinkLook:

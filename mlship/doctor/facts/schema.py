@@ -29,7 +29,7 @@ def facts_schema() -> Json:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Facts of mlship doctor"
     schema["required"] = ["schema"]
-    groups = _groups(schema)
+    groups = _tables(schema, "$defs")
     texts: dict[str, dict[str, str]] = tomllib.loads(read_package_file("data/facts.toml"))
     for name, group in (("Facts", schema), *groups.items()):
         inherited = texts["Place"] if name in {"Host", "Container"} else {}
@@ -41,18 +41,11 @@ def markdown_tables() -> str:
     """Markdown with one table per group."""
     schema = facts_schema()
     lines: list[str] = []
-    for name, group in (("Facts", schema), *sorted(_groups(schema).items())):
+    for name, group in (("Facts", schema), *sorted(_tables(schema, "$defs").items())):
         if name != "Unreadable":
-            lines += [
-                "",
-                f"### {name}",
-                "",
-                str(group.get("description", "")),
-                "",
-                "| key | value | |",
-                "| --- | --- | --- |",
-            ]
-            lines += [_row(key, value) for key, value in _properties(group).items()]
+            lines += ["", f"### {name}", "", str(group.get("description", ""))]
+            lines += ["", "| key | value | |", "| --- | --- | --- |"]
+            lines += [_row(key, value) for key, value in _tables(group, "properties").items()]
     return "\n".join(lines).strip() + "\n"
 
 
@@ -84,19 +77,15 @@ def _type(option: Json) -> str:
     return str(option.get("type", ""))
 
 
-def _groups(schema: Json) -> dict[str, Json]:
-    found = schema.get("$defs")
-    return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
-
-
-def _properties(group: Json) -> dict[str, Json]:
-    found = group.get("properties")
+def _tables(schema: Json, key: str) -> dict[str, Json]:
+    """The tables under a key, by name: "$defs" has the groups, "properties" the facts of one."""
+    found = schema.get(key)
     return {str(k): v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
 
 def _describe(group: Json, texts: dict[str, str]) -> None:
     group["description"] = texts["about"]
-    for key, value in _properties(group).items():
+    for key, value in _tables(group, "properties").items():
         value.pop("title", None)
         if key in texts:
             value["description"] = texts[key]

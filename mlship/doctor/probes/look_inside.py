@@ -47,12 +47,10 @@ class Seen:
 
     Attributes:
         simulated: the libraries that answered say that they are a simulation.
-        how: "python" or "shell"; None if neither could be run.
     """
 
     place: Place
     simulated: bool = False
-    how: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def look_inside(engine: EngineLook, container: str, seconds: float) -> Seen:
     if python is not None:
         return _by_python(python, seconds - 1)
     ran = engine.execute(container, shell.shell_argv(), seconds)
-    return Seen(shell.read_sections(ran.stdout), how="shell") if shell.finished(ran.stdout) else Seen(Place())
+    return Seen(shell.read_sections(ran.stdout)) if shell.finished(ran.stdout) else Seen(Place())
 
 
 def python_of(engine: EngineLook, container: str) -> ContainerPython | None:
@@ -117,7 +115,7 @@ def _by_python(python: ContainerPython, seconds: float) -> Seen:
         nvml=nvml_facts(answers[0]), cuda=cuda_facts(answers[1]), loader=Loader(resolves=resolved_files(answers[1]))
     )
     simulated = any(answer.simulated for answer in answers)
-    return Seen(_with_all_devices(python, merged(place, driver)), simulated, "python")
+    return Seen(_with_all_devices(python, merged(place, driver)), simulated)
 
 
 def _with_all_devices(python: ContainerPython, place: Place) -> Place:
