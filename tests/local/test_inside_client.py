@@ -127,7 +127,7 @@ def test_a_file_that_the_image_lacks_is_said(tmp_path: Path) -> None:
 
 @contextmanager
 def hostile(act: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that does this with each connection, once it has read the request's first bytes."""
+    """A server that does this with each connection, once it has read the request: unread bytes would reset it."""
 
     def serve() -> None:
         while True:
@@ -136,7 +136,10 @@ def hostile(act: Callable[[socket.socket], None]) -> Iterator[int]:
             except OSError:
                 return
             with connection:
-                connection.recv(1000)
+                read = part = connection.recv(1000)
+                while part and not read.endswith(b"\r\n\r\n{}"):
+                    part = connection.recv(1000)
+                    read += part
                 with suppress(OSError):
                     act(connection)
 
