@@ -14,7 +14,10 @@ from mlship.engine.base import BuildRequest, BuildWatcher, Manifest
 from mlship.engine.client import context_name
 from mlship.engine.failures import FailedBuild, build_failure, check_crash, disk_failure, docker_failure
 from mlship.engine.rawjson import Progress
+from mlship.errors import TransientError
 from mlship.leftovers import temporary_folder
+
+_LOST_STATE = "buildkit-lost-state"  # a row of data/known_texts.toml
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,22 @@ class BuildFiles:
 def run_buildx(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
     """Build an image or files, reporting progress to `watch`.
 
+    A build in which BuildKit lost its own state is run once more: finished steps are cached, and it mostly succeeds.
+
     Raises:
         BuildError: a step failed.
         TransientError: a registry, the network or the disk failed.
         EngineError: docker could not be run.
     """
+    try:
+        return _run(request, watch)
+    except TransientError as error:
+        if error.cause != _LOST_STATE:
+            raise
+        return _run(request, watch)
+
+
+def _run(request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
     progress = Progress()
 
     def read(line: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from mlship.engine.base import BuildEvent, BuildRequest, StepFinished
 from mlship.engine.buildx import BuildFiles, argv, run_buildx, write_files
-from mlship.errors import BuildError, EngineError
+from mlship.errors import BuildError, EngineError, MlshipError
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "buildx"
 FILES = BuildFiles(Path("/t/Dockerfile"), {}, {})
@@ -140,6 +141,32 @@ def test_a_failing_build_names_its_step_and_its_lines(docker: Path, monkeypatch:
     assert "step: [2/2] RUN echo out" in caught.value.message
     assert "| boom happened" in caught.value.message
     assert not Path(docker.read_text().splitlines()[-2].split()[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("failures", "error", "runs"),
+    [
+        (1, "failed to get edge: inconsistent graph state", 2),
+        (9, "failed to get edge: inconsistent graph state", 2),
+        (1, "connection reset by peer", 1),
+        (1, "process did not complete successfully: exit code: 1", 1),
+    ],
+)
+def test_a_build_runs_again_only_if_buildkit_lost_its_state(
+    failures: int, error: str, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""#!/bin/sh
+echo >> {tmp_path}/runs
+[ $(wc -l < {tmp_path}/runs) -gt {failures} ] && exit 0
+echo "ERROR: failed to solve: {error}" >&2
+exit 1
+"""
+    (tmp_path / "docker").write_text(script)
+    (tmp_path / "docker").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with nullcontext() if failures < runs else pytest.raises(MlshipError, match="the image build failed"):
+        run_buildx(PLAIN, lambda _: None)
+    assert len((tmp_path / "runs").read_text().splitlines()) == runs
 
 
 def test_a_crashing_builder_is_no_failed_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
