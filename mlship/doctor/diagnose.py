@@ -228,7 +228,7 @@ def _unexplained(facts: Facts, looked: tuple[Looked, ...], causes: tuple[RootCau
             broken[broken.index(lower)] = replace(lower, follows=(*lower.follows, *left))
         elif left:
             decides = deciders(facts, item.link, left[0].where)
-            broken.append(Unexplained(item.link, left, (), likely_causes(item.link, left), decides))
+            broken.append(Unexplained(item.link, left, (), likely_causes(facts, item.link, left), decides))
     return tuple(broken)
 
 

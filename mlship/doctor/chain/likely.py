@@ -5,17 +5,21 @@ from dataclasses import fields, is_dataclass, replace
 
 from mlship.doctor.chain.link import Link, Symptom, matches_any
 from mlship.doctor.commands import engine
-from mlship.doctor.facts.fact import Unknown, Unreadable, is_absent, known
+from mlship.doctor.container import runtime
+from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Where
-from mlship.doctor.queries import fact_at
+from mlship.doctor.queries import fact_at, is_tegra, is_wsl
 
 _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
-def likely_causes(link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
+def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
     """The likely causes of what was seen, first by its words, then by its symptoms; all, if none fits."""
-    said = "\n".join(symptom.seen for symptom in seen)
+    place = "wsl" if is_wsl(facts) else "tegra" if is_tegra(facts) else known(facts.host.virtualization)
+    lines = [one.seen for one in seen]
+    lines += each(facts.messages) if any(line.startswith("reported: ") for line in lines) else ()
+    said = "\n".join((*lines, f"runtime: {runtime(facts)}", f"place: {place}"))
     by_text = [cause for cause in link.causes if cause.text and re.search(f"(?i){cause.text}", said)]
     usual = [cause for cause in link.causes if not cause.text]
     fitting = [
@@ -27,17 +31,17 @@ def likely_causes(link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:
     """The unknown facts that tell the causes of a broken link apart; what is known is not asked for."""
-    groups = {field.name for field in fields(facts)}
+    groups, words = {field.name for field in fields(facts)}, _words(facts)
+    has_docker = words["inspect"].startswith("docker ") and not is_absent(facts.host.docker.binary)
     unknown = (
         item
         for item in link.deciders
         if not _is_there(fact_at(facts, item.fact if item.fact.partition(".")[0] in groups else f"{where}.{item.fact}"))
     )
-    words = _words(facts)
     return tuple(
         replace(item, command=re.sub(r"\{(inside|inspect|engine)\}", lambda found: words[found[1]], item.command))
         for item in unknown
-        if not item.fact.startswith("host.docker") or not _is_without_docker(facts)
+        if has_docker or not item.fact.startswith("host.docker")
     )
 
 
@@ -51,11 +55,6 @@ def _words(facts: Facts) -> dict[str, str]:
         tool = _CLIENTS.get((known(lxc.manager) if lxc else None) or "", "lxc")
         inside, inspect = f"{tool} exec CONTAINER -- ", f"{tool} config show CONTAINER"
     return {"inside": inside, "inspect": inspect, "engine": client}
-
-
-def _is_without_docker(facts: Facts) -> bool:
-    in_pod = known(facts.kubernetes) is not None and known(facts.container.engine) != "docker"
-    return in_pod or engine(facts) != "docker" or is_absent(facts.host.docker.binary)
 
 
 def _is_there(value: object) -> bool:

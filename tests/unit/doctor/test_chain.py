@@ -603,12 +603,61 @@ def test_commands_are_those_of_the_place(engine: str, cluster: object, command: 
     assert engine == "docker" or not any("docker" in one for one in commands)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("quux: open of a tmpfs: Function not implemented", "a system call"),
+        ("quux: cannot write devices.allow: operation not permitted", "device rules"),
+        ("quux: cannot apply the AppArmor profile", "AppArmor cannot be used here"),
+        ("quux: newuidmap: exit status 1", "/etc/subuid"),
+        ("quux: Failed to run mount hooks", "LXC's hook"),
+        ("quux: creation failed: /usr/lib/a.so: file exists", "the image already has the file"),
+        ("quux: mounting /a to rootfs: not a directory", "not of one kind"),
+        ("fork/exec /usr/bin/quux: permission denied", "not executable"),
+        ("quux: open /proc/quux: permission denied", "a security module"),
+        ("quux: a hook ended: signal: killed", "memory limit"),
+        ("quux: context deadline exceeded", "did not answer in time"),
+        ("quux: stat /dev/quux: no such file or directory", "does not exist here"),
+        ("quux: error running hook #0: exit status 1", "fails and says no more"),
+        ("quux: driver error: failed to process request", "cannot ask the driver"),
+    ],
+)
+def test_an_error_names_its_likely_cause(error: str, said: str) -> None:
+    """By the kind of the error, whatever program reports it."""
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host=WORKS, container={**CONTAINER, "error": error}))
+    assert said in diagnosis.unexplained[0].causes[0]
+
+
+def test_the_place_and_the_runtime_name_the_likely_cause() -> None:
+    error = "quux: driver error: failed to process request"
+    wsl = facts_of(host={**WORKS, "wsl": {"version": "2"}}, container={**CONTAINER, "error": error})
+    assert "on WSL" in diagnose(wsl).unexplained[0].causes[0]
+    kata = {**CONTAINER, "error": "quux: no such file or directory", "host_config": {"runtime": "io.quux.kata.v2"}}
+    found = diagnose(facts_of(kernel=KERNEL, host=WORKS, container=kata)).unexplained
+    assert "Kata" in found[0].causes[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "link", "said"),
+    [
+        ("ImportError: a_cuda.so: undefined symbol: _ZN4quuxE", "libraries-resolve", "a compiled extension"),
+        ("Loaded runtime CuDNN library: 8.1 but compiled with: 8.9", "libraries-resolve", "another version"),
+        ('error: cannot open source file "quux.h"', "libraries-resolve", "compiler or headers"),
+        ("RuntimeError: NCCL error: quux", "resources", "/dev/shm is too small"),
+        ("docker: unknown flag: --gpus", "gpu-requested", "does not know this way"),
+    ],
+)
+def test_a_reported_line_names_its_link_and_likely_cause(line: str, link: str, said: str) -> None:
+    found = diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=[line])).unexplained
+    assert (found[0].link.id, said in found[0].causes[0]) == (link, True)
+
+
 def test_likely_causes_are_those_of_what_was_seen() -> None:
     devices = [{"index": 0, "fabric_state": 2}]
     waits = diagnose(facts_of(kernel=KERNEL, host={**WORKS, "nvml": {**NVML, "devices": devices}}))
     assert waits.unexplained[0].causes == ("Fabric Manager does not run, or has another version than the driver",)
     for link in links():
-        assert likely_causes(link, ())
+        assert likely_causes(Facts(), link, ())
 
 
 def test_the_last_link_that_applies_decides() -> None:
