@@ -8,7 +8,7 @@ from mlship.cuda.fit.changes import changes
 from mlship.cuda.fit.judge import Outcome, Reason, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
-from mlship.cuda.fit.requested import completed, is_open
+from mlship.cuda.fit.requested import INCLUDES, completed, is_open, left_out
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables
 from mlship.lock.foreign import ForeignLock
@@ -89,6 +89,7 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
     apart = tuple(problem for problem in needs.problems if lock.more and problem.kind in _TOGETHER)
     unjudged = (
         *_unjudged(lock, needs),
+        *left_out(lock, pins),
         *((pin.name, _OPEN) for pin in pins if is_open(pin, lock, pins)),
         *(("extras", f"{problem.text}; this may be of extras that are not installed together") for problem in apart),
     )
@@ -108,7 +109,7 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
 def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
     """Entries without a version that may bring CUDA, and packages whose CUDA libraries come from elsewhere."""
     for text in lock.loose:
-        if text.startswith(("-r", "--requirement")):
+        if text.startswith(INCLUDES):
             yield text, f"`{text}` includes a file that is not read; run `pip freeze` or name a lock instead"
         elif _brings(text):
             yield text, f"the lock has no single version of {text.split()[0]}"

@@ -4,6 +4,7 @@ Only on x86-64: there the tables know what PyPI's wheels require. A list with an
 for PyTorch's, whose last folder is the build.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,13 +13,17 @@ from packaging.version import Version
 from mlship.cuda.fit.carriers import local_version, variant_cuda
 from mlship.cuda.tables.lookup import library_pin, release_of, wheel_index
 from mlship.cuda.tables.rows import Release, Variant
+from mlship.frameworks import framework_table
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
+
+INCLUDES = ("-r", "--requirement")
+_NAME = re.compile(r"\w[\w.-]*(?<!\.whl|\.zip)(?<!\.tar\.gz)")  # else an address or a path
 
 
 def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
     """The pins, with the torch that they require and the CUDA libraries that wheels bring; as they are for a lock."""
-    if lock.whole or any(library_pin(pin.name, pin.version) for pin in lock.pins):
+    if is_whole(lock):
         return lock.pins
     if platform != "linux/amd64":  # what extras bring does not depend on the processor
         return (*lock.pins, *_brought([pin for pin in lock.pins if pin.extras]))
@@ -35,6 +40,25 @@ def completed(lock: ForeignLock, platform: str) -> tuple[Pin, ...]:
             replace(p, version=f"{p.version}+{build}") if p.name in ours and not local_version(p) else p for p in pins
         ]
     return (*pins, *_brought(pins))
+
+
+def is_whole(lock: ForeignLock) -> bool:
+    """Whether the file lists what its packages require."""
+    return lock.whole or any(library_pin(pin.name, pin.version) for pin in lock.pins)
+
+
+def left_out(lock: ForeignLock, pins: tuple[Pin, ...]) -> Iterator[tuple[str, str]]:
+    """What a list installs beyond its pins that may contain CUDA code: packages, and why."""
+    if is_whole(lock):
+        return
+    loose = {entry.partition(" ")[0]: entry for entry in lock.loose}
+    names = {*loose, *(pin.name for pin in pins)}
+    for row in framework_table().frameworks:
+        if row.name not in names and (by := sorted(names & row.required_by)):
+            yield row.name, f"`{by[0]}` may bring {row.name}, which the file does not list"
+    for entry in loose.values():
+        if not _NAME.fullmatch(entry.partition(" ")[0]) and not entry.startswith(INCLUDES):
+            yield entry, f"what `{entry}` installs is unknown"
 
 
 def _brought(pins: list[Pin]) -> tuple[Pin, ...]:

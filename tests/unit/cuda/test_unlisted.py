@@ -12,6 +12,7 @@ from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import floor_of, tables
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Capability, Cuda, Driver
+from mlship.frameworks import framework_table
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 
@@ -124,6 +125,37 @@ def test_no_list_runs_that_a_row_forbids(rows: list[tuple[Pin, Variant]], host: 
     found = fit_lock(lock, Fleet((host,), "h", committed=False), host.platform)
     if any(forbids(variant, host) for _, variant in named.values()):
         assert found.outcome != "runs"
+
+
+H100 = HostProfile("h", "580.95.05", (HostGpu("GPU", "9.0"),), "linux/amd64")
+BRINGS = sorted((name, row.name) for row in framework_table().frameworks for name in row.required_by)
+ADDRESSES = st.sampled_from([
+    "-e .", "--editable git+https://github.com/a/b.git", "git+https://host/b@v1", "./wheels/b.tar.gz", "b-1.zip",
+    "https://host/b.tar.gz", "/srv/b", "../b",
+])  # fmt: skip
+
+
+@given(st.sampled_from(BRINGS), st.sampled_from(["torch==2.8.0", "torch==2.10.0+cu128"]))
+def test_a_list_with_a_package_that_brings_another_is_unknown(pair: tuple[str, str], listed: str) -> None:
+    name, brought = pair
+    carrier, _, version = listed.partition("==")
+    pins = (Pin(carrier, version, ()), Pin(name, "1.0", ()))
+    found = fit_lock(ForeignLock(pins, whole=False), Fleet((H100,), "h", committed=False), H100.platform)
+    assert (brought == carrier) or found.outcome != "runs"
+
+
+@given(ADDRESSES)
+def test_a_list_with_an_address_is_unknown(entry: str) -> None:
+    lock = ForeignLock((Pin("torch", "2.8.0", ()),), (entry,), whole=False)
+    found = fit_lock(lock, Fleet((H100,), "h", committed=False), H100.platform)
+    assert found.outcome == "unknown"
+    assert f"what `{entry}` installs is unknown" in str(found.hosts)
+
+
+@pytest.mark.parametrize("loose", ["flask", "Pillow >=9", "zope.interface"])
+def test_a_list_with_a_name_without_cuda_runs(loose: str) -> None:
+    lock = ForeignLock((Pin("torch", "2.8.0", ()),), (loose,), whole=False)
+    assert fit_lock(lock, Fleet((H100,), "h", committed=False), H100.platform).outcome == "runs"
 
 
 @pytest.mark.parametrize(
