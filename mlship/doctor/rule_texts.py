@@ -57,8 +57,8 @@ class RuleText:
         explains: what follows from this failure besides the breaks of its link and of those above it: ids of rules,
             and of symptoms of lower links, such as "cuda.runtime=35" (see mlship/doctor/chain).
         excludes: ids of rules that are dropped if this one fires, because it is the better answer.
-        cause, fix, decides: templates for the finding, if the rule does not compute them.
-        when: atoms that must all hold (see `conditions`), for a rule without Python.
+        cause, fix, decides: templates for the finding.
+        when: atoms that must all hold (see `conditions`).
         values: for these and for the templates, by name: a term, a line that matches a pattern, or "ATOMS ?", which is
             whether these hold.
         place: where `when` is looked at; with "any", on the host and then in the container, whose facts are "place.".

@@ -15,10 +15,6 @@ from mlship.driver import codes
 _SUPPORTED = frozenset({"compute", "compat32", "graphics", "utility", "video", "display", "ngx"})
 _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 _VISIBLE = "NVIDIA_VISIBLE_DEVICES"
-_NO_LIBRARY = 12
-_NO_UTILITY = (
-    r"(?i)nvidia-smi.{0,20}(executable file )?(not found|no such file)|NVML Shared Library Not Found|libnvidia-ml\.so"
-)
 _CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 

@@ -19,8 +19,6 @@ _EMPTY = r"empty (device|container) edits"
 _IN_MEMORY = r"unresolvable CDI devices runtime\.nvidia\.com"
 _NOT_MADE = rf"{_EMPTY}|{_IN_MEMORY}|[Ff]ailed to (generate|create|get) .{{0,40}}CDI spec"
 _NO_VENDOR = r"no known GPU vendor|AMD CDI spec not found"
-_UNREAD = r"unresolvable CDI devices|json: unknown field|unsupported (CDI )?spec version|invalid (CDI )?spec version"
-_NO_CDI = r"stat [^ ]*nvidia\.com/gpu=[^ ]*: no such file|custom device [\\\"']*nvidia\.com/gpu="
 _OURS = r"(?:nvidia|cuda)"
 _GONE = re.compile(
     rf"error mounting [\\\"']*(/[^\\\"']*{_OURS}[^\\\"']*)|cannot stat [`'\"]?(/[^`'\" ]*{_OURS}[^`'\" ]*)"

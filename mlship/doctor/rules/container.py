@@ -7,7 +7,6 @@ from mlship.doctor.queries import node
 from mlship.doctor.rules.base import computes
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "amd64": "amd64", "arm64": "arm64"}
-_SHM_SAID = r"(?i)out of shared memory|insufficient shared memory|bus error.*worker|/dev/shm/nccl|shared memory.*limit"
 _SHM_DEFAULT = 64 * 1024**2
 _TEGRA_NODES = ("/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu", "/dev/nvmap", "/dev/nvgpu/igpu0/ctrl", "/dev/nvidia0")
 

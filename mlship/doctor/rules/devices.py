@@ -10,8 +10,6 @@ from mlship.doctor.queries import node, places
 from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
-_CONTROL = "/dev/nvidiactl"
-
 
 @computes("uvm-hmm-kaslr")
 def _does_not_start(facts: Facts) -> Values | None:

@@ -11,9 +11,7 @@ from mlship.doctor.queries import cuda_codes, line_of, logged, places
 from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
-_GSP = r"Xid.*: (119|120)\b|Timeout (after|waiting).*RPC.* from GSP"
 _FULL = 0.9
-_OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 _NO_INTERRUPTS, _BAD_INFOROM = 11, 14
 _INFOROM_WARNING = r"(?i)infoROM.{0,40}corrupt|corrupt.{0,40}infoROM"
 

@@ -7,16 +7,12 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.finding import Evidence, Finding, Step
+from mlship.doctor.finding import Evidence
 from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods_of
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.rules.base import computes
 from mlship.doctor.rules.runtimes import configure, engine_name, node_engine
 
 _NVIDIA = "nvidia"
-_NO_STRATEGY = (
-    r"[Ii]ncompatible (device discovery )?strategy|invalid device discovery strategy"
-    r"|did you set the docker default runtime|Failed to initialize NVML: could not load NVML library"
-)
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
 # Xids that programs cause themselves: the device plugin does not count them against the GPU.
 _OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
@@ -29,63 +25,29 @@ def _delete(pod: Pod | None) -> str:
     return f"kubectl delete pod -n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or '')}"
 
 
-class PluginWithoutRuntime(Rule, id="k8s-device-plugin-incompatible-strategy"):
-    def look(self, facts: Facts) -> Finding | None:
-        plugins = pods_of(facts, "device-plugin")
-        pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
-        reported, engine = line_of(facts, _NO_STRATEGY), node_engine(facts)
-        default = known(engine.default_runtime_name) if engine else None
-        if (plugins and pod is None) or default == _NVIDIA or not self._host_is_well(facts):
-            return None
-        bare = pod is not None and is_absent(pod.runtime_class)
-        if not reported and not (bare and default and self._offers_none(facts)):
-            return None
-        if self._offers_none(facts) is False:  # the line is from an earlier start
-            return None
-        certain = bare and default is not None
-        return self.found(
-            facts,
-            {"default": default},
-            certain=certain,
-            fix=self._fix(facts),
-            evidence=(
-                reported,
-                Evidence("kubernetes.pods", f"{known(pod.name)}: no runtimeClassName") if bare and pod else None,
-                Evidence(f"host.{engine_name(facts)}.default_runtime_name", default) if default else None,
-                Evidence("kubernetes.allocatable", "no nvidia.com/*") if self._offers_none(facts) else None,
-                Evidence("kernel.nvidia.version", kernel_driver(facts) or "loaded"),
-            ),
-        )
-
-    @staticmethod
-    def _host_is_well(facts: Facts) -> bool:
-        if known(facts.host.nvml.init) == 0:
-            return True
-        loaded = kernel_driver(facts) is not None
-        return loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init))
-
-    @staticmethod
-    def _offers_none(facts: Facts) -> bool | None:
-        node = known(facts.kubernetes)
-        offered = known(node.allocatable) if node else None
-        return None if offered is None else not any(n for name, n in offered.items() if name.startswith("nvidia.com/"))
-
-    @staticmethod
-    def _fix(facts: Facts) -> tuple[Step, ...]:
-        node, engine = known(facts.kubernetes), node_engine(facts)
-        classes = known(node.runtime_classes) if node else None
-        handlers = known(engine.runtimes) if engine else None
-        create = (
-            "printf 'apiVersion: node.k8s.io/v1\\nkind: RuntimeClass\\nmetadata: {name: nvidia}\\nhandler: nvidia\\n'"
-            " | kubectl apply -f -"
-        )
-        helm = "helm upgrade nvdp nvdp/nvidia-device-plugin -n nvidia-device-plugin --reuse-values"
-        return (
-            *((configure(facts),) if handlers is not None and _NVIDIA not in handlers else ()),
-            *((Step("Create the RuntimeClass:", (create,)),) if classes is not None and _NVIDIA not in classes else ()),
-            Step("Run the device plugin with the nvidia runtime:", (f"{helm} --set runtimeClassName=nvidia",)),
-            Step("Or make nvidia the node's default runtime:", configure(facts, default=True).commands, instead=True),
-        )
+@computes("k8s-device-plugin-incompatible-strategy")
+def _without_runtime(facts: Facts) -> Values:
+    plugins, engine, node = pods_of(facts, "device-plugin"), node_engine(facts), known(facts.kubernetes)
+    pod = next((pod for pod in plugins if known(pod.runtime_class) != _NVIDIA), None)
+    offered, classes = (known(node.allocatable), known(node.runtime_classes)) if node else (None, None)
+    offers = any(n for name, n in (offered or {}).items() if name.startswith("nvidia.com/"))
+    loaded, handlers = kernel_driver(facts), known(engine.runtimes) if engine else None
+    add, by_default = configure(facts), configure(facts, default=True)
+    return {
+        "bare": (known(pod.name) or "POD") if pod and is_absent(pod.runtime_class) else None,
+        "has_runtime": bool(plugins) and pod is None,
+        "default": known(engine.default_runtime_name) if engine else None,
+        "engine_name": engine_name(facts),
+        "offers": offers,
+        "offers_none": offered is not None and not offers,
+        "usable": loaded and (driver_is_contained(facts) or not known(facts.host.nvml.init)),
+        "loaded": loaded or "loaded",
+        "lacks_handler": handlers is not None and _NVIDIA not in handlers,
+        "lacks_class": classes is not None and _NVIDIA not in classes,
+        "say": add.say,
+        "commands": add.commands,
+        "by_default": by_default.commands,
+    }
 
 
 @computes("k8s-xid-marks-gpu-unhealthy")

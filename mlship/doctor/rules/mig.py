@@ -17,10 +17,6 @@ _ONE_SEEN = (
     r"device_count\(\).*\b(one|1)\b|device >= 0 && device < num_gpus|[Ii]nvalid device ordinal|"
     r"\bonly (shows |sees |see |finds )?(one|1) (gpu|GPU|device)"
 )
-_PATCH = (
-    "kubectl patch clusterpolicies.nvidia.com/cluster-policy --type merge "
-    """-p '{"spec": {"driver": {"version": "570.172.08"}}}'"""
-)
 _FIRST_BROKEN, _LAST_BROKEN = (570, 124, 6), (570, 158, 1)
 
 

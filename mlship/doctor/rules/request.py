@@ -15,7 +15,6 @@ _FAILS = (
     r"|nvidia-container-cli|unknown or invalid runtime name: nvidia|No devices were found"
     r"|couldn't communicate with the NVIDIA driver|no NVIDIA GPU device is present"
 )
-_SLURM = ("SLURM_JOB_ID", "SLURM_JOBID")
 
 
 def _asked(facts: Facts) -> Evidence | None:

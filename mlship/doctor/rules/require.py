@@ -2,18 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from shlex import quote
 
 from mlship.cuda.tables.lookup import architecture_of, offer_of, toolkit_of
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.doctor import commands
-from mlship.doctor.container import CDI, environment, has_started, host_driver, injection, works
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.conditions import Values
+from mlship.doctor.container import CDI, environment, has_started, host_driver, injection
+from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.finding import Decider, Evidence, Finding, Step
+from mlship.doctor.finding import Evidence, Step
 from mlship.doctor.nvidia_require import Offer, Requirement, holds, is_disabled, parse_require, requirements
 from mlship.doctor.queries import is_tegra, line_of
-from mlship.doctor.rules.base import Rule
+from mlship.doctor.rules.base import computes
 from mlship.doctor.versions import version_numbers
 from mlship.driver import codes
 
@@ -92,104 +92,64 @@ def _is_minor(unmet: Unmet) -> bool:
     return bool(wanted and unmet.cuda and wanted.major == unmet.cuda.major)
 
 
-class RequireUnsatisfied(Rule, id="require-cuda-unsatisfied"):
-    def look(self, facts: Facts) -> Finding | None:
-        line, unmet = line_of(facts, _SAID_UNSATISFIED), _unmet(facts)
-        if works(facts) or (line is None and not self._is_ahead(facts)) or self._is_off(facts):
-            return None
-        if unmet is None:
-            return self._only_said(facts, line) if line else None
+def _shown(facts: Facts, unmet: Unmet | None) -> Values:
+    """What is not met, for the texts of both rules."""
+    if unmet is None:
+        return {"unmet": None, "driver": host_driver(facts)}
+    return {
+        "unmet": str(unmet.requirement),
+        "first": str(unmet.requirement.alternatives[0][0]),
+        "driver": unmet.driver,
+        "supports": f"CUDA {unmet.cuda}" if unmet.cuda else "less",
+        "minor": _is_minor(unmet),
+        "shown": _evidence(facts, unmet),
+        "fix": _ways_out(facts, unmet),
+    }
+
+
+@computes("require-cuda-unsatisfied")
+def _unsatisfied(facts: Facts) -> Values:
+    line, unmet, config = line_of(facts, _SAID_UNSATISFIED), _unmet(facts), known(facts.host.toolkit.config)
+    values, said = dict(_shown(facts, unmet)), line.value.partition("unsatisfied condition:")[2] if line else ""
+    said, driver = said.strip().partition(" ")[0].strip(",.: "), host_driver(facts)
+    if unmet and _is_minor(unmet):
         ignore = commands.docker_run(facts, commands.gpu_options(facts), "-e NVIDIA_DISABLE_REQUIRE=1")
-        return self.found(
-            facts,
-            where="container",
-            cause=f"The image requires {unmet.requirement.alternatives[0][0]}, but this host's driver {unmet.driver} "
-            f"supports {f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}; the host meets no other alternative either.",
-            fix=(
-                *_ways_out(facts, unmet),
-                *(
-                    (
-                        Step(
-                            "Or, as the CUDA major version is the same, start it without the check:",
-                            (ignore,),
-                            instead=True,
-                        ),
-                    )
-                    if _is_minor(unmet)
-                    else ()
-                ),
-            ),
-            evidence=(*_evidence(facts, unmet), line),
-        )
-
-    @staticmethod
-    def _is_ahead(facts: Facts) -> bool:
-        """The legacy hook will reject it; a container that runs was not rejected."""
-        return injection(facts) == "legacy" and not has_started(facts)
-
-    @staticmethod
-    def _is_off(facts: Facts) -> bool:
-        config = known(facts.host.toolkit.config)
-        return is_disabled(environment(facts)) or (config is not None and known(config.disable_require) is True)
-
-    def _only_said(self, facts: Facts, line: Evidence) -> Finding | None:
-        """The engine reported it, but the driver or the requirement is unknown, or it fits now."""
-        text = line.value.partition("unsatisfied condition:")[2].strip().partition(" ")[0].strip(",.: ")
-        driver = host_driver(facts)
-        if driver is not None and self._fits_by_now(facts, text, driver):
-            return None
-        return self.found(
-            facts,
-            where="container",
-            certain=False,
-            cause=f"The image requires {text or 'another driver'}, which this host does not meet, the engine reported.",
-            fix=(
-                Step(f"Update the host's driver to one that meets {text or 'the requirement'}."),
-                Step("Or use an image for an older CUDA version.", instead=True),
-            ),
-            evidence=(line, Evidence("kernel.nvidia.version", driver) if driver else None),
-            decides=(
-                Decider("kernel.nvidia.version", "cat /proc/driver/nvidia/version"),
-                Decider("image.env", f"docker image inspect {quote(known(facts.image.reference) or 'IMAGE')}"),
-            ),
-        )
-
-    @staticmethod
-    def _fits_by_now(facts: Facts, text: str, driver: str) -> bool:
-        try:
-            requirement = parse_require(text)
-        except ValueError:
-            return False
-        return all(holds(requirement, offer) for offer in _offers(facts, driver))
+        say = "Or, as the CUDA major version is the same, start it without the check:"
+        values["fix"] = (*_ways_out(facts, unmet), Step(say, (ignore,), instead=True))
+    return {
+        **values,
+        "line": line,
+        "said": said or "another driver",
+        "named": said or "the requirement",
+        # The legacy hook will reject it; a container that runs was not rejected.
+        "ahead": injection(facts) == "legacy" and not has_started(facts),
+        "off": is_disabled(environment(facts)) or (config is not None and known(config.disable_require) is True),
+        "fits": driver is not None and _fits_by_now(facts, said, driver),
+    }
 
 
-class RequireNotEnforced(Rule, id="require-not-enforced-cdi"):
-    def look(self, facts: Facts) -> Finding | None:
-        unmet, box = _unmet(facts), facts.container
-        if unmet is None or injection(facts) not in CDI or line_of(facts, _SAID_UNSATISFIED):
-            return None
-        if is_absent(box.cuda.library) or known(box.cuda.driver_version) == 0 or (known(box.cuda.init) or 0) > 0:
-            return None
-        failed = self._failure(facts, unmet)
-        if failed is None and (works(facts) or _is_minor(unmet)):
-            return None
-        return self.found(
-            facts,
-            where="container",
-            certain=bool(failed),
-            cause=f"The image requires {unmet.requirement}, but driver {unmet.driver} supports "
-            f"{f'CUDA {unmet.cuda}' if unmet.cuda else 'less'}, and CDI does not check that at start.",
-            fix=_ways_out(facts, unmet),
-            evidence=(*_evidence(facts, unmet), Evidence("container.injection", injection(facts) or ""), failed),
-        )
+def _fits_by_now(facts: Facts, text: str, driver: str) -> bool:
+    try:
+        requirement = parse_require(text)
+    except ValueError:
+        return False
+    return all(holds(requirement, offer) for offer in _offers(facts, driver))
 
-    @staticmethod
-    def _failure(facts: Facts, unmet: Unmet) -> Evidence | None:
-        box = facts.container
-        if known(box.cuda.runtime_code) == 35:
-            return Evidence("container.cuda.runtime_code", codes.cuda(35))
-        for torch in (known(python.torch) for python in each(box.pythons)):
-            built = version_numbers(known(torch.cuda) or "") if torch else ()
-            if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
-                return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
-        return line_of(facts, _SAID_TOO_OLD)
+
+@computes("require-not-enforced-cdi")
+def _not_enforced(facts: Facts) -> Values | None:
+    unmet, how = _unmet(facts), injection(facts)
+    if unmet is None or how not in CDI or line_of(facts, _SAID_UNSATISFIED):
+        return None
+    return {**_shown(facts, unmet), "how": how, "failed": _failure(facts, unmet)}
+
+
+def _failure(facts: Facts, unmet: Unmet) -> Evidence | None:
+    box = facts.container
+    if known(box.cuda.runtime_code) == 35:
+        return Evidence("container.cuda.runtime_code", codes.cuda(35))
+    for torch in (known(python.torch) for python in each(box.pythons)):
+        built = version_numbers(known(torch.cuda) or "") if torch else ()
+        if torch and known(torch.is_available) is False and unmet.cuda and built[:1] > (unmet.cuda.major,):
+            return Evidence("container.pythons", f"torch for CUDA {known(torch.cuda)} sees no GPU")
+    return line_of(facts, _SAID_TOO_OLD)

@@ -4,19 +4,13 @@ from shlex import quote
 
 from mlship.doctor.conditions import Values
 from mlship.doctor.facts.engine import Containerd
-from mlship.doctor.facts.fact import each, is_absent, known
+from mlship.doctor.facts.fact import is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.finding import Evidence, Finding, Step
-from mlship.doctor.queries import gpus, kernel_driver, line_of, pods_of
-from mlship.doctor.rules.base import Rule, computes
+from mlship.doctor.finding import Evidence, Step
+from mlship.doctor.queries import kernel_driver, pods, pods_of
+from mlship.doctor.rules.base import computes
 
 _NVIDIA = "nvidia"
-_NO_HANDLER = (
-    r"no runtime for .{0,2}nvidia|RuntimeHandler .{0,2}nvidia.{0,2} not supported|runtime handler .*nvidia.* not found"
-)
-_NO_NAME = r"Runtime\.Name must be set"
-_RUNTIME_TYPE_FIXED = (1, 20)
 
 
 def node_engine(facts: Facts) -> Containerd | None:
@@ -52,63 +46,32 @@ def configure(facts: Facts, *, default: bool = False) -> Step:
     )
 
 
-class NoRuntimeHandler(Rule, id="k8s-no-runtime-nvidia"):
-    def look(self, facts: Facts) -> Finding | None:
-        reported = line_of(facts, _NO_HANDLER)
-        lacks = self._lacks_handler(facts)
-        pod = self._asking(facts)
-        if not (reported or (lacks and pod and gpus(facts))):
-            return None
-        if lacks is False and reported and reported.fact != "messages" and pod and known(pod.ready):
-            return None  # the event is old but still listed
-        certain = lacks is True
-        before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
-        logs = tuple(
+@computes("k8s-no-runtime-nvidia")
+def _no_handler(facts: Facts) -> Values:
+    engine, node, add = node_engine(facts), known(facts.kubernetes), configure(facts)
+    handlers = known(engine.runtimes) if engine else None
+    name = (known(node.runtime_classes) or {}).get(_NVIDIA) if node else None
+    has = None if handlers is None else (name or _NVIDIA) in handlers
+    pod = next((pod for pod in pods(facts) if known(pod.runtime_class) == _NVIDIA), None)
+    before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
+    return {
+        "runtime": engine_name(facts),
+        "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
+        "logs": tuple(
             f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
             for pod in before
-        )
-        node, add = known(facts.kubernetes), configure(facts)
-        return self.found(
-            facts,
-            {
-                "runtime": engine_name(facts),
-                "why": f" because {known(before[0].name)} is not ready" if before else "" if certain else " in use",
-                "logs": logs,
-                "driver": kernel_driver(facts),
-                "configured": lacks is False,
-                "operator": node and known(node.operator_version),
-                "say": add.say,
-                "commands": add.commands,
-            },
-            certain=certain,
-            evidence=(
-                reported,
-                Evidence(f"host.{engine_name(facts)}.runtimes", self._handlers(facts)) if certain else None,
-                Evidence("kubernetes.pods", f"{known(pod.name)}: runtimeClassName {known(pod.runtime_class)}")
-                if pod
-                else None,
-                *(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
-            ),
-        )
-
-    @staticmethod
-    def _lacks_handler(facts: Facts) -> bool | None:
-        engine = node_engine(facts)
-        handlers = known(engine.runtimes) if engine else None
-        node = known(facts.kubernetes)
-        name = (known(node.runtime_classes) or {}).get(_NVIDIA) if node else None
-        return None if handlers is None else (name or _NVIDIA) not in handlers
-
-    @staticmethod
-    def _handlers(facts: Facts) -> str:
-        engine = node_engine(facts)
-        return ", ".join(sorted((known(engine.runtimes) if engine else None) or {})) or "none"
-
-    @staticmethod
-    def _asking(facts: Facts) -> Pod | None:
-        node = known(facts.kubernetes)
-        pods = each(node.pods) if node else ()
-        return next((pod for pod in pods if known(pod.runtime_class) == _NVIDIA), None)
+        ),
+        "driver": kernel_driver(facts),
+        "configured": has,
+        "lacks": has is False,
+        "handlers": ", ".join(sorted(handlers or {})) or "none",
+        "asks": (known(pod.name) or "POD") if pod else None,
+        "ready": pod and known(pod.ready),
+        "waits": tuple(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
+        "operator": node and known(node.operator_version),
+        "say": add.say,
+        "commands": add.commands,
+    }
 
 
 @computes("containerd-runtime-name-must-be-set")

@@ -13,7 +13,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
 from mlship.doctor.rule_texts import RuleText, StepText, fill, rule_texts, with_address
 from mlship.doctor.rules import RULES
-from mlship.doctor.rules.base import DeclaredRule, Rule
+from mlship.doctor.rules.base import Rule
 from mlship.report.doctor.text import story_text
 from mlship.resources import read_package_file
 from tests.helpers.doctor_hosts import hosts
@@ -90,8 +90,7 @@ def test_every_value_of_a_text_is_passed_by_its_rule(rule: Rule) -> None:
     )
     named = {name for text in templates for names in _NAMES.findall(text) for name in names}
     named |= {name.lstrip("!") for row in rule.text.fix for name in row.when.split()}
-    kind = rule.compute if isinstance(rule, DeclaredRule) else type(rule)
-    source = inspect.getsource(sys.modules[kind.__module__])
+    source = inspect.getsource(sys.modules[rule.compute.__module__])
     known = {"", "where", "on_host", *COMMANDS, *rule.text.values}
     missing = {name for name in named - known if f'"{name}"' not in source}
     assert not missing
