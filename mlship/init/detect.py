@@ -38,7 +38,7 @@ from mlship.init.servers import find_server
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
 from mlship.project.commands import read_dockerfile
-from mlship.project.metadata import METADATA, statistics_of
+from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
 from mlship.project.training import is_training
@@ -340,8 +340,9 @@ def _notes(
     if pickles := [f"`{file.path}` ({file.kind})" for file in weights.refused if file.kind != "lfs-pointer"]:
         runs = "runs" if len(pickles) == 1 else "run"
         yield f"{few(pickles)} {runs} code when loaded; rejected unless listed in `allow_pickle`"
-    if isinstance(wrong := statistics_of(tree.root), str):
-        yield f"the statistics in {METADATA} are not used: {wrong}"
+    for part, wrong in (("statistics", statistics_of(tree.root)), ("features", features_of(tree.root))):
+        if isinstance(wrong, str):
+            yield f"the {part} in {METADATA} are not used: {wrong}"
     yield from linked_away(tree)
     if tree.cut:
         yield f"only the first {len(tree.files)} files of the repository were inspected"

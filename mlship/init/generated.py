@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlship.frameworks import framework_table
 from mlship.init.found import Detection
 from mlship.init.request_type import rejecting, request_type
-from mlship.project.metadata import METADATA, TrainingStatistics, statistics_of
+from mlship.project.metadata import METADATA, TrainingStatistics, features_of, statistics_of
 from mlship.render import render
 from mlship.resources import read_template
 
@@ -17,8 +17,10 @@ _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
     **dict.fromkeys(("__init__.py", "__main__.py", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
     **dict.fromkeys(("schema.py", "errors.py", "metrics.py", "openapi.py", "logs.py", "settings.py"), ""),
-    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py", "v2.py"), "tensors"),
-    "predictor_plain.py": "plain",
+    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2", "v2.py"), "tensors"),
+    "predictor_plain.py.j2": "plain",
+    "features_plain.py": "limits plain",
+    "features_tensors.py": "limits tensors",
     "drift.py": "drift",
     "golden.py.j2": "golden",
 }
@@ -35,11 +37,15 @@ printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -
 def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
     package, tensors = server_package(found), bool(found.native and found.native.row.template in _ON_ARRAYS)
+    features = isinstance(features_of(found.root), dict)
     given = {
         "": True,
         "tensors": tensors,
         "plain": not tensors,
-        "drift": METADATA in server_source(found),
+        "features": features,
+        "limits tensors": features and tensors,
+        "limits plain": features and not tensors,
+        "drift": isinstance(statistics_of(found.root), TrainingStatistics),
         "golden": found.golden.value if found.sample.value else None,
     }
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
@@ -53,9 +59,9 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
 
 
 def server_source(found: Detection) -> tuple[str, ...]:
-    """The folder of a generated server, and the statistics of the training that it reads."""
-    package = server_package(found)
-    return (METADATA, package) if isinstance(statistics_of(found.root), TrainingStatistics) else (package,)
+    """The folder of a generated server, and the file with the training and the limits of inputs that it reads."""
+    read = isinstance(statistics_of(found.root), TrainingStatistics) or isinstance(features_of(found.root), dict)
+    return (*[METADATA] * read, server_package(found))
 
 
 def server_package(found: Detection) -> str:

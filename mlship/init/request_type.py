@@ -4,11 +4,13 @@ import json
 import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlship.init.found import Detection
+from mlship.project.metadata import features_of
 from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.render import python_string
 
@@ -47,26 +49,38 @@ class RequestType:
 
 def request_type(found: Detection, sample: str) -> RequestType:
     """The type of a request to the model that the generated server loads."""
-    native = found.native
+    native, nullable = found.native, _nullable(found.root)
     if native and native.loader == "onnx":
         header = read_onnx(found.root / native.path)
-        return _of_tensors(header.inputs) if header else RequestType(None)
+        return _of_tensors(header.inputs, nullable) if header else RequestType(None)
     if native and native.row.inputs == ("instances",):
         shape = _shape_of(json.loads(native.sample)["instances"]) if native.sample else (1, None)
-        return _of_tensors([Tensor("instances", "double", (None, *shape[1:]))])
-    return _of_sample(found.root / sample, sample)
+        return _of_tensors([Tensor("instances", "double", (None, *shape[1:]))], nullable)
+    return _of_sample(found.root / sample, sample, nullable)
 
 
-def _of_tensors(tensors: Iterable[Tensor]) -> RequestType:
+def _nullable(repo: Path) -> frozenset[str]:
+    """The inputs that may have null, by metadata.json."""
+    features = features_of(repo)
+    if not isinstance(features, dict):
+        return frozenset()
+    names = (name for key, one in features.items() if one.missing is not None for name in (key, one.indicator or key))
+    return frozenset(name.partition("[")[0] for name in names)
+
+
+def _of_tensors(tensors: Iterable[Tensor], nullable: AbstractSet[str]) -> RequestType:
     aliases: list[tuple[str, str]] = []
-    fields = {tensor.name: _tensor(tensor, aliases, number) for number, tensor in enumerate(tensors, 1)}
+    fields = {
+        tensor.name: _tensor(tensor, aliases, number, " | None" if tensor.name in nullable else "")
+        for number, tensor in enumerate(tensors, 1)
+    }
     lines = _lines(fields)
     return RequestType(lines, () if lines is None else tuple(aliases))
 
 
-def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int) -> str:
+def _tensor(tensor: Tensor, aliases: list[tuple[str, str]], number: int, null: str) -> str:
     """The type of nested lists. Each axis gets a name, so that lines stay short."""
-    element = {"string": "str", "bool": "bool"}.get(tensor.element or "", "int" if _is_int(tensor) else "float")
+    element = {"string": "str", "bool": "bool"}.get(tensor.element or "", "int" if _is_int(tensor) else "float") + null
     if tensor.shape is None:
         return _ANY
     text = element
@@ -86,16 +100,23 @@ def _shape_of(value: object) -> tuple[int | None, ...]:
     return (len(value), *_shape_of(value[0])) if isinstance(value, list) and value else ()
 
 
-def _of_sample(path: Path, name: str) -> RequestType:
+def _of_sample(path: Path, name: str, nullable: AbstractSet[str]) -> RequestType:
     """Every key of a sample is required, with the kind of JSON that it has there."""
     with suppress(OSError, ValueError, RecursionError):
         if path.stat().st_size <= _LARGEST_SAMPLE:
             sample = json.loads(path.read_bytes())
             if isinstance(sample, dict) and sample:
-                fields = {key: _kind(value) for key, value in sample.items()}
+                fields = {key: _or_null(_kind(value), key in nullable) for key, value in sample.items()}
                 return RequestType(_lines(fields), origin=f", as in {name}" if re.fullmatch(r"[\w./ -]+", name) else "")
             return RequestType(None, whole=_kind(sample))
     return RequestType(None, whole=_ANY)
+
+
+def _or_null(kind: str, nullable: bool) -> str:
+    """The type with null, for itself or for the elements of a list."""
+    if not nullable or _ANY in kind:
+        return kind
+    return f"{kind[:-1]} | None]" if kind.startswith("list[") else f"{kind} | None"
 
 
 def _kind(value: object) -> str:

@@ -1,10 +1,10 @@
-"""`metadata.json`, which describes a model: the statistics of its training, for the metrics of the generated server."""
+"""`metadata.json`, which describes a model: what the generated server reads of its inputs and its training."""
 
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, model_validator
 
@@ -62,28 +62,75 @@ class TrainingStatistics(_Statistic):
     )
 
 
+class FeatureLimits(_Statistic):
+    """The values of an input that requests may have."""
+
+    min: FiniteFloat | None = Field(None, description="Smallest value that is accepted.")
+    max: FiniteFloat | None = Field(None, description="Largest value that is accepted.")
+    missing: FiniteFloat | Literal["nan"] | None = Field(
+        None,
+        description="What the model gets for null: a number, or `nan`. Default: the request is refused.",
+    )
+    indicator: _Name | None = Field(
+        None, description="The input that becomes 1 where this one is null, else 0; required if `missing` is a number."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("`min` is above `max`")
+        if isinstance(self.missing, float) != (self.indicator is not None):
+            raise ValueError("a number in `missing` needs an `indicator`, and only a number has one")
+        return self
+
+
 class _Metadata(BaseModel):
     statistics: TrainingStatistics | None = None
+    features: dict[_Name, FeatureLimits] | None = None
 
 
 def statistics_of(repo: Path) -> TrainingStatistics | str | None:
     """The statistics in a repository's metadata.json, or what is wrong with them."""
-    try:
-        return read_statistics(read_regular(repo / METADATA))
-    except (OSError, UnicodeDecodeError):
-        return None
+    return read_statistics(_text(repo))
 
 
 def read_statistics(text: str) -> TrainingStatistics | str | None:
     """The statistics; None if the file has none, or what is wrong with them."""
+    found = _part(text, "statistics")
+    return found if found is None or isinstance(found, str) else found.statistics
+
+
+def features_of(repo: Path) -> dict[str, FeatureLimits] | str | None:
+    """The limits of features in a repository's metadata.json, or what is wrong with them."""
+    return read_features(_text(repo))
+
+
+def read_features(text: str) -> dict[str, FeatureLimits] | str | None:
+    """The limits of features by name; None if the file has none, or what is wrong with them."""
+    found = _part(text, "features")
+    return found if found is None or isinstance(found, str) else found.features
+
+
+def _text(repo: Path) -> str:
+    try:
+        return read_regular(repo / METADATA)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _part(text: str, key: str) -> _Metadata | str | None:
+    """The file with one of its keys only; None if it is another program's."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # another program's file
-    if not isinstance(found, dict) or not isinstance(found.get("statistics"), dict):
         return None
+    part = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(part, dict):
+        return None
+    if key == "features" and not (part and all(isinstance(one, dict) for one in part.values())):
+        return None  # a list of names, or types by name
     try:
-        return _Metadata.model_validate({"statistics": found["statistics"]}).statistics
+        return _Metadata.model_validate({key: part})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))

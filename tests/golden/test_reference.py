@@ -20,7 +20,7 @@ from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.plan import GpuPlan
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
-from mlship.project.metadata import TrainingFeature, TrainingStatistics
+from mlship.project.metadata import FeatureLimits, TrainingFeature, TrainingStatistics
 from mlship.project.request import Request as SmokeRequest
 from mlship.project.training import Training
 from mlship.size.report import SizeReport
@@ -218,6 +218,18 @@ Each entry of `inputs` and `outputs`, as the model gets and returns the values:
  "variance": 0.68, "null_rate": 0.0}}}}, "probabilities": "probabilities"}}}}
 ```
 
+**Features.** `features` says which values the server that `mlship init` writes accepts. Each key is an input, named as
+in `statistics.inputs`, and its entry has:
+
+| key | default | meaning |
+| --- | --- | --- |
+{limits}
+
+```json
+{{"features": {{"age": {{"min": 0, "max": 130}}, "income": {{"missing": 0, "indicator": "income_missing"}},
+ "rows[2]": {{"missing": "nan"}}}}}}
+```
+
 ## Host files
 
 One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
@@ -290,6 +302,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         training="\n".join(keys(Training)),
         statistics="\n".join(keys(TrainingStatistics, "statistics.")),
         feature="\n".join(keys(TrainingFeature)),
+        limits="\n".join(keys(FeatureLimits)),
         host="\n".join(members(HostProfile, HOST)),
         gpu="\n".join(members(HostGpu, GPU)),
         fleet="\n".join(meanings_of(FleetCuda, FLEET_CUDA)),

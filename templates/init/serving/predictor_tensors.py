@@ -8,7 +8,7 @@ import numpy as np
 from serving import model
 from serving.openinference import datatype
 from serving.schema import decode, encode, to_plain
-from serving.tensors import Arrays, finite, to_arrays
+from serving.tensors import Arrays, Checked, finite, to_arrays
 
 log = logging.getLogger("serving")
 
@@ -51,7 +51,7 @@ class Predictor:
         """Run the model once."""
         if len(payloads) == 1:
             return [self._model.predict(payloads[0])]
-        joined = {name: np.concatenate([payload[name] for payload in payloads]) for name in payloads[0]}
+        joined = Checked({name: np.concatenate([payload[name] for payload in payloads]) for name in payloads[0]})
         outputs = self._model.predict(joined)
         rows = [len(next(iter(payload.values()))) for payload in payloads]
         if any(len(output) != sum(rows) for output in outputs.values()):
@@ -85,7 +85,7 @@ class Predictor:
         first = self.parse(self.sample)
         if len({len(array) for array in first.values()}) != 1:
             return False
-        second = {name: _variant(array) for name, array in first.items()}
+        second = Checked({name: _variant(array) for name, array in first.items()})
         if all(np.array_equal(first[name], second[name]) for name in first):  # such as zeros: equal rows prove nothing
             return False
         try:

@@ -71,6 +71,14 @@ def test_statistics_of_the_training_get_their_metrics_or_a_reason(tmp_path: Path
     assert notes == ("the statistics in metadata.json are not used: `statistics.inputs.x[0]`: `deciles` must increase",)
 
 
+def test_wrong_limits_of_features_are_named(tmp_path: Path) -> None:
+    metadata = json.dumps({"features": {"x[0]": {"missing": 0}}})
+    found = planned(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    assert "serving/features.py" not in {file.path for file in found.files}
+    (note,) = detect(tmp_path).notes
+    assert note.startswith("the features in metadata.json are not used: `features.x[0]`: a number in `missing` needs")
+
+
 def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
     files = plan(tmp_path, {"net/model.py": LOADER, "net/__init__.py": "", "input.json": "{}"})
     assert "from net.model import load\n" in files["serving/model.py"]

@@ -1,4 +1,4 @@
-"""The statistics in metadata.json: valid, absent, or named as wrong."""
+"""The statistics and the limits of features in metadata.json: valid, absent, or named as wrong."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.project.metadata import TrainingStatistics, read_statistics
+from mlship.project.metadata import TrainingStatistics, read_features, read_statistics
 
 FEATURE = {"deciles": [1.0, 2, 3], "mean": 2, "variance": 0.5}
 
@@ -40,6 +40,36 @@ def test_a_file_without_statistics_is_another_programs(text: str) -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, object], wrong: str) -> None:
     assert read(**changes) == wrong
+
+
+def limits(**feature: object) -> object:
+    return read_features(json.dumps({"features": {"age": feature}}))
+
+
+def test_limits_of_features_are_read() -> None:
+    found = read_features('{"features": {"age": {"min": 0, "missing": 40, "indicator": "unknown"}, "x[1]": {}}}')
+    assert isinstance(found, dict)
+    assert (found["age"].min, found["age"].missing, found["age"].indicator) == (0, 40, "unknown")
+    assert found["x[1]"].max is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"features": ["age"]}', '{"features": {"age": "float"}}'])
+def test_other_features_are_another_programs(text: str) -> None:
+    assert read_features(text) is None
+
+
+@pytest.mark.parametrize(
+    ("feature", "wrong"),
+    [
+        ({"min": 2, "max": 1}, "`features.age`: `min` is above `max`"),
+        ({"missing": 0}, "`features.age`: a number in `missing` needs an `indicator`, and only a number has one"),
+        ({"indicator": "x"}, "`features.age`: a number in `missing` needs an `indicator`, and only a number has one"),
+        ({"maximum": 1}, "`features.age.maximum`: Extra inputs are not permitted"),
+        ({"min": float("inf")}, "`features.age.min`: Input should be a finite number"),
+    ],
+)
+def test_wrong_limits_are_named(feature: dict[str, object], wrong: str) -> None:
+    assert limits(**feature) == wrong
 
 
 JSON = st.recursive(
