@@ -117,7 +117,8 @@ class Model(Section):
     sources: dict[RepoPath, WeightAddress] = Field(
         default_factory=dict,
         description="Where model files come from that are not in git, by path: https://HOST/FILE, "
-        "hf://OWNER/NAME@REVISION/FILE or oci://REGISTRY/NAME@sha256:DIGEST#FILE. `mlship lock` records their hashes.",
+        "hf://OWNER/NAME@REVISION/FILE, s3://BUCKET/KEY, oci://REGISTRY/NAME@sha256:DIGEST#FILE or "
+        "file:///FOLDER/FILE. `mlship lock` records their hashes.",
     )
     metadata: RepoPath | None = Field(
         None,

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.errors import CheckFailed, TransientError, UsageError
-from mlship.project.weight_addresses import HttpFile, RegistryFile, located
+from mlship.project.weight_addresses import HttpFile, ObjectFile, RegistryFile, located
 from mlship.redact import redact
 from mlship.registry.client import opened
 from mlship.registry.reference import Reference
+from mlship.registry.s3 import s3_bucket, s3_refusal
 from mlship.weights.locked import LockedFile
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def download(address: str, cache: Path, locked: LockedFile | None, progress: Pro
         if locked and (found.sha256, found.size) != (locked.sha256, locked.size):
             part.truncate(0)
             raise CheckFailed(
-                f"{redact(address)} has another file than weights.lock: {found.size} bytes with sha256 {found.sha256}",
+                f"{redact(address)} has another file than locked: {found.size} bytes with sha256 {found.sha256}",
                 hint="run `mlship lock --upgrade` if the new file is meant; otherwise name the place of the locked one",
             )
         Path(part.name).rename(cache / found.sha256)
@@ -96,15 +97,33 @@ def _receive(address: str, part: BufferedRandom, locked: LockedFile | None, prog
 @contextmanager
 def _opened(address: str, start: int) -> Iterator[Incoming]:
     place = located(address)
-    with _over_http(place, start) if isinstance(place, HttpFile) else _of_registry(place) as incoming:
+    if isinstance(place, Path):
+        opening = _of_folder(place, start)
+    elif isinstance(place, RegistryFile):
+        opening = _of_registry(place)
+    else:
+        opening = _over_http(address, place, start)
+    with opening as incoming:
         yield incoming
 
 
 @contextmanager
-def _over_http(file: HttpFile, start: int) -> Iterator[Incoming]:
+def _of_folder(file: Path, start: int) -> Iterator[Incoming]:
+    hint = "correct the address under `model.sources`, or mount the folder"
+    if not file.is_file():
+        raise UsageError(f"`{file}` is not a file", hint=hint)
+    with file.open("rb") as stream:
+        total = file.stat().st_size
+        stream.seek(min(start, total))
+        yield Incoming(min(start, total), total, iter(lambda: stream.read(_BLOCK), b""))
+
+
+@contextmanager
+def _over_http(address: str, place: HttpFile | ObjectFile, start: int) -> Iterator[Incoming]:
     import requests
 
-    shown = redact(file.url)
+    file = _signed(place) if isinstance(place, ObjectFile) else place
+    shown = redact(address)
     headers = {**file.headers, "Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     try:
         with requests.Session() as session:
@@ -113,6 +132,8 @@ def _over_http(file: HttpFile, start: int) -> Iterator[Incoming]:
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))
                 return
+            if isinstance(place, ObjectFile) and answer.status_code not in {200, 206, 404}:
+                raise s3_refusal(shown, answer.status_code, answer.text, answer.headers)
             _expect(answer, shown)
             begin = start if answer.status_code == 206 else 0
             length = answer.headers.get("Content-Length", "")
@@ -122,6 +143,12 @@ def _over_http(file: HttpFile, start: int) -> Iterator[Incoming]:
         untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
         why = "its certificate is not trusted" if untrusted else f"no answer ({type(error).__name__})"
         raise TransientError(f"cannot download {shown}: {why}", hint=_AGAIN) from error
+
+
+def _signed(file: ObjectFile) -> HttpFile:
+    bucket = s3_bucket(file.bucket)
+    url = bucket.url(file.key)
+    return HttpFile(url, bucket.signed("GET", url))
 
 
 def _expect(answer: "Response", shown: str) -> None:

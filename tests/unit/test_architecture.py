@@ -69,7 +69,7 @@ APART = (
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
-    "requests": ("registry.client", "lock.index", "weights.download"),
+    "requests": ("registry.client", "registry.s3", "lock.index", "weights.download"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
     "subprocess": ("process", "smoke.inside.program", "smoke.inside.pod"),

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +19,11 @@ from mlship.errors import CheckFailed, LockError, MlshipError, TransientError, U
 from mlship.project.config import Config
 from mlship.project.load import parse_config
 from mlship.project.weight_addresses import HttpFile, RegistryFile, checked, located
+from mlship.registry.s3 import opened_bucket, s3_bucket
 from mlship.weights.fetch import fetch_weights, lock_weights
 from mlship.weights.locked import check_fetched, read_weights_lock
 from tests.helpers.registry_server import RegistryState, registry_server
+from tests.helpers.s3_server import KEYS, s3_server
 
 YAML = """\
 name: digits
@@ -235,6 +238,58 @@ def test_a_file_of_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             other.lock()
 
 
+def test_a_file_of_a_folder(tmp_path: Path) -> None:
+    shared = tmp_path / "shared/model.onnx"
+    shared.parent.mkdir()
+    shared.write_bytes(DATA)
+    repo = repo_of(tmp_path, f"file://{shared}")
+    repo.lock()
+    assert (repo.fetch(), repo.model.read_bytes()) == (("model.onnx",), DATA)
+    repo.model.unlink()
+    repo.cache = tmp_path / "other"
+    shared.write_bytes(b"\1" + DATA[1:])
+    with pytest.raises(CheckFailed, match="has another file than"):
+        repo.fetch()
+    shared.unlink()
+    with pytest.raises(UsageError, match="is not a file"):
+        repo.fetch()
+
+
+def test_an_object_of_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        with opened_bucket("models") as bucket:
+            bucket.put_new("digits/model.onnx", DATA, sha256(DATA).hexdigest())
+        repo = repo_of(tmp_path, "s3://models/digits/model.onnx")
+        repo.lock()
+        repo.cache = tmp_path / "other"
+        repo.cache.mkdir()
+        (repo.cache / f"{sha256(DATA).hexdigest()}.part").write_bytes(DATA[:1000])
+        assert (repo.fetch(), repo.model.read_bytes()) == (("model.onnx",), DATA)
+        repo.model.unlink()
+        repo.cache = tmp_path / "third"
+        changed, bucket_of = b"\1" + DATA[1:], s3_bucket("models")
+        url = bucket_of.url("digits/model.onnx")
+        headers = bucket_of.signed("PUT", url, sha256=sha256(changed).hexdigest())
+        requests.put(url, data=changed, headers=headers, timeout=5).raise_for_status()
+        with pytest.raises(CheckFailed, match="has another file than"):
+            repo.fetch()
+        with pytest.raises(UsageError, match=r"s3://models/other: no such file \(HTTP 404\)"):
+            repo_of(tmp_path / "third", "s3://models/other").lock()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, UsageError), (503, TransientError)])
+def test_s3_refuses(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[MlshipError]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    server.status = status
+    with pytest.raises(kind, match=f"s3://models/digits: .*HTTP {status}"):
+        repo_of(tmp_path, "s3://models/digits").lock()
+
+
 def test_addresses_of_hugging_face() -> None:
     address = "hf://team/digits@1a2b3c/onnx/model 1.onnx".replace(" ", "_")
     assert located(address, {}) == HttpFile("https://huggingface.co/team/digits/resolve/1a2b3c/onnx/model_1.onnx")
@@ -261,8 +316,10 @@ def test_addresses_of_registries() -> None:
         "hf://digits@main/model.onnx",
         "hf://team/digits/model.onnx",
         "oci://registry.example.com/models/digits:latest",
-        "s3://bucket/model.onnx",
-        "file:///model.onnx",
+        "s3://bucket",
+        "s3://bucket/models/",
+        "file://models/model.onnx",
+        "file:///models/",
         "https://models.example.com/\x1b[2J",
     ],
 )
