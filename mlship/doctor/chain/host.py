@@ -36,7 +36,7 @@ _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
 LACKS_NVML = 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
-_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown symbol|disagrees about version|version magic)|Lockdown: .*unsigned"
+_REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|not supported by|routine failed"
 _GPU_NODE = re.compile(r"/dev/nvidia[0-9]+")
 
 

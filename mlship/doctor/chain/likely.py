@@ -9,7 +9,7 @@ from mlship.doctor.container import runtime
 from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Where
-from mlship.doctor.queries import fact_at, is_tegra, is_wsl
+from mlship.doctor.queries import fact_at, is_tegra, is_wsl, pods
 
 _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
@@ -17,14 +17,12 @@ _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
     """The likely causes of what was seen, first by its words, then by its symptoms; all, if none fits."""
     place = "wsl" if is_wsl(facts) else "tegra" if is_tegra(facts) else known(facts.host.virtualization)
-    lines = [one.seen for one in seen]
-    lines += each(facts.messages) if any(line.startswith("reported: ") for line in lines) else ()
-    said = "\n".join((*lines, f"runtime: {runtime(facts)}", f"place: {place}"))
+    logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
+    ends = (f"runtime: {runtime(facts)}", f"place: {place}")
+    said = "\n".join((*(one.seen for one in seen), *each(facts.messages), *logs, *ends))
     by_text = [cause for cause in link.causes if cause.text and re.search(f"(?i){cause.text}", said)]
     usual = [cause for cause in link.causes if not cause.text]
-    fitting = [
-        cause for cause in usual if not cause.seen or any(matches_any(cause.seen, symptom.id) for symptom in seen)
-    ]
+    fitting = [one for one in usual if not one.seen or any(matches_any(one.seen, item.id) for item in seen)]
     ordered = sorted(fitting or usual, key=lambda cause: not cause.seen)
     return tuple(cause.say for cause in (*by_text, *ordered))
 

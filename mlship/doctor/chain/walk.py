@@ -129,7 +129,8 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
 
 
 def _symptom_of(line: str) -> str | None:
-    return next((row["symptom"] for row in _known() if re.search(f"(?i){row['pattern']}", line)), None)
+    found = ((row["symptom"], re.search(f"(?i){row['pattern']}", line)) for row in _known())
+    return next((name.format(**match.groupdict()) for name, match in found if match), None)
 
 
 @cache

@@ -465,6 +465,11 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "the driver's files were not injected",
         {"container": {**CONTAINER, "error": 'exec: "nvidia-smi": executable file not found in $PATH'}},
     ),
+    "a toolkit that does not know the configuration": (
+        "kubelet-offers",
+        "does not read the configuration",
+        {"kubernetes": {"pods": [{**PLUGIN, "log": ["Error: unsupported config version: 9", "quux failed"]}]}},
+    ),
     "a plugin without file watches": (
         "kubelet-offers",
         "fs.inotify.max_user_instances",
@@ -645,11 +650,36 @@ def test_the_place_and_the_runtime_name_the_likely_cause() -> None:
         ('error: cannot open source file "quux.h"', "libraries-resolve", "compiler or headers"),
         ("RuntimeError: NCCL error: quux", "resources", "/dev/shm is too small"),
         ("docker: unknown flag: --gpus", "gpu-requested", "does not know this way"),
+        ("quux: cuInit(0) returned 804", "cuda-inside", "cuda-compat"),
+        ("cuda driver library init failure: 999", "cuda-inside", "nvidia-uvm"),
+        ("ERROR: quux was built for NVIDIA Driver Release 999.1 or later", "image-fits", "a newer driver"),
+        ("quux only supports Ampere GPUs or newer", "image-fits", "a feature of the program"),
+        ("quux is only supported on GPUs with compute capability of at least 9.9", "image-fits", "a feature of"),
     ],
 )
 def test_a_reported_line_names_its_link_and_likely_cause(line: str, link: str, said: str) -> None:
     found = diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=[line])).unexplained
     assert (found[0].link.id, said in found[0].causes[0]) == (link, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Loading of unsigned module is rejected", "the module's signature"),
+        (
+            "NVRM: quux is not supported by the NVIDIA 1.2 driver release.",
+            "vGPU guest driver",
+        ),
+    ],
+)
+def test_a_driver_that_a_container_tried_is_not_called_absent(line: str, said: str) -> None:
+    """It leaves no file on the host: the kernel log shows that it was there."""
+    kernel = {**KERNEL, "modules": {"nvidia": None}, "nvidia": {"version": None}, "module_files": {"nvidia": None}}
+    host = {"nvml": {"init": 12, "library": None}, "packages": {"installed": {}}}
+    tried = diagnose(facts_of(kernel={**kernel, "log": [line]}, host=host))
+    assert said in {one.link.id: one.causes for one in tried.unexplained}["module-loaded"][0]
+    never = diagnose(facts_of(kernel={**kernel, "log": []}, host=host))
+    assert [cause.finding.id for cause in never.causes] == ["driver-not-installed"]
 
 
 def test_likely_causes_are_those_of_what_was_seen() -> None:
