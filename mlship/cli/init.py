@@ -12,6 +12,9 @@ def init_command(
     directory: Directory = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not prompt; use the default choices.")] = False,
+    serving: Annotated[
+        bool, typer.Option("--serving", help="Write a server beside the one that the repository has.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Detect what a model needs and write mlship.yaml.
@@ -25,9 +28,9 @@ def init_command(
     from mlship.init.scaffold import keep_existing, scaffold, write_scaffold
     from mlship.report.init import as_json, diff, show_found, show_written
 
-    found = detect(directory)
+    found = detect(directory, serving=serving)
     if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
-        found = detect(directory, _ask(found.weights.choices, found.weights.named[0]))
+        found = detect(directory, _ask(found.weights.choices, found.weights.named[0]), serving=serving)
     planned = keep_existing(scaffold(found), directory)
     written = () if dry_run else write_scaffold(directory, planned.files)
     if planned.completed and not dry_run:

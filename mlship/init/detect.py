@@ -54,8 +54,8 @@ _SETTINGS_READERS = {"json", "yaml", "toml", "tomllib", "configparser", "dotenv"
 _NUMERIC = {"numpy", "safetensors"}  # a loader may load arrays without any framework
 
 
-def detect(repo: Path, model: str | None = None) -> Detection:
-    """Inspect a repository; `model` is the file to serve, if the user chose one of several.
+def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> Detection:
+    """Inspect a repository. The user may choose the `model` to serve, and ask for a server beside an existing one.
 
     Raises:
         UsageError: `repo` is unreadable, or holds several projects, or a model file under an unusable name.
@@ -63,15 +63,14 @@ def detect(repo: Path, model: str | None = None) -> Detection:
     tree = read_tree(repo)
     root, modules, bare = _rooted_modules(tree)
     dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
-    server, notes = find_server(tree, modules, dockerfile)
-    loader = _loader(modules, server)
+    server, beside, notes = _server(find_server(tree, modules, dockerfile), serving=serving)
+    loader = _loader(modules, server, bare=not serving)
     needs = (collected := collect(tree, _entry(server, loader, modules))).declared
     cog = None if server else find_predictor(tree, modules, needs)
     loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
     served = _served(modules, cog.module if cog else loader.value, server)
     certain = bool(server or loader.value or cog)
-    weights, served = _weights(tree, LoadClues(served, certain, model, server.place if server else ""))
-    _refuse_several(tree, () if certain or weights.native else collected.projects)
+    weights, served = _weights(tree, LoadClues(served, certain, model, _place(server)), collected.projects)
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else (*page_notes(apps), *_nothing_served(tree, weights, needs))
@@ -91,9 +90,10 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         native=weights.native,
         cog=cog,
         server=server,
+        beside=beside,
         sample=_json_file(tree, _SAMPLES, "sample input", server),
         golden=_json_file(tree, _GOLDENS, "recorded output"),
-        training=next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None),
+        training=_training(tree),
         declared=needs,
         imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
         source=_source(tree, served, weights, server),
@@ -105,6 +105,22 @@ def detect(repo: Path, model: str | None = None) -> Detection:
         compiled=imported_extensions(tree, served, needs),
         at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,
     )
+
+
+def _server(
+    found: tuple[ExistingServer | None, tuple[str, ...]], *, serving: bool
+) -> tuple[ExistingServer | None, str, tuple[str, ...]]:
+    """The server to ship, the file of one that another is written beside, and notes."""
+    server, notes = found
+    return (None, server.path if server else "", ()) if serving else (server, "", notes)
+
+
+def _place(server: ExistingServer | None) -> str:
+    return server.place if server else ""
+
+
+def _training(tree: Tree) -> str | None:
+    return next((path for path in _matching(tree, _RECORDS) if is_training(tree.root / path)), None)
 
 
 def _refuse_several(tree: Tree, projects: Sequence[str]) -> None:
@@ -138,14 +154,15 @@ def _modules(tree: Tree, root: str) -> dict[str, Module]:
     return {module.name: module for module in parsed if module and module.name}
 
 
-def _loader(modules: Mapping[str, Module], server: ExistingServer | None) -> Detected:
+def _loader(modules: Mapping[str, Module], server: ExistingServer | None, *, bare: bool) -> Detected:
     """A `load()` may read settings: modules that import a framework or are named after models come first.
 
     A server that has several models, or runs in another folder, is tested alone. Without a server, the first is chosen.
     """
     if server and server.folder:
         return Detected(None, f"the server runs in `{server.folder.path}` and is tested alone")
-    found = [(module, name) for module in modules.values() if is_served(module.path) for name in module.loaders]
+    served = (module for module in modules.values() if is_served(module.path))
+    found = [(module, name) for module in served for name in module.loaders if bare or name not in module.bare]
     likely = [pair for pair in found if not _reads_settings(*pair)]
     ranked = [(LOADERS.index(n), not _has_model(m, modules), m.path.count("/"), m, n) for m, n in likely]
     ranked.sort(key=lambda row: (*row[:3], row[3].path))
@@ -193,9 +210,10 @@ def _served(modules: Mapping[str, Module], loader: str | None, server: ExistingS
     return tuple(module for module in modules.values() if is_served(module.path))
 
 
-def _weights(tree: Tree, clues: LoadClues) -> tuple[ModelFiles, tuple[Module, ...]]:
+def _weights(tree: Tree, clues: LoadClues, projects: Sequence[str]) -> tuple[ModelFiles, tuple[Module, ...]]:
     """The model files and the served code, of which the loader of a native model imports nothing."""
     found = find_weights(tree, clues)
+    _refuse_several(tree, () if clues.served or found.native else projects)
     return found, () if found.native else clues.modules
 
 

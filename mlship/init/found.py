@@ -154,6 +154,7 @@ class Detection:
         at_root: the root's requirements.txt, whether or not it is among `declared`.
         training: the record of the training.
         compiled: own modules that have to be compiled, each with the file that says so.
+        beside: the file of an existing server, if another one is wanted beside it.
         notes: remarks that may need action.
     """
 
@@ -180,6 +181,7 @@ class Detection:
     compiled: tuple[tuple[str, str], ...] = ()
     at_root: Declared | None = None
     training: str | None = None
+    beside: str = ""
 
     @property
     def tests_server_only(self) -> bool:

@@ -16,9 +16,17 @@ from mlship.init.complete import complete, keys_of, open_line, with_requirements
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes, few
-from mlship.init.generated import DATA_URI, SERVER_NEEDS, loader_example, loader_needs, server_files, server_source
-from mlship.init.load_calls import UNNAMED
+from mlship.init.generated import (
+    DATA_URI,
+    SERVER_NEEDS,
+    SERVING,
+    loader_example,
+    loader_needs,
+    server_files,
+    server_source,
+)
 from mlship.init.samples import request_lines
+from mlship.init.todo import gpu_steps, import_steps, model_steps
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
@@ -108,6 +116,7 @@ class _Plan:
 def scaffold(found: Detection) -> Scaffold:
     """Plan all files, whether or not they exist already."""
     plan = _decide(found)
+    other = found.beside and _starts_ours(found) is False  # mlship.yaml is of the other server
     return Scaffold(
         files=(
             NewFile("mlship.yaml", _yaml(found, plan), "what to ship and how to test it"),
@@ -121,7 +130,7 @@ def scaffold(found: Detection) -> Scaffold:
         ),
         kept=tuple(_kept(found, plan)),
         steps=tuple(_todo(found, plan)),
-        unfinished={key: _yaml(found, plan, key) for key in _OPEN},
+        unfinished={} if other else {key: _yaml(found, plan, key) for key in _OPEN},
         notes=plan.dependencies.notes,
     )
 
@@ -301,13 +310,30 @@ def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:
     chosen = plan.dependencies
     if chosen.template != _OWN_INPUT:
         yield Kept(chosen.origin, "your requirements, used for the lock")
-    if found.server:
-        yield Kept(found.server.path, "your server, shipped unchanged")
+    if server := found.beside or (found.server.path if found.server else ""):
+        ours = _starts_ours(found)
+        another = ours or (ours is None and found.beside)
+        yield Kept(
+            server, f"your server, {'unchanged; mlship.yaml starts another' if another else 'shipped unchanged'}"
+        )
+
+
+def _starts_ours(found: Detection) -> bool | None:
+    """Whether the repository's mlship.yaml starts the generated server; None without the file."""
+    path = found.root / CONFIG
+    command = rf"^  command: \[python, -m, (model_)?{SERVING}\]"
+    return bool(re.search(command, read_regular(path), re.MULTILINE)) if path.is_file() else None
 
 
 def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
-    yield from map(Todo, _model_todo(found))
+    yield from map(Todo, model_steps(found))
     yield from map(Todo, found.server.steps if found.server else ())
+    if found.beside and plan.generated and _starts_ours(found) is False:
+        yield Todo(
+            "Let mlship.yaml start the new server: move the file away, run `mlship init --serving` again, and copy "
+            f"your changes. Or set `serve.command` to [{', '.join(plan.command)}] and its routes, and extend `source` "
+            "and your requirements yourself."
+        )
     if plan.load is None and not found.tests_server_only:
         yield Todo(_WRITE_LOADER, ("model.load",), loader_example(found))
     if pickles := [path for path, _ in _pickles(found)]:
@@ -319,33 +345,8 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
     for key, meaning in _MEANINGS.items() if found.server else ():
         if found.server and getattr(found.server.routes, key) is None:
             yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}.", (f"serve.{key}",))
-    yield from map(Todo, _import_todo(found, plan.dependencies))
-    yield from map(Todo, _gpu_todo(found))
-
-
-def _on_hub(name: str) -> str:
-    return "a model that is named elsewhere" if name == UNNAMED else f"`{name}`"
-
-
-def _model_todo(found: Detection) -> Iterator[str]:
-    """Models to download, pointers first: what else is known depends on them."""
-    if pointers := [f"`{file.path}`" for file in found.weights.refused if file.kind == "lfs-pointer"]:
-        yield f"Run `git lfs pull`, then `mlship init` again. Not downloaded yet: {few(pointers)}."
-    served = bool(found.server or found.loader.value or found.native or found.cog)
-    for listed in (True, False):
-        if absent := [file for file in found.weights.absent if served and bool(file.listed) == listed]:
-            files = few([f"`{file.path}` ({file.where})" for file in absent])
-            yield (
-                f"Download what the code loads: {files}. To let `mlship build` do that, add it to `model.sources`."
-                if listed
-                else f"Find out where the code expects {files}, and list it in `model.weights`."
-            )
-    if models := [f"{_on_hub(model.path)} ({model.where})" for model in found.weights.hub if served]:
-        yield (
-            f"Ship what the code loads from the Hugging Face Hub, because the image is tested without network: "
-            f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
-            "`model.weights`. To let `mlship build` download its files, add `hf://` addresses to `model.sources`."
-        )
+    yield from map(Todo, import_steps(found, plan.dependencies))
+    yield from map(Todo, gpu_steps(found))
 
 
 def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
@@ -366,34 +367,3 @@ def _sample_todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
         files = [name for name in names if found.cog and name in found.cog.files]
         example = DATA_URI.replace("NAME", files[0]) if files else ""
         yield Todo(f"Write a valid request{fields} to `sample.json` and set `model.sample` to it.", keys, example)
-
-
-def _import_todo(found: Detection, chosen: Dependencies) -> Iterator[str]:
-    """Imports that no requirement and no import root answers."""
-    if found.compiled:
-        names = few([f"`{name}` ({file})" for name, file in found.compiled])
-        build = f"`pip wheel --no-deps --wheel-dir wheels .` on Linux with Python {found.python.value}"
-        yield f"This repository compiles {names}: run {build}, and add the wheel's path to `{chosen.input}`."
-    if chosen.unknown:
-        names = ", ".join(f"`{one.module}` ({one.path})" for one in chosen.unknown)
-        yield f"Name the packages of these imports in `{chosen.input}`: {names}."
-    unclear = {one.name: one for one in reversed(found.local) if not (one.certain or one.handled)}
-    for name, one in sorted(unclear.items()):
-        folder = one.parents[0].replace(".", "/")
-        yield (
-            f"`{one.path}` imports `{name}`, which is `{one.found}` in this repository: set `env.PYTHONPATH` in "
-            f"mlship.yaml to its folder (`{folder}`), or import it by its full name."
-        )
-
-
-def _gpu_todo(found: Detection) -> Iterator[str]:
-    """Manual steps for a GPU image."""
-    if not found.gpus.wanted:
-        return
-    if any("onnxruntime" in declared.names for declared in found.declared):
-        yield "Replace `onnxruntime`, which supports only the CPU, with `onnxruntime-gpu[cuda,cudnn]`."
-    if not found.gpus.hosts:
-        yield (
-            "Record the target hosts: run `mlship hosts record hosts/NAME.json` on each kind of GPU host. For a "
-            "Kubernetes cluster, run `kubectl get nodes -o json | mlship hosts import -`."
-        )

@@ -19,7 +19,7 @@ def show_found(found: Detection) -> None:
     _row("weights", _fitting(found.weights.named, ", ") or None, found.weights.why)
     _fact("loader", found.loader)
     server = found.server
-    _row("server", " ".join(server.command) if server else None, server.why if server else "no server found")
+    _row("server", " ".join(server.command) if server else None, server.why if server else _no_server(found))
     _fact("sample", found.sample)
     _fact("golden", found.golden)
     if found.training:
@@ -28,6 +28,10 @@ def show_found(found: Detection) -> None:
     for note in found.notes:
         say(f"  note: {note}", style="yellow")
     say()
+
+
+def _no_server(found: Detection) -> str:
+    return f"another one beside {found.beside}" if found.beside else "no server found"
 
 
 def show_written(planned: Scaffold, *, dry_run: bool) -> None:

@@ -120,3 +120,55 @@ def test_it_never_asks_without_a_terminal(tmp_path: Path) -> None:
     result = run("-C", str(tmp_path), answer="2\n")
     assert "Which model" not in result.output
     assert "weights: [a.onnx]" in (tmp_path / "mlship.yaml").read_text()
+
+
+SERVER = """
+import onnxruntime
+from fastapi import FastAPI
+app = FastAPI()
+def load_model(): return onnxruntime.InferenceSession("model.onnx")
+@app.post("/predict")
+def predict(body: dict): return load_model().run(None, body)
+"""
+
+
+def test_a_server_beside_another_one_is_written_only_when_asked_for(repo: Path) -> None:
+    write(repo, {"main.py": SERVER, "requirements.txt": "fastapi\nuvicorn\nonnxruntime\n"})
+    before = contents(repo)
+    result = run("-C", str(repo), "--serving")
+    assert result.exit_code == 0
+    assert {name: text for name, text in contents(repo).items() if name in before} == before
+    assert "kept   main.py: your server, unchanged; mlship.yaml starts another" in result.stderr
+    config = (repo / "mlship.yaml").read_text()
+    assert "  command: [python, -m, serving]\n" in config
+    assert "  load: serving.model:load\n" in config  # main.py has a function that returns a bare session
+    assert "msgspec" in (repo / "serving/requirements.in").read_text()
+    assert (repo / "serving/runtime.py").is_file()
+    after = contents(repo)
+    again = run("-C", str(repo))
+    assert contents(repo) == after
+    assert "kept   main.py: your server, unchanged; mlship.yaml starts another" in again.stderr
+
+
+def test_mlship_yaml_of_the_other_server_is_not_completed(repo: Path) -> None:
+    write(repo, {"main.py": SERVER, "requirements.txt": "fastapi\nuvicorn\nonnxruntime\n"})
+    (repo / "sample.json").unlink()
+    assert "kept   main.py: your server, shipped unchanged" in run("-C", str(repo)).stderr
+    assert not (repo / "serving").exists()
+    before = contents(repo)
+    assert b"FILL IN" in before["mlship.yaml"]  # which the new server would fill in with its own sample
+    result = run("-C", str(repo), "--serving")
+    assert {name: text for name, text in contents(repo).items() if name in before} == before
+    assert "Let mlship.yaml start the new server: move the file away" in result.stderr
+    assert "kept   main.py: your server, shipped unchanged" in result.stderr
+    (repo / "mlship.yaml").unlink()
+    (repo / ".dockerignore").unlink()
+    assert "Let mlship.yaml start" not in run("-C", str(repo), "--serving").stderr
+    assert "  command: [python, -m, serving]\n" in (repo / "mlship.yaml").read_text()
+
+
+def test_without_another_server_the_option_changes_nothing(repo: Path, tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {**contents(repo)}
+    other = write(tmp_path / "other/wine", files)
+    assert run("-C", str(repo), "--serving").exit_code == run("-C", str(other)).exit_code == 0
+    assert contents(repo) == contents(other)
