@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from mlship.doctor.chain.host import LinkLook
+from mlship.doctor.chain.host import LinkLook, how_many
 from mlship.doctor.chain.link import Symptom, it_holds, not_applicable, unknown
 from mlship.doctor.container import (
     at_least,
@@ -25,6 +25,7 @@ from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra,
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _NOT_FOUND = 404
+_GPU = "nvidia.com/gpu"
 _MOST_GPUS = 1000
 _GPU_NAME = re.compile(r"\d{1,3}(:\d+)?|GPU-[0-9a-f-]+")  # "0:1" is an instance; the UUID of one does not name its GPU
 _NO_GPU = {None, "", "none", "void"}
@@ -94,7 +95,10 @@ def _hooks(facts: Facts) -> tuple[str, ...] | None:
 def toolkit_ready(facts: Facts) -> LinkLook:
     yield from _no_engine(facts)
     toolkit, specs = facts.host.toolkit, _specs(facts)
-    if injection(facts) == "cdi" and asks_for_gpu(facts) and not works(facts):
+    by_cdi = injection(facts) == "cdi" and asks_for_gpu(facts)
+    nothing_asked = not container_is_examined(facts) and not each(facts.messages)
+    by_cdi = by_cdi or (nothing_asked and _engines(facts) == ["podman"])  # which has no other way
+    if by_cdi and not works(facts):
         bad = [symptom for spec in specs for symptom in _bad_spec(facts, spec)]
         yield from bad if len(bad) >= len(specs) else ()
         if facts.host.cdi.specs == ():
@@ -174,8 +178,10 @@ def kubelet_offers(facts: Facts) -> LinkLook:
         return
     offered = known(node.allocatable)
     yield from _not_offered(facts, node)
+    serving = {known(pod.role) for pod in _of_nvidia(node) if known(pod.ready)}  # beside one that was evicted
     for pod in _of_nvidia(node):
         stuck = known(pod.phase) == "Running" and known(pod.ready) is False
+        stuck = stuck or (known(pod.phase) in {"Failed", "Pending"} and known(pod.role) not in serving)
         if stuck or _START_FAILED.search(known(pod.reason) or ""):
             state = trouble_of(pod) if each(pod.log) else ": ".join(filter(None, (trouble_of(pod), _last_event(node))))
             yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
@@ -198,6 +204,10 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
+    here = sum(known(gpu.driver) == "nvidia" for gpu in gpus(facts))
+    whole, parts = (offered or {}).get(_GPU), any("/mig-" in name for name in offered or {})
+    if whole is not None and 0 < whole < here and not parts:
+        yield Symptom("offer.fewer", "host", f"the node has {_GPU}: {whole}, and the bus {how_many(here, 'GPU')}")
     # A DRA driver offers GPUs as resource slices and not as a resource of the node.
     dra = (known(pod.role) == "dra" or "dra-driver" in (known(pod.name) or "") for pod in _of_nvidia(node))
     if offered == {} and not all(dra) and gpus(facts):

@@ -236,7 +236,7 @@ def device_symptoms(where: Where, place: Place) -> Iterator[Symptom]:
 
 
 def gpu_modes(facts: Facts) -> LinkLook:
-    devices, cuda = each(facts.host.nvml.devices), facts.host.cuda
+    devices, cuda = each(facts.host.nvml.devices) or each(facts.container.nvml.devices), facts.host.cuda
     for device in devices:
         yield from _mode(device)
     parts = [device for device in devices if known(device.mig_current) == 1]
@@ -300,7 +300,8 @@ def miscount(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     devices = (*each(place.nvml.devices), *each(facts.host.nvml.devices))
     parts = any(known(device.mig_current) == 1 for device in devices)
     chosen = known(variable(place, "CUDA_VISIBLE_DEVICES")) is not None
-    less = count is not None and count < of_nvml
+    less = count is not None and (count < of_nvml or count == 0)
     more = count is not None and known(place.nvml.init) == 0 and count > of_nvml > 0 and not parts
     if known(place.cuda.init) == 0 and (more or (less and (count == 0 or not (parts or chosen)))):
-        yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')} of {of_nvml}")
+        of = f" of {of_nvml}" if of_nvml else ""
+        yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')}{of}")

@@ -9,6 +9,7 @@ from mlship.doctor.chain.host import (
     and_sees,
     cuda_symptoms,
     device_symptoms,
+    how_many,
     miscount,
     nodes_of,
     nvml_symptoms,
@@ -115,6 +116,9 @@ def framework_works(facts: Facts) -> LinkLook:
             if known(place.cuda.init) == 0:
                 yield from _compilers(where, environment)
             torch = known(environment.torch)
+            seen, there = known(torch.device_count) if torch else None, known(place.cuda.device_count) or 0
+            if seen is not None and seen < there:
+                yield Symptom("torch", where, f"torch counts {seen} of {how_many(there, 'GPU')}")
             if torch and known(torch.is_available):
                 good.append(f"{where}: torch {known(torch.version) or ''} sees the GPU")
     if good:

@@ -84,9 +84,8 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
 
 
 def _open(looked: Looked) -> Looked:
-    """Lines were reported that no pattern knows: whether a program works is unknown, unless it was seen to."""
-    is_open = looked.answer.state == "not applicable"
-    return replace(looked, answer=unknown("what the reported lines mean")) if is_open else looked
+    """Lines were reported that no pattern knows: whether the program that they are about works is unknown."""
+    return replace(looked, answer=unknown("what the reported lines mean"))
 
 
 def _look(link: Link, facts: Facts) -> Looked:

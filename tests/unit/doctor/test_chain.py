@@ -690,6 +690,48 @@ def test_likely_causes_are_those_of_what_was_seen() -> None:
         assert likely_causes(Facts(), link, ())
 
 
+PODMAN = {**WORKS, "docker": {"binary": None}, "podman": {"version": "5.5.1"}, "toolkit": {"version": "1.18.0"}}
+TWO = {**KERNEL, "pci": [GPU, {**GPU, "address": "0000:fe:00.0"}]}
+NODE = {"allocatable": {"nvidia.com/gpu": 1}, "capacity": {"nvidia.com/gpu": 1}}
+READY = {**PLUGIN, "ready": True}
+TORCH = {"version": "2.6.0+cu124", "cuda": "12.4", "is_available": True, "device_count": 1}
+PYTHONS = [{"prefix": "/v", "torch": TORCH}]
+RUNS = {"engine": "docker", "status": "running", "nvml": NVML}
+
+
+@pytest.mark.parametrize(
+    ("groups", "broken"),
+    [
+        ({"host": {**PODMAN, "cdi": {"specs": [{**SPEC, "error": "quux"}]}}}, "toolkit-ready"),
+        ({"host": {**PODMAN, "cdi": {"specs": []}}}, "toolkit-ready"),
+        ({"host": {**PODMAN, "cdi": {"specs": [SPEC]}}}, None),
+        ({"host": {**PODMAN, "cdi": {"specs": [SPEC, {**SPEC, "error": "quux"}]}}}, None),
+        ({"host": {"nvml": {"init": 12}}, "kernel": TWO, "kubernetes": {**NODE, "pods": [READY]}}, "kubelet-offers"),
+        ({"host": WORKS, "kubernetes": {**NODE, "pods": [READY]}}, None),
+        ({"host": WORKS, "kubernetes": {**NODE, "pods": [{**PLUGIN, "phase": "Failed"}]}}, "kubelet-offers"),
+        ({"host": WORKS, "kubernetes": {**NODE, "pods": [{**PLUGIN, "phase": "Pending"}]}}, "kubelet-offers"),
+        ({"host": WORKS, "kubernetes": {**NODE, "pods": [READY, {**PLUGIN, "phase": "Failed"}]}}, None),
+        ({"container": {"engine": "docker", "cuda": {"init": 0, "device_count": 0}}}, "cuda-inside"),
+        ({"container": {**RUNS, "nvml": {**NVML, "devices": [{"index": 0, "fabric_state": 1}]}}}, "gpu-modes"),
+        ({"container": {**RUNS, "cuda": {"init": 0, "device_count": 1}, "pythons": PYTHONS}}, None),
+        (
+            {"container": {"engine": "docker", "cuda": {"init": 0, "device_count": 8}, "pythons": PYTHONS}},
+            "framework-works",
+        ),
+    ],
+)
+def test_a_fault_that_nothing_reports_is_seen(groups: dict[str, object], broken: str | None) -> None:
+    """A wrong count, a state or a file is enough; the same host without the fault is silent."""
+    assert named(diagnose(facts_of(**{"kernel": KERNEL, **groups}))) == ({broken} if broken else set())
+
+
+def test_a_line_without_a_known_meaning_keeps_a_working_program_from_being_healthy() -> None:
+    box = {**RUNS, "cuda": {"init": 0, "device_count": 1}, "pythons": PYTHONS}
+    facts = {"kernel": KERNEL, "host": WORKS, "container": box}
+    assert diagnose(facts_of(**facts)).verdict == "healthy"
+    assert diagnose(facts_of(**facts, messages=["quux went another way"])).verdict == "unknown"
+
+
 def test_the_last_link_that_applies_decides() -> None:
     """NVML alone shows no working CUDA: nothing is broken, and nothing is shown to hold."""
     diagnosis = diagnose(facts_of(kernel=KERNEL, host={"nvml": WORKS["nvml"]}))
