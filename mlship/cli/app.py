@@ -27,6 +27,7 @@ from mlship.cli.plan import plan_command
 from mlship.cli.rebuild import rebuild_command
 from mlship.cli.scan import scan_command
 from mlship.cli.schema import schema_command
+from mlship.cli.shadow import shadow
 from mlship.cli.size import size_command
 from mlship.cli.smoke import smoke_command
 from mlship.cli.training_record import training_record_command
@@ -129,6 +130,7 @@ for command in (
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
+app.add_typer(shadow, name="shadow")
 
 
 def _signals() -> tuple[signal.Signals, ...]:

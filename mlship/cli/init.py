@@ -15,6 +15,9 @@ def init_command(
     serving: Annotated[
         bool, typer.Option("--serving", help="Write a server beside the one that the repository has.")
     ] = False,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Let the server send copies of requests to a candidate.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Detect what a model needs and write mlship.yaml.
@@ -31,7 +34,7 @@ def init_command(
     found = detect(directory, serving=serving)
     if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]), serving=serving)
-    planned = keep_existing(scaffold(found), directory)
+    planned = keep_existing(scaffold(found, shadow=shadow), directory)
     written = () if dry_run else write_scaffold(directory, planned.files)
     if planned.completed and not dry_run:
         write_atomic(directory / planned.completed.path, planned.completed.text)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from mlship.errors import UsageError
 from mlship.frameworks import framework_table
 from mlship.init.found import Detection
 from mlship.init.request_type import rejecting, request_type
@@ -11,6 +12,7 @@ from mlship.render import render
 from mlship.resources import read_template
 
 SERVING = "serving"
+_SHADOW_NEEDS = ("h11",)
 SERVER_NEEDS = ("msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ENDS = (".py", "/__init__.py")
@@ -23,6 +25,7 @@ _FILES = {  # templates of the files beside model.py, and what they need
     "features_tensors.py": "limits tensors",
     "drift.py": "drift",
     "golden.py.j2": "golden",
+    **dict.fromkeys(("shadow.py", "shadow_log.py", "candidate.py"), "shadow"),
 }
 _AROUND = {
     "monitoring/alerts.yml": "alert rules for Prometheus",
@@ -34,7 +37,7 @@ DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
 
 
-def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str, str, str]]:
+def server_files(found: Detection, load: str, sample: str, *, shadow: bool) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
     package, tensors = server_package(found), bool(found.native and found.native.row.template in _ON_ARRAYS)
     features = isinstance(features_of(found.root), dict)
@@ -47,6 +50,7 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
         "limits plain": features and not tensors,
         "drift": isinstance(statistics_of(found.root), TrainingStatistics),
         "golden": found.golden.value if found.sample.value else None,
+        "shadow": shadow,
     }
     yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
     for template, needed in _FILES.items():
@@ -56,6 +60,29 @@ def server_files(found: Detection, load: str, sample: str) -> Iterator[tuple[str
             yield f"{package}/{name}", _own(text, package), "the server around it"
     for name, why in _AROUND.items():
         yield name, render(f"init/{name}.j2", **given, package=package, sample=sample), why
+
+
+def has_shadow(found: Detection, *, wanted: bool, generated: bool) -> bool:
+    """Whether the server can send copies of requests to a candidate: it is wanted, or it could before.
+
+    Raises:
+        UsageError: it is wanted without a generated server, or beside one that would not use it.
+    """
+    package = server_package(found)
+    app = found.root / package / "app.py"
+    if not wanted:
+        return generated and (app.parent / "shadow.py").is_file()
+    if not generated:
+        raise UsageError(
+            "`--shadow` is part of the server that `mlship init` writes, and none is written here",
+            hint="add `--serving`" if found.server else "write `load()` (see `mlship init`), then try again",
+        )
+    if app.is_file() and b".shadow import" not in app.read_bytes():
+        raise UsageError(
+            f"`{package}/app.py` exists and does not use a shadow; `mlship init` never changes it",
+            hint=f"move `{package}/` away, run `mlship init --shadow`, and put your `{package}/model.py` back",
+        )
+    return True
 
 
 def server_source(found: Detection) -> tuple[str, ...]:
@@ -115,6 +142,11 @@ def _model(found: Detection, load: str, sample: str, package: str) -> str:
 
 def _roots(found: Detection) -> list[str]:
     return [root.removeprefix("/app").strip("/") for root in (found.python_path or "").split(":")]
+
+
+def server_needs(found: Detection, *, shadow: bool) -> tuple[str, ...]:
+    """The packages of the generated server and its loader."""
+    return (*SERVER_NEEDS, *(_SHADOW_NEEDS if shadow else ()), *loader_needs(found))
 
 
 def loader_needs(found: Detection) -> tuple[str, ...]:

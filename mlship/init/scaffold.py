@@ -18,11 +18,11 @@ from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependenc
 from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.generated import (
     DATA_URI,
-    SERVER_NEEDS,
     SERVING,
+    has_shadow,
     loader_example,
-    loader_needs,
     server_files,
+    server_needs,
     server_source,
 )
 from mlship.init.samples import request_lines
@@ -111,11 +111,12 @@ class _Plan:
     command: tuple[str, ...]
     dependencies: Dependencies
     source: tuple[str, ...]
+    shadow: bool
 
 
-def scaffold(found: Detection) -> Scaffold:
-    """Plan all files, whether or not they exist already."""
-    plan = _decide(found)
+def scaffold(found: Detection, *, shadow: bool = False) -> Scaffold:
+    """Plan all files, whether or not they exist already; `shadow` is the option of `mlship init`."""
+    plan = _decide(found, shadow)
     other = found.beside and _starts_ours(found) is False  # mlship.yaml is of the other server
     return Scaffold(
         files=(
@@ -202,25 +203,24 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
     return tuple(file.path for file in files if write_new(repo / file.path, file.text))
 
 
-def _decide(found: Detection) -> _Plan:
+def _decide(found: Detection, shadow: bool) -> _Plan:
     *_, package = server_source(found)
     load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
     made_up = found.native.sample if found.native and found.sample.value is None else None
-    needs = [*SERVER_NEEDS, *loader_needs(found)] if generated else []
-    if found.server:
-        needs = [*found.server.needs]
-    own = ("python", "-m", package) if generated else ()
+    shadow = has_shadow(found, wanted=shadow, generated=generated)
+    needs = server_needs(found, shadow=shadow) if generated else found.server.needs if found.server else ()
     return _Plan(
         load=load,
         generated=generated,
         sample=found.sample.value or (_SAMPLE if made_up else None),
         made_up=made_up,
-        command=found.server.command if found.server else own,
+        command=("python", "-m", package) if generated else found.server.command if found.server else (),
         dependencies=choose_dependencies(found, tuple(sorted(needs))),
         source=tuple(sorted({*found.source, *(server_source(found) if generated else ())}))
         if found.server or load
         else (),
+        shadow=shadow,
     )
 
 
@@ -303,7 +303,7 @@ def _dockerignore(found: Detection, plan: _Plan) -> str:
 
 def _server(found: Detection, plan: _Plan) -> Iterator[NewFile]:
     if plan.generated and plan.load:
-        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE))
+        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE, shadow=plan.shadow))
 
 
 def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:

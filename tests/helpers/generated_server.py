@@ -60,9 +60,9 @@ class Running:
         return self.process.communicate(timeout=limit(20))[0]
 
 
-def initialised(repo: Path, files: dict[str, str | bytes]) -> Path:
+def initialised(repo: Path, files: dict[str, str | bytes], *, shadow: bool = False) -> Path:
     write(repo, files)
-    planned = keep_existing(scaffold(detect(repo)), repo)
+    planned = keep_existing(scaffold(detect(repo), shadow=shadow), repo)
     write_scaffold(repo, planned.files)
     return repo
 

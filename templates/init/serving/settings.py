@@ -7,7 +7,8 @@ from pathlib import Path
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def _number(name: str, default: float) -> float:
+def number(name: str, default: float) -> float:
+    """A setting from 0 up."""
     text = os.environ.get(name, "")
     try:
         value = float(text) if text else default
@@ -41,16 +42,16 @@ def read_settings() -> Settings:
         raise SystemExit(f"error: MODEL_NAME must not contain `/`, because it is part of a path, got {name!r}")
     return Settings(
         host=os.environ.get("HOST", "0.0.0.0"),  # a container must listen on all interfaces
-        port=int(_number("PORT", 8080)),
+        port=int(number("PORT", 8080)),
         model_name=name,
         model_version=os.environ.get("MODEL_VERSION", "unknown"),
-        max_body_bytes=int(_number("MAX_BODY_BYTES", 8 << 20)),
-        body_seconds=_number("BODY_SECONDS", 10),  # to receive the whole body
-        predict_seconds=_number("PREDICT_SECONDS", 30),  # in the queue and in the model
-        max_in_flight=max(1, int(_number("MAX_IN_FLIGHT", 128))),  # more are answered with 503
-        max_batch=max(1, int(_number("MAX_BATCH", 8))),  # rows that run together; 1 turns batching off
-        unready_seconds=_number("UNREADY_SECONDS", 1),  # unready but serving, so that load balancers notice
-        drain_seconds=int(_number("DRAIN_SECONDS", 7)),  # then for the requests in flight
+        max_body_bytes=int(number("MAX_BODY_BYTES", 8 << 20)),
+        body_seconds=number("BODY_SECONDS", 10),  # to receive the whole body
+        predict_seconds=number("PREDICT_SECONDS", 30),  # in the queue and in the model
+        max_in_flight=max(1, int(number("MAX_IN_FLIGHT", 128))),  # more are answered with 503
+        max_batch=max(1, int(number("MAX_BATCH", 8))),  # rows that run together; 1 turns batching off
+        unready_seconds=number("UNREADY_SECONDS", 1),  # unready but serving, so that load balancers notice
+        drain_seconds=int(number("DRAIN_SECONDS", 7)),  # then for the requests in flight
     )
 
 

@@ -79,6 +79,33 @@ def test_wrong_limits_of_features_are_named(tmp_path: Path) -> None:
     assert note.startswith("the features in metadata.json are not used: `features.x[0]`: a number in `missing` needs")
 
 
+def test_a_shadow_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+    written: dict[str, str | bytes] = dict.fromkeys(("serving/app.py", "serving/runtime.py", "serving/batching.py"), "")
+    found = detect(write(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}', **written}))
+    with pytest.raises(UsageError) as caught:
+        scaffold(found, shadow=True)
+    assert "`serving/app.py` exists and does not use a shadow" in caught.value.message
+    assert "serving/shadow.py" not in {file.path for file in scaffold(found).files}
+    (tmp_path / "serving/app.py").unlink()
+    files = {file.path: file.text for file in scaffold(found, shadow=True).files}
+    assert {"serving/shadow.py", "serving/shadow_log.py", "serving/candidate.py"} < {*files}
+    assert all(len(files[path].splitlines()) <= 150 for path in files if path.startswith("serving/"))
+    assert "from serving.shadow import with_shadow" in files["serving/app.py"]
+    assert "h11" in files["requirements.in"].split()
+    write_scaffold(tmp_path, keep_existing(scaffold(found, shadow=True), tmp_path).files)
+    again = {file.path: file.text for file in scaffold(detect(tmp_path)).files}
+    assert "from serving.shadow import with_shadow" in again["serving/app.py"]
+    assert scaffold(detect(tmp_path), shadow=True) == scaffold(detect(tmp_path))
+
+
+def test_a_shadow_needs_the_server_that_init_writes(tmp_path: Path) -> None:
+    cases: dict[str, str | bytes] = {"app.py": FLASK, "model.safetensors": safetensors()}
+    for name, content in cases.items():
+        with pytest.raises(UsageError) as caught:
+            scaffold(detect(write(tmp_path / name[0], {name: content})), shadow=True)
+        assert "`--shadow` is part of the server that `mlship init` writes" in caught.value.message
+
+
 def test_a_repository_with_a_loader_gets_a_server_that_imports_it(tmp_path: Path) -> None:
     files = plan(tmp_path, {"net/model.py": LOADER, "net/__init__.py": "", "input.json": "{}"})
     assert "from net.model import load\n" in files["serving/model.py"]

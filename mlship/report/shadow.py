@@ -1,0 +1,73 @@
+"""Reports what a shadow saw, and whether a candidate may be promoted."""
+
+from collections.abc import Iterator, Mapping
+
+from mlship.console import out
+from mlship.shadow.condition import FigureCondition
+from mlship.shadow.figures import MEANINGS, Figure
+
+_SIGNS = {True: "✓", False: "✗", None: "?"}
+_VERDICTS = {
+    True: "PROMOTE: the condition holds",
+    False: "DO NOT PROMOTE: the condition does not hold",
+    None: "DO NOT PROMOTE: the records do not say whether the condition holds",
+}
+
+
+def show_figures(found: Mapping[str, Figure]) -> None:
+    """Print every figure with what it is based on."""
+    for name, figure in found.items():
+        out(f"{name:13} {_number(figure):>10}  {MEANINGS[name].text}: {figure.basis}")
+
+
+def show_promotion(condition: FigureCondition, found: Mapping[str, Figure]) -> None:
+    """Print the verdict, then every comparison with its evidence."""
+    verdict = verdict_of(condition, found)
+    out(_VERDICTS[verdict], style="bold green" if verdict else "bold red")
+    for line in _evidence(condition, found):
+        out(line)
+
+
+def verdict_of(condition: FigureCondition, found: Mapping[str, Figure]) -> bool | None:
+    """Whether the condition holds; None if that is unknown."""
+    return condition.holds({name: figure.value for name, figure in found.items()})
+
+
+def _evidence(condition: FigureCondition, found: Mapping[str, Figure]) -> Iterator[str]:
+    for part in condition.comparisons:
+        yield f"  {_SIGNS[verdict_of(part, found)]} {part.text}"
+        for name in part.figures:
+            yield f"      {name} {_number(found[name])}: {found[name].basis}"
+
+
+def figures_json(found: Mapping[str, Figure]) -> str:
+    """The figures; null is unknown."""
+    from mlship.versioned import to_json
+
+    return to_json({"schema": 1, "figures": _plain(found)})
+
+
+def promotion_json(condition: FigureCondition, found: Mapping[str, Figure]) -> str:
+    """The verdict, the comparisons and all figures; null is unknown."""
+    from mlship.versioned import to_json
+
+    parts = [{"comparison": part.text, "holds": verdict_of(part, found)} for part in condition.comparisons]
+    verdict = verdict_of(condition, found)
+    return to_json(
+        {
+            "schema": 1,
+            "condition": condition.text,
+            "holds": verdict,
+            "promote": verdict is True,
+            "comparisons": parts,
+            "figures": _plain(found),
+        }
+    )
+
+
+def _plain(found: Mapping[str, Figure]) -> dict[str, dict[str, object]]:
+    return {name: {"value": figure.value, "basis": figure.basis} for name, figure in found.items()}
+
+
+def _number(figure: Figure) -> str:
+    return "unknown" if figure.value is None else f"{figure.value:.6g}"
