@@ -23,6 +23,7 @@ from mlship.cli.init import init_command
 from mlship.cli.inspect import inspect_command
 from mlship.cli.kubernetes import kubernetes_command
 from mlship.cli.lock import lock_command
+from mlship.cli.models import models, register_command
 from mlship.cli.plan import plan_command
 from mlship.cli.rebuild import rebuild_command
 from mlship.cli.scan import scan_command
@@ -125,12 +126,14 @@ for command in (
     scan_command,
     fits_command,
     training_record_command,
+    register_command,
     schema_command,
 ):
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(doctor, name="doctor")
 app.add_typer(hosts, name="hosts")
 app.add_typer(shadow, name="shadow")
+app.add_typer(models, name="models", help="List, show, compare and fetch registered models.")
 
 
 def _signals() -> tuple[signal.Signals, ...]:

@@ -36,7 +36,7 @@ def fetch_missing(directory: Path, config: "Config") -> tuple[str, ...]:
     from mlship.console import say
     from mlship.weights.fetch import fetch_weights
 
-    fetched = fetch_weights(directory, config, _cache(), downloading)
+    fetched = fetch_weights(directory, config, weight_cache(), downloading)
     for path in fetched:
         say(f"fetched {path} from {config.model.sources[path]}")
     return fetched
@@ -51,12 +51,13 @@ def lock_sources(directory: Path, config: "Config", *, again: bool, check: bool)
     if check:
         check_weights_lock(directory, config)
         return
-    for path in lock_weights(directory, config, _cache(), downloading, again=again):
+    for path in lock_weights(directory, config, weight_cache(), downloading, again=again):
         say(f"{FILE_NAME}: {path} from {config.model.sources[path]}")
     fetch_missing(directory, config)
 
 
-def _cache() -> Path:
+def weight_cache() -> Path:
+    """Where downloaded model files are kept, by their hashes."""
     from mlship.resources import cache_folder
 
     return cache_folder() / "weights"

@@ -16,7 +16,7 @@ from mlship.redact import has_credentials
 _HF = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[^\s@?#]+?)/(?P<file>[^\s@?#/][^\s@?#]*)")
 _OCI = re.compile(r"oci://(?P<image>[\w.:/-]+@sha256:[0-9a-f]{64})(#(?P<file>[^\s#]+))?")
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^\s?#/][^\s?#]*[^\s?#/]|[^\s?#/])")
-_FILE = re.compile(r"file://(?P<path>/[^\s?#]*[^\s?#/])")
+_FILE = re.compile(r"file://(?P<path>/.*[^/])")
 _HOSTS = {"127.0.0.1", "localhost", "::1"}  # plain HTTP never leaves this machine
 
 

@@ -12,8 +12,9 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn, TypeAlias
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from mlship.errors import CheckFailed, MlshipError, TransientError, UsageError
@@ -129,14 +130,36 @@ class Registry:
 
     def put_blob(self, blob: StoredContent) -> None:
         """Store a blob unless it is there."""
-        if self._ask("HEAD", f"blobs/{blob.digest}").status_code == 200:
+        self._upload(blob.digest, BytesIO(blob.data))
+
+    def put_file(self, file: Path, digest: str) -> None:
+        """Store a file of any size as a blob, unless it is there; the registry checks its digest."""
+        with file.open("rb") as stream:
+            self._upload(digest, stream)
+
+    def _upload(self, digest: str, data: BinaryIO) -> None:
+        """https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#post-then-put."""
+        if self._ask("HEAD", f"blobs/{digest}").status_code == 200:
             return
         started = self._ask("POST", "blobs/uploads/")
         self._expect(started, 202)
         target = urljoin(started.url, started.headers.get("Location", ""))
-        address = f"{target}{'&' if urlsplit(target).query else '?'}digest={blob.digest}"
+        address = f"{target}{'&' if urlsplit(target).query else '?'}digest={digest}"
         headers = {"Content-Type": "application/octet-stream"}
-        self._expect(self._ask("PUT", address, headers=headers, data=blob.data), 201)
+        self._expect(self._ask("PUT", address, headers=headers, data=data), 201)
+
+    def tags(self) -> tuple[str, ...]:
+        """All tags of the repository; none if there is no such repository."""
+        path, found = "tags/list?n=1000", list[str]()
+        while path:
+            answer = self._ask("GET", path)
+            if answer.status_code == 404:
+                return ()
+            self._expect(answer, 200)
+            more = content("", self._body(answer)).json().get("tags")
+            found += map(str, more) if isinstance(more, list) else ()
+            path = urljoin(answer.url, answer.links["next"]["url"]) if "next" in answer.links else ""
+        return tuple(found)
 
     def referrers(self, digest: str) -> list[JsonValue]:
         """Descriptors of the manifests whose subject has this digest.
@@ -182,15 +205,17 @@ class Registry:
         return data
 
     def _ask(
-        self, method: Method, path: str, *, headers: Mapping[str, str] | None = None, data: bytes = b""
+        self, method: Method, path: str, *, headers: Mapping[str, str] | None = None, data: bytes | BinaryIO = b""
     ) -> "Response":
         with self._connection():
             answer = self._request(method, path, headers or {}, data)
             if answer.status_code == 401 and self._authorize(answer.headers.get("WWW-Authenticate", "")):
+                if not isinstance(data, bytes):
+                    data.seek(0)
                 answer = self._request(method, path, headers or {}, data)
             return answer
 
-    def _request(self, method: Method, path: str, headers: Mapping[str, str], data: bytes) -> "Response":
+    def _request(self, method: Method, path: str, headers: Mapping[str, str], data: bytes | BinaryIO) -> "Response":
         address = urljoin(self._base, path)
         # A registry may send an upload elsewhere; that place must not see the credentials.
         known = self._authorization if urlsplit(address).netloc == urlsplit(self._base).netloc else {}

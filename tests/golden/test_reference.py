@@ -18,6 +18,7 @@ from mlship.cli.app import app
 from mlship.cuda.hosts.fleet import FleetCuda
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.plan import GpuPlan
+from mlship.models.registered import RegisteredModel, Registration
 from mlship.project.config import AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 from mlship.project.metadata import FeatureLimits, TrainingFeature, TrainingStatistics
@@ -230,6 +231,21 @@ in `statistics.inputs`, and its entry has:
  "rows[2]": {{"missing": "nan"}}}}}}
 ```
 
+## Registered models
+
+`mlship register` stores `models/NAME/COMMIT/TIME/` in a folder or a bucket: the files and metadata.json. COMMIT is that
+of the training code, TIME is `created` of the record, in UTC. In a registry, NAME is a repository with the tag
+COMMIT-TIME; the artifact is one of the [ModelPack specification](https://github.com/modelpack/model-spec), with one
+layer for each file. metadata.json is the record of the training with these keys:
+
+| key | default | meaning |
+| --- | --- | --- |
+{registered}
+{registration}
+
+Each entry of `registration.parents` has `version` and `checksum`. The checksum finds damage; whoever can write to the
+store can also compute a new one.
+
 ## Host files
 
 One JSON file per kind of GPU host, in `hosts/`. `mlship hosts record` and `mlship hosts import` write them, and
@@ -284,11 +300,16 @@ repository), `hosts` (as in the host files) and `cuda`, which has:
 | `MLSHIP_WHEEL_INDEX` | Mirror of PyTorch's wheel index; overrides `gpu.wheel_index`. |
 | `SOURCE_DATE_EPOCH` | Build time, instead of the commit's. |
 | `DOCKER_HOST`, docker contexts | The engine to use. |
+| `MLSHIP_STORE` | The store of `mlship register` and `mlship models`, if `--store` is not given. |
+| `AWS_*` | Keys, region, profile and endpoint for S3, as for AWS's own programs. |
 | `NO_COLOR` | Disable colours. |
 | `GITHUB_STEP_SUMMARY` | File to which the smoke report is added. |
 | `PIP_*`, `pip.conf`, `~/.netrc`, `*_proxy` | pip's settings on this machine; the image build uses them as secrets. |
 | `XDG_CACHE_HOME` | Parent of the cache folder `mlship/`. Default: `~/.cache`. |
 """
+
+
+_REGISTRATION = tuple(keys(Registration, "registration."))
 
 
 def reference(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -297,6 +318,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
         keys="\n".join(keys(Config)),
         pythons=", ".join(f"`{version}`" for version in get_args(Config.model_fields["python"].annotation)),
         pickles="\n".join(keys(AllowedPickle)),
+        registered="\n".join(row for row in keys(RegisteredModel) if row not in {*keys(Training), *_REGISTRATION}),
+        registration="\n".join(_REGISTRATION),
         section="\n".join(keys(GpuSection, "gpu.")),
         request="\n".join(keys(SmokeRequest, "smoke.request.")),
         training="\n".join(keys(Training)),

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mlship.registry.client import OCI_INDEX, digest_of
 
-_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers)/(?P<version>[^/]*)(?P<rest>/.*)?")
+_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<version>[^/]*)(?P<rest>/.*)?")
 
 
 @dataclass
@@ -91,6 +91,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif kind == "manifests":
             media_type, data = self.state.manifests.get(self.state.tags.get(version, version), ("", b""))
             self._answer(200 if data else 404, data, **{"Content-Type": media_type})
+        elif kind == "tags":
+            names = [tag for tag in self.state.tags if ":" not in tag]
+            self._answer(200 if names else 404, json.dumps({"tags": names}).encode())
         elif self.state.lists_referrers:
             listed = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self._referrers(version)}
             self._answer(200, json.dumps(listed).encode(), **{"Content-Type": OCI_INDEX})

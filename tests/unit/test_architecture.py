@@ -25,6 +25,7 @@ LAYERS = (
     ("cuda", 4),
     ("init", 4),
     ("weights", 4),
+    ("models", 5),
     ("proof", 6),
     ("deploy", 6),
     ("lock", 3),
@@ -64,6 +65,8 @@ APART = (
     ("registry", "lock"),
     ("registry", "project"),
     ("proof", "engine"),
+    ("models", "engine"),
+    ("models", "lock"),
     ("project", "size"),
 )
 DOORS = {

@@ -1,0 +1,140 @@
+"""`mlship register` and `mlship models`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import HERE, Directory, Json
+
+if TYPE_CHECKING:
+    from mlship.models.registered import RegisteredModel
+
+models = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="ADDRESS",
+        envvar="MLSHIP_STORE",
+        help="s3://BUCKET/PREFIX, oci://REGISTRY/PATH or a folder.",
+    ),
+]
+_VERSION = "NAME[/COMMIT[/TIME]]; the newest if several match."
+Version = Annotated[str, typer.Argument(metavar="MODEL", help=_VERSION)]
+
+
+def register_command(
+    store: Store,
+    directory: Directory = HERE,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the model. [default: from mlship.yaml]")] = None,
+    parents: Annotated[
+        list[str] | None,
+        typer.Option("--parent", metavar="MODEL", help="Registered model that this one is made from; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Register the model and the record of its training.
+
+    Stores models/NAME/COMMIT/TIME/ with the files that `model.metadata` describes, the sample, the golden output and
+    metadata.json. What is registered never changes: the same model again is no error, another one is.
+    """
+    from mlship.console import emit, out, warn
+    from mlship.models.register import register
+    from mlship.project.load import load_config
+    from mlship.versioned import to_json
+
+    config = load_config(directory)
+    found = register(directory, config, store, name or config.name, parents or [])
+    if found.dirty is not False:
+        state = "unknown" if found.dirty is None else "not committed"
+        warn(f"the training code had changes that are {state}: its commit alone does not reproduce the model")
+    if json:
+        emit(to_json(found))
+        return
+    out(f"{'registered' if found.new else 'already registered:'} {found.version}")
+    for path, source in found.sources.items():
+        out(f"  {path}: {source}")
+
+
+@models.command("ls")
+def list_models(
+    store: Store,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this model. [default: all]")] = None,
+    json: Json = False,
+) -> None:
+    """List registered models, oldest first."""
+    from mlship.console import emit, out
+    from mlship.models.stores import open_store
+    from mlship.versioned import to_json
+
+    found = sorted(open_store(store).versions(name))
+    if json:
+        emit(to_json([str(version) for version in found]))
+        return
+    for version in found:
+        out(str(version))
+
+
+@models.command("show")
+def show_model(model: Version, store: Store, json: Json = False) -> None:
+    """Show what a registered model was made with."""
+    from mlship.console import emit, out
+    from mlship.models.register import document_of
+    from mlship.report.models import model_text
+    from mlship.versioned import to_json
+
+    found = _found(store, model)
+    if json:
+        emit(to_json(document_of(found)))
+    else:
+        out(model_text(found))
+
+
+@models.command("diff")
+def diff_models(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help=_VERSION)],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help=_VERSION)],
+    store: Store,
+    json: Json = False,
+) -> None:
+    """Compare two registered models.
+
+    Lists what differs in training, packages, files, metrics and statistics.
+    """
+    from mlship.console import emit, out
+    from mlship.models.compare import model_changes
+    from mlship.report.models import changes_text
+    from mlship.versioned import to_json
+
+    changes = model_changes(_found(store, before), _found(store, after))
+    if json:
+        emit(to_json(changes))
+    else:
+        out(changes_text(changes))
+
+
+@models.command("pull")
+def pull_model_command(
+    model: Version,
+    store: Store,
+    into: Annotated[Path, typer.Option("--into", metavar="FOLDER", help="Folder to write.")] = Path("model"),
+) -> None:
+    """Fetch a registered model and check every byte.
+
+    Downloads continue where they stopped. Files that exist are never replaced.
+    """
+    from mlship.cli.fetch import downloading, weight_cache
+    from mlship.console import out
+    from mlship.models.register import pull_model
+    from mlship.models.stores import open_store
+
+    found = pull_model(open_store(store), store, model, into, weight_cache(), downloading)
+    out(f"pulled {found.version} into {into}")
+
+
+def _found(store: str, model: str) -> "RegisteredModel":
+    from mlship.models.register import find_model
+    from mlship.models.stores import open_store
+
+    return find_model(open_store(store), store, model)

@@ -1,0 +1,195 @@
+"""Registers the model of a repository, finds registered models and fetches them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import JsonValue, ValidationError
+
+from mlship.errors import CheckFailed, UsageError
+from mlship.files import place_copy, read_regular, sha256_file, write_atomic
+from mlship.models.registered import (
+    METADATA_FILE,
+    SCHEMA,
+    ModelVersion,
+    RegisteredModel,
+    read_registered,
+    sealed,
+    version_for,
+)
+from mlship.models.stores import ModelStore, StoredFile, check_stored, open_store
+from mlship.project.config import Config
+from mlship.project.training import TrainedFile, Training, check_files, read_training
+from mlship.project.weights import check_weights
+from mlship.versioned import adapter, first_error
+from mlship.weights.download import download
+from mlship.weights.fetch import Watch
+from mlship.weights.locked import LockedFile
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The outcome of a registration.
+
+    Attributes:
+        version: NAME/COMMIT/TIME.
+        new: False if exactly this model was registered before.
+        sources: address of each file, as `model.sources` has it.
+        dirty: the training code differed from its commit; None if unknown.
+    """
+
+    version: str
+    checksum: str
+    new: bool
+    dirty: bool | None
+    sources: Mapping[str, str]
+
+
+def register(repo: Path, config: Config, address: str, name: str, parents: Iterable[str]) -> Registered:
+    """Register the files that the record of a training describes, with the sample and its golden output.
+
+    Raises:
+        UsageError: the repository has no record of its training, or the store refuses.
+        CheckFailed: a file is not what the record describes, or the store has another model in this place.
+        TransientError: the store does not answer.
+    """
+    record, training = _recorded(repo, config)
+    store = open_store(address)
+    version = version_for(name, training, record)
+    folder = (repo / record).parent
+    files = {path: StoredFile(folder / path, described) for path, described in training.files.items()}
+    extra = _tested(repo, config, files)
+    document: dict[str, JsonValue] = json.loads(read_regular(repo / record))
+    document["files"] = {path: file.described.model_dump(mode="json") for path, file in files.items()}
+    found = [find_model(store, address, parent) for parent in parents]
+    document["registration"] = {
+        "schema": SCHEMA,
+        "version": str(version),
+        "parents": [{"version": str(parent.version), "checksum": parent.checksum} for parent in found],
+        **extra,
+    }
+    data = sealed(document)
+    try:
+        checksum = adapter(RegisteredModel).validate_json(data).checksum
+    except ValidationError as error:
+        message = f"`{record}` cannot be registered: {first_error(error)}"
+        raise UsageError(message, hint="correct the training script, and train again") from error
+    for path, file in files.items():
+        if not file.source.is_file():
+            raise UsageError(f"`{record}` describes `{path}`, which is not here", hint="run `mlship fetch`")
+        check_stored(file.source, path, file.described)
+    new = store.put(version, files, data)
+    if store.metadata(version) != data:
+        raise CheckFailed(
+            f"{address} has another model as {version}; registered models never change",
+            hint=f"compare them: `mlship models show {version} --store {address}`; train again to get a new version",
+        )
+    dirty = training.git.dirty if training.git else None
+    return Registered(str(version), checksum, new, dirty, {path: store.address(version, path) for path in files})
+
+
+def _recorded(repo: Path, config: Config) -> tuple[str, Training]:
+    """The path of the record and the record, which describes all model files."""
+    record = config.model.metadata
+    if record is None:
+        raise UsageError(
+            "mlship.yaml has no `model.metadata`, so what the model was trained with is unknown",
+            hint="record the training with `training_record.py` (`mlship training-record` prints it) and name its file",
+        )
+    training = read_training(repo / record, record)
+    unknown = check_files(repo, record, training, check_weights(repo, config.model))
+    if unknown or not training.files:
+        message = unknown[0] if unknown else f"`{record}` describes no files"
+        raise UsageError(message, hint="pass the model's files to `record(..., files=[...])` in the training script")
+    return record, training
+
+
+def _tested(repo: Path, config: Config, files: dict[str, StoredFile]) -> dict[str, JsonValue]:
+    """Add the sample and the golden output to the files."""
+    found: dict[str, JsonValue] = {}
+    for key, path in (("sample", config.model.sample), ("golden", config.model.golden)):
+        if path is None or not (repo / path).is_file():
+            continue
+        name = PurePosixPath(path).name
+        digest = sha256_file(repo / path).removeprefix("sha256:")
+        described = TrainedFile(sha256=digest, size=(repo / path).stat().st_size)
+        if name == METADATA_FILE or (name in files and files[name].described != described):
+            raise UsageError(f"`{path}` has the name of another file of the model", hint=f"rename `{path}`")
+        files[name] = StoredFile(repo / path, described)
+        found[key] = name
+    return found
+
+
+def find_model(store: ModelStore, address: str, text: str) -> RegisteredModel:
+    """A registered model by `NAME`, `NAME/COMMIT` or `NAME/COMMIT/TIME`: the newest one of these.
+
+    The commit may be shortened.
+
+    Raises:
+        UsageError: there is none.
+        CheckFailed: its metadata was changed.
+    """
+    version = ModelVersion.parse(text)
+    if version is None:
+        name, _, rest = text.partition("/")
+        start = f"{name}/{rest}"
+        version = max((one for one in store.versions(name) if str(one).startswith(start)), default=None)
+    data = store.metadata(version) if version else None
+    if version is None or data is None:
+        raise UsageError(
+            f"{address} has no model `{text}`", hint="`mlship models ls` lists the models, `mlship models ls NAME` one"
+        )
+    return read_registered(data, version, address)
+
+
+def pull_model(store: ModelStore, address: str, text: str, folder: Path, cache: Path, watch: Watch) -> RegisteredModel:
+    """Fetch a registered model into a folder, its metadata last.
+
+    Raises:
+        CheckFailed: a byte of it was changed.
+        UsageError: there is no such model, or another file in the way.
+        TransientError: the store does not answer; what arrived stays for the next time.
+    """
+    found = find_model(store, address, text)
+    data = store.metadata(found.version)
+    for path in (*found.files, METADATA_FILE):
+        _check_free(folder / path, found, path, data)
+    for path, file in found.files.items():
+        target = folder / path
+        if target.exists():
+            continue
+        source = store.address(found.version, path)
+        try:
+            with watch(path) as progress:
+                cached, _ = download(source, cache, LockedFile(source, file.sha256, file.size), progress)
+        except CheckFailed as error:
+            hint = f"the store is damaged: restore `{path}` from a backup, or register the model again elsewhere"
+            raise CheckFailed(error.message, hint=hint) from error
+        place_copy(cached, target)
+        try:
+            check_stored(target, path, file)
+        except CheckFailed:
+            target.unlink()
+            cached.unlink(missing_ok=True)
+            raise
+    write_atomic(folder / METADATA_FILE, (data or b"").decode())
+    return found
+
+
+def _check_free(target: Path, found: RegisteredModel, path: str, data: bytes | None) -> None:
+    """Refuse to replace a file that is not the registered one."""
+    if not target.exists():
+        return
+    if path == METADATA_FILE:
+        same = target.read_bytes() == data
+    else:
+        same = target.is_file() and sha256_file(target) == f"sha256:{found.files[path].sha256}"
+    if not same:
+        raise UsageError(f"`{target}` is another file than that of {found.version}", hint="pull into an empty folder")
+
+
+def document_of(model: RegisteredModel) -> JsonValue:
+    """What is known of a model, as JSON."""
+    found: JsonValue = adapter(RegisteredModel).dump_python(model, mode="json", by_alias=True)
+    return found
