@@ -14,9 +14,19 @@ from mlship.smoke.seen import Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import duration
 
-IDS = ("serve.live", "serve.ready", "serve.predict", "serve.malformed", "serve.inflight", "serve.sigterm")
+IDS = (
+    "serve.live",
+    "serve.ready",
+    "serve.first",
+    "serve.predict",
+    "serve.malformed",
+    "serve.inflight",
+    "serve.sigterm",
+)
 SLOW_START = 5.0  # seconds; kubelet usually allows a few failed liveness probes, seconds apart
 TOGETHER = 0.5
+FIRST_RATIO = 1.5  # of the first request to the median of later ones
+NOISE = 0.01  # seconds that a busy machine may add to a single request
 _MALFORMED: dict[RequestKind, str] = {
     "half": "half a JSON text",
     "kind": "JSON of another kind",
@@ -42,6 +52,7 @@ def serve_checks(observed: Observed) -> tuple[Check, ...]:
     return (
         _live(run, observed),
         _ready(run, observed),
+        _first(run, observed),
         _predict(run, observed),
         _malformed(run, observed),
         _inflight(run, observed),
@@ -92,15 +103,44 @@ def _ready(run: ServeRun, observed: Observed) -> Check:
             f"{_since(run, ready)} (limit {duration(spec.startup_seconds)})",
             "raise `serve.startup_seconds` in mlship.yaml, or load faster",
         )
-    first, steady = run.answer("first"), run.latency
-    if first and steady and first.status == spec.asked.status and first.seconds > max(1.0, 10 * steady.p50):
+    if (pair := _latencies(run, spec)) and _is_cold(*pair):
         return failed(
             "serve.ready",
-            f"reported ready before the model was warm: the first answer took {duration(first.seconds)}, "
-            f"later ones {duration(steady.p50)}",
-            f"load the model and run the sample through it before {spec.ready} answers 200",
+            f"reported ready before the model was warm: the first answer took {duration(pair[0])}, "
+            f"later ones {duration(pair[1].p50)}",
+            _warm_first(spec),
         )
     return passed("serve.ready", _since(run, ready))
+
+
+def _first(run: ServeRun, observed: Observed) -> Check:
+    """One request of one process, so a slow one is a warning; one that later requests exceed, too, says nothing."""
+    pair = _latencies(run, observed.spec)
+    if pair is None or _is_cold(*pair):
+        return skipped("serve.first", "not reached" if pair is None else "the server was not warm when it was ready")
+    first, steady = pair
+    seen = f"{first / steady.p50:.1f} times their median ({duration(steady.p50)})"
+    slowest = max(steady.p99, steady.p50 + NOISE)  # of few requests, p99 is the slowest
+    if first <= FIRST_RATIO * steady.p50:
+        return passed("serve.first", seen)
+    if first <= slowest:
+        why = f"less than {duration(NOISE)} more" if first <= steady.p50 + NOISE else "as one of them"
+        return passed("serve.first", f"{seen}, {why}")
+    return warned("serve.first", f"{seen}, above {FIRST_RATIO}", _warm_first(observed.spec))
+
+
+def _latencies(run: ServeRun, spec: SmokeSpec) -> tuple[float, Latency] | None:
+    """Seconds of the first request, and the latency of later ones; None if they were not measured."""
+    first, steady = run.answer("first"), run.latency
+    return (first.seconds, steady) if first and steady and first.status == spec.asked.status and steady.p50 else None
+
+
+def _is_cold(first: float, steady: Latency) -> bool:
+    return first > max(1.0, 10 * steady.p50)
+
+
+def _warm_first(spec: SmokeSpec) -> str:
+    return f"load the model and run the sample through it before {spec.ready} answers 200"
 
 
 def _never_ready(run: ServeRun, observed: Observed) -> Check:

@@ -289,6 +289,30 @@ def test_a_faulty_server(events: tuple[Event, ...], check: str, words: str) -> N
     assert words in found.seen
 
 
+@pytest.mark.parametrize(
+    ("first", "steady", "status", "seen"),
+    [
+        (0.06, Latency(0.02, 0.03, 20), "warn", "3.0 times their median (20 ms), above 1.5"),
+        (0.031, Latency(0.02, 0.03, 20), "warn", "1.6 times their median (20 ms), above 1.5"),
+        (0.03, Latency(0.02, 0.03, 20), "pass", "1.5 times their median (20 ms)"),
+        (0.06, Latency(0.02, 0.06, 20), "pass", "3.0 times their median (20 ms), as one of them"),
+        (0.01, Latency(0.001, 0.002, 20), "pass", "10.0 times their median (1 ms), less than 10 ms more"),
+        (0.012, Latency(0.001, 0.002, 20), "warn", "12.0 times their median (1 ms), above 1.5"),
+    ],
+)
+def test_a_first_request_slower_than_all_later_ones_warns(
+    first: float, steady: Latency, status: str, seen: str
+) -> None:
+    found = checks(serving(*UP, answer("first", 200, first), steady, *answers()[1:]))["serve.first"]
+    assert (found.status, found.seen, bool(found.remedy)) == (status, seen, status == "warn")
+
+
+def test_a_first_request_is_not_compared_without_later_ones_or_if_the_server_was_cold() -> None:
+    assert checks(serving(*UP, *answers()))["serve.first"].status == "skip"
+    cold = serving(*UP, answer("first", 200, 3.0), Latency(0.02, 0.03, 20), *answers()[1:])
+    assert checks(cold)["serve.first"].seen == "the server was not warm when it was ready"
+
+
 def test_an_answer_over_http_that_is_no_json_fails_and_one_without_numbers_warns() -> None:
     page = ServerResponse("first", 200, 0.02, (), "<html>")
     found = only_failure(serving(*UP, page))
