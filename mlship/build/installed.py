@@ -24,7 +24,7 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
         TransientError: the registry does not answer.
         EngineError: a layer cannot be read.
     """
-    engine, info = _local(image)
+    engine, info = local_image(image)
     info = info or image_in_registry(image)[1]
     named = info.labels.get(PACKAGES)
     if named is not None and info.labels.get(LAYERS) == str(info.layers):
@@ -43,7 +43,7 @@ def packages_of(image: str, watch: Callable[[str], None]) -> tuple[ForeignLock, 
 
 def required_cuda(image: str) -> str:
     """An image's NVIDIA_REQUIRE_CUDA; empty where it has none."""
-    info = _local(image)[1] or image_in_registry(image)[1]
+    info = local_image(image)[1] or image_in_registry(image)[1]
     return info.env.get("NVIDIA_REQUIRE_CUDA", "")
 
 
@@ -72,8 +72,8 @@ def _notes(info: ImageInfo, files: LayerFiles, moved: int) -> Iterator[str]:
         yield f"NVIDIA's forward-compatibility libraries {driver} are in the image; on data-center GPUs they may help"
 
 
-def _local(image: str) -> tuple[Engine | None, ImageInfo | None]:
-    """The engine and the image there; neither where the registry has to be asked."""
+def local_image(image: str) -> tuple[Engine | None, ImageInfo | None]:
+    """The engine and its image of that name; neither where the registry has to be asked."""
     try:
         engine = connect()
         info = engine.image(image)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlship import __version__
+from mlship.cli.audit import audit_command
 from mlship.cli.build import build_command
 from mlship.cli.ci import ci_command
 from mlship.cli.dockerfile import dockerfile_command
@@ -124,6 +125,7 @@ for command in (
     ci_command,
     size_command,
     scan_command,
+    audit_command,
     fits_command,
     training_record_command,
     register_command,

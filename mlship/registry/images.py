@@ -33,6 +33,21 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         UsageError: the registry has no such image, it is for several platforms, or the registry refuses.
         TransientError: the registry does not answer.
     """
+    full, manifest, document = _found(name)
+    return full, _info(full.partition("@")[2], manifest, document)
+
+
+def image_configuration(name: str) -> Mapping[str, JsonValue]:
+    """The configuration of an image as the registry has it, with its history.
+
+    Raises:
+        UsageError, TransientError: see `image_in_registry`.
+    """
+    return _found(name)[2]
+
+
+def _found(name: str) -> tuple[str, StoredContent, Mapping[str, JsonValue]]:
+    """The name with its digest, the manifest and the configuration."""
     reference = Reference.parse(name)
     with opened(reference) as registry:
         found = registry.manifest(reference.version)
@@ -46,7 +61,7 @@ def image_in_registry(name: str) -> tuple[str, ImageInfo]:
         blob = registry.blob(str(config))
         if blob is None:
             raise UsageError(f"`{name}` has no configuration in {reference.host}", hint="push the image again")
-    return f"{reference.host}/{reference.repository}@{found.digest}", _info(found.digest, manifest, blob.json())
+    return f"{reference.host}/{reference.repository}@{found.digest}", manifest, blob.json()
 
 
 def platforms_in(found: StoredContent) -> dict[str, str]:

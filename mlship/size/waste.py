@@ -196,6 +196,16 @@ def _path_rows() -> tuple[_PathRow, ...]:
     return adapter(tuple[_PathRow, ...]).validate_python(tomllib.loads(read_package_file("data/waste.toml"))["row"])
 
 
+@cache
+def _cache_path() -> re.Pattern[str]:
+    return re.compile(next(row.path for row in _path_rows() if row.id == "cache" and row.path))
+
+
+def is_cache(path: str) -> bool:
+    """Whether a file, by its path from the root, is in the cache of a package manager."""
+    return _cache_path().search(path) is not None
+
+
 def _by_path(row: _PathRow, every: set[str], left: PlacedFiles) -> FoundWaste:
     yield row.id, row.what, row.advice, [each for each in left if row.fits(each, every)]
 

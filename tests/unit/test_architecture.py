@@ -17,6 +17,7 @@ LAYERS = (
     ("__main__", 10),
     ("cli", 9),
     ("report", 8),
+    ("audit", 7),
     ("build.record", 3),
     ("build", 7),
     ("image", 6),
@@ -79,7 +80,7 @@ DOORS = {
     "socket": ("smoke.inside",),
     "jinja2": ("render", "project.chat_templates"),
     "backports": ("size.stream",),
-    "tarfile": ("size", "engine.archive", "project.contents"),
+    "tarfile": ("size", "engine.archive", "project.contents", "audit.image"),
 }
 # Programs that run in a container or a build, where mlship is not: their doors are their own.
 INSIDE = ("image.inside",)

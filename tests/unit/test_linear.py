@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlship.audit.judge_dockerfile import audit_dockerfile
 from mlship.console import clean
 from mlship.engine.failures import FailedBuild, build_failure
 from mlship.engine.rawjson import Progress
@@ -52,6 +53,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "build output": _progress,
     "container output": lambda text: list(_lines(text[at : at + 100].encode() for at in range(0, len(text), 100))),
     "smoke event": parse_event,
+    "dockerfile": lambda text: audit_dockerfile("FROM scratch\nRUN " + text.replace("\n", "\nENV A="), ""),
 }
 # Parts that the patterns start with, continue with or end with.
 PARTS = st.sampled_from(

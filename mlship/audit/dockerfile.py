@@ -1,0 +1,243 @@
+"""The stages of a Dockerfile with what each of them does, as far as its text decides it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mlship.audit.lexer import Instruction, broken, lex
+from mlship.audit.shell import Command, commands
+from mlship.audit.words import UNKNOWN, expand, pairs
+
+# Set by BuildKit for the platforms of a build, and for proxies.
+_OF_PLATFORM = {f"{where}{what}" for where in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")}
+_SHELLS = {"sh", "bash", "dash", "ash"}
+
+
+@dataclass(frozen=True)
+class TakenImage:
+    """An image that the build takes from a registry, or UNKNOWN in it; `line` names it."""
+
+    image: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variable or label that the file sets; the value is None for an ARG without one."""
+
+    kind: str
+    name: str
+    value: str | None
+    line: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A RUN instruction.
+
+    Attributes:
+        commands: what it runs; `known` says whether that is all.
+        mounts: the options of each mount.
+    """
+
+    line: int
+    text: str
+    commands: tuple[Command, ...]
+    mounts: tuple[Mapping[str, str], ...]
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a container starts: CMD, ENTRYPOINT or the command of HEALTHCHECK."""
+
+    line: int
+    text: str
+    exec_form: tuple[str, ...] | None
+
+
+@dataclass
+class BuildStage:
+    """One stage. What it takes from a stage of this file is in it; what it takes from another image is not.
+
+    Attributes:
+        base: the image or stage that it starts from; `parent` is the number of that stage.
+        root: the image in a registry that it starts from, after all stages between; "scratch" for none.
+        env: of the environment, what the file sets.
+        user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
+    """
+
+    name: str
+    base: str
+    parent: int | None
+    root: TakenImage
+    env: dict[str, str] = field(default_factory=dict)
+    args: dict[str, str | None] = field(default_factory=dict)
+    user: tuple[str, int] | None = None
+    cmd: Start | None = None
+    entrypoint: Start | None = None
+    healthcheck: Start | None = None
+    shell: tuple[str, ...] = ("/bin/sh", "-c")
+    settings: list[Setting] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    taken: list[TakenImage] = field(default_factory=list)
+    triggers: list[Instruction] = field(default_factory=list)
+
+    def lookup(self, name: str) -> str | None:
+        """A variable's value; unknown unless this file decides it."""
+        found = self.env.get(name, self.args.get(name))
+        if found is not None:
+            return found
+        return None if self.root.image == "scratch" and name not in self.args else UNKNOWN
+
+
+@dataclass(frozen=True)
+class ParsedDockerfile:
+    """A Dockerfile.
+
+    Attributes:
+        arguments: ARGs before the first FROM.
+    """
+
+    stages: tuple[BuildStage, ...]
+    arguments: tuple[Setting, ...]
+
+    @property
+    def shipped(self) -> tuple[BuildStage, ...]:
+        """The last stage, and the stages that it starts from: their layers are in the image."""
+        found, number = list[BuildStage](), len(self.stages) - 1
+        while True:
+            found.append(self.stages[number])
+            parent = self.stages[number].parent
+            if parent is None:
+                return tuple(reversed(found))
+            number = parent
+
+    @property
+    def images(self) -> tuple[TakenImage, ...]:
+        """Every image that the build takes from a registry."""
+        bases = (stage.root for stage in self.stages if stage.parent is None and stage.base != "scratch")
+        taken = (one for stage in self.stages for one in stage.taken)
+        return tuple(sorted({*bases, *taken}, key=lambda one: (one.line, one.image)))
+
+
+def parse_dockerfile(text: str) -> ParsedDockerfile:
+    """Read a Dockerfile.
+
+    Raises:
+        UsageError: BuildKit would refuse it.
+    """
+    lexed = lex(text)
+    reader = _Reader(lexed.escape)
+    for instruction in lexed.instructions:
+        reader.take(instruction)
+    if not reader.stages:
+        raise broken(1, "it has no FROM")
+    return ParsedDockerfile(tuple(reader.stages), tuple(reader.settings))
+
+
+@dataclass
+class _Reader:
+    escape: str
+    stages: list[BuildStage] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
+    arguments: dict[str, str | None] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+
+    def take(self, one: Instruction) -> None:
+        if one.name == "FROM":
+            self._start(one)
+        elif self.stages:
+            self._apply(self.stages[-1], one)
+        elif one.name == "ARG":
+            for name, value in pairs(one.text, self.escape, self._global, arguments=True):
+                self.arguments[name] = value
+                self.settings.append(Setting("ARG", name, value, one.line))
+        else:
+            raise broken(one.line, f"{one.name} comes before the first FROM")
+
+    def _global(self, name: str) -> str | None:
+        if name in _OF_PLATFORM or (name in self.arguments and self.arguments[name] is None):
+            return UNKNOWN
+        return self.arguments.get(name)
+
+    def _start(self, one: Instruction) -> None:
+        words = one.text.split()
+        if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
+            raise broken(one.line, "FROM needs an image, and optionally `AS name`")
+        base = expand(words[0], self.escape, self._global)
+        parent = self._number(base)
+        name = words[2].lower() if len(words) == 3 else ""
+        if name:
+            self.names[name] = len(self.stages)
+        if parent is None:
+            self.stages.append(BuildStage(name, base, None, TakenImage(base or UNKNOWN, one.line)))
+            return
+        of = self.stages[parent]
+        stage = BuildStage(
+            name, base, parent, of.root, dict(of.env), {}, of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell
+        )
+        self.stages.append(stage)
+        for trigger in of.triggers:
+            self._apply(stage, trigger)
+
+    def _number(self, name: str) -> int | None:
+        """The number of a stage by its name; of two with one name, the later."""
+        return self.names.get(name.lower()) if name else None
+
+    def _apply(self, stage: BuildStage, one: Instruction) -> None:
+        if one.name in ("ARG", "ENV", "LABEL"):
+            self._set(stage, one)
+        elif one.name == "USER":
+            stage.user = (expand(one.text, self.escape, stage.lookup), one.line)
+        elif one.name in ("CMD", "ENTRYPOINT", "HEALTHCHECK"):
+            setattr(stage, one.name.lower(), Start(one.line, one.text, one.exec_form))
+            if one.name == "ENTRYPOINT" and stage.parent is not None and stage.cmd is self.stages[stage.parent].cmd:
+                stage.cmd = None  # an inherited one, which belongs to the other entrypoint
+        elif one.name == "SHELL":
+            stage.shell = one.exec_form or (UNKNOWN,)
+        elif one.name == "RUN":
+            stage.runs.append(self._run(stage, one))
+        elif one.trigger:
+            stage.triggers.append(one.trigger)
+        sources = [*one.values("from"), *(mount.get("from", "") for mount in _mounts(one))]
+        for source in (expand(found, self.escape, self._global) for found in sources if found):
+            if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):
+                stage.taken.append(TakenImage(source, one.line))
+
+    def _set(self, stage: BuildStage, one: Instruction) -> None:
+        for name, given in pairs(one.text, self.escape, stage.lookup, arguments=one.name == "ARG"):
+            value = self.arguments.get(name) if given is None and one.name == "ARG" else given
+            if one.name == "ENV":
+                stage.env[name] = value or ""
+            elif one.name == "ARG":
+                stage.args[name] = value
+            stage.settings.append(Setting(one.name, name, value, one.line))
+
+    def _run(self, stage: BuildStage, one: Instruction) -> Run:
+        mounts = tuple(_mounts(one))
+        bodies = [heredoc.body for heredoc in one.heredocs]
+        text = "\n".join((one.text, *bodies))
+        if one.exec_form is not None:
+            return Run(one.line, text, tuple(_exec(one.exec_form, stage)), mounts)
+        if stage.shell[0].rpartition("/")[2] not in _SHELLS:
+            return Run(one.line, text, (), mounts, known=False)
+        if not bodies:
+            return Run(one.line, text, commands(one.text, stage.lookup), mounts)
+        first = commands(one.text, stage.lookup)
+        # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
+        alone = not first or (len(first) == 1 and first[0].program in _SHELLS)
+        is_shell = alone and (not bodies[0].startswith("#!") or bodies[0].partition("\n")[0].endswith(("sh", "sh -e")))
+        inside = tuple(found for body in bodies for found in commands(body, stage.lookup)) if is_shell else ()
+        return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
+
+
+def _exec(words: tuple[str, ...], stage: BuildStage) -> Iterator[Command]:
+    """The command of an exec form; a shell in it reads its script."""
+    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+    yield from commands(quoted, stage.lookup)
+
+
+def _mounts(one: Instruction) -> Iterator[Mapping[str, str]]:
+    for value in one.values("mount"):
+        found = dict(part.partition("=")[::2] for part in value.strip("'\"").split(","))
+        yield {**found, "target": found.get("target") or found.get("dst") or found.get("destination") or ""}

@@ -1,0 +1,168 @@
+"""Judge the commands that install packages: locked or not, and what they leave behind. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from mlship.audit.dockerfile import Run
+from mlship.audit.rules import AuditSeen, Filler, audit_table, program_and_arguments, verb
+from mlship.audit.shell import Command
+from mlship.audit.words import UNKNOWN
+
+_LOCKED_OPTIONS = {"--require-hashes", "--frozen", "--locked", "--deploy", "--frozen-lockfile"}
+_WITH_VALUE = {
+    *(
+        "-r",
+        "--requirement",
+        "-c",
+        "--constraint",
+        "-i",
+        "--index-url",
+        "--extra-index-url",
+        "-f",
+        "--find-links",
+        "-t",
+    ),
+    *("--target", "--prefix", "--root", "--python", "-p", "--platform", "--only-binary", "--no-binary", "--src"),
+    *("--timeout", "--retries", "--trusted-host", "--cert", "--cache-dir", "--progress-bar", "--index-strategy"),
+    *("--torch-backend", "--python-version", "--abi", "--implementation", "--global-option", "--config-settings", "-C"),
+    *("--root-user-action", "--upgrade-strategy", "--proxy", "--log", "--report", "--link-mode", "--index", "-n"),
+}
+_CONDAS = {"conda", "mamba", "micromamba"}
+
+
+def locked(command: Command) -> Iterator[AuditSeen]:
+    """Whether an install takes every version from a lock; nothing for other commands."""
+    program, arguments = program_and_arguments(command)
+    shown = f"`{' '.join((program, *arguments)).replace(UNKNOWN, '…')[:100]}`"
+    action = verb(arguments)
+    if program == "uv" and action == "pip":
+        program, arguments = "pip", arguments[arguments.index("pip") + 1 :]
+        action = verb(arguments)
+    if program in ("pip", "pipx") and action in ("install", "sync"):
+        yield _pip(arguments, action, shown)
+    elif (program, action) in {("uv", "sync"), ("poetry", "install"), ("pdm", "install"), ("pdm", "sync")}:
+        found = "pass" if _LOCKED_OPTIONS & set(arguments) or (program, action) == ("pdm", "sync") else "unknown"
+        yield (
+            AuditSeen("pass", f"{shown} installs its lock")
+            if found == "pass"
+            else AuditSeen("unknown", f"{shown} uses a lock only if there is one")
+        )
+    elif program == "pipenv" and action in ("install", "sync"):
+        is_locked = action == "sync" or "--deploy" in arguments
+        yield AuditSeen("pass" if is_locked else "unknown", f"{shown} uses a lock only if there is one")
+    elif program in _CONDAS:
+        yield from _conda(arguments, action, shown)
+
+
+def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
+    if "--require-hashes" in arguments:
+        return AuditSeen("pass", f"{shown} requires hashes")
+    rest, files, wanted = list(arguments[arguments.index(action) + 1 :]), False, False
+    while rest:
+        word = rest.pop(0)
+        if word in _WITH_VALUE:
+            files = files or word in ("-r", "--requirement")
+            rest = rest[1:]
+        elif word.startswith(("-r", "--requirement=")) and not word.startswith("--re-"):
+            files = True
+        elif word.startswith(("-e", "--editable")) or not word.startswith("-"):
+            wanted = True
+    files = files or action == "sync"
+    if wanted and not (files and action == "sync"):
+        alone = "--no-deps" in arguments and all(_is_local(word) for word in _packages(arguments, action))
+        return (
+            AuditSeen("pass", f"{shown} installs local code only")
+            if alone
+            else AuditSeen("fail", f"{shown} has no lock")
+        )
+    return AuditSeen("unknown", f"{shown}: whether the file has hashes is not in the Dockerfile")
+
+
+def _packages(arguments: tuple[str, ...], action: str) -> list[str]:
+    return [word for word in arguments[arguments.index(action) + 1 :] if not word.startswith("-")]
+
+
+def _is_local(word: str) -> bool:
+    return word.startswith((".", "/"))
+
+
+def _conda(arguments: tuple[str, ...], action: str, shown: str) -> Iterator[AuditSeen]:
+    if action == "env":
+        yield AuditSeen("unknown", f"{shown}: whether the file pins every build is not in the Dockerfile")
+    elif action in ("install", "create", "update"):
+        named = [word for word in arguments if word.startswith(("-f", "--file"))]
+        if named:
+            yield AuditSeen("unknown", f"{shown}: whether the file is an explicit lock is not in the Dockerfile")
+        elif action != "create" or any("=" in word for word in arguments if not word.startswith("-")):
+            yield AuditSeen("fail", f"{shown} has no lock")
+
+
+def cached(run: Run, env: Mapping[str, str]) -> Iterator[AuditSeen]:
+    """What each command that fills a cache leaves in the layer."""
+    for at, command in enumerate(run.commands):
+        program, arguments = program_and_arguments(command)
+        for row in audit_table().filler:
+            if program not in row.programs or verb(arguments) not in row.verbs:
+                continue
+            shown = f"`{program} {verb(arguments)}`"
+            kept = _kept_out(row, command, run, at, env)
+            yield (
+                AuditSeen("pass", f"{shown} leaves no cache", run.line)
+                if kept
+                else AuditSeen("fail", f"{shown} leaves its cache in the layer", run.line)
+            )
+
+
+def _kept_out(row: Filler, command: Command, run: Run, at: int, env: Mapping[str, str]) -> bool:
+    later = run.commands[at + 1 :]
+    mounts = [mount["target"].rstrip("/") for mount in run.mounts if mount.get("type") in ("cache", "tmpfs")]
+    return (
+        bool(set(row.options) & set(command.words))
+        or any(name in env or name in command.env for name in row.variables)
+        or any(mount.endswith(folder) for mount in mounts for folder in row.mounted)
+        or any(one.program == "rm" and _removes(one.words[1:], row.removed) for one in later)
+        or any(_cleans(row, one) for one in later)
+    )
+
+
+def _cleans(row: Filler, command: Command) -> bool:
+    program, arguments = program_and_arguments(command)
+    return bool(row.cleaned) and program in row.programs and verb(arguments) == row.cleaned
+
+
+def _removes(words: Sequence[str], folders: Sequence[str]) -> bool:
+    plain = [word.rstrip("*").rstrip("/") for word in words]
+    return any(word.endswith(folder) for word in plain for folder in folders)
+
+
+def compilers(run: Run) -> Iterator[AuditSeen]:
+    """Compilers that a step installs and does not remove."""
+    table, installed, unknown = audit_table().compilers, set[str](), False
+    for command in run.commands:
+        program, arguments = program_and_arguments(command)
+        names = {_package(word) for word in arguments}
+        if verb(arguments) in ("install", "add") and program in {
+            "apt-get",
+            "apt",
+            "apk",
+            "dnf",
+            "yum",
+            "microdnf",
+            *_CONDAS,
+        }:
+            installed |= {name for name in names if _is_compiler(name, table.packages)}
+            unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
+        elif verb(arguments) in ("purge", "remove", "del"):
+            installed -= names
+    if installed:
+        yield AuditSeen("fail", f"installs {', '.join(sorted(installed))}", run.line)
+    elif unknown:
+        yield AuditSeen("unknown", "installs packages that only the build knows", run.line)
+
+
+def _package(word: str) -> str:
+    return word.partition("=")[0].partition(":")[0]
+
+
+def _is_compiler(name: str, known: frozenset[str]) -> bool:
+    """`gcc-12` and `clang-16` are versions of packages."""
+    return name in known or name.rstrip("0123456789.").removesuffix("-") in known

@@ -1,0 +1,272 @@
+"""Judge a Dockerfile by the rules. What its text does not decide is unknown. Pure."""
+
+from collections.abc import Callable, Iterator
+
+from mlship.audit.dockerfile import ParsedDockerfile, Start, parse_dockerfile
+from mlship.audit.installs import cached, compilers, locked
+from mlship.audit.rules import (
+    AuditReport,
+    AuditSeen,
+    KnownBase,
+    audit_table,
+    is_credential_name,
+    judgement,
+    known_base,
+    split_reference,
+)
+from mlship.audit.shell import Command, commands
+from mlship.audit.words import UNKNOWN
+from mlship.project.credentials import find_credentials
+
+_DIGEST = 64  # hexadecimal digits
+_SETUID_BITS = 0o6000
+
+
+def audit_dockerfile(text: str, name: str) -> AuditReport:
+    """Judge a Dockerfile.
+
+    Raises:
+        UsageError: BuildKit would refuse it.
+    """
+    file = parse_dockerfile(text)
+    return AuditReport(name, "Dockerfile", tuple(judgement(row, _RULES[row.id](file)) for row in audit_table().rule))
+
+
+def shown_image(image: str) -> str:
+    """An image's name, with what only the build knows as an ellipsis."""
+    return image.replace(UNKNOWN, "…")
+
+
+def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    last = file.stages[-1]
+    if last.user is not None:
+        yield judge_user(*last.user)
+    elif last.root.image == "scratch":
+        yield AuditSeen("fail", "no USER: runs as root")
+    else:
+        yield _by_base(
+            file, lambda _base: AuditSeen("fail", f"no USER: {last.root.image} runs as root"), "sets the user"
+        )
+
+
+def judge_user(user: str, line: int = 0) -> AuditSeen:
+    """The user that an image runs as; an empty name is root."""
+    name = user.partition(":")[0]
+    if UNKNOWN in name:
+        return AuditSeen("unknown", "USER is known to the build only", line)
+    if name.isdigit():
+        return AuditSeen("pass" if int(name) else "fail", f"runs as {'user ' + name if int(name) else 'root'}", line)
+    if name in ("", "root"):
+        return AuditSeen("fail", "runs as root", line)
+    return AuditSeen("fail", f"the user `{name}` is a name, not a number", line)
+
+
+def _by_base(file: ParsedDockerfile, judge: Callable[[KnownBase], AuditSeen], what: str) -> AuditSeen:
+    """Judge by what is published of the base image; otherwise it is unknown."""
+    base = file.stages[-1].root
+    known = known_base(base.image)
+    return (
+        judge(known)
+        if known
+        else AuditSeen("unknown", f"{shown_image(base.image)}: unknown whether it {what}", base.line)
+    )
+
+
+def _glibc(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    def judge(base: KnownBase) -> AuditSeen:
+        root = file.stages[-1].root
+        return AuditSeen(
+            "fail" if base.musl else "pass", f"{root.image} has {'musl' if base.musl else 'glibc'}", root.line
+        )
+
+    yield _by_base(file, judge, "has musl")
+
+
+def _digest(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for image in file.images:
+        found = image.image.partition("@sha256:")[2]
+        if len(found) == _DIGEST and all(digit in "0123456789abcdef" for digit in found):
+            yield AuditSeen("pass", f"{image.image.partition('@')[0]} has a digest", image.line)
+        elif UNKNOWN in image.image:
+            yield AuditSeen("unknown", f"{shown_image(image.image)}: the build decides which image", image.line)
+        else:
+            yield AuditSeen("fail", f"{image.image} has no digest", image.line)
+
+
+def _tag(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for image in file.images:
+        yield judge_tag(image.image, image.line)
+
+
+def judge_tag(image: str, line: int = 0) -> AuditSeen:
+    """The tag of a base image."""
+    tag = split_reference(image)[1]
+    if UNKNOWN in image:
+        return AuditSeen("unknown", f"{shown_image(image)}: the build decides which image", line)
+    if tag == "latest" or (not tag and "@" not in image):
+        return AuditSeen("fail", f"{image} is whatever is `latest`", line)
+    return AuditSeen("pass", f"{image} names a version", line)
+
+
+def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    settings = (*file.arguments, *(one for stage in file.stages for one in stage.settings))
+    for one in settings:
+        if one.kind != "LABEL" and is_credential_name(one.name) and one.value != "":
+            yield AuditSeen("fail", f"{one.kind} {one.name} is for a credential", one.line)
+        yield from credentials_in(f"{one.name}={one.value or ''}", f"{one.kind} {one.name}", one.line)
+    for run in (run for stage in file.stages for run in stage.runs):
+        yield from credentials_in(run.text, "RUN", run.line)
+    yield AuditSeen("pass", "no credentials in ARG, ENV, LABEL and RUN")
+
+
+def credentials_in(text: str, where: str, line: int) -> Iterator[AuditSeen]:
+    """The credentials in a text, by their published formats."""
+    for found in find_credentials(text.encode(errors="replace")):
+        yield AuditSeen("fail", f"{where} has {found.what}", line)
+
+
+def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    last = file.stages[-1]
+    for name, start in (("ENTRYPOINT", last.entrypoint), ("CMD", last.cmd)):
+        if start is not None and (start.text.strip() not in ("", "[]")):
+            yield judge_start(start, name)
+
+
+def judge_start(start: Start, name: str) -> AuditSeen:
+    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself."""
+    script = start.text if start.exec_form is None else _script(start.exec_form)
+    if script is None:
+        return AuditSeen("pass", f"{name} is in exec form", start.line)
+    words = script.split()
+    # The shell is replaced by the last command only, so everything before must end.
+    last = script.replace("&&", "\n").replace(";", "\n").strip().rpartition("\n")[2].split()
+    if words and last and last[0] == "exec":
+        return AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line)
+    return AuditSeen("fail", f"{name} runs in a shell that does not forward signals", start.line)
+
+
+def _script(words: tuple[str, ...]) -> str | None:
+    """The script of `["sh", "-c", SCRIPT]`; None for another program."""
+    if len(words) < 3 or words[0].rpartition("/")[2] not in ("sh", "bash", "dash", "ash"):
+        return None
+    return words[2] if words[1].startswith("-") and words[1].endswith("c") else None
+
+
+def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for stage in file.stages:
+        for run in stage.runs:
+            for seen in (one for command in run.commands for one in locked(command)):
+                yield AuditSeen(seen.verdict, seen.text, run.line)
+            if not run.known:
+                yield AuditSeen("unknown", "a step is not a shell script", run.line)
+
+
+def _cache(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for stage in file.shipped:
+        for run in stage.runs:
+            yield from cached(run, stage.env | {name: "" for name, value in stage.args.items() if value})
+            if not run.known:
+                yield AuditSeen("unknown", "a step is not a shell script", run.line)
+    yield AuditSeen("pass", "no step of the shipped stages leaves a cache")
+
+
+def _compilers(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for stage in file.shipped:
+        yield from (seen for run in stage.runs for seen in compilers(run))
+    root = file.stages[-1].root
+
+    def judge(base: KnownBase) -> AuditSeen:
+        return AuditSeen(
+            "fail" if base.compilers else "pass", f"{root.image} has {'' if base.compilers else 'no '}compilers"
+        )
+
+    yield _by_base(file, judge, "has compilers")
+
+
+def _healthcheck(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    last = file.stages[-1]
+    if last.healthcheck is not None:
+        none = last.healthcheck.text.strip().upper() == "NONE"
+        yield AuditSeen(
+            "fail" if none else "pass", "HEALTHCHECK NONE" if none else "HEALTHCHECK", last.healthcheck.line
+        )
+    elif last.root.image == "scratch":
+        yield AuditSeen("fail", "no HEALTHCHECK")
+    else:
+        yield _by_base(file, lambda _base: AuditSeen("fail", "no HEALTHCHECK"), "has a health check")
+
+
+def _setuid(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    for stage in file.shipped:
+        for run in stage.runs:
+            yield from (
+                AuditSeen("fail", f"`{' '.join(one.words)[:60]}` sets the bits", run.line)
+                for one in run.commands
+                if one.program == "chmod" and any(map(_is_setuid, one.words[1:]))
+            )
+    yield AuditSeen("unknown", "the modes of files are in the image only: audit the image")
+
+
+def _is_setuid(mode: str) -> bool:
+    if mode.isdigit():
+        return bool(len(mode) < 6 and set(mode) <= set("01234567") and int(mode, 8) & _SETUID_BITS)
+    changes = (part.partition("+") for part in mode.split(","))
+    return any(plus and set(who) <= set("ugoa") and "s" in bits for who, plus, bits in changes)
+
+
+def _driver_library(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    last = file.stages[-1]
+    path = last.env.get("LD_LIBRARY_PATH", "")
+    yield from judge_library_path(path)
+    if last.root.image == "scratch":
+        yield AuditSeen("pass", "LD_LIBRARY_PATH names no stubs and no compat")
+    else:
+        fine = AuditSeen("pass", "LD_LIBRARY_PATH names no stubs and no compat")
+        yield _by_base(file, lambda _base: fine, "has libcuda of its own")
+
+
+def judge_library_path(path: str) -> Iterator[AuditSeen]:
+    """Folders of LD_LIBRARY_PATH that have a libcuda which is not the driver's."""
+    for folder in path.split(":"):
+        if folder.rstrip("/").rpartition("/")[2] in ("stubs", "compat"):
+            yield AuditSeen("fail", f"LD_LIBRARY_PATH has {shown_image(folder)}")
+
+
+def _requires(file: ParsedDockerfile) -> Iterator[AuditSeen]:
+    last = file.stages[-1]
+    yield from judge_requires(last.env)
+    known = known_base(last.root.image)
+    if any(name.startswith("NVIDIA_REQUIRE_") for name in last.env):
+        yield AuditSeen("pass", "NVIDIA_REQUIRE_* is set")
+    elif known and known.cuda:
+        yield AuditSeen("pass", f"{shown_image(last.root.image)} sets NVIDIA_REQUIRE_CUDA", last.root.line)
+    else:
+        yield AuditSeen("unknown", "whether the image has CUDA is not in the Dockerfile")
+
+
+def judge_requires(env: dict[str, str]) -> Iterator[AuditSeen]:
+    """NVIDIA_DISABLE_REQUIRE, which turns every requirement off."""
+    if env.get("NVIDIA_DISABLE_REQUIRE", "").lower() in ("1", "t", "true"):
+        yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
+
+
+_RULES: dict[str, Callable[[ParsedDockerfile], Iterator[AuditSeen]]] = {
+    "user": _user,
+    "glibc": _glibc,
+    "digest": _digest,
+    "tag": _tag,
+    "secrets": _secrets,
+    "exec-form": _exec_form,
+    "locked": _locked,
+    "cache": _cache,
+    "compilers": _compilers,
+    "healthcheck": _healthcheck,
+    "setuid": _setuid,
+    "driver-library": _driver_library,
+    "requires": _requires,
+}
+
+
+def commands_in(script: str) -> tuple[Command, ...]:
+    """The commands of a step from an image's history, whose variables are unknown."""
+    return commands(script, lambda _name: UNKNOWN)

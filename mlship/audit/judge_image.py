@@ -1,0 +1,226 @@
+"""Judge an image by the rules: its configuration, its history and the names and modes of its files."""
+
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mlship.audit.dockerfile import Start
+from mlship.audit.image import AuditFiles, ImageSettings, read_saved_image, settings_of
+from mlship.audit.installs import locked
+from mlship.audit.judge_dockerfile import (
+    commands_in,
+    credentials_in,
+    judge_library_path,
+    judge_start,
+    judge_tag,
+    judge_user,
+)
+from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential_name, judgement
+from mlship.build.installed import local_image
+from mlship.doctor.nvidia_require import is_disabled, requirements
+from mlship.errors import EngineError
+from mlship.image.labels import OCI, OWN
+from mlship.registry.images import image_configuration, registry_layers
+from mlship.size.stream import BrokenTarError, ByteStream
+from mlship.units import size
+
+_SHOWN = 12
+_DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
+
+
+@dataclass(frozen=True)
+class AuditedImage:
+    """What the rules judge."""
+
+    settings: ImageSettings
+    files: AuditFiles
+
+
+def audit_image(image: str, watch: Callable[[str], None]) -> AuditReport:
+    """Judge an image: of the engine, or else of its registry. Nothing is pulled, and nothing runs.
+
+    Args:
+        watch: called with what takes long.
+
+    Raises:
+        UsageError: there is no image of that name.
+        TransientError: the registry does not answer.
+        EngineError: a layer cannot be read.
+    """
+    engine, info = local_image(image)
+    watch(f"reading the layers of {image}{f' ({size(info.size)})' if info else ', from its registry'}")
+    found = AuditedImage(*(read_saved_image(engine.save(image), image) if engine else _from_registry(image)))
+    return judge_image(found, image)
+
+
+def judge_image(found: AuditedImage, name: str) -> AuditReport:
+    """Judge what was read of an image."""
+    return AuditReport(name, "image", tuple(judgement(row, _RULES[row.id](found)) for row in audit_table().rule))
+
+
+def _from_registry(image: str) -> tuple[ImageSettings, AuditFiles]:
+    import json
+
+    files = AuditFiles()
+    try:
+        settings = settings_of(json.dumps(image_configuration(image)).encode())
+        with registry_layers(image) as layers:
+            for _, chunks in layers:
+                files.add(ByteStream(chunks))
+    except BrokenTarError as error:
+        raise EngineError(
+            f"cannot read the layers of `{image}`: {error}", hint=f"run `docker pull {image}`, then the same command"
+        ) from error
+    return settings, files
+
+
+def _user(found: AuditedImage) -> Iterator[AuditSeen]:
+    yield judge_user(found.settings.config.user or "")
+
+
+def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
+    if found.files.of("musl"):
+        yield AuditSeen("fail", f"has musl: {_few(found.files.of('musl'))}")
+    else:
+        yield AuditSeen("pass", "has no musl")
+
+
+def _digest(found: AuditedImage) -> Iterator[AuditSeen]:
+    label = f"{OCI}.base.digest"
+    if digest := found.settings.labels.get(label):
+        yield AuditSeen("pass", f"the label {label} is {digest}")
+    else:
+        yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
+
+
+def _tag(found: AuditedImage) -> Iterator[AuditSeen]:
+    label = f"{OCI}.base.name"
+    if name := found.settings.labels.get(label):
+        yield judge_tag(name)
+    else:
+        yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
+
+
+def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
+    settings = found.settings
+    pairs = [("ENV", name, value) for name, value in settings.env.items()]
+    pairs += [("ARG", *one.partition("=")[::2]) for step in settings.steps for one in _arguments(step)]
+    for kind, name, value in pairs:
+        if value and is_credential_name(name):
+            yield AuditSeen("fail", f"{kind} {name} is for a credential")
+        yield from credentials_in(f"{name}={value}", f"{kind} {name}", 0)
+    for name, value in settings.labels.items():
+        yield from credentials_in(f"{name}={value}", f"LABEL {name}", 0)
+    for number, step in enumerate(settings.steps, 1):
+        yield from credentials_in(step, f"step {number} of the history", 0)
+    yield AuditSeen("pass", "no credentials in the environment, the labels and the history")
+
+
+def _arguments(step: str) -> list[str]:
+    """The build arguments of a step: `|2 A=b C=d /bin/sh -c ...`, with `RUN ` before it if BuildKit wrote it."""
+    count, _, rest = step.removeprefix("RUN ").partition(" ")
+    if step.startswith("ARG "):
+        return [step.removeprefix("ARG ")]
+    number = count.removeprefix("|")
+    return rest.split(" ")[: int(number)] if count.startswith("|") and number.isdigit() and len(number) < 4 else []
+
+
+def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:
+    config = found.settings.config
+    for name, words in (("ENTRYPOINT", config.entrypoint), ("CMD", config.cmd)):
+        if words:
+            yield judge_start(Start(0, " ".join(words), tuple(words)), name)
+
+
+def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
+    settings = found.settings
+    if lock := settings.labels.get(f"{OWN}.lock"):
+        yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
+        return
+    installs = [seen for step in settings.steps for command in commands_in(_script(step)) for seen in locked(command)]
+    yield from installs
+    if found.files.of("wheel") and not installs:
+        yield AuditSeen("unknown", "how its Python packages were installed is not in its history")
+
+
+def _script(step: str) -> str:
+    """The shell script of a step of the history; empty for another instruction."""
+    before, shell, script = step.partition("/bin/sh -c ")
+    is_run = shell and not script.startswith("#(nop)") and (not before.strip() or before.startswith(("RUN", "|")))
+    return script.removesuffix("# buildkit") if is_run else ""
+
+
+def _cache(found: AuditedImage) -> Iterator[AuditSeen]:
+    caches = found.files.caches
+    if caches:
+        folders = {"/".join(path.split("/")[:4]) for path in caches}
+        yield AuditSeen("fail", f"{size(sum(caches.values()))} of caches: {_few(folders)}")
+    else:
+        yield AuditSeen("pass", "no layer has a cache of a package manager")
+
+
+def _compilers(found: AuditedImage) -> Iterator[AuditSeen]:
+    if found.files.of("compiler"):
+        yield AuditSeen("fail", f"has {_few(found.files.of('compiler'))}")
+    else:
+        yield AuditSeen("pass", "has no compilers in its `bin` folders")
+
+
+def _healthcheck(found: AuditedImage) -> Iterator[AuditSeen]:
+    health = found.settings.config.healthcheck
+    if health and health.test and health.test[0] != "NONE":
+        yield AuditSeen("pass", "has a health check")
+    else:
+        yield AuditSeen("fail", "has no health check")
+
+
+def _setuid(found: AuditedImage) -> Iterator[AuditSeen]:
+    if found.files.of("setuid"):
+        yield AuditSeen("fail", f"{len(found.files.of('setuid'))} programs: {_few(found.files.of('setuid'))}")
+    else:
+        yield AuditSeen("pass", "has no setuid or setgid programs")
+
+
+def _driver_library(found: AuditedImage) -> Iterator[AuditSeen]:
+    files, path = found.files, found.settings.env.get("LD_LIBRARY_PATH", "")
+    yield from judge_library_path(path)
+    searched = [line.strip().strip("/") for text in files.loader.values() for line in text.splitlines()]
+    for library in sorted(files.of("driver")):
+        folder = posixpath.dirname(library)
+        in_default = folder in _DEFAULT_FOLDERS or posixpath.dirname(folder) in _DEFAULT_FOLDERS[:4]
+        if folder in searched or in_default or folder in (one.strip("/") for one in path.split(":")):
+            yield AuditSeen("fail", f"the loader finds /{library}")
+    if files.of("cuda") or files.of("driver"):
+        yield AuditSeen("pass", "the loader finds no libcuda in the image")
+
+
+def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
+    env = found.settings.env
+    if is_disabled(env):
+        yield AuditSeen("fail", "NVIDIA_DISABLE_REQUIRE turns the requirements off")
+    elif needs := requirements(env):
+        yield AuditSeen("pass", f"requires {', '.join(needs)[:100]}")
+    elif found.files.of("cuda"):
+        yield AuditSeen("fail", f"has CUDA ({_few(found.files.of('cuda'))}) and requires no driver")
+
+
+def _few(paths: set[str]) -> str:
+    shown = [f"/{path}" for path in sorted(paths)[:_SHOWN]]
+    return ", ".join((*shown, *([f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else [])))
+
+
+_RULES: dict[str, Callable[[AuditedImage], Iterator[AuditSeen]]] = {
+    "user": _user,
+    "glibc": _glibc,
+    "digest": _digest,
+    "tag": _tag,
+    "secrets": _secrets,
+    "exec-form": _exec_form,
+    "locked": _locked,
+    "cache": _cache,
+    "compilers": _compilers,
+    "healthcheck": _healthcheck,
+    "setuid": _setuid,
+    "driver-library": _driver_library,
+    "requires": _requires,
+}

@@ -1,0 +1,196 @@
+"""Split a Dockerfile into instructions, as BuildKit does. Pure.
+
+https://docs.docker.com/reference/dockerfile/
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from mlship.audit.words import split_words
+from mlship.errors import UsageError
+
+Escape = Literal["\\", "`"]
+_KNOWN = {
+    *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
+    *("ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+}
+_FLAGS = {"ADD", "COPY", "FROM", "HEALTHCHECK", "RUN"}
+_HEREDOCS = {"ADD", "COPY", "RUN"}
+_DIRECTIVES = {"syntax", "escape", "check"}
+_HINT = "run `docker build --check -f FILE .`, which names the same problem"
+
+
+@dataclass(frozen=True)
+class Heredoc:
+    """A here-document; `expands` unless its name is quoted."""
+
+    name: str
+    body: str
+    expands: bool
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    Attributes:
+        line: its first line, from 1.
+        name: in upper case.
+        flags: options such as `--mount=type=cache,target=/root/.cache`, in order.
+        text: the arguments, without flags, on one line.
+        exec_form: the arguments of the JSON form; None in the shell form.
+        trigger: of ONBUILD, the instruction that runs in images built from this one.
+    """
+
+    line: int
+    name: str
+    text: str
+    flags: tuple[str, ...] = ()
+    exec_form: tuple[str, ...] | None = None
+    heredocs: tuple[Heredoc, ...] = ()
+    trigger: "Instruction | None" = None
+
+    def values(self, flag: str) -> tuple[str, ...]:
+        """Every value of a flag."""
+        return tuple(one.partition("=")[2] for one in self.flags if one.partition("=")[0] == f"--{flag}")
+
+
+@dataclass
+class _Lines:
+    """The lines of a file, and the position of the next one."""
+
+    lines: list[str]
+    escape: Escape = "\\"
+    at: int = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while self.at < len(self.lines):
+            self.at += 1
+            yield self.lines[self.at - 1]
+
+
+@dataclass(frozen=True)
+class Lexed:
+    """The instructions of a file, and its escape character."""
+
+    instructions: tuple[Instruction, ...]
+    escape: Escape = field(default="\\")
+
+
+def lex(text: str) -> Lexed:
+    """Split a Dockerfile.
+
+    Raises:
+        UsageError: BuildKit would refuse it: an unknown instruction, or a here-document without an end.
+    """
+    lines = _Lines([line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")])
+    lines.escape = _directives(lines)
+    return Lexed(tuple(_instructions(lines)), lines.escape)
+
+
+def broken(line: int, what: str) -> UsageError:
+    """An error at a line."""
+    return UsageError(f"line {line} of the Dockerfile: {what}", hint=_HINT)
+
+
+def _directives(lines: _Lines) -> Escape:
+    """The escape character; directives end at the first line that is none."""
+    escape, seen = "\\", set[str]()
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("#").partition("=")
+        name = name.strip().lower()
+        if not line.strip().startswith("#") or not equals or name not in _DIRECTIVES or name in seen:
+            lines.at -= 1
+            break
+        seen.add(name)
+        escape = value.strip() if name == "escape" else escape
+    if escape not in ("\\", "`"):
+        raise broken(lines.at, f"the escape character is `{escape}`, which is neither a backslash nor a backtick")
+    return cast("Escape", escape)
+
+
+def _instructions(lines: _Lines) -> Iterator[Instruction]:
+    for line in lines:
+        if line.strip() and not line.lstrip().startswith("#"):
+            number = lines.at
+            yield _instruction(_joined(lines, line.lstrip()), number, lines)
+
+
+def _joined(lines: _Lines, first: str) -> str:
+    """A logical line: comments and empty lines between continued lines are left out."""
+    parts, (part, more) = list[str](), _continued(first, lines.escape)
+    parts.append(part)
+    for line in lines if more else ():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        part, more = _continued(line, lines.escape)
+        parts.append(part)
+        if not more:
+            break
+    return "".join(parts)
+
+
+def _continued(line: str, escape: Escape) -> tuple[str, bool]:
+    """The line without its escape character at the end, and whether it had one; two of them continue nothing."""
+    text = line.rstrip(" \t")
+    if text.endswith(escape) and not text.endswith(escape * 2):
+        return text[:-1], True
+    return line, False
+
+
+def _instruction(text: str, line: int, lines: _Lines, *, nested: bool = False) -> Instruction:
+    name, rest = _head(text)
+    name = name.upper()
+    if name not in _KNOWN:
+        raise broken(line, f"unknown instruction `{name[:40]}`")
+    if name == "ONBUILD":
+        if nested:
+            raise broken(line, "ONBUILD cannot be in ONBUILD")
+        return Instruction(line, name, rest, trigger=_instruction(rest, line, lines, nested=True))
+    flags: list[str] = []
+    while name in _FLAGS and rest.startswith("--"):
+        flag, rest = _head(rest)
+        flags.append(flag)
+    heredocs = tuple(_heredocs(rest, line, lines)) if name in _HEREDOCS else ()
+    return Instruction(line, name, rest, tuple(flags), _json(rest), heredocs)
+
+
+def _head(text: str) -> tuple[str, str]:
+    """The first word, and the rest."""
+    parts = text.split(maxsplit=1)
+    return (parts[0] if parts else "", parts[1].strip() if len(parts) > 1 else "")
+
+
+def _json(text: str) -> tuple[str, ...] | None:
+    if not text.startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    is_exec = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return tuple(found) if is_exec else None
+
+
+def _heredocs(text: str, line: int, lines: _Lines) -> Iterator[Heredoc]:
+    if "<<" not in text:
+        return
+    for word in split_words(text, lines.escape):
+        start = word.lstrip("0123456789")
+        name = start.removeprefix("<<").removeprefix("-")
+        if not start.startswith("<<") or not name or "<" in name:
+            continue
+        plain = name.replace('"', "").replace("'", "")
+        yield _heredoc(plain, line, lines, strips=start.startswith("<<-"), expands=plain == name)
+
+
+def _heredoc(name: str, line: int, lines: _Lines, *, strips: bool, expands: bool) -> Heredoc:
+    body: list[str] = []
+    for each in lines:
+        content = each.lstrip("\t") if strips else each
+        if content == name:
+            return Heredoc(name, "\n".join(body), expands)
+        body.append(content)
+    raise broken(line, f"the here-document `{name[:40]}` has no end")

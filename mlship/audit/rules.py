@@ -1,0 +1,164 @@
+"""The rules of an audit, their verdicts, and the facts that they use. Pure."""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeAlias
+
+from mlship.audit.shell import Command
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
+_WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
+_PYTHONS = {"python", "python3"}
+
+
+@dataclass(frozen=True)
+class AuditRule:
+    """A row of data/audit.toml."""
+
+    id: str
+    title: str
+    why: str
+    fix: str
+    source: str
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """What is published of a base image; see data/audit.toml."""
+
+    names: tuple[str, ...]
+    compilers: bool
+    source: str
+    tag: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    musl: bool = False
+    cuda: bool = False
+
+
+@dataclass(frozen=True)
+class Filler:
+    """Commands that fill a cache, and what keeps it out of the layer; see data/audit.toml."""
+
+    programs: tuple[str, ...]
+    verbs: tuple[str, ...]
+    removed: tuple[str, ...]
+    mounted: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    cleaned: str = ""
+
+
+@dataclass(frozen=True)
+class _Compilers:
+    packages: frozenset[str]
+    programs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _CredentialNames:
+    words: frozenset[str]
+    public: frozenset[str]
+    source: str
+
+
+@dataclass(frozen=True)
+class AuditTable:
+    """data/audit.toml."""
+
+    rule: tuple[AuditRule, ...]
+    base: tuple[KnownBase, ...]
+    filler: tuple[Filler, ...]
+    compilers: _Compilers
+    credentials: _CredentialNames
+
+
+@dataclass(frozen=True)
+class AuditSeen:
+    """One thing that a rule saw; `line` is that of a Dockerfile, 0 without one."""
+
+    verdict: AuditVerdict
+    text: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict of a rule, with what decided it."""
+
+    rule: AuditRule
+    verdict: AuditVerdict
+    seen: tuple[AuditSeen, ...]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """The verdicts of all rules about a Dockerfile or an image, in the order of the table."""
+
+    target: str
+    kind: Literal["Dockerfile", "image"]
+    judgements: tuple[Judgement, ...]
+    schema: int = 1
+
+    def count(self, verdict: AuditVerdict) -> int:
+        return sum(one.verdict == verdict for one in self.judgements)
+
+
+@cache
+def audit_table() -> AuditTable:
+    return adapter(AuditTable).validate_python(tomllib.loads(read_package_file("data/audit.toml")))
+
+
+def judgement(rule: AuditRule, seen: Iterable[AuditSeen]) -> Judgement:
+    """The worst of what a rule saw; one that saw nothing does not apply."""
+    seen = tuple(seen)
+    verdict: AuditVerdict = next((one for one in _WORST if any(each.verdict == one for each in seen)), "not applicable")
+    return Judgement(rule, verdict, tuple(dict.fromkeys(each for each in seen if each.verdict == verdict)) or seen)
+
+
+def known_base(image: str) -> KnownBase | None:
+    """What is published of an image, by its reference."""
+    name, tag = split_reference(image)
+    words = set(tag.replace(".", "-").split("-")) | {"alpine" for part in tag.split("-") if part.startswith("alpine")}
+    for row in audit_table().base:
+        if name in row.names and (not row.tag or words & set(row.tag)) and not words & set(row.without):
+            return row
+    return None
+
+
+def split_reference(image: str) -> tuple[str, str]:
+    """The name of an image as Docker Hub shows it, and its tag; empty without one."""
+    rest = image.partition("@")[0]
+    name, colon, tag = rest.rpartition(":")
+    if not colon or "/" in tag:
+        name, tag = rest, ""
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        name = name.removeprefix(prefix)
+    return name, tag
+
+
+def is_credential_name(name: str) -> bool:
+    """Whether a variable's name says that it holds a credential."""
+    table = audit_table().credentials
+    words = set(name.lower().replace("-", "_").split("_"))
+    return bool(words & table.words) and name.upper() not in table.public and "public" not in words
+
+
+def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
+    """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
+    program, arguments = command.program, command.words[1:]
+    if program.rstrip("0123456789.") in _PYTHONS and "-m" in arguments[:3]:
+        at = arguments.index("-m") + 1
+        program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
+    if program.startswith("pip") and not program.removeprefix("pip").strip("0123456789."):
+        program = "pip"
+    return program, arguments
+
+
+def verb(arguments: tuple[str, ...]) -> str:
+    """The first argument that is neither an option nor the value of one (`apt-get -o Acquire::Retries=3 update`)."""
+    words = (word for before, word in zip(("", *arguments), arguments, strict=False) if before != "-o")
+    return next((word for word in words if not word.startswith("-")), "")

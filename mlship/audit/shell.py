@@ -1,0 +1,196 @@
+"""The commands of a shell script, as far as its text decides them. Pure.
+
+https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mlship.audit.words import UNKNOWN, VariableLookup
+
+_OPERATORS = ";&|()\n"
+_RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
+# Programs that run their arguments, with the options of theirs that take a value.
+_WRAPPERS: Mapping[str, tuple[str, ...]] = {
+    "sudo": ("-u", "-g"),
+    "exec": (),
+    "command": (),
+    "time": (),
+    "env": (),
+    "nohup": (),
+    "nice": ("-n",),
+}
+_SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
+_DEEPEST = 8  # shells in shells
+
+
+@dataclass(frozen=True)
+class Command:
+    """One simple command.
+
+    Attributes:
+        words: program and arguments, without quotes; UNKNOWN stands for what the text does not decide.
+        env: variables that are set for this command only.
+    """
+
+    words: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def program(self) -> str:
+        """The program's name, without its folder."""
+        return self.words[0].rpartition("/")[2]
+
+
+@dataclass
+class _Reader:
+    text: str
+    lookup: VariableLookup
+    depth: int
+    at: int = 0
+    inner: list[str] = field(default_factory=list)  # scripts in $(...) and backticks
+
+    def take(self) -> str:
+        self.at += 1
+        return self.text[self.at - 1 : self.at]
+
+    def peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+
+def commands(script: str, lookup: VariableLookup, depth: int = 0) -> tuple[Command, ...]:
+    """The simple commands of a script in order, including those in `$(...)` and in `sh -c`.
+
+    Args:
+        lookup: the value of a variable of the environment; None if it is not set.
+    """
+    reader = _Reader(script, lookup, depth)
+    found = [one for words in _simple(reader) for one in _command(words, lookup, depth)]
+    if depth < _DEEPEST:
+        found += [one for inner in reader.inner for one in commands(inner, lookup, depth + 1)]
+    return tuple(found)
+
+
+def _simple(reader: _Reader) -> Iterator[list[str]]:
+    """The words of each simple command, without redirections."""
+    words = list[str]()
+    while letter := reader.peek():
+        if letter in _OPERATORS:
+            reader.take()
+            yield words
+            words = []
+        elif letter.isspace():
+            reader.take()
+        elif letter == "#":
+            while reader.peek() not in ("", "\n"):
+                reader.take()
+        elif letter in "<>":
+            _skip_redirection(reader)
+        else:
+            word = _word(reader)
+            if not (word.isdigit() and reader.peek() in ("<", ">") and reader.peek()):  # 2>/dev/null
+                words.append(word)
+    yield words
+
+
+def _skip_redirection(reader: _Reader) -> None:
+    while reader.peek() and reader.peek() in "<>&|-":
+        reader.take()
+    while reader.peek() and reader.peek() in " \t":
+        reader.take()
+    if reader.peek() and reader.peek() not in f"{_OPERATORS}<>":
+        _word(reader)
+
+
+def _word(reader: _Reader) -> str:
+    """One word, without its quotes."""
+    made, quote = list[str](), ""
+    while letter := reader.peek():
+        if not quote and (letter.isspace() or letter in f"{_OPERATORS}<>"):
+            break
+        reader.take()
+        if letter == quote:
+            quote = ""
+        elif letter in "\"'" and not quote:
+            quote = letter
+        elif letter == "\\" and quote != "'":
+            after = reader.take()
+            made.append("" if after == "\n" else f"\\{after}" if quote and after not in '"$`\\' else after)
+        elif letter == "$" and quote != "'":
+            made.append(_dollar(reader))
+        elif letter == "`" and quote != "'":
+            made.append(_inner(reader, "`"))
+        else:
+            made.append(letter)
+    return "".join(made)
+
+
+def _dollar(reader: _Reader) -> str:
+    """What follows a `$`: the value of a variable of the environment, or UNKNOWN."""
+    if reader.peek() == "(":
+        reader.take()
+        return _inner(reader, ")")
+    braces = reader.peek() == "{"
+    start = reader.at = reader.at + braces
+    while reader.peek() == "_" or reader.peek().isalnum():
+        reader.take()
+    name = reader.text[start : reader.at]
+    if not braces:
+        value = reader.lookup(name) if name else None
+        if not name and reader.peek() in tuple("@*#?$!-"):
+            reader.take()
+        return UNKNOWN if value is None else value
+    plain = reader.peek() == "}"
+    while reader.peek() and reader.take() != "}":
+        pass
+    value = reader.lookup(name) if plain else None
+    return UNKNOWN if value is None else value
+
+
+def _inner(reader: _Reader, end: str) -> str:
+    """Keep the script up to its end for later; its output is unknown."""
+    start, depth = reader.at, 0
+    while letter := reader.take():
+        if letter == "\\":
+            reader.take()
+        elif letter == end and depth == 0:
+            break
+        elif end == ")":
+            depth += (letter == "(") - (letter == ")")
+    reader.inner.append(reader.text[start : reader.at - 1])
+    return UNKNOWN
+
+
+def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[Command]:
+    """The command without reserved words, assignments and programs that only run it."""
+    words, env = list(words), dict[str, str]()
+    while words:
+        name, equals, value = words[0].partition("=")
+        if equals and name.replace("_", "a").isalnum() and not name[0].isdigit():
+            env[name] = value
+            words.pop(0)
+        elif words[0] in _RESERVED:
+            words.pop(0)
+        elif words[0].rpartition("/")[2] in _WRAPPERS:
+            takes = _WRAPPERS[words.pop(0).rpartition("/")[2]]
+            while words and words[0].startswith("-"):
+                words = words[2:] if words[0] in takes else words[1:]
+        else:
+            break
+    if not words:
+        return
+    found = Command(tuple(words), env)
+    if found.program in _SHELLS and depth < _DEEPEST and (script := _script_of(words)) is not None:
+        yield from commands(script, lookup, depth + 1)
+    else:
+        yield found
+
+
+def _script_of(words: list[str]) -> str | None:
+    """The script of `sh -c SCRIPT`; options may be joined, as in `bash -lc`."""
+    for at, word in enumerate(words[1:], 1):
+        if not word.startswith(("-", "+")):
+            return None
+        if word.startswith("-") and not word.startswith("--") and word.endswith("c"):
+            return words[at + 1] if at + 1 < len(words) else None
+    return None

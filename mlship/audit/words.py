@@ -1,0 +1,126 @@
+"""Words of a Dockerfile's arguments, and the variables in them. What the text does not decide is UNKNOWN. Pure.
+
+https://docs.docker.com/reference/dockerfile/#environment-replacement
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+UNKNOWN = "\0"  # stands for a part of a value that the text does not decide; no value of a Dockerfile can hold it
+VariableLookup: TypeAlias = Callable[[str], str | None]
+_DEEPEST = 10  # variables in defaults of variables
+
+
+def split_words(text: str, escape: str) -> list[str]:
+    """Split at spaces that are neither quoted nor escaped; quotes and escapes stay."""
+    return list(_split(text, escape))
+
+
+def _split(text: str, escape: str) -> Iterator[str]:
+    start, quote, skip = -1, "", False
+    for at, letter in enumerate(text):
+        if skip:
+            skip = False
+        elif letter.isspace() and not quote:
+            if start >= 0:
+                yield text[start:at]
+            start = -1
+            continue
+        elif letter == escape:
+            skip = True
+        elif letter == quote:
+            quote = ""
+        elif letter in "\"'" and not quote:
+            quote = letter
+        start = at if start < 0 else start
+    if start >= 0:
+        yield text[start:]
+
+
+def expand(text: str, escape: str, lookup: VariableLookup, depth: int = 0) -> str:
+    """A word without its quotes and escapes, and with its variables.
+
+    Args:
+        lookup: the value of a variable, which may hold UNKNOWN; None if it is not set.
+    """
+    made, at, quote = list[str](), 0, ""
+    while at < len(text):
+        letter, after = text[at], text[at + 1 : at + 2]
+        at += 1
+        if letter == quote:
+            quote = ""
+        elif letter in "\"'" and not quote:
+            quote = letter
+        elif letter == escape and quote != "'":
+            if quote and after not in ('"', "$", escape):
+                made.append(letter)
+            made.append(after)
+            at += 1
+        elif letter == "$" and quote != "'":
+            value, at = _variable(text, at, escape, lookup, depth)
+            made.append(value)
+        else:
+            made.append(letter)
+    return "".join(made)
+
+
+def _variable(text: str, at: int, escape: str, lookup: VariableLookup, depth: int) -> tuple[str, int]:
+    """The value of the variable whose `$` is before `at`, and the position behind it."""
+    if text[at : at + 1] != "{":
+        end = _name_end(text, at)
+        return ((lookup(text[at:end]) or "") if end > at else "$"), end
+    end = _name_end(text, at + 1)
+    name, close = text[at + 1 : end], _closing(text, end)
+    if close < 0 or depth > _DEEPEST:
+        return UNKNOWN, len(text)
+    return _modified(lookup(name), text[end:close], escape, lookup, depth), close + 1
+
+
+def _modified(value: str | None, modifier: str, escape: str, lookup: VariableLookup, depth: int) -> str:
+    if value and UNKNOWN in value and modifier:
+        return UNKNOWN
+    colon, rest = modifier.startswith(":"), modifier.removeprefix(":")
+    is_set = bool(value) if colon else value is not None
+    if not modifier:
+        return value or ""
+    if rest[:1] in ("-", "+"):
+        use_word = is_set == (rest[0] == "+")
+        if use_word:
+            return expand(rest[1:], escape, lookup, depth + 1)
+        return value or "" if rest[0] == "-" else ""
+    return value or "" if rest[:1] == "?" and is_set else UNKNOWN  # ${name#pattern} and the like
+
+
+def _name_end(text: str, at: int) -> int:
+    if text[at : at + 1].isdigit() or text[at : at + 1] in ("@", "*", "#", "?"):
+        return at + 1
+    while at < len(text) and (text[at] == "_" or (text[at].isascii() and text[at].isalnum())):
+        at += 1
+    return at
+
+
+def _closing(text: str, at: int) -> int:
+    """The position of the brace that closes a variable; -1 without one."""
+    depth = 0
+    for position in range(at, len(text)):
+        if text[position] == "}" and depth == 0:
+            return position
+        depth += (text[position] == "{") - (text[position] == "}")
+    return -1
+
+
+def pairs(
+    text: str, escape: str, lookup: VariableLookup, *, arguments: bool = False
+) -> Iterator[tuple[str, str | None]]:
+    """The names and values of ENV and LABEL, or of ARG, where a name may have no value: None.
+
+    `ENV name value` is the old form: everything behind the name is its value. ARG has no such form.
+    """
+    words = split_words(text, escape)
+    if words and "=" not in words[0] and not arguments:
+        rest = text.strip()[len(words[0]) :].strip()
+        yield expand(words[0], escape, lookup), expand(rest, escape, lookup) if rest else None
+        return
+    for word in words:
+        name, equals, value = word.partition("=")
+        yield expand(name, escape, lookup), expand(value, escape, lookup) if equals else None

@@ -1,0 +1,72 @@
+"""`mlship audit`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlship.cli.options import Json
+
+if TYPE_CHECKING:
+    from mlship.audit.rules import AuditReport
+
+_LARGEST = 4_000_000  # bytes of a Dockerfile
+
+
+def audit_command(
+    target: Annotated[
+        str, typer.Argument(metavar="IMAGE|DOCKERFILE", help="Dockerfile, or an image, local or in a registry.")
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a rule's verdict is unknown.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
+    json: Json = False,
+) -> None:
+    """Check a Dockerfile or an image by the rules of a good ML image. Needs no project.
+
+    Each rule passes, fails, is unknown or not applicable. Nothing runs. What a Dockerfile's text does not decide is
+    unknown: audit the image that it builds.
+
+    Exit code 1: a rule failed; with `--strict` also if one is unknown.
+    """
+    from mlship.console import emit
+    from mlship.errors import UsageError
+    from mlship.report.audit import sarif as as_sarif
+    from mlship.report.audit import show_audit
+    from mlship.versioned import to_json
+
+    if sarif and json:
+        raise UsageError("`--sarif` cannot be used with `--json`", hint="remove one of them")
+    report = _report(target)
+    if sarif or json:
+        emit(as_sarif(report) if sarif else to_json(report))
+    else:
+        show_audit(report)
+    if report.count("fail") or (strict and report.count("unknown")):
+        raise typer.Exit(1)
+
+
+def _report(target: str) -> "AuditReport":
+    from mlship.audit.judge_dockerfile import audit_dockerfile
+    from mlship.errors import UsageError
+
+    path = Path(target)
+    if path.is_dir():
+        raise UsageError(f"`{target}` is a folder", hint=f"name the file: `mlship audit {path / 'Dockerfile'}`")
+    if not path.exists():
+        return _of_image(target)
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise UsageError(f"`{target}` is too large to be a Dockerfile", hint="name a Dockerfile")
+    return audit_dockerfile(data.decode("utf-8", "replace"), target)
+
+
+def _of_image(image: str) -> "AuditReport":
+    from mlship.audit.judge_image import audit_image
+    from mlship.build.preflight import check_reference
+    from mlship.console import say
+    from mlship.errors import UsageError
+
+    if image.startswith((".", "/", "~")) or "ockerfile" in image.rpartition("/")[2]:
+        raise UsageError(f"no file `{image}`", hint="check the path, or name an image")
+    return audit_image(check_reference(image), say)

@@ -1,0 +1,97 @@
+"""The report of `mlship audit`: for people, and as SARIF for code scanning."""
+
+import json
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+
+from mlship import __version__
+from mlship.audit.rules import AuditReport, AuditSeen, AuditVerdict, Judgement
+from mlship.console import out
+
+_SIGNS: dict[AuditVerdict, str] = {"pass": "✓", "fail": "✗", "unknown": "?", "not applicable": "-"}
+_LEVELS: dict[AuditVerdict, str] = {"fail": "error", "unknown": "note"}
+_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
+_SHOWN = 5
+
+
+def show_audit(report: AuditReport) -> None:
+    """Print each rule with its verdict, what decided it, and for a failure why it matters and what to do."""
+    for line in _lines(report):
+        out(line)
+
+
+def _lines(report: AuditReport) -> Iterator[str]:
+    yield f"{report.target}: {report.kind}"
+    yield ""
+    for one in report.judgements:
+        yield from _rule(one)
+    counts = [f"{report.count('pass')} passed", f"{report.count('fail')} failed", f"{report.count('unknown')} unknown"]
+    skipped = report.count("not applicable")
+    yield ""
+    yield ", ".join((*counts, *([f"{skipped} not applicable"] if skipped else [])))
+
+
+def _rule(one: Judgement) -> Iterator[str]:
+    yield f"  {_SIGNS[one.verdict]} {one.rule.id:<15} {one.rule.title}"
+    if one.verdict in ("pass", "not applicable"):
+        return
+    for seen in one.seen[:_SHOWN]:
+        yield f"      {f'line {seen.line}: ' if seen.line else ''}{seen.text}"
+    if len(one.seen) > _SHOWN:
+        yield f"      and {len(one.seen) - _SHOWN} more"
+    if one.verdict == "fail":
+        yield f"      why: {one.rule.why}"
+        yield f"      fix: {one.rule.fix}"
+
+
+def sarif(report: AuditReport) -> str:
+    """The failures, and what is unknown, as SARIF 2.1.0; the same report gives the same bytes.
+
+    https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
+    """
+    rules: list[JsonValue] = [_described(one) for one in report.judgements]
+    results: list[JsonValue] = [
+        _result(report, one, number, seen)
+        for number, one in enumerate(report.judgements)
+        if one.verdict in _LEVELS
+        for seen in one.seen
+    ]
+    driver: JsonValue = {"name": "mlship", "version": __version__, "rules": rules}
+    run: JsonValue = {"tool": {"driver": driver}, "results": results, "columnKind": "unicodeCodePoints"}
+    document: JsonValue = {"$schema": _SARIF, "version": "2.1.0", "runs": [run]}
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _described(one: Judgement) -> JsonValue:
+    return {
+        "id": one.rule.id,
+        "shortDescription": {"text": one.rule.title},
+        "fullDescription": {"text": one.rule.why},
+        "help": {"text": f"{one.rule.fix}. Source: {one.rule.source}"},
+    }
+
+
+def _result(report: AuditReport, one: Judgement, number: int, seen: AuditSeen) -> JsonValue:
+    what: JsonValue = {"text": f"{one.rule.title}: {seen.text}"}
+    return {
+        "ruleId": one.rule.id,
+        "ruleIndex": number,
+        "level": _LEVELS[one.verdict],
+        "message": what,
+        "locations": [_location(report, seen)],
+    }
+
+
+def _location(report: AuditReport, seen: AuditSeen) -> JsonValue:
+    """A line of the Dockerfile; an image has only its name, which is no file."""
+    if report.kind == "image":
+        return {"logicalLocations": [{"fullyQualifiedName": report.target, "kind": "resource"}]}
+    from urllib.parse import quote
+
+    return {
+        "physicalLocation": {
+            "artifactLocation": {"uri": quote(report.target)},
+            "region": {"startLine": max(seen.line, 1)},
+        }
+    }

@@ -1,0 +1,126 @@
+"""`mlship audit`: verdicts as text, JSON and SARIF, and its exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import mlship.build.installed
+from mlship.cli.app import app
+from tests.helpers.fakes import FakeEngine
+from tests.helpers.saved_images import SETUID, saved_image
+from tests.helpers.smoke_events import IMAGE as INFO
+
+BAD = "FROM python\nENV HF_TOKEN=x\nCMD serve\n"
+GOOD = {"User": "7", "Cmd": ["a"], "Healthcheck": {"Test": ["CMD", "a"]}}
+NAMED = {"Labels": {f"org.opencontainers.image.base.{key}": "python:3.12" for key in ("name", "digest")}}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["audit", *arguments])
+
+
+def test_each_failure_has_its_line_its_reason_and_its_fix(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(BAD)
+    result = run(str(file))
+    assert result.exit_code == 1, result.output
+    assert (
+        "  ✗ secrets         no credentials in variables, labels and steps\n      line 2: ENV HF_TOKEN" in result.stdout
+    )
+    assert "      why: Everyone who can pull the image" in result.stdout
+    assert "      fix: use `RUN --mount=type=secret`" in result.stdout
+    assert "  ✓ glibc           uses glibc, not musl\n  ✗ digest" in result.stdout
+    assert result.stdout.endswith("\n\n3 passed, 7 failed, 2 unknown, 1 not applicable\n")
+
+
+def test_json_has_every_verdict(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(BAD)
+    report = json.loads(run(str(file), "--json").stdout)
+    found = {one["rule"]["id"]: one["verdict"] for one in report["judgements"]}
+    assert (report["kind"], found["secrets"], found["setuid"], found["locked"]) == (
+        "Dockerfile",
+        "fail",
+        "unknown",
+        "not applicable",
+    )
+
+
+def test_sarif_names_rules_that_it_describes_and_lines_of_the_file(tmp_path: Path) -> None:
+    """What https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html requires of what is written."""
+    file = tmp_path / "Docker file"
+    file.write_text(BAD)
+    document = json.loads(run(str(file), "--sarif").stdout)
+    assert document["version"] == "2.1.0"
+    (one,) = document["runs"]
+    rules = one["tool"]["driver"]["rules"]
+    assert all(rule["shortDescription"]["text"] and rule["help"]["text"] for rule in rules)
+    assert {result["level"] for result in one["results"]} == {"error", "note"}
+    for result in one["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        (location,) = result["locations"]
+        place = location["physicalLocation"]
+        assert place["artifactLocation"]["uri"].endswith("/Docker%20file")
+        assert place["region"]["startLine"] in (1, 2, 3)
+    secret = next(result for result in one["results"] if result["ruleId"] == "secrets")
+    assert secret["locations"][0]["physicalLocation"]["region"] == {"startLine": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "layer", "arguments", "code"),
+    [
+        ({**GOOD, **NAMED}, {}, ("--strict",), 0),
+        (GOOD, {}, (), 0),
+        (GOOD, {}, ("--strict",), 1),
+        (GOOD, {"usr/bin/su": SETUID}, (), 1),
+    ],
+)
+def test_a_failure_fails_and_what_is_unknown_fails_if_strict(
+    config: object, layer: dict[str, int], arguments: tuple[str, ...], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": saved_image([layer], config)})
+    monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
+    for form in ((), ("--json",), ("--sarif",)):
+        result = run("app:1", *arguments, *form)
+        assert result.exit_code == code, result.output
+
+
+def test_a_place_of_an_image_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": saved_image([{}], {})})
+    monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
+    results = json.loads(run("app:1", "--sarif").stdout)["runs"][0]["results"]
+    assert results[0]["locations"] == [{"logicalLocations": [{"fullyQualifiedName": "app:1", "kind": "resource"}]}]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("./gone", "no file `./gone`"),
+        ("docker/Dockerfile.gpu", "no file `docker/Dockerfile.gpu`"),
+        ("tests", "`tests` is a folder"),
+    ],
+)
+def test_a_wrong_target_is_named(target: str, message: str) -> None:
+    result = run(target)
+    assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_broken_dockerfile_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM a\npip install x\n")
+    result = run(str(tmp_path / "Dockerfile"))
+    assert result.exit_code == 2
+    assert "line 2 of the Dockerfile: unknown instruction `PIP`" in result.stderr
+
+
+def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(images={"app:1": INFO}, saved={"app:1": saved_image([{}], {})[:1000]})
+    monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
+    result = run("app:1")
+    assert result.exit_code == 5
+    assert "cannot read image `app:1`" in result.stderr
+
+
+def test_sarif_and_json_exclude_each_other() -> None:
+    assert run("x", "--sarif", "--json").exit_code == 2

@@ -1,0 +1,218 @@
+"""The parser of Dockerfiles reads what BuildKit reads, and never guesses."""
+
+import shlex
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlship.audit.dockerfile import parse_dockerfile
+from mlship.audit.lexer import lex
+from mlship.audit.shell import commands
+from mlship.audit.words import UNKNOWN, expand
+from mlship.errors import UsageError
+from mlship.image.dockerfile import exec_form, quote
+
+NAMES = ("RUN", "ENV", "LABEL", "COPY", "USER", "WORKDIR", "CMD", "EXPOSE", "ARG")
+PIECES = (
+    *(
+        "FROM ",
+        "run ",
+        "ENV ",
+        "ARG ",
+        "ONBUILD ",
+        "COPY --from=",
+        "CMD ",
+        "[",
+        "]",
+        '"',
+        "'",
+        "\\",
+        "`",
+        "#",
+        "$",
+        "{",
+    ),
+    *(
+        "}",
+        ":-",
+        "<<EOF",
+        "<<-'X'",
+        "EOF",
+        "\n",
+        " ",
+        "\t",
+        "=",
+        "a",
+        "A",
+        "&&",
+        ";",
+        "|",
+        "(",
+        ")",
+        "$(",
+        "pip install",
+    ),
+    *("# escape=`\n", "--mount=type=cache,target=/x ", "\r\n", ":", "-", "\0", "é", "scratch", "AS b"),
+)
+WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x17F, exclude_characters="\\`#'\"$<[-"), min_size=1)
+SPACES = st.sampled_from(["", "\n", "  # a comment\n", "\t\n", "# x \\\n"])
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for candidate in (text, f"FROM scratch\n{text}"):
+        with suppress(UsageError):
+            parse_dockerfile(candidate)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.lists(WORDS, min_size=1)), min_size=1), st.data())
+def test_continuations_comments_and_case_change_nothing(
+    wanted: list[tuple[str, list[str]]], data: st.DataObject
+) -> None:
+    escape = data.draw(st.sampled_from("\\`"))
+    text = "# escape=`\n" if escape == "`" else ""
+    for name, words in wanted:
+        text += data.draw(SPACES) + data.draw(st.sampled_from([name, name.lower(), name.title()]))
+        for word in words:
+            broken = data.draw(st.booleans())
+            text += f" {escape}  \n{data.draw(SPACES)}{word}" if broken else f" {word}"
+        text += "\n"
+    found = lex(text)
+    assert [(one.name, one.text.split()) for one in found.instructions] == [(n, " ".join(w).split()) for n, w in wanted]
+
+
+@given(st.text(st.characters(exclude_characters="\0\n\r", exclude_categories=["Cs"])))
+def test_a_quoted_value_is_read_back(value: str) -> None:
+    assert expand(quote(value), "\\", lambda _name: UNKNOWN) == value
+    stage = parse_dockerfile(f"FROM scratch\nENV A={quote(value)} B=b\n").stages[-1]
+    assert stage.env == {"A": value, "B": "b"}
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
+def test_the_exec_form_is_read_back(words: list[str]) -> None:
+    text = exec_form(words)
+    cmd = parse_dockerfile(f"FROM scratch\nCMD {text}\n").stages[-1].cmd
+    assert cmd is not None
+    assert cmd.exec_form == tuple(words) or "\n" in text
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0\n\r", exclude_categories=["Cs"]))), st.booleans())
+def test_a_here_document_is_kept_as_it_is(lines: list[str], quoted: bool) -> None:
+    body = [line for line in lines if line != "EOF"]
+    name = "'EOF'" if quoted else "EOF"
+    found = lex("\n".join([f"RUN <<{name}", *body, "EOF", "USER 1"])).instructions
+    assert [one.name for one in found] == ["RUN", "USER"]
+    assert (found[0].heredocs[0].body, found[0].heredocs[0].expands) == ("\n".join(body), not quoted)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+def test_the_words_of_a_command_are_read_back(words: list[str]) -> None:
+    words = ["echo", *words]
+    script = f"true && {shlex.join(words)}; exit"
+    assert [one.words for one in commands(script, lambda _name: None)] == [("true",), tuple(words), ("exit",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "base"),
+    [
+        ("ARG V=3.12\nFROM python:$V", "python:3.12"),
+        ("ARG V=3.12\nFROM python:${V}-slim", "python:3.12-slim"),
+        ("FROM python:${V:-3.11}", "python:3.11"),
+        ("ARG V\nFROM python:${V:-3.11}", UNKNOWN),
+        ("ARG V=1\nFROM python:${V:+3.10}", "python:3.10"),
+        ("ARG V=a\nARG W=$V-b\nFROM python:$W", "python:a-b"),
+        ("ARG V=3.12.1\nFROM python:${V%.1}", f"python:{UNKNOWN}"),
+        ("FROM --platform=$BUILDPLATFORM python:3", "python:3"),
+        ("FROM alpine AS a\nFROM a", "alpine"),
+        ("FROM alpine AS A\nFROM debian AS b\nFROM a", "alpine"),
+    ],
+)
+def test_the_base_is_what_the_arguments_give(text: str, base: str) -> None:
+    found = parse_dockerfile(text).stages[-1].root.image
+    assert found == base or (base == UNKNOWN and UNKNOWN in found)
+
+
+def test_stages_inherit_and_triggers_run_in_the_next_one() -> None:
+    file = parse_dockerfile(
+        "FROM debian:12 AS one\nENV A=1\nUSER 7\nONBUILD ENV B=2\nONBUILD USER 8\nRUN a\n"
+        "FROM one AS two\nRUN b\nFROM scratch AS other\nRUN c\nFROM two\n"
+        "COPY --from=other /x /\nCOPY --from=ubuntu /y /\n"
+    )
+    assert (file.stages[0].user, file.stages[0].env) == (("7", 3), {"A": "1"})
+    last = file.stages[-1]
+    assert (last.user, last.env, last.root.image) == (("8", 5), {"A": "1", "B": "2"}, "debian:12")
+    assert [run.text for stage in file.shipped for run in stage.runs] == ["a", "b"]
+    assert [one.image for one in file.images] == ["debian:12", "ubuntu"]
+
+
+def test_what_only_the_base_or_the_build_knows_is_unknown() -> None:
+    stage = parse_dockerfile('FROM debian\nARG N\nENV A="$PATH:/x" B=$N C=${D:-d}\nUSER $N').stages[-1]
+    assert stage.env == {"A": f"{UNKNOWN}:/x", "B": UNKNOWN, "C": UNKNOWN}
+    assert stage.user == (UNKNOWN, 4)
+    scratch = parse_dockerfile("FROM scratch\nENV A=x$NONE C=${D:-d}").stages[-1]
+    assert scratch.env == {"A": "x", "C": "d"}
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("a && b || c", ["a", "b", "c"]),
+        ("if [ x ]; then b; else c; fi", ["[ x ]", "b", "c"]),
+        ("A=1 B=2 pip install x", ["pip install x"]),
+        ("sudo -u app env X=1 pip install x", ["pip install x"]),
+        ("bash -lc 'pip install x && y'", ["pip install x", "y"]),
+        ("echo $(pip install x)", [f"echo {UNKNOWN}", "pip install x"]),
+        ("pip install a>=2", ["pip install a"]),
+        ("x 2>/dev/null >>log; y # pip install z", ["x", "y"]),
+        ("pip install 'a; b' \"c && d\"", ["pip install a; b c && d"]),
+        ("pip install git+https://x#egg=y", ["pip install git+https://x#egg=y"]),
+        ("(cd /x; make)", ["cd /x", "make"]),
+        ("exec python -m a", ["python -m a"]),
+    ],
+)
+def test_the_commands_of_a_script(script: str, words: list[str]) -> None:
+    assert [" ".join(one.words) for one in commands(script, lambda _name: None)] == words
+
+
+def test_a_here_document_is_a_script_or_the_input_of_a_program() -> None:
+    file = parse_dockerfile(
+        "FROM debian\nRUN <<EOF\npip install a\nEOF\nRUN python <<EOF\nimport a\nEOF\n"
+        'RUN <<EOF\n#!/usr/bin/env python\nimport b\nEOF\nRUN ["sh", "-c", "pip install b"]\nSHELL ["pwsh"]\nRUN x\n'
+    )
+    runs = file.stages[0].runs
+    assert [[" ".join(one.words) for one in run.commands] for run in runs] == [
+        ["pip install a"],
+        ["python"],
+        [],
+        ["pip install b"],
+        [],
+    ]
+    assert [run.known for run in runs] == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1 of the Dockerfile: it has no FROM"),
+        ("FROM a\nconda install x", "line 2 of the Dockerfile: unknown instruction `CONDA`"),
+        ("RUN x", "line 1 of the Dockerfile: RUN comes before the first FROM"),
+        ("FROM a\nRUN <<EOF\nx", "line 2 of the Dockerfile: the here-document `EOF` has no end"),
+        ("FROM a b", "line 1 of the Dockerfile: FROM needs an image"),
+        ("# escape=x\nFROM a", "the escape character is `x`"),
+        ("FROM a\nONBUILD ONBUILD RUN x", "ONBUILD cannot be in ONBUILD"),
+    ],
+)
+def test_what_buildkit_refuses_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=r"^") as error:
+        parse_dockerfile(text)
+    assert message in str(error.value)
+
+
+def test_an_entrypoint_drops_an_inherited_cmd_but_not_its_own() -> None:
+    text = 'FROM debian AS a\nCMD x\nFROM a\n{}ENTRYPOINT ["y"]\n'
+    assert parse_dockerfile(text.format("")).stages[-1].cmd is None
+    own = parse_dockerfile(text.format("CMD z\n")).stages[-1].cmd
+    assert own is not None
+    assert own.text == "z"

@@ -1,0 +1,211 @@
+"""Every rule has a Dockerfile and an image that pass it, that fail it, and that leave it open."""
+
+import pytest
+
+from mlship.audit.image import read_saved_image
+from mlship.audit.judge_dockerfile import audit_dockerfile
+from mlship.audit.judge_image import AuditedImage, judge_image
+from mlship.audit.rules import AuditReport, audit_table, is_credential_name, known_base
+from tests.helpers.layouts import chunks
+from tests.helpers.saved_images import SETUID, saved_image
+
+DIGEST = "sha256:" + "a" * 64
+TOKEN = "ghp_" + "Qz8w" * 9
+GOOD = f"""ARG PYTHON=3.12
+FROM python:${{PYTHON}}-slim-bookworm@{DIGEST} AS builder
+RUN apt-get update && apt-get install -y gcc
+RUN --mount=type=cache,target=/root/.cache pip install --require-hashes --no-deps -r requirements.txt
+FROM python:3.12-slim-bookworm@{DIGEST}
+COPY --from=builder /opt/venv /opt/venv
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64 NVIDIA_REQUIRE_CUDA="cuda>=12.4"
+USER 1001:1001
+HEALTHCHECK CMD ["python", "-c", "pass"]
+CMD ["python", "-m", "serving"]
+"""
+CONFIG = {
+    "User": "1001:1001",
+    "Env": ["PATH=/usr/bin", "NVIDIA_REQUIRE_CUDA=cuda>=12.4"],
+    "Cmd": ["python", "-m", "serving"],
+    "Healthcheck": {"Test": ["CMD", "python"]},
+    "Labels": {
+        "org.opencontainers.image.base.name": "docker.io/library/python:3.12-slim",
+        "org.opencontainers.image.base.digest": DIGEST,
+        "dev.mlship.lock": DIGEST,
+    },
+}
+LAYER: dict[str, int | bytes] = {
+    "usr/bin/python": 0o755,
+    "opt/venv/lib/libcudart.so.12": b"x",
+    "etc/ld.so.conf.d/x.conf": b"/opt/venv/lib\n",
+}
+
+
+def verdicts(report: AuditReport) -> dict[str, str]:
+    return {one.rule.id: one.verdict for one in report.judgements}
+
+
+def of_image(config: object, *layers: dict[str, int | bytes], steps: tuple[str, ...] = ()) -> AuditReport:
+    return judge_image(AuditedImage(*read_saved_image(chunks(saved_image(layers, config, steps)), "a:1")), "a:1")
+
+
+def test_a_good_dockerfile_passes_all_that_its_text_decides() -> None:
+    assert verdicts(audit_dockerfile(GOOD, "Dockerfile")) == {
+        rule.id: "unknown" if rule.id == "setuid" else "pass" for rule in audit_table().rule
+    }
+
+
+def test_a_good_image_passes() -> None:
+    assert set(verdicts(of_image(CONFIG, LAYER)).values()) == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "old", "new", "verdict"),
+    [
+        ("user", "USER 1001:1001", "USER app", "fail"),
+        ("user", "USER 1001:1001", "USER 0", "fail"),
+        ("user", "USER 1001:1001\n", "", "fail"),
+        ("user", "USER 1001:1001", "ARG U\nUSER $U", "unknown"),
+        ("user", "USER 1001:1001", "ARG U=7\nUSER $U", "pass"),
+        ("glibc", "FROM python:3.12-slim-bookworm", "FROM python:3.12-alpine3.20", "fail"),
+        ("glibc", "FROM python:3.12-slim-bookworm", "FROM example.org/own:1", "unknown"),
+        ("digest", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM python:3.12-slim", "fail"),
+        ("digest", "COPY --from=builder", "COPY --from=ghcr.io/astral-sh/uv:0.5", "fail"),
+        ("digest", "ARG PYTHON=3.12", "ARG PYTHON", "pass"),
+        ("digest", f"${{PYTHON}}-slim-bookworm@{DIGEST} AS", "${PYTHON}-slim AS", "fail"),
+        ("digest", f"python:${{PYTHON}}-slim-bookworm@{DIGEST} AS", "$IMAGE AS", "unknown"),
+        ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM python", "fail"),
+        ("tag", f"FROM python:3.12-slim-bookworm@{DIGEST}", "FROM localhost:5000/python:latest", "fail"),
+        ("tag", "ARG PYTHON=3.12", "ARG PYTHON", "unknown"),
+        ("secrets", "USER", "ENV HF_TOKEN=x\nUSER", "fail"),
+        ("secrets", "ARG PYTHON=3.12", "ARG PYTHON=3.12\nARG PIP_PASSWORD", "fail"),
+        ("secrets", "USER", 'ENV API_KEY=""\nUSER', "pass"),
+        (
+            "secrets",
+            "USER",
+            f"RUN git clone https://u:{TOKEN}@github.com/a\nUSER",
+            "fail",
+        ),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', "CMD python -m serving", "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["sh", "-c", "python -m serving"]', "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', "CMD . /env && exec python -m serving", "pass"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', "", "not applicable"),
+        ("locked", "--require-hashes --no-deps ", "", "unknown"),
+        ("locked", "--require-hashes --no-deps -r requirements.txt", "torch==2.6.0", "fail"),
+        ("locked", "--require-hashes --no-deps -r requirements.txt", "--no-deps .", "pass"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv sync --frozen", "pass"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv sync", "unknown"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv pip install x", "fail"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "conda install x", "fail"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "python3.11 -m pip install x", "fail"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "true", "not applicable"),
+        ("cache", "USER", "RUN pip install -r x\nUSER", "fail"),
+        ("cache", "USER", "RUN pip install --no-cache-dir -r x\nUSER", "pass"),
+        ("cache", "USER", "ENV PIP_NO_CACHE_DIR=1\nRUN pip install -r x\nUSER", "pass"),
+        ("cache", "USER", "RUN apt-get update\nRUN rm -rf /var/lib/apt/lists/*\nUSER", "fail"),
+        ("cache", "USER", "RUN apt-get -o A::B=1 update && rm -rf /var/lib/apt/lists/*\nUSER", "pass"),
+        ("compilers", "USER", "RUN apt-get install -y gcc-12\nUSER", "fail"),
+        ("compilers", "USER", "RUN apt-get install -y gcc && pip wheel . && apt-get purge -y gcc\nUSER", "pass"),
+        ("compilers", "FROM python:3.12-slim-bookworm", "FROM python:3.12-bookworm", "fail"),
+        ("compilers", "FROM python:3.12-slim-bookworm", "FROM nvidia/cuda:12.4.1-devel-ubuntu22.04", "fail"),
+        ("compilers", "USER", "ARG MORE\nRUN apt-get install -y $MORE\nUSER", "unknown"),
+        ("healthcheck", 'HEALTHCHECK CMD ["python", "-c", "pass"]', "HEALTHCHECK NONE", "fail"),
+        ("healthcheck", 'HEALTHCHECK CMD ["python", "-c", "pass"]', "", "fail"),
+        ("setuid", "USER", "RUN chmod u+s /bin/x\nUSER", "fail"),
+        ("setuid", "USER", "RUN chmod 4755 /bin/x\nUSER", "fail"),
+        ("setuid", "USER", "RUN chmod 0755 /bin/x && chmod u+x /s\nUSER", "unknown"),
+        ("driver-library", "/usr/local/nvidia/lib64", "/usr/local/cuda/lib64/stubs:/x", "fail"),
+        ("driver-library", "/usr/local/nvidia/lib64", "/x:/usr/local/cuda-12.4/compat/", "fail"),
+        ("requires", 'NVIDIA_REQUIRE_CUDA="cuda>=12.4"', "NVIDIA_DISABLE_REQUIRE=true", "fail"),
+        ("requires", ' NVIDIA_REQUIRE_CUDA="cuda>=12.4"', "", "unknown"),
+    ],
+)
+def test_a_change_of_a_dockerfile_changes_its_verdict(rule: str, old: str, new: str, verdict: str) -> None:
+    assert old in GOOD
+    report = audit_dockerfile(GOOD.replace(old, new), "Dockerfile")
+    assert verdicts(report)[rule] == verdict, [one.seen for one in report.judgements if one.rule.id == rule]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "files", "verdict"),
+    [
+        ("user", {"User": ""}, {}, "fail"),
+        ("user", {"User": "app"}, {}, "fail"),
+        ("glibc", {}, {"lib/ld-musl-x86_64.so.1": b"x"}, "fail"),
+        ("digest", {"Labels": {}}, {}, "unknown"),
+        ("tag", {"Labels": {}}, {}, "unknown"),
+        ("tag", {"Labels": {"org.opencontainers.image.base.name": "python:latest"}}, {}, "fail"),
+        ("secrets", {"Env": ["DB_PASSWORD=x"]}, {}, "fail"),
+        ("secrets", {"Env": ["GPG_KEY=A0", "PYTHON_SHA256=1"]}, {}, "pass"),
+        ("exec-form", {"Cmd": ["/bin/sh", "-c", "python -m serving"]}, {}, "fail"),
+        ("exec-form", {"Cmd": None}, {}, "not applicable"),
+        ("locked", {"Labels": {}}, {}, "not applicable"),
+        ("locked", {"Labels": {}}, {"opt/x-1.dist-info/METADATA": b"x"}, "unknown"),
+        ("cache", {}, {"root/.cache/pip/x": b"x"}, "fail"),
+        ("cache", {}, {"root/.cache/pip/x": b""}, "pass"),
+        ("compilers", {}, {"usr/bin/x86_64-linux-gnu-gcc-12": 0o755}, "fail"),
+        ("compilers", {}, {"usr/bin/gcc-ar": 0o755, "usr/share/gcc": b"x"}, "pass"),
+        ("healthcheck", {"Healthcheck": None}, {}, "fail"),
+        ("healthcheck", {"Healthcheck": {"Test": ["NONE"]}}, {}, "fail"),
+        ("setuid", {}, {"usr/bin/su": SETUID}, "fail"),
+        ("setuid", {}, {"usr/bin/wall": 0o2755}, "fail"),
+        ("driver-library", {}, {"usr/lib/x86_64-linux-gnu/libcuda.so.1": b"x"}, "fail"),
+        ("driver-library", {}, {"usr/local/cuda-12.4/compat/libcuda.so.1": b"x"}, "pass"),
+        ("driver-library", {}, {"c/compat/libcuda.so.1": b"", "etc/ld.so.conf.d/z.conf": b"/c/compat\n"}, "fail"),
+        ("driver-library", {"Env": ["LD_LIBRARY_PATH=/usr/local/cuda/lib64/stubs"]}, {}, "fail"),
+        ("requires", {"Env": []}, {}, "fail"),
+        ("requires", {"Env": ["NVIDIA_DISABLE_REQUIRE=1"]}, {}, "fail"),
+        ("requires", {"Env": []}, {"opt/venv/lib/.wh.libcudart.so.12": b""}, "not applicable"),
+    ],
+)
+def test_a_change_of_an_image_changes_its_verdict(
+    rule: str, change: dict[str, object], files: dict[str, int | bytes], verdict: str
+) -> None:
+    report = of_image({**CONFIG, **change}, LAYER, files)
+    assert verdicts(report)[rule] == verdict, [one.seen for one in report.judgements if one.rule.id == rule]
+
+
+def test_a_later_layer_replaces_and_removes_programs_but_not_caches() -> None:
+    first: dict[str, int | bytes] = {"usr/bin/su": SETUID, "usr/bin/mount": SETUID, "root/.cache/pip/x": b"x"}
+    second: dict[str, int | bytes] = {"usr/bin/su": 0o755, "usr/bin/.wh.mount": b"", "root/.wh..cache": b""}
+    found = verdicts(of_image(CONFIG, first, second))
+    assert (found["setuid"], found["cache"]) == ("pass", "fail")
+    assert verdicts(of_image(CONFIG, first, {"usr/bin/.wh..wh..opq": b""}))["setuid"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("step", "rule", "verdict"),
+    [
+        ("RUN /bin/sh -c pip install torch # buildkit", "locked", "fail"),
+        ("/bin/sh -c pip install --require-hashes -r x", "locked", "pass"),
+        ("|1 A=b /bin/sh -c pip install torch", "locked", "fail"),
+        ('/bin/sh -c #(nop)  CMD ["pip", "install", "x"]', "locked", "not applicable"),
+        ("RUN |1 HF_TOKEN=abc /bin/sh -c x # buildkit", "secrets", "fail"),
+        ("ARG HF_TOKEN=abc", "secrets", "fail"),
+        (f"RUN /bin/sh -c git clone https://u:{TOKEN}@x.org/a", "secrets", "fail"),
+    ],
+)
+def test_the_history_of_an_image_is_read(step: str, rule: str, verdict: str) -> None:
+    assert verdicts(of_image({**CONFIG, "Labels": {}}, LAYER, steps=(step,)))[rule] == verdict
+
+
+def test_a_rule_says_where_and_what() -> None:
+    report = audit_dockerfile("FROM alpine\nRUN pip install \\\n  x\n", "Dockerfile")
+    seen = {one.rule.id: [(each.line, each.text) for each in one.seen] for one in report.judgements}
+    assert seen["locked"] == [(2, "`pip install x` has no lock")]
+    assert seen["glibc"] == [(1, "alpine has musl")]
+    assert seen["digest"] == [(1, "alpine has no digest")]
+
+
+def test_rows_are_complete() -> None:
+    table = audit_table()
+    assert len({row.id for row in table.rule}) == len(table.rule)
+    assert all((row.title, row.why, row.fix, row.source) for row in table.rule)
+    assert all(row.source for row in table.base)
+    assert known_base("docker.io/library/python:3.12-slim@sha256:0") == known_base("python:3.9-slim-bullseye")
+    assert known_base("example.org/python:3.12-slim") is None
+    assert [is_credential_name(name) for name in ("AWS_SECRET_ACCESS_KEY", "KEYBOARD", "GPG_KEY", "TOKENIZERS")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
