@@ -82,15 +82,22 @@ def run(argv: Sequence[str], options: Options = Options()) -> Completed:
     for reader in readers:
         reader.start()
     try:
-        process.wait(options.timeout)
-    except subprocess.TimeoutExpired as error:
-        raise ProcessError(argv, "timeout") from error
+        if not _has_ended(process, options.timeout):
+            raise ProcessError(argv, "timeout")
     finally:
         # After Ctrl-C, or if a sink raises, the whole group has to end first.
         _end_group(process)
         for reader in readers:
             reader.join(_GRACE_SECONDS)
     return Completed(tuple(argv), process.returncode, "".join(captured[0]), "".join(captured[1]))
+
+
+def _has_ended(process: subprocess.Popen[str], timeout: float | None) -> bool:
+    """Wait, and return whether it ended in time. With a limit, `Popen.wait` would poll, up to 50 ms late."""
+    waiter = Thread(target=process.wait, daemon=True)
+    waiter.start()
+    waiter.join(timeout)
+    return not waiter.is_alive()
 
 
 def _start(argv: Sequence[str], options: Options) -> subprocess.Popen[str]:

@@ -60,6 +60,13 @@ def test_timeout_ends_the_grandchildren_too(tmp_path: Path) -> None:
     assert gone(int(pid.read_text()))
 
 
+def test_a_time_limit_does_not_make_it_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[float] = []
+    monkeypatch.setattr(time, "sleep", sleeps.append)
+    assert process.run(python("import time; time.sleep(0.3)"), process.Options(timeout=60)).ok
+    assert sleeps == []
+
+
 def test_interruption_ends_the_program(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
