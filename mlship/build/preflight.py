@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlship.build.prepare import Prepared
-from mlship.engine.base import Engine
+from mlship.engine.base import Engine, EngineInfo
 from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
 from mlship.smoke.seen import Device
@@ -138,13 +138,13 @@ def check_keeps_manifests(engine: Engine) -> None:
         )
 
 
-def check_testable(engine: Engine, platform: str) -> None:
+def check_testable(info: EngineInfo, platform: str) -> None:
     """Refuse to smoke-test an image that the engine cannot run natively.
 
     Raises:
         UsageError: the engine's platform is another one.
     """
-    native = engine.info().platform
+    native = info.platform
     if native != platform:
         raise UsageError(
             f"cannot test an image for {platform} here: this engine runs {native}",

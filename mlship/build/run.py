@@ -269,20 +269,22 @@ def _check_disk(prepared: Prepared, disk: Disk | None, reporter: Reporter) -> No
 def _build(
     prepared: Prepared, engine: Engine, wanted: BuildRequest, options: BuildOptions, reporter: Reporter
 ) -> Manifest | None:
-    """Query the engine only where needed: that takes a third of a fully cached build."""
-    if options.smoke and prepared.plan.platform != this_platform():
-        check_testable(engine, prepared.plan.platform)  # before minutes of emulation, not after
+    """Build, while the engine says what it is: that takes a third of a fully cached build."""
     if options.smoke:
-        _test_values(prepared)  # likewise before the build
+        _test_values(prepared)  # before the build, not after
     named = step_titles(prepared.plan)
-    try:
-        with reporter.building() as watch:
-            built = engine.build(wanted, retitled(watch, named))
-    except MlshipError:
-        engine.info()  # a broken engine explains a failed build best
-        raise
-    if options.smoke:
-        check_testable(engine, prepared.plan.platform)
+    with ThreadPoolExecutor(1) as thread:
+        info = thread.submit(engine.info) if options.smoke else None
+        if info and prepared.plan.platform != this_platform():
+            check_testable(info.result(), prepared.plan.platform)  # before minutes of emulation, not after
+        try:
+            with reporter.building() as watch:
+                built = engine.build(wanted, retitled(watch, named))
+        except MlshipError:
+            _ = info.result() if info else engine.info()
+            raise  # unless the engine is broken, which explains a failed build best
+    if info:
+        check_testable(info.result(), prepared.plan.platform)
     return named_layers(built, named) if built else None
 
 

@@ -1,10 +1,10 @@
 """The docker program: quicker to start than the SDK is to import, and the only client of BuildKit."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NotRequired, TypedDict
 
@@ -96,10 +96,11 @@ def untag(*names: str) -> None:
 
 def disk() -> Disk | None:
     """The engine's disk; None if it is on another machine or unknown."""
-    with ThreadPoolExecutor(1) as thread:
-        endpoint = thread.submit(_answer, "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
-        system, _, folder = _answer("info", "--format", "{{.OperatingSystem}}|{{.DockerRootDir}}").partition("|")
-    local = endpoint.result().startswith("unix://") and system != "Docker Desktop"  # it has a disk of its own
+    answer = _answer("info", "--format", "{{.OperatingSystem}}|{{.ClientInfo.Context}}|{{.DockerRootDir}}")
+    system, _, rest = answer.partition("|")
+    context, _, folder = rest.partition("|")
+    host = os.environ.get("DOCKER_HOST", "unix://") if context == "default" else context_host(context)
+    local = host.startswith("unix://") and system != "Docker Desktop"  # it has a disk of its own
     with suppress(OSError):
         return Disk(folder, shutil.disk_usage(folder).free) if local and folder else None
     return None

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -311,6 +312,27 @@ def test_what_ails_the_engine_explains_a_failed_build(prepared: Prepared) -> Non
     engine = Old(failure=BuildError("unknown flag", hint="?"))
     with pytest.raises(EngineError, match="too old"):
         build(prepared, engine, BuildOptions(smoke=None), Silent())
+
+
+class Asked(FakeEngine):
+    """Its build ends once the engine was asked what it is."""
+
+    def __init__(self) -> None:
+        super().__init__(built=IMAGE)
+        self.asked = Event()
+
+    def info(self) -> EngineInfo:
+        self.asked.set()
+        return super().info()
+
+    def build(self, request: BuildRequest, watch: BuildWatcher) -> Manifest | None:
+        assert self.asked.wait(60)
+        return super().build(request, watch)
+
+
+def test_the_engine_says_what_it_is_while_it_builds(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, "pass")
+    assert build(prepared, Asked(), BuildOptions(), Silent()).proven
 
 
 def test_a_failed_build_of_a_sound_engine_is_its_own_error(prepared: Prepared) -> None:
