@@ -154,6 +154,8 @@ def test_debian_packages_reach_the_final_image(locked: Path) -> None:
     listed = docker("run", "--rm", "--network=none", TAG, "ls", "/usr/lib/x86_64-linux-gnu", "/var/lib/apt/lists")
     assert "libgomp.so.1" in listed
     assert "_Packages" not in listed
+    found = docker("run", "--rm", "--user=0", TAG, "find", "/", "-xdev", "-type", "f", "-perm", "/6000")
+    assert found == ""
 
 
 def containers() -> set[str]:

@@ -86,6 +86,11 @@ print(*(f"{found.name}=={found.version}" for found in metadata.distributions(pat
 """
 
 
+def test_the_audit_finds_nothing(built: Built) -> None:
+    audit = mlship("audit", "--strict", built.tag, cwd=built.repo)
+    assert audit.code == 0, audit.stdout + audit.stderr
+
+
 def test_image_has_exactly_the_lock(built: Built) -> None:
     installed = {normal(pin) for pin in inside(built, "python", "-c", INSTALLED).split()}
     lock = next(path for name in ("requirements.lock", "requirements.txt") if (path := built.repo / name).exists())

@@ -1,6 +1,7 @@
 # apt.sh PACKAGE ...
 #
-# Installs Debian packages with pip's proxies and certificates, and leaves no caches and logs, which differ every time.
+# Installs Debian packages with pip's proxies and certificates, and leaves no caches and logs, which differ every time,
+# and no programs with setuid or setgid.
 set -eu
 here=$(dirname "$0")
 started=$(($(date +%s) - 60))
@@ -9,4 +10,5 @@ export PYTHONDONTWRITEBYTECODE=1
 apt-get update --quiet
 apt-get install --yes --quiet --no-install-recommends "$@"
 rm -rf /var/lib/apt/lists/* /var/cache/apt /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
+find / -xdev -type f -perm /6000 -delete
 sh "$here/set-dates.sh" --since "$started" /etc /opt /usr /var
