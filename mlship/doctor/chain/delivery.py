@@ -16,7 +16,7 @@ from mlship.doctor.container import (
     works,
 )
 from mlship.doctor.facts.container import Container
-from mlship.doctor.facts.fact import Unreadable, each, is_absent, known, looked_up
+from mlship.doctor.facts.fact import Unreadable, each, is_absent, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.toolkit import CdiSpec
@@ -187,6 +187,8 @@ def kubelet_offers(facts: Facts) -> LinkLook:
             yield Symptom("offer.pod", "host", f"the {known(pod.role)} pod {known(pod.name)}: {state}")
     if offered is None:
         yield unknown("kubernetes.allocatable")
+    elif not offered and not is_known(node.pods) and gpus(facts):
+        yield unknown("kubernetes.pods")
     else:
         listed = {name: count for name, count in offered.items() if name.startswith("nvidia.com/")}
         yield it_holds(", ".join(f"{name}: {n}" for name, n in sorted(listed.items())) or "no GPU")
@@ -204,6 +206,13 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
                 yield Symptom(
                     "offer.short", "host", f"pod {known(pod.name)} asks for {name}: {count}, the node has {has}"
                 )
+    healthy = {name: n for name, n in (known(node.allocatable) or {}).items() if name.startswith("nvidia.com/")}
+    if healthy and not any(healthy.values()):
+        yield Symptom("offer.none", "host", f"the node offers none of its {', '.join(sorted(healthy))}")
+    for name, count in sorted((known(node.capacity) or {}).items()):
+        if any(healthy.values()) and healthy.get(name, count) < count:
+            seen = f"the node has {name}: {count}, of which it offers {healthy[name]}: the others are unhealthy"
+            yield Symptom("offer.fewer", "host", seen)
     here = sum(known(gpu.driver) == "nvidia" for gpu in gpus(facts))
     whole, parts = (offered or {}).get(_GPU), any("/mig-" in name for name in offered or {})
     if whole is not None and 0 < whole < here and not parts:

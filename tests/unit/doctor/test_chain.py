@@ -708,6 +708,8 @@ RUNS = {"engine": "docker", "status": "running", "nvml": NVML}
         ({"host": {**PODMAN, "cdi": {"specs": [SPEC, {**SPEC, "error": "quux"}]}}}, None),
         ({"host": {"nvml": {"init": 12}}, "kernel": TWO, "kubernetes": {**NODE, "pods": [READY]}}, "kubelet-offers"),
         ({"host": WORKS, "kubernetes": {**NODE, "pods": [READY]}}, None),
+        ({"host": WORKS, "kubernetes": {"allocatable": {"nvidia.com/gpu": 0}}}, "kubelet-offers"),
+        ({"host": WORKS, "kubernetes": {**NODE, "capacity": {"nvidia.com/gpu": 2}}}, "kubelet-offers"),
         ({"host": WORKS, "kubernetes": {**NODE, "pods": [{**PLUGIN, "phase": "Failed"}]}}, "kubelet-offers"),
         ({"host": WORKS, "kubernetes": {**NODE, "pods": [{**PLUGIN, "phase": "Pending"}]}}, "kubelet-offers"),
         ({"host": WORKS, "kubernetes": {**NODE, "pods": [READY, {**PLUGIN, "phase": "Failed"}]}}, None),
@@ -723,6 +725,13 @@ RUNS = {"engine": "docker", "status": "running", "nvml": NVML}
 def test_a_fault_that_nothing_reports_is_seen(groups: dict[str, object], broken: str | None) -> None:
     """A wrong count, a state or a file is enough; the same host without the fault is silent."""
     assert named(diagnose(facts_of(**{"kernel": KERNEL, **groups}))) == ({broken} if broken else set())
+
+
+def test_a_node_whose_pods_are_unknown_is_not_healthy_without_gpus() -> None:
+    """It may have no device plugin by design, or one that does not run."""
+    facts = {"kernel": KERNEL, "host": WORKS}
+    assert diagnose(facts_of(**facts, kubernetes={"allocatable": {}})).verdict == "unknown"
+    assert diagnose(facts_of(**facts, kubernetes={"allocatable": {}, "pods": []})).verdict == "healthy"
 
 
 def test_a_line_without_a_known_meaning_keeps_a_working_program_from_being_healthy() -> None:
