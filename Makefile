@@ -43,7 +43,7 @@ check: $(VENV)/ready      ## Check lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/mutants scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark scripts/benchmark-page scripts/soak
+	$(BIN)/mypy --scripts-are-modules scripts/engine scripts/mutants scripts/bench scripts/refresh-tables scripts/compare-doctors scripts/benchmark scripts/benchmark-page scripts/benchmark-serving scripts/soak scripts/soak-serving
 
 golden: $(VENV)/ready     ## Write the golden files again; read the diff before committing
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli
