@@ -1,4 +1,4 @@
-"""Attaches to a pushed image what is in it: its bill of materials, and the record of the training."""
+"""Attaches to a pushed image its bill of materials, its provenance and the record of the training."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -7,8 +7,11 @@ from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine, RunRequest, started
 from mlship.errors import TransientError
 from mlship.files import sha256_file
+from mlship.project.base import record_name
+from mlship.project.load import FILE_NAME as CONFIG
 from mlship.proof.bom import Inventory, make_bom
-from mlship.proof.statement import Resource, resource
+from mlship.proof.provenance import SLSA, BuildInputs, make_provenance
+from mlship.proof.statement import PREDICATE_TYPE, Resource, resource
 from mlship.proof.story import TRAINING
 from mlship.registry.client import content, opened
 from mlship.registry.reference import Reference
@@ -22,7 +25,7 @@ _SECONDS = 60.0
 def attach_story(
     prepared: Prepared, engine: Engine, pushed: Iterable[tuple[str, str]], watch: Callable[[str], None]
 ) -> None:
-    """Attach both to every pushed image, given by its name and digest.
+    """Attach them to every pushed image, given by its name and digest.
 
     Raises:
         EngineError, TransientError: from the engine and the registries.
@@ -32,7 +35,7 @@ def attach_story(
     watch("attaching the bill of materials")
     installed = installed_in(engine, pushed[0][0])
     weights = tuple(_weights(prepared))
-    record = prepared.config.model.metadata
+    inputs, record = build_inputs(prepared, weights), prepared.config.model.metadata
     for image, digest in pushed:
         reference, version = Reference.parse(image), split_tag(image)[1]
         with opened(reference) as registry:
@@ -41,8 +44,33 @@ def attach_story(
                 continue
             name = f"{reference.host}/{reference.repository}"
             attach(registry, found, make_bom(name, version, digest, installed, weights), {})
+            attach(registry, found, make_provenance(name, digest, inputs), {PREDICATE_TYPE: SLSA})
             if record:
                 attach(registry, found, content(TRAINING, (prepared.repo / record).read_bytes()), {})
+
+
+def build_inputs(prepared: Prepared, weights: tuple[Resource, ...]) -> BuildInputs:
+    """What determined an image, for its provenance."""
+    plan, revision = prepared.plan, prepared.revision
+    gpu = plan.gpu
+    taken = [image for image in (gpu.runtime, gpu.compat, gpu.devel) if image] if gpu else []
+    own = (CONFIG, record_name(prepared.config))
+    return BuildInputs(
+        source=revision.source,
+        commit=revision.commit,
+        changed=None if revision.describe is None else revision.describe.endswith("-dirty"),
+        platform=plan.platform,
+        parameters={"python": plan.python, "epoch": plan.epoch, **({"cuda": gpu.cuda} if gpu else {})},
+        images=(
+            resource(plan.base.reference, plan.base.digest),
+            *(resource(image.reference, image.digest) for image in taken),
+        ),
+        files=(
+            resource(plan.lock, prepared.lock.record.requirements),
+            *(resource(path, sha256_file(prepared.repo / path)) for path in own),
+            *weights,
+        ),
+    )
 
 
 def installed_in(engine: Engine, image: str) -> Inventory:

@@ -8,7 +8,8 @@ from pydantic import JsonValue
 from mlship.errors import CheckFailed
 from mlship.proof.attach import proofs_of
 from mlship.proof.bom import MEDIA_TYPE as BOM
-from mlship.proof.statement import Predicate
+from mlship.proof.provenance import is_provenance, read_provenance
+from mlship.proof.statement import MEDIA_TYPE, Predicate
 from mlship.registry.client import Registry, StoredContent, opened
 from mlship.registry.images import for_one_platform, image_in_registry, layer_sizes
 from mlship.registry.reference import Reference
@@ -28,6 +29,7 @@ class Story:
         proofs: oldest first.
         contents: components of the bill of materials by type, each as name and version, or name and sha256.
         training: the record of the training.
+        provenance: how it was built, as SLSA's predicate.
     """
 
     image: str
@@ -37,6 +39,7 @@ class Story:
     proofs: tuple[Predicate, ...]
     contents: Mapping[str, tuple[str, ...]]
     training: Mapping[str, JsonValue]
+    provenance: Mapping[str, JsonValue]
 
     @property
     def largest(self) -> float | None:
@@ -66,6 +69,7 @@ def read_story(image: str) -> Story:
             proofs=tuple(proofs_of(registry, found)),
             contents=_contents(_attached(registry, found, BOM)),
             training=_attached(registry, found, TRAINING),
+            provenance=_provenance(registry, found),
         )
 
 
@@ -86,4 +90,15 @@ def _component(row: Mapping[str, JsonValue]) -> str:
 def _attached(registry: Registry, image: StoredContent, media_type: str) -> Mapping[str, JsonValue]:
     """The JSON object of this type that was attached last; empty without any."""
     found = [artifact.json() for artifact in artifacts(registry, image, media_type)]
+    return found[-1] if found else {}
+
+
+def _provenance(registry: Registry, image: StoredContent) -> Mapping[str, JsonValue]:
+    """The provenance that was attached last; empty without any.
+
+    Raises:
+        CheckFailed: one is not about this image.
+    """
+    statements = artifacts(registry, image, MEDIA_TYPE)
+    found = [read_provenance(one, image.digest) for one in statements if is_provenance(one)]
     return found[-1] if found else {}

@@ -29,6 +29,7 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
         "base",
         " ".join(labels[key] for key in (f"{OCI}.base.name", f"{OCI}.base.digest") if key in labels) or UNKNOWN,
     )
+    yield "provenance", _provenance(story.provenance)
     yield "lock", labels.get(f"{OWN}.lock", UNKNOWN)
     newest = story.proofs[-1] if story.proofs else None
     for file in story.contents.get("machine-learning-model", (UNKNOWN,)):
@@ -46,6 +47,21 @@ def _facts(story: Story) -> Iterator[tuple[str, str]]:
 def _code(labels: Mapping[str, str]) -> str:
     commit, source = labels.get(f"{OCI}.revision"), labels.get(f"{OCI}.source")
     return f"{commit}{f' of {source}' if source else ''}" if commit else UNKNOWN
+
+
+def _provenance(predicate: Mapping[str, JsonValue]) -> str:
+    """The builder, and how many inputs it names."""
+    run, definition = predicate.get("runDetails"), predicate.get("buildDefinition")
+    builder = run.get("builder") if isinstance(run, dict) else None
+    if not isinstance(builder, dict) or not isinstance(definition, dict):
+        return UNKNOWN
+    version = builder.get("version")
+    number = f" {version.get('mlship')}" if isinstance(version, dict) and "mlship" in version else ""
+    inputs = definition.get("resolvedDependencies")
+    count = len(inputs) if isinstance(inputs, list) else 0
+    internal = definition.get("internalParameters")
+    dirty = ", with uncommitted changes" if isinstance(internal, dict) and internal.get("uncommittedChanges") else ""
+    return f"SLSA v1, by {builder.get('id')}{number}, from {count} inputs{dirty} (not signed)"
 
 
 def _training(record: Mapping[str, JsonValue]) -> str:

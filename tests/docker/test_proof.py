@@ -3,6 +3,7 @@
 Other programs read what was attached: `oras` and `skopeo`. tests/unit/proof has the registries with the API.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlship import __version__
 from mlship.engine.base import BuildRequest, Engine
 from mlship.proof.attach import attach_proof
 from mlship.registry.images import put_index
@@ -123,13 +125,20 @@ def test_the_story_of_an_image_is_in_its_registry(
     shown = mlship("inspect", f"{name}:1", cwd=tmp_path, env=nowhere).stdout
     assert f"{len(story['contents']['library'])} packages" in shown
     assert "proven        on cpu, " in shown
+    inputs = story["provenance"]["buildDefinition"]["resolvedDependencies"]
+    files = {one["name"]: one["digest"]["sha256"] for one in inputs if "/" not in one["name"]}
+    assert {"requirements.txt", "mlship.yaml", "mlship.lock"} <= set(files)
+    assert files["mlship.yaml"] == hashlib.sha256((repo / "mlship.yaml").read_bytes()).hexdigest()
+    assert f"provenance    SLSA v1, by pkg:pypi/mlship {__version__}, from {len(inputs)} inputs (not signed)" in shown
 
 
 def test_oras_discovers_and_reads_the_proof(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     name, report = pushed
     found = json.loads(output(judge("oras"), "discover", "--plain-http", "--format", "json", f"{name}:1"))
     rows = found.get("manifests") or found["referrers"]
-    (row,) = (row for row in rows if row["artifactType"] == STATEMENT)
+    kinds = {row["annotations"]["in-toto.io/predicate-type"]: row for row in rows if row["artifactType"] == STATEMENT}
+    row = kinds.pop("https://in-toto.io/attestation/test-result/v0.1")
+    assert set(kinds) == {"https://slsa.dev/provenance/v1"}
     assert row["digest"] == report["attestation"]
     manifest = json.loads(output("oras", "manifest", "fetch", "--plain-http", row["reference"]))
     assert manifest["subject"]["digest"] == report["digest"]

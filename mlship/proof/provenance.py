@@ -1,0 +1,102 @@
+"""How an image was built, as SLSA provenance: an in-toto statement that other tools read.
+
+https://slsa.dev/spec/v1.0/provenance. It is not signed, so it is evidence only for those who trust who can push.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mlship import __version__
+from mlship.errors import CheckFailed
+from mlship.proof.statement import MEDIA_TYPE, STATEMENT, Resource
+from mlship.registry.client import JsonValue, StoredContent, content
+
+SLSA: Final = "https://slsa.dev/provenance/v1"
+BUILDER = "pkg:pypi/mlship"  # by its package URL: mlship has no service that builds
+BUILD_TYPE = f"{BUILDER}#mlship-build-v1"
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """What a build was given; empty or None for what is unknown.
+
+    Attributes:
+        source: address of the git repository; commit: full hash.
+        changed: files differed from the commit.
+        platform: such as linux/amd64.
+        parameters: other values that decide what is built, such as the version of Python.
+        images: images in a registry that files were taken from, the base image first.
+        files: locks, configuration and weights.
+    """
+
+    source: str | None
+    commit: str | None
+    changed: bool | None
+    platform: str
+    parameters: Mapping[str, JsonValue]
+    images: tuple[Resource, ...]
+    files: tuple[Resource, ...]
+
+
+def make_provenance(name: str, digest: str, inputs: BuildInputs) -> StoredContent:
+    """The statement about a pushed image; the same build gives the same bytes, so it has no times.
+
+    Args:
+        name: of the image, without its tag; digest: of its manifest in the registry.
+    """
+    code = _code(inputs)
+    definition: JsonValue = {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {**({"source": code} if code else {}), "platform": inputs.platform},
+        "internalParameters": {
+            **inputs.parameters,
+            **({} if inputs.changed is None else {"uncommittedChanges": inputs.changed}),
+        },
+        "resolvedDependencies": [*([code] if code else []), *map(_resource, (*inputs.images, *inputs.files))],
+    }
+    subject: JsonValue = {"name": name, "digest": {"sha256": digest.removeprefix("sha256:")}}
+    statement: JsonValue = {
+        "_type": STATEMENT,
+        "subject": [subject],
+        "predicateType": SLSA,
+        "predicate": {
+            "buildDefinition": definition,
+            "runDetails": {"builder": {"id": BUILDER, "version": {"mlship": __version__}}},
+        },
+    }
+    return content(MEDIA_TYPE, json.dumps(statement, sort_keys=True, separators=(",", ":")).encode())
+
+
+def is_provenance(attached: StoredContent) -> bool:
+    """Whether an in-toto statement is SLSA provenance."""
+    return attached.json().get("predicateType") == SLSA
+
+
+def read_provenance(attached: StoredContent, digest: str) -> Mapping[str, JsonValue]:
+    """The predicate of provenance about the image with this digest.
+
+    Raises:
+        CheckFailed: it is about another image, or is no provenance.
+    """
+    found = attached.json()
+    subjects, predicate = found.get("subject"), found.get("predicate")
+    digests = [one.get("digest") for one in subjects if isinstance(one, dict)] if isinstance(subjects, list) else []
+    if not isinstance(predicate, dict) or {"sha256": digest.removeprefix("sha256:")} not in digests:
+        raise CheckFailed(
+            f"the provenance {attached.digest} is not about {digest}", hint="build and push the image again"
+        )
+    return predicate
+
+
+def _code(inputs: BuildInputs) -> dict[str, JsonValue]:
+    """The git repository as a resource; empty without a commit."""
+    if not inputs.commit:
+        return {}
+    named: dict[str, JsonValue] = {"uri": f"git+{inputs.source}"} if inputs.source else {"name": "source"}
+    return {**named, "digest": {"gitCommit": inputs.commit}}
+
+
+def _resource(one: Resource) -> JsonValue:
+    return {"name": one.name, "digest": {"sha256": one.digest.sha256}}
