@@ -19,6 +19,7 @@ _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
     **dict.fromkeys(("__init__.py", "__main__.py", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
     **dict.fromkeys(("schema.py", "errors.py", "metrics.py", "openapi.py", "logs.py", "settings.py"), ""),
+    "connections.py": "",
     **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2", "v2.py"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",

@@ -35,6 +35,7 @@ def _exit(*_: object) -> None:
 
 def _server(settings: Settings) -> uvicorn.Server:
     from serving.app import create_app
+    from serving.connections import within
     from serving.runtime import Runtime
 
     runtime = Runtime(settings)
@@ -53,7 +54,8 @@ def _server(settings: Settings) -> uvicorn.Server:
         create_app(runtime),
         host=settings.host,
         port=settings.port,
-        http="h11",  # limits the size of headers, and ignores requests to upgrade to HTTP/2, such as those of Java
+        http=within(settings.body_seconds),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Batcher:
         self._run, self._max_rows, self._max_queue, self._seen = run, max_rows, max_queue, seen
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
+        self.busy_since: float | None = None  # of time.monotonic()
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     async def submit(self, payload: object, key: Hashable | None = None, rows: int = 1) -> object:
@@ -67,7 +69,9 @@ class Batcher:
             jobs = self._take()
             if jobs:
                 self._seen(sum(job.rows for job in jobs))
+                self.busy_since = time.monotonic()
                 self._settle(jobs, self._outcomes(jobs))
+                self.busy_since = None
 
     def _outcomes(self, jobs: Sequence[Job]) -> Sequence[object]:
         """An output or an exception for each job. If a batch fails, each job runs alone, so one bad row fails alone."""

@@ -42,7 +42,10 @@ def document() -> dict[str, object]:
         "responses": {"200": _response("The outputs of the model.", outputs), **failures},
     }
     paths: dict[str, object] = {"/predict": {"post": predict}}
-    for name, texts in {"live": ("The process responds.",), "ready": ("Ready.", "Loading or draining.")}.items():
+    for name, texts in {
+        "live": ("The process responds.", "The model hangs."),
+        "ready": ("Ready.", "Loading or draining."),
+    }.items():
         codes = dict(zip(("200", "503"), texts, strict=False))
         responses = {code: _response(text, status) for code, text in codes.items()}
         paths[f"/health/{name}"] = {"get": {"operationId": name, "responses": responses}}

@@ -30,6 +30,7 @@ class Settings:
     max_body_bytes: int
     body_seconds: float
     predict_seconds: float
+    hang_seconds: float
     max_in_flight: int
     max_batch: int
     unready_seconds: float
@@ -40,14 +41,16 @@ def read_settings() -> Settings:
     """Read the environment. An invalid value ends the process with an error."""
     if "/" in (name := os.environ.get("MODEL_NAME", "model")):
         raise SystemExit(f"error: MODEL_NAME must not contain `/`, because it is part of a path, got {name!r}")
+    predict_seconds = number("PREDICT_SECONDS", 30)
     return Settings(
         host=os.environ.get("HOST", "0.0.0.0"),  # a container must listen on all interfaces
         port=int(number("PORT", 8080)),
         model_name=name,
         model_version=os.environ.get("MODEL_VERSION", "unknown"),
         max_body_bytes=int(number("MAX_BODY_BYTES", 8 << 20)),
-        body_seconds=number("BODY_SECONDS", 10),  # to receive the whole body
-        predict_seconds=number("PREDICT_SECONDS", 30),  # in the queue and in the model
+        body_seconds=number("BODY_SECONDS", 10),  # for a whole body, and for pauses of a client
+        predict_seconds=predict_seconds,  # in the queue and in the model
+        hang_seconds=number("HANG_SECONDS", max(120.0, 4 * predict_seconds)),  # then it is not live
         max_in_flight=max(1, int(number("MAX_IN_FLIGHT", 128))),  # more are answered with 503
         max_batch=max(1, int(number("MAX_BATCH", 8))),  # rows that run together; 1 turns batching off
         unready_seconds=number("UNREADY_SECONDS", 1),  # unready but serving, so that load balancers notice

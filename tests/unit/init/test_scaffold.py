@@ -35,7 +35,7 @@ def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
 
 
 SERVER_FILES = (
-    "__init__", "__main__", "app", "batching", "errors", "limits", "logs", "metrics", "model", "openapi",
+    "__init__", "__main__", "app", "batching", "connections", "errors", "limits", "logs", "metrics", "model", "openapi",
     "openinference", "predictor", "runtime", "schema", "settings", "tensors", "v2",
 )  # fmt: skip
 
