@@ -148,7 +148,7 @@ def test_links_inside_the_repository_are_followed(locked: Path) -> None:
 
 
 def test_debian_packages_reach_the_final_image(locked: Path) -> None:
-    (locked / "mlship.yaml").write_text(YAML + "system: {run: [libgomp1]}\n")
+    (locked / "mlship.yaml").write_text(YAML + "system: {run: [libgomp1, fuse3]}\n")
     done = mlship("build", "--tag", TAG, cwd=locked)
     assert done.code == 0, done.stderr
     listed = docker("run", "--rm", "--network=none", TAG, "ls", "/usr/lib/x86_64-linux-gnu", "/var/lib/apt/lists")
@@ -156,6 +156,9 @@ def test_debian_packages_reach_the_final_image(locked: Path) -> None:
     assert "_Packages" not in listed
     found = docker("run", "--rm", "--user=0", TAG, "find", "/", "-xdev", "-type", "f", "-perm", "/6000")
     assert found == ""
+    # setuid in Debian: a requested program stays, without the bit; the base image's are gone
+    assert docker("run", "--rm", TAG, "stat", "-c", "%a", "/usr/bin/fusermount3").strip() == "755"
+    assert "su" not in docker("run", "--rm", TAG, "ls", "/usr/bin").split()
 
 
 def containers() -> set[str]:
