@@ -14,6 +14,7 @@ from mlship import __version__
 from mlship.cli.audit import audit_command
 from mlship.cli.build import build_command
 from mlship.cli.ci import ci_command
+from mlship.cli.convert import convert_command
 from mlship.cli.dockerfile import dockerfile_command
 from mlship.cli.doctor import doctor
 from mlship.cli.export import export_command
@@ -128,6 +129,7 @@ for command in (
     audit_command,
     fits_command,
     training_record_command,
+    convert_command,
     register_command,
     schema_command,
 ):

@@ -27,6 +27,7 @@ LAYERS = (
     ("init", 4),
     ("weights", 4),
     ("models", 5),
+    ("convert", 2),
     ("proof", 6),
     ("deploy", 6),
     ("lock", 3),
