@@ -14,6 +14,7 @@ class Export(StrEnum):
 
     BUILD = "build"
     TRITON = "triton"
+    COMPOSE = "compose"
 
 
 def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typer works
@@ -22,7 +23,9 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
         Path | None,
         typer.Option("--secrets", metavar="FOLDER", help="New folder for pip's settings here, with credentials."),
     ] = None,
-    as_: Annotated[Export, typer.Option("--as", help="The build, or the ONNX models for Triton.")] = Export.BUILD,
+    as_: Annotated[
+        Export, typer.Option("--as", help="The build, ONNX models for Triton, or a Compose file.")
+    ] = Export.BUILD,
     directory: Directory = HERE,
     platform: Platform = None,
     driver: Driver = None,
@@ -31,10 +34,15 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     """Write a folder that `docker build` builds without mlship.
 
     It holds the Dockerfile and every file that it needs, and gives the same layers as `mlship build`. Its image is
-    not proven; `mlship smoke` proves it. With `--as triton`, the folder is a model repository of Triton.
+    not proven; `mlship smoke` proves it. With `--as triton`, the folder is a model repository of Triton. With
+    `--as compose`, it runs the server with Prometheus and Grafana on one machine.
     """
-    if as_ is Export.TRITON:
-        _export_triton(directory, folder, alone=not (secrets or platform or driver or compute_capability))
+    if as_ is not Export.BUILD:
+        if secrets or platform or driver or compute_capability:
+            from mlship.errors import UsageError
+
+            raise UsageError(f"`--as {as_}` takes no other options than `-C`", hint="remove them")
+        (_export_triton if as_ is Export.TRITON else _export_compose)(directory, folder)
         return
     from mlship.build.export import export as write
     from mlship.build.prepare import prepare
@@ -50,15 +58,21 @@ def export_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
         say(f"builds on this machine use pip's settings ({', '.join(done.secrets)}): `--secrets FOLDER` writes them")
 
 
-def _export_triton(directory: Path, folder: Path, *, alone: bool) -> None:
+def _export_triton(directory: Path, folder: Path) -> None:
     from mlship.console import say
     from mlship.deploy.triton import export_triton
-    from mlship.errors import UsageError
     from mlship.project.load import load_config
 
-    if not alone:
-        raise UsageError("`--as triton` takes no other options than `-C`", hint="remove them")
     for model in export_triton(directory, load_config(directory), folder):
         say(f"wrote {folder / model.name}, from {model.path}")
         for note in model.notes:
             say(f"  {note}")
+
+
+def _export_compose(directory: Path, folder: Path) -> None:
+    from mlship.console import say
+    from mlship.deploy.compose import export_compose
+    from mlship.project.load import load_config
+
+    files = export_compose(directory, load_config(directory), folder)
+    say(f"wrote {folder} ({', '.join(files)}); the first lines of compose.yaml have the command")
