@@ -1,14 +1,17 @@
 """Render templates. Missing values are errors, YAML values are quoted, HTML values are escaped."""
 
 import json
+import os
 import re
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
-from mlship.resources import read_template
+from mlship import __version__
+from mlship.resources import cache_folder, read_template
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import BytecodeCache, Environment
 
 _PLAIN = re.compile(r"(?!\.\.\.|---)[\w./-][\w./@%+-]*([:=][\w./@%+-]+)*")
 
@@ -54,6 +57,25 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=_compiled(),
     )
     environment.filters["yaml"] = yaml_scalar
     return environment
+
+
+def _compiled() -> "BytecodeCache | None":
+    """Keeps compiled templates, with a hash of their source, in a folder of this user; None if there is none."""
+    from jinja2 import FileSystemBytecodeCache
+    from jinja2.bccache import Bucket
+
+    class Compiled(FileSystemBytecodeCache):
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            with suppress(OSError):  # a full or read-only disk: compile it again next time
+                super().dump_bytecode(bucket)
+
+    folder = cache_folder() / "templates"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():  # it holds code
+            return Compiled(str(folder), f"{__version__}-%s")
+    return None
