@@ -1,5 +1,6 @@
 """`mlship inspect`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ from mlship.cli.options import Json
 
 def inspect_command(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image in a registry, by tag or digest.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page; never overwrites FILE.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what an image in a registry was built from.
@@ -17,13 +21,19 @@ def inspect_command(
     proven, and what is in it. What nothing says is "unknown".
     """
     from mlship.build.preflight import check_reference
-    from mlship.console import emit
+    from mlship.console import emit, say
+    from mlship.files import check_new, save_new
     from mlship.proof.story import read_story
-    from mlship.report.story import show_story
+    from mlship.report.story import show_story, story_page
     from mlship.versioned import to_json
 
+    if html is not None:
+        check_new(html)
     found = read_story(check_reference(image))
     if json:
         emit(to_json(found))
     else:
         show_story(found)
+    if html is not None:
+        save_new(html, story_page(found))
+        say(f"wrote {html}")

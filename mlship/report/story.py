@@ -1,11 +1,14 @@
 """Reports the story of an image."""
 
+import json
 from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
+from mlship.console import clean
 from mlship.image.labels import OCI, OWN
 from mlship.proof.story import Story
+from mlship.render import render
 from mlship.report.smoke import where
 from mlship.units import size
 
@@ -18,6 +21,38 @@ def show_story(story: Story) -> None:
     out(story.image, style="bold")
     for name, value in _facts(story):
         out(f"  {name:<14}{value}")
+
+
+def story_page(story: Story) -> str:
+    """A self-contained HTML page. Values from the registry are escaped and never become markup."""
+    name, _, digest = story.image.partition("@")
+    page = render(
+        "story.html.j2",
+        story=story,
+        name=name,
+        digest=digest,
+        facts=tuple(_facts(story)),
+        inputs=tuple(_inputs(story.provenance)),
+        packages=len(story.contents.get("library", ())),
+        training=json.dumps(story.training, indent=2, sort_keys=True, ensure_ascii=False) if story.training else "",
+        clean=clean,
+        size=size,
+        where=where,
+    )
+    return "".join(character for character in page if character == "\n" or character.isprintable())
+
+
+def _inputs(provenance: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """The name and the hash of each input of a build."""
+    definition = provenance.get("buildDefinition")
+    listed = definition.get("resolvedDependencies") if isinstance(definition, dict) else None
+    for row in listed if isinstance(listed, list) else []:
+        digest = row.get("digest") if isinstance(row, dict) else None
+        if isinstance(row, dict) and isinstance(digest, dict):
+            yield (
+                str(row.get("name") or row.get("uri")),
+                ", ".join(f"{kind}:{value}" for kind, value in sorted(digest.items())),
+            )
 
 
 def _facts(story: Story) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """`mlship audit`: verdicts as text, JSON and SARIF, and its exit codes."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from typer.testing import CliRunner, Result
 
 import mlship.build.installed
 from mlship.cli.app import app
+from mlship.errors import EngineError
+from mlship.registry.client import OCI_MANIFEST, digest_of
 from tests.helpers.fakes import FakeEngine
-from tests.helpers.saved_images import SETUID, saved_image
+from tests.helpers.registry_server import RegistryState, registry_server
+from tests.helpers.saved_images import SETUID, files_tar, saved_image
 from tests.helpers.smoke_events import IMAGE as INFO
 
 BAD = "FROM python\nENV HF_TOKEN=x\nCMD serve\n"
@@ -84,6 +88,25 @@ def test_a_failure_fails_and_what_is_unknown_fails_if_strict(
     monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
     for form in ((), ("--json",), ("--sarif",)):
         result = run("app:1", *arguments, *form)
+        assert result.exit_code == code, result.output
+
+
+def test_an_image_is_read_from_its_registry_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_engine() -> None:
+        raise EngineError("no engine", hint="none")
+
+    monkeypatch.setattr(mlship.build.installed, "connect", no_engine)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    state = RegistryState()
+    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {**GOOD, **NAMED}}).encode()
+    layers = [gzip.compress(files_tar({"usr/bin/su": SETUID})), gzip.compress(files_tar({"usr/bin/.wh.su": b""}))]
+    for images, code in ((layers[:1], 1), (layers, 0), ([b"?"], 5)):
+        state.blobs |= {digest_of(blob): blob for blob in (config, *images)}
+        rows = [{"digest": digest_of(blob), "size": len(blob)} for blob in images]
+        manifest = {"schemaVersion": 2, "config": {"digest": digest_of(config)}, "layers": rows}
+        state.put(OCI_MANIFEST, json.dumps({**manifest, "mediaType": OCI_MANIFEST}).encode(), "1")
+        with registry_server(state) as host:
+            result = run(f"{host}/team/app:1", "--strict")
         assert result.exit_code == code, result.output
 
 

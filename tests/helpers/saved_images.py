@@ -15,15 +15,16 @@ def saved_image(layers: Sequence[Mapping[str, int | bytes]], config: object, ste
         layers: files by path; a number is the mode of a program, bytes are the content of a file.
         config: how it runs, with the keys of the OCI image specification; `steps` is its history.
     """
-    files: dict[str, int | bytes] = {f"blobs/sha256/{number}": _tar(layer) for number, layer in enumerate(layers)}
+    files: dict[str, int | bytes] = {f"blobs/sha256/{number}": files_tar(layer) for number, layer in enumerate(layers)}
     document = {"os": "linux", "architecture": "amd64", "config": config}
     files["blobs/sha256/config"] = json.dumps({**document, "history": [{"created_by": s} for s in steps]}).encode()
     names = [f"blobs/sha256/{number}" for number in range(len(layers))]
     files["manifest.json"] = json.dumps([{"Config": "blobs/sha256/config", "Layers": names}]).encode()
-    return _tar(files)
+    return files_tar(files)
 
 
-def _tar(files: Mapping[str, int | bytes]) -> bytes:
+def files_tar(files: Mapping[str, int | bytes]) -> bytes:
+    """A tar of files by path; a number is the mode of a program."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as made:
         for path, content in files.items():
