@@ -4,12 +4,13 @@ https://cyclonedx.org/docs/1.6/json/
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
 
 from mlship import __version__
@@ -28,6 +29,8 @@ class Inventory:
     Attributes:
         system: ID of the distribution, such as "debian"; release: its version; empty if the image does not say.
         wheels: name and version; debs: name, version and architecture.
+        expressions: SPDX expressions of wheels, by name; licenses: what other wheels call theirs.
+        copyrights: short names of licenses of Debian packages, as their copyright files have them.
     """
 
     python: str
@@ -35,6 +38,9 @@ class Inventory:
     release: str
     wheels: tuple[tuple[str, str], ...]
     debs: tuple[tuple[str, str, str], ...]
+    expressions: Mapping[str, str] = field(default_factory=dict)
+    licenses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    copyrights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def make_bom(name: str, version: str, digest: str, installed: Inventory, weights: Iterable[Resource]) -> StoredContent:
@@ -65,11 +71,23 @@ def _packages(installed: Inventory) -> Iterator[Component]:
         yield {"type": "operating-system", "name": installed.system, "version": installed.release}
     yield {"type": "platform", "name": "python", "version": installed.python}
     for name, version in installed.wheels:
-        yield _library(name, version, f"pkg:pypi/{_part(canonicalize_name(name))}@{_part(version)}")
+        purl = f"pkg:pypi/{_part(canonicalize_name(name))}@{_part(version)}"
+        yield _library(name, version, purl) | _licenses(installed.expressions.get(name), installed.licenses.get(name))
     for name, version, architecture in installed.debs:
         where = f"arch={_part(architecture)}&distro={_part(f'{installed.system}-{installed.release}')}"
         purl = f"pkg:deb/{_part(installed.system or 'debian')}/{_part(name)}@{_part(version)}?{where}"
-        yield _library(name, version, purl)
+        yield _library(name, version, purl) | _licenses(None, installed.copyrights.get(name))
+
+
+def _licenses(expression: str | None, names: Iterable[str] | None) -> Component:
+    """An SPDX expression, or names as they are; empty for what is unknown."""
+    if expression:
+        try:
+            return {"licenses": [{"expression": canonicalize_license_expression(expression)}]}
+        except InvalidLicenseExpression:
+            names = (expression,)
+    listed: list[JsonValue] = [{"license": {"name": name}} for name in names or ()]
+    return {"licenses": listed} if listed else {}
 
 
 def _library(name: str, version: str, purl: str) -> Component:

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from email import message_from_string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,7 @@ from packageurl import PackageURL
 from mlship.proof.bom import Inventory, make_bom
 from mlship.proof.statement import resource
 from mlship.resources import read_package_file
-from mlship.smoke.inside.installed import debian_packages
+from mlship.smoke.inside.installed import debian_licenses, debian_packages, python_licenses
 
 DIGEST = f"sha256:{'a' * 64}"
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
@@ -101,3 +103,73 @@ Package: c
 Status: install ok installed
 """
     assert debian_packages(text) == [("a", "1.0", "amd64")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("License-Expression: MIT OR Apache-2.0\nLicense: other", ("MIT OR Apache-2.0", [])),
+        ("License: BSD 3-Clause", ("", ["BSD 3-Clause"])),
+        ("License: UNKNOWN\nClassifier: License :: OSI Approved :: MIT License", ("", ["MIT License"])),
+        ("License: Copyright 2020\n        All rights", ("", [])),
+        (f"License: {'x' * 101}\nClassifier: License :: OSI Approved", ("", [])),
+        ("Classifier: Programming Language :: Python", ("", [])),
+        ("Classifier: License :: B\nClassifier: License :: OSI Approved :: A", ("", ["A", "B"])),
+    ],
+)
+def test_the_license_of_a_wheel_is_its_expression_or_its_name(lines: str, found: tuple[str, list[str]]) -> None:
+    assert python_licenses(message_from_string(f"Name: a\n{lines}\n\n")) == found
+
+
+def test_the_licenses_of_a_debian_package_are_those_of_its_files() -> None:
+    text = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+License: header
+
+Files: *
+Copyright: a
+License: GPL-2+
+
+Files: b c
+Copyright: b
+License: Expat
+ text
+ License: no field
+
+License: GPL-2+
+ text
+"""
+    assert debian_licenses(text) == ["Expat", "GPL-2+"]
+    assert debian_licenses(text.replace("Format", "X")) == []
+    assert debian_licenses("") == []
+
+
+@pytest.mark.slow
+def test_licenses_are_valid_and_unknown_ones_are_left_out() -> None:
+    found = components(
+        Inventory(
+            "3.11.9",
+            "debian",
+            "12",
+            (("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")),
+            (("e", "1", "all"),),
+            expressions={"a": "mit or apache-2.0", "b": "not spdx"},
+            licenses={"c": ("BSD", "MIT License")},
+            copyrights={"e": ("GPL-2+",)},
+        )
+    )
+    assert {row["name"]: row.get("licenses") for row in found if row["type"] == "library"} == {
+        "a": [{"expression": "MIT OR Apache-2.0"}],
+        "b": [{"license": {"name": "not spdx"}}],
+        "c": [{"license": {"name": "BSD"}}, {"license": {"name": "MIT License"}}],
+        "d": None,
+        "e": [{"license": {"name": "GPL-2+"}}],
+    }
+
+
+def test_the_program_lists_licenses_of_this_machine() -> None:
+    code = read_package_file("smoke/inside/installed.py")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert found["expressions"]["hypothesis"] == "MPL-2.0"
+    if Path("/usr/share/doc/dpkg/copyright").exists() and "dpkg" in {name for name, *_ in found["debs"]}:
+        assert "GPL-2+" in found["copyrights"]["dpkg"]
