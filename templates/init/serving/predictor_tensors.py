@@ -64,11 +64,6 @@ class Predictor:
         """The body of a response."""
         return encode(to_plain(finite(output)))
 
-    def finite(self, output: object) -> Arrays:
-        """The output, if it holds neither NaN nor infinity."""
-        assert isinstance(output, dict)
-        return finite(output)
-
     def described(self) -> dict[str, object]:
         """The tensors, for the Open Inference Protocol; outputs as those of the sample, -1 for a length that varies."""
         inputs = [_described(name, one.dtype, one.shape) for name, one in self.inputs.items()]

@@ -16,25 +16,13 @@ _fields = msgspec.structs.fields(Request) if isinstance(Request, type) and issub
 
 
 def decode(body: bytes) -> object:
-    """Parse and validate a body in one pass; an object becomes a dict of its fields."""
+    """Parse and validate a body in one pass; an object becomes a dict of the fields that are set, by JSON name."""
     try:
-        return to_dict(_decoder.decode(body))
+        request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-
-
-def convert(payload: object) -> object:
-    """Validate a payload that is parsed already."""
-    try:
-        return to_dict(msgspec.convert(payload, Request))
-    except msgspec.ValidationError as error:
-        raise invalid(error) from None
-
-
-def to_dict(request: object) -> object:
-    """The fields of a request by their JSON names, without those that are not set."""
     if not isinstance(request, msgspec.Struct):
         return request
     values = ((field.encode_name, getattr(request, field.name)) for field in _fields)

@@ -16,15 +16,12 @@ _MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 def v2_routes(runtime: Runtime, live: Handler, ready: Handler) -> list[Route]:
     """All routes."""
-    names = {"model_name": runtime.settings.model_name, "model_version": runtime.settings.model_version}
+    name, version = runtime.settings.model_name, runtime.settings.model_version
 
     def of_model(handle: Callable[[Request], Awaitable[Response]]) -> Handler:
         async def respond(request: Request) -> Response:
             given = request.path_params
-            if (
-                given["model"] != names["model_name"]
-                or given.get("version", names["model_version"]) != names["model_version"]
-            ):
+            if (given["model"], given.get("version", version)) != (name, version):
                 return JSONResponse({"error": "no such model or version"}, 404)
             return await handle(request)
 
@@ -37,27 +34,21 @@ def v2_routes(runtime: Runtime, live: Handler, ready: Handler) -> list[Route]:
         if not runtime.loaded:
             raise HTTPException(503, "the model is still loading")
         tensors = runtime.predictor.described()
-        return JSONResponse({"name": names["model_name"], "versions": [names["model_version"]], **tensors})
+        return JSONResponse({"name": name, "versions": [version], **tensors})
 
     async def infer(request: Request) -> Response:
         from serving.openinference import decode, encode
+        from serving.tensors import finite
 
-        predictor = runtime.predictor
         given, arrays = decode(await read_body(request, runtime), request.headers.get(_LENGTH))
-        outputs = predictor.finite(await predict(runtime, predictor.checked(arrays)))
-        body, head = encode(given, outputs, names)
+        outputs = finite(await predict(runtime, runtime.predictor.checked(arrays)))
+        body, head = encode(given, outputs, {"model_name": name, "model_version": version})
         if head is None:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_LENGTH: str(head)})
 
-    handlers = {"": of_model(metadata), "/ready": of_model(ready)}
-    return [
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-        *(Route(place + end, handle) for place in _MODEL for end, handle in handlers.items()),
-        *(
-            Route(f"{place}/infer", of_model(observed(runtime, "/v2/infer", infer)), methods=["POST"])
-            for place in _MODEL
-        ),
-    ]
+    routes = [Route("/v2", server), Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
+    for place in _MODEL:
+        routes += [Route(place, of_model(metadata)), Route(f"{place}/ready", of_model(ready))]
+        routes.append(Route(f"{place}/infer", of_model(observed(runtime, "/v2/infer", infer)), methods=["POST"]))
+    return routes
