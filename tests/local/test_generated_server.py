@@ -555,3 +555,9 @@ def test_the_tests_that_come_with_the_server_pass_and_can_fail(tmp_path: Path, n
     if name == "onnx":
         (repo / "sample.json").write_text('{"x": [[1, 2, 3, 5]]}')
         assert run_code(repo, code).returncode == 1
+
+
+def test_idle_threads_of_onnxruntime_do_not_spin(tmp_path: Path) -> None:
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 4]]}'})
+    entry = "get_session_options().get_session_config_entry('session.intra_op.allow_spinning')"
+    assert run_code(repo, f"from serving.model import load; print(load()._session.{entry})").stdout == "0\n"
