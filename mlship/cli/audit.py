@@ -21,7 +21,7 @@ def audit_command(
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
     json: Json = False,
 ) -> None:
-    """Check a Dockerfile or an image by the rules of a good ML image. Needs no project.
+    """Check a Dockerfile or an image by rules for ML images. Needs no project.
 
     Each rule passes, fails, is unknown or not applicable. Nothing runs. What a Dockerfile's text does not decide is
     unknown: audit the image that it builds.

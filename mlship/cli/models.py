@@ -26,6 +26,10 @@ Version = Annotated[str, typer.Argument(metavar="MODEL", help=_VERSION)]
 
 def register_command(
     store: Store,
+    record: Annotated[
+        Path | None,
+        typer.Argument(metavar="RECORD", help="Record of the training. [default: model.metadata of mlship.yaml]"),
+    ] = None,
     directory: Directory = HERE,
     name: Annotated[str | None, typer.Option("--name", help="Name of the model. [default: from mlship.yaml]")] = None,
     parents: Annotated[
@@ -36,16 +40,23 @@ def register_command(
 ) -> None:
     """Register the model and the record of its training.
 
-    Stores models/NAME/COMMIT/TIME/ with the files that `model.metadata` describes, the sample, the golden output and
-    metadata.json. What is registered never changes: the same model again is no error, another one is.
+    Stores models/NAME/COMMIT/TIME/ with the files that the record describes and metadata.json; from mlship.yaml, also
+    with the sample and the golden output. RECORD needs no mlship.yaml, only `--name`. What is registered never changes:
+    the same model again is no error, another one is.
     """
     from mlship.console import emit, out, warn
-    from mlship.models.register import register
+    from mlship.errors import UsageError
+    from mlship.models.register import TrainedModel, model_of, register
     from mlship.project.load import load_config
     from mlship.versioned import to_json
 
-    config = load_config(directory)
-    found = register(directory, config, store, name or config.name, parents or [])
+    if record is not None and name is None:
+        raise UsageError("RECORD needs a name for the model", hint="add `--name NAME`")
+    if record is not None and name is not None:
+        model = TrainedModel(name, record, str(record))
+    else:
+        model = model_of(directory, load_config(directory), name)
+    found = register(model, store, parents or [])
     if found.dirty is not False:
         state = "unknown" if found.dirty is None else "not committed"
         warn(f"the training code had changes that are {state}: its commit alone does not reproduce the model")
@@ -60,7 +71,7 @@ def register_command(
 @models.command("ls")
 def list_models(
     store: Store,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this model. [default: all]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model. [default: all]")] = None,
     json: Json = False,
 ) -> None:
     """List registered models, oldest first."""

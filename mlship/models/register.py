@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
@@ -20,12 +20,14 @@ from mlship.models.registered import (
 )
 from mlship.models.stores import ModelStore, StoredFile, check_stored, open_store
 from mlship.project.config import Config
-from mlship.project.training import TrainedFile, Training, check_files, read_training
+from mlship.project.training import TrainedFile, check_files, read_training
 from mlship.project.weights import check_weights
 from mlship.versioned import adapter, first_error
 from mlship.weights.download import download
 from mlship.weights.fetch import Watch
 from mlship.weights.locked import LockedFile
+
+_DESCRIBE = "pass the model's files to `record(..., files=[...])` in the training script"
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,63 @@ class Registered:
     sources: Mapping[str, str]
 
 
-def register(repo: Path, config: Config, address: str, name: str, parents: Iterable[str]) -> Registered:
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model to register.
+
+    Attributes:
+        record: of its training; its files are beside it. shown: its path for messages.
+        sample, golden: one valid input and the output for it; None without one.
+    """
+
+    name: str
+    record: Path
+    shown: str
+    sample: Path | None = None
+    golden: Path | None = None
+
+
+def model_of(repo: Path, config: Config, name: str | None) -> TrainedModel:
+    """The model of a repository, all of whose files the record of its training describes.
+
+    Args:
+        name: None for that of mlship.yaml.
+
+    Raises:
+        UsageError: there is no record, or it does not describe a file.
+        CheckFailed: a file is not the recorded one.
+    """
+    record = config.model.metadata
+    if record is None:
+        raise UsageError(
+            "mlship.yaml has no `model.metadata`, so what the model was trained with is unknown",
+            hint="record the training with `training_record.py` (`mlship training-record` prints it) and name its file",
+        )
+    unknown = check_files(repo, record, read_training(repo / record, record), check_weights(repo, config.model))
+    if unknown:
+        raise UsageError(unknown[0], hint=_DESCRIBE)
+    tested = (
+        repo / path if path and (repo / path).is_file() else None for path in (config.model.sample, config.model.golden)
+    )
+    return TrainedModel(name or config.name, repo / record, record, *tested)
+
+
+def register(model: TrainedModel, address: str, parents: Iterable[str]) -> Registered:
     """Register the files that the record of a training describes, with the sample and its golden output.
 
     Raises:
-        UsageError: the repository has no record of its training, or the store refuses.
+        UsageError: the record describes no files or no commit, or the store refuses.
         CheckFailed: a file is not what the record describes, or the store has another model in this place.
         TransientError: the store does not answer.
     """
-    record, training = _recorded(repo, config)
+    record, training = model.shown, read_training(model.record, model.shown)
+    if not training.files:
+        raise UsageError(f"`{record}` describes no files", hint=_DESCRIBE)
     store = open_store(address)
-    version = version_for(name, training, record)
-    folder = (repo / record).parent
-    files = {path: StoredFile(folder / path, described) for path, described in training.files.items()}
-    extra = _tested(repo, config, files)
-    document: dict[str, JsonValue] = json.loads(read_regular(repo / record))
+    version = version_for(model.name, training, record)
+    files = {path: StoredFile(model.record.parent / path, described) for path, described in training.files.items()}
+    extra = _tested(model, files)
+    document: dict[str, JsonValue] = json.loads(read_regular(model.record))
     document["files"] = {path: file.described.model_dump(mode="json") for path, file in files.items()}
     found = [find_model(store, address, parent) for parent in parents]
     document["registration"] = {
@@ -89,34 +133,17 @@ def register(repo: Path, config: Config, address: str, name: str, parents: Itera
     return Registered(str(version), checksum, new, dirty, {path: store.address(version, path) for path in files})
 
 
-def _recorded(repo: Path, config: Config) -> tuple[str, Training]:
-    """The path of the record and the record, which describes all model files."""
-    record = config.model.metadata
-    if record is None:
-        raise UsageError(
-            "mlship.yaml has no `model.metadata`, so what the model was trained with is unknown",
-            hint="record the training with `training_record.py` (`mlship training-record` prints it) and name its file",
-        )
-    training = read_training(repo / record, record)
-    unknown = check_files(repo, record, training, check_weights(repo, config.model))
-    if unknown or not training.files:
-        message = unknown[0] if unknown else f"`{record}` describes no files"
-        raise UsageError(message, hint="pass the model's files to `record(..., files=[...])` in the training script")
-    return record, training
-
-
-def _tested(repo: Path, config: Config, files: dict[str, StoredFile]) -> dict[str, JsonValue]:
+def _tested(model: TrainedModel, files: dict[str, StoredFile]) -> dict[str, JsonValue]:
     """Add the sample and the golden output to the files."""
     found: dict[str, JsonValue] = {}
-    for key, path in (("sample", config.model.sample), ("golden", config.model.golden)):
-        if path is None or not (repo / path).is_file():
+    for key, path in (("sample", model.sample), ("golden", model.golden)):
+        if path is None:
             continue
-        name = PurePosixPath(path).name
-        digest = sha256_file(repo / path).removeprefix("sha256:")
-        described = TrainedFile(sha256=digest, size=(repo / path).stat().st_size)
+        described = TrainedFile(sha256=sha256_file(path).removeprefix("sha256:"), size=path.stat().st_size)
+        name = path.name
         if name == METADATA_FILE or (name in files and files[name].described != described):
             raise UsageError(f"`{path}` has the name of another file of the model", hint=f"rename `{path}`")
-        files[name] = StoredFile(repo / path, described)
+        files[name] = StoredFile(path, described)
         found[key] = name
     return found
 

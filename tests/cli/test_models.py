@@ -82,3 +82,14 @@ def test_a_repository_without_a_record(tmp_path: Path, store: str) -> None:
 def test_a_store_that_is_not_there(tmp_path: Path, store: str, command: str) -> None:
     done = mlship_in_process("models", *command.split(), "--store", store, cwd=tmp_path)
     assert (done.code, f"error: no folder `{store}/models`" in done.stderr) == (2, True)
+
+
+def test_a_record_needs_no_project(tmp_path: Path, store: str) -> None:
+    repo = trained(tmp_path / "one")
+    (repo / "mlship.yaml").unlink()
+    done = mlship_in_process("register", "model/metadata.json", "--store", store, cwd=repo)
+    assert (done.code, "hint: add `--name NAME`" in done.stderr) == (2, True)
+    done = mlship_in_process("register", "model/metadata.json", "--name", "digits", "--store", store, cwd=repo)
+    assert (done.code, done.stdout.startswith(f"registered {FIRST}\n  model.safetensors: ")) == (0, True)
+    done = mlship_in_process("register", "none.json", "--name", "digits", "--store", store, cwd=repo)
+    assert (done.code, "`none.json` does not exist" in done.stderr) == (2, True)

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from mlship.errors import CheckFailed, MlshipError, UsageError
-from mlship.models.register import Registered, find_model, pull_model, register
+from mlship.models.register import Registered, find_model, model_of, pull_model, register
 from mlship.models.registered import ModelVersion, RegisteredModel, sealed
 from mlship.models.stores import BucketStore, FolderStore, RegistryStore, open_store
 from mlship.project.load import load_config
@@ -116,7 +116,7 @@ def place(
 
 
 def registered(repo: Path, place: Place, *parents: str) -> Registered:
-    return register(repo, load_config(repo), place.address, "digits", parents)
+    return register(model_of(repo, load_config(repo), None), place.address, parents)
 
 
 def pulled(place: Place, text: str, folder: Path, cache: Path) -> RegisteredModel:
