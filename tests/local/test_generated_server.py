@@ -123,6 +123,33 @@ def test_is_live_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
     assert failures[0]["request_id"]
 
 
+THREADS = """
+import threading
+
+STATE = threading.local()
+
+def load():
+    STATE.warm = 0
+    return predict
+
+def predict(payload):
+    STATE.warm = getattr(STATE, "warm", -1000) + 1
+    return {"warm": STATE.warm}
+"""
+
+
+def test_requests_run_in_the_thread_that_loaded_and_warmed_the_model(tmp_path: Path) -> None:
+    """Libraries keep thread pools, handles and buffers for each thread, so another one would be cold."""
+    repo = initialised(tmp_path, {"threads.py": THREADS, "sample.json": "{}"})
+    with served(repo) as server, ThreadPoolExecutor(4) as pool:
+        server.wait("/health/ready", 200)
+        answers = [
+            json.loads(text)["outputs"]["warm"] for _, text in pool.map(server.ask, ["/predict"] * 8, [b"{}"] * 8)
+        ]
+    assert min(answers) >= 4  # three runs at least warmed it up
+    assert len(set(answers)) == 8
+
+
 def test_limits_are_kept_and_said(tmp_path: Path) -> None:
     code = "import time\ndef load(): return lambda payload: time.sleep(payload['s']) or payload\n"
     repo = initialised(tmp_path, {"sleeper.py": code, "sample.json": '{"s": 0.0}'})

@@ -64,6 +64,15 @@ def test_arrays_are_counted_as_numpy_does(tmp_path: Path) -> None:
         assert found["serving_training_share", *at, "", "9"] == 0.1
 
 
+def test_statistics_that_are_wrong_at_the_start_end_the_process(tmp_path: Path) -> None:
+    metadata = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1], "mean": 1, "variance": 1}}}})
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    (repo / "metadata.json").write_text("{}")
+    with served(repo) as server:
+        log, _ = server.process.communicate(timeout=limit(30))
+    assert (server.process.returncode, "failed to load and warm up the model" in log) == (1, True)
+
+
 PLAIN = """
 def load(): return predict
 

@@ -30,14 +30,13 @@ Run = Callable[[Sequence[Any]], Sequence[object]]
 
 
 class Batcher:
-    """A bounded queue and the thread that empties it."""
+    """A bounded queue, which the thread that calls `work` empties."""
 
     def __init__(self, run: Run, *, max_rows: int, max_queue: int, seen: Callable[[int], object]) -> None:
         self._run, self._max_rows, self._max_queue, self._seen = run, max_rows, max_queue, seen
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self.busy_since: float | None = None  # of time.monotonic()
-        threading.Thread(target=self._work, name="model", daemon=True).start()
 
     async def submit(self, payload: object, key: Hashable | None = None, rows: int = 1) -> object:
         """Queue a payload and return the output. Raises Overloaded, InvalidRequest, NotFinite or ModelFailed."""
@@ -64,7 +63,8 @@ class Batcher:
                 jobs.append(self._waiting.popleft())
         return [job for job in jobs if not job.result.cancelled()]
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Run the model on what is queued, forever."""
         while True:
             jobs = self._take()
             if jobs:
