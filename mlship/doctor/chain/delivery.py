@@ -24,6 +24,7 @@ from mlship.doctor.finding import Where
 from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, node_offers, pods, trouble_of
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
+_WITHOUT_PODMAN_HOOK = (1, 14)  # its release notes: the RPM no longer installs the hook, so CDI is the only way
 _NOT_FOUND = 404
 _GPU = "nvidia.com/gpu"
 _MOST_GPUS = 1000
@@ -97,7 +98,8 @@ def toolkit_ready(facts: Facts) -> LinkLook:
     toolkit, specs = facts.host.toolkit, _specs(facts)
     by_cdi = injection(facts) == "cdi" and asks_for_gpu(facts)
     nothing_asked = not container_is_examined(facts) and not each(facts.messages)
-    by_cdi = by_cdi or (nothing_asked and _engines(facts) == ["podman"])  # which has no other way
+    has_hook = at_least(facts.host.toolkit.version, _WITHOUT_PODMAN_HOOK) is False
+    by_cdi = by_cdi or (nothing_asked and _engines(facts) == ["podman"] and not has_hook)
     if by_cdi and not works(facts):
         bad = [symptom for spec in specs for symptom in _bad_spec(facts, spec)]
         yield from bad if len(bad) >= len(specs) else ()
