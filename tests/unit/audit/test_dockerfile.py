@@ -56,7 +56,10 @@ PIECES = (
     ),
     *("# escape=`\n", "--mount=type=cache,target=/x ", "\r\n", ":", "-", "\0", "é", "scratch", "AS b"),
 )
-WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x17F, exclude_characters="\\`#'\"$<[-"), min_size=1)
+LETTERS = st.characters(
+    min_codepoint=33, max_codepoint=0x17F, exclude_characters="\\`#'\"$<[-", exclude_categories=["Zs", "Cc"]
+)
+WORDS = st.text(LETTERS, min_size=1)
 SPACES = st.sampled_from(["", "\n", "  # a comment\n", "\t\n", "# x \\\n"])
 
 
