@@ -136,7 +136,8 @@ def _removes(words: Sequence[str], folders: Sequence[str]) -> bool:
 
 def compilers(run: Run) -> Iterator[AuditSeen]:
     """Compilers that a step installs and does not remove."""
-    table, installed, unknown = audit_table().compilers, set[str](), False
+    table, installed, unknown, hidden = audit_table().compilers, set[str](), False, False
+    swept = any({"autoremove", "--auto-remove", "--autoremove"} & {*command.words} for command in run.commands)
     for command in run.commands:
         program, arguments = program_and_arguments(command)
         names = {_package(word) for word in arguments}
@@ -151,12 +152,21 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
         }:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)
+            hidden = hidden or (program in {"apt", "apt-get"} and not _without_recommended(arguments))
         elif verb(arguments) in ("purge", "remove", "del"):
+            hidden = hidden or bool(program in {"apt", "apt-get"} and installed & names and not swept)
             installed -= names
     if installed:
         yield AuditSeen("fail", f"installs {', '.join(sorted(installed))}", run.line)
     elif unknown:
         yield AuditSeen("unknown", "installs packages that only the build knows", run.line)
+    elif hidden:
+        why = "may leave compilers that packages recommend or require: `--no-install-recommends`, `purge --auto-remove`"
+        yield AuditSeen("unknown", why, run.line)
+
+
+def _without_recommended(arguments: Sequence[str]) -> bool:
+    return any("--no-install-recommends" in word or "apt::install-recommends=" in word.lower() for word in arguments)
 
 
 def _package(word: str) -> str:
