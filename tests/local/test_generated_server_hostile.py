@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -40,6 +41,13 @@ class Target(NamedTuple):
     fields: dict[str, object]
 
 
+def discard(server: Running) -> None:
+    """Read the log, which would fill the pipe after some hundred requests."""
+    with suppress(ValueError):  # closed meanwhile
+        while server.process.stdout and server.process.stdout.readline():
+            pass
+
+
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     with ExitStack() as stack:
@@ -47,6 +55,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         for name, files in FILES.items():
             server = stack.enter_context(served(initialised(tmp_path_factory.mktemp(name), files)))
             server.wait("/health/ready", 200)
+            threading.Thread(target=discard, args=(server,), daemon=True).start()
             found[name] = Target(server, json.loads(files["sample.json"]))
         yield found
 
@@ -82,6 +91,40 @@ def test_any_json_is_answered_or_refused_with_a_path(
         assert name in ("tensors", "limits")
     else:
         assert (status, "detail" in answer, answer["path"][0]) == (422, True, "$")
+
+
+SHAPES = st.lists(st.integers(-1, 5) | st.sampled_from([2**40, 2**63]), max_size=4)
+KINDS = st.sampled_from(["FP32", "FP64", "INT8", "UINT64", "BOOL", "BYTES", "BF16", ""])
+VALUES = st.lists(LEAVES, max_size=8) | st.lists(st.lists(LEAVES, max_size=4), max_size=2) | JSON
+TENSOR = st.fixed_dictionaries(
+    {"name": st.sampled_from(["x", "y", ""]), "shape": SHAPES | st.just([1, 4]), "datatype": KINDS},
+    optional={"data": VALUES | st.just([1, 2, 3, 4]), "parameters": st.just({"binary_data_size": 16}) | JSON},
+)
+OUTPUTS = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["y", "z"]), "parameters": JSON}), max_size=2)
+
+
+@pytest.mark.parametrize("name", ["tensors", "limits"])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    request=JSON | st.fixed_dictionaries({"inputs": st.lists(TENSOR, max_size=2)}, optional={"outputs": OUTPUTS}),
+    raw=st.none() | st.binary(max_size=20),
+    off=st.sampled_from([0, 0, 1, -1, 1000]),
+)
+def test_any_request_of_the_open_inference_protocol_is_answered_or_refused(
+    targets: dict[str, Target], name: str, request: object, raw: bytes | None, off: int
+) -> None:
+    """JSON, or JSON with raw tensors behind it, whose length the header may get wrong."""
+    head = json.dumps(request).encode()
+    headers = {} if raw is None else {"Inference-Header-Content-Length": str(len(head) + off)}
+    connection = HTTPConnection("127.0.0.1", targets[name].server.port, timeout=limit(10))
+    connection.request("POST", "/v2/models/model/infer", head + (raw or b""), headers)
+    with connection.getresponse() as answer:
+        status, body = answer.status, answer.read()
+    connection.close()
+    if status == 500:
+        assert json.loads(body)["error"].startswith("the model output `y` contains NaN or infinity")
+    elif status != 200:
+        assert (status, [*json.loads(body)]) == (422, ["error", "path"])
 
 
 @pytest.mark.parametrize("depth", [50, 101, 900, 2_000, 100_000])
