@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,25 +115,39 @@ class Server:
         rate = found["requests"] / found["seconds"]
         return Load(rate, 1e6 * spent / found["requests"], found["p50"], found["p99"])
 
-    def paced(self, rate: float, seconds: float) -> Load:
-        """Measure one client that asks at even times, as callers do that know nothing of each other."""
-        before, times, asked = cpu_seconds(self.pid), list[float](), body()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        start = time.perf_counter()
-        for number in range(int(rate * seconds)):
-            time.sleep(max(0.0, start + number / rate - time.perf_counter()))
-            began = time.perf_counter()
-            connection.request("POST", "/predict", asked, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            response.read()
-            times.append(1000 * (time.perf_counter() - began))
-            if response.status != 200:
-                raise CannotRunError(f"{self.name} answered {response.status}")
-        connection.close()
-        spent = cpu_seconds(self.pid) - before
-        times.sort()
-        middle, last = (times[int(len(times) * share)] for share in (0.5, 0.99))
-        return Load(rate, 1e6 * spent / len(times), middle, last)
+
+def in_turn(servers: Mapping[str, Server], rate: float, seconds: float) -> dict[str, Load]:
+    """Ask the servers in turn, each `rate` times a second: what else the machine does meets all of them alike."""
+    before = {name: cpu_seconds(one.pid) for name, one in servers.items()}
+    connections = {name: http.client.HTTPConnection("127.0.0.1", one.port, timeout=10) for name, one in servers.items()}
+    times: dict[str, list[float]] = {name: [] for name in servers}
+    start, step = time.perf_counter(), 1 / rate / len(servers)
+    for number in range(int(rate * seconds)):
+        names = [*servers]
+        random.shuffle(names)
+        for place, name in enumerate(names):
+            time.sleep(max(0.0, start + number / rate + place * step - time.perf_counter()))
+            times[name].append(_asked(name, connections[name]))
+    for one in connections.values():
+        one.close()
+    return {name: _load_of(found, rate, cpu_seconds(servers[name].pid) - before[name]) for name, found in times.items()}
+
+
+def _asked(name: str, connection: http.client.HTTPConnection) -> float:
+    """Milliseconds of a request."""
+    began = time.perf_counter()
+    connection.request("POST", "/predict", body(), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    response.read()
+    if response.status != 200:
+        raise CannotRunError(f"{name} answered {response.status}")
+    return 1000 * (time.perf_counter() - began)
+
+
+def _load_of(times: list[float], rate: float, cpu: float) -> Load:
+    ranked = sorted(times)
+    middle, last = (ranked[int(len(ranked) * share)] for share in (0.5, 0.99))
+    return Load(rate, 1e6 * cpu / len(ranked), middle, last)
 
 
 def wrk_script(path: Path, body_text: str) -> Path:
@@ -168,6 +184,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(ticks.get(one, 0) for one in family) / os.sysconf("SC_CLK_TCK")
 
 
+@cache
 def body() -> bytes:
     """One row, as in the example's sample."""
     sample: dict[str, list[list[float]]] = json.loads((_EXAMPLE / "sample.json").read_text())
