@@ -12,9 +12,10 @@ import msgspec
 
 _CHUNK = 1 << 16
 Headers = Sequence[tuple[bytes, bytes]]
+Body = bytes | bytearray
 
 
-async def ask(url: str, method: str, headers: Headers, body: bytes, most: int) -> tuple[bytes, float]:
+async def ask(url: str, method: str, headers: Headers, body: Body, most: int) -> tuple[bytes, float]:
     """The body of a response with status 200, and the seconds it took without connecting. It has no time limit.
 
     Raises ConnectionError, OSError or h11.ProtocolError for anything else, and for more than `most` bytes.
@@ -26,10 +27,11 @@ async def ask(url: str, method: str, headers: Headers, body: bytes, most: int) -
     try:
         began, answer = time.perf_counter(), bytearray()
         connection = h11.Connection(h11.CLIENT)
-        own = [("Host", to.netloc.rpartition("@")[2]), ("Content-Length", str(len(body))), ("Connection", "close")]
+        host, length = to.netloc.rpartition("@")[2].encode(), str(len(body)).encode()
+        own = [(b"host", host), (b"content-length", length), (b"connection", b"close")]
         for event in (
             h11.Request(method=method, target=to.path, headers=[*own, *headers]),
-            h11.Data(data=body),
+            h11.Data(data=bytes(body)),
             h11.EndOfMessage(),
         ):
             writer.write(connection.send(event) or b"")
@@ -47,7 +49,7 @@ async def ask(url: str, method: str, headers: Headers, body: bytes, most: int) -
         writer.transport.abort()  # close would send what a candidate does not read
 
 
-def outputs_of(answer: bytes) -> Any:
+def outputs_of(answer: Body) -> Any:
     """The outputs of a JSON answer, of `/predict` or of the Open Inference Protocol."""
     return msgspec.json.decode(answer)["outputs"]
 
