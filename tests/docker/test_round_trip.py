@@ -20,6 +20,7 @@ from mlship.registry.s3 import s3_bucket
 from tests.helpers.command import Command, mlship
 from tests.helpers.gits import committed, git
 from tests.helpers.patience import limit
+from tests.helpers.required import unavailable
 from tests.helpers.s3_server import KEYS, s3_server
 from tests.helpers.toy import toy
 
@@ -151,6 +152,31 @@ def test_a_clone_gives_the_same_digest(trip: Trip, tmp_path: Path) -> None:
     done = trip.run("rebuild", str(trip.note), "--json", "--tag", tag, cwd=tmp_path / "clone")
     subprocess.run(["docker", "rmi", "--force", tag], capture_output=True, check=False, timeout=limit(60))
     assert json.loads(good(done))["rebuilt"] == trip.digest
+
+
+def test_a_real_registry_is_a_store(trip: Trip, registry: str, tmp_path: Path) -> None:
+    """Another program for artifacts reads what was registered, and `model.sources` takes its address."""
+    if not shutil.which("oras"):
+        unavailable("`oras` is not on PATH; on Debian, scripts/engine up installs it", "docker")
+    store = f"oci://{registry}/mlship-test/{uuid.uuid4().hex[:8]}"
+    argv = ("register", "model/metadata.json", "--name", "toy", "--store", store, "--json")
+    first, second = (json.loads(good(mlship(*argv, cwd=trip.repo))) for _ in range(2))
+    assert (first["new"], second["new"], first["version"]) == (True, False, trip.version)
+    listed = json.loads(good(mlship("models", "ls", "toy", "--store", store, "--json", cwd=tmp_path)))
+    assert listed == [trip.version]
+    good(mlship("models", "pull", "toy", "--store", store, "--into", "a", cwd=tmp_path))
+    image = first["sources"]["model.safetensors"].removeprefix("oci://").partition("#")[0]
+    subprocess.run(
+        ["oras", "pull", "--plain-http", "-o", tmp_path / "b", image],
+        capture_output=True,
+        check=True,
+        timeout=limit(60),
+    )
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["metadata.json", "model.safetensors"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (trip.repo / "model/model.safetensors").read_bytes()
 
 
 def flipped(data: bytes) -> bytes:
