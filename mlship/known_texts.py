@@ -17,7 +17,18 @@ from mlship.resources import read_package_file
 
 _LINE, _TEXT = 2_000, 1_000_000  # characters; messages are shorter
 TextContext: TypeAlias = Literal[
-    "build", "registry", "push", "engine", "start", "gpu-method", "gpu", "lock", "smoke", "smoke-gpu", "kubernetes"
+    "build",
+    "registry",
+    "push",
+    "engine",
+    "start",
+    "gpu-method",
+    "gpu",
+    "lock",
+    "smoke",
+    "smoke-gpu",
+    "kubernetes",
+    "kubernetes-pod",
 ]
 ErrorName: TypeAlias = Literal[
     "CheckFailed", "UsageError", "EngineError", "BuildError", "TransientError", "MlshipError"

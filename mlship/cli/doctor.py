@@ -57,9 +57,12 @@ def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="Also check what this container sees.")
     ] = None,
+    pod: Annotated[
+        str | None, typer.Option("--pod", metavar="[NAMESPACE/]NAME", help="Check this pod and its node, with kubectl.")
+    ] = None,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time limit of --image and --container."),
+        typer.Option("--timeout", metavar="SECONDS", min=1, help="Time limit of --image, --container and --pod."),
     ] = 30,
     record: _Record = None,
     root: _Root = Path("/"),
@@ -81,7 +84,7 @@ def doctor_command(  # noqa: PLR0913, PLR0917  one argument an option is how Typ
     if facts_schema:
         _schema()
         return
-    sources = _Sources(replay, root, image, container, timeout)
+    sources = _Sources(replay, root, image, container, pod, timeout)
     _check(sources, record, html)
     facts, unanswered = _seen(sources)
     if record is not None:
@@ -129,6 +132,7 @@ class _Sources:
     root: Path
     image: str | None
     container: str | None
+    pod: str | None
     seconds: float
 
 
@@ -137,8 +141,11 @@ def _check(sources: _Sources, *new: Path | None) -> None:
     from mlship.errors import UsageError
     from mlship.files import check_new
 
-    if (sources.replay, sources.image, sources.container).count(None) < 2:
-        raise UsageError("`--replay`, `--image` and `--container` cannot be combined", hint="use one of them at a time")
+    if (sources.replay, sources.image, sources.container, sources.pod).count(None) < 3:
+        options = "`--replay`, `--image`, `--container` and `--pod`"
+        raise UsageError(f"{options} cannot be combined", hint="use one of them at a time")
+    if sources.pod is not None and sources.root != Path("/"):
+        raise UsageError("`--pod` cannot be used with `--root`", hint="remove one of them")
     for path in new:
         if path is not None:
             check_new(path)
@@ -147,7 +154,7 @@ def _check(sources: _Sources, *new: Path | None) -> None:
 def _seen(sources: _Sources) -> tuple["Facts", str | None]:
     """The facts, and why a question that was asked has no answer."""
     if sources.replay is None:
-        return _looked(sources)
+        return _seen_pod(sources) if sources.pod else _looked(sources)
     from mlship.doctor.facts.replay import read_facts
 
     return read_facts(sources.replay), None
@@ -170,6 +177,23 @@ def _looked(sources: _Sources) -> tuple["Facts", str | None]:
     why = open_question(what, facts)
     hint = f"allow more time with `--timeout {3 * sources.seconds:g}`"
     return facts, f"error: {why}\nhint: {hint}" if why else None
+
+
+def _seen_pod(sources: _Sources) -> tuple["Facts", str | None]:
+    """The pod and its node in the cluster, and this machine if it is that node."""
+    from dataclasses import replace
+
+    from mlship import __version__
+    from mlship.doctor.facts.fact import known
+    from mlship.doctor.facts.facts import merge
+    from mlship.doctor.probes.pod import look_at_pod
+
+    say(f"asking the cluster about pod {sources.pod}, for at most {sources.seconds:g} s")
+    facts = look_at_pod(sources.pod or "", sources.seconds)
+    pod = known(facts.pod)
+    if pod is None or known(pod.here) is not True:
+        return replace(facts, mlship=__version__), None
+    return merge((facts, _looked(sources)[0])), None
 
 
 def _load_rules() -> None:
@@ -196,6 +220,8 @@ def _host_of(sources: _Sources) -> str:
 
     if sources.replay is not None:
         return sources.replay.name
+    if sources.pod is not None:
+        return f"pod {sources.pod}"
     return platform.node() if sources.root == Path("/") else str(sources.root)
 
 

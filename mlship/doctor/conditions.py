@@ -18,7 +18,6 @@ of a table whose values match; "PATH without PATTERN" a list of folders such as 
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
 
 from mlship.doctor import commands, queries
 from mlship.doctor.container import (
@@ -212,15 +211,3 @@ def value_in_words(value: object) -> str:
 
 def _item_in_words(item: object) -> str:
     return item.path if isinstance(item, Library) else str(item)
-
-
-def path_is_valid(path: str) -> bool:
-    """Every group of a fact's path exists, as far as the types of an empty file of facts show."""
-    value: object = Facts()
-    for part in (key or name for key, name in _PART.findall(path)):
-        if not is_dataclass(value):
-            return isinstance(value, Unknown)
-        if not hasattr(value, part):
-            return False
-        value = getattr(value, part)
-    return True

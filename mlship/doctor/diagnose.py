@@ -19,7 +19,7 @@ from mlship.doctor.chain.link import (
 )
 from mlship.doctor.chain.walk import Looked, walk_chain
 from mlship.doctor.facts.fact import Unreadable, each, known
-from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.facts import Facts, without_other_machine
 from mlship.doctor.finding import LAYERS, Decider, Finding, Where
 from mlship.doctor.queries import has_fact
 from mlship.doctor.rule_texts import rule_texts
@@ -128,6 +128,7 @@ class Diagnosis:
 
 def diagnose(facts: Facts, rules: tuple[Rule, ...] = RULES) -> Diagnosis:
     """Why this host, this container, or this image on this host cannot use the GPU."""
+    facts = without_other_machine(facts)
     by_layer = sorted(rules, key=lambda rule: LAYERS.index(rule.text.layer))
     found, bugs = findings(facts, rules)
     looked = walk_chain(facts)

@@ -261,5 +261,7 @@ def _recorded(facts: Facts) -> Iterator[tuple[str, str]]:
     for pod in pods(facts):
         yield from ((f"kubernetes.pods {known(pod.name) or ''}".strip(), line) for line in each(pod.log))
     yield from (("kubernetes.events", line) for line in (each(node.events) if node else ()))
+    if asked := known(facts.pod):
+        yield from (("pod", line) for line in (*each(asked.not_started), *each(asked.ended), known(asked.reason) or ""))
     if error := known(facts.container.error):
         yield "container.error", error

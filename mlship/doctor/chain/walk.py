@@ -14,6 +14,7 @@ from mlship.doctor.chain import delivery, host, inside
 from mlship.doctor.chain.delivery import asks_for_gpu
 from mlship.doctor.chain.host import LinkLook
 from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_applicable, unknown
+from mlship.doctor.chain.pod import look_of_pod
 from mlship.doctor.container import has_started
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
@@ -66,7 +67,7 @@ class Looked:
 def walk_chain(facts: Facts) -> tuple[Looked, ...]:
     """Every link. None applies if there is no NVIDIA GPU and nothing asks for one."""
     reported = tuple(_reported(facts))
-    asked = asks_for_gpu(facts) or bool(each(facts.messages)) or known(facts.container.error) is not None
+    asked = asks_for_gpu(facts) or bool(each(facts.messages)) or bool(known(facts.container.error) or known(facts.pod))
     if gpu_is_known_absent(facts) and not asked:
         none = not_applicable("there is no NVIDIA GPU here, and nothing asks for one")
         return tuple(Looked(link, none) for link in links())
@@ -95,7 +96,7 @@ def _look(link: Link, facts: Facts) -> Looked:
     if look in _OF_THE_DRIVER and offers_passed_gpus(facts):
         return Looked(link, not_applicable("the GPUs are for virtual machines, and the node offers them"))
     try:
-        for item in look(facts):
+        for item in look_of_pod(facts, link) or look(facts):
             if isinstance(item, Answer):
                 return Looked(link, item, tuple(symptoms))
             symptoms.append(item)

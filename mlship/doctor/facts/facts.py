@@ -4,13 +4,14 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
 from mlship.doctor.facts.container import Container, Image
-from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup
+from mlship.doctor.facts.fact import UNKNOWN, Fact, FactGroup, known
 from mlship.doctor.facts.host import Host
 from mlship.doctor.facts.kernel import Kernel
-from mlship.doctor.facts.kubernetes import Kubernetes
+from mlship.doctor.facts.kubernetes import CheckedPod, Kubernetes
 from mlship.versioned import adapter
 
 SCHEMA = 1
+_OF_CLUSTER = ("mlship", "kubernetes", "pod", "messages", "probes", "schema")
 T = TypeVar("T")
 
 
@@ -28,6 +29,7 @@ class Facts(FactGroup):
     container: Container = Container()
     image: Image = Image()
     kubernetes: Fact[Kubernetes] = UNKNOWN
+    pod: Fact[CheckedPod] = UNKNOWN
     messages: Fact[tuple[str, ...]] = UNKNOWN
     probes: Fact[tuple[ProbeRun, ...]] = UNKNOWN
     schema: int = SCHEMA
@@ -39,6 +41,14 @@ class Facts(FactGroup):
         plain: object = adapter(Facts).dump_python(self, mode="json", exclude_defaults=True)
         assert isinstance(plain, dict)  # noqa: S101  for mypy: a dataclass dumps to a dict
         return json.dumps({"schema": self.schema, **plain}, indent=2, ensure_ascii=False) + "\n"
+
+
+def without_other_machine(facts: Facts) -> Facts:
+    """The facts without those of this machine if the pod in question is on another one: they show nothing about it."""
+    pod = known(facts.pod)
+    if pod is None or known(pod.here) is True:
+        return facts
+    return replace(Facts(), **{name: getattr(facts, name) for name in _OF_CLUSTER})
 
 
 def merge(parts: tuple[Facts, ...]) -> Facts:

@@ -1,4 +1,4 @@
-"""This host as a Kubernetes node."""
+"""This host as a Kubernetes node, and one pod with the node that it is on."""
 
 from typing import Literal, TypeAlias
 
@@ -31,3 +31,30 @@ class Kubernetes(FactGroup):
     operator_version: Fact[str] = UNKNOWN
     container_runtime: Fact[str] = UNKNOWN
     kubelet_version: Fact[str] = UNKNOWN
+
+
+class GpuNode(FactGroup):
+    node: Fact[str] = UNKNOWN
+    ready: Fact[bool] = UNKNOWN
+    conditions: Fact[tuple[str, ...]] = UNKNOWN
+    taints: Fact[tuple[str, ...]] = UNKNOWN
+    allocatable: Fact[dict[str, Number]] = UNKNOWN
+
+
+class CheckedPod(FactGroup):
+    name: Fact[str] = UNKNOWN
+    namespace: Fact[str] = UNKNOWN
+    node: Fact[str] = UNKNOWN
+    here: Fact[bool] = UNKNOWN
+    phase: Fact[str] = UNKNOWN
+    reason: Fact[str] = UNKNOWN
+    runs: Fact[bool] = UNKNOWN
+    unscheduled: Fact[str] = UNKNOWN
+    requests: Fact[dict[str, Number]] = UNKNOWN
+    other_ways: Fact[tuple[str, ...]] = UNKNOWN
+    claims: Fact[dict[str, str]] = UNKNOWN
+    slices: Fact[dict[str, Number]] = UNKNOWN
+    not_started: Fact[tuple[str, ...]] = UNKNOWN
+    ended: Fact[tuple[str, ...]] = UNKNOWN
+    containers: Fact[dict[str, str]] = UNKNOWN
+    nodes: Fact[tuple[GpuNode, ...]] = UNKNOWN

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlship.doctor.facts.fact import UNKNOWN, Unreadable
+from mlship.doctor.facts.fact import UNKNOWN, Unreadable, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import Kubernetes, Pod, Role
 from mlship.doctor.probes import files, plain
@@ -32,11 +32,18 @@ def _node(root: Path) -> Kubernetes | Unreadable | None:
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
     if not in_pod and not any(files.below(root, folder).exists() for folder in _KUBELET):
         return None
+    kubectl = kubectl_of(root, in_pod=in_pod)
+    if kubectl is None:
+        return Unreadable("kubectl is not installed")
+    return _asked(root, kubectl)
+
+
+def kubectl_of(root: Path, seconds: float = SECONDS, *, in_pod: bool = False) -> "Kubectl | None":
+    """The kubectl of this machine, for this many seconds in all; None if there is none."""
     argv = next((argv for argv in _KUBECTL if files.program(root, argv[0])), None)
     if argv is None or root != files.HERE:
-        return Unreadable("kubectl is not installed")
-    kubectl = Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + SECONDS)
-    return _asked(root, kubectl)
+        return None
+    return Kubectl((*argv, *_config(root, in_pod=in_pod)), time.monotonic() + seconds, seconds)
 
 
 def _config(root: Path, *, in_pod: bool) -> tuple[str, ...]:
@@ -53,16 +60,17 @@ class Kubectl:
 
     argv: tuple[str, ...]
     until: float
+    seconds: float = SECONDS
 
     def get(self, *arguments: str) -> object:
         """The object that kubectl prints; Unreadable if it fails."""
         left = self.until - time.monotonic()
         if left <= 0.05:
-            return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
+            return Unreadable(f"the cluster did not answer within {self.seconds:g} s")
         argv = [*self.argv, f"--request-timeout={max(1, int(left))}s", *arguments]
         done = files.run_here(files.HERE, argv, left)
         if done is None:
-            return Unreadable(f"the cluster did not answer within {SECONDS:g} s")
+            return Unreadable(f"the cluster did not answer within {self.seconds:g} s")
         if not done.ok:
             return Unreadable(done.stderr.strip().rpartition("\n")[2][:300] or "kubectl failed")
         if "json" not in arguments:
@@ -81,13 +89,13 @@ def _asked(root: Path, kubectl: Kubectl) -> Kubernetes | Unreadable:
     if isinstance(found, Unreadable):
         return found
     nodes = [found] if plain.text(found, "kind") == "Node" else list(plain.items(found, "items"))
-    node = next((one for one in nodes if _is_this(root, one)), None)
+    node = next((one for one in nodes if is_this_node(root, one)), None)
     if node is None:
         return Unreadable(f"kubectl's cluster has no node {name}")
-    return _with_pods(kubectl, node_of(node))
+    return with_pods(kubectl, node_of(node))
 
 
-def _is_this(root: Path, node: object) -> bool:
+def is_this_node(root: Path, node: object) -> bool:
     """Compare boot IDs if readable, because another cluster may have a node of the same name."""
     boot = files.text_at(root, "/proc/sys/kernel/random/boot_id")
     boot_id = plain.text(node, "status", "nodeInfo", "bootID")
@@ -101,19 +109,25 @@ def node_of(node: object) -> Kubernetes:
     return Kubernetes(
         node=plain.text(node, "metadata", "name"),
         labels={key: str(value) for key, value in sorted(labels.items())},
-        allocatable=_resources(node, "status", "allocatable"),
-        capacity=_resources(node, "status", "capacity"),
+        allocatable=resources_of(node, "status", "allocatable"),
+        capacity=resources_of(node, "status", "capacity"),
         container_runtime=plain.text(info, "containerRuntimeVersion"),
         kubelet_version=plain.text(info, "kubeletVersion"),
     )
 
 
-def _resources(tree: object, *keys: str) -> dict[str, int]:
+def has_gpu(node: object) -> bool:
+    """The node offers GPUs, or a label says that it has one."""
+    found = node_of(node)
+    return bool(found.capacity) or any("arch" not in label for label in known(found.labels) or ())
+
+
+def resources_of(tree: object, *keys: str) -> dict[str, int]:
     found = plain.table(tree, *keys).items()
     return {key: int(str(count)) for key, count in sorted(found) if _RESOURCES.match(key) and str(count).isdigit()}
 
 
-def _with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
+def with_pods(kubectl: Kubectl, node: Kubernetes) -> Kubernetes:
     """The remaining facts, as far as time and permissions allow."""
     classes = kubectl.get("get", "runtimeclasses", "-o", "json")
     pods = kubectl.get("get", "pods", "-A", "--field-selector", f"spec.nodeName={node.node}", "-o", "json")
@@ -138,7 +152,7 @@ def gpu_pods(found: object) -> Iterator[Pod]:
     """NVIDIA's pods, and pods that request or claim GPUs."""
     for pod in plain.items(found, "items"):
         name = plain.text(pod, "metadata", "name") or ""
-        requests = _requests(pod)
+        requests = gpu_requests(pod)
         role = next((role for role, pattern in probe_tables().pods.items() if re.search(pattern, name)), None)
         if role is not None or requests or _claims_gpu(pod):
             yield _pod(pod, name, role or "workload", requests)
@@ -169,12 +183,14 @@ def _pod(pod: object, name: str, role: Role, requests: dict[str, int]) -> Pod:
     )
 
 
-def _requests(pod: object) -> dict[str, int]:
+def gpu_requests(pod: object) -> dict[str, int]:
     total: dict[str, int] = {}
     for container in plain.items(pod, "spec", "containers"):
-        for name, count in _resources(container, "resources", "limits").items():
+        for name, count in resources_of(container, "resources", "limits").items():
             total[name] = total.get(name, 0) + count
-    return total
+    first = (resources_of(one, "resources", "limits") for one in plain.items(pod, "spec", "initContainers"))
+    alone = [item for one in (*first, resources_of(pod, "spec", "resources", "limits")) for item in one.items()]
+    return {name: max(total.get(name, 0), count) for name, count in (*total.items(), *alone) if count}
 
 
 def _with_log(kubectl: Kubectl, pod: Pod) -> Pod:

@@ -1,4 +1,4 @@
-"""Rules about libraries in the image that hide the host's driver: a driver of its own, or cuda-compat."""
+"""Rules about libraries in the image: those that hide the host's driver, and a loader that cannot load it."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from mlship.cuda.versions import Driver
 from mlship.doctor import advice
 from mlship.doctor.conditions import Values
 from mlship.doctor.container import environment
-from mlship.doctor.facts.fact import each, known
+from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.frameworks import profile
 from mlship.doctor.queries import driver_cuda, kernel_driver, places
@@ -53,3 +53,12 @@ def _listed_branches(facts: Facts) -> Iterator[Values]:
             "supported": branch(kernel_driver(facts) or "") in listed,
             "too_new": bool(host and wanted and not advice.drives(host, wanted)),
         }
+
+
+@computes("alpine-musl-no-driver-libs")
+def _musl(facts: Facts) -> Iterator[Values]:
+    mounted = tuple(library.path for library in each(facts.container.loader.libraries) if known(library.mounted))
+    for seen, libc in (("container", facts.container.libc), ("image", facts.image.libc)):
+        bare = known(libc.musl_loader) is not None and is_absent(libc.glibc_loader)
+        if (known(libc.family) == "musl" or bare) and not known(libc.glibc_loader):
+            yield {"seen": seen, "loader": known(libc.musl_loader) or "musl", "mounted": mounted[:1]}

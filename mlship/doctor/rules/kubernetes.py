@@ -1,16 +1,16 @@
-"""Rules about a Kubernetes node: its device plugin, and what it offers."""
+"""Rules about a Kubernetes node and its pods: the runtime's handler, the device plugin, the scheduler."""
 
 import re
 from shlex import quote
 
 from mlship.doctor.conditions import Values
+from mlship.doctor.facts.engine import Containerd
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
-from mlship.doctor.facts.kubernetes import Pod
-from mlship.doctor.finding import Evidence
-from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods_of
+from mlship.doctor.facts.kubernetes import GpuNode, Pod
+from mlship.doctor.finding import Evidence, Step
+from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods, pods_of
 from mlship.doctor.rules.base import computes
-from mlship.doctor.rules.runtimes import configure, engine_name, node_engine
 
 _NVIDIA = "nvidia"
 _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY"
@@ -99,6 +99,47 @@ def _pod_name(pod: Pod) -> str:
     return f"-n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or 'POD')}"
 
 
+@computes("pod-gpu-offered-nowhere")
+@computes("pod-gpus-in-use")
+@computes("pod-taint-not-tolerated")
+@computes("pod-node-not-ready")
+@computes("pod-node-selector-fits-none")
+def _scheduling(facts: Facts) -> Values | None:
+    """The nodes that have as many GPUs as the pod asks for, and what keeps it from all of them."""
+    pod = known(facts.pod)
+    if pod is None or not isinstance(pod.nodes, tuple):
+        return None
+    asks, has = known(pod.requests) or {}, [(node, known(node.allocatable) or {}) for node in pod.nodes]
+    placed = known(pod.node) is not None
+    fitting = [node for node, offers in has if placed or all(offers.get(kind, 0) >= n for kind, n in asks.items())]
+    taints = [{one for one in each(node.taints) if not one.startswith("node.kubernetes.io/")} for node in fitting]
+    name = next(iter(sorted(asks)), "")
+    return {
+        "asks": _listed(asks) if asks else "",
+        "gpu": name,
+        "offered": tuple(sorted({kind for _, offers in has for kind, count in offers.items() if count})),
+        "most": max((offers.get(name, 0) for _, offers in has), default=0),
+        "fits": bool(fitting),
+        "nodes": tuple(f"{known(node.node)}: {_listed(offers)}" for node, offers in has),
+        "taints": tuple(sorted(set().union(*taints))) if all(taints) else (),
+        "keys": tuple(sorted({one.partition("=")[0] for one in set().union(*taints)})),
+        "closed": tuple(f"{known(node.node)}: {why}" for node in fitting if (why := _closed(node, placed=placed))),
+        "all_closed": all(_closed(node, placed=placed) for node in fitting),
+    }
+
+
+def _listed(resources: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(resources.items()) if count) or "no GPU"
+
+
+def _closed(node: GpuNode, *, placed: bool) -> str:
+    """Why a node takes no pods; a cordoned one keeps those that it has."""
+    if known(node.ready) is False:
+        return ", ".join(each(node.conditions)).rstrip(".") or "not ready"
+    cordoned = any(one.startswith("node.kubernetes.io/unschedulable") for one in each(node.taints))
+    return "cordoned" if cordoned and not placed else ""
+
+
 @computes("time-slicing-no-memory-isolation")
 def _sliced(facts: Facts) -> Values:
     return {"shared": _shared(facts), "ran_out": _ran_out(facts), "held": _holder(facts)}
@@ -136,3 +177,79 @@ def _holder(facts: Facts) -> Evidence | None:
             percent = used * 100 // total
             return Evidence("container.nvml.devices", f"{percent} % of the memory is used, by no process here")
     return None
+
+
+def node_engine(facts: Facts) -> Containerd | None:
+    containerd = known(facts.host.containerd)
+    if containerd is not None:
+        return containerd
+    return known(facts.host.crio)
+
+
+def engine_name(facts: Facts) -> str:
+    crio = known(facts.host.crio)
+    return "crio" if crio is not None and known(facts.host.containerd) is None else "containerd"
+
+
+def configure(facts: Facts, *, default: bool = False) -> Step:
+    """How to add the handler to the runtime's configuration on this distribution."""
+    engine = node_engine(facts)
+    distribution = (known(engine.distribution) if engine else None) or ""
+    if distribution in {"k3s", "rke2"}:
+        service = "k3s" if distribution == "k3s" else "rke2-server"
+        config = f"echo 'default-runtime: nvidia' | sudo tee -a /etc/rancher/{distribution}/config.yaml"
+        return Step(
+            f"Restart {distribution}, which finds nvidia-container-runtime when it starts:",
+            (*((config,) if default else ()), f"sudo systemctl restart {service}"),
+        )
+    if distribution == "microk8s":
+        return Step("Enable its GPU add-on:", ("sudo microk8s enable nvidia",))
+    name = engine_name(facts)
+    option = " --set-as-default" if default else ""
+    return Step(
+        "On the node, add the runtime handler and restart:",
+        (f"sudo nvidia-ctk runtime configure --runtime={name}{option}", f"sudo systemctl restart {name}"),
+    )
+
+
+@computes("k8s-no-runtime-nvidia")
+def _no_handler(facts: Facts) -> Values:
+    engine, node, add = node_engine(facts), known(facts.kubernetes), configure(facts)
+    handlers = known(engine.runtimes) if engine else None
+    name = (known(node.runtime_classes) or {}).get(_NVIDIA) if node else None
+    has = None if handlers is None else (name or _NVIDIA) in handlers
+    pod = next((pod for pod in pods(facts) if known(pod.runtime_class) == _NVIDIA), None)
+    before = [pod for role in ("driver", "toolkit") for pod in pods_of(facts, role) if known(pod.ready) is False]
+    return {
+        "runtime": engine_name(facts),
+        "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
+        "logs": tuple(
+            f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
+            for pod in before
+        ),
+        "driver": kernel_driver(facts),
+        "configured": has,
+        "lacks": has is False,
+        "handlers": ", ".join(sorted(handlers or {})) or "none",
+        "asks": (known(pod.name) or "POD") if pod else None,
+        "ready": pod and known(pod.ready),
+        "waits": tuple(Evidence("kubernetes.pods", f"{known(pod.name)}: not ready") for pod in before),
+        "operator": node and known(node.operator_version),
+        "say": add.say,
+        "commands": add.commands,
+    }
+
+
+@computes("containerd-runtime-name-must-be-set")
+def _untyped(facts: Facts) -> Values:
+    containerd = known(facts.host.containerd)
+    handlers = (known(containerd.runtimes) if containerd else None) or {}
+    ours = (name for name, one in handlers.items() if _NVIDIA in (known(one.binary) or name))
+    broken = tuple(sorted(name for name in ours if is_absent(handlers[name].runtime_type)))
+    source = next((known(handlers[name].source) for name in broken), None)
+    return {
+        "broken": broken,
+        "typed": bool(handlers) and all(known(one.runtime_type) for one in handlers.values()),
+        "source": source or "/etc/containerd/conf.d/99-nvidia.toml",
+        "handler": broken[0] if broken else _NVIDIA,
+    }

@@ -17,7 +17,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Unreadable, is_absent, is_known, k
 from mlship.doctor.facts.facts import Facts, merge
 from mlship.doctor.facts.kernel import Kernel, LoadedModule
 from mlship.doctor.facts.replay import parse_facts
-from mlship.doctor.facts.schema import facts_schema, markdown_tables
+from mlship.doctor.facts.schema import facts_schema
 from mlship.doctor.mask import mask
 from mlship.doctor.probes.base import Look, Probe
 from mlship.doctor.probes.run import look
@@ -26,6 +26,7 @@ from mlship.errors import UsageError
 from mlship.report.doctor.text import diagnosis_text
 from mlship.resources import read_package_file
 from tests.helpers.doctor_hosts import hosts, mixed
+from tests.helpers.facts_tables import markdown_tables
 from tests.helpers.patience import limit
 from tests.helpers.sampling import examples
 
