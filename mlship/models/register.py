@@ -20,6 +20,7 @@ from mlship.models.registered import (
 )
 from mlship.models.stores import ModelStore, StoredFile, check_stored, open_store
 from mlship.project.config import Config
+from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.training import TrainedFile, check_files, read_training
 from mlship.project.weights import check_weights
 from mlship.versioned import adapter, first_error
@@ -106,6 +107,8 @@ def register(model: TrainedModel, address: str, parents: Iterable[str]) -> Regis
     extra = _tested(model, files)
     document: dict[str, JsonValue] = json.loads(read_regular(model.record))
     document["files"] = {path: file.described.model_dump(mode="json") for path, file in files.items()}
+    if "signature" not in document and (signature := _signature(files)):
+        document["signature"] = signature
     found = [find_model(store, address, parent) for parent in parents]
     document["registration"] = {
         "schema": SCHEMA,
@@ -131,6 +134,20 @@ def register(model: TrainedModel, address: str, parents: Iterable[str]) -> Regis
         )
     dirty = training.git.dirty if training.git else None
     return Registered(str(version), checksum, new, dirty, {path: store.address(version, path) for path in files})
+
+
+def _signature(files: Mapping[str, StoredFile]) -> JsonValue:
+    """Inputs and outputs of the one ONNX file; None without one."""
+    models = [file.source for path, file in files.items() if path.endswith(".onnx") and file.source.is_file()]
+    header = read_onnx(models[0]) if len(models) == 1 else None
+    if header is None:
+        return None
+    return {"inputs": list(map(_tensor, header.inputs)), "outputs": list(map(_tensor, header.outputs))}
+
+
+def _tensor(tensor: Tensor) -> JsonValue:
+    shape = None if tensor.shape is None else list[JsonValue](tensor.shape)
+    return {"name": tensor.name, "type": tensor.element, "shape": shape}
 
 
 def _tested(model: TrainedModel, files: dict[str, StoredFile]) -> dict[str, JsonValue]:

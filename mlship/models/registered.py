@@ -81,7 +81,9 @@ class RegisteredModel(Training):
     files: dict[StoredPath, TrainedFile] = Field(min_length=1, description="Path of each file, with its hash.")
     metrics: dict[Printable, JsonValue] = Field(default_factory=dict, description="Figures of the training, by name.")
     statistics: JsonValue = Field(None, description="What the model saw, as above.")
-    signature: JsonValue = Field(None, description="Inputs and outputs of the model, in any form.")
+    signature: JsonValue = Field(
+        None, description="Inputs and outputs of the model; those of an ONNX file if the record has none."
+    )
     registration: Registration = Field(description="What `mlship register` adds.")
     checksum: Printable = Field(description="sha256 of this file, without this line's value.")
 

@@ -1,10 +1,12 @@
 """`mlship register` and `mlship models`, as a user runs them."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from mlship.project.onnx_header import read_onnx
 from tests.helpers.command import mlship_in_process
 from tests.helpers.trained import COMMIT, trained
 
@@ -82,6 +84,23 @@ def test_a_repository_without_a_record(tmp_path: Path, store: str) -> None:
 def test_a_store_that_is_not_there(tmp_path: Path, store: str, command: str) -> None:
     done = mlship_in_process("models", *command.split(), "--store", store, cwd=tmp_path)
     assert (done.code, f"error: no folder `{store}/models`" in done.stderr) == (2, True)
+
+
+def test_an_onnx_file_says_its_inputs_and_outputs(tmp_path: Path, store: str) -> None:
+    model = (Path(__file__).parents[2] / "examples/digits-onnx/repo").rglob("*.onnx")
+    repo = trained(tmp_path / "one")
+    data = next(model).read_bytes()
+    (repo / "model/model.onnx").write_bytes(data)
+    record = json.loads((repo / "model/metadata.json").read_text())
+    record["files"] = {"model.onnx": {"sha256": sha256(data).hexdigest(), "size": len(data)}}
+    (repo / "model/metadata.json").write_text(json.dumps(record))
+    argv = ("register", "model/metadata.json", "--name", "digits", "--store", store)
+    assert mlship_in_process(*argv, cwd=repo).code == 0
+    found = json.loads(mlship_in_process("models", "show", "digits", "--store", store, "--json", cwd=repo).stdout)
+    header = read_onnx(repo / "model/model.onnx")
+    assert header is not None
+    assert [row["name"] for row in found["signature"]["inputs"]] == [tensor.name for tensor in header.inputs]
+    assert found["signature"]["outputs"][0]["type"] == header.outputs[0].element
 
 
 def test_a_record_needs_no_project(tmp_path: Path, store: str) -> None:
