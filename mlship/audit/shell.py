@@ -79,8 +79,8 @@ def _simple(reader: _Reader) -> Iterator[list[str]]:
             reader.take()
             yield words
             words = []
-        elif letter.isspace():
-            reader.take()
+        elif letter.isspace() or reader.text.startswith("\\\n", reader.at):
+            reader.at += 1 + (letter == "\\")
         elif letter == "#":
             while reader.peek() not in ("", "\n"):
                 reader.take()

@@ -173,6 +173,8 @@ def test_what_only_the_base_or_the_build_knows_is_unknown() -> None:
         ("pip install git+https://x#egg=y", ["pip install git+https://x#egg=y"]),
         ("(cd /x; make)", ["cd /x", "make"]),
         ("exec python -m a", ["python -m a"]),
+        ("pip \\\n install a\\\nb", ["pip install ab"]),
+        ("echo $( (a) ; b (c) ) d; e", [f"echo {UNKNOWN} d", "e", "a", "b", "c"]),
     ],
 )
 def test_the_commands_of_a_script(script: str, words: list[str]) -> None:
@@ -219,3 +221,12 @@ def test_an_entrypoint_drops_an_inherited_cmd_but_not_its_own() -> None:
     own = parse_dockerfile(text.format("CMD z\n")).stages[-1].cmd
     assert own is not None
     assert own.text == "z"
+
+
+def test_the_old_form_of_env_takes_the_rest_of_the_line() -> None:
+    stage = parse_dockerfile("FROM scratch\nENV NAME  b c=d\nENV OTHER x\n").stages[-1]
+    assert stage.env == {"NAME": "b c=d", "OTHER": "x"}
+
+
+def test_a_positional_variable_has_one_digit() -> None:
+    assert expand("$12-$@x", "\\", lambda name: f"<{name}>") == "<1>2-<@>x"

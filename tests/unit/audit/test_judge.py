@@ -92,6 +92,11 @@ def test_a_good_image_passes() -> None:
         ("locked", "--require-hashes --no-deps ", "", "unknown"),
         ("locked", "--require-hashes --no-deps -r requirements.txt", "torch==2.6.0", "fail"),
         ("locked", "--require-hashes --no-deps -r requirements.txt", "--no-deps .", "pass"),
+        ("locked", "--require-hashes --no-deps -r requirements.txt", "--no-deps torch", "fail"),
+        ("locked", "--require-hashes --no-deps -r requirements.txt", ".", "fail"),
+        ("locked", "--require-hashes --no-deps -r requirements.txt", "-r requirements.txt torch", "fail"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "pipenv sync", "pass"),
+        ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "pipenv install", "unknown"),
         ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv sync --frozen", "pass"),
         ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv sync", "unknown"),
         ("locked", "pip install --require-hashes --no-deps -r requirements.txt", "uv pip install x", "fail"),
@@ -207,6 +212,16 @@ def test_a_rule_says_where_and_what() -> None:
     assert seen["locked"] == [(2, "`pip install x` has no lock")]
     assert seen["glibc"] == [(1, "alpine has musl")]
     assert seen["digest"] == [(1, "alpine has no digest")]
+
+
+@pytest.mark.parametrize(("base", "verdict"), [("scratch", "fail"), ("example.org/own:1", "unknown")])
+def test_without_a_health_check_the_base_decides(base: str, verdict: str) -> None:
+    assert verdicts(audit_dockerfile(f"FROM {base}\n", "Dockerfile"))["healthcheck"] == verdict
+
+
+def test_what_an_image_shows_has_no_line() -> None:
+    report = of_image({**CONFIG, "Env": ["A_TOKEN=x"]}, LAYER, steps=(f"RUN /bin/sh -c curl -H {TOKEN}",))
+    assert {seen.line for one in report.judgements for seen in one.seen} == {0}
 
 
 def test_rows_are_complete() -> None:
