@@ -1,5 +1,7 @@
 """Every rule has a Dockerfile and an image that pass it, that fail it, and that leave it open."""
 
+from pathlib import Path
+
 import pytest
 
 from mlship.audit.image import read_saved_image
@@ -222,6 +224,12 @@ def test_without_a_health_check_the_base_decides(base: str, verdict: str) -> Non
 def test_what_an_image_shows_has_no_line() -> None:
     report = of_image({**CONFIG, "Env": ["A_TOKEN=x"]}, LAYER, steps=(f"RUN /bin/sh -c curl -H {TOKEN}",))
     assert {seen.line for one in report.judgements for seen in one.seen} == {0}
+
+
+def test_the_documentation_has_a_row_for_each_rule() -> None:
+    text = (Path(__file__).parents[3] / "docs/audit.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.partition("## Limits")[0].splitlines() if line.startswith("| ")]
+    assert [name.strip() for row in rows[2:] for name in row.split(",")] == [rule.id for rule in audit_table().rule]
 
 
 def test_rows_are_complete() -> None:
