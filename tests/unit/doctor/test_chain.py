@@ -614,6 +614,7 @@ def test_commands_are_those_of_the_place(engine: str, cluster: object, command: 
         ("quux: open of a tmpfs: Function not implemented", "a system call"),
         ("quux: cannot write devices.allow: operation not permitted", "device rules"),
         ("quux: cannot apply the AppArmor profile", "AppArmor cannot be used here"),
+        ("quux: write /proc/self/attr/apparmor/exec: no such file or directory", "AppArmor cannot be used here"),
         ("quux: newuidmap: exit status 1", "/etc/subuid"),
         ("quux: Failed to run mount hooks", "LXC's hook"),
         ("quux: creation failed: /usr/lib/a.so: file exists", "the image already has the file"),
