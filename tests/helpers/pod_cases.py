@@ -224,6 +224,7 @@ WELL = {
             *(pod(RUNNING), node(), _PROBE),
             event("FailedScheduling", _NO_GPU.format(1, 1, 1), "2026-11-20T09:59:00Z"),
             event("Failed", f"Error: {_CDI}", "2026-11-20T10:00:10Z"),
+            event("FailedCreatePodSandBox", 'no runtime for "nvidia" is configured', "2026-11-20T10:00:20Z"),
         )
     ),
     "runs-after-a-restart": PodCase(
