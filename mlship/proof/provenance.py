@@ -14,8 +14,8 @@ from mlship.proof.statement import MEDIA_TYPE, STATEMENT, Resource
 from mlship.registry.client import JsonValue, StoredContent, content
 
 SLSA: Final = "https://slsa.dev/provenance/v1"
-BUILDER = "pkg:pypi/mlship"  # by its package URL: mlship has no service that builds
-BUILD_TYPE = f"{BUILDER}#mlship-build-v1"
+BUILDER = "mlship:build"  # a URI without a host: no service builds, and PyPI's mlship is another project
+BUILD_TYPE = f"{BUILDER}/v1"
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_the_story_of_an_image_is_in_its_registry(
     files = {one["name"]: one["digest"]["sha256"] for one in inputs if "/" not in one["name"]}
     assert {"requirements.txt", "mlship.yaml", "mlship.lock"} <= set(files)
     assert files["mlship.yaml"] == hashlib.sha256((repo / "mlship.yaml").read_bytes()).hexdigest()
-    assert f"provenance    SLSA v1, by pkg:pypi/mlship {__version__}, from {len(inputs)} inputs (not signed)" in shown
+    assert f"provenance    SLSA v1, by mlship:build {__version__}, from {len(inputs)} inputs (not signed)" in shown
 
 
 def test_oras_discovers_and_reads_the_proof(pushed: tuple[str, dict[str, str]], tmp_path: Path) -> None:

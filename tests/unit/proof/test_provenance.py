@@ -52,7 +52,7 @@ def test_it_has_what_slsa_requires_and_always_the_same_bytes() -> None:
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
     assert statement["subject"] == [{"name": "example.com/toy", "digest": {"sha256": DIGEST.removeprefix("sha256:")}}]
     definition = statement["predicate"]["buildDefinition"]
-    assert definition["buildType"].startswith("pkg:pypi/mlship#")
+    assert definition["buildType"].startswith("mlship:build/")
     code = {"uri": "git+https://example.com/team/model", "digest": {"gitCommit": "c" * 40}}
     assert definition["externalParameters"] == {"platform": "linux/amd64", "source": code}
     assert definition["internalParameters"] == {"python": "3.12", "uncommittedChanges": False}
@@ -62,7 +62,7 @@ def test_it_has_what_slsa_requires_and_always_the_same_bytes() -> None:
         "requirements.txt",
         "model.onnx",
     ]
-    assert statement["predicate"]["runDetails"]["builder"]["id"] == "pkg:pypi/mlship"
+    assert statement["predicate"]["runDetails"]["builder"]["id"] == "mlship:build"
 
 
 def test_what_is_unknown_is_left_out() -> None:
