@@ -29,7 +29,7 @@ TITLES = {
     "gpu.code": "packages have code for the GPUs",
     "serve.live": "liveness probe answers",
     "serve.ready": "ready in time, first request fast",
-    "serve.first": "first request as fast as later ones",
+    "serve.first": "first request is no outlier",
     "serve.predict": "server answers the sample",
     "serve.malformed": "malformed requests are rejected",
     "serve.inflight": "SIGTERM drains in-flight requests",

@@ -119,7 +119,7 @@ def _first(run: ServeRun, observed: Observed) -> Check:
     if pair is None or _is_cold(*pair):
         return skipped("serve.first", "not reached" if pair is None else "the server was not warm when it was ready")
     first, steady = pair
-    seen = f"{first / steady.p50:.1f} times their median ({duration(steady.p50)})"
+    seen = f"{first / steady.p50:.1f} times the median of later ones ({duration(steady.p50)})"
     slowest = max(steady.p99, steady.p50 + NOISE)  # of few requests, p99 is the slowest
     if first <= FIRST_RATIO * steady.p50:
         return passed("serve.first", seen)
