@@ -24,7 +24,7 @@ Records = Annotated[
 
 @shadow.command("report")
 def report_shadow(records: Records, json: Json = False) -> None:
-    """Print what a shadow saw: agreement, differences, drift, times, memory."""
+    """Print agreement, differences, drift, times and memory."""
     from mlship.console import emit
     from mlship.report.shadow import figures_json, show_figures
 
@@ -44,7 +44,7 @@ def promote_shadow(
     ],
     json: Json = False,
 ) -> None:
-    """Exit with 0 if the condition holds, else with 1, and print the evidence.
+    """Exit with 0 only if the condition holds; print the evidence.
 
     An unknown figure is never a pass. `mlship shadow report` lists the figures.
     """

@@ -172,8 +172,9 @@ def test_schema_is_json(tmp_path: Path) -> None:
     assert json.loads(mlship_in_process("schema", cwd=tmp_path).stdout)["title"] == "mlship.yaml"
 
 
-def test_help_cuts_no_description(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [(), ("doctor",), ("hosts",), ("models",), ("shadow",), ("ci",)])
+def test_help_cuts_no_description(command: tuple[str, ...], tmp_path: Path) -> None:
     """In a process of its own: Typer's test runner has two more columns than a terminal."""
-    lines = mlship("--help", cwd=tmp_path, env={"COLUMNS": "80"}).stdout.splitlines()
+    lines = mlship(*command, "--help", cwd=tmp_path, env={"COLUMNS": "80"}).stdout.splitlines()
     assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
     assert max(map(len, lines)) <= 80
