@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,8 +28,9 @@ from tests.helpers.repos import write
 class Running:
     """A server process, and requests to it."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
+    log: Path
 
     def ask(self, path: str, body: bytes | None = None) -> tuple[int, str]:
         """Status and body; status 0 if the server does not answer."""
@@ -57,7 +59,12 @@ class Running:
         """Stop the server; return its log."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=limit(20))[0]
+        return self.ended()
+
+    def ended(self) -> str:
+        """Wait until the server has ended; return its log."""
+        self.process.wait(timeout=limit(30))
+        return self.log.read_text(encoding="utf-8")
 
 
 def initialised(repo: Path, files: dict[str, str | bytes], *, shadow: bool = False) -> Path:
@@ -80,19 +87,15 @@ def served(repo: Path, **settings: str) -> Iterator[Running]:
     program, *arguments = parse_config((repo / "mlship.yaml").read_text()).serve.command
     assert program == "python"
     environment = {**offline(), "UNREADY_SECONDS": "0", **settings, "PORT": str(port)}
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=repo,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    running = Running(process, port)
-    try:
-        yield running
-    finally:
-        running.end()
+    with tempfile.NamedTemporaryFile() as log:  # a pipe that no test reads would fill, and block the server
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=repo, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        running = Running(process, port, Path(log.name))
+        try:
+            yield running
+        finally:
+            running.end()
 
 
 def records(log: str) -> list[dict[str, object]]:

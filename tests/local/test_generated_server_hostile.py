@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -41,13 +40,6 @@ class Target(NamedTuple):
     fields: dict[str, object]
 
 
-def discard(server: Running) -> None:
-    """Read the log, which would fill the pipe after some hundred requests."""
-    with suppress(ValueError):  # closed meanwhile
-        while server.process.stdout and server.process.stdout.readline():
-            pass
-
-
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     with ExitStack() as stack:
@@ -55,7 +47,6 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
         for name, files in FILES.items():
             server = stack.enter_context(served(initialised(tmp_path_factory.mktemp(name), files)))
             server.wait("/health/ready", 200)
-            threading.Thread(target=discard, args=(server,), daemon=True).start()
             found[name] = Target(server, json.loads(files["sample.json"]))
         yield found
 
