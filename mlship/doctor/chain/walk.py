@@ -44,6 +44,12 @@ _ERROR = re.compile(
     r"|mismatch|insufficient|missing|un(supported|defined)|time[d -]*out|refused|reject|lost|falling back"
     r"|not (found|defined|supported|available|permitted|allowed|compatible|detected|loaded|installed|enabled)"
 )
+# A part of a program that deals with errors, or a count of none, is no error.
+_NO_ERROR = re.compile(
+    r"(?i)\b(errors?|failures?|exceptions?)[ -](handling|handlers?|check(s|ing)|report(s|ing)|detection|logging)"
+    r" (is|are|was|were|enabled|disabled|started|set|active|on)\b|\b(no|0|without) (\w+ )?(errors|failures)( found)?"
+    r"|\berrors (will|may|might|can) be\b|\bhandlers? (for|of) (\w+ )?errors\b"
+)
 _OF_PROGRAM = re.compile(
     r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
 )
@@ -122,10 +128,10 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     names = [_symptom_of(line) for line in lines]
     in_program = has_started(facts) or any(names)
     for line, name in zip(lines, names, strict=True):
-        if name is None and (line == error or not _ERROR.search(line)):
+        if name is None and (line == error or not _ERROR.search(_NO_ERROR.sub("", line))):
             continue
         vague = "framework.reported" if in_program or _OF_PROGRAM.search(line) else "container.reported"
-        yield Symptom(name or vague, "container", f"reported: {line.strip()}")
+        yield Symptom(name or vague, "host" if name == "module.reported" else "container", f"reported: {line.strip()}")
 
 
 def _symptom_of(line: str) -> str | None:

@@ -485,6 +485,66 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "apptainer found no driver",
         {"messages": ["INFO: Could not find any nv files on this host!"]},
     ),
+    "a GPU without a handle": (
+        "gpu-on-bus",
+        "the GPU stopped answering",
+        {"messages": ["Unable to determine the device handle for GPU0000:0A:00.0: quux"]},
+    ),
+    "a module whose key is not enrolled": (
+        "module-loaded",
+        "enroll the key",
+        {"messages": ["modprobe: ERROR: could not insert 'nvidia_uvm': Key was rejected by service"]},
+    ),
+    "a module of another kernel": (
+        "module-loaded",
+        "no module for the running kernel",
+        {"messages": ["modprobe: FATAL: Module nvidia not found in directory /lib/modules/7.0.0-quux"]},
+    ),
+    "MPS without a server": (
+        "gpu-modes",
+        "the MPS server does not run",
+        {"messages": ["the MPS server is not ready to accept quux"]},
+    ),
+    "a virtual GPU without a license": (
+        "gpu-modes",
+        "got no license",
+        {"messages": ["nvidia-gridd: Failed to acquire license from quux"]},
+    ),
+    "a code of CUDA in a sentence": (
+        "cuda-inside",
+        "the image's cuda-compat library",
+        {"messages": ["unexpected answer of cudaGetDeviceCount(). Error 803: quux"]},
+    ),
+    "a GPU that another process holds": (
+        "cuda-inside",
+        "another process or an MPS server",
+        {"messages": ["all CUDA-capable devices are busy or unavailable"]},
+    ),
+    "memory that a server reserves": (
+        "resources",
+        "other processes hold",
+        {"messages": ["ValueError: Free memory (1/9 GiB) is less than desired GPU memory utilization"]},
+    ),
+    "a library of CUDA that does not start": (
+        "libraries-resolve",
+        "could not start",
+        {"messages": ["jaxlib/quux.cc:7: operation failed: cuFFT internal error"]},
+    ),
+    "a library of CUDA by its name": (
+        "libraries-resolve",
+        "a wheel's libraries are not installed",
+        {"messages": ["CUDA backend failed to initialize: Unable to load cuSPARSE. Is it installed?"]},
+    ),
+    "a provider without its library": (
+        "framework-works",
+        "needs is missing in the image",
+        {"messages": ["failed: libonnxruntime_providers_cuda.so: libcufft.so.99: cannot open shared object file"]},
+    ),
+    "an extension without a build": (
+        "framework-works",
+        "has no build for this version of CUDA",
+        {"messages": ["RuntimeError: CUDA Setup failed: quux"]},
+    ),
     "a program that finds no GPU": (
         "framework-works",
         "NVML does not answer in its place",
@@ -799,3 +859,20 @@ def test_a_container_has_as_many_gpus_as_it_names(
     works = {"nvml": {"init": 0, "device_count": 4}, "cuda": {"init": 0, "device_count": 4}}
     facts = facts_of(kernel={**KERNEL, "pci": four}, host=works, container=box)
     assert named(diagnose(facts)) == ({"nvml-inside"} if alarm else set())
+
+
+_BENIGN = ("CUDA error handling is verbose", "errors will be reported later", "no CUDA errors found", "0 failures")
+
+
+@pytest.mark.parametrize("line", _BENIGN)
+def test_a_line_on_how_errors_are_dealt_with_is_no_failure(line: str) -> None:
+    """Nor does it show that the program works."""
+    container = {**CONTAINER, "status": "running"}
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host=WORKS, container=container, messages=[f"WARNING: {line}"]))
+    assert diagnosis.verdict == "unknown"
+
+
+@pytest.mark.parametrize("line", ["Error handling request /v1", "error handling is on: CUDA failed", "errors: 3"])
+def test_a_failure_is_found_at_any_level_of_a_log(line: str) -> None:
+    diagnosis = diagnose(facts_of(kernel=KERNEL, host=WORKS, messages=[f"INFO: {line}"]))
+    assert diagnosis.verdict == "problem"
