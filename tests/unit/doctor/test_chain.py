@@ -387,6 +387,26 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "the DRA driver could not prepare the claim",
         {"kubernetes": {"events": [f"{CLAIM}NodePrepareResources failed: UUID: Not Found"], "pods": [PENDING]}},
     ),
+    "a device of another claim": (
+        "container-created",
+        "another resource claim still holds the device",
+        {
+            "kubernetes": {
+                "events": [f"{CLAIM}NodePrepareResources failed: a is already allocated to different claim b"],
+                "pods": [PENDING],
+            }
+        },
+    ),
+    "two versions of the claims' API": (
+        "container-created",
+        "do not share a version of the API resource.k8s.io",
+        {
+            "kubernetes": {
+                "events": [f"{CLAIM}ResourceClaim a: the server could not find the requested resource"],
+                "pods": [PENDING],
+            }
+        },
+    ),
     "a plugin that may not read MIG": (
         "kubelet-offers",
         "it needs NVIDIA_MIG_MONITOR_DEVICES=all",
@@ -686,6 +706,12 @@ def test_commands_are_those_of_the_place(engine: str, cluster: object, command: 
         ("quux: stat /dev/quux: no such file or directory", "does not exist here"),
         ("quux: error running hook #0: exit status 1", "fails and says no more"),
         ("quux: driver error: failed to process request", "cannot ask the driver"),
+        ("quux: maximum request size for shared resources is 9", "failRequestsGreaterThanOne"),
+        ("quux: no Topology locality", "Topology Manager"),
+        ("quux is forbidden: exceeded quota: a", "the namespace's quota"),
+        ("quux: unable to validate against any security context constraint", "a policy of the cluster"),
+        ('quux is forbidden: violates PodSecurity "a:b"', "a policy of the cluster"),
+        ('admission webhook "quux" denied the request', "a policy of the cluster"),
     ],
 )
 def test_an_error_names_its_likely_cause(error: str, said: str) -> None:
@@ -715,6 +741,7 @@ def test_the_place_and_the_runtime_name_the_likely_cause() -> None:
         ("cuda driver library init failure: 999", "cuda-inside", "nvidia-uvm"),
         ("quux: cudart init failure: 500", "cuda-inside", "lacks a function"),
         ("quux: cuInit returned 801", "cuda-inside", "profile of a virtual GPU"),
+        ("9 Insufficient nvidia.com/gpu, 1 had taint {quux: a}", "kubelet-offers", "lacks a toleration"),
         ("no supported GPU(s) detected by quux", "framework-works", "NVML does not answer in its place"),
         ("ERROR: quux was built for NVIDIA Driver Release 999.1 or later", "image-fits", "a newer driver"),
         ("quux only supports Ampere GPUs or newer", "image-fits", "a feature of the program"),
