@@ -131,7 +131,8 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
         if name is None and (line == error or not _ERROR.search(_NO_ERROR.sub("", line))):
             continue
         vague = "framework.reported" if in_program or _OF_PROGRAM.search(line) else "container.reported"
-        yield Symptom(name or vague, "host" if name == "module.reported" else "container", f"reported: {line.strip()}")
+        of_host = name and name.endswith(".reported")
+        yield Symptom(name or vague, "host" if of_host else "container", f"reported: {line.strip()}")
 
 
 def _symptom_of(line: str) -> str | None:

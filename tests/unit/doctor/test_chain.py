@@ -520,6 +520,36 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "no module for the running kernel",
         {"messages": ["modprobe: FATAL: Module nvidia not found in directory /lib/modules/7.0.0-quux"]},
     ),
+    "a GPU that the driver rejects": (
+        "gpu-bound",
+        "open or proprietary",
+        {"messages": ["NVRM: Open nvidia.ko is only ready for use on quux GPUs."]},
+    ),
+    "a GPU that the driver does not start": (
+        "gpus-counted",
+        "firmware (GSP)",
+        {"messages": ["NVRM: GPU 0000:0a:00.0: RmInitAdapter failed! (0x1:0x2:3)"]},
+    ),
+    "a module that does not load": (
+        "module-loaded",
+        "no module for the running kernel",
+        {"messages": ["ERROR: Unable to load the kernel module 'nvidia.ko'."]},
+    ),
+    "an image without a C compiler": (
+        "libraries-resolve",
+        "finds no C compiler",
+        {"messages": ["RuntimeError: Failed to find C compiler."]},
+    ),
+    "a header of CUDA": (
+        "libraries-resolve",
+        "no compiler or headers of CUDA",
+        {"messages": ["/tmp/quux.c:2:10: fatal error: cuda_runtime.h: No such file or directory"]},
+    ),
+    "an unknown error of CUDA": (
+        "cuda-inside",
+        "lacks /dev/nvidia-uvm",
+        {"messages": ["quux_init: failed to initialize CUDA: unknown error"]},
+    ),
     "MPS without a server": (
         "gpu-modes",
         "the MPS server does not run",
