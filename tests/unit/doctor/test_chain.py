@@ -550,6 +550,14 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
         "lacks /dev/nvidia-uvm",
         {"messages": ["quux_init: failed to initialize CUDA: unknown error"]},
     ),
+    "a Jetson without its nodes": (
+        "cuda-inside",
+        "cannot open nvmap",
+        {
+            "host": {**WORKS, "tegra": {"release": "36.4"}},
+            "messages": ["NvRmMemInitQuux failed with Permission denied"],
+        },
+    ),
     "MPS without a server": (
         "gpu-modes",
         "the MPS server does not run",
