@@ -758,6 +758,15 @@ def test_an_error_names_its_likely_cause(error: str, said: str) -> None:
     assert said in diagnosis.unexplained[0].causes[0]
 
 
+def test_a_library_of_another_version_is_not_one_that_was_not_injected() -> None:
+    library = {"path": "/lib/libcuda.so.9.9", "version": "9.9", "mounted": True}
+    host = {**WORKS, "nvml": {**NVML, "driver_version": "8.8"}}
+    box = {"status": "running", "nvml": {"init": 0, "device_count": 1}, "cuda": {"init": 3, "library": library}}
+    found = diagnose(facts_of(kernel=KERNEL, host=host, container=box)).unexplained
+    causes = {one.link.id: one.causes for one in found}
+    assert "another driver version" in causes["libraries-inside"][0]
+
+
 def test_the_place_and_the_runtime_name_the_likely_cause() -> None:
     error = "quux: driver error: failed to process request"
     wsl = facts_of(host={**WORKS, "wsl": {"version": "2"}}, container={**CONTAINER, "error": error})
