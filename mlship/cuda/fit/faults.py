@@ -68,7 +68,7 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     torch = next((pin for pin in pins if pin.name == "torch"), None)
     if torch and variants and local_version(torch) is None and (default := _default_build(torch)):
         variants["torch"] = default
-    others = [pin for pin in pins if torch and (release := built_for_torch(pin)) and not _is_release(torch, release)]
+    others = [pin for pin in pins if torch and (release := _required_torch(pin)) and not _is_release(torch, release)]
     if len(set(variants.values())) > 1:
         listed = ", ".join(f"{name} +{local}" for name, local in sorted(variants.items()))
         hint = "require no local versions, or the same one for all, and run `mlship lock`"
@@ -76,6 +76,17 @@ def _mixed_variants(pins: tuple[Pin, ...]) -> Iterator[LockProblem]:
     if torch and others:
         text = f"{', '.join(f'{pin.name} {pin.version}' for pin in others)}: not built for torch {torch.version}"
         yield LockProblem("two-variants", text, "require the builds for that release of torch and run `mlship lock`")
+
+
+def _required_torch(pin: Pin) -> str | None:
+    """The release of torch, such as "2.8", that a package requires or was compiled for."""
+    found = release_of(pin.name, pin.version)
+    if (built := built_for_torch(pin)) or not isinstance(found, Release):
+        return built
+    if found.torch_offset is None:
+        return found.torch
+    minor = Version(pin.version).minor - found.torch_offset
+    return f"2.{minor}" if minor >= 0 else None
 
 
 def _default_build(torch: Pin) -> str | None:

@@ -313,10 +313,9 @@ class Release(Row):
     Attributes:
         also: more packages of the row; the table holds a row for each.
         versions: a band such as ">=2.8,<2.9"; None for every version.
-        default: the variant that a plain install from PyPI gets on Linux x86_64; None: one without CUDA, or the
-            variant is that of `follows`.
+        default: the variant of a plain install from PyPI on Linux x86_64; None: without CUDA, or that of `follows`.
         follows: the package whose variant decides, such as torch for torchvision.
-        torch: the version of torch that it requires.
+        torch: the version of torch that it requires. torch_offset: its minor version minus that of its torch 2.
         min_capability: the oldest compute capability that its project supports, for one without variants of its own.
         compiled: PyPI has no wheel of it: nvcc builds it, `compiled_for` these GPUs if that is fixed.
         needs_torch: that build imports torch.
@@ -329,6 +328,7 @@ class Release(Row):
     default: Text | None = None
     follows: Text | None = None
     torch: Text | None = None
+    torch_offset: int | None = None
     min_capability: CapabilityText | None = None
     compiled: StrictBool = False
     compiled_for: Capabilities | None = None

@@ -295,3 +295,21 @@ def test_an_extension_runs_only_with_its_own_torch(ours: int, theirs: int, host:
     found = any("not built for torch" in problem.text for problem in match.needs.problems)
     assert found is (ours != theirs)
     assert not found or match.outcome == "refused"
+
+
+@given(st.integers(0, 12), st.integers(0, 10), st.booleans(), HOSTS)
+def test_a_companion_runs_only_with_its_own_torch(ours: int, theirs: int, audio: bool, host: HostProfile) -> None:
+    companion = f"torchaudio==2.{theirs}.1" if audio else f"torchvision==0.{theirs + 15}.1"
+    match = matched([f"torch==2.{ours}.1", companion], host)
+    found = any("not built for torch" in problem.text for problem in match.needs.problems)
+    assert found is (ours != theirs)
+    assert not found or match.outcome == "refused"
+
+
+@pytest.mark.parametrize(
+    ("pin", "refused"),
+    [("xformers==0.0.29", True), ("vllm==0.6.3", False), ("torchvision==0.14.1", False), ("torchaudio==2.11.0", False)],
+)
+def test_a_package_that_requires_another_torch(pin: str, refused: bool) -> None:
+    problems = matched([pin, "torch==2.4.1"], H100).needs.problems
+    assert any("not built for torch 2.4.1" in problem.text for problem in problems) is refused
