@@ -174,7 +174,8 @@ def stacks(environment: PythonEnvironment, platform: str) -> Iterator[tuple[str,
     torch = known(environment.torch)
     for package, stack in found.items():
         measured = _measured(stack, torch) if package == "torch" and torch else stack
-        yield package, here.get(package) or stack.name.split()[1], measured  # the runtime's names end in -cu12 or not
+        # The runtime's names end in -cu12 or not.
+        yield package, here.get(package) or stack.name.partition(" ")[2], measured
 
 
 def installed(environment: PythonEnvironment) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Rules about device nodes and who may open them, and about the module behind one of them."""
 
+import re
 from shlex import quote
 
 from mlship.doctor import commands
@@ -131,7 +132,7 @@ def _shut_out(facts: Facts) -> Values | None:
 
 def _is_shut_out(control: DeviceNode, place: Place) -> bool:
     mode, gid, uid = known(control.mode), known(control.gid), known(place.user.uid)
-    if mode is None or gid is None or not uid or uid == known(control.uid) or not set(mode) <= set("01234567"):
+    if mode is None or gid is None or not uid or uid == known(control.uid) or not re.fullmatch("[0-7]+", mode):
         return False
     groups = {known(place.user.gid), *each(place.user.groups)}
     return int(mode, 8) & 0o006 != 0o006 and gid not in groups

@@ -150,7 +150,7 @@ def _shared(facts: Facts) -> tuple[Evidence, ...]:
     labels = (known(node.labels) if node else None) or {}
     strategy, product = labels.get("nvidia.com/gpu.sharing-strategy"), labels.get("nvidia.com/gpu.product", "")
     replicas = labels.get("nvidia.com/gpu.replicas", "1")
-    several = product.endswith("-SHARED") or (replicas.isdigit() and int(replicas) > 1)
+    several = product.endswith("-SHARED") or (replicas.isdecimal() and int(replicas) > 1)
     names = ("nvidia.com/gpu.product", "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy")
     if strategy != "time-slicing" and not (strategy is None and several):
         return ()

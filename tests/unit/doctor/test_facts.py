@@ -204,6 +204,21 @@ def test_an_absurd_value_is_one_error_or_is_judged_without_a_crash(data: st.Data
 
 
 @pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        (
+            "device-node-permission-denied--judge-100-nodes-of-a-group",
+            ("host", "device_nodes", "/dev/nvidiactl", "mode"),
+        ),
+        ("jax-cpu-only-jaxlib--plugin-of-another-release", ("host", "pythons", 0, "distributions", "jax-cuda12-pjrt")),
+    ],
+)
+def test_an_empty_text_is_judged_without_a_crash(host: str, path: tuple[str | int, ...]) -> None:
+    plain = json.loads(hosts()[host].to_json())
+    assert diagnose(parse_facts(json.dumps(_with(plain, path, "")), "x")).bugs == ()
+
+
+@pytest.mark.parametrize(
     ("fact", "value"),
     [("nvml.device_count", -1), ("nvml.init", -3), ("nvml.driver_version", "banana"), ("cuda.device_count", -2)],
 )
