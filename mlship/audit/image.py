@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mlship.audit.rules import audit_table
 from mlship.errors import EngineError
+from mlship.size.layer_paths import is_within, layer_path, removed_by
 from mlship.size.stream import BrokenTarError, ByteStream, Readable, members, tar_in
 from mlship.size.waste import is_cache
 
@@ -93,16 +94,12 @@ class AuditFiles:
     def put(self, other: "LayerChange") -> None:
         """Put what a layer changes on top."""
         for known in (self.kinds, self.loader):
-            gone = [one for one in known if one in other.named or any(_below(one, path) for path in other.removed)]
+            gone = [one for one in known if one in other.named or any(is_within(one, path) for path in other.removed)]
             for one in gone:
                 del known[one]
         self.kinds |= other.files.kinds
         self.loader |= other.files.loader
         self.caches |= other.files.caches
-
-
-def _below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/") or not folder
 
 
 @dataclass
@@ -122,12 +119,9 @@ def files_of(tar: Readable) -> LayerChange:
     """
     found = LayerChange()
     for member, opened in members(tar):
-        path = posixpath.normpath(member.name).lstrip("/")
-        folder, name = posixpath.split(path)
-        if name == ".wh..wh..opq":
-            found.removed.add(folder)
-        elif name.startswith(".wh."):
-            found.removed.add(posixpath.join(folder, name.removeprefix(".wh.")))
+        path = layer_path(member.name)
+        if (removed := removed_by(path)) is not None:
+            found.removed.add(removed)
         elif not member.isdir():
             found.named.add(path)
             _take(found.files, path, member)

@@ -16,6 +16,7 @@ from mlship.driver.device_code import DeviceCode, read_device_code
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.measured import recorded
 from mlship.lock.pins import Pin
+from mlship.size.layer_paths import is_within, layer_path, removed_by
 from mlship.size.stream import CHUNK, BrokenTarError, ByteStream, Readable, members, tar_in
 
 _HEAD = 512
@@ -47,18 +48,14 @@ class LayerFiles:
         """Put the next layer on top."""
         for path in other.removed:
             for known in (self.records, self.code):
-                for old in [old for old in known if _below(old, path)]:
+                for old in [old for old in known if is_within(old, path)]:
                     del known[old]
-            self.conda = {old for old in self.conda if not _below(old, path)}
-            self.libraries = {old for old in self.libraries if not _below(old, path)}
+            self.conda = {old for old in self.conda if not is_within(old, path)}
+            self.libraries = {old for old in self.libraries if not is_within(old, path)}
         self.records |= other.records
         self.code |= other.code
         self.conda |= other.conda
         self.libraries |= other.libraries
-
-
-def _below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/") or not folder
 
 
 def read_layer(stream: Readable) -> LayerFiles:
@@ -76,12 +73,9 @@ def read_layer(stream: Readable) -> LayerFiles:
 def _files(tar: Readable) -> LayerFiles:
     found = LayerFiles()
     for member, opened in members(tar):
-        path = posixpath.normpath(member.name).lstrip("/")
-        folder, name = posixpath.split(path)
-        if name == ".wh..wh..opq":
-            found.removed.add(folder)
-        elif name.startswith(".wh."):
-            found.removed.add(posixpath.join(folder, name.removeprefix(".wh.")))
+        path = layer_path(member.name)
+        if (removed := removed_by(path)) is not None:
+            found.removed.add(removed)
         elif member.isreg():
             _take(found, path, member.size, opened())
     return found

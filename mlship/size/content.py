@@ -9,16 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from mlship.size.layer_paths import LONGEST_PATH, is_opaque, layer_path, removed_by
 from mlship.size.stream import CHUNK, BrokenTarError, Readable, members
 
 BIG = 1 << 20  # bytes; files from this size on are compared by content
-_LONGEST_PATH = 4096  # PATH_MAX on Linux
 _LARGEST_RECORD = 16 << 20
 _MOST_NAMES = 5_000_000  # files plus lines of RECORD files; a large image has about 100,000
 _SMALLEST_PROGRAM = 1 << 12
 _ELF = b"\x7fELF"
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
 
 EntryKind: TypeAlias = Literal["file", "link", "folder"]
 
@@ -77,26 +75,15 @@ def content_of(stream: Readable, budget: Budget) -> Content:
     found = Content()
     for member, opened in members(stream):
         budget.spend()
-        path = _normal(member.name)
-        folder, name = posixpath.split(path)
-        if name == _OPAQUE:
-            found.opaque.add(folder)
-        elif name.startswith(_WHITEOUT):
-            found.gone.add(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+        path = layer_path(member.name)
+        if (removed := removed_by(path)) is not None:
+            (found.opaque if is_opaque(path) else found.gone).add(removed)
         elif path:
             is_record = path.endswith(".dist-info/RECORD") and member.isreg() and member.size <= _LARGEST_RECORD
             if is_record:
                 found.records[path] = _record(path, opened(), budget)
             found.files[path] = File(member.size) if is_record else _file(member, opened)
     return found
-
-
-def _normal(name: str) -> str:
-    """Normalize a path; `..` cannot leave the root."""
-    if len(name) > _LONGEST_PATH:
-        raise BrokenTarError(f"a path has {len(name)} characters")
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # names can hold any bytes
-    return posixpath.normpath(f"/{text}").lstrip("/")
 
 
 def _file(member: tarfile.TarInfo, opened: Callable[[], Readable]) -> File:
@@ -138,5 +125,5 @@ def _named(site: str, lines: list[str]) -> Iterator[str]:
     """Stop at the first malformed line; the owner of other files follows from their folder."""
     with suppress(csv.Error):
         for row in csv.reader(lines):
-            if row and row[0] and len(row[0]) + len(site) < _LONGEST_PATH:
-                yield _normal(posixpath.join("/", site, row[0]))
+            if row and row[0] and len(row[0]) + len(site) < LONGEST_PATH:
+                yield layer_path(posixpath.join("/", site, row[0]))
