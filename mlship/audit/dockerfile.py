@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mlship.audit.lexer import Instruction, broken, lex
+from mlship.audit.lexer import DockerfileError, Instruction, lex
 from mlship.audit.shell import Command, commands
 from mlship.audit.words import UNKNOWN, expand, pairs
 
@@ -124,14 +124,14 @@ def parse_dockerfile(text: str) -> ParsedDockerfile:
     """Read a Dockerfile.
 
     Raises:
-        UsageError: BuildKit would refuse it.
+        DockerfileError: BuildKit would refuse it.
     """
     lexed = lex(text)
     reader = _Reader(lexed.escape)
     for instruction in lexed.instructions:
         reader.take(instruction)
     if not reader.stages:
-        raise broken(1, "it has no FROM")
+        raise DockerfileError(1, "it has no FROM")
     return ParsedDockerfile(tuple(reader.stages), tuple(reader.settings))
 
 
@@ -153,7 +153,7 @@ class _Reader:
                 self.arguments[name] = value
                 self.settings.append(Setting("ARG", name, value, one.line))
         else:
-            raise broken(one.line, f"{one.name} comes before the first FROM")
+            raise DockerfileError(one.line, f"{one.name} comes before the first FROM")
 
     def _global(self, name: str) -> str | None:
         if name in _OF_PLATFORM or (name in self.arguments and self.arguments[name] is None):
@@ -163,7 +163,7 @@ class _Reader:
     def _start(self, one: Instruction) -> None:
         words = one.text.split()
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
-            raise broken(one.line, "FROM needs an image, and optionally `AS name`")
+            raise DockerfileError(one.line, "FROM needs an image, and optionally `AS name`")
         base = expand(words[0], self.escape, self._global)
         parent = self._number(base)
         name = words[2].lower() if len(words) == 3 else ""

@@ -1,9 +1,11 @@
 """Judge a Dockerfile by the rules. What its text does not decide is unknown. Pure."""
 
 from collections.abc import Callable, Iterator
+from shlex import quote
 
 from mlship.audit.dockerfile import ParsedDockerfile, Start, parse_dockerfile
 from mlship.audit.installs import cached, compilers, locked
+from mlship.audit.lexer import DockerfileError
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
@@ -16,6 +18,7 @@ from mlship.audit.rules import (
 )
 from mlship.audit.shell import Command, commands
 from mlship.audit.words import UNKNOWN
+from mlship.errors import UsageError
 from mlship.project.credentials import find_credentials
 
 _DIGEST = 64  # hexadecimal digits
@@ -28,13 +31,17 @@ def audit_dockerfile(text: str, name: str) -> AuditReport:
     Raises:
         UsageError: BuildKit would refuse it.
     """
-    file = parse_dockerfile(text)
+    try:
+        file = parse_dockerfile(text)
+    except DockerfileError as error:
+        check = f"docker build --check -f {quote(name)} ."
+        raise UsageError(f"`{name}`, {error}", hint=f"run `{check}`, which names the same problem") from error
     return AuditReport(name, "Dockerfile", tuple(judgement(row, _RULES[row.id](file)) for row in audit_table().rule))
 
 
 def shown_image(image: str) -> str:
     """An image's name, with what only the build knows as an ellipsis."""
-    return image.replace(UNKNOWN, "…")
+    return image.replace(UNKNOWN, "…") if image.strip(UNKNOWN) else "the base image"
 
 
 def _user(file: ParsedDockerfile) -> Iterator[AuditSeen]:

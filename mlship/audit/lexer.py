@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from mlship.audit.words import split_words
-from mlship.errors import UsageError
 
 Escape = Literal["\\", "`"]
 _KNOWN = {
@@ -19,7 +18,13 @@ _KNOWN = {
 _FLAGS = {"ADD", "COPY", "FROM", "HEALTHCHECK", "RUN"}
 _HEREDOCS = {"ADD", "COPY", "RUN"}
 _DIRECTIVES = {"syntax", "escape", "check"}
-_HINT = "run `docker build --check -f FILE .`, which names the same problem"
+
+
+class DockerfileError(Exception):
+    """BuildKit would refuse the file, for `what` at `line`."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(f"line {line}: {what}")
 
 
 @dataclass(frozen=True)
@@ -83,16 +88,11 @@ def lex(text: str) -> Lexed:
     """Split a Dockerfile.
 
     Raises:
-        UsageError: BuildKit would refuse it: an unknown instruction, or a here-document without an end.
+        DockerfileError: BuildKit would refuse it: an unknown instruction, or a here-document without an end.
     """
     lines = _Lines([line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")])
     lines.escape = _directives(lines)
     return Lexed(tuple(_instructions(lines)), lines.escape)
-
-
-def broken(line: int, what: str) -> UsageError:
-    """An error at a line."""
-    return UsageError(f"line {line} of the Dockerfile: {what}", hint=_HINT)
 
 
 def _directives(lines: _Lines) -> Escape:
@@ -107,7 +107,9 @@ def _directives(lines: _Lines) -> Escape:
         seen.add(name)
         escape = value.strip() if name == "escape" else escape
     if escape not in ("\\", "`"):
-        raise broken(lines.at, f"the escape character is `{escape}`, which is neither a backslash nor a backtick")
+        raise DockerfileError(
+            lines.at, f"the escape character is `{escape}`, which is neither a backslash nor a backtick"
+        )
     return cast("Escape", escape)
 
 
@@ -144,10 +146,10 @@ def _instruction(text: str, line: int, lines: _Lines, *, nested: bool = False) -
     name, rest = _head(text)
     name = name.upper()
     if name not in _KNOWN:
-        raise broken(line, f"unknown instruction `{name[:40]}`")
+        raise DockerfileError(line, f"unknown instruction `{name[:40]}`")
     if name == "ONBUILD":
         if nested:
-            raise broken(line, "ONBUILD cannot be in ONBUILD")
+            raise DockerfileError(line, "ONBUILD cannot be in ONBUILD")
         return Instruction(line, name, rest, trigger=_instruction(rest, line, lines, nested=True))
     flags: list[str] = []
     while name in _FLAGS and rest.startswith("--"):
@@ -193,4 +195,4 @@ def _heredoc(name: str, line: int, lines: _Lines, *, strips: bool, expands: bool
         if content == name:
             return Heredoc(name, "\n".join(body), expands)
         body.append(content)
-    raise broken(line, f"the here-document `{name[:40]}` has no end")
+    raise DockerfileError(line, f"the here-document `{name[:40]}` has no end")

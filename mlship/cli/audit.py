@@ -58,6 +58,8 @@ def _report(target: str) -> "AuditReport":
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise UsageError(f"`{target}` is too large to be a Dockerfile", hint="name a Dockerfile")
+    if b"\0" in data:
+        raise UsageError(f"`{target}` is not text", hint="name a Dockerfile")
     return audit_dockerfile(data.decode("utf-8", "replace"), target)
 
 

@@ -131,10 +131,18 @@ def test_a_wrong_target_is_named(target: str, message: str) -> None:
 
 
 def test_a_broken_dockerfile_is_refused_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM a\npip install x\n")
-    result = run(str(tmp_path / "Dockerfile"))
+    file = tmp_path / "my Dockerfile"
+    file.write_text("FROM a\npip install x\n")
+    result = run(str(file))
     assert result.exit_code == 2
-    assert "line 2 of the Dockerfile: unknown instruction `PIP`" in result.stderr
+    assert f"`{file}`, line 2: unknown instruction `PIP`" in result.stderr
+    assert f"docker build --check -f '{file}' ." in result.stderr
+
+
+def test_a_program_is_no_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes(b"\x7fELF\0\0")
+    result = run(str(tmp_path / "Dockerfile"))
+    assert (result.exit_code, "is not text" in result.stderr) == (2, True)
 
 
 def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlship.audit.dockerfile import parse_dockerfile
-from mlship.audit.lexer import lex
+from mlship.audit.lexer import DockerfileError, lex
 from mlship.audit.shell import commands
 from mlship.audit.words import UNKNOWN, expand
-from mlship.errors import UsageError
 from mlship.image.dockerfile import exec_form, quote
 
 NAMES = ("RUN", "ENV", "LABEL", "COPY", "USER", "WORKDIR", "CMD", "EXPOSE", "ARG")
@@ -66,7 +65,7 @@ SPACES = st.sampled_from(["", "\n", "  # a comment\n", "\t\n", "# x \\\n"])
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for candidate in (text, f"FROM scratch\n{text}"):
-        with suppress(UsageError):
+        with suppress(DockerfileError):
             parse_dockerfile(candidate)
 
 
@@ -200,17 +199,17 @@ def test_a_here_document_is_a_script_or_the_input_of_a_program() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1 of the Dockerfile: it has no FROM"),
-        ("FROM a\nconda install x", "line 2 of the Dockerfile: unknown instruction `CONDA`"),
-        ("RUN x", "line 1 of the Dockerfile: RUN comes before the first FROM"),
-        ("FROM a\nRUN <<EOF\nx", "line 2 of the Dockerfile: the here-document `EOF` has no end"),
-        ("FROM a b", "line 1 of the Dockerfile: FROM needs an image"),
+        ("", "line 1: it has no FROM"),
+        ("FROM a\nconda install x", "line 2: unknown instruction `CONDA`"),
+        ("RUN x", "line 1: RUN comes before the first FROM"),
+        ("FROM a\nRUN <<EOF\nx", "line 2: the here-document `EOF` has no end"),
+        ("FROM a b", "line 1: FROM needs an image"),
         ("# escape=x\nFROM a", "the escape character is `x`"),
         ("FROM a\nONBUILD ONBUILD RUN x", "ONBUILD cannot be in ONBUILD"),
     ],
 )
 def test_what_buildkit_refuses_is_refused_with_its_line(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=r"^") as error:
+    with pytest.raises(DockerfileError, match=r"^") as error:
         parse_dockerfile(text)
     assert message in str(error.value)
 
