@@ -140,7 +140,7 @@ def _as_trained(repo: Path, config: Config, weights: tuple[WeightFile, ...], loc
     from mlship.lock.skew import check_skew
     from mlship.project.training import check_files, read_training
 
-    training = read_training(repo / record, record)
+    training = read_training(repo / record, record, key="model.metadata")
     return (*check_files(repo, record, training, weights), *check_skew(config, lock, training))
 
 

@@ -24,15 +24,20 @@ Records = Annotated[
 
 @shadow.command("report")
 def report_shadow(records: Records, json: Json = False) -> None:
-    """Print agreement, differences, drift, times and memory."""
+    """Print agreement, differences, drift, times and memory.
+
+    Exit code 1: the records give no figure.
+    """
     from mlship.console import emit
-    from mlship.report.shadow import figures_json, show_figures
+    from mlship.report.shadow import figures_json, nothing_known, show_figures
 
     found = _figures(records)
     if json:
         emit(figures_json(found))
     else:
         show_figures(found)
+    if nothing_known(found):
+        raise typer.Exit(1)
 
 
 @shadow.command("promote")

@@ -81,7 +81,9 @@ def model_of(repo: Path, config: Config, name: str | None) -> TrainedModel:
             "mlship.yaml has no `model.metadata`, so what the model was trained with is unknown",
             hint="record the training with `training_record.py` (`mlship training-record` prints it) and name its file",
         )
-    unknown = check_files(repo, record, read_training(repo / record, record), check_weights(repo, config.model))
+    unknown = check_files(
+        repo, record, read_training(repo / record, record, key="model.metadata"), check_weights(repo, config.model)
+    )
     if unknown:
         raise UsageError(unknown[0], hint=_DESCRIBE)
     tested = (

@@ -82,23 +82,27 @@ def is_training(path: Path) -> bool:
     return True
 
 
-def read_training(path: Path, shown: str) -> Training:
+def read_training(path: Path, shown: str, *, key: str = "") -> Training:
     """Read a record.
+
+    Args:
+        key: of mlship.yaml, if it names the record.
 
     Raises:
         UsageError: it cannot be read, or is no such record.
     """
     hint = "write it with `training_record.py` where the model is trained (`mlship training-record` prints the script)"
+    record = f"{key}: `{shown}`" if key else f"`{shown}`"
     try:
         return adapter(Training).validate_json(read_regular(path, _LIMIT))
     except FileNotFoundError as error:
-        raise UsageError(f"model.metadata: `{shown}` does not exist", hint=hint) from error
+        raise UsageError(f"{record} does not exist", hint=hint) from error
     except OSError as error:
-        raise UsageError(f"model.metadata: `{shown}` cannot be read: {error.strerror}", hint=hint) from error
+        raise UsageError(f"{record} cannot be read: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"model.metadata: `{shown}` is not UTF-8 text", hint=hint) from error
+        raise UsageError(f"{record} is not UTF-8 text", hint=hint) from error
     except ValidationError as error:
-        message = f"model.metadata: `{shown}` is not a record of a training: {first_error(error)}"
+        message = f"{record} is not a record of a training: {first_error(error)}"
         raise UsageError(message, hint=hint) from error
 
 

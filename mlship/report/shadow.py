@@ -15,9 +15,18 @@ _VERDICTS = {
 
 
 def show_figures(found: Mapping[str, Figure]) -> None:
-    """Print every figure with what it is based on."""
+    """Print every figure with what it is based on, or the one reason why none is known."""
+    reasons = {figure.basis for figure in found.values() if figure.value is None}
+    if nothing_known(found) and len(reasons) == 1:
+        out(f"every figure is unknown: {reasons.pop()}")
+        return
     for name, figure in found.items():
         out(f"{name:13} {_number(figure):>10}  {MEANINGS[name].text}: {figure.basis}")
+
+
+def nothing_known(found: Mapping[str, Figure]) -> bool:
+    """Whether the records give no figure at all."""
+    return all(figure.value is None for figure in found.values())
 
 
 def show_promotion(condition: FigureCondition, found: Mapping[str, Figure]) -> None:

@@ -82,7 +82,11 @@ def _difference(records: Sequence[ShadowRecord]) -> Figure:
     other = sum(one.outcome == "differ" and one.difference is None for one in records)
     if other:
         return Figure(None, f"{other} answers have other places or kinds of values")
-    return Figure(max(found), f"largest of {len(found)} answers") if found else Figure(None, "no numbers to compare")
+    return (
+        Figure(max(found), f"largest of {len(found)} answer{'s' * (len(found) != 1)}")
+        if found
+        else Figure(None, "no numbers to compare")
+    )
 
 
 def _percentile(values: Sequence[float | None], share: float) -> float | None:
@@ -115,7 +119,8 @@ def _hours(records: Sequence[ShadowRecord]) -> Figure:
     gaps = [later - sooner for sooner, later in pairwise(times)]
     covered = sum(gap for gap in gaps if gap <= LONGEST_GAP_SECONDS)
     longer = sum(gap > LONGEST_GAP_SECONDS for gap in gaps)
-    return Figure(covered / 3600, f"without {longer} gap{'s' * (longer != 1)} of more than an hour")
+    gaps_left_out = f"{longer} gap{'s' * (longer != 1)}" if longer else "no gap"
+    return Figure(covered / 3600, f"{gaps_left_out} of more than an hour{' left out' if longer else ''}")
 
 
 def _psi(records: Sequence[ShadowRecord]) -> Figure:
@@ -134,7 +139,9 @@ def _psi(records: Sequence[ShadowRecord]) -> Figure:
     worst = max(known, key=lambda place: known[place])
     left = len(places) - len(known)
     rest = f"; {left} other{'s' * (left != 1)}, rare or free text, not judged" if left else ""
-    return Figure(known[worst], f"largest of {len(known)} values, of {worst or 'the output'}{rest}")
+    return Figure(
+        known[worst], f"largest of {len(known)} value{'s' * (len(known) != 1)}, of {worst or 'the output'}{rest}"
+    )
 
 
 def _psi_of(ours: Sequence[Leaf], other: Sequence[Leaf]) -> float | None:

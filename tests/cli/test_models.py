@@ -111,4 +111,4 @@ def test_a_record_needs_no_project(tmp_path: Path, store: str) -> None:
     done = mlship_in_process("register", "model/metadata.json", "--name", "digits", "--store", store, cwd=repo)
     assert (done.code, done.stdout.startswith(f"registered {FIRST}\n  model.safetensors: ")) == (0, True)
     done = mlship_in_process("register", "none.json", "--name", "digits", "--store", store, cwd=repo)
-    assert (done.code, "`none.json` does not exist" in done.stderr) == (2, True)
+    assert (done.code, done.stderr.startswith("error: `none.json` does not exist\n")) == (2, True)

@@ -32,11 +32,11 @@ def test_a_good_candidate_is_promoted_with_evidence(day: Path) -> None:
             "  ✓ agreement >= 0.995",
             "      agreement 1: 1441 of 1441 copies agree",
             "  ✓ psi < 0.1",
-            "      psi 0: largest of 1 values, of y[0]",
+            "      psi 0: largest of 1 value, of y[0]",
             "  ✓ p99_ratio <= 1.2",
             "      p99_ratio 1.1: 2.2 ms by 2 ms",
             "  ✓ hours >= 24",
-            "      hours 24: without 0 gaps of more than an hour",
+            "      hours 24: no gap of more than an hour",
         ],
     )
 
@@ -57,6 +57,16 @@ def test_unknown_is_never_a_pass(day: Path, extra: bytes | None) -> None:
         assert "\n  ? psi" in result.stdout
         plain = json.loads(run("promote", "-", "--json", "--if", condition, given=given).stdout)
         assert (plain["promote"], plain["figures"]["psi"]["value"]) == (False, None)
+
+
+@pytest.mark.parametrize(("given", "reason"), [(b"", "no records"), (b"\0\1", "line 1 is not a record of a shadow")])
+def test_a_report_without_a_figure_is_no_success(given: bytes, reason: str) -> None:
+    text = run("report", "-", given=given)
+    assert (text.exit_code, len(text.stdout.splitlines())) == (1, 1)
+    assert text.stdout.startswith(f"every figure is unknown: {reason}")
+    plain = run("report", "-", "--json", given=given)
+    assert plain.exit_code == 1
+    assert {figure["value"] for figure in json.loads(plain.stdout)["figures"].values()} == {None}
 
 
 def test_the_report_has_every_figure(day: Path) -> None:
