@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from pydantic import JsonValue
+
+from tests.helpers.local_http import fake_program, served_by
 
 Object = dict[str, JsonValue]
 
@@ -304,24 +305,16 @@ def _list(kind: str, found: list[Object]) -> Object:
 @contextmanager
 def cluster_api(state: ClusterState) -> Iterator[str]:
     """Serve a stand-in; gives its address."""
-    handler = type("Handler", (_Api,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with served_by(_Api, state) as place:
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://{place}"
         finally:
-            server.shutdown()
             state.close()
 
 
 def fake_kubectl(folder: Path, server: str) -> Path:
     """Write the fake program for a stand-in; returns its folder, for PATH."""
-    place = folder / "fake-bin"
-    place.mkdir()
-    program = place / "kubectl"
-    program.write_text(FAKE_KUBECTL.format(python=sys.executable, server=server))
-    program.chmod(0o755)
-    return place
+    return fake_program(folder, "kubectl", FAKE_KUBECTL, server)
 
 
 def kubeconfig(folder: Path, server: str) -> Path:

@@ -6,7 +6,6 @@ The real kubectl and `READ_KUBECTL` both speak to it, so that the fake program a
 import http.server
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import JsonValue
+
+from tests.helpers.local_http import fake_program, served_by
 
 Object = dict[str, JsonValue]
 
@@ -186,20 +187,10 @@ def _terms(selector: str) -> Iterator[tuple[str, str]]:
 @contextmanager
 def pod_cluster(state: PodCluster) -> Iterator[str]:
     """Serve a stand-in; gives its address."""
-    handler = type("Handler", (_Api,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with served_by(_Api, state) as place:
+        yield f"http://{place}"
 
 
 def reading_kubectl(folder: Path, server: str) -> Path:
     """Write the fake program for a stand-in; returns its folder, for PATH."""
-    place = folder / "fake-bin"
-    place.mkdir()
-    program = place / "kubectl"
-    program.write_text(READ_KUBECTL.format(python=sys.executable, server=server))
-    program.chmod(0o755)
-    return place
+    return fake_program(folder, "kubectl", READ_KUBECTL, server)

@@ -7,14 +7,13 @@ import base64
 import http.server
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from mlship.registry.client import OCI_INDEX, digest_of
+from tests.helpers.local_http import served_by
 
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<version>[^/]*)(?P<rest>/.*)?")
 
@@ -137,16 +136,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-@contextmanager
-def registry_server(state: RegistryState) -> Iterator[str]:
+def registry_server(state: RegistryState) -> AbstractContextManager[str]:
     """Serve a stand-in on 127.0.0.1; gives its host and port."""
-    handler = type("Handler", (_Handler,), {"state": state})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    return served_by(_Handler, state)
 
 
 def basic(user: str, password: str) -> str:
