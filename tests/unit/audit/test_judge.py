@@ -52,7 +52,7 @@ def of_image(config: object, *layers: dict[str, int | bytes], steps: tuple[str, 
 
 def test_a_good_dockerfile_passes_all_that_its_text_decides() -> None:
     assert verdicts(audit_dockerfile(GOOD, "Dockerfile")) == {
-        rule.id: "unknown" if rule.id == "setuid" else "pass" for rule in audit_table().rule
+        rule.id: "unknown" if rule.id in {"setuid", "driver-library"} else "pass" for rule in audit_table().rule
     }
 
 
