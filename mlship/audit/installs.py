@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlship.audit.dockerfile import Run
 from mlship.audit.rules import AuditSeen, Filler, audit_table, program_and_arguments, verb
-from mlship.audit.shell import Command
-from mlship.audit.words import UNKNOWN
+from mlship.dockerfile.shell import Command
+from mlship.dockerfile.stages import Run
+from mlship.dockerfile.words import UNKNOWN
 
 _LOCKED_OPTIONS = {"--require-hashes", "--frozen", "--locked", "--deploy", "--frozen-lockfile"}
 _WITH_VALUE = {

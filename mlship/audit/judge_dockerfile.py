@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterator
 from shlex import quote
 
-from mlship.audit.dockerfile import ParsedDockerfile, Start, parse_dockerfile
 from mlship.audit.installs import cached, compilers, locked
-from mlship.audit.lexer import DockerfileError
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
@@ -16,8 +14,10 @@ from mlship.audit.rules import (
     known_base,
     split_reference,
 )
-from mlship.audit.shell import Command, commands
-from mlship.audit.words import UNKNOWN
+from mlship.dockerfile.lexer import DockerfileError
+from mlship.dockerfile.shell import Command, commands
+from mlship.dockerfile.stages import ParsedDockerfile, Start, parse_dockerfile
+from mlship.dockerfile.words import UNKNOWN
 from mlship.errors import UsageError
 from mlship.project.credentials import find_credentials
 

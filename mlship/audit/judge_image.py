@@ -4,7 +4,6 @@ import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mlship.audit.dockerfile import Start
 from mlship.audit.image import AuditFiles, ImageSettings, read_saved_image, settings_of
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import (
@@ -17,6 +16,7 @@ from mlship.audit.judge_dockerfile import (
 )
 from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential_name, judgement
 from mlship.build.installed import local_image
+from mlship.dockerfile.stages import Start
 from mlship.doctor.nvidia_require import is_disabled, requirements
 from mlship.errors import EngineError
 from mlship.image.labels import OCI, OWN

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
-from mlship.audit.shell import Command
+from mlship.dockerfile.shell import Command
 from mlship.resources import read_package_file
 from mlship.versioned import adapter
 

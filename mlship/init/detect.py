@@ -34,10 +34,9 @@ from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.retired import retired_servers
-from mlship.init.servers import find_server
+from mlship.init.servers import find_server, last_stage
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
-from mlship.project.commands import read_dockerfile
 from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
@@ -62,8 +61,8 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     """
     tree = read_tree(repo)
     root, modules, bare = _rooted_modules(tree)
-    dockerfile = read_dockerfile(tree.text("Dockerfile") or "")
-    server, beside, notes = _server(find_server(tree, modules, dockerfile), serving=serving)
+    stage, refused = last_stage(tree)
+    server, beside, notes = _server(find_server(tree, modules, stage), serving=serving)
     loader = _loader(modules, server, bare=not serving)
     needs = (collected := collect(tree, _entry(server, loader, modules))).declared
     cog = None if server else find_predictor(tree, modules, needs)
@@ -74,7 +73,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else (*page_notes(apps), *_nothing_served(tree, weights, needs))
-    python = find_python(tree, needs, dockerfile)
+    python = find_python(tree, needs, stage)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = _pickled(tree, weights, lookup)
     others, details = _other_imports(modules, served), _details(tree, weights)
@@ -99,8 +98,8 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*notes, *collected.notes, *misnamed(needs, served), *idle, *_notes(tree, weights, modules, needs)),
-        gpus=find_gpus(tree, served, needs, dockerfile),
+        notes=(*refused, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
+        gpus=find_gpus(tree, served, needs, stage),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
         at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,
@@ -348,8 +347,13 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
 
 
 def _notes(
-    tree: Tree, weights: ModelFiles, modules: Mapping[str, Module], needs: tuple[Declared, ...]
+    tree: Tree,
+    weights: ModelFiles,
+    modules: Mapping[str, Module],
+    needs: tuple[Declared, ...],
+    served: Sequence[Module],
 ) -> Iterator[str]:
+    yield from misnamed(needs, served)
     yield from retired_servers(tree, modules, needs)
     read = {module.path for module in modules.values()}
     rest = (path for path in tree.files if path.endswith(".py") and path not in read and is_served(path))

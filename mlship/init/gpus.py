@@ -12,21 +12,19 @@ from fnmatch import fnmatch
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.dockerfile.stages import BuildStage
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared
 from mlship.init.found import GpuUse, few
 from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
-from mlship.project.commands import Dockerfile
 
 HOSTS = "hosts"
 _BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
 
 
-def find_gpus(
-    tree: Tree, served: Sequence[Module], declared: Sequence[Declared], dockerfile: Dockerfile | None
-) -> GpuUse:
+def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared], stage: BuildStage | None) -> GpuUse:
     """Whether to build a GPU image, and why.
 
     Args:
@@ -34,10 +32,11 @@ def find_gpus(
     """
     hosts = tuple(_host_files(tree))
     code, note = _from_code(served)
+    base = stage.root.shown if stage else ""
     evidence = (
         *([f"{HOSTS}/ has {_count(hosts)}"] if hosts else []),
         *_from_requirements(declared),
-        *([f"the Dockerfile starts from {dockerfile.base}"] if dockerfile and _BASES.search(dockerfile.base) else []),
+        *([f"the Dockerfile starts from {base}"] if _BASES.search(base) else []),
         *code,
     )
     return GpuUse(evidence, hosts, note)

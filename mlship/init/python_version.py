@@ -7,10 +7,10 @@ from typing import get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from mlship.dockerfile.stages import BuildStage
 from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
 from mlship.init.tree import Tree
-from mlship.project.commands import Dockerfile
 from mlship.project.config import Config
 
 DEFAULT = "3.11"
@@ -32,12 +32,12 @@ class _Stated:
         return [v for v in SUPPORTED if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
 
 
-def find_python(tree: Tree, declared: Sequence[Declared], dockerfile: Dockerfile | None) -> Detected:
+def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Detected:
     """Major and minor version from the first file that states one; 3.11 by default.
 
     Of several, the lowest supported version, because it is the most likely to have been tested.
     """
-    stated = list(_stated(tree, declared, dockerfile))
+    stated = list(_stated(tree, declared, stage))
     if not stated:
         return Detected(DEFAULT, "default: no `.python-version` or `requires-python` found")
     first = stated[0]
@@ -60,13 +60,13 @@ def _nearest(stated: _Stated) -> str:
     return SUPPORTED[-1] if newer else DEFAULT
 
 
-def _stated(tree: Tree, declared: Sequence[Declared], dockerfile: Dockerfile | None) -> Iterator[_Stated]:
+def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Iterator[_Stated]:
     yield from _version(r"^\s*(?:cpython-|python-?)?(\d+\.\d+)", tree.text(".python-version"), ".python-version")
     for one in declared:
         yield from _specifier(one.python, one.origin)
     yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
-    if dockerfile and dockerfile.python:
-        yield from _version(r"^(\d+\.\d+)", dockerfile.python, "the Dockerfile's base image")
+    if stage:
+        yield from _version(r"(?:^|/)python:(\d+\.\d+)", stage.root.image, "the Dockerfile's base image")
 
 
 def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:

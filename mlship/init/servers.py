@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from mlship.dockerfile.lexer import DockerfileError
+from mlship.dockerfile.stages import BuildStage, parse_dockerfile
 from mlship.init.django import DJANGO_ROUTES, django_folder, is_django, project_modules
 from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
@@ -14,7 +16,6 @@ from mlship.init.tree import Tree
 from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root, opens_from_root
 from mlship.project.commands import (
     PORT,
-    Dockerfile,
     app_command,
     is_server,
     listen_on,
@@ -45,16 +46,25 @@ class _Command:
     steps: tuple[str, ...] = ()
 
 
+def last_stage(tree: Tree) -> tuple[BuildStage | None, tuple[str, ...]]:
+    """The stage that the repository's Dockerfile ships; None without a readable one, with a note about the reason."""
+    text = tree.text("Dockerfile")
+    try:
+        return (parse_dockerfile(text).stages[-1] if text else None), ()
+    except DockerfileError as error:
+        return None, (f"ignored Dockerfile, because BuildKit rejects it: {error}",)
+
+
 def find_server(
-    tree: Tree, modules: Mapping[str, Module], dockerfile: Dockerfile | None
+    tree: Tree, modules: Mapping[str, Module], stage: BuildStage | None
 ) -> tuple[ExistingServer | None, tuple[str, ...]]:
     """Find the server and notes about it; None if the repository has no server.
 
     The command comes from the Procfile, then the Dockerfile, then the kind of app object.
     """
     apps = _apps(modules)
-    unusable = tuple(_unusable(tree, dockerfile))
-    found = _command(tree, dockerfile, apps)
+    unusable = tuple(_unusable(tree, stage))
+    found = _command(tree, stage, apps)
     if found is None:
         return None, unusable
     entries, folder = named_modules(found.command, modules)
@@ -64,7 +74,7 @@ def find_server(
     chosen = _without_script(found, entry)
     import_root = folder if opens_from_root(tree, folder, served) else ""
     place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
-    port, notes, steps = _port(chosen, dockerfile, entry)
+    port, notes, steps = _port(chosen, stage, entry)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
@@ -82,12 +92,12 @@ def find_server(
 
 
 def _port(
-    chosen: _Command, dockerfile: Dockerfile | None, entry: Module | None
+    chosen: _Command, stage: BuildStage | None, entry: Module | None
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     """The port, notes about it, and steps."""
     start = entry.start if entry and _script(chosen.command) else None
     written = port_of(chosen.command)
-    named = written or (start.port if start else None) or (dockerfile.port if dockerfile else None)
+    named = written or (start.port if start else None) or (_exposed(stage) if stage else None)
     requested = named or PORT
     port = requested if 1024 < requested <= 65535 else PORT
     root = f"port {requested} requires root, but the image runs as non-root"
@@ -209,11 +219,10 @@ def _rank(path: str) -> int:
     return _USUAL.index(stem) if stem in _USUAL else len(_USUAL)
 
 
-def _command(tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Module, App]]) -> _Command | None:
-    web = procfile_web(tree.text("Procfile") or "")
-    if web and (command := parse_command([web])):
+def _command(tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, App]]) -> _Command | None:
+    if command := _of_procfile(tree):
         return _Command(command, "the `web` line in Procfile", written=True)
-    if dockerfile and (command := parse_command(dockerfile.command)) and (apps or is_server(command)):
+    if stage and (command := parse_command(stage.command, stage.env)) and (apps or is_server(command)):
         return _Command(command, "the command in Dockerfile", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
@@ -223,16 +232,28 @@ def _command(tree: Tree, dockerfile: Dockerfile | None, apps: Sequence[tuple[Mod
     return None
 
 
-def _unusable(tree: Tree, dockerfile: Dockerfile | None) -> Iterator[str]:
+def _of_procfile(tree: Tree) -> tuple[str, ...] | None:
+    """The command of the `web` line in Procfile, which a shell runs."""
+    web = procfile_web(tree.text("Procfile") or "")
+    return parse_command(("sh", "-c", web)) if web else None
+
+
+def _exposed(stage: BuildStage) -> int | None:
+    """The last port of EXPOSE that the file decides."""
+    numbers = (re.match(r"\d+", port) for port in reversed(stage.ports))
+    return next((int(number[0]) for number in numbers if number), None)
+
+
+def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     """Notes about commands that require a shell and unsupported base images."""
     web = procfile_web(tree.text("Procfile") or "")
-    if web and not parse_command([web]):
+    if web and not _of_procfile(tree):
         yield f"ignored the `web` line in Procfile, because it requires a shell: {web[:200]}"
-    if dockerfile and dockerfile.command and not parse_command(dockerfile.command):
+    if stage and stage.command and not parse_command(stage.command, stage.env):
         yield "ignored the command in Dockerfile, because it requires a shell"
-    if dockerfile and names_musl(dockerfile.base):
-        yield f"Dockerfile uses {dockerfile.base}; mlship uses Debian slim, which runs standard manylinux wheels"
-    if dockerfile:
+    if stage and names_musl(stage.root.image):
+        yield f"Dockerfile uses {stage.root.shown}; mlship uses Debian slim, which runs standard manylinux wheels"
+    if stage:
         yield "mlship generates its own Dockerfile and does not use or change yours"
 
 

@@ -1,64 +1,28 @@
-"""Commands that start servers: from a Procfile, a Dockerfile or an app object, and their ports. Pure."""
+"""Commands that start servers: of a Procfile, a Dockerfile or an app object, and their ports. Pure."""
 
-import json
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from mlship.dockerfile.shell import SHELLS, script_of
 
 PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
 _SERVERS = {"uvicorn", "gunicorn", "hypercorn", "daphne", "waitress-serve", "flask", "fastapi", "uwsgi", "granian"}
-_RUNNERS = (("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",))
-_SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
+# Programs that only run another; mlship adds an init process itself where a server needs one.
+_RUNNERS = (
+    *(("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",)),
+    *(("tini", "--"), ("dumb-init", "--"), ("dumb-init",)),
+)
 _OPERATORS = set("();<>|&")
 _EXPANDED = re.compile(r"[`$*?~]")
-_PORT_VARIABLE = re.compile(r"\$\{PORT(?::?-(\d+))?\}|\$PORT\b")
+_VARIABLE = re.compile(r"'[^']*'|\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
+_ONE_WORD = re.compile(r"[\w./:=,@%+ -]*")  # means the same in a script as in a variable
 _PORT_FLAGS = ("--bind", "-b", "--port", "-p")
 _HOST_FLAGS = ("--bind", "-b", "--host", "-h")
 _CHDIR = "--chdir="
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  a container must listen on all interfaces
-
-
-@dataclass(frozen=True)
-class Dockerfile:
-    """The last stage of a Dockerfile.
-
-    Attributes:
-        base: the image it starts from.
-        command: ENTRYPOINT and CMD as written, each in exec or shell form.
-    """
-
-    base: str
-    command: tuple[str, ...]
-    port: int | None
-
-    @property
-    def python(self) -> str | None:
-        """The Python version of an official base image, such as 3.11."""
-        match = re.search(r"(?:^|/)python:(\d+\.\d+)", self.base)
-        return match[1] if match else None
-
-
-def read_dockerfile(text: str) -> Dockerfile | None:
-    """Read the last stage of a Dockerfile; None without FROM."""
-    bases: dict[str, str] = {}
-    base, entrypoint, command, port = "", "", "", None
-    for line in re.sub(r"\\\s*\n", " ", re.sub(r"(?m)^\s*#.*\n?", "", text)).splitlines():
-        name, _, rest = line.strip().partition(" ")
-        words = [word for word in rest.split() if not word.startswith("--")]
-        if name.upper() == "FROM" and words:
-            base = bases.get(words[0].lower(), words[0])
-            entrypoint, command, port = "", "", None
-            if len(words) == 3 and words[1].upper() == "AS":
-                bases[words[2].lower()] = base
-        elif name.upper() == "ENTRYPOINT":
-            entrypoint, command = rest.strip(), ""
-        elif name.upper() == "CMD":
-            command = rest.strip()
-        elif name.upper() == "EXPOSE" and (number := re.match(r"\d+", rest.strip())):
-            port = int(number[0])
-    return Dockerfile(base, tuple(part for part in (entrypoint, command) if part), port) if base else None
 
 
 def procfile_web(text: str) -> str | None:
@@ -67,20 +31,27 @@ def procfile_web(text: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def parse_command(parts: Sequence[str], port: int = PORT) -> tuple[str, ...] | None:
-    """Parse command lines into one argument list; None if they need a shell.
+def parse_command(
+    command: Sequence[str], variables: Mapping[str, str] = MappingProxyType({}), port: int = PORT
+) -> tuple[str, ...] | None:
+    """The argument list that a command comes down to, without shells and programs that only run it.
 
     Args:
-        port: replaces $PORT, which some platforms set but an image must not depend on.
+        variables: those of the environment, for a shell's script.
+        port: replaces $PORT where nothing else gives it; some platforms set it, but an image must not depend on it.
+
+    Returns:
+        None if it needs a shell.
     """
-    words = [word for part in parts for word in (_json(part) or _split(part, port))]
-    if is_shell(words) and words[1:2] == ["-c"] and len(words) == 3:
-        words = _split(words[2], port)
-    for runner in _RUNNERS:
-        if tuple(words[: len(runner)]) == runner:
-            words = words[len(runner) :]
-    if words and re.match(r"/(\S+/)?bin/[\w.-]+$", words[0]):  # of another image's environment; PATH has ours
-        words[0] = words[0].rpartition("/")[2]
+    words, before = list(command), None
+    while words and words != before:
+        before = list(words)
+        if re.match(r"/(\S+/)?bin/[\w.-]+$", words[0]):  # of another image's environment; PATH has ours
+            words[0] = words[0].rpartition("/")[2]
+        if is_shell(words) and (script := script_of(words)) is not None and words[-1] == script:
+            words = _split(script, variables, port)
+        runner = next((one for one in _RUNNERS if tuple(words[: len(one)]) == one), ())
+        words = words[len(runner) :]
     usable = words and "=" not in words[0] and not is_shell(words) and all(w and w.isprintable() for w in words)
     return tuple(words) if usable else None
 
@@ -102,7 +73,7 @@ def program_name(command: Sequence[str]) -> str:
 
 def is_shell(command: Sequence[str]) -> bool:
     """Whether a command runs a shell, which would not forward SIGTERM to the server."""
-    return program_name(command) in _SHELLS
+    return program_name(command) in SHELLS
 
 
 def is_server(command: Sequence[str]) -> bool:
@@ -173,26 +144,20 @@ def _values(command: Sequence[str], flags: tuple[str, ...]) -> list[int]:
     return [index for index in found if index < len(command)]
 
 
-def _json(text: str) -> list[str]:
-    if not text.startswith("["):
-        return []
-    try:
-        words = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else []
-
-
-def _split(text: str, port: int) -> list[str]:
-    """Split a shell line into words; empty if it has operators, variables or patterns, which need a shell.
+def _split(script: str, variables: Mapping[str, str], port: int) -> list[str]:
+    """Split a shell line into words; empty if it has operators, unknown variables or patterns, which need a shell.
 
     A shell also starts tests and groups with brackets, and Docker reads an invalid exec form as a shell line.
     """
-    if text.startswith(("[", "{")):
+    if script.startswith(("[", "{")):
         return []
-    lexer = shlex.shlex(
-        _PORT_VARIABLE.sub(lambda match: match[1] or str(port), text), posix=True, punctuation_chars=True
-    )
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2] or ""
+        found = variables.get(name) or match[3] or (str(port) if name == "PORT" else None)
+        return match[0] if found is None or not _ONE_WORD.fullmatch(found) else found
+
+    lexer = shlex.shlex(_VARIABLE.sub(value, script), posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
         words = list(lexer)

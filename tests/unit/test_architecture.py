@@ -70,6 +70,7 @@ APART = (
     ("models", "engine"),
     ("models", "lock"),
     ("project", "size"),
+    *(("dockerfile", part) for part in ("errors", "files", "process", "project")),
 )
 DOORS = {
     "typer": ("cli",),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlship.dockerfile.stages import parse_dockerfile
 from mlship.errors import UsageError
 from mlship.init.declared.collect import collect
 from mlship.init.detect import detect
@@ -16,7 +17,7 @@ from mlship.init.routers import Route
 from mlship.init.servers import find_routes
 from mlship.init.sources import App, parse_module, with_routes
 from mlship.init.tree import read_tree
-from mlship.project.commands import listen_on, parse_command, read_dockerfile
+from mlship.project.commands import listen_on, parse_command
 from tests.helpers.repos import onnx_bytes, safetensors, write
 from tests.helpers.sampling import examples
 
@@ -419,30 +420,48 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "words"),
+    ("text", "words"),
     [
-        (("poetry run uvicorn a:b",), ("uvicorn", "a:b")),
-        (('["sh", "-c", "exec gunicorn a:b"]',), ("gunicorn", "a:b")),
-        (('["sh", "-c", "exec gunicorn a:b > log"]',), None),
-        (("gunicorn 'a:create_app()'",), ("gunicorn", "a:create_app()")),
-        (("/srv/venv/bin/gunicorn --bind /run/bin/x a:b",), ("gunicorn", "--bind", "/run/bin/x", "a:b")),
-        (('["/usr/local/bin/python3", "-m", "a"]',), ("python3", "-m", "a")),
-        (("/app/start a:b",), ("/app/start", "a:b")),
-        (("gunicorn a:b|tee log",), None),
-        (("gunicorn a:b & wait",), None),
-        (("A=1 gunicorn a:b",), None),
-        (("gunicorn a:b --bind :$PORT",), ("gunicorn", "a:b", "--bind", ":8080")),
-        (("gunicorn $(id)",), None),
-        (("bash run.sh",), None),
-        (('"unclosed',), None),
-        (('["uvicorn", 8000]',), None),  # Docker reads it as a shell line
-        (('{"uvicorn": "a:b"}',), None),
-        (('["uvicorn", "a:b"',), None),
-        ((), None),
+        ("CMD poetry run uvicorn a:b", ("uvicorn", "a:b")),
+        ('CMD ["sh", "-c", "exec gunicorn a:b"]', ("gunicorn", "a:b")),
+        ('CMD ["sh", "-c", "exec gunicorn a:b > log"]', None),
+        ("CMD gunicorn 'a:create_app()'", ("gunicorn", "a:create_app()")),
+        ("CMD /srv/venv/bin/gunicorn --bind /run/bin/x a:b", ("gunicorn", "--bind", "/run/bin/x", "a:b")),
+        ('CMD ["/usr/local/bin/python3", "-m", "a"]', ("python3", "-m", "a")),
+        ("CMD /app/start a:b", ("/app/start", "a:b")),
+        ("CMD gunicorn a:b|tee log", None),
+        ("CMD gunicorn a:b & wait", None),
+        ("CMD A=1 gunicorn a:b", None),
+        ("CMD gunicorn a:b --bind :$PORT", ("gunicorn", "a:b", "--bind", ":8080")),
+        ("CMD gunicorn a:b --bind :${PORT:-5000}", ("gunicorn", "a:b", "--bind", ":5000")),
+        ("ENV PORT=80 APP='a:b'\nCMD gunicorn \"$APP\" --bind :${PORT:-5000}", ("gunicorn", "a:b", "--bind", ":80")),
+        ("ENV ARGS='--workers 2'\nCMD gunicorn $ARGS a:b", ("gunicorn", "--workers", "2", "a:b")),
+        ("ENV APP='$(id)'\nCMD gunicorn $APP", None),
+        ("ENV APP=a:b\nCMD gunicorn '$APP'", None),
+        ('ENV APP=a:b\nCMD ["gunicorn", "$APP"]', ("gunicorn", "$APP")),  # no shell, no variables
+        ("CMD gunicorn $APP", None),
+        ("ARG APP=a:b\nCMD gunicorn $APP", None),  # unset when the container runs
+        ("CMD gunicorn $(id)", None),
+        ("CMD bash run.sh", None),
+        ('CMD "unclosed', None),
+        ('CMD ["uvicorn", 8000]', None),  # Docker reads it as a shell line
+        ('CMD {"uvicorn": "a:b"}', None),
+        ('CMD ["uvicorn", "a:b"', None),
+        ("RUN x", None),
+        ('ENTRYPOINT ["/usr/bin/tini", "--"]\nCMD ["uvicorn", "a:b"]', ("uvicorn", "a:b")),
+        ('ENTRYPOINT ["dumb-init"]\nCMD uvicorn a:b', ("uvicorn", "a:b")),
+        ('ENTRYPOINT uvicorn a:b\nCMD ["--port", "1"]', ("uvicorn", "a:b")),  # a shell form takes no arguments
+        ('ENTRYPOINT ["uvicorn"]\nCMD ["a:b"]\nONBUILD CMD ["c:d"]', ("uvicorn", "a:b")),
+        ('SHELL ["/bin/bash", "-eo", "pipefail", "-c"]\nCMD uvicorn a:b', ("uvicorn", "a:b")),
+        ("CMD uvicorn \\\n# a comment\n\n  a:b", ("uvicorn", "a:b")),
+        ("RUN <<EOF\nCMD x\nEOF\nCMD uvicorn a:b", ("uvicorn", "a:b")),
+        ("CMD uvicorn a:b\nFROM python:3.12\nRUN x", None),
+        ("CMD uvicorn a:b\nFROM one\nRUN x", ("uvicorn", "a:b")),
     ],
 )
-def test_commands_become_exec_form_or_nothing(parts: tuple[str, ...], words: tuple[str, ...] | None) -> None:
-    assert parse_command(parts) == words
+def test_commands_become_exec_form_or_nothing(text: str, words: tuple[str, ...] | None) -> None:
+    stage = parse_dockerfile(f"FROM python:3.11 AS one\n{text}\n").stages[-1]
+    assert parse_command(stage.command, stage.env) == words
 
 
 def test_only_addresses_are_changed() -> None:
@@ -460,13 +479,21 @@ def test_only_addresses_are_changed() -> None:
     )
 
 
-def test_a_dockerfile_is_read_to_its_last_stage() -> None:
-    found = read_dockerfile(
-        'FROM python:3.11 AS a\nCMD x\n# CMD y\nFROM --platform=linux/amd64 a\nEXPOSE 80/tcp\nENTRYPOINT [\\\n"b"]\n'
+def test_a_dockerfile_is_read_to_its_last_stage(tmp_path: Path) -> None:
+    text = (
+        "# escape=`\nARG VERSION=3.12\nFROM python:${VERSION}-slim AS a\nENV PORT=9000\nCMD x\n# CMD y\n"
+        'FROM --platform=linux/amd64 a\nEXPOSE 80/tcp $PORT\nENTRYPOINT [`\n"uvicorn", `\n# no\n"main:app"]\n'
     )
-    assert found is not None
-    assert (found.base, found.command, found.port, found.python) == ("python:3.11", ('[ "b"]',), 80, "3.11")
-    assert read_dockerfile("# nothing") is None
+    found = detect(write(tmp_path, {"Dockerfile": text, "main.py": FASTAPI}))
+    assert found.server is not None
+    assert (found.python.value, found.server.port) == ("3.12", 9000)
+    assert found.server.command == ("uvicorn", "main:app", "--host", "0.0.0.0", "--port", "9000")
+
+
+def test_a_dockerfile_that_buildkit_rejects_is_ignored_and_named(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"Dockerfile": "FROM python:3.12\n{% if gpu %}\nCMD uvicorn main:app\n"}))
+    assert "ignored Dockerfile, because BuildKit rejects it: line 2: unknown instruction `{%`" in found.notes
+    assert found.server is None
 
 
 def test_routes_are_recognized_by_name() -> None:

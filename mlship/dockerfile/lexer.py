@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from mlship.audit.words import split_words
+from mlship.dockerfile.words import split_words
 
 Escape = Literal["\\", "`"]
 _KNOWN = {

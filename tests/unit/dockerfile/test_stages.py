@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.audit.dockerfile import parse_dockerfile
-from mlship.audit.lexer import DockerfileError, lex
-from mlship.audit.shell import commands
-from mlship.audit.words import UNKNOWN, expand
+from mlship.dockerfile.lexer import DockerfileError, lex
+from mlship.dockerfile.shell import commands
+from mlship.dockerfile.stages import parse_dockerfile
+from mlship.dockerfile.words import UNKNOWN, expand
 from mlship.image.dockerfile import exec_form, quote
 
 NAMES = ("RUN", "ENV", "LABEL", "COPY", "USER", "WORKDIR", "CMD", "EXPOSE", "ARG")

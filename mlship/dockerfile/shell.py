@@ -3,10 +3,11 @@
 https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlship.audit.words import UNKNOWN, VariableLookup
+from mlship.dockerfile.words import UNKNOWN, VariableLookup
 
 _OPERATORS = ";&|()\n"
 _RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
@@ -20,7 +21,7 @@ _WRAPPERS: Mapping[str, tuple[str, ...]] = {
     "nohup": (),
     "nice": ("-n",),
 }
-_SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
+SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _DEEPEST = 8  # shells in shells
 
 
@@ -180,17 +181,17 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
     if not words:
         return
     found = Command(tuple(words), env)
-    if found.program in _SHELLS and depth < _DEEPEST and (script := _script_of(words)) is not None:
+    if found.program in SHELLS and depth < _DEEPEST and (script := script_of(words)) is not None:
         yield from commands(script, lookup, depth + 1)
     else:
         yield found
 
 
-def _script_of(words: list[str]) -> str | None:
-    """The script of `sh -c SCRIPT`; options may be joined, as in `bash -lc`."""
+def script_of(words: Sequence[str]) -> str | None:
+    """The script of `sh -c SCRIPT`; options may be joined, as in `bash -lc`, or have a value: `-o pipefail`."""
     for at, word in enumerate(words[1:], 1):
-        if not word.startswith(("-", "+")):
-            return None
         if word.startswith("-") and not word.startswith("--") and word.endswith("c"):
             return words[at + 1] if at + 1 < len(words) else None
+        if not word.startswith(("-", "+")) and not re.fullmatch(r"[-+]\w*o", words[at - 1]):
+            return None
     return None

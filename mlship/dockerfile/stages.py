@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mlship.audit.lexer import DockerfileError, Instruction, lex
-from mlship.audit.shell import Command, commands
-from mlship.audit.words import UNKNOWN, expand, pairs
+from mlship.dockerfile.lexer import DockerfileError, Instruction, lex
+from mlship.dockerfile.shell import SHELLS, Command, commands
+from mlship.dockerfile.words import UNKNOWN, expand, pairs, split_words
 
 # Set by BuildKit for the platforms of a build, and for proxies.
 _OF_PLATFORM = {f"{where}{what}" for where in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")}
-_SHELLS = {"sh", "bash", "dash", "ash"}
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,11 @@ class TakenImage:
 
     image: str
     line: int
+
+    @property
+    def shown(self) -> str:
+        """The name for people, with an ellipsis where the file does not decide it."""
+        return self.image.replace(UNKNOWN, "…")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class BuildStage:
         base: the image or stage that it starts from; `parent` is the number of that stage.
         root: the image in a registry that it starts from, after all stages between; "scratch" for none.
         env: of the environment, what the file sets.
+        ports: those of EXPOSE, such as 8080/tcp.
         user, cmd, entrypoint, healthcheck: the last of each, with its line; None where the file has none.
     """
 
@@ -77,10 +82,23 @@ class BuildStage:
     entrypoint: Start | None = None
     healthcheck: Start | None = None
     shell: tuple[str, ...] = ("/bin/sh", "-c")
+    ports: tuple[str, ...] = ()
     settings: list[Setting] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     taken: list[TakenImage] = field(default_factory=list)
     triggers: list[Instruction] = field(default_factory=list)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The argument list that a container starts, as Docker joins ENTRYPOINT and CMD; empty if the base decides."""
+        if self.entrypoint and self.entrypoint.exec_form is None:  # a shell form takes no arguments
+            return self._argv(self.entrypoint)
+        return (*self._argv(self.entrypoint), *self._argv(self.cmd))
+
+    def _argv(self, start: Start | None) -> tuple[str, ...]:
+        if start is None:
+            return ()
+        return (*self.shell, start.text) if start.exec_form is None else start.exec_form
 
     def lookup(self, name: str) -> str | None:
         """A variable's value; unknown unless this file decides it."""
@@ -173,9 +191,8 @@ class _Reader:
             self.stages.append(BuildStage(name, base, None, TakenImage(base or UNKNOWN, one.line)))
             return
         of = self.stages[parent]
-        stage = BuildStage(
-            name, base, parent, of.root, dict(of.env), {}, of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell
-        )
+        start = (of.user, of.cmd, of.entrypoint, of.healthcheck, of.shell, of.ports)
+        stage = BuildStage(name, base, parent, of.root, dict(of.env), {}, *start)
         self.stages.append(stage)
         for trigger in of.triggers:
             self._apply(stage, trigger)
@@ -195,10 +212,17 @@ class _Reader:
                 stage.cmd = None  # an inherited one, which belongs to the other entrypoint
         elif one.name == "SHELL":
             stage.shell = one.exec_form or (UNKNOWN,)
+        elif one.name == "EXPOSE":
+            words = (expand(word, self.escape, stage.lookup) for word in split_words(one.text, self.escape))
+            stage.ports = (*stage.ports, *words)
         elif one.name == "RUN":
             stage.runs.append(self._run(stage, one))
         elif one.trigger:
             stage.triggers.append(one.trigger)
+        self._take_images(stage, one)
+
+    def _take_images(self, stage: BuildStage, one: Instruction) -> None:
+        """Images that it copies from or mounts."""
         sources = [*one.values("from"), *(mount.get("from", "") for mount in _mounts(one))]
         for source in (expand(found, self.escape, self._global) for found in sources if found):
             if self._number(source) is None and not (source.isdigit() and int(source) < len(self.stages)):
@@ -219,13 +243,13 @@ class _Reader:
         text = "\n".join((one.text, *bodies))
         if one.exec_form is not None:
             return Run(one.line, text, tuple(_exec(one.exec_form, stage)), mounts)
-        if stage.shell[0].rpartition("/")[2] not in _SHELLS:
+        if stage.shell[0].rpartition("/")[2] not in SHELLS:
             return Run(one.line, text, (), mounts, known=False)
         if not bodies:
             return Run(one.line, text, commands(one.text, stage.lookup), mounts)
         first = commands(one.text, stage.lookup)
         # Without a command, the shell runs the document; a program such as `python` reads it otherwise.
-        alone = not first or (len(first) == 1 and first[0].program in _SHELLS)
+        alone = not first or (len(first) == 1 and first[0].program in SHELLS)
         is_shell = alone and (not bodies[0].startswith("#!") or bodies[0].partition("\n")[0].endswith(("sh", "sh -e")))
         inside = tuple(found for body in bodies for found in commands(body, stage.lookup)) if is_shell else ()
         return Run(one.line, text, (*first, *inside), mounts, known=is_shell or bool(first))
