@@ -8,7 +8,7 @@ import typer
 from mlship.cli.options import HERE, Directory, Json
 
 
-def init_command(
+def init_command(  # noqa: PLR0913, PLR0917 -- each is an option
     directory: Directory = HERE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; print the diff on stdout.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not prompt; use the default choices.")] = False,
@@ -18,6 +18,7 @@ def init_command(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Let the server send copies of requests to a candidate.")
     ] = False,
+    workers: Annotated[bool, typer.Option("--workers", help="Let the server run in several processes.")] = False,
     json: Json = False,
 ) -> None:
     """Detect what a model needs and write mlship.yaml.
@@ -34,7 +35,8 @@ def init_command(
     found = detect(directory, serving=serving)
     if found.weights.choices and not yes and not (directory / "mlship.yaml").exists():
         found = detect(directory, _ask(found.weights.choices, found.weights.named[0]), serving=serving)
-    planned = keep_existing(scaffold(found, shadow=shadow), directory)
+    parts = frozenset(name for name, wanted in (("shadow", shadow), ("workers", workers)) if wanted)
+    planned = keep_existing(scaffold(found, parts), directory)
     written = () if dry_run else write_scaffold(directory, planned.files)
     if planned.completed and not dry_run:
         write_atomic(directory / planned.completed.path, planned.completed.text)

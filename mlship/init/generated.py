@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
@@ -12,21 +13,23 @@ from mlship.render import render
 from mlship.resources import read_template
 
 SERVING = "serving"
-_SHADOW_NEEDS = ("h11",)
+_PART_NEEDS = {"shadow": ("h11",)}
+_PARTS = {"shadow": "app.py", "workers": "__main__.py"}  # options of `mlship init`, and the file that uses them
 SERVER_NEEDS = ("msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
-    **dict.fromkeys(("__init__.py", "__main__.py", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
-    **dict.fromkeys(("schema.py", "errors.py", "metrics.py", "openapi.py", "logs.py", "settings.py"), ""),
+    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
+    **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py", "logs.py", "settings.py.j2"), ""),
     "connections.py": "",
     **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2", "v2.py"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",
     "features_tensors.py": "limits tensors",
-    "drift.py": "drift",
+    "drift.py.j2": "drift",
     "golden.py.j2": "golden",
     **dict.fromkeys(("shadow.py", "shadow_log.py", "candidate.py"), "shadow"),
+    "workers.py.j2": "workers",
 }
 _AROUND = {
     "monitoring/alerts.yml": "alert rules for Prometheus",
@@ -38,7 +41,7 @@ DATA_URI = """\
 printf '{"NAME": "data:%s;base64,%s"}' "$(file -b --mime-type FILE)" "$(base64 -w0 FILE)" > sample.json"""
 
 
-def server_files(found: Detection, load: str, sample: str, *, shadow: bool) -> Iterator[tuple[str, str, str]]:
+def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[str]) -> Iterator[tuple[str, str, str]]:
     """Path, text and purpose of the files of a generated server."""
     package, tensors = server_package(found), bool(found.native and found.native.row.template in _ON_ARRAYS)
     features = isinstance(features_of(found.root), dict)
@@ -51,9 +54,9 @@ def server_files(found: Detection, load: str, sample: str, *, shadow: bool) -> I
         "limits plain": features and not tensors,
         "drift": isinstance(statistics_of(found.root), TrainingStatistics),
         "golden": found.golden.value if found.sample.value else None,
-        "shadow": shadow,
+        **{part: part in parts for part in _PARTS},
     }
-    yield f"{package}/model.py", _model(found, load, sample, package), _purpose(found, load)
+    yield f"{package}/model.py", _model(found, load, sample, package, workers="workers" in parts), _purpose(found, load)
     for template, needed in _FILES.items():
         name, path = re.sub(r"_(plain|tensors)|\.j2$", "", template), f"init/serving/{template}"
         if given[needed]:
@@ -63,27 +66,30 @@ def server_files(found: Detection, load: str, sample: str, *, shadow: bool) -> I
         yield name, render(f"init/{name}.j2", **given, package=package, sample=sample), why
 
 
-def has_shadow(found: Detection, *, wanted: bool, generated: bool) -> bool:
-    """Whether the server can send copies of requests to a candidate: it is wanted, or it could before.
+def server_parts(found: Detection, wanted: frozenset[str], *, generated: bool) -> frozenset[str]:
+    """The optional parts of the server, such as `shadow`: those that are wanted, and those that it has already.
 
     Raises:
-        UsageError: it is wanted without a generated server, or beside one that would not use it.
+        UsageError: one is wanted without a generated server, or beside one that would not use it.
     """
-    package = server_package(found)
-    app = found.root / package / "app.py"
-    if not wanted:
-        return generated and (app.parent / "shadow.py").is_file()
+    folder = found.root / server_package(found)
+    for part in sorted(wanted):
+        _check_part(found, part, folder / _PARTS[part], generated=generated)
+    return wanted | {part for part in _PARTS if generated and (folder / f"{part}.py").is_file()}
+
+
+def _check_part(found: Detection, part: str, user: Path, *, generated: bool) -> None:
     if not generated:
         raise UsageError(
-            "`--shadow` is part of the server that `mlship init` writes, and none is written here",
+            f"`--{part}` is part of the server that `mlship init` writes, and none is written here",
             hint="add `--serving`" if found.server else "write `load()` (see `mlship init`), then try again",
         )
-    if app.is_file() and b".shadow import" not in app.read_bytes():
+    if user.is_file() and f".{part} import".encode() not in user.read_bytes():
+        place = f"{user.parent.name}/"
         raise UsageError(
-            f"`{package}/app.py` exists and does not use a shadow; `mlship init` never changes it",
-            hint=f"move `{package}/` away, run `mlship init --shadow`, and put your `{package}/model.py` back",
+            f"`{place}{user.name}` exists and does not use `{part}.py`; `mlship init` never changes it",
+            hint=f"move `{place}` away, run `mlship init --{part}`, and put your `{place}model.py` back",
         )
-    return True
 
 
 def server_source(found: Detection) -> tuple[str, ...]:
@@ -111,7 +117,7 @@ def _purpose(found: Detection, load: str) -> str:
     return f"loads {found.native.path}" if found.native else f"names `{load}` and the fields of a request"
 
 
-def _model(found: Detection, load: str, sample: str, package: str) -> str:
+def _model(found: Detection, load: str, sample: str, package: str, *, workers: bool) -> str:
     request = request_type(found, sample)
     if found.cog:
         return render("init/models/cog.py.j2", cog=found.cog, sample=sample, package=package)
@@ -127,6 +133,7 @@ def _model(found: Detection, load: str, sample: str, package: str) -> str:
             sample=sample,
             request=request,
             package=package,
+            workers=workers,
         )
     module, _, function = load.partition(":")
     places = (found.root / root / (module.replace(".", "/") + end) for root in ("", *_roots(found)) for end in _ENDS)
@@ -145,9 +152,9 @@ def _roots(found: Detection) -> list[str]:
     return [root.removeprefix("/app").strip("/") for root in (found.python_path or "").split(":")]
 
 
-def server_needs(found: Detection, *, shadow: bool) -> tuple[str, ...]:
+def server_needs(found: Detection, *, parts: frozenset[str]) -> tuple[str, ...]:
     """The packages of the generated server and its loader."""
-    return (*SERVER_NEEDS, *(_SHADOW_NEEDS if shadow else ()), *loader_needs(found))
+    return (*SERVER_NEEDS, *(need for part in parts for need in _PART_NEEDS.get(part, ())), *loader_needs(found))
 
 
 def loader_needs(found: Detection) -> tuple[str, ...]:

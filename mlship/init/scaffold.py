@@ -19,10 +19,10 @@ from mlship.init.found import Detected, Detection, Routes, few
 from mlship.init.generated import (
     DATA_URI,
     SERVING,
-    has_shadow,
     loader_example,
     server_files,
     server_needs,
+    server_parts,
     server_source,
 )
 from mlship.init.samples import request_lines
@@ -111,12 +111,12 @@ class _Plan:
     command: tuple[str, ...]
     dependencies: Dependencies
     source: tuple[str, ...]
-    shadow: bool
+    parts: frozenset[str]
 
 
-def scaffold(found: Detection, *, shadow: bool = False) -> Scaffold:
-    """Plan all files, whether or not they exist already; `shadow` is the option of `mlship init`."""
-    plan = _decide(found, shadow)
+def scaffold(found: Detection, parts: frozenset[str] = frozenset()) -> Scaffold:
+    """Plan all files, whether or not they exist already; `parts` are options of `mlship init`, such as `shadow`."""
+    plan = _decide(found, parts)
     other = found.beside and _starts_ours(found) is False  # mlship.yaml is of the other server
     return Scaffold(
         files=(
@@ -203,13 +203,13 @@ def write_scaffold(repo: Path, files: tuple[NewFile, ...]) -> tuple[str, ...]:
     return tuple(file.path for file in files if write_new(repo / file.path, file.text))
 
 
-def _decide(found: Detection, shadow: bool) -> _Plan:
+def _decide(found: Detection, wanted: frozenset[str]) -> _Plan:
     *_, package = server_source(found)
     load = found.loader.value or (f"{package}.model:load" if found.native or found.cog else None)
     generated = found.server is None and load is not None
     made_up = found.native.sample if found.native and found.sample.value is None else None
-    shadow = has_shadow(found, wanted=shadow, generated=generated)
-    needs = server_needs(found, shadow=shadow) if generated else found.server.needs if found.server else ()
+    parts = server_parts(found, wanted, generated=generated)
+    needs = server_needs(found, parts=parts) if generated else found.server.needs if found.server else ()
     return _Plan(
         load=load,
         generated=generated,
@@ -220,7 +220,7 @@ def _decide(found: Detection, shadow: bool) -> _Plan:
         source=tuple(sorted({*found.source, *(server_source(found) if generated else ())}))
         if found.server or load
         else (),
-        shadow=shadow,
+        parts=parts,
     )
 
 
@@ -303,7 +303,7 @@ def _dockerignore(found: Detection, plan: _Plan) -> str:
 
 def _server(found: Detection, plan: _Plan) -> Iterator[NewFile]:
     if plan.generated and plan.load:
-        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE, shadow=plan.shadow))
+        yield from starmap(NewFile, server_files(found, plan.load, plan.sample or _SAMPLE, parts=plan.parts))
 
 
 def _kept(found: Detection, plan: _Plan) -> Iterator[Kept]:

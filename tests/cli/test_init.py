@@ -49,6 +49,24 @@ def test_running_twice_changes_nothing(repo: Path) -> None:
     assert "kept   mlship.yaml" in result.stderr
 
 
+@pytest.mark.parametrize("part", ["shadow", "workers"])
+def test_a_part_that_is_asked_for_is_written(repo: Path, part: str) -> None:
+    assert run("-C", str(repo), f"--{part}").exit_code == 0
+    assert (repo / "serving" / f"{part}.py").is_file()
+    before = contents(repo)
+    assert run("-C", str(repo)).exit_code == 0
+    assert contents(repo) == before
+
+
+@pytest.mark.parametrize("part", ["shadow", "workers"])
+def test_a_part_is_not_added_to_a_server_that_exists(repo: Path, part: str) -> None:
+    assert run("-C", str(repo)).exit_code == 0
+    error = run("-C", str(repo), f"--{part}").exception
+    assert isinstance(error, UsageError)
+    assert f"exists and does not use `{part}.py`" in error.message
+    assert f"run `mlship init --{part}`" in (error.hint or "")
+
+
 def test_what_exists_is_kept_as_it_is(repo: Path) -> None:
     mine: dict[str, str | bytes] = {
         "mlship.yaml": "mine",

@@ -67,9 +67,9 @@ class Running:
         return self.log.read_text(encoding="utf-8")
 
 
-def initialised(repo: Path, files: dict[str, str | bytes], *, shadow: bool = False) -> Path:
+def initialised(repo: Path, files: dict[str, str | bytes], *parts: str) -> Path:
     write(repo, files)
-    planned = keep_existing(scaffold(detect(repo), shadow=shadow), repo)
+    planned = keep_existing(scaffold(detect(repo), frozenset(parts)), repo)
     write_scaffold(repo, planned.files)
     return repo
 

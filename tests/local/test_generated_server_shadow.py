@@ -25,7 +25,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 @pytest.fixture(name="repo", scope="module")
 def repo_with_shadow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files: dict[str, str | bytes] = {"model.onnx": onnx_bytes(), "sample.json": BODY.decode()}
-    return initialised(tmp_path_factory.mktemp("repo"), files, shadow=True)
+    return initialised(tmp_path_factory.mktemp("repo"), files, "shadow")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ _V = ("model_version",)
 OUTCOMES = Counter("serving_shadow_requests", "Copies: agree, differ, error; or dropped.", (*_V, "outcome"))
 DIFFERENCE = Histogram("serving_shadow_difference", "Largest difference of two numbers.", _V, buckets=_DIFFERENCES)
 RATIO = Histogram("serving_shadow_latency_ratio", "The candidate's time by ours.", _V, buckets=_RATIOS)
-MEMORY = Gauge("serving_shadow_memory_bytes", "The candidate's memory, as its /metrics says.", _V)
+MEMORY = Gauge("serving_shadow_memory_bytes", "The candidate's, by its /metrics.", _V, multiprocess_mode="mostrecent")
 _FACTS = re.compile(rb'^process_resident_memory_bytes (\S+)|^serving_ready\{model_version="([^"]*)"', re.MULTILINE)
 log = logging.getLogger("serving")
 

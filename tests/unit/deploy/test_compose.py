@@ -19,7 +19,7 @@ def export(repo: Path, folder: Path, *options: str) -> Command:
 
 @pytest.mark.parametrize("shadow", [True, False])
 def test_a_laptop_gets_all_that_the_file_names(tmp_path: Path, shadow: bool) -> None:
-    repo, folder = initialised(tmp_path / "wine", MODEL, shadow=shadow), tmp_path / "laptop"
+    repo, folder = initialised(tmp_path / "wine", MODEL, *["shadow"] * shadow), tmp_path / "laptop"
     done = export(repo, folder)
     assert done.code == 0, done.stderr
     services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]

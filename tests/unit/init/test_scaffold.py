@@ -83,26 +83,26 @@ def test_a_shadow_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     written: dict[str, str | bytes] = dict.fromkeys(("serving/app.py", "serving/runtime.py", "serving/batching.py"), "")
     found = detect(write(tmp_path, {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}', **written}))
     with pytest.raises(UsageError) as caught:
-        scaffold(found, shadow=True)
-    assert "`serving/app.py` exists and does not use a shadow" in caught.value.message
+        scaffold(found, frozenset({"shadow"}))
+    assert "`serving/app.py` exists and does not use `shadow.py`" in caught.value.message
     assert "serving/shadow.py" not in {file.path for file in scaffold(found).files}
     (tmp_path / "serving/app.py").unlink()
-    files = {file.path: file.text for file in scaffold(found, shadow=True).files}
+    files = {file.path: file.text for file in scaffold(found, frozenset({"shadow"})).files}
     assert {"serving/shadow.py", "serving/shadow_log.py", "serving/candidate.py"} < {*files}
     assert all(len(files[path].splitlines()) <= 150 for path in files if path.startswith("serving/"))
     assert "from serving.shadow import with_shadow" in files["serving/app.py"]
     assert "h11" in files["requirements.in"].split()
-    write_scaffold(tmp_path, keep_existing(scaffold(found, shadow=True), tmp_path).files)
+    write_scaffold(tmp_path, keep_existing(scaffold(found, frozenset({"shadow"})), tmp_path).files)
     again = {file.path: file.text for file in scaffold(detect(tmp_path)).files}
     assert "from serving.shadow import with_shadow" in again["serving/app.py"]
-    assert scaffold(detect(tmp_path), shadow=True) == scaffold(detect(tmp_path))
+    assert scaffold(detect(tmp_path), frozenset({"shadow"})) == scaffold(detect(tmp_path))
 
 
 def test_a_shadow_needs_the_server_that_init_writes(tmp_path: Path) -> None:
     cases: dict[str, str | bytes] = {"app.py": FLASK, "model.safetensors": safetensors()}
     for name, content in cases.items():
         with pytest.raises(UsageError) as caught:
-            scaffold(detect(write(tmp_path / name[0], {name: content})), shadow=True)
+            scaffold(detect(write(tmp_path / name[0], {name: content})), frozenset({"shadow"}))
         assert "`--shadow` is part of the server that `mlship init` writes" in caught.value.message
 
 
