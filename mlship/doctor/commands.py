@@ -257,16 +257,10 @@ def _at(step: Step, here: frozenset[str], row: PackageManager) -> Step:
     return replace(step, say=say, commands=kept)
 
 
-# Values for the texts of every rule.
+# Values for the texts of every rule, by the names of these functions.
+_VALUES = (engine, gpu_options, headers, hold_driver, initramfs, refresh_cdi, restart_container, restart_engine)
 COMMANDS: dict[str, Callable[[Facts], str]] = {
-    "engine": engine,
-    "gpu_options": gpu_options,
-    "headers": headers,
-    "hold_driver": hold_driver,
+    **{one.__name__: one for one in _VALUES},
     "image": _image,
-    "initramfs": initramfs,
     "install": install_start,
-    "refresh_cdi": refresh_cdi,
-    "restart_container": restart_container,
-    "restart_engine": restart_engine,
 }

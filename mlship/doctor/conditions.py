@@ -43,39 +43,28 @@ from mlship.driver import codes
 
 Values = Mapping[str, object]
 Fill = Callable[[str, Facts, Values], str]
+_BY_NAME: tuple[Callable[[Facts], object], ...] = (
+    *(commands.engine, commands.manager, gpus_need_no_hook, host_is_well, injection, runtime, runtime_mode, works),
+    *(queries.brands, queries.driver_cuda, queries.driver_is_contained, queries.gpu_is_known_absent, queries.gpus),
+    *(queries.offers_passed_gpus, queries.passed_on, queries.serves_vms, queries.wsl_lacks_nvidia),
+)
 NAMED: dict[str, Callable[[Facts], object]] = {
-    "brands": queries.brands,
+    **{one.__name__: one for one in _BY_NAME},
     "counts_all": queries.nvml_counts_all,
     "driver": host_driver,
-    "driver_cuda": queries.driver_cuda,
     "driver_pod": lambda facts: queries.failing_pod(facts, "driver"),
-    "driver_is_contained": queries.driver_is_contained,
     "elsewhere": is_elsewhere,
-    "engine": commands.engine,
     "env": environment,
     "first_gpu": lambda facts: next(map(queries.describe, queries.gpus(facts)), None),
-    "gpu_is_known_absent": queries.gpu_is_known_absent,
-    "gpus": queries.gpus,
-    "gpus_need_no_hook": gpus_need_no_hook,
-    "host_is_well": host_is_well,
-    "injection": injection,
     "loaded": queries.module_is_loaded,
-    "manager": commands.manager,
     "module": queries.kernel_driver,
     "never": lambda _: False,
-    "offers_passed_gpus": queries.offers_passed_gpus,
-    "passed_on": queries.passed_on,
     "plugin_pod": lambda facts: queries.failing_pod(facts, "device-plugin"),
     "rootless": is_rootless,
-    "runtime": runtime,
-    "runtime_mode": runtime_mode,
-    "serves_vms": queries.serves_vms,
     "snap": is_snap,
     "started": has_started,
     "tegra": queries.is_tegra,
-    "works": works,
     "wsl": queries.is_wsl,
-    "wsl_lacks_nvidia": queries.wsl_lacks_nvidia,
 }
 _PART = re.compile(r"\[([^]]+)\]|([\w-]+)")
 _ATOM = re.compile(r"(!?)([^ ]+)(?: (=|~|<|>=|newer|same|absent|known)(?: (.+))?)?")

@@ -3,7 +3,8 @@
 import re
 from dataclasses import fields, is_dataclass, replace
 
-from mlship.doctor.chain.link import Link, Symptom, matches_any
+from mlship.doctor.chain.link import Link, Symptom, link_of, matches_any
+from mlship.doctor.chain.messages import message_of
 from mlship.doctor.commands import engine
 from mlship.doctor.container import runtime
 from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
@@ -15,16 +16,20 @@ _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
 def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
-    """The likely causes of what was seen, first by its words, then by its symptoms; all, if none fits."""
+    """The likely causes of what was seen, by known lines, then words, then symptoms; all, if none fits."""
     place = "wsl" if is_wsl(facts) else "tegra" if is_tegra(facts) else known(facts.host.virtualization)
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
     ends = (f"runtime: {runtime(facts)}", f"place: {place}")
-    said = "\n".join((*(one.seen for one in seen), *each(facts.messages), *logs, *ends))
+    lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
+    said = "\n".join((*(one.seen for one in seen), *lines, *ends))
+    rows = [message_of(line) for one in seen for line in one.seen.splitlines()]
+    rows += [row for line in lines if (row := message_of(line)) and link.id == link_of(row.symptom, "container")]
+    by_line = (row.say for row in rows if row and row.say)
     by_text = [cause for cause in link.causes if cause.text and re.search(f"(?i){cause.text}", said)]
     usual = [cause for cause in link.causes if not cause.text]
     fitting = [one for one in usual if not one.seen or any(matches_any(one.seen, item.id) for item in seen)]
     ordered = sorted(fitting or usual, key=lambda cause: not cause.seen)
-    return tuple(cause.say for cause in (*by_text, *ordered))
+    return tuple(dict.fromkeys((*by_line, *(cause.say for cause in (*by_text, *ordered)))))
 
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:

@@ -3,34 +3,29 @@
 A link that its own look does not break is broken by what a user or an engine reported, if the link claims it.
 """
 
-import re
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from types import MappingProxyType
 
 from mlship.doctor.chain import delivery, host, inside
 from mlship.doctor.chain.delivery import asks_for_gpu
 from mlship.doctor.chain.host import LinkLook
-from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, not_applicable, unknown
+from mlship.doctor.chain.link import Answer, Link, Symptom, link_of, links, lower_links, not_applicable, unknown
+from mlship.doctor.chain.messages import is_error, message_of
 from mlship.doctor.chain.pod import look_of_pod
 from mlship.doctor.container import has_started
 from mlship.doctor.facts.fact import each, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.queries import gpu_is_known_absent, offers_passed_gpus
-from mlship.resources import read_package_file
 
-_OF_THE_DRIVER = (
-    *(host.gpu_bound, host.module_loaded, host.device_nodes, host.nvml_answers),
-    *(host.gpus_counted, host.gpu_modes, host.cuda_starts),
-)
+_OF_THE_DRIVER = lower_links("cuda-starts") - {"gpu-on-bus"} | {"cuda-starts"}
 # Each look has the name of its link.
 _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
     {
         look.__name__.replace("_", "-"): look
         for look in (
-            *(host.gpu_on_bus, *_OF_THE_DRIVER),
+            *(host.gpu_on_bus, host.gpu_bound, host.module_loaded, host.device_nodes, host.nvml_answers),
+            *(host.gpus_counted, host.gpu_modes, host.cuda_starts),
             *(delivery.toolkit_ready, delivery.engine_configured, delivery.kubelet_offers),
             *(delivery.gpu_requested, delivery.image_available, delivery.container_created),
             *(inside.nodes_inside, inside.libraries_inside, inside.nvml_inside, inside.cuda_inside),
@@ -39,20 +34,6 @@ _LOOKS: MappingProxyType[str, Callable[[Facts], LinkLook]] = MappingProxyType(
     }
 )
 _LAST = "framework-works"
-_ERROR = re.compile(
-    r"(?i)error|exception|fail|fatal|cannot|could not|unable|denied|no .{0,30}found|unknown|invalid|abort|crash|killed"
-    r"|mismatch|insufficient|missing|un(supported|defined)|time[d -]*out|refused|reject|lost|falling back"
-    r"|not (found|defined|supported|available|permitted|allowed|compatible|detected|loaded|installed|enabled)"
-)
-# A part of a program that deals with errors, or a count of none, is no error.
-_NO_ERROR = re.compile(
-    r"(?i)\b(errors?|failures?|exceptions?)[ -](handling|handlers?|check(s|ing)|report(s|ing)|detection|logging)"
-    r" (is|are|was|were|enabled|disabled|started|set|active|on)\b|\b(no|0|without) (\w+ )?(errors|failures)( found)?"
-    r"|\berrors (will|may|might|can) be\b|\bhandlers? (for|of) (\w+ )?errors\b"
-)
-_OF_PROGRAM = re.compile(
-    r"\b\w*[a-z](Error|Exception)\b(?!.*(daemon|OCI))|Traceback|NCCL|CUDA_ERROR_|core dumped|SIG[A-Z]{3}"
-)
 
 
 @dataclass(frozen=True)
@@ -98,11 +79,10 @@ def _open(looked: Looked) -> Looked:
 def _look(link: Link, facts: Facts) -> Looked:
     """What one look yields; its first answer ends it."""
     symptoms: list[Symptom] = []
-    look = _LOOKS[link.id]
-    if look in _OF_THE_DRIVER and offers_passed_gpus(facts):
+    if link.id in _OF_THE_DRIVER and offers_passed_gpus(facts):
         return Looked(link, not_applicable("the GPUs are for virtual machines, and the node offers them"))
     try:
-        for item in look_of_pod(facts, link) or look(facts):
+        for item in look_of_pod(facts, link) or _LOOKS[link.id](facts):
             if isinstance(item, Answer):
                 return Looked(link, item, tuple(symptoms))
             symptoms.append(item)
@@ -125,25 +105,14 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     """
     error = known(facts.container.error)
     lines = (*each(facts.messages), *((error,) if error else ()))
-    names = [_symptom_of(line) for line in lines]
-    in_program = has_started(facts) or any(names)
-    for line, name in zip(lines, names, strict=True):
-        if name is None and (line == error or not _ERROR.search(_NO_ERROR.sub("", line))):
-            continue
-        vague = "framework.reported" if in_program or _OF_PROGRAM.search(line) else "container.reported"
-        of_host = name and name.endswith(".reported")
-        yield Symptom(name or vague, "host" if of_host else "container", f"reported: {line.strip()}")
-
-
-def _symptom_of(line: str) -> str | None:
-    found = ((row["symptom"], re.search(f"(?i){row['pattern']}", line)) for row in _known())
-    return next((name.format(**match.groupdict()) for name, match in found if match), None)
-
-
-@cache
-def _known() -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = tomllib.loads(read_package_file("data/symptoms.toml"))["messages"]
-    return rows
+    found = [message_of(line) for line in lines]
+    vague = "framework.reported" if has_started(facts) or any(found) else "container.reported"
+    for line, message in zip(lines, found, strict=True):
+        if message or (line != error and is_error(line)):
+            speaker = message or message_of(line, "programs")
+            name = speaker.symptom if speaker else vague
+            of_host = message and name.endswith(".reported")
+            yield Symptom(name, "host" if of_host else "container", f"reported: {line.strip()}")
 
 
 def symptoms(facts: Facts) -> tuple[Symptom, ...]:

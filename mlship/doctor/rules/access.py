@@ -13,14 +13,9 @@ from mlship.doctor.queries import node, places
 from mlship.doctor.rules.base import computes
 from mlship.driver import codes
 
-# Names in /proc/devices, by the prefix of the node's path; the first match counts.
-_MAJORS = (
-    ("/dev/nvidia-uvm", ("nvidia-uvm",)),
-    ("/dev/nvidia-caps-imex-channels/", ("nvidia-caps-imex-channels",)),
-    ("/dev/nvidia-caps/", ("nvidia-caps",)),
-    ("/dev/nvidia-nvswitch", ("nvidia-nvswitch",)),
-    ("/dev/nvidiactl", ("nvidia", "nvidia-frontend")),
-    *((f"/dev/nvidia{digit}", ("nvidia", "nvidia-frontend")) for digit in range(10)),
+# The start of a node's path that is a name in /proc/devices. Old kernels call "nvidia" "nvidia-frontend".
+_MAJOR = re.compile(
+    r"/dev/(nvidia-uvm|nvidia-caps-imex-channels(?=/)|nvidia-caps(?=/)|nvidia-nvswitch|nvidia(?=ctl|\d))"
 )
 
 
@@ -81,8 +76,9 @@ def _other_major(facts: Facts) -> Values | None:
 def _wrong_majors(facts: Facts, place: Place) -> tuple[tuple[str, int, int], ...]:
     majors, found = known(facts.kernel.proc_devices) or {}, []
     for path, one in _nodes(place):
-        names = next((names for start, names in _MAJORS if path.startswith(start)), ())
-        wants, has = next((majors[name] for name in names if name in majors), None), known(one.major)
+        name = found_name[1] if (found_name := _MAJOR.match(path)) else ""
+        old, has = majors.get("nvidia-frontend") if name == "nvidia" else None, known(one.major)
+        wants = majors.get(name, old)
         if wants is not None and has is not None and wants != has:
             found.append((path, has, wants))
     return tuple(found)

@@ -1,0 +1,43 @@
+"""What a line stands for that a program printed: mlship/data/messages and mlship/data/symptoms.toml. Pure."""
+
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+
+from mlship.doctor.finding import LAYERS
+from mlship.resources import read_package_file
+from mlship.versioned import adapter
+
+
+@dataclass(frozen=True)
+class Message:
+    """A row of these tables; mlship/data/symptoms.toml explains the keys."""
+
+    pattern: str
+    symptom: str = ""
+    say: str = ""
+
+
+@cache
+def rows(kind: str = "messages") -> tuple[tuple[re.Pattern[str], Message], ...]:
+    """The rows of a kind, in order, with their patterns, which fit text in any case."""
+    names = (*(f"messages/{layer.replace(' ', '-')}" for layer in LAYERS), "symptoms")
+    files = (tomllib.loads(read_package_file(f"data/{name}.toml")).get(kind, ()) for name in names)
+    read = adapter(tuple[Message, ...]).validate_python
+    return tuple((re.compile(f"(?i){row.pattern}"), row) for file in files for row in read(file))
+
+
+@cache
+def message_of(line: str, kind: str = "messages") -> Message | None:
+    """The row that ends last in the line, where programs put the innermost error; of several, the first."""
+    found = [(match.end(), match, row) for pattern, row in rows(kind) if (match := pattern.search(line))]
+    _, match, row = max(found, key=lambda one: one[0], default=(0, None, None))
+    return replace(row, symptom=row.symptom.format(**match.groupdict())) if row and match else None
+
+
+def is_error(line: str) -> bool:
+    """A line that no row knows reports a failure."""
+    for pattern, _ in rows("harmless"):
+        line = pattern.sub("", line)
+    return message_of(line, "errors") is not None
