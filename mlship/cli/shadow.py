@@ -17,13 +17,26 @@ shadow = typer.Typer(
     help="Judge a candidate by the records of a shadow.",
 )  # fmt: skip
 Records = Annotated[
-    Path,
+    Path | None,
     typer.Argument(metavar="JSONL", help="File that SHADOW_FILE names; - is stdin.", show_default=False),
+]
+Prometheus = Annotated[
+    str, typer.Option("--prometheus", metavar="URL", help="Ask this Prometheus server instead.", show_default=False)
+]
+Hours = Annotated[
+    float,
+    typer.Option(metavar="N", help="Hours to look back: at most since the candidate started.", show_default=False),
+]
+Match = Annotated[
+    str,
+    typer.Option(metavar="LABELS", help="Labels of the servers, such as 'namespace=\"wine\"'.", show_default=False),
 ]
 
 
 @shadow.command("report")
-def report_shadow(records: Records, json: Json = False) -> None:
+def report_shadow(
+    records: Records = None, prometheus: Prometheus = "", hours: Hours = 0, match: Match = "", json: Json = False
+) -> None:
     """Print agreement, differences, drift, times and memory.
 
     Exit code 1: the records give no figure.
@@ -31,7 +44,7 @@ def report_shadow(records: Records, json: Json = False) -> None:
     from mlship.console import emit
     from mlship.report.shadow import figures_json, nothing_known, show_figures
 
-    found = _figures(records)
+    found = _figures(records, prometheus, hours, match)
     if json:
         emit(figures_json(found))
     else:
@@ -42,11 +55,14 @@ def report_shadow(records: Records, json: Json = False) -> None:
 
 @shadow.command("promote")
 def promote_shadow(
-    records: Records,
     condition: Annotated[
         str,
         typer.Option("--if", metavar="CONDITION", help='Such as "agreement >= 0.995 and psi < 0.1 and hours >= 24".'),
     ],
+    records: Records = None,
+    prometheus: Prometheus = "",
+    hours: Hours = 0,
+    match: Match = "",
     json: Json = False,
 ) -> None:
     """Exit with 0 only if the condition holds; print the evidence.
@@ -59,7 +75,7 @@ def promote_shadow(
     from mlship.shadow.figures import MEANINGS
 
     parsed = parse_condition(condition, [*MEANINGS])
-    found = _figures(records)
+    found = _figures(records, prometheus, hours, match)
     if json:
         emit(promotion_json(parsed, found))
     else:
@@ -68,7 +84,29 @@ def promote_shadow(
         raise typer.Exit(1)
 
 
-def _figures(records: Path) -> "Mapping[str, Figure]":
+def _figures(records: Path | None, prometheus: str, hours: float, match: str) -> "Mapping[str, Figure]":
+    from mlship.errors import UsageError
+
+    if (records is None) == (not prometheus):
+        raise UsageError(
+            "name either a file of records or a Prometheus server",
+            hint="pass the file that SHADOW_FILE names, or `--prometheus http://prometheus:9090 --hours 25`",
+        )
+    if records is not None:
+        if hours or match:
+            raise UsageError("`--hours` and `--match` are for `--prometheus`", hint="remove them")
+        return _of_file(records)
+    from mlship.shadow.prometheus import scraped
+    from mlship.shadow.scraped import METRICS, scraped_figures
+
+    if hours <= 0:
+        raise UsageError(
+            "`--prometheus` needs the hours to look back", hint="add `--hours N`, for a time with one candidate"
+        )
+    return scraped_figures(scraped(prometheus, METRICS, match, hours))
+
+
+def _of_file(records: Path) -> "Mapping[str, Figure]":
     import sys
 
     from mlship.errors import UsageError

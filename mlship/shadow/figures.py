@@ -114,8 +114,9 @@ def _memory(records: Sequence[ShadowRecord]) -> Figure:
     return Figure(other / ours, f"{other / 1e6:.0f} MB by {ours / 1e6:.0f} MB, the most of each")
 
 
-def _hours(records: Sequence[ShadowRecord]) -> Figure:
-    times = sorted(one.time for one in records)
+def hours_of(moments: Iterable[float]) -> Figure:
+    """The time from the first to the last of these moments (seconds), without gaps of more than an hour."""
+    times = sorted(moments)
     gaps = [later - sooner for sooner, later in pairwise(times)]
     covered = sum(gap for gap in gaps if gap <= LONGEST_GAP_SECONDS)
     longer = sum(gap > LONGEST_GAP_SECONDS for gap in gaps)
@@ -155,8 +156,13 @@ def _psi_of(ours: Sequence[Leaf], other: Sequence[Leaf]) -> float | None:
     bins = [*dict.fromkeys((*sides[0], *sides[1]))]
     if sum(isinstance(one, str) for one in sides[0]) > _MOST_TEXTS:
         return None
-    shares = [[max(_FEWEST_SHARE, side[one] / len(ours)) for one in bins] for side in sides]
-    return sum(((two - one) * log(two / one) for one, two in zip(*shares, strict=True)), 0.0)
+    return stability(*([side[one] / len(ours) for one in bins] for side in sides))
+
+
+def stability(ours: Iterable[float], other: Iterable[float]) -> float:
+    """The population stability index of two lists of shares of the same bins."""
+    pairs = ((max(_FEWEST_SHARE, one), max(_FEWEST_SHARE, two)) for one, two in zip(ours, other, strict=True))
+    return sum(((two - one) * log(two / one) for one, two in pairs), 0.0)
 
 
 def _is_number(value: Leaf) -> TypeGuard[float]:
@@ -173,5 +179,5 @@ MEANINGS: Mapping[str, _Meaning] = {
     "p99_ratio": _Meaning("p99 time, candidate by primary", _ratio(0.99), FEWEST_FOR_P99),
     "memory_ratio": _Meaning("memory, candidate by primary", _memory),
     "rows": _Meaning("records", lambda all_: Figure(len(all_), "records"), 1),
-    "hours": _Meaning("time that the records cover", _hours, 2),
+    "hours": _Meaning("time that the records cover", lambda all_: hours_of(one.time for one in all_), 2),
 }

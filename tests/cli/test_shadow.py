@@ -90,3 +90,19 @@ def test_mistakes_end_with_2(arguments: tuple[str, ...], message: str) -> None:
     result = run(*arguments, given=b"")
     assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True)
     assert "hint:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name either a file of records or a Prometheus server"),
+        (("-", "--prometheus", "http://a"), "name either a file of records or a Prometheus server"),
+        (("--prometheus", "http://a"), "`--prometheus` needs the hours to look back"),
+        (("-", "--hours", "1"), "`--hours` and `--match` are for `--prometheus`"),
+        (("--prometheus", "a", "--hours", "1"), "`a` is no address of a Prometheus server"),
+    ],
+)
+def test_a_source_is_one_file_or_one_prometheus(arguments: tuple[str, ...], message: str) -> None:
+    for command in (("report",), ("promote", "--if", "rows > 1")):
+        result = run(*command, *arguments)
+        assert (result.exit_code, f"error: {message}" in result.stderr) == (2, True), result.stderr
