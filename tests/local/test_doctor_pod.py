@@ -77,7 +77,7 @@ def test_a_pod_that_is_well_raises_no_alarm_and_is_not_called_healthy(
         assert (host.state, host.say) == ("unknown", "unknown: run `mlship doctor` on node gpu-1")
 
 
-@pytest.mark.bank(kind=lambda name: name.partition("-")[0])
+@pytest.mark.bank(kind=lambda healthy: healthy.partition("-")[0])
 @pytest.mark.parametrize("healthy", hosts("healthy"))
 def test_this_machine_is_evidence_only_if_it_is_the_pods_node(healthy: str) -> None:
     """Never healthy from another machine, whatever is known about this one; and never an alarm on the pod's node."""

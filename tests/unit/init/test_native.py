@@ -97,7 +97,7 @@ def test_every_loader_has_a_template_that_is_python(tmp_path: Path) -> None:
     from mlship.render import render
 
     for name, row in framework_table().loaders.items():
-        for gpu in (False, True):
+        for gpu, workers in ((False, True), (True, False)):
             text = render(
                 f"init/models/{row.template}.py.j2",
                 model="m",
@@ -109,6 +109,7 @@ def test_every_loader_has_a_template_that_is_python(tmp_path: Path) -> None:
                 sample="sample.json",
                 request=RequestType(None),
                 package="serving",
+                workers=workers,
             )
             compile(text, name, "exec")
 
