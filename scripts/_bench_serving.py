@@ -72,7 +72,7 @@ class Kind:
 ONNX = ("onnxruntime", "numpy")
 UVICORN = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "PORT")
 BENTOML = ("-m", "bentoml", "serve", "service:Digits", "--port", "PORT")
-SERVER_NEEDS = ("h11", "msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")  # as `mlship init` writes
+SERVER_NEEDS = ("h11", "httptools", "msgspec", "prometheus-client", "uvicorn", "uvloop")  # as `mlship init` writes
 KINDS = (
     Kind("ours", SERVER_NEEDS, (), ("-m", "serving"), "uvicorn", True),
     Kind("plain FastAPI", ("fastapi", "uvicorn[standard]"), ("serve",), (*UVICORN, "blog:app"), "fastapi"),

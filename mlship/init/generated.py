@@ -15,14 +15,14 @@ from mlship.resources import read_template
 SERVING = "serving"
 _PART_NEEDS = {"shadow": ("h11",)}
 _PARTS = {"shadow": "app.py", "workers": "__main__.py"}  # options of `mlship init`, and the file that uses them
-SERVER_NEEDS = ("msgspec", "prometheus-client", "starlette", "uvicorn", "uvloop")
+SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
-    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "limits.py", "runtime.py.j2", "batching.py"), ""),
+    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py.j2", "runtime.py.j2"), ""),
     **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py", "logs.py", "settings.py.j2"), ""),
-    "connections.py": "",
-    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2", "v2.py"), "tensors"),
+    **dict.fromkeys(("batching.py", "connections.py"), ""),
+    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",
     "features_tensors.py": "limits tensors",

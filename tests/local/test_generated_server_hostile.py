@@ -224,3 +224,29 @@ def test_other_protocols_and_odd_heads_are_refused(targets: dict[str, Target]) -
                 assert start.count("\n") > 1000
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health/live", timeout=limit(10)) as answer:
         assert answer.status == 200
+
+
+def test_what_is_not_a_body_is_limited(targets: dict[str, Target]) -> None:
+    """Heads and trailers without end, and requests to upgrade, whose body comes later."""
+    server = targets["text"].server
+    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upgrade = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 13\r\n\r\n"
+    body, line = b'{"text": "b"}', b"A: " + b"b" * 10_000 + b"\r\n"
+    cases: tuple[tuple[tuple[bytes, ...], bytes], ...] = (
+        ((b"GET /docs HTTP/1.1\r\n", *[line] * 20), b"400"),
+        ((chunked + b"d\r\n" + body + b"\r\n0\r\n", *[line] * 20), b"400"),
+        ((chunked, b"d;a=" + b"b" * 100_000), b"400"),
+        ((chunked, *[b"1\r\n%c\r\n" % byte for byte in body], b"0\r\n\r\n"), b"200"),
+        ((upgrade, body[:5], body[5:]), b"200"),
+        ((upgrade + body,), b"200"),
+        ((b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",), b"400"),
+        ((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",), b"400"),
+    )
+    for parts, status in cases:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=limit(10)) as connection:
+            with suppress(OSError):  # closed before all was sent
+                for part in parts:
+                    connection.sendall(part)
+                    time.sleep(0.01)
+            assert connection.recv(64)[9:12] == status, parts[0]
+    assert server.ask("/predict", body) == (200, '{"outputs":{"text":"b"}}')

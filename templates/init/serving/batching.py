@@ -1,28 +1,26 @@
 """Run the model in one thread, on the requests that arrived while it was busy. It never waits for more of them."""
 
 import asyncio
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
-from serving.errors import InvalidRequest, ModelFailed, NotFinite
+import msgspec
+
+from serving.errors import InvalidRequest, ModelFailed, NotFinite, Refused
 
 
 class Overloaded(Exception):
     """The queue is full."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One request in the queue. Jobs with the same key may run together; a job without a key runs alone."""
 
     payload: object
     key: Hashable | None
     rows: int
-    loop: asyncio.AbstractEventLoop
     result: "asyncio.Future[object]"
 
 
@@ -32,36 +30,40 @@ Run = Callable[[Sequence[Any]], Sequence[object]]
 class Batcher:
     """A bounded queue, which the thread that calls `work` empties."""
 
-    def __init__(self, run: Run, *, max_rows: int, max_queue: int, seen: Callable[[int], object]) -> None:
-        self._run, self._max_rows, self._max_queue, self._seen = run, max_rows, max_queue, seen
-        self._waiting: deque[Job] = deque()
-        self._changed = threading.Condition()
+    def __init__(
+        self, run: Run, *, max_rows: int, max_queue: int, seconds: float, seen: Callable[[int], object]
+    ) -> None:
+        self._run, self._max_rows, self._max_queue, self._seconds, self._seen = run, max_rows, max_queue, seconds, seen
+        self._queue: SimpleQueue[Job] = SimpleQueue()
+        self._next: Job | None = None  # it did not fit
         self.busy_since: float | None = None  # of time.monotonic()
 
     async def submit(self, payload: object, key: Hashable | None = None, rows: int = 1) -> object:
-        """Queue a payload and return the output. Raises Overloaded, InvalidRequest, NotFinite or ModelFailed."""
+        """Queue a payload and return the output. Raises Overloaded, InvalidRequest, NotFinite, Refused or ModelFailed."""
+        if self._queue.qsize() >= self._max_queue:
+            raise Overloaded
         loop = asyncio.get_running_loop()
-        job = Job(payload, key, rows, loop, loop.create_future())
-        with self._changed:
-            if len(self._waiting) >= self._max_queue:
-                raise Overloaded
-            self._waiting.append(job)
-            self._changed.notify()
-        return await job.result
+        job = Job(payload, key, rows, loop.create_future())
+        timer = loop.call_later(self._seconds, _expire, job.result)
+        self._queue.put(job)
+        try:
+            return await job.result
+        finally:
+            timer.cancel()
 
     def _take(self) -> list[Job]:
-        """The first job, and those behind it that fit."""
-        with self._changed:
-            while not self._waiting:
-                self._changed.wait()
-            jobs = [self._waiting.popleft()]
-            rows = jobs[0].rows
-            while self._waiting and jobs[0].key is not None and self._waiting[0].key == jobs[0].key:
-                rows += self._waiting[0].rows
-                if rows > self._max_rows:
-                    break
-                jobs.append(self._waiting.popleft())
-        return [job for job in jobs if not job.result.cancelled()]
+        """The first job, and those behind it that fit, without those that are no longer awaited."""
+        jobs = [self._next or self._queue.get()]
+        self._next = None
+        rows = jobs[0].rows
+        while jobs[0].key is not None and not self._queue.empty():
+            job = self._queue.get()
+            rows += job.rows
+            if job.key != jobs[0].key or rows > self._max_rows:
+                self._next = job
+                break
+            jobs.append(job)
+        return [job for job in jobs if not job.result.done()]
 
     def work(self) -> None:
         """Run the model on what is queued, forever."""
@@ -100,4 +102,9 @@ class Batcher:
                 else:
                     job.result.set_result(outcome)
 
-        jobs[0].loop.call_soon_threadsafe(settle)
+        jobs[0].result.get_loop().call_soon_threadsafe(settle)
+
+
+def _expire(result: "asyncio.Future[object]") -> None:
+    if not result.done():
+        result.set_exception(Refused(504, "the model took too long"))

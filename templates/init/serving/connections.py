@@ -1,19 +1,24 @@
-"""Close connections that only hold on: their number is limited, and probes need them, too."""
+"""HTTP connections: heads are limited, requests to upgrade are ignored, and clients that only hold on are cut off."""
 
 import asyncio
-from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_HEAD_BYTES = 1 << 16
+_CHUNK_BYTES = 16  # around a part of a body
+_UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 
 
-def within(seconds: float) -> type[H11Protocol]:
+def within(seconds: float) -> type[HttpToolsProtocol]:
     """A protocol for clients that send a request, and read the response, without a pause as long as this."""
 
-    class Protocol(H11Protocol):
-        """h11 limits the size of headers, and ignores requests to upgrade to HTTP/2, such as those of Java."""
+    class Protocol(HttpToolsProtocol):
+        """The parser in C, and what it lacks."""
 
         _seen: tuple[object, int] | None = None
         _timer: asyncio.TimerHandle | None = None
+        _head = 0  # bytes since the last request that were not of its body
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """Start to watch."""
@@ -26,12 +31,53 @@ def within(seconds: float) -> type[H11Protocol]:
             if self._timer:
                 self._timer.cancel()
 
+        def data_received(self, data: bytes) -> None:
+            """Parse what has arrived."""
+            self._unset_keepalive_if_required()
+            self._head += len(data)
+            try:
+                while data:
+                    data = self._parsed(data)
+            except httptools.HttpParserError:
+                self._head = _HEAD_BYTES + 1
+            if self._head > _HEAD_BYTES:
+                self.send_400_response("Invalid HTTP request received.")
+
+        def _parsed(self, data: bytes) -> bytes:
+            """Parse; return what is to be parsed instead: a request to upgrade as one without, and what follows it."""
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if (method := self.parser.get_method()) == b"CONNECT":
+                    raise httptools.HttpParserError from None
+                lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+                lines += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _UPGRADE]
+                self.parser = httptools.HttpRequestParser(self)
+                return b"\r\n".join((*lines, b"", data[upgrade.args[0] :]))
+            return b""
+
+        def on_headers_complete(self) -> None:
+            """Start the request."""
+            if not self.parser.should_upgrade():
+                super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            """Keep a part of the body."""
+            self._head -= len(body) + _CHUNK_BYTES
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            """End the request."""
+            if not self.parser.should_upgrade():
+                self._head = 0
+                super().on_message_complete()
+
         def _watch(self) -> None:
             """Close the connection if nothing has moved since the last look, and the server waits for the client."""
-            cycle: Any = self.cycle
+            cycle = self.cycle
             seen = (cycle, self.transport.get_write_buffer_size())
-            waits = cycle is None or cycle.response_complete or self.flow.write_paused
-            if waits and seen == self._seen:
+            idle = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.body)
+            if (idle or self.flow.write_paused) and seen == self._seen:
                 self.transport.abort()
                 return
             self._seen = seen

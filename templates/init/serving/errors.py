@@ -20,7 +20,6 @@ class ModelFailed(Exception):
 class Refused(Exception):
     """A request that a limit of the server refuses."""
 
-    def __init__(self, status: int, message: str, **headers: str) -> None:
+    def __init__(self, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
-        self.status, self.message = status, message
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.status, self.message, self.headers = status, message, headers

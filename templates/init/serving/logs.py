@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -30,3 +31,14 @@ def log_as_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def log_requests(done: Iterable[tuple[str, int, float, str]]) -> None:
+    """Write lines for route, status, seconds and request id at once: `logging` would take as long as the rest."""
+    start = f'{{"time":"{datetime.now(UTC).isoformat(timespec="milliseconds")}","level":"info","message":"request"'
+    lines = [
+        f'{start},"request_id":"{request_id}","route":"{route}","status":{status},"ms":{seconds * 1000:.3f}}}\n'
+        for route, status, seconds, request_id in done
+    ]
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()

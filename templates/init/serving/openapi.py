@@ -1,6 +1,5 @@
-"""The OpenAPI document, and a page that shows it without other servers."""
+"""The OpenAPI document."""
 
-import html
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -52,13 +51,3 @@ def document() -> dict[str, object]:
     paths["/metrics"] = {"get": {"operationId": "metrics", "responses": {"200": {"description": "Prometheus metrics"}}}}
     info = {"title": "Model server", "version": "1"}
     return {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}}
-
-
-def page() -> str:
-    """A page with the request, an example and the document."""
-    shown = html.escape(json.dumps(document(), indent=2))
-    return (
-        "<!doctype html><meta charset=utf-8><title>Model server</title>"
-        "<h1>Model server</h1><p>Send a request: <code>curl -d @sample.json localhost:8080/predict</code></p>"
-        f"<p><a href=/openapi.json>openapi.json</a></p><pre>{shown}</pre>"
-    )

@@ -48,10 +48,10 @@ class InferRequest(msgspec.Struct):
 _decoder = msgspec.json.Decoder(InferRequest)
 
 
-def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
+def decode(body: bytes, header: str) -> tuple[InferRequest, Arrays]:
     """The request and its arrays. With the header Inference-Header-Content-Length, raw tensors follow the JSON."""
     end = len(body)
-    if header is not None:
+    if header:
         if not header.isdecimal() or len(header) > 15 or int(header) > end:
             raise InvalidRequest("Inference-Header-Content-Length is not a length within the body")
         end = int(header)
@@ -72,7 +72,7 @@ def decode(body: bytes, header: str | None) -> tuple[InferRequest, Arrays]:
         else:
             arrays[given.name] = _from_bytes(given, body[end : end + size], path)
             end += size
-    if header is not None and end != len(body):
+    if header and end != len(body):
         raise InvalidRequest("the body does not end with the last tensor")
     return request, arrays
 

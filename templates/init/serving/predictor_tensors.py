@@ -62,7 +62,7 @@ class Predictor:
 
     def encode(self, output: Arrays) -> bytes:
         """The body of a response."""
-        return encode(to_plain(finite(output)))
+        return encode({name: _plain(array) for name, array in finite(output).items()})
 
     def described(self) -> dict[str, object]:
         """The tensors, for the Open Inference Protocol; outputs as those of the sample, -1 for a length that varies."""
@@ -91,6 +91,11 @@ class Predictor:
             return False
         pairs = [(one[name], other[name]) for one, other in zip(alone, together, strict=True) for name in one]
         return all(a.shape == b.shape and _close(a, b) for a, b in pairs)
+
+
+def _plain(output: object) -> object:
+    """Numbers were seen to be finite."""
+    return output.tolist() if isinstance(output, np.ndarray) and output.dtype.kind in "fiub" else to_plain(output)
 
 
 def _described(name: str, dtype: np.dtype, shape: Sequence[int | None]) -> dict[str, object]:

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.candidate import agree, ask, difference, leaves, outputs_of
+from serving.handling import ASGIApp, Message, Receive, Send
 from serving.settings import number
 from serving.shadow_log import ShadowLog
 
@@ -68,7 +68,7 @@ class Shadow:
         self._tasks: list[asyncio.Task[None]] = []
         self._offered, self._dropped, self._facts = 0, 0, dict[str, Any]()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or GUARD in scope["headers"]:
             return await self._app(scope, receive, send)
         copy = Copy(scope["raw_path"].decode(), [GUARD, *(pair for pair in scope["headers"] if pair[0] in _SENT)])

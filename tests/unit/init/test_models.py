@@ -137,7 +137,7 @@ def test_files_that_git_would_not_commit_are_named(tmp_path: Path) -> None:
     assert not any("git ignores" in note for note in planned.notes)  # no repository of git
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     planned = keep_existing(scaffold(detect(tmp_path)), tmp_path)
-    named = "`serving/model.py`, `serving/__init__.py`, `serving/__main__.py` and 18 more"
+    named = "`serving/model.py`, `serving/__init__.py`, `serving/__main__.py` and 17 more"
     assert f"git ignores {named}" in planned.notes[-1]
 
 

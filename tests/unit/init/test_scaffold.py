@@ -35,8 +35,8 @@ def planned(repo: Path, files: dict[str, str | bytes]) -> Scaffold:
 
 
 SERVER_FILES = (
-    "__init__", "__main__", "app", "batching", "connections", "errors", "limits", "logs", "metrics", "model", "openapi",
-    "openinference", "predictor", "runtime", "schema", "settings", "tensors", "v2",
+    "__init__", "__main__", "app", "batching", "connections", "errors", "handling", "logs", "metrics", "model",
+    "openapi", "openinference", "predictor", "runtime", "schema", "settings", "tensors",
 )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
 def test_requirements_from_imports_state_their_origin(tmp_path: Path) -> None:
     files = planned(tmp_path, {"score.py": LOADER}).files
     why = next(file.why for file in files if file.path == "requirements.in")
-    assert why.startswith("from the imports of the served code; for the server: msgspec, prometheus-client")
+    assert why.startswith("from the imports of the served code; for the server: httptools, msgspec, prometheus-client")
 
 
 def test_the_keys_to_fill_in_are_valid_once_they_are_filled_in(tmp_path: Path) -> None:
