@@ -33,7 +33,7 @@ from mlship.driver import codes
 LinkLook: TypeAlias = Iterator[Symptom | Answer]
 # Codes of NVML calls on one device; others, such as 3 (not supported), are normal.
 _DEVICE_FAILS = {4, 8, 9, 10, 11, 14, 15, 16, 17, 28, 999}
-LACKS_NVML = 12
+_NOT_LOADED, LACKS_NVML = 9, 12
 _NO_PERMISSION = 4  # in MIG mode, only root may read figures of the whole GPU
 _FABRIC_WAITS = {1: "has not started", 2: "is not complete"}
 _REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigned|not supported by|routine failed"
@@ -100,7 +100,8 @@ def gpu_bound(facts: Facts) -> LinkLook:
 def module_loaded(facts: Facts) -> LinkLook:
     yield from off_bus(facts)
     version, flavour = kernel_driver(facts), known(facts.kernel.nvidia.flavour)
-    if module_is_loaded(facts) is False:
+    loaded = module_is_loaded(facts)
+    if loaded is False or (loaded is None and known(facts.host.nvml.init) == _NOT_LOADED):
         why = log_line(facts, _REFUSES_MODULE)
         yield Symptom("module.none", "host", f"the nvidia module is not loaded{f': {why}' if why else ''}")
     for name in ("nvidia_uvm", "nvidia_modeset", "nvidia_drm"):
@@ -108,7 +109,7 @@ def module_loaded(facts: Facts) -> LinkLook:
         other = known(module.version) if module else None
         if other and version and not same(other, version):
             yield Symptom("module.mixed", "host", f"{name} has version {other}, nvidia {version}")
-    if module_is_loaded(facts):
+    if loaded:
         yield it_holds(f"nvidia {version or ''} is loaded{f' ({flavour} module)' if flavour else ''}")
     yield unknown("kernel.modules")
 

@@ -6,30 +6,32 @@ from dataclasses import fields, is_dataclass, replace
 from mlship.doctor.chain.link import Link, Symptom, link_of, matches_any
 from mlship.doctor.chain.messages import message_of
 from mlship.doctor.commands import engine
-from mlship.doctor.container import runtime
+from mlship.doctor.conditions import all_atoms_hold
 from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Where
-from mlship.doctor.queries import fact_at, is_tegra, is_wsl, pods
+from mlship.doctor.queries import fact_at, pods
 
 _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
 def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[str, ...]:
-    """The likely causes of what was seen, by known lines, then words, then symptoms; all, if none fits."""
-    place = "wsl" if is_wsl(facts) else "tegra" if is_tegra(facts) else known(facts.host.virtualization)
+    """The likely causes of what was seen: by known lines, by words and facts, by symptoms; all, if none fits."""
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
-    ends = (f"runtime: {runtime(facts)}", f"place: {place}")
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
-    said = "\n".join((*(one.seen for one in seen), *lines, *ends))
+    said = "\n".join((*(one.seen for one in seen), *lines))
     rows = [message_of(line) for one in seen for line in one.seen.splitlines()]
     rows += [row for line in lines if (row := message_of(line)) and link.id == link_of(row.symptom, "container")]
-    by_line = (row.say for row in rows if row and row.say)
-    by_text = [cause for cause in link.causes if cause.text and re.search(f"(?i){cause.text}", said)]
-    usual = [cause for cause in link.causes if not cause.text]
-    fitting = [one for one in usual if not one.seen or any(matches_any(one.seen, item.id) for item in seen)]
-    ordered = sorted(fitting or usual, key=lambda cause: not cause.seen)
-    return tuple(dict.fromkeys((*by_line, *(cause.say for cause in (*by_text, *ordered)))))
+    fitting = [
+        cause
+        for cause in link.causes
+        if re.search(f"(?i){cause.text}", said)
+        and (not cause.when or all_atoms_hold(facts, cause.when, {}))
+        and (not cause.seen or any(matches_any(cause.seen, item.id) for item in seen))
+    ]
+    usual = [cause for cause in link.causes if not (cause.text or cause.when)]
+    ordered = sorted(fitting or usual, key=lambda cause: (not (cause.text or cause.when), not cause.seen))
+    return tuple(dict.fromkeys((*(row.say for row in rows if row and row.say), *(cause.say for cause in ordered))))
 
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:

@@ -55,11 +55,12 @@ def not_applicable(why: str) -> Answer:
 
 @dataclass(frozen=True)
 class LikelyCause:
-    """What often breaks a link; with `seen`, only where one of these symptoms was seen; with `text`, in such words."""
+    """What often breaks a link; mlship/data/chain.toml explains the keys."""
 
     say: str
     seen: tuple[str, ...] = ()
     text: str = ""
+    when: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _wrong_majors(facts: Facts, place: Place) -> tuple[tuple[str, int, int], ...
         name = found_name[1] if (found_name := _MAJOR.match(path)) else ""
         old, has = majors.get("nvidia-frontend") if name == "nvidia" else None, known(one.major)
         wants = majors.get(name, old)
-        if wants is not None and has is not None and wants != has:
+        if wants is not None and has is not None and wants != has and not path.endswith("-tools"):  # CUDA needs none
             found.append((path, has, wants))
     return tuple(found)
 

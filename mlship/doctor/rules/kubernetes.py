@@ -18,13 +18,6 @@ _OUT_OF_MEMORY = r"(?i)CUDA.{0,40}out of memory|OutOfMemoryError|CUDA_ERROR_OUT_
 _OF_PROGRAMS = frozenset({"13", "31", "43", "45", "68", "109"})
 
 
-def _delete(pod: Pod | None) -> str:
-    """Delete the pod; its DaemonSet recreates it."""
-    if pod is None or not known(pod.name):
-        return "kubectl delete pod -n NAMESPACE DEVICE-PLUGIN-POD"
-    return f"kubectl delete pod -n {quote(known(pod.namespace) or 'NAMESPACE')} {quote(known(pod.name) or '')}"
-
-
 @computes("k8s-device-plugin-incompatible-strategy")
 def _without_runtime(facts: Facts) -> Values:
     plugins, engine, node = pods_of(facts, "device-plugin"), node_engine(facts), known(facts.kubernetes)
@@ -54,7 +47,14 @@ def _without_runtime(facts: Facts) -> Values:
 def _taken_out(facts: Facts) -> Values:
     fewer, plugin = _fewer(facts), next(iter(pods_of(facts, "device-plugin")), None)
     by_kubelet = bool(fewer) and fewer[0].fact.endswith("capacity")
-    return {"fewer": fewer, "by_kubelet": by_kubelet, "critical": _critical(facts), "delete": _delete(plugin)}
+    delete = f"kubectl delete pod {_pod_name(plugin) if plugin else '-n NAMESPACE DEVICE-PLUGIN-POD'}"
+    return {
+        "fewer": fewer,
+        "by_kubelet": by_kubelet,
+        "critical": _critical(facts),
+        "delete": delete,
+        "has_plugin": bool(plugin),
+    }
 
 
 def _critical(facts: Facts) -> str | None:
@@ -223,10 +223,7 @@ def _no_handler(facts: Facts) -> Values:
     return {
         "runtime": engine_name(facts),
         "why": f" because {known(before[0].name)} is not ready" if before else "" if has is False else " in use",
-        "logs": tuple(
-            f"kubectl logs -n {quote(known(pod.namespace) or 'gpu-operator')} {quote(known(pod.name) or 'POD')}"
-            for pod in before
-        ),
+        "logs": tuple(f"kubectl logs {_pod_name(pod)}" for pod in before),
         "driver": kernel_driver(facts),
         "configured": has,
         "lacks": has is False,

@@ -12,6 +12,7 @@ from mlship.doctor.chain import walk
 from mlship.doctor.chain.likely import likely_causes
 from mlship.doctor.chain.link import Answer, links, lower_links
 from mlship.doctor.chain.walk import walk_chain
+from mlship.doctor.conditions import all_atoms_hold
 from mlship.doctor.diagnose import Diagnosis, diagnose, link_of_finding
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.replay import parse_facts
@@ -617,6 +618,155 @@ def test_what_was_said_names_the_likely_cause(name: str) -> None:
     diagnosis = diagnose(facts_of(**{"kernel": KERNEL, "host": WORKS, **groups}))
     causes = {one.link.id: one.causes for one in diagnosis.unexplained}
     assert cause in causes[link][0]
+
+
+VM, NO_LIBCUDA = {**WORKS, "virtualization": "kvm"}, {"nvml": {"init": 12}, "cuda": {"library": None}}
+UNBOUND = {**KERNEL, "pci": [{**GPU, "driver": None}]}
+NODE = {"node": "a", "allocatable": {"nvidia.com/gpu": 0}, "capacity": {"nvidia.com/gpu": 0}}
+SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
+    "a virtual machine's GPU that the driver rejects": (
+        "gpu-bound",
+        "(vGPU) needs the guest driver",
+        {"kernel": {**UNBOUND, "log": ["NVRM: quux is not supported by the quux release"]}, "host": VM},
+    ),
+    "nodes that the module does not make": (
+        "device-nodes",
+        "ModifyDeviceFiles=0",
+        {
+            "kernel": {**KERNEL, "nvidia": {"version": "570.9", "params": {"ModifyDeviceFiles": "0"}}},
+            "host": {"nvml": {"init": 9}, "device_nodes": {"/dev/nvidiactl": None, "/dev/nvidia0": None}},
+        },
+    ),
+    "a GPU that an option leaves out": (
+        "gpus-counted",
+        "ExcludedGpus",
+        {"kernel": {**KERNEL, "pci": [GPU, GPU], "cmdline": "quiet nvidia.NVreg_ExcludedGpus=GPU-1"}},
+    ),
+    "a confidential virtual machine": (
+        "gpu-modes",
+        "confidential",
+        {"host": {**VM, "cuda": {"init": 802}, "services": {"nvidia-fabricmanager": None}}},
+    ),
+    "an engine on another machine": (
+        "engine-configured",
+        "another machine",
+        {
+            "host": {**WORKS, "docker": {**DOCKER, "endpoint": "ssh://quux"}},
+            "container": {"engine": "docker", "error": 'could not select device driver ""'},
+        },
+    ),
+    "MIG instances of several kinds": (
+        "kubelet-offers",
+        "MIG-INVALID",
+        {"kubernetes": {**NODE, "labels": {"nvidia.com/gpu.product": "QUUX-MIG-INVALID"}}},
+    ),
+    "a MIG configuration that failed": (
+        "kubelet-offers",
+        "MIG manager",
+        {"kubernetes": {**NODE, "labels": {"nvidia.com/mig.config.state": "failed"}}},
+    ),
+    "a system container without the runtime": (
+        "libraries-inside",
+        "nvidia.runtime",
+        {"container": {"engine": "lxc", "lxc": {"manager": "incus", "nvidia_runtime": False}, **NO_LIBCUDA}},
+    ),
+    "a container without injection": (
+        "libraries-inside",
+        "were not injected",
+        {"container": {"engine": "lxc", "injection": "none", **NO_LIBCUDA}},
+    ),
+    "a driver that the operator updates": (
+        "kubelet-offers",
+        "paused the device plugin",
+        {"kubernetes": {**NODE, "labels": {"nvidia.com/gpu.deploy.device-plugin": "paused-for-driver-upgrade"}}},
+    ),
+    "a node that is meant for virtual machines": (
+        "kubelet-offers",
+        "workload.config",
+        {"kubernetes": {**NODE, "labels": {"nvidia.com/gpu.workload.config": "vm-vgpu"}}},
+    ),
+    "a node without a device plugin": (
+        "kubelet-offers",
+        "no device plugin runs",
+        {"kubernetes": {**NODE, "pods": [{"name": "b", "role": "dcgm", "ready": True}]}},
+    ),
+    "a device plugin that offers nothing": (
+        "kubelet-offers",
+        "found a GPU unhealthy",
+        {"kubernetes": {**NODE, "pods": [{"name": "b", "role": "device-plugin", "ready": True}]}},
+    ),
+    "a Jetson without its lists": (
+        "libraries-inside",
+        "lists of Jetson's driver files",
+        {
+            "host": {"tegra": {"release": "R36.4.0", "csv": []}, "cuda": {"init": 0}},
+            "container": {"status": "running", "cuda": {"library": None}},
+        },
+    ),
+    "libraries that the loader does not find": (
+        "libraries-inside",
+        "not in its loader's cache",
+        {
+            "container": {
+                "status": "running",
+                "loader": {"libraries": [{"path": "/quux/libcuda.so.9.9", "mounted": True}]},
+                **NO_LIBCUDA,
+            }
+        },
+    ),
+    "NVML in a sandbox": (
+        "nvml-inside",
+        "nvproxy",
+        {"container": {"status": "running", "nvml": {"init": 3}, "host_config": {"runtime": "runsc"}}},
+    ),
+    "a sandbox": (
+        "container-created",
+        "Kata",
+        {
+            "container": {
+                "engine": "docker",
+                "error": "quux: no such file or directory",
+                "host_config": {"runtime": "quux.kata"},
+            }
+        },
+    ),
+    "a sandbox whose program fails": (
+        "cuda-inside",
+        "nvproxy",
+        {"container": {"status": "running", "cuda": {"init": 999}, "host_config": {"runtime": "runsc"}}},
+    ),
+    "a Jetson": (
+        "cuda-inside",
+        "nvmap",
+        {
+            "kernel": {},
+            "host": {"tegra": {"release": "R36.4.0"}, "cuda": {"init": 0}},
+            "container": {"status": "running", "cuda": {"init": 801}},
+        },
+    ),
+    "Windows": (
+        "container-created",
+        "on WSL",
+        {"host": {**WORKS, "wsl": {"version": "2"}}, "container": {"engine": "docker", "error": "quux: driver error"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_facts_without_an_error_line_name_the_likely_cause(name: str) -> None:
+    link, cause, groups = SHOWN[name]
+    diagnosis = diagnose(facts_of(**{"kernel": KERNEL, "host": WORKS, **groups}))
+    causes = {one.link.id: one.causes for one in diagnosis.unexplained}
+    assert cause in causes[link][0]
+
+
+def test_every_condition_of_a_likely_cause_is_met_somewhere() -> None:
+    """And not by unknown facts, unless it asks for these."""
+    first = {(link, words) for link, words, _ in SHOWN.values()}
+    for link in links():
+        for cause in link.causes:
+            assert not cause.when or any(link.id == one and words in cause.say for one, words in first), cause.say
+            assert not cause.when or "known" in cause.when or not all_atoms_hold(Facts(), cause.when, {}), cause.say
 
 
 def test_a_vague_error_of_a_container_that_runs_hides_no_lower_link() -> None:

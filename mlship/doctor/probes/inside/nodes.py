@@ -28,6 +28,7 @@ OPENED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap")
 PATHS = (
     *("/run/ostree-booted", "/run/nvidia/driver", "/run/nvidia/validations"),
     *("/run/nvidia-persistenced/socket", "/run/nvidia-fabricmanager/socket"),
+    "/usr/local/nvidia/toolkit/nvidia-container-runtime",
     *("/usr/bin/nvidia-smi", "/usr/bin/nvidia-modprobe"),
     *("/usr/lib/wsl/lib", "/usr/lib/wsl/drivers", "/usr/lib/wsl/lib/libcuda.so.1"),
     *("/etc/nv_tegra_release", "/proc/driver/nvidia"),
