@@ -20,12 +20,13 @@ _ON_ARRAYS = ("onnx", "rows", "keras")
 _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
     **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py.j2", "runtime.py.j2"), ""),
-    **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py", "logs.py", "settings.py.j2"), ""),
+    **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py.j2", "logs.py", "settings.py.j2"), ""),
     **dict.fromkeys(("batching.py", "connections.py"), ""),
     **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",
     "features_tensors.py": "limits tensors",
+    "feature_limits.py": "features",
     "drift.py.j2": "drift",
     "golden.py.j2": "golden",
     **dict.fromkeys(("shadow.py", "shadow_log.py", "candidate.py"), "shadow"),

@@ -2,9 +2,14 @@
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from tests.helpers.generated_server import Running, initialised, run_code, served
 from tests.helpers.repos import onnx_bytes
@@ -148,3 +153,72 @@ def test_without_limits_there_is_no_policy(tmp_path: Path) -> None:
         assert not (repo / "serving/features.py").exists()
         assert "features" not in (repo / "serving/tensors.py").read_text()
         assert "source: [serving]\n" in (repo / "mlship.yaml").read_text()
+
+
+_MIXED: list[object] = [None, -2, -1, 0, 0.05, 0.1, 1, 1.5, 8.5, 9.5, 10, 11, 129, 131, 1e30, 1e39, "1", True, []]
+_VALUES = st.sampled_from(_MIXED)
+_USUAL = st.sampled_from([None, 1, 1.5, 8.5])
+_ROW = st.lists(_USUAL | _VALUES, min_size=4, max_size=4) | st.lists(_USUAL, min_size=0, max_size=5)
+_PAIR = st.lists(_USUAL | st.sampled_from([9.5, "1", None]), min_size=0, max_size=3)
+_PAYLOADS = {
+    "tensors": st.fixed_dictionaries({"x": st.lists(_ROW, min_size=0, max_size=2)}),
+    "plain": st.fixed_dictionaries(
+        {
+            "age": _USUAL | _VALUES,
+            "age_missing": st.sampled_from([None, 1, 1]) | _VALUES,
+            "rows": st.just([[1.5, 2.5]]) | st.lists(_PAIR, max_size=2),
+            "size": _USUAL | _VALUES,
+            "name": st.sampled_from(["a", "b", "c", 1]),
+        }
+    )
+    | st.just({"age": 1}),
+}
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Running, Draft202012Validator]]]:
+    """A server of each kind, and the type of its request by its OpenAPI document."""
+    features: dict[str, dict[str, object]] = {**FEATURES, "x[2]": {"max": 1e4}}  # a model that adds returns NaN for NaN
+    repositories: dict[str, tuple[dict[str, str | bytes], dict[str, dict[str, object]]]] = {
+        "tensors": ({"model.onnx": onnx_bytes(), "sample.json": '{"x": [[1, 2, 3, 0]]}'}, features),
+        "plain": ({"plain.py": PLAIN, "sample.json": PLAIN_SAMPLE}, PLAIN_FEATURES),
+    }
+    with ExitStack() as stack:
+        found = {}
+        for name, (files, limits) in repositories.items():
+            server = stack.enter_context(served(repository(tmp_path_factory.mktemp(name), files, limits)))
+            server.wait("/health/ready", 200)
+            document = json.loads(server.ask("/openapi.json")[1])
+            assert server.ask("/docs")[0] == 200
+            validator = Draft202012Validator({**document, "$ref": "#/components/schemas/Request"})
+            validator.check_schema(document["components"]["schemas"]["Request"])
+            found[name] = (server, validator)
+        yield found
+
+
+@pytest.mark.parametrize("name", _PAYLOADS)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_openapi_document_allows_exactly_what_is_not_refused(
+    described: dict[str, tuple[Running, Draft202012Validator]], name: str, data: st.DataObject
+) -> None:
+    server, validator = described[name]
+    payload = data.draw(_PAYLOADS[name])
+    allowed = validator.is_valid(payload)
+    event(f"allowed: {allowed}")
+    status, text = server.ask("/predict", json.dumps(payload).encode())
+    assert status == (200 if allowed else 422), text
+
+
+def test_the_openapi_document_says_the_policy(described: dict[str, tuple[Running, Draft202012Validator]]) -> None:
+    schemas = {name: validator.schema["components"]["schemas"]["Request"] for name, (_, validator) in described.items()}
+    columns = schemas["tensors"]["properties"]["x"]["items"]["allOf"][0]["prefixItems"]
+    assert columns[0] == {"type": "number", "minimum": 0.1, "maximum": 10}
+    assert columns[1]["type"] == ["number", "null"]
+    assert (columns[1]["minimum"], columns[1]["description"]) == (0, "null becomes -1.0")
+    assert columns[3]["description"] == "null becomes 0 or 1"
+    fields = schemas["plain"]["properties"]
+    limits = {"minimum": 0, "maximum": 130}
+    assert fields["age"] == {"type": ["number", "null"], **limits, "description": "null becomes 40.0"}
+    assert fields["size"] == {"type": ["number", "null"], "description": "null becomes nan"}
+    assert fields["name"] == {"type": "string"}

@@ -3,26 +3,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from prometheus_client import Counter
 
 from serving.errors import InvalidRequest
+from serving.feature_limits import Limits, Schema, describe, parsed
 from serving.settings import read_settings
 
 METADATA = Path(__file__).resolve().parents[1] / "metadata.json"
 _LABELS = ("model_version", "feature", "problem")
 _COUNTED = Counter("serving_feature_problems", "Null values, and requests with values out of range.", _LABELS)
-
-
-class Limits(msgspec.Struct, forbid_unknown_fields=True, rename={"low": "min", "high": "max"}):
-    """Limits of a feature, which are included, and what the model gets for null."""
-
-    low: float | None = None
-    high: float | None = None
-    missing: float | Literal["nan"] | None = None
-    indicator: str | None = None
 
 
 class Features:
@@ -31,7 +23,7 @@ class Features:
     def __init__(self) -> None:
         self._features = msgspec.convert(json.loads(METADATA.read_bytes())["features"], dict[str, Limits])
         for name, limits in self._features.items():
-            (field, column), (flag, flag_column) = _parsed(name), _parsed(limits.indicator or name)
+            (field, column), (flag, flag_column) = parsed(name), parsed(limits.indicator or name)
             if (column is None) != (flag_column is None) or (column is not None and field != flag):
                 raise ValueError(f"{METADATA.name}: the indicator of `{name}` must be a field, or a column beside it")
 
@@ -39,7 +31,7 @@ class Features:
         """The payload with nulls replaced. Raises InvalidRequest for values out of range, and for other nulls."""
         fields = payload if isinstance(payload, dict) else {"": payload}
         for name, limits in self._features.items():
-            field, column = _parsed(name)
+            field, column = parsed(name)
             fields.setdefault(field, None)
             for place, key, path in _places(fields, field, column, f"$.{field}" if field else "$"):
                 value = place[key]
@@ -53,9 +45,13 @@ class Features:
                     texts = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
                     raise _refusal(name, "out of range", f"expected a number {' and '.join(texts)}".rstrip(), path)
                 if limits.indicator:
-                    flag = _parsed(limits.indicator)
+                    flag = parsed(limits.indicator)
                     _set_flag(place, flag[0] if column is None else flag[1], value is None, path)
         return payload
+
+    def describe(self, schema: Schema) -> None:
+        """Add the limits to the schema of a request."""
+        describe(schema, {parsed(name): limits for name, limits in self._features.items()})
 
 
 def _places(holder: Any, key: Any, column: int | None, path: str) -> Iterator[tuple[Any, Any, str]]:
@@ -86,11 +82,6 @@ def _set_flag(place: Any, key: Any, null: bool, path: str) -> None:
     if null and said not in (None, 1):
         raise InvalidRequest("is null, but its indicator is not 1", path)
     place[key] = int(null) if said is None else said
-
-
-def _parsed(name: str) -> tuple[str, int | None]:
-    name, _, column = name.removesuffix("]").partition("[")
-    return name, int(column) if column else None
 
 
 def _refusal(name: str, problem: str, message: str, path: str) -> InvalidRequest:

@@ -1,15 +1,16 @@
-"""The values that inputs may have, from `features` of `metadata.json`. Null is refused, or replaced as it says there."""
+"""The values that inputs may have, from `features` of `metadata.json`. Null is refused, or replaced by its rule."""
 
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from prometheus_client import Counter
 
 from serving.errors import InvalidRequest
+from serving.feature_limits import Limits, Name, Schema, describe, parsed
 from serving.settings import read_settings
 
 if TYPE_CHECKING:
@@ -19,16 +20,6 @@ METADATA = Path(__file__).resolve().parents[1] / "metadata.json"
 _LABELS = ("model_version", "feature", "problem")
 _COUNTED = Counter("serving_feature_problems", "Null values, and requests with values out of range.", _LABELS)
 Arrays = dict[str, np.ndarray]
-Name = tuple[str, int | None]  # an input, and a column of its last axis
-
-
-class Limits(msgspec.Struct, forbid_unknown_fields=True, rename={"low": "min", "high": "max"}):
-    """Limits of a feature, which are included, and what the model gets for null."""
-
-    low: float | None = None
-    high: float | None = None
-    missing: float | Literal["nan"] | None = None
-    indicator: str | None = None
 
 
 class Features:
@@ -36,10 +27,11 @@ class Features:
 
     def __init__(self, inputs: "dict[str, Tensor]") -> None:
         found = msgspec.convert(json.loads(METADATA.read_bytes())["features"], dict[str, Limits])
-        self._features = {_parsed(name): limits for name, limits in found.items()}
+        self._features = {parsed(name): limits for name, limits in found.items()}
+        self._inputs = inputs
         self._edges = {name: _edges(tensor) for name, tensor in inputs.items() if tensor.dtype.kind in "fiu"}
         for (name, column), limits in self._features.items():
-            flag = _parsed(limits.indicator) if limits.indicator else (name, column)
+            flag = parsed(limits.indicator) if limits.indicator else (name, column)
             for one, place in ((name, column), flag):
                 width = (inputs[one].shape or (None,))[-1] if one in self._edges else None
                 if one not in self._edges or (place is not None and place >= (width or 0)):
@@ -67,6 +59,19 @@ class Features:
                 raise self._refusal(name, arrays[name], [int(one) for one in np.argwhere(where)[0]])
         return arrays
 
+    def describe(self, schema: Schema) -> None:
+        """Add the limits, which are at most those of the types, to the schema of a request."""
+        every: dict[Name, Limits] = {}
+        for name, columns in self._edges.items():
+            dtype = self._inputs[name].dtype
+            ends = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+            for column in range(columns.shape[1]) if self._inputs[name].shape[-1:] == columns.shape[1:] else [None]:
+                given = self._features.get((name, column)) or self._features.get((name, None)) or Limits()
+                low, high = given.low, given.high
+                low, high = float(ends.min) if low is None else low, float(ends.max) if high is None else high
+                every[name, column] = msgspec.structs.replace(given, low=low, high=high)
+        describe(schema, every)
+
     def _replace(self, arrays: Arrays, wrong: Arrays, feature: Name, limits: Limits) -> None:
         """Replace the nulls of a feature."""
         values, refused = _view(arrays, feature), _view(wrong, feature)
@@ -77,7 +82,7 @@ class Features:
         if limits.indicator is None or limits.missing is None:
             return  # NaN remains
         values[null] = limits.missing
-        flag = _parsed(limits.indicator)
+        flag = parsed(limits.indicator)
         flags, refused = _view(arrays, flag), _view(wrong, flag)
         if flags.shape != null.shape:
             raise InvalidRequest(f"expected the shape of `{feature[0]}`", f"$.{flag[0]}")
@@ -109,11 +114,6 @@ def _edges(tensor: "Tensor") -> np.ndarray:
     """Lowest and highest values: of each column if their number is fixed, else of all."""
     kind = tensor.dtype if tensor.dtype.kind == "f" else np.float64  # float32 rounds both sides alike
     return np.array([[-np.inf], [np.inf]], kind).repeat((tensor.shape or (1,))[-1] or 1, axis=1)
-
-
-def _parsed(name: str) -> Name:
-    name, _, column = name.removesuffix("]").partition("[")
-    return name, int(column) if column else None
 
 
 def _view(arrays: Arrays, feature: Name) -> np.ndarray:
