@@ -110,6 +110,9 @@ def toolkit_ready(facts: Facts) -> LinkLook:
         yield Symptom(
             "toolkit.cli", _where(facts), "the legacy hook needs nvidia-container-cli, which is not installed"
         )
+    root = known(config.root) if (config := known(toolkit.config)) else None
+    if root and is_absent(looked_up(facts.host.paths, root)) and known(facts.host.nvml.init) == 0 and not works(facts):
+        yield Symptom("toolkit.root", "host", f"the toolkit's root {root} does not exist")
     if _lacks_toolkit(facts):
         yield Symptom("toolkit.none", _where(facts), "neither NVIDIA Container Toolkit nor a CDI specification is here")
     if version := known(toolkit.version):

@@ -149,6 +149,7 @@ def _unused(facts: Facts) -> tuple[PciDevice, ...]:
     waiting = tuple(gpu for gpu in gpus(facts) if known(gpu.driver) in {None, "nvidia"})
     code, count = known(facts.host.nvml.init), known(facts.host.nvml.device_count)
     counts_all = code in {None, 12, 18} if count is None else count >= len(waiting)
+    counts_all = counts_all and not (count is None and any(gpu.driver is None for gpu in waiting))
     return () if counts_all else tuple(gpu for gpu in waiting if not _lists(facts, gpu))
 
 

@@ -719,6 +719,52 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "nvproxy",
         {"container": {"status": "running", "nvml": {"init": 3}, "host_config": {"runtime": "runsc"}}},
     ),
+    "a machine with an AMD GPU": (
+        "gpu-on-bus",
+        "another vendor",
+        {
+            "kernel": {"pci": [{**GPU, "vendor": "1002"}], "modules": {"nvidia": None}},
+            "host": {"nvml": {"init": 12}},
+            "kubernetes": {
+                **NODE,
+                "pods": [{"name": "b", "role": "workload", "phase": "Running", "requests": {"nvidia.com/gpu": 1}}],
+            },
+        },
+    ),
+    "a CDI specification of fewer GPUs": (
+        "nvml-inside",
+        "lists fewer GPUs",
+        {
+            "host": {"nvml": {"init": 0, "device_count": 3}, "cuda": {"init": 0}},
+            "kernel": {**KERNEL, "pci": [GPU, GPU, GPU]},
+            "container": {
+                "status": "running",
+                "injection": "cdi",
+                "nvml": {"init": 0, "device_count": 2},
+                "host_config": {"cdi_devices": ["nvidia.com/gpu=all"]},
+            },
+        },
+    ),
+    "a compat library": (
+        "cuda-inside",
+        "cuda-compat library comes first",
+        {
+            "host": {**WORKS, "wsl": {"version": "2"}},
+            "container": {"status": "running", "cuda": {"init": 100, "library": {"path": "/a/compat/libcuda.so.9.9"}}},
+        },
+    ),
+    "a root that is gone": (
+        "toolkit-ready",
+        "remove `root`",
+        {
+            "host": {
+                **WORKS,
+                "docker": DOCKER,
+                "toolkit": {"version": "1.17.8", "config": {"root": "/quux"}},
+                "paths": {"/quux": None},
+            }
+        },
+    ),
     "a sandbox": (
         "container-created",
         "Kata",
