@@ -85,6 +85,7 @@ def test_a_bare_onnx_model_is_served(tmp_path: Path) -> None:
         items = document["components"]["schemas"]["Request"]["properties"]["x"]["items"]
         assert (items["minItems"], items["maxItems"], items["items"]) == (4, 4, {"type": "number"})
         assert "//" not in server.ask("/docs")[1].replace("</", "")  # nothing from another server
+        assert len(server.ask("/docs")[1].splitlines()) > 50  # a person reads it
         status, metrics = server.ask("/metrics")
         assert (
             f'serving_requests_total{{model_version="unknown",route="/predict",status="422"}} {len(MALFORMED)}'
