@@ -12,8 +12,9 @@ An item of evidence is a term, which is left out if unknown, or "FACT = TEXT" wi
 "{*name}" in the text makes an item of each value of that name.
 
 The value of "lines ~ PATTERN" is a line that the engine ("recorded ~") or a user ("reported ~") reported, of "log ~
-PATTERN" one of the kernel log, each as evidence. "PATH ~ PATTERN" is the first item of a list that matches, or the keys
-of a table whose values match; "PATH without PATTERN" a list of folders such as LD_LIBRARY_PATH, without the matching.
+PATTERN" one of the kernel log, of "errors ~" also one that a framework raised, each as evidence. "PATH ~ PATTERN" is
+the first item of a list that matches, or the keys of a table whose values match; "PATH without PATTERN" a list of
+folders such as LD_LIBRARY_PATH, without the matching.
 """
 
 import re
@@ -38,6 +39,7 @@ from mlship.doctor.facts.fact import UNKNOWN, Unknown, Unreadable, is_known, kno
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Library
 from mlship.doctor.finding import Evidence
+from mlship.doctor.frameworks import error_line
 from mlship.doctor.versions import newer, same, version_numbers
 from mlship.driver import codes
 
@@ -56,6 +58,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     "elsewhere": is_elsewhere,
     "env": environment,
     "first_gpu": lambda facts: next(map(queries.describe, queries.gpus(facts)), None),
+    "install_libcuda": lambda facts: commands.install_libcuda(facts, host_driver(facts)),
     "loaded": queries.module_is_loaded,
     "module": queries.kernel_driver,
     "never": lambda _: False,
@@ -75,6 +78,7 @@ _LINES = {
     "recorded": queries.recorded_line,
     "reported": queries.reported_line,
     "log": queries.logged,
+    "errors": error_line,
 }
 
 

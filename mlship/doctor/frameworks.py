@@ -15,8 +15,8 @@ from mlship.doctor.facts.fact import each, is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import CudaDevice, NvmlDevice, Place
 from mlship.doctor.facts.python import PythonEnvironment, Torch
-from mlship.doctor.finding import Where
-from mlship.doctor.queries import is_compat, kernel_driver, places, variable
+from mlship.doctor.finding import Evidence, Where
+from mlship.doctor.queries import is_compat, kernel_driver, line_of, places, variable
 from mlship.doctor.versions import version_numbers
 
 Environments: TypeAlias = tuple[tuple[Where, Place, PythonEnvironment], ...]
@@ -264,6 +264,13 @@ def errors(environment: PythonEnvironment) -> Iterator[str]:
     for framework in (torch, onnx, flow, jax, cupy, triton):
         if framework is not None and (error := known(framework.error)):
             yield error
+
+
+def error_line(facts: Facts, pattern: str) -> Evidence | None:
+    """A framework's own error, or a line that a user saw."""
+    raised = ((where, line) for where, _, one in environments(facts) for line in errors(one))
+    found = (Evidence(f"{where}.pythons.error", line.strip()) for where, line in raised if re.search(pattern, line))
+    return next(found, None) or line_of(facts, pattern)
 
 
 def unopened(text: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields, is_dataclass, replace
 
 from mlship.doctor.chain.link import Link, Symptom, link_of, matches_any
-from mlship.doctor.chain.messages import message_of
+from mlship.doctor.chain.messages import Message, is_error, message_of
 from mlship.doctor.commands import engine
 from mlship.doctor.conditions import all_atoms_hold
 from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
@@ -12,6 +12,7 @@ from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Decider, Where
 from mlship.doctor.queries import fact_at, pods
 
+_LAST_LINES = 50  # of the kernel log
 _CLIENTS = {"lxd": "lxc", "incus": "incus"}
 
 
@@ -21,7 +22,8 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
     said = "\n".join((*(one.seen for one in seen), *lines))
     rows = [message_of(line) for one in seen for line in one.seen.splitlines()]
-    rows += [row for line in lines if (row := message_of(line)) and link.id == link_of(row.symptom, "container")]
+    rows += _rows_of(link, lines)
+    logged = _rows_of(link, tuple(filter(is_error, each(facts.kernel.log)[:-_LAST_LINES:-1])))
     fitting = [
         cause
         for cause in link.causes
@@ -31,7 +33,15 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     ]
     usual = [cause for cause in link.causes if not (cause.text or cause.when)]
     ordered = sorted(fitting or usual, key=lambda cause: (not (cause.text or cause.when), not cause.seen))
-    return tuple(dict.fromkeys((*(row.say for row in rows if row and row.say), *(cause.say for cause in ordered))))
+    special = sum(bool(cause.text or cause.when) for cause in ordered)
+    says = (*rows, *ordered[:special], *logged, *ordered[special:])
+    return tuple(dict.fromkeys(one.say for one in says if one and one.say))
+
+
+def _rows_of(link: Link, lines: tuple[str, ...]) -> list[Message]:
+    """The known lines that break this link, on the host or in a container."""
+    found = (row for line in lines if (row := message_of(line)))
+    return [row for row in found if link.id in {link_of(row.symptom, "host"), link_of(row.symptom, "container")}]
 
 
 def deciders(facts: Facts, link: Link, where: Where) -> tuple[Decider, ...]:

@@ -60,7 +60,8 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
         return tuple(Looked(link, none) for link in links())
     seen = [_look(link, facts) for link in links()]
     if each(facts.messages) and not reported:
-        seen = [_open(looked) if looked.link.id == _LAST else looked for looked in seen]
+        nothing_known = unknown("what the reported lines mean")  # whether the program that they are about works
+        seen = [replace(looked, answer=nothing_known) if looked.link.id == _LAST else looked for looked in seen]
     measured = [symptom for looked in seen for symptom in looked.symptoms]
     ids = {symptom.id for symptom in measured}
     everything = (*measured, *(symptom for symptom in reported if symptom.id not in ids))
@@ -69,11 +70,6 @@ def walk_chain(facts: Facts) -> tuple[Looked, ...]:
         of_link = by_link.setdefault(link_of(symptom.id, symptom.where), {})
         of_link.setdefault((symptom.id, symptom.where), symptom)
     return tuple(_broken(looked, tuple(by_link.get(looked.link.id, {}).values())) for looked in seen)
-
-
-def _open(looked: Looked) -> Looked:
-    """Lines were reported that no pattern knows: whether the program that they are about works is unknown."""
-    return replace(looked, answer=unknown("what the reported lines mean"))
 
 
 def _look(link: Link, facts: Facts) -> Looked:

@@ -19,11 +19,6 @@ def _others(facts: Facts) -> tuple[Fact[object], ...]:
     return (facts.kubernetes, facts.host.podman, facts.host.containerd, facts.host.crio)
 
 
-@computes("docker-snap-no-nvidia")
-def _nvidia_runtime(facts: Facts) -> Values:
-    return {"nvidia_runtime": "nvidia" in each(facts.host.docker.runtimes)}
-
-
 @computes("docker-no-nvidia-driver-registered")
 def _no_hook(facts: Facts) -> Values | None:
     if commands.engine(facts) != "docker" or _by_cdi(facts):

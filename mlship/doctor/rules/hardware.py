@@ -9,7 +9,7 @@ from mlship.doctor.conditions import Values
 from mlship.doctor.facts.fact import each, is_known, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.host import Service
-from mlship.doctor.facts.place import NvmlDevice, Place
+from mlship.doctor.facts.place import NvmlDevice
 from mlship.doctor.finding import Evidence, Where
 from mlship.doctor.queries import NVIDIA, cuda_codes, gpus, kernel_driver, line_of, logged, node, places
 from mlship.doctor.rules.base import computes
@@ -183,29 +183,24 @@ def _install_fabric_manager(facts: Facts) -> str:
 def _faulty_now(facts: Facts) -> Values | None:
     """The GPU is faulty now, not only before an earlier reset."""
     fails = bool(cuda_codes(facts)) or any(
-        known(place.nvml.init) or known(place.nvml.hangs_at) or known(place.cuda.hangs_at) or _faulty(place, None)
+        known(place.nvml.init)
+        or known(place.nvml.hangs_at)
+        or known(place.cuda.hangs_at)
+        or any(map(_is_faulty, each(place.nvml.devices)))
         for _, place in places(facts)
     )
     hangs = ((f"{where}.nvml.hangs_at", known(place.nvml.hangs_at)) for where, place in places(facts))
     return {"hangs": tuple(Evidence(fact, call) for fact, call in hangs if call)} if fails else None
 
 
-def _faulty(place: Place, code: int | None) -> tuple[NvmlDevice, ...]:
-    """Devices whose calls return this code, or any code that means that the GPU is faulty."""
-    wanted = {code} if code else {10, 15, 16, 999}
-    return tuple(one for one in each(place.nvml.devices) if wanted & set((known(one.codes) or {}).values()))
+def _is_faulty(device: NvmlDevice) -> bool:
+    return not {10, 15, 16, 999}.isdisjoint((known(device.codes) or {}).values())
 
 
 @computes("gpu-hardware-fault")
 def _reported_fault(facts: Facts) -> Iterator[Values]:
     for code in (_NO_INTERRUPTS, _BAD_INFOROM):
-        for where, place in places(facts):
-            devices = _faulty(place, code)
-            shown = ", ".join(str(known(one.pci_bus_id) or known(one.index)) for one in devices)
-            if devices:
-                yield _fault(code, Evidence(f"{where}.nvml.devices", f"GPU {shown}: {codes.nvml(code)}"))
-            if known(place.nvml.init) == code:
-                yield _fault(code, Evidence(f"{where}.nvml.init", codes.nvml(code)))
+        yield from (_fault(code, seen) for seen in _answers_with(facts, code))
     yield _fault(_BAD_INFOROM, logged(facts, _INFOROM_WARNING) or line_of(facts, _INFOROM_WARNING), certain=False)
 
 

@@ -9,7 +9,8 @@ from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.kubernetes import GpuNode, Pod
 from mlship.doctor.finding import Evidence, Step
-from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, line_of, places, pods, pods_of
+from mlship.doctor.frameworks import error_line
+from mlship.doctor.queries import cuda_codes, driver_is_contained, kernel_driver, pods, pods_of
 from mlship.doctor.rules.base import computes
 
 _NVIDIA = "nvidia"
@@ -159,14 +160,7 @@ def _shared(facts: Facts) -> tuple[Evidence, ...]:
 
 def _ran_out(facts: Facts) -> Evidence | None:
     measured = next((fact for fact, code in cuda_codes(facts) if code == 2), None)
-    if measured:
-        return Evidence(measured, "2 (out of memory)")
-    for where, place in places(facts):
-        for environment in each(place.pythons):
-            error = known(torch.error) if (torch := known(environment.torch)) else None
-            if error and re.search(_OUT_OF_MEMORY, error):
-                return Evidence(f"{where}.pythons", error)
-    return line_of(facts, _OUT_OF_MEMORY)
+    return Evidence(measured, "2 (out of memory)") if measured else error_line(facts, _OUT_OF_MEMORY)
 
 
 def _holder(facts: Facts) -> Evidence | None:

@@ -8,15 +8,13 @@ from shlex import quote
 from mlship.cuda.tables.lookup import wheel_index
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Cuda
-from mlship.doctor import commands
 from mlship.doctor.advice import brackets, without_or
 from mlship.doctor.conditions import Values
-from mlship.doctor.container import host_driver
 from mlship.doctor.facts.fact import each, is_absent, known
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.facts.place import Place
 from mlship.doctor.facts.python import PythonEnvironment, Torch
-from mlship.doctor.finding import Evidence, Step
+from mlship.doctor.finding import Step
 from mlship.doctor.frameworks import (
     as_cuda,
     brought,
@@ -49,10 +47,6 @@ _PRELOAD = Step(
 _FRAMEWORKS = ("torch", "onnxruntime", "tensorflow", "jax")
 _CUPY = re.compile(r"^cupy(-cuda\d+x?|-rocm.*)?$")
 _OF_JETSON = frozenset({"sm_53", "sm_62", "sm_72", "sm_87", "sm_101", "sm_110"})
-_NO_PTXAS = (
-    r"No PTX compilation provider|Couldn't find a suitable version of ptxas|Couldn't invoke ptxas|ptxas not found"
-)
-_NO_VMM = r"does not support CUDA Virtual Memory Management"
 
 
 def _starts(place: Place) -> bool:
@@ -238,11 +232,6 @@ def _triton(facts: Facts) -> Iterator[Values]:
             }
 
 
-@computes("libcuda-not-installed")
-def _with_libcuda(facts: Facts) -> Values:
-    return {"package": commands.install_libcuda(facts, host_driver(facts))}
-
-
 @computes("two-cupy-packages")
 def _two_cupy(facts: Facts) -> Iterator[Values]:
     line = line_of(facts, r"multiple CuPy packages|(?i:cupy).{0,80}(undefined symbol|NVRTC|libnvrtc|version)")
@@ -283,19 +272,4 @@ def _without_ptxas(facts: Facts) -> Values:
     here = {name for _, _, environment in environments(facts) for name in installed(environment)}
     thirteen = any("cuda13" in name or name.endswith("-cu13") for name in here)
     package = "nvidia-cuda-nvcc" if thirteen else "nvidia-cuda-nvcc-cu12"
-    return {"found": _reported(facts, _NO_PTXAS), "package": package}
-
-
-@computes("xla-without-virtual-memory")
-def _without_vmm(facts: Facts) -> Values:
-    return {"found": _reported(facts, _NO_VMM)}
-
-
-def _reported(facts: Facts, pattern: str) -> Evidence | None:
-    """A framework's own error, or a line that a user saw."""
-    raised: list[tuple[str, PythonEnvironment]] = [(where, one) for where, _, one in environments(facts)]
-    for where, environment in raised:
-        for line in errors(environment):
-            if re.search(pattern, line):
-                return Evidence(f"{where}.pythons.error", line.strip())
-    return line_of(facts, pattern)
+    return {"package": package}

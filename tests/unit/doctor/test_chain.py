@@ -428,7 +428,7 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
     "a module that the kernel does not trust": (
         "module-loaded",
-        "does not trust the module's signature",
+        "signing key is not enrolled",
         {
             "kernel": {
                 "pci": [{**GPU, "driver": None}],
@@ -523,7 +523,7 @@ SAID: dict[str, tuple[str, str, dict[str, object]]] = {
     ),
     "a GPU that the driver rejects": (
         "gpu-bound",
-        "open or proprietary",
+        "the open kernel module does not support this GPU",
         {"messages": ["NVRM: Open nvidia.ko is only ready for use on quux GPUs."]},
     ),
     "a GPU that the driver does not start": (
@@ -999,7 +999,7 @@ def test_a_reported_line_names_its_link_and_likely_cause(line: str, link: str, s
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("Loading of unsigned module is rejected", "the module's signature"),
+        ("Loading of unsigned module is rejected", "signing key is not enrolled"),
         (
             "NVRM: quux is not supported by the NVIDIA 1.2 driver release.",
             "vGPU guest driver",

@@ -1,17 +1,44 @@
 """What lines that programs print stand for: each row finds its example, and the innermost error of a line counts."""
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
-from mlship.doctor.chain.link import link_of
+from mlship.doctor.chain.likely import likely_causes
+from mlship.doctor.chain.link import Symptom, link_of, links
 from mlship.doctor.chain.messages import is_error, message_of
+from mlship.doctor.diagnose import diagnose
+from mlship.doctor.facts.facts import Facts
+from mlship.doctor.facts.kernel import Kernel
 from mlship.doctor.finding import LAYERS
 from mlship.resources import read_package_file
+from tests.helpers.doctor_hosts import hosts
+from tests.helpers.regex_texts import texts_of
 
 KEYS = {"pattern", "symptom", "say", "source", "example"}
 FILES = [f"data/messages/{layer.replace(' ', '-')}.toml" for layer in LAYERS]
 ROWS = [row for name in FILES for row in tomllib.loads(read_package_file(name))["messages"]]
+
+HOST = hosts("healthy")["bare-metal-closed"]
+NORMAL = """
+nvidia: loading out-of-tree module taints kernel.
+nvidia: module verification failed: signature and/or required key missing - tainting kernel
+nvidia-nvlink: Nvlink Core is being initialized, major device number 239
+nvidia-uvm: Loaded the UVM driver, major device number 508.
+NVRM: loading NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024
+[drm] Initialized nvidia-drm 0.0.0 20160202 for 0000:01:00.0 on minor 1
+nvidia 0000:01:00.0: vgaarb: VGA decodes changed: olddecodes=io+mem,decodes=none:owns=none
+nvidia-modeset: Loading NVIDIA Kernel Mode Setting Driver for UNIX platforms  550.54.15
+[drm] [nvidia-drm] [GPU ID 0x00000100] Loading driver
+nvidia 0000:01:00.0: enabling device (0000 -> 0003)
+pci 0000:01:00.0: BAR 1 [mem 0x6000000000-0x67ffffffff 64bit pref]: assigned
+ACPI Warning: \\_SB.PCI0.PE60.S1F0._DSM: Argument #4 type mismatch - Found [Buffer], ACPI requires [Package]
+NVRM: Failed to load gsp_log_ga10x.bin, no GSP-RM logs will be printed (non-fatal)
+NVRM: Xid (PCI:0000:17:00): 106, SMBPBI Test Message
+NVRM: Persistence mode is deprecated and will be removed in a future release. Please use nvidia-persistenced instead.
+NVRM: testIfDsmSubFunctionEnabled: GPS ACPI DSM called before _acpiDsmSupportedFuncCacheInit subfunction = 11.
+""".strip().splitlines()
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row["pattern"]) for row in ROWS])
@@ -19,9 +46,34 @@ def test_a_row_finds_its_example_and_has_a_source(row: dict[str, str]) -> None:
     assert row.keys() <= KEYS
     assert row["source"]
     link_of(row["symptom"], "container")
-    found = message_of(row["example"])
-    assert found is not None
-    assert found.say == row.get("say", "")
+    texts = [row["example"]] if "example" in row else texts_of(row["pattern"])
+    assert texts
+    for text in texts:  # one of each alternative: an earlier row that takes it hides it
+        found = message_of(text)
+        assert found is not None
+        assert found.say == row.get("say", ""), (text, found.pattern)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["pattern"]) for row in ROWS])
+def test_the_report_names_the_cause_of_a_row_first(row: dict[str, str]) -> None:
+    line = row.get("example") or texts_of(row["pattern"])[0]
+    diagnosis = diagnose(replace(HOST, messages=(line,)))
+    causes = [one.causes[0] for one in diagnosis.unexplained]
+    assert diagnosis.verdict == "problem"
+    assert row.get("say") in {None, *causes} or diagnosis.causes  # or a rule names it, with its steps
+
+
+@pytest.mark.parametrize("line", NORMAL)
+def test_a_line_of_a_healthy_system_breaks_nothing(line: str) -> None:
+    assert diagnose(replace(HOST, messages=(line,))).verdict == "unknown"
+
+
+def test_the_kernel_log_names_the_cause_of_a_break() -> None:
+    facts = Facts(kernel=Kernel(log=("NVRM: GPU 0000:0a:00.0: RmInitAdapter failed! (0x1:0x2:3)",)))
+    link = next(link for link in links() if link.id == "gpus-counted")
+    seen = Symptom("nvml.count", "host", "NVML counts no GPU")
+    assert "could not start it" in likely_causes(facts, link, (seen,))[0]
+    assert "could not start it" not in likely_causes(Facts(), link, (seen,))[0]
 
 
 def test_the_innermost_error_of_a_line_counts() -> None:
