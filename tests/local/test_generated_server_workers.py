@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,7 +140,7 @@ def test_a_model_that_hangs_in_one_worker_is_not_live_in_any(tmp_path: Path) -> 
             assert 'serving_ready{model_version="unknown"} 0.0' in server.ask("/metrics")[1]
 
 
-def test_a_port_that_is_taken_is_said_and_threads_are_divided(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_are_said_and_threads_are_divided(tmp_path: Path) -> None:
     repo = initialised(tmp_path, FILES, "workers")
     code = """
 import os
@@ -152,10 +153,34 @@ for text in ("max 100000", "600000 100000", "50000 100000"):
 """
     done = run_code(repo, f"import os; os.environ['WORKERS'] = '3'\n{code}")
     assert done.stdout.split() == ["5", "2", "1"], done.stderr
-    environment = {**os.environ, "WORKERS": "x"}
-    argv = [sys.executable, "-m", "serving"]
-    failed = subprocess.run(argv, cwd=repo, env=environment, capture_output=True, text=True, check=False)
-    assert (failed.returncode, failed.stderr) == (1, "error: WORKERS must be a number from 0 up, got 'x'\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for settings, message in (
+            ({"WORKERS": "x"}, "WORKERS must be a number from 0 up, got 'x'"),
+            ({"PORT": port}, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
+        ):
+            environment = {**os.environ, "HOST": "127.0.0.1", **settings}
+            argv = [sys.executable, "-m", "serving"]
+            failed = subprocess.run(argv, cwd=repo, env=environment, capture_output=True, text=True, check=False)
+            assert (failed.returncode, failed.stderr.startswith(f"error: {message}")) == (1, True), failed.stderr
+            assert len(failed.stderr.splitlines()) == 1
+
+
+def test_metrics_of_a_killed_server_are_removed(tmp_path: Path) -> None:
+    repo = initialised(tmp_path, FILES, "workers")
+    with served(repo) as server:
+        server.wait("/health/ready", 200)
+        folder = Path(f"/dev/shm/serving-metrics-{server.port}")
+        (folder / "counter_1.db").write_bytes(b"of another process, and damaged")
+        workers = children(server)
+        server.process.kill()
+        server.process.wait()
+        for pid in workers:  # in a container, they end with process 1
+            os.kill(pid, signal.SIGKILL)
+    code = f"from serving.workers import Workers; Workers(1, '127.0.0.1', {server.port})"
+    assert run_code(repo, code).returncode == 0
+    assert [*folder.iterdir()] == []
+    folder.rmdir()
 
 
 def external(folder: Path, layers: int, width: int) -> int:
