@@ -31,6 +31,8 @@ def rows(kind: str = "messages") -> tuple[tuple[re.Pattern[str], Message], ...]:
 @cache
 def message_of(line: str, kind: str = "messages") -> Message | None:
     """The row that ends last in the line, where programs put the innermost error; of several, the first."""
+    if kind == "messages" and message_of(line, "normal"):
+        return None
     found = [(match.end(), match, row) for pattern, row in rows(kind) if (match := pattern.search(line))]
     _, match, row = max(found, key=lambda one: one[0], default=(0, None, None))
     return replace(row, symptom=row.symptom.format(**match.groupdict())) if row and match else None
@@ -38,6 +40,6 @@ def message_of(line: str, kind: str = "messages") -> Message | None:
 
 def is_error(line: str) -> bool:
     """A line that no row knows reports a failure."""
-    for pattern, _ in rows("harmless"):
+    for pattern, _ in (*rows("normal"), *rows("harmless")):
         line = pattern.sub("", line)
     return message_of(line, "errors") is not None

@@ -38,6 +38,22 @@ NVRM: Failed to load gsp_log_ga10x.bin, no GSP-RM logs will be printed (non-fata
 NVRM: Xid (PCI:0000:17:00): 106, SMBPBI Test Message
 NVRM: Persistence mode is deprecated and will be removed in a future release. Please use nvidia-persistenced instead.
 NVRM: testIfDsmSubFunctionEnabled: GPS ACPI DSM called before _acpiDsmSupportedFuncCacheInit subfunction = 11.
+I tensorflow/core/platform/cpu_feature_guard.cc:210] This binary is optimized to use available CPU instructions.
+E0000 00:00:1 cuda_dnn.cc:8310] Unable to register cuDNN factory: one has already been registered
+INFO:jax._src.xla_bridge:Unable to initialize backend 'tpu': libtpu.so: cannot open shared object file
+Created device /device:GPU:0 with 38364 MB memory: -> name: NVIDIA A100-SXM4-40GB, compute capability: 8.0
+node1:77:88 [0] NCCL INFO NET/Plugin: No plugin found (libnccl-net.so)
+node1:77:88 [0] NCCL INFO Bootstrap : Using eth0:10.0.0.2<0>
+ggml_cuda_init: found 1 CUDA devices (Total VRAM: 40444 MiB):
+llama_model_load: offloaded 33/33 layers to GPU
+INFO 11-29 07:00:00 [cuda.py:275] Using Flash Attention backend.
+INFO 11-29 07:00:00 [gpu_worker.py:220] Available KV cache memory: 12.3 GiB
+[LightGBM] [Info] This is the GPU trainer!!
+[TensorRT] INFO: Loaded engine size: 43 MiB
+I1129 07:00:00.000000 1 server.cc:604] Started HTTPService at 0.0.0.0:8000
+nvidia-persistenced: Started (1234)
+nvidia-gridd: License acquired successfully. (Info: 10.0.0.9, NVIDIA RTX Virtual Workstation)
+nv-fabricmanager: Successfully configured all the available NVSwitches to route GPU NVLink traffic.
 """.strip().splitlines()
 
 
