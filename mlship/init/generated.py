@@ -29,7 +29,7 @@ _FILES = {  # templates of the files beside model.py, and what they need
     "feature_limits.py": "features",
     "drift.py.j2": "drift",
     "golden.py.j2": "golden",
-    **dict.fromkeys(("shadow.py", "shadow_log.py", "candidate.py"), "shadow"),
+    **dict.fromkeys(("shadow.py", "shadow_log.py.j2", "candidate.py"), "shadow"),
     "workers.py.j2": "workers",
 }
 _AROUND = {

@@ -78,6 +78,9 @@ def test_it_is_ready_when_all_workers_are_and_counts_what_all_did(tmp_path: Path
             assert 'serving_ready{model_version="7"} 1.0' in page
             assert 'serving_requests_in_flight{model_version="7"} 0.0' in page
             assert "pid=" not in page
+            used = re.search(r"^process_resident_memory_bytes (\S+)", page, re.MULTILINE)
+            assert used
+            assert float(used[1]) == pytest.approx(sum(map(pss, [server.process.pid, *children(server)])), rel=0.05)
         metrics = Path(f"/dev/shm/serving-metrics-{server.port}")
         assert metrics.is_dir()
     assert (server.process.returncode, metrics.exists()) == (0, False)

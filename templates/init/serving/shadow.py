@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from serving.candidate import agree, ask, difference, leaves, outputs_of
 from serving.handling import ASGIApp, Message, Receive, Send
 from serving.settings import number
-from serving.shadow_log import ShadowLog
+from serving.shadow_log import ShadowLog, memory
 
 GUARD = (b"x-shadow", b"1")  # a request with this header is not copied again
 _SENT = (b"content-type", b"x-request-id")  # no credentials
@@ -134,17 +134,17 @@ class Shadow:
         }
 
     async def _look(self) -> None:
-        """Read the candidate's version and memory now and then."""
+        """Read the candidate's version, its memory and ours now and then."""
         while True:
-            facts: dict[str, Any] = {"candidate_version": None, "candidate_bytes": None}
+            facts: dict[str, Any] = {"primary_bytes": await asyncio.to_thread(memory)}
             try:
                 async with asyncio.timeout(self._seconds):
                     page, _ = await ask(f"{self._url}/metrics", "GET", [], b"", _REQUEST_BYTES)
-                for memory, version in _FACTS.findall(page):
-                    facts |= {"candidate_bytes": float(memory)} if memory else {"candidate_version": version.decode()}
+                for used, version in _FACTS.findall(page):
+                    facts |= {"candidate_bytes": float(used)} if used else {"candidate_version": version.decode()}
             except Exception as error:
                 log.info("the candidate has no metrics", extra={"error": type(error).__name__})
             self._facts = facts
-            if facts["candidate_bytes"] is not None:
+            if facts.get("candidate_bytes"):
                 MEMORY.labels(self._version).set(facts["candidate_bytes"])
             await asyncio.sleep(_LOOK_SECONDS)
