@@ -4,7 +4,7 @@ import re
 from dataclasses import fields, is_dataclass, replace
 
 from mlship.doctor.chain.link import Link, Symptom, link_of, matches_any
-from mlship.doctor.chain.messages import Message, is_error, message_of
+from mlship.doctor.chain.messages import Message, is_error, message_of, rows
 from mlship.doctor.commands import engine
 from mlship.doctor.conditions import all_atoms_hold
 from mlship.doctor.facts.fact import Unknown, Unreadable, each, is_absent, known
@@ -21,8 +21,9 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
     said = "\n".join((*(one.seen for one in seen), *lines))
-    rows = [message_of(line) for one in seen for line in one.seen.splitlines()]
-    rows += _rows_of(link, lines)
+    told = [message_of(line) for one in seen for line in one.seen.splitlines()]
+    told += _rows_of(link, lines)
+    general = {row for _, row in rows("general")}
     logged = _rows_of(link, tuple(filter(is_error, each(facts.kernel.log)[:-_LAST_LINES:-1])))
     fitting = [
         cause
@@ -34,7 +35,7 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     usual = [cause for cause in link.causes if not (cause.text or cause.when)]
     ordered = sorted(fitting or usual, key=lambda cause: (not (cause.text or cause.when), not cause.seen))
     special = sum(bool(cause.text or cause.when) for cause in ordered)
-    says = (*rows, *ordered[:special], *logged, *ordered[special:])
+    says = (*(row for row in told if row not in general), *ordered[:special], *told, *logged, *ordered[special:])
     return tuple(dict.fromkeys(one.say for one in says if one and one.say))
 
 

@@ -33,7 +33,9 @@ def message_of(line: str, kind: str = "messages") -> Message | None:
     """The row that ends last in the line, where programs put the innermost error; of several, the first."""
     if kind == "messages" and message_of(line, "normal"):
         return None
-    found = [(match.end(), match, row) for pattern, row in rows(kind) if (match := pattern.search(line))]
+    found = [(match.end(), match, row) for pattern, row in rows(kind) for match in pattern.finditer(line)]
+    if not found and kind == "messages":
+        return message_of(line, "general")
     _, match, row = max(found, key=lambda one: one[0], default=(0, None, None))
     return replace(row, symptom=row.symptom.format(**match.groupdict())) if row and match else None
 

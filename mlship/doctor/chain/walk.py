@@ -104,7 +104,9 @@ def _reported(facts: Facts) -> Iterator[Symptom]:
     found = [message_of(line) for line in lines]
     vague = "framework.reported" if has_started(facts) or any(found) else "container.reported"
     for line, message in zip(lines, found, strict=True):
-        if message or (line != error and is_error(line)):
+        if line == error and (message is None or message.symptom.endswith(".message")):
+            continue  # it breaks the start, whatever causes it
+        if message or is_error(line):
             speaker = message or message_of(line, "programs")
             name = speaker.symptom if speaker else vague
             of_host = message and name.endswith(".reported")

@@ -18,7 +18,8 @@ from tests.helpers.regex_texts import texts_of
 
 KEYS = {"pattern", "symptom", "say", "source", "example"}
 FILES = [f"data/messages/{layer.replace(' ', '-')}.toml" for layer in LAYERS]
-ROWS = [row for name in FILES for row in tomllib.loads(read_package_file(name))["messages"]]
+TABLES = [tomllib.loads(read_package_file(name)) for name in FILES]
+ROWS = [row for table in TABLES for kind in ("messages", "general") for row in table.get(kind, ())]
 
 HOST = hosts("healthy")["bare-metal-closed"]
 NORMAL = """
@@ -112,3 +113,70 @@ def test_the_innermost_error_of_a_line_counts() -> None:
 )
 def test_what_a_log_calls_information_is_no_error(line: str, error: bool) -> None:
     assert is_error(line) is error
+
+
+# Normal lines of the programs whose errors the tables list, with our own values.
+HEALTHY = (
+    'time="2026" level=info msg="skip loading plugin" error="devmapper not configured: skip plugin" id=quux',
+    'time="2026" level=warning msg="failed to load plugin" error="devmapper not configured" id=io.containerd.quux',
+    'time="2026" level=info msg="containerd successfully booted in 0.9s"',
+    'time="2026" level=info msg="CDI directory does not exist, skipping: failed to monitor for changes" dir=/quux',
+    'time="2026" level=warning msg="Could not locate libnvidia-quux.so.9: pattern libnvidia-quux.so.9 not found"',
+    'time="2026" level=info msg="Selecting /dev/nvidia0 as /dev/nvidia0"',
+    'time="2026" level=info msg="Generated CDI spec with version 0.8.0"',
+    'time="2026" level=info msg="Using mode nvml"',
+    'time="2026" level=warning msg="Ignoring error in locating libnvidia-sandboxutils.so.1: quux"',
+    "W1129 07:00:00.000000 9 nvc_info.c:402] missing library libnvidia-quux.so",
+    "W1129 07:00:00.000000 9 nvc.c:259] failed to detect NVIDIA devices",
+    "I1129 07:00:00.000000 9 nvc.c:376] initializing library context (version=1.17.8, build=quux)",
+    "I1129 07:00:00.000000 1 main.go:235] Starting NVIDIA Device Plugin",
+    "I1129 07:00:00.000000 1 factory.go:112] Detected non-Tegra platform: /sys/quux file not found",
+    "2026/11/29 07:00:00 Detected non-Tegra platform: /sys/quux file not found",
+    "I1129 07:00:00.000000 1 server.go:197] Registered device plugin for 'nvidia.com/gpu' with Kubelet",
+    '"failRequestsGreaterThanOne": true, "renameByDefault": false, "deviceDiscoveryStrategy": "auto"',
+    "I1129 07:00:00.000000 1 nvlib.go:99] no-clique fallback: NVLink fabric not supported by device (device 0/quux)",
+    '{"level":"info","msg":"ClusterPolicy is ready."}',
+    "toolkit is ready",
+    "Not a CC capable node, skipping CC Manager validation",
+    "pod/nvidia-cuda-validator-quux 0/1 Completed 0 9m",
+    "slurmstepd: pyxis: importing docker image ...",
+    "pyxis: imported docker image: quux",
+    "[INFO] Extracting image layers...",
+    "WARNING: underlay of /usr/bin/nvidia-smi required more than 50 (291) bind mounts",
+    "Loading checkpoint shards: 100%",
+    'Normal  Pulled  9s  kubelet  Container image "quux" already present on machine',
+    "Normal  Scheduled  9s  default-scheduler  Successfully assigned quux/quux to quux",
+)
+
+
+@pytest.mark.parametrize("line", HEALTHY)
+def test_a_normal_line_of_a_known_program_is_no_failure(line: str) -> None:
+    assert message_of(line) is None
+    assert not is_error(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "link"),
+    [
+        ("nvidia-ctk: quux failed", "toolkit-ready"),
+        ("nvidia-cdi-hook: unable to quux", "toolkit-ready"),
+        ("Warning  quux  9s  kubelet  quux failed", "kubelet-offers"),
+        ("dockerd: failed to quux", "engine-configured"),
+        ("crun: cannot quux", "container-created"),
+        ("slurmstepd: error: pyxis: quux", "container-created"),
+        ("srun: error: quux", "gpu-requested"),
+        ("RuntimeError: quux", "framework-works"),
+    ],
+)
+def test_an_unknown_error_breaks_the_link_of_the_program_that_reports_it(line: str, link: str) -> None:
+    assert message_of(line) is None
+    assert is_error(line)
+    program = message_of(line, "programs")
+    assert program is not None
+    assert link_of(program.symptom, "container") == link
+
+
+def test_a_row_for_general_words_yields_to_a_specific_one() -> None:
+    found = message_of("error executing hook `nvidia-ctk`: driver/library version mismatch (exit code: 1)")
+    assert found is not None
+    assert found.symptom == "nvml.init=18"
