@@ -57,6 +57,31 @@ def test_a_bare_onnx_model_gets_everything(tmp_path: Path) -> None:
     assert files["requirements.in"].split("server:\n")[1].split() == sorted([*SERVER_NEEDS, "numpy", "onnxruntime"])
 
 
+ONNX: dict[str, str | bytes] = {"model.onnx": onnx_bytes(), "sample.json": '{"x": [[0, 0, 0, 0]]}'}
+STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "mean": 1, "variance": 1}}}})
+
+
+@pytest.mark.parametrize(
+    ("files", "parts", "most"),
+    [
+        (ONNX, (), 1400),
+        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1435),
+        ({**ONNX, "metadata.json": STATISTICS}, (), 1550),
+        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1625),
+        (ONNX, ("shadow",), 1700),
+        (ONNX, ("workers",), 1550),
+        ({"echo.py": LOADER, "sample.json": "{}"}, (), 1015),
+    ],
+    ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
+)
+def test_a_server_stays_small(tmp_path: Path, files: dict[str, str | bytes], parts: tuple[str, ...], most: int) -> None:
+    """Lines of `serving/` by kind of repository, at most 150 a file; lower a bound where a change allows it."""
+    texts = {file.path: file.text for file in scaffold(detect(write(tmp_path, files)), frozenset(parts)).files}
+    lines = [len(text.splitlines()) for path, text in texts.items() if path.startswith("serving/")]
+    assert max(lines) <= 150
+    assert most - 50 < sum(lines) <= most
+
+
 def test_statistics_of_the_training_get_their_metrics_or_a_reason(tmp_path: Path) -> None:
     feature = {"deciles": [1, 2], "mean": 1, "variance": 1}
     for name, deciles in (("good", [1, 2]), ("bad", [2, 1])):
