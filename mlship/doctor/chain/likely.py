@@ -33,7 +33,7 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
         and (not cause.seen or any(matches_any(cause.seen, item.id) for item in seen))
     ]
     usual = [cause for cause in link.causes if not (cause.text or cause.when)]
-    ordered = sorted(fitting or usual, key=lambda cause: (not (cause.text or cause.when), not cause.seen))
+    ordered = sorted(fitting or usual, key=lambda cause: 0 if cause.text or cause.when else 1 if cause.seen else 2)
     special = sum(bool(cause.text or cause.when) for cause in ordered)
     says = (*(row for row in told if row not in general), *ordered[:special], *told, *logged, *ordered[special:])
     return tuple(dict.fromkeys(one.say for one in says if one and one.say))

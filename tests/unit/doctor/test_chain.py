@@ -623,6 +623,17 @@ def test_what_was_said_names_the_likely_cause(name: str) -> None:
 VM, NO_LIBCUDA = {**WORKS, "virtualization": "kvm"}, {"nvml": {"init": 12}, "cuda": {"library": None}}
 UNBOUND = {**KERNEL, "pci": [{**GPU, "driver": None}]}
 NODE = {"node": "a", "allocatable": {"nvidia.com/gpu": 0}, "capacity": {"nvidia.com/gpu": 0}}
+BY_MOUNTS: tuple[dict[str, object], dict[str, object]] = (
+    {**WORKS, "toolkit": {"config": {"accept_as_volume_mounts": False}}},
+    {
+        "status": "running",
+        "injection": "none",
+        "host_config": {"runtime": "nvidia", "gpus": []},
+        "env": {"NVIDIA_VISIBLE_DEVICES": "/var/run/nvidia-container-devices"},
+        "device_nodes": {"/dev/nvidiactl": None},
+        **NO_LIBCUDA,
+    },
+)
 SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
     "a virtual machine's GPU that the driver rejects": (
         "gpu-bound",
@@ -764,6 +775,42 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
                 "paths": {"/quux": None},
             }
         },
+    ),
+    "WSL without its node": (
+        "gpu-on-bus",
+        "WSL reaches no GPU",
+        {"kernel": {}, "host": {"wsl": {"version": "2"}, "device_nodes": {"/dev/dxg": None}, "nvml": {"init": 9}}},
+    ),
+    "WSL without libraries": (
+        "nvml-answers",
+        "Windows gives WSL no NVIDIA libraries",
+        {
+            "kernel": {},
+            "host": {"wsl": {"version": "2"}, "nvml": {"init": 12}, "paths": {"/usr/lib/wsl/lib/libcuda.so.1": None}},
+        },
+    ),
+    "WSL with libraries off the path": (
+        "nvml-answers",
+        "is not on the loader's path",
+        {
+            "kernel": {},
+            "host": {"wsl": {"version": "2"}, "nvml": {"init": 12}, "paths": {"/usr/lib/wsl/lib/libcuda.so.1": "file"}},
+        },
+    ),
+    "a request by mounts": (
+        "libraries-inside",
+        "asked for by mounts",
+        {"host": BY_MOUNTS[0], "container": BY_MOUNTS[1]},
+    ),
+    "nodes of a request by mounts": (
+        "nodes-inside",
+        "asked for by mounts",
+        {"host": BY_MOUNTS[0], "container": BY_MOUNTS[1]},
+    ),
+    "a container without nodes": (
+        "nodes-inside",
+        "nothing was injected",
+        {"container": {"status": "running", "injection": "none", "device_nodes": {"/dev/nvidiactl": None}}},
     ),
     "a sandbox": (
         "container-created",
