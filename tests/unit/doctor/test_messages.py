@@ -168,6 +168,7 @@ def test_a_normal_line_of_a_known_program_is_no_failure(line: str) -> None:
         ("nvidia-ctk: quux failed", "toolkit-ready"),
         ("nvidia-cdi-hook: unable to quux", "toolkit-ready"),
         ("Warning  quux  9s  kubelet  quux failed", "kubelet-offers"),
+        ("E1129 07:00:00.000000 1 quux.go:9] quux", "kubelet-offers"),
         ("dockerd: failed to quux", "engine-configured"),
         ("crun: cannot quux", "container-created"),
         ("slurmstepd: error: pyxis: quux", "container-created"),
