@@ -21,7 +21,7 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
     said = "\n".join((*(one.seen for one in seen), *lines))
-    told = [message_of(line) for one in seen for line in one.seen.splitlines()]
+    told = [message_of(line) for one in seen for line in one.seen.splitlines() if not one.id.startswith("node.")]
     told += _rows_of(link, lines)
     general = {row for _, row in rows("general")}
     logged = _rows_of(link, tuple(filter(is_error, each(facts.kernel.log)[:-_LAST_LINES:-1])))

@@ -812,6 +812,11 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
         "nothing was injected",
         {"container": {"status": "running", "injection": "none", "device_nodes": {"/dev/nvidiactl": None}}},
     ),
+    "a node without rights, whose measurement is no message of the driver": (
+        "device-nodes",
+        "belong to a group",
+        {"host": {"nvml": NVML, "device_nodes": {"/dev/nvidia-uvm": {"open": "EACCES"}}}},
+    ),
     "a sandbox": (
         "container-created",
         "Kata",
