@@ -56,6 +56,10 @@ I1129 07:00:00.000000 1 server.cc:604] Started HTTPService at 0.0.0.0:8000
 nvidia-persistenced: Started (1234)
 nvidia-gridd: License acquired successfully. (Info: 10.0.0.9, NVIDIA RTX Virtual Workstation)
 nv-fabricmanager: Successfully configured all the available NVSwitches to route GPU NVLink traffic.
+WARNING [topk_topp_sampler.py:66] FlashInfer is not available. Falling back to the PyTorch-native implementation.
+[W:onnxruntime:] Some nodes were not assigned to the preferred execution providers
+nvidia-gridd: Acquiring license. (Info: 10.0.0.9, NVIDIA Virtual Applications)
+load_tensors: offloading 32 repeating layers to GPU
 """.strip().splitlines()
 
 
