@@ -31,8 +31,8 @@ endif
 
 # Two plain runs: pytest-xdist would collect all tests in each worker and pass on all reports, a fifth of the CPU time.
 # Exit code 5: PYTEST_ARGS selects no test of this half.
-fast-1: HALF = tests/unit/[a-d]* tests/golden
-fast-2: HALF = tests/unit/[e-z]* tests/cli
+fast-1: HALF = tests/unit/[a-o]* tests/golden
+fast-2: HALF = tests/unit/[p-z]* tests/cli
 fast-1 fast-2: $(VENV)/ready
 	@$(BIN)/pytest --timeout=60 $(HALF) $(PYTEST_ARGS) || [ $$? -eq 5 ]
 

@@ -6,15 +6,18 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from mlship.frameworks import LoaderRow, framework_table
 from mlship.init.tree import Tree
-from mlship.init.zeros import made_up_sample, zeros
-from mlship.project.onnx_header import read_onnx
+from mlship.project.onnx_header import OnnxHeader, Tensor, read_onnx
 from mlship.project.weights import WeightFile
 
+Nested: TypeAlias = "float | int | bool | str | list[Nested]"
 _TAIL = 1 << 16
+_LARGEST_SAMPLE = 200_000  # numbers in the file
 _XGBOOST_FEATURES = re.compile(rb'num_feature(?:"\s*:\s*"|SL\x00{7}.|Si.)(\d+)', re.DOTALL)
 _LIGHTGBM_FEATURES = re.compile(rb"^max_feature_idx=(\d+)", re.MULTILINE)
 # What the folder of a model on the Hub holds beside the weights.
@@ -85,7 +88,7 @@ def _sample(path: Path, kind: str) -> str | None:
         header = read_onnx(path)
         return made_up_sample(header) if header else None
     shape = _keras_shape(path) if kind == "keras" else _features(path, kind)
-    return json.dumps({"instances": zeros(shape)}) + "\n" if shape else None
+    return json.dumps({"instances": _filled(shape, 0.0)}) + "\n" if shape else None
 
 
 def _features(path: Path, kind: str) -> list[int] | None:
@@ -149,3 +152,44 @@ def _member(path: Path, name: str) -> object:
     with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
         return json.loads(archive.read(name))
     return None
+
+
+def made_up_sample(header: OnnxHeader) -> str | None:
+    """JSON with zeros for every input; None if a shape or type is unknown or too large."""
+    values, count = dict[str, Nested](), 0
+    for tensor in header.inputs:
+        shape, zero = _shape(tensor), _zero(tensor)
+        if shape is None or zero is None or (count := count + prod(shape)) > _LARGEST_SAMPLE:
+            return None
+        values[tensor.name] = _filled(shape, zero)
+    return json.dumps(values) + "\n" if values else None
+
+
+def _shape(tensor: Tensor) -> list[int] | None:
+    """Use 1 for an open batch size or sequence length; other open dimensions have no sensible default."""
+    if tensor.shape is None:
+        return None
+    free = 2 if len(tensor.shape) <= 2 else 1
+    known = all(size is not None for size in tensor.shape[free:])
+    return [size or 1 for size in tensor.shape] if known else None
+
+
+def _zero(tensor: Tensor) -> float | bool | str | None:
+    match tensor.element:
+        case "float" | "double" | "float16":
+            return 0.0
+        case "bool":
+            return False
+        case "string":
+            return "text"
+        case str() as element if "int" in element:
+            return 0
+        case _:
+            return None
+
+
+def _filled(shape: list[int], zero: float | bool | str) -> Nested:
+    value: Nested = zero
+    for size in reversed(shape):
+        value = [value] * size
+    return value

@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.stages import BuildStage, parse_dockerfile
-from mlship.init.django import DJANGO_ROUTES, django_folder, is_django, project_modules
 from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
@@ -31,6 +30,10 @@ _HEALTH = ("/healthz", "/health", "/healthcheck", "/ping", "/heartbeat")
 LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
 READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
+_DJANGO_ROUTES = (
+    "routes of Django are not read: the route that takes the sample must need no CSRF token and no login "
+    "(`@csrf_exempt`), and `ALLOWED_HOSTS` must allow `localhost` and `127.0.0.1`"
+)
 _USUAL = ("app", "main", "server", "api", "wsgi", "asgi")
 _FOUNDATIONS = {"fastapi": "fastapi", "flask": "flask", "django": "django", "django-asgi": "django"}
 _TITLES = {"fastapi": "FastAPI", "flask": "Flask", "django": "Django", "django-asgi": "Django"}
@@ -70,7 +73,7 @@ def find_server(
     entries, folder = named_modules(found.command, modules)
     entries = entries or [m.name or "" for m, _ in apps[:1]]
     entry = modules[entries[0]] if entries else None
-    served = project_modules(entry, modules) if entry and is_django(entry) else reachable(entries, modules)
+    served = _project_modules(entry, modules) if entry and _is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
     import_root = folder if opens_from_root(tree, folder, served) else ""
     place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
@@ -147,8 +150,8 @@ def _moves(module: Module, app: App) -> Iterator[str]:
 def _place(
     tree: Tree, folder: str, entry: Module | None, served: Sequence[Module], *, written: bool
 ) -> WorkingFolder | None:
-    if entry and is_django(entry):
-        return django_folder(entry) if not written else None
+    if entry and _is_django(entry):
+        return _django_folder(entry) if not written else None
     if entry and folder:
         return WorkingFolder(folder, "where the command finds its module", needs_root(entry, served))
     return find_working_folder(tree, entry, served) if entry and not written else None
@@ -277,7 +280,7 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
         yield f"only /tmp is writable in the image, but the server writes {few(written)}"
     routes = server.routes
     if server.kind.startswith("django"):
-        yield DJANGO_ROUTES
+        yield _DJANGO_ROUTES
         return
     if routes.predict is None:
         yield (
@@ -289,3 +292,34 @@ def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:
             "no health route found in the server; add a GET route that returns 200 once the model is loaded, "
             "and set `serve.live` and `serve.ready` to it"
         )
+
+
+def _is_django(entry: Module) -> bool:
+    """Whether a module has the application of a Django project."""
+    return any(app.kind.startswith("django") for app in entry.apps)
+
+
+def _project_modules(entry: Module, modules: Mapping[str, Module]) -> tuple[Module, ...]:
+    """The packages beside that of the settings, which may be apps, and what they import.
+
+    Settings name modules and apps by strings, so the whole project is served:
+    https://docs.djangoproject.com/en/5.2/howto/deployment/
+    """
+    inside = (name for name, module in modules.items() if is_served(module.path) and _is_package(module, entry))
+    return reachable(inside, modules)
+
+
+def _django_folder(entry: Module) -> WorkingFolder | None:
+    """Where the server runs: modules have their names below the project's folder."""
+    folder = _project(entry)
+    return WorkingFolder(folder, "which Django's settings name modules from") if folder != "." else None
+
+
+def _project(entry: Module) -> str:
+    return PurePosixPath(entry.path).parent.parent.as_posix()
+
+
+def _is_package(module: Module, entry: Module) -> bool:
+    """Whether a file is in a folder of the project."""
+    folders = {parent.as_posix() for parent in PurePosixPath(module.path).parent.parents}
+    return _project(entry) in folders

@@ -1,7 +1,7 @@
 """`mlship lock`: resolve requirements to exact versions with hashes, for the image rather than this machine."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from mlship.engine.base import Engine
 from mlship.errors import EngineError, LockError, UsageError
 from mlship.files import sha256_text, write_atomic
+from mlship.frameworks import has_wheel
 from mlship.leftovers import temporary_folder
 from mlship.lock.check import read_lock_text
 from mlship.lock.compile import (
@@ -42,10 +43,10 @@ from mlship.lock.sources import built_from_source
 from mlship.lock.trace import carry_over
 from mlship.lock.wheel_modules import absent_modules, wheel_files
 from mlship.lock.wheelhouse import Hashes
-from mlship.lock.written_by import written_by_another
 from mlship.project.base import base_name, base_reference, cuda_reference, record_name
 from mlship.project.config import Config
 from mlship.project.paths import leads_outside
+from mlship.project.sklearn_version import sklearn_of
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,.-]+\])?(==[\w.!+-]+)?")
 
@@ -258,3 +259,19 @@ def _checked(text: str, config: Config) -> tuple[Pin, ...]:
             f"the resolved packages cannot be installed with hash checking:\n{error.message}",
             hint=f"require packages from an index in `{config.requirements.input}`, then run `mlship lock` again",
         ) from error
+
+
+def written_by_another(repo: Path, config: Config, pins: Iterable[Pin]) -> Iterator[str]:
+    """A sentence for each other version of scikit-learn that wrote allowed pickles."""
+    locked = next((pin.version for pin in pins if pin.name == "scikit-learn"), None)
+    found: dict[str, list[str]] = {}
+    for entry in config.model.allow_pickle:
+        if version := sklearn_of(repo / entry.path):
+            found.setdefault(version, []).append(entry.path)
+    for version, paths in found.items():
+        if locked and version != locked:
+            fix = f"write the {'file' if len(paths) == 1 else 'files'} again with {locked}"
+            if has_wheel("sklearn", version, config.python):
+                fix = f"require `scikit-learn=={version}`, or {fix}"
+            written = f"{', '.join(paths)} {'was' if len(paths) == 1 else 'were'} written by scikit-learn {version}"
+            yield f"{written}, and {locked} is locked, which may not read {'it' if len(paths) == 1 else 'them'}: {fix}"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from mlship.errors import UsageError
 from mlship.init.detect import detect
 from mlship.init.generated import SERVER_NEEDS
+from mlship.init.native import made_up_sample
 from mlship.init.scaffold import NewFile, Scaffold, keep_existing, scaffold, write_scaffold
-from mlship.init.zeros import made_up_sample
 from mlship.project.load import parse_config
 from mlship.project.onnx_header import OnnxHeader, Tensor
 from tests.helpers.repos import onnx_bytes, safetensors, write

@@ -15,8 +15,8 @@ from mlship.lock.index import IndexFile
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
 from mlship.lock.pins import Pin
+from mlship.lock.resolve import written_by_another
 from mlship.lock.wheel_modules import _absent, absent_modules, has_module, marked_modules, wheel_files
-from mlship.lock.written_by import written_by_another
 from mlship.project.load import parse_config
 from tests.helpers.lock_configs import YAML
 from tests.helpers.wheels import write_wheel

@@ -93,6 +93,7 @@ def test_an_object_is_created_once() -> None:
         assert bucket.read("a b/other") is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_here")
 def test_a_listing_of_several_pages() -> None:
     names = [f"pages/{number:04}" for number in range(1001)]  # S3 lists 1000 at a time
