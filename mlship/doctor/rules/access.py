@@ -120,6 +120,7 @@ def _shut_out(facts: Facts) -> Values | None:
                 "group": known(control.group) or str(known(control.gid)),
                 "uid": known(place.user.uid),
                 "mode": known(control.mode),
+                "group_may": int(known(control.mode) or "0", 8) & 0o060 == 0o060,
                 "groups": ", ".join(map(str, each(place.user.groups))) or "unknown",
                 "params": tuple(_param(key, params[key]) for key in sorted(params) if key.startswith("DeviceFile")),
             }

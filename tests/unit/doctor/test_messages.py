@@ -25,6 +25,17 @@ ROWS = [*GENERAL, *(row for table in TABLES for row in table["messages"])]
 HOST = hosts("healthy")["bare-metal-closed"]
 NORMAL = """
 nvidia: loading out-of-tree module taints kernel.
+UserWarning: Torch was not compiled with flash attention. (Triggered internally at ../aten/src/ATen/native/transfor
+W0000 00:00:1700000000.123456 cuda_executor.cc:1802] GPU interconnect information not available: INTERNAL: NVML doe
+[W:onnxruntime:, transformer_memcpy.cc:74 ApplyImpl] 2 Memcpy nodes are added to the graph main_graph for CUDAExecu
+DeepSpeed C++/CUDA extension op report
+[WARNING]  async_io requires the dev libaio .so object and headers but these were not found.
+bitsandbytes: INFO: Loading bitsandbytes native library from: /venv/lib/python3.11/site-packages/bitsandbytes/libbi
+I1129 08:00:00.000000 1 metrics.cc:890] "Collecting metrics for GPU 0: NVIDIA H100 80GB HBM3"
+I1129 08:00:00.000000 1 pinned_memory_manager.cc:277] "Pinned memory pool is created at '0x7f' with size 268435456"
+W1129 08:00:00.000000 1 server.cc:249] failed to enable peer access for some device pairs
+NOTE: The SHMEM allocation limit is set to the default of 64MB.  This may be insufficient for PyTorch.  NVIDIA reco
+I1129 08:00:00.000 1 factory.go:107] Detected NVML platform: found NVML library
 nvidia: module verification failed: signature and/or required key missing - tainting kernel
 nvidia-nvlink: Nvlink Core is being initialized, major device number 239
 nvidia-uvm: Loaded the UVM driver, major device number 508.
