@@ -33,7 +33,10 @@ def pip_options(environment: Mapping[str, str], prefix: Path = Path(sys.prefix))
 
 
 def config_files(environment: Mapping[str, str], prefix: Path) -> Iterator[Path]:
-    """Where pip looks, lowest precedence first: machine, user, Python installation, PIP_CONFIG_FILE."""
+    """Where pip looks, lowest precedence first: machine, user, Python installation, PIP_CONFIG_FILE.
+
+    If PIP_CONFIG_FILE names a file that exists, pip does not read the user's files.
+    """
     explicit = environment.get("PIP_CONFIG_FILE")
     if explicit == os.devnull:
         return
@@ -44,8 +47,9 @@ def config_files(environment: Mapping[str, str], prefix: Path) -> Iterator[Path]
         for folder in (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep):
             yield Path(folder, "pip", "pip.conf")
         yield Path("/etc/pip.conf")
-    yield home / ".pip" / "pip.conf"
-    yield _user_folder(environment, home) / "pip" / "pip.conf"
+    if not (explicit and Path(explicit).exists()):
+        yield home / ".pip" / "pip.conf"
+        yield _user_folder(environment, home) / "pip" / "pip.conf"
     yield prefix / "pip.conf"
     if explicit:
         yield Path(explicit)

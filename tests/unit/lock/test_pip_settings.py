@@ -32,26 +32,36 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def test_later_levels_win_and_the_environment_over_all(home: Path) -> None:
-    (home / "explicit.conf").write_text("[global]\ntimeout = 9\n[install]\nindex-url = https://explicit/simple\n")
-    env = environment(home, PIP_CONFIG_FILE=str(home / "explicit.conf"), PIP_TRUSTED_HOST="h3", PIP_CERT="")
-    settings = read_pip_settings(env)
-    assert settings.index_url == "https://explicit/simple"
+    settings = read_pip_settings(environment(home, PIP_TRUSTED_HOST="h3", PIP_CERT=""))
+    assert settings.index_url == "https://user/simple"
     assert settings.extra_index_urls == ("https://a/simple", "https://b/simple")
-    assert (settings.timeout, settings.trusted_hosts, settings.no_index) == ("9", ("h3",), False)
+    assert (settings.timeout, settings.trusted_hosts, settings.no_index) == ("7", ("h3",), False)
+
+
+def test_a_named_file_that_exists_replaces_those_of_the_user(home: Path) -> None:
+    (home / "explicit.conf").write_text("[global]\ntimeout = 9\n[install]\nindex-url = https://explicit/simple\n")
+    settings = read_pip_settings(environment(home, PIP_CONFIG_FILE=str(home / "explicit.conf")))
+    assert settings.index_url == "https://explicit/simple"
+    assert (settings.timeout, settings.extra_index_urls, settings.trusted_hosts) == ("9", (), ())
+    missing = read_pip_settings(environment(home, PIP_CONFIG_FILE=str(home / "missing.conf")))
+    assert missing.index_url == "https://user/simple"
 
 
 @pytest.mark.slow
-def test_says_what_pip_config_list_says(home: Path) -> None:
-    env = environment(home, PIP_DEFAULT_TIMEOUT="3")
+@pytest.mark.parametrize("explicit", ["", "explicit.conf", "missing.conf"])
+def test_says_what_pip_config_list_says(home: Path, explicit: str) -> None:
+    (home / "explicit.conf").write_text("[global]\nindex-url = https://explicit/simple\n")
+    file = {"PIP_CONFIG_FILE": str(home / explicit)} if explicit else {}
+    env = environment(home, PIP_DEFAULT_TIMEOUT="3", **file)
     clean = {key: "" for key in os.environ if key.startswith("PIP_")}
     done = process.run([sys.executable, "-m", "pip", "config", "list"], process.Options(env={**clean, **env}))
     listed: dict[str, set[str]] = {}  # newer pips list what each file says, older ones what wins
     for key, value in re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.+)'$", done.stdout, re.MULTILINE):
         listed.setdefault(key, set()).add(value)
     ours = pip_options(env)
-    assert set(ours) == set(listed)
+    assert set(ours) == set(listed) - {"config-file"}
     assert all(value.replace("\n", "\\n") in listed[key] for key, value in ours.items())
-    assert ours["index-url"] == "https://user/simple"
+    assert ours["index-url"] == f"https://{'explicit' if explicit == 'explicit.conf' else 'user'}/simple"
 
 
 def test_the_site_level_counts_more_than_the_user_and_less_than_an_explicit_file(home: Path) -> None:
