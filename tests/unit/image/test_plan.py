@@ -124,7 +124,7 @@ def test_weights_are_grouped_by_folder() -> None:
         ("weights", ("weights/a.onnx", "weights/b.onnx"), 20),
     ]
     text = dockerfile(found)
-    assert "RUN --mount=type=bind,source=top.onnx,target=/weights/0" in text
+    assert "RUN --network=none --mount=type=bind,source=top.onnx,target=/weights/0" in text
     assert "install -D --mode=0444 /weights/0 /layers/weights/app/top.onnx &&" in text
     assert "install -D --mode=0444 /weights/1 /layers/weights/app/weights/b.onnx &&" in text
 
@@ -149,6 +149,16 @@ def test_nothing_runs_on_top_of_linked_layers() -> None:
     shipped = dockerfile(plan(weights=(weight("m.onnx"),), pins=MANY)).partition("AS runtime")[2]
     assert not re.search(r"(?m)^(RUN|WORKDIR)", shipped)
     assert not re.search(r"(?m)^COPY (?!--link)", shipped)
+
+
+def test_only_steps_that_download_have_a_network() -> None:
+    """A step without one starts in a third of the time, and cannot fetch what the lock does not name."""
+    found = plan(YAML + "system: {build: [gcc], run: [libgomp1]}\n", weights=(weight("m.onnx"),), pins=MANY)
+    steps = re.findall(r"(?ms)^RUN .*?[^\\]$", dockerfile(found))
+    downloads = [step for step in steps if "/mlship/settings.sh" in step or "apt.sh" in step]
+    assert len(downloads) == 6  # uv, two lists of Debian packages, three groups
+    for step in steps:
+        assert ("--network=none " in step) == (step not in downloads), step
 
 
 def test_a_pin_that_moves_changes_one_layer_and_one_group() -> None:
