@@ -3,8 +3,10 @@
 Needs the server's packages and onnxruntime beside mlship: they are in requirements-dev.in.
 """
 
+import html
 import json
 import re
+import shlex
 import signal
 import socket
 import time
@@ -84,8 +86,11 @@ def test_a_bare_onnx_model_is_served(tmp_path: Path) -> None:
         assert body["example"] == {"x": [[1, 2, 3, 4]]}
         items = document["components"]["schemas"]["Request"]["properties"]["x"]["items"]
         assert (items["minItems"], items["maxItems"], items["items"]) == (4, 4, {"type": "number"})
-        assert "//" not in server.ask("/docs")[1].replace("</", "")  # nothing from another server
-        assert len(server.ask("/docs")[1].splitlines()) > 50  # a person reads it
+        page = server.ask("/docs")[1]
+        assert "//" not in page.replace("</", "")  # nothing from another server
+        for code, answer in document["paths"]["/predict"]["post"]["responses"].items():
+            assert f"<tr><td>{code}<td>{answer['description']}" in page
+        assert json.loads(html.unescape(page.split("<pre>")[2].split("</pre>")[0])) == document["components"]["schemas"]
         status, metrics = server.ask("/metrics")
         assert (
             f'serving_requests_total{{model_version="unknown",route="/predict",status="422"}} {len(MALFORMED)}'
@@ -98,6 +103,27 @@ def test_a_bare_onnx_model_is_served(tmp_path: Path) -> None:
     assert len([one for one in lines if one["message"] == "request"]) == len(MALFORMED) + 1  # and no probe
     assert not any("exception" in one for one in lines)
     assert "requests run together" in [one["message"] for one in lines]
+
+
+def shown_command(server: Running, host: str) -> list[str]:
+    """The words of the command on /docs, for a client that calls the server by this name."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/docs", headers={"Host": host})
+    with urllib.request.urlopen(request, timeout=limit(10)) as answer:
+        page: str = answer.read().decode()
+    assert "<b>" not in page
+    (command,) = re.findall("<pre>(curl .*)</pre>", page)
+    return shlex.split(html.unescape(command))
+
+
+@pytest.mark.parametrize("size", [1, 5000])
+def test_the_command_of_the_docs_works_for_any_sample_and_host(tmp_path: Path, size: int) -> None:
+    sample = json.dumps({"text": "it's </pre><b>" * size})
+    model = "def load(): return lambda payload: len(payload['text'])"
+    with served(initialised(tmp_path, {"model.py": model, "sample.json": sample})) as server:
+        server.wait("/health/ready", 200)
+        sent = sample if size == 1 else "@sample.json"
+        for host in ("wine.example:8443", "<b>$(reboot)'"):
+            assert shown_command(server, host) == ["curl", f"{host}/predict", "-d", sent]
 
 
 def test_is_live_at_once_and_ready_after_warm_up(tmp_path: Path) -> None:
