@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,14 @@ def series(pages: list[str]) -> list[dict[str, str]]:
     return [{"series": name, "values": " ".join(late[name] + values)} for name, values in found.items()]
 
 
-def check_rules(promtool: Path, repo: Path, inputs: list[dict[str, str]], expected: dict[tuple[str, str], int]) -> None:
-    """Evaluate the repository's rules, and compare the counts of what expressions find at a time."""
+def check_rules(
+    promtool: Path,
+    repo: Path,
+    inputs: list[dict[str, str]],
+    expected: dict[tuple[str, str], int],
+    alerts: Sequence[dict[str, object]] = (),
+) -> None:
+    """Evaluate the repository's rules; compare the counts of what expressions find at a time, and whole alerts."""
     tests = [
         {"expr": f"count({expr}) or vector(0)", "eval_time": at, "exp_samples": [{"labels": "{}", "value": value}]}
         for (expr, at), value in expected.items()
@@ -139,7 +146,7 @@ def check_rules(promtool: Path, repo: Path, inputs: list[dict[str, str]], expect
     document = {
         "rule_files": [str(repo / "monitoring/alerts.yml")],
         "evaluation_interval": "1m",
-        "tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": tests}],
+        "tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": tests, "alert_rule_test": alerts}],
     }
     (repo / "test.yml").write_text(json.dumps(document))
     argv = [str(promtool), "test", "rules", str(repo / "test.yml")]
@@ -181,6 +188,21 @@ def test_the_alert_fires_on_shifted_data_and_not_before(tmp_path: Path, promtool
     for expr in panels(repo):  # each finds something, unless nothing failed
         expected[f"(count({expr}) > bool 0) == 1", "150m"] = 0 if "model_errors" in expr else 1
     check_rules(promtool, repo, series(pages), expected)
+
+
+def test_the_alert_gives_psi_as_a_plain_number(tmp_path: Path, promtool: Path) -> None:
+    """Not as `243.2m`, which reads like millions or metres."""
+    metadata = json.dumps({"statistics": {"inputs": {"age": {"deciles": [1], "mean": 1, "variance": 1}}}})
+    repo = initialised(tmp_path, {"model.onnx": onnx_bytes(), "metadata.json": metadata})
+    labels = {"side": "input", "feature": "age"}
+    inputs = [{"series": 'serving:psi:1h{side="input",feature="age"}', "values": "0.2432x30"}]
+    summary = "input `age` differs from the training: PSI 0.24"
+    alert: dict[str, object] = {
+        "exp_labels": {**labels, "severity": "warning"},
+        "exp_annotations": {"summary": summary},
+    }
+    alerts: list[dict[str, object]] = [{"alertname": "ServingDrift", "eval_time": "20m", "exp_alerts": [alert]}]
+    check_rules(promtool, repo, inputs, {}, alerts)
 
 
 def panels(repo: Path) -> list[str]:
