@@ -139,6 +139,18 @@ def test_what_a_log_calls_information_is_no_error(line: str, error: bool) -> Non
 
 # Normal lines of the programs whose errors the tables list, with our own values.
 HEALTHY = (
+    "[W1129 08:00:00.1 socket.cpp:697] [c10d] The client socket has failed to connect to [localhost]:29500",
+    "The attention mask is not set and cannot be inferred from input because pad token is same as eos token.",
+    "WARNING:tensorflow:AutoGraph could not transform <function f at 0x7f> and will run it as-is.",
+    "[TRT] [W] CUDA lazy loading is not enabled. Enabling it can significantly reduce device memory usage",
+    'W1129 08:00:00.000000 1 metrics.cc:643] "Unable to get power limit for GPU 0. Status:Success, value:0.000000"',
+    'time="2026-11-29T08:00:00Z" level=warning msg="Skipping (\'DCGM_FI_PROF_PCIE_TX_BYTES\'): metric not enabled"',
+    "Nov 29 08:00:00 host kernel: ACPI BIOS Error (bug): Could not resolve symbol [_SB.PCI0], AE_NOT_FOUND",
+    "Nov 29 08:00:00 host kernel: usb 1-1: device descriptor read/64, error -71",
+    "nvidia-container-cli: version 1.17.8",
+    "debconf: unable to initialize frontend: Dialog",
+    "2026-11-29 08:00:00 [W:onnxruntime:Default, device_discovery.cc:164] GPU discovery failed",
+    "cupy_backends/cuda/libs: cuTENSOR is not available, using default",
     'time="2026" level=info msg="skip loading plugin" error="devmapper not configured: skip plugin" id=quux',
     'time="2026" level=warning msg="failed to load plugin" error="devmapper not configured" id=io.containerd.quux',
     'time="2026" level=info msg="containerd successfully booted in 0.9s"',
