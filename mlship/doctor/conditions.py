@@ -54,6 +54,7 @@ NAMED: dict[str, Callable[[Facts], object]] = {
     **{one.__name__: one for one in _BY_NAME},
     "counts_all": queries.nvml_counts_all,
     "driver": host_driver,
+    "docker_is_silent": lambda facts: isinstance(facts.host.docker.version, Unreadable),
     "driver_pod": lambda facts: queries.failing_pod(facts, "driver"),
     "elsewhere": is_elsewhere,
     "env": environment,

@@ -132,7 +132,7 @@ def _is_shut_out(control: DeviceNode, place: Place) -> bool:
     if mode is None or gid is None or not uid or uid == known(control.uid) or not re.fullmatch("[0-7]+", mode):
         return False
     groups = {known(place.user.gid), *each(place.user.groups)}
-    return int(mode, 8) & 0o006 != 0o006 and gid not in groups
+    return int(mode, 8) & 0o006 != 0o006 and (int(mode, 8) & 0o060 != 0o060 or gid not in groups)
 
 
 def _param(name: str, value: str) -> str:
