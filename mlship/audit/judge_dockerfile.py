@@ -15,7 +15,7 @@ from mlship.audit.rules import (
     split_reference,
 )
 from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.shell import Command, commands
+from mlship.dockerfile.shell import SHELLS, Command, commands, script_of
 from mlship.dockerfile.stages import ParsedDockerfile, Start, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
 from mlship.errors import UsageError
@@ -140,23 +140,19 @@ def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
 
 
 def judge_start(start: Start, name: str) -> AuditSeen:
-    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself."""
-    script = start.text if start.exec_form is None else _script(start.exec_form)
+    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself. What a script file does is not known."""
+    words = start.exec_form
+    program = words[0].rpartition("/")[2] if words else ""
+    script = start.text if words is None else script_of(words) if program in SHELLS else None
     if script is None:
+        if program.endswith(".sh") or program in SHELLS:
+            return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
         return AuditSeen("pass", f"{name} is in exec form", start.line)
-    words = script.split()
     # The shell is replaced by the last command only, so everything before must end.
     last = script.replace("&&", "\n").replace(";", "\n").strip().rpartition("\n")[2].split()
-    if words and last and last[0] == "exec":
+    if last and last[0] == "exec":
         return AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line)
     return AuditSeen("fail", f"{name} runs in a shell that does not forward signals", start.line)
-
-
-def _script(words: tuple[str, ...]) -> str | None:
-    """The script of `["sh", "-c", SCRIPT]`; None for another program."""
-    if len(words) < 3 or words[0].rpartition("/")[2] not in ("sh", "bash", "dash", "ash"):
-        return None
-    return words[2] if words[1].startswith("-") and words[1].endswith("c") else None
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:
