@@ -23,6 +23,7 @@ Records = Annotated[
 Prometheus = Annotated[
     str, typer.Option("--prometheus", metavar="URL", help="Ask this Prometheus server instead.", show_default=False)
 ]
+_MOST_HOURS = 24 * 366
 Hours = Annotated[
     float,
     typer.Option(metavar="N", help="Hours to look back: at most since the candidate started.", show_default=False),
@@ -99,9 +100,10 @@ def _figures(records: Path | None, prometheus: str, hours: float, match: str) ->
     from mlship.shadow.prometheus import scraped
     from mlship.shadow.scraped import METRICS, scraped_figures
 
-    if hours <= 0:
+    if not 0 < hours <= _MOST_HOURS:
         raise UsageError(
-            "`--prometheus` needs the hours to look back", hint="add `--hours N`, for a time with one candidate"
+            f"`--prometheus` needs the hours to look back, at most {_MOST_HOURS}",
+            hint="add `--hours N`, for a time with one candidate",
         )
     return scraped_figures(scraped(prometheus, METRICS, match, hours))
 

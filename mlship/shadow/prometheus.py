@@ -20,6 +20,7 @@ from mlship.versioned import adapter, first_error
 if TYPE_CHECKING:
     from urllib.request import Request
 
+_REACH = "check the address, and that this machine reaches the server; then run the same command again"
 _SECONDS = 30.0  # for one answer, from the connection to the last byte
 _MOST_BYTES = 64 << 20
 _BEFORE = 300  # seconds before the window, in which a counter has its first value: Prometheus's lookback
@@ -115,7 +116,7 @@ def _ask(url: str, query: str, time: float | None = None) -> "_Matrix | _Scalar"
         try:
             answers.append(_read(request))
         except (OSError, ValueError, HTTPException) as error:
-            answers.append(TransientError(f"cannot ask {redact(url)}: {error}", hint="try again"))
+            answers.append(TransientError(f"cannot ask {redact(url)}: {getattr(error, 'reason', error)}", hint=_REACH))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()

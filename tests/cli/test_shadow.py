@@ -98,6 +98,7 @@ def test_mistakes_end_with_2(arguments: tuple[str, ...], message: str) -> None:
         ((), "name either a file of records or a Prometheus server"),
         (("-", "--prometheus", "http://a"), "name either a file of records or a Prometheus server"),
         (("--prometheus", "http://a"), "`--prometheus` needs the hours to look back"),
+        (("--prometheus", "http://a", "--hours", "nan"), "`--prometheus` needs the hours to look back, at most 8784"),
         (("-", "--hours", "1"), "`--hours` and `--match` are for `--prometheus`"),
         (("--prometheus", "a", "--hours", "1"), "`a` is no address of a Prometheus server"),
     ],
