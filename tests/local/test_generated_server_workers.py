@@ -160,6 +160,8 @@ for text in ("max 100000", "600000 100000", "50000 100000"):
         port = str(taken.getsockname()[1])
         for settings, message in (
             ({"WORKERS": "x"}, "WORKERS must be a number from 0 up, got 'x'"),
+            ({"WORKERS": "1.5"}, "WORKERS must be a whole number from 1 to 64, got 1.5"),
+            ({"WORKERS": "5000"}, "WORKERS must be a whole number from 1 to 64, got 5000"),
             ({"PORT": port}, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
         ):
             environment = {**os.environ, "HOST": "127.0.0.1", **settings}

@@ -10,77 +10,78 @@ _CHUNK_BYTES = 16  # around a part of a body
 _UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 
 
-def within(seconds: float) -> type[HttpToolsProtocol]:
+class Connection(HttpToolsProtocol):
+    """The parser in C, and what it lacks."""
+
+    pause: float  # seconds without a byte that a client may make
+    _seen: tuple[object, int] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0  # bytes since the last request that were not of its body
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to watch."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to watch."""
+        super().connection_lost(exc)
+        if self._timer:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived."""
+        self._unset_keepalive_if_required()
+        self._head += len(data)
+        try:
+            while data:
+                data = self._parsed(data)
+        except httptools.HttpParserError:
+            self._head = _HEAD_BYTES + 1
+        if self._head > _HEAD_BYTES:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _parsed(self, data: bytes) -> bytes:
+        """Parse; return what is to be parsed instead: a request to upgrade as one without, and what follows it."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if (method := self.parser.get_method()) == b"CONNECT":
+                raise httptools.HttpParserError from None
+            lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+            lines += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _UPGRADE]
+            self.parser = httptools.HttpRequestParser(self)
+            return b"\r\n".join((*lines, b"", data[upgrade.args[0] :]))
+        return b""
+
+    def on_headers_complete(self) -> None:
+        """Start the request."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        self._head -= len(body) + _CHUNK_BYTES
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the request."""
+        if not self.parser.should_upgrade():
+            self._head = 0
+            super().on_message_complete()
+
+    def _watch(self) -> None:
+        """Close the connection if nothing has moved since the last look, and the server waits for the client."""
+        cycle = self.cycle
+        seen = (cycle, self.transport.get_write_buffer_size())
+        idle = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.body)
+        if (idle or self.flow.write_paused) and seen == self._seen:
+            self.transport.abort()
+            return
+        self._seen = seen
+        self._timer = self.loop.call_later(self.pause, self._watch)
+
+
+def within(seconds: float) -> type[Connection]:
     """A protocol for clients that send a request, and read the response, without a pause as long as this."""
-
-    class Protocol(HttpToolsProtocol):
-        """The parser in C, and what it lacks."""
-
-        _seen: tuple[object, int] | None = None
-        _timer: asyncio.TimerHandle | None = None
-        _head = 0  # bytes since the last request that were not of its body
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Start to watch."""
-            super().connection_made(transport)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Stop to watch."""
-            super().connection_lost(exc)
-            if self._timer:
-                self._timer.cancel()
-
-        def data_received(self, data: bytes) -> None:
-            """Parse what has arrived."""
-            self._unset_keepalive_if_required()
-            self._head += len(data)
-            try:
-                while data:
-                    data = self._parsed(data)
-            except httptools.HttpParserError:
-                self._head = _HEAD_BYTES + 1
-            if self._head > _HEAD_BYTES:
-                self.send_400_response("Invalid HTTP request received.")
-
-        def _parsed(self, data: bytes) -> bytes:
-            """Parse; return what is to be parsed instead: a request to upgrade as one without, and what follows it."""
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                if (method := self.parser.get_method()) == b"CONNECT":
-                    raise httptools.HttpParserError from None
-                lines = [b"%s %s HTTP/1.1" % (method, self.url)]
-                lines += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _UPGRADE]
-                self.parser = httptools.HttpRequestParser(self)
-                return b"\r\n".join((*lines, b"", data[upgrade.args[0] :]))
-            return b""
-
-        def on_headers_complete(self) -> None:
-            """Start the request."""
-            if not self.parser.should_upgrade():
-                super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            """Keep a part of the body."""
-            self._head -= len(body) + _CHUNK_BYTES
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            """End the request."""
-            if not self.parser.should_upgrade():
-                self._head = 0
-                super().on_message_complete()
-
-        def _watch(self) -> None:
-            """Close the connection if nothing has moved since the last look, and the server waits for the client."""
-            cycle = self.cycle
-            seen = (cycle, self.transport.get_write_buffer_size())
-            idle = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.body)
-            if (idle or self.flow.write_paused) and seen == self._seen:
-                self.transport.abort()
-                return
-            self._seen = seen
-            self._timer = self.loop.call_later(seconds, self._watch)
-
-    return Protocol
+    return type("PausedConnection", (Connection,), {"pause": seconds})
