@@ -21,8 +21,8 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     logs = (line for pod in pods(facts) if known(pod.ready) is False for line in each(pod.log))
     lines = (*each(facts.messages), *logs, known(facts.container.error) or "")
     said = "\n".join((*(one.seen for one in seen), *lines))
-    told = [message_of(line) for one in seen for line in one.seen.splitlines() if not one.id.startswith("node.")]
-    told += _rows_of(link, lines)
+    reported = [message_of(line) for one in seen for line in one.seen.splitlines() if not one.id.startswith("node.")]
+    reported += _rows_of(link, lines)
     general = {row for _, row in rows("general")}
     logged = _rows_of(link, tuple(filter(is_error, each(facts.kernel.log)[:-_LAST_LINES:-1])))
     fitting = [
@@ -35,8 +35,9 @@ def likely_causes(facts: Facts, link: Link, seen: tuple[Symptom, ...]) -> tuple[
     usual = [cause for cause in link.causes if not (cause.text or cause.when)]
     ordered = sorted(fitting or usual, key=lambda cause: 0 if cause.text or cause.when else 1 if cause.seen else 2)
     special = sum(bool(cause.text or cause.when) for cause in ordered)
-    says = (*(row for row in told if row not in general), *ordered[:special], *told, *logged, *ordered[special:])
-    return tuple(dict.fromkeys(one.say for one in says if one and one.say))
+    own = [row for row in reported if row not in general]
+    causes = (*own, *ordered[:special], *reported, *logged, *ordered[special:])
+    return tuple(dict.fromkeys(one.say for one in causes if one and one.say))
 
 
 def _rows_of(link: Link, lines: tuple[str, ...]) -> list[Message]:
