@@ -41,7 +41,7 @@ class Framework(_FrameworkRow):
     gpu_requirements: tuple[str, ...] = ()
     required_by: frozenset[str] = frozenset()
     rivals: frozenset[str] = frozenset()
-    reports_gpu: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     cannot_report: tuple[str, ...] = ()
     wheels: dict[str, str] = {}
     telemetry: Telemetry | None = None
@@ -141,6 +141,18 @@ def gpu_requirement_for(name: str) -> str | None:
     """What to require instead of a distribution that runs on the CPU only; None for any other."""
     rows = framework_table().frameworks
     return next((" or ".join(row.gpu_requirements) for row in rows if name in row.cpu_only), None)
+
+
+def gpu_requirements() -> dict[str, str]:
+    """What brings CUDA's libraries for the libraries in a folder of site-packages."""
+    rows = framework_table().frameworks
+    return {folder: " or ".join(row.gpu_requirements) for row in rows for folder in row.folders}
+
+
+def silent_modules() -> tuple[str, ...]:
+    """Modules that use a GPU and have no way to report it."""
+    table = framework_table()
+    return (*(name for row in table.frameworks for name in row.cannot_report), *table.cuda.cannot_report)
 
 
 def has_wheel(framework: str, version: str, python: str) -> bool:

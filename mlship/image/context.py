@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from mlship.frameworks import gpu_requirements
 from mlship.image.plan import BuildPlan
 from mlship.lock.check import Lock
 from mlship.lock.groups import GROUPS, LockGroup, requirements_of
@@ -27,6 +28,7 @@ def build_context(plan: BuildPlan, lock: Lock, config: Config) -> dict[str, byte
     """The files by path; the same inputs give the same bytes."""
     texts = {f"programs/{name}": read_package_file(f"image/inside/{name}") for name in PROGRAMS}
     texts["programs/settings.sh"] = read_template("settings.sh")
+    texts["programs/gpu.json"] = _json(gpu_requirements())  # libraries.py reads it
     texts["uv/uv.txt"] = read_template("uv.txt")
     texts["check/pins.json"] = _json(
         [{"name": pin.name, "version": pin.version, "marker": pin.marker} for pin in lock.pins]

@@ -10,6 +10,7 @@ from threading import Thread
 
 from mlship.engine.base import Engine, ExitState, ImageInfo, RunRequest, started
 from mlship.errors import CheckFailed, EngineError, MlshipError, UsageError
+from mlship.frameworks import silent_modules
 from mlship.project.testing import hider
 from mlship.resources import read_package_file
 from mlship.smoke.events import Event, Hello, Stop, parse_event
@@ -331,7 +332,9 @@ def inside(part: str, spec: SmokeSpec, *, gpu: bool = False) -> tuple[str, ...]:
             "weights": spec.weights,
         }
         programs = ["driver/device_code.py"] if gpu or spec.gpu else []
-        programs += ["smoke/inside/gpu.py", "driver/ask.py"] if gpu else []
+        if gpu:
+            options["silent"] = silent_modules()
+            programs += ["smoke/inside/gpu.py", "driver/ask.py"]
     else:
         options = {
             "request": asdict(spec.asked),

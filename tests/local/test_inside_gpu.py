@@ -50,6 +50,7 @@ def model(folder: Path, source: str, env: Mapping[str, str]) -> tuple[Event, ...
     (folder / "model.py").write_text(source)
     (folder / "sample.json").write_text('{"x": 3}')
     options = {"load": "model:load", "load_seconds": 60, "sample": "sample.json", "golden": None, "weights": []}
+    options["silent"] = ["json", "mlship_absent"]
     files = ("smoke/inside/program.py", "driver/device_code.py", "smoke/inside/gpu.py", "driver/ask.py")
     program, *texts = map(read_package_file, files)
     done = subprocess.run(
@@ -93,6 +94,7 @@ def test_gpu_use_of_a_model_is_seen_in_its_process(host: Made, tmp_path: Path) -
     assert [(one.name, one.compute_capability) for one in before.nvml.devices] == [("NVIDIA A100-SXM4-40GB", "8.0")] * 2
     assert before.nvml.devices[0].processes == ()
     assert str(made.libraries / "libcuda.so.550.54.15") in after.libraries
+    assert after.silent == ("json",)  # of the two modules that `model` names
     assert (after.cuda_version, after.simulated) == (12040, True)
     used = after.nvml.devices[0]
     assert [(one.pid, one.memory) for one in used.processes] == [(after.pid, 64 * MIB)]

@@ -11,11 +11,12 @@ from packaging.utils import canonicalize_name
 from mlship.frameworks import (
     framework_table,
     gpu_requirement_for,
+    gpu_requirements,
     is_gpu_only,
     runtime_group,
+    silent_modules,
     telemetry_of,
 )
-from mlship.image.inside import libraries
 from mlship.lock.groups import group_of
 from mlship.project.formats import CODE, MODELS, ModelFormat
 from mlship.size.content import Content
@@ -112,17 +113,15 @@ def test_gpu_requirements_are_requirements() -> None:
     assert gpu_requirement_for("torch") is None
 
 
-def test_the_build_names_the_same_requirements() -> None:
-    """image/inside/libraries.py runs where mlship is absent, so it holds a copy."""
-    known = {" or ".join(row.gpu_requirements) for row in TABLE.frameworks if row.gpu_requirements}
-    assert set(libraries._EXTRAS.values()) == known
+def test_no_module_both_reports_its_gpus_and_cannot() -> None:
+    assert set(gpu.READERS).isdisjoint(silent_modules())
 
 
-def test_the_smoke_test_reads_what_the_table_says() -> None:
-    """smoke/inside/gpu.py runs where mlship is absent, so it holds a copy."""
-    assert set(gpu.READERS) == {name for row in TABLE.frameworks for name in row.reports_gpu}
-    silent = {name for row in TABLE.frameworks for name in row.cannot_report} | set(TABLE.cuda.cannot_report)
-    assert set(gpu.SILENT) == silent
+def test_the_build_names_what_brings_cuda() -> None:
+    assert gpu_requirements()["jaxlib"] == "jax[cuda12] or jax[cuda13]"
+    assert set(gpu_requirements().values()) == {
+        " or ".join(row.gpu_requirements) for row in TABLE.frameworks if row.gpu_requirements
+    }, "a row with `gpu_requirements` needs `folders`"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Runs while an image is built, with the base image's own Python and nothing but t
 Problems are printed as "mlship: ..." with a last line "hint: ..."; `mlship.engine.failures` reads both.
 """
 
+import json
 import os
 import re
 import struct
@@ -46,14 +47,6 @@ _KEEPS_SUFFIX = {"cudnn", "cusparselt", "nccl", "nvshmem"}  # for CUDA 13 too; t
 _CUDA = re.compile(rf"(?:{'|'.join(_WHEELS)})[A-Za-z_]*(?:-builtins)?(?:\.alt)?\.so(?:\.|$)")
 # Of the host's driver: NVIDIA's container toolkit brings them, and any other copy would not fit the kernel module.
 _DRIVER = re.compile(r"lib(?:cuda|cudadebugger|nvcuvid|nvoptix|nvidia-[a-z0-9-]+)\.so(?:\.|$)")
-_EXTRAS = {
-    "onnxruntime": "onnxruntime-gpu[cuda,cudnn]",
-    "tensorflow": "tensorflow[and-cuda]",
-    "jaxlib": "jax[cuda12] or jax[cuda13]",
-    "cupy": "cupy-cuda12x[ctk] or cupy-cuda13x[ctk]",
-    "cupyx": "cupy-cuda12x[ctk] or cupy-cuda13x[ctk]",
-    "cupy_backends": "cupy-cuda12x[ctk] or cupy-cuda13x[ctk]",
-}
 # CuPy imports these where it is asked for what they wrap, and says so where they do not load.
 _OPTIONAL = re.compile(r"/cupy_backends/cuda/libs/(?:cudnn|nccl)\.")
 _CACHED = re.compile(r"\s+(\S+) \(.*\) => (/.+)")
@@ -223,7 +216,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def missing(image: ImageFiles) -> Iterator[LibraryProblem]:
+def missing(image: ImageFiles, brings: dict[str, str]) -> Iterator[LibraryProblem]:
     """What needs a CUDA library that the loader does not find."""
     for library in image.libraries:
         absent = _absent(image, library)
@@ -232,7 +225,7 @@ def missing(image: ImageFiles) -> Iterator[LibraryProblem]:
             have = "it" if len(cuda) == 1 else "them"
             yield LibraryProblem(
                 f"{_shown(library.path)} needs {', '.join(cuda)}, and nothing in the image has {have}",
-                f"add {_bringing(library.path, cuda)} to requirements.in, then run `mlship lock`",
+                f"add {_bringing(library.path, cuda, brings)} to requirements.in, then run `mlship lock`",
             )
 
 
@@ -309,9 +302,9 @@ def _shown(path: Path) -> str:
     return str(path).partition("/site-packages/")[2] or str(path)
 
 
-def _bringing(path: Path, names: list[str]) -> str:
+def _bringing(path: Path, names: list[str], brings: dict[str, str]) -> str:
     wheels = " and ".join(sorted({_wheel(name) for name in names}))
-    extra = _EXTRAS.get(_package(path))
+    extra = brings.get(_package(path))
     return f"{extra}, which brings it, or {wheels}," if extra else wheels
 
 
@@ -320,9 +313,13 @@ def _wheel(name: str) -> str:
     return f"nvidia-{stem}-cu12 (for CUDA 13: nvidia-{stem}{'-cu13' if stem in _KEEPS_SUFFIX else ''})"
 
 
-def check(image: ImageFiles) -> Iterator[str]:
-    """What is wrong as lines for people; nothing where all is well."""
-    found = [*strangers(image), *twice(image), *missing(image)]
+def check(image: ImageFiles, brings: dict[str, str]) -> Iterator[str]:
+    """What is wrong as lines for people; nothing where all is well.
+
+    Args:
+        brings: requirements that bring CUDA's libraries, by the folder in site-packages that needs them.
+    """
+    found = [*strangers(image), *twice(image), *missing(image, brings)]
     yield from (f"mlship: {problem.what}" for problem in found[:_SHOWN])
     if found[_SHOWN:]:
         yield f"and {len(found) - _SHOWN} more like this"
@@ -339,7 +336,7 @@ def main(arguments: list[str]) -> int:
     python = read_library(Path(sys.executable).resolve())
     image = look(map(Path, paths), sys.stdin.read(), python.machine if python else 0)
     sys.stderr.writelines(f"note: {line}\n" for line in left_out(image))
-    wrong = list(check(image))
+    wrong = list(check(image, json.loads(Path(__file__).with_name("gpu.json").read_text())))
     sys.stderr.writelines(f"{line}\n" for line in wrong)
     return 1 if wrong else 0
 

@@ -27,8 +27,6 @@ T = TypeVar("T")
 CHILD_SECONDS = 60.0  # the first cuInit on a host without persistence takes many seconds
 MARK = "mlship_simulated_gpu"
 LIBRARIES = re.compile(r"/lib(?:cuda|cudart|cublas|cudnn)[^/]*\.so[^/]*$")
-# They use GPUs and have no way to report it. Modules that other frameworks import (`cuda`, by torch) are not listed.
-SILENT = ("ctranslate2", "llama_cpp", "mxnet", "numba.cuda", "paddle", "pycuda", "tensorrt")
 
 
 def before(driver: ModuleType) -> dict[str, object]:
@@ -36,8 +34,12 @@ def before(driver: ModuleType) -> dict[str, object]:
     return {"cuda": in_child(driver, "cuda", "--brief"), "nvml": in_child(driver, "nvml", "--brief")}
 
 
-def after(driver: ModuleType) -> dict[str, object]:
-    """What this process has loaded, what NVML reports of it, and last what its frameworks report."""
+def after(driver: ModuleType, silent: list[str]) -> dict[str, object]:
+    """What this process has loaded, what NVML reports of it, and last what its frameworks report.
+
+    Args:
+        silent: modules that use a GPU and have no way to report it.
+    """
     libraries = mapped()
     lines: list[str] = []
     driver.main(["nvml", "--brief", "--no-libcuda"], lines.append)
@@ -48,7 +50,7 @@ def after(driver: ModuleType) -> dict[str, object]:
         "cuda_version": cuda_version(libcuda),
         "nvml": {"lines": lines},
         "simulated": hasattr(libcuda, MARK),
-        "silent": [name for name in SILENT if name in sys.modules],
+        "silent": [name for name in silent if name in sys.modules],
         "words": words(),
     }
 

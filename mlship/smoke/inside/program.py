@@ -162,7 +162,7 @@ def try_model(events: Events, options: dict[str, object]) -> None:
     after = memory("smaps_rollup", "Private_Dirty:")
     run = events.stage("warm", lambda: warm_up(predictor, str(options["sample"]), events))
     if gpu:
-        events.send("gpu_after", **gpu.after(driver))
+        events.send("gpu_after", **gpu.after(driver, options["silent"]))
     faulthandler.dump_traceback_later(limit, exit=True)
     events.stage("answer", lambda: events.send("output", value=plain(run()), golden=read_golden(options["golden"])))
     events.stage("measure", lambda: measure(run, events))

@@ -1,6 +1,7 @@
 """What an image's libraries need of CUDA, and what the loader would find: on libraries written byte by byte."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlship.frameworks import gpu_requirements
+from mlship.image.inside import libraries
 from mlship.image.inside.libraries import (
     SharedLibrary,
     check,
@@ -41,7 +44,7 @@ def cached(*paths: Path) -> str:
 
 
 def wrong(root: Path, *known: Path) -> list[str]:
-    return list(check(look([root], cached(*known), X86_64)))
+    return list(check(look([root], cached(*known), X86_64), gpu_requirements()))
 
 
 def test_what_the_loader_reads(tmp_path: Path) -> None:
@@ -258,6 +261,8 @@ def test_as_a_program(
     assert machine is not None
     write_elf(site / "pkg/ext.so", ("libcudart.so.12",), machine=machine.machine)
     monkeypatch.setattr(sys, "stdin", io.StringIO(cached()))
+    monkeypatch.setattr(libraries, "__file__", str(tmp_path / "libraries.py"))  # as it lies in the build context
+    (tmp_path / "gpu.json").write_text(json.dumps(gpu_requirements()))
     assert main(["check", str(site), str(tmp_path / "nowhere")]) == 1
     said = capsys.readouterr()
     assert said.out == ""

@@ -66,6 +66,12 @@ def context(pins: str = PINS, trace: Trace | None = None) -> dict[str, bytes]:
     return build_context(plan(pins=pins), lock(pins, trace), parse_config(YAML))
 
 
+def test_the_check_of_libraries_lies_beside_its_table() -> None:
+    files = context()
+    assert "programs/libraries.py" in files
+    assert json.loads(files["programs/gpu.json"])["onnxruntime"] == "onnxruntime-gpu[cuda,cudnn]"
+
+
 def test_same_inputs_same_bytes_and_json_both_ways() -> None:
     one, two = plan(), plan()
     assert one.to_json() == two.to_json()
