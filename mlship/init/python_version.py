@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -11,11 +10,10 @@ from mlship.dockerfile.stages import BuildStage
 from mlship.init.declared.result import Declared
 from mlship.init.found import Detected
 from mlship.init.tree import Tree
-from mlship.project.config import Config
+from mlship.project.config import PYTHONS
 
 DEFAULT = "3.11"
 _PATCHES = (*range(16), 99)  # `>=3.11.5` and `<3.11.3` both allow some 3.11
-SUPPORTED: tuple[str, ...] = get_args(Config.model_fields["python"].annotation)
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class _Stated:
     @property
     def fits(self) -> list[str]:
         """The supported versions that it allows."""
-        return [v for v in SUPPORTED if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
+        return [v for v in PYTHONS if any(self.allowed.contains(f"{v}.{patch}") for patch in _PATCHES)]
 
 
 def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Detected:
@@ -49,15 +47,15 @@ def find_python(tree: Tree, declared: Sequence[Declared], stage: BuildStage | No
     older = "older" if chosen == DEFAULT else "newer"
     return Detected(
         chosen,
-        f"{first.where} says {first.text}, but mlship supports {SUPPORTED[0]} to {SUPPORTED[-1]}, so {chosen} is tried "
+        f"{first.where} says {first.text}, but mlship supports {PYTHONS[0]} to {PYTHONS[-1]}, so {chosen} is tried "
         f"instead; packages pinned for the {older} Python may not install{but}",
     )
 
 
 def _nearest(stated: _Stated) -> str:
     """The oldest supported version for a file that wants an older one, else the newest."""
-    newer = any(stated.allowed.contains(f"3.{minor}.0") for minor in range(int(SUPPORTED[-1].split(".")[1]) + 1, 100))
-    return SUPPORTED[-1] if newer else DEFAULT
+    newer = any(stated.allowed.contains(f"3.{minor}.0") for minor in range(int(PYTHONS[-1].split(".")[1]) + 1, 100))
+    return PYTHONS[-1] if newer else DEFAULT
 
 
 def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) -> Iterator[_Stated]:

@@ -3,7 +3,7 @@
 import re
 from datetime import date
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -26,6 +26,8 @@ from mlship.project.values import (
 )
 from mlship.project.weight_addresses import WeightAddress
 
+PythonVersion: TypeAlias = Literal["3.11", "3.12", "3.13", "3.14"]
+PYTHONS: tuple[str, ...] = get_args(PythonVersion)
 MUSL_REFUSED = (
     "Alpine (musl) is not supported: PyPI's ML wheels are built for glibc, so on musl they compile for most of an hour "
     "or do not exist, and NVIDIA's libraries do not load. Use bookworm or trixie"
@@ -260,7 +262,7 @@ class Config(Section):
     version: Annotated[str, AfterValidator(_version)] | None = Field(
         None, description="Tag of the image. Default: the output of `git describe`."
     )
-    python: Annotated[Literal["3.11", "3.12", "3.13", "3.14"], BeforeValidator(_unquoted)] = Field(
+    python: Annotated[PythonVersion, BeforeValidator(_unquoted)] = Field(
         "3.11", description="Python version of the image: major and minor."
     )
     platform: Literal["linux/amd64", "linux/arm64"] = Field(

@@ -4,25 +4,23 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from mlship.engine.base import Engine
 from mlship.errors import MlshipError
 from mlship.project.base import base_reference
-from mlship.project.config import Config
+from mlship.project.config import PYTHONS
 from mlship.project.load import load_config
 from tests.helpers.command import mlship
 from tests.helpers.patience import limit
 from tests.helpers.toy import YAML, toy
 
-VERSIONS: tuple[str, ...] = get_args(Config.model_fields["python"].annotation)
 DISTROS = ("bookworm", "trixie")
 TAG = "mlship-test-python/{}:latest"
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=PYTHONS)
 def repo(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Iterator[Path]:
     """The toy repository on the first Debian release with a base image for this Python."""
     version: str = request.param

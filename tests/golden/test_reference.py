@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -19,7 +18,7 @@ from mlship.cuda.hosts.fleet import FleetCuda
 from mlship.cuda.hosts.profile import HostGpu, HostProfile
 from mlship.image.plan import GpuPlan
 from mlship.models.registered import RegisteredModel, Registration
-from mlship.project.config import AllowedPickle, Config
+from mlship.project.config import PYTHONS, AllowedPickle, Config
 from mlship.project.config import Gpu as GpuSection
 from mlship.project.metadata import FeatureLimits, TrainingFeature, TrainingStatistics
 from mlship.project.request import Request as SmokeRequest
@@ -316,7 +315,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> str:
     return PAGE.format(
         helps="\n".join(helps(monkeypatch)),
         keys="\n".join(keys(Config)),
-        pythons=", ".join(f"`{version}`" for version in get_args(Config.model_fields["python"].annotation)),
+        pythons=", ".join(f"`{version}`" for version in PYTHONS),
         pickles="\n".join(keys(AllowedPickle)),
         registered="\n".join(row for row in keys(RegisteredModel) if row not in {*keys(Training), *_REGISTRATION}),
         registration="\n".join(_REGISTRATION),

@@ -18,6 +18,7 @@ from mlship.frameworks import (
     telemetry_of,
 )
 from mlship.lock.groups import group_of
+from mlship.project.config import PYTHONS
 from mlship.project.formats import CODE, MODELS, ModelFormat
 from mlship.size.content import Content
 from mlship.size.groups import Sorter
@@ -102,6 +103,11 @@ def test_formats_are_known_and_each_refusal_says_what_to_do() -> None:
     refused = {name for name, text in TABLE.formats.items() if text.problem}
     assert refused == {*CODE, "empty", "lfs-pointer", "unknown"}
     assert all(bool(text.problem) == bool(text.fix) for text in TABLE.formats.values())
+
+
+def test_wheels_are_known_for_each_python() -> None:
+    for row in TABLE.frameworks:
+        assert not row.wheels or set(row.wheels) == set(PYTHONS), row.name
 
 
 def test_gpu_requirements_are_requirements() -> None:

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.project.config import PYTHONS
+
 RequirementRole: TypeAlias = Literal["main", "extra", "dev"]
 
 _DEV_GROUP = re.compile(
@@ -29,7 +31,7 @@ _ENVIRONMENTS: list[dict[str, str | frozenset[str]]] = [
         "os_name": "posix",
         "extra": "",
     }
-    for version in ("3.11", "3.12", "3.13", "3.14")
+    for version in PYTHONS
 ]
 
 

@@ -18,6 +18,7 @@ from mlship.init.servers import find_routes
 from mlship.init.sources import App, parse_module, with_routes
 from mlship.init.tree import read_tree
 from mlship.project.commands import listen_on, parse_command
+from mlship.project.config import PYTHONS
 from tests.helpers.repos import onnx_bytes, safetensors, write
 from tests.helpers.sampling import examples
 
@@ -52,10 +53,14 @@ def test_the_python_version(tmp_path: Path, files: dict[str, str | bytes], versi
 @pytest.mark.parametrize(
     ("text", "version", "words"),
     [
-        (">=3.7,<3.10", "3.11", "pyproject.toml says >=3.7,<3.10, but mlship supports 3.11 to 3.14, so 3.11 is tried"),
+        (
+            ">=3.7,<3.10",
+            "3.11",
+            f"pyproject.toml says >=3.7,<3.10, but mlship supports 3.11 to {PYTHONS[-1]}, so 3.11 is tried",
+        ),
         ("<3.11", "3.11", "pinned for the older Python may not install"),
         ("==2.7.*", "3.11", "older Python"),
-        (">=3.15", "3.14", "so 3.14 is tried instead; packages pinned for the newer Python"),
+        (">=3.99", PYTHONS[-1], f"so {PYTHONS[-1]} is tried instead; packages pinned for the newer Python"),
     ],
 )
 def test_a_python_that_is_not_supported_is_said_with_what_is_tried(
