@@ -1,7 +1,7 @@
 """What was observed of an image: the events of both parts, folded, and how their containers ended. Values only."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.smoke.events import (
@@ -29,6 +29,16 @@ E = TypeVar("E", bound=Event)
 Device: TypeAlias = Literal["cpu", "gpu"]
 
 
+class _First(Generic[E]):
+    """The first event of one kind; None if there is none."""
+
+    def __init__(self, kind: type[E]) -> None:
+        self._kind = kind
+
+    def __get__(self, run: "ModelRun | ServeRun", _: type) -> E | None:
+        return first_of(self._kind, run.events)
+
+
 @dataclass(frozen=True)
 class ModelRun:
     """The model's part.
@@ -42,51 +52,22 @@ class ModelRun:
     ended: ExitState | None
     log: tuple[str, ...] = ()
 
+    begin = _First(Begin)
+    warm = _First(Warm)
+    latency = _First(Latency)
+    output = _First(Output)
+    modules = _First(Modules)
+    jit = _First(JitCompiled)
+    installed_code = _First(InstalledCode)
+    memory = _First(MemoryUse)
+    gpu_before = _First(GpuBefore)
+    gpu_after = _First(GpuAfter)
+
     def done(self, stage: StageName) -> Done | None:
         return next((event for event in all_of(Done, self.events) if event.stage == stage), None)
 
     def failed(self, stage: StageName) -> Failed | None:
         return next((event for event in all_of(Failed, self.events) if event.stage == stage), None)
-
-    @property
-    def begin(self) -> Begin | None:
-        return first_of(Begin, self.events)
-
-    @property
-    def warm(self) -> Warm | None:
-        return first_of(Warm, self.events)
-
-    @property
-    def latency(self) -> Latency | None:
-        return first_of(Latency, self.events)
-
-    @property
-    def output(self) -> Output | None:
-        return first_of(Output, self.events)
-
-    @property
-    def modules(self) -> Modules | None:
-        return first_of(Modules, self.events)
-
-    @property
-    def jit(self) -> JitCompiled | None:
-        return first_of(JitCompiled, self.events)
-
-    @property
-    def installed_code(self) -> InstalledCode | None:
-        return first_of(InstalledCode, self.events)
-
-    @property
-    def memory(self) -> MemoryUse | None:
-        return first_of(MemoryUse, self.events)
-
-    @property
-    def gpu_before(self) -> GpuBefore | None:
-        return first_of(GpuBefore, self.events)
-
-    @property
-    def gpu_after(self) -> GpuAfter | None:
-        return first_of(GpuAfter, self.events)
 
 
 @dataclass(frozen=True)
@@ -108,16 +89,11 @@ class ServeRun:
     exit_s: float | None
     log: tuple[str, ...] = ()
 
+    latency = _First(Latency)
+    stop = _First(Stop)
+
     def answer(self, what: RequestKind) -> ServerResponse | None:
         return next((event for event in all_of(ServerResponse, self.events) if event.what == what), None)
-
-    @property
-    def latency(self) -> Latency | None:
-        return first_of(Latency, self.events)
-
-    @property
-    def stop(self) -> Stop | None:
-        return first_of(Stop, self.events)
 
     def first_ok(self, probe: str) -> RouteChange | None:
         """When a health route first answered 2xx."""

@@ -36,6 +36,7 @@ from mlship.smoke.inside import program as inside
 from mlship.smoke.seen import all_of, first_of
 from tests.helpers.patience import limit
 from tests.helpers.smoke_client import client, listen
+from tests.helpers.smoke_events import MODEL as GOOD_MODEL
 
 MODEL = """\
 import json
@@ -82,6 +83,7 @@ def test_a_good_model_reports_all_events(repo: Path) -> None:
     (repo / "golden.json").write_text('{"scores": [6, 7]}')
     done, events = model(repo, golden="golden.json", weights=["weights.bin"])
     assert done.returncode == 0, done.stderr
+    assert {type(event) for event in events} == {type(event) for event in GOOD_MODEL.events}
     assert isinstance(events[0], Begin)
     assert [event.stage for event in all_of(Done, events)] == ["import", "load", "warm", "answer", "measure"]
     output, warm, latency = first_of(Output, events), first_of(Warm, events), first_of(Latency, events)

@@ -1,7 +1,9 @@
 """From observations to checks: each fault has its own check and remedy, and nothing else fails."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from mlship.smoke.events import (
     Stop,
     Warm,
 )
+from mlship.smoke.judge import verdict
 from mlship.smoke.judge.verdict import judge
 from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
 from mlship.smoke.result import TITLES, Check, failed
@@ -67,6 +70,11 @@ def test_all_is_well() -> None:
     assert {check.status for check in found[0]} == {"pass"}
     assert [check.id for check in found[0]] == [name for name in TITLES if not name.startswith(("gpu.", "model.jit"))]
     assert not any(check.remedy for check in found[0])
+
+
+def test_every_check_has_a_title() -> None:
+    judges = "".join(path.read_text() for path in Path(verdict.__file__).parent.glob("*.py"))
+    assert set(re.findall(r'"((?:image|gpu|model|serve)\.\w+)"', judges)) == set(TITLES)
 
 
 def test_figures() -> None:
