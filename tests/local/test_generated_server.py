@@ -467,7 +467,7 @@ def test_a_model_name_that_no_path_can_have_ends_the_process(tmp_path: Path) -> 
         log = server.ended()
     assert (server.process.returncode, log.splitlines()) == (
         1,
-        ["error: MODEL_NAME must not contain `/`, because it is part of a path, got 'team/model'"],
+        ["error: invalid MODEL_NAME='team/model': Expected `str` matching regex '^[^/]+$'"],
     )
 
 

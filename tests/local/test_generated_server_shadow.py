@@ -185,10 +185,13 @@ def test_a_copy_is_not_copied_again(repo: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"SHADOW_URL": "candidate:8080"}, "SHADOW_URL must be an address such as http://candidate:8080"),
-        ({"SHADOW_URL": "http://"}, "SHADOW_URL must be an address"),
-        ({"SHADOW_URL": "http://x", "SHADOW_AGREE": "most"}, "SHADOW_AGREE must be values or largest, got 'most'"),
-        ({"SHADOW_URL": "http://x", "SHADOW_SHARE": "all"}, "SHADOW_SHARE must be a number"),
+        (
+            {"SHADOW_URL": "candidate:8080"},
+            "invalid SHADOW_URL='candidate:8080': Expected `str` matching regex '^https?://[^/]+'",
+        ),
+        ({"SHADOW_URL": "http://"}, "invalid SHADOW_URL='http://': Expected `str` matching"),
+        ({"SHADOW_URL": "http://x", "SHADOW_AGREE": "most"}, "invalid SHADOW_AGREE='most': Invalid enum value 'most'"),
+        ({"SHADOW_URL": "http://x", "SHADOW_SHARE": "all"}, "invalid SHADOW_SHARE='all': Expected `float`"),
         ({"SHADOW_URL": "http://x", "SHADOW_FILE": "/no/folder/x"}, "cannot write SHADOW_FILE"),
     ],
 )

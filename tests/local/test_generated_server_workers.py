@@ -159,9 +159,11 @@ for text in ("max 100000", "600000 100000", "50000 100000"):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for settings, message in (
-            ({"WORKERS": "x"}, "WORKERS must be a number from 0 up, got 'x'"),
-            ({"WORKERS": "1.5"}, "WORKERS must be a whole number from 1 to 64, got 1.5"),
-            ({"WORKERS": "5000"}, "WORKERS must be a whole number from 1 to 64, got 5000"),
+            ({"WORKERS": "x"}, "invalid WORKERS='x': Expected `int`"),
+            ({"WORKERS": "1.5"}, "invalid WORKERS='1.5': Expected `int`"),
+            ({"WORKERS": "5000"}, "invalid WORKERS='5000': Expected `int` <= 64"),
+            ({"BODY_SECONDS": "inf"}, "invalid BODY_SECONDS='inf': Expected `float` <= 1000000000.0"),
+            ({"BODY_SECONDS": "nan"}, "invalid BODY_SECONDS='nan': Expected `float` >= 0.0"),
             ({"PORT": port}, f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
         ):
             environment = {**os.environ, "HOST": "127.0.0.1", **settings}

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 
 from serving.errors import InvalidRequest
 from serving.feature_limits import Limits, Schema, describe, parsed
-from serving.settings import read_settings
+from serving.settings import Settings, read
 
 METADATA = Path(__file__).resolve().parents[1] / "metadata.json"
 _LABELS = ("model_version", "feature", "problem")
@@ -90,4 +90,4 @@ def _refusal(name: str, problem: str, message: str, path: str) -> InvalidRequest
 
 
 def _count(name: str, problem: str) -> None:
-    _COUNTED.labels(read_settings().model_version, name, problem).inc()
+    _COUNTED.labels(read(Settings).model_version, name, problem).inc()

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from serving.errors import InvalidRequest
 from serving.feature_limits import Limits, Name, Schema, describe, parsed
-from serving.settings import read_settings
+from serving.settings import Settings, read
 
 if TYPE_CHECKING:
     from serving.tensors import Tensor
@@ -127,4 +127,4 @@ def _label(feature: Name) -> str:
 
 
 def _count(feature: Name, problem: str, number: int) -> None:
-    _COUNTED.labels(read_settings().model_version, _label(feature), problem).inc(number)
+    _COUNTED.labels(read(Settings).model_version, _label(feature), problem).inc(number)

@@ -2,20 +2,18 @@
 
 import asyncio
 import logging
-import os
 import random
 import re
 import time
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from serving.candidate import agree, ask, difference, leaves, outputs_of
 from serving.handling import ASGIApp, Message, Receive, Send
-from serving.settings import number
+from serving.settings import ShadowSettings, read
 from serving.shadow_log import ShadowLog, memory
 
 GUARD = (b"x-shadow", b"1")  # a request with this header is not copied again
@@ -48,22 +46,17 @@ class Copy:
 
 def with_shadow(app: ASGIApp, version: str) -> ASGIApp:
     """The application, with a shadow if SHADOW_URL names a candidate."""
-    return Shadow(app, url.rstrip("/"), version) if (url := os.environ.get("SHADOW_URL")) else app
+    settings = read(ShadowSettings)
+    return Shadow(app, settings, version) if settings.url else app
 
 
 class Shadow:
     """Answers, then queues a copy. A full queue drops it."""
 
-    def __init__(self, app: ASGIApp, url: str, version: str) -> None:
-        self._app, self._url, self._version = app, url, version
-        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise SystemExit(f"error: SHADOW_URL must be an address such as http://candidate:8080, got {url!r}")
-        self._share, self._sample = number("SHADOW_SHARE", 1), number("SHADOW_SAMPLE", 1)
-        self._seconds, self._tolerance = number("SHADOW_SECONDS", 1), number("SHADOW_TOLERANCE", 0.001)
-        if (agreement := os.environ.get("SHADOW_AGREE") or "values") not in {"values", "largest"}:
-            raise SystemExit(f"error: SHADOW_AGREE must be values or largest, got {agreement!r}")
-        self._largest = agreement == "largest"
-        self._log = ShadowLog(path, version, url) if (path := os.environ.get("SHADOW_FILE")) else None
+    def __init__(self, app: ASGIApp, settings: ShadowSettings, version: str) -> None:
+        self._app, self._settings, self._version = app, settings, version
+        self._url = settings.url.rstrip("/")
+        self._log = ShadowLog(settings.file, version, settings.url) if settings.file else None
         self._queue: asyncio.Queue[Copy] = asyncio.Queue(_QUEUE)
         self._tasks: list[asyncio.Task[None]] = []
         self._offered, self._dropped, self._facts = 0, 0, dict[str, Any]()
@@ -90,7 +83,7 @@ class Shadow:
             await send(message)
 
         await self._app(scope, read, write)
-        if copy.comparable and random.random() < self._share:
+        if copy.comparable and random.random() < self._settings.share:
             self._offer(copy)
 
     def _offer(self, copy: Copy) -> None:
@@ -109,13 +102,13 @@ class Shadow:
             copy = await self._queue.get()
             await asyncio.sleep(_PAUSE_SECONDS)
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(self._settings.seconds):
                     answer, seconds = await ask(self._url + copy.path, "POST", copy.headers, copy.body, _ANSWER_BYTES)
                 record = self._compare(copy, answer, seconds)
             except Exception as error:  # whatever a candidate does
                 record = {"outcome": "error", "error": type(error).__name__}
             OUTCOMES.labels(self._version, record["outcome"]).inc()
-            if self._log and random.random() < self._sample:
+            if self._log and random.random() < self._settings.sample:
                 counts = {"offered": self._offered, "dropped": self._dropped}
                 self._log.write({**counts, **self._facts, "primary_ms": copy.seconds * 1000, **record})
 
@@ -125,8 +118,9 @@ class Shadow:
         if found is not None:
             DIFFERENCE.labels(self._version).observe(found)
         RATIO.labels(self._version).observe(seconds / copy.seconds)
+        settings = self._settings
         return {
-            "outcome": "agree" if agree(ours, other, self._tolerance, self._largest) else "differ",
+            "outcome": "agree" if agree(ours, other, settings.tolerance, settings.agree == "largest") else "differ",
             "candidate_ms": seconds * 1000,
             "difference": found,
             "primary": dict(islice(leaves(ours), _VALUES)),
@@ -138,7 +132,7 @@ class Shadow:
         while True:
             facts: dict[str, Any] = {"primary_bytes": await asyncio.to_thread(memory)}
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(self._settings.seconds):
                     page, _ = await ask(f"{self._url}/metrics", "GET", [], b"", _REQUEST_BYTES)
                 for used, version in _FACTS.findall(page):
                     facts |= {"candidate_bytes": float(used)} if used else {"candidate_version": version.decode()}
