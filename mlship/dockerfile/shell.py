@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mlship.dockerfile.words import UNKNOWN, VariableLookup
 
 _OPERATORS = ";&|()\n"
-_RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
+RESERVED = {"if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!"}
 # Programs that run their arguments, with the options of theirs that take a value.
 _WRAPPERS: Mapping[str, tuple[str, ...]] = {
     "sudo": ("-u", "-g"),
@@ -170,7 +170,7 @@ def _command(words: list[str], lookup: VariableLookup, depth: int) -> Iterator[C
         if equals and name.replace("_", "a").isalnum() and not name[0].isdigit():
             env[name] = value
             words.pop(0)
-        elif words[0] in _RESERVED:
+        elif words[0] in RESERVED:
             words.pop(0)
         elif words[0].rpartition("/")[2] in _WRAPPERS:
             takes = _WRAPPERS[words.pop(0).rpartition("/")[2]]

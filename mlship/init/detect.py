@@ -299,7 +299,8 @@ def _source(
 ) -> tuple[str, ...]:
     """Top-level files and folders of the served code, plus files that the code or server command names."""
     paths = [module.path for module in served]
-    words = [*served_strings(served), *(server.command if server else ()), "gunicorn.conf.py"]
+    started = [word.removeprefix("./") for word in server.command] if server else []
+    words = [*served_strings(served), *started, "gunicorn.conf.py"]
     given = [word for word in words if word in tree and not word.startswith(".") and _is_data(word)]
     folders = [folder for folder in ("templates", "static") if server and tree.below(folder)]
     pages = {module.path: module.pages for module in served}

@@ -11,6 +11,7 @@ from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
 from mlship.init.sources import App, Module, is_served, reachable
+from mlship.init.start_scripts import StartScript, read_start_script, script_path
 from mlship.init.tree import Tree
 from mlship.init.working_folder import WorkingFolder, find_working_folder, named_modules, needs_root, opens_from_root
 from mlship.project.commands import (
@@ -223,6 +224,9 @@ def _rank(path: str) -> int:
 
 
 def _command(tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, App]]) -> _Command | None:
+    scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
+    if script := next((one for one in scripts if one and (apps or is_server(one.command))), None):
+        return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
     if command := _of_procfile(tree):
         return _Command(command, "the `web` line in Procfile", written=True)
     if stage and (command := parse_command(stage.command, stage.env)) and (apps or is_server(command)):
@@ -235,6 +239,23 @@ def _command(tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, 
     return None
 
 
+def _written(tree: Tree, stage: BuildStage | None) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
+    """The commands of the Procfile and the Dockerfile, with the variables that are set for them."""
+    if web := procfile_web(tree.text("Procfile") or ""):
+        yield ("sh", "-c", web), {}
+    elif stage and stage.command:
+        yield stage.command, stage.env
+
+
+def _left(script: StartScript) -> Iterator[str]:
+    if script.before:
+        ran = ", ".join(f"`{one}`" for one in script.before)
+        yield (
+            f"Do what `{script.path}` does before it starts the server, in `env` of mlship.yaml or in the code: {ran}. "
+            "The image starts the server without the script."
+        )
+
+
 def _of_procfile(tree: Tree) -> tuple[str, ...] | None:
     """The command of the `web` line in Procfile, which a shell runs."""
     web = procfile_web(tree.text("Procfile") or "")
@@ -242,18 +263,27 @@ def _of_procfile(tree: Tree) -> tuple[str, ...] | None:
 
 
 def _exposed(stage: BuildStage) -> int | None:
-    """The last port of EXPOSE that the file decides."""
-    numbers = (re.match(r"\d+", port) for port in reversed(stage.ports))
-    return next((int(number[0]) for number in numbers if number), None)
+    """The port of EXPOSE; None if the file does not decide it, or lists several that do not require root."""
+    ports = {int(number[0]) for number in (re.match(r"\d+", port) for port in stage.ports) if number}
+    chosen = {port for port in ports if port > 1024} or ports
+    return chosen.pop() if len(chosen) == 1 else None
 
 
 def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     """Notes about commands that require a shell and unsupported base images."""
     web = procfile_web(tree.text("Procfile") or "")
-    if web and not _of_procfile(tree):
+    scripts = [(script_path(tree, words), words, variables) for words, variables in _written(tree, stage)]
+    scripted = any(path for path, *_ in scripts)
+    unread = [path for path, words, given in scripts if path and not read_start_script(tree, words, given)]
+    if web and not _of_procfile(tree) and not scripted:
         yield f"ignored the `web` line in Procfile, because it requires a shell: {web[:200]}"
-    if stage and stage.command and not parse_command(stage.command, stage.env):
+    if stage and stage.command and not parse_command(stage.command, stage.env) and not scripted:
         yield "ignored the command in Dockerfile, because it requires a shell"
+    if unread:
+        yield (
+            f"`{unread[0]}` starts the server, but it is more than a list of commands, so its port and command are "
+            "unknown: check `serve.command` and `serve.port`"
+        )
     if stage and names_musl(stage.root.image):
         yield f"Dockerfile uses {stage.root.shown}; mlship uses Debian slim, which runs standard manylinux wheels"
     if stage:

@@ -163,4 +163,5 @@ def _split(script: str, variables: Mapping[str, str], port: int) -> list[str]:
         words = list(lexer)
     except ValueError:
         return []
-    return [] if any(_EXPANDED.search(word) or set(word) <= _OPERATORS for word in words) else words
+    needs_shell = (_EXPANDED.search(word) or word.startswith("#") or set(word) <= _OPERATORS for word in words)
+    return [] if any(needs_shell) else words

@@ -448,6 +448,7 @@ def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
         ("ARG APP=a:b\nCMD gunicorn $APP", None),  # unset when the container runs
         ("CMD gunicorn $(id)", None),
         ("CMD bash run.sh", None),
+        ("CMD uvicorn a:b # comment", None),
         ('CMD "unclosed', None),
         ('CMD ["uvicorn", 8000]', None),  # Docker reads it as a shell line
         ('CMD {"uvicorn": "a:b"}', None),
