@@ -12,69 +12,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "mlship"
 
-# The first prefix that fits; a module may import its own layer or a lower one.
-LAYERS = (
-    ("__main__", 10),
-    ("cli", 9),
-    ("report", 8),
-    ("audit", 7),
-    ("build.record", 3),
-    ("build", 7),
-    ("image", 6),
-    ("doctor", 5),
-    ("smoke", 5),
-    ("cuda", 4),
-    ("init", 4),
-    ("weights", 4),
-    ("models", 5),
-    ("convert", 2),
-    ("proof", 6),
-    ("deploy", 6),
-    ("lock", 3),
-    ("scan", 3),
-    ("registry", 3),
-    ("engine", 2),
-    ("size", 1),
-    ("project", 1),
-    ("driver", 1),
-    ("", 0),
-)
-# Stages that do not know each other, although a layer number would allow it.
+DOCUMENT = ROOT.parent / "docs/architecture.md"
+ENDINGS = ("", ".py", ".toml")
+# Parts of a folder that do not know each other.
 APART = (
-    ("engine", "project"),
-    ("engine", "lock"),
-    ("smoke.run", "image"),
-    ("smoke", "lock"),
-    ("project", "engine"),
-    ("doctor", "engine.docker"),
-    ("doctor", "engine.sdk"),
-    ("doctor", "engine.client"),
-    ("cli", "engine.docker"),
-    ("cli", "engine.sdk"),
-    ("cli", "engine.client"),
-    ("doctor", "lock"),
-    ("doctor", "project"),
-    ("doctor", "smoke"),
     ("doctor.facts", "doctor.rules"),
     ("doctor.facts", "doctor.probes"),
     ("doctor.rules", "doctor.probes"),
     ("doctor.rules", "doctor.diagnose"),
     ("doctor.diagnose", "doctor.probes"),
     ("doctor.probes", "doctor.rules"),
-    ("report", "doctor.probes"),
-    ("cuda", "engine"),
-    ("size", "project"),
-    ("registry", "lock"),
-    ("registry", "project"),
-    ("proof", "engine"),
-    ("models", "engine"),
-    ("models", "lock"),
-    ("project", "size"),
-    *(("dockerfile", part) for part in ("errors", "files", "process", "project")),
 )
 DOORS = {
     "typer": ("cli",),
     "docker": ("engine.sdk",),
+    "mlship.engine.docker": ("engine",),
+    "mlship.engine.client": ("engine",),
+    "mlship.engine.sdk": ("engine", "registry"),
     "requests": ("registry.client", "registry.s3", "lock.index", "weights.download"),
     "ctypes": ("driver.ask", "smoke.inside"),
     "pynvml": ("driver.codes",),
@@ -126,21 +80,62 @@ def below(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}.")
 
 
+@cache
+def folders() -> dict[str, tuple[str, ...]]:
+    """The table of folders in the document, from top to bottom, each with what it must not import."""
+    rows = re.findall(r"(?m)^\| `(\w+)/` \|.*\| ([^|]*)\|$", DOCUMENT.read_text(encoding="utf-8"))
+    return {folder: tuple(part.replace("/", ".") for part in re.findall(r"`(.+?)`", last)) for folder, last in rows}
+
+
 def layer(name: str) -> int:
-    return next(number for prefix, number in LAYERS if below(name, prefix))
+    """The row of a module's folder; the ground floor is below the last."""
+    order = ["__main__", *folders()]
+    top = name.partition(".")[0]
+    return order.index(top) if top in order else len(order)
+
+
+def test_the_document_lists_every_folder_and_no_other() -> None:
+    assert set(folders()) == {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {name.partition(".")[0] for last in folders().values() for name in last} <= {
+        path.stem for path in ROOT.iterdir()
+    }
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, ROOT.parent / "CONTRIBUTING.md"], ids=lambda path: path.stem)
+def test_every_path_in_the_documents_exists(document: Path) -> None:
+    """Paths from the repository or from mlship/; and names in the rows of folders, from that folder or from mlship/."""
+    text = document.read_text(encoding="utf-8")
+    named = [
+        (ROOT, path)
+        for path in re.findall(r"(?<![\w/.:@~])[\w-]+(?:/[\w.-]*\w)+", text)
+        if path not in {"I/O", "info/RECORD"}
+    ]
+    for folder, row in re.findall(r"(?m)^(?:\| )?`(\w+)/` (.+)$", text):
+        named += [(ROOT / folder, name) for name in re.findall(r"`([a-z_]+)/?`", row)]
+    assert len(named) > 20
+    missing = [
+        f"{folder.name}: {name}"
+        for folder, name in named
+        if not any((place / f"{name}{end}").exists() for place in (folder, ROOT, ROOT.parent) for end in ENDINGS)
+    ]
+    assert missing == []
 
 
 def test_imports_point_down_and_io_stays_at_the_edge() -> None:
     wrong = []
+    apart = (*APART, *((folder, part) for folder, last in folders().items() for part in last))
     for name, tree in modules().items():
         for target in imports(tree):
             top, _, rest = target.partition(".")
-            if top == "mlship" and rest and layer(rest) > layer(name):
+            if top == "mlship" and rest and layer(rest) < layer(name):
                 wrong.append(f"{name} imports {rest}")
-            if top == "mlship" and any(below(name, a) and below(rest, b) for a, b in APART):
+            if top == "mlship" and any(below(name, a) and below(rest, b) for a, b in apart):
                 wrong.append(f"{name} must not know {rest}")
-            if top in DOORS and not any(below(name, place) for place in (*DOORS[top], *INSIDE)):
-                wrong.append(f"{name} imports {top}; only {' and '.join(DOORS[top])} may")
+            wrong += [
+                f"{name} imports {door}; only {' and '.join(places)} may"
+                for door, places in DOORS.items()
+                if below(target, door) and not any(below(name, place) for place in (*places, *INSIDE))
+            ]
     assert not wrong, "\n".join(wrong)
 
 
