@@ -19,9 +19,9 @@ SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "uvicorn", "uvloop"
 _ON_ARRAYS = ("onnx", "rows", "keras")
 _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
-    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py.j2", "runtime.py.j2"), ""),
+    **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py", "runtime.py.j2"), ""),
     **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py.j2", "logs.py", "settings.py.j2"), ""),
-    **dict.fromkeys(("batching.py", "connections.py"), ""),
+    **dict.fromkeys(("batching.py.j2", "connections.py"), ""),
     **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",

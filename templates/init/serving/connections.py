@@ -34,30 +34,26 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._head += len(data)
         try:
-            while data:
-                data = self._parsed(data)
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() != b"CONNECT":
+                self.data_received(self._without_upgrade() + data[upgrade.args[0] :])
+                return
+            self._head = _HEAD_BYTES + 1
         except httptools.HttpParserError:
             self._head = _HEAD_BYTES + 1
         if self._head > _HEAD_BYTES:
             self.send_400_response("Invalid HTTP request received.")
 
-    def _parsed(self, data: bytes) -> bytes:
-        """Parse; return what is to be parsed instead: a request to upgrade as one without, and what follows it."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if (method := self.parser.get_method()) == b"CONNECT":
-                raise httptools.HttpParserError from None
-            lines = [b"%s %s HTTP/1.1" % (method, self.url)]
-            lines += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _UPGRADE]
-            self.parser = httptools.HttpRequestParser(self)
-            return b"\r\n".join((*lines, b"", data[upgrade.args[0] :]))
-        return b""
+    def _should_upgrade(self) -> bool:
+        return True  # so that uvicorn waits for the same request without it
 
-    def on_headers_complete(self) -> None:
-        """Start the request."""
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+    def _without_upgrade(self) -> bytes:
+        """The head of this request for a new parser, without what asks for another protocol."""
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s" % pair for pair in self.headers if pair[0] not in _UPGRADE]
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join((*lines, b"", b""))
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
@@ -66,9 +62,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
-        if not self.parser.should_upgrade():
-            self._head = 0
-            super().on_message_complete()
+        self._head = 0
+        super().on_message_complete()
 
     def _watch(self) -> None:
         """Close the connection if nothing has moved since the last look, and the server waits for the client."""

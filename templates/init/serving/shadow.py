@@ -62,7 +62,7 @@ class Shadow:
         self._offered, self._dropped, self._facts = 0, 0, dict[str, Any]()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or GUARD in scope["headers"]:
+        if scope["method"] != "POST" or GUARD in scope["headers"]:
             return await self._app(scope, receive, send)
         copy = Copy(scope["raw_path"].decode(), [GUARD, *(pair for pair in scope["headers"] if pair[0] in _SENT)])
 
