@@ -32,7 +32,7 @@ from mlship.project.weights import WeightFile
 # 1980-01-01, as in the layers: an image without a commit has no date of its own, so that every build is the same.
 NO_COMMIT = 315532800
 
-_FORKING = {"gunicorn", "uwsgi", "supervisord", "honcho"}
+_FORKING = {"bentoml", "gunicorn", "uwsgi", "supervisord", "honcho"}
 _WORKER_FLAGS = ("--workers", "-w")
 _USER_REASON = PlanReason("user", USER, "numeric, so that Kubernetes can verify it is not root; only /tmp is writable")
 

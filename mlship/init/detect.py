@@ -35,6 +35,7 @@ from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.retired import retired_servers
 from mlship.init.servers import find_server, last_stage
+from mlship.init.serving_starts import foreign_code, unknown_starts
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
 from mlship.project.metadata import METADATA, features_of, statistics_of
@@ -72,7 +73,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     weights, served = _weights(tree, LoadClues(served, certain, model, _place(server)), collected.projects)
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
-    idle = () if certain else (*page_notes(apps), *_nothing_served(tree, weights, needs))
+    idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
     python = find_python(tree, needs, stage)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = _pickled(tree, weights, lookup)
@@ -328,14 +329,15 @@ def _name(tree: Tree) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:100].strip("-") or "model"
 
 
-def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) -> Iterator[str]:
-    """Repositories with a predictor of another tool, or with code for training or notebooks only."""
+def _idle(tree: Tree, weights: ModelFiles, needs: Sequence[Declared], others: Sequence[str]) -> Iterator[str]:
+    """What is served by `others` or by a predictor of another tool, or is in notebooks only."""
+    yield from others
     named = [f"`{one.predictor}` ({one.origin})" for one in needs if one.predictor]
     if named:
         yield f"{named[0]} runs the model; `load()` can return a function that calls it"
     if absent := [f"`{file.path}` ({file.where})" for file in weights.absent if not weights.models]:
         yield f"the code loads files that are not here: {few(absent)}"
-    if named or weights.models or weights.refused:
+    if named or weights.models or weights.refused or others:
         return
     notebooks = [path for path in tree.files if path.endswith(".ipynb")]
     if notebooks and not any(path.endswith(".py") and is_served(path) for path in tree.files):
@@ -344,7 +346,8 @@ def _nothing_served(tree: Tree, weights: ModelFiles, needs: Sequence[Declared]) 
             f"`jupyter nbconvert --to script {shlex.quote(notebooks[0])}`, and keep what loads the model"
         )
     else:
-        yield f"{_name(tree)} has no server or model files to serve"
+        yield f"found no server that `init` knows, and no model files, in {_name(tree)}"
+        yield from foreign_code(tree)
 
 
 def _notes(

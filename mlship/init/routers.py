@@ -34,6 +34,7 @@ class _Registered:
     path: ast.expr
     methods: tuple[str, ...]
     function: ast.FunctionDef | ast.AsyncFunctionDef
+    handler: Handler | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,14 @@ def read_routing(nodes: Iterable[ast.AST], name: str, *, package: bool) -> Routi
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 registered += (found for decorator in node.decorator_list if (found := _registered(decorator, node)))
+                registered += (found for decorator in node.decorator_list if (found := _bento_api(decorator, node)))
             case ast.ClassDef():
                 inner = [(f"{node.name}.{local}", value) for one in node.body for local, value in _assigned(one)]
                 _add(values, inner)
             case ast.Assign() | ast.AnnAssign():
                 _add(values, _assigned(node))
             case ast.Import() | ast.ImportFrom():
-                aliases |= dict(_aliases(node, name, package=package))
+                aliases |= dict(import_aliases(node, name, package=package))
             case ast.Call():
                 includes += _included(node)
                 registered += _added(node, own)
@@ -122,6 +124,21 @@ def _registered(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFuncti
             return None
 
 
+def _bento_api(decorator: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Registered | None:
+    """`@bentoml.api` in a service's class, or `@service.api(...)`: its route is its name, unless it has another.
+
+    https://docs.bentoml.com/en/latest/build-with-bentoml/services.html
+    """
+    owner = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if not isinstance(owner, ast.Attribute) or owner.attr != "api":
+        return None
+    route = _keyword(decorator, "route") if isinstance(decorator, ast.Call) else None
+    required = function.args.args[1 : len(function.args.args) - len(function.args.defaults)]
+    fields = tuple(one.arg for one in required if not (one.annotation and _last_name(one.annotation) == "Context"))
+    body = Handler(function.name, json=fields) if dotted(owner.value) == "bentoml" else None
+    return _Registered(owner.value, route or ast.Constant(f"/{function.name}"), ("POST",), function, body)
+
+
 def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
     """`app.add_url_rule("/x", view_func=f)`, `app.add_api_route("/x", f)`, `api.add_resource(Class, "/x")`.
 
@@ -135,7 +152,7 @@ def _added(call: ast.Call, own: Mapping[str, ast.AST]) -> Iterator[_Registered]:
             yield from (_Registered(owner, path, (one.name.upper(),), one) for one in functions)
         case ast.Call(func=ast.Attribute(value=owner, attr="add_url_rule" | "add_api_route"), args=[path, *rest]):
             views = [*rest, *(one.value for one in call.keywords if one.arg in ("view_func", "endpoint"))]
-            function = next((own[_dotted(view)] for view in views if _dotted(view) in own), None)
+            function = next((own[dotted(view)] for view in views if dotted(view) in own), None)
             methods = _keyword(call, "methods")
             if isinstance(function, _FUNCTIONS):
                 yield _Registered(owner, path, _strings(methods) if methods else ("GET",), function)
@@ -155,10 +172,11 @@ def _included(call: ast.Call) -> Iterator[_Include]:
 def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        yield from ((_dotted(target), node.value) for target in targets if _dotted(target))
+        yield from ((dotted(target), node.value) for target in targets if dotted(target))
 
 
-def _aliases(node: ast.Import | ast.ImportFrom, name: str, *, package: bool) -> Iterator[tuple[str, str]]:
+def import_aliases(node: ast.Import | ast.ImportFrom, name: str, *, package: bool) -> Iterator[tuple[str, str]]:
+    """Absolute dotted names by local name; `name` is that of the importing module."""
     if isinstance(node, ast.Import):
         yield from ((one.asname, one.name) if one.asname else (top := one.name.partition(".")[0], top)
                     for one in node.names)  # fmt: skip
@@ -187,7 +205,7 @@ class _Paths:
             path = self._text(one.path, module)
             for prefix in self._prefixes(self._place(one.owner, module)) if path is not None else ():
                 full = f"{prefix}{path}"
-                yield Route(full, one.methods, read_handler(one.function, full))
+                yield Route(full, one.methods, one.handler or read_handler(one.function, full))
 
     def _prefixes(self, place: tuple[str, str], depth: int = 0) -> list[str]:
         """The prefixes under which a router is served: none if it is not included, or under an unknown one."""
@@ -222,12 +240,12 @@ class _Paths:
 
     def _place(self, node: ast.expr, module: Routing) -> tuple[str, str]:
         """The module and local name that an expression stands for."""
-        return self._find(_dotted(node), module, 0)
+        return self._find(dotted(node), module, 0)
 
-    def _find(self, dotted: str, module: Routing, depth: int) -> tuple[str, str]:
-        first, _, rest = dotted.partition(".")
-        if dotted in module.values or first not in module.aliases or depth > _DEPTH:
-            return module.name, dotted
+    def _find(self, local: str, module: Routing, depth: int) -> tuple[str, str]:
+        first, _, rest = local.partition(".")
+        if local in module.values or first not in module.aliases or depth > _DEPTH:
+            return module.name, local
         absolute = f"{module.aliases[first]}.{rest}".rstrip(".")
         parts = absolute.split(".")
         for above in _above(module.name):
@@ -248,21 +266,21 @@ class _Paths:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 texts = [self._text(left, module, depth), self._text(right, module, depth)]
             case ast.Name() | ast.Attribute() if depth < _DEPTH:
-                return self._constant(_dotted(node), module, depth)
+                return self._constant(dotted(node), module, depth)
             case _:
                 return None
         return "".join(text for text in texts if text is not None) if None not in texts else None
 
-    def _constant(self, dotted: str, module: Routing, depth: int) -> str | None:
+    def _constant(self, local: str, module: Routing, depth: int) -> str | None:
         """A constant, or an attribute of an object with defaults in its class: `settings.PREFIX`."""
-        place = self._find(dotted, module, 0)
+        place = self._find(local, module, 0)
         other = self._routings.get(place[0])
         if other is None:
             return None
         owner, _, name = place[1].rpartition(".")
         made = other.values.get(owner)
         if place[1] not in other.values and isinstance(made, ast.Call):
-            return self._constant(f"{_dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
+            return self._constant(f"{dotted(made.func)}.{name}", other, depth + 1) if depth < _DEPTH else None
         return self._text(other.values.get(place[1]), other, depth + 1)
 
 
@@ -281,18 +299,19 @@ def _keyword(call: ast.Call, name: str) -> ast.expr | None:
     return next((one.value for one in call.keywords if one.arg == name), None)
 
 
-def _dotted(node: ast.expr) -> str:
+def dotted(node: ast.expr) -> str:
+    """The dotted name that an expression is; empty for any other."""
     match node:
         case ast.Name(id=name):
             return name
         case ast.Attribute(value=owner, attr=name):
-            return f"{inner}.{name}" if (inner := _dotted(owner)) else ""
+            return f"{inner}.{name}" if (inner := dotted(owner)) else ""
         case _:
             return ""
 
 
 def _last_name(node: ast.expr) -> str:
-    return _dotted(node).rpartition(".")[2]
+    return dotted(node).rpartition(".")[2]
 
 
 def _strings(node: ast.expr) -> tuple[str, ...]:

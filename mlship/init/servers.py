@@ -10,6 +10,7 @@ from mlship.dockerfile.stages import BuildStage, parse_dockerfile
 from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
+from mlship.init.serving_starts import ServingStart, find_start, library_routes, other_processes
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.start_scripts import StartScript, read_start_script, script_path
 from mlship.init.tree import Tree
@@ -68,40 +69,49 @@ def find_server(
     """
     apps = _apps(modules)
     unusable = tuple(_unusable(tree, stage))
-    found = _command(tree, stage, apps)
+    started = find_start(tree, modules)
+    found = _command(tree, stage, apps, started)
     if found is None:
         return None, unusable
     entries, folder = named_modules(found.command, modules)
-    entries = entries or [m.name or "" for m, _ in apps[:1]]
+    first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
+    entries = entries or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
     served = _project_modules(entry, modules) if entry and _is_django(entry) else reachable(entries, modules)
     chosen = _without_script(found, entry)
     import_root = folder if opens_from_root(tree, folder, served) else ""
     place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
-    port, notes, steps = _port(chosen, stage, entry)
+    named = started.port if started and entry is started.module else None
+    port, notes, steps = _port(chosen, stage, entry, named)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
         command=_placed(listen_on(chosen.command, port), place, entry),
         port=port,
-        routes=_routes_of(tree, served),
+        routes=library_routes(entry, _routes_of(tree, served)),
         modules=tuple(module.name for module in served if module.name),
-        needs=_needs(chosen.command, apps),
+        needs=_needs(chosen.command, apps, started if started and entry is started.module else None),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
         import_root=import_root,
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
-    return server, (*_other_apps(apps, entries, written=chosen.written), *unusable, *notes, *_remarks(server, served))
+    return server, (
+        *_other_apps(apps, entries, written=chosen.written),
+        *unusable,
+        *notes,
+        *_remarks(server, served),
+        *other_processes(served),
+    )
 
 
 def _port(
-    chosen: _Command, stage: BuildStage | None, entry: Module | None
+    chosen: _Command, stage: BuildStage | None, entry: Module | None, given: int | None
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     """The port, notes about it, and steps."""
     start = entry.start if entry and _script(chosen.command) else None
     written = port_of(chosen.command)
-    named = written or (start.port if start else None) or (_exposed(stage) if stage else None)
+    named = written or given or (start.port if start else None) or (_exposed(stage) if stage else None)
     requested = named or PORT
     port = requested if 1024 < requested <= 65535 else PORT
     root = f"port {requested} requires root, but the image runs as non-root"
@@ -223,9 +233,11 @@ def _rank(path: str) -> int:
     return _USUAL.index(stem) if stem in _USUAL else len(_USUAL)
 
 
-def _command(tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, App]]) -> _Command | None:
+def _command(
+    tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, App]], started: ServingStart | None
+) -> _Command | None:
     scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
-    if script := next((one for one in scripts if one and (apps or is_server(one.command))), None):
+    if script := next((one for one in scripts if one and (apps or started or is_server(one.command))), None):
         return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
     if command := _of_procfile(tree):
         return _Command(command, "the `web` line in Procfile", written=True)
@@ -236,7 +248,7 @@ def _command(tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, 
         why = f"{module.path} has {how} {app.name} ({_TITLES[app.kind]})"
         command = app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory)
         return _Command(command, why, written=False, steps=tuple(_moves(module, app)))
-    return None
+    return _Command(started.command, started.why, written=False) if started else None
 
 
 def _written(tree: Tree, stage: BuildStage | None) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:
@@ -297,12 +309,14 @@ def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, w
         yield f"found {len(apps)} server objects; using {chosen}, not {few(others)}"
 
 
-def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]]) -> tuple[str, ...]:
+def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]], started: ServingStart | None) -> tuple[str, ...]:
     name = program_name(command)
     module = command[2:3] if name.startswith("python") and "-m" in command[1:2] else [name]
     programs = [name for name in module if is_server([name]) and name not in _FOUNDATIONS]
     names = ["waitress" if name == "waitress-serve" else name for name in programs]
-    return tuple(sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])}))
+    return tuple(
+        sorted({*names, *(_FOUNDATIONS[app.kind] for _, app in apps[:1])} | {*(started.needs if started else ())})
+    )
 
 
 def _remarks(server: ExistingServer, served: Sequence[Module]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from mlship.init.load_calls import LoadedFile, find_loaded_files
 from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
+from mlship.init.serving_libraries import ServingUse, find_served, run_port
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 
@@ -62,6 +63,7 @@ class Module:
         written: the files that its calls write.
         pages: the folders and templates of its pages.
         start: the server that it starts as a script.
+        served: its uses of other libraries that serve; served_port: see run_port.
     """
 
     path: str
@@ -82,6 +84,8 @@ class Module:
     written: tuple[WrittenFile, ...] = ()
     pages: PageFolders = field(default_factory=PageFolders)
     start: ScriptStart | None = None
+    served: tuple[ServingUse, ...] = ()
+    served_port: int | None = None
     routes: tuple[Route, ...] = ()
 
 
@@ -100,13 +104,15 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         return None
     name = _module_name(path, root)
     nodes = tuple(live_nodes(tree))
+    served = find_served(nodes)
+    taken = {arg.id for one in served for arg in (one.call.args if one.call else ()) if isinstance(arg, ast.Name)}
     statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
         path=path,
         name=name,
         imports=statements.all,
         statements=statements,
-        apps=tuple(_apps(tree.body)),
+        apps=tuple(app for app in _apps(tree.body) if app.name not in taken),
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),
@@ -119,6 +125,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
         written=find_written_files(nodes, path),
         pages=read_page_folders(nodes, path),
+        served=served,
+        served_port=run_port(nodes, served),
         start=script_start(tree.body, [app.name for app in _apps(tree.body)]),
     )
 

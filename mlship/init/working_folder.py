@@ -74,6 +74,7 @@ def needs_root(entry: Module, served: Sequence[Module]) -> bool:
 
 def named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> tuple[list[str], str]:
     """The modules that a command names (`app:app`, `-m app`, `app.py`), and the folder that it names them from."""
+    command = command[2:] if [*command[:2]] == ["bentoml", "serve"] else command
     words = [re.sub(r"(:.*|\.py)$", "", word).removeprefix("./").replace("/", ".") for word in command]
     if found := [word for word in words if word in modules]:
         return found, ""

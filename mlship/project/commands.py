@@ -9,7 +9,18 @@ from mlship.dockerfile.shell import SHELLS, script_of
 
 PORT = 8080
 GRACE = 8  # seconds; two less than the default of grace_seconds
-_SERVERS = {"uvicorn", "gunicorn", "hypercorn", "daphne", "waitress-serve", "flask", "fastapi", "uwsgi", "granian"}
+_SERVERS = {
+    "uvicorn",
+    "gunicorn",
+    "hypercorn",
+    "daphne",
+    "waitress-serve",
+    "flask",
+    "fastapi",
+    "uwsgi",
+    "granian",
+    "bentoml",
+}
 # Programs that only run another; mlship adds an init process itself where a server needs one.
 _RUNNERS = (
     *(("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",)),
@@ -128,6 +139,8 @@ def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
     flags = {word.partition("=")[0] for word in words}
     if program_name(words) == "uvicorn":
         words += [] if any(word.startswith(("--host", "--uds")) for word in words) else ["--host", _EVERYWHERE]
+        words += [] if addresses else ["--port", str(port)]
+    elif program_name(words) == "bentoml":
         words += [] if addresses else ["--port", str(port)]
     elif program_name(words) == "gunicorn" and not (addresses or {"-c", "--config"} & flags):
         words += ["--bind", f"{_EVERYWHERE}:{port}"]

@@ -31,7 +31,7 @@ def show_found(found: Detection) -> None:
 
 
 def _no_server(found: Detection) -> str:
-    return f"another one beside {found.beside}" if found.beside else "no server found"
+    return f"another one beside {found.beside}" if found.beside else "no server that `init` can start"
 
 
 def show_written(planned: Scaffold, *, dry_run: bool) -> None:

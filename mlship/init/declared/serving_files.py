@@ -48,8 +48,12 @@ def read_bentofile(tree: Tree, path: str) -> Declared:
         if url and not has_credentials(url)
     )
     listed = _listed(tree, path, python, "packages", "requirements_txt")
+    models = [one if isinstance(one, str) else text_in(one, "tag") for one in list_in(document, "models")]
+    stored = ", ".join(f"`{one}`" for one in models if one)
+    store = [f"{path}: {stored} of BentoML's model store is not in the image; load a file of the repository"]
     return replace(
         listed,
+        notes=few_notes([*listed.notes, *(store if stored else [])]),
         options=(*options, *listed.options),
         python=f"=={_minor(version)}.*" if version else None,
         system=_texts(docker, "system_packages"),

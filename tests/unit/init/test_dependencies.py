@@ -129,7 +129,7 @@ def test_what_serves_at_the_top_settles_which_project_to_ship(tmp_path: Path, pa
 @pytest.mark.parametrize(
     ("files", "note"),
     [
-        ({"train.py": "import torch"}, "{} has no server or model files to serve"),
+        ({"train.py": "import torch"}, "found no server that `init` knows, and no model files, in {}"),
         ({"cog.yaml": "predict: 'p.py:Predictor'"}, "`p.py:Predictor` (cog.yaml) runs the model; `load()` can"),
         ({"a b.ipynb": "{}"}, "`jupyter nbconvert --to script 'a b.ipynb'`"),
     ],

@@ -1,0 +1,96 @@
+"""What else code serves with than FastAPI, Flask and Django, so that no server is reported as absent. Never run."""
+
+import ast
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, TypeGuard
+
+from pydantic import BaseModel, ConfigDict
+
+from mlship.init.routers import dotted, import_aliases
+from mlship.resources import read_package_file
+
+
+class ServingLibrary(BaseModel):
+    """One row of data/serving.toml, whose header explains the keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    title: str
+    marks: tuple[str, ...]
+    kind: Literal["http", "other"]
+    source: str
+
+
+@dataclass(frozen=True)
+class ServingUse:
+    """A use of a serving library.
+
+    Attributes:
+        name: what the code binds it to: a variable, or a decorated class or function; empty for neither.
+        call: the call; None for a decorator without arguments.
+    """
+
+    library: ServingLibrary
+    line: int
+    name: str = ""
+    call: ast.Call | None = None
+
+
+@cache
+def serving_libraries() -> Mapping[str, ServingLibrary]:
+    """The rows by their marks."""
+    rows = tomllib.loads(read_package_file("data/serving.toml"))["library"]
+    return {mark: row for row in map(ServingLibrary.model_validate, rows) for mark in row.marks}
+
+
+def find_served(nodes: Sequence[ast.AST]) -> tuple[ServingUse, ...]:
+    """All uses in a module, by line."""
+    imports = [
+        node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
+    ]
+    aliases = dict(pair for node in imports for pair in import_aliases(node, "", package=False))
+    marked = serving_libraries() if aliases else {}
+    found: dict[int, ServingUse] = {}
+    for node, name in _named(nodes):
+        function = node.func if isinstance(node, ast.Call) else node
+        first, _, rest = dotted(function).partition(".")
+        library = marked.get(f"{aliases.get(first, '')}.{rest}".strip(".")) if first in aliases else None
+        if library and (node.lineno not in found or name):
+            found[node.lineno] = ServingUse(library, node.lineno, name, node if isinstance(node, ast.Call) else None)
+    return tuple(found[line] for line in sorted(found))
+
+
+def _is_absolute(node: ast.AST) -> TypeGuard[ast.Import | ast.ImportFrom]:
+    return isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
+
+
+def _named(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
+    """Calls and decorators, with the name that they are bound to."""
+    for node in nodes:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield from ((decorator, node.name) for decorator in node.decorator_list)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                yield call, name
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Call() as call):
+                yield call, name
+            case ast.Call():
+                yield node, ""
+            case _:
+                pass
+
+
+def run_port(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> int | None:
+    """The port in `server.run(port=…)` of a served object: None if the call has no port, 0 if its value is unknown."""
+    names = {one.name for one in served if one.name}
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="run"), keywords=given) if owner in names:
+                value = next((one.value for one in given if one.arg == "port"), None)
+                if value is not None:
+                    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, int) else 0
+            case _:
+                pass
+    return None

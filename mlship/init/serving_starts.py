@@ -1,0 +1,128 @@
+"""The server of a library such as LitServe or BentoML: how it starts, and the routes that the library adds."""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from mlship.init.declared.documents import MalformedError, read_document, text_in
+from mlship.init.found import Routes, few
+from mlship.init.serving_libraries import ServingUse
+from mlship.init.sources import Module, is_served
+from mlship.init.tree import Tree
+
+_BENTOFILES = ("bentofile.yaml", "bentofile.yml")
+_LITSERVE_PORT = 8000  # https://lightning.ai/docs/litserve/api-reference/litserver
+_LANGUAGES = {
+    "Cargo.toml": "Rust",
+    "go.mod": "Go",
+    "pom.xml": "Java",
+    "build.gradle": "Java",
+    "package.json": "JavaScript",
+    "CMakeLists.txt": "C++",
+    "Package.swift": "Swift",
+    "DESCRIPTION": "R",
+    "Project.toml": "Julia",
+}
+_LITSERVE_PATHS = {"api_path": "/predict", "healthcheck_path": "/health"}
+
+
+@dataclass(frozen=True)
+class ServingStart:
+    """A server that the code has without FastAPI, Flask or Django.
+
+    Attributes:
+        port: what the code says; None if it does not decide it, or if the command decides it.
+        needs: distributions that the command requires.
+    """
+
+    module: Module
+    command: tuple[str, ...]
+    port: int | None
+    needs: tuple[str, ...]
+    why: str
+
+
+def find_start(tree: Tree, modules: Mapping[str, Module]) -> ServingStart | None:
+    """The server whose command is known; None without one, and if there are several."""
+    uses = list(_uses(modules.values()))
+    lit = [_litserve(module) for module, one in uses if one.library.title == "LitServe"]
+    bento = [_bentoml(module, one) for module, one in uses if one.library.title == "BentoML" and one.name]
+    named = _bentofile(tree)
+    found = {start.command: start for start in (*lit, *bento) if named is None or start.command[2:3] == (named,)}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def library_routes(entry: Module | None, routes: Routes) -> Routes:
+    """The routes with those that the library of the entry adds."""
+    titles = {one.library.title for one in entry.served} if entry else set()
+    if entry and "LitServe" in titles:
+        paths = {key: _keyword(entry.served, key, default) for key, default in _LITSERVE_PATHS.items()}
+        return Routes("/", paths["healthcheck_path"], paths["api_path"])
+    return replace(routes, live="/livez", ready="/readyz") if "BentoML" in titles else routes
+
+
+def unknown_starts(modules: Mapping[str, Module]) -> Iterator[str]:
+    """Notes about servers whose command or protocol is unknown, which must not be reported as absent."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for module, one in _uses(modules.values()):
+        found.setdefault((one.library.title, one.library.kind), {}).setdefault(module.path, one.line)
+    for (title, kind), lines in found.items():
+        places = [f"`{path}` (line {line})" for path, line in lines.items()]
+        yield f"{few(places)} {'uses' if len(places) == 1 else 'use'} {title} to serve, " + (
+            "whose command `init` does not know: set `serve.command`, `serve.port` and the routes in mlship.yaml"
+            if kind == "http"
+            else "which takes no sample by HTTP: write `load()`, and mlship serves the model"
+        )
+
+
+def foreign_code(tree: Tree) -> Iterator[str]:
+    """A note about a server that may be written in another language."""
+    found: dict[str, list[str]] = {}
+    for path in tree.files:
+        if language := _LANGUAGES.get(PurePosixPath(path).name):
+            found.setdefault(language, []).append(f"`{path}`")
+    yield from (f"{few(paths)}: code in {language} is not read" for language, paths in found.items())
+
+
+def other_processes(served: Iterable[Module]) -> Iterator[str]:
+    """Notes about brokers and workers that the server needs besides."""
+    titles = {one.library.title: module.path for module, one in _uses(served) if one.library.kind == "other"}
+    for title, path in titles.items():
+        yield f"`{path}` uses {title}; its other processes, such as brokers and workers, are not in this image"
+
+
+def _uses(modules: Iterable[Module]) -> Iterator[tuple[Module, ServingUse]]:
+    yield from ((module, one) for module in modules if is_served(module.path) for one in module.served)
+
+
+def _litserve(module: Module) -> ServingStart:
+    command = ("python", "-m", module.name or "") if "/" in module.path else ("python", module.path)
+    port = module.served_port if module.served_port is not None else _LITSERVE_PORT
+    return ServingStart(module, command, port or None, ("litserve",), f"{module.path} starts a LitServe server")
+
+
+def _bentoml(module: Module, one: ServingUse) -> ServingStart:
+    command = ("bentoml", "serve", f"{module.name}:{one.name}")
+    return ServingStart(module, command, None, ("bentoml",), f"{module.path} has the BentoML service {one.name}")
+
+
+def _bentofile(tree: Tree) -> str | None:
+    """The service that bentofile.yaml names: `module:service`."""
+    for path in _BENTOFILES:
+        try:
+            named = text_in(read_document(tree, path), "service") if path in tree else None
+        except MalformedError:
+            continue
+        if named and ":" in named:
+            module, _, service = named.partition(":")
+            return f"{module.removesuffix('.py').replace('/', '.')}:{service}"
+    return None
+
+
+def _keyword(served: Iterable[ServingUse], name: str, default: str) -> str | None:
+    """A path that the code may set, if it is constant."""
+    values = [word.value for one in served for word in (one.call.keywords if one.call else ()) if word.arg == name]
+    texts = {value.value if isinstance(value, ast.Constant) else None for value in values} or {default}
+    text = texts.pop() if len(texts) == 1 else None
+    return text if isinstance(text, str) else None

@@ -1,0 +1,90 @@
+"""Servers without FastAPI, Flask or Django: started if the command is certain, and never reported as absent."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.init.detect import detect
+from tests.helpers.repos import write
+
+LIT = (
+    "import litserve as ls\nfrom app.net import Net\nclass Api(ls.LitAPI):\n    def predict(self, x): return x\n"
+    "if __name__ == '__main__':\n    server = ls.LitServer(Api(){0})\n    server.run({1})\n"
+)
+BENTO = (
+    "import bentoml\n@bentoml.service(resources={'cpu': '1'})\nclass Irises:\n    @bentoml.api\n"
+    "    def classify(self, rows: list, limit: int = 3, context: bentoml.Context = None) -> list: return rows\n"
+)
+RAY = (
+    "from fastapi import FastAPI\nfrom ray import serve\napp = FastAPI()\n@serve.deployment\n@serve.ingress(app)\n"
+    "class Model:\n    @app.post('/predict')\n    def predict(self, x: int): return x\nentry = Model.bind()\n"
+)
+
+
+def test_litserve_runs_its_module_with_its_own_routes(tmp_path: Path) -> None:
+    server = detect(write(tmp_path, {"app/main.py": LIT.format("", "port=9001"), "app/net.py": "Net = 1\n"})).server
+    assert server is not None
+    assert (server.command, server.port, server.needs) == (("python", "-m", "app.main"), 9001, ("litserve",))
+    assert (server.routes.live, server.routes.ready, server.routes.predict) == ("/", "/health", "/predict")
+
+
+def test_litserve_paths_and_ports_of_the_code_count_and_unknown_ones_are_open(tmp_path: Path) -> None:
+    code = LIT.format(", api_path='/v1/x', healthcheck_path=HEALTH", "port=args.port")
+    found = detect(write(tmp_path, {"server.py": code, "app/net.py": "Net = 1\n"}))
+    assert found.server is not None
+    assert found.server.command == ("python", "server.py")
+    assert (found.server.routes.ready, found.server.routes.predict) == (None, "/v1/x")
+    assert any("the command sets no port" in note for note in found.notes)
+    assert detect(write(tmp_path, {"server.py": LIT.format("", "")})).port == 8000
+
+
+def test_bentoml_serves_the_service_of_bentofile(tmp_path: Path) -> None:
+    bentofile = "service: 'src.service:Irises'\nmodels: ['iris:latest', {tag: 'b:1'}]\npython: {packages: [bentoml]}\n"
+    other = BENTO.replace("Irises", "Other")
+    files: dict[str, str | bytes] = {"src/__init__.py": "", "src/service.py": BENTO, "src/other.py": other}
+    found = detect(write(tmp_path, {**files, "bentofile.yaml": bentofile}))
+    server = found.server
+    assert server is not None
+    assert server.command == ("bentoml", "serve", "src.service:Irises", "--port", "8080")
+    assert (server.routes.live, server.routes.ready, server.routes.predict) == ("/livez", "/readyz", "/classify")
+    assert server.routes.handler is not None
+    assert server.routes.handler.json == ("rows",)
+    assert any("`iris:latest`, `b:1` of BentoML's model store is not in the image" in note for note in found.notes)
+    (tmp_path / "bentofile.yaml").unlink()
+    assert detect(tmp_path).server is None  # two services, and nothing chooses
+
+
+def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"main.py": RAY}))
+    assert found.server is None  # uvicorn would serve methods without their object
+    assert any(
+        "`main.py` (line 4) uses Ray Serve to serve, whose command `init` does not know" in n for n in found.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("import grpc\nserver = grpc.aio.server()\n", "gRPC to serve, which takes no sample by HTTP"),
+        ("from aiohttp import web\nweb.run_app(web.Application())\n", "aiohttp to serve, whose command"),
+        ("from kafka import KafkaConsumer as C\nfor m in C('x'): pass\n", "Kafka to serve, which takes no sample"),
+    ],
+)
+def test_another_server_is_named_instead_of_none(tmp_path: Path, code: str, title: str) -> None:
+    notes = detect(write(tmp_path, {"svc/run.py": code})).notes
+    assert any(title in note and "`svc/run.py`" in note for note in notes)
+    assert not any("found no server" in note for note in notes)
+
+
+def test_workers_that_the_image_does_not_start_are_named(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "main.py": "from fastapi import FastAPI\nfrom jobs import task\napp = FastAPI()\n",
+        "jobs.py": "from celery import Celery\nqueue = Celery('x')\ntask = 1\n",
+    }
+    notes = detect(write(tmp_path, files)).notes
+    assert any("`jobs.py` uses Celery; its other processes" in note for note in notes)
+
+
+def test_code_in_another_language_is_named_where_no_server_is_found(tmp_path: Path) -> None:
+    notes = detect(write(tmp_path, {"train.py": "import torch\n", "server/Cargo.toml": "[package]\n"})).notes
+    assert any("`server/Cargo.toml`: code in Rust is not read" in note for note in notes)
