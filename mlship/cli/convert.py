@@ -9,10 +9,14 @@ from mlship.cli.options import Json
 
 
 def convert_command(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="State dict of torch, or ONNX file.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write: .safetensors, or .onnx.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Model file of torch, ONNX, scikit-learn or Keras.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write: .safetensors, .onnx or .skops.")],
     key: Annotated[
         str | None, typer.Option("--key", help="Key of the state dict in a checkpoint. [default: the whole file]")
+    ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option("--sample", metavar="FILE", help="JSON rows to compare on, for scikit-learn and Keras."),
     ] = None,
     record: Annotated[
         Path | None,
@@ -20,21 +24,35 @@ def convert_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Convert a model file without running it.
+    """Convert a model file, and compare the result with the original.
 
-    From a state dict of torch to safetensors: the pickle is read without running it. From one ONNX file to one whose
-    tensors are in TARGET.data, which ONNX Runtime maps instead of copying it. Every tensor is compared bit for bit:
-    the tolerance is zero. SOURCE stays as it is, and no file is replaced.
+    A state dict of torch becomes safetensors, without running the pickle. The tensors of an ONNX file go to
+    TARGET.data, which ONNX Runtime maps instead of copying it. Every tensor is compared bit for bit: the tolerance is
+    zero.
+
+    A model of scikit-learn becomes ONNX or skops, one of Keras ONNX. Its own libraries run it in a container without
+    network, and both models have to answer the sample alike; the report states the tolerance.
+
+    SOURCE stays as it is, and no file is replaced.
     """
-    from mlship.console import emit, out
-    from mlship.convert.run import convert
+    from dataclasses import replace
+
+    from mlship.cli.reporter import ConsoleReporter
+    from mlship.console import emit
+    from mlship.convert.in_container import ComparedModel, ContainerConversion, convert_in_container
+    from mlship.convert.run import ConversionOptions, convert
+    from mlship.engine import connect
+    from mlship.lock.indexes import read_pip_settings
+    from mlship.lock.secrets import build_secrets
+    from mlship.report.convert import show_conversion
     from mlship.versioned import to_json
 
-    done = convert(source, target, key, record)
+    def in_container(wanted: ContainerConversion) -> ComparedModel:
+        with ConsoleReporter().building() as watch:
+            return convert_in_container(replace(wanted, secrets=build_secrets(read_pip_settings())), connect(), watch)
+
+    done = convert(source, target, ConversionOptions(key, record, sample), in_container)
     if json:
         emit(to_json(done))
-        return
-    tensors = f"{done.tensors} tensor{'' if done.tensors == 1 else 's'}"
-    out(f"wrote {', '.join(done.files)}: {tensors} compared, the same bit for bit")
-    if done.record:
-        out(f"wrote {done.record}")
+    else:
+        show_conversion(done)

@@ -3,21 +3,23 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from mlship import __version__
+from mlship.convert.in_container import ComparedModel, ContainerConversion, library_of
 from mlship.convert.onnx_external import compare_external, write_external
 from mlship.convert.safetensors_file import compare_safetensors, write_safetensors
 from mlship.convert.torch_state import open_torch_state
 from mlship.errors import UsageError
 from mlship.files import check_new, read_regular, save_new, sha256_file
 from mlship.frameworks import framework_table
-from mlship.project.formats import identify
-from mlship.project.training import read_training
+from mlship.project.formats import ModelFormat, identify
+from mlship.project.training import Training, read_training
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,41 @@ class Conversion:
 
     Attributes:
         files: what was written.
-        tensors: how many were compared; each is the same bit for bit.
+        tensors: how many were compared, each the same bit for bit; None if outputs were compared instead.
+        outputs: how both models answered the sample; None if tensors were compared.
         record: the record of the training that was written for the new files; None if not wanted.
     """
 
     source: str
     files: tuple[str, ...]
-    tensors: int
+    tensors: int | None
+    outputs: ComparedModel | None = None
     record: str | None = None
 
 
-def convert(source: Path, target: Path, key: str | None, record: Path | None) -> Conversion:
+@dataclass(frozen=True)
+class ConversionOptions:
+    """Options of the command line.
+
+    Attributes:
+        key: of the state dict in a checkpoint of torch.
+        record: of the training; a new one beside the target gets the new files.
+        sample: inputs to compare both models on, if a container converts.
+    """
+
+    key: str | None = None
+    record: Path | None = None
+    sample: Path | None = None
+
+
+InContainer: TypeAlias = Callable[[ContainerConversion], ComparedModel]
+
+
+def convert(source: Path, target: Path, options: ConversionOptions, in_container: InContainer) -> Conversion:
     """Convert by the format of the source and the suffix of the target.
 
     Args:
-        key: of the state dict in a checkpoint of torch.
-        record: of the training; a new one beside the target gets the new files.
+        in_container: converts what only its own libraries can read.
 
     Raises:
         UsageError: there is no such conversion, the source is damaged, or a file to write exists.
@@ -49,27 +70,65 @@ def convert(source: Path, target: Path, key: str | None, record: Path | None) ->
     """
     if not source.is_file():
         raise UsageError(f"no file `{source}`", hint="name the model file to convert")
-    kind = identify(source)
-    if (kind, target.suffix) == ("torch", ".safetensors"):
-        files: tuple[Path, ...] = (target,)
-    elif (kind, target.suffix) == ("onnx", ".onnx"):
-        files = (target, target.with_name(f"{target.name}.data"))
-    else:
-        raise _impossible(source, target, kind)
-    if key is not None and kind != "torch":
-        raise UsageError("`--key` is for checkpoints of torch", hint="remove `--key`")
+    kind, record = identify(source), options.record
+    files = _written(source, target, kind)
+    _check_options(source, kind, options)
     new_record = target.parent / record.name if record else None
     for path in (*files, *([new_record] if new_record else ())):
         check_new(path)
-    document = _new_record(source, record) if record else None
+    training = read_training(record, str(record)) if record else None
+    document = _new_record(source, record, training) if record and training else None
+    tensors, outputs = None, None
     with _beside(files) as temporary:
-        tensors = _torch(source, temporary[0], key) if kind == "torch" else _onnx(source, temporary, files[1].name)
+        if options.sample:
+            outputs = in_container(ContainerConversion(source, kind, temporary[0], options.sample, training))
+        elif kind == "torch":
+            tensors = _torch(source, temporary[0], options.key)
+        else:
+            tensors = _onnx(source, temporary, files[1].name)
         for one, path in zip(temporary[::-1], files[::-1], strict=True):
             _place(one, path)
     if new_record and document is not None:
         described = {path.name: {"sha256": _sha256(path), "size": path.stat().st_size} for path in files}
         save_new(new_record, json.dumps({**document, "files": described}, indent=2) + "\n")
-    return Conversion(str(source), tuple(map(str, files)), tensors, str(new_record) if new_record else None)
+    return Conversion(str(source), tuple(map(str, files)), tensors, outputs, str(new_record) if new_record else None)
+
+
+def _written(source: Path, target: Path, kind: ModelFormat) -> tuple[Path, ...]:
+    """The files of a conversion."""
+    if (kind, target.suffix) == ("onnx", ".onnx"):
+        return target, target.with_name(f"{target.name}.data")
+    if target.suffix in _targets(source, kind):
+        return (target,)
+    raise _impossible(source, target, kind)
+
+
+def _targets(source: Path, kind: ModelFormat) -> tuple[str, ...]:
+    if kind in ("torch", "onnx"):
+        return {"torch": (".safetensors",), "onnx": (".onnx",)}[kind]
+    library = library_of(source, kind)
+    if library == "keras":
+        return (".onnx",)
+    return (".onnx", *((".skops",) if kind != "skops" else ())) if library else ()
+
+
+def _check_options(source: Path, kind: ModelFormat, options: ConversionOptions) -> None:
+    if options.key is not None and kind != "torch":
+        raise UsageError("`--key` is for checkpoints of torch", hint="remove `--key`")
+    if kind in ("torch", "onnx"):
+        if options.sample:
+            raise UsageError("`--sample` is for models that have to run", hint="remove it: every tensor is compared")
+        return
+    if options.sample is None:
+        raise UsageError(
+            f"`{source}` can only be converted by its own libraries, and compared by what it answers",
+            hint="give rows as the model was trained with: `--sample rows.json`, "
+            'with [[5.1, 3.5], [4.9, 3.0]] or [{"age": 31, "city": "Oslo"}]',
+        )
+    try:
+        json.loads(read_regular(options.sample))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`{options.sample}` is no JSON file: {error}", hint="correct it") from error
 
 
 def _torch(source: Path, target: Path, key: str | None) -> int:
@@ -84,25 +143,26 @@ def _onnx(source: Path, files: tuple[Path, ...], name: str) -> int:
     return moved
 
 
-def _impossible(source: Path, target: Path, kind: str) -> UsageError:
+def _impossible(source: Path, target: Path, kind: ModelFormat) -> UsageError:
+    suffixes = _targets(source, kind)
+    if suffixes:
+        return UsageError(
+            f"cannot convert `{source}` to `{target.name}`", hint=f"as target, give a name with {' or '.join(suffixes)}"
+        )
     row = framework_table().formats.get(kind)
-    known = {"torch": "a name with .safetensors", "onnx": "a name with .onnx, for its tensors in a second file"}
-    if kind in known:
-        return UsageError(f"cannot convert `{source}` to `{target.name}`", hint=f"as target, give {known[kind]}")
     fix = row.fix.format(path=source, stem=source.with_suffix("")) if row and row.fix else ""
     return UsageError(
-        f"`{source}` is neither a state dict of torch nor ONNX, which `mlship convert` reads without running code",
+        f"`{source}` is no state dict of torch, no ONNX, and no model of scikit-learn or Keras",
         hint=fix or "use it as it is, or export it to ONNX or safetensors where it was trained",
     )
 
 
-def _new_record(source: Path, record: Path) -> dict[str, object]:
+def _new_record(source: Path, record: Path, training: Training) -> dict[str, object]:
     """The record without its files, and with what the new ones are made from.
 
     Raises:
         UsageError: it does not describe the source.
     """
-    training = read_training(record, str(record))
     digest = _sha256(source)
     names = [name for name, file in training.files.items() if file.sha256 == digest]
     if not names or len(training.files) != 1:

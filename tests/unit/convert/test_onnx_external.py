@@ -11,11 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlship.convert.onnx_external import compare_external
-from mlship.convert.run import convert
 from mlship.errors import CheckFailed, UsageError
 from mlship.project.training import read_training
 from mlship.project.weights import external_files
 from tests.helpers.command import mlship_in_process
+from tests.helpers.conversions import convert_here
 
 
 def model(path: Path, *, width: int = 64) -> Path:
@@ -48,7 +48,7 @@ def test_the_model_and_its_answers_are_the_same(tmp_path: Path) -> None:
     source, target = model(tmp_path / "model.onnx"), tmp_path / "out/model.onnx"
     target.parent.mkdir()
     before = source.read_bytes()
-    done = convert(source, target, None, None)
+    done = convert_here(source, target)
     assert (done.tensors, done.files) == (1, (str(target), f"{target}.data"))
     onnx.checker.check_model(str(target), full_check=True)
     assert answer(target) == answer(source)
@@ -64,7 +64,7 @@ def test_the_model_and_its_answers_are_the_same(tmp_path: Path) -> None:
 
 def test_a_difference_is_found(tmp_path: Path) -> None:
     source, target = model(tmp_path / "model.onnx"), tmp_path / "mapped.onnx"
-    convert(source, target, None, None)
+    convert_here(source, target)
     data = tmp_path / "mapped.onnx.data"
     for path in (target, data):
         whole = path.read_bytes()
@@ -79,11 +79,11 @@ def test_a_difference_is_found(tmp_path: Path) -> None:
 def test_nothing_to_move(tmp_path: Path) -> None:
     source = model(tmp_path / "model.onnx", width=2)
     with pytest.raises(UsageError, match="has no tensor of 1024 bytes or more"):
-        convert(source, tmp_path / "mapped.onnx", None, None)
+        convert_here(source, tmp_path / "mapped.onnx")
     big = model(tmp_path / "big.onnx")
-    convert(big, tmp_path / "mapped.onnx", None, None)
+    convert_here(big, tmp_path / "mapped.onnx")
     with pytest.raises(UsageError, match="has tensors in other files already"):
-        convert(tmp_path / "mapped.onnx", tmp_path / "again.onnx", None, None)
+        convert_here(tmp_path / "mapped.onnx", tmp_path / "again.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "big.onnx",
         "mapped.onnx",
@@ -124,7 +124,7 @@ def test_the_new_files_get_a_record(tmp_path: Path) -> None:
     [
         ("model.onnx", "model.safetensors", "cannot convert `model.onnx` to `model.safetensors`"),
         ("none.onnx", "a.onnx", "no file `none.onnx`"),
-        ("text.pkl", "a.onnx", "is neither a state dict of torch nor ONNX"),
+        ("text.pkl", "a.onnx", "is no state dict of torch"),
         ("model.onnx", "none/a.onnx", "no folder `none`"),
     ],
 )

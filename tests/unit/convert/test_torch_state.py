@@ -12,10 +12,10 @@ import safetensors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.convert.run import convert
 from mlship.errors import MlshipError, UsageError
 from mlship.project.formats import identify
 from tests.helpers.command import mlship_in_process
+from tests.helpers.conversions import convert_here
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/torch"
 NUMPY = {
@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, dict[str, object]]:
 def test_the_values_are_those_that_torch_sees(tmp_path: Path, name: str, key: str | None) -> None:
     target = tmp_path / "model.safetensors"
     before = (FIXTURES / name).read_bytes()
-    done = convert(FIXTURES / name, target, key, None)
+    done = convert_here(FIXTURES / name, target, key)
     expected = json.loads((FIXTURES / "state.json").read_text())
     assert (done.tensors, done.files) == (len(expected), (str(target),))
     assert read(target) == expected
@@ -67,7 +67,7 @@ def test_the_values_are_those_that_torch_sees(tmp_path: Path, name: str, key: st
 )
 def test_what_is_no_state_dict(tmp_path: Path, name: str, key: str | None, message: str, hint: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        convert(FIXTURES / name, tmp_path / "model.safetensors", key, None)
+        convert_here(FIXTURES / name, tmp_path / "model.safetensors", key)
     assert hint in caught.value.hint
     assert not list(tmp_path.iterdir())
 
@@ -103,7 +103,7 @@ def test_no_code_of_a_pickle_runs(tmp_path: Path, pickled: bytes, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     path = _hostile(pickled, tmp_path)
     with pytest.raises(UsageError, match="would use"):
-        convert(path, tmp_path / "model.safetensors", None, None)
+        convert_here(path, tmp_path / "model.safetensors")
     assert [one.name for one in tmp_path.iterdir()] == ["hostile.pt"]
 
 
@@ -113,7 +113,7 @@ def test_no_code_of_a_pickle_runs(tmp_path: Path, pickled: bytes, monkeypatch: p
 )
 def test_damaged_pickles(tmp_path: Path, pickled: bytes) -> None:
     with pytest.raises(UsageError):
-        convert(_hostile(pickled, tmp_path), tmp_path / "model.safetensors", None, None)
+        convert_here(_hostile(pickled, tmp_path), tmp_path / "model.safetensors")
 
 
 @given(st.data())
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_refused_or_converted(tmp_path_factory: pytest.TempPat
     cut = data.draw(st.booleans())
     (folder / "a.pt").write_bytes(whole[:at] if cut else whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
     try:
-        convert(folder / "a.pt", folder / "a.safetensors", None, None)
+        convert_here(folder / "a.pt", folder / "a.safetensors")
     except MlshipError:
         assert not (folder / "a.safetensors").exists()
 
@@ -138,7 +138,7 @@ def test_a_flipped_bit_of_a_tensor_is_found(tmp_path: Path) -> None:
     whole[name.header_offset + 30 + len(name.filename) + 100] ^= 1
     (tmp_path / "a.pt").write_bytes(whole)
     with pytest.raises(UsageError, match=r"is damaged|is neither"):
-        convert(tmp_path / "a.pt", tmp_path / "a.safetensors", None, None)
+        convert_here(tmp_path / "a.pt", tmp_path / "a.safetensors")
 
 
 def test_a_file_is_never_replaced(tmp_path: Path) -> None:

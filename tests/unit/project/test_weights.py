@@ -245,7 +245,7 @@ def test_the_data_file_of_an_onnx_model_is_known_through_it(tmp_path: Path) -> N
     [
         (b"", "is empty", "fetch"),
         (LFS, "Git LFS", "git lfs pull"),
-        (PICKLE, "is a pickle", "skl2onnx"),
+        (PICKLE, "is a pickle", "mlship convert"),
         (TORCH, "pickled PyTorch file", "mlship convert"),
         (OBJECTS, "Python objects", "allow_pickle=False"),
         (bytes(range(256)), "unknown format.*may be damaged or cut short", "ONNX"),

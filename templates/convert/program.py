@@ -1,0 +1,297 @@
+"""Converts a model, and compares both models on the sample. mlship runs it in a container without network.
+
+    python program.py write SOURCE TARGET SAMPLE WORK WORK/written.json
+    python program.py compare TARGET SAMPLE WORK REPORT   in a second process, which loads the converted model only
+
+Needs Python 3.8. What cannot be converted is no failure of the program: the report says why.
+"""
+
+import json
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RELATIVE, ABSOLUTE = 1e-3, 1e-5  # of single precision, after all operations of a model
+LIBRARIES = (
+    "scikit-learn",
+    "skops",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "skl2onnx",
+    "tf2onnx",
+    "onnxruntime",
+    "numpy",
+)
+OPSETS = {"": 17, "ai.onnx.ml": 3}  # what onnxruntime reads since 1.13
+KERAS = (".keras", ".h5", ".hdf5")
+
+
+class Refused(Exception):
+    """No conversion, for the user: `stage` is load, sample, convert, or differs for one that is wrong."""
+
+    def __init__(self, stage, text):
+        super().__init__(text)
+        self.stage = stage
+
+
+def write(source, target, sample, work):
+    import numpy
+
+    rows = json.loads(Path(sample).read_text(encoding="utf-8"))
+    make = write_keras if source.endswith(KERAS) else write_sklearn
+    inputs, outputs, trusted = make(source, target, rows)
+    report = {"trusted": trusted, "outputs": list(outputs)}
+    named = {f"in{number}": array for number, array in enumerate(inputs)}
+    named.update({f"out{number}": array for number, array in enumerate(outputs.values())})
+    numpy.savez(f"{work}/arrays.npz", **{name: storable(array) for name, array in named.items()})
+    return report
+
+
+def write_sklearn(source, target, rows):
+    import numpy
+
+    model = attempt("load", "the model cannot be loaded", lambda: loaded(source))
+    if not any(hasattr(model, name) for name in ("predict", "transform")):
+        raise Refused("load", f"it holds a {type(model).__name__}, which neither predicts nor transforms")
+    table = table_of(rows)
+    outputs = sklearn_outputs(model, table)
+    if target.endswith(".skops"):
+        from skops.io import dump, get_untrusted_types
+
+        dump(model, target)
+        return [], outputs, [str(name) for name in get_untrusted_types(file=target)]
+    graph = attempt("convert", "the model cannot be converted to ONNX", lambda: onnx_of(model, table))
+    Path(target).write_bytes(graph)
+    inputs = [table] if isinstance(table, numpy.ndarray) else [table[[name]].to_numpy() for name in table.columns]
+    return inputs, outputs, []
+
+
+def loaded(source):
+    if source.endswith(".skops"):
+        from skops.io import get_untrusted_types, load
+
+        return load(source, trusted=get_untrusted_types(file=source))
+    import joblib
+
+    return joblib.load(source)
+
+
+def table_of(rows):
+    """The sample as an array, or as a table if its columns have names; numbers rounded to the precision of requests."""
+    import numpy
+
+    if isinstance(rows, dict) and len(rows) == 1:
+        (inner,) = rows.values()
+        if isinstance(inner, list) and inner and isinstance(inner[0], (list, dict)):
+            rows = inner  # a request to a server, as {"instances": [[1, 2]]}
+    if isinstance(rows, dict) or (isinstance(rows, list) and rows and isinstance(rows[0], dict)):
+        import pandas
+
+        table = pandas.DataFrame(rows)
+        numbers = [name for name in table.columns if table[name].dtype.kind == "f"]
+        return table.astype({name: "float32" for name in numbers}).astype({name: "float64" for name in numbers})
+    try:
+        array = numpy.array(rows)
+    except ValueError:
+        array = numpy.array(None)
+    if array.ndim not in (1, 2) or not array.size or array.dtype.kind not in "fiubU":
+        raise Refused(
+            "sample", "the sample is neither a list of rows, nor a list of objects with a value for each column"
+        )
+    if array.dtype.kind == "U":
+        return array.astype(object).reshape(len(array), -1) if array.ndim == 2 else array.astype(object)
+    return array.astype(numpy.float32).astype(numpy.float64)
+
+
+def sklearn_outputs(model, table):
+    import numpy
+
+    names = [name for name in ("predict", "predict_proba") if hasattr(model, name)] or ["transform"]
+    found = {}
+    for name in names:
+        values = attempt("sample", f"`{name}` of the model refuses the sample", lambda: getattr(model, name)(table))
+        found[name] = numpy.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    return found
+
+
+def onnx_of(model, table):
+    import numpy
+    from onnx.helper import make_attribute
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import StringTensorType
+
+    has_probabilities = hasattr(model, "predict_proba")
+    given = {"options": {id(model): {"zipmap": False}} if has_probabilities else None, "target_opset": OPSETS}
+    if not isinstance(table, numpy.ndarray):
+        first = table[:1].astype({name: "float32" for name in table.columns if table[name].dtype.kind == "f"})
+        graph = to_onnx(model, first, **given)
+    elif table.ndim == 1:  # texts
+        graph = to_onnx(model, initial_types=[("X", StringTensorType([None]))], **given)
+    else:
+        graph = to_onnx(model, table[:1].astype(numpy.float32) if table.dtype.kind == "f" else table[:1], **given)
+    for node in graph.graph.node:
+        if node.op_type == "StringNormalizer" and not any(each.name == "locale" for each in node.attribute):
+            node.attribute.append(make_attribute("locale", "C.UTF-8"))  # the default, en_US.UTF-8, is in no slim image
+    return graph.SerializeToString()
+
+
+def write_keras(source, target, rows):
+    import keras
+    import numpy
+
+    model = attempt("load", "the model cannot be loaded", lambda: keras.models.load_model(source, compile=False))
+    named = getattr(model, "inputs", None)
+    if not named:
+        raise Refused("load", "the model does not say what its inputs are")
+    if not isinstance(rows, dict):
+        rows = {named[0].name: rows}
+    elif len(named) == 1 and len(rows) == 1:
+        rows = {named[0].name: next(iter(rows.values()))}
+    if {each.name for each in named} != set(rows):
+        raise Refused(
+            "sample",
+            f"the sample has the inputs {', '.join(map(str, rows))}, and the model {', '.join(each.name for each in named)}",
+        )
+    inputs = [
+        attempt(
+            "sample",
+            "the model refuses the sample",
+            lambda: numpy.array(rows[each.name], dtype=keras.backend.standardize_dtype(each.dtype)),
+        )
+        for each in named
+    ]
+    given = inputs[0] if len(inputs) == 1 else inputs
+    found = attempt("sample", "the model refuses the sample", lambda: keras.tree.flatten(model(given, training=False)))
+    names = getattr(model, "output_names", None) or [f"output {number}" for number in range(len(found))]
+    outputs = {name: numpy.asarray(keras.ops.convert_to_numpy(each)) for name, each in zip(names, found)}
+    attempt(
+        "convert", "the model cannot be converted to ONNX", lambda: model.export(target, format="onnx", verbose=False)
+    )
+    return inputs, outputs, []
+
+
+def compare(target, sample, work):
+    import numpy
+
+    report = json.loads(Path(work, "written.json").read_text())
+    if "error" in report:
+        return report
+    with numpy.load(f"{work}/arrays.npz") as arrays:
+        stored = dict(arrays)
+    expected = [stored[f"out{number}"] for number in range(len(report["outputs"]))]
+    if target.endswith(".skops"):
+        rows = json.loads(Path(sample).read_text(encoding="utf-8"))
+        model = attempt("differs", "the model cannot be loaded after the conversion", lambda: loaded(target))
+        found, more = list(sklearn_outputs(model, table_of(rows)).values()), []
+        tolerance = (0.0, 0.0)
+    else:
+        inputs = [stored[f"in{number}"] for number in range(len(stored) - len(expected))]
+        found, more = attempt(
+            "differs", "the model does not run after the conversion", lambda: run_onnx(target, inputs, len(expected))
+        )
+        tolerance = (RELATIVE, ABSOLUTE)
+    largest = [check(name, *pair, *tolerance) for name, *pair in zip(report["outputs"], expected, found)]
+    known = {name: installed(name) for name in LIBRARIES}
+    report.update(
+        rows=len(expected[0]),
+        uncompared=more,
+        largest=max(largest),
+        tolerance=tolerance,
+        versions={name: number for name, number in known.items() if number},
+    )
+    return report
+
+
+def run_onnx(target, inputs, count):
+    """The first outputs of the model, and the names of the others."""
+    import numpy
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
+    named = session.get_inputs()
+    if len(named) != len(inputs):
+        raise Refused("differs", f"the converted model has {len(named)} inputs instead of {len(inputs)}")
+    types = {"tensor(string)": object, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32, "tensor(bool)": bool}
+    types.update({"tensor(double)": numpy.float64, "tensor(float16)": numpy.float16})
+    feed = {each.name: array.astype(types.get(each.type, numpy.float32)) for each, array in zip(named, inputs)}
+    found = session.run(None, feed)
+    if len(found) < count:
+        raise Refused("differs", f"the converted model has {len(found)} outputs instead of {count}")
+    return found[:count], [each.name for each in session.get_outputs()[count:]]
+
+
+def check(name, before, after, relative, absolute):
+    """The largest difference of two outputs.
+
+    Raises:
+        Refused: it is above the tolerance.
+    """
+    import numpy
+
+    after = storable(numpy.asarray(after))
+    if before.size != after.size or len(before) != len(after):
+        raise Refused(
+            "differs",
+            f"`{name}` has the shape {list(after.shape)} after the conversion, and {list(before.shape)} before",
+        )
+    after = after.reshape(before.shape)
+    if "U" in (before.dtype.kind, after.dtype.kind):
+        wrong, difference = before.astype(str) != after.astype(str), numpy.zeros(before.shape)
+    else:
+        one, two = before.astype(float), after.astype(float)
+        same = (one == two) | (numpy.isnan(one) & numpy.isnan(two))
+        with numpy.errstate(invalid="ignore"):
+            difference = numpy.where(same, 0.0, abs(one - two))
+            wrong = ~same & ~(numpy.isfinite(difference) & (difference <= absolute + relative * abs(one)))
+    if wrong.any():
+        rows = int(wrong.reshape(len(wrong), -1).any(axis=1).sum())
+        first = tuple(int(place) for place in numpy.argwhere(wrong)[0])
+        raise Refused(
+            "differs",
+            f"`{name}` differs in {rows} of {len(before)} rows after the conversion: {after[first]} instead of "
+            f"{before[first]} in row {first[0]}",
+        )
+    return float(difference.max()) if difference.size else 0.0
+
+
+def storable(array):
+    """Objects as text: an array of objects would be a pickle."""
+    return array.astype(str) if array.dtype.kind in "OSU" else array
+
+
+def attempt(stage, what, action):
+    """What the action returns.
+
+    Raises:
+        Refused: it raised anything.
+    """
+    try:
+        return action()
+    except Refused:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise Refused(stage, f"{what}: {type(error).__name__}: {reason}") from error
+
+
+def installed(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def main(action, *arguments):
+    warnings.simplefilter("ignore")
+    *given, file = arguments
+    try:
+        report = (write if action == "write" else compare)(*given)
+    except Refused as error:
+        report = {"error": str(error), "stage": error.stage}
+    Path(file).write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

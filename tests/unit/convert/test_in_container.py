@@ -1,0 +1,212 @@
+"""What a container converts: its libraries, its verdict, and the program that compares; tests/docker runs it."""
+
+import importlib.util
+import json
+import types
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mlship.convert.in_container import ComparedModel, ContainerConversion, convert_in_container, libraries_for
+from mlship.convert.run import ConversionOptions, convert
+from mlship.engine.base import BuildRequest
+from mlship.errors import CheckFailed, MlshipError, UsageError
+from mlship.project.formats import identify
+from mlship.project.training import Training
+from tests.helpers.command import mlship_in_process
+from tests.helpers.conversions import no_container
+from tests.helpers.fakes import FakeEngine
+
+FIXTURES = Path(__file__).parents[2] / "fixtures/convert"
+COLUMNS, TWO = FIXTURES / "columns.joblib", FIXTURES / "two.keras"
+ROWS = [{"age": 31.5, "city": "a"}]
+COMPARED = {
+    "rows": 1,
+    "largest": 0.0,
+    "tolerance": [0.001, 1e-05],
+    "outputs": ["predict"],
+    "uncompared": [],
+    "trusted": [],
+    "versions": {"scikit-learn": "1.3.2"},
+}
+
+
+def _program() -> types.ModuleType:
+    """The program of the container, which is no module of the package."""
+    path = Path(__file__).parents[3] / "templates/convert/program.py"
+    spec = importlib.util.spec_from_file_location("conversion_program", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PROGRAM = _program()
+
+
+def onnx_bytes() -> bytes:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [value], [out])
+    return bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
+def wanted(tmp_path: Path, source: Path = COLUMNS, suffix: str = ".onnx", **recorded: object) -> ContainerConversion:
+    sample = tmp_path / "rows.json"
+    sample.write_text(json.dumps(ROWS))
+    training = Training.model_validate({"schema": 1, "packages": {}, **recorded}) if recorded else None
+    return ContainerConversion(source, identify(source), tmp_path / f"model{suffix}", sample, training)
+
+
+def run(engine: FakeEngine, asked: ContainerConversion) -> ComparedModel:
+    return convert_in_container(asked, engine, lambda _event: None)
+
+
+def engine(report: object, model: bytes | None = None) -> FakeEngine:
+    """Writes what the container of a conversion writes."""
+    return FakeEngine(files={"report.json": json.dumps(report).encode(), "model.onnx": model or onnx_bytes()})
+
+
+def test_the_verdict_and_the_model_come_out_of_the_container(tmp_path: Path) -> None:
+    asked, fake = wanted(tmp_path), engine(COMPARED)
+    assert run(fake, asked) == ComparedModel.model_validate(COMPARED)
+    assert asked.target.read_bytes() == onnx_bytes()
+
+
+def test_only_the_step_that_installs_has_a_network(tmp_path: Path) -> None:
+    fake = engine(COMPARED)
+    run(fake, wanted(tmp_path))
+    [request] = fake.requests
+    assert isinstance(request, BuildRequest)
+    steps = [step for step in request.dockerfile.split("\nRUN ")[1:] if "pip install" not in step]
+    assert len(steps) == 3
+    assert all(step.startswith("--network=none") for step in steps)
+    assert "USER 65532:65532" in request.dockerfile
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "hint"),
+    [
+        ("load", UsageError, "--record"),
+        ("sample", UsageError, "--sample"),
+        ("convert", UsageError, ".skops"),
+        ("differs", CheckFailed, "keep the original"),
+    ],
+)
+def test_a_refusal_leaves_no_file(tmp_path: Path, stage: str, kind: type[MlshipError], hint: str) -> None:
+    asked = wanted(tmp_path)
+    with pytest.raises(kind, match="the reason") as caught:
+        run(engine({"error": "the reason", "stage": stage}), asked)
+    assert hint in (caught.value.hint or "")
+    assert not asked.target.exists()
+
+
+@pytest.mark.parametrize("report", [None, {}, {**COMPARED, "rows": 0}, {**COMPARED, "outputs": []}, {"error": None}])
+def test_without_a_verdict_nothing_is_converted(tmp_path: Path, report: object) -> None:
+    asked = wanted(tmp_path)
+    with pytest.raises(CheckFailed, match="no verdict"):
+        run(engine(report), asked)
+    assert not asked.target.exists()
+
+
+def test_what_the_container_wrote_has_to_be_of_the_format(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"no \.onnx file"):
+        run(engine(COMPARED, COLUMNS.read_bytes()), wanted(tmp_path))
+
+
+def test_the_library_has_the_version_that_wrote_the_model(tmp_path: Path) -> None:
+    libraries = libraries_for(wanted(tmp_path))
+    assert libraries.python is None
+    assert set(libraries.requirements) == {
+        *{"scikit-learn==1.3.2", "numpy<2", "pandas", "joblib", "skl2onnx", "onnxruntime"}
+    }
+    assert libraries_for(wanted(tmp_path, TWO)).requirements[0] == "keras==3.15.1"
+
+
+def test_the_record_of_the_training_says_the_other_versions(tmp_path: Path) -> None:
+    packages = {
+        "numpy": "1.26.4",
+        "scikit-learn": "1.3.2",
+        "torch": "2.9.0+cu126",
+        "onnx": "1.10",
+        "own": "local build",
+    }
+    libraries = libraries_for(wanted(tmp_path, packages=packages, python="3.9.18"))
+    assert (libraries.python, libraries.constraints) == ("3.9", ("numpy==1.26.4",))
+
+
+def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
+    for arguments, said in [
+        ((str(COLUMNS), "m.onnx"), "can only be converted by its own libraries"),
+        ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`absent.json` is no JSON file"),
+        ((str(COLUMNS), "m.safetensors"), "cannot convert"),
+        ((str(TWO), "m.skops"), "cannot convert"),
+        ((str(COLUMNS), "m.onnx", "--key", "model"), "`--key` is for checkpoints of torch"),
+    ]:
+        done = mlship_in_process("convert", *arguments, cwd=tmp_path)
+        assert (done.code, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_pickle_of_another_library_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x04\x8c\x02os\x8c\x06getcwd\x93)R.")
+    with pytest.raises(UsageError, match="no model of scikit-learn"):
+        convert(path, tmp_path / "a.onnx", ConversionOptions(sample=path), no_container)
+
+
+Numbers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+numbers = arrays.arrays(
+    np.float64,
+    arrays.array_shapes(max_dims=3, max_side=4),
+    elements=st.floats(allow_nan=True, allow_infinity=True, width=32),
+)
+
+
+@given(numbers)
+def test_equal_outputs_pass(before: Numbers) -> None:
+    assert PROGRAM.check("predict", before, before.copy(), 1e-3, 1e-5) == 0
+    assert PROGRAM.check("predict", before, before.reshape(len(before), -1), 0, 0) == 0
+
+
+@given(numbers, st.data())
+def test_one_other_number_anywhere_is_refused(before: Numbers, data: st.DataObject) -> None:
+    place = tuple(data.draw(st.integers(0, side - 1)) for side in before.shape)
+    after = before.copy()
+    moved = before[place] + max(1e-4, abs(before[place]) * 0.01) if np.isfinite(before[place]) else 0.0
+    after[place] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, moved])) if moved else moved
+    with pytest.raises(PROGRAM.Refused, match="differs in 1 of"):
+        PROGRAM.check("predict", before, after, 1e-3, 1e-5)
+
+
+@given(st.lists(st.text(), min_size=1), st.data())
+def test_one_other_label_is_refused(labels: list[str], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(labels) - 1))
+    before = PROGRAM.storable(np.array(labels, dtype=object))
+    assert PROGRAM.check("predict", before, np.array(labels, dtype=object), 1e-3, 1e-5) == 0
+    with pytest.raises(PROGRAM.Refused, match="differs in 1 of"):
+        PROGRAM.check(
+            "predict",
+            before,
+            np.array([*labels[:place], labels[place] + "x", *labels[place + 1 :]], dtype=object),
+            0,
+            0,
+        )
+
+
+@pytest.mark.parametrize("after", [np.zeros((3, 2)), np.zeros(0), np.zeros((1, 4))])
+def test_another_shape_is_refused(after: Numbers) -> None:
+    with pytest.raises(PROGRAM.Refused, match="has the shape"):
+        PROGRAM.check("predict", np.zeros((2, 2)), after, 1e-3, 1e-5)
+
+
+@pytest.mark.parametrize("rows", [None, [], 3, [[1], [2, 3]], [[[1]]], [[None]], "text"])
+def test_a_sample_that_is_no_table_is_refused(rows: object) -> None:
+    with pytest.raises(PROGRAM.Refused):
+        PROGRAM.table_of(rows)
