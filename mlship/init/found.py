@@ -101,7 +101,8 @@ class ModelFiles:
         models: usable files.
         refused: files that run code when loaded, and Git LFS pointers.
         named: files for model.weights, or folders that hold only model files.
-        absent: missing files or folders that the code loads; hub: models that it loads from the Hugging Face Hub.
+        absent: missing files or folders that the code loads; hub: models that it loads from the Hugging Face Hub;
+            outside: absolute paths that it loads; downloads: what it downloads with other libraries.
         choices: models to choose from, if the repository does not determine one.
         native: the model that a generated server loads.
     """
@@ -114,6 +115,8 @@ class ModelFiles:
     why: str
     native: NativeModel | None = None
     hub: tuple[AbsentFile, ...] = ()
+    outside: tuple[AbsentFile, ...] = ()
+    downloads: tuple[AbsentFile, ...] = ()
 
 
 @dataclass(frozen=True)

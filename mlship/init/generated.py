@@ -181,6 +181,15 @@ def _backend(found: Detection) -> str:
 def loader_example(found: Detection) -> str:
     """A `load()` for the first model file whose format has one, starting on a line of its own."""
     formats = framework_table().formats
-    files = [file for file in (*found.weights.models, *found.weights.refused) if file.kind in formats]
+    every = (*found.weights.models, *found.weights.refused)
+    files = [file for file in every if file.kind in formats and not _is_adapter(found, file.path)]
     examples = ((formats[file.kind].example, file.path) for file in files)
     return next((text.format(path=path, folder=path.rpartition("/")[0]) for text, path in examples if text), "")
+
+
+def _is_adapter(found: Detection, path: str) -> bool:
+    """Whether a file has only the changes to another model, which loads it.
+
+    https://huggingface.co/docs/peft/developer_guides/checkpoint
+    """
+    return (found.root / path).with_name("adapter_config.json").is_file()

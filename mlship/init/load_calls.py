@@ -19,6 +19,7 @@ _SUFFIX = re.compile(
 )
 _UNKNOWN, _REPO = "?/", "@/"  # begin paths below an unknown folder and below the repository
 _IMAGE = f"{WORKDIR}/"  # where images have the repository, mlship's too
+_OF_SYSTEM = ("/tmp/", "/dev/", "/proc/", "/etc/", "/usr/", "/sys/")  # noqa: S108  named by code, not opened here
 _SAME = {"Path", "PurePath", "str", "fspath", "open", "abspath", "realpath", "resolve", "absolute", "as_posix"}
 _HUB = {"from_pretrained", "pipeline", "SentenceTransformer", "CrossEncoder", "snapshot_download", "hf_hub_download"}
 _DOWNLOADS = {"snapshot_download", "hf_hub_download"}  # from the Hub, and nowhere else
@@ -75,6 +76,16 @@ def find_loaded_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedF
     Args:
         module: path of the file in the repository.
     """
+    return (file for file in _every_loaded(nodes, module) if not file.text.startswith("/"))
+
+
+def find_outside_files(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
+    """Models that code loads from absolute paths, which an image does not have; the same arguments."""
+    every = (file for file in _every_loaded(nodes, module) if file.text.startswith("/"))
+    return (file for file in every if (file.is_model or file.hub) and not file.text.startswith(_OF_SYSTEM))
+
+
+def _every_loaded(nodes: Sequence[ast.AST], module: str) -> Iterator[LoadedFile]:
     module_wide, hidden = path_constants(nodes, module), _hidden(nodes)
     bound: dict[str, list[ast.expr]] = {}
     for name, value in _bound(nodes):
@@ -114,7 +125,7 @@ def _loaded(text: str, line: int, *, hub: bool = False) -> LoadedFile | None:
     rooted = text.startswith((_REPO, _IMAGE))
     path = text.removeprefix(_UNKNOWN).removeprefix(_REPO).removeprefix(_IMAGE)
     file = LoadedFile(posixpath.normpath(path), line, hub and not (anchored or rooted), anchored, rooted)
-    return None if _PLACEHOLDER.search(path) or file.text.startswith("/") else file
+    return None if _PLACEHOLDER.search(path) else file
 
 
 def _paths(call: ast.Call, name: str) -> list[ast.expr]:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from mlship.errors import UsageError
 from mlship.init.found import AbsentFile, ModelFiles, few
 from mlship.init.load_calls import UNNAMED
-from mlship.init.native import native_files, read_native
+from mlship.init.native import HUB_TEXTS, native_files, read_native
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
 from mlship.project.formats import CODE, MODELS
@@ -28,8 +28,10 @@ _NOT_MODELS = re.compile(
 )
 _COMPRESSED_MODEL = re.compile(r"(?i)(pkl|pickle|joblib|model)\.(gz|xz)$")
 _FILES = 2_000
+_HUB_SETTINGS = {"config.json", "adapter_config.json", "tokenizer_config.json", "model_index.json", "modules.json"}
 _ABSENT = "the code loads files that are not here"
 _NAMED = "the served code names these files"
+_FOLDER = "the served code names their folder"
 _REFUSED = CODE | {"lfs-pointer"}
 _BESIDE = MODELS | {"text", "npy", "npz", "onnx-data", "savedmodel-data", "sentencepiece"}
 
@@ -74,7 +76,17 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
         wanted = chosen if why == _NAMED else models or refused
         listed = tuple(dict.fromkeys(f.listed for f in absent if f.listed)) if clues.served and not wanted else ()
         absent = (*absent, *(one for file in wanted if file.kind == "onnx" for one in _absent_tensors(tree, file.path)))
-        return ModelFiles(models, refused, _grouped(tree, wanted, files) or listed, absent, (), why, None, hub)
+        return ModelFiles(
+            models,
+            refused,
+            _grouped(tree, wanted, files, named=why == _FOLDER) or listed,
+            absent,
+            (),
+            why,
+            None,
+            hub,
+            *_unreachable(clues.modules),
+        )
     named = [f for f in models if _named(f.path, strings)]
     if absent and not (named or clues.model):
         return ModelFiles((), refused, (), absent, (), _ABSENT)
@@ -88,7 +100,7 @@ def _relevant(
     if named := [file for file in every if _named(file.path, strings)]:
         return named, _NAMED
     if named := [file for file in every if _in_named_folder(file.path, strings)]:
-        return named, "the served code names their folder"
+        return named, _FOLDER
     if strings and absent:  # other files are no substitute
         return (), _ABSENT
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
@@ -213,17 +225,29 @@ def _rank(file: WeightFile) -> tuple[bool, int, int]:
     return PurePosixPath(file.path).name != "model.onnx", file.path.count("/"), -file.size
 
 
-def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile]) -> tuple[str, ...]:
-    """Folders that hold only model files (including tokenizers and labels), otherwise single files."""
+def _grouped(tree: Tree, wanted: Sequence[WeightFile], files: Sequence[WeightFile], *, named: bool) -> tuple[str, ...]:
+    """Folders that hold only model files (including tokenizers and labels), otherwise single files.
+
+    Args:
+        named: the code names their folders.
+    """
     kinds = {f.path: f.kind for f in files}
     names: dict[str, None] = {}
     for file in wanted:
         folder = str(PurePosixPath(file.path).parent)
         inside = tree.below(folder)
         whole = folder != "." and len(inside) > 1 and all(kinds.get(path) in _BESIDE for path in inside)
-        names[folder if whole else _place(file)] = None
+        beside = _texts_beside(inside, folder) if named and not whole else ()
+        names |= dict.fromkeys((folder if whole else _place(file), *beside))
     outer = tuple(name for name in names if not any(name.startswith(f"{other}/") for other in names))
     return tuple(sorted(outer))
+
+
+def _texts_beside(inside: Sequence[str], folder: str) -> Iterator[str]:
+    """The settings and the tokenizer that are read together with the weights in a folder of a model on the Hub."""
+    direct = [path for path in inside if path.rpartition("/")[0] == folder]
+    if any(PurePosixPath(path).name in _HUB_SETTINGS for path in direct):
+        yield from (path for path in direct if HUB_TEXTS.fullmatch(PurePosixPath(path).name))
 
 
 def _place(file: WeightFile) -> str:
@@ -247,6 +271,17 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
                 listed = place if needs_no_quoting(place) and not file.anchored else None
                 found.setdefault(path, AbsentFile(path, f"{module.path}, line {file.line}", listed))
     return iter(found.values())
+
+
+def _unreachable(modules: Iterable[Module]) -> tuple[tuple[AbsentFile, ...], tuple[AbsentFile, ...]]:
+    """Absolute paths, and downloads, each once."""
+    outside, downloads = dict[str, AbsentFile](), dict[str, AbsentFile]()
+    for module in modules:
+        for file in module.outside:
+            outside.setdefault(file.text, AbsentFile(file.text, f"{module.path}, line {file.line}"))
+        for one in module.downloads:
+            downloads.setdefault(one.title, AbsentFile(one.title, f"{module.path}, line {one.line}"))
+    return tuple(outside.values()), tuple(downloads.values())
 
 
 def _from_hub(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:

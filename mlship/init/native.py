@@ -21,7 +21,7 @@ _LARGEST_SAMPLE = 200_000  # numbers in the file
 _XGBOOST_FEATURES = re.compile(rb'num_feature(?:"\s*:\s*"|SL\x00{7}.|Si.)(\d+)', re.DOTALL)
 _LIGHTGBM_FEATURES = re.compile(rb"^max_feature_idx=(\d+)", re.MULTILINE)
 # What the folder of a model on the Hub holds beside the weights.
-_HUB_TEXTS = re.compile(r"(?i).*\.(json|txt|model|jinja)|merges.*|vocab.*")
+HUB_TEXTS = re.compile(r"(?i).*\.(json|txt|model|jinja)|merges.*|vocab.*")
 _TEXT = "The quick brown fox jumps over the lazy dog."
 
 
@@ -61,7 +61,7 @@ def native_files(tree: Tree, native: NativeModel) -> Iterator[str]:
         yield native.path
         return
     yield from (path for path in tree.files if "/" not in path and path.endswith(".safetensors"))
-    yield from (path for path in tree.files if "/" not in path and _HUB_TEXTS.fullmatch(path))
+    yield from (path for path in tree.files if "/" not in path and HUB_TEXTS.fullmatch(path))
 
 
 def _transformers(tree: Tree, folder: str) -> NativeModel | None:

@@ -66,6 +66,15 @@ def _is_absolute(node: ast.AST) -> TypeGuard[ast.Import | ast.ImportFrom]:
     return isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level)
 
 
+def absolute_uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ast.expr, str]]:
+    """What code calls or decorates with, by the absolute names of its imports, and the name that it is bound to."""
+    aliases = dict(pair for node in nodes if _is_absolute(node) for pair in import_aliases(node, "", package=False))
+    for node, name in _named(nodes) if aliases else ():
+        first, _, rest = dotted(node.func if isinstance(node, ast.Call) else node).partition(".")
+        if first in aliases:
+            yield f"{aliases[first]}.{rest}".strip("."), node, name
+
+
 def _named(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
     """Calls and decorators, with the name that they are bound to."""
     for node in nodes:

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
 from mlship.init.cuda_code import CudaUse, find_cuda_use
+from mlship.init.downloads import Download, find_downloads
 from mlship.init.handlers import model_fields
-from mlship.init.load_calls import LoadedFile, find_loaded_files
+from mlship.init.load_calls import LoadedFile, find_loaded_files, find_outside_files
 from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
@@ -59,7 +60,8 @@ class Module:
         models: required fields of pydantic models, by class.
         loads: it loads a model when it is imported.
         starts_tasks: it starts threads or tasks, which may load a model later.
-        loaded: the files that its calls load.
+        loaded: the files that its calls load; outside: those with an absolute path.
+        downloads: its calls that need a network.
         written: the files that its calls write.
         pages: the folders and templates of its pages.
         start: the server that it starts as a script.
@@ -81,6 +83,8 @@ class Module:
     loads: bool = False
     starts_tasks: bool = False
     loaded: tuple[LoadedFile, ...] = ()
+    outside: tuple[LoadedFile, ...] = ()
+    downloads: tuple[Download, ...] = ()
     written: tuple[WrittenFile, ...] = ()
     pages: PageFolders = field(default_factory=PageFolders)
     start: ScriptStart | None = None
@@ -123,6 +127,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         loads=_loads(tree.body),
         starts_tasks=not _TASKS.isdisjoint(_calls(tree)),
         loaded=tuple(sorted(find_loaded_files(nodes, path), key=lambda file: file.line)),
+        outside=tuple(sorted(find_outside_files(nodes, path), key=lambda file: file.line)),
+        downloads=tuple(find_downloads(nodes)),
         written=find_written_files(nodes, path),
         pages=read_page_folders(nodes, path),
         served=served,

@@ -26,6 +26,13 @@ def model_steps(found: Detection) -> Iterator[str]:
             f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
             "`model.weights`. To let `mlship build` download its files, add `hf://` addresses to `model.sources`."
         )
+    if outside := [f"`{one.path}` ({one.where})" for one in found.weights.outside if served]:
+        yield f"Load {few(outside)} by a path in the repository: the image has no other files."
+    if downloads := [f"{one.path} ({one.where})" for one in found.weights.downloads if served]:
+        yield (
+            f"Put what the code downloads into the repository, and load it from there: {few(downloads)}. The image is "
+            "tested without network."
+        )
 
 
 def _on_hub(name: str) -> str:

@@ -275,7 +275,7 @@ def test_a_folder_is_named_where_all_that_is_in_it_belongs_to_the_model(tmp_path
     assert detect(tmp_path).weights.named == ("weights",)
     write(tmp_path, {"weights/old.pkl": b"\x80\x04N."})
     found = detect(tmp_path)
-    assert found.weights.named == ("weights/m.safetensors",)
+    assert found.weights.named == ("weights/config.json", "weights/m.safetensors")
     assert found.notes == (
         "`weights/old.pkl` (pickle) runs code when loaded; rejected unless listed in `allow_pickle`",
     )

@@ -1,0 +1,74 @@
+"""Calls that download a model when the server starts, which an image that is tested without a network cannot do."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict
+
+from mlship.init.serving_libraries import absolute_uses
+from mlship.resources import read_package_file
+
+_FILE = re.compile(r"\.(pt|pth|onnx|h5|keras|bin|safetensors|tar|zip)$")
+
+
+class DownloadRow(BaseModel):
+    """One row of data/downloads.toml, whose header explains the keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    calls: tuple[str, ...]
+    title: str
+    unless: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
+    source: str
+
+    def names(self, absolute: str) -> bool:
+        """Whether it is one of the calls."""
+        folders = (call.removesuffix("*") for call in self.calls if call.endswith(".*"))
+        return absolute in self.calls or any(absolute.startswith(folder) for folder in folders)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A call that downloads; `what` is its first text, such as a name or an address."""
+
+    title: str
+    line: int
+    what: str = ""
+
+
+@cache
+def download_rows() -> tuple[DownloadRow, ...]:
+    """All rows, in the order of the file."""
+    rows = tomllib.loads(read_package_file("data/downloads.toml"))["download"]
+    return tuple(map(DownloadRow.model_validate, rows))
+
+
+def find_downloads(nodes: Sequence[ast.AST]) -> Iterator[Download]:
+    """The calls of a module, by line; a local folder instead of an address downloads nothing."""
+    found: dict[int, Download] = {}
+    for absolute, node, _ in absolute_uses(nodes):
+        row = next((one for one in download_rows() if one.names(absolute)), None)
+        if row and isinstance(node, ast.Call) and _downloads(node, row):
+            found[node.lineno] = Download(row.title, node.lineno, _first_text(node))
+    yield from (found[line] for line in sorted(found))
+
+
+def _downloads(call: ast.Call, row: DownloadRow) -> bool:
+    given = {one.arg: one.value for one in call.keywords}
+    off = {name for name, value in given.items() if isinstance(value, ast.Constant) and not value.value}
+    text = _first_text(call)
+    local = text.startswith((".", "/")) or ("://" not in text and bool(_FILE.search(text)))
+    from_folder = isinstance(source := given.get("source"), ast.Constant) and source.value == "local"  # torch.hub.load
+    if local or from_folder or not off.isdisjoint(row.unless) or (row.begins and not text.startswith(row.begins)):
+        return False
+    return not row.without or bool((given.keys() - off) & set(row.without))
+
+
+def _first_text(call: ast.Call) -> str:
+    first = next(iter(call.args), None)
+    return first.value[:80] if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""

@@ -1,0 +1,88 @@
+"""Downloads at start: named for what a call stands for, and not for local files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from mlship.init.detect import detect
+from mlship.init.downloads import download_rows, find_downloads
+from mlship.init.scaffold import scaffold
+from tests.helpers.repos import safetensors, write
+
+APP = "from fastapi import FastAPI\n{0}\napp = FastAPI()\n@app.post('/predict')\ndef predict(x: int): return x\n"
+
+
+def titles(code: str) -> list[str]:
+    return [one.title for one in find_downloads(tuple(ast.walk(ast.parse(code))))]
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("import torch\ntorch.hub.load('pytorch/vision', 'resnet18')", "torch.hub"),
+        ("from torch import hub as h\nh.load_state_dict_from_url(url)", "torch.hub"),
+        ("from torchvision import models\nmodels.resnet18(pretrained=True)", "torchvision"),
+        ("from torchvision.models import resnet18\nresnet18(weights=W.DEFAULT)", "torchvision"),
+        ("import torchvision\ntorchvision.models.detection.fasterrcnn(weights='DEFAULT')", "torchvision"),
+        ("import timm\ntimm.create_model('x', pretrained=True)", "timm"),
+        ("from tensorflow.keras.applications import VGG16\nVGG16()", "Keras Applications"),
+        ("import whisper\nwhisper.load_model('base')", "openai-whisper"),
+        ("import mlflow\nmlflow.pyfunc.load_model('models:/m/1')", "MLflow"),
+        ("from urllib.request import urlretrieve\nurlretrieve('https://x.org/m.pt', 'm.pt')", "an address"),
+    ],
+)
+def test_a_download_is_named(code: str, title: str) -> None:
+    assert titles(code) == [title]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch\ntorch.hub.load('./yolov5', 'custom', source='local')",
+        "import torch\ntorch.hub.load(folder, 'custom', source='local')",
+        "from torchvision import models\nmodels.resnet18()",
+        "from torchvision import models\nmodels.resnet18(pretrained=False)",
+        "from torchvision import models\nmodels.resnet18(weights=None)",
+        "import timm\ntimm.create_model('x')",
+        "from keras.applications import VGG16\nVGG16(weights=None)",
+        "import whisper\nwhisper.load_model('models/small.pt')",
+        "import mlflow\nmlflow.pyfunc.load_model('model')",
+        "import mlflow\nmlflow.pyfunc.load_model(path)",
+        "from hub import load\nload('x')",
+        "torch.hub.load('x')",
+    ],
+)
+def test_what_is_local_or_something_else_is_no_download(code: str) -> None:
+    assert titles(code) == []
+
+
+def test_every_row_has_a_source_and_no_call_is_in_two() -> None:
+    calls = [call for row in download_rows() for call in row.calls]
+    assert len(calls) == len(set(calls))
+    assert all(row.source.startswith("https://") for row in download_rows())
+
+
+def test_what_an_image_lacks_is_a_step(tmp_path: Path) -> None:
+    code = "import torch, joblib\na = torch.hub.load('x/y', 'z')\nb = joblib.load('/mnt/models/m.pkl')\n"
+    found = detect(write(tmp_path, {"main.py": APP.format(code)}))
+    steps = scaffold(found).todo
+    assert any("torch.hub (main.py, line 3)" in step for step in steps)
+    assert any(step.startswith("Load `/mnt/models/m.pkl` (main.py, line 4) by a path in the repo") for step in steps)
+
+
+def test_a_folder_that_the_code_names_has_its_settings_but_no_training_state(tmp_path: Path) -> None:
+    code = "from transformers import AutoModel\nmodel = AutoModel.from_pretrained('net/lora')\n"
+    names = ("adapter_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
+    texts: dict[str, str | bytes] = {f"net/lora/{name}": "{}" for name in names}
+    more: dict[str, str | bytes] = {"net/lora/README.md": "x", "net/lora/optimizer.pt": b"\x80\x04N."}
+    files = {"main.py": APP.format(code), "net/lora/adapter_model.safetensors": safetensors(), **texts, **more}
+    found = detect(write(tmp_path, files))
+    assert found.weights.named == tuple(sorted((*texts, "net/lora/adapter_model.safetensors")))
+
+
+def test_the_changes_of_an_adapter_are_not_loaded_alone(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"a/model.safetensors": safetensors(), "train.py": "import torch\n"}
+    assert any("load_state_dict" in step for step in scaffold(detect(write(tmp_path, files))).todo)
+    write(tmp_path, {"a/adapter_config.json": "{}"})
+    assert not any("load_state_dict" in step for step in scaffold(detect(tmp_path)).todo)
