@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
+from mlship.init.builds import find_build
 from mlship.init.declared.collect import collect, shown_folders
 from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared
@@ -34,7 +35,7 @@ from mlship.init.predictors import find_predictor
 from mlship.init.python_version import DEFAULT, find_python
 from mlship.init.requirements import pyproject
 from mlship.init.retired import retired_servers
-from mlship.init.servers import find_server, last_stage
+from mlship.init.servers import find_server
 from mlship.init.serving_starts import foreign_code, unknown_starts
 from mlship.init.sources import LOADERS, Module, is_served, parse_module, reachable, with_routes
 from mlship.init.tree import Tree, read_tree
@@ -62,8 +63,8 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     """
     tree = read_tree(repo)
     root, modules, bare = _rooted_modules(tree)
-    stage, refused = last_stage(tree)
-    server, beside, notes = _server(find_server(tree, modules, stage), serving=serving)
+    build = find_build(tree)
+    server, beside, notes = _server(find_server(tree, modules, build), serving=serving)
     loader = _loader(modules, server, bare=not serving)
     needs = (collected := collect(tree, _entry(server, loader, modules))).declared
     cog = None if server else find_predictor(tree, modules, needs)
@@ -74,7 +75,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     local = _served_imports(bare, served if certain else ())
     apps = {} if certain or weights.native else page_apps(served)
     idle = () if certain else tuple(_idle(tree, weights, needs, (*page_notes(apps), *unknown_starts(modules))))
-    python = find_python(tree, needs, stage)
+    python = find_python(tree, needs, build.stage)
     lookup = _lookup(tree, modules, bare, needs, python.value or DEFAULT)
     pickles = _pickled(tree, weights, lookup)
     others, details = _other_imports(modules, served), _details(tree, weights)
@@ -99,8 +100,8 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
         local=local,
-        notes=(*refused, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
-        gpus=find_gpus(tree, served, needs, stage),
+        notes=(*build.notes, *notes, *collected.notes, *idle, *_notes(tree, weights, modules, needs, served)),
+        gpus=find_gpus(tree, served, needs, build.stage),
         pickles=pickles,
         compiled=imported_extensions(tree, served, needs),
         at_root=read_requirements(tree, "requirements.txt") if "requirements.txt" in tree else None,

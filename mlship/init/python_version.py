@@ -13,6 +13,7 @@ from mlship.init.tree import Tree
 from mlship.project.config import PYTHONS
 
 DEFAULT = "3.11"
+_OF_IMAGE = r"(?:(?:^|/)python:|:(?:\S*-)?python-?)(\d+\.\d+)"  # python:3.12-slim, uvicorn-gunicorn:python3.12
 _PATCHES = (*range(16), 99)  # `>=3.11.5` and `<3.11.3` both allow some 3.11
 
 
@@ -64,7 +65,9 @@ def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) 
         yield from _specifier(one.python, one.origin)
     yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
     if stage:
-        yield from _version(r"(?:^|/)python:(\d+\.\d+)", stage.root.image, "the Dockerfile's base image")
+        yield from _version(
+            r"(?:(?:^|/)python:|:(?:\S*-)?python-?)(\d+\.\d+)", stage.root.image, "the Dockerfile's base image"
+        )
 
 
 def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.stages import BuildStage, parse_dockerfile
+from mlship.dockerfile.stages import BuildStage
+from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes, few
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
@@ -25,6 +25,7 @@ from mlship.project.commands import (
     procfile_web,
     program_name,
     run_in,
+    without_reload,
 )
 from mlship.project.config import names_musl
 
@@ -51,29 +52,20 @@ class _Command:
     steps: tuple[str, ...] = ()
 
 
-def last_stage(tree: Tree) -> tuple[BuildStage | None, tuple[str, ...]]:
-    """The stage that the repository's Dockerfile ships; None without a readable one, with a note about the reason."""
-    text = tree.text("Dockerfile")
-    try:
-        return (parse_dockerfile(text).stages[-1] if text else None), ()
-    except DockerfileError as error:
-        return None, (f"ignored Dockerfile, because BuildKit rejects it: {error}",)
-
-
 def find_server(
-    tree: Tree, modules: Mapping[str, Module], stage: BuildStage | None
+    tree: Tree, modules: Mapping[str, Module], build: Build
 ) -> tuple[ExistingServer | None, tuple[str, ...]]:
     """Find the server and notes about it; None if the repository has no server.
 
     The command comes from the Procfile, then the Dockerfile, then the kind of app object.
     """
-    apps = _apps(modules)
+    apps, stage = _apps(modules), build.stage
     unusable = tuple(_unusable(tree, stage))
     started = find_start(tree, modules)
-    found = _command(tree, stage, apps, started)
+    found = _command(tree, build, apps, started)
     if found is None:
         return None, unusable
-    entries, folder = named_modules(found.command, modules)
+    entries, folder = named_modules(found.command, modules, build.folder)
     first = [module for module, _ in apps[:1]] or ([started.module] if started else [])
     entries = entries or [module.name or "" for module in first]
     entry = modules[entries[0]] if entries else None
@@ -86,7 +78,7 @@ def find_server(
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
-        command=_placed(listen_on(chosen.command, port), place, entry),
+        command=_placed(listen_on(without_reload(chosen.command), port), place, entry),
         port=port,
         routes=library_routes(entry, _routes_of(tree, served)),
         modules=tuple(module.name for module in served if module.name),
@@ -234,15 +226,16 @@ def _rank(path: str) -> int:
 
 
 def _command(
-    tree: Tree, stage: BuildStage | None, apps: Sequence[tuple[Module, App]], started: ServingStart | None
+    tree: Tree, build: Build, apps: Sequence[tuple[Module, App]], started: ServingStart | None
 ) -> _Command | None:
+    stage = build.stage
     scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
     if script := next((one for one in scripts if one and (apps or started or is_server(one.command))), None):
         return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
     if command := _of_procfile(tree):
         return _Command(command, "the `web` line in Procfile", written=True)
     if stage and (command := parse_command(stage.command, stage.env)) and (apps or is_server(command)):
-        return _Command(command, "the command in Dockerfile", written=True)
+        return _Command(command, f"the command in {build.origin}", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
         why = f"{module.path} has {how} {app.name} ({_TITLES[app.kind]})"

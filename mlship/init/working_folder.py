@@ -72,10 +72,17 @@ def needs_root(entry: Module, served: Sequence[Module]) -> bool:
     return bool(inner) and (bool(entry.statements.relative) or not below.isdisjoint(frozenset().union(*absolute)))
 
 
-def named_modules(command: Sequence[str], modules: Mapping[str, Module]) -> tuple[list[str], str]:
-    """The modules that a command names (`app:app`, `-m app`, `app.py`), and the folder that it names them from."""
+def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside: str = "") -> tuple[list[str], str]:
+    """The modules that a command names (`app:app`, `-m app`, `app.py`), and the folder that it names them from.
+
+    Args:
+        inside: the folder that the image has.
+    """
     command = command[2:] if [*command[:2]] == ["bentoml", "serve"] else command
     words = [re.sub(r"(:.*|\.py)$", "", word).removeprefix("./").replace("/", ".") for word in command]
+    below = [f"{inside.replace('/', '.')}.{word}" for word in words if inside]
+    if found := [name for name in below if name in modules]:
+        return found, inside
     if found := [word for word in words if word in modules]:
         return found, ""
     apps = [module.name for module in modules.values() if module.name and module.apps]

@@ -125,6 +125,18 @@ def port_of(command: Sequence[str]) -> int | None:
     return None
 
 
+def without_reload(command: Sequence[str]) -> tuple[str, ...]:
+    """The command without the options of uvicorn and gunicorn that watch the sources, for development."""
+    words = list(command)
+    for index in reversed(range(len(words))):
+        name, separator, _ = words[index].partition("=")
+        if name == "--reload" or (name.startswith("--reload-") and separator):
+            del words[index]
+        elif name.startswith("--reload-"):
+            del words[index : index + 2]
+    return tuple(words)
+
+
 def listen_on(command: Sequence[str], port: int) -> tuple[str, ...]:
     """The same command, listening on `port` and on all interfaces.
 

@@ -541,6 +541,7 @@ GARBAGE = [
     "Procfile",
     "Dockerfile",
 ]
+GARBAGE += ["docker-compose.yml", "svc.Dockerfile", "start.sh", "bentofile.yaml"]
 GARBAGE += [".python-version", "runtime.txt", ".gitignore", "sample.json", "model.onnx", "model.pkl"]
 LINES = st.sampled_from(
     """FROM python:3.11 AS a
@@ -562,6 +563,13 @@ python_requires = %(x)s
 from .... import x
 weights/
 EXPOSE 99999999
+CMD ["./start.sh"]
+services: {a: {build: ., command: 3}, b: {build: {context: [], dockerfile: {}}}, c: 7, d: {build: ../..}}
+services: {a: {build: svc, command: uvicorn a:app --reload}}
+service: 'a:b'
+models: [3, {tag: []}]
+exec uvicorn a:app
+import bentoml as grpc
 web: gunicorn -b
 def load(): import torch
 app = FastAPI()""".splitlines()

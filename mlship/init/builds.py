@@ -1,0 +1,147 @@
+"""The Dockerfile that builds the server's image, which may be that of a compose file or of a folder."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from posixpath import normpath
+from re import fullmatch
+
+from mlship.dockerfile.lexer import DockerfileError
+from mlship.dockerfile.stages import BuildStage, Start, parse_dockerfile
+from mlship.init.declared.documents import MalformedError, read_document, table_in
+from mlship.init.found import few
+from mlship.init.start_scripts import read_start_script
+from mlship.init.tree import Tree
+from mlship.project.commands import is_server, parse_command
+
+_COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
+_DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"
+_SIDE = {
+    "tests",
+    "test",
+    "docs",
+    "doc",
+    "examples",
+    "example",
+    "training",
+    "train",
+    "notebooks",
+    "scripts",
+    "tools",
+    "ci",
+}
+_MOST = 50  # files read of a kind
+
+
+@dataclass(frozen=True)
+class Build:
+    """How the repository builds an image.
+
+    Attributes:
+        stage: the stage that is shipped; None without a readable Dockerfile.
+        origin: the file with the command.
+        folder: the folder that the image has, below the repository; empty for all of it.
+        notes: Dockerfiles that are not used, and why.
+    """
+
+    stage: BuildStage | None = None
+    origin: str = "Dockerfile"
+    folder: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Service:
+    """A build of a compose file, or of a Dockerfile alone."""
+
+    dockerfile: str
+    folder: str
+    origin: str
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+
+
+def find_build(tree: Tree) -> Build:
+    """The repository's Dockerfile; without one, the only one below it that starts a server."""
+    if text := tree.text("Dockerfile"):
+        try:
+            return Build(parse_dockerfile(text).stages[-1])
+        except DockerfileError as error:
+            return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
+    builds = [build for build in _builds(tree) if build.stage and _serves(tree, build.stage)]
+    found = {(build.folder, build.stage.command): build for build in builds if build.stage}
+    if len(found) > 1:
+        origins = few([f"`{origin}`" for origin in dict.fromkeys(build.origin for build in found.values())])
+        return Build(notes=(f"{origins}: several servers; for one of them, run `mlship init -C FOLDER`",))
+    return next(iter(found.values()), Build())
+
+
+def _serves(tree: Tree, stage: BuildStage) -> bool:
+    script = read_start_script(tree, stage.command, stage.env)
+    command = script.command if script else parse_command(stage.command, stage.env)
+    return bool(command and is_server(command))
+
+
+def _builds(tree: Tree) -> Iterator[Build]:
+    composed = [one for path in _named(tree, _COMPOSE) for one in _services(tree, path)]
+    known = {one.dockerfile for one in composed}
+    alone = [_Service(path, _folder(path), path) for path in _named(tree, _DOCKERFILE) if path not in known]
+    for one in (*composed, *alone):
+        try:
+            stage = parse_dockerfile(tree.text(one.dockerfile) or "").stages[-1]
+        except DockerfileError:
+            continue
+        yield Build(_with_command(stage, one), one.origin, one.folder)
+
+
+def _named(tree: Tree, pattern: str) -> list[str]:
+    served = (path for path in tree.files if _SIDE.isdisjoint(path.lower().split("/")[:-1]))
+    return [path for path in served if fullmatch(pattern, PurePosixPath(path).name)][:_MOST]
+
+
+def _services(tree: Tree, path: str) -> Iterator[_Service]:
+    """The services of a compose file that are built from this repository.
+
+    https://docs.docker.com/reference/compose-file/build/
+    """
+    try:
+        services = table_in(read_document(tree, path), "services")
+    except MalformedError:
+        return
+    for one in services.values():
+        if not isinstance(one, Mapping) or not (build := one.get("build")):
+            continue
+        table = table_in(build) if isinstance(build, Mapping) else {"context": build}
+        context, dockerfile = table.get("context", "."), table.get("dockerfile", "Dockerfile")
+        folder = normpath(f"{_folder(path) or '.'}/{context}")
+        file = normpath(f"{folder}/{dockerfile}")
+        if file in tree:
+            command, entrypoint = _words(one.get("command")), _words(one.get("entrypoint"))
+            origin = path if command or entrypoint else file
+            yield _Service(file, "" if folder == "." else folder, origin, command, entrypoint)
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    """A command of a compose file, which is split as a shell does, but not run by one; None without a certain one."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError:
+            return None
+    words = tuple(str(word) for word in value) if isinstance(value, Sequence) else ()
+    return words if words and not any("$" in word for word in words) else None
+
+
+def _with_command(stage: BuildStage, one: _Service) -> BuildStage:
+    """The stage with the command of its service; an entrypoint there also removes the Dockerfile's command."""
+    given = {"command": one.command, "entrypoint": one.entrypoint}
+    starts = {name: Start(0, shlex.join(words), words) for name, words in given.items() if words}
+    entrypoint = starts.get("entrypoint", stage.entrypoint)
+    return replace(
+        stage, entrypoint=entrypoint, cmd=starts.get("command", None if "entrypoint" in starts else stage.cmd)
+    )
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]

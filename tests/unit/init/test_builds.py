@@ -1,0 +1,105 @@
+"""Which Dockerfile and command build the server: the repository's, those of a compose file, or of a folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlship.init.builds import find_build
+from mlship.init.detect import detect
+from mlship.init.tree import read_tree
+from mlship.project.commands import without_reload
+from tests.helpers.repos import write
+
+FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n@app.post('/predict')\ndef predict(x: int): return x\n"
+SERVES = "FROM python:3.12\nCMD uvicorn main:app --port 9000\n"
+PAGE = "FROM python:3.12\nCMD streamlit run ui.py\n"
+PLAIN = "FROM python:3.13\n"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["svc", "./svc", "svc/"]),
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.sampled_from(["--workers", "2", "--log-level", "a b", "--root-path", "/x y"]), max_size=4),
+)
+def test_the_command_of_a_compose_file_is_read_in_each_form(
+    tmp_path: Path, context: str, is_list: bool, is_table: bool, more: list[str]
+) -> None:
+    words = ["uvicorn", "main:app", *more]
+    text = " ".join(f"'{word}'" for word in words)
+    build = {"context": context, "dockerfile": "Dockerfile.dev"} if is_table else context
+    service = {"build": build, "command": words if is_list else text}
+    files: dict[str, str | bytes] = {
+        "docker-compose.yml": json.dumps({"services": {"web": service, "db": {"image": "postgres"}}}),
+        "svc/Dockerfile.dev" if is_table else "svc/Dockerfile": PLAIN,
+    }
+    repo = tmp_path / str(len(list(tmp_path.iterdir())))
+    found = find_build(read_tree(write(repo, files)))
+    assert found.stage is not None
+    assert (found.stage.command, found.folder, found.origin) == (tuple(words), "svc", "docker-compose.yml")
+
+
+def test_the_server_of_a_folder_runs_there_with_its_python(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"api/Dockerfile": SERVES, "api/main.py": FASTAPI, "ui/Dockerfile": PAGE}
+    found = detect(write(tmp_path, {**files, "ui/ui.py": "import streamlit\n"}))
+    assert found.server is not None
+    assert found.server.command == ("env", "--chdir=api", "uvicorn", "main:app", "--port", "9000", "--host", "0.0.0.0")
+    assert (found.python.value, found.server.why.split(";")[0]) == ("3.12", "the command in api/Dockerfile")
+
+
+def test_the_root_comes_first_and_several_servers_are_said(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{name}/Dockerfile": SERVES for name in ("a", "b")}
+    build = find_build(read_tree(write(tmp_path, files)))
+    assert build.stage is None
+    assert build.notes == (
+        "`a/Dockerfile`, `b/Dockerfile`: several servers; for one of them, run `mlship init -C FOLDER`",
+    )
+    write(tmp_path, {"Dockerfile": PLAIN})
+    assert find_build(read_tree(tmp_path)).stage is not None
+
+
+def test_a_folder_decides_between_modules_of_one_name(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"main.py": "x = 1\n", "api/main.py": FASTAPI, "api/Dockerfile": SERVES}
+    found = detect(write(tmp_path, files)).server
+    assert found is not None
+    assert found.path == "api/main.py"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: {a: {build: ../other, command: uvicorn main:app}}",
+        "services: {a: {image: x, command: uvicorn main:app}}",
+        "services: {a: {build: svc, command: uvicorn main:app --port $PORT}}",
+        'services: {a: {build: svc, command: "uvicorn \'main:app"}}',
+        "services: {a: {build: svc, entrypoint: [celery]}}",
+        "services: [a, b]",
+        "services: {a: [",
+    ],
+)
+def test_what_is_not_certain_is_not_taken(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"compose.yaml": text, "svc/Dockerfile": PLAIN, "svc/main.py": FASTAPI})
+    assert find_build(read_tree(tmp_path)).stage is None
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("uvicorn a:b --reload --port 1", "uvicorn a:b --port 1"),
+        ("uvicorn a:b --reload-dir src --reload --reload-include=*.x", "uvicorn a:b"),
+        ("gunicorn a:b --reload", "gunicorn a:b"),
+        ("uvicorn reload:app", "uvicorn reload:app"),
+    ],
+)
+def test_options_for_development_are_left_out(command: str, words: str) -> None:
+    assert without_reload(command.split()) == tuple(words.split())
+
+
+def test_the_image_does_not_watch_its_sources(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {"main.py": FASTAPI, "Procfile": "web: uvicorn main:app --reload --port 9000"}))
+    assert found.server is not None
+    assert "--reload" not in found.server.command
