@@ -393,10 +393,11 @@ def test_maps_are_json_in_the_open_inference_protocol(tmp_path: Path) -> None:
     node = helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])
     repo = initialised(tmp_path, {"model.onnx": onnx_graph(node, [rows], [maps])})
     code = """
-from serving.openinference import InferRequest, encode
+from serving.openinference import InferRequest, Parameters, encode
 from serving.predictor import Predictor
 for binary in (True, False):
-    print(encode(InferRequest([], parameters={"binary_data_output": binary}), Predictor().example, {})[0].decode())
+    request = InferRequest([], parameters=Parameters(binary_data_output=binary))
+    print(encode(request, Predictor().example, {})[0].decode())
 """
     assert run_code(repo, code).stdout.count('{"0":0.0,"1":0.0}') == 1
     assert run_code(repo, code).stdout.count(json.dumps('{"0":0.0,"1":0.0}')) == 1

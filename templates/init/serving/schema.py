@@ -4,43 +4,38 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from pathlib import PurePath
+from typing import Any, TypeVar
 
 import msgspec
 
 from serving.errors import InvalidRequest, NotFinite
 from serving.model import Request
 
+T = TypeVar("T")
 _LISTS = (Sequence, AbstractSet, ValuesView, Iterator)  # the list of another iterable may lose data, as a table's
-_decoder = msgspec.json.Decoder(Request)
-_fields = msgspec.structs.fields(Request) if isinstance(Request, type) and issubclass(Request, msgspec.Struct) else ()
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Request)
 
 
-def decode(body: bytes) -> object:
+def decode(body: bytes) -> Any:
     """Parse and validate a body in one pass; an object becomes a dict of the fields that are set, by JSON name."""
-    try:
-        request = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    request = parse(_decoder, body)
     if not isinstance(request, msgspec.Struct):
         return request
-    values = ((field.encode_name, getattr(request, field.name)) for field in _fields)
+    fields = zip(request.__struct_encode_fields__, request.__struct_fields__, strict=True)
+    values = ((name, getattr(request, attribute)) for name, attribute in fields)
     return {name: value for name, value in values if value is not msgspec.UNSET}
 
 
-def invalid(error: Exception) -> InvalidRequest:
-    """The error of msgspec, with the path of the field apart."""
-    message, _, path = str(error).partition(" - at `")
-    return InvalidRequest(message, path.rstrip("`") or "$")
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a body. Raises InvalidRequest with the path of the field."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidRequest(message, path.rstrip("`") or "$") from None
 
 
-def encode(outputs: object) -> bytes:
-    """The body of a response with outputs that are plain already."""
-    return msgspec.json.encode({"outputs": outputs})
-
-
-def to_plain(value: object) -> object:
+def to_plain(value: object) -> Any:
     """Turn what libraries return into lists, dicts, numbers and text. Raises NotFinite for NaN and infinity."""
     if hasattr(value, "tolist"):
         value = value.tolist()

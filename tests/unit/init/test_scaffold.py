@@ -64,13 +64,13 @@ STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "
 @pytest.mark.parametrize(
     ("files", "parts", "most"),
     [
-        (ONNX, (), 1345),
-        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1380),
-        ({**ONNX, "metadata.json": STATISTICS}, (), 1495),
-        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1565),
-        (ONNX, ("shadow",), 1650),
-        (ONNX, ("workers",), 1485),
-        ({"echo.py": LOADER, "sample.json": "{}"}, (), 935),
+        (ONNX, (), 1295),
+        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1330),
+        ({**ONNX, "metadata.json": STATISTICS}, (), 1445),
+        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1515),
+        (ONNX, ("shadow",), 1600),
+        (ONNX, ("workers",), 1435),
+        ({"echo.py": LOADER, "sample.json": "{}"}, (), 920),
     ],
     ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
 )
