@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from tarfile import TarInfo
@@ -9,17 +10,27 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
+from mlship.audit.history import HistoryStep, history_steps
 from mlship.audit.rules import audit_table
+from mlship.dockerfile.shell import SHELLS
 from mlship.errors import EngineError
-from mlship.size.layer_paths import is_within, layer_path, removed_by
+from mlship.project.credentials import find_credentials
+from mlship.size.layer_paths import layer_path, removed_by
 from mlship.size.stream import BrokenTarError, ByteStream, Readable, members, tar_in
 from mlship.size.waste import is_cache
 
 _LARGEST_JSON = 4_000_000  # bytes
 _LARGEST_TEXT = 100_000
 _SPECIAL = 0o6000  # setuid and setgid
-# A program with setuid or setgid; musl's loader; CUDA's runtime; libcuda; the metadata of a Python package.
-AuditKind: TypeAlias = Literal["setuid", "compiler", "musl", "cuda", "driver", "wheel"]
+# A program with setuid or setgid; musl's loader; glibc; a Python for one of them; CUDA's runtime; libcuda.
+AuditKind: TypeAlias = Literal["setuid", "compiler", "musl", "glibc", "musl-python", "glibc-python", "cuda", "driver"]
+# auditwheel adds a hash to the names of libraries that it copies into a wheel.
+_CUDA_RUNTIME = re.compile(r"libcudart(?:-[0-9a-f]+)?\.so")
+# The sample keys and certificates of packages and of the system are public.
+_PUBLISHED = re.compile(
+    r"(?:^|/)(?:(?:site|dist)-packages|node_modules|lib/python[\d.]+|pkgs)/"
+    r"|^(?:usr/(?!local/|src/)|lib[^/]*/|s?bin/|var/(?:lib|cache|log)/)"
+)
 
 
 class _Health(BaseModel):
@@ -37,6 +48,7 @@ class _Settings(BaseModel):
 
 class _Step(BaseModel):
     created_by: str | None = None
+    empty_layer: bool = False
 
 
 class ImageSettings(BaseModel):
@@ -57,9 +69,9 @@ class ImageSettings(BaseModel):
         return self.config.labels or {}
 
     @property
-    def steps(self) -> tuple[str, ...]:
+    def steps(self) -> tuple[HistoryStep, ...]:
         """The steps of the history, lowest layer first."""
-        return tuple(step.created_by or "" for step in self.history or ())
+        return history_steps((step.created_by or "", step.empty_layer) for step in self.history or ())
 
 
 @dataclass
@@ -69,12 +81,20 @@ class AuditFiles:
     Attributes:
         kinds: what each file is.
         loader: the loader's configuration, by file.
+        scripts: shell scripts that can be started.
+        packages: the metadata of Python packages, with the number of their layer, from 0.
         caches: bytes of package managers' caches in any layer, also where a later layer removes them.
+        credentials: what a file in any layer holds; files of packages and of the system are not read.
+        layers: how many there are.
     """
 
     kinds: dict[str, frozenset[AuditKind]] = field(default_factory=dict)
     loader: dict[str, str] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, int] = field(default_factory=dict)
     caches: dict[str, int] = field(default_factory=dict)
+    credentials: dict[str, str] = field(default_factory=dict)
+    layers: int = 0
 
     def of(self, kind: AuditKind) -> set[str]:
         """The files of a kind."""
@@ -93,13 +113,16 @@ class AuditFiles:
 
     def put(self, other: "LayerChange") -> None:
         """Put what a layer changes on top."""
-        for known in (self.kinds, self.loader):
-            gone = [one for one in known if one in other.named or any(is_within(one, path) for path in other.removed)]
-            for one in gone:
-                del known[one]
+        for known in (self.kinds, self.loader, self.scripts, self.packages):
+            for path in [one for one in known if other.replaces(one)]:
+                del known[path]
         self.kinds |= other.files.kinds
         self.loader |= other.files.loader
+        self.scripts |= other.files.scripts
+        self.packages |= dict.fromkeys(other.files.packages, self.layers)
         self.caches |= other.files.caches
+        self.credentials |= other.files.credentials
+        self.layers += 1
 
 
 @dataclass
@@ -109,6 +132,18 @@ class LayerChange:
     files: AuditFiles = field(default_factory=AuditFiles)
     named: set[str] = field(default_factory=set)
     removed: set[str] = field(default_factory=set)
+
+    def replaces(self, path: str) -> bool:
+        """Whether a file of a lower layer is gone: itself, or a folder above it, which can become a link, too."""
+        return any(one in self.named or one in self.removed for one in _upwards(path))
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """A path, the folders above it, and the root."""
+    while path:
+        yield path
+        path = posixpath.dirname(path)
+    yield ""
 
 
 def files_of(tar: Readable) -> LayerChange:
@@ -125,16 +160,38 @@ def files_of(tar: Readable) -> LayerChange:
         elif not member.isdir():
             found.named.add(path)
             _take(found.files, path, member)
-            if path.startswith("etc/ld.so.conf") and member.isreg():
-                found.files.loader[path] = opened().read(_LARGEST_TEXT).decode(errors="replace")
+            if member.isreg() and 0 < member.size <= _LARGEST_TEXT and _is_read(path, member):
+                _take_text(found.files, path, member, _rest(opened()))
     return found
 
 
 def _take(files: AuditFiles, path: str, member: TarInfo) -> None:
     if kinds := frozenset(_kinds(path, member)):
         files.kinds[path] = kinds
+    if path.endswith((".dist-info/METADATA", ".egg-info/PKG-INFO")):
+        files.packages[path] = 0
     if member.isreg() and member.size and is_cache(path):
         files.caches[path] = member.size
+
+
+def _is_read(path: str, member: TarInfo) -> bool:
+    return bool(member.mode & 0o111) or path.startswith("etc/ld.so.conf") or not _PUBLISHED.search(path)
+
+
+def _take_text(files: AuditFiles, path: str, member: TarInfo, data: bytes) -> None:
+    if path.startswith("etc/ld.so.conf"):
+        files.loader[path] = data.decode(errors="replace")
+    if member.mode & 0o111 and _interpreter(data) in SHELLS:
+        files.scripts[path] = data.decode(errors="replace")
+    if not _PUBLISHED.search(path) and (credential := next(find_credentials(data), None)):
+        files.credentials[path] = credential.what
+
+
+def _interpreter(data: bytes) -> str:
+    """The program that a script's first line names, also after `env`; empty without one."""
+    words = data[2:].partition(b"\n")[0].decode(errors="replace").split() if data.startswith(b"#!") else []
+    names = [posixpath.basename(word) for word in words if not word.startswith("-")]
+    return next((name for name in names if name != "env"), "")
 
 
 def _kinds(path: str, member: TarInfo) -> Iterator[AuditKind]:
@@ -143,14 +200,16 @@ def _kinds(path: str, member: TarInfo) -> Iterator[AuditKind]:
         yield "setuid"
     if posixpath.basename(folder) == "bin" and _is_compiler(name):
         yield "compiler"
-    if name.startswith("ld-musl-") or path == "etc/alpine-release":
+    if (name.startswith("ld-musl-") and ".so" in name) or path == "etc/alpine-release":
         yield "musl"
-    if name.startswith("libcudart.so"):
+    if name == "libc.so.6":
+        yield "glibc"
+    if posixpath.basename(folder) == "lib-dynload" and name.endswith(("-linux-musl.so", "-linux-gnu.so")):
+        yield "musl-python" if name.endswith("-linux-musl.so") else "glibc-python"
+    if _CUDA_RUNTIME.match(name):
         yield "cuda"
     if name.startswith("libcuda.so"):
         yield "driver"
-    if path.endswith(".dist-info/METADATA"):
-        yield "wheel"
 
 
 def _is_compiler(name: str) -> bool:
@@ -159,7 +218,7 @@ def _is_compiler(name: str) -> bool:
 
 
 def read_saved_image(chunks: Iterable[bytes], name: str) -> tuple[ImageSettings, AuditFiles]:
-    """Read an image as the engine saves it to its end.
+    """Read to its end what `docker save` writes, or an OCI archive.
 
     Raises:
         EngineError: the stream is not a complete image.
@@ -167,21 +226,22 @@ def read_saved_image(chunks: Iterable[bytes], name: str) -> tuple[ImageSettings,
     texts, layers, links = dict[str, bytes](), dict[str, LayerChange](), dict[str, str]()
     try:
         for member, opened in members(ByteStream(chunks)):
+            path = posixpath.normpath(member.name)
             if member.issym():  # a layer that is there twice, as older engines save it
-                links[member.name] = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
+                links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
             elif member.isreg():
                 stream = opened()
                 tar, head = tar_in(stream)
                 if tar:
-                    layers[member.name] = files_of(tar)
+                    layers[path] = files_of(tar)
                 elif member.size <= _LARGEST_JSON:
-                    texts[member.name] = head + _rest(stream)
+                    texts[path] = head + _rest(stream)
         config, order = _listed(texts)
         files = _stacked(layers, [links.get(one, one) for one in order])
     except BrokenTarError as error:
         raise EngineError(
-            f"cannot read image `{name}` as saved by the engine: {error}",
-            hint=f"run `docker save {name} | tar -t >/dev/null`; if it fails, pull or build the image again",
+            f"cannot read the saved image `{name}`: {error}",
+            hint="save it again: `docker save --output image.tar IMAGE`; if that fails, pull or build the image again",
         ) from error
     return config, files
 
@@ -196,6 +256,7 @@ def _stacked(layers: Mapping[str, LayerChange], order: Iterable[str]) -> AuditFi
 
 
 def _rest(stream: Readable) -> bytes:
+    """All of a small file; `read` can return less than it is asked for."""
     parts = list[bytes]()
     while part := stream.read(_LARGEST_JSON):
         parts.append(part)
@@ -205,10 +266,20 @@ def _rest(stream: Readable) -> bytes:
 def _listed(texts: Mapping[str, bytes]) -> tuple[ImageSettings, tuple[str, ...]]:
     """The configuration, and the files of the layers, lowest first."""
     try:
-        first = json.loads(texts["manifest.json"])[0]
-        return settings_of(texts[first["Config"]]), tuple(str(layer) for layer in first["Layers"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise BrokenTarError("its manifest.json lists no image") from error
+        if "manifest.json" in texts:
+            first = json.loads(texts["manifest.json"])[0]
+            return settings_of(texts[first["Config"]]), tuple(str(layer) for layer in first["Layers"])
+        # https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
+        found = json.loads(texts["index.json"])
+        while "manifests" in found:
+            found = json.loads(texts[_blob(found["manifests"][0])])
+        return settings_of(texts[_blob(found["config"])]), tuple(_blob(layer) for layer in found["layers"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BrokenTarError("it lists no image") from error
+
+
+def _blob(descriptor: Mapping[str, str]) -> str:
+    return f"blobs/{descriptor['digest'].replace(':', '/')}"
 
 
 def settings_of(document: bytes) -> ImageSettings:

@@ -26,7 +26,7 @@ _WITH_VALUE = {
     *("--torch-backend", "--python-version", "--abi", "--implementation", "--global-option", "--config-settings", "-C"),
     *("--root-user-action", "--upgrade-strategy", "--proxy", "--log", "--report", "--link-mode", "--index", "-n"),
 }
-_CONDAS = {"conda", "mamba", "micromamba"}
+CONDAS = {"conda", "mamba", "micromamba"}
 
 
 def locked(command: Command) -> Iterator[AuditSeen]:
@@ -49,7 +49,7 @@ def locked(command: Command) -> Iterator[AuditSeen]:
     elif program == "pipenv" and action in ("install", "sync"):
         is_locked = action == "sync" or "--deploy" in arguments
         yield AuditSeen("pass" if is_locked else "unknown", f"{shown} uses a lock only if there is one")
-    elif program in _CONDAS:
+    elif program in CONDAS:
         yield from _conda(arguments, action, shown)
 
 
@@ -148,7 +148,7 @@ def compilers(run: Run) -> Iterator[AuditSeen]:
             "dnf",
             "yum",
             "microdnf",
-            *_CONDAS,
+            *CONDAS,
         }:
             installed |= {name for name in names if _is_compiler(name, table.packages)}
             unknown = unknown or any(UNKNOWN in word and not word.startswith("-") for word in arguments)

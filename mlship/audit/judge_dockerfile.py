@@ -1,15 +1,17 @@
 """Judge a Dockerfile by the rules. What its text does not decide is unknown. Pure."""
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from shlex import quote
 
-from mlship.audit.installs import cached, compilers, locked
+from mlship.audit.installs import CONDAS, cached, compilers, locked
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
     KnownBase,
     audit_table,
-    is_credential_name,
+    is_credential,
     judgement,
     known_base,
     split_reference,
@@ -61,7 +63,7 @@ def judge_user(user: str, line: int = 0) -> AuditSeen:
     name = user.partition(":")[0]
     if UNKNOWN in name:
         return AuditSeen("unknown", "USER is known to the build only", line)
-    if name.isdigit():
+    if name.isascii() and name.isdigit():
         return AuditSeen("pass" if int(name) else "fail", f"runs as {'user ' + name if int(name) else 'root'}", line)
     if name in ("", "root"):
         return AuditSeen("fail", "runs as root", line)
@@ -118,7 +120,7 @@ def judge_tag(image: str, line: int = 0) -> AuditSeen:
 def _secrets(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     settings = (*file.arguments, *(one for stage in file.stages for one in stage.settings))
     for one in settings:
-        if one.kind != "LABEL" and is_credential_name(one.name) and one.value != "":
+        if one.kind != "LABEL" and is_credential(one.name, one.value):
             yield AuditSeen("fail", f"{one.kind} {one.name} is for a credential", one.line)
         yield from credentials_in(f"{one.name}={one.value or ''}", f"{one.kind} {one.name}", one.line)
     for run in (run for stage in file.stages for run in stage.runs):
@@ -134,25 +136,54 @@ def credentials_in(text: str, where: str, line: int) -> Iterator[AuditSeen]:
 
 def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     last = file.stages[-1]
-    for name, start in (("ENTRYPOINT", last.entrypoint), ("CMD", last.cmd)):
-        if start is not None and (start.text.strip() not in ("", "[]")):
+    for name, start in starts(last.entrypoint, last.cmd):
+        if start.text.strip() not in ("", "[]"):
             yield judge_start(start, name)
 
 
-def judge_start(start: Start, name: str) -> AuditSeen:
-    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself. What a script file does is not known."""
+def starts(entrypoint: Start | None, cmd: Start | None) -> Iterator[tuple[str, Start]]:
+    """ENTRYPOINT and CMD, by name. If ENTRYPOINT is `sh -c`, CMD is its script: then they are one."""
+    if entrypoint and cmd and entrypoint.exec_form and cmd.exec_form:
+        first, last = entrypoint.exec_form[0].rpartition("/")[2], entrypoint.exec_form[-1]
+        if first in SHELLS and re.fullmatch(r"-\w*c", last):
+            yield "CMD", replace(cmd, exec_form=(*entrypoint.exec_form, *cmd.exec_form))
+            return
+    yield from ((name, start) for name, start in (("ENTRYPOINT", entrypoint), ("CMD", cmd)) if start)
+
+
+def judge_start(start: Start, name: str, file: str | None = None) -> AuditSeen:
+    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself.
+
+    Args:
+        file: the shell script that it starts, if it can be read. What others do is unknown.
+    """
     words = start.exec_form
     program = words[0].rpartition("/")[2] if words else ""
     script = start.text if words is None else script_of(words) if program in SHELLS else None
     if script is None:
-        if program.endswith(".sh") or program in SHELLS:
-            return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
-        return AuditSeen("pass", f"{name} is in exec form", start.line)
-    # The shell is replaced by the last command only, so everything before must end.
-    last = script.replace("&&", "\n").replace(";", "\n").strip().rpartition("\n")[2].split()
-    if last and last[0] == "exec":
+        return _judge_program(start, name, program, file)
+    if _ends_with_exec(script):
         return AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line)
+    if program == "bash" and not set("|&(") & set(script.replace("&&", "")):
+        return AuditSeen("unknown", f"whether this bash replaces itself with the last command of {name}", start.line)
     return AuditSeen("fail", f"{name} runs in a shell that does not forward signals", start.line)
+
+
+def _judge_program(start: Start, name: str, program: str, file: str | None) -> AuditSeen:
+    if file is not None and _ends_with_exec(file):
+        return AuditSeen("pass", f"the script that {name} starts replaces its shell with `exec`", start.line)
+    if file is not None or program.endswith(".sh") or program in SHELLS:
+        return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
+    if program in CONDAS and "run" in (start.exec_form or ()):
+        return AuditSeen("unknown", f"whether `{program} run` of {name} passes SIGTERM on", start.line)
+    return AuditSeen("pass", f"{name} is in exec form", start.line)
+
+
+def _ends_with_exec(script: str) -> bool:
+    """Whether the last command replaces the shell. Only that one can, so everything before must end."""
+    lines = script.replace("&&", "\n").replace(";", "\n").splitlines()
+    commands = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return bool(commands) and commands[-1].split()[0] == "exec"
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:

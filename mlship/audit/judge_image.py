@@ -1,9 +1,11 @@
 """Judge an image by the rules: its configuration, its history and the names and modes of its files."""
 
 import posixpath
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mlship.audit.history import HistoryStep
 from mlship.audit.image import AuditFiles, ImageSettings, read_saved_image, settings_of
 from mlship.audit.installs import locked
 from mlship.audit.judge_dockerfile import (
@@ -13,9 +15,11 @@ from mlship.audit.judge_dockerfile import (
     judge_start,
     judge_tag,
     judge_user,
+    starts,
 )
-from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential_name, judgement
+from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential, judgement
 from mlship.build.installed import local_image
+from mlship.dockerfile.shell import SHELLS
 from mlship.dockerfile.stages import Start
 from mlship.doctor.nvidia_require import is_disabled, requirements
 from mlship.errors import EngineError
@@ -53,6 +57,15 @@ def audit_image(image: str, watch: Callable[[str], None]) -> AuditReport:
     return judge_image(found, image)
 
 
+def audit_archive(chunks: Iterable[bytes], name: str) -> AuditReport:
+    """Judge what `docker save` wrote, or an OCI archive.
+
+    Raises:
+        EngineError: it is not a complete image.
+    """
+    return judge_image(AuditedImage(*read_saved_image(chunks, name)), name)
+
+
 def judge_image(found: AuditedImage, name: str) -> AuditReport:
     """Judge what was read of an image."""
     return AuditReport(name, "image", tuple(judgement(row, _RULES[row.id](found)) for row in audit_table().rule))
@@ -79,15 +92,20 @@ def _user(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _glibc(found: AuditedImage) -> Iterator[AuditSeen]:
-    if found.files.of("musl"):
-        yield AuditSeen("fail", f"has musl: {_few(found.files.of('musl'))}")
-    else:
-        yield AuditSeen("pass", "has no musl")
+    files = found.files
+    musl, glibc = files.of("musl"), files.of("glibc")
+    if files.of("musl-python") or (musl and not glibc):
+        yield AuditSeen("fail", f"has musl: {_few(files.of('musl-python') or musl)}")
+    elif musl and not files.of("glibc-python"):
+        yield AuditSeen("unknown", f"has glibc and musl: {_few(glibc | musl)}")
+    elif glibc:
+        yield AuditSeen("pass", "has glibc")
 
 
 def _digest(found: AuditedImage) -> Iterator[AuditSeen]:
     label = f"{OCI}.base.digest"
-    if digest := found.settings.labels.get(label):
+    digest = found.settings.labels.get(label, "")
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         yield AuditSeen("pass", f"the label {label} is {digest}")
     else:
         yield AuditSeen("unknown", f"no label {label} names the base image: audit the Dockerfile")
@@ -103,51 +121,71 @@ def _tag(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
     settings = found.settings
-    pairs = [("ENV", name, value) for name, value in settings.env.items()]
-    pairs += [("ARG", *one.partition("=")[::2]) for step in settings.steps for one in _arguments(step)]
-    for kind, name, value in pairs:
-        if value and is_credential_name(name):
-            yield AuditSeen("fail", f"{kind} {name} is for a credential")
-        yield from credentials_in(f"{name}={value}", f"{kind} {name}", 0)
+    pairs = [*settings.env.items(), *(pair for step in settings.steps for pair in step.variables)]
+    for name, value in dict.fromkeys(pairs):
+        if is_credential(name, value):
+            yield AuditSeen("fail", f"the variable {name} is for a credential")
+        yield from credentials_in(f"{name}={value}", f"the variable {name}", 0)
     for name, value in settings.labels.items():
         yield from credentials_in(f"{name}={value}", f"LABEL {name}", 0)
     for number, step in enumerate(settings.steps, 1):
-        yield from credentials_in(step, f"step {number} of the history", 0)
-    yield AuditSeen("pass", "no credentials in the environment, the labels and the history")
-
-
-def _arguments(step: str) -> list[str]:
-    """The build arguments of a step: `|2 A=b C=d /bin/sh -c ...`, with `RUN ` before it if BuildKit wrote it."""
-    count, _, rest = step.removeprefix("RUN ").partition(" ")
-    if step.startswith("ARG "):
-        return [step.removeprefix("ARG ")]
-    number = count.removeprefix("|")
-    return rest.split(" ")[: int(number)] if count.startswith("|") and number.isdigit() and len(number) < 4 else []
+        yield from credentials_in(step.text, f"step {number} of the history", 0)
+    for path, what in sorted(found.files.credentials.items()):
+        yield AuditSeen("fail", f"/{path} has {what}, in a layer")
+    yield AuditSeen("pass", "no credentials in the environment, the labels, the history and its own files")
 
 
 def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:
     config = found.settings.config
-    for name, words in (("ENTRYPOINT", config.entrypoint), ("CMD", config.cmd)):
-        if words:
-            yield judge_start(Start(0, " ".join(words), tuple(words)), name)
+    entrypoint, cmd = (
+        Start(0, " ".join(words), tuple(words)) if words else None for words in (config.entrypoint, config.cmd)
+    )
+    for name, start in starts(entrypoint, cmd):
+        yield judge_start(start, name, _script_of(found, start.exec_form or ()))
+
+
+def _script_of(found: AuditedImage, words: Sequence[str]) -> str | None:
+    """The text of the shell script that a command starts; None if it starts none."""
+    names = [word for word in words if not word.startswith("-")]
+    if len(names) > 1 and posixpath.basename(names[0]) in SHELLS:
+        names = names[1:]
+    folders = [""] if "/" in "".join(names[:1]) else found.settings.env.get("PATH", "").split(":")
+    paths = [_merged(posixpath.join(folder, name)) for name in names[:1] for folder in folders]
+    scripts = {_merged(path): text for path, text in found.files.scripts.items()}
+    relative = [path for path in scripts if names and names[0].startswith("./") and path.endswith(f"/{names[0][2:]}")]
+    return next((scripts[path] for path in (*paths, *relative) if path in scripts), None)
+
+
+def _merged(path: str) -> str:
+    """A path without the root and without `usr`, which are the same folders on systems of today."""
+    return posixpath.normpath(path).strip("/").removeprefix("usr/")
 
 
 def _locked(found: AuditedImage) -> Iterator[AuditSeen]:
-    settings = found.settings
-    if lock := settings.labels.get(f"{OWN}.lock"):
+    settings, files = found.settings, found.files
+    lock = settings.labels.get(f"{OWN}.lock")
+    if lock:
         yield AuditSeen("pass", f"the label {OWN}.lock names the lock: {lock}")
-        return
-    installs = [seen for step in settings.steps for command in commands_in(_script(step)) for seen in locked(command)]
-    yield from installs
-    if found.files.of("wheel") and not installs:
-        yield AuditSeen("unknown", "how its Python packages were installed is not in its history")
+    judged = {step: tuple(_installs(step)) for step in settings.steps}
+    yield from (seen for step in settings.steps for seen in judged[step])
+    with_layer = [step for step in settings.steps if step.has_layer]
+    unknown = set[str]()
+    for path, layer in files.packages.items():
+        step = with_layer[layer] if len(with_layer) == files.layers else None
+        is_copied = step is None or step.instruction == "COPY"
+        if not (_is_bundled(path) or (lock and is_copied) or (step and judged[step])):
+            unknown.add(posixpath.dirname(path))
+    if unknown:
+        yield AuditSeen("unknown", f"how these were installed is not in its history: {_few(unknown)}")
 
 
-def _script(step: str) -> str:
-    """The shell script of a step of the history; empty for another instruction."""
-    before, shell, script = step.partition("/bin/sh -c ")
-    is_run = shell and not script.startswith("#(nop)") and (not before.strip() or before.startswith(("RUN", "|")))
-    return script.removesuffix("# buildkit") if is_run else ""
+def _installs(step: HistoryStep) -> Iterator[AuditSeen]:
+    return (seen for command in commands_in(step.script) for seen in locked(command))
+
+
+def _is_bundled(metadata: str) -> bool:
+    """Whether Python brings the package itself (https://docs.python.org/3.11/library/ensurepip.html)."""
+    return posixpath.basename(posixpath.dirname(metadata)).partition("-")[0] in ("pip", "setuptools", "wheel")
 
 
 def _cache(found: AuditedImage) -> Iterator[AuditSeen]:

@@ -1,5 +1,6 @@
 """The rules of an audit, their verdicts, and the facts that they use. Pure."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from mlship.versioned import adapter
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
 _PYTHONS = {"python", "python3"}
+_PATH = re.compile(r"/(?:[\w.-]+/)*[\w.-]+\.?[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ def is_credential_name(name: str) -> bool:
     table = audit_table().credentials
     words = set(name.lower().replace("-", "_").split("_"))
     return bool(words & table.words) and name.upper() not in table.public and "public" not in words
+
+
+def is_credential(name: str, value: str | None) -> bool:
+    """Whether a variable holds a credential, by its name; None is a value that is not known. A path holds none."""
+    return value != "" and is_credential_name(name) and not _PATH.fullmatch(value or "")
 
 
 def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from mlship.audit.rules import AuditReport
 
 _LARGEST = 4_000_000  # bytes of a Dockerfile
+_CHUNK = 1 << 20
 
 
 def audit_command(
     target: Annotated[
-        str, typer.Argument(metavar="IMAGE|DOCKERFILE", help="Dockerfile, or an image, local or in a registry.")
+        str,
+        typer.Argument(
+            metavar="IMAGE|DOCKERFILE", help="Dockerfile, or an image: local, in a registry or a saved archive."
+        ),
     ],
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a rule's verdict is unknown.")] = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
@@ -47,6 +51,7 @@ def audit_command(
 
 def _report(target: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
+    from mlship.audit.judge_image import audit_archive
     from mlship.errors import UsageError
 
     path = Path(target)
@@ -56,6 +61,9 @@ def _report(target: str) -> "AuditReport":
         return _of_image(target)
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
+        if data[257:262] == b"ustar":  # https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
+            file.seek(0)
+            return audit_archive(iter(lambda: file.read(_CHUNK), b""), target)
     if len(data) > _LARGEST:
         raise UsageError(f"`{target}` is too large to be a Dockerfile", hint="name a Dockerfile")
     if b"\0" in data:

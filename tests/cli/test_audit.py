@@ -18,7 +18,8 @@ from tests.helpers.smoke_events import IMAGE as INFO
 
 BAD = "FROM python\nENV HF_TOKEN=x\nCMD serve\n"
 GOOD = {"User": "7", "Cmd": ["a"], "Healthcheck": {"Test": ["CMD", "a"]}}
-NAMED = {"Labels": {f"org.opencontainers.image.base.{key}": "python:3.12" for key in ("name", "digest")}}
+_BASE = "org.opencontainers.image.base"
+NAMED = {"Labels": {f"{_BASE}.name": "python:3.12", f"{_BASE}.digest": f"sha256:{'a' * 64}"}}
 
 
 def run(*arguments: str) -> Result:
@@ -31,7 +32,8 @@ def test_each_failure_has_its_line_its_reason_and_its_fix(tmp_path: Path) -> Non
     result = run(str(file))
     assert result.exit_code == 1, result.output
     assert (
-        "  ✗ secrets         no credentials in variables, labels and steps\n      line 2: ENV HF_TOKEN" in result.stdout
+        "  ✗ secrets         no credentials in variables, labels, steps and layers\n      line 2: ENV HF_TOKEN"
+        in result.stdout
     )
     assert "      why: Everyone who can pull the image" in result.stdout
     assert "      fix: use `RUN --mount=type=secret`" in result.stdout
@@ -150,7 +152,40 @@ def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlship.build.installed, "connect", lambda: engine)
     result = run("app:1")
     assert result.exit_code == 5
-    assert "cannot read image `app:1`" in result.stderr
+    assert "cannot read the saved image `app:1`" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["docker", "oci"])
+def test_an_archive_is_read_without_an_engine(kind: str, tmp_path: Path) -> None:
+    """`docker save` of older engines, and skopeo's and buildx's OCI archives, by the index of an index."""
+    config = json.dumps({"config": {**GOOD, **NAMED}, "history": []}).encode()
+    layers = [gzip.compress(files_tar({"usr/bin/su": SETUID})), files_tar({"usr/bin/.wh.su": b""})]
+    if kind == "docker":
+        listed = {"Config": "c.json", "Layers": ["0/layer.tar", "1/layer.tar"]}
+        files = {"c.json": config, "0/layer.tar": layers[0], "1/layer.tar": layers[1]}
+        files["manifest.json"] = json.dumps([listed]).encode()
+    else:
+        named = [{"digest": digest_of(one)} for one in layers]
+        manifest = json.dumps({"config": {"digest": digest_of(config)}, "layers": named}).encode()
+        index = json.dumps({"manifests": [{"digest": digest_of(manifest)}]}).encode()
+        blobs = (config, manifest, index, *layers)
+        files = {f"./blobs/{digest_of(blob).replace(':', '/')}": blob for blob in blobs}
+        files["./index.json"] = json.dumps({"manifests": [{"digest": digest_of(index)}]}).encode()
+    path = tmp_path / "image.tar"
+    path.write_bytes(files_tar(files))
+    result = run(str(path), "--strict")
+    assert (result.exit_code, "0 failed, 0 unknown" in result.stdout) == (0, True), result.output
+    path.write_bytes(path.read_bytes()[:1500])
+    result = run(str(path))
+    assert (result.exit_code, f"cannot read the saved image `{path}`" in result.stderr) == (5, True), result.output
+
+
+@pytest.mark.parametrize("index", [b"[]", b"{}", b'{"manifests": []}', b'{"manifests": [{"digest": 1}]}', b"{"])
+def test_an_archive_that_lists_no_image_is_refused(index: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(files_tar({"index.json": index}))
+    result = run(str(path))
+    assert (result.exit_code, "it lists no image" in result.stderr) == (5, True), result.output
 
 
 def test_sarif_and_json_exclude_each_other() -> None:

@@ -24,12 +24,13 @@ def saved_image(layers: Sequence[Mapping[str, int | bytes]], config: object, ste
 
 
 def files_tar(files: Mapping[str, int | bytes]) -> bytes:
-    """A tar of files by path; a number is the mode of a program."""
+    """A tar of files by path; a number is the mode of a program. A script is one that can be started."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as made:
         for path, content in files.items():
             data = content if isinstance(content, bytes) else b"#!"
             entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = len(data), content if isinstance(content, int) else 0o644
+            is_program = isinstance(content, int) or content.startswith(b"#!")
+            entry.size, entry.mode = len(data), content if isinstance(content, int) else 0o755 if is_program else 0o644
             made.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()

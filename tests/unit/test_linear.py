@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlship.audit.history import history_steps
 from mlship.audit.judge_dockerfile import audit_dockerfile
 from mlship.console import clean
 from mlship.engine.failures import FailedBuild, build_failure
@@ -54,12 +55,14 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "container output": lambda text: list(_lines(text[at : at + 100].encode() for at in range(0, len(text), 100))),
     "smoke event": parse_event,
     "dockerfile": lambda text: audit_dockerfile("FROM scratch\nRUN " + text.replace("\n", "\nENV A="), ""),
+    "history": lambda text: history_steps((step, False) for step in ("RUN " + text, "ENV " + text, "SHELL " + text)),
 }
 # Parts that the patterns start with, continue with or end with.
 PARTS = st.sampled_from(
     ["//", "://", ":", "@", "/", "?", "&", "token=", "authorization: ", " ", "\n", "a", "8", "=", '"', "\\", "-", "_",
      "sk-", "eyJ", ".eyJ", "machine ", " login ", "users:", "-----BEGIN PRIVATE KEY-----", '"auth": "', "ERROR: ", "==",
-     "--hash=sha256:", "a==1 ", "; ", "[", "{", "error: ", "\x1b[2J", "é", "Traceback", "exit code: ", "> ", "E: "]
+     "--hash=sha256:", "a==1 ", "; ", "[", "{", "error: ", "\x1b[2J", "é", "Traceback", "exit code: ", "> ", "E: ",
+     "<<"]
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Every rule has a Dockerfile and an image that pass it, that fail it, and that leave it open."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,10 @@ CONFIG = {
         "dev.mlship.lock": DIGEST,
     },
 }
+GLIBC = "usr/lib/x86_64-linux-gnu"
 LAYER: dict[str, int | bytes] = {
     "usr/bin/python": 0o755,
+    f"{GLIBC}/libc.so.6": b"x",
     "opt/venv/lib/libcudart.so.12": b"x",
     "etc/ld.so.conf.d/x.conf": b"/opt/venv/lib\n",
 }
@@ -81,6 +84,7 @@ def test_a_good_image_passes() -> None:
         ("secrets", "USER", "ENV HF_TOKEN=x\nUSER", "fail"),
         ("secrets", "ARG PYTHON=3.12", "ARG PYTHON=3.12\nARG PIP_PASSWORD", "fail"),
         ("secrets", "USER", 'ENV API_KEY=""\nUSER', "pass"),
+        ("secrets", "USER", "ENV GOOGLE_APPLICATION_CREDENTIALS=/run/secrets/key.json\nUSER", "pass"),
         (
             "secrets",
             "USER",
@@ -92,7 +96,12 @@ def test_a_good_image_passes() -> None:
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "start.sh"]', "unknown"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'ENTRYPOINT ["/app/entrypoint.sh"]', "unknown"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'ENTRYPOINT ["/bin/bash"]', "unknown"),
-        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-o", "pipefail", "-lc", "a; b"]', "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["sh", "-ec", "a; b"]', "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-o", "pipefail", "-lc", "a; b"]', "unknown"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-c", "a | b"]', "fail"),
+        ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["sh", "-c"]\nCMD ["python"', "fail"),
+        ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["sh", "-c"]\nCMD ["exec a"]\n#', "pass"),
+        ("exec-form", 'CMD ["python"', 'CMD ["micromamba", "run", "-n", "base", "python"', "unknown"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', "CMD . /env && exec python -m serving", "pass"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', "", "not applicable"),
         ("locked", "--require-hashes --no-deps ", "", "unknown"),
@@ -154,16 +163,35 @@ def test_a_change_of_a_dockerfile_changes_its_verdict(rule: str, old: str, new: 
     [
         ("user", {"User": ""}, {}, "fail"),
         ("user", {"User": "app"}, {}, "fail"),
-        ("glibc", {}, {"lib/ld-musl-x86_64.so.1": b"x"}, "fail"),
+        ("user", {"User": "\u00b2"}, {}, "fail"),
+        ("glibc", {}, {f"{GLIBC}/.wh.libc.so.6": b"", "lib/ld-musl-x86_64.so.1": b"x"}, "fail"),
+        ("glibc", {}, {f"{GLIBC}/.wh.libc.so.6": b""}, "not applicable"),
+        ("glibc", {}, {"lib/ld-musl-x86_64.so.1": b"x"}, "unknown"),
+        (
+            "glibc",
+            {},
+            {"lib/ld-musl-x86_64.so.1": b"x", "usr/lib/python3.13/lib-dynload/a.cpython-313-x86_64-linux-gnu.so": b""},
+            "pass",
+        ),
+        ("glibc", {}, {"opt/lib/python3.13/lib-dynload/a.cpython-313-x86_64-linux-musl.so": b""}, "fail"),
+        ("glibc", {}, {"etc/ld-musl-x86_64.path": b"x"}, "pass"),
         ("digest", {"Labels": {}}, {}, "unknown"),
+        ("digest", {"Labels": {"org.opencontainers.image.base.digest": "unknown"}}, {}, "unknown"),
         ("tag", {"Labels": {}}, {}, "unknown"),
         ("tag", {"Labels": {"org.opencontainers.image.base.name": "python:latest"}}, {}, "fail"),
         ("secrets", {"Env": ["DB_PASSWORD=x"]}, {}, "fail"),
         ("secrets", {"Env": ["GPG_KEY=A0", "PYTHON_SHA256=1"]}, {}, "pass"),
+        ("secrets", {"Env": ["API_TOKEN=/run/secrets/token"]}, {}, "pass"),
+        ("secrets", {}, {"app/settings.py": f"TOKEN = '{TOKEN}'".encode()}, "fail"),
+        ("secrets", {}, {"opt/venv/lib/python3.12/site-packages/a/test.py": f"TOKEN = '{TOKEN}'".encode()}, "pass"),
+        ("secrets", {}, {"usr/share/a": f"TOKEN = '{TOKEN}'".encode()}, "pass"),
+        ("exec-form", {"Cmd": ["serve"]}, {"usr/bin/serve": b"#!/bin/bash\nexec a"}, "pass"),
         ("exec-form", {"Cmd": ["/bin/sh", "-c", "python -m serving"]}, {}, "fail"),
         ("exec-form", {"Cmd": None}, {}, "not applicable"),
         ("locked", {"Labels": {}}, {}, "not applicable"),
         ("locked", {"Labels": {}}, {"opt/x-1.dist-info/METADATA": b"x"}, "unknown"),
+        ("locked", {"Labels": {}}, {"opt/x-1.egg-info/PKG-INFO": b"x"}, "unknown"),
+        ("locked", {"Labels": {}}, {"opt/pip-23.0.dist-info/METADATA": b"x"}, "not applicable"),
         ("cache", {}, {"root/.cache/pip/x": b"x"}, "fail"),
         ("cache", {}, {"root/.cache/pip/x": b""}, "pass"),
         ("compilers", {}, {"usr/bin/x86_64-linux-gnu-gcc-12": 0o755}, "fail"),
@@ -177,6 +205,12 @@ def test_a_change_of_a_dockerfile_changes_its_verdict(rule: str, old: str, new: 
         ("driver-library", {}, {"c/compat/libcuda.so.1": b"", "etc/ld.so.conf.d/z.conf": b"/c/compat\n"}, "fail"),
         ("driver-library", {"Env": ["LD_LIBRARY_PATH=/usr/local/cuda/lib64/stubs"]}, {}, "fail"),
         ("requires", {"Env": []}, {}, "fail"),
+        (
+            "requires",
+            {"Env": []},
+            {"opt/venv/lib/.wh.libcudart.so.12": b"", "torch/lib/libcudart-d0da41ae.so.11.0": b"x"},
+            "fail",
+        ),
         ("requires", {"Env": ["NVIDIA_DISABLE_REQUIRE=1"]}, {}, "fail"),
         ("requires", {"Env": []}, {"opt/venv/lib/.wh.libcudart.so.12": b""}, "not applicable"),
     ],
@@ -196,6 +230,64 @@ def test_a_later_layer_replaces_and_removes_programs_but_not_caches() -> None:
     assert verdicts(of_image(CONFIG, first, {"usr/bin/.wh..wh..opq": b""}))["setuid"] == "pass"
 
 
+def test_a_link_replaces_a_folder_with_its_files() -> None:
+    first: dict[str, int | bytes] = {"opt/bin/su": SETUID, "usr/bin/su": SETUID}
+    assert verdicts(of_image(CONFIG, first, {"opt": b"", "usr/bin/su": 0o755}))["setuid"] == "pass"
+    assert verdicts(of_image(CONFIG, first, {"op": b"", "usr/bin/su": 0o755}))["setuid"] == "fail"
+
+
+def test_a_credential_that_a_later_layer_removes_is_still_in_the_image() -> None:
+    netrc = b"machine a.org login ci password Qx7vLk2pRt9w\n"
+    (seen,) = next(
+        one.seen
+        for one in of_image(CONFIG, {"root/.netrc": netrc}, {"root/.wh..netrc": b""}).judgements
+        if one.rule.id == "secrets"
+    )
+    assert (seen.verdict, seen.text) == ("fail", "/root/.netrc has a password of a host (netrc), in a layer")
+
+
+EXEC, SCRIPT = "#!/usr/bin/env -S bash -e\nset -u\nexec python -m a\n# end\n", "#!/bin/sh\nexec a || b\npython -m a\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "text", "verdict"),
+    [
+        ({"Cmd": ["serve"]}, EXEC, "pass"),
+        ({"Cmd": ["serve"]}, SCRIPT, "unknown"),
+        ({"Cmd": ["/bin/serve"]}, SCRIPT, "unknown"),
+        ({"Cmd": ["bash", "-e", "/usr/bin/serve"]}, EXEC, "pass"),
+        ({"Cmd": ["bash", "/gone"]}, EXEC, "unknown"),
+        ({"Cmd": ["/opt/serve"]}, SCRIPT, "pass"),
+        ({"Cmd": ["./bin/serve"]}, SCRIPT, "unknown"),
+        ({"Entrypoint": ["serve"], "Cmd": ["sh", "-c", "a"]}, EXEC, "fail"),
+        ({"Cmd": ["serve"]}, "#!/usr/bin/python\nimport a\n", "pass"),
+        ({"Cmd": ["serve"]}, "#!\n", "pass"),
+    ],
+)
+def test_a_script_is_read_where_a_command_finds_it(config: dict[str, object], text: str, verdict: str) -> None:
+    layer: dict[str, int | bytes] = {"usr/bin/serve": text.encode()}
+    assert verdicts(of_image({**CONFIG, **config}, LAYER, layer))["exec-form"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("steps", "label", "verdict"),
+    [
+        (("RUN /bin/sh -c pip install --require-hashes -r x # buildkit",), {}, "pass"),
+        (("COPY /opt/venv /opt/venv # buildkit",), {}, "unknown"),
+        (("COPY /opt/venv /opt/venv # buildkit",), {"dev.mlship.lock": DIGEST}, "pass"),
+        (("RUN /bin/sh -c ./install.sh # buildkit",), {"dev.mlship.lock": DIGEST}, "unknown"),
+        (("RUN /bin/sh -c pip install a # buildkit",), {"dev.mlship.lock": DIGEST}, "fail"),
+        (("RUN /bin/sh -c pip install --require-hashes -r x # buildkit", "COPY a b"), {}, "unknown"),
+        ((), {}, "unknown"),
+    ],
+)
+def test_each_package_needs_a_step_that_installs_it(
+    steps: tuple[str, ...], label: dict[str, str], verdict: str
+) -> None:
+    report = of_image({**CONFIG, "Labels": label}, {"opt/a-1.dist-info/METADATA": b"x"}, steps=steps)
+    assert verdicts(report)["locked"] == verdict
+
+
 @pytest.mark.parametrize(
     ("step", "rule", "verdict"),
     [
@@ -203,13 +295,32 @@ def test_a_later_layer_replaces_and_removes_programs_but_not_caches() -> None:
         ("/bin/sh -c pip install --require-hashes -r x", "locked", "pass"),
         ("|1 A=b /bin/sh -c pip install torch", "locked", "fail"),
         ('/bin/sh -c #(nop)  CMD ["pip", "install", "x"]', "locked", "not applicable"),
+        ('CMD ["pip" "install" "x"]', "locked", "not applicable"),
+        ("RUN pip install torch # buildkit", "locked", "fail"),
+        (
+            "SHELL [/bin/bash -o pipefail -c]|RUN /bin/bash -o pipefail -c pip install a | tee b # buildkit",
+            "locked",
+            "fail",
+        ),
+        ("SHELL [mamba run /bin/bash -c]|RUN |1 A=b mamba run /bin/bash -c pip install a # buildkit", "locked", "fail"),
+        ("|2 NOTE=a b API_TOKEN=c /bin/sh -c x", "secrets", "fail"),
+        ("RUN |2 NOTE=a b API_TOKEN= /bin/sh -c x", "secrets", "pass"),
+        ("RUN |1 NOTE=a /bin/sh -c API_TOKEN=$(cat /run/secrets/a) x", "secrets", "pass"),
+        ("ENV HF_TOKEN=a|ENV HF_TOKEN=", "secrets", "fail"),
+        ("/bin/sh -c #(nop)  ENV A=b c HF_TOKEN=a", "secrets", "fail"),
+        ("ARG API_TOKEN", "secrets", "pass"),
+        ("RUN /bin/sh -c <<EOF cat > /b\npip install y\nEOF # buildkit", "locked", "not applicable"),
+        ("RUN /bin/sh -c <<EOF cat > /b\na\nEOF\npip install y # buildkit", "locked", "fail"),
+        ("RUN /bin/sh -c bash <<-'EOF'\npip install y\n\tEOF # buildkit", "locked", "fail"),
+        ("RUN /bin/sh -c python <<'EOF'\npip install y\nEOF # buildkit", "locked", "not applicable"),
         ("RUN |1 HF_TOKEN=abc /bin/sh -c x # buildkit", "secrets", "fail"),
         ("ARG HF_TOKEN=abc", "secrets", "fail"),
         (f"RUN /bin/sh -c git clone https://u:{TOKEN}@x.org/a", "secrets", "fail"),
     ],
 )
 def test_the_history_of_an_image_is_read(step: str, rule: str, verdict: str) -> None:
-    assert verdicts(of_image({**CONFIG, "Labels": {}}, LAYER, steps=(step,)))[rule] == verdict
+    steps = tuple(re.split(r"(?<=\S)\|(?=[A-Z])", step))
+    assert verdicts(of_image({**CONFIG, "Labels": {}}, LAYER, steps=steps))[rule] == verdict
 
 
 def test_a_rule_says_where_and_what() -> None:
