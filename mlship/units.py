@@ -1,6 +1,7 @@
-"""Human-readable durations and sizes. Pure."""
+"""Durations, sizes, counts and lists as a person reads them. Pure."""
 
 import re
+from collections.abc import Iterable
 
 _FACTORS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LEAST, _MOST = 6 << 20, 16384 << 30
@@ -32,6 +33,23 @@ def bytes_of(text: str) -> int:
     if not _LEAST <= count <= _MOST:
         raise ValueError(f"{text!r} is not a valid memory limit: Docker accepts 6m to 16384g")
     return count
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """The first names, and how many more there are: `a, b, c and 2 more`."""
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+
+
+def first_rows(rows: Iterable[str], most: int, more: str = "and {} more") -> list[str]:
+    """The first rows, and a last one that counts the others."""
+    every = list(rows)
+    return [*every[:most], *([more.format(len(every) - most)] if len(every) > most else [])]
+
+
+def count_of(count: int, word: str) -> str:
+    """`1 file`, `1,024 files`."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def _figures(value: float) -> str:

@@ -26,9 +26,8 @@ from mlship.errors import EngineError
 from mlship.image.labels import OCI, OWN
 from mlship.registry.images import image_configuration, registry_layers
 from mlship.size.stream import BrokenTarError, ByteStream
-from mlship.units import size
+from mlship.units import first_rows, size
 
-_SHOWN = 12
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
 
 
@@ -243,8 +242,7 @@ def _requires(found: AuditedImage) -> Iterator[AuditSeen]:
 
 
 def _few(paths: set[str]) -> str:
-    shown = [f"/{path}" for path in sorted(paths)[:_SHOWN]]
-    return ", ".join((*shown, *([f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else [])))
+    return ", ".join(first_rows((f"/{path}" for path in sorted(paths)), 12))
 
 
 _RULES: dict[str, Callable[[AuditedImage], Iterator[AuditSeen]]] = {

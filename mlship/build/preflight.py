@@ -10,6 +10,7 @@ from mlship.engine.base import Engine, EngineInfo
 from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
 from mlship.smoke.seen import Device
+from mlship.units import first_rows
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -21,7 +22,6 @@ _UNPACKED = {"cuda": 1.7, "framework": 2.5, "compiled": 4.0, "heavy": 3.5, "ligh
 _COPIES = 4.3
 # Build context, weights stage, layer, unpacked image, compressed layer.
 _WEIGHT_COPIES = 5.0
-_SHOWN = 8
 _REST = 500_000_000  # bytes: base image, installer, code
 
 
@@ -173,8 +173,7 @@ def known_to_run(each: tuple[Prepared, ...]) -> tuple[Prepared, ...]:
     """
     unknown = tuple(dict.fromkeys(text for prepared in each for text in prepared.unknown))
     if unknown:
-        more = [f"- and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []
-        listed = "\n".join([*(f"- {text}" for text in unknown[:_SHOWN]), *more])
+        listed = "\n".join(f"- {text}" for text in first_rows(unknown, 8))
         raise MatchError(
             f"the lock is not known to run on every host:\n{listed}",
             hint="build without `--strict` and prove the image on such a host: `mlship smoke IMAGE --on gpu`",

@@ -22,6 +22,7 @@ from mlship.project.paths import check_paths, link_targets, private_files
 from mlship.project.text_links import refuse_text_links, text_links
 from mlship.project.weights import WeightFile, check_weights
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import few
 from mlship.weights.locked import check_fetched
 
 # Imported inside functions: only projects that use GPUs, or whose lock brings CUDA, wait for the CUDA match.
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mlship.cuda.hosts.profile import Fleet
     from mlship.image.gpu import Matched
 
-_SHOWN = 50
 FindFleet: TypeAlias = Callable[[Config], "Fleet | None"]
 
 
@@ -148,9 +148,7 @@ def _left_out(repo: Path, config: Config) -> tuple[str, ...]:
     found = private_files(repo, config.source)
     if not found:
         return ()
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    shown = ", ".join(found[:_SHOWN])
-    text = f"not in the image, because the names say that they hold credentials: {shown}{more}"
+    text = f"not in the image, because the names say that they hold credentials: {few(found, 50)}"
     return (f"{text}\nif one is meant, add its own path to `source` in mlship.yaml",)
 
 

@@ -17,8 +17,8 @@ from mlship.project.checkout import outside_commit, read_checkout
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import link_targets
 from mlship.smoke.result import SmokeReport
+from mlship.units import first_rows
 
-_SHOWN = 5
 _LEAVE = "or drop `--reproducible`"
 
 
@@ -67,8 +67,7 @@ def _weight_paths(plan: BuildPlan) -> tuple[str, ...]:
 
 
 def _listed(paths: tuple[str, ...] | list[str]) -> str:
-    more = [f"and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []
-    return "".join(f"\n- {path}" for path in (*paths[:_SHOWN], *more))
+    return "".join(f"\n- {path}" for path in first_rows(paths, 5))
 
 
 def _check_hosts(fleet: Fleet | None) -> None:

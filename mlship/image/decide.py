@@ -28,6 +28,7 @@ from mlship.project.commands import program_name
 from mlship.project.config import Config, System
 from mlship.project.git import Revision
 from mlship.project.weights import WeightFile
+from mlship.units import count_of
 
 # 1980-01-01, as in the layers: an image without a commit has no date of its own, so that every build is the same.
 NO_COMMIT = 315532800
@@ -123,8 +124,7 @@ def _base(config: Config, lock: Lock) -> Decision[PlanBase]:
 
 
 def _lock_reason(config: Config, lock: Lock) -> PlanReason:
-    count = len(lock.pins)
-    pins = f"{count} pinned {'package' if count == 1 else 'packages'}"
+    pins = count_of(len(lock.pins), "pinned package")
     return PlanReason(
         "lock", config.requirements.lock, f"{pins} with hashes, installed with --require-hashes --no-deps"
     )
@@ -175,7 +175,7 @@ def _weights(weights: tuple[WeightFile, ...]) -> Decision[tuple[WeightFolder, ..
         for folder, files in folders.items()
     )
     count, size = len(weights), sum(weight.size for weight in weights)
-    choice = f"{count} {'file' if count == 1 else 'files'}, {size:,} bytes"
+    choice = f"{count_of(count, 'file')}, {size:,} bytes"
     return _decided(found, "weights", choice, "in layers of their own, which a code change never touches")
 
 

@@ -18,6 +18,7 @@ from mlship.lock.inputs import read_inputs
 from mlship.lock.pins import Pin
 from mlship.project.base import cuda_reference
 from mlship.project.config import Config, Gpu
+from mlship.units import count_of
 
 _PROVE = "prove the image on such a host: `mlship smoke IMAGE --on gpu`"
 
@@ -123,8 +124,9 @@ def _architectures(fleet: Fleet) -> tuple[str, ...]:
 
 
 def _reasons(plan: GpuPlan, match: Match, fleet: Fleet) -> Iterator[PlanReason]:
-    kinds = "1 kind" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} kinds"
-    yield PlanReason("hosts", f"{kinds}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts)))
+    yield PlanReason(
+        "hosts", f"{count_of(len(fleet.hosts), 'kind')}, from {fleet.origin}", "\n".join(map(_host, fleet.hosts))
+    )
     yield PlanReason("cuda", plan.cuda or "none", _why(plan, match))
     yield from _matches(match.verdicts)
     if plan.index:

@@ -10,10 +10,10 @@ from re import fullmatch
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.stages import BuildStage, Start, parse_dockerfile
 from mlship.init.declared.documents import MalformedError, read_document, table_in
-from mlship.init.found import few
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import Tree
 from mlship.project.commands import is_server, parse_command
+from mlship.units import few
 
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
 _DOCKERFILE = r"Dockerfile([.-][\w-]+)*|[\w-]+\.Dockerfile"

@@ -11,20 +11,20 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.declared.locks import NAMES as LOCK_FILES
 from mlship.init.declared.result import Declared, Entry, is_development_package
-from mlship.init.found import Detection, few
+from mlship.init.found import Detection
 from mlship.init.import_needs import KnownImport, UnknownImport
 from mlship.init.pickled import pickle_lines, pickle_notes
 from mlship.init.python_version import DEFAULT
 from mlship.init.requirements import distribution
 from mlship.project.training import read_training
 from mlship.system_packages import debian_name, system_needs
+from mlship.units import few
 
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _BARE = re.compile(r"[\w.-]+(\[[\w., -]*\])?")  # a requirement in any version
 _OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
-_SHOWN = 8
 # Names of packages that bring the same modules begin with these.
 _VARIANTS = ("opencv", "tensorflow", "onnxruntime", "faiss", "psycopg2", "paddlepaddle", "pillow", "cupy")
 
@@ -136,8 +136,7 @@ def _kept(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depende
     development = _development(source)
     notes: tuple[str, ...] = ()
     if development:
-        named = ", ".join(f"{entry.name} (line {entry.line})" for entry in development[:_SHOWN])
-        named += f" and {len(development) - _SHOWN} more" if len(development) > _SHOWN else ""
+        named = few((f"{entry.name} (line {entry.line})" for entry in development), 8)
         notes = (
             f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image",
         )

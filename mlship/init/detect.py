@@ -21,7 +21,7 @@ from mlship.init.declared.requirement_files import read_requirements
 from mlship.init.declared.result import Declared
 from mlship.init.environment import Installed, read_user_environment
 from mlship.init.extensions import imported_extensions
-from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles, few
+from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
 from mlship.init.import_needs import Lookup, find_needs, misnamed
@@ -43,6 +43,7 @@ from mlship.project.metadata import METADATA, features_of, statistics_of
 from mlship.project.onnx_header import read_onnx
 from mlship.project.paths import WORKDIR
 from mlship.project.training import is_training
+from mlship.units import few
 
 _SAMPLES = ("sample*.json", "*request*.json", "*example*.json", "input*.json")
 _GOLDENS = ("golden*.json", "expected*.json")

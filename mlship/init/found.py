@@ -1,6 +1,5 @@
 """What `mlship init` finds in a repository, with the reason for each result."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from mlship.init.predictors import CogPredictor
 from mlship.init.working_folder import WorkingFolder
 from mlship.project.commands import PORT
 from mlship.project.weights import WeightFile
-
-_SHOWN = 3
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True)

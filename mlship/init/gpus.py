@@ -15,10 +15,11 @@ from packaging.utils import canonicalize_name
 from mlship.dockerfile.stages import BuildStage
 from mlship.frameworks import framework_table, is_gpu_only
 from mlship.init.declared.result import Declared
-from mlship.init.found import GpuUse, few
+from mlship.init.found import GpuUse
 from mlship.init.requirements import distribution
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
+from mlship.units import count_of, few
 
 HOSTS = "hosts"
 _BASES = re.compile(r"(^|/)nvidia/cuda[:@]|^nvcr\.io/nvidia/|(^|/)pytorch/pytorch:\S*cuda|:\S*-gpu\b")
@@ -34,7 +35,7 @@ def find_gpus(tree: Tree, served: Sequence[Module], declared: Sequence[Declared]
     code, note = _from_code(served)
     base = stage.root.shown if stage else ""
     evidence = (
-        *([f"{HOSTS}/ has {_count(hosts)}"] if hosts else []),
+        *([f"{HOSTS}/ has {count_of(len(hosts), 'host file')}"] if hosts else []),
         *_from_requirements(declared),
         *([f"the Dockerfile starts from {base}"] if _BASES.search(base) else []),
         *code,
@@ -55,10 +56,6 @@ def _is_host(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and isinstance(value.get("driver"), str) and isinstance(value.get("gpus"), list)
-
-
-def _count(hosts: Sequence[str]) -> str:
-    return "1 host file" if len(hosts) == 1 else f"{len(hosts)} host files"
 
 
 def _from_requirements(declared: Sequence[Declared]) -> Iterator[str]:

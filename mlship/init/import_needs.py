@@ -147,13 +147,6 @@ def _shown(name: str) -> str:
     return ".".join(parts[: depth + 1])
 
 
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """`a`, `b`, `c` and 2 more."""
-    quoted = [f"`{name}`" for name in names]
-    more = len(quoted) - most
-    return ", ".join(quoted[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def misnamed(declared: Iterable[Declared], served: Iterable[Module]) -> Iterator[str]:
     """Requirements named like a module that another distribution brings: `sklearn`, `cv2`, `whisper`."""
     imported = {name.partition(".")[0] for module in served for name in module.statements.all}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from mlship.errors import UsageError
-from mlship.init.found import AbsentFile, ModelFiles, few
+from mlship.init.found import AbsentFile, ModelFiles
 from mlship.init.load_calls import UNNAMED
 from mlship.init.native import HUB_TEXTS, native_files, read_native
 from mlship.init.sources import Module
@@ -18,6 +18,7 @@ from mlship.project.formats import CODE, MODELS
 from mlship.project.text_links import refuse_text_links, text_links
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
 from mlship.project.weights import WeightFile, external_files, weight_file, with_data_files
+from mlship.units import few
 
 _TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
 _SIDE_FOLDERS = {*_TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}

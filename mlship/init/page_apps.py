@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from mlship.init.found import few
 from mlship.init.sources import Module
+from mlship.units import few
 
 _TITLES = {"streamlit": "Streamlit", "gradio": "Gradio"}
 

@@ -9,12 +9,13 @@ from packaging.version import Version
 
 from mlship.frameworks import has_wheel
 from mlship.init.declared.result import Declared
-from mlship.init.import_needs import Lookup, listed
+from mlship.init.import_needs import Lookup
 from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
 from mlship.project.model_code import loaded_names
 from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
+from mlship.units import few
 
 _FILES = 20
 _SKLEARN = "scikit-learn"
@@ -87,13 +88,13 @@ def pickle_notes(pickles: Sequence[PickledModel], source: Declared | None, pytho
     if pinned_sklearn(pickles, source, python):
         return
     for version in sorted({pickle.sklearn for pickle in pickles if pickle.sklearn}):
-        paths = [pickle.path for pickle in pickles if pickle.sklearn == version]
         if not any(one.operator == "==" and one.contains(version) for one in _specifiers(source, _SKLEARN)):
             rewrite = "write it again with the locked version"
             fix = f"require `scikit-learn=={version}`, or {rewrite}"
             if not has_wheel("sklearn", version, python):
                 fix = f"that version has no wheel for Python {python}, so {rewrite}"
-            yield f"scikit-learn {version} wrote {listed(paths)}, and other versions may not read it: {fix}"
+            named = few(f"`{one.path}`" for one in pickles if one.sklearn == version)
+            yield f"scikit-learn {version} wrote {named}, and other versions may not read it: {fix}"
 
 
 def _specifiers(source: Declared | None, name: str) -> tuple[Specifier, ...]:

@@ -6,9 +6,9 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
 from mlship.init.declared.result import Declared
-from mlship.init.found import few
 from mlship.init.sources import Module
 from mlship.init.tree import Tree
+from mlship.units import few
 
 _STARTS = ("Procfile", "*Dockerfile*", "*.sh", "*compose*.y*ml", "*gunicorn*.py")
 _UVICORN = re.compile(r"(?m)^(?!\s*#).*\buvicorn\.workers\b")  # its own warning names the replacement

@@ -15,7 +15,7 @@ from mlship.files import read_regular, sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.declared.collect import SERVING_INPUT
 from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
-from mlship.init.found import Detected, Detection, Routes, few
+from mlship.init.found import Detected, Detection, Routes
 from mlship.init.generated import (
     DATA_URI,
     SERVING,
@@ -32,6 +32,7 @@ from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, PRIVATE, leads_outside
 from mlship.render import render
+from mlship.units import few
 
 _MEANINGS = {
     "live": "returns 200 once the process responds",

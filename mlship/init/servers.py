@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from mlship.dockerfile.stages import BuildStage
 from mlship.init.builds import Build
-from mlship.init.found import ExistingServer, Routes, few
+from mlship.init.found import ExistingServer, Routes
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
 from mlship.init.serving_starts import ServingStart, find_start, library_routes, other_processes
@@ -28,6 +28,7 @@ from mlship.project.commands import (
     without_reload,
 )
 from mlship.project.config import names_musl
+from mlship.units import few
 
 _HEALTH = ("/healthz", "/health", "/healthcheck", "/ping", "/heartbeat")
 LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)

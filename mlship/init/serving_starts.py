@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mlship.init.declared.documents import MalformedError, read_document, text_in
-from mlship.init.found import Routes, few
+from mlship.init.found import Routes
 from mlship.init.serving_libraries import ServingUse
 from mlship.init.sources import Module, is_served
 from mlship.init.tree import Tree
+from mlship.units import few
 
 _BENTOFILES = ("bentofile.yaml", "bentofile.yml")
 _LITSERVE_PORT = 8000  # https://lightning.ai/docs/litserve/api-reference/litserver

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from mlship.init.dependencies import Dependencies
-from mlship.init.found import Detection, few
+from mlship.init.found import Detection
 from mlship.init.load_calls import UNNAMED
+from mlship.units import few
 
 
 def model_steps(found: Detection) -> Iterator[str]:

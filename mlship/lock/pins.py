@@ -11,11 +11,11 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mlship.errors import LockError
 from mlship.lock.record import Code
+from mlship.units import first_rows
 
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HASH = re.compile(r"(?:^|\s)--hash(?:=|\s+)(\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def parse_lock(text: str, name: str) -> tuple[Pin, ...]:
             problems.append(f"{name}, line {number}: `{pin.name}` is pinned twice")
         pins[pin.name] = pin
     if problems:
-        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise LockError("\n".join([*problems[:_SHOWN], *more]))
+        raise LockError("\n".join(first_rows(problems, 8)))
     return tuple(pins.values())
 
 

@@ -11,10 +11,10 @@ from mlship.errors import CheckFailed, UsageError
 from mlship.files import read_regular, sha256_file
 from mlship.project.values import Distribution, Sha256, printable
 from mlship.project.weights import WeightFile
+from mlship.units import few
 from mlship.versioned import adapter, first_error
 
 _LIMIT = 5_000_000  # bytes; registries return larger ones only in parts
-_SHOWN = 5
 
 
 Printable = Annotated[str, AfterValidator(printable)]
@@ -124,8 +124,7 @@ def check_files(repo: Path, record: str, training: Training, weights: Iterable[W
     missing = [file.path for file in weights if file.path not in written]
     if not missing or not training.files:
         return ()
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    return (f"`{record}` does not describe {', '.join(missing[:_SHOWN])}{more}: where they come from is unknown",)
+    return (f"`{record}` does not describe {few(missing, 5)}: where they come from is unknown",)
 
 
 def _same(repo: Path, file: WeightFile, written: TrainedFile) -> bool:

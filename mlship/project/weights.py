@@ -19,11 +19,11 @@ from mlship.project.pickle_globals import unlisted
 from mlship.project.structure.bundles import shard_sizes
 from mlship.project.structure.cursor import BROKEN
 from mlship.project.values import SAFE_CHARACTERS, needs_no_quoting
+from mlship.units import few
 
 _PICKLE_NAME = re.compile(r"(?i).*\.(pkl|pickle|joblib|dill|sav|pt|pth|bin|ckpt)(\.(gz|bz2|xz|lzma|z|lz4))?")
 _DAYS = 180
 _SHOWN = 200  # characters of a path
-_LISTED = 8
 _HASHED = 1 << 28  # bytes
 _INDEX = 64 << 20  # bytes
 _ENTRY = """
@@ -263,9 +263,8 @@ def _check_names(repo: Path, file: WeightFile, allowed: AllowedPickle | None) ->
         ) from error
     trusted = allowed.trusted if allowed else ()
     if found := unlisted(names, trusted):
-        listed = ", ".join(found[:_LISTED]) + (f" and {len(found) - _LISTED} more" if len(found) > _LISTED else "")
         raise UsageError(
-            f"`{file.path}` would use {listed} when it is loaded, which no framework known to mlship needs",
+            f"`{file.path}` would use {few(found, 8)} when it is loaded, which no framework known to mlship needs",
             hint="do not load this file unless it is yours. If these are your classes, "
             + _trust(repo, file, allowed, (*trusted, *found)),
         )

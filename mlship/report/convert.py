@@ -3,23 +3,23 @@
 from mlship.console import out
 from mlship.convert.in_container import ComparedModel
 from mlship.convert.run import Conversion
+from mlship.units import count_of
 
 
 def show_conversion(done: Conversion) -> None:
     """Say what was written, and what was compared."""
     written = f"wrote {', '.join(done.files)}"
-    if done.outputs is None:
-        out(f"{written}: {done.tensors} tensor{'' if done.tensors == 1 else 's'} compared, the same bit for bit")
-    else:
-        out(written)
-        for line in _compared(done.outputs):
-            out(f"  {line}")
+    if done.tensors is not None:
+        written += f": {count_of(done.tensors, 'tensor')} compared, the same bit for bit"
+    out(written)
+    for line in _compared(done.outputs) if done.outputs else ():
+        out(f"  {line}")
     if done.record:
         out(f"wrote {done.record}")
 
 
 def _compared(outputs: ComparedModel) -> list[str]:
-    rows = f"{outputs.rows} row{'' if outputs.rows == 1 else 's'} of the sample"
+    rows = f"{count_of(outputs.rows, 'row')} of the sample"
     relative, absolute = outputs.tolerance
     if relative or absolute:
         verdict = f"largest difference {outputs.largest:.1e} (allowed: {absolute:g} + {relative:g} of the value)"

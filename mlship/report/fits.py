@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from mlship.console import out
 from mlship.cuda.fit.fits import Fits, HostFit
 from mlship.cuda.fit.judge import Outcome
+from mlship.units import count_of
 
 _SIGNS: dict[Outcome, str] = {"runs": "✓", "refused": "✗", "unknown": "?"}
 _WORDS: dict[Outcome, str] = {"runs": "runs", "refused": "does not run", "unknown": "unknown"}
@@ -18,9 +19,7 @@ def show_fits(fits: Fits, shown: str, origin: str) -> None:
 
 
 def _lines(fits: Fits, shown: str, origin: str) -> Iterator[str]:
-    packages = f"{fits.packages} package{'s' * (fits.packages != 1)}"
-    kinds = f"{len(fits.hosts)} kind{'s' * (len(fits.hosts) != 1)} of host"
-    yield f"{shown}: {packages}, on {kinds} from {origin}"
+    yield f"{shown}: {count_of(fits.packages, 'package')}, on {count_of(len(fits.hosts), 'kind')} of host from {origin}"
     yield ""
     yield from (f"  ✗ {problem}" for problem in fits.problems)
     for host in fits.hosts:

@@ -10,7 +10,7 @@ from mlship.cuda.hosts.kubernetes import Nodes
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
 from mlship.cuda.tables.lookup import support_of
 from mlship.cuda.versions import Driver
-from mlship.units import size
+from mlship.units import count_of, few, size
 from mlship.versioned import to_json
 
 _NAMED = 5  # nodes or hosts in one line
@@ -35,7 +35,7 @@ def host_line(host: HostProfile) -> str:
 
 
 def _lines(fleet: Fleet, cuda: FleetCuda) -> Iterator[str]:
-    yield f"{len(fleet.hosts)} {_plural('kind', len(fleet.hosts))} of host, from {fleet.origin}"
+    yield f"{count_of(len(fleet.hosts), 'kind')} of host, from {fleet.origin}"
     yield ""
     rows = [("host", "driver", "CUDA", "GPUs")]
     for host, offered in zip(fleet.hosts, cuda.hosts, strict=True):
@@ -99,8 +99,7 @@ def _span(versions: Sequence[str]) -> str:
 
 
 def _hosts(bounds: Sequence[Bound]) -> str:
-    named = [f"{bound.host} ({bound.because})" for bound in bounds[:_NAMED]]
-    return ", ".join(named) + (f" and {len(bounds) - _NAMED} more" if len(bounds) > _NAMED else "")
+    return few((f"{bound.host} ({bound.because})" for bound in bounds), _NAMED)
 
 
 def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -> None:
@@ -117,14 +116,11 @@ def show_import(nodes: Nodes, planned: Sequence[Planned], old: Sequence[Path]) -
             out(f"{pool.host.name}: {note}")
     if nodes.without_gpu:
         vendors = ", ".join(f"{count} with {vendor}'s, which mlship does not support" for vendor, count in nodes.others)
-        out(
-            f"{nodes.without_gpu} {_plural('node', nodes.without_gpu)} without an NVIDIA GPU"
-            + (f" ({vendors})" if vendors else "")
-        )
+        out(f"{count_of(nodes.without_gpu, 'node')} without an NVIDIA GPU" + (f" ({vendors})" if vendors else ""))
     for state in ("cordoned", "not ready"):
         away = [name for name, why in nodes.away if why == state]
         if away:
-            out(f"{state}, and included like any other node: {_named(away)}")
+            out(f"{state}, and included like any other node: {few(away, _NAMED)}")
     for path in old:
         warn(f"`{path}` is from an earlier import and no longer matches any node; remove it with `rm {path}`")
 
@@ -135,17 +131,12 @@ def warn_of_nodes(nodes: Nodes) -> None:
     for each in nodes.unlabelled:
         reasons.setdefault(each.why, []).append(each.node)
     for why, named in reasons.items():
-        warn(f"skipped {_named(named)}: NVIDIA GPU, but {why}")
+        warn(f"skipped {few(named, _NAMED)}: NVIDIA GPU, but {why}")
     if reasons:
         warn(
             "to include the skipped nodes, install GPU Feature Discovery (in the device plugin's Helm chart: "
             "`--set gfd.enabled=true`), or run `mlship hosts record hosts/NAME.json` on one"
         )
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _gpu(gpu: HostGpu) -> str:
@@ -161,7 +152,3 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"

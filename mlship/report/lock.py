@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from mlship.lock.pins import Pin
 from mlship.lock.resolve import Resolved
+from mlship.units import first_rows
 from mlship.versioned import to_json
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,7 @@ def lock_lines(resolved: Resolved, name: str, seconds: float) -> Iterator[str]:
     changes = lock_changes(resolved.previous, resolved.pins)
     if not resolved.previous:
         return
-    for change in changes[:_SHOWN]:
-        yield f"  {change}"
-    if len(changes) > _SHOWN:
-        yield f"  and {len(changes) - _SHOWN} more"
+    yield from (f"  {row}" for row in first_rows(map(str, changes), 20))
     if not changes:
         yield "no pins changed"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from mlship.console import clean
 from mlship.frameworks import framework_table
 from mlship.scan.report import ScannedFile, ScanReport
+from mlship.units import count_of, few
 
 _MOST_NAMES = 8
 
@@ -24,11 +25,7 @@ def _lines(report: ScanReport) -> Iterator[str]:
         f"{report.count('unknown') + len(report.unread)} unknown",
         f"{report.count('data')} data",
     ]
-    yield f"{report.target}: {_files(report.read)} read; {', '.join(counts)}"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+    yield f"{report.target}: {count_of(report.read, 'file')} read; {', '.join(counts)}"
 
 
 def _meaning(file: ScannedFile) -> str:
@@ -41,15 +38,10 @@ def _meaning(file: ScannedFile) -> str:
     if any(name.startswith("chat_template.") for name in file.uses):
         text = "has a chat template that reaches out of its sandbox"
     if file.foreign:
-        return f"{text}; uses {_few(file.foreign)}, which no known framework needs"
-    return f"{text}; uses {_few(file.uses)}" if file.uses else text
+        return f"{text}; uses {few(file.foreign, _MOST_NAMES)}, which no known framework needs"
+    return f"{text}; uses {few(file.uses, _MOST_NAMES)}" if file.uses else text
 
 
 def _title(file: ScannedFile) -> str:
     row = framework_table().formats.get(file.kind)
     return (row.title if row else "") or file.kind
-
-
-def _few(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -13,6 +13,7 @@ from mlship.resources import read_package_file
 from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, compiled_by, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
+from mlship.units import count_of
 from mlship.versioned import adapter
 
 _EXAMPLES = 3
@@ -75,8 +76,7 @@ def _hidden(layers: Sequence[dict[str, int]], base: int) -> Iterator[Waste]:
     for number, sizes in enumerate(layers, 1):
         if sizes:
             whose, advice = ("", _HIDDEN) if number > base else (" (base image)", _HIDDEN_IN_BASE)
-            count = f"{len(sizes):,} {'file' if len(sizes) == 1 else 'files'}"
-            what = f"{count} of layer {number}{whose} that later layers replace or remove"
+            what = f"{count_of(len(sizes), 'file')} of layer {number}{whose} that later layers replace or remove"
             yield _waste("hidden", what, advice, sizes)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from mlship.units import bytes_of, duration, size
+from mlship.units import bytes_of, count_of, duration, few, first_rows, size
 
 MIB = 1 << 20
 
@@ -37,3 +37,12 @@ def test_what_is_no_size(text: str) -> None:
 def test_what_no_container_can_have(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid memory limit"):
         bytes_of(text)
+
+
+def test_lists_and_counts() -> None:
+    assert few(["a", "b", "c"]) == "a, b, c"
+    assert few("abcde") == "a, b, c and 2 more"
+    assert few((), 2) == ""
+    assert first_rows("abc", 3) == ["a", "b", "c"]
+    assert first_rows("abc", 1, "- and {} more") == ["a", "- and 2 more"]
+    assert [count_of(count, "file") for count in (0, 1, 1234)] == ["0 files", "1 file", "1,234 files"]

@@ -16,13 +16,13 @@ from mlship.cuda.tables.lookup import library_pin, release_of, tables
 from mlship.cuda.tables.rows import Release
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
+from mlship.units import few
 
 if TYPE_CHECKING:
     from mlship.cuda.versions import Driver
 
 Judge: TypeAlias = Callable[[ForeignLock, Fleet], Match]
 _Change: TypeAlias = tuple[str, str, ForeignLock, Fleet]  # the text, its end if it is enough, and what is changed
-_SHOWN = 5  # hosts
 
 
 def changes(lock: ForeignLock, match: Match, fleet: Fleet, platform: str, judge: Judge) -> Iterator[str]:
@@ -100,5 +100,4 @@ def _drivers(lock: ForeignLock, match: Match, fleet: Fleet) -> Iterator[_Change]
         return
     hosts = tuple(replace(host, driver=str(newest.get(host.name, host.driver))) for host in fleet.hosts)
     named = [f"{name} to >= {driver}" for name, driver in newest.items()]
-    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-    yield f"update the driver: {', '.join(named[:_SHOWN])}{more}", "", lock, replace(fleet, hosts=hosts)
+    yield f"update the driver: {few(named, 5)}", "", lock, replace(fleet, hosts=hosts)

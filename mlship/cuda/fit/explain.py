@@ -10,6 +10,7 @@ from mlship.cuda.fit.judge import Verdict
 from mlship.cuda.fit.needs import Needs
 from mlship.cuda.hosts.profile import Fleet, HostProfile
 from mlship.errors import MatchError
+from mlship.units import few, first_rows
 
 _SHOWN = 5  # hosts or rows in one list
 _RELEASES = 3  # in one row
@@ -57,22 +58,16 @@ def _everywhere(fleet: Fleet) -> str:
 def _rows(blocked: Iterable[Verdict]) -> str:
     """One line a host: the deciding reason."""
     rows = list(dict.fromkeys(f"\n- {verdict.host}: {verdict.reasons[0].text}" for verdict in blocked))
-    more = len(rows) - 2 * _SHOWN
-    return "".join(rows[: 2 * _SHOWN]) + (f"\n- and {more} more" if more > 0 else "")
+    return "".join(first_rows(rows, 2 * _SHOWN, "\n- and {} more"))
 
 
 def _others(choice: Choice) -> str:
     """The other candidates, by the hosts that refuse them."""
     groups: dict[str, list[str]] = {}
     for pick in choice.others:
-        groups.setdefault(_listed([verdict.host for verdict in pick.blocked]), []).append(str(pick))
-    rows = [f"\n- {_listed(picks, _RELEASES)}: does not run on {hosts}" for hosts, picks in groups.items()]
+        groups.setdefault(few((verdict.host for verdict in pick.blocked), _SHOWN), []).append(str(pick))
+    rows = [f"\n- {few(picks, _RELEASES)}: does not run on {hosts}" for hosts, picks in groups.items()]
     return f"\nthat is the nearest candidate; the others:{''.join(rows[:_SHOWN])}" if rows else ""
-
-
-def _listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def _hint(remedies: Iterable[str]) -> str:
@@ -105,8 +100,8 @@ def _two_images(blocked: tuple[Verdict, ...], requests: tuple[PackageRequest, ..
              for blocks in (False, True)]  # fmt: skip
     choices = [choose(requests, part, platform) for part in parts]
     if any(choice.refused for choice in choices) or not all(part.hosts for part in parts):
-        return f"remove {_listed(sorted(names))} from {fleet.origin}"
-    images = (f"for {_listed([host.name for host in part.hosts])} ({', '.join(map(str, choice.picks))})"
+        return f"remove {few(sorted(names), _SHOWN)} from {fleet.origin}"
+    images = (f"for {few((host.name for host in part.hosts), _SHOWN)} ({', '.join(map(str, choice.picks))})"
               for part, choice in zip(parts, choices, strict=True))  # fmt: skip
     return f"build two images, {_OWN_FOLDER}: {'; '.join(images)}"
 
@@ -119,7 +114,7 @@ def _for_platform(foreign: Sequence[HostProfile], fleet: Fleet, platform: str) -
     """An image is for one platform."""
     others = {host.platform for host in foreign}
     if len(foreign) < len(fleet.hosts):
-        named = _listed([host.name for host in foreign])
+        named = few((host.name for host in foreign), _SHOWN)
         yield f"build an image for each platform, {_OWN_FOLDER}: for {platform}, remove {named} from {fleet.origin}"
     elif len(others) == 1:
         yield f"build for these hosts: `platform: {others.pop()}` in mlship.yaml, then run `mlship lock`"
@@ -144,4 +139,4 @@ def _driver(blocked: tuple[Verdict, ...]) -> Iterator[str]:
     hopeless = any(reason.outcome == "refused" and not reason.needs and reason.kind != "forward-compat-possible"
                    for verdict in blocked for reason in verdict.reasons)  # fmt: skip
     if not hopeless and all(needed.values()):
-        yield "update the driver: " + _listed([f"{host} to >= {driver}" for host, driver in sorted(needed.items())])
+        yield "update the driver: " + few((f"{host} to >= {driver}" for host, driver in sorted(needed.items())), _SHOWN)

@@ -13,6 +13,7 @@ from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
+from mlship.units import few
 
 _DISTRO = "bookworm"
 _TOGETHER = {"two-distributions", "two-majors", "two-variants", "wrong-library"}
@@ -114,9 +115,9 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
         elif _brings(text):
             yield text, f"the lock has no single version of {text.split()[0]}"
     if lock.foreign:
-        yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {_few(lock.foreign)}"
+        yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {few(lock.foreign, 5)}"
     if lock.stray:
-        yield "files", f"device code of no package, or that cannot be read, so not judged: {_few(lock.stray)}"
+        yield "files", f"device code of no package, or that cannot be read, so not judged: {few(lock.stray, 5)}"
     if not lock.in_image:
         for name in needs.compiled_for_unknown:
             yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
@@ -152,11 +153,6 @@ def _notes(lock: ForeignLock, match: Match, platform: str) -> Iterator[str]:
     if completed(lock, platform) != lock.pins:
         yield "the file lists no CUDA libraries, so it is judged as pip installs it: with what PyPI's wheels require"
     if lock.loose:
-        yield f"without one version, so not judged: {_few(lock.loose)}"
+        yield f"without one version, so not judged: {few(lock.loose, 5)}"
     if lock.more:
         yield "the lock also lists packages of extras and of development; export what you install for an exact answer"
-
-
-def _few(names: tuple[str, ...]) -> str:
-    more = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")

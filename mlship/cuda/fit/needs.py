@@ -15,6 +15,7 @@ from mlship.cuda.tables.rows import Release, Variant
 from mlship.cuda.versions import Cuda, CudaSource
 from mlship.frameworks import gpu_requirement_for, is_gpu_only
 from mlship.lock.pins import Pin
+from mlship.units import few
 
 # https://xgboost.readthedocs.io/en/stable/install.html and https://onnxruntime.ai/docs/install/
 _CPU_BUILDS = {"onnxruntime-gpu": "onnxruntime", "xgboost": "xgboost-cpu"}
@@ -371,9 +372,8 @@ def _unwanted(
     known = tables().packages.by_package
     named = [*(p.named for p in packages if p.pin.name in known), *(pin.library.name for pin in libraries)]
     if named:
-        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         bring = "brings" if len(named) == 1 else "bring"
-        text = f"{', '.join(named[:3])}{more} {bring} CUDA libraries, up to gigabytes, but mlship.yaml has no `gpu`"
+        text = f"{few(named)} {bring} CUDA libraries, up to gigabytes, but mlship.yaml has no `gpu`"
         locked = {pin.name for pin in pins}
         smaller = [f"`{cpu}` instead of `{name}`" for name, cpu in _CPU_BUILDS.items() if name in locked]
         if "torch" in locked or not smaller:

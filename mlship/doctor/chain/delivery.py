@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from mlship.doctor.chain.host import LinkLook, how_many
+from mlship.doctor.chain.host import LinkLook
 from mlship.doctor.chain.link import Symptom, it_holds, not_applicable, unknown
 from mlship.doctor.container import (
     at_least,
@@ -22,6 +22,7 @@ from mlship.doctor.facts.kubernetes import Kubernetes, Pod
 from mlship.doctor.facts.toolkit import CdiSpec
 from mlship.doctor.finding import Where
 from mlship.doctor.queries import SAYS_WHY, driver_is_contained, gpus, is_tegra, is_wsl, node_offers, pods, trouble_of
+from mlship.units import count_of
 
 _LISTS_DEVICES = (28, 2)  # since then `docker info` lists the CDI devices
 _WITHOUT_PODMAN_HOOK = (1, 14)  # its release notes: the RPM no longer installs the hook, so CDI is the only way
@@ -221,7 +222,7 @@ def _not_offered(facts: Facts, node: Kubernetes) -> Iterator[Symptom]:
     here = sum(known(gpu.driver) == "nvidia" for gpu in gpus(facts))
     whole, parts = (offered or {}).get(_GPU), any("/mig-" in name for name in offered or {})
     if whole is not None and 0 < whole < here and not parts:
-        yield Symptom("offer.fewer", "host", f"the node has {_GPU}: {whole}, and the bus {how_many(here, 'GPU')}")
+        yield Symptom("offer.fewer", "host", f"the node has {_GPU}: {whole}, and the bus {count_of(here, 'GPU')}")
     # A DRA driver offers GPUs as resource slices and not as a resource of the node.
     dra = (known(pod.role) == "dra" or "dra-driver" in (known(pod.name) or "") for pod in _of_nvidia(node))
     if offered == {} and not all(dra) and gpus(facts):

@@ -29,6 +29,7 @@ from mlship.doctor.queries import (
 )
 from mlship.doctor.versions import same
 from mlship.driver import codes
+from mlship.units import count_of, few
 
 LinkLook: TypeAlias = Iterator[Symptom | Answer]
 # Codes of NVML calls on one device; others, such as 3 (not supported), are normal.
@@ -40,12 +41,8 @@ _REFUSES_MODULE = r"is rejected|nvidia\w*: (Unknown|disagrees|version m)|unsigne
 _GPU_NODE = re.compile(r"/dev/nvidia[0-9]+")
 
 
-def how_many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def and_sees(count: int | None) -> str:
-    return "" if count is None else f" and sees {how_many(count, 'GPU')}"
+    return "" if count is None else f" and sees {count_of(count, 'GPU')}"
 
 
 def off_bus(facts: Facts) -> LinkLook:
@@ -70,7 +67,7 @@ def gpu_on_bus(facts: Facts) -> LinkLook:
         yield Symptom("bus.none", "host", "the PCI bus has no NVIDIA GPU")
     if here or reserved:
         names = sorted({known(gpu.name) or "NVIDIA GPU" for gpu in (*here, *reserved)})
-        yield it_holds(f"{how_many(len(here) + len(reserved), 'GPU')}: {', '.join(names)}")
+        yield it_holds(f"{count_of(len(here) + len(reserved), 'GPU')}: {', '.join(names)}")
     yield unknown("kernel.pci")
 
 
@@ -93,7 +90,7 @@ def gpu_bound(facts: Facts) -> LinkLook:
             yield Symptom("bound.none", "host", f"{seen}: {why}" if why else seen)
     bound = [gpu for gpu in here if known(gpu.driver) == "nvidia"]
     if bound:
-        yield it_holds(f"{how_many(len(bound), 'GPU')} bound to nvidia")
+        yield it_holds(f"{count_of(len(bound), 'GPU')} bound to nvidia")
     yield unknown("kernel.pci")
 
 
@@ -137,7 +134,7 @@ def nodes_of(where: Where, place: Place) -> LinkLook:
     if cards and all(is_absent(fact) for fact in cards):
         yield Symptom("node.missing", where, "there is no node of a GPU, such as /dev/nvidia0")
     there = [path for path, fact in table.items() if known(fact)]
-    yield it_holds(_some(there)) if there else unknown(f"{where}.device_nodes")
+    yield it_holds(few(there, 2)) if there else unknown(f"{where}.device_nodes")
 
 
 def denied_gpus(place: Place) -> tuple[str, ...]:
@@ -145,11 +142,6 @@ def denied_gpus(place: Place) -> tuple[str, ...]:
     cards = {path: node for path, fact in (known(place.device_nodes) or {}).items() if (node := known(fact))}
     answers = {path: known(node.open) for path, node in cards.items() if _GPU_NODE.fullmatch(path)}
     return tuple(path for path, answer in answers.items() if answer == "EPERM") if "ok" in answers.values() else ()
-
-
-def _some(paths: list[str]) -> str:
-    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-    return f"{', '.join(paths[:2])}{more}"
 
 
 def nvml_answers(facts: Facts) -> LinkLook:
@@ -213,13 +205,13 @@ def gpus_counted(facts: Facts) -> LinkLook:
         yield Symptom(name, "host", f"NVML counts {count or 'no'} GPU{'' if count == 1 else 's'}, the bus has {wanted}")
     elif count and count > len(gpus(facts)) > 0 and not list(off_bus(facts)):
         yield Symptom(
-            "nvml.count=more", "host", f"NVML counts {how_many(count, 'GPU')}, the bus has {len(gpus(facts))}"
+            "nvml.count=more", "host", f"NVML counts {count_of(count, 'GPU')}, the bus has {len(gpus(facts))}"
         )
     listed = len(each(nvml.devices))
     if count and 0 < listed < count:
-        yield Symptom("nvml.count", "host", f"NVML counts {how_many(count, 'GPU')}, but describes {listed}")
+        yield Symptom("nvml.count", "host", f"NVML counts {count_of(count, 'GPU')}, but describes {listed}")
     if count:
-        yield it_holds(f"NVML sees {how_many(count, 'GPU')}")
+        yield it_holds(f"NVML sees {count_of(count, 'GPU')}")
     if is_tegra(facts):
         yield from off_bus(facts)
     yield unknown("host.nvml.device_count")
@@ -305,4 +297,4 @@ def miscount(facts: Facts, where: Where, place: Place) -> Iterator[Symptom]:
     more = count is not None and known(place.nvml.init) == 0 and count > of_nvml > 0 and not parts
     if known(place.cuda.init) == 0 and (more or (less and (count == 0 or not (parts or chosen)))):
         of = f" of {of_nvml}" if of_nvml else ""
-        yield Symptom("cuda.count", where, f"CUDA counts {how_many(count or 0, 'GPU')}{of}")
+        yield Symptom("cuda.count", where, f"CUDA counts {count_of(count or 0, 'GPU')}{of}")

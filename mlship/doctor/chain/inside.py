@@ -9,7 +9,6 @@ from mlship.doctor.chain.host import (
     and_sees,
     cuda_symptoms,
     device_symptoms,
-    how_many,
     miscount,
     nodes_of,
     nvml_symptoms,
@@ -23,6 +22,7 @@ from mlship.doctor.finding import Where
 from mlship.doctor.frameworks import environments, judged
 from mlship.doctor.queries import is_compat, is_tegra, is_wsl, places
 from mlship.doctor.versions import same
+from mlship.units import count_of
 
 
 def nodes_inside(facts: Facts) -> LinkLook:
@@ -118,7 +118,7 @@ def framework_works(facts: Facts) -> LinkLook:
             torch = known(environment.torch)
             seen, there = known(torch.device_count) if torch else None, known(place.cuda.device_count) or 0
             if seen is not None and seen < there:
-                yield Symptom("torch", where, f"torch counts {seen} of {how_many(there, 'GPU')}")
+                yield Symptom("torch", where, f"torch counts {seen} of {count_of(there, 'GPU')}")
             if torch and known(torch.is_available):
                 good.append(f"{where}: torch {known(torch.version) or ''} sees the GPU")
     if good:

@@ -18,6 +18,7 @@ from mlship.init.declared.result import Declared, LocalPackage
 from mlship.init.declared.serving_files import read_bentofile, read_cog, read_mlmodel
 from mlship.init.declared.setup_files import read_setup_cfg, read_setup_py
 from mlship.init.tree import Tree
+from mlship.units import few
 
 SERVING_INPUT = "serving/requirements.in"  # written if requirements.in lacks server requirements
 
@@ -45,7 +46,6 @@ _SIDE = {
     *("tests", "test", "docs", "doc", "examples", "example", "benchmark", "benchmarks", "scripts", "notebooks"),
     *("training", "train", "tools", "demo", "demos", "third_party", "vendor", "js", "web"),
 }
-_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,7 @@ def _notes(found: tuple[Declared, ...], others: list[str]) -> Iterator[str]:
 
 def shown_folders(folders: Sequence[str]) -> str:
     """The first folders, and how many more there are."""
-    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
-    return ", ".join(f"`{folder}`" for folder in folders[:_SHOWN]) + more
+    return few((f"`{folder}`" for folder in folders), 6)
 
 
 def find_package(tree: Tree, name: str) -> str | None:

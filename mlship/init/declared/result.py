@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.project.config import PYTHONS
+from mlship.units import first_rows
 
 RequirementRole: TypeAlias = Literal["main", "extra", "dev"]
 
@@ -177,5 +178,4 @@ def shown(value: object) -> str:
 
 def few_notes(notes: Iterable[str], limit: int = 4) -> tuple[str, ...]:
     """The first notes, and how many more there are."""
-    every = list(dict.fromkeys(notes))
-    return (*every[:limit], *([f"and {len(every) - limit} more like it"] if len(every) > limit else []))
+    return tuple(first_rows(dict.fromkeys(notes), limit, "and {} more like it"))

@@ -7,7 +7,7 @@ from mlship.render import render
 from mlship.report.size import words
 from mlship.report.size.treemap import Rect, squarify
 from mlship.size.report import SORTS, Part, SizeReport, Sort
-from mlship.units import size
+from mlship.units import count_of, size
 
 FRAME = Rect(0, 0, 1200, 640)
 _LETTER = 6.9  # average letter width of labels, in map units
@@ -98,7 +98,7 @@ def _bytes_of(report: SizeReport, group: str) -> list[_Bytes]:
         found.append(
             _Bytes(
                 f"{len(small)} more",
-                words.count_of(len(small), "smaller item"),
+                count_of(len(small), "smaller item"),
                 total,
                 ", ".join(words.title(part) for part in small[:20]),
             )
@@ -113,7 +113,7 @@ def _part(part: Part) -> _Bytes:
         part.name,
         words.title(part),
         part.bytes,
-        f"{words.count_of(part.files, 'file')}: {words.sorts_line(part)}",
+        f"{count_of(part.files, 'file')}: {words.sorts_line(part)}",
         tuple(sorts),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from mlship.console import clean
 from mlship.report.size import words
 from mlship.size.report import Comparison, Part, SizeReport
-from mlship.units import size
+from mlship.units import count_of, size
 
 WIDTH = 100
 NARROWEST = 60
@@ -72,7 +72,7 @@ def _groups(report: SizeReport, longest: int) -> Iterator[str]:
         bar = "█" * round(longest * count / most) if most else ""
         yield (
             f"  {words.GROUPS[group]:<20} {size(count):>8} {words.share(count, total):>5}  "
-            f"{bar or '▏':<{longest}}  {words.count_of(files, 'file')}"
+            f"{bar or '▏':<{longest}}  {count_of(files, 'file')}"
         )
 
 
@@ -87,9 +87,7 @@ def _parts(report: SizeReport, *, verbose: bool) -> Iterator[str]:
     ]  # fmt: skip
     if rest:
         left = sum(part.bytes for part in rest)
-        rows.append(
-            (words.count_of(len(rest), "smaller item"), size(left), words.share(left, total), "", "-v lists all")
-        )
+        rows.append((count_of(len(rest), "smaller item"), size(left), words.share(left, total), "", "-v lists all"))
     yield from _table(rows, right={1, 2})
 
 
@@ -134,7 +132,7 @@ def _waste(report: SizeReport, width: int, *, verbose: bool) -> Iterator[str]:
         yield f"{'':12}{waste.where[0]}" + (", ..." if len(waste.where) > 1 else "") if waste.where else ""
     if more := report.waste[len(shown) :]:
         total = sum(waste.bytes for waste in more)
-        yield f"  {size(total):>8}  in {words.count_of(len(more), 'smaller item')}; -v lists all"
+        yield f"  {size(total):>8}  in {count_of(len(more), 'smaller item')}; -v lists all"
 
 
 def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> Iterator[str]:
@@ -150,9 +148,7 @@ def _against(report: SizeReport, comparison: Comparison, *, verbose: bool) -> It
     ]
     more = comparison.changes[len(shown) :]
     if more:
-        rows.append(
-            (words.signed(sum(change.grown for change in more)), words.count_of(len(more), "smaller change"), "", "")
-        )
+        rows.append((words.signed(sum(change.grown for change in more)), count_of(len(more), "smaller change"), "", ""))
     if not rows:
         yield "  no package or folder changed its size or version"
     yield from _table(rows, right={0})

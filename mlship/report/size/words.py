@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mlship.size.report import SORTS, BaseLayers, Comparison, LayerSize, Part, PartChange, SizeGroup, SizeReport, Sort
-from mlship.units import size
+from mlship.units import count_of, size
 
 GROUPS: dict[SizeGroup, str] = {
     "cuda": "CUDA libraries",
@@ -30,11 +30,6 @@ def signed(count: int | None) -> str:
     if count is None:
         return UNKNOWN
     return f"{'+' if count > 0 else '-' if count < 0 else ''}{size(abs(count))}"
-
-
-def count_of(count: int, word: str) -> str:
-    """Format a count, such as "1 layer" or "1,234 files"."""
-    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def headline(report: SizeReport) -> str:

@@ -4,6 +4,7 @@ from mlship.smoke import output
 from mlship.smoke.events import Output
 from mlship.smoke.result import Check, failed, passed, skipped, warned
 from mlship.smoke.spec import SmokeSpec
+from mlship.units import count_of
 
 _NO_SHAPE = "mlship.yaml has no `model.output_shape`"
 _NO_GOLDEN = "mlship.yaml has no `model.golden`"
@@ -35,7 +36,7 @@ def _finite(answer: Output) -> Check:
         )
     if count == 0:
         return warned("model.finite", "the answer contains no number", "let the model return its scores too")
-    return passed("model.finite", _counted(count))
+    return passed("model.finite", count_of(count, "number"))
 
 
 def _shape(answer: Output, spec: SmokeSpec) -> Check:
@@ -50,10 +51,6 @@ def _shape(answer: Output, spec: SmokeSpec) -> Check:
             "fix the model, or `model.output_shape` in mlship.yaml",
         )
     return passed("model.shape", _described(fitting))
-
-
-def _counted(count: int) -> str:
-    return "1 number" if count == 1 else f"{count} numbers"
 
 
 def _described(array: output.Array) -> str:
@@ -79,7 +76,7 @@ def _golden(answer: Output, spec: SmokeSpec) -> Check:
     found = output.deviation_from(answer.value, answer.golden[0], spec.rtol, spec.atol)
     if found.equal:
         away = f"at most {found.difference:.1e} away" if found.difference else "identical"
-        return passed("model.golden", f"{_counted(found.numbers)}, {away}")
+        return passed("model.golden", f"{count_of(found.numbers, 'number')}, {away}")
     seen = found.mismatch or (
         f"{found.off} of {found.numbers} numbers differ, the worst by {found.difference:.3g} "
         f"at {found.path or 'the output'} (rtol {spec.rtol:g}, atol {spec.atol:g})"

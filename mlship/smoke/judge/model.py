@@ -6,7 +6,7 @@ from mlship.smoke.remedy import Situation, advise, how_ended, remedy_for_end
 from mlship.smoke.result import Check, failed, passed, skipped, warned
 from mlship.smoke.seen import ModelRun, Observed
 from mlship.smoke.spec import SmokeSpec
-from mlship.units import duration, size
+from mlship.units import duration, few, size
 
 SLOW_JIT = 5.0  # seconds
 _WHERE: dict[StageName, str] = {
@@ -175,11 +175,9 @@ def _compiled(observed: Observed) -> Check:
         return skipped("model.compiled", "not reached")
     if not modules.uncompiled:
         return passed("model.compiled", "")
-    named = ", ".join(modules.uncompiled[:3])
-    more = f" and {len(modules.uncompiled) - 3} more" if len(modules.uncompiled) > 3 else ""
     return warned(
         "model.compiled",
-        f"compiled at every start, since a read-only container cannot keep bytecode: {named}{more}",
+        f"compiled at every start, since a read-only container cannot keep bytecode: {few(modules.uncompiled)}",
         "run `mlship lock --trace`, then `mlship build`: the server imports more than when it was traced",
     )
 
