@@ -91,7 +91,7 @@ def test_the_loader_handles_files_and_defaults(tmp_path: Path, request_: dict[st
     call = f"import json; from serving import model\nprint(json.dumps(model.load().predict({request_!r})))"
     ran = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, capture_output=True, text=True, check=False)
     if answer is None:
-        assert "InvalidRequest: expected" in ran.stderr
+        assert "InvalidRequest: $: expected" in ran.stderr
     else:
         assert base64.b64decode(json.loads(ran.stdout).removeprefix("data:text/plain;base64,")).decode() == answer
 
