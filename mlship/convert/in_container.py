@@ -33,8 +33,8 @@ _FREE = {"scikit-learn", "onnx", "onnxruntime", "protobuf", "ml-dtypes", "flatbu
 # Packages that did not say themselves that they do not run with a newer one. NumPy 2:
 # https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
 _SKLEARN_FOR_NUMPY_2 = Version("1.4.2")
-# The first scikit-learn with wheels for Python 3.11 (its files on PyPI); Python 3.9 has wheels of 0.24 to 1.6.
-_SKLEARN_FOR_PYTHON_311 = Version("1.1.3")
+# The last Python that has wheels of the scikit-learn before each release, by the files on PyPI.
+_LAST_PYTHON = ((Version("0.22"), "3.7"), (Version("0.24"), "3.8"), (Version("1.1.3"), "3.9"))
 # `Model.export(format="onnx")`: https://github.com/keras-team/keras/releases/tag/v3.8.0
 _KERAS_WITH_EXPORT = Version("3.8")
 
@@ -170,26 +170,31 @@ def libraries_for(wanted: ContainerConversion) -> Libraries:
     """The packages that read the source and write the target."""
     training = wanted.training
     recorded = {name: text for name, text in training.packages.items() if _is_release(text)} if training else {}
-    if library_of(wanted.source, wanted.kind) == "keras":
-        return Libraries(None, _keras_packages(recorded.get("keras") or _keras_version(wanted.source)))
     sklearn = sklearn_of(wanted.source)
-    release = Version(sklearn) if sklearn else _SKLEARN_FOR_PYTHON_311
+    if sklearn is None:
+        return Libraries(None, _keras_packages(wanted, recorded.get("keras")))
+    release = Version(sklearn)
     python = ".".join(training.python.split(".")[:2]) if training and training.python else None
     converters = ("skops",) if wanted.target.suffix == ".skops" else ("skl2onnx", "onnxruntime")
     named = {f"scikit-learn=={release}", "pandas", "joblib", *converters, *_imported(wanted)}
     if release < _SKLEARN_FOR_NUMPY_2:
         named.add("numpy<2")
     return Libraries(
-        python or ("3.9" if release < _SKLEARN_FOR_PYTHON_311 else None),
+        python or next((last for before, last in _LAST_PYTHON if release < before), None),
         tuple(sorted(named)),
         tuple(f"{name}=={text}" for name, text in sorted(recorded.items()) if name not in _FREE),
     )
 
 
-def _keras_packages(version: str | None) -> tuple[str, ...]:
+def _keras_packages(wanted: ContainerConversion, recorded: str | None) -> tuple[str, ...]:
+    version = recorded or _keras_version(wanted.source)
     exports = version is not None and Version(version) >= _KERAS_WITH_EXPORT
     keras = f"keras=={version}" if exports else f"keras>={_KERAS_WITH_EXPORT}"
-    return keras, "tensorflow-cpu" if this_platform() == "linux/amd64" else "tensorflow", "tf2onnx", "onnxruntime"
+    if wanted.kind == "hdf5":  # Keras 2 wrote most of these files; tf-keras is that, and requires this name
+        backend: tuple[str, ...] = ("tensorflow", "tf-keras")
+    else:
+        backend = ("tensorflow-cpu" if this_platform() == "linux/amd64" else "tensorflow",)
+    return keras, *backend, "tf2onnx", "onnxruntime"
 
 
 def _imported(wanted: ContainerConversion) -> set[str]:

@@ -7,6 +7,7 @@ Needs Python 3.8. What cannot be converted is no failure of the program: the rep
 """
 
 import json
+import os
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ LIBRARIES = (
     "scikit-learn",
     "skops",
     "keras",
+    "tf-keras",
     "tensorflow",
     "tensorflow-cpu",
     "skl2onnx",
@@ -138,38 +140,76 @@ def onnx_of(model, table):
 
 
 def write_keras(source, target, rows):
-    import keras
     import numpy
 
+    legacy = is_keras_2(source)
+    if legacy:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
+        import tf_keras as keras
+    else:
+        import keras
     model = attempt("load", "the model cannot be loaded", lambda: keras.models.load_model(source, compile=False))
-    named = getattr(model, "inputs", None)
-    if not named:
+    shapes = getattr(model, "inputs", None)
+    if not shapes:
         raise Refused("load", "the model does not say what its inputs are")
-    if not isinstance(rows, dict):
-        rows = {named[0].name: rows}
-    elif len(named) == 1 and len(rows) == 1:
-        rows = {named[0].name: next(iter(rows.values()))}
-    if {each.name for each in named} != set(rows):
-        raise Refused(
-            "sample",
-            f"the sample has the inputs {', '.join(map(str, rows))}, and the model {', '.join(each.name for each in named)}",
-        )
+    names = list(model.input_names) if legacy else [each.name for each in shapes]
+    given = named_inputs(rows, names)
     inputs = [
         attempt(
             "sample",
             "the model refuses the sample",
-            lambda: numpy.array(rows[each.name], dtype=keras.backend.standardize_dtype(each.dtype)),
+            lambda: numpy.array(given[name], dtype=getattr(each.dtype, "name", each.dtype)),
         )
-        for each in named
+        for name, each in zip(names, shapes)
     ]
-    given = inputs[0] if len(inputs) == 1 else inputs
-    found = attempt("sample", "the model refuses the sample", lambda: keras.tree.flatten(model(given, training=False)))
-    names = getattr(model, "output_names", None) or [f"output {number}" for number in range(len(found))]
-    outputs = {name: numpy.asarray(keras.ops.convert_to_numpy(each)) for name, each in zip(names, found)}
-    attempt(
-        "convert", "the model cannot be converted to ONNX", lambda: model.export(target, format="onnx", verbose=False)
-    )
-    return inputs, outputs, []
+    called = inputs[0] if len(inputs) == 1 else inputs
+    found = attempt("sample", "the model refuses the sample", lambda: flat(model(called, training=False)))
+    titles = getattr(model, "output_names", None) or [f"output {number}" for number in range(len(found))]
+    write_onnx = legacy_onnx if legacy else keras_onnx
+    attempt("convert", "the model cannot be converted to ONNX", lambda: write_onnx(model, names, target))
+    return inputs, {title: numpy.asarray(each) for title, each in zip(titles, found)}, []
+
+
+def is_keras_2(source):
+    if source.endswith(".keras"):
+        return False
+    import h5py
+
+    with h5py.File(source, "r") as file:
+        text = file.attrs.get("keras_version", "")
+    return str(text.decode() if isinstance(text, bytes) else text).startswith(("1.", "2."))
+
+
+def named_inputs(rows, names):
+    """The sample by the names of the inputs; a model with one input takes it without a name, or with any."""
+    if not isinstance(rows, dict):
+        rows = {names[0]: rows}
+    elif len(names) == 1 and len(rows) == 1:
+        rows = {names[0]: next(iter(rows.values()))}
+    if set(names) != set(rows):
+        raise Refused(
+            "sample", f"the sample has the inputs {', '.join(map(str, rows))}, and the model {', '.join(names)}"
+        )
+    return rows
+
+
+def flat(found):
+    """The arrays of a model's answer, in the order of its outputs."""
+    if isinstance(found, dict):
+        found = [found[name] for name in sorted(found)]
+    return [each.numpy() for each in (found if isinstance(found, (list, tuple)) else [found])]
+
+
+def keras_onnx(model, _names, target):
+    model.export(target, format="onnx", verbose=False)
+
+
+def legacy_onnx(model, names, target):
+    import tensorflow
+    import tf2onnx
+
+    signature = [tensorflow.TensorSpec(each.shape, each.dtype, name=name) for name, each in zip(names, model.inputs)]
+    tf2onnx.convert.from_keras(model, input_signature=signature, output_path=target, opset=OPSETS[""])
 
 
 def compare(target, sample, work):

@@ -50,7 +50,7 @@ def test_scikit_learn_becomes_skops(tmp_path: Path) -> None:
 
 def test_a_sample_of_another_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('[{"age": 31.5, "country": "a"}]')
-    done = mlship("convert", str(COLUMNS), "model.onnx", "--sample", "rows.json", cwd=tmp_path)
+    done = mlship("convert", str(COLUMNS), "model.skops", "--sample", "rows.json", cwd=tmp_path)
     assert (done.code, "`predict` of the model refuses the sample" in done.stderr) == (2, True), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
 
@@ -63,3 +63,13 @@ def test_keras_becomes_onnx(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     one, two = np.ones((5, 3), np.float32), np.ones((5, 2), np.float32)
     assert [output.shape for output in session.run(None, {"one": one, "two": two})] == [(5, 3), (5, 1)]
+
+
+def test_keras_2_becomes_onnx(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text("[[1, 2, 3], [0.5, 0, -1]]")
+    done = mlship("convert", str(FIXTURES / "legacy.h5"), "model.onnx", "--sample", "rows.json", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert "tf-keras 2." in done.stdout
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    [found] = session.run(None, {session.get_inputs()[0].name: np.ones((4, 3), np.float32)})
+    assert (found.shape, np.allclose(found.sum(axis=1), 1)) == ((4, 2), True)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from mlship.convert import in_container
 from mlship.convert.in_container import ComparedModel, ContainerConversion, convert_in_container, libraries_for
 from mlship.convert.run import ConversionOptions, convert
 from mlship.engine.base import BuildRequest
@@ -128,6 +129,17 @@ def test_the_library_has_the_version_that_wrote_the_model(tmp_path: Path) -> Non
         *{"scikit-learn==1.3.2", "numpy<2", "pandas", "joblib", "skl2onnx", "onnxruntime"}
     }
     assert libraries_for(wanted(tmp_path, TWO)).requirements[0] == "keras==3.15.1"
+
+
+@pytest.mark.parametrize(
+    ("version", "python"), [("0.21.3", "3.7"), ("0.23.2", "3.8"), ("1.1.2", "3.9"), ("1.1.3", None), ("1.9.1", None)]
+)
+def test_an_old_model_gets_a_python_that_has_wheels_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, python: str | None
+) -> None:
+    monkeypatch.setattr(in_container, "sklearn_of", lambda _path: version)
+    libraries = libraries_for(wanted(tmp_path))
+    assert (libraries.python, f"scikit-learn=={version}" in libraries.requirements) == (python, True)
 
 
 def test_the_record_of_the_training_says_the_other_versions(tmp_path: Path) -> None:
