@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 if TYPE_CHECKING:
     from mlship.audit.rules import AuditReport
@@ -36,15 +36,14 @@ def audit_command(
     from mlship.errors import UsageError
     from mlship.report.audit import sarif as as_sarif
     from mlship.report.audit import show_audit
-    from mlship.versioned import to_json
 
     if sarif and json:
         raise UsageError("`--sarif` cannot be used with `--json`", hint="remove one of them")
     report = _report(target)
-    if sarif or json:
-        emit(as_sarif(report) if sarif else to_json(report))
+    if sarif:
+        emit(as_sarif(report))
     else:
-        show_audit(report)
+        show_result(report, show_audit, json=json)
     if report.count("fail") or (strict and report.count("unknown")):
         raise typer.Exit(1)
 

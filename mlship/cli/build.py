@@ -24,6 +24,7 @@ from mlship.cli.options import (
     check_smoke,
     fleet_finder,
     platforms_of,
+    show_result,
 )
 
 if TYPE_CHECKING:
@@ -141,14 +142,9 @@ def _build(
 
 def _show_index(report: "IndexReport", *, json: bool) -> None:
     from mlship.cli.smoke import conclude
-    from mlship.console import emit
     from mlship.report.build import show_index
-    from mlship.versioned import to_json
 
-    if json:
-        emit(to_json(report))
-    else:
-        show_index(report)
+    show_result(report, show_index, json=json)
     for one in report.images:
         if one.smoke is not None:
             conclude(one.smoke)
@@ -185,13 +181,8 @@ def _write_metadata(
 
 def _show(report: "BuildReport", *, json: bool) -> None:
     from mlship.cli.smoke import conclude
-    from mlship.console import emit
     from mlship.report.build import show_build
-    from mlship.versioned import to_json
 
-    if json:
-        emit(to_json(report))
-    else:
-        show_build(report)
+    show_result(report, show_build, json=json)
     if report.smoke is not None:
         conclude(report.smoke)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 
 def convert_command(
@@ -38,21 +38,16 @@ def convert_command(
     from dataclasses import replace
 
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.console import emit
     from mlship.convert.in_container import ComparedModel, ContainerConversion, convert_in_container
     from mlship.convert.run import ConversionOptions, convert
     from mlship.engine import connect
     from mlship.lock.indexes import read_pip_settings
     from mlship.lock.secrets import build_secrets
     from mlship.report.convert import show_conversion
-    from mlship.versioned import to_json
 
     def in_container(wanted: ContainerConversion) -> ComparedModel:
         with ConsoleReporter().building() as watch:
             return convert_in_container(replace(wanted, secrets=build_secrets(read_pip_settings())), connect(), watch)
 
     done = convert(source, target, ConversionOptions(key, record, sample), in_container)
-    if json:
-        emit(to_json(done))
-    else:
-        show_conversion(done)
+    show_result(done, show_conversion, json=json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 from mlship.console import say
 
 if TYPE_CHECKING:
@@ -240,16 +240,11 @@ def _record(facts: "Facts", path: Path) -> None:
 
 
 def _conclude(facts: "Facts", html: Path | None, host: str, *, verbose: bool, json: bool) -> None:
-    from mlship.console import emit
     from mlship.doctor.diagnose import diagnose as conclude
     from mlship.report.doctor.text import show_diagnosis
-    from mlship.versioned import to_json
 
     diagnosis: Diagnosis = conclude(facts)
-    if json:
-        emit(to_json(diagnosis))
-    else:
-        show_diagnosis(diagnosis, verbose=verbose)
+    show_result(diagnosis, lambda one: show_diagnosis(one, verbose=verbose), json=json)
     if html is not None:
         _write_page(diagnosis, html, host)
     if diagnosis.verdict == "problem":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 
 def inspect_command(
@@ -21,19 +21,15 @@ def inspect_command(
     proven, and what is in it. What nothing says is "unknown".
     """
     from mlship.build.preflight import check_reference
-    from mlship.console import emit, say
+    from mlship.console import say
     from mlship.files import check_new, save_new
     from mlship.proof.story import read_story
     from mlship.report.story import show_story, story_page
-    from mlship.versioned import to_json
 
     if html is not None:
         check_new(html)
     found = read_story(check_reference(image))
-    if json:
-        emit(to_json(found))
-    else:
-        show_story(found)
+    show_result(found, show_story, json=json)
     if html is not None:
         save_new(html, story_page(found))
         say(f"wrote {html}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Directory, Json
+from mlship.cli.options import HERE, Directory, Json, show_result
 
 if TYPE_CHECKING:
     from mlship.models.registered import RegisteredModel
@@ -113,16 +113,10 @@ def diff_models(
 
     Lists what differs in training, packages, files, metrics and statistics.
     """
-    from mlship.console import emit, out
     from mlship.models.compare import model_changes
-    from mlship.report.models import changes_text
-    from mlship.versioned import to_json
+    from mlship.report.models import show_changes
 
-    changes = model_changes(_found(store, before), _found(store, after))
-    if json:
-        emit(to_json(changes))
-    else:
-        out(changes_text(changes))
+    show_result(model_changes(_found(store, before), _found(store, after)), show_changes, json=json)
 
 
 @models.command("pull")

@@ -2,11 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlship.build.prepare import FindFleet
     from mlship.cuda.hosts.profile import Fleet
     from mlship.project.config import Config
@@ -35,6 +37,7 @@ Capabilities = Annotated[
     typer.Option("--compute-capability", metavar="X.Y", help="GPU of that host, such as 8.0; repeatable."),
 ]
 HERE = Path()
+T = TypeVar("T")
 
 
 class On(StrEnum):
@@ -68,6 +71,17 @@ Progress = Annotated[
     Shown,
     typer.Option(metavar="HOW", help="Build steps: auto, tty, plain (cached ones too) or quiet."),
 ]
+
+
+def show_result(value: T, show: "Callable[[T], None]", *, json: bool) -> None:
+    """Print the result of a command: as JSON for machines, or with `show` for people."""
+    from mlship.console import emit
+    from mlship.versioned import to_json
+
+    if json:
+        emit(to_json(value))
+    else:
+        show(value)
 
 
 def platforms_of(text: str | None) -> tuple[str | None, ...]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose
+from mlship.cli.options import HERE, Builder, ImageName, Json, NoSmoke, Smoke, Verbose, show_result
 
 if TYPE_CHECKING:
     from mlship.build.rebuild import RebuildReport
@@ -63,15 +63,10 @@ def rebuild_command(  # noqa: PLR0913, PLR0917  one argument an option is how Ty
 
 def _show(report: "RebuildReport", *, json: bool) -> None:
     from mlship.cli.smoke import conclude
-    from mlship.console import emit
     from mlship.errors import CheckFailed
     from mlship.report.rebuild import show_rebuild
-    from mlship.versioned import to_json
 
-    if json:
-        emit(to_json(report))
-    else:
-        show_rebuild(report)
+    show_result(report, show_rebuild, json=json)
     if report.build.smoke is not None:
         conclude(report.build.smoke)
     if not report.same:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 if TYPE_CHECKING:
     from mlship.scan.report import ScanReport
@@ -21,17 +21,12 @@ def scan_command(
 
     Exit code 1: a file runs code, or what it is is unknown.
     """
-    from mlship.console import emit, out
-    from mlship.report.scan import scan_text
+    from mlship.report.scan import show_scan
     from mlship.scan.files import scan_path
-    from mlship.versioned import to_json
 
     path = Path(target)
     report = scan_path(path) if path.exists() else _scan_image(target)
-    if json:
-        emit(to_json(report))
-    else:
-        out(scan_text(report).rstrip("\n"))
+    show_result(report, show_scan, json=json)
     if not report.is_clean:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlship.cli.options import Json
+from mlship.cli.options import Json, show_result
 
 if TYPE_CHECKING:
     from mlship.engine.base import Engine
@@ -118,14 +118,10 @@ def reading_progress(image: str, expected: int) -> Iterator[Callable[[int], None
 
 
 def _show(report: "SizeReport", html: Path | None, *, verbose: bool, json: bool) -> None:
-    from mlship.console import emit, say
+    from mlship.console import say
     from mlship.report.size.text import show_size
-    from mlship.versioned import to_json
 
-    if json:
-        emit(to_json(report))
-    else:
-        show_size(report, verbose=verbose)
+    show_result(report, lambda one: show_size(one, verbose=verbose), json=json)
     if html is not None:
         from mlship.files import save_new
         from mlship.report.size.page import size_page

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import cluster
-from mlship.cli.options import HERE, Directory, Json, On
+from mlship.cli.options import HERE, Directory, Json, On, show_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,14 +127,9 @@ def _attach(engine: "Engine", image: str, pushed: "ImageInfo", report: "SmokeRep
 
 
 def _show(report: "SmokeReport", *, json: bool) -> None:
-    from mlship.console import emit
     from mlship.report.smoke import show_smoke
-    from mlship.versioned import to_json
 
-    if json:
-        emit(to_json(report))
-    else:
-        show_smoke(report)
+    show_result(report, show_smoke, json=json)
     conclude(report)
 
 

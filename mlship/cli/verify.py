@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlship.cli.options import Json, On
+from mlship.cli.options import Json, On, show_result
 
 
 def verify_command(
@@ -21,13 +21,8 @@ def verify_command(
     Proofs are not signed: anyone who can push to the repository can attach one.
     """
     from mlship.build.preflight import check_reference
-    from mlship.console import emit
     from mlship.proof.attach import verify as verify_image
     from mlship.report.proof import show_proofs
-    from mlship.versioned import to_json
 
     found = verify_image(check_reference(image), on.value if on else None, platform)
-    if json:
-        emit(to_json(found))
-    else:
-        show_proofs(found)
+    show_result(found, show_proofs, json=json)

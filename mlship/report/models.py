@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from pydantic import JsonValue
 
+from mlship.console import out
 from mlship.models.compare import ModelChange
 from mlship.models.registered import RegisteredModel
 from mlship.report.story import UNKNOWN
@@ -32,10 +33,10 @@ def _facts(model: RegisteredModel) -> Iterator[tuple[str, str]]:
         yield "file", f"{path} ({size(file.size)}) sha256:{file.sha256}"
 
 
-def changes_text(changes: Iterable[ModelChange]) -> str:
-    """Differences for people, one a line."""
+def show_changes(changes: Iterable[ModelChange]) -> None:
+    """Print differences, one a line."""
     rows = [f"{one.kind:<10}{one.name}: {_short(one.before)} → {_short(one.after)}" for one in changes]
-    return "\n".join(rows) or "no difference"
+    out("\n".join(rows) or "no difference")
 
 
 def _short(value: JsonValue) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mlship.console import clean
+from mlship.console import clean, out
 from mlship.frameworks import framework_table
 from mlship.scan.report import ScannedFile, ScanReport
 from mlship.units import count_of, few
@@ -10,9 +10,10 @@ from mlship.units import count_of, few
 _MOST_NAMES = 8
 
 
-def scan_text(report: ScanReport) -> str:
-    """The findings first, then the files that are data, then a summary."""
-    return "\n".join(clean(line).replace("\n", " ") for line in _lines(report)) + "\n"
+def show_scan(report: ScanReport) -> None:
+    """Print the findings first, then the files that are data, then a summary."""
+    for line in _lines(report):
+        out(clean(line).replace("\n", " "))
 
 
 def _lines(report: ScanReport) -> Iterator[str]:
