@@ -24,7 +24,7 @@ def convert_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Convert a model file, and compare the result with the original.
+    """Convert a model file, and compare both models.
 
     A state dict of torch becomes safetensors, without running the pickle. The tensors of an ONNX file go to
     TARGET.data, which ONNX Runtime maps instead of copying it. Every tensor is compared bit for bit: the tolerance is
