@@ -1,7 +1,7 @@
 """`mlship fetch`, and the downloads of `mlship lock` and `mlship build`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +63,18 @@ def weight_cache() -> Path:
     return cache_folder() / "weights"
 
 
-@contextmanager
-def downloading(path: str) -> Iterator["Progress"]:
+def downloading(path: str) -> AbstractContextManager["Progress"]:
     """A progress bar on a terminal, elsewhere a line once bytes arrive."""
+    return _transfer("downloading", path)
+
+
+def uploading(path: str) -> AbstractContextManager["Progress"]:
+    """The same for a file that is sent in parts."""
+    return _transfer("uploading", path)
+
+
+@contextmanager
+def _transfer(what: str, path: str) -> Iterator["Progress"]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mlship.console import clean, say, talk
@@ -75,7 +84,7 @@ def downloading(path: str) -> Iterator["Progress"]:
 
         def announce(_done: int, _total: int | None) -> None:
             if not announced:
-                say(f"downloading {path}")
+                say(f"{what} {path}")
                 announced.append(path)
 
         yield announce

@@ -44,9 +44,11 @@ def register_command(
     with the sample and the golden output. RECORD needs no mlship.yaml, only `--name`. What is registered never changes:
     the same model again is no error, another one is.
     """
+    from mlship.cli.fetch import uploading
     from mlship.console import emit, out, warn
     from mlship.errors import UsageError
     from mlship.models.register import TrainedModel, model_of, register
+    from mlship.models.stores import open_store
     from mlship.project.load import load_config
     from mlship.versioned import to_json
 
@@ -56,7 +58,7 @@ def register_command(
         model = TrainedModel(name, record, str(record))
     else:
         model = model_of(directory, load_config(directory), name)
-    found = register(model, store, parents or [])
+    found = register(model, open_store(store, uploading), store, parents or [])
     if found.dirty is not False:
         state = "unknown" if found.dirty is None else "not committed"
         warn(f"the training code had changes that are {state}: its commit alone does not reproduce the model")

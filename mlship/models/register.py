@@ -18,7 +18,7 @@ from mlship.models.registered import (
     sealed,
     version_for,
 )
-from mlship.models.stores import ModelStore, StoredFile, check_stored, open_store
+from mlship.models.stores import ModelStore, StoredFile, check_stored
 from mlship.project.config import Config
 from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.training import TrainedFile, check_files, read_training
@@ -92,7 +92,7 @@ def model_of(repo: Path, config: Config, name: str | None) -> TrainedModel:
     return TrainedModel(name or config.name, repo / record, record, *tested)
 
 
-def register(model: TrainedModel, address: str, parents: Iterable[str]) -> Registered:
+def register(model: TrainedModel, store: ModelStore, address: str, parents: Iterable[str]) -> Registered:
     """Register the files that the record of a training describes, with the sample and its golden output.
 
     Raises:
@@ -103,7 +103,6 @@ def register(model: TrainedModel, address: str, parents: Iterable[str]) -> Regis
     record, training = model.shown, read_training(model.record, model.shown)
     if not training.files:
         raise UsageError(f"`{record}` describes no files", hint=_DESCRIBE)
-    store = open_store(address)
     version = version_for(model.name, training, record)
     files = {path: StoredFile(model.record.parent / path, described) for path, described in training.files.items()}
     extra = _tested(model, files)

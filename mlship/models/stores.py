@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,12 @@ from mlship.errors import CheckFailed, UsageError
 from mlship.files import sha256_file
 from mlship.models.registered import METADATA_FILE, ModelVersion
 from mlship.project.training import TrainedFile
-from mlship.registry.client import OCI_MANIFEST, JsonValue, StoredContent, content, digest_of, opened
+from mlship.registry.client import OCI_MANIFEST, JsonValue, StoredContent, content, opened
 from mlship.registry.reference import Reference
-from mlship.registry.s3 import MOST_BYTES, opened_bucket
-from mlship.units import size
+from mlship.registry.s3 import opened_bucket
+from mlship.registry.s3_upload import put_file
+from mlship.weights.download import Progress
+from mlship.weights.fetch import Watch
 
 # https://github.com/modelpack/model-spec/blob/main/docs/spec.md
 _ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -66,14 +68,21 @@ class ModelStore(Protocol):
         """
 
 
-def open_store(address: str) -> ModelStore:
+def _unwatched(_path: str) -> AbstractContextManager[Progress]:
+    return nullcontext(lambda _done, _total: None)
+
+
+def open_store(address: str, uploading: Watch = _unwatched) -> ModelStore:
     """The store of an address: `s3://BUCKET/PREFIX`, `oci://REGISTRY/PATH` or a folder.
+
+    Args:
+        uploading: reports the progress of the upload of a large file.
 
     Raises:
         UsageError: it is none of them.
     """
     if found := _S3.fullmatch(address):
-        return BucketStore(found["bucket"], f"{found['prefix'].strip('/')}/models/".lstrip("/"))
+        return BucketStore(found["bucket"], f"{found['prefix'].strip('/')}/models/".lstrip("/"), uploading)
     if found := _OCI.fullmatch(address):
         return RegistryStore(f"{found['host']}{found['path']}")
     if "://" in address:
@@ -144,9 +153,10 @@ def _settle(path: Path) -> None:
 class BucketStore:
     """A bucket: objects are only created, and a version exists once its metadata does."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, uploading: Watch) -> None:
         self._bucket = bucket
         self._prefix = prefix
+        self._uploading = uploading
 
     def versions(self, name: str | None) -> Iterator[ModelVersion]:
         with opened_bucket(self._bucket) as bucket:
@@ -169,20 +179,14 @@ class BucketStore:
             return False
         for name, file in files.items():
             check_stored(file.source, name, file.described)
-            if file.described.size > MOST_BYTES:
-                raise UsageError(
-                    f"`{name}` has {size(file.described.size)}; one upload to S3 has at most {size(MOST_BYTES)}",
-                    hint="save the model in shards, or register it in a registry (`oci://`)",
-                )
             self._put_file(f"{self._prefix}{version}/{name}", name, file)
         with opened_bucket(self._bucket) as bucket:
-            digest = digest_of(metadata).removeprefix("sha256:")
-            return bucket.put_new(f"{self._prefix}{version}/{METADATA_FILE}", metadata, digest)
+            return bucket.put_new(f"{self._prefix}{version}/{METADATA_FILE}", metadata)
 
     def _put_file(self, key: str, name: str, file: StoredFile) -> None:
         with opened_bucket(self._bucket) as bucket:
-            with file.source.open("rb") as stream:
-                if bucket.put_new(key, stream, file.described.sha256):
+            with self._uploading(name) as progress:
+                if put_file(bucket, key, file.source, file.described.sha256, progress):
                     return
             there = hashlib.sha256()  # of a run that was killed, or of another writer
             for part in bucket.read(key) or ():

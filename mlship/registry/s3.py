@@ -6,15 +6,18 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 import hashlib
 import hmac
 import os
+import random
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from configparser import ConfigParser, Error
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -24,11 +27,15 @@ from mlship.known_texts import phrase
 if TYPE_CHECKING:
     from requests import Response, Session
 
-MOST_BYTES = 5 << 30  # of one PUT: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
-_TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+_TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes of an answer
+_PATIENCE = 90.0  # seconds after its first failure in which a write is tried again
+_PAUSE = 0.5  # seconds before the second try; then twice as long each time, up to the longest
+_LONGEST_PAUSE = 20.0
+# Of HTTP 400: the request did not arrive as it was sent.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList
+_DAMAGED = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
 _EXPORT = 'run `eval "$(aws configure export-credentials --format env)"`, or set AWS_ACCESS_KEY_ID and its secret'
-_SPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
 @dataclass(frozen=True)
@@ -141,38 +148,40 @@ def signature(
 
 
 class S3Objects:
-    """The objects of one bucket.
+    """The objects of one bucket, which has this `name`.
 
     Every verb raises TransientError if S3 does not answer, and UsageError if it refuses.
     """
 
     def __init__(self, name: str, session: "Session") -> None:
-        self._name = name
+        self.name = name
         self._bucket = s3_bucket(name)
         self._session = session
 
+    def exists(self, key: str) -> bool:
+        """Whether there is an object."""
+        answer = self._ask("HEAD", self._bucket.url(key))
+        self.expect(answer, {200, 404})
+        return answer.status_code == 200
+
     def read(self, key: str) -> Iterator[bytes] | None:
         """The bytes of an object as they arrive; None if there is none."""
-        answer = self._ask("GET", self._bucket.url(key))
-        if answer.status_code == 404 and "NoSuchKey" in answer.text:
-            return None
-        self._expect(answer)
+        answer = self._ask("GET", self._bucket.url(key), stream=True)
+        with self._connection():
+            if answer.status_code == 404 and "NoSuchKey" in answer.text:
+                return None
+            if answer.status_code != 200:
+                raise self._refusal(answer)
         return self._parts(answer)
 
-    def put_new(self, key: str, data: "bytes | IO[bytes]", sha256: str) -> bool:
-        """Create an object; False, and nothing is changed, if it exists.
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Create an object with one request; False, and nothing is changed, if it exists.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-
-        Args:
-            sha256: of the data, in hex: S3 refuses other bytes.
         """
-        headers = {"If-None-Match": "*"}
-        answer = self._ask("PUT", self._bucket.url(key), headers, sha256, data)
-        if answer.status_code == 412:
-            return False
-        self._expect(answer)
-        return True
+        answer = self.write("PUT", key, "", data, {"If-None-Match": "*"})
+        self.expect(answer, {200, 412})
+        return answer.status_code == 200
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys that begin with a prefix, in their order."""
@@ -181,35 +190,86 @@ class S3Objects:
             query = f"list-type=2&prefix={quote(prefix, safe='')}"
             query = f"continuation-token={quote(more, safe='')}&{query}" if more else query
             answer = self._ask("GET", f"{self._bucket.base}/?{query}")
-            self._expect(answer)
-            try:
-                found = ET.fromstring(answer.content)  # noqa: S314  expat limits expansion; S3 answers over TLS
-            except ET.ParseError as error:
-                raise UsageError(f"`s3://{self._name}`: not an answer of S3", hint="check AWS_ENDPOINT_URL") from error
-            yield from (key.text or "" for key in found.iter(f"{_SPACE}Key"))
-            more = found.findtext(f"{_SPACE}NextContinuationToken") or ""
+            found = self.document(answer, "ListBucketResult")
+            yield from (key.text or "" for key in found.iterfind("{*}Contents/{*}Key"))
+            more = found.findtext("{*}NextContinuationToken") or ""
             if not more:
                 return
 
+    def write(
+        self,
+        method: Literal["PUT", "POST", "DELETE"],
+        key: str,
+        query: str,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        patience: float | None = None,
+    ) -> "Response":
+        """The answer to a request that changes an object; failures that may pass are tried again.
+
+        S3 refuses the request if the bytes that arrive do not have the hash of `data`, which is signed.
+
+        Args:
+            patience: seconds after the first failure in which the request is sent again. [default: 90]
+        """
+        url = f"{self._bucket.url(key)}{f'?{query}' if query else ''}"
+        sha256 = hashlib.sha256(data).hexdigest()
+        give_up, pause = 0.0, _PAUSE
+        while True:
+            try:
+                answer = self._ask(method, url, headers, sha256, data)
+                if answer.status_code >= 400 or _is_error(answer):
+                    error = self._refusal(answer)
+                    if isinstance(error, TransientError):
+                        raise error
+            except TransientError:
+                give_up = give_up or time.monotonic() + (_PATIENCE if patience is None else patience)
+                if time.monotonic() + pause > give_up:
+                    raise
+                time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  so that two writers do not meet again
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                return answer
+
+    def document(self, answer: "Response", name: str) -> ET.Element:
+        """The XML document of an answer, whose root must have this name."""
+        self.expect(answer, {200})
+        try:
+            # S3 sends spaces as long as it works on the answer. expat limits expansion, and S3 answers over TLS.
+            found = ET.fromstring(answer.content.strip())  # noqa: S314
+            if found.tag.rpartition("}")[2] == name:
+                return found
+        except ET.ParseError:
+            pass
+        raise UsageError(f"`s3://{self.name}`: not an answer of S3", hint="check AWS_ENDPOINT_URL")
+
+    def expect(self, answer: "Response", statuses: Collection[int]) -> None:
+        """Refuse an answer with another status, or with an error in its body."""
+        if answer.status_code not in statuses or _is_error(answer):
+            raise self._refusal(answer)
+
     def _ask(
         self,
-        method: Literal["GET", "PUT"],
+        method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"],
         url: str,
         headers: Mapping[str, str] | None = None,
         sha256: str = EMPTY_SHA256,
-        data: "bytes | IO[bytes] | None" = None,
+        data: bytes = b"",
+        *,
+        stream: bool = False,
     ) -> "Response":
+        """Send a request. The time limit is for each send, so a body is sent in blocks."""
         with self._connection():
             signed = self._bucket.signed(method, url, headers, sha256)
-            return self._session.request(method, url, headers=signed, data=data, timeout=_TIMEOUT, stream=True)
+            body = BytesIO(data) if data else b""
+            return self._session.request(method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream)
 
     def _parts(self, answer: "Response") -> Iterator[bytes]:
         with self._connection():
             yield from answer.iter_content(1 << 20)
 
-    def _expect(self, answer: "Response") -> None:
-        if answer.status_code != 200:
-            raise s3_refusal(f"`s3://{self._name}`", answer.status_code, answer.text, answer.headers)
+    def _refusal(self, answer: "Response") -> TransientError | UsageError:
+        return s3_refusal(f"`s3://{self.name}`", answer.status_code, answer.text, answer.headers)
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
@@ -218,15 +278,27 @@ class S3Objects:
         try:
             yield
         except RequestException as error:
-            message = f"`s3://{self._name}`: {urlsplit(self._bucket.base).netloc} does not answer"
+            message = f"`s3://{self.name}`: {urlsplit(self._bucket.base).netloc} does not answer"
             raise TransientError(f"{message} ({type(error).__name__})", hint=phrase("try_again")) from error
+
+
+def _is_error(answer: "Response") -> bool:
+    """Whether an answer with status 200 says that the request failed after all.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+    """
+    return answer.status_code == 200 and re.search(rb"<Error[\s>]", answer.content) is not None
 
 
 def s3_refusal(where: str, status: int, text: str, headers: Mapping[str, str]) -> TransientError | UsageError:
     """What an answer of S3 that is no success means."""
     found = re.search(r"<Code>(\w{1,60})</Code>", text)
-    why = f"HTTP {status}{f', {found[1]}' if found else ''}"
-    if status in {408, 409, 425, 429} or status >= 500:
+    code = found[1] if found else ""
+    why = f"HTTP {status}{f', {code}' if code else ''}"
+    if status == 501:
+        hint = "use a store with this part of the S3 API, a registry (`oci://`) or a folder"
+        return UsageError(f"{where}: the store does not support the request ({why})", hint=hint)
+    if status in {200, 408, 409, 425, 429} or status >= 500 or code in _DAMAGED:
         return TransientError(f"{where}: S3 answered {why}", hint=phrase("try_again"))
     region = headers.get("x-amz-bucket-region")
     if status in {301, 307, 400} and region:

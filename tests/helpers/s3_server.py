@@ -1,5 +1,6 @@
 """moto's server: the API of S3, over HTTP on this machine."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,15 @@ from tests.helpers.patience import limit
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 _START = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"
+# Parts may be small, unlike those of S3.
+_SETTINGS = {"S3_UPLOAD_PART_MIN_SIZE": "1", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "1000000"}
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The address of a server with an empty bucket `models`."""
-    with tempfile.NamedTemporaryFile("w+") as log, subprocess.Popen([sys.executable, "-c", _START], stderr=log) as moto:
+    argv, environment = [sys.executable, "-c", _START], {**os.environ, **_SETTINGS}
+    with tempfile.NamedTemporaryFile("w+") as log, subprocess.Popen(argv, stderr=log, env=environment) as moto:
         try:
             address = _address(Path(log.name))
             requests.put(f"{address}/models", timeout=limit(10)).raise_for_status()

@@ -19,6 +19,7 @@ from mlship.models.registered import ModelVersion, RegisteredModel, sealed
 from mlship.models.stores import BucketStore, FolderStore, RegistryStore, open_store
 from mlship.project.load import load_config
 from mlship.project.training import TrainedFile
+from mlship.registry import s3_upload
 from mlship.registry.client import content
 from mlship.registry.s3 import S3Bucket, s3_bucket
 from tests.helpers.patience import limit
@@ -27,6 +28,14 @@ from tests.helpers.s3_server import KEYS, s3_server
 from tests.helpers.sampling import part
 from tests.helpers.trained import COMMIT, trained
 
+SMALL_PART = 100
+MLSHIP = """
+import sys
+import mlship.registry.s3_upload
+from mlship.__main__ import main
+mlship.registry.s3_upload.PART_BYTES = int(sys.argv.pop(1))
+main()
+"""
 PLACE = f"digits/{COMMIT}/20261129T024409Z"
 
 
@@ -104,7 +113,16 @@ def in_registry(folder: Path, _server: str) -> Iterator[Place]:
         yield Place(f"oci://{host}/team", contents, change)
 
 
-@pytest.fixture(params=[in_folder, in_bucket, in_registry], ids=["folder", "s3", "registry"])
+@contextmanager
+def in_parts(folder: Path, server: str) -> Iterator[Place]:
+    """A bucket to which each file is sent in parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlship.registry.s3_upload.PART_BYTES", SMALL_PART)
+        with in_bucket(folder, server) as place:
+            yield place
+
+
+@pytest.fixture(params=[in_folder, in_bucket, in_parts, in_registry], ids=["folder", "s3", "s3 in parts", "registry"])
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Place]:
@@ -117,7 +135,7 @@ def place(
 
 
 def registered(repo: Path, place: Place, *parents: str) -> Registered:
-    return register(model_of(repo, load_config(repo), None), place.address, parents)
+    return register(model_of(repo, load_config(repo), None), open_store(place.address), place.address, parents)
 
 
 def pulled(place: Place, text: str, folder: Path, cache: Path) -> RegisteredModel:
@@ -209,7 +227,7 @@ def test_a_pull_replaces_nothing(place: Place, tmp_path: Path) -> None:
 def test_writers_at_once(place: Place, tmp_path: Path) -> None:
     """Four processes, two models with one place: one model is there, whole, and its writers have success."""
     repos = [trained(tmp_path / f"repo{seed}-{copy}", seed=seed) for seed in (0, 1) for copy in (0, 1)]
-    argv = [sys.executable, "-m", "mlship", "register", "--store", place.address]
+    argv = [sys.executable, "-c", MLSHIP, str(s3_upload.PART_BYTES), "register", "--store", place.address]
     runs = [
         subprocess.Popen(argv, cwd=repo, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for repo in repos
