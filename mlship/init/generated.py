@@ -1,7 +1,7 @@
 """The server and loader that `mlship init` writes, and what they need."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlship.errors import UsageError
@@ -9,6 +9,7 @@ from mlship.frameworks import framework_table
 from mlship.init.found import Detection
 from mlship.init.request_type import rejecting, request_type
 from mlship.project.metadata import METADATA, TrainingStatistics, features_of, statistics_of
+from mlship.project.onnx_header import read_onnx
 from mlship.render import render
 from mlship.resources import read_template
 
@@ -17,12 +18,13 @@ _PART_NEEDS = {"shadow": ("h11",)}
 _PARTS = {"shadow": "app.py", "workers": "__main__.py"}  # options of `mlship init`, and the file that uses them
 SERVER_NEEDS = ("httptools", "msgspec", "prometheus-client", "uvicorn", "uvloop")
 _ON_ARRAYS = ("onnx", "rows", "keras")
+_ANY_OUTPUTS = ("onnx", "skops")  # classifiers of scikit-learn return labels, which may be text
 _ENDS = (".py", "/__init__.py")
 _FILES = {  # templates of the files beside model.py, and what they need
     **dict.fromkeys(("__init__.py", "__main__.py.j2", "app.py.j2", "handling.py", "runtime.py.j2"), ""),
-    **dict.fromkeys(("schema.py", "errors.py", "metrics.py.j2", "openapi.py.j2", "logs.py", "settings.py.j2"), ""),
+    **dict.fromkeys(("schema.py.j2", "errors.py", "metrics.py.j2", "openapi.py.j2", "logs.py", "settings.py.j2"), ""),
     **dict.fromkeys(("batching.py.j2", "connections.py"), ""),
-    **dict.fromkeys(("predictor_tensors.py", "openinference.py", "tensors.py.j2"), "tensors"),
+    **dict.fromkeys(("predictor_tensors.py.j2", "openinference.py.j2", "tensors.py.j2"), "tensors"),
     "predictor_plain.py.j2": "plain",
     "features_plain.py": "limits plain",
     "features_tensors.py": "limits tensors",
@@ -48,6 +50,7 @@ def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[s
     features = isinstance(features_of(found.root), dict)
     given = {
         "": True,
+        **_shapes(found, tensors=tensors),
         "tensors": tensors,
         "plain": not tensors,
         "features": features,
@@ -57,7 +60,7 @@ def server_files(found: Detection, load: str, sample: str, *, parts: frozenset[s
         "golden": found.golden.value if found.sample.value else None,
         **{part: part in parts for part in _PARTS},
     }
-    yield f"{package}/model.py", _model(found, load, sample, package, workers="workers" in parts), _purpose(found, load)
+    yield f"{package}/model.py", _model(found, load, sample, given, package), _purpose(found, load)
     for template, needed in _FILES.items():
         name, path = re.sub(r"_(plain|tensors)|\.j2$", "", template), f"init/serving/{template}"
         if given[needed]:
@@ -118,7 +121,21 @@ def _purpose(found: Detection, load: str) -> str:
     return f"loads {found.native.path}" if found.native else f"names `{load}` and the fields of a request"
 
 
-def _model(found: Detection, load: str, sample: str, package: str, *, workers: bool) -> str:
+def _shapes(found: Detection, *, tensors: bool) -> dict[str, bool]:
+    """Whether the model may have a batch axis, and inputs or outputs that are not numbers, as far as its file says."""
+    if not tensors or found.native is None:
+        return {"batches": False, "texts": True}
+    header = read_onnx(found.root / found.native.path) if found.native.loader == "onnx" else None
+    if header is None:
+        return {"batches": True, "texts": found.native.loader in _ANY_OUTPUTS}
+    every = (*header.inputs, *header.outputs)
+    return {
+        "batches": all(tensor.shape is None or tensor.first_axis is not None for tensor in every),
+        "texts": any(tensor.element in (None, "string") for tensor in every),
+    }
+
+
+def _model(found: Detection, load: str, sample: str, given: Mapping[str, object], package: str) -> str:
     request = request_type(found, sample)
     if found.cog:
         return render("init/models/cog.py.j2", cog=found.cog, sample=sample, package=package)
@@ -134,7 +151,9 @@ def _model(found: Detection, load: str, sample: str, package: str, *, workers: b
             sample=sample,
             request=request,
             package=package,
-            workers=workers,
+            texts=given["texts"],
+            batches=given["batches"],
+            workers=given["workers"],
         )
     module, _, function = load.partition(":")
     places = (found.root / root / (module.replace(".", "/") + end) for root in ("", *_roots(found)) for end in _ENDS)

@@ -377,11 +377,42 @@ def test_text_is_not_padded(tmp_path: Path) -> None:
         assert int(memory) < 500_000  # KiB
 
 
+@pytest.mark.parametrize(
+    ("element", "datatype", "values", "wrong"),
+    [(TensorProto.FLOAT, "FP32", [1.5, 2.0], ["a", "b"]), (TensorProto.STRING, "BYTES", ["a", "b"], [1.5, 2.0])],
+    ids=["numbers", "texts"],
+)
+def test_a_model_without_a_batch_axis_gets_a_server_without_batches(
+    tmp_path: Path, element: int, datatype: str, values: list[object], wrong: list[object]
+) -> None:
+    tensors = [helper.make_tensor_value_info(name, element, [2]) for name in "xy"]
+    model = onnx_graph(helper.make_node("Identity", ["x"], ["y"]), tensors[:1], tensors[1:])
+    repo = initialised(tmp_path, {"model.onnx": model})
+    batching, protocol = ((repo / f"serving/{name}.py").read_text() for name in ("batching", "openinference"))
+    assert ("run together" in batching, "BYTES" in protocol) == (False, datatype == "BYTES")
+    tensor = {"name": "x", "shape": [2], "datatype": datatype}
+    with served(repo) as server, ThreadPoolExecutor(4) as pool:
+        server.wait("/health/ready", 200)
+        body = json.dumps({"x": values}).encode()
+        for status, text in pool.map(server.ask, ["/predict"] * 8, [body] * 8):
+            assert (status, json.loads(text)) == (200, {"outputs": {"y": values}})
+        described = json.loads(server.ask("/v2/models/model")[1])
+        assert described["inputs"] == [tensor]
+        assert described["outputs"] == [{**tensor, "name": "y"}]
+        for data, expected in ((values, 200), (wrong, 422), (values * 2, 422)):
+            inference = json.dumps({"inputs": [{**tensor, "data": data}]}).encode()
+            status, text = server.ask("/v2/models/model/infer", inference)
+            assert status == expected, text
+            if expected == 200:
+                assert json.loads(text)["outputs"] == [{**tensor, "name": "y", "data": values}]
+        assert server.ask("/predict", json.dumps({"x": wrong}).encode())[0] == 422
+
+
 def test_an_input_that_numpy_lacks_is_named(tmp_path: Path) -> None:
     inputs = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, ["n", 1]) for name in "xy"]
     node = helper.make_node("Identity", ["x"], ["y"])
     repo = initialised(tmp_path, {"model.onnx": onnx_graph(node, inputs[:1], inputs[1:])})
-    message = "TypeError: NumPy has no `tensor(bfloat16)`, the type of input `x`: export the model with another\n"
+    message = "TypeError: unsupported `tensor(bfloat16)`, the type of input `x`: export the model with another\n"
     assert run_code(repo, "from serving.model import load; load()").stderr.endswith(message)
 
 

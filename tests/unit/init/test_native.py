@@ -110,6 +110,8 @@ def test_every_loader_has_a_template_that_is_python(tmp_path: Path) -> None:
                 request=RequestType(None),
                 package="serving",
                 workers=workers,
+                texts=gpu,
+                batches=workers,
             )
             compile(text, name, "exec")
 

@@ -64,12 +64,12 @@ STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "
 @pytest.mark.parametrize(
     ("files", "parts", "most"),
     [
-        (ONNX, (), 1295),
-        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1330),
-        ({**ONNX, "metadata.json": STATISTICS}, (), 1445),
-        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1515),
-        (ONNX, ("shadow",), 1600),
-        (ONNX, ("workers",), 1435),
+        (ONNX, (), 1240),
+        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1275),
+        ({**ONNX, "metadata.json": STATISTICS}, (), 1390),
+        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1465),
+        (ONNX, ("shadow",), 1545),
+        (ONNX, ("workers",), 1380),
         ({"echo.py": LOADER, "sample.json": "{}"}, (), 920),
     ],
     ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
