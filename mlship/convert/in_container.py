@@ -238,6 +238,6 @@ def _outcome(file: Path, wanted: ContainerConversion) -> ComparedModel:
     if isinstance(outcome, ComparedModel):
         return outcome
     hint = _REMEDIES[outcome.stage]
-    if outcome.stage == "convert" and wanted.kind == "pickle":
-        hint = f"write skops, which holds any estimator: give a name with .skops as target; or {hint}"
+    if outcome.stage == "convert" and wanted.kind == "pickle" and wanted.target.suffix == ".onnx":
+        hint = f"write skops, which holds nearly all estimators: give a name with .skops as target; or {hint}"
     raise (CheckFailed if outcome.stage == "differs" else UsageError)(f"`{wanted.source}`: {outcome.error}", hint=hint)

@@ -26,7 +26,7 @@ LIBRARIES = (
     "onnxruntime",
     "numpy",
 )
-OPSETS = {"": 17, "ai.onnx.ml": 3}  # what onnxruntime reads since 1.13
+OPSETS = {"": 18, "ai.onnx.ml": 3}  # what onnxruntime reads since 1.14
 KERAS = (".keras", ".h5", ".hdf5")
 
 
@@ -62,7 +62,7 @@ def write_sklearn(source, target, rows):
     if target.endswith(".skops"):
         from skops.io import dump, get_untrusted_types
 
-        dump(model, target)
+        attempt("convert", "the model cannot be saved by skops", lambda: dump(model, target))
         return [], outputs, [str(name) for name in get_untrusted_types(file=target)]
     graph = attempt("convert", "the model cannot be converted to ONNX", lambda: onnx_of(model, table))
     Path(target).write_bytes(graph)
@@ -330,6 +330,9 @@ def main(action, *arguments):
         report = (write if action == "write" else compare)(*given)
     except Refused as error:
         report = {"error": str(error), "stage": error.stage}
+    except Exception as error:  # of a library
+        stage = "convert" if action == "write" else "differs"
+        report = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "stage": stage}
     Path(file).write_text(json.dumps(report))
 
 

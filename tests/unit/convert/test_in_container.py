@@ -222,3 +222,13 @@ def test_another_shape_is_refused(after: Numbers) -> None:
 def test_a_sample_that_is_no_table_is_refused(rows: object) -> None:
     with pytest.raises(PROGRAM.Refused):
         PROGRAM.table_of(rows)
+
+
+def test_what_a_library_raises_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_arguments: str) -> None:
+        raise KeyError("a layer")
+
+    for action, stage in (("write", "convert"), ("compare", "differs")):
+        monkeypatch.setattr(PROGRAM, action, raises)
+        PROGRAM.main(action, "model.pkl", str(tmp_path / "report.json"))
+        assert json.loads((tmp_path / "report.json").read_text()) == {"error": "KeyError: 'a layer'", "stage": stage}
