@@ -130,8 +130,9 @@ def _step_titles(plan: BuildPlan) -> Iterator[tuple[str, tuple[str, ...]]]:
     groups = install_groups(plan)
     bytecode = "bytecode of imported modules" if plan.bytecode == "traced" else "all bytecode"
     yield "builder", ("add mlship's build programs",)
-    check = f"check the base image: Python {plan.python} on glibc"
-    yield "environment", (check, "install uv", *_debian(plan.packages.build), "create a virtual environment")
+    yield "uv", (f"check the base image for Python {plan.python} on glibc, and install uv",)
+    yield "environment", _debian(plan.packages.build)
+    yield "virtual", ("create a virtual environment",)
     for group in groups:
         others = [f"add {other.name} packages" for other in groups[:-1]] if group.name == "compiled" else []
         yield f"install-{group.name}", (*others, group.title)

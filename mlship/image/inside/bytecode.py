@@ -47,6 +47,13 @@ LETTERS = [sys.intern(chr(code)) for code in range(256)]
 Folders = dict[str, str]
 HEADERS = (".h", ".hpp", ".hxx", ".hh", ".cuh")
 TESTS_NAMED = re.compile(r"(?:^|[/\\.])tests(?:$|[/\\.])")
+# What source looks like that may name them, in a text or an import: parsing the rest of a large package takes seconds.
+MAY_NAME_TESTS = re.compile(
+    rb"""(?:[/\\.'"}]|\\\r?\n|\\[xuU0-7]\w*)tests[/\\.'"{\r\n]
+    |\b(?:import|from)\b(?:[^'"\n]|\\\r?\n)*\btests\b
+    |\bimport\s*\((?:[^)#]|\#[^\n]*)*\btests\b""",
+    re.VERBOSE,
+)
 ARCHIVES = (".a", ".lib")
 # Parts of the standard library that no server imports.
 UNUSED = ("test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages")
@@ -186,7 +193,7 @@ def named_tests(root: Path) -> set[str]:
 
 def names_tests(source: bytes) -> bool:
     """Whether code names a folder or package `tests`, other than in its documentation."""
-    if b"tests" not in source:
+    if b"tests" not in source or not MAY_NAME_TESTS.search(source):
         return False
     try:
         tree = ast.parse(source)

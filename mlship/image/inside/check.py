@@ -1,7 +1,6 @@
-"""Checks what the build relies on.
+"""Checks that every pin is installed once, in its version, and nothing else is.
 
-    check.py base VERSION                  the base image has this Python, on glibc
-    check.py packages PINS METADATA ...    every pin is installed once, in its version, and nothing else is
+    check.py PINS METADATA ...
 
 PINS is JSON: a list of {"name", "version", "marker"}. METADATA are folders of `*.dist-info`, one per group.
 Uses the base image's pip, which does not ship, to compare versions and evaluate markers.
@@ -15,7 +14,6 @@ if __name__ == "__main__":  # the base image has no bytecode of the standard lib
     sys.pycache_prefix = "/root/.cache/mlship/" + "".join(filter(str.isalnum, sys.version))
 
 import json
-import platform
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,17 +28,9 @@ else:  # in the build, install.py lies beside this file, and -I leaves this fold
 
 
 def main(arguments: list[str]) -> int:
-    command, *arguments = arguments
-    wrong = list(base_problems(arguments[0]) if command == "base" else package_problems(arguments[0], arguments[1:]))
+    wrong = list(package_problems(arguments[0], arguments[1:]))
     sys.stderr.writelines(f"mlship: {line}\n" for line in wrong)
     return 1 if wrong else 0
-
-
-def base_problems(version: str) -> Iterator[str]:
-    """Another Python or libc than the lock's would fail much later, and less clearly."""
-    found = ".".join(platform.python_version_tuple()[:2]), platform.libc_ver()[0] or "musl"
-    if found != (version, "glibc"):
-        yield f"the base image has Python {found[0]} on {found[1]}; the lock needs Python {version} on glibc"
 
 
 def package_problems(file: str, metadata: list[str]) -> Iterator[str]:

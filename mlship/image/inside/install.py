@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 VENV = Path("/opt/venv")
+PYTHON = Path("/usr/local/bin/python")
 # 1980-01-01, the earliest date of a zip file. Not the commit's: a layer must not change with every commit.
 EPOCH = 315532800
 # Left by installers: caches, and records of a wheel's origin, which differ between machines.
@@ -40,6 +41,7 @@ LEFTOVERS = ("uv_cache.json", "uv_build.json", "REQUESTED", "direct_url.json")
 def main(arguments: list[str]) -> int:
     folder, target, installer = Path(arguments[0]), Path(arguments[1]), arguments[2:]
     layers: dict[str, list[str]] = json.loads((folder / "layers.json").read_text())
+    create_environment()
     command = [*installer, "--requirement", str(folder / "requirements.txt")]
     code = subprocess.run(command, check=False).returncode
     if code:
@@ -50,6 +52,15 @@ def main(arguments: list[str]) -> int:
         subprocess.run([*command, "--reinstall-package", name], check=True)
     split(layers, packages, target)
     return 0
+
+
+def create_environment() -> None:
+    """An environment to install into, which does not ship; asking Python for all that `uv venv` writes takes longer."""
+    site_packages().mkdir(parents=True, exist_ok=True)
+    (VENV / "bin").mkdir(exist_ok=True)
+    for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
+        (VENV / "bin" / name).symlink_to(PYTHON)
+    (VENV / "pyvenv.cfg").write_text(f"home = {PYTHON.parent}\n")
 
 
 def installed() -> dict[str, Distribution]:

@@ -1,6 +1,7 @@
 """The programs of the build, on a folder instead of an image: layout, overlaps, byte code, what is left out."""
 
 import json
+import os
 import sys
 import sysconfig
 from importlib.metadata import PathDistribution
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.image.inside import bytecode, check
+from mlship.image.inside import base, bytecode, check
 
 install = sys.modules["install"]  # as the programs find it in a build, beside them: another than mlship's
 
@@ -55,6 +56,24 @@ def lay_out(site: Path, tmp_path: Path, layers: dict[str, list[str]]) -> Path:
 
 def below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_packages_are_installed_into_an_environment(site: Path, tmp_path: Path) -> None:
+    """With uv's options: uv itself takes an interpreter in a folder with a pyvenv.cfg for a virtual environment."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / "layers.json").write_text('{"one": []}')
+    seen = tmp_path / "seen"
+    program = f"""
+import sys, pathlib
+venv = pathlib.Path({str(install.VENV)!r})
+names = ("bin/python", "bin/python3", f"bin/python3.{{sys.version_info.minor}}")
+assert all((venv / name).readlink() == pathlib.Path("/usr/local/bin/python") for name in names)
+assert (venv / "pyvenv.cfg").read_text() == "home = /usr/local/bin\\n"
+pathlib.Path({str(seen)!r}).write_text(" ".join(sys.argv[1:]))
+"""
+    assert install.main([str(folder), str(tmp_path / "layers/light"), sys.executable, "-c", program]) == 0
+    assert seen.read_text() == f"--requirement {folder}/requirements.txt"
 
 
 def test_each_package_goes_to_its_layer_and_namespaces_are_shared(site: Path, tmp_path: Path) -> None:
@@ -214,7 +233,15 @@ def test_unused_files_are_left_out_and_recorded(site: Path, tmp_path: Path) -> N
         ("a/deep/data.py", 'files("a.tests")', True),
         ("a/data.py", "def lazy():\n    from a.tests import support", True),
         ("a/data.py", "def lazy():\n    from . import tests", True),
-        ("a/data.py", "tests = (", True),
+        ("a/data.py", "from a import (  # (the data)\n    other,\n    tests,\n)", True),
+        ("a/data.py", "from a import \\\n    tests", True),
+        ("a/data.py", "import os, a.tests as data", True),
+        ("a/data.py", 'DATA = f"{HERE}tests/iris.csv"', True),
+        ("a/data.py", 'DATA = "a\\x2ftests/iris.csv"', True),
+        ("a/data.py", 'DATA = """\\\ntests/iris.csv"""', True),
+        ("a/data.py", 'DATA = HERE + """\\\\tests\n"""', True),
+        ("a/data.py", 'DATA = ("tests/iris.csv"', True),
+        ("a/data.py", "tests = [run]", False),
         ("a/data.py", '"""Run the tests with pytest."""', False),
         ("a/data.py", 'print("all tests passed")', False),
         ("a/tests/test_data.py", 'DATA = "tests/iris.csv"', False),
@@ -276,6 +303,34 @@ def test_code_is_compiled_for_its_place_and_made_read_only(site: Path, tmp_path:
     assert {one.st_mtime for one in found.values()} == {install.EPOCH}
     assert {name for name, one in found.items() if one.st_mode & 0o022} == set()
     assert {name: found[name].st_mode & 0o777 for name in files} == {**dict.fromkeys(files, 0o644), "app/run.sh": 0o755}
+
+
+@pytest.mark.parametrize(
+    ("libc", "version", "said"),
+    [
+        ("glibc 2.36", "{}.{}".format(*sys.version_info), None),
+        ("glibc 2.36", "2.7", "; the lock needs Python 2.7 on glibc"),
+        (None, "{}.{}".format(*sys.version_info), " on musl; the lock needs Python"),
+        (ValueError("unrecognized configuration name"), "{}.{}".format(*sys.version_info), " on musl; the lock needs"),
+    ],
+)
+def test_another_base_image_than_the_locks_is_refused(
+    libc: str | ValueError | None,
+    version: str,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def confstr(name: str) -> str | None:
+        assert name == "CS_GNU_LIBC_VERSION"
+        if isinstance(libc, ValueError):
+            raise libc
+        return libc
+
+    monkeypatch.setattr(os, "confstr", confstr)
+    assert base.main([version]) == (1 if said else 0)
+    error = capsys.readouterr().err
+    assert (said in error and error.startswith("mlship: the base image has Python ")) if said else error == ""
 
 
 @pytest.mark.parametrize(

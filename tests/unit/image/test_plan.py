@@ -210,7 +210,7 @@ def test_rules_that_every_image_satisfies() -> None:
     text = dockerfile(plan())
     assert not re.search(r"(?m)^#\s*syntax=", text)
     froms = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")]
-    assert {name for name in froms if "@sha256:" not in name} <= {"scratch", "base", "environment", *STAGES}
+    assert {name for name in froms if "@sha256:" not in name} <= {"scratch", "base", "environment", "virtual", *STAGES}
     assert not re.search(r"(?m)^(ADD|ARG) ", text)
     assert "USER 1001:1001" in text
     assert "--require-hashes" in text
@@ -331,7 +331,9 @@ def test_every_step_that_makes_a_layer_has_a_title() -> None:
     assert titles["install-heavy"] == ("install numpy from requirements.txt",)
     for stage, steps in numbered_steps(text).items():
         for step, title in zip(steps, titles[stage], strict=True):
-            expected = "RUN" if stage in {"environment", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
+            expected = (
+                "RUN" if stage in {"environment", "virtual", "weights"} else KINDS.get(title.partition(" ")[0], "RUN")
+            )
             assert step.startswith(expected), (title, step)
 
 
