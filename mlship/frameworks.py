@@ -1,26 +1,19 @@
 """What mlship knows about ML frameworks, packages and model files: data/frameworks.toml, read on first use."""
 
 import re
-import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import translate
 from functools import cache
 from typing import Literal, TypeAlias
 
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict
 
-from mlship.resources import read_package_file
+from mlship.versioned import TableRow, data_table
 
 RuntimeGroup: TypeAlias = Literal["cuda", "framework"]
-_FILE = "data/frameworks.toml"
 
 
-class _FrameworkRow(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Telemetry(_FrameworkRow):
+class Telemetry(TableRow):
     """The environment variable that keeps a library from sending telemetry."""
 
     variable: str
@@ -28,7 +21,7 @@ class Telemetry(_FrameworkRow):
     source: str
 
 
-class Framework(_FrameworkRow):
+class Framework(TableRow):
     """One row of frameworks.toml, which explains its keys."""
 
     name: str
@@ -43,11 +36,11 @@ class Framework(_FrameworkRow):
     rivals: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
     cannot_report: tuple[str, ...] = ()
-    wheels: dict[str, str] = {}
+    wheels: Mapping[str, str] = {}
     telemetry: Telemetry | None = None
 
 
-class CudaDistributions(_FrameworkRow):
+class CudaDistributions(TableRow):
     libraries: tuple[str, ...]
     without_code: tuple[str, ...]
     carriers: tuple[str, ...]
@@ -55,7 +48,7 @@ class CudaDistributions(_FrameworkRow):
     cannot_report: tuple[str, ...]
 
 
-class OtherGpus(_FrameworkRow):
+class OtherGpus(TableRow):
     """Builds for the GPUs of another vendor than NVIDIA."""
 
     vendor: str
@@ -63,7 +56,7 @@ class OtherGpus(_FrameworkRow):
     packages: tuple[str, ...]
 
 
-class GpuOnly(_FrameworkRow):
+class GpuOnly(TableRow):
     """What is of no use without a GPU, frameworks apart."""
 
     packages: tuple[str, ...]
@@ -71,7 +64,7 @@ class GpuOnly(_FrameworkRow):
     extras: dict[str, str]
 
 
-class FormatText(_FrameworkRow):
+class FormatText(TableRow):
     """How to speak of one kind of model file."""
 
     title: str = ""
@@ -81,7 +74,7 @@ class FormatText(_FrameworkRow):
     example: str = ""
 
 
-class LoaderRow(_FrameworkRow):
+class LoaderRow(TableRow):
     """What `mlship init` writes for one kind of model."""
 
     title: str
@@ -89,10 +82,10 @@ class LoaderRow(_FrameworkRow):
     requires: tuple[str, ...]
     instead: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
-    tasks: dict[str, str] = {}
+    tasks: Mapping[str, str] = {}
 
 
-class FrameworkTable(_FrameworkRow):
+class FrameworkTable(TableRow):
     frameworks: tuple[Framework, ...]
     cuda: CudaDistributions
     other_gpus: tuple[OtherGpus, ...]
@@ -103,7 +96,7 @@ class FrameworkTable(_FrameworkRow):
 
 @cache
 def framework_table() -> FrameworkTable:
-    return FrameworkTable.model_validate(tomllib.loads(read_package_file(_FILE)))
+    return data_table(FrameworkTable, "frameworks")
 
 
 def runtime_group(name: str) -> RuntimeGroup | None:

@@ -5,38 +5,30 @@ A module that the table does not list has no distribution here: the index may of
 
 import re
 import sys
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict
 
-from mlship.resources import read_package_file
-
-_FILE = "data/imports.toml"
+from mlship.versioned import TableRow, data_table
 
 
-class _ImportRow(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImportGroup(_ImportRow):
+class ImportGroup(TableRow):
     """Rows that share a source."""
 
     source: str
     same: tuple[str, ...] = ()
-    differ: dict[str, str] = {}
+    differ: Mapping[str, str] = {}
 
 
-class RemovedModule(_ImportRow):
+class RemovedModule(TableRow):
     """A module that the standard library had before this Python; `requirement` is empty if nothing replaces it."""
 
     python: str
     requirement: str
 
 
-class ImportTable(_ImportRow):
+class ImportTable(TableRow):
     """The file, whose header explains its keys."""
 
     sources: dict[str, str]
@@ -47,7 +39,7 @@ class ImportTable(_ImportRow):
 
 @cache
 def import_table() -> ImportTable:
-    return ImportTable.model_validate(tomllib.loads(read_package_file(_FILE)))
+    return data_table(ImportTable, "imports")
 
 
 @cache

@@ -4,16 +4,13 @@ The rows are in `mlship/data/known_texts.toml`; its header describes them.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from mlship import errors
-from mlship.resources import read_package_file
+from mlship.versioned import TableRow, data_table
 
 _LINE, _TEXT = 2_000, 1_000_000  # characters; messages are shorter
 TextContext: TypeAlias = Literal[
@@ -35,7 +32,7 @@ ErrorName: TypeAlias = Literal[
 ]
 
 
-class KnownText(BaseModel):
+class KnownText(TableRow):
     """One row of the table.
 
     Attributes:
@@ -48,8 +45,6 @@ class KnownText(BaseModel):
         examples: texts that the pattern matches, and no earlier row of the same context does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     id: str
     contexts: tuple[TextContext, ...]
     pattern: str
@@ -61,10 +56,8 @@ class KnownText(BaseModel):
     examples: tuple[str, ...]
 
 
-class _Table(BaseModel):
+class _Table(TableRow):
     """The whole file. Texts name the phrases that several rows share as {name}."""
-
-    model_config = ConfigDict(extra="forbid")
 
     phrases: Mapping[str, str]
     text: tuple[KnownText, ...]
@@ -133,7 +126,7 @@ def known_texts() -> tuple[KnownText, ...]:
 
 @cache
 def _table() -> _Table:
-    return _Table.model_validate(tomllib.loads(read_package_file("data/known_texts.toml")))
+    return data_table(_Table, "known_texts")
 
 
 def _filled(text: str, phrases: Mapping[str, str]) -> str:

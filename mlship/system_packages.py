@@ -1,25 +1,17 @@
 """Debian packages that Python packages need beside them: data/system_packages.toml, read on first use."""
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict
 
-from mlship.resources import read_package_file
-
-_FILE = "data/system_packages.toml"
+from mlship.versioned import TableRow, data_table
 
 
-class _SystemRow(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SystemNeed(_SystemRow):
+class SystemNeed(TableRow):
     """One row of the table, whose header explains the keys."""
 
     distributions: frozenset[str]
@@ -35,7 +27,7 @@ class SystemNeed(_SystemRow):
         return f"{name}{self.instead}" if self.instead else None
 
 
-class SystemTable(_SystemRow):
+class SystemTable(TableRow):
     trixie: dict[str, str]
     libraries: dict[str, str]
     programs: dict[str, str]
@@ -44,7 +36,7 @@ class SystemTable(_SystemRow):
 
 @cache
 def system_table() -> SystemTable:
-    return SystemTable.model_validate(tomllib.loads(read_package_file(_FILE)))
+    return data_table(SystemTable, "system_packages")
 
 
 def debian_name(package: str, distro: str) -> str:

@@ -1,12 +1,14 @@
-"""Frozen values as JSON and back, with a schema version. Pydantic validates; its adapters are made on first use."""
+"""Frozen values as JSON and back, and from mlship's tables. Pydantic validates; its adapters are made on first use."""
 
 import json
+import tomllib
 from typing import Protocol, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mlship.errors import UsageError
 from mlship.redact import redact
+from mlship.resources import read_package_file
 
 T = TypeVar("T")
 _CONTROL = {code: f"\\u{code:04x}" for code in range(127, 160)}  # valid in JSON, but terminals obey some of them
@@ -28,6 +30,17 @@ def adapter(kind: type[T]) -> TypeAdapter[T]:
     if kind not in _adapters:
         _adapters[kind] = cast("TypeAdapter[object]", TypeAdapter(kind))
     return cast("TypeAdapter[T]", _adapters[kind])
+
+
+class TableRow(BaseModel):
+    """A row of a table of mlship: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def data_table(kind: type[T], name: str) -> T:
+    """A file of mlship/data, by its name without the suffix. Callers keep the value."""
+    return adapter(kind).validate_python(tomllib.loads(read_package_file(f"data/{name}.toml")))
 
 
 def dump(value: object) -> str:

@@ -1,15 +1,13 @@
 """The rules of an audit, their verdicts, and the facts that they use. Pure."""
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
 from mlship.dockerfile.shell import Command
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
@@ -111,7 +109,7 @@ class AuditReport:
 
 @cache
 def audit_table() -> AuditTable:
-    return adapter(AuditTable).validate_python(tomllib.loads(read_package_file("data/audit.toml")))
+    return data_table(AuditTable, "audit")
 
 
 def judgement(rule: AuditRule, seen: Iterable[AuditSeen]) -> Judgement:

@@ -5,7 +5,6 @@ Values from the facts are quoted: a facts file from someone else must not put it
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,8 +15,7 @@ from mlship.doctor.facts.fact import is_absent, known, looked_up
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import Step
 from mlship.doctor.queries import is_wsl, variable
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 WSL_1 = re.compile(r"^\d+\.\d+\.\d+-\d+-Microsoft$")
 _NOTHING = "?"  # where there is no command: `at_place` drops it
@@ -55,7 +53,7 @@ class PlaceTable:
 
 @cache
 def place_data() -> PlaceTable:
-    return adapter(PlaceTable).validate_python(tomllib.loads(read_package_file("data/places.toml")))
+    return data_table(PlaceTable, "places")
 
 
 def _row(facts: Facts) -> PackageManager:
@@ -178,10 +176,6 @@ def install_libcuda(facts: Facts, version: str | None) -> str:
         packages = place_data().libcuda.get(kind or "", {})
         package = next((libcuda for driver, libcuda in packages.items() if driver in names), "")
     return install_command(facts, package) if package else ""
-
-
-def reboot(why: str) -> Step:
-    return Step(why, ("sudo reboot",))
 
 
 def _image(facts: Facts) -> str:

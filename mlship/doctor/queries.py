@@ -1,7 +1,6 @@
 """Questions that several rules ask of the facts. Pure; unknown facts answer None, False or an empty value."""
 
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
 from typing import TypeAlias
@@ -12,7 +11,7 @@ from mlship.doctor.facts.kernel import PciDevice
 from mlship.doctor.facts.kubernetes import Pod
 from mlship.doctor.facts.place import DeviceNode, Place
 from mlship.doctor.finding import Evidence, Where
-from mlship.resources import read_package_file
+from mlship.versioned import data_table
 
 Places: TypeAlias = tuple[tuple[Where, Place], ...]
 
@@ -82,7 +81,7 @@ def _nvidia(facts: Facts) -> tuple[PciDevice, ...]:
 @cache
 def _chips() -> tuple[tuple[int, str], ...]:
     """First PCI device id and generation of each range of chips, in ascending order."""
-    rows: list[dict[str, int | str]] = tomllib.loads(read_package_file("data/pci.toml"))["chips"]
+    rows = data_table(dict[str, list[dict[str, int | str]]], "pci")["chips"]
     return tuple((int(row["first"]), str(row["generation"])) for row in rows)
 
 

@@ -6,7 +6,6 @@ passes the values; `commands.COMMANDS` has those that every rule may name.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,8 +17,7 @@ from mlship.doctor.conditions import EACH, Values, fill_each, value_in_words
 from mlship.doctor.facts.facts import Facts
 from mlship.doctor.finding import LAYERS, Decider, StackLayer, Step, Where
 from mlship.doctor.versions import branch
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import adapter, data_table
 
 _OPTIONAL = re.compile(r"\[(!?)(\w+)\?([^]]*)\]")
 _VALUE = re.compile(r"\{(\w+)(!q|!branch)?\}")
@@ -105,7 +103,7 @@ def rule_texts() -> dict[str, RuleText]:
     return {
         rule_id: read({"layer": layer, **row})
         for layer in LAYERS
-        for rule_id, row in tomllib.loads(read_package_file(f"data/rules/{layer.replace(' ', '-')}.toml")).items()
+        for rule_id, row in data_table(dict[str, dict[str, object]], f"rules/{layer.replace(' ', '-')}").items()
     }
 
 
@@ -114,8 +112,8 @@ _ISSUE = re.compile(r"([\w.-]+/[\w.-]+)(?: PR)?#(\d+)")
 
 @cache
 def _documents() -> dict[str, str]:
-    rows = tomllib.loads(read_package_file("data/documents.toml"))
-    return {begin: str(rows[begin]) for begin in sorted(rows, key=len, reverse=True)}
+    rows = data_table(dict[str, str], "documents")
+    return {begin: rows[begin] for begin in sorted(rows, key=len, reverse=True)}
 
 
 def with_address(source: str) -> str:
@@ -135,7 +133,7 @@ def in_general(template: str) -> str:
 
 @cache
 def _fact_commands() -> dict[str, str]:
-    return {fact: str(shown) for fact, shown in tomllib.loads(read_package_file("data/fact_commands.toml")).items()}
+    return data_table(dict[str, str], "fact_commands")
 
 
 def ways_to_see(paths: tuple[str, ...], shown: tuple[Decider, ...]) -> tuple[Decider, ...]:

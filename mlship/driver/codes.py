@@ -1,14 +1,11 @@
 """Return codes of NVML and CUDA, from mlship/data/codes.toml."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pydantic import TypeAdapter
-
-from mlship.resources import read_package_file
+from mlship.versioned import adapter, data_table
 
 
 @dataclass(frozen=True)
@@ -29,18 +26,18 @@ class DriverCode:
 
 @cache
 def code_table(api: Literal["nvml", "cuda"]) -> Mapping[int, DriverCode]:
-    return TypeAdapter(Mapping[int, DriverCode]).validate_python(_tables()[api])
+    return adapter(dict[int, DriverCode]).validate_python(_tables()[api])
 
 
 @cache
 def nvml_names(kind: Literal["brand", "architecture"]) -> dict[int, str]:
     """NVML's numbers for a GPU's brand or architecture, as nvidia-smi prints them."""
-    return TypeAdapter(dict[int, str]).validate_python(_tables()[kind])
+    return adapter(dict[int, str]).validate_python(_tables()[kind])
 
 
 @cache
 def _tables() -> dict[str, object]:
-    return tomllib.loads(read_package_file("data/codes.toml"))
+    return data_table(dict[str, object], "codes")
 
 
 def nvml(code: int) -> str:

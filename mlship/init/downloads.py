@@ -2,23 +2,19 @@
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from pydantic import BaseModel, ConfigDict
-
 from mlship.init.serving_libraries import absolute_uses
-from mlship.resources import read_package_file
+from mlship.versioned import TableRow, data_table
 
 _FILE = re.compile(r"\.(pt|pth|onnx|h5|keras|bin|safetensors|tar|zip)$")
 
 
-class DownloadRow(BaseModel):
+class DownloadRow(TableRow):
     """One row of data/downloads.toml, whose header explains the keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     calls: tuple[str, ...]
     title: str
     unless: tuple[str, ...] = ()
@@ -44,8 +40,7 @@ class Download:
 @cache
 def download_rows() -> tuple[DownloadRow, ...]:
     """All rows, in the order of the file."""
-    rows = tomllib.loads(read_package_file("data/downloads.toml"))["download"]
-    return tuple(map(DownloadRow.model_validate, rows))
+    return data_table(dict[str, tuple[DownloadRow, ...]], "downloads")["download"]
 
 
 def find_downloads(nodes: Sequence[ast.AST]) -> Iterator[Download]:

@@ -1,22 +1,18 @@
 """What else code serves with than FastAPI, Flask and Django, so that no server is reported as absent. Never run."""
 
 import ast
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict
-
 from mlship.init.routers import dotted, import_aliases
-from mlship.resources import read_package_file
+from mlship.versioned import TableRow, data_table
 
 
-class ServingLibrary(BaseModel):
+class ServingLibrary(TableRow):
     """One row of data/serving.toml, whose header explains the keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     title: str
     marks: tuple[str, ...]
     kind: Literal["http", "other"]
@@ -41,8 +37,8 @@ class ServingUse:
 @cache
 def serving_libraries() -> Mapping[str, ServingLibrary]:
     """The rows by their marks."""
-    rows = tomllib.loads(read_package_file("data/serving.toml"))["library"]
-    return {mark: row for row in map(ServingLibrary.model_validate, rows) for mark in row.marks}
+    rows = data_table(dict[str, tuple[ServingLibrary, ...]], "serving")["library"]
+    return {mark: row for row in rows for mark in row.marks}
 
 
 def find_served(nodes: Sequence[ast.AST]) -> tuple[ServingUse, ...]:

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,8 +15,7 @@ from typing import Literal, TypeAlias
 from mlship.errors import UsageError
 from mlship.project.contents import is_binary, parts_of, searchable_text
 from mlship.project.paths import LEFT_OUT, is_private
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 _SHOWN = 50
 _WORDS = re.compile(
@@ -58,8 +56,16 @@ class _Row:
             return
         for match in re.finditer(self.pattern.encode(), data):
             value = (match.groupdict().get("value") or b"").decode("ascii", "replace")
-            if not _table()[0].search(value) and (self.decode is None or _DECODES[self.decode](value)):
+            if not re.search(_table().placeholder, value) and (self.decode is None or _DECODES[self.decode](value)):
                 yield Credential(self.what, data.count(b"\n", 0, match.start()) + 1)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """data/credentials.toml; what matches `placeholder` is no credential."""
+
+    placeholder: str
+    row: tuple[_Row, ...]
 
 
 def _is_password(value: str) -> bool:
@@ -87,16 +93,14 @@ _DECODES: dict[Decode, Callable[[str], bool]] = {"password": _is_password, "basi
 
 
 @cache
-def _table() -> tuple[re.Pattern[str], tuple[_Row, ...]]:
-    """What no credential holds, and the rows."""
-    table = tomllib.loads(read_package_file("data/credentials.toml"))
-    return re.compile(table["placeholder"]), adapter(tuple[_Row, ...]).validate_python(table["row"])
+def _table() -> _Table:
+    return data_table(_Table, "credentials")
 
 
 def find_credentials(data: bytes) -> Iterator[Credential]:
     """The credentials in the content of a file."""
     text = searchable_text(data)
-    for row in _table()[1]:
+    for row in _table().row:
         for found in row.found(text):
             yield replace(found, line=None) if is_binary(data) else found
 

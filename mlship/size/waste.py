@@ -2,19 +2,17 @@
 
 import posixpath
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TypeAlias
 
-from mlship.resources import read_package_file
 from mlship.size.content import BIG, File
 from mlship.size.owners import Distribution, compiled_by, site_of, source_of
 from mlship.size.report import SizeGroup, Waste
 from mlship.units import count_of
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 _EXAMPLES = 3
 _NAMED = 4
@@ -193,7 +191,7 @@ class _PathRow:
 
 @cache
 def _path_rows() -> tuple[_PathRow, ...]:
-    return adapter(tuple[_PathRow, ...]).validate_python(tomllib.loads(read_package_file("data/waste.toml"))["row"])
+    return data_table(dict[str, tuple[_PathRow, ...]], "waste")["row"]
 
 
 @cache

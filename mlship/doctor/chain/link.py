@@ -1,6 +1,5 @@
 """What a link of the chain of custody is, and what a look at it answers. The links are in mlship/data/chain.toml."""
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,8 +7,7 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from mlship.doctor.finding import Decider, Where
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 ChainState: TypeAlias = Literal["holds", "broken", "unknown", "not applicable"]
 
@@ -79,15 +77,10 @@ class Link:
     proves: bool = False
 
 
-@dataclass(frozen=True)
-class _File:
-    links: tuple[Link, ...]
-
-
 @cache
 def links() -> tuple[Link, ...]:
     """The chain, the lowest link first."""
-    return adapter(_File).validate_python(tomllib.loads(read_package_file("data/chain.toml"))).links
+    return data_table(dict[str, tuple[Link, ...]], "chain")["links"]
 
 
 @cache

@@ -1,13 +1,11 @@
 """What a line stands for that a program printed: mlship/data/messages and mlship/data/symptoms.toml. Pure."""
 
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 
 from mlship.doctor.finding import LAYERS
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,8 @@ class Message:
 def rows(kind: str = "messages") -> tuple[tuple[re.Pattern[str], Message], ...]:
     """The rows of a kind, in order, with their patterns, which fit text in any case."""
     names = (*(f"messages/{layer.replace(' ', '-')}" for layer in LAYERS), "symptoms")
-    files = (tomllib.loads(read_package_file(f"data/{name}.toml")).get(kind, ()) for name in names)
-    read = adapter(tuple[Message, ...]).validate_python
-    return tuple((re.compile(f"(?i){row.pattern}"), row) for file in files for row in read(file))
+    files = (data_table(dict[str, tuple[Message, ...]], name).get(kind, ()) for name in names)
+    return tuple((re.compile(f"(?i){row.pattern}"), row) for file in files for row in file)
 
 
 @cache

@@ -1,13 +1,12 @@
 """The JSON schema of a facts file, from the dataclasses and data/facts.toml."""
 
-import tomllib
 from functools import cache
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from mlship.doctor.facts.facts import Facts
-from mlship.resources import read_package_file
+from mlship.versioned import data_table
 
 Json = dict[str, object]
 
@@ -29,7 +28,7 @@ def facts_schema() -> Json:
     schema["title"] = "Facts of mlship doctor"
     schema["required"] = ["schema"]
     groups = _tables(schema, "$defs")
-    texts: dict[str, dict[str, str]] = tomllib.loads(read_package_file("data/facts.toml"))
+    texts = data_table(dict[str, dict[str, str]], "facts")
     for name, group in (("Facts", schema), *groups.items()):
         inherited = texts["Place"] if name in {"Host", "Container"} else {}
         _describe(group, {**inherited, **texts.get(name, {})})

@@ -1,13 +1,11 @@
 """What the probes look for, and what it means."""
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 
 from mlship.doctor.facts.host import PackageAction
 from mlship.doctor.facts.kubernetes import Role
-from mlship.resources import read_package_file
-from mlship.versioned import adapter
+from mlship.versioned import data_table
 
 
 @dataclass(frozen=True)
@@ -50,4 +48,4 @@ class ProbeTables:
 
 @cache
 def probe_tables() -> ProbeTables:
-    return adapter(ProbeTables).validate_python(tomllib.loads(read_package_file("data/probes.toml")))
+    return data_table(ProbeTables, "probes")

@@ -1,12 +1,10 @@
 """conda's environment files: packages by their names on PyPI, Debian packages, and Python's version."""
 
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from functools import cache
 
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict
 
 from mlship.frameworks import framework_table
 from mlship.imports import known_modules
@@ -14,16 +12,15 @@ from mlship.init.declared.documents import list_in, read_document
 from mlship.init.declared.requirement_files import read_requirements_text
 from mlship.init.declared.result import Declared, Entry, few_notes, is_development_package, parse_requirement
 from mlship.init.tree import Tree
-from mlship.resources import read_package_file
+from mlship.versioned import TableRow, data_table
 
 _SPEC = re.compile(r"(?:[\w./-]+::)?([\w.-]+)(?:\[[^]]*\])?\s*(.*)")
 _BARE = re.compile(r"[<>=!~\[; ]")
 
 
-class CondaTable(BaseModel):
+class CondaTable(TableRow):
     """data/conda.toml, whose header explains the keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     parts: tuple[str, ...]
     names: dict[str, str]
     system: dict[str, tuple[str, ...]]
@@ -31,7 +28,7 @@ class CondaTable(BaseModel):
 
 @cache
 def conda_table() -> CondaTable:
-    return CondaTable.model_validate(tomllib.loads(read_package_file("data/conda.toml")))
+    return data_table(CondaTable, "conda")
 
 
 def read_conda(tree: Tree, path: str) -> Declared | None:
