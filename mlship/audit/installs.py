@@ -2,30 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mlship.audit.rules import AuditSeen, Filler, audit_table, program_and_arguments, verb
+from mlship.audit.rules import AuditSeen, Filler, audit_table, verb
+from mlship.dockerfile.installers import PIP_OPTIONS_WITH_VALUE, program_and_arguments
 from mlship.dockerfile.shell import Command
 from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 
 _LOCKED_OPTIONS = {"--require-hashes", "--frozen", "--locked", "--deploy", "--frozen-lockfile"}
-_WITH_VALUE = {
-    *(
-        "-r",
-        "--requirement",
-        "-c",
-        "--constraint",
-        "-i",
-        "--index-url",
-        "--extra-index-url",
-        "-f",
-        "--find-links",
-        "-t",
-    ),
-    *("--target", "--prefix", "--root", "--python", "-p", "--platform", "--only-binary", "--no-binary", "--src"),
-    *("--timeout", "--retries", "--trusted-host", "--cert", "--cache-dir", "--progress-bar", "--index-strategy"),
-    *("--torch-backend", "--python-version", "--abi", "--implementation", "--global-option", "--config-settings", "-C"),
-    *("--root-user-action", "--upgrade-strategy", "--proxy", "--log", "--report", "--link-mode", "--index", "-n"),
-}
 CONDAS = {"conda", "mamba", "micromamba"}
 
 
@@ -59,7 +42,7 @@ def _pip(arguments: tuple[str, ...], action: str, shown: str) -> AuditSeen:
     rest, files, wanted = list(arguments[arguments.index(action) + 1 :]), False, False
     while rest:
         word = rest.pop(0)
-        if word in _WITH_VALUE:
+        if word in PIP_OPTIONS_WITH_VALUE:
             files = files or word in ("-r", "--requirement")
             rest = rest[1:]
         elif word.startswith(("-r", "--requirement=")) and not word.startswith("--re-"):

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
-from mlship.dockerfile.shell import Command
 from mlship.versioned import data_table
 
 AuditVerdict: TypeAlias = Literal["pass", "fail", "unknown", "not applicable"]
 _WORST: tuple[AuditVerdict, ...] = ("fail", "unknown", "pass")
-_PYTHONS = {"python", "python3"}
 _PATH = re.compile(r"/(?:[\w.-]+/)*[\w.-]+\.?[\w-]*")
 
 
@@ -150,17 +148,6 @@ def is_credential_name(name: str) -> bool:
 def is_credential(name: str, value: str | None) -> bool:
     """Whether a variable holds a credential, by its name; None is a value that is not known. A path holds none."""
     return value != "" and is_credential_name(name) and not _PATH.fullmatch(value or "")
-
-
-def program_and_arguments(command: Command) -> tuple[str, tuple[str, ...]]:
-    """A command as its package manager sees it: `python3.11 -m pip`, `pip3` and `pip3.11` are pip."""
-    program, arguments = command.program, command.words[1:]
-    if program.rstrip("0123456789.") in _PYTHONS and "-m" in arguments[:3]:
-        at = arguments.index("-m") + 1
-        program, arguments = (arguments[at] if at < len(arguments) else ""), arguments[at + 1 :]
-    if program.startswith("pip") and not program.removeprefix("pip").strip("0123456789."):
-        program = "pip"
-    return program, arguments
 
 
 def verb(arguments: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from posixpath import normpath
 from re import fullmatch
 
 from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.stages import BuildStage, Start, parse_dockerfile
+from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
 from mlship.init.declared.documents import MalformedError, read_document, table_in
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import Tree
@@ -43,12 +43,15 @@ class Build:
         origin: the file with the command.
         folder: the folder that the image has, below the repository; empty for all of it.
         notes: Dockerfiles that are not used, and why.
+        runs: what the image's stages run; dockerfile: the file that has them.
     """
 
     stage: BuildStage | None = None
     origin: str = "Dockerfile"
     folder: str = ""
     notes: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = ()
+    dockerfile: str = "Dockerfile"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def find_build(tree: Tree) -> Build:
     """The repository's Dockerfile; without one, the only one below it that starts a server."""
     if text := tree.text("Dockerfile"):
         try:
-            return Build(parse_dockerfile(text).stages[-1])
+            parsed = parse_dockerfile(text)
+            return Build(parsed.stages[-1], runs=_runs(parsed))
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
     builds = [build for build in _builds(tree) if build.stage and _serves(tree, build.stage)]
@@ -89,10 +93,15 @@ def _builds(tree: Tree) -> Iterator[Build]:
     alone = [_Service(path, _folder(path), path) for path in _named(tree, _DOCKERFILE) if path not in known]
     for one in (*composed, *alone):
         try:
-            stage = parse_dockerfile(tree.text(one.dockerfile) or "").stages[-1]
+            parsed = parse_dockerfile(tree.text(one.dockerfile) or "")
         except DockerfileError:
             continue
-        yield Build(_with_command(stage, one), one.origin, one.folder)
+        yield Build(_with_command(parsed.stages[-1], one), one.origin, one.folder, (), _runs(parsed), one.dockerfile)
+
+
+def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
+    """What all stages run: packages are often installed in one that is copied from."""
+    return tuple(run for stage in parsed.stages for run in stage.runs)
 
 
 def _named(tree: Tree, pattern: str) -> list[str]:

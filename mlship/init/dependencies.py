@@ -22,6 +22,7 @@ from mlship.units import few
 
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
+INSTALLS = " installs it"  # ends the comment of a requirement that the Dockerfile names
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _BARE = re.compile(r"[\w.-]+(\[[\w., -]*\])?")  # a requirement in any version
 _OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
@@ -116,6 +117,8 @@ def _family(line: str) -> str:
 
 def _source(found: Detection) -> Declared | None:
     """The file with the requirements; a requirements file for developers only if no other file has any."""
+    if found.installs.direct:
+        return found.installs.direct[0]
     owners = {one.folder for one in found.declared if one.origin.rpartition("/")[2] in _OWNERS}
     named = [one for one in found.declared if one.lists_any]
     named = [one for one in named if one.folder not in owners or one.origin.rpartition("/")[2] not in LOCK_FILES]
@@ -140,13 +143,23 @@ def _kept(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depende
         notes = (
             f"`{source.origin}` has development packages: {named}; delete them there to keep them out of the image",
         )
-    lacking += _for_pickles(found, source)
-    if lacking:
-        every = (*source.lines, *lacking)
+    lacking += (*_for_pickles(found, source), *_in_image(found, source))
+    others = [one for one in found.installs.direct if one != source]
+    if lacking or others:
+        every = (*source.lines, *(line for one in others for line in one.lines), *lacking)
+        files = tuple(f"-r ../{one.origin}" for one in others)
         return Dependencies(
-            SERVING_INPUT, lock, "init/serving_requirements.in.j2", source.origin, (), lacking, every, notes=notes
-        )
+            SERVING_INPUT, lock, "init/serving_requirements.in.j2", source.origin, (), lacking, every,
+            options=files, notes=notes,
+        )  # fmt: skip
     return Dependencies(source.origin, lock, None, source.origin, (), (), source.lines, notes=notes)
+
+
+def _in_image(found: Detection, source: Declared) -> tuple[str, ...]:
+    """What the Dockerfile installs besides its files."""
+    listed = source.names.union(*(one.names for one in found.installs.files))
+    lines = (entry.text for entry in found.installs.packages.entries if entry.name not in listed)
+    return tuple(f"{line}  # {found.installs.packages.origin}{INSTALLS}" for line in lines)
 
 
 def _for_pickles(found: Detection, source: Declared | None) -> tuple[str, ...]:
@@ -189,6 +202,8 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     development = {entry.text for entry in _development(source) if entry.name not in imported}
     lines = tuple(dict.fromkeys(entry.text for entry in source.main if entry.text not in development))
     lines += tuple(f"{text}  # imported by the served code" for text in sorted(promoted))
+    lines += tuple(line for one in found.installs.direct if one != source for line in one.lines)
+    lines = (*dict.fromkeys(lines), *_in_image(found, source))
     pickled = _for_pickles(found, source)
     lines = tuple(line for line in lines if line not in {distribution(one) for one in pickled}) + pickled
     chosen = _new_file(found, source.origin, lines, needs)

@@ -15,15 +15,16 @@ from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.frameworks import framework_table
-from mlship.init.builds import find_build
-from mlship.init.declared.collect import collect, shown_folders
+from mlship.init.builds import Build, find_build
+from mlship.init.declared.collect import Collected, collect, shown_folders
 from mlship.init.declared.requirement_files import read_requirements
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, ImageInstalls
 from mlship.init.environment import Installed, read_user_environment
 from mlship.init.extensions import imported_extensions
 from mlship.init.found import Detected, Detection, ExistingServer, ModelFiles
 from mlship.init.frameworks import Clues, find_framework, tops
 from mlship.init.gpus import find_gpus
+from mlship.init.image_installs import read_image_installs
 from mlship.init.import_needs import Lookup, find_needs, misnamed
 from mlship.init.local_imports import LocalImport, path_entries, resolve_locally
 from mlship.init.local_names import read_local_names
@@ -64,10 +65,9 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
     """
     tree = read_tree(repo)
     root, modules, bare = _rooted_modules(tree)
-    build = find_build(tree)
-    server, beside, notes = _server(find_server(tree, modules, build), serving=serving)
+    server, beside, notes = _server(find_server(tree, modules, build := find_build(tree)), serving=serving)
     loader = _loader(modules, server, bare=not serving)
-    needs = (collected := collect(tree, _entry(server, loader, modules))).declared
+    needs, collected, installs = _needs(tree, _entry(server, loader, modules), server, build)
     cog = None if server else find_predictor(tree, modules, needs)
     loader = Detected(None, f"`{cog.module}:{cog.cls}` (cog.yaml) runs the model") if cog else loader
     served = _served(modules, cog.module if cog else loader.value, server)
@@ -97,6 +97,7 @@ def detect(repo: Path, model: str | None = None, *, serving: bool = False) -> De
         golden=_json_file(tree, _GOLDENS, "recorded output"),
         training=_training(tree),
         declared=needs,
+        installs=installs,
         imports=find_needs([one for one in served if one.path not in apps], lookup, certain=certain),
         source=_source(tree, served, weights, server),
         python_path=_python_path(root, served, local, server),
@@ -115,6 +116,15 @@ def _server(
     """The server to ship, the file of one that another is written beside, and notes."""
     server, notes = found
     return (None, server.path if server else "", ()) if serving else (server, "", notes)
+
+
+def _needs(
+    tree: Tree, entry: str | None, server: ExistingServer | None, build: Build
+) -> tuple[tuple[Declared, ...], Collected, ImageInstalls]:
+    """All that is required: what the Dockerfile that starts the server installs, then what files say."""
+    installs = read_image_installs(tree, build if server is None or server.written else Build())
+    collected = collect(tree, entry, {one.folder for one in installs.files})
+    return installs.before(collected.declared), collected, installs
 
 
 def _place(server: ExistingServer | None) -> str:

@@ -1,9 +1,9 @@
 """What `mlship init` finds in a repository, with the reason for each result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlship.init.declared.result import Declared
+from mlship.init.declared.result import Declared, ImageInstalls
 from mlship.init.handlers import Handler
 from mlship.init.import_needs import ImportNeeds
 from mlship.init.local_imports import LocalImport
@@ -50,6 +50,7 @@ class ExistingServer:
         folder: where the command runs; None for the repository.
         import_root: a folder that the command names its module from, but does not run in; empty for none.
         steps: what the user has to change so that the command works.
+        written: the repository has the command.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class ExistingServer:
     folder: WorkingFolder | None = None
     import_root: str = ""
     steps: tuple[str, ...] = ()
+    written: bool = False
 
     @property
     def place(self) -> str:
@@ -149,6 +151,7 @@ class Detection:
         at_root: the root's requirements.txt, whether or not it is among `declared`.
         training: the record of the training.
         compiled: own modules that have to be compiled, each with the file that says so.
+        installs: what the repository's Dockerfile installs.
         beside: the file of an existing server, if another one is wanted beside it.
         notes: remarks that may need action.
     """
@@ -177,6 +180,7 @@ class Detection:
     at_root: Declared | None = None
     training: str | None = None
     beside: str = ""
+    installs: ImageInstalls = field(default_factory=ImageInstalls)
 
     @property
     def tests_server_only(self) -> bool:

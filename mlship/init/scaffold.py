@@ -14,7 +14,7 @@ from mlship.errors import UsageError
 from mlship.files import read_regular, sha256_file, write_new
 from mlship.init.complete import complete, keys_of, open_line, with_requirements, with_weights
 from mlship.init.declared.collect import SERVING_INPUT
-from mlship.init.dependencies import CONSTRAINTS, Dependencies, choose_dependencies, system_packages
+from mlship.init.dependencies import CONSTRAINTS, INSTALLS, Dependencies, choose_dependencies, system_packages
 from mlship.init.found import Detected, Detection, Routes
 from mlship.init.generated import (
     DATA_URI,
@@ -285,8 +285,15 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
     )
     named = f"from {chosen.origin}" if chosen.origin else ""
     server = ", ".join(need for need in chosen.needs if "  #" not in need)
-    pickled = ", ".join(need.partition("  #")[0] for need in chosen.needs if "  #" in need)
-    parts = (named, server and f"for the server: {server}", pickled and f"for the model files: {pickled}")
+    image = [need for need in chosen.needs if need.endswith(INSTALLS)]
+    pickled = ", ".join(need.partition("  #")[0] for need in chosen.needs if "  #" in need and need not in image)
+    installed = ", ".join(need.partition("  #")[0] for need in image)
+    parts = (
+        named,
+        server and f"for the server: {server}",
+        pickled and f"for the model files: {pickled}",
+        installed and f"as in your Dockerfile: {installed}",
+    )
     why = "; ".join(part for part in parts if part)
     new = NewFile(chosen.input, text, why or "empty: no dependencies found")
     if not chosen.constraints:

@@ -87,6 +87,7 @@ def find_server(
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
         folder=place,
         import_root=import_root,
+        written=chosen.written,
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (

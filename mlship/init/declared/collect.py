@@ -1,7 +1,7 @@
 """Choose the folder whose files say what the served code needs, and read them all."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -63,7 +63,7 @@ class Collected:
     projects: tuple[str, ...] = ()
 
 
-def collect(tree: Tree, served: str | None = None) -> Collected:
+def collect(tree: Tree, served: str | None = None, used: Collection[str] = ()) -> Collected:
     """Read the requirements of the served code.
 
     The folder is the nearest one above the served code that has any. Without served code it is the root, or the only
@@ -71,10 +71,11 @@ def collect(tree: Tree, served: str | None = None) -> Collected:
 
     Args:
         served: path of the server or loader.
+        used: folders whose files are read anyway.
     """
     folders = _folders(tree)
     above = ["" if str(parent) == "." else str(parent) for parent in PurePosixPath(served or "x").parents]
-    others = [folder for folder in folders if folder and folder not in above and not _side(folder)]
+    others = [folder for folder in folders if folder and folder not in (*above, *used) and not _side(folder)]
     found = _first(tree, folders, above)
     if any(one.lists_any for one in found):
         return Collected(found, tuple(_notes(found, others)))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -133,6 +133,30 @@ class Declared:
     @property
     def folder(self) -> str:
         return self.origin.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class ImageInstalls:
+    """What `pip install` gets in a Dockerfile.
+
+    Attributes:
+        files: requirements files of the repository, without those for development, in the order of the commands.
+        packages: what it names itself.
+    """
+
+    files: tuple[Declared, ...] = ()
+    packages: Declared = field(default_factory=lambda: Declared(""))
+
+    @property
+    def direct(self) -> tuple[Declared, ...]:
+        """The files that say what is required, rather than all versions that were installed."""
+        return tuple(one for one in self.files if not one.lock)
+
+    def before(self, declared: Iterable[Declared]) -> tuple[Declared, ...]:
+        """All files of requirements: these first, because the image has them, and the packages last."""
+        origins = {one.origin for one in self.files}
+        others = (one for one in declared if one.origin not in origins)
+        return (*self.files, *others, *([self.packages] if self.packages.entries else []))
 
 
 def parse_requirement(text: str) -> Requirement | None:

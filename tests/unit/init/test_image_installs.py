@@ -1,0 +1,93 @@
+"""What a Dockerfile installs with pip is what its server has: files first, packages that they lack as well."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlship.init.builds import find_build
+from mlship.init.detect import detect
+from mlship.init.image_installs import read_image_installs
+from mlship.init.scaffold import scaffold
+from mlship.init.tree import read_tree
+from tests.helpers.repos import write
+
+FASTAPI = (
+    "from fastapi import FastAPI\nimport torch\napp = FastAPI()\n@app.post('/predict')\ndef predict(x: int): return x\n"
+)
+FILES: dict[str, str | bytes] = {
+    "requirements.txt": "numpy\n",
+    "requirements-dev.txt": "pytest\n",
+    "deps/gpu.txt": "torch==2.8.0\n",
+    "main.py": FASTAPI,
+}
+_PARTS = st.sampled_from(
+    [
+        ("-r requirements.txt", "requirements.txt", ""),
+        ("-r/srv/requirements.txt", "requirements.txt", ""),
+        ("--requirement=deps/gpu.txt", "deps/gpu.txt", ""),
+        ("--requirement /tmp/gpu.txt", "deps/gpu.txt", ""),
+        ("-r requirements-dev.txt", "", ""),
+        ("-r absent.txt", "", ""),
+        ("torch==2.2.2", "", "torch==2.2.2"),
+        ("'uvicorn[standard]>=0.3'", "", "uvicorn[standard]>=0.3"),
+        ("--upgrade pip", "", ""),
+        ("-i https://x.org/simple", "", ""),
+        ("--no-cache-dir", "", ""),
+        ("-t /opt/lib", "", ""),
+        ("$EXTRA", "", ""),
+        ("-e .", "", ""),
+        (".", "", ""),
+        ("pytest", "", ""),
+        ("./wheels/a.whl", "", ""),
+    ]
+)
+_PIPS = st.sampled_from(
+    ["pip install", "pip3.12 install -q", "python -m pip --no-input install", "uv pip install --system"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(_PIPS, st.lists(_PARTS, min_size=1, max_size=4)), max_size=3),
+    st.sampled_from(["\nRUN ", " && "]),
+)
+def test_each_requirement_of_each_command_is_read(
+    tmp_path: Path, runs: list[tuple[str, list[tuple[str, str, str]]]], between: str
+) -> None:
+    lines = [f"{pip} {' '.join(part for part, *_ in parts)}" for pip, parts in runs]
+    dockerfile = f"FROM python:3.12\nRUN {between.join(['true', *lines])}\nCMD uvicorn main:app\n"
+    tree = read_tree(write(tmp_path, {**FILES, "Dockerfile": dockerfile}))
+    found = read_image_installs(tree, find_build(tree))
+    every = [part for _, parts in runs for part in parts]
+    assert [one.origin for one in found.files] == [*dict.fromkeys(file for _, file, _ in every if file)]
+    assert list(found.packages.lines) == [*dict.fromkeys(line for *_, line in every if line)]
+
+
+def test_the_files_and_packages_of_the_image_are_required(tmp_path: Path) -> None:
+    dockerfile = (
+        "FROM python:3.12 AS deps\nRUN pip install -r deps/gpu.txt -r requirements.txt\nFROM deps\n"
+        "RUN pip install pandas==2.0 numpy gunicorn\nCMD uvicorn main:app\n"
+    )
+    found = detect(write(tmp_path, {**FILES, "Dockerfile": dockerfile}))
+    files = {file.path: file for file in scaffold(found).files}
+    text = files["serving/requirements.in"].text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines[:2] == ["-r ../deps/gpu.txt", "-r ../requirements.txt"]
+    assert {"pandas==2.0  # Dockerfile installs it", "gunicorn  # Dockerfile installs it"} < {*lines}
+    assert "numpy  # Dockerfile installs it" not in lines  # a file has it
+    assert "as in your Dockerfile: pandas==2.0, gunicorn" in files["serving/requirements.in"].why
+
+
+def test_a_dockerfile_that_starts_something_else_says_nothing_of_the_server(tmp_path: Path) -> None:
+    dockerfile = "FROM python:3.12\nRUN pip install -r deps/gpu.txt\nCMD streamlit run && true\n"
+    found = detect(write(tmp_path, {**FILES, "Dockerfile": dockerfile}))
+    assert found.server is not None
+    assert found.installs.files == ()
+
+
+@pytest.mark.parametrize("text", ["RUN pip install $(cat x)", "RUN conda install torch", "RUN echo pip install torch"])
+def test_what_is_no_install_or_not_decided_is_left_out(tmp_path: Path, text: str) -> None:
+    tree = read_tree(write(tmp_path, {**FILES, "Dockerfile": f"FROM python:3.12\n{text}\nCMD uvicorn main:app\n"}))
+    assert read_image_installs(tree, find_build(tree)).packages.lines == ()
