@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import starmap
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from textwrap import indent
 
 from mlship.errors import UsageError
@@ -25,15 +26,19 @@ from mlship.init.generated import (
     server_parts,
     server_source,
 )
+from mlship.init.requirements import distribution
 from mlship.init.samples import request_lines
 from mlship.init.todo import gpu_steps, import_steps, model_steps
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, PRIVATE, leads_outside
+from mlship.project.sklearn_version import sklearn_of
+from mlship.project.weights import WeightFile
 from mlship.render import render
 from mlship.units import few
 
+_INPUTS = {"requirements.in", SERVING_INPUT}
 _MEANINGS = {
     "live": "returns 200 once the process responds",
     "ready": "returns 200 once the model is loaded and warm",
@@ -144,10 +149,20 @@ def keep_existing(planned: Scaffold, repo: Path) -> Scaffold:
     return Scaffold(
         files=tuple(file for file in planned.files if file.path not in existing),
         kept=(*(Kept(file.path, "already exists") for file in planned.files if file.path in existing), *planned.kept),
-        steps=planned.steps,
+        steps=(*planned.steps, *_unrequired(planned, repo)),
         completed=planned.completed,
         notes=(*planned.notes, *_hidden(planned, repo)),
     )
+
+
+def _unrequired(planned: Scaffold, repo: Path) -> Iterator[Todo]:
+    """Requirements of a new server or model that an earlier run did not write into its file."""
+    for file in planned.files:
+        if file.path in _INPUTS and (repo / file.path).is_file():
+            named = {distribution(line) for line in read_regular(repo / file.path).splitlines()}
+            lines = [line.partition("#")[0].strip() for line in file.text.splitlines()]
+            if missing := [line for line in lines if (name := distribution(line)) and name not in named]:
+                yield Todo(f"Add these lines to `{file.path}`.", example="\n".join(missing))
 
 
 def _hidden(planned: Scaffold, repo: Path) -> Iterator[str]:
@@ -178,7 +193,7 @@ def _completed(planned: Scaffold, repo: Path) -> Scaffold:
 def _wanted(files: Sequence[NewFile], config: str) -> Iterator[NewFile]:
     """Without a requirements file, and its constraints, that mlship.yaml does not name."""
     named = re.search(r"^  input: (\S+)", config, re.MULTILINE)
-    unnamed = {"requirements.in", SERVING_INPUT} - {named[1] if named else "requirements.in"}
+    unnamed = _INPUTS - {named[1] if named else "requirements.in"}
     dropped = {file.path for file in files if file.path in unnamed}
     yield from (file for file in files if file.path not in dropped and not (dropped and file.path == CONSTRAINTS))
 
@@ -257,13 +272,22 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
 
 def _pickles(found: Detection) -> tuple[tuple[str, str], ...]:
     """Path and sha256 of the refused files that the image needs."""
-    root = found.root
+    return tuple((file.path, sha256_file(found.root / file.path).removeprefix("sha256:")) for file in _refused(found))
+
+
+def _refused(found: Detection) -> list[WeightFile]:
     named = set(found.weights.named)
-    return tuple(
-        (file.path, sha256_file(root / file.path).removeprefix("sha256:"))
-        for file in found.weights.refused
-        if file.path in named and file.kind != "lfs-pointer"
-    )
+    return [file for file in found.weights.refused if file.path in named and file.kind != "lfs-pointer"]
+
+
+def _conversions(found: Detection) -> Iterator[str]:
+    """Commands for the refused files that mlship can convert."""
+    for file in _refused(found):
+        stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
+        if file.kind == "torch":
+            yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
+        elif sklearn_of(found.root / file.path):
+            yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
 
 
 def _one_line(text: str) -> str:
@@ -344,10 +368,12 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
         )
     if plan.load is None and not found.tests_server_only:
         yield Todo(_WRITE_LOADER, ("model.load",), loader_example(found))
-    if pickles := [path for path, _ in _pickles(found)]:
-        files = ", ".join(f"`{path}`" for path in pickles)
+    if refused := _refused(found):
+        files = ", ".join(f"`{file.path}`" for file in refused)
         yield Todo(
-            f"Convert {files} to a format without code, or complete `model.allow_pickle`.", ("model.allow_pickle",)
+            f"Convert {files} to a format without code and run `mlship init` again, or complete `model.allow_pickle`.",
+            ("model.allow_pickle",),
+            "\n".join(_conversions(found)),
         )
     yield from _sample_todo(found, plan)
     for key, meaning in _MEANINGS.items() if found.server else ():

@@ -1,5 +1,6 @@
 """A second `mlship init`: it completes what it left open, and nothing that a person wrote; advice ends."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from mlship.cli.app import app
 from mlship.init.complete import complete, keys_of, open_line
 from mlship.project.load import load_config, load_unfinished
 from tests.helpers.repos import onnx_bytes, write
+
+COLUMNS = Path(__file__).parents[2] / "fixtures/convert/columns.joblib"
 
 
 def init(repo: Path) -> str:
@@ -37,6 +40,20 @@ def test_a_loader_that_was_written_is_filled_in_and_gets_its_server(tmp_path: Pa
     before = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
     assert "completed" not in init(repo)
     assert {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()} == before
+
+
+def test_a_converted_model_gets_its_server_and_says_what_its_requirements_lack(tmp_path: Path) -> None:
+    repo = write(tmp_path, {"requirements.txt": "scikit-learn\n"})
+    shutil.copyfile(COLUMNS, repo / "model.joblib")
+    assert "mlship convert model.joblib model.onnx --sample rows.json" in init(repo)
+    (repo / "model.onnx").write_bytes(onnx_bytes())
+    said = init(repo)
+    assert "completed  mlship.yaml: load, sample, command, source" in said
+    listed = said.split("Add these lines to `serving/requirements.in`.\n")[1].split("\n\n")[0].split()
+    assert {"onnxruntime", "uvicorn"} <= set(listed)
+    with (repo / "serving/requirements.in").open("a") as file:
+        file.write("\n".join(listed) + "\n")
+    assert "To do" not in init(repo)
 
 
 def test_the_requirements_of_the_new_server_are_locked_too(tmp_path: Path) -> None:
