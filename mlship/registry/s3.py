@@ -1,150 +1,47 @@
-"""Objects in S3: requests signed with Signature Version 4, and writes that never replace an object.
-
-https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
-"""
+"""Objects in S3: writes never replace an object, and every answer that is no success is an error."""
 
 import hashlib
-import hmac
-import os
+import html
 import random
 import re
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
-from configparser import ConfigParser, Error
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
+from mlship.registry.s3_settings import EMPTY_SHA256, s3_bucket
 
 if TYPE_CHECKING:
-    from requests import Response, Session
+    from requests import PreparedRequest, Response, Session
 
-EMPTY_SHA256 = hashlib.sha256().hexdigest()
 _TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes of an answer
 _PATIENCE = 90.0  # seconds after its first failure in which a write is tried again
 _PAUSE = 0.5  # seconds before the second try; then twice as long each time, up to the longest
 _LONGEST_PAUSE = 20.0
+_EXPORT = 'run `eval "$(aws configure export-credentials --format env)"`, or set AWS_ACCESS_KEY_ID and its secret'
+_VIRTUAL = (
+    "the store wants the bucket in the host name",
+    "add `s3 =` and below it, indented, `addressing_style = virtual` to the profile in ~/.aws/config",
+)
+_REASONS = {
+    "ExpiredToken": ("the credentials have expired", _EXPORT),
+    "InvalidToken": ("the credentials are not valid", _EXPORT),
+    "TokenRefreshRequired": ("the credentials have expired", _EXPORT),
+    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it: `sudo timedatectl set-ntp true`"),
+    "InvalidObjectState": ("the object is archived", "restore it: `aws s3api restore-object`"),
+    "SecondLevelDomainForbidden": _VIRTUAL,  # of Alibaba Cloud
+    "PathStyleDomainForbidden": _VIRTUAL,  # of Tencent Cloud
+}
 # Of HTTP 400: the request did not arrive as it was sent.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList
 _DAMAGED = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
-_EXPORT = 'run `eval "$(aws configure export-credentials --format env)"`, or set AWS_ACCESS_KEY_ID and its secret'
-
-
-@dataclass(frozen=True)
-class AwsKeys:
-    """Credentials of AWS; `token` is that of a session, else empty."""
-
-    access: str
-    secret: str = field(repr=False)
-    token: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True)
-class S3Bucket:
-    """Where a bucket answers.
-
-    Attributes:
-        base: URL of the bucket, without a final slash.
-        keys: None for requests without a signature, which public buckets answer.
-    """
-
-    base: str
-    region: str
-    keys: AwsKeys | None
-
-    def url(self, key: str) -> str:
-        return f"{self.base}/{quote(key, safe='/-._~')}"
-
-    def signed(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        sha256: str = EMPTY_SHA256,
-    ) -> dict[str, str]:
-        """The headers of a request, with its signature.
-
-        Args:
-            sha256: of the body, in hex.
-        """
-        wanted = dict(headers or {})
-        if self.keys is None:
-            return wanted
-        return signature(method, url, self.keys, self.region, {**wanted, "x-amz-content-sha256": sha256})
-
-
-def s3_bucket(name: str, environment: Mapping[str, str] = os.environ) -> S3Bucket:
-    """A bucket, with the settings that AWS's own programs read: variables, then the profile of ~/.aws.
-
-    https://docs.aws.amazon.com/sdkref/latest/guide/environment-variables.html
-    """
-    profile = _profile(environment)
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or profile.get("region")
-    region = region or "us-east-1"
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    endpoint = endpoint or profile.get("endpoint_url")
-    if endpoint:
-        base = f"{endpoint.rstrip('/')}/{name}"
-    elif "." in name:  # which no certificate of a host name covers
-        base = f"https://s3.{region}.amazonaws.com/{name}"
-    else:
-        base = f"https://{name}.s3.{region}.amazonaws.com"
-    found = environment if "AWS_ACCESS_KEY_ID" in environment else {k.upper(): v for k, v in profile.items()}
-    access, secret = found.get("AWS_ACCESS_KEY_ID"), found.get("AWS_SECRET_ACCESS_KEY")
-    keys = AwsKeys(access, secret, found.get("AWS_SESSION_TOKEN", "")) if access and secret else None
-    return S3Bucket(base, region, keys)
-
-
-def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The keys of AWS_PROFILE in both files; empty without them."""
-    name = environment.get("AWS_PROFILE") or "default"
-    home = Path(environment.get("HOME") or Path.home())
-    found: dict[str, str] = {}
-    for path, section in (
-        (environment.get("AWS_CONFIG_FILE") or home / ".aws/config", name if name == "default" else f"profile {name}"),
-        (environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials", name),
-    ):
-        parser = ConfigParser(interpolation=None)
-        try:
-            parser.read(path, encoding="utf-8")
-        except (Error, UnicodeDecodeError) as error:
-            raise UsageError(f"`{path}` is not a configuration file of AWS", hint="correct or remove it") from error
-        found |= dict(parser[section]) if parser.has_section(section) else {}
-    return found
-
-
-def signature(
-    method: str, url: str, keys: AwsKeys, region: str, headers: Mapping[str, str], now: datetime | None = None
-) -> dict[str, str]:
-    """The headers of a request with its signature, which covers all of them.
-
-    Args:
-        headers: with the hash of the body as `x-amz-content-sha256`.
-    """
-    parts, time = urlsplit(url), (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    token = {"x-amz-security-token": keys.token} if keys.token else {}
-    sent = {**headers, "x-amz-date": time, **token}
-    lines = {name.lower(): value.strip() for name, value in {**sent, "host": parts.netloc}.items()}
-    names = ";".join(sorted(lines))
-    query = "&".join(sorted(parts.query.split("&")))
-    listed = "".join(f"{name}:{lines[name]}\n" for name in sorted(lines))
-    request = f"{method}\n{parts.path}\n{query}\n{listed}\n{names}\n{headers['x-amz-content-sha256']}"
-    scope = f"{time[:8]}/{region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = f"AWS4{keys.secret}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    proof = hmac.digest(key, text.encode(), "sha256").hex()
-    credential = f"AWS4-HMAC-SHA256 Credential={keys.access}/{scope}"
-    return {**sent, "Authorization": f"{credential}, SignedHeaders={names}, Signature={proof}"}
 
 
 class S3Objects:
@@ -222,6 +119,8 @@ class S3Objects:
                     error = self._refusal(answer)
                     if isinstance(error, TransientError):
                         raise error
+                    if "<Code>ExpiredToken</Code>" in answer.text and self._renew():
+                        continue
             except TransientError:
                 give_up = give_up or time.monotonic() + (_PATIENCE if patience is None else patience)
                 if time.monotonic() + pause > give_up:
@@ -230,6 +129,12 @@ class S3Objects:
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 return answer
+
+    def _renew(self) -> bool:
+        """Read the keys again; whether they are others, as after a login during a long upload."""
+        before = self._bucket.keys
+        self._bucket = replace(self._bucket, keys=s3_bucket(self.name).keys)
+        return self._bucket.keys != before
 
     def document(self, answer: "Response", name: str) -> ET.Element:
         """The XML document of an answer, whose root must have this name."""
@@ -258,11 +163,16 @@ class S3Objects:
         *,
         stream: bool = False,
     ) -> "Response":
-        """Send a request. The time limit is for each send, so a body is sent in blocks."""
+        """Send a request; the signature is for one host, so no redirect is followed.
+
+        The time limit is for each send, so a body is sent in blocks.
+        """
         with self._connection():
             signed = self._bucket.signed(method, url, headers, sha256)
             body = BytesIO(data) if data else b""
-            return self._session.request(method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream)
+            return self._session.request(
+                method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream, allow_redirects=False
+            )
 
     def _parts(self, answer: "Response") -> Iterator[bytes]:
         with self._connection():
@@ -292,20 +202,40 @@ def _is_error(answer: "Response") -> bool:
 
 def s3_refusal(where: str, status: int, text: str, headers: Mapping[str, str]) -> TransientError | UsageError:
     """What an answer of S3 that is no success means."""
-    found = re.search(r"<Code>(\w{1,60})</Code>", text)
-    code = found[1] if found else ""
-    why = f"HTTP {status}{f', {code}' if code else ''}"
-    if status == 501:
-        hint = "use a store with this part of the S3 API, a registry (`oci://`) or a folder"
-        return UsageError(f"{where}: the store does not support the request ({why})", hint=hint)
-    if status in {200, 408, 409, 425, 429} or status >= 500 or code in _DAMAGED:
+    code, message = _element(text, "Code"), _element(text, "Message")
+    why = ": ".join(filter(None, (f"HTTP {status}{f', {code}' if code else ''}", message)))
+    if status != 501 and (status in {200, 408, 409, 425, 429} or status >= 500 or code in _DAMAGED):
         return TransientError(f"{where}: S3 answered {why}", hint=phrase("try_again"))
-    region = headers.get("x-amz-bucket-region")
-    if status in {301, 307, 400} and region:
-        return UsageError(f"{where}: the bucket is in another region ({why})", hint=f"set `AWS_REGION={region}`")
-    if status in {401, 403}:
-        return UsageError(f"{where}: access is denied ({why})", hint=_EXPORT)
-    return UsageError(f"{where}: S3 refused the request ({why})", hint="check the bucket's name and AWS_REGION")
+    region = headers.get("x-amz-bucket-region") or _element(text, "Region")
+    target = urlsplit(headers.get("Location", "")).netloc
+    reason, hint = "S3 refused the request", "check the bucket's name and AWS_REGION"
+    if status == 501:
+        reason = "the store does not support the request"
+        hint = "use a store with this part of the S3 API, a registry (`oci://`) or a folder"
+    elif code in _REASONS:
+        reason, hint = _REASONS[code]
+    elif status in {301, 307, 400} and re.fullmatch(r"[\w-]+", region):
+        reason, hint = "the bucket is in another region", f"set `AWS_REGION={region}`"
+    elif status in {301, 302, 307, 308} and target:
+        reason = f"S3 redirects to `{target}`"
+        hint = "set AWS_REGION to the region of the bucket, or AWS_ENDPOINT_URL to its server"
+    elif status in {401, 403}:
+        reason, hint = "access is denied", _EXPORT
+    return UsageError(f"{where}: {reason} ({why})", hint=hint)
+
+
+def _element(text: str, name: str) -> str:
+    """The text of an element of an error, in one line; empty without one."""
+    found = re.search(rf"<{name}>([^<]{{1,300}})</{name}>", text)
+    return " ".join(html.unescape(found[1]).split()) if found else ""
+
+
+def keep_signature(request: "PreparedRequest") -> "PreparedRequest":
+    """For `Session.auth`: without one, requests replaces the signature with a password of ~/.netrc.
+
+    https://requests.readthedocs.io/en/latest/user/authentication/#netrc-authentication
+    """
+    return request
 
 
 @contextmanager
@@ -314,5 +244,6 @@ def opened_bucket(name: str) -> Iterator[S3Objects]:
     import requests
 
     with requests.Session() as session:
+        session.auth = keep_signature
         session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
         yield S3Objects(name, session)

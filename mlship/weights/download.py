@@ -15,7 +15,8 @@ from mlship.project.weight_addresses import HttpFile, ObjectFile, RegistryFile, 
 from mlship.redact import redact
 from mlship.registry.client import opened
 from mlship.registry.reference import Reference
-from mlship.registry.s3 import s3_bucket, s3_refusal
+from mlship.registry.s3 import keep_signature, s3_refusal
+from mlship.registry.s3_settings import s3_bucket
 from mlship.weights.locked import LockedFile
 
 if TYPE_CHECKING:
@@ -128,11 +129,13 @@ def _over_http(address: str, place: HttpFile | ObjectFile, start: int) -> Iterat
     try:
         with requests.Session() as session:
             session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
-            answer = session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True)
+            signed = isinstance(place, ObjectFile)
+            session.auth = keep_signature if signed else None
+            answer = session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))
                 return
-            if isinstance(place, ObjectFile) and answer.status_code not in {200, 206, 404}:
+            if signed and answer.status_code not in {200, 206, 404}:
                 raise s3_refusal(shown, answer.status_code, answer.text, answer.headers)
             _expect(answer, shown)
             begin = start if answer.status_code == 206 else 0

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mlship.registry.s3 import s3_bucket
+from mlship.registry.s3_settings import s3_bucket
 from tests.helpers.command import Command, mlship
 from tests.helpers.gits import committed, git
 from tests.helpers.patience import limit

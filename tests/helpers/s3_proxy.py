@@ -32,6 +32,7 @@ class S3Request:
     Attributes:
         verb: its name in the API of S3, with the number of a part: `UploadPart 2`.
         query: its parameters.
+        token: of the session that signed it; empty without one.
         nth: how often this verb was seen before, from 0.
     """
 
@@ -39,6 +40,7 @@ class S3Request:
     query: Mapping[str, str]
     nth: int
     size: int
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class S3Fault:
         lost: S3 does what was asked, and the connection is reset before its answer.
         reset: the connection is reset before S3 sees the request.
         seconds: time before S3 sees the request.
+        location: the header of a redirect.
         spaces: what S3 sends before its answer while it works on it.
     """
 
@@ -60,6 +63,7 @@ class S3Fault:
     lost: bool = False
     reset: bool = False
     seconds: float = 0.0
+    location: str = ""
     spaces: str = ""
 
 
@@ -94,7 +98,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         faults, upstream = self.state
         query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         verb, size = self._verb(query), int(self.headers.get("Content-Length") or 0)
-        request = S3Request(verb, query, faults.verbs().count(verb), size)
+        request = S3Request(verb, query, faults.verbs().count(verb), size, self.headers.get("x-amz-security-token", ""))
         faults.seen.append(request)
         fault = faults.fault(request) or S3Fault()
         body = b"".join(self._blocks(size, faults.pause))
@@ -106,7 +110,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif code := self._refusal(body):
             self._answer(403 if code.startswith("Sig") else 400, f"<Error><Code>{code}</Code></Error>".encode(), {})
         elif fault.status:
-            self._answer(fault.status, fault.body.encode(), {})
+            self._answer(fault.status, fault.body.encode(), {"Location": fault.location} if fault.location else {})
         else:
             self._relay(upstream, body, fault)
 

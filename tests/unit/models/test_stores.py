@@ -21,7 +21,7 @@ from mlship.project.load import load_config
 from mlship.project.training import TrainedFile
 from mlship.registry import s3_upload
 from mlship.registry.client import content
-from mlship.registry.s3 import S3Bucket, s3_bucket
+from mlship.registry.s3_settings import S3Bucket, s3_bucket
 from tests.helpers.patience import limit
 from tests.helpers.registry_server import RegistryState, registry_server
 from tests.helpers.s3_server import KEYS, s3_server

@@ -11,7 +11,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from mlship.errors import TransientError, UsageError
-from mlship.registry.s3 import EMPTY_SHA256, AwsKeys, S3Bucket, opened_bucket, s3_bucket, s3_refusal, signature
+from mlship.registry.s3 import opened_bucket, s3_refusal
+from mlship.registry.s3_settings import EMPTY_SHA256, AwsKeys, S3Bucket, s3_bucket, signature
 from tests.helpers.s3_server import KEYS, s3_server
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlship.errors import CheckFailed, TransientError, UsageError
-from mlship.registry.s3 import opened_bucket, s3_bucket
+from mlship.registry.s3 import opened_bucket
+from mlship.registry.s3_settings import s3_bucket
 from mlship.registry.s3_upload import PART_BYTES, part_size, put_file
 from tests.helpers.patience import limit
 from tests.helpers.s3_proxy import S3Fault, S3Faults, S3Request, s3_proxy

@@ -19,7 +19,8 @@ from mlship.errors import CheckFailed, LockError, MlshipError, TransientError, U
 from mlship.project.config import Config
 from mlship.project.load import parse_config
 from mlship.project.weight_addresses import HttpFile, RegistryFile, checked, located
-from mlship.registry.s3 import opened_bucket, s3_bucket
+from mlship.registry.s3 import opened_bucket
+from mlship.registry.s3_settings import s3_bucket
 from mlship.weights.fetch import fetch_weights, lock_weights
 from mlship.weights.locked import check_fetched, read_weights_lock
 from tests.helpers.registry_server import RegistryState, registry_server
