@@ -22,7 +22,7 @@ from mlship.known_texts import phrase
 from mlship.registry.reference import DOCKER_HUB, Reference
 
 if TYPE_CHECKING:
-    from requests import Response, Session
+    from requests import PreparedRequest, Response, Session
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -307,9 +307,18 @@ def opened(reference: Reference) -> Iterator[Registry]:
     import requests
 
     with requests.Session() as session:
+        session.auth = keep_authorization
         session.verify = _certificates(reference.host)
         session.headers["User-Agent"] = "mlship"
         yield Registry(reference, session)
+
+
+def keep_authorization(request: "PreparedRequest") -> "PreparedRequest":
+    """For `Session.auth`: without one, requests replaces the header Authorization with a password of ~/.netrc.
+
+    https://requests.readthedocs.io/en/latest/user/authentication/#netrc-authentication
+    """
+    return request
 
 
 def fallback_tag(digest: str) -> str:

@@ -16,10 +16,11 @@ from xml.etree import ElementTree as ET
 
 from mlship.errors import TransientError, UsageError
 from mlship.known_texts import phrase
+from mlship.registry.client import keep_authorization
 from mlship.registry.s3_settings import EMPTY_SHA256, s3_bucket
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest, Response, Session
+    from requests import Response, Session
 
 _TIMEOUT = (10, 60)  # seconds to connect or to send a block, and between bytes of an answer
 _PATIENCE = 90.0  # seconds after its first failure in which a write is tried again
@@ -230,20 +231,12 @@ def _element(text: str, name: str) -> str:
     return " ".join(html.unescape(found[1]).split()) if found else ""
 
 
-def keep_signature(request: "PreparedRequest") -> "PreparedRequest":
-    """For `Session.auth`: without one, requests replaces the signature with a password of ~/.netrc.
-
-    https://requests.readthedocs.io/en/latest/user/authentication/#netrc-authentication
-    """
-    return request
-
-
 @contextmanager
 def opened_bucket(name: str) -> Iterator[S3Objects]:
     """The objects of a bucket."""
     import requests
 
     with requests.Session() as session:
-        session.auth = keep_signature
+        session.auth = keep_authorization
         session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
         yield S3Objects(name, session)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from mlship.errors import CheckFailed, TransientError, UsageError
 from mlship.project.weight_addresses import HttpFile, ObjectFile, RegistryFile, located
 from mlship.redact import redact
-from mlship.registry.client import opened
+from mlship.registry.client import keep_authorization, opened
 from mlship.registry.reference import Reference
-from mlship.registry.s3 import keep_signature, s3_refusal
+from mlship.registry.s3 import s3_refusal
 from mlship.registry.s3_settings import s3_bucket
 from mlship.weights.locked import LockedFile
 
@@ -130,7 +130,7 @@ def _over_http(address: str, place: HttpFile | ObjectFile, start: int) -> Iterat
         with requests.Session() as session:
             session.verify = session.verify and (ssl.get_default_verify_paths().cafile or True)
             signed = isinstance(place, ObjectFile)
-            session.auth = keep_signature if signed else None
+            session.auth = keep_authorization if signed or "Authorization" in file.headers else None
             answer = session.get(file.url, headers=headers, timeout=_TIMEOUT, stream=True, allow_redirects=not signed)
             if answer.status_code == 416:  # all of it is here
                 yield Incoming(start, start, iter(()))

@@ -223,7 +223,12 @@ def test_a_registry_that_does_not_answer(image: str) -> None:
         verify("127.0.0.1:9/toy:1", None)
 
 
-def test_a_token_is_fetched_with_the_stored_password(image: str, state: RegistryState, tmp_path: Path) -> None:
+def test_a_token_is_fetched_with_the_stored_password(
+    image: str, state: RegistryState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And stays in use where ~/.netrc has a password, too."""
+    (tmp_path / "netrc").write_text("default login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     state.token = "secret-token"
     host = image.partition("/")[0]
     auth = basic("me", "hunter2").partition(" ")[2]

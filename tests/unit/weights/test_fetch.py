@@ -41,7 +41,7 @@ class FileServer:
 
     Attributes:
         most: bytes after which it drops each connection.
-        asked: the Range header of each request.
+        asked, authorized: the headers Range and Authorization of each request.
     """
 
     data: bytes = DATA
@@ -50,6 +50,7 @@ class FileServer:
     ranges: bool = True
     port: int = 0
     asked: list[str] = field(default_factory=list)
+    authorized: list[str | None] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -61,6 +62,7 @@ def served(state: FileServer) -> Iterator[FileServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked.append(self.headers.get("Range", ""))
+            state.authorized.append(self.headers.get("Authorization"))
             found = re.fullmatch(r"bytes=([0-9]+)-", state.asked[-1])
             start = int(found[1]) if found and state.ranges else 0
             status = (
@@ -289,6 +291,19 @@ def test_s3_refuses(
     server.status = status
     with pytest.raises(kind, match=f"s3://models/digits: .*HTTP {status}"):
         repo_of(tmp_path, "s3://models/digits").lock()
+
+
+def test_passwords_of_netrc(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are for addresses without a token of their own."""
+    (tmp_path / "netrc").write_text("default login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    for number, address in enumerate((server.address, "hf://team/digits@1a2b3c/model.onnx")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        repo_of(folder, address).lock()
+    assert server.authorized == ["Basic bWU6aHVudGVyMg==", "Bearer secret"]
 
 
 def test_addresses_of_hugging_face() -> None:
