@@ -3,12 +3,11 @@
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import starmap
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from textwrap import indent
 
 from mlship.errors import UsageError
@@ -28,12 +27,11 @@ from mlship.init.generated import (
 )
 from mlship.init.requirements import distribution
 from mlship.init.samples import request_lines
-from mlship.init.todo import gpu_steps, import_steps, model_steps
+from mlship.init.todo import conversion_steps, gpu_steps, import_steps, model_steps
 from mlship.project.config import Base, config_schema
 from mlship.project.git import ignored_paths
 from mlship.project.load import FILE_NAME as CONFIG
 from mlship.project.paths import LEFT_OUT, PRIVATE, leads_outside
-from mlship.project.sklearn_version import sklearn_of
 from mlship.project.weights import WeightFile
 from mlship.render import render
 from mlship.units import few
@@ -280,16 +278,6 @@ def _refused(found: Detection) -> list[WeightFile]:
     return [file for file in found.weights.refused if file.path in named and file.kind != "lfs-pointer"]
 
 
-def _conversions(found: Detection) -> Iterator[str]:
-    """Commands for the refused files that mlship can convert."""
-    for file in _refused(found):
-        stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
-        if file.kind == "torch":
-            yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
-        elif sklearn_of(found.root / file.path):
-            yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
-
-
 def _one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -373,7 +361,7 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
         yield Todo(
             f"Convert {files} to a format without code and run `mlship init` again, or complete `model.allow_pickle`.",
             ("model.allow_pickle",),
-            "\n".join(_conversions(found)),
+            "\n".join(conversion_steps(found.root, refused)),
         )
     yield from _sample_todo(found, plan)
     for key, meaning in _MEANINGS.items() if found.server else ():

@@ -1,10 +1,14 @@
 """Manual steps before `mlship lock` that follow from what a repository lacks."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
 from mlship.init.dependencies import Dependencies
 from mlship.init.found import Detection
 from mlship.init.load_calls import UNNAMED
+from mlship.project.sklearn_version import sklearn_of
+from mlship.project.weights import WeightFile
 from mlship.units import few
 
 
@@ -34,6 +38,16 @@ def model_steps(found: Detection) -> Iterator[str]:
             f"Put what the code downloads into the repository, and load it from there: {few(downloads)}. The image is "
             "tested without network."
         )
+
+
+def conversion_steps(root: Path, refused: Iterable[WeightFile]) -> Iterator[str]:
+    """Commands for the refused files that mlship can convert."""
+    for file in refused:
+        stem = file.path.removesuffix(PurePosixPath(file.path).suffix)
+        if file.kind == "torch":
+            yield shlex.join(("mlship", "convert", file.path, f"{stem}.safetensors"))
+        elif sklearn_of(root / file.path):
+            yield shlex.join(("mlship", "convert", file.path, f"{stem}.onnx", "--sample", "rows.json"))
 
 
 def _on_hub(name: str) -> str:
