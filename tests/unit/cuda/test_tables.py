@@ -449,6 +449,7 @@ def test_what_a_gpu_is_sold_as(name: str, kind: GpuClass | None) -> None:
 @pytest.mark.parametrize(
     ("package", "version", "versions", "default"),
     [
+        ("torch", "1.9.1", ">=1.8.1,<1.10", "cu102"),
         ("torch", "2.0.0", ">=2.0,<2.1", "cu117"),
         ("torch", "2.3.1", ">=2.1,<2.4", "cu121"),
         ("torch", "2.4.0", ">=2.4,<2.5", "cu121"),
@@ -475,7 +476,7 @@ def test_the_release_of_a_version(package: str, version: str, versions: str, def
     [
         ("torch", "99.0", "torch 99.0 is newer than the known releases, which end before "),
         ("torch", "99.0.dev20261101", "is newer than the known releases"),
-        ("torch", "1.12.1", "torch 1.12.1 is older than the oldest known release, 1.13"),
+        ("torch", "1.6.0", "torch 1.6.0 is older than the oldest known release, 1.7"),
         ("torch", "newest", "'newest' is not a version of torch"),
         ("vllm", "0.27.0", "vllm 0.27.0 lies in a gap between the known releases"),
         ("numpy", "2.0", "the tables do not list numpy"),
