@@ -20,7 +20,7 @@ from mlship.project.config import Config
 from mlship.project.formats import ModelFormat, identify
 from mlship.project.load import FILE_NAME, load_unfinished
 from mlship.project.model_code import loaded_names
-from mlship.project.sklearn_version import sklearn_of
+from mlship.project.sklearn_version import FIRST_FOR_NUMPY_2, sklearn_of
 from mlship.project.training import Training
 from mlship.render import render
 from mlship.resources import read_template
@@ -30,9 +30,6 @@ _SUFFIXES = {"keras": ".keras", "hdf5": ".h5", "skops": ".skops"}
 _LIMIT = 1 << 20  # bytes of a file inside an archive of Keras
 # What the converters choose for themselves: the training's versions could be too old for them.
 _FREE = {"scikit-learn", "onnx", "onnxruntime", "protobuf", "ml-dtypes", "flatbuffers", "skl2onnx", "skops"}
-# Packages that did not say themselves that they do not run with a newer one. NumPy 2:
-# https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
-_SKLEARN_FOR_NUMPY_2 = Version("1.4.2")
 # The last Python that has wheels of the scikit-learn before each release, by the files on PyPI.
 _LAST_PYTHON = ((Version("0.22"), "3.7"), (Version("0.24"), "3.8"), (Version("1.1.3"), "3.9"))
 # `Model.export(format="onnx")`: https://github.com/keras-team/keras/releases/tag/v3.8.0
@@ -177,7 +174,7 @@ def libraries_for(wanted: ContainerConversion) -> Libraries:
     python = ".".join(training.python.split(".")[:2]) if training and training.python else None
     converters = ("skops",) if wanted.target.suffix == ".skops" else ("skl2onnx", "onnxruntime")
     named = {f"scikit-learn=={release}", "pandas", "joblib", *converters, *_imported(wanted)}
-    if release < _SKLEARN_FOR_NUMPY_2:
+    if release < FIRST_FOR_NUMPY_2:
         named.add("numpy<2")
     return Libraries(
         python or next((last for before, last in _LAST_PYTHON if release < before), None),

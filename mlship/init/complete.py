@@ -13,6 +13,12 @@ _OWN_REQUIREMENTS = re.compile(
     r"^requirements:\n  input: .*  # direct dependencies; edit this file\n  lock: .*  # pinned versions with .*\n",
     re.MULTILINE,
 )
+_ASKED = (
+    r"(?:  # FILL IN: these files run code .*\n  # allow_pickle:\n"
+    r"(?:  #   - path: .*\n  #     sha256: [0-9a-f]{64}\n  #     reason: WHY\n)+)"
+)
+_WEIGHTS = re.compile(rf"^  weights: .*\n{_ASKED}?", re.MULTILINE)
+_OPEN_WEIGHTS = re.compile(rf"^  weights: (?:\[\]\n|\[.*\]\n{_ASKED})", re.MULTILINE)
 
 
 def complete(text: str, rendered: str, rendered_open: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -53,9 +59,12 @@ def with_requirements(text: str, rendered: str) -> str:
 
 
 def with_weights(text: str, rendered: str) -> str:
-    """Name the model files of the rendered text, which a new loader reads, if mlship.yaml names none yet."""
-    line = re.search(r"^  weights: .*\n", rendered, re.MULTILINE)
-    return text.replace("\n  weights: []\n", f"\n{line[0]}", 1) if line else text
+    """Name the model files of the rendered text, which a new loader reads, if mlship.yaml names none that it may load.
+
+    That are none at all, or pickles with the question whether to allow them as `mlship init` left it.
+    """
+    now = _WEIGHTS.search(rendered)
+    return _OPEN_WEIGHTS.sub(lambda _: now[0], text, count=1) if now else text
 
 
 def keys_of(text: str) -> frozenset[str]:

@@ -13,16 +13,13 @@ from mlship.init.import_needs import Lookup
 from mlship.init.requirements import distribution
 from mlship.init.tree import Tree
 from mlship.project.model_code import loaded_names
-from mlship.project.sklearn_version import sklearn_of
+from mlship.project.sklearn_version import FIRST_FOR_NUMPY_2, sklearn_of
 from mlship.project.weights import WeightFile
 from mlship.units import few
 
 _FILES = 20
 _SKLEARN = "scikit-learn"
 _COMMON = {"numpy", "scipy", "joblib"}  # packages of models bring them
-_NUMPY_2 = Version(
-    "1.4.2"
-)  # the first that supports it: https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def pickle_lines(pickles: Sequence[PickledModel], source: Declared | None, pytho
     if version := pinned_sklearn(pickles, source, python):
         lines.pop(_SKLEARN, None)
         lines[f"{_SKLEARN}=={version}"] = f"it wrote {next(pickle.path for pickle in pickles if pickle.sklearn)}"
-        if Version(version) < _NUMPY_2 and not _specifiers(source, "numpy"):
+        if Version(version) < FIRST_FOR_NUMPY_2 and not _specifiers(source, "numpy"):
             lines.pop("numpy", None)
             lines["numpy<2"] = f"scikit-learn {version} does not support numpy 2"
     return tuple(f"{line}  # {why}" for line, why in sorted(lines.items()))

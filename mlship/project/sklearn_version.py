@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from packaging.version import Version
+
 from mlship.project.formats import decompressor
 
+# https://scikit-learn.org/stable/whats_new/v1.4.html#version-1-4-2
+FIRST_FOR_NUMPY_2 = Version("1.4.2")
 _LIMIT = 64 << 20  # bytes, after decompression
 _MEMO = rb"(?:\x94|q.|r.{4}|\np\d+\n)?"
 _TEXT = rb"(?:\x8c.|X.{4}|U.|V|S')"

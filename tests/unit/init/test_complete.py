@@ -49,11 +49,24 @@ def test_a_converted_model_gets_its_server_and_says_what_its_requirements_lack(t
     (repo / "model.onnx").write_bytes(onnx_bytes())
     said = init(repo)
     assert "completed  mlship.yaml: load, sample, command, source" in said
+    text = (repo / "mlship.yaml").read_text()
+    assert (load_config(repo, {}).model.weights, "FILL IN" in text) == (("model.onnx",), False)
     listed = said.split("Add these lines to `serving/requirements.in`.\n")[1].split("\n\n")[0].split()
     assert {"onnxruntime", "uvicorn"} <= set(listed)
     with (repo / "serving/requirements.in").open("a") as file:
         file.write("\n".join(listed) + "\n")
     assert "To do" not in init(repo)
+
+
+def test_pickles_that_a_person_allowed_stay(tmp_path: Path) -> None:
+    repo = write(tmp_path, {"requirements.txt": "scikit-learn\n"})
+    shutil.copyfile(COLUMNS, repo / "model.joblib")
+    init(repo)
+    text = (repo / "mlship.yaml").read_text()
+    (repo / "mlship.yaml").write_text(text.replace("reason: WHY", "reason: ours"))
+    (repo / "model.onnx").write_bytes(onnx_bytes())
+    init(repo)
+    assert load_config(repo, {}).model.weights == ("model.joblib",)
 
 
 def test_the_requirements_of_the_new_server_are_locked_too(tmp_path: Path) -> None:
