@@ -29,11 +29,9 @@ class PlanReason:
     sources: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class PlanBase:
-    """The base image; `name` is its name without a mirror."""
+class _Pinned:
+    """An image by its digest."""
 
-    name: str
     reference: str
     digest: str
 
@@ -43,7 +41,16 @@ class PlanBase:
 
 
 @dataclass(frozen=True)
-class CudaImage:
+class PlanBase(_Pinned):
+    """The base image; `name` is its name without a mirror."""
+
+    name: str
+    reference: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class CudaImage(_Pinned):
     """One of NVIDIA's images, which files are taken from; nothing is built on it.
 
     Attributes:
@@ -52,10 +59,6 @@ class CudaImage:
 
     reference: str
     digest: str
-
-    @property
-    def pinned(self) -> str:
-        return f"{self.reference}@{self.digest}"
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,11 @@ def test_the_document_lists_every_folder_and_no_other() -> None:
     }
 
 
+def test_the_document_lists_every_file_of_data() -> None:
+    paragraph = next(line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("`data/`"))
+    assert set(re.findall(r"`(\w+)/?`", paragraph)) - {"data"} == {path.stem for path in (ROOT / "data").iterdir()}
+
+
 @pytest.mark.parametrize("document", [DOCUMENT, ROOT.parent / "CONTRIBUTING.md"], ids=lambda path: path.stem)
 def test_every_path_in_the_documents_exists(document: Path) -> None:
     """Paths from the repository or from mlship/; and names in the rows of folders, from that folder or from mlship/."""

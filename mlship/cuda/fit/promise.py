@@ -57,15 +57,6 @@ class Promise:
     packages: tuple[str, ...]
     reaches: tuple[Reach, ...]
 
-    def covers(self, driver: Driver, capability: Capability) -> bool:
-        """Whether a host with this GPU and driver is promised."""
-        return any(
-            capability in reach.capabilities
-            and reach.drivers.first <= driver
-            and (reach.drivers.below is None or driver.branch < reach.drivers.below)
-            for reach in self.reaches
-        )
-
 
 def promise_of_lock(lock: ForeignLock, platform: str, require: str = "") -> Promise:
     """What a lock of any tool, or an image, can promise.
