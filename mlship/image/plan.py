@@ -1,4 +1,4 @@
-"""The plan: everything that is built and why, as one frozen value with JSON both ways. Pure; no engine, no network."""
+"""The plan: everything that is built and why, as one frozen value. Pure; no engine, no network."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from mlship.cuda.versions import CudaSource
 from mlship.lock.groups import PackageLayer
 from mlship.project.paths import WORKDIR
-from mlship.versioned import dump, parse_versioned
+from mlship.versioned import dump
 
 Bytecode: TypeAlias = Literal["traced", "everything"]
 
@@ -187,12 +187,3 @@ class BuildPlan:
     def to_json(self) -> str:
         """The plan as JSON; the same plan gives the same bytes."""
         return dump(self)
-
-    @staticmethod
-    def from_json(text: str) -> "BuildPlan":
-        """Read a plan from JSON.
-
-        Raises:
-            UsageError: `text` is not a plan, or has another schema.
-        """
-        return parse_versioned(text, BuildPlan, SCHEMA, "not a plan of mlship", "create one with `mlship plan --json`")

@@ -65,9 +65,7 @@ def _stated(tree: Tree, declared: Sequence[Declared], stage: BuildStage | None) 
         yield from _specifier(one.python, one.origin)
     yield from _version(r"^\s*python-(\d+\.\d+)", tree.text("runtime.txt"), "runtime.txt")
     if stage:
-        yield from _version(
-            r"(?:(?:^|/)python:|:(?:\S*-)?python-?)(\d+\.\d+)", stage.root.image, "the Dockerfile's base image"
-        )
+        yield from _version(_OF_IMAGE, stage.root.image, "the Dockerfile's base image")
 
 
 def _version(pattern: str, text: str | None, where: str) -> Iterator[_Stated]:

@@ -13,29 +13,13 @@ from pathlib import Path
 from mlship.project.structure.cursor import BROKEN, Buffer
 from mlship.project.structure.messages import walk_onnx
 from mlship.project.structure.protobuf import BYTES, VARINT, Span, fields, varint
+from mlship.project.structure.schemas import structure_table
 
 _GRAPH = 7
 _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
 _TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
 _DOMAIN = {"Node": 7, "Function": 10}
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"}
-
-ELEMENTS = {
-    1: "float",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    8: "string",
-    9: "bool",
-    10: "float16",
-    11: "double",
-    12: "uint32",
-    13: "uint64",
-    16: "bfloat16",
-}
 
 
 @dataclass(frozen=True)
@@ -134,7 +118,7 @@ def _tensor(data: Buffer, value: Span) -> Tensor:
     name = next(_texts(data, value, 1), "")
     for kind in _messages(data, value, 2):
         for tensor in _messages(data, kind, 1):
-            element = ELEMENTS.get(next(_numbers(data, tensor, 1), 0))
+            element = structure_table().elements.get(next(_numbers(data, tensor, 1), 0))
             shape = next(_messages(data, tensor, 2), None)
             axis = None if shape is None else _first_axis(data, shape)
             return Tensor(name, element, None if shape is None else _shape(data, shape), axis)

@@ -12,6 +12,7 @@ from mlship.doctor.finding import LAYERS
 from mlship.doctor.probes.tables import ProbeTables
 from mlship.doctor.rule_texts import RuleText
 from mlship.project import credentials
+from mlship.project.structure.schemas import StructureTable
 from mlship.resources import read_package_file
 from mlship.size import waste
 from mlship.versioned import adapter
@@ -23,6 +24,7 @@ TABLES: dict[str, object] = {
     "credentials": credentials._Table,
     "places": PlaceTable,
     "probes": ProbeTables,
+    "structures": StructureTable,
     "symptoms": dict[str, tuple[Message, ...]],
     "waste": dict[str, tuple[waste._PathRow, ...]],
     **{f"messages/{file}": dict[str, tuple[Message, ...]] for file in FILES},

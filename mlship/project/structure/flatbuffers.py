@@ -7,32 +7,8 @@ import struct
 from collections.abc import Mapping
 
 from mlship.project.structure.cursor import Buffer, Cursor, require
+from mlship.project.structure.schemas import structure_table
 
-# By field number: a size in bytes, "text", a table, or a vector of these in brackets; "any": a table of unknown fields.
-# https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs
-_TFLITE: Mapping[str, tuple[str, ...]] = {
-    "root": ("4", "[OperatorCode]", "[SubGraph]", "text", "[Buffer]", "[4]", "[Metadata]", "[SignatureDef]"),
-    "OperatorCode": ("1", "text", "4", "4"),
-    "SubGraph": ("[Tensor]", "[4]", "[4]", "[Operator]", "text", "4"),
-    "Tensor": ("[4]", "1", "4", "text", "Quantization", "1", "Sparsity", "[4]", "1", "[any]"),
-    "Quantization": ("[4]", "[4]", "[4]", "[8]", "1", "any", "4"),
-    "Sparsity": ("[4]", "[4]", "[any]"),
-    "Operator": ("4", "[4]", "[4]", "1", "any", "[1]", "1", "[1]", "[4]", "8", "8", "1", "any"),
-    "Buffer": ("[1]", "8", "8"),
-    "Metadata": ("text", "4"),
-    "SignatureDef": ("[TensorMap]", "[TensorMap]", "text", "text", "4"),
-    "TensorMap": ("text", "4"),
-    "any": (),
-}
-# https://github.com/catboost/catboost/blob/master/catboost/libs/model/flatbuffers/model.fbs
-_CATBOOST: Mapping[str, tuple[str, ...]] = {
-    "root": ("text", "Trees", "[KeyValue]", "[text]"),
-    "Trees": (
-        "4", "[4]", "[4]", "[4]", "[any]", "[any]", "[any]", "[any]", "[8]", "[8]", "[4]", "[any]", "8", "[8]", "[any]",
-    ),
-    "KeyValue": ("text", "text"),
-    "any": (),
-}  # fmt: skip
 _MOST = 500_000  # tables and strings
 
 
@@ -92,7 +68,7 @@ class _Verifier:
 def tflite(data: Buffer) -> int:
     """Where the model ends; what follows is labels in a zip archive, padding, or options of operators."""
     require(data[4:8] == b"TFL3", "no TensorFlow Lite")
-    verifier = _Verifier(data, 0, len(data), _TFLITE)
+    verifier = _Verifier(data, 0, len(data), structure_table().flatbuffers["tflite"])
     verifier.follow(0, "root")
     return verifier.end
 
@@ -104,6 +80,6 @@ def catboost(data: Buffer) -> tuple[int, bool]:
     size = cursor.number("I")
     start = cursor.at
     cursor.skip(size)
-    verifier = _Verifier(data, start, size, _CATBOOST)
+    verifier = _Verifier(data, start, size, structure_table().flatbuffers["catboost"])
     verifier.follow(start, "root")
     return cursor.at, any(kind == "[text]" for _, kind in verifier.seen)

@@ -14,6 +14,7 @@ from mlship.lock.pins import parse_lock
 from mlship.lock.record import LockRecord
 from mlship.project.git import Revision
 from mlship.project.load import parse_config
+from mlship.versioned import adapter
 from tests.helpers.dockerfiles import numbered_steps
 
 YAML = """\
@@ -52,7 +53,7 @@ def test_an_image_for_the_cpu_has_none_of_it() -> None:
 @EVERY
 def test_the_plan_is_json_both_ways_and_every_step_has_a_title(gpu: GpuPlan) -> None:
     found = plan(gpu)
-    assert BuildPlan.from_json(found.to_json()) == found
+    assert adapter(BuildPlan).validate_json(found.to_json()) == found
     written = dockerfile(found)
     titled = {stage: len(titles) for stage, titles in step_titles(found).items() if titles}
     assert {stage: len(steps) for stage, steps in numbered_steps(written).items()} == titled

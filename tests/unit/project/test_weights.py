@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from mlship.errors import UsageError
 from mlship.project.config import AllowedPickle, Model
 from mlship.project.formats import CODE, ModelFormat, identify
-from mlship.project.onnx_header import ELEMENTS, Tensor, read_onnx
+from mlship.project.onnx_header import Tensor, read_onnx
 from mlship.project.pickles import is_pickle
 from mlship.project.structure import boosters
+from mlship.project.structure.schemas import structure_table
 from mlship.project.weights import check_weights
 from tests.helpers.hostile_files import CALL
 from tests.helpers.model_files import bundle_index, good_files, hdf5, keras, message, npy, zipped
@@ -432,8 +433,8 @@ def test_a_name_that_the_build_would_not_find_is_refused(tmp_path: Path, name: s
 
 
 def test_element_types_have_the_numbers_of_onnx() -> None:
-    names = {number: TensorProto.DataType.Name(number).lower() for number in ELEMENTS}
-    assert names == ELEMENTS
+    names = {number: TensorProto.DataType.Name(number).lower() for number in structure_table().elements}
+    assert names == structure_table().elements
 
 
 def test_a_large_json_model_is_checked_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
