@@ -6,8 +6,9 @@ import pytest
 
 from mlship.build.largest import LargestLayer, largest_added
 from mlship.image.plan import BuildPlan
+from mlship.versioned import adapter
 
-PLAN = BuildPlan.from_json((Path(__file__).parents[2] / "golden/digits-onnx/plan.json").read_text())
+PLAN = adapter(BuildPlan).validate_json((Path(__file__).parents[2] / "golden/digits-onnx/plan.json").read_text())
 BASE = ("scripts/engine up", 40)
 ONNX = ("COPY /layers/framework/onnxruntime/ / # buildkit", 59)
 CODE = ("COPY /layers/code/ / # buildkit", 1)
