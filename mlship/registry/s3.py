@@ -40,6 +40,7 @@ _REASONS = {
     "SecondLevelDomainForbidden": _VIRTUAL,  # of Alibaba Cloud
     "PathStyleDomainForbidden": _VIRTUAL,  # of Tencent Cloud
 }
+_EXPIRED = "<Code>ExpiredToken</Code>"
 # Of HTTP 400: the request did not arrive as it was sent.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList
 _DAMAGED = {"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzContentSHA256Mismatch"}
@@ -91,6 +92,9 @@ class S3Objects:
             found = self.document(answer, "ListBucketResult")
             yield from (key.text or "" for key in found.iterfind("{*}Contents/{*}Key"))
             more = found.findtext("{*}NextContinuationToken") or ""
+            if not more and found.findtext("{*}IsTruncated") == "true":
+                hint = "use a store that has ListObjectsV2, a registry (`oci://`) or a folder"
+                raise UsageError(f"`s3://{self.name}`: the store lists only its first objects", hint=hint)
             if not more:
                 return
 
@@ -120,8 +124,6 @@ class S3Objects:
                     error = self._refusal(answer)
                     if isinstance(error, TransientError):
                         raise error
-                    if "<Code>ExpiredToken</Code>" in answer.text and self._renew():
-                        continue
             except TransientError:
                 give_up = give_up or time.monotonic() + (_PATIENCE if patience is None else patience)
                 if time.monotonic() + pause > give_up:
@@ -169,11 +171,16 @@ class S3Objects:
         The time limit is for each send, so a body is sent in blocks.
         """
         with self._connection():
-            signed = self._bucket.signed(method, url, headers, sha256)
-            body = BytesIO(data) if data else b""
-            return self._session.request(
-                method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream, allow_redirects=False
-            )
+            while True:
+                signed = self._bucket.signed(method, url, headers, sha256)
+                body = BytesIO(data) if data else b""
+                answer = self._session.request(
+                    method, url, headers=signed, data=body, timeout=_TIMEOUT, stream=stream, allow_redirects=False
+                )
+                # An answer to HEAD has no body, so it does not say why.
+                refused = answer.status_code in {400, 403} and (method == "HEAD" or _EXPIRED in answer.text)
+                if not (refused and self._renew()):
+                    return answer
 
     def _parts(self, answer: "Response") -> Iterator[bytes]:
         with self._connection():

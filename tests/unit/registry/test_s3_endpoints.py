@@ -1,7 +1,7 @@
 """Stores and settings that differ from AWS's defaults, as users of other programs reported them."""
 
 import http.server
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,21 +72,49 @@ def test_a_redirect_is_not_followed(faults: S3Faults, tmp_path: Path) -> None:
     assert asked == []
 
 
-def test_credentials_that_are_renewed_meanwhile(
-    faults: S3Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a long upload: https://github.com/aws/aws-cli/issues/4562."""
+@pytest.fixture
+def renewed(faults: S3Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A profile with an expired token; the call is a new login."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     (tmp_path / ".aws").mkdir()
     profile = "[default]\naws_access_key_id = testing\naws_secret_access_key = testing\naws_session_token = {}\n"
     (tmp_path / ".aws/credentials").write_text(profile.format("old"))
     faults.fault = lambda request: S3Fault(400, error("ExpiredToken")) if request.token == "old" else None
+
+    def renew() -> None:
+        (tmp_path / ".aws/credentials").write_text(profile.format("new"))
+
+    return renew
+
+
+def test_credentials_that_are_renewed_meanwhile(renewed: Callable[[], None]) -> None:
+    """Of a long upload: https://github.com/aws/aws-cli/issues/4562."""
     with opened_bucket("models") as bucket:
         with pytest.raises(UsageError, match="credentials have expired") as caught:
             bucket.put_new("renewed", b"x")
         assert "export-credentials" in caught.value.hint
-        (tmp_path / ".aws/credentials").write_text(profile.format("new"))
+        renewed()
         assert bucket.put_new("renewed", b"x")
+
+
+@pytest.mark.parametrize("verb", ["HEAD", "GET", "LIST"])
+def test_credentials_that_are_renewed_before_a_question(renewed: Callable[[], None], verb: str) -> None:
+    with opened_bucket("models") as bucket:
+        renewed()
+        if verb == "HEAD":
+            assert not bucket.exists("absent")
+        elif verb == "GET":
+            assert bucket.read("absent") is None
+        else:
+            assert list(bucket.keys("absent/")) == []
+
+
+def test_a_store_that_does_not_continue_a_listing(faults: S3Faults) -> None:
+    """As old ones, which ignore `list-type=2`: what is missing must not look absent."""
+    body = "<ListBucketResult><Contents><Key>a</Key></Contents><IsTruncated>true</IsTruncated></ListBucketResult>"
+    faults.fault = lambda _request: S3Fault(200, body)
+    with opened_bucket("models") as bucket, pytest.raises(UsageError, match="lists only its first objects"):
+        list(bucket.keys(""))
 
 
 @pytest.mark.parametrize(
