@@ -12,7 +12,7 @@ def convert_command(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Model file of torch, ONNX, scikit-learn or Keras.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write: .safetensors, .onnx or .skops.")],
     key: Annotated[
-        str | None, typer.Option("--key", help="Key of the state dict in a checkpoint. [default: the whole file]")
+        str | None, typer.Option("--key", help="Key of the model in a file that holds more. [default: the whole file]")
     ] = None,
     sample: Annotated[
         Path | None,

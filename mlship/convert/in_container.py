@@ -1,6 +1,7 @@
 """Converts a model that only its own libraries can read: they run in a throw-away container without network."""
 
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -36,10 +37,11 @@ _LAST_PYTHON = ((Version("0.22"), "3.7"), (Version("0.24"), "3.8"), (Version("1.
 _KERAS_WITH_EXPORT = Version("3.8")
 
 
-ConversionStage: TypeAlias = Literal["load", "sample", "convert", "differs"]
+ConversionStage: TypeAlias = Literal["load", "key", "sample", "convert", "differs"]
 ModelLibrary: TypeAlias = Literal["scikit-learn", "keras"]
 _REMEDIES: dict[ConversionStage, str] = {
     "load": "convert it where it was trained, or give the record of its training: `--record metadata.json`",
+    "key": "name the estimator with `--key KEY`; without it, the whole file has to be one",
     "sample": "give rows as the model was trained with: `--sample FILE`",
     "convert": "convert it where it was trained",
     "differs": "keep the original, and report this to the converter's project",
@@ -83,6 +85,7 @@ class ContainerConversion:
     Attributes:
         kind: format of `source`; the suffix of `target` says what to write.
         sample: JSON: rows of numbers or texts, or objects with a value for each column or input.
+        key: of the estimator in a pickled dictionary or list; empty if the pickle is the estimator.
         training: versions of its libraries are kept.
         secrets: pip's settings, as secrets of the build.
     """
@@ -92,6 +95,7 @@ class ContainerConversion:
     target: Path
     sample: Path
     training: Training | None
+    key: str = ""
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -153,6 +157,7 @@ def _request(wanted: ContainerConversion, work: Path, source: str, target: str) 
             source=source,
             sample=_SAMPLE,
             target=target,
+            key=shlex.quote(wanted.key),
             report=_REPORT,
         ),
         ignore="",

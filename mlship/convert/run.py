@@ -45,7 +45,7 @@ class ConversionOptions:
     """Options of the command line.
 
     Attributes:
-        key: of the state dict in a checkpoint of torch.
+        key: of the model in a file that holds more: the state dict in a checkpoint of torch, an estimator in a pickle.
         record: of the training; a new one beside the target gets the new files.
         sample: inputs to compare both models on, if a container converts.
     """
@@ -81,7 +81,9 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
     tensors, outputs = None, None
     with _beside(files) as temporary:
         if options.sample:
-            outputs = in_container(ContainerConversion(source, kind, temporary[0], options.sample, training))
+            outputs = in_container(
+                ContainerConversion(source, kind, temporary[0], options.sample, training, options.key or "")
+            )
         elif kind == "torch":
             tensors = _torch(source, temporary[0], options.key)
         else:
@@ -113,8 +115,10 @@ def _targets(source: Path, kind: ModelFormat) -> tuple[str, ...]:
 
 
 def _check_options(source: Path, kind: ModelFormat, options: ConversionOptions) -> None:
-    if options.key is not None and kind != "torch":
-        raise UsageError("`--key` is for checkpoints of torch", hint="remove `--key`")
+    if options.key is not None and kind not in ("torch", "pickle"):
+        raise UsageError(
+            "`--key` is for files that hold more than a model: pickles and checkpoints of torch", hint="remove `--key`"
+        )
     if kind in ("torch", "onnx"):
         if options.sample:
             raise UsageError("`--sample` is for models that have to run", hint="remove it: every tensor is compared")

@@ -1,6 +1,6 @@
 """Converts a model, and compares both models on the sample. mlship runs it in a container without network.
 
-    python program.py write SOURCE TARGET SAMPLE WORK WORK/written.json
+    python program.py write SOURCE TARGET SAMPLE WORK KEY WORK/written.json
     python program.py compare TARGET SAMPLE WORK REPORT   in a second process, which loads the converted model only
 
 Needs Python 3.8. What cannot be converted is no failure of the program: the report says why.
@@ -31,19 +31,21 @@ KERAS = (".keras", ".h5", ".hdf5")
 
 
 class Refused(Exception):
-    """No conversion, for the user: `stage` is load, sample, convert, or differs for one that is wrong."""
+    """No conversion, for the user: `stage` is load, key, sample, convert, or differs for one that is wrong."""
 
     def __init__(self, stage, text):
         super().__init__(text)
         self.stage = stage
 
 
-def write(source, target, sample, work):
+def write(source, target, sample, work, key):
     import numpy
 
     rows = json.loads(Path(sample).read_text(encoding="utf-8"))
-    make = write_keras if source.endswith(KERAS) else write_sklearn
-    inputs, outputs, trusted = make(source, target, rows)
+    if source.endswith(KERAS):
+        inputs, outputs, trusted = write_keras(source, target, rows)
+    else:
+        inputs, outputs, trusted = write_sklearn(source, target, rows, key)
     report = {"trusted": trusted, "outputs": list(outputs)}
     named = {f"in{number}": array for number, array in enumerate(inputs)}
     named.update({f"out{number}": array for number, array in enumerate(outputs.values())})
@@ -51,12 +53,10 @@ def write(source, target, sample, work):
     return report
 
 
-def write_sklearn(source, target, rows):
+def write_sklearn(source, target, rows, key):
     import numpy
 
-    model = attempt("load", "the model cannot be loaded", lambda: loaded(source))
-    if not any(hasattr(model, name) for name in ("predict", "transform")):
-        raise Refused("load", f"it holds a {type(model).__name__}, which neither predicts nor transforms")
+    model = part(attempt("load", "the model cannot be loaded", lambda: loaded(source)), key)
     table = table_of(rows)
     outputs = sklearn_outputs(model, table)
     if target.endswith(".skops"):
@@ -68,6 +68,23 @@ def write_sklearn(source, target, rows):
     Path(target).write_bytes(graph)
     inputs = [table] if isinstance(table, numpy.ndarray) else [table[[name]].to_numpy() for name in table.columns]
     return inputs, outputs, []
+
+
+def part(content, key):
+    """The estimator of a pickle: all of it, or what a dictionary or a list has under the key."""
+    parts = dict(
+        content if isinstance(content, dict) else enumerate(content if isinstance(content, (list, tuple)) else ())
+    )
+    parts = {str(name): value for name, value in parts.items()}
+    model = content if key == "" else parts.get(key)
+    if any(hasattr(model, name) for name in ("predict", "transform")):
+        return model
+    held = [name for name, value in parts.items() if hasattr(value, "predict") or hasattr(value, "transform")]
+    if key and any(hasattr(content, name) for name in ("predict", "transform")):
+        raise Refused("key", f"it is one {type(content).__name__}, and has nothing under `{key}`")
+    if held:
+        raise Refused("key", f"it holds a {type(content).__name__} with estimators under {', '.join(held)}")
+    raise Refused("load", f"it holds a {type(content).__name__} without an estimator that predicts or transforms")
 
 
 def loaded(source):

@@ -96,6 +96,7 @@ def test_only_the_step_that_installs_has_a_network(tmp_path: Path) -> None:
     ("stage", "kind", "hint"),
     [
         ("load", UsageError, "--record"),
+        ("key", UsageError, "--key"),
         ("sample", UsageError, "--sample"),
         ("convert", UsageError, ".skops"),
         ("differs", CheckFailed, "keep the original"),
@@ -160,7 +161,7 @@ def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
         ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`absent.json` is no JSON file"),
         ((str(COLUMNS), "m.safetensors"), "cannot convert"),
         ((str(TWO), "m.skops"), "cannot convert"),
-        ((str(COLUMNS), "m.onnx", "--key", "model"), "`--key` is for checkpoints of torch"),
+        ((str(TWO), "m.onnx", "--key", "model"), "`--key` is for files that hold more than a model"),
     ]:
         done = mlship_in_process("convert", *arguments, cwd=tmp_path)
         assert (done.code, said in done.stderr) == (2, True), done.stderr
@@ -232,3 +233,30 @@ def test_what_a_library_raises_is_in_the_report(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(PROGRAM, action, raises)
         PROGRAM.main(action, "model.pkl", str(tmp_path / "report.json"))
         assert json.loads((tmp_path / "report.json").read_text()) == {"error": "KeyError: 'a layer'", "stage": stage}
+
+
+class _Estimator:
+    def predict(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("content", "key"), [(_Estimator(), ""), ({"model": _Estimator()}, "model"), (("x", _Estimator()), "1")]
+)
+def test_an_estimator_is_found_in_what_was_pickled(content: object, key: str) -> None:
+    assert isinstance(PROGRAM.part(content, key), _Estimator)
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "stage"),
+    [
+        ({"model": _Estimator(), "columns": []}, "", "key"),
+        ({"model": _Estimator(), "columns": []}, "columns", "key"),
+        (_Estimator(), "model", "key"),
+        ({"columns": []}, "", "load"),
+        (None, "", "load"),
+    ],
+)
+def test_no_other_part_is_converted(content: object, key: str, stage: str) -> None:
+    with pytest.raises(PROGRAM.Refused) as caught:
+        PROGRAM.part(content, key)
+    assert caught.value.stage == stage
