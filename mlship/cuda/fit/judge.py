@@ -98,6 +98,7 @@ class Stack:
         unknown: why the tables do not know this release; empty where they do.
         measured: the code in its wheel, which decides instead of the tables; empty where it was not measured.
         optional: its measured code may never be called.
+        at_run_time: most of its kernels are compiled there, by its libraries; `architectures` is what it brings.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Stack:
     unknown: str = ""
     measured: tuple[Kernels, ...] = ()
     optional: bool = False
+    at_run_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,10 @@ def _gpu_reasons(stack: Stack, gpu: HostGpu, driver: Driver, *, translates: bool
         yield Reason("arch-dropped", text, stack.source)
     elif stack.measured:
         yield from _measured_reasons(stack, architecture, named, (capability, driver), translates=translates)
-    elif stack.architectures is None:
-        yield from _toolkit_reasons(stack, named, architecture)
+    elif stack.architectures is None or stack.at_run_time:
+        compiles = stack.at_run_time and not stack.least_cuda and _has_cubin(stack, capability, architecture)
+        built = replace(stack, built=stack.cuda) if compiles else stack
+        yield from _toolkit_reasons(built, named, architecture)
     else:
         yield from _code_reasons(stack, architecture, named, (capability, driver), translates=translates)
 
@@ -302,6 +306,13 @@ def _code_reasons(
     elif not stack.exact and offered and offered.major == stack.built.major and offered < newest_of(offered.major):
         text = f"{stack.name} has only PTX for {named}, of an unknown CUDA {stack.built.major}: it may be newer than"
         yield Reason("unknown-gpu", f"{text} CUDA {offered}, and driver {driver} could not compile it", stack.source)
+
+
+def _has_cubin(stack: Stack, capability: Capability, architecture: Architecture) -> bool:
+    found = [
+        one for one in stack.architectures or () if one.major == capability.major and one.minor <= capability.minor
+    ]
+    return capability in found or bool(found and not architecture.apart)
 
 
 def _toolkit_reasons(stack: Stack, named: str, architecture: Architecture) -> Iterator[Reason]:

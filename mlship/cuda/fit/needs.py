@@ -230,6 +230,7 @@ def stack_of(name: str, variant: Variant, cuda: Cuda, platform: str) -> Stack:
         unknown=f"whether {name} has a build for aarch64, and for which GPUs, is unknown" if open_ else "",
         floor=variant.min_driver,
         supported=variant.supported_driver,
+        at_run_time=variant.at_run_time,
     )
 
 

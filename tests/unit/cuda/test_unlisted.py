@@ -9,7 +9,7 @@ from mlship.cuda.fit.fits import fit_lock
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import read_needs
 from mlship.cuda.hosts.profile import Fleet, HostGpu, HostProfile
-from mlship.cuda.tables.lookup import floor_of, tables
+from mlship.cuda.tables.lookup import architecture_of, floor_of, tables
 from mlship.cuda.tables.rows import Variant
 from mlship.cuda.versions import Capability, Cuda, Driver
 from mlship.frameworks import framework_table
@@ -104,6 +104,25 @@ def test_no_lock_runs_that_a_row_forbids(row: tuple[str, Variant], listed: list[
     name = text.partition("==")[0]
     match = matched([*(other for other in listed if not other.startswith(f"{name}==")), text], host)
     if forbids(variant, host):
+        assert match.outcome != "runs"
+
+
+@example("jax-cuda12-plugin==0.10.2", "12.6", HostProfile("h", "580.95.05", (HostGpu("GPU", "12.0"),), "linux/amd64"))
+@given(
+    st.sampled_from([text for text, variant in RELEASES if variant.at_run_time and variant.libraries == "system"]),
+    st.sampled_from(["11.8", "12.2", "12.6", "12.8", "12.9", "13.0"]),
+    HOSTS,
+)
+def test_kernels_compiled_at_run_time_run_where_the_locked_libraries_do(
+    text: str, cuda: str, host: HostProfile
+) -> None:
+    major = cuda.partition(".")[0]
+    suffix = f"-cu{major}" if major != "13" else ""
+    libraries = [f"nvidia-{name}{suffix}=={cuda}.1" for name in ("cuda-runtime", "cublas")]
+    match = matched([text.partition("+")[0], *libraries, f"nvidia-cudnn-cu{major}==9.12.0.46"], host)
+    known = architecture_of(Capability.parse(host.gpus[0].capability or ""))
+    supports = known and (known.first or Cuda(0, 0)) <= Cuda.parse(cuda) <= (known.last or Cuda(99, 0))
+    if not supports:
         assert match.outcome != "runs"
 
 
