@@ -16,7 +16,10 @@ def main() -> None:
 
     # pydantic would search every installed distribution for plugins at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    app(prog_name="mlship")
+    try:
+        app(prog_name="mlship")
+    finally:
+        gc.freeze()  # at exit, Python would look for garbage among all objects, for 30 ms
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

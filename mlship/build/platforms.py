@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from mlship.build.preflight import split_tag
 from mlship.build.prepare import Prepared
-from mlship.build.run import BuildOptions, BuildReport, Reporter, build
+from mlship.build.report import BuildReport
+from mlship.build.run import BuildOptions, Reporter, build
 from mlship.engine.base import Engine
 from mlship.errors import UsageError
 from mlship.project.base import platform_suffix

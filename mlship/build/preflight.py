@@ -4,13 +4,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlship.build.prepare import Prepared
 from mlship.engine.base import Engine, EngineInfo
 from mlship.errors import EngineError, MatchError, UsageError
 from mlship.image.plan import BuildPlan
-from mlship.smoke.seen import Device
 from mlship.units import first_rows
+
+if TYPE_CHECKING:
+    from mlship.smoke.seen import Device
 
 # https://github.com/distribution/reference: [domain[:port]/]path[:tag], each part as strict as a registry is.
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -110,7 +113,7 @@ def check_metadata(path: Path | None, *, images: int) -> None:
         raise UsageError("--metadata describes one image", hint="build each platform by itself to record it")
 
 
-def smoke_device(prepared: Prepared, requested: Device | None) -> Device:
+def smoke_device(prepared: Prepared, requested: "Device | None") -> "Device":
     """The device to test on: the requested one, or else the one the image is built for.
 
     Raises:

@@ -11,7 +11,8 @@ from mlship import __version__
 from mlship.build.preflight import smoke_device, split_tag
 from mlship.build.prepare import FindFleet, Prepared, prepare
 from mlship.build.record import Metadata, TargetHost, Weight
-from mlship.build.run import BuildOptions, BuildReport, Reporter, build
+from mlship.build.report import BuildReport
+from mlship.build.run import BuildOptions, Reporter, build
 from mlship.engine.base import Engine, EngineInfo, ImageLayer, Manifest
 from mlship.errors import BuildError, EngineError, UsageError
 from mlship.files import sha256_file

@@ -6,7 +6,8 @@ from pathlib import Path
 from mlship import __version__
 from mlship.build.prepare import Prepared
 from mlship.build.record import BaseImage, LockHashes, Metadata, Proof, SourceCommit, TargetHost, Tools, Weight
-from mlship.build.run import BuildOptions, BuildReport
+from mlship.build.report import BuildReport
+from mlship.build.run import BuildOptions
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet
 from mlship.engine.base import EngineInfo
 from mlship.errors import UsageError

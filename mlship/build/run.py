@@ -8,17 +8,17 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from packaging.utils import canonicalize_name
 
-from mlship.build.largest import LargestLayer, largest_added
+from mlship.build.largest import largest_added
 from mlship.build.preflight import check_keeps_manifests, check_testable, disk_needed, split_tag, unproven_name
 from mlship.build.prepare import Prepared
-from mlship.engine.base import BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
+from mlship.engine.base import BuildEvent, BuildRequest, BuildWatcher, Compression, Disk, Engine, ImageInfo, Manifest
 from mlship.errors import EngineError, MatchError, MlshipError, TransientError
 from mlship.files import sha256_file
 from mlship.image.context import build_context, wheelhouse
@@ -32,13 +32,15 @@ from mlship.lock.trace import read_trace
 from mlship.project.base import this_platform
 from mlship.project.testing import resolve_test_values
 from mlship.resources import cache_folder
-from mlship.smoke.result import SmokeReport
-from mlship.smoke.seen import Device
 from mlship.smoke.spec import SmokeSpec
 from mlship.units import size
 
+# Imported when the engine builds: what a report consists of takes as long to import as a small layer to build.
 if TYPE_CHECKING:
+    from mlship.build.report import BuildReport
     from mlship.proof.statement import Resource
+    from mlship.smoke.result import SmokeReport
+    from mlship.smoke.seen import Device
 
 
 @dataclass(frozen=True)
@@ -56,50 +58,12 @@ class BuildOptions:
     tags: tuple[str, ...] = ()
     push: bool = False
     push_unproven: bool = False
-    smoke: Device | None = "cpu"
+    smoke: "Device | None" = "cpu"
     builder: str | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     compression: Compression = "zstd"
     reproducible: bool = False
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """The result of a build.
-
-    Attributes:
-        tag: first of `tags`, the names of the image: the requested ones, or the unproven one.
-        requested: the names that the image gets once it is proven.
-        proven: it passed the smoke test.
-        size: bytes of the image, as the engine counts them.
-        image_id: id of the tagged image: the tested one (`smoke.image_id`); a GPU image has one more label.
-        smoke: None if the smoke test was skipped.
-        digest: digest of the pushed image in its registry; attestation: of the proof attached to it.
-        pushed: the digest by name.
-        build_s: seconds of the image build; smoke_s: of the smoke test.
-        manifest: digest of the image in the engine, the same in a registry; None if the engine keeps no digest.
-        built: manifest of a reproducible build; for a GPU image, before the proof label was added.
-        largest: None if the engine reports no sizes of layers.
-    """
-
-    tag: str
-    tags: tuple[str, ...]
-    requested: tuple[str, ...]
-    proven: bool
-    image_id: str
-    platform: str
-    base: str
-    size: int
-    build_s: float
-    smoke_s: float | None
-    smoke: SmokeReport | None
-    digest: str | None
-    attestation: str | None = None
-    pushed: dict[str, str] = field(default_factory=dict)
-    manifest: str | None = None
-    built: Manifest | None = None
-    largest: LargestLayer | None = None
 
 
 class Reporter(Protocol):
@@ -116,8 +80,17 @@ class Reporter(Protocol):
         ...
 
 
-def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: Reporter) -> BuildReport:
+def build(
+    prepared: Prepared,
+    engine: Engine,
+    options: BuildOptions,
+    reporter: Reporter,
+    disk: "Future[Disk | None] | None" = None,
+) -> "BuildReport":
     """Build the image, prove it, push it.
+
+    Args:
+        disk: the engine's disk, if it has been asked for already.
 
     Raises:
         EngineError, BuildError, TransientError: from the engine.
@@ -125,7 +98,7 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
     """
     names = [own_image_name()]
     try:
-        report = _build_and_prove(prepared, engine, names[0], options, reporter)
+        report = _build_and_prove(prepared, engine, names[0], options, reporter, disk)
         if report.tags == report.requested:
             names.append(unproven_name(report.tag))  # of an earlier build that failed
         return report
@@ -135,27 +108,27 @@ def build(prepared: Prepared, engine: Engine, options: BuildOptions, reporter: R
 
 
 def _build_and_prove(
-    prepared: Prepared, engine: Engine, own: str, options: BuildOptions, reporter: Reporter
-) -> BuildReport:
+    prepared: Prepared,
+    engine: Engine,
+    own: str,
+    options: BuildOptions,
+    reporter: Reporter,
+    disk: "Future[Disk | None] | None",
+) -> "BuildReport":
     if options.reproducible:
         check_keeps_manifests(engine)
     requested = options.tags or (prepared.plan.tag,)
     with ThreadPoolExecutor(1) as thread:  # asking the engine takes as long as preparing the request
-        disk = thread.submit(engine.disk)
+        disk = disk or thread.submit(engine.disk)
         wanted = request(prepared, own, options)
         _check_disk(prepared, disk.result(), reporter)
     reporter.step(f"building {requested[0]}")
     started = time.monotonic()
     manifest = _build(prepared, engine, wanted, options, reporter)
     built = time.monotonic()
-    with ThreadPoolExecutor(1) as thread:
-        history = thread.submit(engine.history, own)
-        image = engine.image(own)
-    if image is None:
-        raise EngineError(
-            "the build succeeded, but the engine does not have the image",
-            hint="build in the engine itself: `mlship build --builder default`",
-        )
+    image, history = _built(engine, own)
+    from mlship.build.report import BuildReport
+
     report = _prove(prepared, engine, own, options, reporter)
     tested = time.monotonic()
     proven = report is not None and report.passed
@@ -182,8 +155,21 @@ def _build_and_prove(
         pushed=pushed,
         manifest=labelled.digest,
         built=manifest,
-        largest=largest_added(prepared.plan, history.result()),
+        largest=largest_added(prepared.plan, history),
     )
+
+
+def _built(engine: Engine, own: str) -> tuple[ImageInfo, tuple[tuple[str, int], ...]]:
+    """The image and its history."""
+    with ThreadPoolExecutor(1) as thread:
+        history = thread.submit(engine.history, own)
+        image = engine.image(own)
+    if image is None:
+        raise EngineError(
+            "the build succeeded, but the engine does not have the image",
+            hint="build in the engine itself: `mlship build --builder default`",
+        )
+    return image, history.result()
 
 
 def request(prepared: Prepared, tag: str, options: BuildOptions) -> BuildRequest:
@@ -279,7 +265,7 @@ def _build(
             check_testable(info.result(), prepared.plan.platform)  # before minutes of emulation, not after
         try:
             with reporter.building() as watch:
-                built = engine.build(wanted, retitled(watch, named))
+                built = engine.build(wanted, retitled(_importing(watch), named))
         except MlshipError:
             _ = info.result() if info else engine.info()
             raise  # unless the engine is broken, which explains a failed build best
@@ -288,9 +274,20 @@ def _build(
     return named_layers(built, named) if built else None
 
 
+def _importing(watch: BuildWatcher) -> BuildWatcher:
+    """A watcher that imports what the report needs at the first event: meanwhile, the engine builds."""
+
+    def hear(event: BuildEvent) -> None:
+        import mlship.build.report  # noqa: F401
+
+        watch(event)
+
+    return hear
+
+
 def _prove(
     prepared: Prepared, engine: Engine, tag: str, options: BuildOptions, reporter: Reporter
-) -> SmokeReport | None:
+) -> "SmokeReport | None":
     if not options.smoke:
         return None
     from mlship.smoke.run import smoke
@@ -304,7 +301,7 @@ def _prove(
     return report
 
 
-def _keep_code(prepared: Prepared, report: SmokeReport) -> None:
+def _keep_code(prepared: Prepared, report: "SmokeReport") -> None:
     """Remember the device code of the installed wheels for later locks; libraries that were not read hide some."""
     if report.code is None or report.code.unread:
         return
@@ -316,7 +313,7 @@ def _keep_code(prepared: Prepared, report: SmokeReport) -> None:
             cache.keep(digest, recorded(package.code))
 
 
-def _proof(prepared: Prepared, report: SmokeReport | None, options: BuildOptions) -> str | None:
+def _proof(prepared: Prepared, report: "SmokeReport | None", options: BuildOptions) -> str | None:
     """The proof label: where a GPU image was proven, or that nothing proves a pushed one; None for no label."""
     if report is not None and report.passed:
         return report.device if prepared.plan.gpu else None
@@ -356,7 +353,7 @@ def _push(engine: Engine, tags: tuple[str, ...], image: ImageInfo, reporter: Rep
 
 
 def _attest(
-    prepared: Prepared, engine: Engine, pushed: Mapping[str, str], report: SmokeReport, reporter: Reporter
+    prepared: Prepared, engine: Engine, pushed: Mapping[str, str], report: "SmokeReport", reporter: Reporter
 ) -> str:
     """Attach the proof in every repository; returns the digest of the first attestation."""
     from mlship.build.story import attach_story

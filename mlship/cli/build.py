@@ -28,11 +28,14 @@ from mlship.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from mlship.build.platforms import IndexReport
     from mlship.build.prepare import Prepared
-    from mlship.build.run import BuildOptions, BuildReport
+    from mlship.build.report import BuildReport
+    from mlship.build.run import BuildOptions
     from mlship.cli.reporter import ConsoleReporter
-    from mlship.engine.base import Engine
+    from mlship.engine.base import Disk, Engine
 
 
 class Packed(StrEnum):
@@ -90,6 +93,7 @@ def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
     and the image's label says so. A cache REF can also be BuildKit's type=...,key=value. Several platforms become one
     image index, which needs --push; each has a lock of its own.
     """
+    asked = _engine_and_disk()
     from mlship.build import preflight, run
     from mlship.build.prepare import prepare
     from mlship.cli.reporter import ConsoleReporter
@@ -112,8 +116,7 @@ def build_command(  # noqa: PLR0913, PLR0917  one argument an option is how Type
         compression=compression.value,
         reproducible=reproducible,
     )
-    preflight.check_metadata(metadata, images=len(each))
-    _build(preflight.known_to_run(each) if strict else each, options, metadata, reporter, json=json)
+    _build(preflight.known_to_run(each) if strict else each, options, metadata, reporter, asked, json=json)
 
 
 def _build(
@@ -121,23 +124,44 @@ def _build(
     options: "BuildOptions",
     metadata: Path | None,
     reporter: "ConsoleReporter",
+    asked: "tuple[Engine, Future[Disk | None]]",
     *,
     json: bool,
 ) -> None:
-    from mlship.build import run
-    from mlship.engine import connect
+    from mlship.build import preflight, run
 
+    preflight.check_metadata(metadata, images=len(each))
+    engine, disk = asked
     for prepared in each:
         _check(prepared, options, metadata)
-    engine = connect()
     if len(each) == 1:
-        report = run.build(each[0], engine, options, reporter)
+        report = run.build(each[0], engine, options, reporter, disk)
         _write_metadata(metadata, each[0], report, options, engine)
         _show(report, json=json)
     else:
         from mlship.build.platforms import build_index
 
         _show_index(build_index(each, engine, options, reporter), json=json)
+
+
+def _engine_and_disk() -> "tuple[Engine, Future[Disk | None]]":
+    """The engine, which is asked for its disk while the build is prepared; no one waits for an answer not needed."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    from mlship.engine import connect
+
+    engine = connect()
+    answer: Future[Disk | None] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(engine.disk())
+        except BaseException as error:  # noqa: BLE001  raised where the answer is needed
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    return engine, answer
 
 
 def _show_index(report: "IndexReport", *, json: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mlship.build.run import BuildReport
+from mlship.build.report import BuildReport
 from mlship.units import duration, size
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from mlship import __version__
 from mlship.build.preflight import check_metadata_path
 from mlship.build.prepare import Prepared, prepare
 from mlship.build.record import Metadata, Proof, TargetHost, Tools, Weight
+from mlship.build.report import BuildReport
 from mlship.build.reproduce import build_metadata, check_reproducible
-from mlship.build.run import BuildOptions, BuildReport, build
+from mlship.build.run import BuildOptions, build
 from mlship.cuda.hosts.profile import COMMAND_LINE, Fleet, HostGpu, HostProfile
 from mlship.engine.base import EngineInfo, ImageLayer, Manifest
 from mlship.errors import EngineError, UsageError
