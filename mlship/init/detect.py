@@ -173,8 +173,10 @@ def _loader(modules: Mapping[str, Module], server: ExistingServer | None, *, bar
     """
     if server and server.folder:
         return Detected(None, f"the server runs in `{server.folder.path}` and is tested alone")
-    served = (module for module in modules.values() if is_served(module.path))
-    found = [(module, name) for module in served for name in module.loaders if bare or name not in module.bare]
+    served = [module for module in modules.values() if is_served(module.path)]
+    pages = page_apps(served)  # importing one runs the page
+    found = [(module, name) for module in served if module.path not in pages for name in module.loaders
+             if bare or name not in module.bare]  # fmt: skip
     likely = [pair for pair in found if not _reads_settings(*pair)]
     ranked = [(LOADERS.index(n), not _has_model(m, modules), m.path.count("/"), m, n) for m, n in likely]
     ranked.sort(key=lambda row: (*row[:3], row[3].path))

@@ -25,6 +25,7 @@ LOADERS = ("load", "load_model", "get_model", "load_predictor", "get_predictor",
 _LOADING = {*LOADERS, "from_pretrained", "InferenceSession", "Booster", "load_weights", "load_learner", "pipeline"}
 _TASKS = {"Thread", "Process", "Timer", "Executor", "ThreadPoolExecutor", "ProcessPoolExecutor", "start_new_thread",
           "create_task", "ensure_future", "run_in_executor", "start_soon", "BackgroundScheduler"}  # fmt: skip
+_REGISTERS = {"route", "get", "post", "put", "delete", "patch", "api", "task", "command", "tool", "api_route"}
 _FACTORIES = ("create_app", "make_app", "get_app", "build_app")
 _CONSTRUCTORS: dict[str, AppKind] = {
     "FastAPI": "fastapi",
@@ -109,7 +110,8 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
     name = _module_name(path, root)
     nodes = tuple(live_nodes(tree))
     served = find_served(nodes)
-    taken = {arg.id for one in served for arg in (one.call.args if one.call else ()) if isinstance(arg, ast.Name)}
+    rays = [one.call for one in served if one.library.title == "Ray Serve" and one.call]
+    taken = {arg.id for call in rays for arg in call.args if isinstance(arg, ast.Name)}
     statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
         path=path,
@@ -208,16 +210,31 @@ def _required(function: ast.FunctionDef) -> bool:
 
 
 def _loaders(body: list[ast.stmt]) -> Iterator[str]:
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef) and statement.name in LOADERS and not _required(statement):
-            if statement.name == "build_model" and not any(_is_load(name) for name in _calls(statement)):
+    for one in body:
+        if isinstance(one, ast.FunctionDef) and one.name in LOADERS and not (_required(one) or _is_route(one)):
+            if one.name == "build_model" and not any(_is_load(name) for name in _calls(one)):
                 continue  # it makes an untrained network
-            nodes = list(ast.walk(statement))
-            returns = any(isinstance(node, ast.Return) and node.value is not None for node in nodes)
-            if returns or not any(
-                isinstance(node, ast.Assign | ast.Global) for node in nodes
-            ):  # else it sets a variable
-                yield statement.name
+            results = [node.value for node in _own(one) if isinstance(node, ast.Return) and node.value is not None]
+            if any(isinstance(result, ast.Tuple) for result in results):
+                continue  # parts of a predictor
+            if results or not any(isinstance(node, ast.Assign | ast.Global) for node in ast.walk(one)):
+                yield one.name  # else it sets a variable
+
+
+def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """The nodes of a function, without those of functions and classes in it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def _is_route(function: ast.FunctionDef) -> bool:
+    """Whether a decorator registers it, such as `@app.route("/model")`: only a server calls it."""
+    calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
+    return any(isinstance(one, ast.Attribute) and one.attr in _REGISTERS for one in calls)
 
 
 def _is_load(name: str) -> bool:
