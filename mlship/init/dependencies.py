@@ -23,6 +23,7 @@ from mlship.units import few
 FROM_IMPORTS = "the imports of the served code"
 CONSTRAINTS = "requirements-constraints.txt"
 INSTALLS = " installs it"  # ends the comment of a requirement that the Dockerfile names
+_FOR_SERVERS = re.compile(r"requirements[-_.](serve|server|serving|inference|api|prod|production|deploy)\.txt$")
 _DEBIAN = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _BARE = re.compile(r"[\w.-]+(\[[\w., -]*\])?")  # a requirement in any version
 _OWNERS = ("pyproject.toml", "Pipfile")  # say which packages of a lock file beside them are required
@@ -119,10 +120,15 @@ def _source(found: Detection) -> Declared | None:
     """The file with the requirements; a requirements file for developers only if no other file has any."""
     if found.installs.direct:
         return found.installs.direct[0]
+    if project := next((one for one in found.declared if one.origin in found.installs.projects and one.main), None):
+        return project
     owners = {one.folder for one in found.declared if one.origin.rpartition("/")[2] in _OWNERS}
     named = [one for one in found.declared if one.lists_any]
     named = [one for one in named if one.folder not in owners or one.origin.rpartition("/")[2] not in LOCK_FILES]
     direct = [one for one in named if not one.lock]
+    if found.server and direct and direct[0].origin.rpartition("/")[2] == "requirements.txt":
+        folder = direct[0].folder
+        direct = sorted(direct, key=lambda one: one.folder != folder or not _FOR_SERVERS.search(one.origin))
     development = [one for one in direct if _development(one)]
     serious = [one for one in direct if one not in development]
     return next(iter([*(serious if development[:1] == direct[:1] else direct), *direct, *named]), None)

@@ -1,5 +1,6 @@
 """What the repository's Dockerfile installs with pip: the files and packages that its server really has."""
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from posixpath import normpath
@@ -20,6 +21,7 @@ from mlship.init.declared.result import (
 from mlship.init.tree import Tree
 
 _TOOLS = {"pip", "setuptools", "wheel", "uv", "poetry", "pipenv", "pip-tools", "pdm", "hatch", "virtualenv"}
+_PROJECTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _FILE_OPTIONS = ("-r", "--requirement", "--requirements")
 
 
@@ -29,7 +31,9 @@ def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     found = dict.fromkeys(path for is_file, word in words if is_file and (path := _file(tree, word, build.folder)))
     lines = dict.fromkeys(word for is_file, word in words if not is_file and _is_package(word))
     files = (read_requirements(tree, path) for path in found if group_role(PurePosixPath(path).stem) != "dev")
-    return ImageInstalls(tuple(files), Declared(build.dockerfile, tuple(Entry(line) for line in lines)))
+    own = any(re.fullmatch(r"\./?(\[[^]]*\])?", word) for is_file, word in words if not is_file)
+    projects = [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS] if own else []
+    return ImageInstalls(tuple(files), Declared(build.dockerfile, tuple(map(Entry, lines))), tuple(projects))
 
 
 def _installed(command: Command) -> Iterator[tuple[bool, str]]:
@@ -55,7 +59,8 @@ def _installed(command: Command) -> Iterator[tuple[bool, str]]:
 
 def _is_package(word: str) -> bool:
     requirement = parse_requirement(word) if UNKNOWN not in word else None
-    return requirement is not None and not (requirement.name in _TOOLS or is_development_package(requirement.name))
+    name = requirement.name if requirement else ""
+    return bool(name) and name.partition("-")[0] not in _TOOLS and not is_development_package(name)
 
 
 def _file(tree: Tree, word: str, folder: str) -> str | None:

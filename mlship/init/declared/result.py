@@ -142,10 +142,12 @@ class ImageInstalls:
     Attributes:
         files: requirements files of the repository, without those for development, in the order of the commands.
         packages: what it names itself.
+        projects: files that describe the project that it installs (`pip install .`), the first that exists counts.
     """
 
     files: tuple[Declared, ...] = ()
     packages: Declared = field(default_factory=lambda: Declared(""))
+    projects: tuple[str, ...] = ()
 
     @property
     def direct(self) -> tuple[Declared, ...]:

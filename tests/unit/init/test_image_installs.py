@@ -80,6 +80,28 @@ def test_the_files_and_packages_of_the_image_are_required(tmp_path: Path) -> Non
     assert "as in your Dockerfile: pandas==2.0, gunicorn" in files["serving/requirements.in"].why
 
 
+def test_tools_of_a_stage_that_is_not_shipped_are_left_out(tmp_path: Path) -> None:
+    dockerfile = (
+        "FROM python:3.12 AS build\nRUN pip install poetry==2.0 poetry-plugin-export cython\n"
+        "FROM python:3.12\nRUN pip install -r requirements.txt\nCMD uvicorn main:app\n"
+    )
+    found = detect(write(tmp_path, {**FILES, "Dockerfile": dockerfile})).installs
+    assert ([one.origin for one in found.files], found.packages.lines) == (["requirements.txt"], ())
+
+
+def test_an_installed_project_is_required_by_its_own_file(tmp_path: Path) -> None:
+    project = "[project]\nname = 'x'\ndependencies = ['torch>=2', 'fastapi', 'uvicorn']\n"
+    dockerfile = "FROM python:3.12\nRUN pip install --upgrade pip && pip install '.[cpu]'\nCMD uvicorn main:app\n"
+    found = detect(write(tmp_path, {**FILES, "pyproject.toml": project, "Dockerfile": dockerfile}))
+    files = {file.path: file for file in scaffold(found).files}
+    assert "from pyproject.toml" in files["requirements.in"].why
+
+
+def test_requirements_that_are_named_for_serving_come_first(tmp_path: Path) -> None:
+    found = detect(write(tmp_path, {**FILES, "requirements-serve.txt": "fastapi\nuvicorn\ntorch\n"}))
+    assert next(kept.path for kept in scaffold(found).kept) == "requirements-serve.txt"
+
+
 def test_a_dockerfile_that_starts_something_else_says_nothing_of_the_server(tmp_path: Path) -> None:
     dockerfile = "FROM python:3.12\nRUN pip install -r deps/gpu.txt\nCMD streamlit run && true\n"
     found = detect(write(tmp_path, {**FILES, "Dockerfile": dockerfile}))
