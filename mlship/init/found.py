@@ -96,6 +96,7 @@ class ModelFiles:
         refused: files that run code when loaded, and Git LFS pointers.
         named: files for model.weights, or folders that hold only model files.
         absent: missing files or folders that the code loads; hub: models that it loads from the Hugging Face Hub;
+            misplaced: files that are in another folder than the one that it loads them from; `listed` is where.
             outside: absolute paths that it loads; downloads: what it downloads with other libraries.
         choices: models to choose from, if the repository does not determine one.
         native: the model that a generated server loads.
@@ -109,6 +110,7 @@ class ModelFiles:
     why: str
     native: NativeModel | None = None
     hub: tuple[AbsentFile, ...] = ()
+    misplaced: tuple[AbsentFile, ...] = ()
     outside: tuple[AbsentFile, ...] = ()
     downloads: tuple[AbsentFile, ...] = ()
 

@@ -140,12 +140,9 @@ def _from_hub(call: ast.Call, name: str, constants: Mapping[str, str | None]) ->
     given = [keyword.value for keyword in call.keywords if keyword.arg in _HUB_KEYWORDS]
     places = call.args[1:2] if name == "pipeline" else call.args[:1]
     texts = [constant_path(argument, constants) for argument in (*given, *places)]
-    if (
-        name in _DOWNLOADS
-        and not any(texts)
-        and not any(keyword.arg == "local_files_only" for keyword in call.keywords)
-    ):
-        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=True, rooted=False)
+    local = any(keyword.arg == "local_files_only" for keyword in call.keywords)
+    if texts and not any(texts) and not local:
+        yield LoadedFile(UNNAMED, call.lineno, hub=True, anchored=name in _DOWNLOADS, rooted=False)
     for text in texts:
         hub = bool(text) and ("/" in (text or "") or bool(_HUB_CLASS.search(_owner(call.func))))
         if text and (found := _loaded(text, call.lineno, hub=hub and not text.startswith((".", _REPO)))):

@@ -67,7 +67,8 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
     strings = served_strings(clues.modules)
     arrays = {f.path for f in files if f.kind in ("npy", "npz") and _named(f.path, strings)}
     every = [f for f in files if f.kind in MODELS | _REFUSED or f.path in arrays]
-    absent, hub = tuple(_absent(tree, clues)), tuple(_from_hub(tree, clues.modules))
+    absent = tuple(_absent(tree, clues))
+    hub = tuple(_from_hub(tree, clues.modules, alone=not (every or absent)))
     exact = {posixpath.normpath(f"{clues.folder}/{file.text}") for module in clues.modules for file in module.loaded}
     near = [f for f in every if f.path.startswith(f"{clues.folder}/") or f.path in exact] if clues.folder else []
     chosen, why = _relevant(near or every, strings if clues.served else frozenset(), absent)
@@ -86,6 +87,7 @@ def find_weights(tree: Tree, clues: LoadClues) -> ModelFiles:
             why,
             None,
             hub,
+            tuple(_misplaced(tree, clues.modules)),
             *_unreachable(clues.modules),
         )
     named = [f for f in models if _named(f.path, strings)]
@@ -274,6 +276,15 @@ def _absent(tree: Tree, clues: LoadClues) -> Iterator[AbsentFile]:
     return iter(found.values())
 
 
+def _misplaced(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
+    """Files whose place beside the code is certain, and that are in the repository, but elsewhere."""
+    places = {file.text: (file, one.path) for one in modules for file in one.loaded if file.rooted and file.is_model}
+    for file, path in places.values():
+        elsewhere = [other for other in tree.files if PurePosixPath(other).name == PurePosixPath(file.text).name]
+        if elsewhere and file.text not in elsewhere:
+            yield AbsentFile(file.text, f"{path}, line {file.line}", elsewhere[0])
+
+
 def _unreachable(modules: Iterable[Module]) -> tuple[tuple[AbsentFile, ...], tuple[AbsentFile, ...]]:
     """Absolute paths, and downloads, each once."""
     outside, downloads = dict[str, AbsentFile](), dict[str, AbsentFile]()
@@ -285,14 +296,15 @@ def _unreachable(modules: Iterable[Module]) -> tuple[tuple[AbsentFile, ...], tup
     return tuple(outside.values()), tuple(downloads.values())
 
 
-def _from_hub(tree: Tree, modules: Iterable[Module]) -> Iterator[AbsentFile]:
-    names = {
-        file.text: f"{module.path}, line {file.line}"
-        for module in modules
-        for file in module.loaded
-        if file.text == UNNAMED or (file.is_hub_name and not _is_present(tree, file.text))
-    }
-    yield from (AbsentFile(name, where) for name, where in names.items())
+def _from_hub(tree: Tree, modules: Iterable[Module], *, alone: bool) -> Iterator[AbsentFile]:
+    """Models of the Hub. An unknown name may also be that of a folder, unless there is no model file at all."""
+    found: dict[str, AbsentFile] = {}
+    for module in modules:
+        for file in module.loaded:
+            unknown = file.text == UNNAMED and (file.anchored or alone)
+            if unknown or (file.is_hub_name and not _is_present(tree, file.text)):
+                found[file.text] = AbsentFile(file.text, f"{module.path}, line {file.line}")
+    yield from found.values()
 
 
 def _is_present(tree: Tree, path: str) -> bool:

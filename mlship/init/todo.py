@@ -31,6 +31,8 @@ def model_steps(found: Detection) -> Iterator[str]:
             f"{few(models)}. Run `hf download MODEL --local-dir models/MODEL`, load that folder, and list it in "
             "`model.weights`. To let `mlship build` download its files, add `hf://` addresses to `model.sources`."
         )
+    for one in found.weights.misplaced if served else ():
+        yield f"Move `{one.listed}` to `{one.path}`, where the code loads it ({one.where}), or change that path."
     if outside := [f"`{one.path}` ({one.where})" for one in found.weights.outside if served]:
         yield f"Load {few(outside)} by a path in the repository: the image has no other files."
     if downloads := [f"{one.path} ({one.where})" for one in found.weights.downloads if served]:

@@ -71,6 +71,24 @@ def test_what_an_image_lacks_is_a_step(tmp_path: Path) -> None:
     assert any(step.startswith("Load `/mnt/models/m.pkl` (main.py, line 4) by a path in the repo") for step in steps)
 
 
+def test_a_file_that_is_elsewhere_than_the_code_loads_it_is_a_step(tmp_path: Path) -> None:
+    place = "os.path.join(os.path.dirname(os.path.abspath(__file__)), 'm.safetensors')"
+    code = f"import os, joblib\nm = joblib.load({place})\n"
+    files = {"svc/app.py": APP.format(code), "out/m.safetensors": safetensors()}
+    step = "Move `out/m.safetensors` to `svc/m.safetensors`, where the code loads it (svc/app.py, line 3)"
+    assert any(one.startswith(step) for one in scaffold(detect(write(tmp_path, files))).todo)
+    write(tmp_path, {"svc/m.safetensors": safetensors()})
+    assert not any(one.startswith("Move") for one in scaffold(detect(tmp_path)).todo)
+
+
+def test_a_model_whose_name_is_computed_is_unknown_unless_there_are_model_files(tmp_path: Path) -> None:
+    code = "from transformers import AutoModel\nm = AutoModel.from_pretrained(settings.NAME)\n"
+    write(tmp_path, {"main.py": APP.format(code)})
+    assert any("a model that is named elsewhere (main.py, line 3)" in one for one in scaffold(detect(tmp_path)).todo)
+    write(tmp_path, {"net/model.safetensors": safetensors()})
+    assert not any("named elsewhere" in one for one in scaffold(detect(tmp_path)).todo)
+
+
 def test_a_folder_that_the_code_names_has_its_settings_but_no_training_state(tmp_path: Path) -> None:
     code = "from transformers import AutoModel\nmodel = AutoModel.from_pretrained('net/lora')\n"
     names = ("adapter_config.json", "tokenizer.json", "spiece.model", "vocab.txt")
