@@ -10,9 +10,10 @@ from re import fullmatch
 from mlship.dockerfile.lexer import DockerfileError
 from mlship.dockerfile.stages import BuildStage, ParsedDockerfile, Run, Start, parse_dockerfile
 from mlship.init.declared.documents import MalformedError, read_document, table_in
+from mlship.init.sources import parse_module
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import Tree
-from mlship.project.commands import is_server, parse_command
+from mlship.project.commands import is_server, parse_command, program_name, takes_no_sample
 from mlship.units import few
 
 _COMPOSE = r"(docker-)?compose([.-][\w-]+)*\.ya?ml"
@@ -66,25 +67,38 @@ class _Service:
 
 
 def find_build(tree: Tree) -> Build:
-    """The repository's Dockerfile; without one, the only one below it that starts a server."""
+    """The repository's Dockerfile; without one, or if that starts a page, the only other one that starts a server."""
+    root = Build()
     if text := tree.text("Dockerfile"):
         try:
             parsed = parse_dockerfile(text)
-            return Build(parsed.stages[-1], runs=_runs(parsed))
         except DockerfileError as error:
             return Build(notes=(f"ignored Dockerfile, because BuildKit rejects it: {error}",))
-    builds = [build for build in _builds(tree) if build.stage and _serves(tree, build.stage)]
+        root = Build(parsed.stages[-1], runs=_runs(parsed))
+        if not takes_no_sample(parse_command(parsed.stages[-1].command, parsed.stages[-1].env) or ()):
+            return root
+    builds = [build for build in _builds(tree) if build.stage and _serves(tree, build)]
     found = {(build.folder, build.stage.command): build for build in builds if build.stage}
     if len(found) > 1:
         origins = few([f"`{origin}`" for origin in dict.fromkeys(build.origin for build in found.values())])
-        return Build(notes=(f"{origins}: several servers; for one of them, run `mlship init -C FOLDER`",))
-    return next(iter(found.values()), Build())
+        several = f"{origins} start several servers; for one in a folder of its own, run `mlship init -C FOLDER`"
+        return replace(root, notes=(several,))
+    return next(iter(found.values()), root)
 
 
-def _serves(tree: Tree, stage: BuildStage) -> bool:
-    script = read_start_script(tree, stage.command, stage.env)
-    command = script.command if script else parse_command(stage.command, stage.env)
-    return bool(command and is_server(command))
+def _serves(tree: Tree, build: Build) -> bool:
+    """Whether the command starts a known server, or Python code that has one."""
+    if build.stage is None:
+        return False
+    script = read_start_script(tree, build.stage.command, build.stage.env)
+    command = script.command if script else parse_command(build.stage.command, build.stage.env)
+    if not command or is_server(command):
+        return bool(command)
+    words = command[2:3] if [*command[1:2]] == ["-m"] else command[1:2]
+    name = "".join(words).removeprefix("./").removesuffix(".py").replace(".", "/" if command[1:2] == ("-m",) else ".")
+    path = normpath(f"{build.folder or '.'}/{name}.py")
+    module = parse_module(path, tree.text(path) or "") if program_name(command).startswith("python") else None
+    return bool(module and (module.apps or module.served or module.start))
 
 
 def _builds(tree: Tree) -> Iterator[Build]:
@@ -100,7 +114,10 @@ def _builds(tree: Tree) -> Iterator[Build]:
 
 
 def _runs(parsed: ParsedDockerfile) -> tuple[Run, ...]:
-    """What all stages run: packages are often installed in one that is copied from."""
+    """What the shipped stages run, or all of them if these install nothing: a stage may be copied from another."""
+    shipped = tuple(run for stage in parsed.shipped for run in stage.runs)
+    if any("install" in command.words for run in shipped for command in run.commands):
+        return shipped
     return tuple(run for stage in parsed.stages for run in stage.runs)
 
 

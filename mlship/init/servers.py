@@ -25,6 +25,7 @@ from mlship.project.commands import (
     procfile_web,
     program_name,
     run_in,
+    takes_no_sample,
     without_reload,
 )
 from mlship.project.config import names_musl
@@ -63,7 +64,7 @@ def find_server(
     apps, stage = _apps(modules), build.stage
     unusable = tuple(_unusable(tree, stage))
     started = find_start(tree, modules)
-    found = _command(tree, build, apps, started)
+    found = _command(tree, build, modules, apps, started)
     if found is None:
         return None, unusable
     entries, folder = named_modules(found.command, modules, build.folder)
@@ -228,15 +229,20 @@ def _rank(path: str) -> int:
 
 
 def _command(
-    tree: Tree, build: Build, apps: Sequence[tuple[Module, App]], started: ServingStart | None
+    tree: Tree,
+    build: Build,
+    modules: Mapping[str, Module],
+    apps: Sequence[tuple[Module, App]],
+    started: ServingStart | None,
 ) -> _Command | None:
     stage = build.stage
     scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
-    if script := next((one for one in scripts if one and (apps or started or is_server(one.command))), None):
+    if script := next((one for one in scripts if one and _serves(one.command, modules, apps, build.folder)), None):
         return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
-    if command := _of_procfile(tree):
+    if (command := _of_procfile(tree)) and not takes_no_sample(command):
         return _Command(command, "the `web` line in Procfile", written=True)
-    if stage and (command := parse_command(stage.command, stage.env)) and (apps or is_server(command)):
+    command = parse_command(stage.command, stage.env) if stage else None
+    if command and _serves(command, modules, apps, build.folder):
         return _Command(command, f"the command in {build.origin}", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
@@ -244,6 +250,18 @@ def _command(
         command = app_command(app.kind, f"{module.name}:{app.name}", factory=app.factory)
         return _Command(command, why, written=False, steps=tuple(_moves(module, app)))
     return _Command(started.command, started.why, written=False) if started else None
+
+
+def _serves(
+    command: Sequence[str], modules: Mapping[str, Module], apps: Sequence[tuple[Module, App]], folder: str
+) -> bool:
+    """Whether a command of the repository starts a server; a program that is not known may, if there is an app."""
+    if is_server(command) or takes_no_sample(command):
+        return is_server(command)
+    if not program_name(command).startswith("python"):
+        return bool(apps)
+    run = reachable(named_modules(command, modules, folder)[0], modules)
+    return any(one.apps or one.served or one.start for one in run) or any(_is_django(module) for module, _ in apps)
 
 
 def _written(tree: Tree, stage: BuildStage | None) -> Iterator[tuple[Sequence[str], Mapping[str, str]]]:

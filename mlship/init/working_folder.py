@@ -83,7 +83,7 @@ def named_modules(command: Sequence[str], modules: Mapping[str, Module], inside:
     below = [f"{inside.replace('/', '.')}.{word}" for word in words if inside]
     if found := [name for name in below if name in modules]:
         return found, inside
-    if found := [word for word in words if word in modules]:
+    if found := [name for word in words if (name := word if word in modules else word.removeprefix("src.")) in modules]:
         return found, ""
     apps = [module.name for module in modules.values() if module.name and module.apps]
     inner = [(name, word) for name in apps for word in words if word and name.endswith(f".{word}")]

@@ -21,6 +21,12 @@ _SERVERS = {
     "granian",
     "bentoml",
 }
+# Programs that start pages for people, jobs or servers of another kind, also as `python -m`.
+_OTHERS = {
+    *("streamlit", "gradio", "chainlit", "panel", "bokeh", "voila", "jupyter", "jupyter-lab", "jupyter-notebook"),
+    *("celery", "rq", "dramatiq", "airflow", "prefect", "dagster", "tensorboard", "dvc", "pytest"),
+    *("tritonserver", "tensorflow_model_server", "torchserve", "nginx"),
+}
 # Programs that only run another; mlship adds an init process itself where a server needs one.
 _RUNNERS = (
     *(("poetry", "run"), ("pipenv", "run"), ("uv", "run"), ("exec",)),
@@ -90,6 +96,13 @@ def is_shell(command: Sequence[str]) -> bool:
 def is_server(command: Sequence[str]) -> bool:
     """Whether a command starts a known server, directly or as `python -m`."""
     return any(word.rpartition("/")[2] in _SERVERS for word in _started(command)[:3])
+
+
+def takes_no_sample(command: Sequence[str]) -> bool:
+    """Whether a command starts something else than a server that takes a sample, such as a Streamlit page."""
+    words = _started(command)
+    module = words[2:3] if program_name(command).startswith("python") and [*words[1:2]] == ["-m"] else []
+    return bool({program_name(command), *module} & _OTHERS)
 
 
 def server_module(command: Sequence[str]) -> str | None:

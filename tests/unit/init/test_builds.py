@@ -55,11 +55,33 @@ def test_the_root_comes_first_and_several_servers_are_said(tmp_path: Path) -> No
     files: dict[str, str | bytes] = {f"{name}/Dockerfile": SERVES for name in ("a", "b")}
     build = find_build(read_tree(write(tmp_path, files)))
     assert build.stage is None
-    assert build.notes == (
-        "`a/Dockerfile`, `b/Dockerfile`: several servers; for one of them, run `mlship init -C FOLDER`",
-    )
+    (note,) = build.notes
+    assert note.startswith("`a/Dockerfile`, `b/Dockerfile` start several servers; for one in a folder of its own, run")
     write(tmp_path, {"Dockerfile": PLAIN})
     assert find_build(read_tree(tmp_path)).stage is not None
+
+
+def test_a_page_at_the_root_hides_no_server_below_it(tmp_path: Path) -> None:
+    api = "FROM python:3.13\nCMD python -m api.main --port 9000\n"
+    main = f"import argparse\n{FASTAPI}"
+    files: dict[str, str | bytes] = {"Dockerfile": PAGE, "ui.py": "import streamlit\n", "api/main.py": main}
+    compose = "services: {a: {build: {context: ., dockerfile: api/Dockerfile}}, b: {build: .}}"
+    found = detect(write(tmp_path, {**files, "api/Dockerfile": api, "compose.yml": compose}))
+    assert found.server is not None
+    assert (found.server.command, found.server.port) == (("python", "-m", "api.main", "--port", "9000"), 9000)
+    assert found.python.value == "3.13"
+    (tmp_path / "api/Dockerfile").unlink()
+    alone = detect(tmp_path).server
+    assert alone is not None
+    assert alone.command[:2] == ("uvicorn", "api.main:app")  # not `streamlit run`
+
+
+@pytest.mark.parametrize("command", ["python train.py", "celery -A jobs worker", "python -m streamlit run ui.py"])
+def test_a_dockerfile_that_starts_something_else_starts_no_server(tmp_path: Path, command: str) -> None:
+    files: dict[str, str | bytes] = {"Dockerfile": f"FROM python:3.12\nCMD {command}\n", "train.py": "import torch\n"}
+    found = detect(write(tmp_path, {**files, "main.py": FASTAPI})).server
+    assert found is not None
+    assert found.command[:2] == ("uvicorn", "main:app")
 
 
 def test_a_folder_decides_between_modules_of_one_name(tmp_path: Path) -> None:

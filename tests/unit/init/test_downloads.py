@@ -74,7 +74,7 @@ def test_what_an_image_lacks_is_a_step(tmp_path: Path) -> None:
 def test_a_file_that_is_elsewhere_than_the_code_loads_it_is_a_step(tmp_path: Path) -> None:
     place = "os.path.join(os.path.dirname(os.path.abspath(__file__)), 'm.safetensors')"
     code = f"import os, joblib\nm = joblib.load({place})\n"
-    files = {"svc/app.py": APP.format(code), "out/m.safetensors": safetensors()}
+    files: dict[str, str | bytes] = {"svc/app.py": APP.format(code), "out/m.safetensors": safetensors()}
     step = "Move `out/m.safetensors` to `svc/m.safetensors`, where the code loads it (svc/app.py, line 3)"
     assert any(one.startswith(step) for one in scaffold(detect(write(tmp_path, files))).todo)
     write(tmp_path, {"svc/m.safetensors": safetensors()})
