@@ -43,6 +43,14 @@ def data_table(kind: type[T], name: str) -> T:
     return adapter(kind).validate_python(tomllib.loads(read_package_file(f"data/{name}.toml")))
 
 
+def parse_line(line: str, kind: type[T]) -> T | None:
+    """A line of JSON that a program printed; None for any other line."""
+    try:
+        return adapter(kind).validate_python(json.loads(line))
+    except (ValueError, RecursionError):  # pydantic's errors are ValueErrors
+        return None
+
+
 def dump(value: object) -> str:
     """JSON with an indent of two spaces; the same value gives the same bytes."""
     return adapter(type(value)).dump_json(value, indent=2).decode()

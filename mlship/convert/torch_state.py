@@ -17,29 +17,10 @@ from typing import IO, Literal, TypeAlias
 
 from mlship.errors import UsageError
 from mlship.project.structure.cursor import BROKEN
+from mlship.project.structure.schemas import structure_table
 
 _MOST = 64 << 20  # bytes of the pickle, which has names and places only
 _EXPANDED = 64 << 20  # bytes of a tensor that is larger than its storage, because it repeats it
-# Names of safetensors by those of torch's storages and types, with the bytes of one element.
-# https://github.com/huggingface/safetensors#format
-_DTYPES = {
-    "BFloat16Storage": ("BF16", 2),
-    "BoolStorage": ("BOOL", 1),
-    "ByteStorage": ("U8", 1),
-    "CharStorage": ("I8", 1),
-    "DoubleStorage": ("F64", 8),
-    "FloatStorage": ("F32", 4),
-    "HalfStorage": ("F16", 2),
-    "IntStorage": ("I32", 4),
-    "LongStorage": ("I64", 8),
-    "ShortStorage": ("I16", 2),
-    "UntypedStorage": ("U8", 1),
-    "float8_e4m3fn": ("F8_E4M3", 1),
-    "float8_e5m2": ("F8_E5M2", 1),
-    "uint16": ("U16", 2),
-    "uint32": ("U32", 4),
-    "uint64": ("U64", 8),
-}
 # What zipfile raises for damaged archives, and for what it does not support.
 _UNREADABLE = (*BROKEN, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error)
 _Format: TypeAlias = Literal["B", "H", "I", "Q"]
@@ -202,8 +183,9 @@ class _Reader(pickle._Unpickler):  # noqa: SLF001  the one in C allocates what t
         }
         if module == "torch._utils" and name in rebuilds:
             return rebuilds[name]
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return TorchType(*_DTYPES[name])
+        if module in ("torch", "torch.storage") and name in structure_table().torch:
+            dtype = structure_table().torch[name]
+            return TorchType(dtype, structure_table().bits[dtype] // 8)
         raise UsageError(
             f"`{self._shown}` would use {module}.{name} when it is loaded, which a state dict does not need",
             hint="save `model.state_dict()` with `torch.save` where the model was trained; do not load this file",

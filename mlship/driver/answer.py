@@ -1,12 +1,12 @@
 """What `mlship.driver.ask` reports, line by line, as one value. Pure."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Discriminator
+
+from mlship.versioned import parse_line
 
 NVML, LIBCUDA = "libnvidia-ml.so.1", "libcuda.so.1"
 NVML_INIT = "nvmlInitWithFlags"
@@ -127,7 +127,7 @@ def read_answer(
         signal: name of the signal that ended the program.
         code: exit code of the program; None if it did not end.
     """
-    events = [event for line in lines if (event := _parse(line)) is not None]
+    events = [event for line in lines if (event := parse_line(line, _LINE)) is not None]
     last = events[-1] if events else None
     return DriverAnswer(
         calls=tuple(event for event in events if isinstance(event, DriverCall)),
@@ -149,14 +149,4 @@ def _last_line(text: str) -> str:
 _Event = DriverCall | LoadedLibrary | _Pending | _Last
 
 
-def _parse(line: str) -> _Event | None:
-    """One line of the program; None for any other line."""
-    try:
-        return _adapter().validate_python(json.loads(line))
-    except (ValueError, ValidationError, RecursionError):
-        return None
-
-
-@cache
-def _adapter() -> TypeAdapter[_Event]:
-    return TypeAdapter(Annotated[_Event, Field(discriminator="event")])
+_LINE = cast("type[_Event]", Annotated[_Event, Discriminator("event")])

@@ -12,47 +12,26 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from mlship.project.pickles import hides_pickle, is_pickle, is_text
 from mlship.project.structure import arrays, boosters, flatbuffers, gguf, keras, messages
 from mlship.project.structure.cursor import BROKEN, Buffer, require
 from mlship.project.structure.zips import check_texts, zip_kind
 
+_Model: TypeAlias = Literal[
+    "safetensors", "onnx", "gguf", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5", "skops", "fasttext",
+    "savedmodel",
+]  # fmt: skip
 ModelFormat: TypeAlias = Literal[
-    "safetensors", "onnx", "gguf", "npy", "npz", "xgboost", "lightgbm", "catboost", "tflite", "keras", "hdf5",
-    "skops", "fasttext", "savedmodel",
-    "sentencepiece", "onnx-data", "savedmodel-data", "text",
+    _Model, "npy", "npz", "sentencepiece", "onnx-data", "savedmodel-data", "text",
     "pickle", "torch", "numpy-objects", "keras-lambda", "lfs-pointer", "empty", "unknown",
 ]  # fmt: skip
-MODELS: frozenset[ModelFormat] = frozenset(
-    {
-        "safetensors",
-        "onnx",
-        "gguf",
-        "xgboost",
-        "lightgbm",
-        "catboost",
-        "tflite",
-        "keras",
-        "hdf5",
-        "skops",
-        "fasttext",
-        "savedmodel",
-    }
-)
+MODELS: frozenset[ModelFormat] = frozenset(get_args(_Model))
 CODE: frozenset[ModelFormat] = frozenset({"pickle", "torch", "numpy-objects", "keras-lambda"})
 
 _HEAD = 1 << 16
-_BROKEN = (
-    *BROKEN,
-    OSError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
+_BROKEN = (*BROKEN, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/[\n -~]{0,1024}")
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6: a pickled magic number first
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner"\s*:\s*\{|version"\s*:\s*\[)')

@@ -8,31 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from mlship.errors import UsageError
 from mlship.project.config import Config
+from mlship.versioned import data_table
 
-# Never shipped, at any depth; the rendered .dockerignore excludes them too.
 WORKDIR = "/app"  # the repository in the image
-LEFT_OUT = (
-    "__pycache__",
-    ".git",
-    ".venv",
-    "venv",
-    "node_modules",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ipynb_checkpoints",
-)
-# Never shipped with a folder either: credentials, by the names that tools give them. `source` can name one of them.
-PRIVATE = (
-    *("*.pyc", ".env", ".env.*", ".envrc", ".netrc", "_netrc", ".pypirc", "pip.conf", ".npmrc", ".yarnrc*", ".boto"),
-    *("*.pem", "*.key", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "id_rsa*", "id_dsa*"),
-    *("id_ecdsa*", "id_ed25519*", ".ssh", ".gnupg", ".aws", ".azure", ".kube", "kubeconfig", ".docker", ".dockercfg"),
-    *("gcloud", ".oci", ".s3cfg", ".git-credentials", ".gitconfig", ".pgpass", ".my.cnf", ".htpasswd", ".vault-token"),
-    *(".huggingface", ".kaggle", "kaggle.json", "*.tfstate", "*.tfstate.*", "*.tfvars", "service-account*.json"),
-    *("service_account*.json", "*-credentials.json", "credentials.json", "client_secret*.json"),
-    *("application_default_credentials.json", "secrets.toml", "secrets.y*ml"),
-)  # fmt: skip
-
-
+_NAMES = data_table(dict[str, tuple[str, ...]], "left_out")  # its header explains the keys
+LEFT_OUT, PRIVATE = _NAMES["folders"], _NAMES["private"]
 _JSON_LIMIT = 5_000_000  # bytes; checking larger files would take noticeable time, and the smoke test reads them anyway
 
 

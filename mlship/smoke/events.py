@@ -1,14 +1,13 @@
 """What `mlship.smoke.inside.program` reports, line by line, as values. Times in seconds, sizes in bytes."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Discriminator, JsonValue
 
 from mlship.smoke.gpu_seen import GpuAfter, GpuBefore
+from mlship.versioned import parse_line
 
 StageName: TypeAlias = Literal["import", "load", "warm", "answer", "measure"]
 RequestKind: TypeAlias = Literal["first", "half", "kind", "empty", "garbage", "nothing", "after", "inflight"]
@@ -235,14 +234,9 @@ Event: TypeAlias = (
 )
 
 
+_EVENT = cast("type[Event]", Annotated[Event, Discriminator("event")])
+
+
 def parse_event(line: str) -> Event | None:
     """A line of the container's stdout; None if it is not an event."""
-    try:
-        return _adapter().validate_python(json.loads(line))
-    except (ValueError, ValidationError, RecursionError):
-        return None
-
-
-@cache
-def _adapter() -> TypeAdapter[Event]:
-    return TypeAdapter(Annotated[Event, Field(discriminator="event")])
+    return parse_line(line, _EVENT)

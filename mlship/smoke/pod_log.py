@@ -1,11 +1,7 @@
 """The log of `mlship.smoke.inside.pod`, read into what the judges take. Values only."""
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 from mlship.engine.base import ExitState, ImageInfo
 from mlship.errors import UsageError
@@ -13,6 +9,7 @@ from mlship.smoke.events import Event, Stage, parse_event
 from mlship.smoke.log_lines import last_lines, without_own_requests
 from mlship.smoke.seen import Device, ModelRun, Observed, ServeRun
 from mlship.smoke.spec import SmokeSpec
+from mlship.versioned import parse_line
 
 PartName = Literal["model", "client", "server", "pod"]
 
@@ -79,7 +76,7 @@ class PodLog:
 
 def read_pod_log(text: str) -> PodLog:
     """Every line that the program in the pod wrote; others are ignored, such as those of a service mesh."""
-    return PodLog(tuple(line for line in map(_line, text.splitlines()) if line is not None))
+    return PodLog(tuple(line for line in (parse_line(text, LogLine) for text in text.splitlines()) if line is not None))
 
 
 def observed_of(
@@ -111,15 +108,3 @@ def _serve_run(log: PodLog, spec: SmokeSpec, killed: ExitState | None, *, gpu: b
     end = log.end("server") or LogLine("server", died=killed)
     lines = last_lines(without_own_requests(log.printed("server"), spec), gpu=gpu)
     return ServeRun(log.events("client"), end.start_at or 0.0, end.died, end.ended, end.exit_s, lines)
-
-
-def _line(text: str) -> LogLine | None:
-    try:
-        return _adapter().validate_python(json.loads(text))
-    except (ValueError, ValidationError, RecursionError):
-        return None
-
-
-@cache
-def _adapter() -> TypeAdapter[LogLine]:
-    return TypeAdapter(LogLine)

@@ -7,18 +7,9 @@ import re
 from collections.abc import Iterable
 
 from mlship.project.structure.cursor import Buffer, Cursor, require
+from mlship.project.structure.schemas import structure_table
 
 _HEADER_LIMIT = 16 << 20  # bytes; the largest models have headers below 2 MB
-# Bits of an element: https://github.com/huggingface/safetensors/blob/main/safetensors/src/tensor.rs
-_BITS = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
-    **dict.fromkeys(("I32", "U32", "F32"), 32),
-    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-}
 _LONG = re.compile(r"\b(\d+)L\b")  # how Python 2 wrote some numbers
 _ELEMENT = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDGSaUVOMmc]|[biufcmMVSU])(\d*)(\[\w+\])?")
 FASTTEXT = b"\xba\x16O\x2f\x0c\x00\x00\x00"
@@ -53,7 +44,7 @@ def _span(tensor: dict[str, list[int]]) -> tuple[int, int]:
     shape, dtype = tensor["shape"], str(tensor["dtype"])
     require(set(tensor) == {"dtype", "shape", "data_offsets"}, "unknown key")
     require(all(type(n) is int and n >= 0 for n in (start, stop, *shape)), "not a size")
-    require(8 * (stop - start) == _BITS[dtype] * math.prod(shape), "the shape does not fit the size")
+    require(8 * (stop - start) == structure_table().bits[dtype] * math.prod(shape), "the shape does not fit the size")
     return start, stop
 
 

@@ -8,19 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlship.project.structure.cursor import Buffer, Cursor, require
+from mlship.project.structure.schemas import structure_table
 
 _TEXT, _ARRAY = 8, 9
 _WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _MOST = 2_000_000  # strings and entries
 _DIMENSIONS = 4
-# Elements and bytes of a block, by type: https://github.com/ggml-org/llama.cpp/blob/master/gguf-py/gguf/constants.py
-_BLOCKS = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
-    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
-    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
-    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
-}  # fmt: skip
 
 
 @dataclass
@@ -78,10 +71,10 @@ class _Gguf:
         elements = math.prod(self.size() for _ in range(count))
         kind, offset = self.cursor.number("I"), self.cursor.number("Q")
         require(not offset % self.alignment, "not aligned")
-        if kind not in _BLOCKS:
+        if kind not in structure_table().blocks:
             require(kind < 64, "not a type")
             return offset, None
-        block, width = _BLOCKS[kind]
+        block, width = structure_table().blocks[kind]
         require(not elements % block, "not whole blocks")
         return offset, elements // block * width
 

@@ -17,6 +17,9 @@ class StructureTable:
     protobuf: Mapping[str, Mapping[str, Mapping[str, tuple[int, ...]]]]
     flatbuffers: Mapping[str, Mapping[str, tuple[str, ...]]]
     elements: Mapping[int, str]
+    bits: Mapping[str, int]
+    torch: Mapping[str, str]
+    blocks: Mapping[int, tuple[int, int]]
 
 
 @cache
