@@ -26,7 +26,7 @@ _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
 _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]+(\S+)", re.MULTILINE)
-_PLACE = re.compile(r"^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
+_PLACE = re.compile(r"^\.{1,2}(?:\[|$)|^\.{0,2}/|^[\w.-]+/|://|\.(?:whl|zip|tar\.gz)\b")
 _SHA256 = re.compile(r"sha256\W{1,8}([0-9a-f]{64})\b")
 _TABLES = re.compile(r"^\[\[packages?\]\]", re.MULTILINE)
 # `conda list`, `conda list --export` (which `--explicit` begins like), and `pip list`
@@ -190,7 +190,9 @@ def _requirements(text: str) -> Iterator[_Entry]:
         elif line and not line.startswith("-"):
             entry = _requirement(line)
             if entry is None:
-                raise UsageError(f"line {number} is no requirement: {line[:60]!r}", hint=f"pass {_FORMATS}")
+                raise UsageError(
+                    f"line {number} is no requirement: {line[:60]!r}", hint=f"correct that line, or pass {_FORMATS}"
+                )
             yield replace(entry, hashes=tuple(_SHA256.findall(joined)))
 
 

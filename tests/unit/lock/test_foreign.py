@@ -127,7 +127,9 @@ def test_a_line_that_is_no_requirement_is_named(tmp_path: Path, line: str) -> No
         read(tmp_path, f"torch==2.8.0 \\\n    --hash=sha256:{'0' * 64}\n{line}\n")
 
 
-@pytest.mark.parametrize("line", ["git+https://x/y.git@main", "./wheels/a-1.zip", "../ours", "a.tar.gz"])
+@pytest.mark.parametrize(
+    "line", ["git+https://x/y.git@main", "./wheels/a-1.zip", "../ours", "a.tar.gz", ".", ".[ci]", "..[a,b]"]
+)
 def test_a_package_by_its_place_is_loose(tmp_path: Path, line: str) -> None:
     assert read(tmp_path, f"{line}\n").loose == (line,)
 
