@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mlship.cuda.fit.carriers import carries_cuda
+from mlship.cuda.fit.carriers import carries_cuda, named_cuda
 from mlship.cuda.fit.changes import changes
-from mlship.cuda.fit.judge import Outcome, Reason, worst
+from mlship.cuda.fit.judge import Outcome, Reason, Stack, worst
 from mlship.cuda.fit.match import Match, match_needs
 from mlship.cuda.fit.needs import Needs, read_needs
-from mlship.cuda.fit.requested import INCLUDES, completed, is_open, left_out
+from mlship.cuda.fit.requested import INCLUDES, completed, is_name, is_open, left_out
 from mlship.cuda.hosts.profile import Fleet
 from mlship.cuda.tables.lookup import tables
+from mlship.cuda.versions import Cuda
 from mlship.lock.foreign import ForeignLock
 from mlship.lock.pins import Pin
 from mlship.units import few
@@ -88,18 +89,20 @@ def needs_of(lock: ForeignLock, platform: str) -> Needs:
     pins = completed(lock, platform)
     needs = read_needs(tuple(pin for pin in pins if not is_open(pin, lock, pins)), platform, gpu=True)
     apart = tuple(problem for problem in needs.problems if lock.more and problem.kind in _TOGETHER)
+    floors = tuple(_floors(lock, platform))
     unjudged = (
         *_unjudged(lock, needs),
         *left_out(lock, pins),
         *((pin.name, _OPEN) for pin in pins if is_open(pin, lock, pins)),
         *(("extras", f"{problem.text}; this may be of extras that are not installed together") for problem in apart),
     )
-    if not unjudged:
+    if not unjudged and not floors:
         return needs
     if needs.lacking and not lock.in_image:  # mlship would choose libraries for its own image
         needs = replace(needs, takes=None)
     return replace(
         needs,
+        stacks=(*needs.stacks, *floors),
         unjudged=(*needs.unjudged, *unjudged),
         way=needs.way or "wheels",
         problems=tuple(p for p in needs.problems if p.kind != "cpu-only" and p not in apart),
@@ -112,8 +115,8 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
     for text in lock.loose:
         if text.startswith(INCLUDES):
             yield text, f"`{text}` includes a file that is not read; run `pip freeze` or name a lock instead"
-        elif _brings(text):
-            yield text, f"the lock has no single version of {text.split()[0]}"
+        elif _brings(text) and _named(text) is None:
+            yield text, _open(text)
     if lock.foreign:
         yield "conda", f"from conda, whose builds differ from PyPI's, so not judged: {few(lock.foreign, 5)}"
     if lock.stray:
@@ -123,6 +126,24 @@ def _unjudged(lock: ForeignLock, needs: Needs) -> Iterator[tuple[str, str]]:
             yield name, f"PyPI has no wheel of {name}, and for which GPUs it will be compiled is unknown"
         for name in needs.lacking:
             yield name, f"no locked package brings the CUDA libraries that {name} needs"
+
+
+def _floors(lock: ForeignLock, platform: str) -> Iterator[Stack]:
+    """Packages without a version whose name has a CUDA major, which every version needs a driver for."""
+    for text in lock.loose:
+        if cuda := _named(text):
+            name = text.partition(" ")[0]
+            yield Stack(name, cuda, cuda, platform, "its name", exact=False, least_cuda=True, unknown=_open(text))
+
+
+def _named(text: str) -> Cuda | None:
+    """The CUDA in the name of a package that has no version; None for addresses and files."""
+    name = text.partition(" ")[0]
+    return named_cuda(Pin(name, "0", ())) if is_name(name) else None
+
+
+def _open(text: str) -> str:
+    return f"the lock has no single version of {text.partition(' ')[0]}"
 
 
 def _brings(text: str) -> bool:

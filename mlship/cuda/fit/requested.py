@@ -57,8 +57,13 @@ def left_out(lock: ForeignLock, pins: tuple[Pin, ...]) -> Iterator[tuple[str, st
         if row.name not in names and (by := sorted(names & row.required_by)):
             yield row.name, f"`{by[0]}` may bring {row.name}, which the file does not list"
     for entry in loose.values():
-        if not _NAME.fullmatch(entry.partition(" ")[0]) and not entry.startswith(INCLUDES):
+        if not is_name(entry.partition(" ")[0]) and not entry.startswith(INCLUDES):
             yield entry, f"what `{entry}` installs is unknown"
+
+
+def is_name(text: str) -> bool:
+    """Whether it is the name of a package, and no address or path."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _brought(pins: list[Pin]) -> tuple[Pin, ...]:

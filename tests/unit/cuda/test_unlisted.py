@@ -64,6 +64,17 @@ def test_the_major_in_a_name_has_its_floor(name: str, host: HostProfile) -> None
         assert matched([f"{name}==1.2.3"], host).outcome == "refused"
 
 
+@given(UNLISTED, HOSTS, st.sampled_from(["", " 1.0 or 2.0"]))
+def test_a_name_without_a_version_has_the_floor_of_its_major(name: str, host: HostProfile, versions: str) -> None:
+    cuda, driver = named_cuda(Pin(name, "0", ())), Driver.parse(host.driver)
+    floor = floor_of(cuda.major) if cuda else None
+    lock = ForeignLock((Pin("numpy", "2.3.2", ()),), (name + versions,), whole=False)
+    found = fit_lock(lock, Fleet((host,), "h", committed=False), host.platform)
+    assert found.outcome != "runs"
+    if floor and driver and driver < floor.driver:
+        assert found.outcome == "refused"
+
+
 @given(LISTED, HOSTS)
 def test_a_lock_runs_only_by_a_verdict(listed: list[str], host: HostProfile) -> None:
     match = matched(listed, host)
@@ -263,6 +274,13 @@ def test_builds_for_other_vendors_are_named_and_refused(pin: str) -> None:
     assert match.outcome == "refused"
     assert match.needs.problems[0].text.startswith(pin.replace("==", " "))
     assert "NVIDIA only" in match.needs.problems[0].text
+
+
+def test_an_extension_for_the_cpu_is_no_build_for_another_vendor() -> None:
+    host = HostProfile("h", "580.95.05", (HostGpu("GPU", "8.0"),), "linux/amd64")
+    torch = ["torch==2.8.0+cu128", "nvidia-cuda-runtime-cu12==12.8.90"]
+    assert matched([*torch, "intel-extension-for-pytorch==2.8.0"], host).outcome == "runs"
+    assert matched([*torch, "intel-extension-for-pytorch==2.8.10+xpu"], host).outcome == "refused"
 
 
 @pytest.mark.parametrize("torch", ["torch==2.8.0+cu128", "torch==2.8.0"])
