@@ -71,6 +71,7 @@ WARNING [topk_topp_sampler.py:66] FlashInfer is not available. Falling back to t
 [W:onnxruntime:] Some nodes were not assigned to the preferred execution providers
 nvidia-gridd: Acquiring license. (Info: 10.0.0.9, NVIDIA Virtual Applications)
 load_tensors: offloading 32 repeating layers to GPU
+W1129 08:00:00.000000 9 ucx_utils.cpp:9] memory is detected as host, because UCX CUDA support was not found!
 """.strip().splitlines()
 
 
@@ -209,6 +210,20 @@ def test_an_unknown_error_breaks_the_link_of_the_program_that_reports_it(line: s
     program = message_of(line, "programs")
     assert program is not None
     assert link_of(program.symptom, "container") == link
+
+
+@pytest.mark.parametrize(
+    ("line", "symptom"),
+    [
+        ("pynvml.NVMLError_InvalidArgument: Invalid Argument", "framework.reported"),
+        ("pynvml.nvml.NVMLError_LibRmVersionMismatch: Driver/library version mismatch", "nvml.init=18"),
+        ("NVMLError_DriverNotLoaded", "nvml.init=9"),
+    ],
+)
+def test_an_error_of_nvml_is_known_by_the_class_of_its_python_library(line: str, symptom: str) -> None:
+    found = message_of(line)
+    assert found is not None
+    assert found.symptom == symptom
 
 
 def test_a_row_for_general_words_yields_to_a_specific_one() -> None:
