@@ -16,7 +16,7 @@ from mlship.doctor.rules.base import computes
 
 _NOT_FOUND = 404
 _NAME = re.compile(r"(?:^|[\s/'\"])nvidia/(?P<image>cuda[\w-]*):(?P<tag>[\w.-]+)")
-_MISSING = re.compile(r"not found|manifest unknown|no such manifest", re.IGNORECASE)
+_MISSING = re.compile(r"cuda[\w-]*:[\w.-]+\W{0,3}not found|manifest unknown|no such manifest", re.IGNORECASE)
 _DISTRO = re.compile(r"(ubuntu|debian|alpine|fedora|arch)[-a-z]*(\d+(?:\.\d+)?)?|(bookworm|bullseye|trixie|buster)")
 _FLAVOUR = re.compile(r"(?:cudnn\d*-)?(?:runtime|devel)|base")
 _NEVER = frozenset({"debian", "alpine", "fedora", "arch", "bookworm", "bullseye", "trixie", "buster"})
