@@ -842,6 +842,54 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "container": {"status": "running", "cuda": {"init": 801}},
         },
     ),
+    "a module that SELinux denies": (
+        "module-loaded",
+        "SELinux denies",
+        {
+            "kernel": {**UNBOUND, "modules": {"nvidia": None}, "nvidia": {"version": None}},
+            "host": {"nvml": {"init": 9}, "selinux": {"mode": "Enforcing", "denials": ["avc: denied { module_load }"]}},
+        },
+    ),
+    "a coherent GPU without address translation": (
+        "cuda-starts",
+        "page tables",
+        {
+            "host": {
+                "os": {"id": "quux", "arch": "aarch64"},
+                "nvml": {**NVML, "devices": [{"name": "NVIDIA GB10", "addressing_mode": "None"}]},
+                "cuda": {"init": 3},
+            }
+        },
+    ),
+    "NVML that crashes on WSL": (
+        "nvml-answers",
+        "NVIDIA driver in Windows",
+        {"kernel": {}, "host": {"wsl": {"version": "2"}, "nvml": {"crashes_at": "nvmlInit_v2 (SIGSEGV)"}}},
+    ),
+    "CUDA that crashes on WSL": (
+        "cuda-starts",
+        "NVIDIA driver in Windows",
+        {"kernel": {}, "host": {**WORKS, "wsl": {"version": "2"}, "cuda": {"crashes_at": "cuInit (SIGSEGV)"}}},
+    ),
+    "nodes that LXC does not allow": (
+        "nodes-inside",
+        "lxc.cgroup2",
+        {"container": {"engine": "lxc", "status": "running", "device_nodes": {"/dev/nvidiactl": {"open": "EPERM"}}}},
+    ),
+    "a CDI specification without libraries": (
+        "libraries-inside",
+        "has no driver libraries",
+        {"container": {"engine": "docker", "status": "running", "injection": "cdi", **NO_LIBCUDA}},
+    ),
+    "an image for another Jetson release": (
+        "libraries-resolve",
+        "another L4T release",
+        {
+            "kernel": {},
+            "host": {"tegra": {"release": "R32.7.4"}},
+            "messages": ["ImportError: libnvrm_gpu.so: cannot open shared object file: No such file or directory"],
+        },
+    ),
     "Windows": (
         "container-created",
         "on WSL",
