@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mlship.audit.history import HistoryStep, history_steps
 from mlship.audit.rules import audit_table
 from mlship.dockerfile.shell import SHELLS
-from mlship.errors import EngineError
+from mlship.errors import EngineError, UsageError
 from mlship.project.credentials import find_credentials
 from mlship.size.layer_paths import layer_path, removed_by
 from mlship.size.stream import BrokenTarError, ByteStream, Readable, members, tar_in
@@ -57,6 +57,7 @@ class ImageSettings(BaseModel):
     https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md
     """
 
+    rootfs: dict[str, object] | None = None
     config: _Settings = Field(default_factory=_Settings)
     history: list[_Step] | None = None
 
@@ -267,15 +268,22 @@ def _listed(texts: Mapping[str, bytes]) -> tuple[ImageSettings, tuple[str, ...]]
     """The configuration, and the files of the layers, lowest first."""
     try:
         if "manifest.json" in texts:
-            first = json.loads(texts["manifest.json"])[0]
-            return settings_of(texts[first["Config"]]), tuple(str(layer) for layer in first["Layers"])
+            one = _only(json.loads(texts["manifest.json"]))
+            return settings_of(texts[one["Config"]]), tuple(str(layer) for layer in one["Layers"])
         # https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
         found = json.loads(texts["index.json"])
         while "manifests" in found:
-            found = json.loads(texts[_blob(found["manifests"][0])])
+            rows = [row for row in found["manifests"] if row.get("platform", {}).get("os") != "unknown"]
+            found = json.loads(texts[_blob(_only(rows))])
         return settings_of(texts[_blob(found["config"])]), tuple(_blob(layer) for layer in found["layers"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise BrokenTarError("it lists no image") from error
+
+
+def _only(rows: list[dict[str, str]]) -> dict[str, str]:
+    if len(rows) > 1:
+        raise BrokenTarError(f"it holds {len(rows)} images, and one can be judged")
+    return rows[0]
 
 
 def _blob(descriptor: Mapping[str, str]) -> str:
@@ -287,8 +295,14 @@ def settings_of(document: bytes) -> ImageSettings:
 
     Raises:
         BrokenTarError: it is none.
+        UsageError: it is that of another artifact.
     """
     try:
-        return ImageSettings.model_validate_json(document)
+        found = ImageSettings.model_validate_json(document)
     except ValidationError as error:
         raise BrokenTarError(f"its configuration is not valid: {error.errors()[0]['msg']}") from error
+    if found.rootfs is None:  # a model or a chart, which registries keep, too
+        raise UsageError(
+            "this is not a container image: its configuration has no `rootfs`", hint="name an image or a Dockerfile"
+        )
+    return found

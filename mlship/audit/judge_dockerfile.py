@@ -1,11 +1,9 @@
 """Judge a Dockerfile by the rules. What its text does not decide is unknown. Pure."""
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from shlex import quote
 
-from mlship.audit.installs import CONDAS, cached, compilers, locked
+from mlship.audit.installs import cached, compilers, locked
 from mlship.audit.rules import (
     AuditReport,
     AuditSeen,
@@ -16,9 +14,10 @@ from mlship.audit.rules import (
     known_base,
     split_reference,
 )
+from mlship.audit.starts import judge_start, starts
 from mlship.dockerfile.lexer import DockerfileError
-from mlship.dockerfile.shell import SHELLS, Command, commands, script_of
-from mlship.dockerfile.stages import ParsedDockerfile, Start, parse_dockerfile
+from mlship.dockerfile.shell import Command, commands
+from mlship.dockerfile.stages import ParsedDockerfile, parse_dockerfile
 from mlship.dockerfile.words import UNKNOWN
 from mlship.errors import UsageError
 from mlship.project.credentials import find_credentials
@@ -139,51 +138,6 @@ def _exec_form(file: ParsedDockerfile) -> Iterator[AuditSeen]:
     for name, start in starts(last.entrypoint, last.cmd):
         if start.text.strip() not in ("", "[]"):
             yield judge_start(start, name)
-
-
-def starts(entrypoint: Start | None, cmd: Start | None) -> Iterator[tuple[str, Start]]:
-    """ENTRYPOINT and CMD, by name. If ENTRYPOINT is `sh -c`, CMD is its script: then they are one."""
-    if entrypoint and cmd and entrypoint.exec_form and cmd.exec_form:
-        first, last = entrypoint.exec_form[0].rpartition("/")[2], entrypoint.exec_form[-1]
-        if first in SHELLS and re.fullmatch(r"-\w*c", last):
-            yield "CMD", replace(cmd, exec_form=(*entrypoint.exec_form, *cmd.exec_form))
-            return
-    yield from ((name, start) for name, start in (("ENTRYPOINT", entrypoint), ("CMD", cmd)) if start)
-
-
-def judge_start(start: Start, name: str, file: str | None = None) -> AuditSeen:
-    """CMD or ENTRYPOINT: without a shell, or with one that replaces itself.
-
-    Args:
-        file: the shell script that it starts, if it can be read. What others do is unknown.
-    """
-    words = start.exec_form
-    program = words[0].rpartition("/")[2] if words else ""
-    script = start.text if words is None else script_of(words) if program in SHELLS else None
-    if script is None:
-        return _judge_program(start, name, program, file)
-    if _ends_with_exec(script):
-        return AuditSeen("pass", f"{name} replaces its shell with `exec`", start.line)
-    if program == "bash" and not set("|&(") & set(script.replace("&&", "")):
-        return AuditSeen("unknown", f"whether this bash replaces itself with the last command of {name}", start.line)
-    return AuditSeen("fail", f"{name} runs in a shell that does not forward signals", start.line)
-
-
-def _judge_program(start: Start, name: str, program: str, file: str | None) -> AuditSeen:
-    if file is not None and _ends_with_exec(file):
-        return AuditSeen("pass", f"the script that {name} starts replaces its shell with `exec`", start.line)
-    if file is not None or program.endswith(".sh") or program in SHELLS:
-        return AuditSeen("unknown", f"whether the script that {name} starts ends with `exec`", start.line)
-    if program in CONDAS and "run" in (start.exec_form or ()):
-        return AuditSeen("unknown", f"whether `{program} run` of {name} passes SIGTERM on", start.line)
-    return AuditSeen("pass", f"{name} is in exec form", start.line)
-
-
-def _ends_with_exec(script: str) -> bool:
-    """Whether the last command replaces the shell. Only that one can, so everything before must end."""
-    lines = script.replace("&&", "\n").replace(";", "\n").splitlines()
-    commands = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
-    return bool(commands) and commands[-1].split()[0] == "exec"
 
 
 def _locked(file: ParsedDockerfile) -> Iterator[AuditSeen]:

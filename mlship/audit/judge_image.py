@@ -12,12 +12,11 @@ from mlship.audit.judge_dockerfile import (
     commands_in,
     credentials_in,
     judge_library_path,
-    judge_start,
     judge_tag,
     judge_user,
-    starts,
 )
 from mlship.audit.rules import AuditReport, AuditSeen, audit_table, is_credential, judgement
+from mlship.audit.starts import judge_start, started_command, starts
 from mlship.build.installed import local_image
 from mlship.dockerfile.shell import SHELLS
 from mlship.dockerfile.stages import Start
@@ -28,6 +27,7 @@ from mlship.registry.images import image_configuration, registry_layers
 from mlship.size.stream import BrokenTarError, ByteStream
 from mlship.units import first_rows, size
 
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of the container runtime
 _DEFAULT_FOLDERS = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib", "usr/local/lib64")
 
 
@@ -145,10 +145,10 @@ def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:
 
 def _script_of(found: AuditedImage, words: Sequence[str]) -> str | None:
     """The text of the shell script that a command starts; None if it starts none."""
-    names = [word for word in words if not word.startswith("-")]
+    names = [word for word in started_command(words) if not word.startswith("-")]
     if len(names) > 1 and posixpath.basename(names[0]) in SHELLS:
         names = names[1:]
-    folders = [""] if "/" in "".join(names[:1]) else found.settings.env.get("PATH", "").split(":")
+    folders = [""] if "/" in "".join(names[:1]) else found.settings.env.get("PATH", _DEFAULT_PATH).split(":")
     paths = [_merged(posixpath.join(folder, name)) for name in names[:1] for folder in folders]
     scripts = {_merged(path): text for path, text in found.files.scripts.items()}
     relative = [path for path in scripts if names and names[0].startswith("./") and path.endswith(f"/{names[0][2:]}")]

@@ -93,14 +93,16 @@ def test_a_failure_fails_and_what_is_unknown_fails_if_strict(
         assert result.exit_code == code, result.output
 
 
-def test_an_image_is_read_from_its_registry_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def no_engine() -> None:
-        raise EngineError("no engine", hint="none")
+def no_engine() -> None:
+    raise EngineError("no engine", hint="none")
 
+
+def test_an_image_is_read_from_its_registry_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(mlship.build.installed, "connect", no_engine)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     state = RegistryState()
-    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {**GOOD, **NAMED}}).encode()
+    document = {"os": "linux", "architecture": "amd64", "config": {**GOOD, **NAMED}, "rootfs": {}}
+    config = json.dumps(document).encode()
     layers = [gzip.compress(files_tar({"usr/bin/su": SETUID})), gzip.compress(files_tar({"usr/bin/.wh.su": b""}))]
     for images, code in ((layers[:1], 1), (layers, 0), ([b"?"], 5)):
         state.blobs |= {digest_of(blob): blob for blob in (config, *images)}
@@ -110,6 +112,17 @@ def test_an_image_is_read_from_its_registry_without_an_engine(monkeypatch: pytes
         with registry_server(state) as host:
             result = run(f"{host}/team/app:1", "--strict")
         assert result.exit_code == code, result.output
+
+
+def test_a_model_in_a_registry_is_no_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(mlship.build.installed, "connect", no_engine)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    config, state = b'{"modelfs": {"type": "layers"}}', RegistryState()
+    state.blobs[digest_of(config)] = config
+    state.put(OCI_MANIFEST, json.dumps({"config": {"digest": digest_of(config)}, "layers": []}).encode(), "1")
+    with registry_server(state) as host:
+        result = run(f"{host}/team/model:1")
+    assert (result.exit_code, "this is not a container image" in result.stderr) == (2, True), result.output
 
 
 def test_a_place_of_an_image_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +171,7 @@ def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["docker", "oci"])
 def test_an_archive_is_read_without_an_engine(kind: str, tmp_path: Path) -> None:
     """`docker save` of older engines, and skopeo's and buildx's OCI archives, by the index of an index."""
-    config = json.dumps({"config": {**GOOD, **NAMED}, "history": []}).encode()
+    config = json.dumps({"config": {**GOOD, **NAMED}, "rootfs": {}, "history": []}).encode()
     layers = [gzip.compress(files_tar({"usr/bin/su": SETUID})), files_tar({"usr/bin/.wh.su": b""})]
     if kind == "docker":
         listed = {"Config": "c.json", "Layers": ["0/layer.tar", "1/layer.tar"]}
@@ -167,7 +180,8 @@ def test_an_archive_is_read_without_an_engine(kind: str, tmp_path: Path) -> None
     else:
         named = [{"digest": digest_of(one)} for one in layers]
         manifest = json.dumps({"config": {"digest": digest_of(config)}, "layers": named}).encode()
-        index = json.dumps({"manifests": [{"digest": digest_of(manifest)}]}).encode()
+        attestation = {"digest": digest_of(b"{}"), "platform": {"os": "unknown"}}
+        index = json.dumps({"manifests": [attestation, {"digest": digest_of(manifest)}]}).encode()
         blobs = (config, manifest, index, *layers)
         files = {f"./blobs/{digest_of(blob).replace(':', '/')}": blob for blob in blobs}
         files["./index.json"] = json.dumps({"manifests": [{"digest": digest_of(index)}]}).encode()
@@ -186,6 +200,15 @@ def test_an_archive_that_lists_no_image_is_refused(index: bytes, tmp_path: Path)
     path.write_bytes(files_tar({"index.json": index}))
     result = run(str(path))
     assert (result.exit_code, "it lists no image" in result.stderr) == (5, True), result.output
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.json"])
+def test_an_archive_of_two_images_is_refused(name: str, tmp_path: Path) -> None:
+    two: list[object] = [{"digest": "sha256:1"}, {"digest": "sha256:2"}]
+    path = tmp_path / "image.tar"
+    path.write_bytes(files_tar({name: json.dumps(two if name == "manifest.json" else {"manifests": two}).encode()}))
+    result = run(str(path))
+    assert (result.exit_code, "it holds 2 images" in result.stderr) == (5, True), result.output
 
 
 def test_sarif_and_json_exclude_each_other() -> None:
