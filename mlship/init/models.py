@@ -22,6 +22,8 @@ from mlship.units import few
 
 _TEST_FOLDERS = {"tests", "test", "tests_data", "test_data", "testdata", "fixtures", "docs", "doc"}
 _SIDE_FOLDERS = {*_TEST_FOLDERS, "notebooks", "example", "examples", "samples", "demo", "data", "dataset", "datasets"}
+_DATA = {"data", "dataset", "datasets"}
+_MODEL_NAME = re.compile(r"(?i)model|weight|classifier|regress|\.(pkl|pickle|joblib|sav|pt|pth|bin)$")
 _MODEL_FOLDER = re.compile(r"(?i)[\w-]*(model|weight|checkpoint|ckpt|pretrained|artifact)[\w-]*")
 _NOT_MODELS = re.compile(
     r"(?i)\.(pyc?|md|rst|toml|cfg|ini|ya?ml|csv|tsv|parquet|ipynb|html?|css|js|ts|in|sh|so|c|cc|cpp|h|cu|jar|whl|lock|pdf|svg|"
@@ -107,10 +109,15 @@ def _relevant(
     if strings and absent:  # other files are no substitute
         return (), _ABSENT
     main = [file for file in every if not _is_below(file.path, _SIDE_FOLDERS)]
-    beside = [file for file in every if not _is_below(file.path, _TEST_FOLDERS)]
+    beside = [file for file in every if not (_is_below(file.path, _TEST_FOLDERS) or _is_data(file))]
     if not (main or beside):
         return (), _ABSENT if absent else "no model files found"
     return main or beside, "found by content; the served code names none of them" if strings else "found by content"
+
+
+def _is_data(file: WeightFile) -> bool:
+    """Whether a pickle is probably data: it is in a folder for data, and not named like a model."""
+    return file.kind in ("pickle", "npy", "npz") and _is_below(file.path, _DATA) and not _MODEL_NAME.search(file.path)
 
 
 def _named(path: str, strings: frozenset[str]) -> bool:

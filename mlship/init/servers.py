@@ -31,7 +31,7 @@ from mlship.project.commands import (
 from mlship.project.config import names_musl
 from mlship.units import few
 
-_HEALTH = ("/healthz", "/health", "/healthcheck", "/ping", "/heartbeat")
+_HEALTH = ("/healthz", "/health", "/healthcheck", "/health_check", "/health-check", "/ping", "/heartbeat")
 LIVE = ("/health/live", "/livez", "/live", "/v2/health/live", "/liveness", *_HEALTH)
 READY = ("/health/ready", "/readyz", "/ready", "/v2/health/ready", "/readiness", *_HEALTH)
 PREDICT = ("/predict", "/predictions", "/invocations", "/infer", "/inference", "/embed", "/classify", "/score")
@@ -193,7 +193,7 @@ def find_routes(routes: Sequence[Route], *, at_once: bool = False) -> Routes:
         at_once: the server starts no tasks that could load the model later, so a server that answers is ready.
     """
     get = [route.path for route in routes if "GET" in route.methods]
-    plain = [route for route in routes if "{" not in route.path and "<" not in route.path]
+    plain = [route for route in routes if route.path.startswith("/") and not {*"{<"} & {*route.path}]
     post = [route.path for route in plain if "POST" in route.methods]
     alike = [route.path for route in plain if any(word.strip("/") in route.path for word in PREDICT)]
     exact = [path for name in PREDICT for path in post if path.rstrip("/") == name]

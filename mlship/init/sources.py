@@ -110,15 +110,14 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
     name = _module_name(path, root)
     nodes = tuple(live_nodes(tree))
     served = find_served(nodes)
-    rays = [one.call for one in served if one.library.title == "Ray Serve" and one.call]
-    taken = {arg.id for call in rays for arg in call.args if isinstance(arg, ast.Name)}
+    alone = all(one.library.title != "Ray Serve" for one in served)  # which calls an app's functions on its own objects
     statements = read_imports(nodes, name or "", package=path.endswith("/__init__.py"))
     return Module(
         path=path,
         name=name,
         imports=statements.all,
         statements=statements,
-        apps=tuple(app for app in _apps(tree.body) if app.name not in taken),
+        apps=tuple(_apps(tree.body)) if alone else (),
         routing=read_routing(nodes, name or "", package=path.endswith("/__init__.py")),
         loaders=tuple(_loaders(tree.body)),
         bare=frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and _is_bare(one)),

@@ -265,6 +265,13 @@ def test_the_only_model_is_found_wherever_it_is(tmp_path: Path, folder: str) -> 
     assert detect(tmp_path).weights.named == (f"{folder}/model.onnx",)
 
 
+def test_a_pickle_among_data_is_a_model_only_if_it_is_named_like_one(tmp_path: Path) -> None:
+    write(tmp_path, {"data/davis/Y": b"\x80\x04N.", "train.py": "import torch\n"})
+    assert detect(tmp_path).weights.named == ()
+    write(tmp_path, {"data/final_model": b"\x80\x04N."})
+    assert detect(tmp_path).weights.named == ("data/final_model",)
+
+
 def test_only_model_files_are_to_be_downloaded(tmp_path: Path) -> None:
     ignored = ".env\nwandb/\ninput.txt\nmodels/\n"
     names = ("wandb/x", ".env", "input.txt", "path/to/model.pt", "/opt/a.pt", "your_model.onnx", "models/a", "net.onnx")
@@ -511,6 +518,8 @@ def test_routes_are_recognized_by_name() -> None:
         [Route("/", ("GET",)), Route("/embed_text", ("POST",)), Route("/login", ("POST",)), Route("/a/{b}", ("POST",))]
     )
     assert (routes.live, routes.ready, routes.predict) == ("/", None, "/embed_text")
+    odd = find_routes([Route("infer", ("POST",)), Route("/health_check", ("GET",)), Route("/score", ("POST",))])
+    assert (odd.live, odd.ready, odd.predict) == ("/health_check", "/health_check", "/score")
 
 
 # --- The walk

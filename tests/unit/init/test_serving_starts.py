@@ -54,8 +54,9 @@ def test_bentoml_serves_the_service_of_bentofile(tmp_path: Path) -> None:
     assert detect(tmp_path).server is None  # two services, and nothing chooses
 
 
-def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path) -> None:
-    found = detect(write(tmp_path, {"main.py": RAY}))
+@pytest.mark.parametrize("left_out", ["", "@serve.ingress(app)\n"])
+def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_out: str) -> None:
+    found = detect(write(tmp_path, {"main.py": RAY.replace(left_out, "") if left_out else RAY}))
     assert found.server is None  # uvicorn would serve methods without their object
     assert any(
         "`main.py` (line 4) uses Ray Serve to serve, whose command `init` does not know" in n for n in found.notes
