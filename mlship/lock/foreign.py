@@ -1,7 +1,7 @@
 """Locks of any tool as pins: what each package is locked to on Linux, for questions about them. Nothing is installed.
 
 Read by content: pip's requirements (with or without hashes, `pip freeze`), uv.lock, poetry.lock, pdm.lock, pylock.toml,
-Pipfile.lock, the output of `conda list`, and an environment's folder.
+Pipfile.lock, conda-lock.yml, environment.yml, the output of `conda list`, and an environment's folder.
 """
 
 import codecs
@@ -20,6 +20,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
+from mlship.lock.conda import read_conda_document
 from mlship.lock.pins import Pin, joined_lines
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
@@ -36,7 +37,7 @@ _EXPORTED = re.compile(r"(?:\S+/)?(?P<name>[^\s=/]+?)[=-](?P<version>[^\s=/-]+)[
 _PIP_LIST = re.compile(r"Package +Version.*\n-[- ]*\n")
 _FORMATS = (
     "a requirements file with versions, `pip freeze`, uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, "
-    "`pip list` or `conda list` output, or the folder of an environment"
+    "conda-lock.yml, environment.yml, `pip list` or `conda list` output, or the folder of an environment"
 )
 
 
@@ -85,15 +86,20 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     """
     try:
         text = "" if path.is_dir() else _text(path)
+        conda = read_conda_document(text, platform)
+        if conda:
+            text = conda.pip
         entries = [*_installed(path)] if path.is_dir() else [*_entries(text)]
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, JSON or YAML
         raise UsageError(f"cannot read `{path}`: {error}", hint=f"pass {_FORMATS}") from error
+    entries += [_Entry(name, version, conda=True) for name, version in (conda.conda if conda else ())]
     if not entries:
         raise UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
     folded = _folded([entry for entry in entries if _applies(entry.markers, platform)])
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
     whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", *_CONDA_HEADS)) or "--hash" in text
+    whole = whole or (conda is not None and conda.whole)
     return replace(
         folded, whole=whole or "# via" in text, more=tables, places=() if whole else tuple(_INDEX.findall(text))
     )
@@ -224,7 +230,8 @@ def _installed(folder: Path) -> Iterator[_Entry]:
     sites = [*folder.glob("lib/python*/site-packages"), *folder.glob("lib/python*/dist-packages")] or [folder]
     for distribution in distributions(path=[str(site) for site in sites]):
         name = distribution.metadata["Name"]
-        yield _Entry(str(name), distribution.version if name else None)
+        by_conda = (distribution.read_text("INSTALLER") or "").strip() == "conda"
+        yield _Entry(str(name), distribution.version if name else None, conda=by_conda)
 
 
 def _applies(markers: tuple[str, ...], platform: str) -> bool:
@@ -263,5 +270,5 @@ def _folded(entries: list[_Entry]) -> ForeignLock:
             pins.append(Pin(name, exact[0], hashes[canonicalize_name(name)], extras=asked))
         else:
             loose.append(f"{name} {' or '.join(exact)}".strip())
-    foreign = sorted({f"{entry.name} {entry.version}" for entry in entries if entry.conda})
+    foreign = sorted({f"{entry.name} {entry.version or ''}".strip() for entry in entries if entry.conda})
     return ForeignLock(tuple(pins), tuple(loose), tuple(foreign))
