@@ -37,9 +37,10 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     """
     block = [inner for one in body if isinstance(one, ast.If) and _is_guard(one) for inner in one.body]
     always = [one for one in body if isinstance(one, ast.Expr)]
-    found = next((call for one in (*block, *always) for call in _runs(one, {*apps, *_DEFAULT_PORTS})), None)
+    owners = {*apps, *_DEFAULT_PORTS}
+    found = next((call for one in (*block, *always) for call in _runs(one, owners)), None)
     if found is None:
-        return None
+        return _from_functions(body, block, owners)
     rest = [one for one in block if not any(call is found for call in ast.walk(one))]
     own = {statement.name for statement in body if isinstance(statement, ast.FunctionDef)}
     calls = [call for one in rest if (call := _own_call(one, own))]
@@ -47,6 +48,20 @@ def script_start(body: Sequence[ast.stmt], apps: Collection[str]) -> ScriptStart
     runner = _name(found.func.value) if isinstance(found.func, ast.Attribute) else ""
     on_import = found.lineno if any(one.value is found for one in always) else None
     return ScriptStart(runner, _port(found, runner, [*body, *block]), tuple(calls), not others, on_import)
+
+
+def _from_functions(body: Sequence[ast.stmt], block: Sequence[ast.stmt], owners: set[str]) -> ScriptStart | None:
+    """The only server that the functions of the file start, if the block calls one of them: `main()`."""
+    functions = [one for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    names = {one.name for one in functions}
+    called = {_name(node.func) for one in block for node in ast.walk(one) if isinstance(node, ast.Call)}
+    calls = [call for one in functions for call in _runs(one, owners)] if names & called else []
+    if len(calls) != 1:
+        return None
+    call = calls[0]
+    runner = _name(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+    inner = [node for one in functions for node in ast.walk(one) if isinstance(node, ast.stmt)]
+    return ScriptStart(runner, _port(call, runner, [*body, *inner]), (), simple=False)
 
 
 def _is_guard(statement: ast.If) -> bool:

@@ -104,7 +104,7 @@ def _port(
     chosen: _Command, stage: BuildStage | None, entry: Module | None, given: int | None
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     """The port, notes about it, and steps."""
-    start = entry.start if entry and _script(chosen.command) else None
+    start = entry.start if entry and program_name(chosen.command).startswith("python") else None
     written = port_of(chosen.command)
     named = written or given or (start.port if start else None) or (_exposed(stage) if stage else None)
     requested = named or PORT

@@ -43,6 +43,41 @@ def test_a_block_that_starts_no_server(block: str) -> None:
     assert start_of(block) is None
 
 
+@pytest.mark.parametrize(
+    ("functions", "block", "port"),
+    [
+        ("def main():\n    uvicorn.run(app, port=P)\nP = int(os.getenv('P', 8100))\n", "main()", 8100),
+        ("def main():\n    port = 9000\n    app.run(port=port)\n", "sys.exit(main())", 9000),
+        ("class S:\n    def go(self):\n        uvicorn.run(app, port=1234)\ndef main(): S().go()\n", "main()", 1234),
+        ("def main():\n    uvicorn.run(app, port=args.port)\n", "main()", None),
+    ],
+)
+def test_the_port_of_a_server_that_a_function_starts(functions: str, block: str, port: int | None) -> None:
+    start = start_of(block, HEAD + functions)
+    assert start
+    assert (start.port, start.simple, start.calls) == (port, False, ())
+
+
+@pytest.mark.parametrize("block", ["pass", "other()"])
+def test_a_function_that_is_not_called_or_one_of_several_starts_nothing_certain(block: str) -> None:
+    head = f"{HEAD}def main():\n    app.run(port=1)\ndef other():\n    app.run(port=2)\n"
+    assert start_of(block, head) is None
+
+
+def test_the_port_of_a_module_is_that_of_its_main(tmp_path: Path) -> None:
+    code = (
+        "import uvicorn\nfrom fastapi import FastAPI\napp = FastAPI()\ndef main():\n    uvicorn.run(app, port=8100)\n"
+    )
+    main = "if __name__ == '__main__':\n    main()\n"
+    files: dict[str, str | bytes] = {
+        "pkg/api.py": code + main,
+        "Dockerfile": "FROM python:3.12\nCMD python -m pkg.api\n",
+    }
+    server = detect(write(tmp_path, files)).server
+    assert server
+    assert (server.command, server.port) == (("python", "-m", "pkg.api"), 8100)
+
+
 def test_what_else_the_block_does() -> None:
     start = start_of("load_model(); app.run()")
     assert start
