@@ -288,3 +288,9 @@ def test_an_image_without_golden_file_can_have_one_recorded() -> None:
     assert (
         json.loads(record_golden(engine(Script(lines_of(*events)), Script(), Script()), "app:1", QUICK, quiet)) == VALUE
     )
+
+
+def test_a_test_on_a_gpu_gets_the_modules_that_cannot_report_theirs() -> None:
+    options = json.loads(inside("model", QUICK, gpu=True)[4])
+    assert {"ctranslate2", "numba.cuda", "tensorrt"} <= set(options["silent"])
+    assert "silent" not in json.loads(inside("model", QUICK)[4])
