@@ -307,7 +307,7 @@ def _requirements(chosen: Dependencies) -> tuple[NewFile, ...]:
         installed and f"as in your Dockerfile: {installed}",
     )
     why = "; ".join(part for part in parts if part)
-    new = NewFile(chosen.input, text, why or "empty: no dependencies found")
+    new = NewFile(chosen.input, text, why or "empty: no dependencies of served code found")
     if not chosen.constraints:
         return (new,)
     constraints = render("init/constraints.txt.j2", origin=chosen.pinned_by, lines=chosen.constraints)

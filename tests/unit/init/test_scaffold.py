@@ -170,7 +170,7 @@ def test_an_empty_repository_gets_the_reasons(tmp_path: Path) -> None:
     found = detect(write(tmp_path, {"train.ipynb": "{}"}))
     why = {file.path: file.why for file in scaffold(found).files}
     assert found.weights.why == "no model files found"
-    assert why["requirements.in"] == "empty: no dependencies found"
+    assert why["requirements.in"] == "empty: no dependencies of served code found"
 
 
 def test_requirements_from_imports_state_their_origin(tmp_path: Path) -> None:
