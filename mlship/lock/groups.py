@@ -59,8 +59,14 @@ def package_layers(
         layer = name if name in own else f"bucket-{bucket_of(name, sizes.get(name))}"
         shared.setdefault((groups[name], layer), []).append(name)
     layers = (PackageLayer(group, name, tuple(packages)) for (group, name), packages in shared.items())
-    # Shared layers are on top of their group: they change most often, and a host unpacks every layer above a change.
-    return tuple(sorted(layers, key=lambda layer: (GROUPS.index(layer.group), layer.is_shared, layer.name)))
+    return tuple(sorted(layers, key=_height))
+
+
+def _height(layer: PackageLayer) -> tuple[int, bool, bool, str]:
+    # Shared layers are on top of their group: they change most often. The small ones come last, because a host unpacks
+    # again every layer above a change.
+    small = layer.is_shared and layer.name < f"bucket-{SMALL_BUCKETS}"
+    return GROUPS.index(layer.group), layer.is_shared, small, layer.name
 
 
 def group_of(name: str, size: int | None) -> LockGroup:

@@ -166,14 +166,20 @@ def prune(target: Path, wanted: dict[str, list[str]], traced: dict[str, Folders]
         root = layer / site_packages().relative_to("/")
         loaded = imported | named_tests(root)
         gone = [
-            (path, kind)
-            for path in sorted(root.rglob("*"))
-            if not path.is_dir()
-            and (kind := kind_of(path.relative_to(root), loaded)) in wanted["kinds"]
-            and not any(fnmatch.fnmatch(str(path.relative_to(root)), pattern) for pattern in wanted["keep"])
+            (root / path, kind)
+            for path in may_be_unused(root)
+            if (kind := kind_of(path, loaded)) in wanted["kinds"]
+            and not any(fnmatch.fnmatch(str(path), pattern) for pattern in wanted["keep"])
         ]
         if gone:
             prune_layer(layer, root, gone)
+
+
+def may_be_unused(root: Path) -> Iterator[Path]:
+    """Files below `root` whose kind has to be looked at: a `Path` for each of thousands of files takes long."""
+    for where, _, names in os.walk(root):
+        folder = f"{where}/".removeprefix(f"{root}/")
+        yield from (Path(folder, name) for name in names if "tests" in folder or name.endswith((*HEADERS, *ARCHIVES)))
 
 
 def named_tests(root: Path) -> set[str]:
@@ -185,9 +191,9 @@ def named_tests(root: Path) -> set[str]:
     folders = [folder for folder in root.rglob("tests") if folder.is_dir()]
     for top in {folder.relative_to(root).parts[0] for folder in folders} - {"tests"}:
         for module in (root / top).rglob("*.py"):
-            if "tests" not in module.relative_to(root).parts and names_tests(module.read_bytes()):
-                beside = {folder for folder in folders if folder.parent in module.parents}
-                found |= {str(folder.relative_to(root)) for folder in beside}
+            beside = {str(folder.relative_to(root)) for folder in folders if folder.parent in module.parents}
+            if beside - found and "tests" not in module.relative_to(root).parts and names_tests(module.read_bytes()):
+                found |= beside
     return found
 
 

@@ -100,6 +100,14 @@ def test_buckets_do_not_move_between_versions_of_mlship() -> None:
     assert [bucket_of(name, 100_000) for name in names] == [3, 3, 3, 4]
 
 
+def test_what_changes_often_and_is_small_is_on_top() -> None:
+    sizes = {"anyio": 99_000, "certifi": 99_000, "fastapi": 500_000, "zstandard": 2_000_000, "scipy": 35_000_000}
+    found = package_layers(pins(*sizes), sizes)
+    assert found[0].name == "scipy"
+    assert found[1].name == "zstandard"
+    assert [max(sizes[name] for name in layer.packages) for layer in found] == sorted(sizes.values(), reverse=True)
+
+
 def test_a_web_service_has_about_a_dozen_package_layers() -> None:
     """Each layer costs time at every build. The sizes are those of a usual service's wheels."""
     large = {"onnxruntime": 27_773_237, "scipy": 35_112_380, "numpy": 16_918_164, "pandas": 12_356_904}
