@@ -37,11 +37,18 @@ def test_best_peer_is_the_smallest_and_never_a_control() -> None:
     assert best(results, "peers", "edit_s") is None
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(20.0, "met"), (20.1, "missed")])
+@pytest.mark.parametrize(("seconds", "verdict"), [(14.0, "met"), (14.1, "missed")])
 def test_a_ratio_is_compared_with_its_bound(seconds: float, verdict: str) -> None:
     found = verdicts(ours(cold_s=seconds), contestant("LitServe", "peer", cold_s=40))
-    assert found["cold build", "<= 0.5 of the best peer"][1] == verdict
-    assert found["cold build", "<= 0.35 of BentoML"] == ("", "not measured")
+    assert found["cold build", "<= 0.35 of the best peer"][1] == verdict
+    assert found["light bump", "<= 0.06 of the best peer"] == ("", "not measured")
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(1.25, "met"), (1.35, "missed")])
+def test_a_difference_is_compared_with_its_bound(seconds: float, verdict: str) -> None:
+    found = verdicts(ours(edit_s=seconds), contestant("hand", "control", edit_s=0.5))
+    assert found["source edit", "<= 0.80 s over hand"][1] == verdict
+    assert verdicts(ours(edit_s=seconds))["source edit", "<= 0.80 s over hand"] == ("", "not measured")
 
 
 def test_nothing_is_judged_without_mlship() -> None:
