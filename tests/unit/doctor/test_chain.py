@@ -890,6 +890,26 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             "messages": ["ImportError: libnvrm_gpu.so: cannot open shared object file: No such file or directory"],
         },
     ),
+    "a GPU that is switched off": (
+        "gpu-on-bus",
+        "switched off to save power",
+        {
+            "kernel": {**KERNEL, "pci": [{**GPU, "revision": "ff"}], "log": ["bbswitch: disabling discrete graphics"]},
+            "host": {"nvml": {"hangs_at": "nvmlInit_v2"}},
+        },
+    ),
+    "a libcuda from before an update": (
+        "libraries-inside",
+        "create it again",
+        {
+            "container": {
+                "engine": "docker",
+                "status": "running",
+                "loader": {"libraries": [{"path": "/usr/lib/libcuda.so.550.9", "mounted": False}]},
+                **NO_LIBCUDA,
+            }
+        },
+    ),
     "Windows": (
         "container-created",
         "on WSL",
