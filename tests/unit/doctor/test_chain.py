@@ -910,6 +910,47 @@ SHOWN: dict[str, tuple[str, str, dict[str, object]]] = {
             }
         },
     ),
+    "a virtual machine with a CPU of its own": (
+        "cuda-starts",
+        "pass the host's CPU on",
+        {"host": {**VM, "nvml": {**NVML, "devices": [{"virtualization_mode": "passthrough"}]}, "cuda": {"init": 801}}},
+    ),
+    "a profile of a virtual GPU without CUDA": (
+        "gpu-modes",
+        "profile without CUDA",
+        {"host": {**VM, "nvml": {**NVML, "devices": [{"name": "GRID P4-8A", "compute_mode": "Prohibited"}]}}},
+    ),
+    "a system container without the driver's libraries": (
+        "nvml-answers",
+        "exactly the host's version",
+        {"host": {"virtualization": "lxc", "nvml": {"init": 12}}},
+    ),
+    "nodes of a sandbox": (
+        "nodes-inside",
+        "set the sandbox up",
+        {
+            "container": {
+                "engine": "containerd",
+                "status": "running",
+                "injection": "none",
+                "host_config": {"runtime": "kata-qemu", "gpus": ["all"]},
+                "device_nodes": {"/dev/nvidiactl": None},
+            }
+        },
+    ),
+    "libraries of a sandbox": (
+        "libraries-inside",
+        "set the sandbox up",
+        {
+            "container": {
+                "engine": "containerd",
+                "status": "running",
+                "injection": "none",
+                "host_config": {"runtime": "runsc", "gpus": ["all"]},
+                **NO_LIBCUDA,
+            }
+        },
+    ),
     "Windows": (
         "container-created",
         "on WSL",
