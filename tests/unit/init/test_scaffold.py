@@ -69,7 +69,7 @@ STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "
         ({**ONNX, "metadata.json": STATISTICS}, (), 1390),
         ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1465),
         (ONNX, ("shadow",), 1545),
-        (ONNX, ("workers",), 1380),
+        (ONNX, ("workers",), 1385),
         ({"echo.py": LOADER, "sample.json": "{}"}, (), 920),
     ],
     ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
