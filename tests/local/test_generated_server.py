@@ -350,8 +350,9 @@ def test_rows_of_different_requests_never_meet(tmp_path: Path) -> None:
         repo,
         f"""
 from serving.predictor import Predictor
+from serving.tensors import to_arrays
 p = Predictor()
-payload = lambda *rows: p.checked({{n: [[1.0, 1.0]] * c for n, c in zip({names!r}, rows)}})
+payload = lambda *rows: to_arrays({{n: [[1.0, 1.0]] * c for n, c in zip({names!r}, rows)}}, p.inputs)
 print(p.batches, p.shape_of(payload(2, 2, 2, 2))[1], p.shape_of(payload(1, 3, 3, 3)), p.shape_of(payload(3, 1, 1, 1)))
 """,
     )

@@ -13,7 +13,7 @@ _UPGRADE = (b"connection", b"upgrade", b"http2-settings")
 class Connection(HttpToolsProtocol):
     """The parser in C, and what it lacks."""
 
-    pause: float  # seconds without a byte that a client may make
+    pause: float  # in seconds, without a byte, that a client may make before it has the response
     _seen: tuple[object, int] | None = None
     _timer: asyncio.TimerHandle | None = None
     _head = 0  # bytes since the last request that were not of its body
@@ -75,8 +75,3 @@ class Connection(HttpToolsProtocol):
             return
         self._seen = seen
         self._timer = self.loop.call_later(self.pause, self._watch)
-
-
-def within(seconds: float) -> type[Connection]:
-    """A protocol for clients that send a request, and read the response, without a pause as long as this."""
-    return type("PausedConnection", (Connection,), {"pause": seconds})

@@ -64,13 +64,13 @@ STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "
 @pytest.mark.parametrize(
     ("files", "parts", "most"),
     [
-        (ONNX, (), 1240),
-        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1275),
-        ({**ONNX, "metadata.json": STATISTICS}, (), 1390),
-        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1465),
-        (ONNX, ("shadow",), 1545),
-        (ONNX, ("workers",), 1385),
-        ({"echo.py": LOADER, "sample.json": "{}"}, (), 920),
+        (ONNX, (), 1230),
+        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1265),
+        ({**ONNX, "metadata.json": STATISTICS}, (), 1380),
+        ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1455),
+        (ONNX, ("shadow",), 1535),
+        (ONNX, ("workers",), 1375),
+        ({"echo.py": LOADER, "sample.json": "{}"}, (), 915),
     ],
     ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
 )
