@@ -103,6 +103,7 @@ def test_parts_are_within_the_limits_of_s3(size: int) -> None:
     part = part_size(size)
     assert 5 << 20 <= part <= 5 << 30
     assert -(-size // part) <= 10_000
+    assert (part == 64 << 20) == (size <= 625 << 30)  # as documented; a part is in memory
 
 
 @pytest.mark.slow
@@ -207,15 +208,15 @@ def test_another_writer_is_first(uploads: Uploads) -> None:
     assert uploads.unfinished() == left
 
 
-def test_the_answer_is_lost_and_the_upload_is_gone(uploads: Uploads) -> None:
+def test_the_answer_is_lost_and_the_upload_is_gone(uploads: Uploads, capsys: pytest.CaptureFixture[str]) -> None:
     """The object exists, and who made it is open: the caller compares it."""
     gone = S3Fault(404, "<Error><Code>NoSuchUpload</Code></Error>")
-    uploads.faults.fault = lambda request: (
-        None if request.verb != "CompleteMultipartUpload" else S3Fault(lost=True) if request.nth == 0 else gone
-    )
+    lost = {("CompleteMultipartUpload", 0): S3Fault(lost=True), ("CompleteMultipartUpload", 1): gone, (ABORT, 0): gone}
+    uploads.faults.fault = lambda request: lost.get((request.verb, request.nth))
     path, left = uploads.file(), uploads.unfinished()
     assert not uploads.put(path)
     assert (uploads.stored(path.name), uploads.unfinished()) == (DATA, left)
+    assert capsys.readouterr().err == ""  # S3 does not know the upload any more, so no part is left
 
 
 def test_an_answer_after_spaces(uploads: Uploads) -> None:
