@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, Field, ValidationError
 
 from mlship.audit.history import HistoryStep, history_steps
-from mlship.audit.rules import audit_table
+from mlship.audit.rules import audit_table, may_hold_credentials
 from mlship.dockerfile.shell import SHELLS
 from mlship.errors import EngineError, UsageError
 from mlship.project.credentials import find_credentials
@@ -86,6 +86,7 @@ class AuditFiles:
         packages: the metadata of Python packages, with the number of their layer, from 0.
         caches: bytes of package managers' caches in any layer, also where a later layer removes them.
         credentials: what a file in any layer holds; files of packages and of the system are not read.
+        private: other files in any layer whose names say that they may hold credentials.
         layers: how many there are.
     """
 
@@ -95,6 +96,7 @@ class AuditFiles:
     packages: dict[str, int] = field(default_factory=dict)
     caches: dict[str, int] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
     layers: int = 0
 
     def of(self, kind: AuditKind) -> set[str]:
@@ -123,6 +125,7 @@ class AuditFiles:
         self.packages |= dict.fromkeys(other.files.packages, self.layers)
         self.caches |= other.files.caches
         self.credentials |= other.files.credentials
+        self.private |= other.files.private
         self.layers += 1
 
 
@@ -184,8 +187,12 @@ def _take_text(files: AuditFiles, path: str, member: TarInfo, data: bytes) -> No
         files.loader[path] = data.decode(errors="replace")
     if member.mode & 0o111 and _interpreter(data) in SHELLS:
         files.scripts[path] = data.decode(errors="replace")
-    if not _PUBLISHED.search(path) and (credential := next(find_credentials(data), None)):
+    if _PUBLISHED.search(path):
+        return
+    if credential := next(find_credentials(data), None):
         files.credentials[path] = credential.what
+    elif may_hold_credentials(posixpath.basename(path)):
+        files.private.add(path)
 
 
 def _interpreter(data: bytes) -> str:

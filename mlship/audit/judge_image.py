@@ -131,6 +131,8 @@ def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
         yield from credentials_in(step.text, f"step {number} of the history", 0)
     for path, what in sorted(found.files.credentials.items()):
         yield AuditSeen("fail", f"/{path} has {what}, in a layer")
+    if found.files.private:
+        yield AuditSeen("unknown", f"whether there are credentials in {_few(found.files.private)}")
     yield AuditSeen("pass", "no credentials in the environment, the labels, the history and its own files")
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from typing import Literal, TypeAlias
 
@@ -60,6 +61,8 @@ class _Compilers:
 class _CredentialNames:
     words: frozenset[str]
     public: frozenset[str]
+    files: tuple[str, ...]
+    templates: tuple[str, ...]
     source: str
 
 
@@ -143,6 +146,13 @@ def is_credential_name(name: str) -> bool:
     table = audit_table().credentials
     words = set(name.lower().replace("-", "_").split("_"))
     return bool(words & table.words) and name.upper() not in table.public and "public" not in words
+
+
+def may_hold_credentials(file: str) -> bool:
+    """Whether files of this name often hold credentials; templates do not."""
+    table = audit_table().credentials
+    is_named, is_template = (any(fnmatch(file, one) for one in rows) for rows in (table.files, table.templates))
+    return is_named and not is_template
 
 
 def is_credential(name: str, value: str | None) -> bool:
