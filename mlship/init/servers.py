@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 
 from mlship.dockerfile.stages import BuildStage
@@ -235,14 +236,14 @@ def _command(
     apps: Sequence[tuple[Module, App]],
     started: ServingStart | None,
 ) -> _Command | None:
-    stage = build.stage
+    stage, serves = build.stage, partial(_serves, tree, modules, apps, build.folder)
     scripts = (read_start_script(tree, command, variables) for command, variables in _written(tree, stage))
-    if script := next((one for one in scripts if one and _serves(one.command, modules, apps, build.folder)), None):
+    if script := next((one for one in scripts if one and serves(one.command)), None):
         return _Command(script.command, f"the last command in {script.path}", written=True, steps=tuple(_left(script)))
-    if (command := _of_procfile(tree)) and not takes_no_sample(command):
+    if (command := _of_procfile(tree)) and (serves(command) or not (apps or takes_no_sample(command))):
         return _Command(command, "the `web` line in Procfile", written=True)
     command = parse_command(stage.command, stage.env) if stage else None
-    if command and _serves(command, modules, apps, build.folder):
+    if command and serves(command):
         return _Command(command, f"the command in {build.origin}", written=True)
     for module, app in apps[:1]:
         how = "the factory function" if app.factory else "the object"
@@ -253,13 +254,13 @@ def _command(
 
 
 def _serves(
-    command: Sequence[str], modules: Mapping[str, Module], apps: Sequence[tuple[Module, App]], folder: str
+    tree: Tree, modules: Mapping[str, Module], apps: Sequence[tuple[Module, App]], folder: str, command: Sequence[str]
 ) -> bool:
-    """Whether a command of the repository starts a server; a program that is not known may, if there is an app."""
+    """Whether a command of the repository starts a server; a program of the repository may, if there is an app."""
     if is_server(command) or takes_no_sample(command):
         return is_server(command)
     if not program_name(command).startswith("python"):
-        return bool(apps)
+        return bool(apps) and command[0].removeprefix("./") in tree
     run = reachable(named_modules(command, modules, folder)[0], modules)
     return any(one.apps or one.served or one.start for one in run) or any(_is_django(module) for module, _ in apps)
 
@@ -304,6 +305,10 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
         yield f"ignored the `web` line in Procfile, because it requires a shell: {web[:200]}"
     if stage and stage.command and not parse_command(stage.command, stage.env) and not scripted:
         yield "ignored the command in Dockerfile, because it requires a shell"
+    commands = [parse_command(words, given) for _, words, given in scripts]
+    strange = [one[0] for one in commands if one and not (is_server(one) or takes_no_sample(one) or one[0] in tree)]
+    if strange and not strange[0].startswith(("python", "./")):
+        yield f"`{strange[0]}` of the Procfile or Dockerfile is no server that `init` knows; check `serve.command`"
     if unread:
         yield (
             f"`{unread[0]}` starts the server, but it is more than a list of commands, so its port and command are "

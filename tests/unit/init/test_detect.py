@@ -431,6 +431,21 @@ def test_a_command_that_needs_a_shell_is_not_taken_over(tmp_path: Path) -> None:
     assert any("requires a shell" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("name", ["Procfile", "Dockerfile"])
+def test_a_program_that_is_not_known_is_no_server_where_an_app_is(tmp_path: Path, name: str) -> None:
+    text = {"Procfile": "web: guvicorn -w 4 main:app\n", "Dockerfile": "FROM python:3.12\nCMD guvicorn -w 4 main:app\n"}
+    found = detect(write(tmp_path, {"main.py": FASTAPI, name: text[name]}))
+    assert found.server is not None
+    assert found.server.command[:2] == ("uvicorn", "main:app")
+    assert any(
+        "`guvicorn` of the Procfile or Dockerfile is no server that `init` knows" in note for note in found.notes
+    )
+    write(tmp_path, {name: text[name].replace("guvicorn", "./serve.py")})
+    own = detect(write(tmp_path, {"serve.py": "import main\n"})).server
+    assert own is not None
+    assert own.command[0] == "./serve.py"
+
+
 def test_a_dockerfile_that_trains_is_no_server(tmp_path: Path) -> None:
     assert detect(write(tmp_path, {"Dockerfile": 'FROM python:3.11\nCMD ["python", "train.py"]'})).server is None
 
