@@ -201,6 +201,7 @@ def test_a_normal_line_of_a_known_program_is_no_failure(line: str) -> None:
         ("crun: cannot quux", "container-created"),
         ("slurmstepd: error: pyxis: quux", "container-created"),
         ("srun: error: quux", "gpu-requested"),
+        ("slurmctld: error: quux", "gpu-requested"),
         ("RuntimeError: quux", "framework-works"),
     ],
 )
@@ -224,6 +225,12 @@ def test_an_error_of_nvml_is_known_by_the_class_of_its_python_library(line: str,
     found = message_of(line)
     assert found is not None
     assert found.symptom == symptom
+
+
+def test_a_library_that_needs_another_glibc_is_not_a_missing_program() -> None:
+    found = message_of("nvidia-smi: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /usr/lib/quux.so)")
+    assert found is not None
+    assert found.symptom == "library.glibc"
 
 
 def test_a_row_for_general_words_yields_to_a_specific_one() -> None:
