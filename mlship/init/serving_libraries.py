@@ -43,16 +43,9 @@ def serving_libraries() -> Mapping[str, ServingLibrary]:
 
 def find_served(nodes: Sequence[ast.AST]) -> tuple[ServingUse, ...]:
     """All uses in a module, by line."""
-    imports = [
-        node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
-    ]
-    aliases = dict(pair for node in imports for pair in import_aliases(node, "", package=False))
-    marked = serving_libraries() if aliases else {}
     found: dict[int, ServingUse] = {}
-    for node, name in _named(nodes):
-        function = node.func if isinstance(node, ast.Call) else node
-        first, _, rest = dotted(function).partition(".")
-        library = marked.get(f"{aliases.get(first, '')}.{rest}".strip(".")) if first in aliases else None
+    for absolute, node, name in absolute_uses(nodes):
+        library = serving_libraries().get(absolute)
         if library and (node.lineno not in found or name):
             found[node.lineno] = ServingUse(library, node.lineno, name, node if isinstance(node, ast.Call) else None)
     return tuple(found[line] for line in sorted(found))

@@ -94,6 +94,12 @@ def test_a_script_is_found_where_the_image_has_it(tmp_path: Path, command: str) 
     assert not any("requires a shell" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("after", ["celery -A jobs worker", "wait", "gunicorn main:app"])
+def test_a_script_with_more_after_the_server_is_not_read(tmp_path: Path, after: str) -> None:
+    tree = read_tree(write(tmp_path, {"start.sh": f"uvicorn main:app --port 9000\n{after}\n", "main.py": FASTAPI}))
+    assert read_start_script(tree, ("./start.sh",), {}) is None
+
+
 def test_the_arguments_of_a_script_are_those_of_its_server(tmp_path: Path) -> None:
     docker = 'FROM python:3.12\nENTRYPOINT ["./start.sh"]\nCMD ["uvicorn", "main:app", "--port", "9000"]\n'
     files: dict[str, str | bytes] = {"Dockerfile": docker, "main.py": FASTAPI, "start.sh": 'set -e\nexec "$@"\n'}
