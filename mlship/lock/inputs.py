@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -26,6 +27,8 @@ _SOURCE = re.compile(
 _WHEEL = re.compile(
     r"(?:\S+\s*@\s*)?(?P<path>(?!\w+://)[^\s;#@]+\.whl)(?P<marker>\s*;.*)?(?:\s+--hash\S+)*", re.IGNORECASE
 )
+# `pip freeze` in an environment of conda, or of what was installed from a folder of wheels
+_ELSEWHERE = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*@\s*file:(?P<path>/\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 
 
@@ -173,12 +176,26 @@ def _included(file: InputFile) -> Iterator[tuple[str, str]]:
 
 def _as_wheel(line: str) -> str:
     """How to require a package that has no hash."""
+    if elsewhere := _ELSEWHERE.match(line):
+        name = elsewhere["name"]
+        return (
+            f"replace the line by `{name}=={_version(elsewhere['path']) or 'VERSION'}`; `pip list --format=freeze` "
+            "in the environment that it comes from prints all packages with versions instead of such paths"
+        )
     source = re.sub(r"^(-e|--editable)[\s=]+", "", line)
     own = "" if _SOURCE.match(line) else "list your own code under `source` in mlship.yaml; for a shared package, "
     return (
         f"{own}build a wheel and commit it: `pip wheel --no-deps --wheel-dir wheels {shlex.quote(source)}`; "
         "then replace the line by the path of the wheel, such as `./wheels/NAME-1.0-py3-none-any.whl`"
     )
+
+
+def _version(path: str) -> str | None:
+    """The version in the file name of a wheel."""
+    try:
+        return str(parse_wheel_filename(unquote(path.partition("#")[0]).rpartition("/")[2])[1])
+    except InvalidWheelFilename:
+        return None
 
 
 def _beside(path: str, included: str, where: str) -> str:

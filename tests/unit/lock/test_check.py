@@ -184,6 +184,25 @@ def test_refuses_inputs_that_cannot_be_locked(repo: Path, line: str, said: str) 
 
 
 @pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("x @ file:///E:/wheels/x-1.2-py3-none-any.whl", "`x==1.2`"),
+        ("torch @ file:///w/torch-2.8.0%2Bcu128-cp311-cp311-linux_x86_64.whl#sha256=0", "`torch==2.8.0+cu128`"),
+        (
+            "numpy @ file:///croot/numpy_1/work/dist/numpy-1.26.4-cp311-cp311-linux_x86_64.whl#sha256=0",
+            "`numpy==1.26.4`",
+        ),
+        ("numpy @ file:///croot/numpy_and_numpy_base_1682520569166/work", "`numpy==VERSION`"),
+    ],
+)
+def test_a_path_that_pip_freeze_writes_becomes_a_version(repo: Path, line: str, instead: str) -> None:
+    (repo / "requirements.in").write_text(f"{line}\n")
+    with pytest.raises(UsageError) as caught:
+        collect_inputs(repo, config())
+    assert f"replace the line by {instead}; `pip list --format=freeze`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
     "line", ["./wheels/{}", "wheels/{}", "alpha @ file:wheels/{}", "./wheels/{} ; python_version >= '3'"]
 )
 def test_a_wheel_of_the_repository_is_an_input(repo: Path, line: str) -> None:
