@@ -3,15 +3,18 @@
 import re
 from collections.abc import Sequence
 
+from packaging.utils import canonicalize_name
+
 from mlship.errors import MlshipError, UsageError
 from mlship.known_texts import bounded, first_match
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
-from mlship.lock.old_pins import OldPin, find_old_pins
+from mlship.lock.old_pins import OldPins, find_old_pins
 from mlship.lock.reachable import index_fault
 from mlship.lock.sources import instead_of
 from mlship.project.config import Config
 from mlship.redact import redact
+from mlship.units import few
 
 _CONFLICT = re.compile(r"The conflict is caused by:\n(.+?)\n\s*\n", re.DOTALL)
 _RAISED = re.compile(r"(?!pip\.|subprocess\.)[\w.]*(Error|Exception): \S|error: command |fatal error: ")
@@ -24,7 +27,7 @@ _PROGRESS = re.compile(
 _EXCEPTION = re.compile(r"(?:[a-z_]\w*\.)+[A-Z]\w*: (?P<message>.+)")
 _NAME = re.compile(r"(?:requested|depends on|satisfies the requirement|Collecting) ([A-Za-z0-9][\w.-]*)")
 _SHOWN = 6
-_ABOUT_WHEELS = {"lock-source-build-failed", "lock-build-dependency"}
+_ABOUT_WHEELS = {"lock-source-build-failed", "lock-build-dependency", "lock-package-missing", "lock-version-missing"}
 # pip does not report an index that gave no answer, only what it did not find there.
 _ABOUT_INDEXES = {
     *("lock-conflict", "lock-package-missing", "lock-version-missing", "lock-build-dependency"),
@@ -63,9 +66,10 @@ def explain(
         )
         if settings and error.cause in _ABOUT_INDEXES:
             names = dict.fromkeys(_NAME.findall(f"{conflict}\n{text}")[-_SHOWN:])
-            return index_fault(settings, names) or error
-        old = find_old_pins(files, config, settings) if settings and error.cause in _ABOUT_WHEELS else ()
-        return _about_old(error, old, config) if old else error
+            if fault := index_fault(settings, names):
+                return fault
+        old = find_old_pins(files, config, settings) if settings and error.cause in _ABOUT_WHEELS else None
+        return _about_old(error, old, config, _NAME.findall(text)[-1:]) if old else error
     if otherwise:
         return otherwise
     return UsageError(
@@ -74,11 +78,20 @@ def explain(
     )
 
 
-def _about_old(error: MlshipError, old: Sequence[OldPin], config: Config) -> MlshipError:
-    pins = "1 pin is" if len(old) == 1 else f"{len(old)} pins are"
+def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[str]) -> MlshipError:
+    pins = "1 pin has" if len(old.pins) == 1 else f"{len(old.pins)} pins have"
+    named = few((str(pin.requirement) for pin in old.pins), 5)
+    newer = [str(pin) for pin in old.pins if pin.newer]
+    found = {canonicalize_name(pin.requirement.name) for pin in old.pins}
+    apart = error.cause in _ABOUT_INDEXES and found.isdisjoint(map(canonicalize_name, failed))
+    itself = f"{error.hint}; besides, " if apart else ""
+    ways = [
+        *([f'set `python: "{old.python}"` in mlship.yaml, for which every pin has a wheel'] if old.python else []),
+        *([f"require {', '.join(newer)}"] if newer else []),
+    ]
     return UsageError(
-        f"{error.message}\n{pins} older than Python {config.python} and without a wheel for it",
-        hint=f"require {', '.join(map(str, old))}; then run `mlship lock` again",
+        f"{error.message}\n{pins} no wheel for Python {config.python}: {named}",
+        hint=f"{itself}{', or '.join(ways)}; then run `mlship lock` again",
         cause=error.cause,
     )
 

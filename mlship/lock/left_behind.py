@@ -36,7 +36,7 @@ def left_behind(
     locked = {pin.name: Version(pin.version) for pin in pins if pin.name in allowed.keys() - exact}
     tags = frozenset(supported_tags(config))
     for name, version in sorted(locked.items()):
-        fitting = [file for file in offered.get(name, ()) if _fits(file.requires_python, config.python)]
+        fitting = [file for file in offered.get(name, ()) if allows_python(file.requires_python, config.python)]
         newer = [one for one in _wheels(fitting, tags) if one > version and one in allowed[name]]
         if len(newer) > _FAR:
             yield (
@@ -55,7 +55,8 @@ def _requirements(file: InputFile) -> Iterator[Requirement]:
 
 
 @lru_cache(maxsize=1000)  # pages have thousands of files, and few different limits
-def _fits(requires: str, python: str) -> bool:
+def allows_python(requires: str, python: str) -> bool:
+    """Whether a file with this limit installs on a Python such as 3.11."""
     try:
         return SpecifierSet(requires).contains(f"{python}.0")
     except InvalidSpecifier:

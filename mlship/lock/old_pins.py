@@ -1,4 +1,4 @@
-"""Pins that are older than the image's Python: all at once, because pip stops at the first that it cannot build."""
+"""Pins without a wheel for the image's Python: all at once, because pip stops at the first that it cannot install."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
@@ -14,28 +13,45 @@ from mlship.lock.hashes import supported_tags
 from mlship.lock.index import IndexFile, project_files
 from mlship.lock.indexes import PipSettings
 from mlship.lock.inputs import InputFile
-from mlship.project.config import Config
+from mlship.lock.left_behind import allows_python
+from mlship.project.config import PYTHONS, Config
 
 
 @dataclass(frozen=True)
 class OldPin:
-    """A pin without a wheel for the image, and the next version that has one."""
+    """A pin without a wheel for the image, and the next version that has one; None where no newer one has."""
 
     requirement: Requirement
     path: str
     line: int
-    newer: Version
+    newer: Version | None
 
     def __str__(self) -> str:
         name, place = self.requirement.name, f"{self.path}, line {self.line}"
         return f"`{name}=={self.newer}` instead of `{self.requirement}` ({place})"
 
 
-def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSettings) -> tuple[OldPin, ...]:
-    """Pins of versions that have wheels for other Pythons only."""
+@dataclass(frozen=True)
+class OldPins:
+    """All such pins, and the newest Python for which none is left; None where there is none."""
+
+    pins: tuple[OldPin, ...]
+    python: str | None
+
+
+def find_old_pins(files: Sequence[InputFile], config: Config, settings: PipSettings) -> OldPins | None:
+    """Pins of versions that no index has, or for other Pythons only; None where nothing can be changed about them."""
     pins = list(_pins(files))
     pages = project_files(settings, [requirement.name for requirement, *_ in pins])
-    return tuple(found for pin in pins if (found := _old(*pin, pages[canonicalize_name(pin[0].name)], config)))
+
+    def old(config: Config) -> tuple[OldPin, ...]:
+        return tuple(found for pin in pins if (found := _old(*pin, pages[canonicalize_name(pin[0].name)], config)))
+
+    found = old(config)
+    others = [python for python in PYTHONS if python != config.python] if found else []
+    python = next((one for one in reversed(others) if not old(config.model_copy(update={"python": one}))), None)
+    changeable = tuple(pin for pin in found if pin.newer or python)
+    return OldPins(changeable, python) if changeable else None
 
 
 def _pins(files: Sequence[InputFile]) -> Iterator[tuple[Requirement, str, int]]:
@@ -49,25 +65,26 @@ def _pins(files: Sequence[InputFile]) -> Iterator[tuple[Requirement, str, int]]:
                 yield requirement, file.path, number
 
 
-def _wheels(files: Sequence[IndexFile]) -> dict[Version, set[Tag]]:
-    """The tags of each version's wheels; indexes have invalid names of old ones."""
-    found: dict[Version, set[Tag]] = {}
+def _wheels(files: Sequence[IndexFile], config: Config) -> dict[Version, bool]:
+    """Whether a wheel of each version fits the image; indexes have invalid names of old ones."""
+    found: dict[Version, bool] = {}
+    supported = frozenset(supported_tags(config))
     for file in files:
         if file.filename.endswith(".whl"):
             with suppress(InvalidWheelFilename):
                 _, version, _, tags = parse_wheel_filename(file.filename)
-                found.setdefault(version, set()).update(tags)
+                fits = not supported.isdisjoint(tags) and allows_python(file.requires_python, config.python)
+                found[version] = found.get(version, False) or fits
     return found
 
 
 def _old(requirement: Requirement, path: str, line: int, files: Sequence[IndexFile], config: Config) -> OldPin | None:
-    tags = frozenset(supported_tags(config))
-    wheels = _wheels(files)
-    fitting = {version for version, found in wheels.items() if not tags.isdisjoint(found)}
+    wheels = _wheels(files, config)
     try:
         pinned = Version(next(iter(requirement.specifier)).version)
     except InvalidVersion:
         return None
-    newer = [version for version in fitting if version > pinned and not version.is_prerelease]
-    old = pinned in wheels.keys() - fitting
-    return OldPin(requirement, path, line, min(newer)) if old and newer else None
+    newer = [version for version, fits in wheels.items() if fits and version > pinned and not version.is_prerelease]
+    absent = bool(files) and not any(file.is_of(pinned) for file in files)
+    old = absent or wheels.get(pinned) is False
+    return OldPin(requirement, path, line, min(newer, default=None)) if old else None

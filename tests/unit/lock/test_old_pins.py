@@ -1,4 +1,6 @@
-"""All pins that are older than the image's Python are named with a version that has a wheel."""
+"""All pins without a wheel for the image's Python are named, with what to change: the version, or the Python."""
+
+import pytest
 
 from mlship.errors import UsageError
 from mlship.lock.failures import explain
@@ -31,18 +33,61 @@ def page(name: str, wheels: tuple[str, ...]) -> tuple[str, str]:
 def test_every_old_pin_is_named_at_once() -> None:
     with served_pages({f"/simple/{name}/": page(name, wheels) for name, wheels in WHEELS.items()}) as (address, _):
         settings = PipSettings(index_url=f"{address}/simple")
-        assert [str(pin) for pin in find_old_pins(FILES, CONFIG, settings)] == [
+        old = find_old_pins(FILES, CONFIG, settings)
+        assert old is not None
+        assert old.python is None
+        assert [str(pin) for pin in old.pins] == [
             "`pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1)",
             "`scikit_learn==1.2.0` instead of `scikit_learn==1.1.1` (requirements.txt, line 2)",
         ]
         error = explain(FAILED, CONFIG, None, settings, FILES)
     assert isinstance(error, UsageError)
-    assert error.message.endswith("\n2 pins are older than Python 3.11 and without a wheel for it")
+    assert error.message.endswith("\n2 pins have no wheel for Python 3.11: pandas==1.4.3, scikit_learn==1.1.1")
     assert error.hint.startswith("require `pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1), ")
 
 
 def test_without_old_pins_the_error_is_the_known_one() -> None:
     with served_pages({}) as (address, _):
         error = explain(FAILED, CONFIG, None, PipSettings(index_url=f"{address}/simple"), FILES)
-    assert "pins are older" not in error.message
+    assert "no wheel for Python 3.11:" not in error.message
     assert "pin a version with wheels" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ("3.11", "require `pandas==1.5.0` instead of `pandas==1.4.3` (requirements.txt, line 1), "),
+        ("3.14", "require `pandas==2.0.0` instead of `pandas==1.5.0` (requirements.txt, line 1); "),
+        ("3.13", 'set `python: "3.11"` in mlship.yaml, for which every pin has a wheel; then run `mlship lock` again'),
+    ],
+)
+def test_a_version_that_pip_does_not_see_has_a_way_out(python: str, words: str) -> None:
+    wheels = {**WHEELS, "pandas": ("1.4.3-cp310-cp310", "1.5.0-cp311-cp311", "2.0.0-cp314-cp314")}
+    files = FILES if python == "3.11" else (InputFile("requirements.txt", "pandas==1.5.0\n"),)
+    missing = "ERROR: Could not find a version that satisfies the requirement pandas==1 (from versions: 2.0.0)\n"
+    with served_pages({f"/simple/{name}/": page(name, found) for name, found in wheels.items()}) as (address, _):
+        settings = PipSettings(index_url=f"{address}/simple")
+        error = explain(missing, config(f'python: "{python}"\n'), None, settings, files)
+    assert error.message.startswith("no version matches `pandas==1`")
+    assert words in (error.hint or "")
+    assert (error.hint or "").endswith("run `mlship lock` again")
+    assert ('set `python: "3.11"`' in (error.hint or "")) == (python != "3.11")
+
+
+@pytest.mark.parametrize(
+    ("failed", "hint"),
+    [
+        ("pandas==1.4.9", "require `pandas==1.5.0` instead of `pandas==1.4.9` (requirements.txt, line 1), `scikit"),
+        (
+            "nosuch==1.0",
+            "correct it in `requirements.in`, or `python` in mlship.yaml, or the index (`pip config list`); ",
+        ),
+    ],
+)
+def test_the_requirement_that_failed_is_never_left_out(failed: str, hint: str) -> None:
+    files = (InputFile("requirements.txt", f"{failed}\nscikit-learn==1.1.1\n"),)
+    missing = f"ERROR: Could not find a version that satisfies the requirement {failed} (from versions: 2.0.0)\n"
+    with served_pages({f"/simple/{name}/": page(name, wheels) for name, wheels in WHEELS.items()}) as (address, _):
+        error = explain(missing, CONFIG, None, PipSettings(index_url=f"{address}/simple"), files)
+    assert (error.hint or "").startswith(hint)
+    assert "`scikit-learn==1.2.0` instead of `scikit-learn==1.1.1`" in (error.hint or "")
