@@ -64,12 +64,12 @@ STATISTICS = json.dumps({"statistics": {"inputs": {"x[0]": {"deciles": [1, 2], "
 @pytest.mark.parametrize(
     ("files", "parts", "most"),
     [
-        (ONNX, (), 1230),
-        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1265),
-        ({**ONNX, "metadata.json": STATISTICS}, (), 1380),
+        (ONNX, (), 1235),
+        ({**ONNX, "golden.json": '{"y": [[0, 0]]}'}, (), 1270),
+        ({**ONNX, "metadata.json": STATISTICS}, (), 1385),
         ({**ONNX, "metadata.json": '{"features": {"x[0]": {"max": 9}}}'}, (), 1455),
-        (ONNX, ("shadow",), 1535),
-        (ONNX, ("workers",), 1375),
+        (ONNX, ("shadow",), 1540),
+        (ONNX, ("workers",), 1380),
         ({"echo.py": LOADER, "sample.json": "{}"}, (), 915),
     ],
     ids=["arrays", "golden", "drift", "limits", "shadow", "workers", "plain"],
