@@ -205,7 +205,7 @@ def _requirements(text: str) -> Iterator[_Entry]:
 def _requirement(line: str) -> _Entry | None:
     """One requirement; None for a line that is neither one nor the address or path of a package."""
     try:
-        parsed = Requirement(line)
+        parsed = Requirement(line.rstrip("; "))  # pip takes a semicolon without a marker
     except (InvalidRequirement, RecursionError):
         return (_wheel(line) or _Entry(line[:80], None)) if _PLACE.search(line) else None
     if parsed.url and (wheel := _wheel(parsed.url)):

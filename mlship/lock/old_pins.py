@@ -58,7 +58,7 @@ def _pins(files: Sequence[InputFile]) -> Iterator[tuple[Requirement, str, int]]:
     for file in files:
         for number, line in file.lines():
             try:
-                requirement = Requirement(re.split(r"\s--hash|\s*\\$", line, maxsplit=1)[0])
+                requirement = Requirement(re.split(r"\s--hash|;?\s*\\?$", line, maxsplit=1)[0])
             except (InvalidRequirement, RecursionError):
                 continue
             if [one.operator for one in requirement.specifier] == ["=="]:
@@ -84,7 +84,8 @@ def _old(requirement: Requirement, path: str, line: int, files: Sequence[IndexFi
         pinned = Version(next(iter(requirement.specifier)).version)
     except InvalidVersion:
         return None
-    newer = [version for version, fits in wheels.items() if fits and version > pinned and not version.is_prerelease]
+    least = Version(pinned.public)  # of +cu118, which only another index may have
+    newer = [one for one, fits in wheels.items() if fits and one >= least and one != pinned and not one.is_prerelease]
     absent = bool(files) and not any(file.is_of(pinned) for file in files)
     old = absent or wheels.get(pinned) is False
     return OldPin(requirement, path, line, min(newer, default=None)) if old else None

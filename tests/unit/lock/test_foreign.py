@@ -134,6 +134,10 @@ def test_a_package_by_its_place_is_loose(tmp_path: Path, line: str) -> None:
     assert read(tmp_path, f"{line}\n").loose == (line,)
 
 
+def test_a_semicolon_without_a_marker_is_nothing(tmp_path: Path) -> None:
+    assert versions(read(tmp_path, "torch==2.3.1+cu118;\na==1 ; \n")) == {"a": "1", "torch": "2.3.1+cu118"}
+
+
 def test_constraints_install_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "-c limits.txt\na==1\n").loose == ()
 

@@ -79,6 +79,10 @@ def test_a_version_that_pip_does_not_see_has_a_way_out(python: str, words: str) 
     [
         ("pandas==1.4.9", "require `pandas==1.5.0` instead of `pandas==1.4.9` (requirements.txt, line 1), `scikit"),
         (
+            "pandas==1.5.0+cu118;",
+            "require `pandas==1.5.0` instead of `pandas==1.5.0+cu118` (requirements.txt, line 1), ",
+        ),
+        (
             "nosuch==1.0",
             "correct it in `requirements.in`, or `python` in mlship.yaml, or the index (`pip config list`); ",
         ),
