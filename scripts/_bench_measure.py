@@ -103,7 +103,8 @@ def _step(bench: Bench, contestant: Contestant, results: Results, repo: Path, st
     if step == "cold":
         results.digests.append(manifest.digest)
         results.layers.append([digest for digest, _ in manifest.layers])
-        results.add("cold_memory", memory.peak)
+        if memory.peak > 0:  # else something else gave memory back, and this one's use is unknown
+            results.add("cold_memory", memory.peak)
         _sizes(bench, results, manifest)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlship.errors import UsageError
@@ -24,6 +25,8 @@ from mlship.lock.conda import read_conda_document
 from mlship.lock.pins import Pin, joined_lines
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
+_PYTHONS = tuple(f"3.{minor}" for minor in range(8, 15))
+_REQUIRES_PYTHON = re.compile(r'^(?:requires-python|python-versions) = "([^"]*)"', re.MULTILINE)
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _OPTION = re.compile(r"\s--[a-z].*")  # of one requirement, such as --hash
 _INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)[\s=]+(\S+)", re.MULTILINE)
@@ -95,7 +98,8 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
     entries += [_Entry(name, version, conda=True) for name, version in (conda.conda if conda else ())]
     if not entries:
         raise UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
-    folded = _folded([entry for entry in entries if _applies(entry.markers, platform)])
+    pythons = _pythons(text)
+    folded = _folded([entry for entry in entries if _applies(entry.markers, platform, pythons)])
     tables = _TABLES.search(text) is not None
     # pip-compile and `uv pip compile` write hashes or `# via`, and `pip freeze` every package
     whole = path.is_dir() or tables or text.lstrip("\ufeff \t\r\n").startswith(("{", *_CONDA_HEADS)) or "--hash" in text
@@ -234,22 +238,36 @@ def _installed(folder: Path) -> Iterator[_Entry]:
         yield _Entry(str(name), distribution.version if name else None, conda=by_conda)
 
 
-def _applies(markers: tuple[str, ...], platform: str) -> bool:
+def _applies(markers: tuple[str, ...], platform: str, pythons: tuple[str, ...]) -> bool:
     """Whether one of the markers may be true there; a marker that cannot be read may be."""
-    return not markers or any(_true(marker, platform) for marker in markers)
+    return not markers or any(_true(marker, platform, python) for marker in markers for python in pythons)
 
 
-def _true(marker: str, platform: str) -> bool:
+def _true(marker: str, platform: str, python: str) -> bool:
     environment = {
         "os_name": "posix",
         "sys_platform": "linux",
         "platform_system": "Linux",
         "platform_machine": _MACHINES[platform],
+        "python_version": python,
+        "python_full_version": f"{python}.0",
     }
     try:
         return Marker(marker).evaluate(environment)
     except (InvalidMarker, UndefinedEnvironmentName, RecursionError):
         return True
+
+
+def _pythons(text: str) -> tuple[str, ...]:
+    """The Pythons that a lock is for: those that its project requires, or any."""
+    head, metadata = text.partition("\n[")[0], text.rpartition("\n[metadata]\n")[2]
+    found = _REQUIRES_PYTHON.search(head) or (_REQUIRES_PYTHON.search(metadata) if metadata != text else None)
+    try:
+        allowed = SpecifierSet(found[1] if found else "")
+    except InvalidSpecifier:
+        allowed = SpecifierSet()
+    # The newest patch release is unknown: ">=3.10.4" allows 3.10.
+    return tuple(one for one in _PYTHONS if f"{one}.0" in allowed or f"{one}.99" in allowed) or _PYTHONS
 
 
 def _folded(entries: list[_Entry]) -> ForeignLock:

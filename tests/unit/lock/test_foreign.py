@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlship.errors import UsageError
@@ -101,6 +101,46 @@ def test_alternatives_are_refused_with_the_command_for_one(tmp_path: Path, sets:
 def test_conflicts_of_another_shape_refuse_nothing(tmp_path: Path) -> None:
     text = 'version = 1\nconflicts = ["x"]\n[[package]]\nname = "numpy"\nversion = "2.8.0"\n'
     assert versions(read(tmp_path, text)) == {"numpy": "2.8.0"}
+
+
+@given(
+    operator=st.sampled_from(["<", "<=", "==", ">=", ">"]),
+    variable=st.sampled_from(["python_version", "python_full_version"]),
+    minor=st.integers(8, 14),
+)
+def test_a_package_of_any_python_counts(
+    tmp_path_factory: pytest.TempPathFactory, operator: str, variable: str, minor: int
+) -> None:
+    """`mlship fits` may run on another Python than the image."""
+    assume((operator, minor) not in (("<", 8), (">", 14)))
+    path = tmp_path_factory.mktemp("lock") / "r.txt"
+    number = f"3.{minor}" if variable == "python_version" else f"3.{minor}.0"
+    path.write_text(f"numpy==1.26.4\ntensorflow==2.10.1; {variable} {operator} '{number}'\n")
+    found = read_foreign_lock(path, "linux/amd64")
+    assert [pin.name for pin in found.pins] == ["numpy", "tensorflow"]
+
+
+@pytest.mark.parametrize(
+    ("head", "pins", "loose"),
+    [
+        ('requires-python = ">=3.10.4,<3.13"\n', ["2.4.0"], ()),
+        ('requires-python = ">=3.8"\n', [], ("torch 1.13.0 or 2.4.0",)),
+        ('requires-python = "nonsense"\n', [], ("torch 1.13.0 or 2.4.0",)),
+        ("", [], ("torch 1.13.0 or 2.4.0",)),
+    ],
+)
+def test_the_pythons_of_a_lock_decide_a_fork(
+    tmp_path: Path, head: str, pins: list[str], loose: tuple[str, ...]
+) -> None:
+    forks = (("1.13.0", "python_full_version < '3.9'"), ("2.4.0", "python_full_version >= '3.9'"))
+    packages = "".join(
+        f'\n[[package]]\nname = "torch"\nversion = "{version}"\nresolution-markers = ["{marker}"]\n'
+        for version, marker in forks
+    )
+    path = tmp_path / "uv.lock"
+    path.write_text(f"version = 1\n{head}{packages}")
+    found = read_foreign_lock(path, "linux/amd64")
+    assert ([pin.version for pin in found.pins], found.loose) == (pins, loose)
 
 
 def test_two_versions_on_one_platform_are_none(tmp_path: Path) -> None:
