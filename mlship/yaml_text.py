@@ -1,8 +1,9 @@
-"""Objects of a cluster as YAML that a person can read."""
+"""YAML: objects of a cluster as text that a person can read, and documents of others."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
 
+_DEEPEST = 50
 Yaml: TypeAlias = "str | int | bool | list[Yaml] | dict[str, Yaml]"
 
 
@@ -19,3 +20,24 @@ def yaml_text(document: Mapping[str, Yaml]) -> str:
 
     Dumper.add_representer(str, text)
     return yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def parse_yaml(text: str) -> object:
+    """A document of someone else's, by libyaml where it is: the parser in Python takes seconds for a large one.
+
+    Raises:
+        ValueError: it is no YAML, or nested so deeply that libyaml would overflow the stack.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ValueError("nested too deeply")
+        found: object = yaml.load(text, loader)  # noqa: S506  both are safe loaders
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    return found

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mlship.yaml_text import parse_yaml
+
 _DOCUMENT = re.compile(r"^(?:dependencies|package):\s*(?:#.*)?$", re.MULTILINE)
 _SPEC = re.compile(
     r"(?:[\w./-]+::)?(?P<name>[\w.-]+)\s*(?:\[.*\])?\s*=*\s*(?P<version>[\w.*!+-]*)"
 )  # channel::name=version=build
 _SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
-_DEEPEST = 50
 _WITHOUT_CODE = {"python", "pip", "setuptools", "wheel"}
 
 
@@ -36,7 +37,7 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     """
     if not _DOCUMENT.search(text):
         return None
-    document = _parsed(text)
+    document = parse_yaml(text)
     if not isinstance(document, dict):
         return None
     if isinstance(packages := document.get("package"), list):
@@ -51,22 +52,6 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     items = document.get("dependencies")
     items = items if isinstance(items, list) else []
     return CondaDocument(_coded(_specs(items)), "\n".join(_lines(items)), whole=False)
-
-
-def _parsed(text: str) -> object:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a lock has tens of thousands of lines
-    try:
-        depth = 0
-        for event in yaml.parse(text, loader):  # libyaml's loader overflows the stack
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise ValueError("nested too deeply")
-        found: object = yaml.load(text, loader)  # noqa: S506  both are safe loaders
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    return found
 
 
 def _coded(packages: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -187,8 +187,9 @@ def test_a_copy_is_not_copied_again(repo: Path, tmp_path: Path) -> None:
     [
         (
             {"SHADOW_URL": "candidate:8080"},
-            "invalid SHADOW_URL='candidate:8080': Expected `str` matching regex '^https?://[^/]+'",
+            "invalid SHADOW_URL='candidate:8080': Expected `str` matching regex '^https?://[^/:]+'",
         ),
+        ({"SHADOW_URL": "http://:8080"}, "invalid SHADOW_URL='http://:8080': Expected `str` matching"),
         ({"SHADOW_URL": "http://"}, "invalid SHADOW_URL='http://': Expected `str` matching"),
         ({"SHADOW_URL": "http://x", "SHADOW_AGREE": "most"}, "invalid SHADOW_AGREE='most': Invalid enum value 'most'"),
         ({"SHADOW_URL": "http://x", "SHADOW_SHARE": "all"}, "invalid SHADOW_SHARE='all': Expected `float`"),

@@ -14,6 +14,7 @@ from mlship.doctor.facts.toolkit import Cdi, CdiSpec
 from mlship.doctor.probes import files, plain
 from mlship.doctor.probes.base import Look
 from mlship.doctor.probes.driver import driver_version_of
+from mlship.yaml_text import parse_yaml
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
 _LARGEST = 2_000_000
@@ -83,24 +84,12 @@ def _parsed(path: str, text: str) -> object:
     if len(text) > _LARGEST:
         raise ValueError(f"larger than {_LARGEST // 1_000_000} MB")
     try:
-        tree: object = json.loads(text) if path.endswith(".json") else _yaml(text)
+        tree: object = json.loads(text) if path.endswith(".json") else parse_yaml(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(tree, dict):
         raise ValueError("not a CDI specification")  # noqa: TRY004  the file is wrong, not a type of ours
     return tree
-
-
-def _yaml(text: str) -> object:
-    import yaml
-
-    # Prefer libyaml: the pure Python parser takes most of a second for eight GPUs.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        found: object = yaml.load(text, loader)  # noqa: S506  both are safe loaders
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    return found
 
 
 def _edits(tree: object) -> Iterator[object]:

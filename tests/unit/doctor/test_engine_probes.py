@@ -284,7 +284,8 @@ def test_a_cdi_specification(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("a.yaml", "kind: [", "while parsing"),
+        ("a.yaml", "kind: [", "not valid YAML"),
+        ("a.yaml", "[" * 1_000_000, "nested too deeply"),
         ("a.json", '{"kind": ', "Expecting value"),
         ("a.yaml", "", "not a CDI specification"),
         ("a.yaml", "- one", "not a CDI specification"),
