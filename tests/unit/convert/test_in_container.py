@@ -1,6 +1,5 @@
 """What a container converts: its libraries, its verdict, and the program that compares; tests/docker runs it."""
 
-import importlib.util
 import json
 import types
 from pathlib import Path
@@ -39,13 +38,10 @@ COMPARED = {
 
 
 def _program() -> types.ModuleType:
-    """The program of the container, which is no module of the package."""
+    """The program of the container, which is no module of the package; its folder gets no bytecode."""
     path = Path(__file__).parents[3] / "templates/convert/program.py"
-    spec = importlib.util.spec_from_file_location("conversion_program", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = types.ModuleType("conversion_program")
+    exec(compile(path.read_text(), path, "exec"), vars(module))
     return module
 
 
