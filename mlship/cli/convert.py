@@ -31,7 +31,7 @@ def convert_command(
     zero.
 
     A model of scikit-learn becomes ONNX or skops, one of Keras ONNX. Its own libraries run it in a container without
-    network, and both models have to answer the sample alike; the report states the tolerance.
+    network, and both models must give the same outputs for the sample, within the tolerance that the report states.
 
     SOURCE stays as it is, and no file is replaced.
     """

@@ -32,9 +32,10 @@ _LIMIT = 1 << 20  # bytes of a file inside an archive of Keras
 # What the converters choose for themselves: the training's versions could be too old for them.
 _FREE = {"scikit-learn", "onnx", "onnxruntime", "protobuf", "ml-dtypes", "flatbuffers", "skl2onnx", "skops"}
 # The last Python that has wheels of the scikit-learn before each release, by the files on PyPI.
-_LAST_PYTHON = ((Version("0.22"), "3.7"), (Version("0.24"), "3.8"), (Version("1.1.3"), "3.9"))
+_LAST_PYTHON = ((Version("0.24"), "3.8"), (Version("1.1.3"), "3.9"))
+_OLDEST_SKLEARN, _OLDEST_PYTHON = Version("0.22"), Version("3.8")  # the program in the container needs Python 3.8
 # `Model.export(format="onnx")`: https://github.com/keras-team/keras/releases/tag/v3.8.0
-_KERAS_WITH_EXPORT = Version("3.8")
+_KERAS_WITH_EXPORT, _KERAS_3 = Version("3.8"), Version("3")
 
 
 ConversionStage: TypeAlias = Literal["load", "key", "sample", "convert", "differs"]
@@ -147,11 +148,13 @@ def convert_in_container(wanted: ContainerConversion, engine: Engine, watch: Bui
 
 def _request(wanted: ContainerConversion, work: Path, source: str, target: str) -> BuildRequest:
     libraries, config = libraries_for(wanted), _config(work)
-    python = f"python:{libraries.python or config.python}-"
+    if libraries.python:  # bookworm has images of each
+        base = config.base.model_copy(update={"distro": "bookworm"})
+        config = config.model_copy(update={"python": libraries.python, "base": base})
     return BuildRequest(
         dockerfile=render(
             "convert/Dockerfile.j2",
-            base=base_reference(config).replace(f"python:{config.python}-", python),
+            base=base_reference(config),
             requirements=libraries.requirements,
             constraints=libraries.constraints,
             source=source,
@@ -176,7 +179,13 @@ def libraries_for(wanted: ContainerConversion) -> Libraries:
     if sklearn is None:
         return Libraries(None, _keras_packages(wanted, recorded.get("keras")))
     release = Version(sklearn)
-    python = ".".join(training.python.split(".")[:2]) if training and training.python else None
+    if release < _OLDEST_SKLEARN:
+        raise UsageError(
+            f"scikit-learn {release} wrote `{wanted.source}`, which is older than {_OLDEST_SKLEARN}",
+            hint="convert it where it was trained, or train it again with a newer scikit-learn",
+        )
+    named_python = re.match(r"3\.\d+(?=\.|$)", training.python or "") if training else None
+    python = named_python[0] if named_python and Version(named_python[0]) >= _OLDEST_PYTHON else None
     converters = ("skops",) if wanted.target.suffix == ".skops" else ("skl2onnx", "onnxruntime")
     named = {f"scikit-learn=={release}", "pandas", "joblib", *converters, *_imported(wanted)}
     if release < FIRST_FOR_NUMPY_2:
@@ -192,7 +201,8 @@ def _keras_packages(wanted: ContainerConversion, recorded: str | None) -> tuple[
     version = recorded or _keras_version(wanted.source)
     exports = version is not None and Version(version) >= _KERAS_WITH_EXPORT
     keras = f"keras=={version}" if exports else f"keras>={_KERAS_WITH_EXPORT}"
-    if wanted.kind == "hdf5":  # Keras 2 wrote most of these files; tf-keras is that, and requires this name
+    # Keras 2 wrote most files of HDF5; tf-keras is that, and requires TensorFlow by this name.
+    if wanted.kind == "hdf5" or (version and Version(version) < _KERAS_3):
         backend: tuple[str, ...] = ("tensorflow", "tf-keras")
     else:
         backend = ("tensorflow-cpu" if this_platform() == "linux/amd64" else "tensorflow",)
@@ -203,7 +213,7 @@ def _imported(wanted: ContainerConversion) -> set[str]:
     """Packages that loading the file imports, as far as it is known which package brings a module."""
     try:
         names = loaded_names(wanted.source, wanted.kind)
-    except ValueError:  # loading it in the container tells
+    except ValueError:  # loading it in the container shows it
         return set()
     modules = {name.partition(".")[0] for name in names}
     return {known_modules()[module] for module in modules - {"sklearn", "numpy"} if module in known_modules()}
@@ -236,7 +246,7 @@ def _outcome(file: Path, wanted: ContainerConversion) -> ComparedModel:
     try:
         outcome = adapter.validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise CheckFailed("the conversion gave no verdict", hint="run it again; if it repeats, report it") from error
+        raise CheckFailed("the conversion produced no report", hint="run it again; if it repeats, report it") from error
     if isinstance(outcome, ComparedModel):
         return outcome
     hint = _REMEDIES[outcome.stage]

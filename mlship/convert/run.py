@@ -125,14 +125,17 @@ def _check_options(source: Path, kind: ModelFormat, options: ConversionOptions) 
         return
     if options.sample is None:
         raise UsageError(
-            f"`{source}` can only be converted by its own libraries, and compared by what it answers",
+            f"`{source}` can only be converted by its own libraries, and compared by its outputs",
             hint="give rows as the model was trained with: `--sample rows.json`, "
             'with [[5.1, 3.5], [4.9, 3.0]] or [{"age": 31, "city": "Oslo"}]',
         )
     try:
         json.loads(read_regular(options.sample))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"`{options.sample}` is no JSON file: {error}", hint="correct it") from error
+    except OSError as error:
+        why = f"`--sample {options.sample}` cannot be read: {error.strerror}"
+        raise UsageError(why, hint="name a JSON file with rows") from error
+    except ValueError as error:
+        raise UsageError(f"`{options.sample}` is not JSON: {error}", hint="correct it") from error
 
 
 def _torch(source: Path, target: Path, key: str | None) -> int:
@@ -156,7 +159,7 @@ def _impossible(source: Path, target: Path, kind: ModelFormat) -> UsageError:
     row = framework_table().formats.get(kind)
     fix = row.fix.format(path=source, stem=source.with_suffix("")) if row and row.fix else ""
     return UsageError(
-        f"`{source}` is no state dict of torch, no ONNX, and no model of scikit-learn or Keras",
+        f"`{source}` is not a torch state dict, an ONNX file, or a scikit-learn or Keras model",
         hint=fix or "use it as it is, or export it to ONNX or safetensors where it was trained",
     )
 

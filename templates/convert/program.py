@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import warnings
+import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -189,11 +190,13 @@ def write_keras(source, target, rows):
 
 def is_keras_2(source):
     if source.endswith(".keras"):
-        return False
-    import h5py
+        with zipfile.ZipFile(source) as archive:
+            text = json.loads(archive.read("metadata.json")).get("keras_version", "")
+    else:
+        import h5py
 
-    with h5py.File(source, "r") as file:
-        text = file.attrs.get("keras_version", "")
+        with h5py.File(source, "r") as file:
+            text = file.attrs.get("keras_version", "")
     return str(text.decode() if isinstance(text, bytes) else text).startswith(("1.", "2."))
 
 

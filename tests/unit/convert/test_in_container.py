@@ -109,7 +109,7 @@ def test_a_refusal_leaves_no_file(tmp_path: Path, stage: str, kind: type[MlshipE
 @pytest.mark.parametrize("report", [None, {}, {**COMPARED, "rows": 0}, {**COMPARED, "outputs": []}, {"error": None}])
 def test_without_a_verdict_nothing_is_converted(tmp_path: Path, report: object) -> None:
     asked = wanted(tmp_path)
-    with pytest.raises(CheckFailed, match="no verdict"):
+    with pytest.raises(CheckFailed, match="no report"):
         run(engine(report), asked)
     assert not asked.target.exists()
 
@@ -129,7 +129,7 @@ def test_the_library_has_the_version_that_wrote_the_model(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("version", "python"), [("0.21.3", "3.7"), ("0.23.2", "3.8"), ("1.1.2", "3.9"), ("1.1.3", None), ("1.9.1", None)]
+    ("version", "python"), [("0.22", "3.8"), ("0.23.2", "3.8"), ("1.1.2", "3.9"), ("1.1.3", None), ("1.9.1", None)]
 )
 def test_an_old_model_gets_a_python_that_has_wheels_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, python: str | None
@@ -137,6 +137,29 @@ def test_an_old_model_gets_a_python_that_has_wheels_for_it(
     monkeypatch.setattr(in_container, "sklearn_of", lambda _path: version)
     libraries = libraries_for(wanted(tmp_path))
     assert (libraries.python, f"scikit-learn=={version}" in libraries.requirements) == (python, True)
+
+
+def test_an_older_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_container, "sklearn_of", lambda _path: "0.21.3")
+    with pytest.raises(UsageError, match=r"scikit-learn 0\.21\.3 wrote"):
+        libraries_for(wanted(tmp_path))
+
+
+def test_a_python_that_debian_trixie_has_no_image_of_comes_with_bookworm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlship.yaml").write_text("name: x\npython: '3.13'\nbase: {distro: trixie, mirror: mirror.example}\n")
+    monkeypatch.chdir(tmp_path)
+    for python, base in (
+        ("3.9.2", "python:3.9-slim-bookworm"),
+        ("3.7.1", "python:3.13-slim-trixie"),
+        ("3.11 RUN id", "python:3.13-slim-trixie"),
+    ):
+        fake = engine(COMPARED)
+        run(fake, wanted(tmp_path, packages={}, python=python))
+        [request] = fake.requests
+        assert isinstance(request, BuildRequest)
+        assert f"FROM mirror.example/library/{base} " in request.dockerfile
 
 
 def test_the_record_of_the_training_says_the_other_versions(tmp_path: Path) -> None:
@@ -154,7 +177,7 @@ def test_the_record_of_the_training_says_the_other_versions(tmp_path: Path) -> N
 def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
     for arguments, said in [
         ((str(COLUMNS), "m.onnx"), "can only be converted by its own libraries"),
-        ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`absent.json` is no JSON file"),
+        ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`--sample absent.json` cannot be read: No such file"),
         ((str(COLUMNS), "m.safetensors"), "cannot convert"),
         ((str(TWO), "m.skops"), "cannot convert"),
         ((str(TWO), "m.onnx", "--key", "model"), "`--key` is for files that hold more than a model"),
@@ -166,7 +189,7 @@ def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
 def test_a_pickle_of_another_library_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x04\x8c\x02os\x8c\x06getcwd\x93)R.")
-    with pytest.raises(UsageError, match="no model of scikit-learn"):
+    with pytest.raises(UsageError, match="not a torch state dict"):
         convert(path, tmp_path / "a.onnx", ConversionOptions(sample=path), no_container)
 
 

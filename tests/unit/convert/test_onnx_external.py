@@ -124,7 +124,7 @@ def test_the_new_files_get_a_record(tmp_path: Path) -> None:
     [
         ("model.onnx", "model.safetensors", "cannot convert `model.onnx` to `model.safetensors`"),
         ("none.onnx", "a.onnx", "no file `none.onnx`"),
-        ("text.pkl", "a.onnx", "is no state dict of torch"),
+        ("text.pkl", "a.onnx", "is not a torch state dict"),
         ("model.onnx", "none/a.onnx", "no folder `none`"),
     ],
 )
