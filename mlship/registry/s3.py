@@ -143,7 +143,9 @@ class S3Objects:
         """The XML document of an answer, whose root must have this name."""
         self.expect(answer, {200})
         try:
-            # S3 sends spaces as long as it works on the answer. expat limits expansion, and S3 answers over TLS.
+            # S3 sends spaces as long as it works on the answer. Over plain HTTP, anyone may have sent it:
+            # expat limits the expansion of entities (since 2.4.1), and ElementTree loads no external ones.
+            # https://docs.python.org/3/library/xml.html#xml-security
             found = ET.fromstring(answer.content.strip())  # noqa: S314
             if found.tag.rpartition("}")[2] == name:
                 return found

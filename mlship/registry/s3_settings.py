@@ -18,6 +18,7 @@ from mlship.errors import UsageError
 from mlship.redact import redact
 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
+_PAIR = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 
@@ -70,20 +71,32 @@ def s3_bucket(name: str, environment: Mapping[str, str] = os.environ) -> S3Bucke
     https://docs.aws.amazon.com/sdkref/latest/guide/environment-variables.html
 
     Raises:
-        UsageError: a file cannot be read, or the endpoint is no URL.
+        UsageError: a file cannot be read, there is no profile AWS_PROFILE, half of a key is missing, or the endpoint
+            is no URL.
     """
     profile = _profile(environment)
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or profile.get("region")
     region = region or "us-east-1"
-    found = environment if environment.get("AWS_ACCESS_KEY_ID") else {k.upper(): v for k, v in profile.items()}
-    access, secret = found.get("AWS_ACCESS_KEY_ID"), found.get("AWS_SECRET_ACCESS_KEY")
-    keys = AwsKeys(access, secret, found.get("AWS_SESSION_TOKEN", "")) if access and secret else None
+    keys = _keys(environment, profile)
     endpoint, style = _endpoint(environment, profile), profile.get("s3.addressing_style")
     if not endpoint:
         endpoint = f"https://s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
         style = style if style in {"path", "virtual"} or "." in name else "virtual"  # no certificate covers a.b.s3…
     host = endpoint.replace("://", f"://{name}.", 1) if style == "virtual" else f"{endpoint}/{name}"
     return S3Bucket(host, region, keys)
+
+
+def _keys(environment: Mapping[str, str], profile: Mapping[str, str]) -> AwsKeys | None:
+    """The keys of the first source with an id, else of the first with a secret; None if no source has either."""
+    sources = (environment, {key.upper(): value for key, value in profile.items()})
+    found = next((source for name in _PAIR for source in sources if source.get(name)), {})
+    access, secret = (found.get(name, "") for name in _PAIR)
+    if bool(access) != bool(secret):  # without a signature, S3 would only say that access is denied
+        there, missing = _PAIR if access else reversed(_PAIR)
+        where = "the environment" if found is environment else "the profile in ~/.aws"
+        hint = f"set both in {where}, or neither for a public bucket"
+        raise UsageError(f"{where} has `{there}` without `{missing}`", hint=hint)
+    return AwsKeys(access, secret, found.get("AWS_SESSION_TOKEN", "")) if access else None
 
 
 def _endpoint(environment: Mapping[str, str], profile: Mapping[str, str]) -> str:
@@ -103,21 +116,31 @@ def _endpoint(environment: Mapping[str, str], profile: Mapping[str, str]) -> str
 
 
 def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """The keys of AWS_PROFILE in both files, and of its services; `s3.KEY` is one of S3. Empty without them."""
+    """The keys of AWS_PROFILE in both files, and of its services; `s3.KEY` is one of S3. Empty without them.
+
+    Raises:
+        UsageError: a file cannot be read, or AWS_PROFILE is set and in neither file, which AWS's programs refuse too.
+    """
     name = environment.get("AWS_PROFILE") or "default"
     home = Path(environment.get("HOME") or Path.home())
     found: dict[str, str] = {}
-    for path, section in (
+    absent = list[str]()
+    files = (
         (environment.get("AWS_CONFIG_FILE") or home / ".aws/config", name if name == "default" else f"profile {name}"),
         (environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials", name),
-    ):
+    )
+    for path, section in files:
         parser = ConfigParser(interpolation=None)
         try:
             parser.read(path, encoding="utf-8")
         except (Error, UnicodeDecodeError) as error:
             raise UsageError(f"`{path}` is not a configuration file of AWS", hint="correct or remove it") from error
+        absent += [] if parser.has_section(section) else [f"no `[{section}]` in `{path}`"]
         found |= _section(parser, section)
         found |= _section(parser, f"services {found.get('services', '')}")
+    if environment.get("AWS_PROFILE") and len(absent) == len(files):
+        hint = "correct AWS_PROFILE, or unset it for a public bucket"
+        raise UsageError(f"AWS_PROFILE is `{redact(name)}`: {' and '.join(absent)}", hint=hint)
     return found
 
 

@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from mlship.errors import TransientError, UsageError
-from mlship.registry.s3 import opened_bucket, s3_refusal
+from mlship.registry.s3 import S3Objects, opened_bucket, s3_refusal
 from mlship.registry.s3_settings import EMPTY_SHA256, AwsKeys, S3Bucket, s3_bucket, signature
 from tests.helpers.s3_server import KEYS, s3_server
 
@@ -145,3 +145,52 @@ def test_places_of_buckets(tmp_path: Path) -> None:
     (tmp_path / ".aws/credentials").write_text("no section")
     with pytest.raises(UsageError, match="not a configuration file of AWS"):
         s3_bucket("models", home)
+
+
+@pytest.mark.parametrize(
+    ("variables", "files", "said"),
+    [
+        (
+            {"AWS_PROFILE": "cii"},
+            {"config": "[profile ci]\nregion = eu-west-1\n"},
+            ("no `[profile cii]`", ".aws/config"),
+        ),
+        ({"AWS_PROFILE": "cii"}, {"credentials": "[ci]\n"}, ("no `[cii]`", ".aws/credentials")),
+        ({"AWS_PROFILE": "cii", **KEYS}, {}, ("no `[cii]`",)),
+        ({"AWS_PROFILE": "default"}, {}, ("no `[default]`",)),
+        ({"AWS_ACCESS_KEY_ID": "AK"}, {}, ("the environment", "without `AWS_SECRET_ACCESS_KEY`")),
+        ({"AWS_SECRET_ACCESS_KEY": "SK"}, {}, ("the environment", "without `AWS_ACCESS_KEY_ID`")),
+        ({}, {"credentials": "[default]\naws_access_key_id = AK\n"}, ("~/.aws", "without `AWS_SECRET_ACCESS_KEY`")),
+    ],
+)
+def test_half_of_the_credentials_is_no_reason_to_ask_without_a_signature(
+    variables: dict[str, str], files: dict[str, str], said: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / ".aws").mkdir()
+    for name, text in files.items():
+        (tmp_path / ".aws" / name).write_text(text)
+    with pytest.raises(UsageError) as caught:
+        s3_bucket("models", {"HOME": str(tmp_path), **variables})
+    assert all(each in caught.value.message for each in said)
+    assert "SK" not in caught.value.message
+
+
+def test_a_secret_beside_a_whole_profile_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = AK\naws_secret_access_key = b\n")
+    found = s3_bucket(
+        "models", {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"), "AWS_SECRET_ACCESS_KEY": "other"}
+    )
+    assert found.keys == AwsKeys("AK", "b")
+
+
+def test_an_answer_whose_entities_expand_without_end_is_refused() -> None:
+    from requests import Response, Session
+
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "x" * 1000}">' for n in range(9))
+    answer = Response()
+    answer.status_code, answer._content = (
+        200,
+        f"<!DOCTYPE a [{entities}]><ListBucketResult>&e8;</ListBucketResult>".encode(),
+    )
+    with pytest.raises(UsageError, match="not an answer of S3"):
+        S3Objects("models", Session()).document(answer, "ListBucketResult")

@@ -162,6 +162,7 @@ s3 =
   endpoint_url = http://127.0.0.1:9000
 [profile global]
 endpoint_url = https://all.example
+[profile none]
 [profile path]
 s3 =
     addressing_style = path
