@@ -151,21 +151,30 @@ def _kept(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depende
         )
     lacking += (*_for_pickles(found, source), *_in_image(found, source))
     others = [one for one in found.installs.direct if one != source]
-    if lacking or others:
+    options = _image_options(found)
+    if lacking or others or options:
         every = (*source.lines, *(line for one in others for line in one.lines), *lacking)
         files = tuple(f"-r ../{one.origin}" for one in others)
         return Dependencies(
             SERVING_INPUT, lock, "init/serving_requirements.in.j2", source.origin, (), lacking, every,
-            options=files, notes=notes,
+            options=(*files, *options), notes=notes,
         )  # fmt: skip
     return Dependencies(source.origin, lock, None, source.origin, (), (), source.lines, notes=notes)
 
 
 def _in_image(found: Detection, source: Declared) -> tuple[str, ...]:
     """What the Dockerfile installs besides its files."""
+    if source == found.installs.packages:
+        return ()
     listed = source.names.union(*(one.names for one in found.installs.files))
     lines = (entry.text for entry in found.installs.packages.entries if entry.name not in listed)
     return tuple(f"{line}  # {found.installs.packages.origin}{INSTALLS}" for line in lines)
+
+
+def _image_options(found: Detection) -> tuple[str, ...]:
+    """Where the Dockerfile's packages come from, and its local packages."""
+    installs = found.installs.packages
+    return (*installs.options, *(_as_path(package.path) for package in installs.packages))
 
 
 def _for_pickles(found: Detection, source: Declared | None) -> tuple[str, ...]:
@@ -180,7 +189,8 @@ def _from_imports(found: Detection, needs: tuple[str, ...]) -> Dependencies:
     lines += tuple(line for name, line in pickled.items() if name not in imported)
     chosen = _new_file(found, FROM_IMPORTS if lines else "", _as_trained(found, lines), needs)
     unknown = tuple(one for one in found.imports.unknown if one.module not in dict(found.compiled))
-    return replace(chosen, unknown=unknown, optional=found.imports.optional)
+    options = _image_options(found)
+    return replace(chosen, unknown=unknown, optional=found.imports.optional, options=options)
 
 
 def _as_trained(found: Detection, lines: tuple[str, ...]) -> tuple[str, ...]:
@@ -219,7 +229,9 @@ def _written(found: Detection, source: Declared, needs: tuple[str, ...]) -> Depe
     notes = [f"{source.origin}: package `{name}` of the workspace not found below this folder" for name in workspace]
     left_out = [*([LeftOut("Development packages", tuple(sorted(development)))] if development else []),
                 *_groups(source, promoted)]  # fmt: skip
-    return replace(chosen, options=(*source.options, *local), left_out=tuple(left_out), notes=tuple(notes))
+    others = (option for one in found.installs.direct for option in one.options)
+    options = tuple(dict.fromkeys((*source.options, *local, *others, *_image_options(found))))
+    return replace(chosen, options=options, left_out=tuple(left_out), notes=tuple(notes))
 
 
 def _as_path(path: str) -> str:

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from functools import cache
 from itertools import islice
@@ -124,6 +125,7 @@ def _needs(
     """All that is required: what the Dockerfile that starts the server installs, then what files say."""
     installs = read_image_installs(tree, build if server is None or server.written else Build())
     collected = collect(tree, entry, {one.folder for one in installs.files})
+    collected = replace(collected, notes=(*installs.packages.notes, *collected.notes))
     return installs.before(collected.declared), collected, installs
 
 

@@ -1,7 +1,8 @@
 """What the repository's Dockerfile installs with pip: the files and packages that its server really has."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from posixpath import normpath
 
@@ -9,58 +10,179 @@ from mlship.dockerfile.installers import PIP_OPTIONS_WITH_VALUE, program_and_arg
 from mlship.dockerfile.shell import Command
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
-from mlship.init.declared.requirement_files import read_requirements
+from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
 from mlship.init.declared.result import (
     Declared,
-    Entry,
     ImageInstalls,
     group_role,
     is_development_package,
     parse_requirement,
 )
 from mlship.init.tree import Tree
+from mlship.redact import has_credentials, redact
+from mlship.units import few
 
 _TOOLS = {"pip", "setuptools", "wheel", "uv", "poetry", "pipenv", "pip-tools", "pdm", "hatch", "virtualenv"}
 _PROJECTS = ("pyproject.toml", "setup.cfg", "setup.py")
 _FILE_OPTIONS = ("-r", "--requirement", "--requirements")
+_INDEX_OPTIONS = {
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--default-index": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "--index": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+    "--trusted-host": "--trusted-host",
+}
+# https://pip.pypa.io/en/stable/topics/configuration/ and https://docs.astral.sh/uv/reference/environment/
+_INDEX_VARIABLES = {
+    "PIP_INDEX_URL": "--index-url",
+    "UV_INDEX_URL": "--index-url",
+    "UV_DEFAULT_INDEX": "--index-url",
+    "PIP_EXTRA_INDEX_URL": "--extra-index-url",
+    "UV_EXTRA_INDEX_URL": "--extra-index-url",
+    "UV_INDEX": "--extra-index-url",
+    "PIP_FIND_LINKS": "--find-links",
+    "UV_FIND_LINKS": "--find-links",
+    "PIP_TRUSTED_HOST": "--trusted-host",
+}
+# Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.
+_PUBLIC_INDEX = "https://download.pytorch.org/whl"
+_CURRENT = re.compile(r"\./?(\[[^]]*\])?")
+
+
+@dataclass
+class _Install:
+    """One pip command.
+
+    Attributes:
+        options: name and value of those that say where packages come from.
+    """
+
+    line: int
+    files: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    options: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def index(self) -> str:
+        """The index instead of PyPI; empty for PyPI."""
+        return next((value for name, value in reversed(self.options) if name == "--index-url"), "")
+
+    @property
+    def wanted(self) -> list[str]:
+        """The requirements without tools and packages for development."""
+        return [word for word in self.words if UNKNOWN not in word and not _is_tool(word)]
+
+    @property
+    def unclear(self) -> str:
+        """Why the options cannot be copied; empty if they can."""
+        for name, value in self.options:
+            if UNKNOWN in value or name == "--no-index" or (name == "--find-links" and "://" not in value):
+                return "the Dockerfile does not say where they come from"
+            if has_credentials(value):
+                return "the address of their index contains a password"
+        return ""
 
 
 def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
-    """What the commands of a Dockerfile install; what its text does not decide is left out."""
-    words = [word for run in build.runs for command in run.commands for word in _installed(command)]
-    found = dict.fromkeys(path for is_file, word in words if is_file and (path := _file(tree, word, build.folder)))
-    lines = dict.fromkeys(word for is_file, word in words if not is_file and _is_package(word))
-    files = (read_requirements(tree, path) for path in found if group_role(PurePosixPath(path).stem) != "dev")
-    own = any(re.fullmatch(r"\./?(\[[^]]*\])?", word) for is_file, word in words if not is_file)
-    projects = [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS] if own else []
-    return ImageInstalls(tuple(files), Declared(build.dockerfile, tuple(map(Entry, lines))), tuple(projects))
+    """What the commands of a Dockerfile install and where from; what its text does not decide is left out."""
+    env = build.stage.env if build.stage else {}
+    every = [one for run in build.runs for command in run.commands if (one := _read(command, run.line, env))]
+    named = dict.fromkeys(path for one in every for word in one.files if (path := _file(tree, word, build.folder)))
+    files = (read_requirements(tree, path) for path in named if group_role(PurePosixPath(path).stem) != "dev")
+    projects = [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS]
+    own = any(_CURRENT.fullmatch(word) for one in every for word in one.words)
+    return ImageInstalls(tuple(files), _packages(tree, build, every), tuple(projects) if own else ())
 
 
-def _installed(command: Command) -> Iterator[tuple[bool, str]]:
-    """Each requirement of a pip command, and whether it is a file of them."""
+def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
+    """The requirements of the commands themselves, with their indexes.
+
+    A name is only required together with the index that it comes from: on another one, it may be another package.
+    """
+    indexes = {one.index for one in every if one.files or one.wanted}
+    found, notes = list[Declared](), list[str]()
+    for one in every:
+        where = f"{build.dockerfile}, line {one.line}:"
+        own = len(indexes) > 1 and bool(one.index) and not one.index.startswith(_PUBLIC_INDEX)
+        reason = one.unclear or ("other commands use another index" if own else "")
+        names = [f"`{redact(word)}`" for word in (*one.wanted, *one.files) if UNKNOWN not in word]
+        if reason and names:
+            notes.append(
+                f"{where} {few(names)}: check their index, because {reason}; packages named there are left out"
+            )
+        if reason or not names:
+            continue
+        words = [word for word in one.wanted if not _CURRENT.fullmatch(word)]
+        places = {word: _place(tree, word, build.folder) for word in words if _is_path(word)}
+        notes += [
+            f"{where} `{word}` is left out, because it is not in the repository" for word in places if not places[word]
+        ]
+        lines = [places.get(word, word) or "" for word in words]
+        extra = "--extra-index-url" if len(indexes) > 1 else "--index-url"
+        lines += [f"{extra if name == '--index-url' else name} {value}" for name, value in one.options]
+        read = read_requirements_text(tree, "Dockerfile", "\n".join(lines))
+        notes += [f"{where}{note.partition(':')[2]}" for note in read.notes]
+        found.append(read)
+    return Declared(
+        build.dockerfile,
+        tuple({entry.text: entry for one in found for entry in one.entries}.values()),
+        options=tuple(dict.fromkeys(option for one in found for option in one.options)),
+        packages=tuple({package.path: package for one in found for package in one.packages}.values()),
+        notes=tuple(notes),
+    )
+
+
+def _read(command: Command, line: int, env: Mapping[str, str]) -> _Install | None:
+    """The requirements and indexes of a pip command; None for another command."""
     program, arguments = program_and_arguments(command)
     if program == "uv" and arguments[:1] == ("pip",):
         program, arguments = "pip", arguments[1:]
     if program != "pip" or "install" not in arguments:
-        return
-    rest = list(arguments[arguments.index("install") + 1 :])
+        return None
+    found = _Install(line, options=_set_indexes({**env, **command.env}))
+    rest = [word for word in arguments if word != "install"]
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         if name in _FILE_OPTIONS and (equals or rest):
-            yield True, value if equals else rest.pop(0)
+            found.files.append(value if equals else rest.pop(0))
+        elif name in _INDEX_OPTIONS and (equals or rest):
+            found.options.append((_INDEX_OPTIONS[name], value if equals else rest.pop(0)))
+        elif word == "--no-index":
+            found.options.append((word, ""))
         elif word.startswith("-r") and not word.startswith("--"):
-            yield True, word[2:]
+            found.files.append(word[2:])
         elif word in PIP_OPTIONS_WITH_VALUE:
             rest = rest[1:]
         elif not word.startswith("-"):
-            yield False, word
+            found.words.append(word)
+    return found
 
 
-def _is_package(word: str) -> bool:
-    requirement = parse_requirement(word) if UNKNOWN not in word else None
+def _set_indexes(variables: Mapping[str, str]) -> list[tuple[str, str]]:
+    given = ((option, variables.get(variable, "")) for variable, option in _INDEX_VARIABLES.items())
+    return [(option, word) for option, value in given for word in value.split()]
+
+
+def _is_tool(word: str) -> bool:
+    requirement = parse_requirement(word)
     name = requirement.name if requirement else ""
-    return bool(name) and name.partition("-")[0] not in _TOOLS and not is_development_package(name)
+    return name.partition("-")[0] in _TOOLS or (bool(name) and is_development_package(name))
+
+
+def _is_path(word: str) -> bool:
+    return "://" not in word and " @ " not in word and ("/" in word or word.endswith(".whl"))
+
+
+def _place(tree: Tree, word: str, folder: str) -> str | None:
+    """The path of a wheel or a folder of the repository, as pip reads it there."""
+    path = re.sub(r"\[[^]]*\]$", "", word)
+    inside = normpath(f"{folder or '.'}/{path.lstrip('/')}")
+    found = inside if inside in tree.folders else _file(tree, path, folder)
+    return f"./{found}" if found else None
 
 
 def _file(tree: Tree, word: str, folder: str) -> str | None:

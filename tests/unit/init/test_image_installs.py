@@ -33,7 +33,7 @@ _PARTS = st.sampled_from(
         ("torch==2.2.2", "", "torch==2.2.2"),
         ("'uvicorn[standard]>=0.3'", "", "uvicorn[standard]>=0.3"),
         ("--upgrade pip", "", ""),
-        ("-i https://x.org/simple", "", ""),
+        ("--extra-index-url https://x.org/simple", "", ""),
         ("--no-cache-dir", "", ""),
         ("-t /opt/lib", "", ""),
         ("$EXTRA", "", ""),
@@ -113,3 +113,64 @@ def test_a_dockerfile_that_starts_something_else_says_nothing_of_the_server(tmp_
 def test_what_is_no_install_or_not_decided_is_left_out(tmp_path: Path, text: str) -> None:
     tree = read_tree(write(tmp_path, {**FILES, "Dockerfile": f"FROM python:3.12\n{text}\nCMD uvicorn main:app\n"}))
     assert read_image_installs(tree, find_build(tree)).packages.lines == ()
+
+
+def _required(tmp_path: Path, *runs: str) -> tuple[str, tuple[str, ...]]:
+    """The written requirements and the notes for a Dockerfile with these pip commands."""
+    lines = "\n".join(f"RUN {run}" for run in runs)
+    files: dict[str, str | bytes] = {"Dockerfile": f"FROM python:3.12\n{lines}\nCMD uvicorn main:app\n"}
+    found = detect(write(tmp_path, {**FILES, "wheels/own-1.0-py3-none-any.whl": b"x", **files}))
+    return "".join(f.text for f in scaffold(found).files if f.path.endswith("requirements.in")), found.notes
+
+
+@pytest.mark.parametrize("files", ["", " -r requirements.txt"])
+@pytest.mark.parametrize("how", ["--extra-index-url ", "--index-url=", "-f ", "--index "])
+def test_a_name_keeps_the_index_that_it_comes_from(tmp_path: Path, how: str, files: str) -> None:
+    text, _ = _required(tmp_path, f"pip install {how}https://pypi.corp.example/simple corp-lib==1.0{files}")
+    assert "corp-lib==1.0" in text
+    name = {"-f ": "--find-links", "--index ": "--extra-index-url"}.get(how, how.rstrip(" ="))
+    assert f"{name} https://pypi.corp.example/simple\n" in text
+
+
+def test_an_index_of_a_files_command_or_of_a_variable_is_kept(tmp_path: Path) -> None:
+    text, _ = _required(tmp_path, "PIP_INDEX_URL=https://a.example pip install -r requirements.txt")
+    assert text.splitlines()[1:3] == ["-r ../requirements.txt", "--index-url https://a.example"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "line", "why"),
+    [
+        (["pip install -i https://u:pw@a.example corp-lib"], 2, "contains a password"),
+        (["pip install --extra-index-url $URL corp-lib"], 2, "does not say where"),
+        (["pip install --no-index -f /wheels corp-lib"], 2, "does not say where"),
+        (["pip install pandas", "pip install -i https://a.example corp-lib"], 3, "another index"),
+    ],
+)
+def test_no_name_is_required_without_its_index(tmp_path: Path, runs: list[str], line: int, why: str) -> None:
+    text, notes = _required(tmp_path, *runs)
+    assert "corp-lib" not in text
+    assert "a.example" not in text
+    (note,) = (note for note in notes if note.startswith(f"Dockerfile, line {line}: "))
+    assert "`corp-lib`" in note
+    assert why in note
+    assert "pw" not in note
+
+
+def test_the_index_of_pytorch_is_added_to_pypi(tmp_path: Path) -> None:
+    cpu = "https://download.pytorch.org/whl/cpu"
+    text, _ = _required(tmp_path, f"pip install --index-url {cpu} torch==2.8.0", "pip install pandas")
+    assert {"torch==2.8.0", "pandas"} <= {line.partition(" ")[0] for line in text.splitlines()}
+    assert f"--extra-index-url {cpu}\n" in text
+
+
+def test_direct_references_are_required_or_named(tmp_path: Path) -> None:
+    clip = "git+https://github.com/openai/CLIP.git"
+    text, notes = _required(
+        tmp_path, f"pip install {clip} ./wheels/own-1.0-py3-none-any.whl ./absent.whl git+https://t:pw@a.example/x.git"
+    )
+    assert text.count(clip) == 1
+    assert "\n./wheels/own-1.0-py3-none-any.whl\n" in text
+    assert "a.example" not in text
+    named = [note for note in notes if note.startswith("Dockerfile, line 2: ")]
+    assert any("`./absent.whl` is left out" in note for note in named)
+    assert any("contains a password" in note for note in named)
