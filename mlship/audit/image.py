@@ -226,14 +226,14 @@ def _is_compiler(name: str) -> bool:
 
 
 def read_saved_image(chunks: Iterable[bytes], name: str) -> tuple[ImageSettings, AuditFiles]:
-    """Read to its end what `docker save` writes, or an OCI archive.
+    """Read to its end what `docker save` writes, or an OCI archive; either may be compressed by gzip or zstd.
 
     Raises:
         EngineError: the stream is not a complete image.
     """
     texts, layers, links = dict[str, bytes](), dict[str, LayerChange](), dict[str, str]()
     try:
-        for member, opened in members(ByteStream(chunks)):
+        for member, opened in members(_archive(chunks)):
             path = posixpath.normpath(member.name)
             if member.issym():  # a layer that is there twice, as older engines save it
                 links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
@@ -252,6 +252,13 @@ def read_saved_image(chunks: Iterable[bytes], name: str) -> tuple[ImageSettings,
             hint="save it again: `docker save --output image.tar IMAGE`; if that fails, pull or build the image again",
         ) from error
     return config, files
+
+
+def _archive(chunks: Iterable[bytes]) -> Readable:
+    tar, _ = tar_in(ByteStream(chunks))
+    if tar is None:
+        raise BrokenTarError("it is no tar")
+    return tar
 
 
 def _stacked(layers: Mapping[str, LayerChange], order: Iterable[str]) -> AuditFiles:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 4_000_000  # bytes of a Dockerfile
 _CHUNK = 1 << 20
+_NAME = "name a Dockerfile, or an image that `docker save` wrote: plain, or compressed by gzip or zstd"
 
 
 def audit_command(
@@ -52,6 +53,7 @@ def _report(target: str) -> "AuditReport":
     from mlship.audit.judge_dockerfile import audit_dockerfile
     from mlship.audit.judge_image import audit_archive
     from mlship.errors import UsageError
+    from mlship.size.stream import is_compressed, is_tar
 
     path = Path(target)
     if path.is_dir():
@@ -60,13 +62,13 @@ def _report(target: str) -> "AuditReport":
         return _of_image(target)
     with path.open("rb") as file:
         data = file.read(_LARGEST + 1)
-        if data[257:262] == b"ustar":  # https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html
+        if is_tar(data) or is_compressed(data):
             file.seek(0)
             return audit_archive(iter(lambda: file.read(_CHUNK), b""), target)
     if len(data) > _LARGEST:
-        raise UsageError(f"`{target}` is too large to be a Dockerfile", hint="name a Dockerfile")
+        raise UsageError(f"`{target}` is too large to be a Dockerfile", hint=_NAME)
     if b"\0" in data:
-        raise UsageError(f"`{target}` is not text", hint="name a Dockerfile")
+        raise UsageError(f"`{target}` is not text", hint=_NAME)
     return audit_dockerfile(data.decode("utf-8", "replace"), target)
 
 

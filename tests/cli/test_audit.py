@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mlship.cli.app import app
 from mlship.errors import EngineError
 from mlship.registry.client import OCI_MANIFEST, digest_of
 from tests.helpers.fakes import FakeEngine
+from tests.helpers.layouts import packed
 from tests.helpers.registry_server import RegistryState, registry_server
 from tests.helpers.saved_images import SETUID, files_tar, saved_image
 from tests.helpers.smoke_events import IMAGE as INFO
@@ -155,9 +157,10 @@ def test_a_broken_dockerfile_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_program_is_no_dockerfile(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_bytes(b"\x7fELF\0\0")
-    result = run(str(tmp_path / "Dockerfile"))
-    assert (result.exit_code, "is not text" in result.stderr) == (2, True)
+    for data in (b"\x7fELF\0\0", lzma.compress(b"")):
+        (tmp_path / "Dockerfile").write_bytes(data)
+        result = run(str(tmp_path / "Dockerfile"))
+        assert (result.exit_code, "is not text" in result.stderr, "by gzip" in result.stderr) == (2, True, True)
 
 
 def test_a_broken_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +195,20 @@ def test_an_archive_is_read_without_an_engine(kind: str, tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:1500])
     result = run(str(path))
     assert (result.exit_code, f"cannot read the saved image `{path}`" in result.stderr) == (5, True), result.output
+
+
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+def test_an_archive_may_be_compressed(how: str, tmp_path: Path) -> None:
+    """`docker save IMAGE | gzip`."""
+    saved, path = packed(saved_image([{"usr/bin/su": SETUID}], GOOD), how), tmp_path / "image.tar.gz"
+    path.write_bytes(saved)
+    report = json.loads(run(str(path), "--json").stdout)
+    found = {one["rule"]["id"]: one["verdict"] for one in report["judgements"]}
+    assert (report["kind"], found["setuid"]) == ("image", "fail")
+    for broken in (saved[: len(saved) // 2], packed(b"FROM python\n" * 100, how)):
+        path.write_bytes(broken)
+        result = run(str(path))
+        assert (result.exit_code, f"cannot read the saved image `{path}`" in result.stderr) == (5, True), result.output
 
 
 @pytest.mark.parametrize("index", [b"[]", b"{}", b'{"manifests": []}', b'{"manifests": [{"digest": 1}]}', b"{"])
