@@ -308,7 +308,8 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
     commands = [parse_command(words, given) for _, words, given in scripts]
     strange = [one[0] for one in commands if one and not (is_server(one) or takes_no_sample(one) or one[0] in tree)]
     if strange and not strange[0].startswith(("python", "./")):
-        yield f"`{strange[0]}` of the Procfile or Dockerfile is no server that `init` knows; check `serve.command`"
+        which = f"`{strange[0]}` of the Procfile or Dockerfile"
+        yield f"{which} is not a server that `init` supports; check `serve.command`"
     if unread:
         yield (
             f"`{unread[0]}` starts the server, but it is more than a list of commands, so its port and command are "

@@ -73,7 +73,7 @@ def unknown_starts(modules: Mapping[str, Module]) -> Iterator[str]:
         yield f"{few(places)} {'uses' if len(places) == 1 else 'use'} {title} to serve, " + (
             "whose command `init` does not know: set `serve.command`, `serve.port` and the routes in mlship.yaml"
             if kind == "http"
-            else "which takes no sample by HTTP: write `load()`, and mlship serves the model"
+            else "which does not accept a sample over HTTP: write `load()`, and mlship serves the model"
         )
 
 

@@ -66,9 +66,12 @@ def test_an_app_that_ray_serve_takes_over_is_not_run_alone(tmp_path: Path, left_
 @pytest.mark.parametrize(
     ("code", "title"),
     [
-        ("import grpc\nserver = grpc.aio.server()\n", "gRPC to serve, which takes no sample by HTTP"),
+        ("import grpc\nserver = grpc.aio.server()\n", "gRPC to serve, which does not accept a sample over HTTP"),
         ("from aiohttp import web\nweb.run_app(web.Application())\n", "aiohttp to serve, whose command"),
-        ("from kafka import KafkaConsumer as C\nfor m in C('x'): pass\n", "Kafka to serve, which takes no sample"),
+        (
+            "from kafka import KafkaConsumer as C\nfor m in C('x'): pass\n",
+            "Kafka to serve, which does not accept a sample",
+        ),
     ],
 )
 def test_another_server_is_named_instead_of_none(tmp_path: Path, code: str, title: str) -> None:
