@@ -4,8 +4,9 @@ https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mlship.dockerfile.words import UNKNOWN, VariableLookup
 
@@ -66,19 +67,53 @@ def commands(script: str, lookup: VariableLookup, depth: int = 0) -> tuple[Comma
         lookup: the value of a variable of the environment; None if it is not set.
     """
     reader = _Reader(script, lookup, depth)
-    found = [one for words in _simple(reader) for one in _command(words, lookup, depth)]
+    found = [one for words, _ in _simple(reader) for one in _command(words, lookup, depth)]
     if depth < _DEEPEST:
         found += [one for inner in reader.inner for one in commands(inner, lookup, depth + 1)]
     return tuple(found)
 
 
-def _simple(reader: _Reader) -> Iterator[list[str]]:
-    """The words of each simple command, without redirections."""
+def replacement(script: str) -> tuple[str, ...] | None:
+    """The command, with `exec` before it, that the shell becomes in its last list; None if the shell may stay.
+
+    A pipeline, a subshell and a list in the background are other processes, so `exec` there replaces only those. Before
+    `&&` and `||`, it replaces the shell (measured with dash and bash).
+    """
+    rows = [([], ""), *_joined(_simple(_Reader(script, lambda _: None, 0)))]
+    ends = [at for at, (_, after) in enumerate(rows) if after.strip("\n;") not in ("&&", "||", "|", "|&")]
+    if len(ends) < 2 or rows[-1][1].strip("\n;"):
+        return None
+    for (_, before), (words, after) in pairwise(rows[ends[-2] :]):
+        starts_list = before.strip("\n;") in ("", "&", "&&") or before.startswith((")\n", ");"))
+        if words[:1] == ["exec"] and starts_list and after.strip("\n;") in ("", "&&", "||"):
+            return tuple(words)
+    return None
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of one command, without quotes."""
+    return tuple(word for words, _ in _simple(_Reader(text, lambda _: None, 0)) for word in words)
+
+
+def _joined(found: Iterable[tuple[list[str], str]]) -> Iterator[tuple[list[str], str]]:
+    """Commands that have words, with all operators up to the next one, such as `&&` and a line's end."""
+    words, operators = list[str](), ""
+    for more, operator in found:
+        if more and (words or operators):
+            yield words, operators
+            operators = ""
+        words, operators = more or words, operators + operator
+    if words:
+        yield words, operators
+
+
+def _simple(reader: _Reader) -> Iterator[tuple[list[str], str]]:
+    """The words of each simple command, without redirections, and the character of an operator that ends it."""
     words = list[str]()
     while letter := reader.peek():
         if letter in _OPERATORS:
             reader.take()
-            yield words
+            yield words, letter
             words = []
         elif letter.isspace() or reader.text.startswith("\\\n", reader.at):
             reader.at += 1 + (letter == "\\")
@@ -91,7 +126,7 @@ def _simple(reader: _Reader) -> Iterator[list[str]]:
             word = _word(reader)
             if not (word.isdigit() and reader.peek() in ("<", ">") and reader.peek()):  # 2>/dev/null
                 words.append(word)
-    yield words
+    yield words, ""
 
 
 def _skip_redirection(reader: _Reader) -> None:
