@@ -11,7 +11,7 @@ from mlship.init.builds import Build
 from mlship.init.found import ExistingServer, Routes
 from mlship.init.page_folders import template_steps
 from mlship.init.routers import DOCS, Route
-from mlship.init.serving_starts import ServingStart, find_start, library_routes, other_processes
+from mlship.init.serving_starts import ServingStart, find_start, host_notes, library_routes, other_processes
 from mlship.init.sources import App, Module, is_served, reachable
 from mlship.init.start_scripts import StartScript, read_start_script, script_path
 from mlship.init.tree import Tree
@@ -83,7 +83,7 @@ def find_server(
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
         command=_placed(listen_on(without_reload(chosen.command), port), place, entry),
         port=port,
-        routes=library_routes(entry, _routes_of(tree, served)),
+        routes=library_routes(entry, _routes_of(tree, served), served),
         modules=tuple(module.name for module in served if module.name),
         needs=_needs(chosen.command, apps, started if started and entry is started.module else None),
         why=f"{chosen.why}; it runs in `{place.path}`, {place.why}" if place else chosen.why,
@@ -98,6 +98,7 @@ def find_server(
         *notes,
         *_remarks(server, served),
         *other_processes(served),
+        *(host_notes(started) if started and entry is started.module else ()),
     )
 
 

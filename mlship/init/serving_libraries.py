@@ -80,15 +80,66 @@ def _named(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.expr, str]]:
                 pass
 
 
-def run_port(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> int | None:
-    """The port in `server.run(port=…)` of a served object: None if the call has no port, 0 if its value is unknown."""
-    names = {one.name for one in served if one.name}
+@dataclass(frozen=True)
+class ServedAddress:
+    """What the code says about where and under which path it serves; None if it says nothing.
+
+    Attributes:
+        port: 0 if it is not constant, or if no call of `run` was found.
+        host: empty if it is not constant.
+        paths: each `api_path`; empty for one that is not constant.
+    """
+
+    port: int | None = None
+    host: str | None = None
+    paths: tuple[str, ...] = ()
+
+
+def read_address(nodes: Sequence[ast.AST], served: Sequence[ServingUse]) -> ServedAddress:
+    """The constants in `server.run(port=…)` and `LitServer(…).run(port=…)`, and the paths of the APIs."""
+    paths = tuple(_constant(node) for node in _paths(nodes))
+    names, calls = {one.name for one in served if one.name}, {id(one.call) for one in served if one.call}
     for node in nodes:
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr="run"), keywords=given) if owner in names:
-                value = next((one.value for one in given if one.arg == "port"), None)
-                if value is not None:
-                    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, int) else 0
+            case ast.Call(func=ast.Attribute(value=owner, attr="run")) if id(owner) in calls or (
+                isinstance(owner, ast.Name) and owner.id in names
+            ):
+                port = _argument(node, "port", 1)
+                number = int(port) if port and port.isdecimal() else 0
+                return ServedAddress(None if port is None else number, _argument(node, "host", 0), paths)
             case _:
                 pass
-    return None
+    return ServedAddress(0, "", paths)
+
+
+def _argument(call: ast.Call, name: str, place: int) -> str | None:
+    """The value of an argument as text: None if the call has none, empty if it is not constant."""
+    spread = any(isinstance(one, ast.Starred) for one in call.args) or any(one.arg is None for one in call.keywords)
+    named = [one.value for one in call.keywords if one.arg == name]
+    found = next(iter([*named, *call.args[place : place + 1]]), None)
+    if spread and not named:
+        return ""
+    return None if found is None else _constant(found)
+
+
+def _constant(node: ast.AST) -> str:
+    return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str | int) else ""
+
+
+def _paths(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """`api_path` of an API, of its class or of the server."""
+    for node in nodes:
+        match node:
+            case ast.Call(keywords=given):
+                yield from (one.value for one in given if one.arg == "api_path")
+            case ast.ClassDef(body=body):
+                for one in body:
+                    match one:
+                        case ast.Assign(targets=[ast.Name(id="api_path")], value=value):
+                            yield value
+                        case ast.AnnAssign(target=ast.Name(id="api_path"), value=ast.expr() as value):
+                            yield value
+                        case _:
+                            pass
+            case _:
+                pass

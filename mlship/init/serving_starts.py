@@ -25,7 +25,7 @@ _LANGUAGES = {
     "DESCRIPTION": "R",
     "Project.toml": "Julia",
 }
-_LITSERVE_PATHS = {"api_path": "/predict", "healthcheck_path": "/health"}
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ def find_start(tree: Tree, modules: Mapping[str, Module]) -> ServingStart | None
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def library_routes(entry: Module | None, routes: Routes) -> Routes:
-    """The routes with those that the library of the entry adds."""
+def library_routes(entry: Module | None, routes: Routes, served: Iterable[Module]) -> Routes:
+    """The routes with those that the library of the entry adds; the served modules may have its APIs."""
     titles = {one.library.title for one in entry.served} if entry else set()
     if entry and "LitServe" in titles:
-        paths = {key: _keyword(entry.served, key, default) for key, default in _LITSERVE_PATHS.items()}
-        return Routes("/", paths["healthcheck_path"], paths["api_path"])
+        paths = {path for module in served for path in module.address.paths} or {"/predict"}
+        predict = paths.pop() if len(paths) == 1 else None
+        return Routes("/", _keyword(entry.served, "healthcheck_path", "/health"), predict or None)
     return replace(routes, live="/livez", ready="/readyz") if "BentoML" in titles else routes
 
 
@@ -86,6 +87,17 @@ def foreign_code(tree: Tree) -> Iterator[str]:
     yield from (f"{few(paths)}: code in {language} is not read" for language, paths in found.items())
 
 
+def host_notes(start: ServingStart) -> Iterator[str]:
+    """A note if the server may be unreachable from outside its container."""
+    host, path = start.module.address.host, start.module.path
+    if start.command[0] == "bentoml" or host is None:
+        return
+    if host in _LOOPBACK:
+        yield f"`{path}` listens on {host}, which is unreachable from outside the container: set it to 0.0.0.0"
+    elif not host:
+        yield f"`{path}` sets a host that is not constant: it must be 0.0.0.0 in the container"
+
+
 def other_processes(served: Iterable[Module]) -> Iterator[str]:
     """Notes about brokers and workers that the server needs besides."""
     titles = {one.library.title: module.path for module, one in _uses(served) if one.library.kind == "other"}
@@ -99,7 +111,7 @@ def _uses(modules: Iterable[Module]) -> Iterator[tuple[Module, ServingUse]]:
 
 def _litserve(module: Module) -> ServingStart:
     command = ("python", "-m", module.name or "") if "/" in module.path else ("python", module.path)
-    port = module.served_port if module.served_port is not None else _LITSERVE_PORT
+    port = module.address.port if module.address.port is not None else _LITSERVE_PORT
     return ServingStart(module, command, port or None, ("litserve",), f"{module.path} starts a LitServe server")
 
 

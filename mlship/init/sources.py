@@ -15,7 +15,7 @@ from mlship.init.load_calls import LoadedFile, find_loaded_files, find_outside_f
 from mlship.init.page_folders import PageFolders, read_page_folders
 from mlship.init.routers import Route, Routing, full_routes, read_routing
 from mlship.init.scripts import ScriptStart, script_start
-from mlship.init.serving_libraries import ServingUse, find_served, run_port
+from mlship.init.serving_libraries import ServedAddress, ServingUse, find_served, read_address
 from mlship.init.written_files import WrittenFile, find_written_files
 from mlship.project.import_statements import Imports, live_nodes, read_imports
 
@@ -66,7 +66,7 @@ class Module:
         written: the files that its calls write.
         pages: the folders and templates of its pages.
         start: the server that it starts as a script.
-        served: its uses of other libraries that serve; served_port: see run_port.
+        served: its uses of other libraries that serve; address: where these serve.
     """
 
     path: str
@@ -90,7 +90,7 @@ class Module:
     pages: PageFolders = field(default_factory=PageFolders)
     start: ScriptStart | None = None
     served: tuple[ServingUse, ...] = ()
-    served_port: int | None = None
+    address: ServedAddress = field(default_factory=ServedAddress)
     routes: tuple[Route, ...] = ()
 
 
@@ -133,7 +133,7 @@ def parse_module(path: str, text: str, root: str = "") -> Module | None:
         written=find_written_files(nodes, path),
         pages=read_page_folders(nodes, path),
         served=served,
-        served_port=run_port(nodes, served),
+        address=read_address(nodes, served),
         start=script_start(tree.body, [app.name for app in _apps(tree.body)]),
     )
 

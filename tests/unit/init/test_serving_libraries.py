@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlship.init.serving_libraries import find_served, run_port, serving_libraries
+from mlship.init.serving_libraries import find_served, read_address, serving_libraries
 
 MARKS = sorted(serving_libraries())
 
@@ -58,8 +58,18 @@ def test_the_table_has_a_source_for_each_library() -> None:
 
 @pytest.mark.parametrize(
     ("call", "port"),
-    [("run(port=9000)", 9000), ("run()", None), ("run(port=args.port)", 0), ("start(port=1)", None)],
+    [
+        ("run(port=9000)", 9000),
+        ("run(port='9000')", 9000),
+        ("run('0.0.0.0', 9000)", 9000),
+        ("run()", None),
+        ("run(port=args.port)", 0),
+        ("run(**options)", 0),
+        ("run(*options)", 0),
+        ("start(port=1)", 0),
+    ],
 )
-def test_the_port_is_read_or_unknown(call: str, port: int | None) -> None:
-    nodes = _nodes(f"import litserve as ls\nserver = ls.LitServer(Api())\nserver.{call}\n")
-    assert run_port(nodes, find_served(nodes)) == port
+@pytest.mark.parametrize("form", ["server = ls.LitServer(Api())\nserver.{}", "ls.LitServer(Api()).{}"])
+def test_the_port_is_read_or_unknown(call: str, port: int | None, form: str) -> None:
+    nodes = _nodes(f"import litserve as ls\n{form.format(call)}\n")
+    assert read_address(nodes, find_served(nodes)).port == port

@@ -38,6 +38,36 @@ def test_litserve_paths_and_ports_of_the_code_count_and_unknown_ones_are_open(tm
     assert detect(write(tmp_path, {"server.py": LIT.format("", "")})).port == 8000
 
 
+@pytest.mark.parametrize(
+    ("code", "path"),
+    [
+        ("class Api(ls.LitAPI):\n    api_path = '/classify'\nls.LitServer(Api())", "/classify"),
+        ("class Api(ls.LitAPI): pass\nls.LitServer(Api(api_path='/classify'))", "/classify"),
+        ("class Api(ls.LitAPI): pass\napi = Api(api_path='/classify')\nls.LitServer(api)", "/classify"),
+        ("class Api(ls.LitAPI): pass\nls.LitServer(Api(api_path=PATH))", None),
+        ("class Api(ls.LitAPI): pass\nls.LitServer([Api(api_path='/a'), Api(api_path='/b')])", None),
+        ("from apis import Api\nls.LitServer(Api())", "/of-module"),
+    ],
+)
+def test_the_path_of_a_litserve_api_is_read_or_open(tmp_path: Path, code: str, path: str | None) -> None:
+    module = (
+        "import litserve as ls\nclass Api(ls.LitAPI):\n    def __init__(self):\n"
+        "        super().__init__(api_path='/of-module')\n"
+    )
+    found = detect(write(tmp_path, {"server.py": f"import litserve as ls\n{code}.run(port=1234)\n", "apis.py": module}))
+    assert found.server is not None
+    assert (found.server.port, found.server.routes.predict) == (1234, path)
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [("host='127.0.0.1'", "unreachable"), ("host=args.host", "not constant"), ("host='0.0.0.0'", ""), ("", "")],
+)
+def test_a_host_that_no_other_machine_reaches_is_reported(tmp_path: Path, given: str, note: str) -> None:
+    notes = detect(write(tmp_path, {"server.py": LIT.format("", given), "app/net.py": "Net = 1\n"})).notes
+    assert any(note in one for one in notes if "`server.py`" in one) if note else not any("host" in n for n in notes)
+
+
 def test_bentoml_serves_the_service_of_bentofile(tmp_path: Path) -> None:
     bentofile = "service: 'src.service:Irises'\nmodels: ['iris:latest', {tag: 'b:1'}]\npython: {packages: [bentoml]}\n"
     other = BENTO.replace("Irises", "Other")
