@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mlship.conda_spec import conda_spec
 from mlship.yaml_text import parse_yaml
 
-_DOCUMENT = re.compile(r"^(?:dependencies|package):\s*(?:#.*)?$", re.MULTILINE)
-_SPEC = re.compile(
-    r"(?:[\w./-]+::)?(?P<name>[\w.-]+)\s*(?:\[.*\])?\s*=*\s*(?P<version>[\w.*!+-]*)"
-)  # channel::name=version=build
-_SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
+_KEY = re.compile(r"""(?:^|[{,])[ \t]*["']?(?:dependencies|package)["']?[ \t]*:""", re.MULTILINE)
+_VERSION = re.compile(r"=*\s*([\w.*!+-]*)")
+CONDA_SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 _WITHOUT_CODE = {"python", "pip", "setuptools", "wheel"}
 
 
@@ -22,45 +21,52 @@ class CondaDocument:
         conda: name and version of its packages, without Python and pip themselves; the version may be empty.
         pip: requirements for pip, a line each.
         whole: a lock, which lists every package.
+        subdirs: platforms for which a lock has packages, as conda names them.
     """
 
     conda: tuple[tuple[str, str], ...]
     pip: str
     whole: bool
+    subdirs: tuple[str, ...] = ()
 
 
 def read_conda_document(text: str, platform: str) -> CondaDocument | None:
-    """Read an environment file or a lock of conda-lock; None for any other text.
+    """Read an environment file (YAML, or JSON of `conda env export --json`) or a conda-lock.yml; None for other texts.
 
     Raises:
         ValueError: it is not YAML.
     """
-    if not _DOCUMENT.search(text):
+    if not _KEY.search(text):  # TOML and requirements are no YAML
         return None
     document = parse_yaml(text)
     if not isinstance(document, dict):
         return None
     if isinstance(packages := document.get("package"), list):
-        rows = [row for row in packages if isinstance(row, dict) and row.get("platform") == _SUBDIRS[platform]]
+        listed = [row for row in packages if isinstance(row, dict)]
+        rows = [row for row in listed if row.get("platform") == CONDA_SUBDIRS[platform]]
         of = {
             kind: [(str(r.get("name")), str(r.get("version"))) for r in rows if r.get("manager") == kind]
             for kind in ("conda", "pip")
         }
-        return CondaDocument(
-            _coded(of["conda"]), "\n".join(f"{name}=={version}" for name, version in of["pip"]), whole=True
-        )
-    items = document.get("dependencies")
-    items = items if isinstance(items, list) else []
-    return CondaDocument(_coded(_specs(items)), "\n".join(_lines(items)), whole=False)
+        pip = "\n".join(f"{name}=={version}" for name, version in of["pip"])
+        subdirs = tuple(sorted({str(row.get("platform")) for row in listed}))
+        return CondaDocument(_coded(of["conda"]), pip, whole=True, subdirs=subdirs)
+    items = document.get("dependencies", 0)
+    items = [] if items is None else items
+    if not isinstance(items, list):
+        return None
+    conda = [_pinned(item) for item in items if not isinstance(item, dict)]
+    return CondaDocument(_coded(conda), "\n".join(_lines(items)), whole=False)
 
 
 def _coded(packages: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((name, version) for name, version in packages if name not in _WITHOUT_CODE)
 
 
-def _specs(items: list[object]) -> list[tuple[str, str]]:
-    found = [_SPEC.match(item.strip()) for item in items if isinstance(item, str)]
-    return [(one["name"], one["version"]) for one in found if one]
+def _pinned(item: object) -> tuple[str, str]:
+    name, rest = conda_spec(str(item))
+    version = _VERSION.match(rest)
+    return name or str(item), version[1] if version else ""
 
 
 def _lines(items: list[object]) -> Iterator[str]:

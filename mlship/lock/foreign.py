@@ -21,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mlship.errors import UsageError
 from mlship.files import read_regular
-from mlship.lock.conda import read_conda_document
+from mlship.lock.conda import CONDA_SUBDIRS, CondaDocument, read_conda_document
 from mlship.lock.pins import Pin, joined_lines
 
 _MOST = 50_000_000  # bytes; the largest locks have some 5 MB
@@ -97,7 +97,7 @@ def read_foreign_lock(path: Path, platform: str) -> ForeignLock:
         raise UsageError(f"cannot read `{path}`: {error}", hint=f"pass {_FORMATS}") from error
     entries += [_Entry(name, version, conda=True) for name, version in (conda.conda if conda else ())]
     if not entries:
-        raise UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
+        raise _nothing(path, platform, conda)
     pythons = _pythons(text)
     folded = _folded([entry for entry in entries if _applies(entry.markers, platform, pythons)])
     tables = _TABLES.search(text) is not None
@@ -113,6 +113,17 @@ def read_names(text: str) -> ForeignLock:
     """Read pins that are separated by spaces, as in an image's label."""
     found = [_requirement(each) or _Entry(each, None) for each in text.split()]
     return replace(_folded(found), in_image=True)
+
+
+def _nothing(path: Path, platform: str, conda: CondaDocument | None) -> UsageError:
+    if not conda or not conda.subdirs or (subdir := CONDA_SUBDIRS[platform]) in conda.subdirs:
+        return UsageError(f"no package in `{path}`", hint=f"pass {_FORMATS}")
+    known = [name for name, own in CONDA_SUBDIRS.items() if own in conda.subdirs]
+    judge = f", or judge it for `--platform {known[0]}`" if known else ""
+    return UsageError(
+        f"`{path}` has no package for {platform} ({subdir}): it is locked for {', '.join(conda.subdirs)}",
+        hint=f"lock it for {subdir}: `conda-lock lock --platform {subdir}`{judge}",
+    )
 
 
 def _text(path: Path) -> str:

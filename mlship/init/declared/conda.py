@@ -6,6 +6,7 @@ from functools import cache
 
 from packaging.utils import canonicalize_name
 
+from mlship.conda_spec import conda_spec
 from mlship.frameworks import framework_table
 from mlship.imports import known_modules
 from mlship.init.declared.documents import list_in, read_document
@@ -14,7 +15,6 @@ from mlship.init.declared.result import Declared, Entry, few_notes, is_developme
 from mlship.init.tree import Tree
 from mlship.versioned import TableRow, data_table
 
-_SPEC = re.compile(r"(?:[\w./-]+::)?([\w.-]+)(?:\[[^]]*\])?\s*(.*)")
 _BARE = re.compile(r"[<>=!~\[; ]")
 
 
@@ -44,7 +44,7 @@ def read_conda(tree: Tree, path: str) -> Declared | None:
     pip = [line for item in items for line in list_in(item, "pip") if isinstance(line, str)]
     listed = read_requirements_text(tree, path, "\n".join(pip))
     found = [_converted(spec) for spec in specs]
-    names = [_name(spec) for spec in specs]
+    names = [conda_spec(spec)[0] for spec in specs]
     gpu = sorted(set(names) & framework_table().gpu_only.conda)
     strangers = [name for name, one in zip(names, found, strict=True) if one is None and not _is_part(name)]
     unknown = [f"{path}: no known name on PyPI: {', '.join(strangers)}"] if strangers else []
@@ -53,16 +53,11 @@ def read_conda(tree: Tree, path: str) -> Declared | None:
         (*(Entry(one) for one in found if one), *listed.entries),
         options=listed.options,
         packages=listed.packages,
-        python=next((_python(spec) for spec in specs if _name(spec) == "python"), None),
+        python=next((_python(spec) for spec in specs if conda_spec(spec)[0] == "python"), None),
         system=tuple(dict.fromkeys(name for one in names for name in conda_table().system.get(one, ()))),
         gpu=f"requires {', '.join(gpu)}" if gpu else None,
         notes=few_notes([*unknown, *listed.notes]),
     )
-
-
-def _name(spec: str) -> str:
-    match = _SPEC.fullmatch(spec.strip())
-    return match[1].lower() if match else ""
 
 
 def _is_part(name: str) -> bool:
@@ -80,14 +75,13 @@ def _known() -> frozenset[str]:
 
 def _converted(spec: str) -> str | None:
     """`numpy=1.26` means numpy==1.26.*, and `numpy=1.26.4=py311h` numpy==1.26.4; None without a package on PyPI."""
-    name = _name(spec)
+    name, version = conda_spec(spec)
     own = canonicalize_name(name)
     known = own in _known() or is_development_package(own)
     pypi = conda_table().names.get(name) or (own if known and not _is_part(name) else None)
-    match = _SPEC.fullmatch(spec.strip())
-    if pypi is None or match is None:
+    if pypi is None:
         return None
-    text = f"{pypi}{_version(match[2])}"
+    text = f"{pypi}{_version(version)}"
     return text if parse_requirement(text) else pypi
 
 

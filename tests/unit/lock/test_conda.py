@@ -60,13 +60,50 @@ def test_python_alone_is_no_package_to_judge(tmp_path: Path) -> None:
     assert (lock.foreign, pinned(lock)) == ((), {"torch": "2.8.0"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dependencies: [python=3.11, pytorch=2.5.1, {pip: [torchaudio==2.5.1]}]\n",
+        "name: x\ndependencies: [ # ours\n  python=3.11,\n  pytorch=2.5.1, pip: [torchaudio==2.5.1]]\n",
+        "{name: x, dependencies: [pytorch=2.5.1, {pip: [torchaudio==2.5.1]}]}\n",
+        '{\n "name": "x",\n "dependencies": [\n  "pytorch=2.5.1=py3.11", {"pip": ["torchaudio==2.5.1"]}]}\n',
+        "'dependencies' : !!seq\n- pytorch 2.5.1\n- pip: [torchaudio==2.5.1]\n",
+    ],
+)
+def test_any_style_of_yaml_is_read(tmp_path: Path, text: str) -> None:
+    lock = read(tmp_path, text)
+    assert (lock.foreign, pinned(lock)) == (("pytorch 2.5.1",), {"torchaudio": "2.5.1"})
+
+
+def test_an_item_that_is_no_package_is_not_forgotten(tmp_path: Path) -> None:
+    assert read(tmp_path, "dependencies: [3, '@x y', null]\n").foreign == ("3", "@x y", "none")
+
+
+def test_a_lock_for_other_platforms_names_them(tmp_path: Path) -> None:
+    lock = "package:\n" + ROW.format("pytorch", "2.0.0", "conda", "osx-arm64")
+    with pytest.raises(
+        UsageError, match=r"no package for linux/amd64 \(linux-64\): it is locked for osx-arm64"
+    ) as caught:
+        read(tmp_path, lock)
+    assert caught.value.hint == "lock it for linux-64: `conda-lock lock --platform linux-64`"
+    with pytest.raises(UsageError, match="locked for linux-aarch64, osx-arm64") as caught:
+        read(tmp_path, lock + ROW.format("numpy", "2.0.0", "conda", "linux-aarch64"))
+    assert caught.value.hint.endswith("or judge it for `--platform linux/arm64`")
+    with pytest.raises(UsageError, match="no package in"):
+        read(tmp_path, "package:\n" + ROW.format("python", "3.11", "conda", "linux-64"))
+    with pytest.raises(UsageError, match="no package in"):
+        read(tmp_path, "dependencies:\n")
+
+
 @pytest.mark.parametrize("rest", ["- a\n b: c", "- " * 200_000 + "a", "[" * 200_000, "- !!python/object:os.system x"])
 def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, rest: str) -> None:
     with pytest.raises(UsageError, match=r"not valid YAML|nested too deeply"):
         read(tmp_path, f"dependencies:\n{rest}\n")
 
 
-@pytest.mark.parametrize("text", ["torch==2.8.0\n", "dependencies: 3\n", "- dependencies:\n  - a\n", ""])
+@pytest.mark.parametrize(
+    "text", ["torch==2.8.0\n", "dependencies: 3\n", "- dependencies:\n  - a\n", "", '{"dependencies": {}}']
+)
 def test_other_texts_are_left_to_other_readers(text: str) -> None:
     assert read_conda_document(text, "linux/amd64") is None
 
