@@ -84,7 +84,7 @@ def _about_old(error: MlshipError, old: OldPins, config: Config, failed: list[st
     newer = [str(pin) for pin in old.pins if pin.newer]
     found = {canonicalize_name(pin.requirement.name) for pin in old.pins}
     apart = error.cause in _ABOUT_INDEXES and found.isdisjoint(map(canonicalize_name, failed))
-    itself = f"{error.hint}; besides, " if apart else ""
+    itself = f"{error.hint}; also " if apart else ""
     ways = [
         *([f'set `python: "{old.python}"` in mlship.yaml, for which every pin has a wheel'] if old.python else []),
         *([f"require {', '.join(newer)}"] if newer else []),

@@ -84,7 +84,7 @@ def test_a_version_that_pip_does_not_see_has_a_way_out(python: str, words: str) 
         ),
         (
             "nosuch==1.0",
-            "correct it in `requirements.in`, or `python` in mlship.yaml, or the index (`pip config list`); ",
+            "correct it in `requirements.in`, or `python` in mlship.yaml, or the index (`pip config list`); also ",
         ),
     ],
 )
