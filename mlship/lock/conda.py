@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from mlship.conda_spec import conda_spec
 from mlship.yaml_text import parse_yaml
 
-_KEY = re.compile(r"""(?:^|[{,])[ \t]*["']?(?:dependencies|package)["']?[ \t]*:""", re.MULTILINE)
+_KEY = r"""["']?(?:dependencies|package)["']?[ \t]*:"""
+_BLOCK = re.compile(f"^{_KEY}", re.MULTILINE)
+_FLOW = re.compile(rf"[\s{{,]{_KEY}")
 _VERSION = re.compile(r"=*\s*([\w.*!+-]*)")
 CONDA_SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 _WITHOUT_CODE = {"python", "pip", "setuptools", "wheel"}
@@ -36,7 +38,7 @@ def read_conda_document(text: str, platform: str) -> CondaDocument | None:
     Raises:
         ValueError: it is not YAML.
     """
-    if not _KEY.search(text):  # TOML and requirements are no YAML
+    if not (_FLOW if text.lstrip().startswith("{") else _BLOCK).search(text):  # TOML and requirements are no YAML
         return None
     document = parse_yaml(text)
     if not isinstance(document, dict):

@@ -75,6 +75,17 @@ def test_any_style_of_yaml_is_read(tmp_path: Path, text: str) -> None:
     assert (lock.foreign, pinned(lock)) == (("pytorch 2.5.1",), {"torchaudio": "2.5.1"})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[package]]\nname = "torch"\nversion = "2.8.0"\ndescription = "a, package: {b, dependencies: c"\n',
+        "# a, package: b\n  # dependencies: c\ntorch==2.8.0\n",
+    ],
+)
+def test_a_sentence_about_dependencies_is_no_yaml(tmp_path: Path, text: str) -> None:
+    assert pinned(read(tmp_path, text)) == {"torch": "2.8.0"}
+
+
 def test_an_item_that_is_no_package_is_not_forgotten(tmp_path: Path) -> None:
     assert read(tmp_path, "dependencies: [3, '@x y', null]\n").foreign == ("3", "@x y", "none")
 
