@@ -51,6 +51,8 @@ class ExistingServer:
         import_root: a folder that the command names its module from, but does not run in; empty for none.
         steps: what the user has to change so that the command works.
         written: the repository has the command.
+        opaque: the command is a script of the repository that was not read.
+        port_known: whether anything says what `port` is.
     """
 
     kind: str
@@ -65,6 +67,8 @@ class ExistingServer:
     import_root: str = ""
     steps: tuple[str, ...] = ()
     written: bool = False
+    opaque: bool = False
+    port_known: bool = True
 
     @property
     def place(self) -> str:

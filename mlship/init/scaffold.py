@@ -259,7 +259,9 @@ def _yaml(found: Detection, plan: _Plan, left_open: str = "") -> str:
         training=found.training,
         command=() if left_open == "command" else plan.command,
         origin=_one_line(found.server.why) if found.server else "",
+        opaque=not plan.generated and bool(found.server and found.server.opaque),
         port=found.port,
+        port_known=plan.generated or not found.server or found.server.port_known,
         routes=[(k, None if k == left_open else getattr(routes, k), meaning) for k, meaning in _MEANINGS.items()],
         source=() if left_open == "source" else plan.source,
         python_path=found.python_path,
@@ -364,6 +366,8 @@ def _todo(found: Detection, plan: _Plan) -> Iterator[Todo]:
             "\n".join(conversion_steps(found.root, refused)),
         )
     yield from _sample_todo(found, plan)
+    if found.server and not found.server.port_known:
+        yield Todo("Set `serve.port` in mlship.yaml: the port that the server listens on.", ("serve.port",))
     for key, meaning in _MEANINGS.items() if found.server else ():
         if found.server and getattr(found.server.routes, key) is None:
             yield Todo(f"Set `serve.{key}` in mlship.yaml: {meaning}.", (f"serve.{key}",))

@@ -77,11 +77,13 @@ def find_server(
     import_root = folder if opens_from_root(tree, folder, served) else ""
     place = _place(tree, folder.removesuffix(import_root), entry, served, written=chosen.written)
     named = started.port if started and entry is started.module else None
-    port, notes, steps = _port(chosen, stage, entry, named)
+    opaque = _is_opaque(tree, chosen.command)
+    known, notes, steps = (None, (), ()) if opaque else _port(chosen, stage, entry, named)
+    port, command = known or PORT, without_reload(chosen.command)
     server = ExistingServer(
         kind=apps[0][1].kind if apps else chosen.command[0],
         path=entry.path if entry else chosen.why.rpartition(" ")[2].rstrip("."),
-        command=_placed(listen_on(without_reload(chosen.command), port), place, entry),
+        command=_placed(command if opaque else listen_on(command, port), place, entry),
         port=port,
         routes=library_routes(entry, _routes_of(tree, served), served),
         modules=tuple(module.name for module in served if module.name),
@@ -90,6 +92,8 @@ def find_server(
         folder=place,
         import_root=import_root,
         written=chosen.written,
+        opaque=opaque,
+        port_known=known is not None,
         steps=(*chosen.steps, *steps, *template_steps(tree, {module.path: module.pages for module in served})),
     )
     return server, (
@@ -104,8 +108,8 @@ def find_server(
 
 def _port(
     chosen: _Command, stage: BuildStage | None, entry: Module | None, given: int | None
-) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """The port, notes about it, and steps."""
+) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
+    """The port, None if nothing says it; notes about it, and steps."""
     start = entry.start if entry and program_name(chosen.command).startswith("python") else None
     written = port_of(chosen.command)
     named = written or given or (start.port if start else None) or (_exposed(stage) if stage else None)
@@ -117,8 +121,14 @@ def _port(
     if port != requested:
         return port, (f"{root}; mlship.yaml uses port {port}",), ()
     if not named and port_of(listen_on(chosen.command, port)) is None:
-        return port, (f"the command sets no port; `serve.port` is {port}, change it if the server uses another",), ()
+        return None, ("the command sets no port, so `serve.port` is left open",), ()
     return port, (), ()
+
+
+def _is_opaque(tree: Tree, command: Sequence[str]) -> bool:
+    """Whether a command runs a script of the repository that hides the server; what could be read is not run by it."""
+    program = command[0].removeprefix("./")
+    return script_path(tree, command) is not None or (program in tree and not program.endswith(".py"))
 
 
 def _script(command: Sequence[str]) -> str | None:
@@ -313,8 +323,8 @@ def _unusable(tree: Tree, stage: BuildStage | None) -> Iterator[str]:
         yield f"{which} is not a server that `init` supports; check `serve.command`"
     if unread:
         yield (
-            f"`{unread[0]}` starts the server, but it is more than a list of commands, so its port and command are "
-            "unknown: check `serve.command` and `serve.port`"
+            f"`{unread[0]}` starts the server, but it is more than a list of commands, so `init` did not read it: "
+            "check `serve.command` and `serve.port`"
         )
     if stage and names_musl(stage.root.image):
         yield f"Dockerfile uses {stage.root.shown}; mlship uses Debian slim, which runs standard manylinux wheels"

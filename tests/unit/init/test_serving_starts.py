@@ -34,6 +34,7 @@ def test_litserve_paths_and_ports_of_the_code_count_and_unknown_ones_are_open(tm
     assert found.server is not None
     assert found.server.command == ("python", "server.py")
     assert (found.server.routes.ready, found.server.routes.predict) == (None, "/v1/x")
+    assert not found.server.port_known
     assert any("the command sets no port" in note for note in found.notes)
     assert detect(write(tmp_path, {"server.py": LIT.format("", "")})).port == 8000
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlship.init.detect import detect
+from mlship.init.scaffold import scaffold
 from mlship.init.start_scripts import read_start_script
 from mlship.init.tree import read_tree
 from tests.helpers.repos import write
@@ -112,6 +113,26 @@ def test_a_script_that_decides_at_run_time_is_shipped_and_its_port_is_unknown(tm
     script = 'if [ -n "$DEV" ]; then\n  uvicorn main:app --port 9000\nelse\n  gunicorn main:app -b :9001\nfi\n'
     found = detect(write(tmp_path, {"main.py": FASTAPI, "start.sh": script, "Dockerfile": DOCKERFILE}))
     assert found.server is not None
-    assert (found.server.command, found.server.port) == (("./start.sh",), 8080)
+    assert (found.server.command, found.server.port_known) == (("./start.sh",), False)
     assert "start.sh" in found.source
-    assert any("`start.sh` starts the server" in note and "unknown" in note for note in found.notes)
+    assert any("`start.sh` starts the server" in note and "did not read it" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("entrypoint.sh", 'cat > c.ini <<EOF\nx=1\nEOF\nexec "$@"\n'),
+        ("start.sh", "if true; then uvicorn main:app; fi\n"),
+        ("start", "exec uvicorn main:app --port 9001\n"),
+    ],
+)
+def test_what_is_said_of_an_unread_script_is_consistent(tmp_path: Path, name: str, script: str) -> None:
+    docker = f'FROM python:3.12\nEXPOSE 9000\nENTRYPOINT ["./{name}"]\nCMD ["uvicorn", "main:app", "--port", "9000"]\n'
+    files: dict[str, str | bytes] = {"main.py": FASTAPI, "Dockerfile": docker, name: f"#!/bin/sh\n{script}"}
+    plan = scaffold(detect(write(tmp_path, files)))
+    text = next(file.text for file in plan.files if file.path == "mlship.yaml")
+    assert f'  command: [./{name}, uvicorn, main:app, --port, "9000"]\n' in text
+    assert "# FILL IN: the port that the server listens on; unknown.\n  # port: 8080\n" in text
+    assert "\n  port:" not in text
+    assert "without a shell" not in text
+    assert any("`serve.port`" in step for step in plan.todo)
