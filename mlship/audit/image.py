@@ -14,22 +14,26 @@ from mlship.audit.history import HistoryStep, history_steps
 from mlship.audit.rules import audit_table, may_hold_credentials
 from mlship.dockerfile.shell import SHELLS
 from mlship.errors import EngineError, UsageError
+from mlship.project.contents import is_binary
 from mlship.project.credentials import find_credentials
 from mlship.size.layer_paths import layer_path, removed_by
 from mlship.size.stream import BrokenTarError, ByteStream, Readable, members, tar_in
 from mlship.size.waste import is_cache
 
 _LARGEST_JSON = 4_000_000  # bytes
-_LARGEST_TEXT = 100_000
+_LARGEST_SCRIPT = 100_000  # bytes, also of a binary file in which credentials are searched for
+_LARGEST_TEXT = 4 << 20  # bytes of a text that are searched; larger ones are vocabularies and data
+_PROBED = 8192
 _SPECIAL = 0o6000  # setuid and setgid
 # A program with setuid or setgid; musl's loader; glibc; a Python for one of them; CUDA's runtime; libcuda.
 AuditKind: TypeAlias = Literal["setuid", "compiler", "musl", "glibc", "musl-python", "glibc-python", "cuda", "driver"]
 # auditwheel adds a hash to the names of libraries that it copies into a wheel.
 _CUDA_RUNTIME = re.compile(r"libcudart(?:-[0-9a-f]+)?\.so")
-# The sample keys and certificates of packages and of the system are public.
+# The sample keys and certificates of packages and of the system are public. Only folders that package managers own: a
+# user's files can be anywhere else, also in /usr/app or /var/lib/app.
 _PUBLISHED = re.compile(
-    r"(?:^|/)(?:(?:site|dist)-packages|node_modules|lib/python[\d.]+|pkgs)/"
-    r"|^(?:usr/(?!local/|src/)|lib[^/]*/|s?bin/|var/(?:lib|cache|log)/)"
+    r"(?:^|/)(?:(?:site|dist)-packages|node_modules|lib/python[\d.]+|[\w.-]*(?:conda|mamba|miniforge)[\w.-]*/pkgs)/"
+    r"|^(?:usr/(?:share|lib\w*|include)|lib\w*|var/(?:lib|cache)/(?:apk|apt|debconf|dnf|dpkg|pacman|rpm|ucf|yum))/"
 )
 
 
@@ -87,6 +91,7 @@ class AuditFiles:
         caches: bytes of package managers' caches in any layer, also where a later layer removes them.
         credentials: what a file in any layer holds; files of packages and of the system are not read.
         private: other files in any layer whose names say that they may hold credentials.
+        cut: texts of which only the first 4 MiB were searched.
         layers: how many there are.
     """
 
@@ -97,6 +102,7 @@ class AuditFiles:
     caches: dict[str, int] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
     layers: int = 0
 
     def of(self, kind: AuditKind) -> set[str]:
@@ -126,6 +132,7 @@ class AuditFiles:
         self.caches |= other.files.caches
         self.credentials |= other.files.credentials
         self.private |= other.files.private
+        self.cut |= other.files.cut
         self.layers += 1
 
 
@@ -164,8 +171,8 @@ def files_of(tar: Readable) -> LayerChange:
         elif not member.isdir():
             found.named.add(path)
             _take(found.files, path, member)
-            if member.isreg() and 0 < member.size <= _LARGEST_TEXT and _is_read(path, member):
-                _take_text(found.files, path, member, _rest(opened()))
+            if member.isreg() and member.size and _is_read(path, member):
+                _take_text(found.files, path, member, _searched(opened(), member.size))
     return found
 
 
@@ -179,7 +186,17 @@ def _take(files: AuditFiles, path: str, member: TarInfo) -> None:
 
 
 def _is_read(path: str, member: TarInfo) -> bool:
-    return bool(member.mode & 0o111) or path.startswith("etc/ld.so.conf") or not _PUBLISHED.search(path)
+    if not _PUBLISHED.search(path):
+        return True
+    return member.size <= _LARGEST_SCRIPT and bool(member.mode & 0o111)
+
+
+def _searched(stream: Readable, length: int) -> bytes:
+    """What is searched of a file: the start of a text, all of a small binary file, and nothing of a larger one."""
+    head = _first(stream, _PROBED)
+    if length > _LARGEST_SCRIPT and is_binary(head):
+        return b""
+    return head + _first(stream, _LARGEST_TEXT - len(head))
 
 
 def _take_text(files: AuditFiles, path: str, member: TarInfo, data: bytes) -> None:
@@ -193,6 +210,8 @@ def _take_text(files: AuditFiles, path: str, member: TarInfo, data: bytes) -> No
         files.credentials[path] = credential.what
     elif may_hold_credentials(posixpath.basename(path)):
         files.private.add(path)
+    elif data and len(data) < member.size:
+        files.cut.add(path)
 
 
 def _interpreter(data: bytes) -> str:
@@ -275,6 +294,15 @@ def _rest(stream: Readable) -> bytes:
     parts = list[bytes]()
     while part := stream.read(_LARGEST_JSON):
         parts.append(part)
+    return b"".join(parts)
+
+
+def _first(stream: Readable, count: int) -> bytes:
+    """Up to `count` bytes."""
+    parts = list[bytes]()
+    while count > 0 and (part := stream.read(count)):
+        parts.append(part)
+        count -= len(part)
     return b"".join(parts)
 
 

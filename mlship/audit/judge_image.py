@@ -133,7 +133,8 @@ def _secrets(found: AuditedImage) -> Iterator[AuditSeen]:
         yield AuditSeen("fail", f"/{path} has {what}, in a layer")
     if found.files.private:
         yield AuditSeen("unknown", f"whether there are credentials in {_few(found.files.private)}")
-    yield AuditSeen("pass", "no credentials in the environment, the labels, the history and its own files")
+    read = f"; only the first 4 MiB were read of {_few(found.files.cut)}" if found.files.cut else ""
+    yield AuditSeen("pass", f"no credentials in the environment, the labels, the history and its own files{read}")
 
 
 def _exec_form(found: AuditedImage) -> Iterator[AuditSeen]:

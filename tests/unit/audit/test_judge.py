@@ -215,6 +215,16 @@ def test_a_change_of_a_dockerfile_changes_its_verdict(rule: str, old: str, new: 
         ("secrets", {}, {"app/.env": b""}, "pass"),
         ("secrets", {}, {"opt/venv/lib/python3.12/site-packages/a/.env": b"A=b"}, "pass"),
         ("secrets", {}, {"usr/share/a": f"TOKEN = '{TOKEN}'".encode()}, "pass"),
+        ("secrets", {}, {"usr/app/.env": b"DB_PASS=hunter2"}, "unknown"),
+        ("secrets", {}, {"usr/app/a": TOKEN.encode()}, "fail"),
+        ("secrets", {}, {"usr/bin/serve": TOKEN.encode()}, "fail"),
+        ("secrets", {}, {"var/lib/app/a": TOKEN.encode()}, "fail"),
+        ("secrets", {}, {"var/lib/dpkg/info/a": TOKEN.encode()}, "pass"),
+        ("secrets", {}, {"app/vendor/pkgs/creds": TOKEN.encode()}, "fail"),
+        ("secrets", {}, {"opt/conda/pkgs/a/creds": TOKEN.encode()}, "pass"),
+        ("secrets", {}, {"app/a.json": b"[]\n" * 40_000 + TOKEN.encode()}, "fail"),
+        ("secrets", {}, {"app/a.npy": b"\0" * 120_000 + TOKEN.encode()}, "pass"),
+        ("secrets", {}, {"app/a.p12": b"\0" * 120_000}, "unknown"),
         ("exec-form", {"Cmd": ["serve"]}, {"usr/bin/serve": b"#!/bin/bash\nexec a"}, "pass"),
         ("exec-form", {"Cmd": ["/bin/sh", "-c", "python -m serving"]}, {}, "fail"),
         ("exec-form", {"Cmd": None}, {}, "not applicable"),
@@ -250,6 +260,13 @@ def test_a_change_of_an_image_changes_its_verdict(
 ) -> None:
     report = of_image({**CONFIG, **change}, LAYER, files)
     assert verdicts(report)[rule] == verdict, [one.seen for one in report.judgements if one.rule.id == rule]
+
+
+def test_what_is_not_read_of_a_large_text_is_named() -> None:
+    report = of_image(CONFIG, {"app/vocab.txt": b"word\n" * 900_000 + TOKEN.encode()})
+    (seen,) = next(one.seen for one in report.judgements if one.rule.id == "secrets")
+    assert seen.verdict == "pass"
+    assert seen.text.endswith("its own files; only the first 4 MiB were read of /app/vocab.txt")
 
 
 def test_a_later_layer_replaces_and_removes_programs_but_not_caches() -> None:
