@@ -8,6 +8,7 @@ from posixpath import normpath
 
 from mlship.dockerfile.installers import PIP_OPTIONS_WITH_VALUE, program_and_arguments
 from mlship.dockerfile.shell import Command
+from mlship.dockerfile.stages import Run
 from mlship.dockerfile.words import UNKNOWN
 from mlship.init.builds import Build
 from mlship.init.declared.requirement_files import read_requirements, read_requirements_text
@@ -24,6 +25,7 @@ from mlship.units import few
 
 _TOOLS = {"pip", "setuptools", "wheel", "uv", "poetry", "pipenv", "pip-tools", "pdm", "hatch", "virtualenv"}
 _PROJECTS = ("pyproject.toml", "setup.cfg", "setup.py")
+_SETTINGS = "--config-file"  # stands for an index in pip's settings, which are not in the Dockerfile
 _FILE_OPTIONS = ("-r", "--requirement", "--requirements")
 _INDEX_OPTIONS = {
     "-i": "--index-url",
@@ -49,6 +51,7 @@ _INDEX_VARIABLES = {
 }
 # Its builds have local versions such as 2.8.0+cpu, which pip prefers to the same version of PyPI.
 _PUBLIC_INDEX = "https://download.pytorch.org/whl"
+_HIDING = ("--no-index", _SETTINGS)
 _CURRENT = re.compile(r"\./?(\[[^]]*\])?")
 
 
@@ -79,7 +82,7 @@ class _Install:
     def unclear(self) -> str:
         """Why the options cannot be copied; empty if they can."""
         for name, value in self.options:
-            if UNKNOWN in value or name == "--no-index" or (name == "--find-links" and "://" not in value):
+            if UNKNOWN in value or name in _HIDING or (name == "--find-links" and "://" not in value):
                 return "the Dockerfile does not say where they come from"
             if has_credentials(value):
                 return "the address of their index contains a password"
@@ -88,8 +91,8 @@ class _Install:
 
 def read_image_installs(tree: Tree, build: Build) -> ImageInstalls:
     """What the commands of a Dockerfile install and where from; what its text does not decide is left out."""
-    env = build.stage.env if build.stage else {}
-    every = [one for run in build.runs for command in run.commands if (one := _read(command, run.line, env))]
+    env = _environment(tree, build)
+    every = [one for run in build.runs for command in run.commands if (one := _read(command, run, env))]
     named = dict.fromkeys(path for one in every for word in one.files if (path := _file(tree, word, build.folder)))
     files = (read_requirements(tree, path) for path in named if group_role(PurePosixPath(path).stem) != "dev")
     projects = [normpath(f"{build.folder or '.'}/{name}") for name in _PROJECTS]
@@ -110,9 +113,7 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
         reason = one.unclear or ("other commands use another index" if own else "")
         names = [f"`{redact(word)}`" for word in (*one.wanted, *one.files) if UNKNOWN not in word]
         if reason and names:
-            notes.append(
-                f"{where} {few(names)}: check their index, because {reason}; packages named there are left out"
-            )
+            notes.append(f"{where} {few(names)}: check the index, because {reason}; packages named there are left out")
         if reason or not names:
             continue
         words = [word for word in one.wanted if not _CURRENT.fullmatch(word)]
@@ -135,14 +136,16 @@ def _packages(tree: Tree, build: Build, every: Sequence[_Install]) -> Declared:
     )
 
 
-def _read(command: Command, line: int, env: Mapping[str, str]) -> _Install | None:
+def _read(command: Command, run: Run, env: Mapping[str, str]) -> _Install | None:
     """The requirements and indexes of a pip command; None for another command."""
     program, arguments = program_and_arguments(command)
     if program == "uv" and arguments[:1] == ("pip",):
         program, arguments = "pip", arguments[1:]
     if program != "pip" or "install" not in arguments:
         return None
-    found = _Install(line, options=_set_indexes({**env, **command.env}))
+    found = _Install(run.line, options=_set_indexes({**env, **command.env}))
+    secrets = (" ".join(mount.values()).lower() for mount in run.mounts if mount.get("type") == "secret")
+    found.options += [(_SETTINGS, "") for secret in secrets if "pip" in secret or "index" in secret]
     rest = [word for word in arguments if word != "install"]
     while rest:
         word = rest.pop(0)
@@ -160,6 +163,18 @@ def _read(command: Command, line: int, env: Mapping[str, str]) -> _Install | Non
         elif not word.startswith("-"):
             found.words.append(word)
     return found
+
+
+def _environment(tree: Tree, build: Build) -> dict[str, str]:
+    """The variables of RUN: those of ENV, and of ARG, which the build may set; pip's settings may add an index."""
+    if build.stage is None:
+        return {}
+    commands = (program_and_arguments(command) for run in build.runs for command in run.commands)
+    configured = any(program == "pip" and "config" in arguments[:2] for program, arguments in commands)
+    if configured or any(PurePosixPath(path).name == "pip.conf" for path in tree.files):
+        return {"PIP_EXTRA_INDEX_URL": UNKNOWN}
+    given = {name: UNKNOWN if value is None else value for name, value in build.stage.args.items()}
+    return given | build.stage.env
 
 
 def _set_indexes(variables: Mapping[str, str]) -> list[tuple[str, str]]:

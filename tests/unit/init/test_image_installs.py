@@ -143,6 +143,10 @@ def test_an_index_of_a_files_command_or_of_a_variable_is_kept(tmp_path: Path) ->
         (["pip install -i https://u:pw@a.example corp-lib"], 2, "contains a password"),
         (["pip install --extra-index-url $URL corp-lib"], 2, "does not say where"),
         (["pip install --no-index -f /wheels corp-lib"], 2, "does not say where"),
+        (["--mount=type=secret,id=pip.conf,target=/etc/pip.conf pip install corp-lib"], 2, "does not say where"),
+        (["--mount=type=secret,id=x,env=PIP_INDEX_URL pip install corp-lib"], 2, "does not say where"),
+        (["pip config set global.index-url https://a.example", "pip install corp-lib"], 3, "does not say where"),
+        (["true\nARG PIP_EXTRA_INDEX_URL\nRUN pip install corp-lib"], 4, "does not say where"),
         (["pip install pandas", "pip install -i https://a.example corp-lib"], 3, "another index"),
     ],
 )
@@ -154,6 +158,13 @@ def test_no_name_is_required_without_its_index(tmp_path: Path, runs: list[str], 
     assert "`corp-lib`" in note
     assert why in note
     assert "pw" not in note
+
+
+def test_no_name_is_required_if_the_repository_has_settings_of_pip(tmp_path: Path) -> None:
+    write(tmp_path, {"docker/pip.conf": "[global]\nextra-index-url = https://a.example\n"})
+    text, notes = _required(tmp_path, "pip install corp-lib")
+    assert "corp-lib" not in text
+    assert any(note.startswith("Dockerfile, line 2: `corp-lib`: check the index") for note in notes)
 
 
 def test_the_index_of_pytorch_is_added_to_pypi(tmp_path: Path) -> None:
