@@ -341,7 +341,7 @@ def _other_apps(apps: Sequence[tuple[Module, App]], entries: Sequence[str], *, w
 
 def _needs(command: Sequence[str], apps: Sequence[tuple[Module, App]], started: ServingStart | None) -> tuple[str, ...]:
     name = program_name(command)
-    module = command[2:3] if name.startswith("python") and "-m" in command[1:2] else [name]
+    module = command[2:3] if name.startswith("python") and "-m" in command[1:2] else [name, *command[1:2]]
     programs = [name for name in module if is_server([name]) and name not in _FOUNDATIONS]
     names = ["waitress" if name == "waitress-serve" else name for name in programs]
     return tuple(

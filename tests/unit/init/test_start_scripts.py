@@ -129,7 +129,9 @@ def test_a_script_that_decides_at_run_time_is_shipped_and_its_port_is_unknown(tm
 def test_what_is_said_of_an_unread_script_is_consistent(tmp_path: Path, name: str, script: str) -> None:
     docker = f'FROM python:3.12\nEXPOSE 9000\nENTRYPOINT ["./{name}"]\nCMD ["uvicorn", "main:app", "--port", "9000"]\n'
     files: dict[str, str | bytes] = {"main.py": FASTAPI, "Dockerfile": docker, name: f"#!/bin/sh\n{script}"}
-    plan = scaffold(detect(write(tmp_path, files)))
+    plan = scaffold(found := detect(write(tmp_path, files)))
+    assert found.server is not None
+    assert "uvicorn" in found.server.needs
     text = next(file.text for file in plan.files if file.path == "mlship.yaml")
     assert f'  command: [./{name}, uvicorn, main:app, --port, "9000"]\n' in text
     assert "# FILL IN: the port that the server listens on; unknown.\n  # port: 8080\n" in text
