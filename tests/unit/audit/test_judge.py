@@ -99,6 +99,7 @@ def test_a_good_image_passes() -> None:
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["sh", "-ec", "a; b"]', "fail"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-o", "pipefail", "-lc", "a; b"]', "unknown"),
         ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-c", "a | b"]', "fail"),
+        ("exec-form", 'CMD ["python", "-m", "serving"]', 'CMD ["bash", "-c", "exec a &>log"]', "unknown"),
         ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["sh", "-c"]\nCMD ["python"', "fail"),
         ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["sh", "-c"]\nCMD ["exec a"]\n#', "pass"),
         ("exec-form", 'CMD ["python"', 'ENTRYPOINT ["sh", "-c"]\nCMD exec a\n#', "fail"),
