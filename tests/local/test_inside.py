@@ -325,8 +325,8 @@ def test_the_client_waits_for_a_server_and_sends_requests(repo: Path) -> None:
         try:
             events += listen(process, lambda event: isinstance(event, Stop))
             time.sleep(0.2)
-            process.send_signal(signal.SIGUSR1)
             notified = time.monotonic()
+            process.send_signal(signal.SIGUSR1)
             events += listen(process, lambda event: isinstance(event, ServerResponse))
             waited = time.monotonic() - notified
             assert process.wait(10) == 0

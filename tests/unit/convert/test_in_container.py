@@ -150,6 +150,7 @@ def test_a_python_that_debian_trixie_has_no_image_of_comes_with_bookworm(
 ) -> None:
     (tmp_path / "mlship.yaml").write_text("name: x\npython: '3.13'\nbase: {distro: trixie, mirror: mirror.example}\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLSHIP_BASE_MIRROR", raising=False)
     for python, base in (
         ("3.9.2", "python:3.9-slim-bookworm"),
         ("3.7.1", "python:3.13-slim-trixie"),
