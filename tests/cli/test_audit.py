@@ -33,10 +33,8 @@ def test_each_failure_has_its_line_its_reason_and_its_fix(tmp_path: Path) -> Non
     file.write_text(BAD)
     result = run(str(file))
     assert result.exit_code == 1, result.output
-    assert (
-        "  ✗ secrets         no credentials in variables, labels, steps and layers\n      line 2: ENV HF_TOKEN"
-        in result.stdout
-    )
+    title = "no credentials in variables, labels and steps, or in files of an image"
+    assert f"  ✗ secrets         {title}\n      line 2: ENV HF_TOKEN" in result.stdout
     assert "      why: Everyone who can pull the image" in result.stdout
     assert "      fix: use `RUN --mount=type=secret`" in result.stdout
     assert "  ✓ glibc           uses glibc, not musl\n  ✗ digest" in result.stdout
