@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,12 @@ def convert(source: Path, target: Path, options: ConversionOptions, in_container
         UsageError: there is no such conversion, the source is damaged, or a file to write exists.
         CheckFailed: what was written differs from the source, or the source from its record.
     """
+    if source.is_dir():
+        raise UsageError(
+            f"`{source}` is a folder, and `mlship convert` reads one file",
+            hint="name the file; a SavedModel becomes ONNX where TensorFlow is installed: "
+            f"`python -m tf2onnx.convert --saved-model {shlex.quote(str(source))} --output model.onnx`",
+        )
     if not source.is_file():
         raise UsageError(f"no file `{source}`", hint="name the model file to convert")
     kind, record = identify(source), options.record

@@ -180,6 +180,7 @@ def test_options_are_refused_before_a_container_starts(tmp_path: Path) -> None:
         ((str(COLUMNS), "m.onnx"), "can only be converted by its own libraries"),
         ((str(COLUMNS), "m.onnx", "--sample", "absent.json"), "`--sample absent.json` cannot be read: No such file"),
         ((str(COLUMNS), "m.safetensors"), "cannot convert"),
+        ((str(COLUMNS.parent), "m.onnx", "--sample", "absent.json"), "is a folder"),
         ((str(TWO), "m.skops"), "cannot convert"),
         ((str(TWO), "m.onnx", "--key", "model"), "`--key` is for files that hold more than a model"),
     ]:
@@ -280,3 +281,20 @@ def test_no_other_part_is_converted(content: object, key: str, stage: str) -> No
     with pytest.raises(PROGRAM.Refused) as caught:
         PROGRAM.part(content, key)
     assert caught.value.stage == stage
+
+
+def test_an_output_that_the_converted_model_lacks_is_no_agreement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A skops file whose model has no `predict_proba` any more."""
+    written = {"outputs": ["predict", "predict_proba"], "trusted": []}
+    (tmp_path / "written.json").write_text(json.dumps(written))
+    (tmp_path / "rows.json").write_text("[[1]]")
+    np.savez(tmp_path / "arrays.npz", out0=np.zeros(1), out1=np.zeros((1, 2)))
+    found = {"predict": np.zeros(1)}
+    monkeypatch.setattr(PROGRAM, "loaded", lambda _target: _Estimator())
+    monkeypatch.setattr(PROGRAM, "sklearn_outputs", lambda _model, _table: found)
+    with pytest.raises(PROGRAM.Refused, match="1 outputs instead of 2"):
+        PROGRAM.compare("model.skops", str(tmp_path / "rows.json"), str(tmp_path))
+    found["predict_proba"] = np.zeros((1, 2))
+    assert PROGRAM.compare("model.skops", str(tmp_path / "rows.json"), str(tmp_path))["rows"] == 1
